@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0
+// N-API surface of the native engine. Everything that crosses often crosses in batches: events and
+// counters lie in memory both sides see, legs, frames and control payloads come packed in one buffer.
+// ts/engine/native-engine.ts is the only caller and the place where this is documented for users.
+#include <napi.h>
+#include <sodium.h>
+
+#include <cerrno>
+#include <system_error>
+
+#include "crypto/aead.h"
+#include "engine/engine.h"
+
+namespace {
+
+using omerta::Key32;
+using omerta::engine::Engine;
+
+[[noreturn]] void throw_error(Napi::Env env, const std::string& code, const std::string& message) {
+  Napi::Error error = Napi::Error::New(env, message);
+  error.Set("code", Napi::String::New(env, code));
+  throw error;
+}
+
+std::span<const uint8_t> bytes_of(const Napi::Value& value, const char* field) {
+  if (!value.IsTypedArray())
+    throw_error(value.Env(), "BAD_ARGUMENT", std::string(field) + ": expected a Uint8Array");
+  auto array = value.As<Napi::Uint8Array>();
+  return {array.Data(), array.ByteLength()};
+}
+
+Key32 key_of(const Napi::Value& value, const char* field) {
+  const auto bytes = bytes_of(value, field);
+  if (bytes.size() != 32)
+    throw_error(value.Env(), "BAD_ARGUMENT", std::string(field) + ": expected 32 bytes");
+  Key32 key;
+  std::memcpy(key.data(), bytes.data(), key.size());
+  return key;
+}
+
+double number_of(const Napi::Object& object, const char* field) {
+  return object.Get(field).As<Napi::Number>().DoubleValue();
+}
+
+/// Reads a packed batch; every read is checked against its end.
+class Unpacker {
+ public:
+  Unpacker(Napi::Env env, std::span<const uint8_t> bytes) : env_(env), bytes_(bytes) {}
+  bool done() const { return at_ == bytes_.size(); }
+  std::span<const uint8_t> take(size_t size) {
+    if (size > bytes_.size() - at_) throw_error(env_, "BAD_ARGUMENT", "packed batch: truncated");
+    const auto part = bytes_.subspan(at_, size);
+    at_ += size;
+    return part;
+  }
+  uint32_t take_u32() { return omerta::load<uint32_t>(take(4).data()); }
+
+ private:
+  Napi::Env env_;
+  std::span<const uint8_t> bytes_;
+  size_t at_ = 0;
+};
+
+/// ip 16 | port u16 little-endian, as TypeScript writes addresses.
+omerta_address address_of(std::span<const uint8_t> bytes) {
+  omerta_address address{};
+  std::memcpy(address.ip, bytes.data(), 16);
+  address.port = __builtin_bswap16(omerta::load<uint16_t>(bytes.data() + 16));
+  return address;
+}
+
+class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "NativeEngine",
+                       {
+                           InstanceAccessor<&NativeEngine::port>("port"),
+                           InstanceMethod<&NativeEngine::event_memory>("eventMemory"),
+                           InstanceMethod<&NativeEngine::counter_memory>("counterMemory"),
+                           InstanceMethod<&NativeEngine::describe>("describe"),
+                           InstanceMethod<&NativeEngine::set_peers>("setPeers"),
+                           InstanceMethod<&NativeEngine::remove_peers>("removePeers"),
+                           InstanceMethod<&NativeEngine::handshake>("handshake"),
+                           InstanceMethod<&NativeEngine::send_control>("sendControl"),
+                           InstanceMethod<&NativeEngine::send_frames>("sendFrames"),
+                           InstanceMethod<&NativeEngine::install_legs>("installLegs"),
+                           InstanceMethod<&NativeEngine::remove_legs>("removeLegs"),
+                           InstanceMethod<&NativeEngine::peers>("peers"),
+                           InstanceMethod<&NativeEngine::legs>("legs"),
+                           InstanceMethod<&NativeEngine::close>("close"),
+                       });
+  }
+
+  explicit NativeEngine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativeEngine>(info) {
+    const Napi::Env env = info.Env();
+    const auto options = info[0].As<Napi::Object>();
+    omerta::engine::EngineSettings settings;
+    settings.private_key = key_of(options.Get("privateKey"), "privateKey");
+    settings.port = static_cast<uint16_t>(number_of(options, "port"));
+    settings.bind = options.Get("bind").As<Napi::String>().Utf8Value();
+    settings.workers = static_cast<size_t>(number_of(options, "workers"));
+    settings.max_legs = static_cast<size_t>(number_of(options, "maxLegs"));
+    settings.max_peers = static_cast<size_t>(number_of(options, "maxPeers"));
+    settings.control_frames_per_second = static_cast<uint64_t>(number_of(options, "controlFramesPerSecond"));
+    settings.gro = options.Get("udpGro").ToBoolean();
+    settings.gso = options.Get("udpGso").ToBoolean();
+    settings.tun_tcp_offload = options.Get("tunTcpOffload").ToBoolean();
+    settings.tun_udp_offload = options.Get("tunUdpOffload").ToBoolean();
+    if (options.Get("tun").IsObject()) {
+      const auto given = options.Get("tun").As<Napi::Object>();
+      omerta::tun::TunSettings tun;
+      tun.name = given.Get("name").As<Napi::String>().Utf8Value();
+      tun.mtu = static_cast<int>(number_of(given, "mtu"));
+      const auto addresses = given.Get("addresses").As<Napi::Array>();
+      for (uint32_t i = 0; i < addresses.Length(); i++)
+        tun.addresses.push_back(addresses.Get(i).As<Napi::String>().Utf8Value());
+      settings.tun = std::move(tun);
+    }
+    try {
+      engine_ = std::make_shared<Engine>(settings);
+    } catch (const std::system_error& error) {
+      sodium_memzero(settings.private_key.data(), 32);
+      throw_error(env,
+                  error.code().value() == EADDRINUSE ? "EADDRINUSE" : std::strerror(error.code().value()),
+                  error.what());
+    } catch (const std::exception& error) {
+      sodium_memzero(settings.private_key.data(), 32);
+      throw_error(env, "FAILED", error.what());
+    }
+    sodium_memzero(settings.private_key.data(), 32);
+    wake_ = Napi::ThreadSafeFunction::New(env, info[1].As<Napi::Function>(), "omerta events", 0, 1);
+    engine_->events().on_wake([engine = engine_.get(), wake = wake_]() mutable {
+      // The mark is taken back before JavaScript reads, so that nothing written later is missed.
+      wake.NonBlockingCall([engine](Napi::Env, Napi::Function drain) {
+        engine->events().draining();
+        drain.Call({});
+      });
+    });
+  }
+
+  ~NativeEngine() override { shut_down(); }
+
+ private:
+  Engine& open(Napi::Env env) {
+    if (closed_) throw_error(env, "CLOSED", "the engine is closed");
+    return *engine_;
+  }
+
+  Napi::Value port(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), engine_->port()); }
+
+  Napi::Value shared_memory(Napi::Env env, void* data, size_t size) {
+    // The buffer keeps the engine's memory alive, however long JavaScript holds it.
+    auto* owner = new std::shared_ptr<Engine>(engine_);
+    return Napi::ArrayBuffer::New(env, data, size, [owner](Napi::Env, void*) { delete owner; });
+  }
+  Napi::Value event_memory(const Napi::CallbackInfo& info) {
+    return shared_memory(info.Env(), engine_->events().data(), engine_->events().size());
+  }
+  Napi::Value counter_memory(const Napi::CallbackInfo& info) {
+    return shared_memory(info.Env(), engine_->counters(),
+                         sizeof(omerta::CounterRow) * (engine_->workers() + 1));
+  }
+
+  Napi::Value describe(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    Engine& engine = open(env);
+    auto out = Napi::Object::New(env);
+    out.Set("workers", static_cast<double>(engine.workers()));
+    out.Set("aead", omerta::crypto::TransportAead::name());
+    out.Set("udpGro", engine.socket().gro());
+    out.Set("udpGso", engine.socket().gso());
+    out.Set("receiveBufferBytes", engine.socket().receive_buffer_bytes());
+    out.Set("sendBufferBytes", engine.socket().send_buffer_bytes());
+    if (const omerta::tun::TunDevice* tun = engine.tun(); tun != nullptr) {
+      out.Set("tun", tun->name());
+      out.Set("tunTcpOffload", tun->tcp_offload());
+      out.Set("tunUdpOffload", tun->udp_offload());
+    }
+    return out;
+  }
+
+  Napi::Value set_peers(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    Engine& engine = open(env);
+    const auto list = info[0].As<Napi::Array>();
+    std::vector<omerta::session::PeerSettings> peers;
+    peers.reserve(list.Length());
+    for (uint32_t i = 0; i < list.Length(); i++) {
+      const auto given = list.Get(i).As<Napi::Object>();
+      omerta::session::PeerSettings peer;
+      peer.public_key = key_of(given.Get("publicKey"), "publicKey");
+      if (given.Get("presharedKey").IsTypedArray())
+        peer.preshared_key = key_of(given.Get("presharedKey"), "presharedKey");
+      const auto prefixes = given.Get("allowedIps").As<Napi::Array>();
+      for (uint32_t j = 0; j < prefixes.Length(); j++) {
+        const std::string text = prefixes.Get(j).As<Napi::String>().Utf8Value();
+        const auto prefix = omerta::session::Prefix::parse(text);
+        if (!prefix.has_value())
+          throw_error(env, "BAD_ARGUMENT", "allowedIps: '" + text + "' is not a prefix");
+        peer.allowed_ips.push_back(*prefix);
+      }
+      if (given.Get("address").IsTypedArray()) {
+        const auto bytes = bytes_of(given.Get("address"), "address");
+        if (bytes.size() != 18) throw_error(env, "BAD_ARGUMENT", "address: expected 18 bytes");
+        omerta::session::Endpoint endpoint;
+        endpoint.remote = address_of(bytes);
+        peer.endpoint = endpoint;
+      } else if (given.Get("leg").IsNumber()) {
+        const uint32_t leg = given.Get("leg").As<Napi::Number>().Uint32Value();
+        peer.endpoint = engine.endpoint_of_leg(leg);
+        if (!peer.endpoint.has_value()) throw_error(env, "BAD_ARGUMENT", "endpoint: no such deliver leg");
+      }
+      peer.persistent_keepalive =
+          static_cast<omerta::Nanoseconds>(number_of(given, "persistentKeepalive")) * omerta::kSecond;
+      peers.push_back(std::move(peer));
+    }
+    return Napi::Boolean::New(env, engine.set_peers(std::move(peers)));
+  }
+
+  void remove_peers(const Napi::CallbackInfo& info) {
+    Unpacker keys(info.Env(), bytes_of(info[0], "keys"));
+    std::vector<Key32> list;
+    while (!keys.done()) std::memcpy(list.emplace_back().data(), keys.take(32).data(), 32);
+    open(info.Env()).remove_peers(list);
+  }
+
+  Napi::Value handshake(const Napi::CallbackInfo& info) {
+    return Napi::Boolean::New(info.Env(), open(info.Env()).start_handshake(key_of(info[0], "peer")));
+  }
+
+  /// Packed: key 32 | length u32 | payload, repeated. Returns how many had no such peer.
+  Napi::Value send_control(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    Unpacker batch(info.Env(), bytes_of(info[0], "batch"));
+    uint32_t unknown = 0;
+    while (!batch.done()) {
+      Key32 peer;
+      std::memcpy(peer.data(), batch.take(32).data(), 32);
+      const uint32_t length = batch.take_u32();
+      if (!engine.send_control(peer, batch.take(length))) unknown++;
+    }
+    return Napi::Number::New(info.Env(), unknown);
+  }
+
+  /// Packed: ip 16 | port u16 | zero u16 | length u32 | frame, repeated.
+  void send_frames(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    Unpacker batch(info.Env(), bytes_of(info[0], "batch"));
+    while (!batch.done()) {
+      const omerta_address to = address_of(batch.take(20));
+      const uint32_t length = batch.take_u32();
+      engine.send_frame(to, batch.take(length));
+    }
+  }
+
+  /// Packed struct omerta_leg, 128 bytes each; expires_at counts from now. false: the table is full.
+  Napi::Value install_legs(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    Unpacker batch(info.Env(), bytes_of(info[0], "legs"));
+    std::vector<omerta_leg> legs;
+    while (!batch.done()) legs.push_back(omerta::load<omerta_leg>(batch.take(sizeof(omerta_leg)).data()));
+    return Napi::Boolean::New(info.Env(), engine.install_legs(std::move(legs)));
+  }
+
+  void remove_legs(const Napi::CallbackInfo& info) {
+    const auto ids = info[0].As<Napi::Uint32Array>();
+    open(info.Env()).remove_legs(std::span<const uint32_t>(ids.Data(), ids.ElementLength()));
+  }
+
+  Napi::Value peers(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    auto list = Napi::Array::New(env);
+    const omerta::Nanoseconds now = omerta::boot_clock();
+    const auto age = [env, now](omerta::Nanoseconds then) -> Napi::Value {
+      if (then == 0) return env.Undefined();
+      return Napi::Number::New(env, static_cast<double>(now > then ? now - then : 0) / 1e6);
+    };
+    uint32_t count = 0;
+    open(env).sessions().for_each([&](omerta::session::Peer& peer) {
+      auto out = Napi::Object::New(env);
+      out.Set("publicKey", Napi::Buffer<uint8_t>::Copy(env, peer.remote.public_key.data(), 32));
+      const omerta::session::Endpoint endpoint = peer.endpoint();
+      if (endpoint.known()) {
+        uint8_t address[18];
+        std::memcpy(address, endpoint.remote.ip, 16);
+        omerta::store(address + 16, __builtin_bswap16(endpoint.remote.port));
+        out.Set("address", Napi::Buffer<uint8_t>::Copy(env, address, sizeof address));
+        out.Set("leg", endpoint.receive_leg);
+      }
+      out.Set("handshakeAgeMs", age(peer.last_handshake.load(std::memory_order_relaxed)));
+      out.Set("lastReceivedMs", age(peer.last_received.load(std::memory_order_relaxed)));
+      out.Set("rxBytes", static_cast<double>(peer.rx_bytes.load(std::memory_order_relaxed)));
+      out.Set("txBytes", static_cast<double>(peer.tx_bytes.load(std::memory_order_relaxed)));
+      list.Set(count++, out);
+    });
+    return list;
+  }
+
+  Napi::Value legs(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    auto list = Napi::Array::New(env);
+    const omerta::Nanoseconds now = omerta::boot_clock();
+    uint32_t count = 0;
+    open(env).legs().for_each([&](const omerta_leg& leg) {
+      auto out = Napi::Object::New(env);
+      out.Set("id", leg.leg_id);
+      out.Set("packets", static_cast<double>(leg.packets));
+      out.Set("bytes", static_cast<double>(leg.bytes));
+      if (leg.last_used != 0)
+        out.Set("idleMs", static_cast<double>(now > leg.last_used ? now - leg.last_used : 0) / 1e6);
+      list.Set(count++, out);
+    });
+    return list;
+  }
+
+  void close(const Napi::CallbackInfo&) { shut_down(); }
+
+  void shut_down() {
+    if (closed_ || !engine_) return;
+    closed_ = true;
+    engine_->close();  // after this no worker calls wake
+    wake_.Release();
+  }
+
+  std::shared_ptr<Engine> engine_;
+  Napi::ThreadSafeFunction wake_;
+  bool closed_ = false;
+};
+
+Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  exports.Set("NativeEngine", NativeEngine::define(env));
+  auto names = Napi::Array::New(env);
+  for (uint32_t i = 0; i < omerta::kCounterCount; i++)
+    names.Set(i, Napi::String::New(env, std::string(omerta::kCounterNames[i])));
+  exports.Set("counterNames", names);
+  exports.Set("counterRowBytes", static_cast<double>(sizeof(omerta::CounterRow)));
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(omerta, initialise)

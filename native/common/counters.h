@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every counter of the engine, registered here once. Each worker owns a row and is its only writer,
+// so counting is a plain add; readers (TypeScript, over shared memory) sum the rows.
+#pragma once
+
+#include <omerta/wire.h>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+namespace omerta {
+
+#define OMERTA_COUNTERS(X)          \
+  X(rx_datagrams)                   \
+  X(rx_bytes)                       \
+  X(rx_batches)                     \
+  X(tx_datagrams)                   \
+  X(tx_bytes)                       \
+  X(tx_batches)                     \
+  X(tx_errors)                      \
+  X(rx_queue_overflows)             \
+  X(forwarded_packets)              \
+  X(forwarded_bytes)                \
+  X(delivered_packets)              \
+  X(control_frames)                 \
+  X(control_messages)               \
+  X(stun_answered)                  \
+  X(handshake_initiations_received) \
+  X(handshake_initiations_sent)     \
+  X(handshake_responses_received)   \
+  X(handshake_responses_sent)       \
+  X(cookie_replies_received)        \
+  X(cookie_replies_sent)            \
+  X(handshakes_completed)           \
+  X(handshakes_crossed)             \
+  X(transport_received)             \
+  X(transport_sent)                 \
+  X(keepalives_received)            \
+  X(keepalives_sent)                \
+  X(endpoint_changes)               \
+  X(tun_rx_packets)                 \
+  X(tun_rx_bytes)                   \
+  X(tun_rx_reads)                   \
+  X(tun_tx_packets)                 \
+  X(tun_tx_bytes)                   \
+  X(tun_tx_writes)                  \
+  X(staged_packets)                 \
+  X(events_queued)                  \
+  X(drop_control_rate)              \
+  X(drop_stun_rate)                 \
+  X(drop_handshake_rate)            \
+  X(drop_bad_mac1)                  \
+  X(drop_bad_mac2)                  \
+  X(drop_unknown_peer)              \
+  X(drop_unknown_index)             \
+  X(drop_bad_handshake)             \
+  X(drop_replayed_initiation)       \
+  X(drop_decrypt_failed)            \
+  X(drop_replayed)                  \
+  X(drop_key_expired)               \
+  X(drop_inner_malformed)           \
+  X(drop_inner_source)              \
+  X(drop_no_route)                  \
+  X(drop_no_tun)                    \
+  X(drop_staging_overflow)          \
+  X(drop_tun_write)                 \
+  X(drop_event_ring_full)
+
+enum class Counter : size_t {
+#define OMERTA_X(name) name,
+  OMERTA_COUNTERS(OMERTA_X)
+#undef OMERTA_X
+      kDropReasons,
+};
+
+inline constexpr size_t kCounterCount = static_cast<size_t>(Counter::kDropReasons) + OMERTA_DROP_REASON_COUNT;
+
+/// Names in row order; the verdict table's drop reasons follow as `drop_<reason>`.
+inline constexpr std::array<std::string_view, kCounterCount> kCounterNames = {
+#define OMERTA_X(name) #name,
+    OMERTA_COUNTERS(OMERTA_X)
+#undef OMERTA_X
+#define OMERTA_X(upper, lower) "drop_" #lower,
+        OMERTA_DROP_REASONS(OMERTA_X)
+#undef OMERTA_X
+};
+
+class alignas(64) CounterRow {
+ public:
+  void add(Counter counter, uint64_t n = 1) { add(static_cast<size_t>(counter), n); }
+  void drop(uint8_t reason) { add(static_cast<size_t>(Counter::kDropReasons) + reason, 1); }
+  uint64_t get(Counter counter) const {
+    return values_[static_cast<size_t>(counter)].load(std::memory_order_relaxed);
+  }
+  const void* data() const { return values_.data(); }
+
+ private:
+  // One writer: a relaxed load and store compile to a plain add, without the lock prefix.
+  void add(size_t index, uint64_t n) {
+    values_[index].store(values_[index].load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+  }
+  std::array<std::atomic<uint64_t>, kCounterCount> values_{};
+};
+
+}  // namespace omerta

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/engine.h"
+
+#include <sodium.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <stdexcept>
+#include <system_error>
+
+#include "engine/output.h"
+#include "engine/worker.h"
+
+namespace omerta::engine {
+namespace {
+
+/// STUN binding requests answered per second and source prefix: a client sends a handful at start.
+constexpr uint64_t kStunPerSecond = 20;
+constexpr uint64_t kStunBurst = 20;
+
+/// TAI64N (cr.yp.to/libtai/tai64.html) with the low 24 bits of the nanoseconds cleared, so that a
+/// handshake does not tell the exact clock: steps of 16.8 ms.
+session::Timestamp tai64n_now() {
+  timespec t{};
+  clock_gettime(CLOCK_REALTIME, &t);
+  const uint64_t seconds = 0x400000000000000aULL + static_cast<uint64_t>(t.tv_sec);
+  const auto nanoseconds = static_cast<uint32_t>(t.tv_nsec) & ~uint32_t{0xffffff};
+  session::Timestamp stamp;
+  store(stamp.data(), __builtin_bswap64(seconds));
+  store(stamp.data() + 8, __builtin_bswap32(nanoseconds));
+  return stamp;
+}
+
+uint64_t random_word() {
+  uint64_t word = 0;
+  random_bytes(std::span(reinterpret_cast<uint8_t*>(&word), sizeof word));
+  return word;
+}
+
+}  // namespace
+
+namespace {
+/// libsodium chooses its implementations before anything of ours runs.
+const EngineSettings& with_sodium(const EngineSettings& settings) {
+  if (sodium_init() < 0) throw std::runtime_error("libsodium could not be initialised");
+  return settings;
+}
+}  // namespace
+
+void random_bytes(std::span<uint8_t> out) { randombytes_buf(out.data(), out.size()); }
+
+Shared::Shared(const EngineSettings& settings, size_t workers)
+    : counters(new CounterRow[workers + 1]),
+      sessions(settings.private_key, settings.max_peers, workers, {random_bytes, tai64n_now}),
+      legs(settings.max_legs),
+      control_budget(settings.control_frames_per_second,
+                     std::max<uint64_t>(settings.control_frames_per_second / 4, 1)),
+      stun_budget(kStunPerSecond, kStunBurst, random_word(), random_word()),
+      inner_mtu(settings.tun.has_value() ? settings.tun->mtu : 65535) {}
+
+/// What the session table asks for while the control thread is inside it.
+class Engine::ControlOutput final : public EventOutput {
+ public:
+  ControlOutput(Shared& shared, CounterRow& counters, udp::UdpSocket& socket)
+      : EventOutput(shared, counters), socket_(socket) {}
+
+  void send(const session::Endpoint& to, Bytes message) override {
+    std::vector<uint8_t> datagram(message.begin(), message.end());
+    if (to.relayed()) {
+      datagram.insert(datagram.begin(), OMERTA_FRAME_HEADER_SIZE, 0);
+      write_frame_header(datagram.data(), datagram.size(), to);
+    }
+    send_datagram(to.remote, local_of(to), datagram);
+  }
+  void send_datagram(const omerta_address& to, const udp::LocalAddress& local, Bytes datagram) {
+    socket_.send_one(to, local, datagram.data(), datagram.size());
+    counters_.add(Counter::tx_datagrams);
+    counters_.add(Counter::tx_bytes, datagram.size());
+  }
+  CounterRow& counters() { return counters_; }
+
+ private:
+  udp::UdpSocket& socket_;
+};
+
+Engine::Engine(const EngineSettings& settings)
+    : shared_(with_sodium(settings), std::max<size_t>(settings.workers, 1)) {
+  const size_t workers = std::max<size_t>(settings.workers, 1);
+  udp::SocketOptions options;
+  options.port = settings.port;
+  options.bind = settings.bind;
+  options.gro = settings.gro;
+  options.gso = settings.gso;
+  if (workers > 1) {
+    // With SO_REUSEPORT a second daemon would silently share the port: find out before.
+    if (settings.port != 0) udp::UdpSocket probe(options);
+    options.shared_port = true;
+  }
+  for (size_t i = 0; i < workers; i++) {
+    sockets_.push_back(std::make_unique<udp::UdpSocket>(options));
+    options.port = sockets_[0]->port();
+  }
+  port_ = options.port;
+  worker_count_ = workers;
+  if (settings.tun.has_value()) {
+    tun::TunSettings tun = *settings.tun;
+    tun.queues = workers;
+    tun.tcp_offload = settings.tun_tcp_offload;
+    tun.udp_offload = settings.tun_udp_offload;
+    tun_ = std::make_unique<tun::TunDevice>(tun);
+  }
+  stop_event_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (stop_event_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
+  output_ = std::make_unique<ControlOutput>(shared_, shared_.counters[workers], *sockets_[0]);
+  for (size_t i = 0; i < workers; i++)
+    workers_.push_back(std::make_unique<Worker>(shared_, i, *sockets_[i], tun_.get(), stop_event_));
+  for (auto& worker : workers_) threads_.emplace_back([w = worker.get()] { w->run(); });
+}
+
+Engine::~Engine() { close(); }
+
+void Engine::close() {
+  if (closed_) return;
+  closed_ = true;
+  const uint64_t one = 1;
+  // The counter stays readable, so that every worker sees it.
+  if (write(stop_event_, &one, sizeof one) != sizeof one) std::terminate();
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+  workers_.clear();
+  tun_.reset();
+  output_.reset();
+  sockets_.clear();  // now, not when JavaScript collects the object: the port may be wanted again
+  ::close(stop_event_);
+}
+
+bool Engine::set_peers(std::vector<session::PeerSettings> peers) {
+  return shared_.sessions.set_peers(peers, boot_clock(), *output_);
+}
+
+void Engine::remove_peers(const std::vector<Key32>& keys) { shared_.sessions.remove_peers(keys); }
+
+bool Engine::start_handshake(const Key32& peer) {
+  return shared_.sessions.start_handshake(peer, boot_clock(), *output_);
+}
+
+bool Engine::send_control(const Key32& peer, Bytes payload) {
+  return shared_.sessions.send_inside(peer, payload, boot_clock(), *output_);
+}
+
+void Engine::send_frame(const omerta_address& to, Bytes frame) { output_->send_datagram(to, {}, frame); }
+
+bool Engine::install_legs(std::vector<omerta_leg> legs) {
+  size_t added = 0;
+  omerta_leg present;
+  for (const omerta_leg& leg : legs) added += shared_.legs.find(leg.leg_id, present) ? 0 : 1;
+  if (shared_.legs.size() + added > shared_.legs.capacity()) return false;
+  const Nanoseconds now = boot_clock();
+  for (omerta_leg& leg : legs) {
+    if (leg.expires_at != 0) leg.expires_at += now;
+    if (!shared_.legs.install(leg)) return false;
+  }
+  return true;
+}
+
+void Engine::remove_legs(std::span<const uint32_t> ids) {
+  for (const uint32_t id : ids) shared_.legs.remove(id);
+}
+
+std::optional<session::Endpoint> Engine::endpoint_of_leg(uint32_t id) const {
+  omerta_leg leg;
+  if (!shared_.legs.find(id, leg) || leg.action != OMERTA_LEG_DELIVER) return std::nullopt;
+  return endpoint_of(leg);
+}
+
+}  // namespace omerta::engine

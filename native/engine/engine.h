@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// The native engine: owns sockets, TUN device, session table, forwarding table and workers; what the
+// N-API addon exposes and the C++ tests use. All methods are for one control thread, except that
+// counters and the event ring are shared memory.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "common/counters.h"
+#include "engine/event_ring.h"
+#include "ratelimit/prefix_buckets.h"
+#include "relay/forwarding_table.h"
+#include "session/session_table.h"
+#include "tun/tun_device.h"
+#include "udp/udp_socket.h"
+
+namespace omerta::engine {
+
+struct EngineSettings {
+  Key32 private_key{};
+  uint16_t port = 0;
+  std::string bind;
+  size_t workers = 1;
+  size_t max_legs = 65536;
+  size_t max_peers = 16384;
+  uint64_t control_frames_per_second = 1000;
+  std::optional<tun::TunSettings> tun;
+  bool gro = true;
+  bool gso = true;
+  bool tun_tcp_offload = true;
+  bool tun_udp_offload = true;
+};
+
+class Worker;
+
+/// State all workers share. Everything in it is either immutable, atomic, or synchronises itself.
+struct Shared {
+  Shared(const EngineSettings& settings, size_t workers);
+  std::unique_ptr<CounterRow[]> counters;  ///< one row per worker, then the control thread's
+  session::SessionTable sessions;
+  ForwardingTable legs;
+  EventRing events;
+  TokenBucket control_budget;
+  PrefixBuckets stun_budget;
+  int inner_mtu = 65535;
+};
+
+void random_bytes(std::span<uint8_t> out);
+
+class Engine {
+ public:
+  /// Opens everything and starts the workers. @throws std::system_error naming the step.
+  explicit Engine(const EngineSettings& settings);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  uint16_t port() const { return port_; }
+  const udp::UdpSocket& socket() const { return *sockets_[0]; }
+  const tun::TunDevice* tun() const { return tun_.get(); }
+  size_t workers() const { return worker_count_; }
+  EventRing& events() { return shared_.events; }
+  /// (workers + 1) rows of kCounterCount values, sizeof(CounterRow) bytes apart.
+  CounterRow* counters() { return shared_.counters.get(); }
+
+  bool set_peers(std::vector<session::PeerSettings> peers);
+  void remove_peers(const std::vector<Key32>& keys);
+  bool start_handshake(const Key32& peer);
+  bool send_control(const Key32& peer, Bytes payload);
+  void send_frame(const omerta_address& to, Bytes frame);
+  /// All or none. expires_at counts from now.
+  bool install_legs(std::vector<omerta_leg> legs);
+  void remove_legs(std::span<const uint32_t> ids);
+  ForwardingTable& legs() { return shared_.legs; }
+  session::SessionTable& sessions() { return shared_.sessions; }
+  /// The endpoint a `deliver` leg leads back to; nullopt when there is no such leg.
+  std::optional<session::Endpoint> endpoint_of_leg(uint32_t id) const;
+  void close();
+
+ private:
+  class ControlOutput;
+  Shared shared_;
+  std::vector<std::unique_ptr<udp::UdpSocket>> sockets_;
+  std::unique_ptr<tun::TunDevice> tun_;
+  int stop_event_ = -1;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::vector<std::thread> threads_;
+  std::unique_ptr<ControlOutput> output_;
+  uint16_t port_ = 0;
+  size_t worker_count_ = 0;
+  bool closed_ = false;
+};
+
+}  // namespace omerta::engine

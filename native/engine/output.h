@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// What workers and the control thread do alike when the session table asks something of them:
+// wrap a message for a leg, and tell the control plane.
+#pragma once
+
+#include "engine/engine.h"
+
+namespace omerta::engine {
+
+/// Writes the header of a forward frame whose `size` bytes (header included) start at `frame`; the
+/// payload must be in place already, because the tag covers its first 16 bytes.
+inline void write_frame_header(uint8_t* frame, size_t size, const session::Endpoint& to) {
+  frame[0] = OMERTA_FRAME_MAGIC;
+  frame[1] = OMERTA_KIND_FORWARD;
+  frame[2] = OMERTA_HOP_LIMIT_DEFAULT;
+  frame[3] = static_cast<uint8_t>(to.send_epoch);
+  store(frame + 4, to.send_leg);
+  store(frame + 8, omerta_frame_tag(to.send_key, frame, static_cast<__u32>(size)));
+}
+
+/// The endpoint that a `deliver` leg leads back to.
+inline session::Endpoint endpoint_of(const omerta_leg& leg) {
+  session::Endpoint endpoint;
+  std::memcpy(endpoint.remote.ip, leg.next_ip, 16);
+  endpoint.remote.port = leg.next_port;
+  endpoint.receive_leg = leg.leg_id;
+  endpoint.send_leg = leg.next_leg_id;
+  endpoint.send_epoch = leg.next_key_epoch;
+  std::memcpy(endpoint.send_key, leg.next_key, sizeof leg.next_key);
+  return endpoint;
+}
+
+inline udp::LocalAddress local_of(const session::Endpoint& endpoint) {
+  udp::LocalAddress local;
+  std::memcpy(local.ip, endpoint.local_ip, 16);
+  local.interface = endpoint.local_interface;
+  return local;
+}
+
+class EventOutput : public session::SessionOutput {
+ public:
+  EventOutput(Shared& shared, CounterRow& counters) : shared_(shared), counters_(counters) {}
+
+  void session_established(session::Peer& peer) override {
+    counters_.add(Counter::handshakes_completed);
+    with_endpoint(EventType::session, peer);
+  }
+  void endpoint_changed(session::Peer& peer) override {
+    counters_.add(Counter::endpoint_changes);
+    with_endpoint(EventType::endpoint, peer);
+  }
+  void path_needed(session::Peer& peer) override { emit(EventType::path_needed, {peer.remote.public_key}); }
+  void session_lost(session::Peer& peer) override { emit(EventType::session_lost, {peer.remote.public_key}); }
+
+ protected:
+  void emit(EventType type, std::initializer_list<Bytes> parts) {
+    counters_.add(shared_.events.write(type, parts) ? Counter::events_queued : Counter::drop_event_ring_full);
+  }
+  Shared& shared_;
+  CounterRow& counters_;
+
+ private:
+  void with_endpoint(EventType type, session::Peer& peer) {
+    const session::Endpoint endpoint = peer.endpoint();
+    uint8_t where[24] = {};
+    std::memcpy(where, endpoint.remote.ip, 16);
+    store(where + 16, __builtin_bswap16(endpoint.remote.port));
+    store(where + 20, endpoint.receive_leg);
+    emit(type, {peer.remote.public_key, where});
+  }
+};
+
+}  // namespace omerta::engine

@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/worker.h"
+
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <system_error>
+
+namespace omerta::engine {
+namespace {
+
+constexpr Nanoseconds kTimerInterval = 100 * kMillisecond;
+constexpr int kTimerIntervalMs = 100;
+/// Batches of one source handled before the other gets its turn.
+constexpr int kBudget = 8;
+constexpr size_t kTunPacketBytes = sizeof(tun::VirtioNetHeader) + 65536;
+/// A transport payload is an IP packet by its first nibble, or else a control frame (docs/protocol.md).
+bool is_ip(const uint8_t* payload) { return payload[0] >> 4 == 4 || payload[0] >> 4 == 6; }
+
+}  // namespace
+
+Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::TunDevice* tun,
+               int stop_event)
+    : EventOutput(shared, shared.counters[index]),
+      index_(index),
+      socket_(socket),
+      inner_mtu_(static_cast<size_t>(shared.inner_mtu)),
+      stop_event_(stop_event),
+      send_(socket.gso()),
+      messages_(new udp::Message[udp::ReceiveBatch::kMessages]),
+      arena_(new uint8_t[kArenaBytes]()),
+      tun_buffer_(new uint8_t[kTunPacketBytes]()),
+      openings_(new Opening[kJobs]),
+      jobs_(new crypto::AeadJob[kJobs]) {
+  epoll_ = epoll_create1(EPOLL_CLOEXEC);
+  if (epoll_ < 0) throw std::system_error(errno, std::generic_category(), "epoll");
+  const auto watch = [this](int fd) {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.fd = fd;
+    if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0)
+      throw std::system_error(errno, std::generic_category(), "epoll");
+  };
+  watch(socket_.fd());
+  watch(stop_event_);
+  if (tun != nullptr) {
+    tun_queue_ = tun->queue(index);
+    watch(tun_queue_);
+    coalescing_ = std::make_unique<tun::Coalescing>(tun_queue_, tun->tcp_offload());
+  }
+}
+
+Worker::~Worker() { close(epoll_); }
+
+void Worker::run() {
+  Qsbr& qsbr = shared_.sessions.qsbr();
+  for (bool running = true; running;) {
+    epoll_event events[4];
+    qsbr.offline(index_);
+    const int ready = epoll_wait(epoll_, events, 4, index_ == 0 ? kTimerIntervalMs : -1);
+    qsbr.quiescent(index_);
+    now_ = boot_clock();
+    bool udp = false;
+    bool tun = false;
+    for (int i = 0; i < ready; i++) {
+      if (events[i].data.fd == stop_event_) running = false;
+      udp |= events[i].data.fd == socket_.fd();
+      tun |= events[i].data.fd == tun_queue_;
+    }
+    // Both sides take turns until both are dry or the budget is spent; then epoll and timers again.
+    for (int turn = 0; (udp || tun) && turn < kBudget; turn++) {
+      if (udp) udp = receive_from_udp();
+      if (tun) tun = receive_from_tun();
+      qsbr.quiescent(index_);
+      now_ = boot_clock();
+    }
+    if (index_ == 0 && now_ >= next_timers_) {
+      next_timers_ = now_ + kTimerInterval;
+      shared_.sessions.handle_timers(now_, *this);
+      flush();
+    }
+  }
+  qsbr.offline(index_);
+}
+
+// ---- sending --------------------------------------------------------------------------------------
+
+void Worker::flush() {
+  if (!send_.empty()) socket_.flush(send_, counters_);
+  arena_used_ = 0;
+}
+
+/// Memory in the send arena that lives until the next flush.
+uint8_t* Worker::arena(size_t size) {
+  if (arena_used_ + size > kArenaBytes) flush();
+  uint8_t* memory = arena_.get() + arena_used_;
+  arena_used_ += size;
+  return memory;
+}
+
+void Worker::send(const session::Endpoint& to, Bytes message) {
+  const size_t prefix = to.relayed() ? OMERTA_FRAME_HEADER_SIZE : 0;
+  const size_t size = prefix + message.size();
+  if (send_.full()) flush();
+  uint8_t* out = arena(size);
+  std::memcpy(out + prefix, message.data(), message.size());
+  if (to.relayed()) write_frame_header(out, size, to);
+  send_.append(to.remote, local_of(to), out, size);
+}
+
+// ---- from UDP -------------------------------------------------------------------------------------
+
+bool Worker::receive_from_udp() {
+  const size_t count = socket_.receive(receive_, messages_.get(), counters_);
+  cached_leg_ = 0;
+  for (size_t i = 0; i < count; i++) {
+    const udp::Message& message = messages_[i];
+    if (message.size == 0) counters_.drop(OMERTA_DROP_EMPTY);
+    for (size_t at = 0; at < message.size; at += message.segment)
+      judge(message.data + at, std::min(message.segment, message.size - at), message);
+  }
+  finish_opening();
+  if (coalescing_) coalescing_->flush(counters_);
+  flush();  // before the next receive: forwarded datagrams lie in the receive buffers
+  return count == udp::ReceiveBatch::kMessages;
+}
+
+void Worker::judge(uint8_t* data, size_t size, const udp::Message& message) {
+  const Decision decision =
+      shared_.legs.judge_datagram(message.from, data, static_cast<uint32_t>(size), now_);
+  switch (decision.verdict) {
+    case OMERTA_FORWARD:
+      counters_.add(Counter::forwarded_packets);
+      counters_.add(Counter::forwarded_bytes, size);
+      if (send_.full() && !send_.continues(decision.next, {}, data, size)) socket_.flush(send_, counters_);
+      send_.append(decision.next, {}, data, size);
+      return;
+    case OMERTA_DELIVER:
+      counters_.add(Counter::delivered_packets);
+      deliver(decision.leg_id, data + OMERTA_FRAME_HEADER_SIZE, size - OMERTA_FRAME_HEADER_SIZE);
+      return;
+    case OMERTA_CONTROL: {
+      if (decision.leg_id == OMERTA_CONTACT_LEG && !shared_.control_budget.take(now_)) {
+        counters_.add(Counter::drop_control_rate);
+        return;
+      }
+      counters_.add(Counter::control_frames);
+      uint8_t where[24] = {};
+      std::memcpy(where, message.from.ip, 16);
+      store(where + 16, __builtin_bswap16(message.from.port));
+      store(where + 20, decision.leg_id);
+      const auto length = static_cast<uint32_t>(size);
+      emit(EventType::frame, {where, Bytes(reinterpret_cast<const uint8_t*>(&length), 4), Bytes(data, size)});
+      return;
+    }
+    case OMERTA_WIREGUARD: {
+      session::Endpoint from;
+      from.remote = message.from;
+      std::memcpy(from.local_ip, message.local.ip, 16);
+      from.local_interface = message.local.interface;
+      handle_wireguard(data, size, from);
+      return;
+    }
+    case OMERTA_STUN:
+      answer_stun(data, size, message);
+      return;
+    case OMERTA_DROP:
+      counters_.drop(static_cast<uint8_t>(decision.reason));
+      return;
+  }
+}
+
+/// The payload of an authentic frame that ends here: a WireGuard message by way of a leg.
+void Worker::deliver(uint32_t leg_id, uint8_t* payload, size_t size) {
+  const omerta_classification inner = omerta_classify(payload, static_cast<__u32>(size));
+  if (inner.verdict != OMERTA_WIREGUARD) {
+    // A frame within a frame would let one leg speak for another.
+    counters_.drop(inner.verdict == OMERTA_DROP ? inner.reason
+                                                : static_cast<uint8_t>(OMERTA_DROP_WRONG_KIND));
+    return;
+  }
+  if (cached_leg_ != leg_id) {
+    omerta_leg leg;
+    if (!shared_.legs.find(leg_id, leg)) return counters_.drop(OMERTA_DROP_UNKNOWN_LEG);
+    cached_endpoint_ = endpoint_of(leg);
+    cached_leg_ = leg_id;
+  }
+  handle_wireguard(payload, size, cached_endpoint_);
+}
+
+void Worker::handle_wireguard(uint8_t* data, size_t size, const session::Endpoint& from) {
+  if (data[0] == session::kTransportType)
+    open_transport(data, size, from);
+  else
+    handle_handshake(data, size, from);
+}
+
+void Worker::handle_handshake(uint8_t* data, size_t, const session::Endpoint& from) {
+  session::SessionTable& sessions = shared_.sessions;
+  session::Outcome outcome = session::Outcome::accepted;
+  // Sizes were enforced by omerta_classify.
+  if (data[0] == session::kInitiationType) {
+    counters_.add(Counter::handshake_initiations_received);
+    outcome = sessions.handle_initiation(load<session::Initiation>(data), from, now_, *this);
+    if (outcome == session::Outcome::accepted) counters_.add(Counter::handshake_responses_sent);
+  } else if (data[0] == session::kResponseType) {
+    counters_.add(Counter::handshake_responses_received);
+    outcome = sessions.handle_response(load<session::Response>(data), from, now_, *this);
+  } else {
+    counters_.add(Counter::cookie_replies_received);
+    outcome = sessions.handle_cookie_reply(load<session::CookieReply>(data), now_);
+  }
+  switch (outcome) {
+    case session::Outcome::accepted:
+      return;
+    case session::Outcome::crossed:
+      return counters_.add(Counter::handshakes_crossed);
+    case session::Outcome::bad_mac1:
+      return counters_.add(Counter::drop_bad_mac1);
+    case session::Outcome::bad_mac2:
+      return counters_.add(Counter::drop_bad_mac2);
+    case session::Outcome::cookie_sent:
+      return counters_.add(Counter::cookie_replies_sent);
+    case session::Outcome::over_rate:
+      return counters_.add(Counter::drop_handshake_rate);
+    case session::Outcome::unknown_peer:
+      return counters_.add(Counter::drop_unknown_peer);
+    case session::Outcome::unknown_index:
+      return counters_.add(Counter::drop_unknown_index);
+    case session::Outcome::bad_handshake:
+      return counters_.add(Counter::drop_bad_handshake);
+    case session::Outcome::replayed_initiation:
+      return counters_.add(Counter::drop_replayed_initiation);
+  }
+}
+
+/// Order of WIREGUARD checklist 10: index → expiry → AEAD → replay → endpoint → keepalive? → length,
+/// padding → source → deliver. The AEAD is done for up to kJobs packets at once.
+void Worker::open_transport(uint8_t* data, size_t size, const session::Endpoint& from) {
+  session::Keypair* keypair = shared_.sessions.find(load<uint32_t>(data + 4));
+  if (keypair == nullptr) return counters_.add(Counter::drop_unknown_index);
+  if (keypair->expired(now_)) return counters_.add(Counter::drop_key_expired);
+  openings_[openings_count_] = {keypair, from, size};
+  jobs_[openings_count_] = {&keypair->keys.receive,
+                            keypair->id,
+                            load<uint64_t>(data + 8),
+                            data + session::kTransportHeaderSize,
+                            size - session::kTransportOverhead,
+                            false};
+  if (++openings_count_ == kJobs) finish_opening();
+}
+
+void Worker::finish_opening() {
+  if (openings_count_ == 0) return;
+  aead_.open(std::span(jobs_.get(), openings_count_));
+  for (size_t i = 0; i < openings_count_; i++) handle_opened(openings_[i], jobs_[i]);
+  openings_count_ = 0;
+}
+
+void Worker::handle_opened(Opening& opening, const crypto::AeadJob& job) {
+  if (!job.ok) return counters_.add(Counter::drop_decrypt_failed);
+  session::Keypair& keypair = *opening.keypair;
+  if (!keypair.accept(job.counter)) return counters_.add(Counter::drop_replayed);
+  counters_.add(Counter::transport_received);
+  shared_.sessions.authenticated(keypair, opening.from, opening.message_size, now_, *this);
+  if (job.size == 0) return counters_.add(Counter::keepalives_received);
+  session::SessionTable::data_received(keypair.peer, now_);
+  if (!is_ip(job.text)) {
+    counters_.add(Counter::control_messages);
+    const auto length = static_cast<uint32_t>(job.size);
+    emit(EventType::control,
+         {keypair.peer.remote.public_key, Bytes(reinterpret_cast<const uint8_t*>(&length), 4),
+          Bytes(job.text, job.size)});
+    return;
+  }
+  const tun::IpView ip = tun::parse_ip(job.text, job.size);
+  if (ip.family == 0) return counters_.add(Counter::drop_inner_malformed);
+  if (shared_.sessions.routes().lookup(ip.family, ip.source) != &keypair.peer)
+    return counters_.add(Counter::drop_inner_source);
+  if (!coalescing_) return counters_.add(Counter::drop_no_tun);
+  coalescing_->add(job.text, ip, counters_);
+}
+
+/// RFC 8489: a binding success response with XOR-MAPPED-ADDRESS alone.
+void Worker::answer_stun(const uint8_t* request, size_t, const udp::Message& message) {
+  if (!shared_.stun_budget.take(message.from, now_)) return counters_.add(Counter::drop_stun_rate);
+  constexpr uint8_t kMagic[4] = {0x21, 0x12, 0xA4, 0x42};
+  uint8_t reply[44] = {0x01, 0x01};
+  std::memcpy(reply + 4, request + 4, 16);
+  const bool v4 = omerta_load64(message.from.ip) == 0 && load<uint32_t>(message.from.ip + 8) == 0xffff0000;
+  const size_t address_size = v4 ? 4 : 16;
+  reply[3] = static_cast<uint8_t>(8 + address_size);
+  reply[21] = 0x20;  // type 0x0020
+  reply[23] = static_cast<uint8_t>(4 + address_size);
+  reply[25] = v4 ? 1 : 2;
+  store(reply + 26, message.from.port);
+  reply[26] ^= kMagic[0];
+  reply[27] ^= kMagic[1];
+  std::memcpy(reply + 28, message.from.ip + (16 - address_size), address_size);
+  for (size_t i = 0; i < address_size; i++) reply[28 + i] ^= reply[4 + i];  // magic cookie ‖ transaction id
+  session::Endpoint to;
+  to.remote = message.from;
+  std::memcpy(to.local_ip, message.local.ip, 16);
+  to.local_interface = message.local.interface;
+  send(to, Bytes(reply, 28 + address_size));
+  counters_.add(Counter::stun_answered);
+}
+
+// ---- from TUN -------------------------------------------------------------------------------------
+
+bool Worker::receive_from_tun() {
+  constexpr int kReads = 16;
+  int reads = 0;
+  for (; reads < kReads; reads++) {
+    const ssize_t got = read(tun_queue_, tun_buffer_.get(), kTunPacketBytes);
+    if (got <= static_cast<ssize_t>(sizeof(tun::VirtioNetHeader))) break;
+    uint8_t* packet = tun_buffer_.get() + sizeof(tun::VirtioNetHeader);
+    const size_t size = static_cast<size_t>(got) - sizeof(tun::VirtioNetHeader);
+    counters_.add(Counter::tun_rx_reads);
+    counters_.add(Counter::tun_rx_bytes, size);
+    const tun::Segmentation segments(load<tun::VirtioNetHeader>(tun_buffer_.get()), packet, size);
+    if (!segments.valid()) {
+      counters_.add(Counter::drop_inner_malformed);
+      continue;
+    }
+    counters_.add(Counter::tun_rx_packets, segments.count());
+    seal_from_tun(segments);
+  }
+  flush();
+  return reads == kReads;
+}
+
+void Worker::seal_from_tun(const tun::Segmentation& segments) {
+  const tun::IpView& ip = segments.ip();
+  session::Peer* peer = shared_.sessions.routes().lookup(ip.family, ip.destination);
+  if (peer == nullptr) return counters_.add(Counter::drop_no_route, segments.count());
+  session::Keypair* keypair = peer->current.load(std::memory_order_acquire);
+  const session::Endpoint endpoint = peer->endpoint();
+  if (keypair == nullptr || keypair->expired(now_) || !endpoint.known()) {
+    std::vector<uint8_t> packet;
+    for (size_t i = 0; i < segments.count(); i++) {
+      packet.resize(segments.size(i));
+      segments.write(i, packet.data());
+      counters_.add(Counter::staged_packets);
+      counters_.add(Counter::drop_staging_overflow, shared_.sessions.stage(*peer, packet, now_, *this));
+    }
+    return;
+  }
+  for (size_t first = 0; first < segments.count(); first += kJobs)
+    seal_segments(*keypair, endpoint, segments, first, std::min(kJobs, segments.count() - first));
+}
+
+void Worker::seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
+                           const tun::Segmentation& segments, size_t first, size_t count) {
+  if (arena_used_ + kArenaReserve > kArenaBytes) flush();
+  const size_t prefix = endpoint.relayed() ? OMERTA_FRAME_HEADER_SIZE : 0;
+  // Segments lie back to back in the arena: that is what makes them one GSO message.
+  crypto::AeadJob jobs[kJobs];
+  uint8_t* starts[kJobs];
+  size_t bytes = 0;
+  size_t used = 0;
+  for (; used < count; used++) {
+    const std::optional<uint64_t> counter = keypair.next_counter(now_);
+    if (!counter.has_value()) break;
+    const size_t size = segments.size(first + used);
+    // Padded to 16, but never past the MTU (WIREGUARD checklist 11).
+    const size_t padded = std::max(size, std::min((size + 15) & ~size_t{15}, inner_mtu_));
+    uint8_t* start = arena(prefix + session::kTransportOverhead + padded);
+    uint8_t* message = start + prefix;
+    uint8_t* text = message + session::kTransportHeaderSize;
+    store(message, session::kTransportType);
+    store(message + 4, keypair.remote_index);
+    store(message + 8, *counter);
+    segments.write(first + used, text);
+    std::memset(text + size, 0, padded - size);
+    starts[used] = start;
+    jobs[used] = {&keypair.keys.send, keypair.id, *counter, text, padded, false};
+    bytes += session::kTransportOverhead + padded;
+  }
+  aead_.seal(std::span(jobs, used));
+  const udp::LocalAddress local = local_of(endpoint);
+  for (size_t i = 0; i < used; i++) {
+    if (!jobs[i].ok) continue;
+    const size_t size = prefix + session::kTransportOverhead + jobs[i].size;
+    if (endpoint.relayed()) write_frame_header(starts[i], size, endpoint);
+    // A flush here would hand the arena to be reused while segments wait in it: only send.
+    if (send_.full() && !send_.continues(endpoint.remote, local, starts[i], size))
+      socket_.flush(send_, counters_);
+    send_.append(endpoint.remote, local, starts[i], size);
+  }
+  counters_.add(Counter::transport_sent, used);
+  if (used != 0) shared_.sessions.data_sent(keypair, bytes, now_, *this);
+}
+
+}  // namespace omerta::engine

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// One worker thread: run to completion. A datagram is received, judged, opened or relayed, and handed
+// on by the same thread without a queue in between:
+//
+//   UDP  GRO buffer → judge → forward: rewritten in place → one GSO send from the same memory
+//                           → session: opened in place → joined → one write to TUN
+//   TUN  super-packet → split into the send arena → sealed there → one GSO send
+#pragma once
+
+#include <atomic>
+
+#include "crypto/aead.h"
+#include "engine/output.h"
+#include "tun/coalescing.h"
+#include "tun/segmentation.h"
+
+namespace omerta::engine {
+
+class Worker final : public EventOutput {
+ public:
+  Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::TunDevice* tun, int stop_event);
+  ~Worker() override;
+
+  /// Runs until the stop event is signalled.
+  void run();
+  void send(const session::Endpoint& to, Bytes message) override;
+
+ private:
+  static constexpr size_t kArenaBytes = size_t{1} << 20;
+  /// A 64 KiB super-packet of small segments grows by less than this when sealed and framed.
+  static constexpr size_t kArenaReserve = 192 * 1024;
+  static constexpr size_t kJobs = 64;
+
+  /// A transport packet between its look-up and its delivery.
+  struct Opening {
+    session::Keypair* keypair;
+    session::Endpoint from;
+    size_t message_size;
+  };
+
+  bool receive_from_udp();
+  bool receive_from_tun();
+  void judge(uint8_t* data, size_t size, const udp::Message& message);
+  void deliver(uint32_t leg_id, uint8_t* payload, size_t size);
+  void handle_wireguard(uint8_t* data, size_t size, const session::Endpoint& from);
+  void handle_handshake(uint8_t* data, size_t size, const session::Endpoint& from);
+  void open_transport(uint8_t* data, size_t size, const session::Endpoint& from);
+  void finish_opening();
+  void handle_opened(Opening& opening, const crypto::AeadJob& job);
+  void answer_stun(const uint8_t* request, size_t size, const udp::Message& message);
+  void seal_from_tun(const tun::Segmentation& segments);
+  void seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
+                     const tun::Segmentation& segments, size_t first, size_t count);
+  uint8_t* arena(size_t size);
+  void flush();
+
+  size_t index_;
+  udp::UdpSocket& socket_;
+  int tun_queue_ = -1;
+  size_t inner_mtu_;
+  int stop_event_;
+  int epoll_ = -1;
+  Nanoseconds now_ = 0;
+  Nanoseconds next_timers_ = 0;
+  crypto::TransportAead aead_;
+  udp::ReceiveBatch receive_;
+  udp::SendBatch send_;
+  std::unique_ptr<udp::Message[]> messages_;
+  std::unique_ptr<uint8_t[]> arena_;
+  size_t arena_used_ = 0;
+  std::unique_ptr<uint8_t[]> tun_buffer_;
+  std::unique_ptr<tun::Coalescing> coalescing_;
+  size_t openings_count_ = 0;
+  std::unique_ptr<Opening[]> openings_;
+  std::unique_ptr<crypto::AeadJob[]> jobs_;
+  // The way back of the leg last delivered from, so that a burst looks it up once.
+  uint32_t cached_leg_ = 0;
+  session::Endpoint cached_endpoint_;
+};
+
+}  // namespace omerta::engine

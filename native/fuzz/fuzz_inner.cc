@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// Inner packets: what a TUN device hands over (segmentation) and what a peer sent (coalescing).
+// Input: a virtio_net_hdr, then the packet. Segments that come out must be whole IP packets.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <vector>
+
+#include "tun/coalescing.h"
+#include "tun/segmentation.h"
+
+using namespace omerta;
+using namespace omerta::tun;
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  static const int null = open("/dev/null", O_WRONLY);
+  static CounterRow counters;
+  static Coalescing coalescing(null, true);
+  if (size < sizeof(VirtioNetHeader)) return 0;
+  const auto header = load<VirtioNetHeader>(data);
+  // Exact allocations, so that reading one byte too many is seen.
+  std::vector<uint8_t> packet(data + sizeof header, data + size);
+  const Segmentation segments(header, packet.data(), packet.size());
+  std::vector<std::vector<uint8_t>> pieces;
+  for (size_t i = 0; i < segments.count(); i++) {
+    std::vector<uint8_t> piece(segments.size(i));
+    segments.write(i, piece.data());
+    if (segments.count() > 1 && parse_ip(piece.data(), piece.size()).length != piece.size()) std::abort();
+    pieces.push_back(std::move(piece));
+  }
+  for (auto& piece : pieces) {
+    const IpView ip = parse_ip(piece.data(), piece.size());
+    if (ip.family != 0) coalescing.add(piece.data(), ip, counters);
+  }
+  coalescing.flush(counters);
+  return 0;
+}

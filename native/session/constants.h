@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// WireGuard's numbers (whitepaper section 6; Linux drivers/net/wireguard/messages.h).
+#pragma once
+
+#include "common/clock.h"
+
+namespace omerta::session {
+
+inline constexpr Nanoseconds kRekeyTimeout = 5 * kSecond;
+inline constexpr Nanoseconds kRekeyTimeoutJitter = 333 * kMillisecond;
+inline constexpr Nanoseconds kRekeyAttemptTime = 90 * kSecond;
+inline constexpr Nanoseconds kRekeyAfterTime = 120 * kSecond;
+inline constexpr Nanoseconds kRejectAfterTime = 180 * kSecond;
+inline constexpr Nanoseconds kKeepaliveTimeout = 10 * kSecond;
+/// The initiator renews on receive once a key is this old: reject − keepalive − rekey timeout.
+inline constexpr Nanoseconds kRekeyAfterTimeReceiving = kRejectAfterTime - kKeepaliveTimeout - kRekeyTimeout;
+inline constexpr Nanoseconds kNewHandshakeTimeout = kKeepaliveTimeout + kRekeyTimeout;
+inline constexpr Nanoseconds kZeroKeysTime = 3 * kRejectAfterTime;
+inline constexpr uint64_t kRekeyAfterMessages = uint64_t{1} << 60;
+inline constexpr uint64_t kRejectAfterMessages = UINT64_MAX - (uint64_t{1} << 13);
+inline constexpr Nanoseconds kCookieLifetime = 120 * kSecond;
+/// The sender stops using a cookie a little before the receiver's secret can have rotated twice.
+inline constexpr Nanoseconds kCookieUseTime = kCookieLifetime - 5 * kSecond;
+/// At most 50 initiations a second of one peer are answered.
+inline constexpr Nanoseconds kInitiationInterval = kSecond / 50;
+inline constexpr size_t kMaxStagedPackets = 128;
+/// Own control plane: shortest time between two "path needed" notices for one peer.
+inline constexpr Nanoseconds kPathNeededInterval = kSecond;
+
+}  // namespace omerta::session

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where a peer is reached: a UDP address with the local address it was last heard on (sticky source),
+// or a leg of a circuit, whose frames go to a relay.
+#pragma once
+
+#include <omerta/wire.h>
+
+#include <cstring>
+
+namespace omerta::session {
+
+struct Endpoint {
+  omerta_address remote{};  ///< where the datagram is sent: the peer's, or the relay's
+  uint8_t local_ip[16]{};   ///< source to send from; all zero lets the kernel choose
+  uint32_t local_interface = 0;
+  uint32_t receive_leg = 0;  ///< our `deliver` leg, 0 = direct
+  uint32_t send_leg = 0;     ///< the relay's leg that leads to the peer
+  uint32_t send_epoch = 0;
+  __u64 send_key[2]{};
+
+  bool relayed() const { return receive_leg != 0; }
+  bool known() const { return remote.port != 0; }
+
+  /// Whether the peer would be reached the same way.
+  bool same_path(const Endpoint& other) const {
+    return receive_leg == other.receive_leg && send_leg == other.send_leg &&
+           remote.port == other.remote.port && std::memcmp(remote.ip, other.remote.ip, 16) == 0 &&
+           std::memcmp(local_ip, other.local_ip, 16) == 0;
+  }
+};
+
+}  // namespace omerta::session

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+// Segmentation and coalescing are each other's inverse, and every segment's checksums verify.
+#include <fcntl.h>
+#include <sodium.h>
+#include <unistd.h>
+
+#include <vector>
+
+#include "check.h"
+#include "tun/coalescing.h"
+#include "tun/segmentation.h"
+
+namespace {
+
+using namespace omerta;
+using namespace omerta::tun;
+
+/// An IP + TCP or UDP super-packet with random payload and a partial checksum, as a TUN gives it.
+struct SuperPacket {
+  std::vector<uint8_t> bytes;
+  VirtioNetHeader header{};
+  size_t transport = 0;
+  size_t headers = 0;
+};
+
+SuperPacket make(uint8_t family, uint8_t protocol, size_t payload, uint16_t segment,
+                 size_t tcp_options = 12) {
+  SuperPacket p;
+  p.transport = family == 4 ? 20 : 40;
+  p.headers = p.transport + (protocol == kTcp ? 20 + tcp_options : 8);
+  p.bytes.resize(p.headers + payload);
+  randombytes_buf(p.bytes.data() + p.headers, payload);
+  uint8_t* b = p.bytes.data();
+  const auto total = static_cast<uint16_t>(p.bytes.size());
+  if (family == 4) {
+    b[0] = 0x45;
+    store(b + 2, htons(total));
+    store(b + 4, htons(uint16_t{65530}));  // wraps while counting up
+    b[6] = 0x40;
+    b[8] = 64;
+    b[9] = protocol;
+    b[12] = 10, b[15] = 1, b[16] = 10, b[19] = 2;
+    store(b + 10, checksum_finish(checksum_add(b, 20)));
+  } else {
+    b[0] = 0x60;
+    store(b + 4, htons(static_cast<uint16_t>(total - 40)));
+    b[6] = protocol;
+    b[7] = 64;
+    b[8] = b[24] = 0xfd;
+    b[23] = 1, b[39] = 2;
+  }
+  uint8_t* t = b + p.transport;
+  store(t, htons(uint16_t{1000}));
+  store(t + 2, htons(uint16_t{2000}));
+  if (protocol == kTcp) {
+    store(t + 4, htonl(0xfffffff0u));  // wraps as well
+    store(t + 8, htonl(77u));
+    t[12] = static_cast<uint8_t>((20 + tcp_options) / 4 << 4);
+    t[13] = 0x18;  // ACK, PSH
+    store(t + 14, htons(uint16_t{500}));
+    p.header.gso_type = family == 4 ? kGsoTcp4 : kGsoTcp6;
+    p.header.checksum_offset = 16;
+  } else {
+    store(t + 4, htons(static_cast<uint16_t>(8 + payload)));
+    p.header.gso_type = kGsoUdp;
+    p.header.checksum_offset = 6;
+  }
+  p.header.flags = kNeedsChecksum;
+  p.header.gso_size = segment;
+  p.header.header_length = static_cast<uint16_t>(p.headers);
+  p.header.checksum_start = static_cast<uint16_t>(p.transport);
+  return p;
+}
+
+bool checksums_verify(std::vector<uint8_t>& packet, uint8_t protocol) {
+  const IpView ip = parse_ip(packet.data(), packet.size());
+  if (ip.family == 0 || ip.length != packet.size()) return false;
+  const size_t transport = ip.family == 4 ? 20 : 40;
+  if (ip.family == 4 && checksum_finish(checksum_add(packet.data(), 20)) != 0) return false;
+  const size_t size = packet.size() - transport;
+  return checksum_finish(
+             checksum_add(packet.data() + transport, size, pseudo_header_sum(ip, protocol, size))) == 0;
+}
+
+void the_checksum_agrees_with_rfc_1071_summing_for_every_length_and_alignment() {
+  uint8_t data[300];
+  randombytes_buf(data, sizeof data);
+  for (size_t offset = 0; offset < 8; offset++)
+    for (size_t size = 0; size + offset < sizeof data; size++) {
+      uint32_t sum = 0;
+      for (size_t i = 0; i < size; i++)
+        sum += i % 2 == 0 ? data[offset + i] : static_cast<uint32_t>(data[offset + i]) << 8;
+      while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
+      CHECK(checksum_fold(checksum_add(data + offset, size)) == sum);
+    }
+}
+
+void segments_are_whole_packets_with_good_checksums_and_the_payload_in_order() {
+  for (const uint8_t family : {uint8_t{4}, uint8_t{6}})
+    for (const uint8_t protocol : {kTcp, kUdp})
+      for (size_t payload : {size_t{1}, size_t{1000}, size_t{1001}, size_t{30000}, size_t{64000}}) {
+        SuperPacket p = make(family, protocol, payload, 1000);
+        const Segmentation segments(p.header, p.bytes.data(), p.bytes.size());
+        CHECK(segments.valid() && segments.count() == (payload + 999) / 1000);
+        std::vector<uint8_t> joined;
+        for (size_t i = 0; i < segments.count(); i++) {
+          std::vector<uint8_t> packet(segments.size(i));
+          segments.write(i, packet.data());
+          CHECK(checksums_verify(packet, protocol));
+          if (protocol == kTcp) {
+            CHECK(ntohl(load<uint32_t>(packet.data() + p.transport + 4)) ==
+                  0xfffffff0u + static_cast<uint32_t>(joined.size()));
+            const bool last = i + 1 == segments.count();
+            CHECK(((packet[p.transport + 13] & 0x08) != 0) == last);  // PSH on the last only
+          }
+          joined.insert(joined.end(), packet.begin() + static_cast<long>(p.headers), packet.end());
+        }
+        CHECK(joined == std::vector<uint8_t>(p.bytes.begin() + static_cast<long>(p.headers), p.bytes.end()));
+      }
+}
+
+void a_packet_without_segmentation_gets_its_checksum_completed() {
+  for (const uint8_t family : {uint8_t{4}, uint8_t{6}}) {
+    SuperPacket p = make(family, kUdp, 333, 0);
+    p.header.gso_type = kGsoNone;
+    uint8_t* field = p.bytes.data() + p.transport + 6;
+    const IpView ip = parse_ip(p.bytes.data(), p.bytes.size());
+    store(field, checksum_fold(pseudo_header_sum(ip, kUdp, p.bytes.size() - p.transport)));
+    const Segmentation segments(p.header, p.bytes.data(), p.bytes.size());
+    CHECK(segments.count() == 1);
+    std::vector<uint8_t> packet(segments.size(0));
+    segments.write(0, packet.data());
+    CHECK(checksums_verify(packet, kUdp));
+  }
+}
+
+void headers_that_disagree_with_the_packet_are_refused() {
+  SuperPacket p = make(4, kTcp, 3000, 1000);
+  const auto valid = [&](VirtioNetHeader h, size_t size) {
+    return Segmentation(h, p.bytes.data(), size).valid();
+  };
+  VirtioNetHeader h = p.header;
+  CHECK(valid(h, p.bytes.size()));
+  h.gso_size = 0;
+  CHECK(!valid(h, p.bytes.size()));
+  h = p.header;
+  h.gso_type = kGsoTcp6;
+  CHECK(!valid(h, p.bytes.size()));
+  h.gso_type = 77;
+  CHECK(!valid(h, p.bytes.size()));
+  h = p.header;
+  h.checksum_start = 65535;
+  CHECK(!valid(h, p.bytes.size()));
+  h.checksum_start = 4;
+  CHECK(!valid(h, p.bytes.size()));
+  CHECK(!valid(p.header, p.bytes.size() - 1));  // shorter than the IP header says
+  for (size_t size = 0; size < 60; size++) CHECK(!valid(p.header, size));
+  h = p.header;
+  h.gso_type = kGsoNone;
+  h.checksum_offset = 65535;
+  CHECK(!valid(h, p.bytes.size()));
+  p.bytes[0] = 0x4f;  // an IP header that reaches beyond where the transport header is said to start
+  CHECK(!valid(p.header, p.bytes.size()));
+}
+
+/// Reads what Coalescing wrote to a packet-mode pipe: one write is one packet.
+class Pipe {
+ public:
+  Pipe() {
+    if (pipe2(ends_, O_DIRECT | O_NONBLOCK) != 0) std::abort();
+    fcntl(ends_[1], F_SETPIPE_SZ, 1 << 20);
+  }
+  ~Pipe() {
+    close(ends_[0]);
+    close(ends_[1]);
+  }
+  int input() const { return ends_[1]; }
+  std::vector<uint8_t> read_all() {
+    std::vector<uint8_t> out(1 << 20);
+    ssize_t total = 0;
+    for (ssize_t got = 0; (got = read(ends_[0], out.data() + total, 4096)) > 0;) total += got;
+    out.resize(static_cast<size_t>(total));
+    return out;
+  }
+
+ private:
+  int ends_[2];
+};
+
+void coalesced_segments_become_the_super_packet_they_were() {
+  for (const uint8_t family : {uint8_t{4}, uint8_t{6}}) {
+    SuperPacket p = make(family, kTcp, 20000, 1000);
+    const Segmentation segments(p.header, p.bytes.data(), p.bytes.size());
+    std::vector<std::vector<uint8_t>> packets;
+    Pipe pipe;
+    CounterRow counters;
+    Coalescing coalescing(pipe.input(), true);
+    for (size_t i = 0; i < segments.count(); i++) {
+      packets.emplace_back(segments.size(i));
+      segments.write(i, packets.back().data());
+    }
+    for (auto& packet : packets)
+      coalescing.add(packet.data(), parse_ip(packet.data(), packet.size()), counters);
+    coalescing.flush(counters);
+    CHECK(counters.get(Counter::tun_tx_writes) == 1);
+    CHECK(counters.get(Counter::drop_tun_write) == 0);
+    const std::vector<uint8_t> written = pipe.read_all();
+    CHECK(written.size() == sizeof(VirtioNetHeader) + p.bytes.size());
+    if (written.size() != sizeof(VirtioNetHeader) + p.bytes.size()) continue;
+    const auto header = load<VirtioNetHeader>(written.data());
+    CHECK(header.gso_type == p.header.gso_type && header.gso_size == 1000 && header.flags == kNeedsChecksum);
+    CHECK(header.checksum_start == p.transport && header.header_length == p.headers);
+    const uint8_t* packet = written.data() + sizeof(VirtioNetHeader);
+    CHECK(std::memcmp(packet + p.headers, p.bytes.data() + p.headers, 20000) == 0);
+    CHECK(packet[p.transport + 13] == 0x18);
+    if (family == 4) CHECK(checksum_finish(checksum_add(packet, 20)) == 0);
+  }
+}
+
+/// Runs segments of one flow through coalescing after `change` touched segment 3.
+template <class Change>
+uint64_t writes_after(Change change) {
+  SuperPacket p = make(4, kTcp, 6000, 1000);
+  const Segmentation segments(p.header, p.bytes.data(), p.bytes.size());
+  std::vector<std::vector<uint8_t>> packets;
+  for (size_t i = 0; i < segments.count(); i++) {
+    packets.emplace_back(segments.size(i));
+    segments.write(i, packets.back().data());
+  }
+  change(packets);
+  Pipe pipe;
+  CounterRow counters;
+  Coalescing coalescing(pipe.input(), true);
+  for (auto& packet : packets)
+    coalescing.add(packet.data(), parse_ip(packet.data(), packet.size()), counters);
+  coalescing.flush(counters);
+  return counters.get(Counter::tun_tx_writes);
+}
+
+void what_differs_in_its_headers_is_not_joined() {
+  using Packets = std::vector<std::vector<uint8_t>>;
+  CHECK(writes_after([](Packets&) {}) == 1);
+  CHECK(writes_after([](Packets& p) { p[3][1] = 4; }) == 3);         // type of service
+  CHECK(writes_after([](Packets& p) { p[3][8] = 9; }) == 3);         // time to live
+  CHECK(writes_after([](Packets& p) { p[3][20 + 13] |= 1; }) == 3);  // FIN
+  CHECK(writes_after([](Packets& p) { p[3][20 + 11]++; }) == 3);     // acknowledgement
+  CHECK(writes_after([](Packets& p) { p[3][20 + 25]++; }) == 3);     // an option
+  CHECK(writes_after([](Packets& p) { std::swap(p[2], p[3]); }) >= 3);
+  CHECK(writes_after([](Packets& p) { p[3][20 + 13] |= 8; }) == 2);  // PSH closes
+  CHECK(writes_after([](Packets& p) { p[3][6] = 0x20; }) >= 2);      // a fragment is left alone
+}
+
+void two_interleaved_flows_are_each_joined() {
+  CHECK(writes_after([](std::vector<std::vector<uint8_t>>& packets) {
+          std::vector<std::vector<uint8_t>> both;
+          for (const auto& packet : packets) {
+            both.push_back(packet);
+            both.push_back(packet);
+            both.back()[20] = 99;  // another source port
+          }
+          packets = both;
+        }) == 2);
+}
+
+}  // namespace
+
+int main() {
+  if (sodium_init() < 0) return 1;
+  RUN(the_checksum_agrees_with_rfc_1071_summing_for_every_length_and_alignment);
+  RUN(segments_are_whole_packets_with_good_checksums_and_the_payload_in_order);
+  RUN(a_packet_without_segmentation_gets_its_checksum_completed);
+  RUN(headers_that_disagree_with_the_packet_are_refused);
+  RUN(coalesced_segments_become_the_super_packet_they_were);
+  RUN(what_differs_in_its_headers_is_not_joined);
+  RUN(two_interleaved_flows_are_each_joined);
+  return omerta::check::finish();
+}

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// Splits what a TUN device with offloads hands over: a packet larger than the MTU with a
+// VirtioNetHeader in front (TCP segmentation offload, UDP segmentation offload), or a packet whose
+// transport checksum was left to "hardware". Segments are written straight to where they are sealed.
+#pragma once
+
+#include "tun/ip.h"
+#include "tun/virtio_net_header.h"
+
+namespace omerta::tun {
+
+class Segmentation {
+ public:
+  /// Examines a packet; valid() tells whether header and packet agree. The packet may be modified.
+  Segmentation(const VirtioNetHeader& header, uint8_t* packet, size_t size);
+
+  bool valid() const { return count_ != 0; }
+  size_t count() const { return count_; }
+  /// Length of segment `index`; all but the last are equal.
+  size_t size(size_t index) const;
+  /// Writes segment `index` with correct lengths, sequence number, flags and checksums.
+  void write(size_t index, uint8_t* out) const;
+  const IpView& ip() const { return ip_; }
+
+ private:
+  uint8_t* packet_;
+  IpView ip_;
+  size_t size_;
+  size_t header_size_ = 0;  ///< IP and transport headers, copied in front of every segment
+  size_t transport_offset_ = 0;
+  size_t payload_per_segment_ = 0;
+  uint8_t protocol_ = 0;
+  size_t count_ = 0;
+};
+
+}  // namespace omerta::tun

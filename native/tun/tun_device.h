@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// A TUN interface with its addresses: one queue per worker, packets carry a virtio_net_hdr so that
+// TCP and UDP super-packets cross in one read or write (Linux Documentation/networking/tuntap.rst).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace omerta::tun {
+
+struct TunSettings {
+  std::string name;
+  std::vector<std::string> addresses;  ///< with prefix length
+  int mtu = 1400;
+  size_t queues = 1;
+  bool tcp_offload = true;
+  bool udp_offload = true;
+};
+
+class TunDevice {
+ public:
+  /// Creates and brings up the interface. @throws std::system_error; EPERM means CAP_NET_ADMIN.
+  explicit TunDevice(const TunSettings& settings);
+  ~TunDevice();
+  TunDevice(const TunDevice&) = delete;
+  TunDevice& operator=(const TunDevice&) = delete;
+
+  int queue(size_t index) const { return queues_[index]; }
+  const std::string& name() const { return name_; }
+  int mtu() const { return mtu_; }
+  bool tcp_offload() const { return tcp_offload_; }
+  bool udp_offload() const { return udp_offload_; }
+
+ private:
+  std::string name_;
+  int mtu_;
+  std::vector<int> queues_;
+  bool tcp_offload_ = false;
+  bool udp_offload_ = false;
+};
+
+}  // namespace omerta::tun

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "udp/udp_socket.h"
+
+#include <arpa/inet.h>
+#include <netinet/udp.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <system_error>
+
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+
+namespace omerta::udp {
+namespace {
+
+constexpr uint8_t kMapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+
+[[noreturn]] void fail(const char* step) { throw std::system_error(errno, std::generic_category(), step); }
+
+bool set(int fd, int level, int name, int value) {
+  return setsockopt(fd, level, name, &value, sizeof value) == 0;
+}
+
+int granted(int fd, int name) {
+  int value = 0;
+  socklen_t size = sizeof value;
+  getsockopt(fd, SOL_SOCKET, name, &value, &size);
+  return value / 2;  // the kernel doubles what it is asked for, socket(7)
+}
+
+uint8_t* map_touched(size_t bytes) {
+  void* memory =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  return static_cast<uint8_t*>(memory);
+}
+
+void canonical(const sockaddr_storage& from, omerta_address& out) {
+  out = {};
+  if (from.ss_family == AF_INET) {
+    const auto& v4 = reinterpret_cast<const sockaddr_in&>(from);
+    std::memcpy(out.ip, kMapped, 12);
+    std::memcpy(out.ip + 12, &v4.sin_addr, 4);
+    out.port = v4.sin_port;
+  } else {
+    const auto& v6 = reinterpret_cast<const sockaddr_in6&>(from);
+    std::memcpy(out.ip, &v6.sin6_addr, 16);
+    out.port = v6.sin6_port;
+  }
+}
+
+}  // namespace
+
+// Room for everything asked for at once. A control message that does not fit is cut off silently,
+// and a lost segment size would turn a coalesced buffer into one bad datagram.
+struct ReceiveBatch::Control {
+  alignas(cmsghdr) uint8_t bytes[CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(in_pktinfo)) +
+                                 CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(uint32_t))];
+};
+struct SendBatch::Control {
+  alignas(cmsghdr) uint8_t bytes[CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(uint16_t))];
+};
+
+ReceiveBatch::ReceiveBatch()
+    : memory_(map_touched(kMessages * kMessageBytes)),
+      headers_(new mmsghdr[kMessages]()),
+      vectors_(new iovec[kMessages]()),
+      addresses_(new sockaddr_storage[kMessages]()),
+      controls_(new Control[kMessages]()) {
+  for (size_t i = 0; i < kMessages; i++) {
+    vectors_[i] = {memory_ + i * kMessageBytes, kMessageBytes};
+    msghdr& header = headers_[i].msg_hdr;
+    header.msg_iov = &vectors_[i];
+    header.msg_iovlen = 1;
+    header.msg_name = &addresses_[i];
+    header.msg_control = controls_[i].bytes;
+  }
+}
+
+ReceiveBatch::~ReceiveBatch() { munmap(memory_, kMessages * kMessageBytes); }
+
+SendBatch::SendBatch(bool coalesce)
+    : coalesce_(coalesce),
+      entries_(new Entry[kMessages]()),
+      headers_(new mmsghdr[kMessages]()),
+      vectors_(new iovec[kMessages]()),
+      addresses_(new sockaddr_storage[kMessages]()),
+      controls_(new Control[kMessages]()) {}
+
+SendBatch::~SendBatch() = default;
+
+bool SendBatch::continues(const omerta_address& to, const LocalAddress& local, const uint8_t* data,
+                          size_t size) const {
+  if (count_ == 0 || !coalesce_) return false;
+  const Entry& last = entries_[count_ - 1];
+  // Every segment but the last has the same size, so a shorter one closes the message.
+  return last.data + last.size == data && size <= last.segment && last.size == last.segment * last.segments &&
+         last.segments < kMaxSegments && last.size + size <= kMaxMessageBytes && last.to.port == to.port &&
+         std::memcmp(last.to.ip, to.ip, 16) == 0 && std::memcmp(&last.local, &local, sizeof local) == 0;
+}
+
+void SendBatch::append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size) {
+  if (continues(to, local, data, size)) {
+    Entry& last = entries_[count_ - 1];
+    last.size += size;
+    last.segments++;
+    return;
+  }
+  entries_[count_++] = {to, local, data, size, size, 1};
+}
+
+UdpSocket::UdpSocket(const SocketOptions& options) {
+  sockaddr_storage address{};
+  socklen_t address_size = sizeof(sockaddr_in6);
+  auto& v6 = reinterpret_cast<sockaddr_in6&>(address);
+  v6.sin6_family = AF_INET6;
+  v6.sin6_port = htons(options.port);
+  in_addr v4{};
+  if (!options.bind.empty()) {
+    if (inet_pton(AF_INET, options.bind.c_str(), &v4) == 1) {
+      std::memcpy(&v6.sin6_addr, kMapped, 12);
+      std::memcpy(reinterpret_cast<uint8_t*>(&v6.sin6_addr) + 12, &v4, 4);
+    } else if (inet_pton(AF_INET6, options.bind.c_str(), &v6.sin6_addr) != 1) {
+      errno = EINVAL;
+      fail("bind address");
+    }
+  }
+  fd_ = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd_ >= 0) {
+    set(fd_, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+  } else {
+    // A host without IPv6.
+    family_ = AF_INET;
+    fd_ = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd_ < 0) fail("socket");
+    auto& only4 = reinterpret_cast<sockaddr_in&>(address);
+    address = {};
+    only4.sin_family = AF_INET;
+    only4.sin_port = htons(options.port);
+    only4.sin_addr = v4;
+    address_size = sizeof(sockaddr_in);
+  }
+  if (options.shared_port) set(fd_, SOL_SOCKET, SO_REUSEPORT, 1);
+  if (bind(fd_, reinterpret_cast<sockaddr*>(&address), address_size) != 0) {
+    const int error = errno;
+    close(fd_);
+    errno = error;
+    fail("bind");
+  }
+  address_size = sizeof address;
+  getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &address_size);
+  port_ = ntohs(family_ == AF_INET6 ? v6.sin6_port : reinterpret_cast<sockaddr_in&>(address).sin_port);
+
+  if (family_ == AF_INET6) {
+    set(fd_, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);  // for IPv4 too, v4-mapped
+    set(fd_, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DONT);
+  } else {
+    set(fd_, IPPROTO_IP, IP_PKTINFO, 1);
+  }
+  // The outer packet may be fragmented, as the kernel's WireGuard allows: the inner MTU bounds it.
+  set(fd_, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
+  set(fd_, SOL_SOCKET, SO_RXQ_OVFL, 1);
+  // FORCE ignores net.core.{r,w}mem_max but needs CAP_NET_ADMIN; without it the kernel caps.
+  if (!set(fd_, SOL_SOCKET, SO_RCVBUFFORCE, options.buffer_bytes))
+    set(fd_, SOL_SOCKET, SO_RCVBUF, options.buffer_bytes);
+  if (!set(fd_, SOL_SOCKET, SO_SNDBUFFORCE, options.buffer_bytes))
+    set(fd_, SOL_SOCKET, SO_SNDBUF, options.buffer_bytes);
+  receive_buffer_ = granted(fd_, SO_RCVBUF);
+  send_buffer_ = granted(fd_, SO_SNDBUF);
+  gro_ = options.gro && set(fd_, IPPROTO_UDP, UDP_GRO, 1);
+  int segment = 0;
+  socklen_t size = sizeof segment;
+  gso_ = options.gso && getsockopt(fd_, IPPROTO_UDP, UDP_SEGMENT, &segment, &size) == 0;
+}
+
+UdpSocket::~UdpSocket() {
+  if (fd_ >= 0) close(fd_);
+}
+
+size_t UdpSocket::receive(ReceiveBatch& batch, Message* out, CounterRow& counters) {
+  for (size_t i = 0; i < ReceiveBatch::kMessages; i++) {
+    batch.headers_[i].msg_hdr.msg_namelen = sizeof(sockaddr_storage);
+    batch.headers_[i].msg_hdr.msg_controllen = sizeof(ReceiveBatch::Control);
+  }
+  const int count = recvmmsg(fd_, batch.headers_.get(), ReceiveBatch::kMessages, MSG_DONTWAIT, nullptr);
+  if (count <= 0) return 0;
+  counters.add(Counter::rx_batches);
+  uint64_t bytes = 0;
+  uint64_t datagrams = 0;
+  for (size_t i = 0; i < static_cast<size_t>(count); i++) {
+    msghdr& header = batch.headers_[i].msg_hdr;
+    Message& message = out[i];
+    message.data = static_cast<uint8_t*>(batch.vectors_[i].iov_base);
+    message.size = batch.headers_[i].msg_len;
+    message.segment = message.size;
+    message.local = {};
+    canonical(batch.addresses_[i], message.from);
+    for (cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(&header, c)) {
+      if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
+        int segment = 0;
+        std::memcpy(&segment, CMSG_DATA(c), sizeof segment);
+        if (segment > 0) message.segment = static_cast<size_t>(segment);
+      } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+        in6_pktinfo info;
+        std::memcpy(&info, CMSG_DATA(c), sizeof info);
+        std::memcpy(message.local.ip, &info.ipi6_addr, 16);
+        message.local.interface = static_cast<uint32_t>(info.ipi6_ifindex);
+      } else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+        in_pktinfo info;
+        std::memcpy(&info, CMSG_DATA(c), sizeof info);
+        std::memcpy(message.local.ip, kMapped, 12);
+        std::memcpy(message.local.ip + 12, &info.ipi_addr, 4);
+        message.local.interface = static_cast<uint32_t>(info.ipi_ifindex);
+      } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
+        uint32_t total = 0;
+        std::memcpy(&total, CMSG_DATA(c), sizeof total);
+        counters.add(Counter::rx_queue_overflows, total - overflow_seen_);
+        overflow_seen_ = total;
+      }
+    }
+    bytes += message.size;
+    datagrams += message.size == 0 ? 1 : (message.size + message.segment - 1) / message.segment;
+  }
+  counters.add(Counter::rx_bytes, bytes);
+  counters.add(Counter::rx_datagrams, datagrams);
+  return static_cast<size_t>(count);
+}
+
+socklen_t UdpSocket::to_sockaddr(const omerta_address& address, sockaddr_storage& out) const {
+  if (family_ == AF_INET) {
+    auto& v4 = reinterpret_cast<sockaddr_in&>(out);
+    v4 = {};
+    v4.sin_family = AF_INET;
+    v4.sin_port = address.port;
+    std::memcpy(&v4.sin_addr, address.ip + 12, 4);
+    return sizeof(sockaddr_in);
+  }
+  auto& v6 = reinterpret_cast<sockaddr_in6&>(out);
+  v6 = {};
+  v6.sin6_family = AF_INET6;
+  v6.sin6_port = address.port;
+  std::memcpy(&v6.sin6_addr, address.ip, 16);
+  return sizeof(sockaddr_in6);
+}
+
+size_t UdpSocket::fill_control(void* buffer, const LocalAddress& local, size_t segment) const {
+  auto* at = static_cast<uint8_t*>(buffer);
+  static constexpr uint8_t none[16] = {};
+  const auto put = [&at](int level, int type, const void* data, size_t size) {
+    auto* c = reinterpret_cast<cmsghdr*>(at);
+    c->cmsg_level = level;
+    c->cmsg_type = type;
+    c->cmsg_len = CMSG_LEN(size);
+    std::memcpy(CMSG_DATA(c), data, size);
+    at += CMSG_SPACE(size);
+  };
+  if (std::memcmp(local.ip, none, 16) != 0) {
+    if (std::memcmp(local.ip, kMapped, 12) == 0) {
+      // The source is fixed, the interface is left to routing: an address may have moved.
+      in_pktinfo info{};
+      std::memcpy(&info.ipi_spec_dst, local.ip + 12, 4);
+      put(IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
+    } else {
+      in6_pktinfo info{};
+      std::memcpy(&info.ipi6_addr, local.ip, 16);
+      // A link-local source means nothing without its interface.
+      if (local.ip[0] == 0xfe && (local.ip[1] & 0xc0) == 0x80)
+        info.ipi6_ifindex = static_cast<decltype(info.ipi6_ifindex)>(local.interface);
+      put(IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info);
+    }
+  }
+  if (segment != 0) {
+    const auto value = static_cast<uint16_t>(segment);
+    put(IPPROTO_UDP, UDP_SEGMENT, &value, sizeof value);
+  }
+  return static_cast<size_t>(at - static_cast<uint8_t*>(buffer));
+}
+
+void UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data,
+                         size_t size) {
+  sockaddr_storage address;
+  SendBatch::Control control;
+  iovec vector{const_cast<uint8_t*>(data), size};
+  msghdr header{};
+  header.msg_name = &address;
+  header.msg_namelen = to_sockaddr(to, address);
+  header.msg_iov = &vector;
+  header.msg_iovlen = 1;
+  header.msg_control = control.bytes;
+  header.msg_controllen = fill_control(control.bytes, local, 0);
+  if (header.msg_controllen == 0) header.msg_control = nullptr;
+  if (sendmsg(fd_, &header, MSG_NOSIGNAL) < 0 && errno == EINVAL && header.msg_control != nullptr) {
+    // The address we stick to is gone from this host: let routing choose.
+    header.msg_control = nullptr;
+    header.msg_controllen = 0;
+    sendmsg(fd_, &header, MSG_NOSIGNAL);
+  }
+}
+
+void UdpSocket::send_segments(const SendBatch::Entry& entry) {
+  for (size_t at = 0; at < entry.size; at += entry.segment)
+    send_one(entry.to, entry.local, entry.data + at, std::min(entry.segment, entry.size - at));
+}
+
+void UdpSocket::flush(SendBatch& batch, CounterRow& counters) {
+  uint64_t bytes = 0;
+  uint64_t datagrams = 0;
+  for (size_t i = 0; i < batch.count_; i++) {
+    const SendBatch::Entry& entry = batch.entries_[i];
+    batch.vectors_[i] = {entry.data, entry.size};
+    msghdr& header = batch.headers_[i].msg_hdr;
+    header.msg_name = &batch.addresses_[i];
+    header.msg_namelen = to_sockaddr(entry.to, batch.addresses_[i]);
+    header.msg_iov = &batch.vectors_[i];
+    header.msg_iovlen = 1;
+    header.msg_control = batch.controls_[i].bytes;
+    header.msg_controllen =
+        fill_control(batch.controls_[i].bytes, entry.local, entry.segments > 1 ? entry.segment : 0);
+    if (header.msg_controllen == 0) header.msg_control = nullptr;
+    bytes += entry.size;
+    datagrams += entry.segments;
+  }
+  for (size_t done = 0; done < batch.count_;) {
+    const int sent =
+        sendmmsg(fd_, batch.headers_.get() + done, static_cast<unsigned>(batch.count_ - done), MSG_NOSIGNAL);
+    counters.add(Counter::tx_batches);
+    if (sent > 0) {
+      done += static_cast<size_t>(sent);
+      continue;
+    }
+    if (errno == EINTR) continue;
+    counters.add(Counter::tx_errors);
+    // EIO: the device cannot checksum segments (some virtual NICs); it never will.
+    if (errno == EIO) gso_ = false;
+    send_segments(batch.entries_[done]);
+    done++;
+  }
+  counters.add(Counter::tx_bytes, bytes);
+  counters.add(Counter::tx_datagrams, datagrams);
+  batch.count_ = 0;
+  batch.coalesce_ = gso_;  // may have been given up just now
+}
+
+}  // namespace omerta::udp

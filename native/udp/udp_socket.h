@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// The mesh's UDP socket: dual stack, receives and sends in batches, coalesced by the kernel where it
+// can (UDP GRO and GSO, udp(7)). A batch owns its memory, all of it touched once at start.
+//
+// Terms
+//   datagram  what the peer sent or will get
+//   message   one entry of recvmmsg/sendmmsg: one datagram, or several of one size (the last may be
+//             shorter) from or to one address, back to back: its segments
+#pragma once
+
+#include <netinet/in.h>
+#include <omerta/wire.h>
+#include <sys/socket.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/counters.h"
+
+namespace omerta::udp {
+
+/// The local side of a datagram: what it was sent to, and the interface it came in by.
+struct LocalAddress {
+  uint8_t ip[16]{};
+  uint32_t interface = 0;
+};
+
+struct Message {
+  uint8_t* data;
+  size_t size;
+  size_t segment;  ///< size of each datagram in it; equal to `size` when there is only one
+  omerta_address from;
+  LocalAddress local;
+};
+
+struct SocketOptions {
+  uint16_t port = 0;
+  std::string bind;          ///< empty: every address of both families
+  bool shared_port = false;  ///< SO_REUSEPORT: one of several workers' sockets
+  bool gro = true;
+  bool gso = true;
+  int buffer_bytes = 7 << 20;
+};
+
+class ReceiveBatch {
+ public:
+  static constexpr size_t kMessages = 16;
+  static constexpr size_t kMessageBytes = 65536;
+  ReceiveBatch();
+  ~ReceiveBatch();
+  ReceiveBatch(const ReceiveBatch&) = delete;
+  ReceiveBatch& operator=(const ReceiveBatch&) = delete;
+
+ private:
+  friend class UdpSocket;
+  struct Control;
+  uint8_t* memory_;
+  std::unique_ptr<mmsghdr[]> headers_;
+  std::unique_ptr<iovec[]> vectors_;
+  std::unique_ptr<sockaddr_storage[]> addresses_;
+  std::unique_ptr<Control[]> controls_;
+};
+
+/// Datagrams to be sent with one system call. Memory they point to must live until flush.
+class SendBatch {
+ public:
+  static constexpr size_t kMessages = 64;
+  static constexpr size_t kMaxSegments = 64;
+  static constexpr size_t kMaxMessageBytes = 65000;
+
+  /// coalesce: whether datagrams may become segments of one message (UdpSocket::gso).
+  explicit SendBatch(bool coalesce);
+  ~SendBatch();
+  SendBatch(const SendBatch&) = delete;
+  SendBatch& operator=(const SendBatch&) = delete;
+
+  bool full() const { return count_ == kMessages; }
+  bool empty() const { return count_ == 0; }
+  /// Whether a datagram of `size` bytes at `data` would continue the last message.
+  bool continues(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size) const;
+  /// Adds a datagram: as a segment of the last message when it lies right behind it and fits.
+  /// The batch must not be full.
+  void append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size);
+
+ private:
+  friend class UdpSocket;
+  struct Entry {
+    omerta_address to;
+    LocalAddress local;
+    uint8_t* data;
+    size_t size;
+    size_t segment;
+    size_t segments;
+  };
+  struct Control;
+  size_t count_ = 0;
+  bool coalesce_;
+  std::unique_ptr<Entry[]> entries_;
+  std::unique_ptr<mmsghdr[]> headers_;
+  std::unique_ptr<iovec[]> vectors_;
+  std::unique_ptr<sockaddr_storage[]> addresses_;
+  std::unique_ptr<Control[]> controls_;
+};
+
+class UdpSocket {
+ public:
+  /// @throws std::system_error with the failed step named.
+  explicit UdpSocket(const SocketOptions& options);
+  ~UdpSocket();
+  UdpSocket(const UdpSocket&) = delete;
+  UdpSocket& operator=(const UdpSocket&) = delete;
+
+  int fd() const { return fd_; }
+  uint16_t port() const { return port_; }
+  bool gro() const { return gro_; }
+  bool gso() const { return gso_; }
+  /// What the kernel granted of SocketOptions::buffer_bytes.
+  int receive_buffer_bytes() const { return receive_buffer_; }
+  int send_buffer_bytes() const { return send_buffer_; }
+
+  /// Fetches what is there, at most a batch; never waits. Messages point into the batch.
+  size_t receive(ReceiveBatch& batch, Message* out, CounterRow& counters);
+  /// Sends everything and empties the batch. Waits while the send buffer is full. A segmented
+  /// message the kernel refuses is sent datagram by datagram.
+  void flush(SendBatch& batch, CounterRow& counters);
+  /// One datagram, from any thread.
+  void send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size);
+
+ private:
+  socklen_t to_sockaddr(const omerta_address& address, sockaddr_storage& out) const;
+  size_t fill_control(void* buffer, const LocalAddress& local, size_t segment) const;
+  void send_segments(const SendBatch::Entry& entry);
+
+  int fd_ = -1;
+  int family_ = AF_INET6;
+  uint16_t port_ = 0;
+  bool gro_ = false;
+  bool gso_ = false;
+  int receive_buffer_ = 0;
+  int send_buffer_ = 0;
+  uint32_t overflow_seen_ = 0;
+};
+
+}  // namespace omerta::udp

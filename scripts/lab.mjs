@@ -1,0 +1,42 @@
+// npm run lab: builds, then shows the shipped binary at work in a world of network namespaces.
+
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { attached } from './lib/command.mjs';
+import { build } from './lib/build.mjs';
+import { root } from './lib/paths.mjs';
+import { setup } from './lib/setup.mjs';
+import { main } from './lib/steps.mjs';
+
+const HELP = `Usage: npm run lab [-- OPTIONS]        (as root)
+
+Builds a small Internet from network namespaces: a relay with a public address, two nodes behind
+two NATs (port-restricted and symmetric), each running bin/omerta with its own state. Then it
+measures the tunnel, kills the relay and waits for the tunnel to come back.
+
+  --seconds N            length of each throughput measurement (default 10)
+  --pings N              number of pings, 5 ms apart (default 1000)
+  --peer wireguard-go    also measures Debian's wireguard-go between two namespaces, in turn
+  --json                 prints the results as one JSON object on stdout
+  --keep                 leaves the world running and prints how to look around in it
+  --remove               removes worlds left by --keep, and does nothing else
+
+Exit code: 0 all as it should be, 1 something failed or missed its mark, 2 bad usage, 4 not root.`;
+
+await main(async () => {
+  const options = process.argv.slice(2);
+  if (options.includes('--help') || options.includes('-h')) {
+    console.log(HELP);
+    return;
+  }
+  if (process.getuid() !== 0) {
+    console.error('The lab makes network namespaces, which needs root. Type: sudo npm run lab');
+    return 4;
+  }
+  const program = join(root, 'dist/ts/lab/main.js');
+  if (!options.includes('--remove') || !existsSync(program)) {
+    await setup(['build', 'lab']);
+    await build();
+  }
+  return attached(process.execPath, [program, ...options]);
+});

@@ -1,0 +1,67 @@
+// npm test: builds what changed and runs every test there is, saying what was skipped and why.
+
+import { basename } from 'node:path';
+import { build } from './lib/build.mjs';
+import { buildFuzzers, fuzzingUnavailable, runFuzzer } from './lib/fuzz.mjs';
+import { runNativeTests } from './lib/native-tests.mjs';
+import { runNodeTests } from './lib/node-tests.mjs';
+import { setup } from './lib/setup.mjs';
+import { filesUnder } from './lib/stamp.mjs';
+import { StepFailed, main } from './lib/steps.mjs';
+import { TestResults } from './lib/test-results.mjs';
+import { readArguments } from './lib/usage.mjs';
+
+const FUZZ_SECONDS = 10;
+
+const HELP = `Usage: npm test [-- PATH ...]
+
+Builds what changed, then runs the native tests, ${FUZZ_SECONDS} s of each fuzz target, and the
+TypeScript tests. Ends with the skipped tests, their reasons, and one line of totals.
+  PATH   run only TypeScript tests whose path contains PATH, e.g. \`npm test -- test/lab\``;
+
+/** Runs a part of the tests; a step that fails is one failed test, and the other parts still run. */
+async function part(name, results, work) {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof StepFailed)) throw error;
+    results.fail(name);
+    return undefined;
+  }
+}
+
+async function fuzzBriefly(results) {
+  const reason = fuzzingUnavailable();
+  if (reason !== undefined) return results.skip('fuzz targets', reason);
+  const executables = await buildFuzzers();
+  if (executables.length === 0) results.fail('fuzz targets: none was built');
+  for (const executable of executables) {
+    await part(`fuzz: ${basename(executable)}`, results, async () => {
+      await runFuzzer(executable, FUZZ_SECONDS);
+      results.pass();
+    });
+  }
+}
+
+await main(async () => {
+  const { positionals } = readArguments(HELP, {}, { positionals: true });
+  const results = new TestResults();
+  const built = await part('build', results, async () => {
+    await setup(['build', 'lab']);
+    return { native: await build({ nativeTests: true }) };
+  });
+  if (built !== undefined) {
+    if (positionals.length === 0) {
+      if (built.native) await runNativeTests(results);
+      else results.skip('native tests', 'the native engine could not be built');
+      await part('fuzz targets', results, () => fuzzBriefly(results));
+    }
+    const files = filesUnder(['dist/test'], (file) => file.endsWith('.test.js')).filter(
+      (file) =>
+        positionals.length === 0 || positionals.some((path) => file.includes(path.replace(/\.ts$/, ''))),
+    );
+    if (files.length > 0) await runNodeTests(files, results);
+  }
+  results.print();
+  return results.exitCode;
+});

@@ -1,0 +1,246 @@
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { request, type IncomingMessage } from 'node:http';
+import { once } from 'node:events';
+import { createSocket } from 'node:dgram';
+import { describe, test } from 'node:test';
+import { temporaryDirectory } from '../daemon/temporary.js';
+import { freeTcpPort, freeUdpPort, omerta, startRelay } from './run-omerta.js';
+
+async function get(url: string, host?: string): Promise<{ status: number; body: string }> {
+  const outgoing = request(url, host === undefined ? {} : { headers: { host } });
+  outgoing.end();
+  const [response] = (await once(outgoing, 'response')) as [IncomingMessage];
+  let body = '';
+  for await (const chunk of response) body += String(chunk);
+  return { status: response.statusCode ?? 0, body };
+}
+
+describe('omerta relay', { concurrency: 2 }, () => {
+  test('the first start makes identity and network, SIGTERM ends it cleanly, the second start reuses both', async (t) => {
+    const state = join(temporaryDirectory(t), 'state');
+    const port = await freeUdpPort();
+    const args = ['--port', `${port}`, '--announce', '203.0.113.7:443', '--status', 'off'];
+    const first = await startRelay(t, state, args);
+    assert.equal(first.banner.created, true);
+    assert.equal(first.banner.port, port);
+    assert.deepEqual(first.banner.addresses, ['203.0.113.7:443']);
+    assert.deepEqual(
+      first.banner.networks.map(({ name }) => name),
+      ['home'],
+    );
+    assert.match(first.banner.networks[0]?.invite ?? '', /^omerta:\/\/join\/join1/);
+    assert.equal(statSync(join(state, 'omerta.sock')).mode & 0o777, 0o600);
+    assert.equal(await first.stop('SIGTERM'), 0);
+    assert.equal(existsSync(join(state, 'omerta.sock')), false);
+
+    const second = await startRelay(t, state, args);
+    assert.equal(second.banner.created, false);
+    assert.equal(second.banner.mesh.peerId, first.banner.mesh.peerId);
+    assert.deepEqual(second.banner.networks, first.banner.networks);
+    assert.equal(await second.stop('SIGINT'), 0);
+  });
+
+  test('SIGKILL loses neither identity nor network nor the state directory', async (t) => {
+    const state = join(temporaryDirectory(t), 'state');
+    const args = ['--port', `${await freeUdpPort()}`, '--status', 'off'];
+    const first = await startRelay(t, state, args);
+    assert.equal(await first.stop('SIGKILL'), 'SIGKILL');
+    assert.equal(existsSync(join(state, 'omerta.sock')), true, 'a killed daemon leaves its socket');
+    assert.equal((await omerta(['--state', state, 'status'])).code, 3);
+    const second = await startRelay(t, state, args);
+    assert.equal(second.banner.mesh.peerId, first.banner.mesh.peerId);
+    assert.deepEqual(second.banner.networks, first.banner.networks);
+    assert.equal((await omerta(['--state', state, 'status'])).code, 0);
+  });
+
+  test('a relay at another address writes its new address into its invites', async (t) => {
+    const state = join(temporaryDirectory(t), 'state');
+    const port = `${await freeUdpPort()}`;
+    const first = await startRelay(t, state, [
+      '--port',
+      port,
+      '--status',
+      'off',
+      '--announce',
+      '203.0.113.7:1',
+    ]);
+    await first.stop('SIGTERM');
+    const second = await startRelay(t, state, [
+      '--port',
+      port,
+      '--status',
+      'off',
+      '--announce',
+      '203.0.113.8:1',
+    ]);
+    assert.notDeepEqual(second.banner.networks, first.banner.networks);
+    const list = await omerta(['--state', state, 'network', 'list', '--json']);
+    const [home] = JSON.parse(list.stdout) as { bootstraps: { peerId: string; addresses: string[] }[] }[];
+    assert.deepEqual(home?.bootstraps, [{ peerId: second.banner.mesh.peerId, addresses: ['203.0.113.8:1'] }]);
+  });
+
+  test('a taken UDP port is an error that names --port, with exit code 1', async (t) => {
+    const socket = createSocket('udp6');
+    socket.bind(0);
+    await once(socket, 'listening');
+    t.after(() => socket.close());
+    const state = join(temporaryDirectory(t), 'state');
+    const { port } = socket.address();
+    const outcome = await omerta(['--state', state, 'relay', '--port', `${port}`, '--status', 'off']);
+    assert.equal(outcome.code, 1);
+    assert.match(outcome.stderr, new RegExp(`^omerta: port: UDP port ${port} is taken .*--port N`));
+  });
+
+  test('a second daemon for the same state is refused and the first one goes on', async (t) => {
+    const state = join(temporaryDirectory(t), 'state');
+    await startRelay(t, state, ['--port', `${await freeUdpPort()}`, '--status', 'off']);
+    const second = await omerta([
+      '--state',
+      state,
+      'relay',
+      '--port',
+      `${await freeUdpPort()}`,
+      '--status',
+      'off',
+    ]);
+    assert.equal(second.code, 1);
+    assert.match(second.stderr, /^omerta: daemon: one is already running/);
+    assert.equal((await omerta(['--state', state, 'status'])).code, 0);
+  });
+
+  test('status, peers, ping and down talk to it; the log and the status hold no secret', async (t) => {
+    const state = join(temporaryDirectory(t), 'state');
+    const relay = await startRelay(t, state, ['--port', `${await freeUdpPort()}`, '--status', 'off']);
+    const text = await omerta(['--state', state, 'status']);
+    assert.equal(text.code, 0);
+    assert.match(text.stdout, /bootstrap and relay/);
+    assert.ok(text.stdout.includes(relay.banner.mesh.peerId));
+    const json = await omerta(['--state', state, 'status', '--json']);
+    const status = JSON.parse(json.stdout) as { mode: string; counters: Record<string, number> };
+    assert.equal(status.mode, 'relay');
+    assert.equal(typeof status.counters['drop_bad_tag'], 'number');
+    assert.equal((await omerta(['--state', state, 'peers'])).stdout, 'no peers yet\n');
+    const nobody = await omerta(['--state', state, 'ping']);
+    assert.equal(nobody.code, 5);
+    assert.match(nobody.stderr, /^omerta: peer: no peer is known yet/);
+    assert.equal((await omerta(['--state', state, 'ping', 'x', '-c', '0'])).code, 2);
+    assert.equal((await omerta(['--state', state, 'ping', 'x', '--interval', 'soon'])).code, 2);
+    const invite = (await omerta(['--state', state, 'network', 'invite'])).stdout.trim();
+    assert.equal(invite, relay.banner.networks[0]?.invite);
+    for (const secret of [
+      invite.slice('omerta://join/'.length),
+      readFileSync(join(state, 'identity.key'), 'utf8').trim(),
+      readFileSync(join(state, 'session.key'), 'utf8').trim(),
+    ])
+      assert.ok(!json.stdout.includes(secret));
+    const down = await omerta(['--state', state, 'down']);
+    assert.deepEqual([down.code, down.stdout], [0, 'stopped\n']);
+    assert.equal((await omerta(['--state', state, 'down'])).code, 3);
+  });
+
+  test('a running relay serves a network created beside it, and forgets one that is left', async (t) => {
+    const state = join(temporaryDirectory(t), 'state');
+    await startRelay(t, state, ['--port', `${await freeUdpPort()}`, '--status', 'off']);
+    const names = async (): Promise<string[]> => {
+      const { stdout } = await omerta(['--state', state, 'status', '--json']);
+      return (JSON.parse(stdout) as { mesh: { networks: { name: string }[] } }).mesh.networks.map(
+        ({ name }) => name,
+      );
+    };
+    const created = await omerta(['--state', state, 'network', 'create', 'lab', '--json']);
+    assert.equal(created.code, 0, created.stderr);
+    assert.equal((JSON.parse(created.stdout) as { running: boolean }).running, true);
+    assert.deepEqual((await names()).sort(), ['home', 'lab']);
+    assert.equal(
+      (await omerta(['--state', state, 'network', 'invite'])).code,
+      2,
+      'two networks: one has to be named',
+    );
+    assert.equal((await omerta(['--state', state, 'network', 'leave', 'lab'])).code, 0);
+    assert.deepEqual(await names(), ['home']);
+  });
+
+  test('the status page answers on loopback, refuses foreign Host headers, and a default one that is taken is left out', async (t) => {
+    const state = join(temporaryDirectory(t), 'state');
+    const address = `127.0.0.1:${await freeTcpPort()}`;
+    const relay = await startRelay(t, state, ['--port', `${await freeUdpPort()}`, '--status', address]);
+    assert.equal(relay.banner.statusPage, `http://${address}/`);
+    const page = await get(`http://${address}/`);
+    assert.equal(page.status, 200);
+    assert.ok(page.body.includes(relay.banner.mesh.peerId));
+    const json = await get(`http://${address}/status.json`);
+    assert.equal((JSON.parse(json.body) as { mode: string }).mode, 'relay');
+    const metrics = await get(`http://${address}/metrics`);
+    assert.match(metrics.body, /^omerta_rx_bytes_total \d+$/m);
+    assert.match(metrics.body, /^omerta_registrations 0$/m);
+    assert.equal((await get(`http://${address}/`, 'rebind.example')).status, 403);
+
+    const taken = await omerta([
+      ...['--state', join(temporaryDirectory(t), 'state'), 'relay'],
+      ...['--port', `${await freeUdpPort()}`, '--status', address],
+    ]);
+    assert.equal(taken.code, 1);
+    assert.match(taken.stderr, /^omerta: status: .*TCP port taken.*--status ADDR:PORT/m);
+  });
+
+  test('the banner for people holds peer id, addresses, engine, status page and invite', async (t) => {
+    const state = join(temporaryDirectory(t), 'state');
+    const port = await freeUdpPort();
+    // The control socket's `down` ends it: the banner is complete when status answers.
+    const running = omerta([
+      '--state',
+      state,
+      'relay',
+      '--port',
+      `${port}`,
+      '--status',
+      'off',
+      '--engine',
+      'wasm',
+    ]);
+    for (let i = 0; i < 100 && (await omerta(['--state', state, 'status'])).code !== 0; i++);
+    assert.equal((await omerta(['--state', state, 'down'])).code, 0);
+    const { code, stdout } = await running;
+    assert.equal(code, 0);
+    for (const text of [
+      /peer id +omerta1/,
+      new RegExp(`UDP port ${port}`),
+      /engine +\S+/,
+      /status page +off/,
+      /omerta:\/\/join\/join1/,
+    ])
+      assert.match(stdout, text);
+  });
+});
+
+describe('omerta doctor', () => {
+  test('says what works with a mark per line, and as JSON with the same verdict', async (t) => {
+    const state = join(temporaryDirectory(t), 'state');
+    const config = join(temporaryDirectory(t), 'omerta.toml');
+    writeFileSync(config, `[node]\nport = ${await freeUdpPort()}\n`);
+    const text = await omerta(['--state', state, '--config', config, 'doctor']);
+    assert.equal(text.code, 0, text.stdout);
+    for (const name of [
+      'native engine',
+      'wasm engine',
+      'aead',
+      'tun',
+      'kernel',
+      'net.core.rmem_max',
+      'xdp object',
+      'clock',
+      'configuration',
+      'state directory',
+      'daemon',
+      'port',
+    ])
+      assert.match(text.stdout, new RegExp(`^[✓✗] ${name}( \\(optional\\))?: `, 'm'));
+    assert.match(text.stdout, /A relay can run here\.\n$/);
+    const json = await omerta(['--state', state, '--config', config, 'doctor', '--json']);
+    assert.equal(json.code, 0);
+    assert.equal((JSON.parse(json.stdout) as { ableToRelay: boolean }).ableToRelay, true);
+    assert.equal(existsSync(state), false, 'it changes nothing');
+  });
+});

@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { loadConfig, machineName, parseConfig } from '../../ts/daemon/config.js';
+import { OperatorError } from '../../ts/daemon/operator-error.js';
+import { temporaryDirectory } from './temporary.js';
+
+function errorOf(toml: string): OperatorError {
+  try {
+    parseConfig(toml, '/etc/omerta.toml');
+  } catch (error) {
+    if (error instanceof OperatorError) return error;
+    throw error;
+  }
+  assert.fail(`accepted: ${toml}`);
+}
+
+const ID = 'omerta1th6lgnkdzldyue0yjuyfqmez0ml0x9t3v0gt57a00s3599jqrcustcsaks';
+
+describe('configuration', () => {
+  test('an empty file gives the documented defaults', () => {
+    const config = parseConfig('', 'x');
+    assert.equal(config.node.port, 51900);
+    assert.equal(config.node.mtu, 1400);
+    assert.equal(config.node.engine, 'auto');
+    assert.equal(config.relay.serve, 'own');
+    assert.equal(config.status.listen, undefined);
+    assert.equal(config.log.level, 'info');
+    assert.match(config.node.name, /^[a-z0-9-]{1,63}$/);
+  });
+
+  test('every documented key is taken', () => {
+    const config = parseConfig(
+      `[node]
+       name = "gw"
+       port = 443
+       bind = "::"
+       announce = ["203.0.113.7:443", "[2001:db8::7]:443"]
+       interface = "mesh0"
+       mtu = 1280
+       engine = "wasm"
+       workers = 2
+       disable = ["udp-gso"]
+       [relay]
+       serve = ["00112233445566778899aabbccddeeff"]
+       allow = ["${ID}"]
+       deny = ["${ID}"]
+       admissions = 1
+       admissions_per_identity = 1
+       admissions_per_prefix = 1
+       registrations = 1
+       circuits = 1
+       circuits_per_identity = 1
+       circuits_per_prefix = 1
+       half_open = 1
+       lease_seconds = 60
+       circuit_seconds = 60
+       rate_bytes_per_second = 125_000
+       burst_bytes = 65536
+       [status]
+       listen = "off"
+       [log]
+       level = "debug"`,
+      'x',
+    );
+    assert.deepEqual(config.node.announce, ['203.0.113.7:443', '[2001:db8::7]:443']);
+    assert.equal(config.relay.rate_bytes_per_second, 125_000);
+  });
+
+  const wrong: readonly [toml: string, field: string, expected: RegExp][] = [
+    ['[node]\nprot = 1', 'config node.prot', /known: name, port, bind, announce, interface, mtu, engine/],
+    ['[nodes]', 'config nodes', /not a known section; known: node, relay, status, log/],
+    ['[relay]\ncircuit = 5', 'config relay.circuit', /known: serve, allow, deny, admissions/],
+    ['node = 3', 'config node', /write \[node\]/],
+    ['[node]\nport = 0', 'config node.port', /1 to 65535/],
+    ['[node]\nport = 65536', 'config node.port', /1 to 65535/],
+    ['[node]\nport = 1.5', 'config node.port', /whole number/],
+    ['[node]\nport = "51900"', 'config node.port', /whole number/],
+    ['[node]\nname = "Living Room"', 'config node.name', /a-z, 0-9/],
+    ['[node]\nname = ""', 'config node.name', /1 to 63/],
+    ['[node]\nbind = "localhost"', 'config node.bind', /IP address/],
+    ['[node]\nannounce = "203.0.113.7:1"', 'config node.announce', /a list/],
+    ['[node]\nannounce = ["203.0.113.7"]', 'config node.announce.0', /address and port/],
+    ['[node]\nannounce = ["203.0.113.07:1"]', 'config node.announce.0', /address and port/],
+    ['[node]\ninterface = "a/b"', 'config node.interface', /interface name/],
+    ['[node]\nmtu = 100', 'config node.mtu', /576 to 65535/],
+    ['[node]\nengine = "fast"', 'config node.engine', /"auto", "native" or "wasm"/],
+    ['[node]\nworkers = 0', 'config node.workers', /1 to 64/],
+    ['[relay]\nserve = "all"', 'config relay.serve', /"own", "any"/],
+    ['[relay]\nserve = ["00"]', 'config relay.serve.0', /32 hex digits/],
+    ['[relay]\ndeny = ["omerta1x"]', 'config relay.deny.0', /peer ids/],
+    ['[relay]\ncircuits = -1', 'config relay.circuits', /1 to/],
+    ['[relay]\ncircuit_seconds = 1', 'config relay.circuit_seconds', /60 to/],
+    ['[relay]\nburst_bytes = 5000', 'config relay.burst_bytes', /rate_bytes_per_second/],
+    ['[status]\nlisten = "9090"', 'config status.listen', /or "off"/],
+    ['[log]\nlevel = "verbose"', 'config log.level', /"debug", "info"/],
+    ['[node\nport = 1', 'config', /line 1 column/],
+    ['[node]\nport = 1\nport = 2', 'config', /line 3/],
+  ];
+  for (const [toml, field, expected] of wrong)
+    test(`${JSON.stringify(toml)} is refused, naming ${field}`, () => {
+      const error = errorOf(toml);
+      assert.equal(error.exitCode, 2);
+      assert.equal(error.field, field);
+      assert.match(error.expected, expected);
+      assert.match(error.next, /\/etc\/omerta\.toml/);
+      assert.doesNotMatch(error.message, /\n/, 'an error is one line');
+    });
+
+  test('a file named on the command line has to exist, the default one need not', (t) => {
+    const path = `${temporaryDirectory(t)}/none.toml`;
+    assert.equal(loadConfig(path, false).node.port, 51900);
+    assert.throws(
+      () => loadConfig(path, true),
+      /config: .*none\.toml does not exist\. Name an existing file/,
+    );
+  });
+
+  test('a host name becomes a machine name', () => {
+    assert.equal(machineName('Living_Room.local'), 'living-room');
+    assert.equal(machineName('---'), 'node');
+    assert.equal(machineName('x'.repeat(80)).length, 63);
+  });
+});

@@ -1,0 +1,221 @@
+import assert from 'node:assert/strict';
+import { request, type IncomingMessage } from 'node:http';
+import { createServer } from 'node:net';
+import { once } from 'node:events';
+import { describe, test, type TestContext } from 'node:test';
+import type { DaemonStatus } from '../../ts/daemon/daemon-status.js';
+import { RateSampler } from '../../ts/daemon/rate-sampler.js';
+import { STYLE_HASH } from '../../ts/daemon/status-page.js';
+import { StatusServer, isTrustedHost } from '../../ts/daemon/status-server.js';
+import { parseIp } from '../../ts/wire/socket-address.js';
+import { FakeEngine } from './fake-engine.js';
+
+const loopback = parseIp('127.0.0.1') ?? assert.fail();
+const HOSTILE = '<script>alert("1")</script>';
+
+const status: DaemonStatus = {
+  version: '0.1.0',
+  pid: 1,
+  mode: 'relay',
+  stateDirectory: '/state',
+  uptimeSeconds: 61,
+  engine: new FakeEngine().describe(),
+  engineFallback: 'addon <missing>',
+  port: 51900,
+  addresses: ['203.0.113.7:51900'],
+  statusPage: undefined,
+  mesh: {
+    peerId: 'omerta1self',
+    name: 'gateway',
+    sessionKey: 'aa',
+    networks: [
+      {
+        name: 'home',
+        blindedId: '00',
+        ipv4: '100.64.0.1',
+        ipv6: 'fd00::1',
+        members: [
+          {
+            peerId: 'omerta1other',
+            name: HOSTILE,
+            ipv6: 'fd00::2',
+            ipv4: undefined,
+            sessionKey: 'bb',
+            path: 'relay',
+            relayPeerId: undefined,
+          },
+        ],
+      },
+    ],
+    bootstraps: [],
+    drops: { 'frame-malformed': 6 },
+    relay: {
+      registrations: 2,
+      admissions: 3,
+      halfOpen: 1,
+      circuits: [
+        {
+          id: 'c1',
+          callerPeerId: 'omerta1a',
+          calleePeerId: 'omerta1b',
+          legs: [1],
+          ageMs: 1000,
+          expiresInMs: 2000,
+        },
+      ],
+      refusals: { capacity: 4 },
+    },
+  },
+  sessions: [
+    {
+      sessionKey: 'bb',
+      endpoint: 'leg 7',
+      handshakeAgeSeconds: 5,
+      lastReceivedSeconds: 1,
+      rxBytes: 1500,
+      txBytes: 2,
+    },
+  ],
+  legs: 2,
+  circuitBytes: { c1: 4096 },
+  counters: { rx_bytes: 7, drop_bad_tag: 3 },
+  failures: 0,
+};
+
+interface Reply {
+  readonly status: number;
+  readonly headers: NodeJS.Dict<string | string[]>;
+  readonly body: string;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const bound = server.address();
+  server.close();
+  await once(server, 'close');
+  return typeof bound === 'object' && bound !== null ? bound.port : assert.fail();
+}
+
+async function serve(t: TestContext): Promise<number> {
+  const port = await freePort();
+  const sampler = new RateSampler();
+  sampler.sample(0, new Map([['rx_bytes', 0]]));
+  sampler.sample(2000, new Map([['rx_bytes', 3000]]));
+  const server = await StatusServer.listen(
+    { ip: loopback, port },
+    { status: () => status, series: () => sampler.series() },
+  );
+  t.after(() => server.close());
+  return port;
+}
+
+async function ask(port: number, path: string, host: string, method = 'GET'): Promise<Reply> {
+  const outgoing = request({ host: '127.0.0.1', port, path, method, headers: { host } });
+  outgoing.end();
+  const [response] = (await once(outgoing, 'response')) as [IncomingMessage];
+  let body = '';
+  for await (const chunk of response) body += String(chunk);
+  return { status: response.statusCode ?? 0, headers: response.headers, body };
+}
+
+describe('status page', () => {
+  test('shows who the node is and escapes what others chose', async (t) => {
+    const port = await serve(t);
+    const { status: code, headers, body } = await ask(port, '/', `127.0.0.1:${port}`);
+    assert.equal(code, 200);
+    assert.match(String(headers['content-type']), /text\/html/);
+    for (const text of [
+      'omerta1self',
+      '203.0.113.7:51900',
+      'fake &lt;engine&gt;',
+      'addon &lt;missing&gt;',
+      '1.5 kB/s',
+    ])
+      assert.ok(body.includes(text), text);
+    assert.ok(body.includes('&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;'));
+    assert.doesNotMatch(body, /<script/i);
+    assert.match(body, /<polyline|<svg/);
+  });
+
+  test('loads nothing from elsewhere: no script, and only its own style by hash', async (t) => {
+    const port = await serve(t);
+    const { headers, body } = await ask(port, '/', 'localhost');
+    const policy = String(headers['content-security-policy']);
+    assert.match(policy, /default-src 'none'/);
+    assert.ok(policy.includes(STYLE_HASH));
+    assert.doesNotMatch(body, /https?:\/\//);
+    assert.doesNotMatch(body, / style="/, 'the policy would refuse it');
+  });
+
+  test('/status.json is the status, /metrics has every counter and the relay tables', async (t) => {
+    const port = await serve(t);
+    const json = await ask(port, '/status.json', 'localhost');
+    assert.deepEqual(JSON.parse(json.body), JSON.parse(JSON.stringify(status)));
+    const metrics = await ask(port, '/metrics', 'localhost');
+    assert.match(String(metrics.headers['content-type']), /text\/plain/);
+    for (const line of [
+      'omerta_rx_bytes_total 7',
+      'omerta_drop_bad_tag_total 3',
+      'omerta_registrations 2',
+      'omerta_circuits 1',
+      'omerta_circuits_half_open 1',
+      'omerta_refusals_total{reason="capacity"} 4',
+      'omerta_members{network="home",path="relay"} 1',
+      'omerta_accelerator_on{name="warp"} 0',
+      'omerta_control_drops_total{reason="frame-malformed"} 6',
+    ])
+      assert.ok(metrics.body.split('\n').includes(line), line);
+    const again = await ask(port, '/metrics', 'localhost');
+    assert.equal(again.body, metrics.body, 'a scrape does not add up');
+  });
+
+  test('a Host header with a foreign name is refused (DNS rebinding)', async (t) => {
+    const port = await serve(t);
+    for (const path of ['/', '/status.json', '/metrics']) {
+      const { status: code, body } = await ask(port, path, `rebind.example:${port}`);
+      assert.equal(code, 403);
+      assert.doesNotMatch(body, /omerta1self/);
+    }
+  });
+
+  test('only addresses and localhost are trusted hosts', () => {
+    for (const host of [
+      '127.0.0.1',
+      '127.0.0.1:9090',
+      '[::1]:9090',
+      'localhost',
+      'LOCALHOST:1',
+      '192.0.2.1:80',
+    ])
+      assert.equal(isTrustedHost(host), true, host);
+    for (const host of [
+      undefined,
+      '',
+      'evil.example',
+      'localhost.evil.example',
+      '127.0.0.1.evil.example',
+      '[::1',
+      '::1',
+      'a b',
+    ])
+      assert.equal(isTrustedHost(host), false, String(host));
+  });
+
+  test('it is read-only and knows three paths', async (t) => {
+    const port = await serve(t);
+    for (const method of ['POST', 'PUT', 'DELETE'])
+      assert.equal((await ask(port, '/', 'localhost', method)).status, 405);
+    assert.equal((await ask(port, '/../etc/passwd', 'localhost')).status, 404);
+    const head = await ask(port, '/', 'localhost', 'HEAD');
+    assert.deepEqual([head.status, head.body], [200, '']);
+  });
+
+  test('a taken port is an error that names --status', async (t) => {
+    const port = await serve(t);
+    await assert.rejects(
+      StatusServer.listen({ ip: loopback, port }, { status: () => status, series: () => [] }),
+      { exitCode: 1, message: /TCP port taken.*--status ADDR:PORT/ },
+    );
+  });
+});

@@ -1,0 +1,36 @@
+// The conformance scenarios with the native engine on all sides, and with both engines mixed.
+
+import { describe, test } from 'node:test';
+import { EngineError, type EngineOptions } from '../../ts/engine/engine.js';
+import { loadNativeAddon } from '../../ts/engine/native-addon.js';
+import { openNativeEngine } from '../../ts/engine/native-engine.js';
+import { openWasmEngine } from '../../ts/engine/wasm-engine.js';
+import { conformanceScenarios, type ConformanceEngines } from '../../ts/engine/wasm/conformance.js';
+
+/** Why the native engine cannot take part, or false. */
+function whyNot(): string | false {
+  try {
+    loadNativeAddon();
+    return false;
+  } catch (error) {
+    if (error instanceof EngineError) return error.message;
+    throw error;
+  }
+}
+
+const skip = whyNot();
+if (skip !== false) console.log(`cross-engine tests are skipped: ${skip}`);
+
+const native = (options: EngineOptions): ReturnType<typeof openNativeEngine> => openNativeEngine(options);
+const wasm = openWasmEngine;
+const combinations: Readonly<Record<string, ConformanceEngines>> = {
+  'native throughout': { a: native, b: native, relay: native },
+  'native starts, wasm answers, native relays': { a: native, b: wasm, relay: native },
+  'wasm starts, native answers, wasm relays': { a: wasm, b: native, relay: wasm },
+};
+
+for (const [name, engines] of Object.entries(combinations)) {
+  describe(name, { skip }, () => {
+    for (const scenario of conformanceScenarios) test(scenario.name, () => scenario.run(engines));
+  });
+}

@@ -1,0 +1,265 @@
+import assert from 'node:assert/strict';
+import { createPrivateKey, createPublicKey, randomBytes } from 'node:crypto';
+import { after, describe, it } from 'node:test';
+import { EngineError, type Engine, type EngineEvent, type EngineOptions } from '../../ts/engine/engine.js';
+import { loadNativeAddon } from '../../ts/engine/native-addon.js';
+import { openNativeEngine } from '../../ts/engine/native-engine.js';
+import { openWasmEngine } from '../../ts/engine/wasm-engine.js';
+import { parseIp, type SocketAddress } from '../../ts/wire/socket-address.js';
+
+function unavailable(): string | false {
+  try {
+    loadNativeAddon();
+    return false;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+const X25519_PKCS8 = Buffer.from('302e020100300506032b656e04220420', 'hex');
+
+function keys(): { privateKey: Uint8Array; sessionKey: string } {
+  const privateKey = randomBytes(32);
+  const key = createPrivateKey({
+    key: Buffer.concat([X25519_PKCS8, privateKey]),
+    format: 'der',
+    type: 'pkcs8',
+  });
+  const { x } = createPublicKey(key).export({ format: 'jwk' });
+  return { privateKey, sessionKey: Buffer.from(x ?? '', 'base64url').toString('hex') };
+}
+
+function options(privateKey: Uint8Array): EngineOptions {
+  return { privateKey, port: 0, bind: '127.0.0.1', maxLegs: 64, maxPeers: 16, controlFramesPerSecond: 100 };
+}
+
+const LOOPBACK = parseIp('127.0.0.1') ?? new Uint8Array(16);
+
+function addressOf(engine: Engine): SocketAddress {
+  return { ip: LOOPBACK, port: engine.port };
+}
+
+/** Resolves with the first event that `matches`; the test runner's own time limit bounds the wait. */
+function nextEvent(engine: Engine, matches: (event: EngineEvent) => boolean): Promise<EngineEvent> {
+  return new Promise((resolve) => {
+    engine.onEvents((events) => {
+      const found = events.find(matches);
+      if (found !== undefined) resolve(found);
+    });
+  });
+}
+
+const HELLO = Buffer.from('c00208000102030405060708', 'hex');
+const isControl = (event: EngineEvent): boolean => event.type === 'control';
+
+describe('native engine', { skip: unavailable(), timeout: 20_000 }, () => {
+  const engines: Engine[] = [];
+  const native = (privateKey: Uint8Array): Engine => {
+    const engine = openNativeEngine(options(privateKey));
+    engines.push(engine);
+    return engine;
+  };
+  after(async () => {
+    for (const engine of engines) await engine.close();
+  });
+
+  for (const initiator of ['native', 'wasm'] as const) {
+    it(`a session and its control messages work with the wasm engine, ${initiator} initiating`, async () => {
+      const [n, w] = [keys(), keys()];
+      const nativeEngine = native(n.privateKey);
+      const wasmEngine = await openWasmEngine(options(w.privateKey));
+      engines.push(wasmEngine);
+      const presharedKey = randomBytes(32);
+      const peer = (sessionKey: string, other: Engine, knows: boolean) => ({
+        sessionKey,
+        presharedKey,
+        allowedIps: [],
+        endpoint: knows ? { address: addressOf(other) } : undefined,
+        persistentKeepalive: 0,
+      });
+      const nativeStarts = initiator === 'native';
+      nativeEngine.setPeers([peer(w.sessionKey, wasmEngine, nativeStarts)]);
+      wasmEngine.setPeers([peer(n.sessionKey, nativeEngine, !nativeStarts)]);
+      const [from, to] = nativeStarts ? [nativeEngine, wasmEngine] : [wasmEngine, nativeEngine];
+      const [fromKey, toKey] = nativeStarts ? [n.sessionKey, w.sessionKey] : [w.sessionKey, n.sessionKey];
+      const arrived = nextEvent(to, isControl);
+      from.sendControl([{ peer: toKey, payload: HELLO }]);
+      const event = await arrived;
+      assert.ok(event.type === 'control' && event.peer === fromKey);
+      assert.deepEqual(Buffer.from(event.payload.subarray(0, HELLO.length)), HELLO);
+      const answered = nextEvent(from, isControl);
+      to.sendControl([{ peer: fromKey, payload: HELLO }]);
+      await answered;
+    });
+  }
+
+  it('a circuit over a native relay carries a session, and the relay counts its legs', async () => {
+    const [a, b] = [keys(), keys()];
+    const [A, B, R] = [native(a.privateKey), native(b.privateKey), native(keys().privateKey)];
+    const leg = (id: number) => ({ id, key: Buffer.alloc(16, id), epoch: id % 16 });
+    const lifetimeMs = 60_000;
+    const limit = undefined;
+    R.installLegs([
+      {
+        ...leg(1),
+        action: 'forward',
+        source: addressOf(A),
+        next: { ...leg(2), address: addressOf(B) },
+        lifetimeMs,
+        limit,
+      },
+      {
+        ...leg(3),
+        action: 'forward',
+        source: addressOf(B),
+        next: { ...leg(4), address: addressOf(A) },
+        lifetimeMs,
+        limit,
+      },
+    ]);
+    const back = { address: addressOf(R) };
+    A.installLegs([
+      { ...leg(4), action: 'deliver', source: addressOf(R), next: { ...leg(1), ...back }, lifetimeMs, limit },
+    ]);
+    B.installLegs([
+      { ...leg(2), action: 'deliver', source: addressOf(R), next: { ...leg(3), ...back }, lifetimeMs, limit },
+    ]);
+    const common = { presharedKey: undefined, allowedIps: [], persistentKeepalive: 0 };
+    B.setPeers([{ ...common, sessionKey: a.sessionKey, endpoint: undefined }]);
+    A.setPeers([{ ...common, sessionKey: b.sessionKey, endpoint: { leg: 4 } }]);
+    const arrived = nextEvent(B, isControl);
+    A.sendControl([{ peer: b.sessionKey, payload: HELLO }]);
+    await arrived;
+    assert.deepEqual(B.peers()[0]?.endpoint, { leg: 2 });
+    assert.ok(R.legs().every((status) => status.packets > 0 && status.bytes > 0));
+    assert.ok((R.counters().get('forwarded_packets') ?? 0) >= 3);
+    R.removeLegs([1, 3]);
+    assert.equal(R.legs().length, 0);
+  });
+
+  it('a leg that limits its rate drops what is above and says so in a counter', async () => {
+    const R = native(keys().privateKey);
+    const from = native(keys().privateKey);
+    R.installLegs([
+      {
+        id: 7,
+        key: Buffer.alloc(16),
+        epoch: 0,
+        action: 'forward',
+        source: addressOf(from),
+        next: { id: 8, key: Buffer.alloc(16), epoch: 0, address: addressOf(from) },
+        lifetimeMs: undefined,
+        limit: { bytesPerSecond: 100_000, burstBytes: 10_000 },
+      },
+    ]);
+    const { encodeFrame, FrameKind } = await import('../../ts/wire/frame.js');
+    const frame = encodeFrame({
+      kind: FrameKind.forward,
+      hopLimit: 8,
+      epoch: 0,
+      legId: 7,
+      key: Buffer.alloc(16),
+      payload: randomBytes(984),
+    });
+    from.sendFrames(Array.from({ length: 50 }, () => ({ to: addressOf(R), frame })));
+    const seen = (): [number, number] => {
+      const counters = R.counters();
+      return [counters.get('forwarded_packets') ?? 0, counters.get('drop_rate_limited') ?? 0];
+    };
+    while (seen()[0] + seen()[1] < 50) await new Promise((resolve) => setTimeout(resolve, 5));
+    const [forwarded, limited] = seen();
+    assert.ok(forwarded >= 10 && forwarded <= 14, `forwarded ${forwarded}`);
+    assert.equal(forwarded + limited, 50);
+  });
+
+  it('every table that is full says so and is left as it was', () => {
+    const R = native(keys().privateKey);
+    const leg = (id: number) => ({
+      id,
+      key: Buffer.alloc(16),
+      epoch: 0,
+      action: 'control' as const,
+      source: addressOf(R),
+      next: undefined,
+      lifetimeMs: undefined,
+      limit: undefined,
+    });
+    R.installLegs(Array.from({ length: 60 }, (_, index) => leg(index + 1)));
+    assert.throws(
+      () => R.installLegs(Array.from({ length: 10 }, (_, index) => leg(index + 1000))),
+      (error) => error instanceof EngineError && error.code === 'TABLE_FULL',
+    );
+    assert.equal(R.legs().length, 60);
+    const peers = Array.from({ length: 17 }, () => ({
+      sessionKey: keys().sessionKey,
+      presharedKey: undefined,
+      allowedIps: [],
+      endpoint: undefined,
+      persistentKeepalive: 0,
+    }));
+    assert.throws(
+      () => R.setPeers(peers),
+      (error) => error instanceof EngineError && error.code === 'TABLE_FULL',
+    );
+    assert.equal(R.peers().length, 0);
+  });
+
+  it('bad arguments name the field', () => {
+    const R = native(keys().privateKey);
+    const peer = {
+      sessionKey: keys().sessionKey,
+      presharedKey: undefined,
+      allowedIps: ['10.0.0.0/99'],
+      endpoint: undefined,
+      persistentKeepalive: 0,
+    };
+    assert.throws(() => R.setPeers([peer]), /allowedIps: '10.0.0.0\/99' is not a prefix/);
+    assert.throws(() => R.setPeers([{ ...peer, sessionKey: 'zz' }]), /sessionKey: expected 64/);
+    assert.throws(() => R.setPeers([{ ...peer, allowedIps: [], endpoint: { leg: 5 } }]), /endpoint: no such/);
+    assert.throws(() => openNativeEngine({ ...options(randomBytes(32)), disable: ['warp'] }), /'warp'/);
+    assert.throws(() => openNativeEngine(options(randomBytes(31))), /privateKey: expected 32 bytes/);
+  });
+
+  it('a taken port and an address that is not here are told apart', () => {
+    const first = native(keys().privateKey);
+    const code = (change: Partial<EngineOptions>): string => {
+      try {
+        engines.push(openNativeEngine({ ...options(randomBytes(32)), ...change }));
+        return 'opened';
+      } catch (error) {
+        return error instanceof EngineError ? error.code : String(error);
+      }
+    };
+    assert.equal(code({ port: first.port }), 'PORT_IN_USE');
+    assert.equal(code({ port: first.port, workers: 2 }), 'PORT_IN_USE');
+    assert.equal(code({ bind: '192.0.2.77' }), 'BIND_FAILED');
+    assert.equal(code({ bind: 'not an address' }), 'BIND_FAILED');
+  });
+
+  it('a closed engine refuses work and can be closed again', async () => {
+    const engine = native(keys().privateKey);
+    await engine.close();
+    await engine.close();
+    assert.throws(
+      () => engine.peers(),
+      (error) => error instanceof EngineError && error.code === 'CLOSED',
+    );
+    assert.ok(engine.counters().size > 30); // shared memory outlives the workers
+  });
+
+  it('a disabled accelerator is off and traffic flows all the same', async () => {
+    const [a, b] = [keys(), keys()];
+    const B = native(b.privateKey);
+    const A = openNativeEngine({ ...options(a.privateKey), disable: ['udp-gro', 'udp-gso'] });
+    engines.push(A);
+    const states = new Map(A.describe().accelerators.map(({ name, state }) => [name, state]));
+    assert.equal(states.get('udp-gro'), 'off');
+    assert.equal(states.get('udp-gso'), 'off');
+    const common = { presharedKey: undefined, allowedIps: [], persistentKeepalive: 0 };
+    B.setPeers([{ ...common, sessionKey: a.sessionKey, endpoint: undefined }]);
+    A.setPeers([{ ...common, sessionKey: b.sessionKey, endpoint: { address: addressOf(B) } }]);
+    const arrived = nextEvent(B, isControl);
+    A.sendControl([{ peer: b.sessionKey, payload: HELLO }]);
+    await arrived;
+  });
+});

@@ -1,0 +1,80 @@
+// Vectors: RFC 5769 sections 2.1 (request), 2.2 and 2.3 (what XOR-MAPPED-ADDRESS must be).
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { PrefixRateLimiter } from '../../ts/engine/wasm/prefix-rate-limiter.js';
+import { answerBindingRequest } from '../../ts/engine/wasm/stun.js';
+import { parseIp, type SocketAddress } from '../../ts/wire/socket-address.js';
+import { fromHex, toHex } from './vectors.js';
+
+const REQUEST = fromHex(`
+  00010058 2112a442 b7e7a701 bc34d686 fa87dfae 80220010 5354554e 20746573 7420636c 69656e74
+  00240004 6e0001ff 80290008 932ff9b1 51263b36 00060009 6576746a 3a683676 59202020
+  00080014 9aeaa70c bfd8cb56 781ef2b5 b2d3f249 c1b571a2 80280004 e57a3bcf`);
+
+function address(ip: string, port: number): SocketAddress {
+  const bytes = parseIp(ip);
+  assert.ok(bytes !== undefined);
+  return { ip: bytes, port };
+}
+
+test('an IPv4 sender is told the XOR-MAPPED-ADDRESS of RFC 5769 section 2.2', () => {
+  const response = answerBindingRequest(REQUEST, address('192.0.2.1', 32853));
+  assert.ok(response !== undefined);
+  assert.equal(toHex(response), '0101000c2112a442b7e7a701bc34d686fa87dfae' + '002000080001a147e112a643');
+});
+
+test('an IPv6 sender is told the XOR-MAPPED-ADDRESS of RFC 5769 section 2.3', () => {
+  const response = answerBindingRequest(REQUEST, address('2001:db8:1234:5678:11:2233:4455:6677', 32853));
+  assert.ok(response !== undefined);
+  assert.equal(
+    toHex(response),
+    '010100182112a442b7e7a701bc34d686fa87dfae' + '002000140002a1470113a9faa5d3f179bc25f4b5bed2b9d9',
+  );
+});
+
+test('what is not a well-formed binding request is not answered', () => {
+  const from = address('192.0.2.1', 1);
+  const change = (offset: number, value: number): Uint8Array => {
+    const request = Uint8Array.from(REQUEST);
+    request[offset] = value;
+    return request;
+  };
+  assert.equal(answerBindingRequest(change(1, 0x11), from), undefined, 'indication');
+  assert.equal(answerBindingRequest(change(0, 0x01), from), undefined, 'response');
+  assert.equal(answerBindingRequest(change(4, 0), from), undefined, 'magic cookie');
+  assert.equal(answerBindingRequest(change(3, 0x57), from), undefined, 'length not a multiple of 4');
+  assert.equal(answerBindingRequest(change(3, 0x5c), from), undefined, 'length beyond the datagram');
+  assert.equal(answerBindingRequest(REQUEST.subarray(0, 104), from), undefined, 'cut short');
+  for (let size = 0; size < 20; size++) {
+    assert.equal(answerBindingRequest(REQUEST.subarray(0, size), from), undefined, `${size} bytes`);
+  }
+});
+
+test('a prefix has a budget of its own, refilled with time', () => {
+  const limiter = new PrefixRateLimiter({ perSecond: 2, burst: 3, ipv4Bits: 24, ipv6Bits: 48, capacity: 10 });
+  const ip = (text: string): Uint8Array => address(text, 1).ip;
+  assert.deepEqual(
+    ['192.0.2.1', '192.0.2.77', '192.0.2.255', '192.0.2.1'].map((text) => limiter.allow(ip(text), 0)),
+    [true, true, true, false],
+  );
+  assert.equal(limiter.allow(ip('192.0.3.1'), 0), true, 'another /24');
+  assert.equal(limiter.allow(ip('192.0.2.1'), 499), false);
+  assert.equal(limiter.allow(ip('192.0.2.1'), 500), true);
+  const same = ['2001:db8:1::1', '2001:db8:1:ffff::1', '2001:db8:1:2:3:4:5:6', '2001:db8:1::2'];
+  assert.deepEqual(
+    same.map((text) => limiter.allow(ip(text), 0)),
+    [true, true, true, false],
+  );
+  assert.equal(limiter.allow(ip('2001:db8:2::1'), 0), true, 'another /48');
+});
+
+test('the table of budgets is bounded, refuses when full and forgets idle prefixes', () => {
+  const limiter = new PrefixRateLimiter({ perSecond: 1, burst: 1, ipv4Bits: 32, ipv6Bits: 64, capacity: 4 });
+  const ip = (last: number): Uint8Array => address(`192.0.2.${last}`, 1).ip;
+  for (let i = 0; i < 4; i++) assert.equal(limiter.allow(ip(i), 0), true);
+  for (let i = 4; i < 200; i++) assert.equal(limiter.allow(ip(i), 10), false);
+  assert.equal(limiter.size, 4);
+  assert.equal(limiter.allow(ip(5), 1_500), true);
+  assert.equal(limiter.size, 1, 'all the others were full again');
+});

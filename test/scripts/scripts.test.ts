@@ -1,0 +1,176 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../../..', import.meta.url));
+
+// A test runner that knows it was started by a test refuses to run.
+const env = { ...process.env, NODE_TEST_CONTEXT: undefined };
+
+const node = (...args: string[]): { status: number | null; stdout: string; stderr: string } =>
+  spawnSync(process.execPath, args, { cwd: root, env, encoding: 'utf8' });
+
+/** Runs a few lines against the modules under scripts/lib. From a file: a runner passes `-e` on to its tests. */
+function execute(program: string): { status: number | null; stdout: string; stderr: string } {
+  const folder = mkdtempSync(join(tmpdir(), 'omerta-scripts-'));
+  const file = join(folder, 'program.mjs');
+  writeFileSync(file, program);
+  try {
+    return node(file);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** What such a program prints, as JSON. */
+function evaluate(program: string): unknown {
+  const result = execute(program);
+  assert.equal(result.status, 0, result.stderr);
+  return JSON.parse(result.stdout);
+}
+
+const module = (name: string): string => JSON.stringify(`file://${root}scripts/lib/${name}.mjs`);
+
+describe('the npm scripts', () => {
+  const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+    scripts: Record<string, string>;
+  };
+  const files = [
+    ...new Set(
+      Object.values(scripts)
+        .map((command) => /scripts\/[\w.-]+\.mjs/.exec(command)?.[0])
+        .filter((file) => file !== undefined),
+    ),
+  ];
+
+  for (const file of [...files, 'scripts/native.mjs']) {
+    it(`${file} --help explains itself without doing anything`, () => {
+      const { status, stdout } = node(join(root, file), '--help');
+      assert.equal(status, 0);
+      assert.match(stdout, /^Usage: /);
+    });
+  }
+
+  it('refuse an unknown option with exit code 2 and the usage', () => {
+    const { status, stderr } = node(join(root, 'scripts/clean.mjs'), '--everything');
+    assert.equal(status, 2);
+    assert.match(stderr, /--everything[\s\S]*Usage: npm run clean/);
+  });
+
+  it('import nothing that npm would have to install first', () => {
+    const sources = ['scripts', 'scripts/lib'].flatMap((folder) =>
+      readdirSync(join(root, folder))
+        .filter((name) => name.endsWith('.mjs'))
+        .map((name) => join(root, folder, name)),
+    );
+    for (const source of sources) {
+      for (const [, specifier = ''] of readFileSync(source, 'utf8').matchAll(/^import .*from '([^']+)'/gm)) {
+        assert.match(specifier, /^(node:|\.)/, `${source} imports ${specifier}`);
+      }
+    }
+  });
+});
+
+describe('a step', () => {
+  it('that fails shows the tail of what the command said and where the rest is', () => {
+    const { status, stderr } = execute(`import { main, step } from ${module('steps')};
+       import { quietly } from ${module('command')};
+       await main(() => step('a step', () => quietly('test-step', 'sh', ['-c', 'echo the reason; exit 3'])));`);
+    assert.equal(status, 1);
+    assert.match(stderr, /✗ a step/);
+    assert.match(stderr, /code 3; all of its output is in build\/logs\/test-step\.log/);
+    assert.match(stderr, /^the reason$/m);
+  });
+
+  it('is current only for the same inputs and while its outputs exist', () => {
+    const answers = evaluate(`
+      import { mkdtempSync, writeFileSync, rmSync } from 'node:fs';
+      import { relative } from 'node:path';
+      import { root } from ${module('paths')};
+      import { fingerprint, isCurrent, setCurrent } from ${module('stamp')};
+      const folder = relative(root, mkdtempSync('/tmp/omerta-stamp-'));
+      writeFileSync(root + '/' + folder + '/input', 'one');
+      const before = fingerprint([folder]);
+      const answers = [isCurrent('test-stamp', before, [folder])];
+      setCurrent('test-stamp', before);
+      answers.push(isCurrent('test-stamp', before, [folder]));
+      answers.push(isCurrent('test-stamp', before, [folder + '/output']));
+      writeFileSync(root + '/' + folder + '/input', 'three');
+      answers.push(isCurrent('test-stamp', fingerprint([folder]), [folder]));
+      rmSync(root + '/' + folder, { recursive: true });
+      rmSync(root + '/build/stamps/test-stamp');
+      console.log(JSON.stringify(answers));`);
+    assert.deepEqual(answers, [false, true, false, false]);
+  });
+});
+
+describe('the test summary', () => {
+  it('counts a failed, a skipped and a passed native test and reads the reason of a skip', () => {
+    const xml = `<testsuite>
+      <testcase name="good" status="run"><system-out>fine</system-out></testcase>
+      <testcase name="bad" status="fail"><failure message=""/><system-out/></testcase>
+      <testcase name="skipped" status="notrun"><skipped message="SKIP_RETURN_CODE=77"/><system-out>SKIP: needs &lt;root&gt;</system-out></testcase>
+      <testcase name="gone" status="notrun"><skipped message="Unable to find executable: gone"/><system-out/></testcase>
+    </testsuite>`;
+    const answer = evaluate(`
+      import { TestResults } from ${module('test-results')};
+      import { readJUnit } from ${module('native-tests')};
+      const results = new TestResults();
+      readJUnit(${JSON.stringify(xml)}, results);
+      console.log(JSON.stringify([results.passed, results.failures, [...results.skips], results.exitCode]));`);
+    assert.deepEqual(answer, [
+      1,
+      ['native: bad', 'native: gone'],
+      [['needs <root>', ['native: skipped']]],
+      1,
+    ]);
+  });
+
+  it('counts node tests, takes a broken file and one without tests as failures, and reads skips', () => {
+    const answer = evaluate(`
+      import { mkdtempSync, writeFileSync, rmSync } from 'node:fs';
+      import { TestResults } from ${module('test-results')};
+      import { runNodeTests } from ${module('node-tests')};
+      const folder = mkdtempSync('/tmp/omerta-results-');
+      const file = (name, text) => (writeFileSync(folder + '/' + name, text), folder + '/' + name);
+      const head = "import { test, describe, it } from 'node:test'; import assert from 'node:assert';";
+      const files = [
+        file('good.test.mjs', head + "test('one', () => {}); describe('suite', () => { it('two', () => {}); it('three', { skip: 'no root' }, () => {}); });"),
+        file('bad.test.mjs', head + "describe('suite', () => { it('four', () => assert.fail('no')); });"),
+        file('whole.test.mjs', head + "describe('all of it', { skip: 'no tools' }, () => { it('five', () => {}); });"),
+        file('empty.test.mjs', ''),
+        file('broken.test.mjs', 'throw new Error("broken")'),
+      ];
+      const results = new TestResults();
+      const write = process.stdout.write;
+      process.stdout.write = () => true;
+      await runNodeTests(files, results);
+      process.stdout.write = write;
+      rmSync(folder, { recursive: true });
+      const plain = (text) => text.replace(/^.*\\//, '');
+      console.log(JSON.stringify({
+        passed: results.passed,
+        failures: results.failures.map(plain).sort(),
+        skips: [...results.skips].map(([reason, names]) => [reason, names.map(plain)]),
+      }));`);
+    assert.deepEqual(answer, {
+      passed: 2,
+      failures: ['bad.test.mjs: four', 'broken.test.mjs', 'empty.test.mjs holds no test'],
+      skips: [
+        ['no root', ['good.test.mjs: three']],
+        ['no tools', ['whole.test.mjs: all of it']],
+      ],
+    });
+  });
+
+  it('fails when no test ran', () => {
+    const answer = evaluate(`
+      import { TestResults } from ${module('test-results')};
+      console.log(new TestResults().exitCode);`);
+    assert.equal(answer, 1);
+  });
+});

@@ -1,0 +1,238 @@
+// Random and mutated packets through every forwarding table: equal verdicts and equal bytes.
+
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { describe, test } from 'node:test';
+import type { ForwardingTable } from '../../ts/wire/forwarding-table.js';
+import { encodeFrame, FrameKind } from '../../ts/wire/frame.js';
+import { encodeLegEntry, type LegEntry } from '../../ts/wire/leg-entry.js';
+import { formatSocketAddress, type SocketAddress } from '../../ts/wire/socket-address.js';
+import { DROP_REASONS, VERDICTS } from '../../ts/wire/verdict.js';
+import { IMPLEMENTATIONS } from './implementations.js';
+import { nativeProgram } from './native-build.js';
+
+const PACKETS = 24_000;
+const SEED = Number(process.env['OMERTA_SEED'] ?? 20261122);
+
+type Operation =
+  | { readonly type: 'install'; readonly entry: LegEntry }
+  | { readonly type: 'remove'; readonly id: number }
+  | {
+      readonly type: 'packet';
+      readonly now: bigint;
+      readonly from: SocketAddress;
+      readonly datagram: Uint8Array;
+    };
+
+/** xorshift32 (Marsaglia 2003): reproducible from its seed. */
+class Random {
+  #state: number;
+  constructor(seed: number) {
+    this.#state = seed | 1;
+  }
+  next(below: number): number {
+    this.#state ^= this.#state << 13;
+    this.#state ^= this.#state >>> 17;
+    this.#state ^= this.#state << 5;
+    return (this.#state >>> 0) % below;
+  }
+  bytes(length: number): Uint8Array {
+    return Uint8Array.from({ length }, () => this.next(256));
+  }
+  pick<T>(items: readonly T[]): T {
+    const item = items[this.next(items.length)];
+    if (item === undefined) throw new Error('nothing to pick from');
+    return item;
+  }
+}
+
+function randomAddress(random: Random): SocketAddress {
+  const ip = random.bytes(16);
+  if (random.next(2) === 0) ip.set([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255]);
+  return { ip, port: 1 + random.next(65535) };
+}
+
+function randomEntry(random: Random, id: number, now: bigint): LegEntry {
+  const limited = random.next(3) === 0;
+  return {
+    id,
+    action: random.pick(['forward', 'forward', 'forward', 'deliver', 'control']),
+    epoch: random.next(16),
+    key: random.bytes(16),
+    source: random.next(8) === 0 ? undefined : randomAddress(random),
+    next: {
+      address: randomAddress(random),
+      id: random.next(2 ** 32),
+      epoch: random.next(16),
+      key: random.bytes(16),
+    },
+    expiresAt: random.next(3) === 0 ? now + BigInt(random.next(2_000_000)) : 0n,
+    rateInterval: limited ? 1 + random.next(random.pick([1 << 20, 2 ** 32 - 1])) : 0,
+    rateBurst: limited ? random.next(random.pick([4096, 2 ** 32])) : 0,
+  };
+}
+
+const KINDS = Object.values(FrameKind);
+const OTHERS: readonly (readonly number[])[] = [
+  [1, 0, 0, 0],
+  [2, 0, 0, 0],
+  [3, 0, 0, 0],
+  [4, 0, 0, 0],
+  [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42],
+  [0x6f],
+];
+
+function randomDatagram(random: Random, leg: LegEntry): Uint8Array {
+  if (random.next(10) === 0) {
+    const size = random.pick([0, 1, 4, 7, 8, 19, 20, 31, 32, 64, 92, 148, random.next(300)]);
+    const bytes = random.bytes(size);
+    bytes.set(random.pick(OTHERS).slice(0, size));
+    return bytes;
+  }
+  const suits = leg.action === 'control' ? random.pick(KINDS) : FrameKind.forward;
+  const frame = encodeFrame({
+    kind: random.next(10) === 0 ? random.pick(KINDS) : suits,
+    hopLimit: random.next(4) === 0 ? random.next(3) : random.next(256),
+    epoch: random.next(20) === 0 ? random.next(16) : leg.epoch,
+    legId: leg.id,
+    key: leg.key,
+    payload: random.bytes(16 + random.next(random.pick([1, 2, 17, 120, 1400]))),
+  });
+  // Damage: a bit anywhere in the part that is looked at, or the length.
+  const damage = random.next(6);
+  if (damage === 0) {
+    const at = random.next(32);
+    frame[at] = (frame[at] ?? 0) ^ (1 << random.next(8));
+  } else if (damage === 1) {
+    return frame.subarray(0, random.next(frame.length + 1));
+  }
+  return frame;
+}
+
+function operations(): Operation[] {
+  const random = new Random(SEED);
+  const live = new Map<number, LegEntry>();
+  const all: Operation[] = [];
+  let now = 1_000_000_000n;
+  // A few ids, some of them neighbours in any hash, that come, change and go again and again.
+  const ids = [
+    0,
+    0xffffffff,
+    ...Array.from({ length: 90 }, (_, i) => (i % 3 === 0 ? i : random.next(2 ** 32))),
+  ];
+  for (let packets = 0; packets < PACKETS;) {
+    const what = random.next(40);
+    if (what < 2 || live.size === 0) {
+      const entry = randomEntry(random, random.pick(ids), now);
+      all.push({ type: 'install', entry });
+      if (live.size < 64 || live.has(entry.id)) live.set(entry.id, entry);
+    } else if (what === 2) {
+      const id = random.pick(ids);
+      all.push({ type: 'remove', id });
+      live.delete(id);
+    } else {
+      packets++;
+      now += BigInt(random.next(random.pick([2, 1000, 100_000])));
+      const leg = random.pick([...live.values()]);
+      const known = leg.source ?? randomAddress(random);
+      const from =
+        random.next(12) === 0 ? { ip: known.ip.with(random.next(16), 7), port: known.port } : known;
+      all.push({ type: 'packet', now, from, datagram: randomDatagram(random, leg) });
+    }
+  }
+  return all;
+}
+
+const ALL = operations();
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+
+/** What a table makes of every operation, one line each. */
+function outcomes(table: ForwardingTable): string[] {
+  return ALL.map((operation) => {
+    if (operation.type === 'install') return String(table.install(operation.entry));
+    if (operation.type === 'remove') return String(table.remove(operation.id));
+    const datagram = operation.datagram.slice();
+    const { verdict, reason, leg, next } = table.judge(operation.from, datagram, operation.now);
+    return [
+      verdict,
+      reason,
+      leg ?? 0,
+      next === undefined ? '-' : formatSocketAddress(next),
+      hex(datagram),
+    ].join(' ');
+  });
+}
+
+function nativeOutcomes(program: string): string[] {
+  const parts: Uint8Array[] = [];
+  for (const operation of ALL) {
+    if (operation.type === 'install') {
+      parts.push(Buffer.from('I'), encodeLegEntry(operation.entry));
+    } else if (operation.type === 'remove') {
+      const bytes = Buffer.from('R....');
+      bytes.writeUInt32LE(operation.id, 1);
+      parts.push(bytes);
+    } else {
+      const head = Buffer.alloc(31, 'P');
+      head.writeBigUInt64LE(operation.now, 1);
+      head.set(operation.from.ip, 9);
+      head.writeUInt16BE(operation.from.port, 25);
+      head.writeUInt32LE(operation.datagram.length, 27);
+      parts.push(head, operation.datagram);
+    }
+  }
+  const run = spawnSync(program, { input: Buffer.concat(parts), maxBuffer: 1 << 28 });
+  assert.equal(run.status, 0, run.stderr.toString());
+  const output = run.stdout;
+  let at = 0;
+  const lines = ALL.map((operation) => {
+    if (operation.type !== 'packet') return String(output[at++] === 1);
+    const verdict = VERDICTS[output.readUInt8(at)] ?? '?';
+    const reason = DROP_REASONS[output.readUInt8(at + 1)] ?? '?';
+    const leg = output.readUInt32LE(at + 2);
+    const next = { ip: output.subarray(at + 6, at + 22), port: output.readUInt16BE(at + 22) };
+    at += 24;
+    const datagram = output.subarray(at, (at += operation.datagram.length));
+    return [
+      verdict,
+      reason,
+      leg,
+      verdict === 'forward' ? formatSocketAddress(next) : '-',
+      hex(datagram),
+    ].join(' ');
+  });
+  assert.equal(at, output.length);
+  return lines;
+}
+
+describe(`${PACKETS} random packets, seed ${SEED} (OMERTA_SEED)`, () => {
+  const [model, ...others] = IMPLEMENTATIONS.map(({ name, make }) => ({ name, make }));
+  assert.ok(model);
+  const expected = outcomes(model.make(64));
+
+  test('the packets reach every verdict and nearly every drop reason', () => {
+    const seen = new Set(expected.flatMap((line) => line.split(' ').slice(0, 2)));
+    for (const verdict of VERDICTS) assert.ok(seen.has(verdict), verdict);
+    for (const reason of DROP_REASONS) {
+      if (reason !== 'frame_too_long') assert.ok(seen.has(reason), reason);
+    }
+    assert.ok(expected.filter((line) => line.startsWith('forward')).length > PACKETS / 10);
+  });
+
+  for (const { name, make } of others) {
+    test(`${name} agrees with ${model.name}`, () => {
+      const got = outcomes(make(64));
+      expected.forEach((line, index) => assert.equal(got[index], line, `operation ${index}`));
+    });
+  }
+
+  test(`C++ agrees with ${model.name}`, (t) => {
+    const program = nativeProgram('native/test/judge_batch');
+    if ('missing' in program) {
+      t.skip(program.missing);
+      return;
+    }
+    const got = nativeOutcomes(program.file);
+    expected.forEach((line, index) => assert.equal(got[index], line, `operation ${index}`));
+  });
+});

@@ -1,0 +1,236 @@
+// omerta network: the networks this machine is a member of. The files in the state directory are
+// what counts; a running daemon is told to read them again.
+
+import type { Command } from 'commander';
+import { encodeInvite } from '../../core/invite.js';
+import { blindedNetworkId, overlayAddresses, type Bootstrap, type Network } from '../../core/network.js';
+import { encodePeerId } from '../../core/peer-id.js';
+import { toHex } from '../../core/bytes.js';
+import { ControlClient } from '../../daemon/control-client.js';
+import { loadIdentity, loadOrCreateIdentity } from '../../daemon/identity.js';
+import { configuredAddresses, ownBootstrap } from '../../daemon/mesh.js';
+import {
+  addNetwork,
+  loadNetworks,
+  newNetwork,
+  parseInvite,
+  removeNetworkFile,
+  requireNetworkName,
+  selectNetwork,
+} from '../../daemon/network-files.js';
+import { ExitCode, OperatorError } from '../../daemon/operator-error.js';
+import { nodePrimitives } from '../../engine/node-primitives.js';
+import { formatSocketAddress, parseSocketAddress } from '../../wire/socket-address.js';
+import { Context, columns, print, printJson, requestStatus } from '../context.js';
+import { explain } from '../help.js';
+
+/** Lets a running daemon take over what was changed. @returns whether one runs. */
+async function reload(context: Context): Promise<boolean> {
+  const client = await ControlClient.connectIfRunning(context.state.socket);
+  if (client === undefined) return false;
+  try {
+    await client.request({ command: 'reload-networks' });
+    return true;
+  } finally {
+    client.close();
+  }
+}
+
+/** This node as bootstrap of a network it makes: the running relay's addresses, else the configured ones. */
+async function selfAsBootstrap(context: Context): Promise<Bootstrap> {
+  const { identity } = loadOrCreateIdentity(context.state);
+  const client = await ControlClient.connectIfRunning(context.state.socket);
+  if (client === undefined) {
+    const config = context.loadConfig();
+    return ownBootstrap(identity, configuredAddresses(config, config.node.port));
+  }
+  try {
+    const { mode, addresses } = await requestStatus(client);
+    if (mode !== 'relay')
+      throw new OperatorError(
+        ExitCode.usage,
+        'network',
+        'a new network needs a relay, and this machine runs as a member',
+        'Create it on the relay, or take the relays of a joined network with: omerta network create NAME --via NETWORK',
+      );
+    return ownBootstrap(
+      identity,
+      addresses.map(parseSocketAddress).filter((address) => address !== undefined),
+    );
+  } finally {
+    client.close();
+  }
+}
+
+async function create(context: Context, name: string, via: string | undefined, json: boolean): Promise<void> {
+  requireNetworkName(name);
+  const bootstraps =
+    via === undefined
+      ? [await selfAsBootstrap(context)]
+      : selectNetwork(loadNetworks(context.state), via).bootstraps;
+  const network = newNetwork(name, bootstraps);
+  addNetwork(context.state, network);
+  const running = await reload(context);
+  const invite = encodeInvite(network);
+  if (json) {
+    printJson({ name, blindedId: blindedHex(network), invite, running });
+    return;
+  }
+  print(`created "${name}". Whoever has this link is a member, so send it privately:\n${invite}`);
+  if (!running) print(via === undefined ? 'Start its relay with: omerta relay' : 'Connect with: omerta up');
+}
+
+async function join(context: Context, link: string, json: boolean): Promise<void> {
+  const network = parseInvite(link);
+  addNetwork(context.state, network);
+  const running = await reload(context);
+  if (json) printJson({ name: network.name, blindedId: blindedHex(network), running });
+  else print(`joined "${network.name}".${running ? '' : ' Connect with: omerta up'}`);
+}
+
+async function leave(context: Context, name: string | undefined, json: boolean): Promise<void> {
+  const network = selectNetwork(loadNetworks(context.state), name);
+  removeNetworkFile(context.state, network);
+  const running = await reload(context);
+  if (json) printJson({ name: network.name, running });
+  else print(`left "${network.name}"`);
+}
+
+function list(context: Context, json: boolean): void {
+  const networks = loadNetworks(context.state);
+  const identity = loadIdentity(context.state);
+  const rows = networks.map((network) => ({
+    name: network.name,
+    blindedId: blindedHex(network),
+    addresses: identity && overlayAddresses(nodePrimitives, network.id, identity.publicKey),
+    bootstraps: network.bootstraps.map((bootstrap) => ({
+      peerId: encodePeerId(bootstrap.identity),
+      addresses: bootstrap.addresses.map(formatSocketAddress),
+    })),
+  }));
+  if (json) {
+    printJson(rows);
+    return;
+  }
+  if (rows.length === 0) {
+    print('no network joined. Type: omerta network join LINK');
+    return;
+  }
+  print(
+    columns([
+      ['NETWORK', 'BLINDED ID', 'OWN ADDRESSES', 'BOOTSTRAPS'],
+      ...rows.map(({ name, blindedId, addresses, bootstraps }) => [
+        name,
+        blindedId,
+        addresses === undefined ? '-' : `${addresses.ipv4} ${addresses.ipv6}`,
+        bootstraps
+          .map(({ peerId, addresses: [first] }) => `${peerId.slice(0, 18)}… ${first ?? ''}`)
+          .join(', '),
+      ]),
+    ]),
+  );
+}
+
+function blindedHex(network: Network): string {
+  return toHex(blindedNetworkId(nodePrimitives, network.id));
+}
+
+/** Reads a link from standard input, where no process list shows it. */
+async function readLink(link: string): Promise<string> {
+  if (link !== '-') return link;
+  const chunks: Buffer[] = [];
+  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+interface Json {
+  readonly json?: boolean;
+}
+
+export function networkCommand(program: Command): void {
+  const network = program
+    .command('network')
+    .summary('create, join, list, leave networks')
+    .description(
+      'The networks this machine is a member of. Members reach each other; relays only know a blinded id.',
+    );
+  explain(network, ['omerta network join omerta://join/join1…', 'omerta network list'], { 2: true });
+
+  explain(
+    network
+      .command('create')
+      .summary('make a network')
+      .description(
+        'Makes a network and prints its invite link. Run it on the relay, which becomes its bootstrap; or use ' +
+          '--via to take the relays of a network this machine has joined (they must serve it: see [relay] serve).',
+      )
+      .argument('<name>', 'a-z, 0-9 and "-"')
+      .option('--via <network>', 'use the relays of this network')
+      .option('--json', 'print as JSON')
+      .action((name: string, { via, json }: Json & { via?: string }, self: Command) =>
+        create(Context.of(self), name, via, json === true),
+      ),
+    ['omerta network create home', 'omerta network create lab --via home'],
+    { 1: true, 2: true, 4: true },
+  );
+  explain(
+    network
+      .command('join')
+      .summary('join by an invite link')
+      .description(
+        'Joins a network by its invite link. The link is a secret; with "-" it is read from standard input, ' +
+          'so that it does not appear in the process list or the shell history.',
+      )
+      .argument('<link>', 'omerta://join/…, or "-" for standard input')
+      .option('--json', 'print as JSON')
+      .action(async (link: string, { json }: Json, self: Command) =>
+        join(Context.of(self), await readLink(link), json === true),
+      ),
+    [
+      'omerta network join -   # then paste the link and press Ctrl-D',
+      'omerta network join omerta://join/join1…',
+    ],
+    { 1: true, 2: 'the link is damaged, or the network or its name is joined already', 4: true },
+  );
+  explain(
+    network
+      .command('invite')
+      .summary('print the invite link')
+      .description('Prints the invite link of a network. Whoever has it is a member: send it privately.')
+      .argument('[name]', 'which network; may be left out when there is only one')
+      .option('--json', 'print as JSON')
+      .action((name: string | undefined, { json }: Json, self: Command) => {
+        const chosen = selectNetwork(loadNetworks(Context.of(self).state), name);
+        const invite = encodeInvite(chosen);
+        if (json === true) printJson({ name: chosen.name, invite });
+        else print(invite);
+      }),
+    ['omerta network invite', 'omerta network invite home'],
+    { 2: true, 4: true },
+  );
+  explain(
+    network
+      .command('list')
+      .summary('list joined networks')
+      .description(
+        'Lists the joined networks: name, blinded id (what relays see), own addresses, bootstraps.',
+      )
+      .option('--json', 'print as JSON')
+      .action(({ json }: Json, self: Command) => list(Context.of(self), json === true)),
+    ['omerta network list', 'omerta network list --json'],
+    { 2: true, 4: true },
+  );
+  explain(
+    network
+      .command('leave')
+      .summary('forget a network')
+      .description('Forgets a network and its key. Joining again needs the invite link.')
+      .argument('[name]', 'which network; may be left out when there is only one')
+      .option('--json', 'print as JSON')
+      .action((name: string | undefined, { json }: Json, self: Command) =>
+        leave(Context.of(self), name, json === true),
+      ),
+    ['omerta network leave lab'],
+    { 1: true, 2: true, 4: true },
+  );
+}

@@ -1,0 +1,114 @@
+// omerta ping: round trips inside the encrypted session with a peer.
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Command } from 'commander';
+import type { ControlClient } from '../../daemon/control-client.js';
+import { ExitCode, OperatorError } from '../../daemon/operator-error.js';
+import { Context, print, printJson, requestStatus } from '../context.js';
+import { printable } from '../describe-status.js';
+import { explain } from '../help.js';
+import { selectPeer } from '../select-peer.js';
+
+interface PingOptions {
+  readonly count: string;
+  readonly interval: string;
+  readonly json?: boolean;
+}
+
+const TIMEOUT_MS = 5000;
+
+function countOf(value: string): number {
+  if (/^\d{1,6}$/.test(value) && Number(value) >= 1) return Number(value);
+  throw new OperatorError(
+    ExitCode.usage,
+    '--count',
+    `"${value}" is not a whole number from 1 to 999999`,
+    'Type for example: -c 4',
+  );
+}
+
+function intervalOf(value: string): number {
+  const seconds = Number(value);
+  if (/^\d+(\.\d+)?$/.test(value) && seconds >= 0.01 && seconds <= 3600) return seconds * 1000;
+  throw new OperatorError(
+    ExitCode.usage,
+    '--interval',
+    `"${value}" is not a number of seconds from 0.01 to 3600`,
+    'Type for example: --interval 0.5',
+  );
+}
+
+async function ping(client: ControlClient, wanted: string | undefined, options: PingOptions): Promise<void> {
+  const count = countOf(options.count);
+  const interval = intervalOf(options.interval);
+  const json = options.json === true;
+  const peer = selectPeer(await requestStatus(client), wanted);
+  const label = printable(
+    peer.name === '' ? peer.peerId : `${peer.name} (${peer.addresses[0] ?? peer.peerId})`,
+  );
+  const times: (number | null)[] = [];
+  for (let sequence = 1; sequence <= count; sequence++) {
+    if (sequence > 1) await sleep(interval);
+    const result = (await client.request(
+      { command: 'ping', peer: peer.peerId, timeoutMs: TIMEOUT_MS },
+      TIMEOUT_MS + 2000,
+    )) as { rttMs: number | null };
+    times.push(result.rttMs);
+    if (!json)
+      print(
+        result.rttMs === null
+          ? `${label}: seq=${sequence} no answer within ${TIMEOUT_MS / 1000} s`
+          : `${label}: seq=${sequence} time=${result.rttMs.toFixed(3)} ms`,
+      );
+  }
+  const answered = times.filter((time) => time !== null);
+  const mean = answered.reduce((sum, time) => sum + time, 0) / answered.length;
+  if (json)
+    printJson({
+      peerId: peer.peerId,
+      name: peer.name,
+      sent: count,
+      received: answered.length,
+      rttMs: times,
+    });
+  else if (answered.length > 0)
+    print(
+      `${count} sent, ${answered.length} received, ` +
+        `min/avg/max = ${Math.min(...answered).toFixed(3)}/${mean.toFixed(3)}/${Math.max(...answered).toFixed(3)} ms`,
+    );
+  if (answered.length === 0)
+    throw new OperatorError(
+      ExitCode.unreachable,
+      'peer',
+      `${label} did not answer (${count} sent)`,
+      'See its path with: omerta peers',
+    );
+}
+
+export function pingCommand(program: Command): void {
+  const command = program
+    .command('ping')
+    .summary('measure the round trip to a peer')
+    .description(
+      'Measures the round trip to a peer inside the encrypted session, over the path in use. ' +
+        'PEER is a name, a peer id, the unique beginning of either, or an overlay address; it may be ' +
+        'left out when there is only one.',
+    )
+    .argument('[peer]', 'whom to ping')
+    .option('-c, --count <n>', 'how many pings', '4')
+    .option('--interval <seconds>', 'seconds between pings', '1')
+    .option('--json', 'print the result as JSON')
+    .action(async (peer: string | undefined, options: PingOptions, self: Command) => {
+      await Context.of(self).withDaemon((client) => ping(client, peer, options));
+    });
+  explain(
+    command,
+    ['omerta ping laptop', 'omerta ping 100.64.1.2 -c 10 --interval 0.2', 'omerta ping -c 1 --json'],
+    {
+      2: true,
+      3: true,
+      4: true,
+      5: 'the peer is not known, or no ping was answered',
+    },
+  );
+}

@@ -1,0 +1,84 @@
+// omerta relay: a bootstrap and relay in the foreground.
+
+import type { Command } from 'commander';
+import { encodeInvite } from '../../core/invite.js';
+import type { Daemon } from '../../daemon/daemon.js';
+import { loadNetworks } from '../../daemon/network-files.js';
+import { Context, columns, print, printJson } from '../context.js';
+import { describeAccelerators } from '../describe-status.js';
+import { runForeground } from '../foreground.js';
+import { explain } from '../help.js';
+import { addNodeOptions, type NodeOptions } from '../node-options.js';
+
+interface RelayOptions extends NodeOptions {
+  readonly json?: boolean;
+}
+
+/** What is printed once the relay serves. The invite is a secret: it goes to standard output only. */
+function banner(daemon: Daemon, json: boolean): void {
+  const status = daemon.status();
+  const networks = loadNetworks(daemon.settings.state).map((network) => ({
+    name: network.name,
+    invite: encodeInvite(network),
+  }));
+  if (json) {
+    printJson({ ...status, created: daemon.created, networks });
+    return;
+  }
+  const [first] = networks;
+  print(
+    [
+      `Omerta ${status.version} relay "${status.mesh.name}"${daemon.created ? ', newly set up' : ''}`,
+      '',
+      columns([
+        ['  peer id', status.mesh.peerId],
+        ['  listening', `UDP port ${status.port}`],
+        ...status.addresses.map((address, index) => [index === 0 ? '  reached at' : '', address]),
+        ['  engine', `${status.engine.summary}, ${status.engine.aead}`],
+        ['  accelerators', describeAccelerators(status)],
+        ...(status.engineFallback === undefined ? [] : [['  why not native', status.engineFallback]]),
+        ['  status page', status.statusPage ?? 'off'],
+        ['  state', status.stateDirectory],
+      ]),
+      ...networks.flatMap(({ name, invite }) => [
+        '',
+        `  network "${name}": whoever has this link is a member, so send it privately`,
+        `    ${invite}`,
+      ]),
+      '',
+      first === undefined
+        ? '  Make a network with: omerta network create home'
+        : '  On another machine: omerta network join LINK, then omerta up',
+      '  Stop with Ctrl-C.',
+    ].join('\n'),
+  );
+}
+
+export function relayCommand(program: Command): void {
+  const command = addNodeOptions(
+    program
+      .command('relay')
+      .summary('run a bootstrap and relay in the foreground')
+      .description(
+        'Runs a bootstrap and relay in the foreground: members find each other through it, and it forwards ' +
+          'their encrypted packets where they cannot reach each other directly. It cannot read them. ' +
+          'The first start makes an identity and a network called "home" and prints an invite link; ' +
+          'later starts reuse both. Needs no special privileges.',
+      ),
+  )
+    .option('--json', 'print the banner as JSON')
+    .action(async (options: RelayOptions, self: Command) => {
+      await runForeground(Context.of(self), 'relay', options, (daemon) =>
+        banner(daemon, options.json === true),
+      );
+    });
+  explain(
+    command,
+    [
+      'omerta relay',
+      'omerta relay --port 443 --announce 203.0.113.7:443',
+      'omerta relay --status off --engine wasm',
+    ],
+    { 1: 'failed: port taken, engine does not load, or another daemon uses this state', 2: true, 4: true },
+  );
+}

@@ -1,0 +1,69 @@
+// omerta up: a member of the joined networks, with a TUN interface.
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Command } from 'commander';
+import type { DaemonStatus } from '../../daemon/daemon-status.js';
+import { startBackground } from '../background.js';
+import { Context, print, printJson, requestStatus } from '../context.js';
+import { describeStatus } from '../describe-status.js';
+import { runForeground } from '../foreground.js';
+import { explain } from '../help.js';
+import { addNodeOptions, type NodeOptions } from '../node-options.js';
+
+interface UpOptions extends NodeOptions {
+  readonly foreground?: boolean;
+  readonly json?: boolean;
+}
+
+const REGISTRATION_WAIT_MS = 3000;
+
+/** The status once a bootstrap has registered us, or after a while without. */
+async function settledStatus(context: Context): Promise<DaemonStatus> {
+  return context.withDaemon(async (client) => {
+    const deadline = Date.now() + REGISTRATION_WAIT_MS;
+    for (;;) {
+      const status = await requestStatus(client);
+      const { bootstraps } = status.mesh;
+      const settled = bootstraps.length === 0 || bootstraps.some(({ state }) => state === 'registered');
+      if (settled || Date.now() >= deadline) return status;
+      await sleep(100);
+    }
+  });
+}
+
+function show(status: DaemonStatus, json: boolean): void {
+  if (json) printJson(status);
+  else print(describeStatus(status));
+}
+
+export function upCommand(program: Command): void {
+  const command = addNodeOptions(
+    program
+      .command('up')
+      .summary('connect this machine to its networks')
+      .description(
+        'Connects this machine to the networks it has joined: starts the daemon in the background, makes the ' +
+          'TUN interface, registers with the bootstraps, waits until that is done and prints the status. ' +
+          'Making a TUN interface needs root or the capability CAP_NET_ADMIN.',
+      ),
+  )
+    .option('--foreground', 'stay in the foreground, log to standard error')
+    .option('--json', 'print the status as JSON')
+    .action(async (options: UpOptions, self: Command) => {
+      const context = Context.of(self);
+      if (options.foreground === true) {
+        await runForeground(context, 'up', options, (daemon) => {
+          // In the background the parent prints the status, and this output is the log.
+          if (process.send === undefined) show(daemon.status(), options.json === true);
+        });
+        return;
+      }
+      await startBackground(context, options);
+      show(await settledStatus(context), options.json === true);
+    });
+  explain(command, ['sudo omerta up', 'omerta up --foreground --port 51901'], {
+    1: 'failed: port taken, engine does not load, or the daemon runs already',
+    2: 'bad input, or no network is joined yet',
+    4: true,
+  });
+}

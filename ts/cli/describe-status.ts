@@ -1,0 +1,87 @@
+// A daemon's status as text for the terminal.
+
+import { peerRows, type DaemonStatus, type PeerRow } from '../daemon/daemon-status.js';
+import { formatBytes, formatDuration } from '../daemon/units.js';
+import { columns } from './context.js';
+
+/** Makes a name or reason from elsewhere safe for a terminal: control characters become `?`. */
+export function printable(text: string): string {
+  // eslint-disable-next-line no-control-regex
+  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, '?');
+}
+
+/** The accelerators in use, or that there are none. */
+export function describeAccelerators({ engine }: DaemonStatus): string {
+  const on = engine.accelerators.filter(({ state }) => state === 'on').map(({ name }) => name);
+  return on.length === 0 ? 'none' : on.join(', ');
+}
+
+/** `omerta status` */
+export function describeStatus(status: DaemonStatus): string {
+  const { mesh, engine } = status;
+  const rows: string[][] = [
+    ['node', `${mesh.name} (${status.mode === 'relay' ? 'bootstrap and relay' : 'member'})`],
+    ['peer id', mesh.peerId],
+    ['up for', formatDuration(status.uptimeSeconds)],
+    ['addresses', status.addresses.join(' ') || 'none'],
+    ['engine', engine.summary],
+    ['aead', engine.aead],
+    ['accelerators', describeAccelerators(status)],
+    ['tunnel', engine.tun ?? 'none'],
+    ['status page', status.statusPage ?? 'off'],
+  ];
+  for (const { name, ipv4, ipv6, members } of mesh.networks) {
+    const others = `${members.length} other ${members.length === 1 ? 'member' : 'members'}`;
+    rows.push([`network ${name}`, `${ipv4 ?? 'IPv4 held by another member'}  ${ipv6}  ${others}`]);
+  }
+  for (const { peerId, address, state, observedAddress, lastError } of mesh.bootstraps)
+    rows.push([
+      'bootstrap',
+      [
+        `${peerId.slice(0, 18)}… at ${address}: ${state}`,
+        ...(observedAddress === undefined ? [] : [`sees us at ${observedAddress}`]),
+        ...(lastError === undefined || state === 'registered' ? [] : [lastError]),
+      ].join(', '),
+    ]);
+  if (mesh.relay !== undefined) {
+    const { registrations, admissions, circuits, halfOpen } = mesh.relay;
+    rows.push([
+      'relay',
+      `${registrations} registered, ${admissions} admitted, ${circuits.length} circuits, ${halfOpen} waiting for consent`,
+    ]);
+  }
+  const { rx_bytes: received = 0, tx_bytes: sent = 0, forwarded_bytes: forwarded = 0 } = status.counters;
+  const dropped = Object.entries(status.counters)
+    .filter(([name]) => name.startsWith('drop_'))
+    .reduce((sum, [, count]) => sum + count, 0);
+  rows.push([
+    'traffic',
+    `${formatBytes(received)} received, ${formatBytes(sent)} sent, ${formatBytes(forwarded)} forwarded, ${dropped} packets dropped`,
+  ]);
+  if (status.failures > 0) rows.push(['failures', `${status.failures} (see the log)`]);
+  return columns(rows.map((row) => row.map(printable)));
+}
+
+/** `omerta peers` */
+export function describePeers(status: DaemonStatus): string {
+  const rows = peerRows(status);
+  if (rows.length === 0) return 'no peers yet';
+  const seen = ({ session }: PeerRow): string =>
+    session?.handshakeAgeSeconds === undefined ? '-' : `${formatDuration(session.handshakeAgeSeconds)} ago`;
+  const traffic = ({ session }: PeerRow): string =>
+    session === undefined ? '-' : `${formatBytes(session.rxBytes)} / ${formatBytes(session.txBytes)}`;
+  return columns([
+    ['PEER', 'NETWORK', 'ADDRESSES', 'PATH', 'HANDSHAKE', 'RECEIVED / SENT', 'PEER ID'],
+    ...rows.map((row) =>
+      [
+        row.name === '' ? `(${row.kind})` : row.name,
+        row.network ?? '-',
+        row.addresses.join(' '),
+        row.path,
+        seen(row),
+        traffic(row),
+        row.peerId,
+      ].map(printable),
+    ),
+  ]);
+}

@@ -1,0 +1,31 @@
+// The end of every command's help: examples and exit codes.
+
+import type { Command } from 'commander';
+
+const MEANINGS = {
+  0: 'done',
+  1: 'failed at run time (port taken, disk full, engine does not load)',
+  2: 'bad command line, configuration, key, name, address or invite',
+  3: 'no daemon runs for this state directory',
+  4: 'permission: file modes, another user, or a missing capability',
+  5: 'the peer is not known or does not answer',
+} as const;
+
+/**
+ * Adds examples and exit codes to a command's help.
+ * @param codes exit codes other than 0 the command can end with, with its own words for some.
+ */
+export function explain(
+  command: Command,
+  examples: readonly string[],
+  codes: Partial<Record<keyof typeof MEANINGS, string | true>>,
+): Command {
+  const lines = Object.entries({ 0: true, ...codes } as Record<string, string | true>).map(
+    ([code, meaning]) =>
+      `  ${code}  ${meaning === true ? MEANINGS[Number(code) as keyof typeof MEANINGS] : meaning}`,
+  );
+  return command.addHelpText(
+    'after',
+    `\nExamples:\n${examples.map((example) => `  $ ${example}`).join('\n')}\n\nExit codes:\n${lines.join('\n')}`,
+  );
+}

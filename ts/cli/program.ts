@@ -1,0 +1,91 @@
+// The command line: global options, commands, and how an error becomes one line and an exit code.
+
+import { Command, CommanderError } from 'commander';
+import { EngineError } from '../engine/engine.js';
+import { ExitCode, OperatorError, messageOf } from '../daemon/operator-error.js';
+import { VERSION } from '../daemon/version.js';
+import { doctorCommand } from './commands/doctor.js';
+import { downCommand } from './commands/down.js';
+import { keygenCommand } from './commands/keygen.js';
+import { networkCommand } from './commands/network.js';
+import { peersCommand } from './commands/peers.js';
+import { pingCommand } from './commands/ping.js';
+import { relayCommand } from './commands/relay.js';
+import { statusCommand } from './commands/status.js';
+import { upCommand } from './commands/up.js';
+import { explain } from './help.js';
+
+/** Every command, with exits turned into exceptions. */
+export function buildProgram(): Command {
+  const program = new Command('omerta')
+    .description('A mesh of machines: WireGuard sessions, relays that cannot read what they forward.')
+    .version(VERSION, '-V, --version', 'print the version')
+    .option(
+      '--state <dir>',
+      'where identity, networks and store are kept (default: $OMERTA_STATE; /var/lib/omerta for root, else ~/.local/state/omerta)',
+    )
+    .option('--config <file>', 'configuration (default: omerta.toml in the state directory, if there is one)')
+    .helpCommand('help [command]', 'show the help of a command')
+    .showHelpAfterError(false)
+    .showSuggestionAfterError(true)
+    .exitOverride()
+    .configureOutput({ outputError: () => undefined });
+  explain(program, ['omerta relay', 'omerta network join LINK', 'sudo omerta up', 'omerta doctor'], {
+    1: true,
+    2: true,
+    3: true,
+    4: true,
+    5: true,
+  });
+  for (const add of [
+    relayCommand,
+    upCommand,
+    downCommand,
+    statusCommand,
+    peersCommand,
+    pingCommand,
+    networkCommand,
+    keygenCommand,
+    doctorCommand,
+  ])
+    add(program);
+  return program;
+}
+
+/** Commander's complaint as one line that says what to type. */
+function usageError(error: CommanderError): OperatorError {
+  const expected = error.message
+    .replace(/^error: /, '')
+    .replace(/\s*\n\s*/g, ' ')
+    .replace(/\.$/, '');
+  return new OperatorError(
+    ExitCode.usage,
+    'command line',
+    expected,
+    'Type: omerta --help, or omerta COMMAND --help',
+  );
+}
+
+/** Runs a command line. @returns the exit code; what went wrong is on standard error by then. */
+export async function run(argv: readonly string[]): Promise<number> {
+  // A reader that has seen enough (`omerta peers | head`) is no error.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) =>
+    process.exit(error.code === 'EPIPE' ? 0 : ExitCode.failure),
+  );
+  try {
+    await buildProgram().parseAsync(argv);
+    return ExitCode.ok;
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return ExitCode.ok;
+    // Help that nobody asked for: a command is missing.
+    if (error instanceof CommanderError && error.code === 'commander.help') return ExitCode.usage;
+    const shown = error instanceof CommanderError ? usageError(error) : error;
+    process.stderr.write(`omerta: ${lineOf(shown)}\n`);
+    return shown instanceof OperatorError ? shown.exitCode : ExitCode.failure;
+  }
+}
+
+function lineOf(error: unknown): string {
+  const prefix = error instanceof OperatorError || error instanceof EngineError ? '' : 'internal error: ';
+  return prefix + messageOf(error).replace(/\s*\n\s*/g, ' ');
+}

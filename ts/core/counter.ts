@@ -1,0 +1,18 @@
+/** Counts by name; a count of zero takes no room. */
+export class Counter {
+  readonly #counts = new Map<string, number>();
+
+  get(name: string): number {
+    return this.#counts.get(name) ?? 0;
+  }
+
+  add(name: string, by: number): void {
+    const count = this.get(name) + by;
+    if (count === 0) this.#counts.delete(name);
+    else this.#counts.set(name, count);
+  }
+
+  toRecord(): Record<string, number> {
+    return Object.fromEntries(this.#counts);
+  }
+}

@@ -1,0 +1,74 @@
+// What a MeshNode tells the CLI, the status page and the metrics: plain data, no secrets.
+
+/** Where a bootstrap client is: `registered` means the directory and circuits are at hand. */
+export type BootstrapState =
+  'admitting' | 'connecting' | 'registering' | 'registered' | 'probing' | 'backoff';
+
+export interface MemberStatus {
+  readonly peerId: string;
+  readonly name: string;
+  readonly ipv6: string;
+  /** Undefined when a member with a lower identity holds the same address. */
+  readonly ipv4: string | undefined;
+  /** Lower-case hex; the key of the engine's peer table. */
+  readonly sessionKey: string;
+  readonly path: 'relay' | 'direct' | 'none';
+  /** The relay in use; undefined unless `path` is `relay`. */
+  readonly relayPeerId: string | undefined;
+}
+
+export interface NetworkStatus {
+  readonly name: string;
+  /** Blinded id, lower-case hex. */
+  readonly blindedId: string;
+  readonly ipv6: string;
+  /** Undefined when a member with a lower identity holds the same address. */
+  readonly ipv4: string | undefined;
+  readonly members: readonly MemberStatus[];
+}
+
+export interface BootstrapStatus {
+  readonly peerId: string;
+  /** The address in use, `ip:port`. */
+  readonly address: string;
+  readonly state: BootstrapState;
+  /** Our own address as the bootstrap sees it. */
+  readonly observedAddress: string | undefined;
+  /** Seconds a registration lasts without renewal. */
+  readonly leaseSeconds: number | undefined;
+  readonly lastPongAgeMs: number | undefined;
+  /** Why the last attempt failed. */
+  readonly lastError: string | undefined;
+}
+
+export interface CircuitStatus {
+  /** Lower-case hex. */
+  readonly id: string;
+  readonly callerPeerId: string;
+  readonly calleePeerId: string;
+  /** Forward legs: what the caller and what the callee sends to. Empty while half-open. */
+  readonly legs: readonly number[];
+  readonly ageMs: number;
+  readonly expiresInMs: number;
+}
+
+export interface RelayStatus {
+  readonly registrations: number;
+  readonly admissions: number;
+  readonly halfOpen: number;
+  readonly circuits: readonly CircuitStatus[];
+  /** Refusals and silent drops since start, by reason. */
+  readonly refusals: Readonly<Record<string, number>>;
+}
+
+export interface MeshStatus {
+  readonly peerId: string;
+  readonly name: string;
+  readonly sessionKey: string;
+  readonly networks: readonly NetworkStatus[];
+  readonly bootstraps: readonly BootstrapStatus[];
+  /** Undefined when this node is not a relay. */
+  readonly relay: RelayStatus | undefined;
+  /** Control frames and records that were not as they should be, by reason. */
+  readonly drops: Readonly<Record<string, number>>;
+}

@@ -1,0 +1,75 @@
+// What a relay is willing to do, and how much of it. Every number is a cap that a test crosses.
+
+/** Caps and lifetimes of a relay. */
+export interface RelayLimits {
+  /** Admissions (with or without a session) in total, per identity, per IPv4 /32, per IPv6 /64. */
+  readonly admissions: number;
+  readonly admissionsPerIdentity: number;
+  readonly admissionsPerPrefix: number;
+  /** Registered records in total. */
+  readonly registrations: number;
+  /** Circuits, half-open ones included: in total, per identity (either end), per prefix (caller). */
+  readonly circuits: number;
+  readonly circuitsPerIdentity: number;
+  readonly circuitsPerPrefix: number;
+  /** Circuits that wait for the callee's consent, in total. */
+  readonly halfOpen: number;
+  /** Seconds an admission lasts without a session. */
+  readonly admissionSeconds: number;
+  /** Seconds a registration lasts without renewal. */
+  readonly leaseSeconds: number;
+  /** Seconds a circuit lasts without a refresh. */
+  readonly circuitSeconds: number;
+  /** Rate limit of each forward leg; undefined = unlimited. */
+  readonly leg: { readonly bytesPerSecond: number; readonly burstBytes: number } | undefined;
+}
+
+export const DEFAULT_RELAY_LIMITS: RelayLimits = {
+  admissions: 4096,
+  admissionsPerIdentity: 4,
+  admissionsPerPrefix: 256, // an office or a carrier NAT shares one address
+  registrations: 4096,
+  circuits: 16_384,
+  circuitsPerIdentity: 256,
+  circuitsPerPrefix: 4096,
+  halfOpen: 1024,
+  admissionSeconds: 60,
+  leaseSeconds: 600,
+  circuitSeconds: 3600,
+  leg: undefined,
+};
+
+export interface RelayPolicy {
+  /** Networks served: all, or those with these blinded ids (16 bytes each). */
+  readonly serve: 'any' | readonly Uint8Array[];
+  /** Identities admitted; empty = everybody who is not denied. */
+  readonly allow: readonly Uint8Array[];
+  /** Identities never admitted. Blocking is by key. */
+  readonly deny: readonly Uint8Array[];
+  /** Caps that differ from DEFAULT_RELAY_LIMITS. */
+  readonly limits: Partial<RelayLimits>;
+}
+
+/** What control messages can carry. */
+const LONGEST_LIFETIME_SECONDS = 86_400;
+/** What the engine's rate limit can express: 65,536 bytes in 2^32 ns. */
+const LOWEST_LEG_RATE = 15_259;
+
+/** @throws RangeError that names the limit and what it may be. */
+export function checkRelayLimits(limits: RelayLimits): void {
+  const { leg, ...counts } = limits;
+  for (const [name, value] of Object.entries(counts)) {
+    const most = name.endsWith('Seconds') ? LONGEST_LIFETIME_SECONDS : Number.MAX_SAFE_INTEGER;
+    if (!Number.isInteger(value) || value < 1 || value > most)
+      throw new RangeError(`relay limit ${name}: ${value} given, must be a whole number from 1 to ${most}`);
+  }
+  if (leg === undefined) return;
+  if (!(leg.bytesPerSecond >= LOWEST_LEG_RATE))
+    throw new RangeError(
+      `relay limit leg.bytesPerSecond: ${leg.bytesPerSecond} given, must be at least ${LOWEST_LEG_RATE}`,
+    );
+  if (!(leg.burstBytes >= 1 && leg.burstBytes <= 4 * leg.bytesPerSecond))
+    throw new RangeError(
+      `relay limit leg.burstBytes: ${leg.burstBytes} given, must be from 1 to 4 s of leg.bytesPerSecond`,
+    );
+}

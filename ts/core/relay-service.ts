@@ -1,0 +1,818 @@
+// The bootstrap and relay role: admits strangers, keeps the records of those who register, answers
+// lookups, pushes changes, and joins two registered ends by a circuit.
+//
+// A client goes admitted → (session) → registered. Every table here has a cap, and nobody is sent
+// anything to an address he has not proven to receive at.
+
+import type { EngineEvent, SessionKey } from '../engine/engine.js';
+import type { ParsedFrame } from '../wire/frame.js';
+import type { LegKey } from '../wire/leg.js';
+import { isIPv4, sameSocketAddress, type SocketAddress } from '../wire/socket-address.js';
+import { GrantStatus } from './admission-payload.js';
+import { AdmissionServer, type AdmissionClaim, type AdmissionVerdict } from './admission-server.js';
+import { fromHex, isZero, sameBytes, toHex } from './bytes.js';
+import { contactLeg } from './contact-leg.js';
+import { Counter } from './counter.js';
+import { MAX_CONTROL_BODY } from './control-frame.js';
+import { messageSize, type MessageOf, type Refusal } from './control-message.js';
+import { Directory } from './directory.js';
+import { HANDSHAKE_WAITS_MS } from './handshake-waits.js';
+import type { Primitives } from './io.js';
+import type { LegIds } from './leg-ids.js';
+import type { CircuitStatus, RelayStatus } from './mesh-status.js';
+import { encodePeerId } from './peer-id.js';
+import { openPeerRecord, type PeerRecord } from './peer-record.js';
+import type { PeerTable } from './peer-table.js';
+import { DEFAULT_RELAY_LIMITS, type RelayLimits, type RelayPolicy } from './relay-policy.js';
+import {
+  CIRCUIT_PREFIX,
+  CLIENT_PREFIX,
+  decodeStoredCircuit,
+  decodeStoredClient,
+  encodeStoredCircuit,
+  encodeStoredClient,
+} from './relay-store.js';
+import { AnswerTable, type RequestTable } from './request-table.js';
+import { TimerQueue } from './timer-queue.js';
+import type { Turn } from './turn.js';
+
+/** An offer unanswered for 250 + 500 + 1000 + 2000 ms: the callee is not there. */
+const OFFER_TRIES = 4;
+/** Control messages a client may send: 200 a second, and a second's worth at once. */
+const MESSAGE_INTERVAL_MS = 5;
+const MESSAGE_BURST_MS = 1000;
+/** Circuits between the same two ends: one in use and one that replaces it. */
+const CIRCUITS_PER_PAIR = 2;
+/** After a restart: handshakes started per tick, 500 a second. */
+const HANDSHAKES_PER_TICK = 10;
+const HANDSHAKE_TICK_MS = 20;
+
+/** What the node lends to its relay service. */
+export interface RelayHost {
+  readonly primitives: Primitives;
+  readonly identity: Uint8Array;
+  readonly sessionKey: Uint8Array;
+  readonly sessionPrivateKey: Uint8Array;
+  /** 8 bytes, new at each start. */
+  readonly boot: Uint8Array;
+  /** The relay's own: what a client is asked ends with the client. */
+  readonly requests: RequestTable;
+  readonly legs: LegIds;
+  readonly peers: PeerTable;
+  /** Own addresses: never a client's, so never a next hop. */
+  ownAddresses(): readonly SocketAddress[];
+  /** A record whose signature is checked came in. */
+  recordRegistered(record: PeerRecord, turn: Turn): void;
+}
+
+interface Client {
+  readonly key: SessionKey;
+  readonly sessionKey: Uint8Array;
+  identity: Uint8Array;
+  /** Proven by admission or by an answered challenge. */
+  address: SocketAddress;
+  /** A session came up: the client holds the session key it claimed. */
+  hasSession: boolean;
+  registration: Registration | undefined;
+  /** The address the session moved to, until it is proven. */
+  challenged: SocketAddress | undefined;
+  challenging: boolean;
+  /** Theoretical arrival time of the next message (GCRA), ms. */
+  nextMessage: number;
+  readonly circuits: Set<Circuit>;
+}
+
+interface Registration {
+  record: PeerRecord;
+  boot: Uint8Array;
+  /** Networks (hex) of the record that are served here. */
+  networks: readonly string[];
+  /** Directory version the client has, by network; absent until a lookup came to the end. */
+  readonly cursors: Map<string, number>;
+  /** Networks with a push under way. */
+  readonly pushing: Set<string>;
+}
+
+interface Circuit {
+  readonly id: Uint8Array;
+  /** Lower-case hex. */
+  readonly name: string;
+  readonly network: Uint8Array;
+  readonly caller: Client;
+  readonly callee: Client;
+  /** What the caller receives on. */
+  readonly legCaller: LegKey;
+  /** What the callee receives on; undefined while half-open. */
+  legCallee: LegKey | undefined;
+  /** What we receive on from either end. */
+  readonly fromCaller: LegKey;
+  readonly fromCallee: LegKey;
+  /** The caller's request number, answered when the callee decides. */
+  readonly request: number;
+  /** What circuitsPerPrefix counts it under. */
+  readonly prefix: string;
+  readonly openedAt: number;
+  expiresAt: number;
+}
+
+type Timer = `handshake ${string}` | `client ${string}` | `circuit ${string}`;
+
+export class RelayService {
+  readonly #host: RelayHost;
+  readonly #limits: RelayLimits;
+  readonly #served: ReadonlySet<string> | undefined;
+  readonly #allow: ReadonlySet<string>;
+  readonly #deny: ReadonlySet<string>;
+  readonly #admission: AdmissionServer;
+  readonly #directory = new Directory();
+  readonly #clients = new Map<SessionKey, Client>();
+  /** Registered clients by identity (hex). */
+  readonly #registered = new Map<string, Client>();
+  readonly #circuits = new Map<string, Circuit>();
+  readonly #admissionsOf = new Counter();
+  readonly #circuitsOf = new Counter();
+  readonly #answers = new AnswerTable();
+  readonly #timers = new TimerQueue<Timer>();
+  readonly #refusals = new Counter();
+  /** Handshakes started so far with clients that had a session before the restart. */
+  readonly #handshakes = new Map<SessionKey, number>();
+  #halfOpen = 0;
+
+  constructor(policy: RelayPolicy, host: RelayHost) {
+    this.#host = host;
+    this.#limits = { ...DEFAULT_RELAY_LIMITS, ...policy.limits };
+    this.#served = policy.serve === 'any' ? undefined : new Set(policy.serve.map(toHex));
+    this.#allow = new Set(policy.allow.map(toHex));
+    this.#deny = new Set(policy.deny.map(toHex));
+    this.#admission = new AdmissionServer(
+      host.primitives,
+      host.identity,
+      host.sessionPrivateKey,
+      (claim, turn) => this.#judge(claim, turn),
+      (reason) => this.#refusals.add(reason, 1),
+    );
+  }
+
+  /** Installs the contact leg and takes up what the store holds. */
+  start(restored: ReadonlyMap<string, Uint8Array>, turn: Turn): void {
+    this.#host.legs.install(contactLeg(this.#host.primitives, this.#host.sessionKey), turn);
+    for (const [key, value] of restored)
+      if (key.startsWith(CLIENT_PREFIX) && !this.#restoreClient(value, turn)) drop(key, turn);
+    for (const [key, value] of restored)
+      if (key.startsWith(CIRCUIT_PREFIX) && !this.#restoreCircuit(value, turn)) drop(key, turn);
+    let index = 0;
+    for (const key of this.#clients.keys()) {
+      const tick = Math.floor(index++ / HANDSHAKES_PER_TICK);
+      this.#timers.set(`handshake ${key}`, turn.now + tick * HANDSHAKE_TICK_MS);
+    }
+    if (this.#clients.size > 0)
+      turn.notify('info', 'relay-restored', { clients: this.#clients.size, circuits: this.#circuits.size });
+  }
+
+  /** Puts the node's own record into the directory: a bootstrap may be a member itself. */
+  publish(record: PeerRecord, turn: Turn): void {
+    const networks = record.networks.map(toHex);
+    this.#directory.put(record, networks);
+    this.#pushChanges(networks, turn);
+  }
+
+  isClient(peer: SessionKey): boolean {
+    return this.#clients.has(peer);
+  }
+
+  knowsCircuit(id: Uint8Array): boolean {
+    return this.#circuits.has(toHex(id));
+  }
+
+  /** A frame on the contact leg. */
+  handleFrame(from: SocketAddress, frame: ParsedFrame, turn: Turn): void {
+    this.#admission.handleFrame(from, frame, turn);
+  }
+
+  handleEngineEvent(event: Extract<EngineEvent, { type: 'session' | 'endpoint' }>, turn: Turn): void {
+    const client = this.#clients.get(event.peer);
+    if (client === undefined) return;
+    client.hasSession = true;
+    if ('address' in event.endpoint) this.#verifyAddress(client, event.endpoint.address, turn);
+  }
+
+  /** Counts a message of a client against its rate; false when it is to be dropped. */
+  admitsMessage(peer: SessionKey, now: number): boolean {
+    const client = this.#clients.get(peer);
+    if (client === undefined) return true;
+    const next = Math.max(client.nextMessage, now) + MESSAGE_INTERVAL_MS;
+    if (next - now > MESSAGE_BURST_MS) {
+      this.#refusals.add('message-rate', 1);
+      return false;
+    }
+    client.nextMessage = next;
+    return true;
+  }
+
+  handleRegister(peer: SessionKey, request: number, message: MessageOf<'register'>, turn: Turn): void {
+    const client = this.#clients.get(peer);
+    const outcome = client === undefined ? 'not-registered' : this.#register(client, message, turn);
+    if (client === undefined || outcome !== undefined) {
+      this.#refuse(peer, request, message.type, outcome ?? 'not-registered', turn);
+      return;
+    }
+    turn.send(peer, request, {
+      type: 'registered',
+      observed: client.address,
+      lease: this.#limits.leaseSeconds,
+      boot: this.#host.boot,
+    });
+  }
+
+  handleLookup(peer: SessionKey, request: number, message: MessageOf<'lookup'>, turn: Turn): void {
+    const client = this.#clients.get(peer);
+    const registration = client?.registration;
+    if (client === undefined || registration === undefined) {
+      this.#refuse(peer, request, message.type, 'not-registered', turn);
+      return;
+    }
+    const network = toHex(message.network);
+    if (!registration.networks.includes(network)) {
+      this.#refuse(peer, request, message.type, 'not-a-member', turn);
+      return;
+    }
+    const empty = {
+      type: 'records',
+      network: message.network,
+      records: [],
+      version: Number.MAX_SAFE_INTEGER,
+      more: true,
+    } as const;
+    const budget = MAX_CONTROL_BODY - messageSize(empty);
+    const page = this.#directory.page(network, message.after, toHex(client.identity), budget);
+    turn.send(peer, request, { ...empty, ...page });
+    if (!page.more) {
+      registration.cursors.set(network, page.version);
+      this.#push(client, network, turn);
+    }
+  }
+
+  handleOpen(peer: SessionKey, request: number, message: MessageOf<'circuit-open'>, turn: Turn): void {
+    if (!this.#clients.has(peer)) {
+      this.#refuse(peer, request, message.type, 'not-registered', turn);
+      return;
+    }
+    if (!this.#answers.begin(peer, request, turn)) return;
+    const refused = this.#open(peer, request, message, turn);
+    if (refused === undefined) return;
+    this.#refusals.add(refused, 1);
+    this.#answers.answer(peer, request, { type: 'refused', reason: refused, what: message.type }, turn);
+  }
+
+  handleRefresh(peer: SessionKey, request: number, message: MessageOf<'circuit-refresh'>, turn: Turn): void {
+    const circuit = this.#circuits.get(toHex(message.circuit));
+    if (circuit?.legCallee === undefined || !hasEnd(circuit, peer)) {
+      this.#refuse(peer, request, message.type, 'unknown-circuit', turn);
+      return;
+    }
+    this.#prolong(circuit, turn);
+    const lifetime = this.#limits.circuitSeconds;
+    turn.send(peer, request, { type: 'circuit-refreshed', circuit: message.circuit, lifetime });
+  }
+
+  handleClose(peer: SessionKey, request: number, message: MessageOf<'circuit-close'>, turn: Turn): void {
+    const circuit = this.#circuits.get(toHex(message.circuit));
+    if (circuit !== undefined && hasEnd(circuit, peer)) {
+      const other = circuit.caller.key === peer ? circuit.callee : circuit.caller;
+      this.#close(circuit, turn, other);
+    }
+    turn.send(peer, request, { type: 'circuit-closed', circuit: message.circuit });
+  }
+
+  handleTimeout(turn: Turn): void {
+    for (
+      let timer = this.#timers.takeDue(turn.now);
+      timer !== undefined;
+      timer = this.#timers.takeDue(turn.now)
+    ) {
+      const name = timer.slice(timer.indexOf(' ') + 1);
+      if (timer.startsWith('handshake')) this.#handshake(name, turn);
+      else if (timer.startsWith('client')) {
+        const client = this.#clients.get(name);
+        if (client !== undefined) this.#removeClient(client, turn);
+      } else {
+        const circuit = this.#circuits.get(name);
+        if (circuit !== undefined) this.#close(circuit, turn);
+      }
+    }
+  }
+
+  deadline(): number | undefined {
+    return this.#timers.next();
+  }
+
+  status(now: number): RelayStatus {
+    return {
+      registrations: this.#registered.size,
+      admissions: this.#clients.size,
+      halfOpen: this.#halfOpen,
+      circuits: [...this.#circuits.values()].map((circuit): CircuitStatus => ({
+        id: circuit.name,
+        callerPeerId: encodePeerId(circuit.caller.identity),
+        calleePeerId: encodePeerId(circuit.callee.identity),
+        legs: circuit.legCallee === undefined ? [] : [circuit.fromCaller.id, circuit.fromCallee.id],
+        ageMs: now - circuit.openedAt,
+        expiresInMs: Math.max(0, circuit.expiresAt - now),
+      })),
+      refusals: this.#refusals.toRecord(),
+    };
+  }
+
+  // Admission and registration
+
+  #judge(claim: AdmissionClaim, turn: Turn): AdmissionVerdict {
+    const lifetime = this.#limits.admissionSeconds;
+    const refusal = this.#admit(claim, turn);
+    if (refusal === undefined) return { status: GrantStatus.granted, lifetime };
+    this.#refusals.add(refusal, 1);
+    const status = refusal === 'capacity' ? GrantStatus.atCapacity : GrantStatus.refused;
+    return { status, lifetime: 0 };
+  }
+
+  #admit(claim: AdmissionClaim, turn: Turn): Refusal | undefined {
+    const { identity, sessionKey, address } = claim;
+    if (this.#isOwnAddress(address)) return 'own-address';
+    if (sameBytes(identity, this.#host.identity) || sameBytes(sessionKey, this.#host.sessionKey))
+      return 'denied';
+    if (!this.#allows(identity)) return 'denied';
+    if (this.#served !== undefined && (isZero(claim.network) || !this.#served.has(toHex(claim.network))))
+      return 'not-served';
+    const key = toHex(sessionKey);
+    const present = this.#clients.get(key);
+    if (present !== undefined) {
+      const same = sameBytes(present.identity, identity);
+      // A session proves the session key; somebody else's claim to it is then worth nothing.
+      if (!same && present.hasSession) return 'denied';
+      if (same) {
+        this.#move(present, address, turn);
+        this.#host.peers.addRole(key, 'client', { address }, turn);
+        if (present.registration === undefined)
+          this.#expireClient(present, this.#limits.admissionSeconds, turn);
+        return undefined;
+      }
+      this.#removeClient(present, turn);
+    }
+    const ofIdentity = `identity ${toHex(identity)}`;
+    if (
+      this.#clients.size >= this.#limits.admissions ||
+      this.#admissionsOf.get(ofIdentity) >= this.#limits.admissionsPerIdentity ||
+      this.#admissionsOf.get(prefixOf(address)) >= this.#limits.admissionsPerPrefix
+    )
+      return 'capacity';
+    const client = this.#addClient(sessionKey, identity, address, turn);
+    this.#expireClient(client, this.#limits.admissionSeconds, turn);
+    return undefined;
+  }
+
+  #addClient(sessionKey: Uint8Array, identity: Uint8Array, address: SocketAddress, turn: Turn): Client {
+    const client: Client = {
+      key: toHex(sessionKey),
+      sessionKey,
+      identity,
+      address,
+      hasSession: false,
+      registration: undefined,
+      challenged: undefined,
+      challenging: false,
+      nextMessage: 0,
+      circuits: new Set(),
+    };
+    this.#clients.set(client.key, client);
+    this.#admissionsOf.add(`identity ${toHex(identity)}`, 1);
+    this.#admissionsOf.add(prefixOf(address), 1);
+    this.#host.peers.addRole(client.key, 'client', { address }, turn);
+    return client;
+  }
+
+  #expireClient(client: Client, seconds: number, turn: Turn): void {
+    this.#timers.set(`client ${client.key}`, turn.now + seconds * 1000);
+  }
+
+  #removeClient(client: Client, turn: Turn): void {
+    for (const circuit of [...client.circuits])
+      this.#close(circuit, turn, circuit.caller === client ? circuit.callee : circuit.caller);
+    this.#unregister(client, turn);
+    this.#clients.delete(client.key);
+    this.#admissionsOf.add(`identity ${toHex(client.identity)}`, -1);
+    this.#admissionsOf.add(prefixOf(client.address), -1);
+    this.#timers.clear(`client ${client.key}`);
+    this.#stopHandshakes(client.key);
+    this.#answers.forget(client.key);
+    this.#host.requests.cancel(client.key);
+    this.#host.peers.removeRole(client.key, 'client', turn);
+  }
+
+  #unregister(client: Client, turn: Turn): void {
+    if (client.registration === undefined) return;
+    this.#directory.remove(client.registration.record);
+    this.#registered.delete(toHex(client.identity));
+    client.registration = undefined;
+    turn.emit({ type: 'persist', key: CLIENT_PREFIX + client.key, value: undefined });
+  }
+
+  /** @returns why not; undefined when registered. */
+  #register(client: Client, message: MessageOf<'register'>, turn: Turn): Refusal | undefined {
+    const record = openPeerRecord(this.#host.primitives, message.record, turn.step.wallClock);
+    // The session proves the session key, the record's signature binds it to the identity.
+    if (typeof record === 'string' || !sameBytes(record.sessionKey, client.sessionKey)) return 'bad-record';
+    if (sameBytes(record.identity, this.#host.identity) || !this.#allows(record.identity)) return 'denied';
+    const networks = record.networks.map(toHex).filter((id) => this.#served?.has(id) ?? true);
+    if (networks.length === 0) return 'not-served';
+    const identity = toHex(record.identity);
+    const holder = this.#registered.get(identity);
+    const held = holder?.registration?.record;
+    const unchanged = held !== undefined && sameBytes(held.bytes, record.bytes);
+    if (held !== undefined && record.sequence <= held.sequence && !unchanged) return 'stale-record';
+    if (held === undefined && this.#registered.size >= this.#limits.registrations) return 'capacity';
+
+    if (holder !== undefined && holder !== client) this.#removeClient(holder, turn);
+    if (!sameBytes(client.identity, record.identity)) this.#rebind(client, record.identity, turn);
+    const before = client.registration;
+    // Another life of the client: it knows nothing of the circuits it had.
+    if (before !== undefined && !sameBytes(before.boot, message.boot))
+      for (const circuit of [...client.circuits])
+        this.#close(circuit, turn, circuit.caller === client ? circuit.callee : circuit.caller);
+    client.hasSession = true;
+    this.#stopHandshakes(client.key); // its end of the session stands too
+    client.registration = {
+      record,
+      boot: message.boot,
+      networks,
+      cursors: new Map(),
+      pushing: before?.pushing ?? new Set(),
+    };
+    this.#registered.set(identity, client);
+    this.#expireClient(client, this.#limits.leaseSeconds, turn);
+    this.#persistClient(client, turn);
+    if (!unchanged) {
+      this.#directory.put(record, networks);
+      this.#host.recordRegistered(record, turn);
+      this.#pushChanges(networks, turn);
+    }
+    return undefined;
+  }
+
+  /** The record inside the session names another identity than the admission did. */
+  #rebind(client: Client, identity: Uint8Array, turn: Turn): void {
+    this.#unregister(client, turn);
+    this.#admissionsOf.add(`identity ${toHex(client.identity)}`, -1);
+    this.#admissionsOf.add(`identity ${toHex(identity)}`, 1);
+    client.identity = identity;
+  }
+
+  #allows(identity: Uint8Array): boolean {
+    const id = toHex(identity);
+    return !this.#deny.has(id) && (this.#allow.size === 0 || this.#allow.has(id));
+  }
+
+  #isOwnAddress(address: SocketAddress): boolean {
+    return this.#host.ownAddresses().some((own) => sameSocketAddress(own, address));
+  }
+
+  // Directory
+
+  #pushChanges(networks: readonly string[], turn: Turn): void {
+    for (const client of this.#registered.values())
+      for (const network of networks)
+        if (client.registration?.cursors.has(network) === true) this.#push(client, network, turn);
+  }
+
+  /** Sends what a client does not have, one page at a time; the next when this one is acknowledged. */
+  #push(client: Client, network: string, turn: Turn): void {
+    const { registration } = client;
+    const cursor = registration?.cursors.get(network);
+    const blindedId = fromHex(network);
+    if (registration === undefined || cursor === undefined || blindedId === undefined) return;
+    if (registration.pushing.has(network)) return;
+    const empty = {
+      type: 'records-changed',
+      network: blindedId,
+      records: [],
+      version: Number.MAX_SAFE_INTEGER,
+    } as const;
+    const budget = MAX_CONTROL_BODY - messageSize(empty);
+    const { records, version } = this.#directory.page(network, cursor, toHex(client.identity), budget);
+    if (records.length === 0) {
+      registration.cursors.set(network, version);
+      return;
+    }
+    registration.pushing.add(network);
+    this.#host.requests.send(client.key, { ...empty, records, version }, turn, (answer, later) => {
+      registration.pushing.delete(network);
+      const present = client.registration;
+      if (present?.cursors.has(network) !== true) return;
+      // No answer, or a refusal: the client asks again when it is back.
+      if (answer?.type !== 'records-received') present.cursors.delete(network);
+      else {
+        present.cursors.set(network, Math.max(version, present.cursors.get(network) ?? 0));
+        this.#push(client, network, later);
+      }
+    });
+  }
+
+  // Addresses
+
+  /** The session moved: legs follow once the client answers from there. */
+  #verifyAddress(client: Client, address: SocketAddress, turn: Turn): void {
+    if (this.#isOwnAddress(address)) this.#refusals.add('own-address', 1);
+    const settled = this.#isOwnAddress(address) || sameSocketAddress(address, client.address);
+    client.challenged = settled ? undefined : address;
+    if (client.challenged !== undefined && !client.challenging) this.#challenge(client, address, turn);
+  }
+
+  /** One challenge at a time: a client that keeps moving makes no more of them. */
+  #challenge(client: Client, address: SocketAddress, turn: Turn): void {
+    const nonce = turn.random(16);
+    client.challenging = true;
+    this.#host.requests.send(client.key, { type: 'address-challenge', nonce }, turn, (answer, later) => {
+      client.challenging = false;
+      const { challenged } = client;
+      if (challenged === undefined) return;
+      // Events come in order: had the answer come from elsewhere, `challenged` would name that place.
+      if (!sameSocketAddress(challenged, address)) this.#challenge(client, challenged, later);
+      else {
+        client.challenged = undefined;
+        if (answer?.type === 'address-answer' && this.#host.primitives.equal(answer.nonce, nonce))
+          this.#move(client, address, later);
+      }
+    });
+  }
+
+  #move(client: Client, address: SocketAddress, turn: Turn): void {
+    client.challenged = undefined;
+    if (sameSocketAddress(client.address, address)) return;
+    this.#admissionsOf.add(prefixOf(client.address), -1);
+    this.#admissionsOf.add(prefixOf(address), 1);
+    client.address = address;
+    for (const circuit of client.circuits) this.#install(circuit, turn);
+    if (client.registration !== undefined) this.#persistClient(client, turn);
+    turn.notify('info', 'client-moved', { peer: encodePeerId(client.identity) });
+  }
+
+  // Circuits
+
+  /** @returns why not; undefined when the callee is being asked. */
+  #open(
+    peer: SessionKey,
+    request: number,
+    message: MessageOf<'circuit-open'>,
+    turn: Turn,
+  ): Refusal | undefined {
+    const caller = this.#clients.get(peer);
+    if (caller?.registration === undefined) return 'not-registered';
+    const network = toHex(message.network);
+    if (!caller.registration.networks.includes(network)) return 'not-a-member';
+    const callee = this.#registered.get(toHex(message.callee));
+    if (callee?.registration?.networks.includes(network) !== true) return 'callee-offline';
+    if (callee === caller) return 'own-address';
+    if (this.#isOwnAddress(callee.address) || this.#isOwnAddress(caller.address)) return 'own-address';
+    const limits = this.#limits;
+    const between = [...caller.circuits].filter(
+      (circuit) => circuit.callee === callee || circuit.caller === callee,
+    );
+    const [oldest] = between;
+    if (between.length >= CIRCUITS_PER_PAIR && oldest !== undefined)
+      this.#close(oldest, turn, caller, callee);
+    if (
+      this.#circuits.size >= limits.circuits ||
+      this.#halfOpen >= limits.halfOpen ||
+      caller.circuits.size >= limits.circuitsPerIdentity ||
+      callee.circuits.size >= limits.circuitsPerIdentity ||
+      this.#circuitsOf.get(prefixOf(caller.address)) >= limits.circuitsPerPrefix
+    )
+      return 'capacity';
+    const id = turn.random(16);
+    const circuit: Circuit = {
+      id,
+      name: toHex(id),
+      network: message.network,
+      caller,
+      callee,
+      legCaller: message.leg,
+      legCallee: undefined,
+      fromCaller: this.#host.legs.create(turn),
+      fromCallee: this.#host.legs.create(turn),
+      request,
+      prefix: prefixOf(caller.address),
+      openedAt: turn.now,
+      expiresAt: turn.now + limits.circuitSeconds * 1000,
+    };
+    this.#addCircuit(circuit);
+    this.#halfOpen++;
+    const offer = {
+      type: 'circuit-offer',
+      circuit: id,
+      caller: caller.registration.record.bytes,
+      network: message.network,
+      leg: circuit.fromCallee,
+      lifetime: limits.circuitSeconds,
+    } as const;
+    this.#host.requests.send(
+      callee.key,
+      offer,
+      turn,
+      (answer, later) => {
+        if (this.#circuits.get(circuit.name) !== circuit) return;
+        if (answer?.type === 'circuit-accept') this.#accepted(circuit, answer.leg, later);
+        else this.#removeCircuit(circuit, later, answer?.reason);
+      },
+      OFFER_TRIES,
+    );
+    return undefined;
+  }
+
+  #accepted(circuit: Circuit, legCallee: LegKey, turn: Turn): void {
+    const { caller, callee } = circuit;
+    const record = callee.registration?.record;
+    if (record === undefined) return;
+    circuit.legCallee = legCallee;
+    this.#halfOpen--;
+    this.#prolong(circuit, turn);
+    this.#answers.answer(
+      caller.key,
+      circuit.request,
+      {
+        type: 'circuit-granted',
+        circuit: circuit.id,
+        callee: record.bytes,
+        leg: circuit.fromCaller,
+        lifetime: this.#limits.circuitSeconds,
+      },
+      turn,
+    );
+  }
+
+  #addCircuit(circuit: Circuit): void {
+    this.#circuits.set(circuit.name, circuit);
+    circuit.caller.circuits.add(circuit);
+    circuit.callee.circuits.add(circuit);
+    this.#circuitsOf.add(circuit.prefix, 1);
+  }
+
+  /** Gives a circuit its full lifetime again: legs, timer and store. */
+  #prolong(circuit: Circuit, turn: Turn): void {
+    circuit.expiresAt = turn.now + this.#limits.circuitSeconds * 1000;
+    this.#timers.set(`circuit ${circuit.name}`, circuit.expiresAt);
+    this.#install(circuit, turn);
+    this.#persistCircuit(circuit, turn);
+  }
+
+  /** Writes both forward legs; addresses are the ends' proven ones of this moment. */
+  #install(circuit: Circuit, turn: Turn): void {
+    const { caller, callee, legCaller, legCallee, fromCaller, fromCallee } = circuit;
+    if (legCallee === undefined) return;
+    const common = {
+      action: 'forward',
+      lifetimeMs: Math.max(1, circuit.expiresAt - turn.now),
+      limit: this.#limits.leg,
+    } as const;
+    this.#host.legs.install(
+      { ...fromCaller, ...common, source: caller.address, next: { ...legCallee, address: callee.address } },
+      turn,
+    );
+    this.#host.legs.install(
+      { ...fromCallee, ...common, source: callee.address, next: { ...legCaller, address: caller.address } },
+      turn,
+    );
+  }
+
+  /** Ends a circuit and tells these ends. */
+  #close(circuit: Circuit, turn: Turn, ...tell: readonly Client[]): void {
+    this.#removeCircuit(circuit, turn);
+    for (const client of tell)
+      this.#host.requests.send(
+        client.key,
+        { type: 'circuit-close', circuit: circuit.id },
+        turn,
+        () => undefined,
+      );
+  }
+
+  /** @param reason what a caller who still waits is told. */
+  #removeCircuit(circuit: Circuit, turn: Turn, reason: Refusal = 'callee-offline'): void {
+    if (!this.#circuits.delete(circuit.name)) return;
+    if (circuit.legCallee === undefined) {
+      this.#halfOpen--;
+      this.#refusals.add(reason, 1);
+      const refused = { type: 'refused', reason, what: 'circuit-open' } as const;
+      this.#answers.answer(circuit.caller.key, circuit.request, refused, turn);
+    } else turn.emit({ type: 'persist', key: CIRCUIT_PREFIX + circuit.name, value: undefined });
+    circuit.caller.circuits.delete(circuit);
+    circuit.callee.circuits.delete(circuit);
+    this.#circuitsOf.add(circuit.prefix, -1);
+    this.#timers.clear(`circuit ${circuit.name}`);
+    this.#host.legs.remove(circuit.fromCaller.id, turn);
+    this.#host.legs.remove(circuit.fromCallee.id, turn);
+  }
+
+  // Across a restart
+
+  #persistClient(client: Client, turn: Turn): void {
+    const { registration, address } = client;
+    if (registration === undefined) return;
+    const { record, boot } = registration;
+    const expires = Math.ceil(turn.step.wallClock / 1000) + this.#limits.leaseSeconds;
+    const value = encodeStoredClient({ address, record: record.bytes, boot, expires });
+    turn.emit({ type: 'persist', key: CLIENT_PREFIX + client.key, value });
+  }
+
+  #persistCircuit(circuit: Circuit, turn: Turn): void {
+    const { id, network, legCaller, legCallee, fromCaller, fromCallee } = circuit;
+    if (legCallee === undefined) return;
+    const value = encodeStoredCircuit({
+      id,
+      network,
+      caller: circuit.caller.sessionKey,
+      callee: circuit.callee.sessionKey,
+      legCaller,
+      legCallee,
+      fromCaller,
+      fromCallee,
+      expires: Math.ceil((turn.step.wallClock + circuit.expiresAt - turn.now) / 1000),
+    });
+    turn.emit({ type: 'persist', key: CIRCUIT_PREFIX + circuit.name, value });
+  }
+
+  #restoreClient(value: Uint8Array, turn: Turn): boolean {
+    const stored = decodeStoredClient(value);
+    if (stored === undefined) return false;
+    const seconds = stored.expires - turn.step.wallClock / 1000;
+    const record = openPeerRecord(this.#host.primitives, stored.record, turn.step.wallClock);
+    if (seconds <= 0 || typeof record === 'string' || !this.#allows(record.identity)) return false;
+    const networks = record.networks.map(toHex).filter((id) => this.#served?.has(id) ?? true);
+    const identity = toHex(record.identity);
+    if (networks.length === 0 || this.#registered.has(identity)) return false;
+    if (this.#isOwnAddress(stored.address)) return false;
+    const client = this.#addClient(record.sessionKey, record.identity, stored.address, turn);
+    client.hasSession = true; // it had one: only a registered client is in the store
+    client.registration = { record, boot: stored.boot, networks, cursors: new Map(), pushing: new Set() };
+    this.#registered.set(identity, client);
+    this.#directory.put(record, networks);
+    this.#expireClient(client, Math.min(seconds, this.#limits.leaseSeconds), turn);
+    this.#host.recordRegistered(record, turn);
+    return true;
+  }
+
+  #restoreCircuit(value: Uint8Array, turn: Turn): boolean {
+    const stored = decodeStoredCircuit(value);
+    const caller = this.#clients.get(toHex(stored?.caller ?? new Uint8Array(0)));
+    const callee = this.#clients.get(toHex(stored?.callee ?? new Uint8Array(0)));
+    if (stored === undefined || caller === undefined || callee === undefined) return false;
+    const leftMs = Math.min(stored.expires * 1000 - turn.step.wallClock, this.#limits.circuitSeconds * 1000);
+    if (leftMs <= 0 || this.#circuits.size >= this.#limits.circuits) return false;
+    const circuit: Circuit = {
+      ...stored,
+      name: toHex(stored.id),
+      caller,
+      callee,
+      request: 0,
+      prefix: prefixOf(caller.address),
+      openedAt: turn.now,
+      expiresAt: turn.now + leftMs,
+    };
+    this.#addCircuit(circuit);
+    this.#timers.set(`circuit ${circuit.name}`, circuit.expiresAt);
+    this.#install(circuit, turn);
+    return true;
+  }
+
+  #handshake(peer: SessionKey, turn: Turn): void {
+    const started = this.#handshakes.get(peer) ?? 0;
+    const wait = HANDSHAKE_WAITS_MS[started];
+    if (wait === undefined || !this.#clients.has(peer)) {
+      this.#handshakes.delete(peer);
+      return;
+    }
+    this.#handshakes.set(peer, started + 1);
+    this.#timers.set(`handshake ${peer}`, turn.now + wait);
+    turn.emit({ type: 'handshake', peer });
+  }
+
+  #stopHandshakes(peer: SessionKey): void {
+    this.#handshakes.delete(peer);
+    this.#timers.clear(`handshake ${peer}`);
+  }
+
+  #refuse(peer: SessionKey, request: number, what: string, reason: Refusal, turn: Turn): void {
+    this.#refusals.add(reason, 1);
+    turn.refuse(peer, request, what, reason);
+  }
+}
+
+/** IPv4 counts per address, IPv6 per /64: what one subscriber is given. */
+function prefixOf({ ip }: SocketAddress): string {
+  return `prefix ${toHex(isIPv4(ip) ? ip : ip.subarray(0, 8))}`;
+}
+
+function hasEnd(circuit: Circuit, peer: SessionKey): boolean {
+  return circuit.caller.key === peer || circuit.callee.key === peer;
+}
+
+function drop(key: string, turn: Turn): void {
+  turn.emit({ type: 'persist', key, value: undefined });
+}

@@ -1,0 +1,87 @@
+// What a relay keeps across a restart: registered clients and standing circuits, one entry each.
+// Times are wall clock, in seconds: the monotonic clock does not survive.
+
+import type { LegKey } from '../wire/leg.js';
+import type { SocketAddress } from '../wire/socket-address.js';
+import { decodeCbor, encodeCbor, isBytes, isInteger } from './cbor.js';
+import { MAX_RECORD_BYTES } from './peer-record.js';
+
+export const CLIENT_PREFIX = 'relay/client/';
+export const CIRCUIT_PREFIX = 'relay/circuit/';
+const MAX_CIRCUIT_BYTES = 512;
+const MAX_CLIENT_BYTES = MAX_RECORD_BYTES + 256;
+
+export interface StoredClient {
+  readonly address: SocketAddress;
+  readonly record: Uint8Array;
+  /** The client's boot id. */
+  readonly boot: Uint8Array;
+  readonly expires: number;
+}
+
+export interface StoredCircuit {
+  readonly id: Uint8Array;
+  readonly network: Uint8Array;
+  /** Session keys. */
+  readonly caller: Uint8Array;
+  readonly callee: Uint8Array;
+  /** What the ends and the relay (towards each of them) receive on. */
+  readonly legCaller: LegKey;
+  readonly legCallee: LegKey;
+  readonly fromCaller: LegKey;
+  readonly fromCallee: LegKey;
+  readonly expires: number;
+}
+
+export function encodeStoredClient({ address, record, boot, expires }: StoredClient): Uint8Array {
+  return encodeCbor([address.ip, address.port, record, boot, expires]);
+}
+
+/** Undefined when the store holds something else. */
+export function decodeStoredClient(bytes: Uint8Array): StoredClient | undefined {
+  const value = decodeCbor(bytes, MAX_CLIENT_BYTES);
+  if (!Array.isArray(value) || value.length !== 5) return undefined;
+  const [ip, port, record, boot, expires] = value as unknown[];
+  if (!isBytes(ip, 16) || !isInteger(port, 1, 0xffff) || !(record instanceof Uint8Array)) return undefined;
+  if (!isBytes(boot, 8) || !isInteger(expires, 0, Number.MAX_SAFE_INTEGER)) return undefined;
+  return { address: { ip, port }, record, boot, expires };
+}
+
+const encodeLeg = ({ id, key, epoch }: LegKey): unknown[] => [id, key, epoch];
+
+function decodeLeg(value: unknown): LegKey | undefined {
+  if (!Array.isArray(value) || value.length !== 3) return undefined;
+  const [id, key, epoch] = value as unknown[];
+  if (!isInteger(id, 1, 0xffffffff) || !isBytes(key, 16) || !isInteger(epoch, 0, 15)) return undefined;
+  return { id, key, epoch };
+}
+
+export function encodeStoredCircuit(circuit: StoredCircuit): Uint8Array {
+  return encodeCbor([
+    circuit.id,
+    circuit.network,
+    circuit.caller,
+    circuit.callee,
+    encodeLeg(circuit.legCaller),
+    encodeLeg(circuit.legCallee),
+    encodeLeg(circuit.fromCaller),
+    encodeLeg(circuit.fromCallee),
+    circuit.expires,
+  ]);
+}
+
+/** Undefined when the store holds something else. */
+export function decodeStoredCircuit(bytes: Uint8Array): StoredCircuit | undefined {
+  const value = decodeCbor(bytes, MAX_CIRCUIT_BYTES);
+  if (!Array.isArray(value) || value.length !== 9) return undefined;
+  const [id, network, caller, callee, a, b, c, d, expires] = value as unknown[];
+  const legCaller = decodeLeg(a);
+  const legCallee = decodeLeg(b);
+  const fromCaller = decodeLeg(c);
+  const fromCallee = decodeLeg(d);
+  if (!isBytes(id, 16) || !isBytes(network, 16) || !isBytes(caller, 32) || !isBytes(callee, 32))
+    return undefined;
+  if (!isInteger(expires, 0, Number.MAX_SAFE_INTEGER)) return undefined;
+  if (!legCaller || !legCallee || !fromCaller || !fromCallee) return undefined;
+  return { id, network, caller, callee, legCaller, legCallee, fromCaller, fromCallee, expires };
+}

@@ -1,0 +1,227 @@
+// The configuration file (TOML) and what the command line may override. Strict: a key that is not
+// known is an error that lists the known ones, because a misspelt limit is a limit that is not held.
+
+import { readFileSync } from 'node:fs';
+import { availableParallelism, hostname } from 'node:os';
+import { TomlError, parse } from 'smol-toml';
+import { z } from 'zod';
+import { fromHex } from '../core/bytes.js';
+import { decodePeerId } from '../core/peer-id.js';
+import { parseIp, parseSocketAddress } from '../wire/socket-address.js';
+import { ExitCode, OperatorError, fileError, systemErrorCode } from './operator-error.js';
+
+export const DEFAULT_PORT = 51900;
+export const DEFAULT_STATUS_ADDRESS = '127.0.0.1:9090';
+/**
+ * Inner MTU: a 1500-byte path less IPv6 (40), UDP (8), the Omerta frame of a relayed packet (16) and
+ * WireGuard (32) leaves 1404; its padding never exceeds the inner MTU.
+ */
+export const DEFAULT_MTU = 1400;
+
+const integer = (what: string, min: number, max: number): z.ZodType<number> =>
+  z
+    .number(`${what}, a whole number from ${min} to ${max}`)
+    .refine((value) => Number.isInteger(value) && value >= min && value <= max, {
+      error: `${what}, a whole number from ${min} to ${max}`,
+    });
+
+const text = (expected: string, valid: (value: string) => boolean): z.ZodType<string> =>
+  z.string(expected).refine(valid, { error: expected });
+
+const peerIds = z.array(
+  text('a list of peer ids ("omerta1…")', (value) => {
+    try {
+      return decodePeerId(value).length === 32;
+    } catch {
+      return false;
+    }
+  }),
+  'a list of peer ids ("omerta1…")',
+);
+
+/** `host:port` of the status page: an IP address with a port. */
+export const STATUS_ADDRESS_RULE = 'an address and port such as "127.0.0.1:9090" or "[::1]:9090", or "off"';
+export const ANNOUNCE_RULE = 'an address and port such as "203.0.113.7:51900" or "[2001:db8::7]:51900"';
+export const BIND_RULE = 'an IP address of this machine such as "192.0.2.1" or "::"';
+export const PORT_RULE = 'a UDP port, a whole number from 1 to 65535';
+export const ENGINE_RULE = '"auto", "native" or "wasm"';
+export const NAME_RULE = '1 to 63 of a-z, 0-9 and "-"';
+export const INTERFACE_RULE = 'an interface name, 1 to 15 of a-z, A-Z, 0-9, "_", "-" and "."';
+
+const SERVE_RULE = '"own", "any", or a list of blinded network ids (32 hex digits each)';
+
+const schema = z.strictObject({
+  node: z
+    .strictObject({
+      name: text(NAME_RULE, (value) => /^[a-z0-9-]{1,63}$/.test(value)).optional(),
+      port: integer('a UDP port', 1, 65535).default(DEFAULT_PORT),
+      bind: text(BIND_RULE, (value) => parseIp(value) !== undefined).optional(),
+      announce: z
+        .array(
+          text(ANNOUNCE_RULE, (value) => parseSocketAddress(value) !== undefined),
+          `a list; each entry is ${ANNOUNCE_RULE}`,
+        )
+        .max(8, { error: 'at most 8 addresses' })
+        .default([]),
+      interface: text(INTERFACE_RULE, (value) => /^[a-zA-Z0-9_.-]{1,15}$/.test(value)).default('omerta0'),
+      mtu: integer('bytes of the inner MTU', 576, 65535).default(DEFAULT_MTU),
+      engine: z.enum(['auto', 'native', 'wasm'], ENGINE_RULE).default('auto'),
+      workers: integer('threads', 1, 64).default(Math.min(2, availableParallelism())),
+      disable: z
+        .array(
+          text('the name of an accelerator as "omerta doctor" gives it', (value) => value !== ''),
+          'a list of accelerator names',
+        )
+        .default([]),
+    })
+    .prefault({}),
+  relay: z
+    .strictObject({
+      serve: z
+        .union(
+          [
+            z.literal('own'),
+            z.literal('any'),
+            z.array(text(SERVE_RULE, (value) => fromHex(value)?.length === 16)),
+          ],
+          SERVE_RULE,
+        )
+        .default('own'),
+      allow: peerIds.default([]),
+      deny: peerIds.default([]),
+      admissions: integer('admissions in total', 1, 1_000_000).optional(),
+      admissions_per_identity: integer('admissions of one identity', 1, 1_000_000).optional(),
+      admissions_per_prefix: integer('admissions of one IPv4 address or IPv6 /64', 1, 1_000_000).optional(),
+      registrations: integer('registered records in total', 1, 1_000_000).optional(),
+      circuits: integer('circuits in total', 1, 1_000_000).optional(),
+      circuits_per_identity: integer('circuits of one identity', 1, 1_000_000).optional(),
+      circuits_per_prefix: integer('circuits of one IPv4 address or IPv6 /64', 1, 1_000_000).optional(),
+      half_open: integer('circuits that wait for consent', 1, 1_000_000).optional(),
+      lease_seconds: integer('seconds', 60, 86_400).optional(),
+      circuit_seconds: integer('seconds', 60, 86_400).optional(),
+      rate_bytes_per_second: integer(
+        'bytes per second in each direction of a circuit',
+        1000,
+        1e11,
+      ).optional(),
+      burst_bytes: integer('bytes', 2000, 1e10).optional(),
+    })
+    .prefault({}),
+  status: z
+    .strictObject({
+      listen: text(
+        STATUS_ADDRESS_RULE,
+        (value) => value === 'off' || parseSocketAddress(value) !== undefined,
+      ).optional(),
+    })
+    .prefault({}),
+  log: z
+    .strictObject({
+      level: z.enum(['debug', 'info', 'warn', 'error'], '"debug", "info", "warn" or "error"').default('info'),
+    })
+    .prefault({}),
+});
+
+type Parsed = z.infer<typeof schema>;
+export type Config = Omit<Parsed, 'node'> & { readonly node: Parsed['node'] & { readonly name: string } };
+
+/** The keys of each section, in the order they are documented. */
+const KNOWN_KEYS: Readonly<Record<string, readonly string[]>> = {
+  '': Object.keys(schema.shape),
+  ...Object.fromEntries(
+    Object.entries(schema.shape).map(([section, type]) => [
+      section,
+      Object.keys((type.def.innerType as z.ZodObject).shape),
+    ]),
+  ),
+};
+
+/** The host name as a machine name: `[a-z0-9-]`, 1–63. */
+export function machineName(host: string): string {
+  const name = (host.split('.')[0] ?? '')
+    .toLowerCase()
+    .replace(/[^a-z0-9-]+/g, '-')
+    .replace(/^-+|-+$/g, '')
+    .slice(0, 63);
+  return name === '' ? 'node' : name;
+}
+
+/**
+ * Reads a configuration text.
+ * @param source the file's path, for messages.
+ * @throws OperatorError naming the first wrong key, what it takes, and where to change it.
+ */
+export function parseConfig(toml: string, source: string): Config {
+  let document: unknown;
+  try {
+    document = parse(toml);
+  } catch (error) {
+    if (!(error instanceof TomlError)) throw error;
+    const reason = (error.message.split('\n')[0] ?? '').replace(/^Invalid TOML document: /, '');
+    throw new OperatorError(
+      ExitCode.usage,
+      'config',
+      `${source} line ${error.line} column ${error.column} is not TOML (${reason})`,
+      `Correct that line of ${source}`,
+    );
+  }
+  const result = schema.safeParse(document);
+  if (!result.success) throw configError(result.error.issues, source);
+  const relay = result.data.relay;
+  if (relay.burst_bytes !== undefined && relay.rate_bytes_per_second === undefined)
+    throw new OperatorError(
+      ExitCode.usage,
+      'config relay.burst_bytes',
+      'it means nothing without relay.rate_bytes_per_second',
+      `Set both or neither in ${source}`,
+    );
+  return {
+    ...result.data,
+    node: { ...result.data.node, name: result.data.node.name ?? machineName(hostname()) },
+  };
+}
+
+function configError(issues: readonly z.core.$ZodIssue[], source: string): OperatorError {
+  const issue = issues[0];
+  const path = issue?.path.map(String) ?? [];
+  if (issue?.code === 'unrecognized_keys') {
+    const section = path.join('.');
+    const key = [...path, issue.keys[0] ?? ''].join('.');
+    const known = (KNOWN_KEYS[section] ?? []).join(', ');
+    return new OperatorError(
+      ExitCode.usage,
+      `config ${key}`,
+      `not a known ${section === '' ? 'section' : `key of [${section}]`}; known: ${known}`,
+      `Correct or remove it in ${source}`,
+    );
+  }
+  return new OperatorError(
+    ExitCode.usage,
+    `config ${path.join('.')}`,
+    path.length === 1
+      ? `a section is expected: write [${path[0] ?? ''}]`
+      : `expected ${issue?.message ?? ''}`,
+    `Correct it in ${source}`,
+  );
+}
+
+/**
+ * The configuration of a state directory.
+ * @param path the file; @param required whether it must exist (it was named on the command line).
+ */
+export function loadConfig(path: string, required: boolean): Config {
+  let toml: string;
+  try {
+    toml = readFileSync(path, 'utf8');
+  } catch (error) {
+    if (systemErrorCode(error) !== 'ENOENT') throw fileError('config', path, error);
+    if (!required) return parseConfig('', path);
+    throw new OperatorError(
+      ExitCode.usage,
+      'config',
+      `${path} does not exist`,
+      'Name an existing file with --config FILE, or leave the option out',
+    );
+  }
+  return parseConfig(toml, path);
+}

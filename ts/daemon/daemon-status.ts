@@ -1,0 +1,100 @@
+// What a running daemon tells the CLI, the status page and the metrics: plain JSON, no secrets.
+
+import type { MeshStatus } from '../core/mesh-status.js';
+import type { EngineDescription, PeerEndpoint, PeerStatus } from '../engine/engine.js';
+import { formatSocketAddress } from '../wire/socket-address.js';
+
+export type DaemonMode = 'relay' | 'up';
+
+/** One entry of the engine's peer table. */
+export interface SessionStatus {
+  /** X25519 public key, lower-case hex. */
+  readonly sessionKey: string;
+  /** `ip:port`, or `leg N` when the peer is reached through a relay. */
+  readonly endpoint: string | undefined;
+  readonly handshakeAgeSeconds: number | undefined;
+  readonly lastReceivedSeconds: number | undefined;
+  readonly rxBytes: number;
+  readonly txBytes: number;
+}
+
+export interface DaemonStatus {
+  readonly version: string;
+  readonly pid: number;
+  readonly mode: DaemonMode;
+  readonly stateDirectory: string;
+  readonly uptimeSeconds: number;
+  readonly engine: EngineDescription;
+  /** Why the native engine is not in use although it was not ruled out. */
+  readonly engineFallback: string | undefined;
+  readonly port: number;
+  /** Addresses others are told, `ip:port`. */
+  readonly addresses: readonly string[];
+  /** URL of the status page; undefined = off. */
+  readonly statusPage: string | undefined;
+  readonly mesh: MeshStatus;
+  readonly sessions: readonly SessionStatus[];
+  /** Entries of the forwarding table. */
+  readonly legs: number;
+  /** Bytes forwarded in each circuit, by circuit id. */
+  readonly circuitBytes: Readonly<Record<string, number>>;
+  readonly counters: Readonly<Record<string, number>>;
+  /** Steps of the control plane that failed; each one is in the log. */
+  readonly failures: number;
+}
+
+/** One row of `omerta peers`: a member of a network or a bootstrap, with its session. */
+export interface PeerRow {
+  readonly kind: 'member' | 'bootstrap';
+  readonly network: string | undefined;
+  readonly name: string;
+  readonly peerId: string;
+  readonly addresses: readonly string[];
+  /** `direct`, `relay`, `none`, or the state of a bootstrap. */
+  readonly path: string;
+  readonly session: SessionStatus | undefined;
+}
+
+function formatEndpoint(endpoint: PeerEndpoint): string {
+  return 'leg' in endpoint ? `leg ${endpoint.leg}` : formatSocketAddress(endpoint.address);
+}
+
+/** The engine's peer table as it is shown. */
+export function sessionStatus(peer: PeerStatus): SessionStatus {
+  const seconds = (ms: number | undefined): number | undefined =>
+    ms === undefined ? undefined : Math.round(ms / 100) / 10;
+  return {
+    sessionKey: peer.sessionKey,
+    endpoint: peer.endpoint === undefined ? undefined : formatEndpoint(peer.endpoint),
+    handshakeAgeSeconds: seconds(peer.handshakeAgeMs),
+    lastReceivedSeconds: seconds(peer.lastReceivedMs),
+    rxBytes: peer.rxBytes,
+    txBytes: peer.txBytes,
+  };
+}
+
+/** Every member and bootstrap this node knows. */
+export function peerRows(status: DaemonStatus): PeerRow[] {
+  const sessions = new Map(status.sessions.map((session) => [session.sessionKey, session]));
+  const members = status.mesh.networks.flatMap((network) =>
+    network.members.map((member): PeerRow => ({
+      kind: 'member',
+      network: network.name,
+      name: member.name,
+      peerId: member.peerId,
+      addresses: [...(member.ipv4 === undefined ? [] : [member.ipv4]), member.ipv6],
+      path: member.path,
+      session: sessions.get(member.sessionKey),
+    })),
+  );
+  const bootstraps = status.mesh.bootstraps.map((bootstrap): PeerRow => ({
+    kind: 'bootstrap',
+    network: undefined,
+    name: '',
+    peerId: bootstrap.peerId,
+    addresses: [bootstrap.address],
+    path: bootstrap.state,
+    session: undefined,
+  }));
+  return [...members, ...bootstraps];
+}

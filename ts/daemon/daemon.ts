@@ -1,0 +1,267 @@
+// The daemon: one per state directory. Claims the directory, then takes the control socket, the
+// identity, the mesh and the status page, in this order, and gives them up in the reverse one.
+
+import { performance } from 'node:perf_hooks';
+import type { Logger } from 'pino';
+import type { Network } from '../core/network.js';
+import { decodePeerId } from '../core/peer-id.js';
+import type { CircuitStatus } from '../core/mesh-status.js';
+import { formatSocketAddress, parseSocketAddress } from '../wire/socket-address.js';
+import { DEFAULT_STATUS_ADDRESS, type Config } from './config.js';
+import type { ControlRequest } from './control-protocol.js';
+import { ControlServer, alreadyRunning } from './control-server.js';
+import { sessionStatus, type DaemonMode, type DaemonStatus } from './daemon-status.js';
+import { loadOrCreateIdentity, type Identity } from './identity.js';
+import { Mesh, configuredAddresses, ownBootstrap, withOwnAddresses, type MeshSettings } from './mesh.js';
+import { addNetwork, loadNetworks, newNetwork, replaceNetwork } from './network-files.js';
+import { ExitCode, OperatorError, messageOf } from './operator-error.js';
+import { isProcessAlive, ownProcessIdentity } from './process-identity.js';
+import { RateSampler, SAMPLE_INTERVAL_MS } from './rate-sampler.js';
+import type { StateDirectory } from './state-directory.js';
+import { StatusServer } from './status-server.js';
+import { Store } from './store.js';
+import { VERSION } from './version.js';
+
+/** The network a relay makes when it has none. */
+export const DEFAULT_NETWORK = 'home';
+const ADDRESS_CHECK_INTERVAL_MS = 5000;
+
+export interface DaemonSettings {
+  readonly mode: DaemonMode;
+  readonly state: StateDirectory;
+  readonly config: Config;
+  readonly log: Logger;
+  /** Called when the daemon should end: asked by `omerta down`, or because of a failure. The caller closes it. */
+  readonly onEnd: (failure?: Error) => void;
+  /** Opens the engine; tests give another. */
+  readonly open?: MeshSettings['open'];
+}
+
+/** What is closed when the daemon ends, last opened first. */
+type Closer = () => Promise<void> | void;
+
+export class Daemon {
+  readonly #startedAt = performance.now();
+  readonly #sampler = new RateSampler();
+  readonly #closers: Closer[] = [];
+  #mesh: Mesh | undefined;
+  #statusServer: StatusServer | undefined;
+  #reload: Promise<void> = Promise.resolve();
+  #closing: Promise<void> | undefined;
+  /** True when this start made the identity. */
+  created = false;
+
+  private constructor(readonly settings: DaemonSettings) {}
+
+  /** @throws OperatorError; then nothing is left open. */
+  static async start(settings: DaemonSettings): Promise<Daemon> {
+    const daemon = new Daemon(settings);
+    try {
+      await daemon.#open();
+    } catch (error) {
+      await daemon.close();
+      throw error;
+    }
+    return daemon;
+  }
+
+  async #open(): Promise<void> {
+    const { state, config, log, mode } = this.settings;
+    state.prepare();
+    const store = new Store(state.store);
+    this.#closers.push(() => store.close());
+    const self = ownProcessIdentity();
+    if (store.claim(self, isProcessAlive) !== undefined) throw alreadyRunning(state.socket);
+    this.#closers.push(() => store.release(self));
+    const control = await ControlServer.listen(state.socket);
+    this.#closers.push(() => control.close());
+    const { identity, created } = loadOrCreateIdentity(state);
+    this.created = created;
+    if (mode === 'relay') this.#keepOwnNetworks(identity);
+    const networks = loadNetworks(state);
+    if (mode === 'up' && networks.length === 0)
+      throw new OperatorError(
+        ExitCode.usage,
+        'network',
+        'none is joined yet, so there is nobody to connect to',
+        'Type: omerta network join LINK (the link comes from: omerta network invite)',
+      );
+    await this.#openMesh(
+      {
+        mode,
+        state: state.path,
+        config,
+        identity,
+        store,
+        log,
+        ...(this.settings.open && { open: this.settings.open }),
+      },
+      networks,
+    );
+    this.#closers.push(() => this.#mesh?.close());
+    await this.#openStatusPage();
+    this.#every(SAMPLE_INTERVAL_MS, () =>
+      this.#sampler.sample(performance.now(), this.#running.shell.engine.counters()),
+    );
+    this.#every(ADDRESS_CHECK_INTERVAL_MS, () => this.#running.refreshAddresses());
+    control.handle((request) => this.#handle(request));
+    log.info(
+      { mode, port: this.#running.shell.engine.port, peer: identity.peerId, version: VERSION },
+      'started',
+    );
+  }
+
+  get #running(): Mesh {
+    if (this.#mesh === undefined) throw new Error('the mesh is not open');
+    return this.#mesh;
+  }
+
+  async #openMesh(settings: MeshSettings, networks: readonly Network[]): Promise<void> {
+    this.#mesh = await Mesh.open(settings, networks);
+    if (this.#mesh.engineFallback !== undefined)
+      settings.log.warn({ reason: this.#mesh.engineFallback }, 'native-engine-unavailable');
+  }
+
+  /** Makes the default network of a relay, and keeps its own addresses in invites up to date. */
+  #keepOwnNetworks(identity: Identity): void {
+    const { state, config } = this.settings;
+    const addresses = configuredAddresses(config, config.node.port);
+    const networks = loadNetworks(state);
+    if (networks.length === 0)
+      addNetwork(state, newNetwork(DEFAULT_NETWORK, [ownBootstrap(identity, addresses)]));
+    for (const network of networks) {
+      const present = withOwnAddresses(network, identity, addresses);
+      if (present !== network) replaceNetwork(state, present);
+    }
+  }
+
+  async #openStatusPage(): Promise<void> {
+    const { config, log } = this.settings;
+    const listen = config.status.listen ?? DEFAULT_STATUS_ADDRESS;
+    const address = parseSocketAddress(listen);
+    if (address === undefined) return; // "off": the configuration has checked the rest
+    try {
+      const server = await StatusServer.listen(address, {
+        status: () => this.status(),
+        series: () => this.#sampler.series(),
+      });
+      this.#statusServer = server;
+      this.#closers.push(() => server.close());
+    } catch (error) {
+      // Nobody asked for the default address: a second node on a machine goes without a page.
+      if (config.status.listen !== undefined) throw error;
+      log.warn({ reason: messageOf(error) }, 'status-page-off');
+    }
+  }
+
+  #every(ms: number, run: () => void): void {
+    const timer = setInterval(() => {
+      try {
+        run();
+      } catch (error) {
+        this.settings.log.error({ error: messageOf(error) }, 'periodic-check-failed');
+      }
+    }, ms);
+    timer.unref();
+    this.#closers.push(() => clearInterval(timer));
+  }
+
+  async #handle(request: ControlRequest): Promise<unknown> {
+    switch (request.command) {
+      case 'status':
+        return this.status();
+      case 'down':
+        setImmediate(() => this.settings.onEnd()); // after the answer is on its way
+        return { pid: process.pid };
+      case 'reload-networks':
+        await this.reloadNetworks();
+        return null;
+      case 'ping':
+        return { rttMs: (await this.#ping(request.peer, request.timeoutMs)) ?? null };
+    }
+  }
+
+  async #ping(peer: string, timeoutMs: number): Promise<number | undefined> {
+    try {
+      return await this.#running.shell.ping(decodePeerId(peer), timeoutMs);
+    } catch (error) {
+      throw new OperatorError(
+        ExitCode.unreachable,
+        'peer',
+        `${peer} cannot be reached: ${messageOf(error)}`,
+        'See who can be: omerta peers',
+      );
+    }
+  }
+
+  /** Takes over what the CLI changed in the state directory; one at a time. */
+  reloadNetworks(): Promise<void> {
+    const done = this.#reload.then(async () => {
+      const networks = loadNetworks(this.settings.state);
+      const mesh = this.#running;
+      if (mesh.changeNetworks(networks)) return;
+      await mesh.close();
+      try {
+        await this.#openMesh(mesh.settings, networks);
+      } catch (error) {
+        // Without an engine there is nothing left to serve.
+        this.settings.log.error({ error: messageOf(error) }, 'reopen-failed');
+        setImmediate(() => this.settings.onEnd(error instanceof Error ? error : new Error(messageOf(error))));
+        throw error;
+      }
+    });
+    this.#reload = done.catch(() => undefined);
+    return done;
+  }
+
+  status(): DaemonStatus {
+    const mesh = this.#running;
+    const { engine } = mesh.shell;
+    const status = mesh.shell.status();
+    const legs = engine.legs();
+    return {
+      version: VERSION,
+      pid: process.pid,
+      mode: this.settings.mode,
+      stateDirectory: this.settings.state.path,
+      uptimeSeconds: Math.floor((performance.now() - this.#startedAt) / 1000),
+      engine: engine.describe(),
+      engineFallback: mesh.engineFallback,
+      port: engine.port,
+      addresses: mesh.addresses.map(formatSocketAddress),
+      statusPage: this.#statusServer?.url,
+      mesh: status,
+      sessions: engine.peers().map(sessionStatus),
+      legs: legs.length,
+      circuitBytes: circuitBytes(
+        status.relay?.circuits ?? [],
+        new Map(legs.map(({ id, bytes }) => [id, bytes])),
+      ),
+      counters: Object.fromEntries(engine.counters()),
+      failures: mesh.shell.failures,
+    };
+  }
+
+  /** Closes everything that was opened, last opened first. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= (async () => {
+      await this.#reload;
+      for (const close of this.#closers.reverse())
+        try {
+          await close();
+        } catch (error) {
+          this.settings.log.error({ error: messageOf(error) }, 'close-failed');
+        }
+    })();
+    return this.#closing;
+  }
+}
+
+function circuitBytes(
+  circuits: readonly CircuitStatus[],
+  bytesOfLeg: ReadonlyMap<number, number>,
+): Record<string, number> {
+  return Object.fromEntries(
+    circuits.map(({ id, legs }) => [id, legs.reduce((sum, leg) => sum + (bytesOfLeg.get(leg) ?? 0), 0)]),
+  );
+}

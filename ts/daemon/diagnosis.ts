@@ -1,0 +1,207 @@
+// What `omerta doctor` looks at: can this machine run a relay, can it be a member, what is in use to
+// be fast, and what to type for what is missing.
+
+import { randomBytes } from 'node:crypto';
+import { createSocket } from 'node:dgram';
+import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
+import { release } from 'node:os';
+import { join } from 'node:path';
+import type { Engine, EngineDescription, EngineOptions } from '../engine/engine.js';
+import { openNative, openWasm } from '../engine/open-engine.js';
+import type { Config } from './config.js';
+import { isLiveSocket } from './control-server.js';
+import { loadIdentity } from './identity.js';
+import { loadNetworks } from './network-files.js';
+import { OperatorError, messageOf, systemErrorCode } from './operator-error.js';
+import { requirePrivate, type StateDirectory } from './state-directory.js';
+import { tunAccess } from './tun-access.js';
+import { packageRoot } from './version.js';
+
+export interface Check {
+  readonly name: string;
+  readonly ok: boolean;
+  /** Whether a relay cannot run without it. */
+  readonly required: boolean;
+  readonly detail: string;
+  /** What to type; undefined when nothing has to be done, or can be. */
+  readonly remedy: string | undefined;
+}
+
+/** A receive buffer of this size holds what arrives while a worker waits for the CPU. */
+const WANTED_BUFFER_BYTES = 8 * 1024 * 1024;
+
+function passed(name: string, detail: string): Check {
+  return { name, ok: true, required: false, detail, remedy: undefined };
+}
+
+function missing(name: string, detail: string, remedy: string | undefined): Check {
+  return { name, ok: false, required: false, detail, remedy };
+}
+
+function failed(name: string, error: unknown): Check {
+  const [detail, remedy] =
+    error instanceof OperatorError
+      ? [`${error.field}: ${error.expected}`, error.next]
+      : [messageOf(error), undefined];
+  return { name, ok: false, required: true, detail, remedy };
+}
+
+/** Opens an engine on a port of the kernel's choosing on loopback, describes and closes it. */
+async function tryEngine(
+  open: (options: EngineOptions) => Promise<Engine>,
+): Promise<EngineDescription | { readonly error: string }> {
+  try {
+    const engine = await open({
+      privateKey: new Uint8Array(randomBytes(32)),
+      port: 0,
+      bind: '127.0.0.1',
+      maxLegs: 16,
+      maxPeers: 16,
+      controlFramesPerSecond: 1,
+    });
+    try {
+      return engine.describe();
+    } finally {
+      await engine.close();
+    }
+  } catch (error) {
+    return { error: messageOf(error) };
+  }
+}
+
+async function engineChecks(): Promise<Check[]> {
+  const native = await tryEngine(openNative);
+  const wasm = await tryEngine(openWasm);
+  const checks: Check[] = [];
+  if ('error' in native) checks.push(missing('native engine', native.error, 'npm run build'));
+  else checks.push(passed('native engine', native.summary));
+  if ('error' in wasm) checks.push(missing('wasm engine', wasm.error, 'npm run build'));
+  else checks.push(passed('wasm engine', wasm.summary));
+  const used = 'error' in native ? wasm : native;
+  if ('error' in used)
+    return [
+      ...checks,
+      {
+        name: 'engine',
+        ok: false,
+        required: true,
+        detail: 'no engine can be loaded',
+        remedy: 'npm run build',
+      },
+    ];
+  checks.push(passed('aead', used.aead));
+  for (const { name, state, reason, remedy } of used.accelerators)
+    checks.push({
+      name: `accelerator ${name}`,
+      ok: state === 'on',
+      required: false,
+      detail: reason === '' ? state : `${state}: ${reason}`,
+      remedy,
+    });
+  return checks;
+}
+
+/** @param granted whether the engine got buffers of the size it wants all the same. */
+function socketBufferChecks(granted: boolean): Check[] {
+  return ['rmem_max', 'wmem_max'].map((name) => {
+    const path = `/proc/sys/net/core/${name}`;
+    if (!existsSync(path)) return missing(`net.core.${name}`, 'not visible in this container', undefined);
+    const bytes = Number(readFileSync(path, 'utf8'));
+    const detail = `${bytes} bytes`;
+    return bytes >= WANTED_BUFFER_BYTES || granted
+      ? passed(`net.core.${name}`, granted ? `${detail}; the engine has what it needs` : detail)
+      : missing(
+          `net.core.${name}`,
+          `${detail}: bursts are lost when a worker waits for the CPU`,
+          `sudo sysctl -w net.core.${name}=${WANTED_BUFFER_BYTES}`,
+        );
+  });
+}
+
+function xdpObjectCheck(root: string): Check {
+  const found = ['build', 'dist', 'prebuilds']
+    .map((directory) => join(root, directory))
+    .filter((directory) => existsSync(directory))
+    .flatMap((directory) =>
+      readdirSync(directory, { recursive: true, encoding: 'utf8' }).map((file) => join(directory, file)),
+    )
+    .filter((file) => file.endsWith('.bpf.o'))
+    .sort((a, b) => a.length - b.length)[0];
+  return found === undefined
+    ? missing('xdp object', 'no compiled BPF program', 'npm run build')
+    : passed('xdp object', `${found}; the daemon does not attach it yet`);
+}
+
+function clockCheck(root: string): Check {
+  // A clock before the day this was built is wrong; records would be refused as being of the future.
+  const built = statSync(join(root, 'package.json')).mtimeMs;
+  const now = Date.now();
+  const text = new Date(now).toISOString();
+  return now >= built - 86_400_000
+    ? passed('clock', text)
+    : missing('clock', `${text} is before this program was built`, 'sudo timedatectl set-ntp true');
+}
+
+/** Whether no other program has a UDP port. */
+function portIsFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = createSocket({ type: 'udp6', ipv6Only: false });
+    socket.once('error', (error) => {
+      socket.close();
+      resolve(systemErrorCode(error) !== 'EADDRINUSE');
+    });
+    socket.bind(port, () => socket.close(() => resolve(true)));
+  });
+}
+
+/** All checks, in the order they are shown. */
+export async function diagnose(state: StateDirectory, load: () => Config): Promise<Check[]> {
+  const root = packageRoot();
+  const checks = await engineChecks();
+  const tun = tunAccess();
+  checks.push(
+    tun.ok
+      ? passed('tun', tun.reason)
+      : missing('tun', `${tun.reason}: "omerta up" needs it, a relay does not`, tun.remedy),
+    passed('kernel', `Linux ${release()}, Node.js ${process.version}`),
+    ...socketBufferChecks(checks.some(({ name, ok }) => name === 'accelerator udp-buffers' && ok)),
+    xdpObjectCheck(root),
+    clockCheck(root),
+  );
+
+  let config: Config | undefined;
+  try {
+    config = load();
+    checks.push(passed('configuration', 'valid'));
+  } catch (error) {
+    checks.push(failed('configuration', error));
+  }
+  const running = await isLiveSocket(state.socket);
+  try {
+    if (state.exists()) {
+      requirePrivate('state', state.path);
+      const identity = loadIdentity(state);
+      const networks = loadNetworks(state).map(({ name }) => name);
+      checks.push(
+        passed('state directory', `${state.path}, private`),
+        passed('identity', identity?.peerId ?? 'none yet; the first start makes one'),
+        passed('networks', networks.length === 0 ? 'none yet' : networks.join(', ')),
+      );
+    } else checks.push(passed('state directory', `${state.path} is made at the first start`));
+  } catch (error) {
+    checks.push(failed('state directory', error));
+  }
+  checks.push(passed('daemon', running ? 'running' : 'not running'));
+  if (config !== undefined && !running) {
+    const { port } = config.node;
+    checks.push(
+      (await portIsFree(port))
+        ? passed('port', `UDP ${port} is free`)
+        : {
+            ...missing('port', `UDP ${port} is taken by another program`, 'omerta relay --port N'),
+            required: true,
+          },
+    );
+  }
+  return checks;
+}

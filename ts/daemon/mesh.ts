@@ -1,0 +1,236 @@
+// One running mesh: an engine and the MeshNode that decides for it, made from the configuration, the
+// identity and the networks of a state directory.
+
+import type { Logger } from 'pino';
+import { fromHex, sameBytes } from '../core/bytes.js';
+import { MeshNode } from '../core/mesh-node.js';
+import {
+  OVERLAY_PREFIX_IPV4,
+  OVERLAY_PREFIX_IPV6,
+  blindedNetworkId,
+  overlayAddresses,
+  type Bootstrap,
+  type Network,
+} from '../core/network.js';
+import { decodePeerId } from '../core/peer-id.js';
+import { DEFAULT_RELAY_LIMITS, type RelayLimits, type RelayPolicy } from '../core/relay-policy.js';
+import type { EngineOptions } from '../engine/engine.js';
+import { nodePrimitives } from '../engine/node-primitives.js';
+import { openEngine, type EngineChoice, type OpenedEngine } from '../engine/open-engine.js';
+import { parseSocketAddress, type SocketAddress } from '../wire/socket-address.js';
+import type { Config } from './config.js';
+import type { DaemonMode } from './daemon-status.js';
+import { engineFailure } from './engine-failure.js';
+import type { Identity } from './identity.js';
+import { ExitCode, OperatorError } from './operator-error.js';
+import { MeshShell } from './mesh-shell.js';
+import { ownAddresses, sameAddresses } from './own-addresses.js';
+import type { Store } from './store.js';
+
+/** Room in the engine's tables beside what the relay's caps allow: own legs, bootstraps, members. */
+const OWN_LEGS = 8192;
+const OWN_PEERS = 8192;
+const CONTROL_FRAMES_PER_SECOND = 2000;
+
+export interface MeshSettings {
+  readonly mode: DaemonMode;
+  /** Path of the state directory. */
+  readonly state: string;
+  readonly config: Config;
+  readonly identity: Identity;
+  readonly store: Store;
+  readonly log: Logger;
+  /** Opens the engine; tests give another. */
+  readonly open?: (choice: EngineChoice, options: EngineOptions) => Promise<OpenedEngine>;
+}
+
+function relayLimits({ relay }: Config): Partial<RelayLimits> {
+  const { rate_bytes_per_second: rate, burst_bytes: burst } = relay;
+  const given = {
+    admissions: relay.admissions,
+    admissionsPerIdentity: relay.admissions_per_identity,
+    admissionsPerPrefix: relay.admissions_per_prefix,
+    registrations: relay.registrations,
+    circuits: relay.circuits,
+    circuitsPerIdentity: relay.circuits_per_identity,
+    circuitsPerPrefix: relay.circuits_per_prefix,
+    halfOpen: relay.half_open,
+    leaseSeconds: relay.lease_seconds,
+    circuitSeconds: relay.circuit_seconds,
+    // A tenth of a second of the rate, and never less than one GSO batch.
+    leg:
+      rate === undefined
+        ? undefined
+        : { bytesPerSecond: rate, burstBytes: burst ?? Math.max(65_536, Math.ceil(rate / 10)) },
+  };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+}
+
+export class Mesh {
+  #addresses: readonly SocketAddress[];
+  #networks: readonly Network[];
+
+  private constructor(
+    readonly settings: MeshSettings,
+    readonly shell: MeshShell<MeshNode>,
+    readonly engineFallback: string | undefined,
+    networks: readonly Network[],
+    addresses: readonly SocketAddress[],
+  ) {
+    this.#networks = networks;
+    this.#addresses = addresses;
+  }
+
+  /** Opens the engine and starts the node. @throws OperatorError */
+  static async open(settings: MeshSettings, networks: readonly Network[]): Promise<Mesh> {
+    const { config, identity, mode, state, store, log } = settings;
+    const limits = { ...DEFAULT_RELAY_LIMITS, ...relayLimits(config) };
+    const { port, bind } = config.node;
+    const options: EngineOptions = {
+      privateKey: Uint8Array.from(identity.sessionPrivateKey),
+      port,
+      bind,
+      workers: config.node.workers,
+      maxLegs: OWN_LEGS + (mode === 'relay' ? 2 * limits.circuits : 0),
+      maxPeers: OWN_PEERS + (mode === 'relay' ? limits.admissions : 0),
+      controlFramesPerSecond: CONTROL_FRAMES_PER_SECOND,
+      tun: mode === 'up' ? tunOptions(settings, networks) : undefined,
+      disable: config.node.disable,
+    };
+    const { engine, fallback } = await (settings.open ?? openEngine)(config.node.engine, options).catch(
+      (error: unknown) => {
+        throw engineFailure(error, { port, bind, state });
+      },
+    );
+    options.privateKey.fill(0);
+    try {
+      const addresses = configuredAddresses(config, engine.port);
+      const node = new MeshNode(
+        {
+          identitySeed: identity.seed,
+          sessionPrivateKey: identity.sessionPrivateKey,
+          name: config.node.name,
+          endpoints: addresses,
+          networks: networks.map((network) => withoutSelf(network, identity)),
+          relay: mode === 'relay' ? relayPolicy(config, networks) : undefined,
+          capabilities: mode === 'relay' ? ['bootstrap', 'relay'] : [],
+        },
+        nodePrimitives,
+      );
+      const shell = new MeshShell(node, engine, store, log);
+      shell.start();
+      return new Mesh(settings, shell, fallback, networks, addresses);
+    } catch (error) {
+      await engine.close();
+      throw error;
+    }
+  }
+
+  get addresses(): readonly SocketAddress[] {
+    return this.#addresses;
+  }
+
+  get networks(): readonly Network[] {
+    return this.#networks;
+  }
+
+  /**
+   * Takes over a changed list of networks.
+   * @returns false when the mesh has to be opened anew for it: a TUN interface gets the addresses of
+   * a joined network, and a relay the list of the networks it serves, only when it is made.
+   */
+  changeNetworks(networks: readonly Network[]): boolean {
+    const { mode, config, identity } = this.settings;
+    const without = (list: readonly Network[], others: readonly Network[]): Network[] =>
+      list.filter((network) => !others.some(({ id }) => sameBytes(id, network.id)));
+    const joined = without(networks, this.#networks);
+    const left = without(this.#networks, networks);
+    if (mode === 'up' && joined.length > 0) return false;
+    if (mode === 'relay' && config.relay.serve === 'own' && joined.length + left.length > 0) return false;
+    for (const network of left) this.shell.command((node, step) => node.removeNetwork(network.id, step));
+    for (const network of joined)
+      this.shell.command((node, step) => node.addNetwork(withoutSelf(network, identity), step));
+    this.#networks = networks;
+    return true;
+  }
+
+  /** Looks whether the interfaces have other addresses now and tells the node. */
+  refreshAddresses(): void {
+    const addresses = configuredAddresses(this.settings.config, this.shell.engine.port);
+    if (sameAddresses(addresses, this.#addresses)) return;
+    this.#addresses = addresses;
+    this.shell.command((node, step) => node.setEndpoints(addresses, step));
+  }
+
+  async close(): Promise<void> {
+    this.shell.close();
+    await this.shell.engine.close();
+  }
+}
+
+/** Addresses others are told, with the port the node listens on. */
+export function configuredAddresses({ node }: Config, port: number): SocketAddress[] {
+  const announce = node.announce.map(parseSocketAddress).filter((address) => address !== undefined);
+  return ownAddresses({ announce, bind: node.bind, port });
+}
+
+/** A node is no bootstrap of its own. */
+function withoutSelf(network: Network, identity: Identity): Network {
+  return {
+    ...network,
+    bootstraps: network.bootstraps.filter((bootstrap) => !sameBytes(bootstrap.identity, identity.publicKey)),
+  };
+}
+
+function relayPolicy(config: Config, networks: readonly Network[]): RelayPolicy {
+  const { serve, allow, deny } = config.relay;
+  const own = networks.map((network) => blindedNetworkId(nodePrimitives, network.id));
+  return {
+    serve:
+      serve === 'any' ? 'any' : serve === 'own' ? own : serve.map(fromHex).filter((id) => id !== undefined),
+    allow: allow.map(decodePeerId),
+    deny: deny.map(decodePeerId),
+    limits: relayLimits(config),
+  };
+}
+
+function tunOptions({ config, identity }: MeshSettings, networks: readonly Network[]): EngineOptions['tun'] {
+  return {
+    name: config.node.interface,
+    mtu: config.node.mtu,
+    addresses: networks.flatMap(({ id }) => {
+      const { ipv4, ipv6 } = overlayAddresses(nodePrimitives, id, identity.publicKey);
+      return [`${ipv4}/${OVERLAY_PREFIX_IPV4}`, `${ipv6}/${OVERLAY_PREFIX_IPV6}`];
+    }),
+  };
+}
+
+/** Own entry in the bootstraps of a network, for invites. @throws OperatorError without an address. */
+export function ownBootstrap(identity: Identity, addresses: readonly SocketAddress[]): Bootstrap {
+  if (addresses.length === 0)
+    throw new OperatorError(
+      ExitCode.failure,
+      'announce',
+      'this machine has no address others could reach it at',
+      'Bring an interface up, or give the address with --announce ADDR:PORT (or announce under [node])',
+    );
+  return { identity: identity.publicKey, sessionKey: identity.sessionPublicKey, addresses };
+}
+
+/** The network with this node's own bootstrap entry brought up to date; the same object if it was. */
+export function withOwnAddresses(
+  network: Network,
+  identity: Identity,
+  addresses: readonly SocketAddress[],
+): Network {
+  const own = network.bootstraps.find((bootstrap) => sameBytes(bootstrap.identity, identity.publicKey));
+  if (own === undefined || addresses.length === 0) return network;
+  if (sameAddresses(own.addresses, addresses) && sameBytes(own.sessionKey, identity.sessionPublicKey))
+    return network;
+  return {
+    ...network,
+    bootstraps: network.bootstraps.map((bootstrap) =>
+      bootstrap === own ? ownBootstrap(identity, addresses) : bootstrap,
+    ),
+  };
+}

@@ -1,0 +1,155 @@
+// The engine interface: what TypeScript may ask of whoever moves the packets, and what it hears.
+// Implementations: native-engine.ts (C++ addon), wasm-engine.ts (AssemblyScript over node:dgram).
+// Nothing else in ts/ opens a mesh socket, and a data packet never crosses this interface.
+
+import type { Leg } from '../wire/leg.js';
+import type { SocketAddress } from '../wire/socket-address.js';
+
+/** A peer's X25519 session public key, lower-case hex (64 digits): the key of every peer table. */
+export type SessionKey = string;
+
+/** Where a peer is reached: an address, or a local `deliver` leg by whose way back it is reached. */
+export type PeerEndpoint = { readonly address: SocketAddress } | { readonly leg: number };
+
+export interface PeerConfig {
+  readonly sessionKey: SessionKey;
+  /** 32 bytes; undefined = none (all zero on the wire). */
+  readonly presharedKey: Uint8Array | undefined;
+  /** CIDR prefixes (`100.64.1.2/32`, `fd00::1/128`) routed to and accepted from this peer. */
+  readonly allowedIps: readonly string[];
+  /** Undefined leaves the present endpoint as it is. */
+  readonly endpoint: PeerEndpoint | undefined;
+  /** Seconds between persistent keepalives, 0 = off. */
+  readonly persistentKeepalive: number;
+}
+
+export interface TunOptions {
+  /** Interface name, 1–15 characters. */
+  readonly name: string;
+  /** Addresses with prefix length, e.g. `100.64.1.2/10`. */
+  readonly addresses: readonly string[];
+  /** Inner MTU, 576–65535. */
+  readonly mtu: number;
+}
+
+export interface EngineOptions {
+  /** X25519 private key, 32 bytes. The engine copies it; the caller wipes its own. */
+  readonly privateKey: Uint8Array;
+  /** UDP port; 0 lets the kernel choose. */
+  readonly port: number;
+  /** Address to bind, default all addresses of both families. */
+  readonly bind?: string | undefined;
+  /** Worker threads; default 1. Ignored by the wasm engine. */
+  readonly workers?: number | undefined;
+  /** Most legs the forwarding table may hold. */
+  readonly maxLegs: number;
+  /** Most peers the session table may hold. */
+  readonly maxPeers: number;
+  /** Control frames per second let through to TypeScript from all strangers together. */
+  readonly controlFramesPerSecond: number;
+  readonly tun?: TunOptions | undefined;
+  /** Accelerators to leave off, by the name `describe()` gives them. */
+  readonly disable?: readonly string[] | undefined;
+}
+
+/** What the engine tells the control plane, in order, in batches. */
+export type EngineEvent =
+  /** An authentic Omerta frame on a `control` leg (whole frame, header included). */
+  | { readonly type: 'frame'; readonly from: SocketAddress; readonly leg: number; readonly frame: Uint8Array }
+  /** A control frame received inside a session (the transport payload, padding included). */
+  | { readonly type: 'control'; readonly peer: SessionKey; readonly payload: Uint8Array }
+  /** A handshake completed (either role); the session can carry data. */
+  | { readonly type: 'session'; readonly peer: SessionKey; readonly endpoint: PeerEndpoint }
+  /** An authentic, unreplayed packet arrived from another address or leg: the peer roamed. */
+  | { readonly type: 'endpoint'; readonly peer: SessionKey; readonly endpoint: PeerEndpoint }
+  /** A packet waits for this peer and no endpoint is known. Repeated at most once a second. */
+  | { readonly type: 'path-needed'; readonly peer: SessionKey }
+  /** Handshakes were given up (90 s without an answer). */
+  | { readonly type: 'session-lost'; readonly peer: SessionKey };
+
+export interface PeerStatus {
+  readonly sessionKey: SessionKey;
+  readonly endpoint: PeerEndpoint | undefined;
+  /** Milliseconds since the last completed handshake; undefined = never. */
+  readonly handshakeAgeMs: number | undefined;
+  /** Milliseconds since the last authenticated packet; undefined = never. */
+  readonly lastReceivedMs: number | undefined;
+  /** Bytes of UDP payload in authenticated WireGuard messages. */
+  readonly rxBytes: number;
+  readonly txBytes: number;
+}
+
+export interface LegStatus {
+  readonly id: number;
+  readonly packets: number;
+  readonly bytes: number;
+  /** Milliseconds since the last accepted frame; undefined = never. */
+  readonly idleMs: number | undefined;
+}
+
+/** An optional way of being faster, with what became of it on this machine. */
+export interface Accelerator {
+  readonly name: string;
+  readonly state: 'on' | 'off' | 'unavailable';
+  /** Why it is not on, or what the self-test found. */
+  readonly reason: string;
+  /** The command that would make it available, if there is one. */
+  readonly remedy: string | undefined;
+}
+
+export interface EngineDescription {
+  readonly kind: 'native' | 'wasm';
+  /** e.g. `native (C++20, 1 worker)`. */
+  readonly summary: string;
+  readonly aead: string;
+  readonly accelerators: readonly Accelerator[];
+  /** Name of the TUN interface in use. */
+  readonly tun: string | undefined;
+}
+
+/** Errors an engine throws; `code` is one of these, `message` names the field and the remedy. */
+export type EngineErrorCode =
+  | 'ENGINE_UNAVAILABLE' // the addon could not be loaded
+  | 'PORT_IN_USE'
+  | 'BIND_FAILED'
+  | 'TUN_PERMISSION' // CAP_NET_ADMIN or /dev/net/tun missing
+  | 'TUN_FAILED'
+  | 'TABLE_FULL'
+  | 'BAD_ARGUMENT'
+  | 'CLOSED';
+
+export class EngineError extends Error {
+  constructor(
+    readonly code: EngineErrorCode,
+    message: string,
+  ) {
+    super(message);
+    this.name = 'EngineError';
+  }
+}
+
+export interface Engine {
+  /** The bound UDP port. */
+  readonly port: number;
+  describe(): EngineDescription;
+  /** Called with every batch of events, on the JavaScript thread. Set once, before traffic matters. */
+  onEvents(listener: (events: readonly EngineEvent[]) => void): void;
+  /** Adds peers or updates those that exist; a changed preshared key ends the running session. */
+  setPeers(peers: readonly PeerConfig[]): void;
+  removePeers(peers: readonly SessionKey[]): void;
+  /** Adds legs or replaces those with the same id. @throws EngineError TABLE_FULL; then none was added. */
+  installLegs(legs: readonly Leg[]): void;
+  removeLegs(ids: readonly number[]): void;
+  /** Sends finished Omerta frames outside any session. */
+  sendFrames(frames: readonly { readonly to: SocketAddress; readonly frame: Uint8Array }[]): void;
+  /** Sends control payloads inside sessions; staged (up to 128 a peer) while a handshake runs. */
+  sendControl(messages: readonly { readonly peer: SessionKey; readonly payload: Uint8Array }[]): void;
+  /** Starts a new handshake now, keeping the present session until it completes. */
+  handshake(peer: SessionKey): void;
+  peers(): readonly PeerStatus[];
+  legs(): readonly LegStatus[];
+  /** Every counter the engine has, zero ones included; drops are named `drop_<reason>`. */
+  counters(): ReadonlyMap<string, number>;
+  /** Stops workers, closes sockets, removes the TUN interface. Idempotent. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,106 @@
+// Finds and loads the C++ addon: a build in this tree first, then a prebuilt one that came with the
+// package (prebuilds/<platform>-<arch>/, the layout of node-gyp-build).
+
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { EngineError } from './engine.js';
+
+export interface NativePeer {
+  readonly publicKey: Uint8Array;
+  readonly presharedKey: Uint8Array | undefined;
+  readonly allowedIps: readonly string[];
+  /** 18 bytes: ip 16 ‖ port u16 little-endian. */
+  readonly address: Uint8Array | undefined;
+  readonly leg: number | undefined;
+  readonly persistentKeepalive: number;
+}
+
+export interface NativePeerStatus {
+  readonly publicKey: Uint8Array;
+  readonly address?: Uint8Array;
+  readonly leg?: number;
+  readonly handshakeAgeMs?: number;
+  readonly lastReceivedMs?: number;
+  readonly rxBytes: number;
+  readonly txBytes: number;
+}
+
+export interface NativeDescription {
+  readonly workers: number;
+  readonly aead: string;
+  readonly udpGro: boolean;
+  readonly udpGso: boolean;
+  readonly receiveBufferBytes: number;
+  readonly sendBufferBytes: number;
+  readonly tun?: string;
+  readonly tunTcpOffload?: boolean;
+  readonly tunUdpOffload?: boolean;
+}
+
+export interface NativeOptions {
+  readonly privateKey: Uint8Array;
+  readonly port: number;
+  readonly bind: string;
+  readonly workers: number;
+  readonly maxLegs: number;
+  readonly maxPeers: number;
+  readonly controlFramesPerSecond: number;
+  readonly udpGro: boolean;
+  readonly udpGso: boolean;
+  readonly tunTcpOffload: boolean;
+  readonly tunUdpOffload: boolean;
+  readonly tun?:
+    { readonly name: string; readonly addresses: readonly string[]; readonly mtu: number } | undefined;
+}
+
+/** native/addon/addon.cc; packed formats are described there. */
+export interface NativeHandle {
+  readonly port: number;
+  eventMemory(): ArrayBuffer;
+  counterMemory(): ArrayBuffer;
+  describe(): NativeDescription;
+  setPeers(peers: readonly NativePeer[]): boolean;
+  removePeers(keys: Uint8Array): void;
+  handshake(peer: Uint8Array): boolean;
+  sendControl(batch: Uint8Array): number;
+  sendFrames(batch: Uint8Array): void;
+  installLegs(legs: Uint8Array): boolean;
+  removeLegs(ids: Uint32Array): void;
+  peers(): readonly NativePeerStatus[];
+  legs(): readonly { id: number; packets: number; bytes: number; idleMs?: number }[];
+  close(): void;
+}
+
+export interface NativeAddon {
+  readonly NativeEngine: new (options: NativeOptions, drain: () => void) => NativeHandle;
+  readonly counterNames: readonly string[];
+  readonly counterRowBytes: number;
+}
+
+const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
+
+export const addonPaths: readonly string[] = [
+  join(packageRoot, 'build', 'native', 'omerta.node'),
+  join(packageRoot, 'prebuilds', `${process.platform}-${process.arch}`, 'omerta.node'),
+];
+
+let loaded: NativeAddon | undefined;
+
+/** @throws EngineError ENGINE_UNAVAILABLE when there is none or it does not load. */
+export function loadNativeAddon(): NativeAddon {
+  if (loaded !== undefined) return loaded;
+  const require = createRequire(import.meta.url);
+  const failures: string[] = [];
+  for (const path of addonPaths.filter((candidate) => existsSync(candidate))) {
+    try {
+      loaded = require(path) as NativeAddon;
+      return loaded;
+    } catch (error) {
+      failures.push(error instanceof Error ? error.message : String(error));
+    }
+  }
+  const why = failures.length === 0 ? 'the addon is not built' : failures.join('; ');
+  throw new EngineError('ENGINE_UNAVAILABLE', `native engine: ${why}. Type: npm run build`);
+}

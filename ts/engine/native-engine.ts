@@ -1,0 +1,292 @@
+// The native engine behind the engine interface: C++ workers move the packets, this file moves
+// events, table writes and counters across N-API, in batches over shared memory.
+
+import {
+  EngineError,
+  type Accelerator,
+  type Engine,
+  type EngineDescription,
+  type EngineEvent,
+  type EngineOptions,
+  type LegStatus,
+  type PeerConfig,
+  type PeerEndpoint,
+  type PeerStatus,
+  type SessionKey,
+} from './engine.js';
+import { EventRingReader } from './event-ring.js';
+import { loadNativeAddon, type NativeAddon, type NativeHandle } from './native-addon.js';
+import type { Leg } from '../wire/leg.js';
+import { encodeLegEntry, legEntry } from '../wire/leg-entry.js';
+import type { SocketAddress } from '../wire/socket-address.js';
+
+/** Names of the optional accelerators, as `disable` and `describe()` use them. */
+export const NATIVE_ACCELERATORS = ['udp-gro', 'udp-gso', 'tun-tcp-offload', 'tun-udp-offload'] as const;
+
+/** A receive buffer below this loses bursts at rates where a worker is descheduled for a few ms. */
+const WANTED_BUFFER_BYTES = 7 << 20;
+
+function fromHex(key: SessionKey): Uint8Array {
+  if (!/^[0-9a-f]{64}$/.test(key)) {
+    throw new EngineError('BAD_ARGUMENT', 'sessionKey: expected 64 lower-case hex digits');
+  }
+  return Buffer.from(key, 'hex');
+}
+
+/** An address as the addon reads and writes it: ip 16 ‖ port u16 little-endian. */
+function packAddress(address: SocketAddress): Uint8Array {
+  const bytes = new Uint8Array(18);
+  bytes.set(address.ip);
+  bytes[16] = address.port & 0xff;
+  bytes[17] = address.port >> 8;
+  return bytes;
+}
+
+/**
+ * Entries of `struct omerta_leg`. The addon adds its clock to a lifetime, so it counts from zero here;
+ * from one, in fact, because an expiry of 0 means "never".
+ */
+function packLegs(legs: readonly Leg[]): Uint8Array {
+  return Buffer.concat(legs.map((leg) => encodeLegEntry(legEntry(leg, 1n))));
+}
+
+/** @throws EngineError; the code tells what to do about it. */
+export function openNativeEngine(options: EngineOptions): Engine {
+  return new NativeEngine(loadNativeAddon(), options);
+}
+
+class NativeEngine implements Engine {
+  readonly port: number;
+  readonly #addon: NativeAddon;
+  readonly #handle: NativeHandle;
+  readonly #disabled: ReadonlySet<string>;
+  readonly #counters: BigUint64Array;
+  #description: EngineDescription;
+  #listener: ((events: readonly EngineEvent[]) => void) | undefined;
+
+  constructor(addon: NativeAddon, options: EngineOptions) {
+    this.#addon = addon;
+    this.#disabled = new Set(options.disable ?? []);
+    for (const name of this.#disabled) {
+      if (!(NATIVE_ACCELERATORS as readonly string[]).includes(name)) {
+        throw new EngineError(
+          'BAD_ARGUMENT',
+          `disable: '${name}' is not an accelerator. Known: ${NATIVE_ACCELERATORS.join(', ')}`,
+        );
+      }
+    }
+    const ring: { reader?: EventRingReader } = {};
+    try {
+      this.#handle = new addon.NativeEngine(
+        {
+          privateKey: options.privateKey,
+          port: options.port,
+          bind: options.bind ?? '',
+          workers: options.workers ?? 1,
+          maxLegs: options.maxLegs,
+          maxPeers: options.maxPeers,
+          controlFramesPerSecond: options.controlFramesPerSecond,
+          udpGro: !this.#disabled.has('udp-gro'),
+          udpGso: !this.#disabled.has('udp-gso'),
+          tunTcpOffload: !this.#disabled.has('tun-tcp-offload'),
+          tunUdpOffload: !this.#disabled.has('tun-udp-offload'),
+          tun: options.tun,
+        },
+        () => {
+          const events = ring.reader?.drain() ?? [];
+          if (events.length > 0) this.#listener?.(events);
+        },
+      );
+    } catch (error) {
+      throw openError(error, options);
+    }
+    ring.reader = new EventRingReader(this.#handle.eventMemory());
+    this.#counters = new BigUint64Array(this.#handle.counterMemory());
+    this.port = this.#handle.port;
+    this.#description = this.#describe();
+  }
+
+  describe(): EngineDescription {
+    return this.#description;
+  }
+
+  #describe(): EngineDescription {
+    const native = this.#handle.describe();
+    const accelerator = (name: string, on: boolean, what: string, missing: string): Accelerator => {
+      if (this.#disabled.has(name)) {
+        return { name, state: 'off', reason: 'switched off', remedy: undefined };
+      }
+      return { name, state: on ? 'on' : 'unavailable', reason: on ? what : missing, remedy: undefined };
+    };
+    const accelerators = [
+      accelerator('udp-gro', native.udpGro, 'received datagrams arrive coalesced', 'needs Linux 5.0'),
+      accelerator('udp-gso', native.udpGso, 'a send carries up to 64 datagrams', 'needs Linux 4.18'),
+    ];
+    if (native.tun !== undefined) {
+      accelerators.push(
+        accelerator(
+          'tun-tcp-offload',
+          native.tunTcpOffload ?? false,
+          'TCP super-packets cross the interface in one call',
+          'the kernel refused TUN_F_TSO4/6',
+        ),
+        accelerator(
+          'tun-udp-offload',
+          native.tunUdpOffload ?? false,
+          'UDP super-packets are read in one call',
+          'needs Linux 6.2 (TUN_F_USO4/6)',
+        ),
+      );
+    }
+    const buffersGranted = Math.min(native.receiveBufferBytes, native.sendBufferBytes) >= WANTED_BUFFER_BYTES;
+    accelerators.push({
+      name: 'udp-buffers',
+      state: buffersGranted ? 'on' : 'unavailable',
+      reason: `receive ${native.receiveBufferBytes >> 10} KiB, send ${native.sendBufferBytes >> 10} KiB`,
+      remedy: buffersGranted
+        ? undefined
+        : `sudo sysctl -w net.core.rmem_max=${WANTED_BUFFER_BYTES} net.core.wmem_max=${WANTED_BUFFER_BYTES}`,
+    });
+    return {
+      kind: 'native',
+      summary: `native (C++20, ${native.workers} worker${native.workers === 1 ? '' : 's'})`,
+      aead: native.aead,
+      accelerators,
+      tun: native.tun,
+    };
+  }
+
+  onEvents(listener: (events: readonly EngineEvent[]) => void): void {
+    this.#listener = listener;
+  }
+
+  setPeers(peers: readonly PeerConfig[]): void {
+    const added = this.#call(() =>
+      this.#handle.setPeers(
+        peers.map((peer) => ({
+          publicKey: fromHex(peer.sessionKey),
+          presharedKey: peer.presharedKey,
+          allowedIps: peer.allowedIps,
+          address:
+            peer.endpoint !== undefined && 'address' in peer.endpoint
+              ? packAddress(peer.endpoint.address)
+              : undefined,
+          leg: peer.endpoint !== undefined && 'leg' in peer.endpoint ? peer.endpoint.leg : undefined,
+          persistentKeepalive: peer.persistentKeepalive,
+        })),
+      ),
+    );
+    if (!added) throw new EngineError('TABLE_FULL', 'peers: the session table is full (maxPeers)');
+  }
+
+  removePeers(peers: readonly SessionKey[]): void {
+    this.#call(() => this.#handle.removePeers(Buffer.concat(peers.map(fromHex))));
+  }
+
+  installLegs(legs: readonly Leg[]): void {
+    const added = this.#call(() => this.#handle.installLegs(packLegs(legs)));
+    if (!added) throw new EngineError('TABLE_FULL', 'legs: the forwarding table is full (maxLegs)');
+  }
+
+  removeLegs(ids: readonly number[]): void {
+    this.#call(() => this.#handle.removeLegs(Uint32Array.from(ids)));
+  }
+
+  sendFrames(frames: readonly { readonly to: SocketAddress; readonly frame: Uint8Array }[]): void {
+    const parts = frames.flatMap(({ to, frame }) => {
+      const header = new Uint8Array(24);
+      header.set(packAddress(to));
+      new DataView(header.buffer).setUint32(20, frame.length, true);
+      return [header, frame];
+    });
+    this.#call(() => this.#handle.sendFrames(Buffer.concat(parts)));
+  }
+
+  sendControl(messages: readonly { readonly peer: SessionKey; readonly payload: Uint8Array }[]): void {
+    const parts = messages.flatMap(({ peer, payload }) => {
+      const header = new Uint8Array(36);
+      header.set(fromHex(peer));
+      new DataView(header.buffer).setUint32(32, payload.length, true);
+      return [header, payload];
+    });
+    this.#call(() => this.#handle.sendControl(Buffer.concat(parts)));
+  }
+
+  handshake(peer: SessionKey): void {
+    this.#call(() => this.#handle.handshake(fromHex(peer)));
+  }
+
+  peers(): readonly PeerStatus[] {
+    return this.#call(() => this.#handle.peers()).map((peer) => ({
+      sessionKey: Buffer.from(peer.publicKey).toString('hex'),
+      endpoint: endpointOf(peer.address, peer.leg),
+      handshakeAgeMs: peer.handshakeAgeMs,
+      lastReceivedMs: peer.lastReceivedMs,
+      rxBytes: peer.rxBytes,
+      txBytes: peer.txBytes,
+    }));
+  }
+
+  legs(): readonly LegStatus[] {
+    return this.#call(() => this.#handle.legs()).map((leg) => ({
+      id: leg.id,
+      packets: leg.packets,
+      bytes: leg.bytes,
+      idleMs: leg.idleMs,
+    }));
+  }
+
+  counters(): ReadonlyMap<string, number> {
+    const stride = this.#addon.counterRowBytes / 8;
+    const totals = new Map<string, number>();
+    this.#addon.counterNames.forEach((name, index) => {
+      let total = 0n;
+      for (let at = index; at < this.#counters.length; at += stride) total += this.#counters[at] ?? 0n;
+      totals.set(name, Number(total));
+    });
+    return totals;
+  }
+
+  close(): Promise<void> {
+    this.#listener = undefined;
+    this.#handle.close();
+    return Promise.resolve();
+  }
+
+  #call<T>(run: () => T): T {
+    try {
+      return run();
+    } catch (error) {
+      const code = (error as { code?: unknown }).code;
+      if (code === 'BAD_ARGUMENT' || code === 'CLOSED') throw new EngineError(code, (error as Error).message);
+      if (error instanceof RangeError) throw new EngineError('BAD_ARGUMENT', error.message);
+      throw error;
+    }
+  }
+}
+
+function endpointOf(address: Uint8Array | undefined, leg: number | undefined): PeerEndpoint | undefined {
+  if (leg !== undefined && leg !== 0) return { leg };
+  if (address === undefined) return undefined;
+  return { address: { ip: address.slice(0, 16), port: (address[16] ?? 0) | ((address[17] ?? 0) << 8) } };
+}
+
+/** What went wrong while opening, told as the field a person can change. */
+function openError(error: unknown, options: EngineOptions): Error {
+  if (!(error instanceof Error)) return new Error(String(error));
+  const code = (error as { code?: unknown }).code;
+  const message = error.message;
+  const tunStep = /\/dev\/net\/tun|interface|offloads|mtu of|flags of|bring up|address |netmask/.test(
+    message,
+  );
+  if (tunStep && /not permitted|denied|No such file/.test(message)) {
+    return new EngineError('TUN_PERMISSION', `tun: ${message}`);
+  }
+  if (tunStep) return new EngineError('TUN_FAILED', `tun: ${message}`);
+  if (code === 'EADDRINUSE') {
+    return new EngineError('PORT_IN_USE', `port: UDP port ${options.port} is in use by another process`);
+  }
+  if (/^bind/.test(message)) return new EngineError('BIND_FAILED', `bind: ${message}`);
+  if (code === 'BAD_ARGUMENT') return new EngineError('BAD_ARGUMENT', message);
+  return error;
+}

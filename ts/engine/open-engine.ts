@@ -1,0 +1,52 @@
+// Which engine moves the packets: the native one where it loads, else the WebAssembly one, which
+// can relay but has no TUN interface.
+
+import { EngineError, type Engine, type EngineOptions } from './engine.js';
+
+export type EngineChoice = 'auto' | 'native' | 'wasm';
+
+export interface OpenedEngine {
+  readonly engine: Engine;
+  /** Why the native engine was not taken although nobody asked for another; one line. */
+  readonly fallback: string | undefined;
+}
+
+/** Opens the native engine, loading its module only now: it may be the one that is missing. */
+export async function openNative(options: EngineOptions): Promise<Engine> {
+  const { openNativeEngine } = await import('./native-engine.js');
+  return openNativeEngine(options);
+}
+
+/** Opens the WebAssembly engine. */
+export async function openWasm(options: EngineOptions): Promise<Engine> {
+  const { openWasmEngine } = await import('./wasm-engine.js');
+  return openWasmEngine(options);
+}
+
+/**
+ * Opens the engine that was chosen.
+ * @throws EngineError of the engine, or ENGINE_UNAVAILABLE when a TUN interface is wanted and the
+ * native engine cannot be loaded. Only ENGINE_UNAVAILABLE leads to a fallback: a port in use is one
+ * for every engine.
+ */
+export async function openEngine(
+  choice: EngineChoice,
+  options: EngineOptions,
+  open = { native: openNative, wasm: openWasm },
+): Promise<OpenedEngine> {
+  if (choice === 'wasm') {
+    if (options.tun !== undefined)
+      throw new EngineError(
+        'ENGINE_UNAVAILABLE',
+        'engine: the wasm engine has no TUN interface; use --engine native, or run a relay',
+      );
+    return { engine: await open.wasm(options), fallback: undefined };
+  }
+  try {
+    return { engine: await open.native(options), fallback: undefined };
+  } catch (error) {
+    const unavailable = error instanceof EngineError && error.code === 'ENGINE_UNAVAILABLE';
+    if (!unavailable || choice === 'native' || options.tun !== undefined) throw error;
+    return { engine: await open.wasm(options), fallback: error.message };
+  }
+}

@@ -1,0 +1,397 @@
+// The engine for machines where no addon can be built or loaded: node:dgram, relay forwarding in
+// WebAssembly, WireGuard sessions over libsodium's. It relays and talks to the control plane; it has
+// no TUN interface. This file joins the parts; each decides for itself (wasm/, wasm-forwarding.ts).
+//
+//   socket ── forwarding table ─┬─ forward ──────────────────────────── socket
+//                               ├─ deliver ── inner WireGuard ─┐
+//                               ├─ wireguard ──────────────────┴ sessions ── control events
+//                               ├─ control ── budget ─────────────────────── frame events
+//                               └─ stun ───── budget ── answer ───────────── socket
+
+import { randomBytes } from 'node:crypto';
+import type { Step } from '../core/io.js';
+import { CONTACT_LEG, FRAME_HEADER_SIZE, FrameKind, HOP_LIMIT_DEFAULT, encodeFrame } from '../wire/frame.js';
+import { classify } from '../wire/forwarding-table.js';
+import type { Leg, LegTarget } from '../wire/leg.js';
+import { encodeLegEntry, legEntry, type LegEntry } from '../wire/leg-entry.js';
+import type { SocketAddress } from '../wire/socket-address.js';
+import {
+  EngineError,
+  type Engine,
+  type EngineDescription,
+  type EngineEvent,
+  type EngineOptions,
+  type LegStatus,
+  type PeerConfig,
+  type PeerEndpoint,
+  type PeerStatus,
+  type SessionKey,
+} from './engine.js';
+import {
+  requireControlPayload,
+  requireFrame,
+  requireOptions,
+  requirePeer,
+  requireSessionKey,
+} from './wasm/arguments.js';
+import { Counters } from './wasm/counters.js';
+import { openForwarding, type Forwarding } from './wasm/forwarding.js';
+import { PrefixRateLimiter } from './wasm/prefix-rate-limiter.js';
+import type { SessionOutput } from './wasm/session-peer.js';
+import { SessionTable } from './wasm/session-table.js';
+import { answerBindingRequest } from './wasm/stun.js';
+import { TokenBucket } from './wasm/token-bucket.js';
+import { UdpShell } from './wasm/udp-shell.js';
+
+/** STUN is the one reply larger than its request: what one prefix may be sent, as in the native engine. */
+const STUN_RATE = { perSecond: 20, burst: 20, ipv4Bits: 24, ipv6Bits: 48, capacity: 4096 };
+/** Events kept for a listener that is not there yet; later ones are lost. */
+const MAX_PENDING_EVENTS = 4096;
+/** setTimeout takes no more; waking up early is harmless. */
+const MAX_TIMEOUT_MS = 2 ** 31 - 1;
+
+/**
+ * Opens the fallback engine.
+ * @throws EngineError BAD_ARGUMENT, TUN_FAILED (it has none), PORT_IN_USE, BIND_FAILED
+ */
+export async function openWasmEngine(options: EngineOptions): Promise<Engine> {
+  requireOptions(options);
+  const forwarding = openForwarding(options.maxLegs, options.disable ?? []);
+  const engine = new WasmEngine(options, forwarding);
+  await engine.bind(options);
+  return engine;
+}
+
+class WasmEngine implements Engine {
+  readonly #counters = new Counters();
+  readonly #sessions: SessionTable;
+  readonly #forwarding: Forwarding;
+  readonly #maxLegs: number;
+  /** The ways back of `deliver` legs, by leg id. */
+  readonly #waysBack = new Map<number, LegTarget>();
+  readonly #controlBudget: TokenBucket;
+  readonly #stunBudget = new PrefixRateLimiter(STUN_RATE);
+  #socket: UdpShell | undefined;
+  #events: EngineEvent[] = [];
+  #eventsScheduled = false;
+  #listener: ((events: readonly EngineEvent[]) => void) | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #timerAt = Infinity;
+  #immediate: NodeJS.Immediate | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(options: EngineOptions, forwarding: Forwarding) {
+    this.#sessions = new SessionTable(options.privateKey, options.maxPeers, this.#counters);
+    this.#forwarding = forwarding;
+    this.#maxLegs = options.maxLegs;
+    const rate = options.controlFramesPerSecond;
+    this.#controlBudget = new TokenBucket(rate, rate, performance.now());
+  }
+
+  async bind(options: EngineOptions): Promise<void> {
+    this.#socket = await UdpShell.open(options.port, options.bind, {
+      onDatagram: (datagram, from) => this.#receive(datagram, from),
+      onSendError: () => this.#counters.add('tx_errors'),
+    });
+  }
+
+  get port(): number {
+    return this.#open().port;
+  }
+
+  describe(): EngineDescription {
+    return {
+      kind: 'wasm',
+      summary: `wasm (${this.#forwarding.accelerator.state === 'on' ? 'AssemblyScript' : 'TypeScript'} forwarding, node:dgram)`,
+      aead: 'ChaCha20-Poly1305 (libsodium WebAssembly)',
+      accelerators: [this.#forwarding.accelerator],
+      tun: undefined,
+    };
+  }
+
+  onEvents(listener: (events: readonly EngineEvent[]) => void): void {
+    this.#listener = listener;
+    this.#scheduleEvents();
+  }
+
+  setPeers(peers: readonly PeerConfig[]): void {
+    this.#open();
+    for (const peer of peers) {
+      requirePeer(peer);
+      const { endpoint } = peer;
+      if (endpoint !== undefined && 'leg' in endpoint && !this.#waysBack.has(endpoint.leg)) {
+        throw new EngineError(
+          'BAD_ARGUMENT',
+          `endpoint: leg ${endpoint.leg} is not an installed deliver leg with a way back; install it first`,
+        );
+      }
+    }
+    this.#act(this.#sessions.setPeers(peers, step()));
+  }
+
+  removePeers(peers: readonly SessionKey[]): void {
+    this.#open();
+    this.#sessions.removePeers(peers);
+  }
+
+  installLegs(legs: readonly Leg[]): void {
+    this.#open();
+    const { table } = this.#forwarding;
+    const entries = legs.map((leg) => validLegEntry(leg));
+    const added = new Set(legs.map(({ id }) => id).filter((id) => table.counters(id) === undefined));
+    if (table.size + added.size > this.#maxLegs) {
+      throw new EngineError(
+        'TABLE_FULL',
+        `${table.size + added.size} legs do not fit: maxLegs is ${this.#maxLegs}; remove some or raise it`,
+      );
+    }
+    for (const entry of entries) {
+      if (!table.install(entry))
+        throw new Error('a forwarding table holds as many legs as it was opened for');
+      if (entry.action === 'deliver' && entry.next !== undefined) this.#waysBack.set(entry.id, entry.next);
+      else this.#forgetWayBack(entry.id);
+    }
+  }
+
+  removeLegs(ids: readonly number[]): void {
+    this.#open();
+    for (const id of ids) {
+      this.#forwarding.table.remove(id);
+      this.#forgetWayBack(id);
+    }
+  }
+
+  sendFrames(frames: readonly { readonly to: SocketAddress; readonly frame: Uint8Array }[]): void {
+    this.#open();
+    for (const { to, frame } of frames) requireFrame(to, frame);
+    for (const { to, frame } of frames) this.#transmit(to, frame);
+  }
+
+  sendControl(messages: readonly { readonly peer: SessionKey; readonly payload: Uint8Array }[]): void {
+    this.#open();
+    for (const { peer, payload } of messages) {
+      requireSessionKey('peer', peer);
+      requireControlPayload(payload);
+    }
+    const now = step();
+    // Copied: a payload may be staged for longer than the caller keeps its buffer as it is.
+    for (const { peer, payload } of messages) {
+      this.#act(this.#sessions.sendControl(peer, Uint8Array.from(payload), now));
+    }
+  }
+
+  handshake(peer: SessionKey): void {
+    this.#open();
+    requireSessionKey('peer', peer);
+    this.#act(this.#sessions.startHandshake(peer, step()));
+  }
+
+  peers(): readonly PeerStatus[] {
+    this.#open();
+    return this.#sessions.peers(performance.now());
+  }
+
+  legs(): readonly LegStatus[] {
+    this.#open();
+    const now = nanoseconds();
+    return this.#forwarding.table.legs().map(({ id, packets, bytes, lastUsed }) => ({
+      id,
+      packets: Number(packets),
+      bytes: Number(bytes),
+      idleMs: lastUsed === 0n ? undefined : Number(now - lastUsed) / 1e6,
+    }));
+  }
+
+  counters(): ReadonlyMap<string, number> {
+    return this.#counters.snapshot();
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    clearTimeout(this.#timer);
+    clearImmediate(this.#immediate);
+    this.#listener = undefined;
+    this.#sessions.destroy();
+    await this.#socket?.close();
+  }
+
+  #open(): UdpShell {
+    if (this.#socket === undefined || this.#closing !== undefined) {
+      throw new EngineError('CLOSED', 'the engine is closed; open another one');
+    }
+    return this.#socket;
+  }
+
+  #receive(datagram: Uint8Array, from: SocketAddress): void {
+    if (this.#closing !== undefined) return;
+    this.#counters.add('rx_datagrams');
+    this.#counters.add('rx_bytes', datagram.length);
+    const decision = this.#forwarding.table.judge(from, datagram, nanoseconds());
+    switch (decision.verdict) {
+      case 'forward':
+        if (decision.next === undefined) return;
+        this.#counters.add('forwarded_packets');
+        this.#counters.add('forwarded_bytes', datagram.length);
+        this.#transmit(decision.next, datagram);
+        return;
+      case 'deliver':
+        if (decision.leg !== undefined) this.#deliver(datagram.subarray(FRAME_HEADER_SIZE), decision.leg);
+        return;
+      case 'control':
+        if (decision.leg !== undefined) this.#control(datagram, decision.leg, from);
+        return;
+      case 'wireguard':
+        this.#act(this.#sessions.handleMessage(datagram, { address: from }, step()));
+        return;
+      case 'stun':
+        this.#answerStun(datagram, from);
+        return;
+      case 'drop':
+        this.#counters.drop(decision.reason);
+    }
+  }
+
+  #deliver(payload: Uint8Array, leg: number): void {
+    this.#counters.add('delivered_packets');
+    const inner = classify(payload);
+    if (inner?.verdict === 'wireguard') {
+      this.#act(this.#sessions.handleMessage(payload, { leg }, step()));
+    } else {
+      // A frame within a frame would let one leg speak for another.
+      this.#counters.drop(inner?.verdict === 'drop' ? inner.reason : 'wrong_kind');
+    }
+  }
+
+  #control(frame: Uint8Array, leg: number, from: SocketAddress): void {
+    if (leg === CONTACT_LEG && !this.#controlBudget.take(performance.now())) {
+      this.#counters.add('drop_control_rate');
+      return;
+    }
+    this.#counters.add('control_frames');
+    this.#emit({ type: 'frame', from, leg, frame });
+  }
+
+  #answerStun(request: Uint8Array, from: SocketAddress): void {
+    const answer = answerBindingRequest(request, from);
+    if (answer === undefined) {
+      this.#counters.drop('malformed_stun');
+    } else if (!this.#stunBudget.allow(from.ip, performance.now())) {
+      this.#counters.add('drop_stun_rate');
+    } else {
+      this.#counters.add('stun_answered');
+      this.#transmit(from, answer);
+    }
+  }
+
+  /** Does what the sessions asked for, and sees to their next deadline. */
+  #act(outputs: readonly SessionOutput[]): void {
+    for (const output of outputs) {
+      if (output.type === 'event') this.#emit(output.event);
+      else this.#sendMessage(output.to, output.datagram);
+    }
+    this.#arm();
+  }
+
+  #sendMessage(to: PeerEndpoint, message: Uint8Array): void {
+    if ('address' in to) {
+      this.#transmit(to.address, message);
+      return;
+    }
+    const way = this.#waysBack.get(to.leg);
+    if (way === undefined) {
+      this.#counters.add('drop_no_path');
+      return;
+    }
+    const { id, key, epoch, address } = way;
+    this.#transmit(
+      address,
+      encodeFrame({
+        kind: FrameKind.forward,
+        hopLimit: HOP_LIMIT_DEFAULT,
+        epoch,
+        legId: id,
+        key,
+        payload: message,
+      }),
+    );
+  }
+
+  #transmit(to: SocketAddress, datagram: Uint8Array): void {
+    this.#counters.add('tx_datagrams');
+    this.#counters.add('tx_bytes', datagram.length);
+    this.#socket?.send(to, datagram);
+  }
+
+  #forgetWayBack(leg: number): void {
+    if (this.#waysBack.delete(leg)) this.#sessions.forgetLeg(leg);
+  }
+
+  #emit(event: EngineEvent): void {
+    if (this.#listener === undefined && this.#events.length >= MAX_PENDING_EVENTS) return;
+    this.#events.push(event);
+    this.#scheduleEvents();
+  }
+
+  /** Hands events on after the datagrams at hand were read, so that they go in batches. */
+  #scheduleEvents(): void {
+    if (this.#eventsScheduled || this.#events.length === 0 || this.#listener === undefined) return;
+    this.#eventsScheduled = true;
+    setImmediate(() => {
+      this.#eventsScheduled = false;
+      const events = this.#events;
+      this.#events = [];
+      this.#listener?.(events);
+    });
+  }
+
+  #arm(): void {
+    const deadline = this.#sessions.deadline();
+    if (deadline === undefined || this.#closing !== undefined) return;
+    const wait = deadline - performance.now();
+    if (wait <= 0) {
+      this.#immediate ??= setImmediate(() => {
+        this.#immediate = undefined;
+        this.#act(this.#sessions.handleTimeout(step()));
+      });
+    } else if (deadline < this.#timerAt) {
+      clearTimeout(this.#timer);
+      this.#timerAt = deadline;
+      // Rounded up: a timer that fires a fraction early would only be armed again.
+      this.#timer = setTimeout(
+        () => {
+          this.#timerAt = Infinity;
+          this.#act(this.#sessions.handleTimeout(step()));
+        },
+        Math.min(Math.ceil(wait), MAX_TIMEOUT_MS),
+      );
+    }
+  }
+}
+
+/** Time and randomness for one step of the session state machines. */
+function step(): Step {
+  return {
+    now: performance.now(),
+    wallClock: Date.now(),
+    random: (length) => new Uint8Array(randomBytes(length)),
+  };
+}
+
+/** The forwarding table's clock. */
+const nanoseconds = (): bigint => process.hrtime.bigint();
+
+/** @throws EngineError BAD_ARGUMENT naming the leg and the field. */
+function validLegEntry(leg: Leg): LegEntry {
+  try {
+    const entry = legEntry(leg, nanoseconds());
+    encodeLegEntry(entry); // checks every field, so that the batch is refused before any of it is installed
+    return entry;
+  } catch (error) {
+    if (error instanceof RangeError) throw new EngineError('BAD_ARGUMENT', `leg ${leg.id}: ${error.message}`);
+    throw error;
+  }
+}

@@ -1,0 +1,41 @@
+// Receiver indices: random 32-bit numbers by which an incoming message finds its session in one
+// look-up. A stranger cannot guess one, and a new handshake always gets a new one.
+
+import type { Step } from '../../core/io.js';
+import type { Keypair } from './keypair.js';
+import type { SessionPeer } from './session-peer.js';
+import { readU32 } from './messages.js';
+
+export interface IndexEntry {
+  readonly peer: SessionPeer;
+  /** Undefined while the index is an initiation waiting for its response. */
+  readonly keypair: Keypair | undefined;
+}
+
+export class IndexTable {
+  readonly #entries = new Map<number, IndexEntry>();
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  /** An index nobody uses. `set` makes it known. */
+  pick(step: Step): number {
+    for (;;) {
+      const index = readU32(step.random(4), 0);
+      if (!this.#entries.has(index)) return index;
+    }
+  }
+
+  set(index: number, entry: IndexEntry): void {
+    this.#entries.set(index, entry);
+  }
+
+  get(index: number): IndexEntry | undefined {
+    return this.#entries.get(index);
+  }
+
+  delete(index: number): void {
+    this.#entries.delete(index);
+  }
+}

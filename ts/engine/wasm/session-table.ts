@@ -1,0 +1,269 @@
+// All WireGuard sessions of one engine: who a message belongs to, and how much a stranger may cost.
+//
+//   handshake message ── mac1 ── under load? mac2, rate per source ── queue ── Diffie–Hellman ── peer
+//   transport message ── index ── keypair ── peer
+//
+// Sans-IO: the queue is worked off by `handleTimeout`, a few messages a turn, so that handshakes
+// never hold up the packets of running sessions.
+
+import type { Step } from '../../core/io.js';
+import {
+  EngineError,
+  type PeerConfig,
+  type PeerEndpoint,
+  type PeerStatus,
+  type SessionKey,
+} from '../engine.js';
+import { CookieChecker, mac1Valid } from './cookie.js';
+import type { Counters } from './counters.js';
+import { endpointBytes } from './endpoint.js';
+import { IndexTable } from './index-table.js';
+import {
+  TYPE_COOKIE_REPLY,
+  TYPE_INITIATION,
+  TYPE_RESPONSE,
+  TYPE_TRANSPORT,
+  messageType,
+  readU32,
+} from './messages.js';
+import { consumeInitiation, localIdentity, remoteIdentity, type LocalIdentity } from './noise.js';
+import { PrefixRateLimiter } from './prefix-rate-limiter.js';
+import { SessionPeer, type SessionContext, type SessionOutput } from './session-peer.js';
+
+/** Handshake messages waiting; one costs about a millisecond of Diffie–Hellman. */
+const QUEUE_CAPACITY = 512;
+/** From this many on, and for a second after, senders must prove their address. */
+const LOAD_THRESHOLD = QUEUE_CAPACITY / 8;
+const LOAD_STICKY_MS = 1_000;
+/** Handshake messages worked off in one turn. */
+const HANDSHAKES_PER_TURN = 8;
+
+/** Once their address is proven, handshakes of one source (as in the Linux implementation). */
+const HANDSHAKE_RATE = { perSecond: 20, burst: 5, ipv4Bits: 32, ipv6Bits: 64, capacity: 8192 };
+
+interface QueuedHandshake {
+  readonly message: Uint8Array;
+  readonly from: PeerEndpoint;
+}
+
+const toHex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+
+export class SessionTable {
+  readonly #local: LocalIdentity;
+  readonly #maxPeers: number;
+  readonly #counters: Counters;
+  readonly #context: SessionContext;
+  readonly #checker: CookieChecker;
+  readonly #peers = new Map<SessionKey, SessionPeer>();
+  readonly #queue: QueuedHandshake[] = [];
+  readonly #rate = new PrefixRateLimiter(HANDSHAKE_RATE);
+  #loadedUntil = -Infinity;
+  /** No later than any peer's deadline; the peers are looked through only when it has come. */
+  #nextTimer: number | undefined;
+
+  constructor(privateKey: Uint8Array, maxPeers: number, counters: Counters) {
+    this.#local = localIdentity(privateKey);
+    this.#maxPeers = maxPeers;
+    this.#counters = counters;
+    this.#context = { local: this.#local, indices: new IndexTable(), counters };
+    this.#checker = new CookieChecker(this.#local);
+  }
+
+  get sessionKey(): SessionKey {
+    return toHex(this.#local.publicKey);
+  }
+
+  /**
+   * Adds or updates peers: all of them or, when an error is thrown, none.
+   * @throws EngineError TABLE_FULL, or BAD_ARGUMENT for a key nobody can have.
+   */
+  setPeers(configs: readonly PeerConfig[], step: Step): SessionOutput[] {
+    const added = new Map<SessionKey, SessionPeer>();
+    for (const { sessionKey, presharedKey } of configs) {
+      if (this.#peers.has(sessionKey) || added.has(sessionKey)) continue;
+      const remote = remoteIdentity(this.#local, Buffer.from(sessionKey, 'hex'), presharedKey);
+      if (remote === undefined) {
+        throw new EngineError(
+          'BAD_ARGUMENT',
+          `sessionKey ${sessionKey} is a low-order point, not a public key; ask the peer for its key again`,
+        );
+      }
+      added.set(sessionKey, new SessionPeer(sessionKey, remote, this.#context));
+    }
+    if (this.#peers.size + added.size > this.#maxPeers) {
+      throw new EngineError(
+        'TABLE_FULL',
+        `${this.#peers.size + added.size} peers do not fit: maxPeers is ${this.#maxPeers}; remove some or raise it`,
+      );
+    }
+    for (const [sessionKey, peer] of added) this.#peers.set(sessionKey, peer);
+    return configs.flatMap((config) =>
+      this.#withPeer(config.sessionKey, (peer, outputs) => {
+        peer.changePresharedKey(config.presharedKey ?? new Uint8Array(32));
+        peer.configure(config, step, outputs);
+      }),
+    );
+  }
+
+  removePeers(keys: readonly SessionKey[]): void {
+    for (const key of keys) {
+      this.#peers.get(key)?.destroy();
+      this.#peers.delete(key);
+    }
+  }
+
+  /** A payload for a peer that is not known (any more) is dropped. */
+  sendControl(key: SessionKey, payload: Uint8Array, step: Step): SessionOutput[] {
+    return this.#withPeer(key, (peer, outputs) => peer.sendControl(payload, step, outputs));
+  }
+
+  startHandshake(key: SessionKey, step: Step): SessionOutput[] {
+    return this.#withPeer(key, (peer, outputs) => peer.startHandshake(step, outputs));
+  }
+
+  forgetLeg(leg: number): void {
+    for (const peer of this.#peers.values()) peer.forgetLeg(leg);
+  }
+
+  peers(now: number): PeerStatus[] {
+    return [...this.#peers.values()].map((peer) => peer.status(now));
+  }
+
+  /** Takes a WireGuard message from the network; the bytes may be kept until the next turn. */
+  handleMessage(message: Uint8Array, from: PeerEndpoint, step: Step): SessionOutput[] {
+    const outputs: SessionOutput[] = [];
+    switch (messageType(message)) {
+      case TYPE_INITIATION:
+      case TYPE_RESPONSE:
+        this.#admitHandshake(message, from, step, outputs);
+        break;
+      case TYPE_COOKIE_REPLY:
+        this.#handleIndexed(message, (peer) => peer.receiveCookieReply(message, step));
+        break;
+      case TYPE_TRANSPORT:
+        this.#handleIndexed(message, (peer, keypair) => {
+          if (keypair === undefined) this.#counters.add('drop_unknown_index');
+          else peer.receiveTransport(keypair, message, from, step, outputs);
+        });
+        break;
+      case undefined:
+        this.#counters.drop('malformed_wireguard');
+    }
+    return outputs;
+  }
+
+  /** Works off queued handshakes and timers that are due. */
+  handleTimeout(step: Step): SessionOutput[] {
+    const outputs: SessionOutput[] = [];
+    for (const { message, from } of this.#queue.splice(0, HANDSHAKES_PER_TURN)) {
+      if (messageType(message) === TYPE_INITIATION) this.#handleInitiation(message, from, step, outputs);
+      else this.#handleResponse(message, from, step, outputs);
+    }
+    if (this.#nextTimer !== undefined && this.#nextTimer <= step.now) {
+      this.#nextTimer = undefined;
+      for (const peer of this.#peers.values()) {
+        const deadline = peer.deadline();
+        if (deadline !== undefined && deadline <= step.now) peer.handleTimeout(step, outputs);
+        this.#noteDeadline(peer);
+      }
+    }
+    return outputs;
+  }
+
+  /** Monotonic ms; −Infinity while handshakes are queued, undefined when nothing is awaited. */
+  deadline(): number | undefined {
+    return this.#queue.length > 0 ? -Infinity : this.#nextTimer;
+  }
+
+  /** Erases all keys. */
+  destroy(): void {
+    this.removePeers([...this.#peers.keys()]);
+    this.#queue.length = 0;
+    this.#local.privateKey.fill(0);
+  }
+
+  #withPeer(key: SessionKey, act: (peer: SessionPeer, outputs: SessionOutput[]) => void): SessionOutput[] {
+    const outputs: SessionOutput[] = [];
+    const peer = this.#peers.get(key);
+    if (peer === undefined) {
+      this.#counters.add('drop_unknown_peer');
+    } else {
+      act(peer, outputs);
+      this.#noteDeadline(peer);
+    }
+    return outputs;
+  }
+
+  #noteDeadline(peer: SessionPeer): void {
+    const deadline = peer.deadline();
+    if (deadline !== undefined && (this.#nextTimer === undefined || deadline < this.#nextTimer)) {
+      this.#nextTimer = deadline;
+    }
+  }
+
+  #handleIndexed(
+    message: Uint8Array,
+    handle: (peer: SessionPeer, keypair: Parameters<SessionPeer['receiveTransport']>[0] | undefined) => void,
+  ): void {
+    const entry = this.#context.indices.get(readU32(message, 4));
+    if (entry === undefined) {
+      this.#counters.add('drop_unknown_index');
+      return;
+    }
+    handle(entry.peer, entry.keypair);
+    this.#noteDeadline(entry.peer);
+  }
+
+  #admitHandshake(message: Uint8Array, from: PeerEndpoint, step: Step, outputs: SessionOutput[]): void {
+    if (!mac1Valid(this.#local, message)) {
+      this.#counters.add('drop_bad_mac1');
+      return;
+    }
+    const initiation = messageType(message) === TYPE_INITIATION;
+    this.#counters.add(initiation ? 'handshake_initiations_received' : 'handshake_responses_received');
+    if (this.#queue.length >= LOAD_THRESHOLD) this.#loadedUntil = step.now + LOAD_STICKY_MS;
+    if (step.now < this.#loadedUntil && !this.#addressProven(message, from, step, outputs)) return;
+    if (this.#queue.length >= QUEUE_CAPACITY) {
+      this.#counters.add('drop_handshake_queue_full');
+      return;
+    }
+    this.#queue.push({ message, from });
+  }
+
+  /** Under load: a valid mac2 and a token of the source's bucket, or a cookie reply instead. */
+  #addressProven(message: Uint8Array, from: PeerEndpoint, step: Step, outputs: SessionOutput[]): boolean {
+    const source = endpointBytes(from);
+    if (!this.#checker.mac2Valid(message, source, step)) {
+      const datagram = this.#checker.reply(message, source, step);
+      outputs.push({ type: 'datagram', to: from, datagram });
+      this.#counters.add('cookie_replies_sent');
+      return false;
+    }
+    // A leg's frames come from one proven address and under the leg's own rate limit.
+    if ('address' in from && !this.#rate.allow(from.address.ip, step.now)) {
+      this.#counters.add('drop_handshake_rate');
+      return false;
+    }
+    return true;
+  }
+
+  #handleInitiation(message: Uint8Array, from: PeerEndpoint, step: Step, outputs: SessionOutput[]): void {
+    const consumed = consumeInitiation(this.#local, message, (key) => this.#peers.get(toHex(key)));
+    if (consumed === 'invalid') this.#counters.add('drop_bad_handshake');
+    else if (consumed === 'unknown-peer') this.#counters.add('drop_unknown_peer');
+    else {
+      consumed.peer.receiveInitiation(consumed.state, message.length, from, step, outputs);
+      this.#noteDeadline(consumed.peer);
+    }
+  }
+
+  #handleResponse(message: Uint8Array, from: PeerEndpoint, step: Step, outputs: SessionOutput[]): void {
+    const entry = this.#context.indices.get(readU32(message, 8));
+    if (entry === undefined || entry.keypair !== undefined) {
+      this.#counters.add('drop_unknown_index');
+      return;
+    }
+    entry.peer.receiveResponse(message, from, step, outputs);
+    this.#noteDeadline(entry.peer);
+  }
+}

@@ -1,0 +1,56 @@
+// One network namespace and what runs in it.
+
+import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
+import { mustRun, run, type Finished, type RunOptions } from './command.js';
+
+export class Namespace {
+  private readonly children = new Set<ChildProcess>();
+
+  constructor(
+    /** The name `ip netns` knows. */
+    readonly name: string,
+  ) {}
+
+  // nsenter and not `ip netns exec`: the latter hides the bpf file system behind a new /sys.
+  private entered(file: string, args: readonly string[]): [string, string[]] {
+    return ['nsenter', [`--net=/run/netns/${this.name}`, '--', file, ...args]];
+  }
+
+  /** Runs a program in here to its end, whatever its exit code. */
+  run(file: string, args: readonly string[], options?: RunOptions): Promise<Finished> {
+    return run(...this.entered(file, args), options);
+  }
+
+  /** Like run(), but a non-zero exit code is an Error. */
+  mustRun(file: string, args: readonly string[], options?: RunOptions): Promise<string> {
+    return mustRun(...this.entered(file, args), options);
+  }
+
+  /** Starts a program in here; its process id is the program's own. World.remove() ends it. */
+  spawn(file: string, args: readonly string[], options: SpawnOptions = {}): ChildProcess {
+    const child = spawn(...this.entered(file, args), options);
+    this.children.add(child);
+    child.once('exit', () => this.children.delete(child));
+    return child;
+  }
+
+  /** Kills what spawn() started, also what has not yet entered the namespace. */
+  killChildren(): void {
+    for (const child of this.children) child.kill('SIGKILL');
+  }
+
+  /** Runs `ip` commands (one per line) in here, all in one process. */
+  async ip(...commands: readonly string[]): Promise<void> {
+    await mustRun('ip', ['-netns', this.name, '-batch', '-'], { input: commands.join('\n') });
+  }
+
+  /** Loads an nftables ruleset in here. */
+  async nft(ruleset: string): Promise<void> {
+    await this.mustRun('nft', ['-f', '-'], { input: ruleset });
+  }
+
+  /** Sets kernel parameters in here, e.g. `net.ipv4.ip_forward=1`. */
+  async sysctl(...settings: readonly string[]): Promise<void> {
+    await this.mustRun('sysctl', ['-qw', ...settings]);
+  }
+}

@@ -1,0 +1,99 @@
+// The shipped binary, bin/omerta, in a node of the world, with a state directory of its own.
+
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { Node, World } from './world.js';
+
+const BINARY = fileURLToPath(new URL('../../../bin/omerta', import.meta.url));
+const START_TIMEOUT_MS = 20_000;
+
+export class OmertaNode {
+  /** Its state directory. */
+  readonly state: string;
+  private daemon: ChildProcess | undefined;
+  private starts = 0;
+
+  constructor(
+    world: World,
+    readonly node: Node,
+    readonly name: string,
+  ) {
+    this.state = join(world.folder, name);
+    mkdirSync(this.state, { mode: 0o700 });
+    // All namespaces share the host's name, which would be every node's name otherwise.
+    writeFileSync(join(this.state, 'omerta.toml'), `[node]\nname = "${name}"\n`, { mode: 0o600 });
+  }
+
+  private arguments(command: readonly string[]): string[] {
+    return [BINARY, ...command, '--state', this.state, '--json'];
+  }
+
+  /** What a person would type to run a command in this node. */
+  shellCommand(...command: readonly string[]): string {
+    return `nsenter --net=/run/netns/${this.node.name} -- ${BINARY} ${command.join(' ')} --state ${this.state}`;
+  }
+
+  /**
+   * Runs a command to its end, with `input` on its standard input, and returns the JSON it printed.
+   * @throws Error with what it said.
+   */
+  async command(command: readonly string[], input = ''): Promise<unknown> {
+    return JSON.parse(
+      await this.node.mustRun(process.execPath, this.arguments(command), { input }),
+    ) as unknown;
+  }
+
+  private get outputFile(): string {
+    return `${this.state}-${this.starts}.out`;
+  }
+
+  private get errorFile(): string {
+    return `${this.state}-${this.starts}.err`;
+  }
+
+  /**
+   * Starts a command that stays (`relay`, `up --foreground`) and resolves to the JSON it prints once
+   * it serves. Its output goes to files, so that it can outlive this process.
+   */
+  async start(...command: readonly string[]): Promise<unknown> {
+    this.starts++;
+    const files = [openSync(this.outputFile, 'w', 0o600), openSync(this.errorFile, 'w', 0o600)] as const;
+    const daemon = this.node.spawn(process.execPath, this.arguments(command), {
+      stdio: ['ignore', ...files],
+      detached: true,
+    });
+    files.forEach(closeSync);
+    daemon.unref();
+    this.daemon = daemon;
+    const deadline = performance.now() + START_TIMEOUT_MS;
+    const ended = (): boolean => daemon.exitCode !== null || daemon.signalCode !== null;
+    while (!ended() && performance.now() < deadline) {
+      try {
+        return JSON.parse(readFileSync(this.outputFile, 'utf8')) as unknown;
+      } catch {
+        await setTimeout(10); // nothing yet, or half of it
+      }
+    }
+    const how = ended() ? `ended with ${daemon.signalCode ?? `code ${daemon.exitCode}`}` : 'is silent';
+    throw new Error(`omerta ${command.join(' ')} in ${this.node.name} ${how}: ${this.log}`);
+  }
+
+  /** What its daemon has logged: to a file when it runs in the background, else to standard error. */
+  get log(): string {
+    const file = [join(this.state, 'omerta.log'), this.errorFile].find((name) => existsSync(name));
+    return file === undefined ? '' : readFileSync(file, 'utf8').trim();
+  }
+
+  /** SIGKILL: the daemon gets no chance to say goodbye. */
+  async kill(): Promise<void> {
+    const { daemon } = this;
+    if (daemon === undefined || daemon.exitCode !== null || daemon.signalCode !== null) return;
+    const gone = once(daemon, 'exit');
+    daemon.kill('SIGKILL');
+    await gone;
+  }
+}

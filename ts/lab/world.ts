@@ -1,0 +1,259 @@
+// A small Internet made of network namespaces.
+//
+//     alice            home (NAT)                                   relay
+//   +---------+      +------------+      +----------------+      +---------+
+//   |     eth0|------|lan      wan|------| switch "net"   |------|eth0     |
+//   +---------+      +------------+      +----------------+      +---------+
+//     10.1.0.2        10.1.0.1  198.51.100.11                     198.51.100.10
+//
+// Public addresses come from 198.51.100.0/24 and 2001:db8:100::/64 (RFC 5737, RFC 3849) and exist
+// only inside the world. Everything is removed by remove(), when the process exits, and when
+// SIGINT, SIGTERM or SIGHUP ends it; what a killed process left behind, the next World removes.
+
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { constants, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { mustRun } from './command.js';
+import { Namespace } from './namespace.js';
+import { WAN, natRules, type NatKind } from './nat.js';
+
+const NAMESPACES = '/run/netns';
+/** om-PID-COUNT-NAME; a world that is kept is omkeep-PID-COUNT-NAME and outlives its process. */
+const NAME = /^((om|omkeep)-(\d+)-\d+-)/;
+const LINK_MTU = 1500;
+
+/** A machine: one namespace with one interface `eth0`. */
+export class Node extends Namespace {
+  constructor(
+    name: string,
+    /** Its IPv4 address: public, or private behind a NAT. */
+    readonly address: string,
+    /** Its public IPv6 address; undefined behind a NAT. */
+    readonly address6: string | undefined,
+  ) {
+    super(name);
+  }
+}
+
+/** A router that translates addresses: interfaces `wan` (public) and `lan` (bridge of its clients). */
+export class Nat extends Namespace {
+  private clients = 0;
+
+  constructor(
+    name: string,
+    readonly kind: NatKind,
+    /** Its public IPv4 address. */
+    readonly address: string,
+    private readonly subnet: string,
+  ) {
+    super(name);
+  }
+
+  get gateway(): string {
+    return `${this.subnet}.1`;
+  }
+
+  /** The next free private address. */
+  nextClient(): { readonly address: string; readonly port: string } {
+    this.clients++;
+    return { address: `${this.subnet}.${this.clients + 1}`, port: `lan${this.clients}` };
+  }
+}
+
+export interface NodeOptions {
+  /** The NAT this node is behind; public without one. */
+  readonly behind?: Nat;
+}
+
+export interface WorldOptions {
+  /** Leave the world in place when the process ends. */
+  readonly keep?: boolean;
+}
+
+const worlds = new Set<World>();
+let count = 0;
+
+function onSignal(signal: NodeJS.Signals): void {
+  for (const world of worlds) world.removeNow();
+  process.exit(128 + constants.signals[signal]);
+}
+
+function folderOf(prefix: string): string {
+  return join(tmpdir(), `${prefix}files`);
+}
+
+function removeNamespaces(names: readonly string[]): void {
+  for (const name of names) {
+    // Namespaces vanish only when their last process has ended.
+    const ids = execFileSync('ip', ['netns', 'pids', name], { encoding: 'utf8' }).split('\n').filter(Boolean);
+    for (const id of ids) {
+      try {
+        process.kill(Number(id), 'SIGKILL');
+      } catch {
+        // It ended by itself meanwhile.
+      }
+    }
+    execFileSync('ip', ['netns', 'delete', name]);
+  }
+  const prefixes = new Set(names.map((name) => NAME.exec(name)?.[1] ?? ''));
+  for (const prefix of prefixes)
+    if (prefix !== '') rmSync(folderOf(prefix), { recursive: true, force: true });
+}
+
+function namespaceNames(): string[] {
+  try {
+    return readdirSync(NAMESPACES).filter((name) => NAME.test(name));
+  } catch {
+    return []; // the folder appears with the first namespace
+  }
+}
+
+function isAlive(processId: number): boolean {
+  try {
+    process.kill(processId, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Removes worlds that were kept on purpose; returns the names of their namespaces. */
+export function removeKeptWorlds(): string[] {
+  const kept = namespaceNames().filter((name) => name.startsWith('omkeep-'));
+  removeNamespaces(kept);
+  return kept;
+}
+
+function removeOrphanedWorlds(): void {
+  removeNamespaces(
+    namespaceNames().filter((name) => {
+      const match = NAME.exec(name);
+      return match?.[2] === 'om' && !isAlive(Number(match[3]));
+    }),
+  );
+}
+
+export class World {
+  /** What every namespace of this world is called first. */
+  readonly prefix: string;
+  /** A folder for its files (0700), removed with it. */
+  readonly folder: string;
+  private readonly namespaces: Namespace[] = [];
+  private readonly onExit = (): void => this.removeNow();
+  private hosts = 0;
+  private nats = 0;
+
+  private constructor(
+    private readonly net: Namespace,
+    prefix: string,
+  ) {
+    this.prefix = prefix;
+    this.folder = folderOf(prefix);
+  }
+
+  /** Makes a world with nothing but its public switch. Needs root. */
+  static async create(options: WorldOptions = {}): Promise<World> {
+    if (process.getuid?.() !== 0)
+      throw new Error('a lab world needs root: network namespaces cannot be made without');
+    removeOrphanedWorlds();
+    const kept = options.keep === true;
+    const prefix = `${kept ? 'omkeep' : 'om'}-${process.pid}-${++count}-`;
+    const world = new World(new Namespace(`${prefix}net`), prefix);
+    if (!kept) {
+      if (worlds.size === 0)
+        for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal);
+      worlds.add(world);
+      process.on('exit', world.onExit);
+    }
+    mkdirSync(world.folder, { mode: 0o700 });
+    await world.addNamespace(world.net);
+    await world.net.ip('link add switch type bridge', 'link set switch up');
+    return world;
+  }
+
+  private async addNamespace(namespace: Namespace): Promise<void> {
+    this.namespaces.push(namespace);
+    await mustRun('ip', ['netns', 'add', namespace.name]);
+    await namespace.ip('link set lo up');
+  }
+
+  /** A cable from interface `name` of `from` to a port of bridge `bridge` in `to`. */
+  private async plug(
+    from: Namespace,
+    name: string,
+    to: Namespace,
+    port: string,
+    bridge: string,
+  ): Promise<void> {
+    await from.ip(
+      `link add ${name} mtu ${LINK_MTU} type veth peer name ${port} mtu ${LINK_MTU} netns ${to.name}`,
+    );
+    await to.ip(`link set ${port} master ${bridge}`, `link set ${port} up`);
+    await from.ip(`link set ${name} up`);
+  }
+
+  private nextPublic(): { readonly address: string; readonly address6: string; readonly port: string } {
+    this.hosts++;
+    const host = 9 + this.hosts;
+    return {
+      address: `198.51.100.${host}`,
+      address6: `2001:db8:100::${host.toString(16)}`,
+      port: `port${this.hosts}`,
+    };
+  }
+
+  /** Adds a machine with a public address, or behind a NAT. `name` is unique in this world. */
+  async addNode(name: string, options: NodeOptions = {}): Promise<Node> {
+    const { behind } = options;
+    if (behind !== undefined) {
+      const { address, port } = behind.nextClient();
+      const node = new Node(this.prefix + name, address, undefined);
+      await this.addNamespace(node);
+      await this.plug(node, 'eth0', behind, port, 'lan');
+      await node.ip(`address add ${address}/24 dev eth0`, `route add default via ${behind.gateway}`);
+      return node;
+    }
+    const { address, address6, port } = this.nextPublic();
+    const node = new Node(this.prefix + name, address, address6);
+    await this.addNamespace(node);
+    await this.plug(node, 'eth0', this.net, port, 'switch');
+    await node.ip(`address add ${address}/24 dev eth0`, `address add ${address6}/64 dev eth0 nodad`);
+    return node;
+  }
+
+  /** Adds a NAT router of the given kind with a public address. */
+  async addNat(name: string, kind: NatKind): Promise<Nat> {
+    const { address, port } = this.nextPublic();
+    const nat = new Nat(this.prefix + name, kind, address, `10.${++this.nats}.0`);
+    await this.addNamespace(nat);
+    await this.plug(nat, WAN, this.net, port, 'switch');
+    await nat.ip(
+      `address add ${address}/24 dev ${WAN}`,
+      'link add lan type bridge',
+      `address add ${nat.gateway}/24 dev lan`,
+      'link set lan up',
+    );
+    await nat.sysctl('net.ipv4.ip_forward=1');
+    await nat.nft(natRules(kind));
+    return nat;
+  }
+
+  /** Ends every process in the world and removes it. Idempotent. */
+  remove(): void {
+    this.removeNow();
+    worlds.delete(this);
+    process.off('exit', this.onExit);
+    if (worlds.size === 0)
+      for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.off(signal, onSignal);
+  }
+
+  /** Synchronous, because nothing else runs while a process exits. */
+  removeNow(): void {
+    const namespaces = this.namespaces.splice(0);
+    for (const namespace of namespaces) namespace.killChildren();
+    const present = namespaceNames();
+    removeNamespaces(namespaces.map(({ name }) => name).filter((name) => present.includes(name)));
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}

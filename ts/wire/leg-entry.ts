@@ -1,0 +1,132 @@
+// `struct omerta_leg` of native/wire/include/omerta/wire.h: a leg in the units an engine counts in,
+// and its 128 bytes. Integers are little-endian, ports big-endian.
+//
+//  0   leg id u32 · action u8 · flags u8 · epoch u8 · next epoch u8
+//  8   source ip [16]
+// 24   next ip [16]
+// 40   source port u16 · next port u16 · next leg id u32
+// 48   key [16]
+// 64   next key [16]
+// 80   expires at u64, ns
+// 88   rate interval u32, ns per 65,536 bytes · rate burst u32, ns
+// 96   theoretical arrival u64 · packets u64 · bytes u64 · last used u64 (the engine's own)
+
+import type { Leg, LegAction, LegKey, LegTarget } from './leg.js';
+import { CONTACT_LEG } from './frame.js';
+import type { SocketAddress } from './socket-address.js';
+
+export const LEG_ENTRY_SIZE = 128;
+/** Offset of the engine's own fields; a table that replaces an entry keeps them. */
+export const LEG_ENTRY_COUNTERS = 96;
+
+/** A leg with its lifetime and rate in the engine's units. */
+export interface LegEntry extends LegKey {
+  readonly action: LegAction;
+  /** Undefined accepts any source. */
+  readonly source: SocketAddress | undefined;
+  readonly next: LegTarget | undefined;
+  /** ns on the engine's clock; 0 = never. */
+  readonly expiresAt: bigint;
+  /** ns per 65,536 bytes of whole frames; 0 = unlimited. */
+  readonly rateInterval: number;
+  /** ns the theoretical arrival time may be ahead of now. */
+  readonly rateBurst: number;
+}
+
+export interface LegCounters {
+  readonly id: number;
+  readonly packets: bigint;
+  readonly bytes: bigint;
+  /** ns on the engine's clock of the last accepted frame; 0 = never. */
+  readonly lastUsed: bigint;
+}
+
+const ACTIONS: Readonly<Record<LegAction, number>> = { forward: 1, deliver: 2, control: 3 };
+const FLAG_ANY_SOURCE = 0x01;
+const U32_MAX = 0xffffffff;
+
+function requireKey(field: string, { id, key, epoch }: LegKey): void {
+  if (!Number.isInteger(id) || id < 0 || id > U32_MAX) {
+    throw new RangeError(`${field}.id: ${id} given, must be an integer from 0 to 2^32-1`);
+  }
+  if (key.length !== 16) throw new RangeError(`${field}.key: ${key.length} bytes given, must be 16`);
+  if (!Number.isInteger(epoch) || epoch < 0 || epoch > 15) {
+    throw new RangeError(`${field}.epoch: ${epoch} given, must be an integer from 0 to 15`);
+  }
+}
+
+function requireAddress(field: string, { ip, port }: SocketAddress): void {
+  if (ip.length !== 16)
+    throw new RangeError(`${field}.ip: ${ip.length} bytes given, must be 16 (canonical form)`);
+  if (!Number.isInteger(port) || port < 0 || port > 65535) {
+    throw new RangeError(`${field}.port: ${port} given, must be an integer from 0 to 65535`);
+  }
+}
+
+function rateOf(limit: Leg['limit']): Pick<LegEntry, 'rateInterval' | 'rateBurst'> {
+  if (limit === undefined) return { rateInterval: 0, rateBurst: 0 };
+  // Rounded up, so that the leg never gets more than was asked for.
+  const rateInterval = Math.ceil(65_536e9 / limit.bytesPerSecond);
+  if (!(rateInterval >= 1 && rateInterval <= U32_MAX)) {
+    throw new RangeError(`limit.bytesPerSecond: ${limit.bytesPerSecond} given, must be at least 15259`);
+  }
+  const rateBurst = Math.floor((limit.burstBytes * rateInterval) / 65_536);
+  if (!(limit.burstBytes >= 1 && rateBurst <= U32_MAX)) {
+    throw new RangeError(
+      `limit.burstBytes: ${limit.burstBytes} given, must be at least 1 and at most 4.29 s of limit.bytesPerSecond`,
+    );
+  }
+  return { rateInterval, rateBurst };
+}
+
+/**
+ * A leg in the engine's units; `now` is ns on the engine's clock, from which its lifetime runs.
+ * @throws RangeError naming the field that is missing or out of its range.
+ */
+export function legEntry(leg: Leg, now: bigint): LegEntry {
+  const { id, key, epoch, action, source, next, lifetimeMs, limit } = leg;
+  if (source === undefined && id !== CONTACT_LEG) {
+    throw new RangeError('source: missing; only the contact leg (id 0) accepts any source');
+  }
+  if (lifetimeMs !== undefined && !(lifetimeMs >= 0 && lifetimeMs <= Number.MAX_SAFE_INTEGER)) {
+    throw new RangeError(`lifetimeMs: ${lifetimeMs} given, must be 0 or more, or undefined for never`);
+  }
+  const expiresAt = lifetimeMs === undefined ? 0n : now + BigInt(Math.round(lifetimeMs)) * 1_000_000n;
+  return { id, key, epoch, action, source, next, expiresAt, ...rateOf(limit) };
+}
+
+/**
+ * The 128 bytes of an entry, counters zero.
+ * @throws RangeError naming the field that is missing or out of its range.
+ */
+export function encodeLegEntry(entry: LegEntry): Uint8Array {
+  requireKey('leg', entry);
+  const bytes = new Uint8Array(LEG_ENTRY_SIZE);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, entry.id, true);
+  bytes[4] = ACTIONS[entry.action];
+  bytes[6] = entry.epoch;
+  bytes.set(entry.key, 48);
+  if (entry.source === undefined) {
+    bytes[5] = FLAG_ANY_SOURCE;
+  } else {
+    requireAddress('source', entry.source);
+    bytes.set(entry.source.ip, 8);
+    view.setUint16(40, entry.source.port);
+  }
+  if (entry.next !== undefined) {
+    requireKey('next', entry.next);
+    requireAddress('next.address', entry.next.address);
+    bytes[7] = entry.next.epoch;
+    bytes.set(entry.next.address.ip, 24);
+    view.setUint16(42, entry.next.address.port);
+    view.setUint32(44, entry.next.id, true);
+    bytes.set(entry.next.key, 64);
+  } else if (entry.action === 'forward') {
+    throw new RangeError('next: missing; a forward leg needs the leg its frames go on by');
+  }
+  view.setBigUint64(80, entry.expiresAt, true);
+  view.setUint32(88, entry.rateInterval, true);
+  view.setUint32(92, entry.rateBurst, true);
+  return bytes;
+}

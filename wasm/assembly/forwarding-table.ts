@@ -1,0 +1,128 @@
+// The forwarding table: `struct omerta_leg` entries (native/wire/include/omerta/wire.h, 128 bytes)
+// in an open-addressed table with linear probing, at most half full. One thread: a removed leg's
+// place is closed by moving later entries up, so no tombstones are left.
+
+/** An entry's fields by offset. */
+export const enum Leg {
+  Id = 0,
+  Action = 4, // 0 = the slot is vacant
+  Flags = 5,
+  Epoch = 6,
+  NextEpoch = 7,
+  SourceIp = 8,
+  NextIp = 24,
+  SourcePort = 40,
+  NextPort = 42,
+  NextId = 44,
+  Key = 48,
+  NextKey = 64,
+  ExpiresAt = 80,
+  RateInterval = 88,
+  RateBurst = 92,
+  TheoreticalArrival = 96,
+  Packets = 104,
+  Bytes = 112,
+  LastUsed = 120,
+  Size = 128,
+}
+
+export const enum Action {
+  Forward = 1,
+  Deliver = 2,
+  Control = 3,
+}
+
+const COUNTERS_SIZE: usize = 32;
+
+let entries: usize = 0;
+let mask: u32 = 0;
+let capacity: u32 = 0;
+let used: u32 = 0;
+
+/** Makes room for `legs` legs. Called once; false when the memory cannot be had. */
+export function create(legs: u32): bool {
+  let slots: u32 = 2;
+  while (slots < legs * 2) slots <<= 1;
+  const bytes = usize(slots) * Leg.Size;
+  // The heap only ever holds this table, so it takes whole pages behind the module's own data.
+  const start = (__heap_base + 127) & ~127;
+  const pages = i32((start + bytes + 0xffff) >>> 16) - memory.size();
+  if (pages > 0 && memory.grow(pages) < 0) return false;
+  entries = start;
+  memory.fill(entries, 0, bytes);
+  mask = slots - 1;
+  capacity = legs;
+  return true;
+}
+
+export function size(): u32 {
+  return used;
+}
+
+function slotAddress(slot: u32): usize {
+  return entries + usize(slot) * Leg.Size;
+}
+
+function home(id: u32): u32 {
+  // Fibonacci hashing (Knuth, TAOCP 6.4): the upper half of the product is well mixed.
+  return u32((u64(id) * 0x9e3779b97f4a7c15) >> 32) & mask;
+}
+
+/** The slot of a leg, or the vacant one where it would go. */
+function probe(id: u32): u32 {
+  let slot = home(id);
+  let entry = slotAddress(slot);
+  while (load<u8>(entry, Leg.Action) != 0 && load<u32>(entry, Leg.Id) != id) {
+    slot = (slot + 1) & mask;
+    entry = slotAddress(slot);
+  }
+  return slot;
+}
+
+/** The address of a leg's entry, 0 when there is none. */
+export function find(id: u32): usize {
+  const entry = slotAddress(probe(id));
+  return load<u8>(entry, Leg.Action) == 0 ? 0 : entry;
+}
+
+/** The address of the first entry in use at or after the one at `from` (0: from the start), or 0. */
+export function nextEntry(from: usize): usize {
+  const end = slotAddress(mask) + Leg.Size;
+  for (let entry = from == 0 ? entries : from; entry < end; entry += Leg.Size) {
+    if (load<u8>(entry, Leg.Action) != 0) return entry;
+  }
+  return 0;
+}
+
+/** Adds the leg at `leg`, or replaces the one with its id and keeps its counters. False: full. */
+export function install(leg: usize): bool {
+  const entry = slotAddress(probe(load<u32>(leg, Leg.Id)));
+  if (load<u8>(entry, Leg.Action) == 0) {
+    if (used == capacity) return false;
+    used++;
+    memory.fill(entry + Leg.TheoreticalArrival, 0, COUNTERS_SIZE);
+  }
+  memory.copy(entry, leg, Leg.TheoreticalArrival);
+  return true;
+}
+
+/** Removes a leg; false when there was none. Knuth, TAOCP 6.4, Algorithm R. */
+export function remove(id: u32): bool {
+  let gap = probe(id);
+  if (load<u8>(slotAddress(gap), Leg.Action) == 0) return false;
+  let slot = gap;
+  for (;;) {
+    slot = (slot + 1) & mask;
+    const entry = slotAddress(slot);
+    if (load<u8>(entry, Leg.Action) == 0) break;
+    // An entry moves up unless its home lies between the gap and where it is.
+    const fromHome = (slot - home(load<u32>(entry, Leg.Id))) & mask;
+    if (fromHome >= ((slot - gap) & mask)) {
+      memory.copy(slotAddress(gap), entry, Leg.Size);
+      gap = slot;
+    }
+  }
+  memory.fill(slotAddress(gap), 0, Leg.Size);
+  used--;
+  return true;
+}
