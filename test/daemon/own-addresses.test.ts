@@ -29,6 +29,14 @@ describe('own addresses', () => {
   test('are those of the interfaces, IPv4 first, without loopback, link-local and tunnels', () => {
     assert.deepEqual(addresses([]), ['192.0.2.5:7', '[2001:db8::5]:7']);
   });
+  test('are never those of the mesh itself, even where /sys does not show its interface', () => {
+    const found = ownAddresses(
+      { announce: [], bind: undefined, port: 7, ownTunnel: 'omerta0' },
+      interfaces,
+      () => false,
+    );
+    assert.deepEqual(found.map(formatSocketAddress), ['192.0.2.5:7', '[2001:db8::5]:7']);
+  });
   test('are the announced ones when there are any', () => {
     assert.deepEqual(addresses(['203.0.113.1:443']), ['203.0.113.1:443']);
   });

@@ -171,7 +171,7 @@ export class Mesh {
 /** Addresses others are told, with the port the node listens on. */
 export function configuredAddresses({ node }: Config, port: number): SocketAddress[] {
   const announce = node.announce.map(parseSocketAddress).filter((address) => address !== undefined);
-  return ownAddresses({ announce, bind: node.bind, port });
+  return ownAddresses({ announce, bind: node.bind, port, ownTunnel: node.interface });
 }
 
 /** A node is no bootstrap of its own. */

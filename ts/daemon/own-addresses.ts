@@ -13,6 +13,8 @@ export interface AddressSources {
   /** The address the socket is bound to; undefined = all. */
   readonly bind: string | undefined;
   readonly port: number;
+  /** The mesh's own interface. Known by name as well, because /sys may be that of another namespace. */
+  readonly ownTunnel?: string;
 }
 
 /** Whether an interface is a TUN or TAP device: its addresses lead into somebody's tunnel. */
@@ -35,7 +37,7 @@ export function ownAddresses(
   if (bound !== undefined && bound.some((byte) => byte !== 0) && sources.bind !== '0.0.0.0')
     return [{ ip: bound, port: sources.port }];
   const all = Object.entries(interfaces)
-    .filter(([name]) => !tunnel(name))
+    .filter(([name]) => name !== sources.ownTunnel && !tunnel(name))
     .flatMap(([, infos]) => infos ?? [])
     .filter(
       ({ address, family }) =>
