@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { request, type IncomingMessage } from 'node:http';
@@ -53,6 +54,52 @@ describe('omerta relay', { concurrency: 2 }, () => {
     assert.equal(second.banner.mesh.peerId, first.banner.mesh.peerId);
     assert.deepEqual(second.banner.networks, first.banner.networks);
     assert.equal((await omerta(['--state', state, 'status'])).code, 0);
+  });
+
+  test('garbage datagrams are counted as drops and leave nothing behind', async (t) => {
+    const state = join(temporaryDirectory(t), 'state');
+    const port = await freeUdpPort();
+    const relay = await startRelay(t, state, ['--port', `${port}`, '--status', 'off']);
+    const residentKiB = (): number =>
+      Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${relay.child.pid}/status`, 'utf8'))?.[1]);
+    const drops = async (): Promise<Record<string, number>> => {
+      const { stdout } = await omerta(['--state', state, 'status', '--json']);
+      const { counters } = JSON.parse(stdout) as { counters: Record<string, number> };
+      return Object.fromEntries(Object.entries(counters).filter(([name]) => name.startsWith('drop_')));
+    };
+    const socket = createSocket('udp4');
+    t.after(() => socket.close());
+    // What a stranger may send: noise, headers of each protocol with noise behind, truncated ones.
+    const starts = ['', '01000000', '02000000', '04000000', '6f01080001000000', '6f10010000000000', '0001'];
+    const send = async (count: number): Promise<void> => {
+      for (let i = 0; i < count; i++) {
+        const start = Buffer.from(starts[i % starts.length] ?? '', 'hex');
+        const size = [148, 92, 40, 1200, 64, 128, 20][(i >> 3) % 7] ?? 64;
+        const datagram = Buffer.concat([start, randomBytes(size)]).subarray(0, size);
+        await new Promise((resolve) => socket.send(datagram, port, '127.0.0.1', resolve));
+      }
+    };
+    await send(5_000); // first touch of everything a drop needs
+    await drops();
+    const before = residentKiB();
+    const count = 60_000;
+    await send(count);
+    const counted = await drops();
+    const grown = residentKiB() - before;
+    assert.ok(grown < 4096, `resident memory grew by ${grown} KiB`);
+    const total = Object.values(counted).reduce((sum, value) => sum + value, 0);
+    assert.ok(total >= count, `${total} drops counted`);
+    for (const reason of [
+      'unknown_protocol',
+      'malformed_wireguard',
+      'malformed_stun',
+      'frame_too_short',
+      'unknown_leg',
+      'bad_tag',
+      'bad_mac1',
+      'unknown_index',
+    ])
+      assert.ok((counted[`drop_${reason}`] ?? 0) > 0, reason);
   });
 
   test('a relay at another address writes its new address into its invites', async (t) => {

@@ -18,20 +18,24 @@ export interface Outcome {
 
 export interface RunOptions {
   readonly input?: string;
-  /** Runs as this user, without any capability. */
-  readonly uid?: number;
+  /** Capabilities root runs it without (`net_admin`, …): what another user would lack. */
+  readonly without?: readonly string[];
   readonly env?: NodeJS.ProcessEnv;
 }
 
-function start(args: readonly string[], { uid, env }: RunOptions): ChildProcess {
+/** A command in front that gives capabilities up; no change of user, whom the checkout may be closed to. */
+function dropping(capabilities: readonly string[]): readonly string[] {
+  if (capabilities.length === 0) return [];
+  const list = capabilities.map((name) => `-${name}`).join(',');
+  return ['setpriv', `--inh-caps=${list}`, `--bounding-set=${list}`];
+}
+
+function start(args: readonly string[], { without = [], env }: RunOptions): ChildProcess {
   const environment = { ...process.env, ...env };
   // A test runs with IPC to its runner; the command must not take that for a waiting parent.
   delete environment['NODE_CHANNEL_FD'];
-  return spawn(process.execPath, [BIN, ...args], {
-    stdio: 'pipe',
-    env: environment,
-    ...(uid === undefined ? {} : { uid, gid: uid }),
-  });
+  const [file = process.execPath, ...rest] = [...dropping(without), process.execPath, BIN, ...args];
+  return spawn(file, rest, { stdio: 'pipe', env: environment });
 }
 
 /** Runs a command to its end. */

@@ -130,6 +130,13 @@ async function measure(world: World, options: Options): Promise<{ pair: MeshPair
   report.note('from then to the first packet there and back', formatMs(firstPacket), {
     milliseconds: firstPacket,
   });
+  const handshake = await pair.handshake();
+  report.judge(
+    'handshake between the two nodes, end to end',
+    handshake === undefined ? 'none' : `done ${handshake.age} s ago, by way of ${handshake.endpoint}`,
+    'done',
+    handshake !== undefined,
+  );
   await measurePings(pair, report, options.pings);
   const path = await pair.path();
   report.judge('path in use', path, 'relay (these two NATs)', path === 'relay');

@@ -25,6 +25,15 @@ const status = z.object({
   }),
 });
 
+const peers = z.array(
+  z.object({
+    name: z.string(),
+    session: z
+      .object({ handshakeAgeSeconds: z.number().optional(), endpoint: z.string().optional() })
+      .optional(),
+  }),
+);
+
 export type Status = z.infer<typeof status>;
 
 export interface Member {
@@ -91,6 +100,14 @@ export class MeshPair {
   /** What the left node knows about its mesh. */
   status(): Promise<Status> {
     return readStatus(this.left.omerta);
+  }
+
+  /** The left node's session with the right one: seconds since its handshake, and where it leads. */
+  async handshake(): Promise<{ readonly age: number; readonly endpoint: string } | undefined> {
+    const rows = peers.parse(await this.left.omerta.command(['peers']));
+    const session = rows.find(({ name }) => name === 'right')?.session;
+    if (session?.handshakeAgeSeconds === undefined) return undefined;
+    return { age: session.handshakeAgeSeconds, endpoint: session.endpoint ?? 'unknown' };
   }
 
   /** How the left node reaches the right one. */
