@@ -102,6 +102,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     settings.max_legs = static_cast<size_t>(number_of(options, "maxLegs"));
     settings.max_peers = static_cast<size_t>(number_of(options, "maxPeers"));
     settings.control_frames_per_second = static_cast<uint64_t>(number_of(options, "controlFramesPerSecond"));
+    settings.stun_per_second = static_cast<uint64_t>(number_of(options, "stunPerSecond"));
     settings.gro = options.Get("udpGro").ToBoolean();
     settings.gso = options.Get("udpGso").ToBoolean();
     settings.tun_tcp_offload = options.Get("tunTcpOffload").ToBoolean();

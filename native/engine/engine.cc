@@ -16,10 +16,6 @@
 namespace omerta::engine {
 namespace {
 
-/// STUN binding requests answered per second and source prefix: a client sends a handful at start.
-constexpr uint64_t kStunPerSecond = 20;
-constexpr uint64_t kStunBurst = 20;
-
 /// TAI64N (cr.yp.to/libtai/tai64.html) with the low 24 bits of the nanoseconds cleared, so that a
 /// handshake does not tell the exact clock: steps of 16.8 ms.
 session::Timestamp tai64n_now() {
@@ -57,7 +53,7 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
       legs(settings.max_legs),
       control_budget(settings.control_frames_per_second,
                      std::max<uint64_t>(settings.control_frames_per_second / 4, 1)),
-      stun_budget(kStunPerSecond, kStunBurst, random_word(), random_word()),
+      stun_budget(settings.stun_per_second, settings.stun_per_second, random_word(), random_word()),
       inner_mtu(settings.tun.has_value() ? settings.tun->mtu : 65535) {}
 
 /// What the session table asks for while the control thread is inside it.

@@ -27,6 +27,7 @@ struct EngineSettings {
   size_t max_legs = 65536;
   size_t max_peers = 16384;
   uint64_t control_frames_per_second = 1000;
+  uint64_t stun_per_second = 20;  ///< and source prefix; 0 answers none
   std::optional<tun::TunSettings> tun;
   bool gro = true;
   bool gso = true;

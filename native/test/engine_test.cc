@@ -170,6 +170,17 @@ void a_stun_request_is_answered_within_its_budget() {
   CHECK(total(engine, Counter::stun_answered) >= 20 && total(engine, Counter::stun_answered) < 60);
 }
 
+void stun_can_be_switched_off() {
+  EngineSettings silent = settings(1);
+  silent.stun_per_second = 0;
+  Engine engine(silent);
+  Engine client(settings(2));
+  const uint8_t request[20] = {0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42};
+  client.send_frame(loopback(engine.port()), request);
+  CHECK(wait_for([&] { return total(engine, Counter::drop_stun_rate) == 1; }));
+  CHECK(total(engine, Counter::tx_datagrams) == 0);
+}
+
 void control_frames_of_strangers_are_budgeted() {
   Engine engine(settings(1));
   Engine client(settings(2));
@@ -237,6 +248,7 @@ int main() {
   RUN(a_circuit_carries_a_session_while_its_table_changes);
   RUN(garbage_is_counted_and_answered_with_silence);
   RUN(a_stun_request_is_answered_within_its_budget);
+  RUN(stun_can_be_switched_off);
   RUN(control_frames_of_strangers_are_budgeted);
   RUN(a_full_event_ring_drops_and_counts);
   RUN(a_taken_port_is_an_error);

@@ -208,6 +208,16 @@ test('a source prefix gets 20 STUN answers and then silence', async () => {
   }
 });
 
+test('with stunPerSecond 0 no STUN request is answered', async () => {
+  const engine = await openWasmEngine({ ...OPTIONS, stunPerSecond: 0 });
+  try {
+    assert.equal(await exchange(engine.port, BINDING_REQUEST), undefined);
+    assert.equal(engine.counters().get('drop_stun_rate'), 1);
+  } finally {
+    await engine.close();
+  }
+});
+
 test('frames on the contact leg share one budget; beyond it they are dropped and counted', async () => {
   const node = await ConformanceNode.open(openWasmEngine, { controlFramesPerSecond: 10 });
   const socket = createSocket('udp4');

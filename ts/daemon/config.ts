@@ -1,6 +1,7 @@
 // The configuration file (TOML) and what the command line may override. Strict: a key that is not
 // known is an error that lists the known ones, because a misspelt limit is a limit that is not held.
 
+import { DEFAULT_STUN_PER_SECOND } from '../engine/engine.js';
 import { readFileSync } from 'node:fs';
 import { availableParallelism, hostname } from 'node:os';
 import { TomlError, parse } from 'smol-toml';
@@ -101,10 +102,13 @@ const schema = z.strictObject({
       circuit_seconds: integer('seconds', 60, 86_400).optional(),
       rate_bytes_per_second: integer(
         'bytes per second in each direction of a circuit',
-        1000,
+        15_259, // the smallest rate a leg's 32 bits can express
         1e11,
       ).optional(),
       burst_bytes: integer('bytes', 2000, 1e10).optional(),
+      stun_per_second: integer('STUN answers per second and source prefix, 0 = none', 0, 1_000_000).default(
+        DEFAULT_STUN_PER_SECOND,
+      ),
     })
     .prefault({}),
   status: z

@@ -94,6 +94,8 @@ export class Mesh {
       maxLegs: OWN_LEGS + (mode === 'relay' ? 2 * limits.circuits : 0),
       maxPeers: OWN_PEERS + (mode === 'relay' ? limits.admissions : 0),
       controlFramesPerSecond: CONTROL_FRAMES_PER_SECOND,
+      // A member is nobody's STUN server.
+      stunPerSecond: mode === 'relay' ? config.relay.stun_per_second : 0,
       tun: mode === 'up' ? tunOptions(settings, networks) : undefined,
       disable: config.node.disable,
     };

@@ -47,10 +47,18 @@ export interface EngineOptions {
   readonly maxPeers: number;
   /** Control frames per second let through to TypeScript from all strangers together. */
   readonly controlFramesPerSecond: number;
+  /**
+   * STUN binding requests answered per second and source prefix (IPv4 /24, IPv6 /48), and as many at
+   * once; 0 answers none. Default 20.
+   */
+  readonly stunPerSecond?: number | undefined;
   readonly tun?: TunOptions | undefined;
   /** Accelerators to leave off, by the name `describe()` gives them. */
   readonly disable?: readonly string[] | undefined;
 }
+
+/** A STUN client sends a handful of requests when it starts. */
+export const DEFAULT_STUN_PER_SECOND = 20;
 
 /** What the engine tells the control plane, in order, in batches. */
 export type EngineEvent =

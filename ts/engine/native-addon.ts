@@ -47,6 +47,7 @@ export interface NativeOptions {
   readonly maxLegs: number;
   readonly maxPeers: number;
   readonly controlFramesPerSecond: number;
+  readonly stunPerSecond: number;
   readonly udpGro: boolean;
   readonly udpGso: boolean;
   readonly tunTcpOffload: boolean;

@@ -2,6 +2,7 @@
 // events, table writes and counters across N-API, in batches over shared memory.
 
 import {
+  DEFAULT_STUN_PER_SECOND,
   EngineError,
   type Accelerator,
   type Engine,
@@ -86,6 +87,7 @@ class NativeEngine implements Engine {
           maxLegs: options.maxLegs,
           maxPeers: options.maxPeers,
           controlFramesPerSecond: options.controlFramesPerSecond,
+          stunPerSecond: options.stunPerSecond ?? DEFAULT_STUN_PER_SECOND,
           udpGro: !this.#disabled.has('udp-gro'),
           udpGso: !this.#disabled.has('udp-gso'),
           tunTcpOffload: !this.#disabled.has('tun-tcp-offload'),

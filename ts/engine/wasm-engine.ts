@@ -16,6 +16,7 @@ import type { Leg, LegTarget } from '../wire/leg.js';
 import { encodeLegEntry, legEntry, type LegEntry } from '../wire/leg-entry.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 import {
+  DEFAULT_STUN_PER_SECOND,
   EngineError,
   type Engine,
   type EngineDescription,
@@ -44,7 +45,7 @@ import { TokenBucket } from './wasm/token-bucket.js';
 import { UdpShell } from './wasm/udp-shell.js';
 
 /** STUN is the one reply larger than its request: what one prefix may be sent, as in the native engine. */
-const STUN_RATE = { perSecond: 20, burst: 20, ipv4Bits: 24, ipv6Bits: 48, capacity: 4096 };
+const STUN_PREFIXES = { ipv4Bits: 24, ipv6Bits: 48, capacity: 4096 };
 /** Events kept for a listener that is not there yet; later ones are lost. */
 const MAX_PENDING_EVENTS = 4096;
 /** setTimeout takes no more; waking up early is harmless. */
@@ -70,7 +71,8 @@ class WasmEngine implements Engine {
   /** The ways back of `deliver` legs, by leg id. */
   readonly #waysBack = new Map<number, LegTarget>();
   readonly #controlBudget: TokenBucket;
-  readonly #stunBudget = new PrefixRateLimiter(STUN_RATE);
+  /** Undefined: STUN is switched off. */
+  readonly #stunBudget: PrefixRateLimiter | undefined;
   #socket: UdpShell | undefined;
   #events: EngineEvent[] = [];
   #eventsScheduled = false;
@@ -84,6 +86,9 @@ class WasmEngine implements Engine {
     this.#sessions = new SessionTable(options.privateKey, options.maxPeers, this.#counters);
     this.#forwarding = forwarding;
     this.#maxLegs = options.maxLegs;
+    const stun = options.stunPerSecond ?? DEFAULT_STUN_PER_SECOND;
+    if (stun > 0)
+      this.#stunBudget = new PrefixRateLimiter({ perSecond: stun, burst: stun, ...STUN_PREFIXES });
     const rate = options.controlFramesPerSecond;
     this.#controlBudget = new TokenBucket(rate, rate, performance.now());
   }
@@ -279,7 +284,7 @@ class WasmEngine implements Engine {
     const answer = answerBindingRequest(request, from);
     if (answer === undefined) {
       this.#counters.drop('malformed_stun');
-    } else if (!this.#stunBudget.allow(from.ip, performance.now())) {
+    } else if (this.#stunBudget?.allow(from.ip, performance.now()) !== true) {
       this.#counters.add('drop_stun_rate');
     } else {
       this.#counters.add('stun_answered');

@@ -26,6 +26,7 @@ export function requireOptions(options: EngineOptions): void {
   requireInteger('maxLegs', options.maxLegs, 1, 2 ** 31);
   requireInteger('maxPeers', options.maxPeers, 1, 2 ** 31);
   requireInteger('controlFramesPerSecond', options.controlFramesPerSecond, 1, 1e9);
+  requireInteger('stunPerSecond', options.stunPerSecond ?? 0, 0, 1e6);
   if (options.tun !== undefined) {
     throw new EngineError(
       'TUN_FAILED',
