@@ -103,6 +103,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     settings.max_peers = static_cast<size_t>(number_of(options, "maxPeers"));
     settings.control_frames_per_second = static_cast<uint64_t>(number_of(options, "controlFramesPerSecond"));
     settings.stun_per_second = static_cast<uint64_t>(number_of(options, "stunPerSecond"));
+    settings.ipsec_mb = options.Get("ipsecMb").ToBoolean();
     settings.gro = options.Get("udpGro").ToBoolean();
     settings.gso = options.Get("udpGso").ToBoolean();
     settings.tun_tcp_offload = options.Get("tunTcpOffload").ToBoolean();
@@ -167,7 +168,9 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     Engine& engine = open(env);
     auto out = Napi::Object::New(env);
     out.Set("workers", static_cast<double>(engine.workers()));
-    out.Set("aead", omerta::crypto::TransportAead::name());
+    out.Set("aead", engine.aead().name);
+    out.Set("ipsecMb", engine.aead().ipsec_mb);
+    out.Set("ipsecMbReason", engine.aead().reason);
     out.Set("udpGro", engine.socket().gro());
     out.Set("udpGso", engine.socket().gso());
     out.Set("receiveBufferBytes", engine.socket().receive_buffer_bytes());

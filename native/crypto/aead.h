@@ -3,11 +3,11 @@
 // zero bytes and the 64-bit counter, little-endian; there is no associated data.
 #pragma once
 
+#include <memory>
 #include <span>
+#include <string>
 
 #include "common/bytes.h"
-
-struct evp_cipher_ctx_st;
 
 namespace omerta::crypto {
 
@@ -25,26 +25,34 @@ struct AeadJob {
   bool ok;
 };
 
-/// Holds contexts with expanded keys; one per thread.
+/// An implementation with whatever it keeps between calls; one per thread.
 class TransportAead {
  public:
-  TransportAead();
-  ~TransportAead();
-  TransportAead(const TransportAead&) = delete;
-  TransportAead& operator=(const TransportAead&) = delete;
-
-  /// Sets ok on every job; sealing fails only when OpenSSL does.
-  void seal(std::span<AeadJob> jobs);
+  virtual ~TransportAead() = default;
+  /// Sets ok on every job; sealing fails only when the library does.
+  virtual void seal(std::span<AeadJob> jobs) = 0;
   /// ok tells whether the packet verified; if not, its bytes are undefined.
-  void open(std::span<AeadJob> jobs);
-
-  static const char* name();
-
- private:
-  struct Slot;
-  evp_cipher_ctx_st* context(const AeadJob& job, bool sealing);
-  static constexpr size_t kSlots = 64;
-  Slot* slots_;
+  virtual void open(std::span<AeadJob> jobs) = 0;
 };
+
+/// Runs everywhere.
+std::unique_ptr<TransportAead> make_openssl_aead();
+/// Intel's multi-buffer library, loaded when it is there. nullptr, and `reason` says why, when the
+/// library or the CPU's AVX2 is missing.
+std::unique_ptr<TransportAead> make_ipsec_mb_aead(std::string& reason);
+
+/// Seals and opens packets of many sizes and compares with libsodium, bit flips included.
+bool passes_self_test(TransportAead& aead);
+
+/// Which implementation this process uses, and why.
+struct AeadChoice {
+  bool ipsec_mb = false;
+  std::string name;    ///< for people: "ChaCha20-Poly1305 (intel-ipsec-mb, AVX-512)"
+  std::string reason;  ///< why ipsec-mb is in use, or why it is not
+};
+
+/// The fastest implementation that passes its self-test here. `allow_ipsec_mb` is the switch.
+AeadChoice choose_aead(bool allow_ipsec_mb);
+std::unique_ptr<TransportAead> make_aead(const AeadChoice& choice);
 
 }  // namespace omerta::crypto

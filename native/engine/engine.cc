@@ -54,7 +54,8 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
       control_budget(settings.control_frames_per_second,
                      std::max<uint64_t>(settings.control_frames_per_second / 4, 1)),
       stun_budget(settings.stun_per_second, settings.stun_per_second, random_word(), random_word()),
-      inner_mtu(settings.tun.has_value() ? settings.tun->mtu : 65535) {}
+      inner_mtu(settings.tun.has_value() ? settings.tun->mtu : 65535),
+      aead(crypto::choose_aead(settings.ipsec_mb)) {}
 
 /// What the session table asks for while the control thread is inside it.
 class Engine::ControlOutput final : public EventOutput {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/counters.h"
+#include "crypto/aead.h"
 #include "engine/event_ring.h"
 #include "ratelimit/prefix_buckets.h"
 #include "relay/forwarding_table.h"
@@ -29,6 +30,7 @@ struct EngineSettings {
   uint64_t control_frames_per_second = 1000;
   uint64_t stun_per_second = 20;  ///< and source prefix; 0 answers none
   std::optional<tun::TunSettings> tun;
+  bool ipsec_mb = true;
   bool gro = true;
   bool gso = true;
   bool tun_tcp_offload = true;
@@ -47,6 +49,7 @@ struct Shared {
   TokenBucket control_budget;
   PrefixBuckets stun_budget;
   int inner_mtu = 65535;
+  crypto::AeadChoice aead;
 };
 
 void random_bytes(std::span<uint8_t> out);
@@ -61,6 +64,7 @@ class Engine {
 
   uint16_t port() const { return port_; }
   const udp::UdpSocket& socket() const { return *sockets_[0]; }
+  const crypto::AeadChoice& aead() const { return shared_.aead; }
   const tun::TunDevice* tun() const { return tun_.get(); }
   size_t workers() const { return worker_count_; }
   EventRing& events() { return shared_.events; }

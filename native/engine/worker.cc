@@ -27,6 +27,7 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
       socket_(socket),
       inner_mtu_(static_cast<size_t>(shared.inner_mtu)),
       stop_event_(stop_event),
+      aead_(crypto::make_aead(shared.aead)),
       send_(socket.gso()),
       messages_(new udp::Message[udp::ReceiveBatch::kMessages]),
       arena_(new uint8_t[kArenaBytes]()),
@@ -253,7 +254,7 @@ void Worker::open_transport(uint8_t* data, size_t size, const session::Endpoint&
 
 void Worker::finish_opening() {
   if (openings_count_ == 0) return;
-  aead_.open(std::span(jobs_.get(), openings_count_));
+  aead_->open(std::span(jobs_.get(), openings_count_));
   for (size_t i = 0; i < openings_count_; i++) handle_opened(openings_[i], jobs_[i]);
   openings_count_ = 0;
 }
@@ -378,7 +379,7 @@ void Worker::seal_segments(session::Keypair& keypair, const session::Endpoint& e
     jobs[used] = {&keypair.keys.send, keypair.id, *counter, text, padded, false};
     bytes += session::kTransportOverhead + padded;
   }
-  aead_.seal(std::span(jobs, used));
+  aead_->seal(std::span(jobs, used));
   const udp::LocalAddress local = local_of(endpoint);
   for (size_t i = 0; i < used; i++) {
     if (!jobs[i].ok) continue;

@@ -62,7 +62,7 @@ class Worker final : public EventOutput {
   int epoll_ = -1;
   Nanoseconds now_ = 0;
   Nanoseconds next_timers_ = 0;
-  crypto::TransportAead aead_;
+  std::unique_ptr<crypto::TransportAead> aead_;
   udp::ReceiveBatch receive_;
   udp::SendBatch send_;
   std::unique_ptr<udp::Message[]> messages_;

@@ -103,7 +103,7 @@ class Node final : public SessionOutput {
                         bytes.data() + kTransportHeaderSize,
                         bytes.size() - kTransportOverhead,
                         false};
-    aead.open(std::span(&job, 1));
+    aead->open(std::span(&job, 1));
     if (!job.ok) return Outcome::bad_handshake;
     if (!keypair->accept(job.counter)) return Outcome::replayed_initiation;
     table.authenticated(*keypair, from, bytes.size(), now, *this);
@@ -131,7 +131,7 @@ class Node final : public SessionOutput {
 
  public:
   SessionTable table;
-  crypto::TransportAead aead;
+  std::unique_ptr<crypto::TransportAead> aead = crypto::make_openssl_aead();
   std::deque<Sent> sent;
   std::vector<std::string> inbox;
   int established = 0, moved = 0, paths_needed = 0, lost = 0, keepalives = 0;

@@ -17,6 +17,8 @@ export const PACKAGES = {
     'bpftool',
     'libsodium-dev',
     'libssl-dev',
+    'libipsec-mb-dev',
+    'libipsec-mb1',
     'nlohmann-json3-dev',
   ],
   /** What tests and the lab need beside that: fuzzing runtime, networks in namespaces, formatters. */

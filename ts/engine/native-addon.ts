@@ -30,6 +30,8 @@ export interface NativePeerStatus {
 export interface NativeDescription {
   readonly workers: number;
   readonly aead: string;
+  readonly ipsecMb: boolean;
+  readonly ipsecMbReason: string;
   readonly udpGro: boolean;
   readonly udpGso: boolean;
   readonly receiveBufferBytes: number;
@@ -48,6 +50,7 @@ export interface NativeOptions {
   readonly maxPeers: number;
   readonly controlFramesPerSecond: number;
   readonly stunPerSecond: number;
+  readonly ipsecMb: boolean;
   readonly udpGro: boolean;
   readonly udpGso: boolean;
   readonly tunTcpOffload: boolean;

@@ -22,7 +22,13 @@ import { encodeLegEntry, legEntry } from '../wire/leg-entry.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 
 /** Names of the optional accelerators, as `disable` and `describe()` use them. */
-export const NATIVE_ACCELERATORS = ['udp-gro', 'udp-gso', 'tun-tcp-offload', 'tun-udp-offload'] as const;
+export const NATIVE_ACCELERATORS = [
+  'ipsec-mb',
+  'udp-gro',
+  'udp-gso',
+  'tun-tcp-offload',
+  'tun-udp-offload',
+] as const;
 
 /** A receive buffer below this loses bursts at rates where a worker is descheduled for a few ms. */
 const WANTED_BUFFER_BYTES = 7 << 20;
@@ -88,6 +94,7 @@ class NativeEngine implements Engine {
           maxPeers: options.maxPeers,
           controlFramesPerSecond: options.controlFramesPerSecond,
           stunPerSecond: options.stunPerSecond ?? DEFAULT_STUN_PER_SECOND,
+          ipsecMb: !this.#disabled.has('ipsec-mb'),
           udpGro: !this.#disabled.has('udp-gro'),
           udpGso: !this.#disabled.has('udp-gso'),
           tunTcpOffload: !this.#disabled.has('tun-tcp-offload'),
@@ -120,7 +127,13 @@ class NativeEngine implements Engine {
       }
       return { name, state: on ? 'on' : 'unavailable', reason: on ? what : missing, remedy: undefined };
     };
-    const accelerators = [
+    const accelerators: Accelerator[] = [
+      {
+        ...accelerator('ipsec-mb', native.ipsecMb, native.ipsecMbReason, native.ipsecMbReason),
+        remedy: native.ipsecMbReason.includes('not installed')
+          ? 'sudo apt-get install libipsec-mb1'
+          : undefined,
+      },
       accelerator('udp-gro', native.udpGro, 'received datagrams arrive coalesced', 'needs Linux 5.0'),
       accelerator('udp-gso', native.udpGso, 'a send carries up to 64 datagrams', 'needs Linux 4.18'),
     ];
