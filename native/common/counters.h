@@ -49,6 +49,7 @@ namespace omerta {
   X(tun_tx_bytes)                   \
   X(tun_tx_writes)                  \
   X(staged_packets)                 \
+  X(unreachable_sent)               \
   X(events_queued)                  \
   X(drop_control_rate)              \
   X(drop_stun_rate)                 \

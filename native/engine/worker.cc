@@ -2,10 +2,13 @@
 #include "engine/worker.h"
 
 #include <sys/epoll.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <system_error>
+
+#include "tun/icmp_unreachable.h"
 
 namespace omerta::engine {
 namespace {
@@ -14,6 +17,9 @@ constexpr Nanoseconds kTimerInterval = 100 * kMillisecond;
 constexpr int kTimerIntervalMs = 100;
 /// Batches of one source handled before the other gets its turn.
 constexpr int kBudget = 8;
+/// ICMP errors a worker writes to TUN, as Linux limits its own (icmp_msgs_per_sec, icmp_msgs_burst).
+constexpr uint64_t kUnreachablePerSecond = 1000;
+constexpr uint64_t kUnreachableBurst = 50;
 constexpr size_t kTunPacketBytes = sizeof(tun::VirtioNetHeader) + 65536;
 /// A transport payload is an IP packet by its first nibble, or else a control frame (docs/protocol.md).
 bool is_ip(const uint8_t* payload) { return payload[0] >> 4 == 4 || payload[0] >> 4 == 6; }
@@ -32,6 +38,7 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
       messages_(new udp::Message[udp::ReceiveBatch::kMessages]),
       arena_(new uint8_t[kArenaBytes]()),
       tun_buffer_(new uint8_t[kTunPacketBytes]()),
+      unreachable_budget_(kUnreachablePerSecond, kUnreachableBurst),
       openings_(new Opening[kJobs]),
       jobs_(new crypto::AeadJob[kJobs]) {
   epoll_ = epoll_create1(EPOLL_CLOEXEC);
@@ -308,6 +315,16 @@ void Worker::answer_stun(const uint8_t* request, size_t, const udp::Message& mes
   counters_.add(Counter::stun_answered);
 }
 
+/// Tells the inner host that no peer takes its packet.
+void Worker::answer_unreachable(const tun::IpView& ip, const uint8_t* packet) {
+  if (!unreachable_budget_.take(now_)) return;
+  const std::vector<uint8_t> answer = tun::icmp_unreachable(ip, packet);
+  if (answer.empty()) return;
+  tun::VirtioNetHeader header{};
+  const iovec parts[2] = {{&header, sizeof header}, {const_cast<uint8_t*>(answer.data()), answer.size()}};
+  counters_.add(writev(tun_queue_, parts, 2) < 0 ? Counter::drop_tun_write : Counter::unreachable_sent);
+}
+
 // ---- from TUN -------------------------------------------------------------------------------------
 
 bool Worker::receive_from_tun() {
@@ -335,7 +352,10 @@ bool Worker::receive_from_tun() {
 void Worker::seal_from_tun(const tun::Segmentation& segments) {
   const tun::IpView& ip = segments.ip();
   session::Peer* peer = shared_.sessions.routes().lookup(ip.family, ip.destination);
-  if (peer == nullptr) return counters_.add(Counter::drop_no_route, segments.count());
+  if (peer == nullptr) {
+    answer_unreachable(ip, segments.packet());
+    return counters_.add(Counter::drop_no_route, segments.count());
+  }
   session::Keypair* keypair = peer->current.load(std::memory_order_acquire);
   const session::Endpoint endpoint = peer->endpoint();
   if (keypair == nullptr || keypair->expired(now_) || !endpoint.known()) {

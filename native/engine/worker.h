@@ -47,6 +47,7 @@ class Worker final : public EventOutput {
   void open_transport(uint8_t* data, size_t size, const session::Endpoint& from);
   void finish_opening();
   void handle_opened(Opening& opening, const crypto::AeadJob& job);
+  void answer_unreachable(const tun::IpView& ip, const uint8_t* packet);
   void answer_stun(const uint8_t* request, size_t size, const udp::Message& message);
   void seal_from_tun(const tun::Segmentation& segments);
   void seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
@@ -70,6 +71,7 @@ class Worker final : public EventOutput {
   size_t arena_used_ = 0;
   std::unique_ptr<uint8_t[]> tun_buffer_;
   std::unique_ptr<tun::Coalescing> coalescing_;
+  TokenBucket unreachable_budget_;
   size_t openings_count_ = 0;
   std::unique_ptr<Opening[]> openings_;
   std::unique_ptr<crypto::AeadJob[]> jobs_;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tun/coalescing.h"
+#include "tun/icmp_unreachable.h"
 #include "tun/segmentation.h"
 
 using namespace omerta;
@@ -31,7 +32,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   for (auto& piece : pieces) {
     const IpView ip = parse_ip(piece.data(), piece.size());
-    if (ip.family != 0) coalescing.add(piece.data(), ip, counters);
+    if (ip.family != 0) {
+      const std::vector<uint8_t> answer = icmp_unreachable(ip, piece.data());
+      if (answer.size() > 1280) std::abort();
+      coalescing.add(piece.data(), ip, counters);
+    }
   }
   coalescing.flush(counters);
   return 0;

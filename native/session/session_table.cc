@@ -14,8 +14,17 @@ namespace {
 constexpr uint64_t kHandshakesPerSecond = 1000;
 constexpr uint64_t kHandshakeBurst = 200;
 constexpr Nanoseconds kUnderLoadTime = kSecond;
+/// Under load, handshakes of one address that proved itself by a cookie (WIREGUARD checklist 4).
+constexpr uint64_t kSourceHandshakesPerSecond = 20;
+constexpr uint64_t kSourceHandshakeBurst = 5;
 /// An explicit request may repeat an initiation sooner than REKEY_TIMEOUT, but not in a tight loop.
 constexpr Nanoseconds kForcedHandshakeInterval = 200 * kMillisecond;
+
+PrefixBuckets::SecretKey random_key(const SessionEnvironment& environment) {
+  PrefixBuckets::SecretKey key{};
+  environment.random(std::span(reinterpret_cast<uint8_t*>(&key), sizeof key));
+  return key;
+}
 
 size_t slot_count(size_t max_peers) {
   // Three keypairs and a handshake for each peer, at most half full.
@@ -60,7 +69,8 @@ SessionTable::SessionTable(const Key32& private_key, size_t max_peers, size_t wo
       routes_(new AllowedIps),
       slots_(new Slot[slot_count(max_peers)]),
       slot_mask_(static_cast<uint32_t>(slot_count(max_peers) - 1)),
-      handshake_budget_(kHandshakesPerSecond, kHandshakeBurst) {}
+      handshake_budget_(kHandshakesPerSecond, kHandshakeBurst),
+      source_budget_(kSourceHandshakesPerSecond, kSourceHandshakeBurst, {32, 64}, random_key(environment_)) {}
 
 SessionTable::~SessionTable() {
   for (auto& [key, peer] : peers_) drop_keys(*peer);
@@ -411,7 +421,8 @@ Outcome SessionTable::check_macs(Bytes before1, const Mac16& mac1, Bytes before2
   if (sodium_memcmp(expected.data(), mac1.data(), expected.size()) != 0) return Outcome::bad_mac1;
   if (!handshake_budget_.take(now)) under_load_until_ = now + kUnderLoadTime;
   if (now >= under_load_until_) return Outcome::accepted;
-  if (cookies_.verify(before2, mac2, from.remote, now, environment_.random)) return Outcome::accepted;
+  if (cookies_.verify(before2, mac2, from.remote, now, environment_.random))
+    return source_budget_.take(from.remote, now) ? Outcome::accepted : Outcome::over_rate;
   const Cookie cookie = cookies_.cookie_for(from.remote, now, environment_.random);
   const CookieReply reply = make_cookie_reply(local_.cookie_key, sender, mac1, cookie, environment_.random);
   out.send(from, Bytes(reinterpret_cast<const uint8_t*>(&reply), sizeof reply));

@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "common/qsbr.h"
+#include "ratelimit/prefix_buckets.h"
 #include "ratelimit/token_bucket.h"
 #include "session/peer.h"
 
@@ -154,6 +155,7 @@ class SessionTable {
   uint64_t next_keypair_id_ = 1;
   CookieJar cookies_;
   TokenBucket handshake_budget_;
+  PrefixBuckets source_budget_;
   Nanoseconds under_load_until_ = 0;
   std::atomic<uint64_t> initiations_sent_{0};
   std::atomic<uint64_t> keepalives_sent_{0};

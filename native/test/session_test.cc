@@ -493,6 +493,41 @@ void under_load_a_cookie_is_asked_for_and_used_at_the_next_attempt() {
   CHECK(p.b.receive(p.a.sent.back().bytes, p.a.self) == Outcome::accepted);
 }
 
+void under_load_one_address_gets_twenty_handshakes_a_second_and_others_are_not_hurt() {
+  Pair p;
+  Node noise(9, 9);
+  noise.add(p.b);
+  Node other(8, 8);
+  other.add(p.b);
+  PeerSettings known;
+  known.public_key = other.table.local().public_key;
+  CHECK(p.b.table.set_peers({known}, p.b.now, p.b));
+  const auto attempt = [&](Node& from) {
+    from.now = p.b.now;
+    from.peer().last_initiation.store(0);
+    from.table.start_handshake(p.b.table.local().public_key, from.now, from);
+    return p.b.receive(from.sent.back().bytes, from.self);
+  };
+  const auto take_cookie = [&](Node& from) {
+    CHECK(attempt(from) == Outcome::cookie_sent);
+    CHECK(from.receive(p.b.sent.back().bytes, p.b.self) == Outcome::accepted);
+  };
+  for (int i = 0; i < 300; i++) attempt(noise);
+  take_cookie(noise);
+  take_cookie(other);
+  int passed = 0;
+  int limited = 0;
+  for (int i = 0; i < 500; i++) {  // half a second, a handshake every millisecond
+    p.b.now += kMillisecond;
+    const Outcome outcome = attempt(noise);
+    passed += outcome == Outcome::unknown_peer ? 1 : 0;  // got through to the look-up
+    limited += outcome == Outcome::over_rate ? 1 : 0;
+  }
+  CHECK(passed >= 10 && passed <= 16);
+  CHECK(passed + limited == 500);
+  CHECK(attempt(other) == Outcome::accepted);
+}
+
 void without_an_endpoint_a_path_is_asked_for_once_a_second() {
   Node a(1, 1);
   Node b(2, 2);
@@ -696,6 +731,7 @@ int main() {
   RUN(silence_for_15_s_after_data_starts_a_handshake);
   RUN(a_persistent_keepalive_is_put_off_by_any_authenticated_packet);
   RUN(under_load_a_cookie_is_asked_for_and_used_at_the_next_attempt);
+  RUN(under_load_one_address_gets_twenty_handshakes_a_second_and_others_are_not_hurt);
   RUN(without_an_endpoint_a_path_is_asked_for_once_a_second);
   RUN(simultaneous_initiations_end_in_one_working_session);
   RUN(a_restarted_peer_is_reached_again);

@@ -8,6 +8,7 @@
 
 #include "check.h"
 #include "tun/coalescing.h"
+#include "tun/icmp_unreachable.h"
 #include "tun/segmentation.h"
 
 namespace {
@@ -250,6 +251,47 @@ void what_differs_in_its_headers_is_not_joined() {
   CHECK(writes_after([](Packets& p) { p[3][6] = 0x20; }) >= 2);      // a fragment is left alone
 }
 
+void an_unreachable_answer_quotes_the_packet_and_its_checksums_verify() {
+  for (const uint8_t family : {uint8_t{4}, uint8_t{6}}) {
+    SuperPacket p = make(family, kUdp, 3000, 0);
+    const IpView ip = parse_ip(p.bytes.data(), p.bytes.size());
+    std::vector<uint8_t> answer = icmp_unreachable(ip, p.bytes.data());
+    CHECK(answer.size() == (family == 4 ? 576 : 1280));
+    const IpView back = parse_ip(answer.data(), answer.size());
+    CHECK(back.length == answer.size());
+    CHECK(std::memcmp(back.source, ip.destination, ip.address_size) == 0);
+    CHECK(std::memcmp(back.destination, ip.source, ip.address_size) == 0);
+    if (family == 4) {
+      CHECK(checksum_finish(checksum_add(answer.data(), 20)) == 0);
+      CHECK(checksum_finish(checksum_add(answer.data() + 20, answer.size() - 20)) == 0);
+      CHECK(answer[20] == 3 && answer[21] == 1);
+      CHECK(std::memcmp(answer.data() + 28, p.bytes.data(), 548) == 0);
+    } else {
+      CHECK(checksums_verify(answer, 58));
+      CHECK(answer[40] == 1 && answer[41] == 3);
+    }
+    // An error is never answered by an error.
+    CHECK(icmp_unreachable(back, answer.data()).empty());
+  }
+}
+
+void no_unreachable_answer_goes_to_multicast_broadcast_fragments_or_nobody() {
+  const auto answered = [](auto change, uint8_t family) {
+    SuperPacket p = make(family, kUdp, 100, 0);
+    change(p.bytes.data());
+    return !icmp_unreachable(parse_ip(p.bytes.data(), p.bytes.size()), p.bytes.data()).empty();
+  };
+  CHECK(answered([](uint8_t*) {}, 4) && answered([](uint8_t*) {}, 6));
+  CHECK(!answered([](uint8_t* b) { b[16] = 224; }, 4));                  // to multicast
+  CHECK(!answered([](uint8_t* b) { std::memset(b + 16, 255, 4); }, 4));  // to broadcast
+  CHECK(!answered([](uint8_t* b) { std::memset(b + 12, 0, 4); }, 4));    // from nobody
+  CHECK(!answered([](uint8_t* b) { b[7] = 1; }, 4));                     // a later fragment
+  CHECK(!answered([](uint8_t* b) { b[24] = 0xff; }, 6));
+  CHECK(!answered([](uint8_t* b) { std::memset(b + 8, 0, 16); }, 6));
+  CHECK(answered([](uint8_t* b) { b[9] = 1, b[20] = 8; }, 4));    // an echo request is answered
+  CHECK(!answered([](uint8_t* b) { b[9] = 1, b[20] = 11; }, 4));  // time exceeded is not
+}
+
 void two_interleaved_flows_are_each_joined() {
   CHECK(writes_after([](std::vector<std::vector<uint8_t>>& packets) {
           std::vector<std::vector<uint8_t>> both;
@@ -273,5 +315,7 @@ int main() {
   RUN(coalesced_segments_become_the_super_packet_they_were);
   RUN(what_differs_in_its_headers_is_not_joined);
   RUN(two_interleaved_flows_are_each_joined);
+  RUN(an_unreachable_answer_quotes_the_packet_and_its_checksums_verify);
+  RUN(no_unreachable_answer_goes_to_multicast_broadcast_fragments_or_nobody);
   return omerta::check::finish();
 }

@@ -21,6 +21,7 @@ class Segmentation {
   /// Writes segment `index` with correct lengths, sequence number, flags and checksums.
   void write(size_t index, uint8_t* out) const;
   const IpView& ip() const { return ip_; }
+  const uint8_t* packet() const { return packet_; }
 
  private:
   uint8_t* packet_;
