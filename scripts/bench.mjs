@@ -1,19 +1,42 @@
 // npm run bench: the benchmarks under bench/, one after the other.
 
 import { basename } from 'node:path';
-import { attached } from './lib/command.mjs';
+import { attached, quietly } from './lib/command.mjs';
 import { build } from './lib/build.mjs';
 import { setup } from './lib/setup.mjs';
-import { filesUnder } from './lib/stamp.mjs';
-import { main } from './lib/steps.mjs';
+import { filesUnder, fingerprint, isCurrent, setCurrent } from './lib/stamp.mjs';
+import { main, step, unchanged } from './lib/steps.mjs';
 import { readArguments } from './lib/usage.mjs';
 
-const HELP = `Usage: npm run bench [-- NAME ...]
+const HELP = `Usage: npm run bench [-- NAME ... [--quick] [--json] [--chart FILE]]
 
-Runs every bench/*.bench.ts whose name contains one of NAMEs (all of them without a NAME).`;
+Runs every bench/*.bench.ts whose name contains one of NAMEs (all of them without a NAME).
+  --quick       fewer and shorter rounds (relay)
+  --json        results as JSON on standard output (relay)
+  --chart FILE  write the results as an SVG (relay)`;
+
+const OPTIONS = {
+  quick: { type: 'boolean', default: false },
+  json: { type: 'boolean', default: false },
+  chart: { type: 'string' },
+};
+
+// Load generator and forwarders: a build of their own, so that `npm test` never waits for them.
+async function buildTools() {
+  const value = fingerprint(['CMakeLists.txt', 'bench/native', 'native/wire']);
+  const outputs = ['generator', 'forwarder'].map((tool) => `build/bench/bench/native/${tool}`);
+  if (isCurrent('bench', value, outputs)) return unchanged('tools of the benchmark');
+  await step('tools of the benchmark', async (say) => {
+    const options = ['-DOMERTA_BENCH=ON', '-DOMERTA_TESTS=OFF'];
+    await quietly('bench', 'cmake', ['-S', '.', '-B', 'build/bench', ...options], { say });
+    const targets = ['--target', 'generator', 'forwarder'];
+    await quietly('bench', 'cmake', ['--build', 'build/bench', ...targets], { say, append: true });
+  });
+  setCurrent('bench', value);
+}
 
 await main(async () => {
-  const { positionals } = readArguments(HELP, {}, { positionals: true });
+  const { positionals, values } = readArguments(HELP, OPTIONS, { positionals: true });
   await setup(['build', 'lab']);
   await build({ nativeTests: true });
   const all = filesUnder(['dist/bench'], (file) => file.endsWith('.bench.js'));
@@ -26,10 +49,18 @@ await main(async () => {
     );
     return 1;
   }
+  const passed = [
+    ...(values.quick ? ['--quick'] : []),
+    ...(values.json ? ['--json'] : []),
+    ...(values.chart === undefined ? [] : ['--chart', values.chart]),
+  ];
   let failed = 0;
   for (const file of wanted) {
-    console.log(`\n# ${basename(file, '.bench.js')}`);
-    if ((await attached(process.execPath, ['--expose-gc', file])) !== 0) failed++;
+    const relay = basename(file) === 'relay.bench.js';
+    if (relay) await buildTools();
+    // Standard output is the results' alone, for --json.
+    console.error(`\n# ${basename(file, '.bench.js')}`);
+    if ((await attached(process.execPath, ['--expose-gc', file, ...(relay ? passed : [])])) !== 0) failed++;
   }
   return failed === 0 ? 0 : 1;
 });

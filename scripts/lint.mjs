@@ -17,7 +17,7 @@ await main(async () => {
   const { values } = readArguments(HELP, { fix: { type: 'boolean', default: false } });
   await setup(['lab']);
   const tool = (path) => [process.execPath, join(root, 'node_modules', path)];
-  const cFiles = filesUnder(['native', 'xdp'], (file) => /\.(h|c|cc)$/.test(file));
+  const cFiles = filesUnder(['native', 'xdp', 'bench/native'], (file) => /\.(h|c|cc)$/.test(file));
   const checks = [
     ['types', [...tool('typescript/bin/tsc'), '-p', '.', '--noEmit', '--incremental', 'false']],
     [

@@ -53,7 +53,8 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
       legs(settings.max_legs),
       control_budget(settings.control_frames_per_second,
                      std::max<uint64_t>(settings.control_frames_per_second / 4, 1)),
-      stun_budget(settings.stun_per_second, settings.stun_per_second, {24, 48}, {{random_word(), random_word()}}),
+      stun_budget(settings.stun_per_second, settings.stun_per_second, {24, 48},
+                  {{random_word(), random_word()}}),
       inner_mtu(settings.tun.has_value() ? settings.tun->mtu : 65535),
       aead(crypto::choose_aead(settings.ipsec_mb)) {}
 

@@ -1,0 +1,65 @@
+// The legs of the relay benchmark: the numbers bench/native/traffic.h derives, for the relay's table.
+
+import type { Leg } from '../ts/wire/leg.js';
+import { parseIp, type SocketAddress } from '../ts/wire/socket-address.js';
+
+export const FIRST_CLIENT_PORT = 40000;
+export const FIRST_SERVER_PORT = 50000;
+const EPOCH = 1;
+const NEXT_EPOCH = 2;
+
+export interface LegPlan {
+  readonly clientIp: string;
+  readonly serverIp: string;
+  /** Client ports; leg i comes from port i mod flows. */
+  readonly flows: number;
+  /** Server ports, a power of two; the low bits of a leg's id choose one. */
+  readonly destinations: number;
+}
+
+/** The finalizer of MurmurHash3: a bijection, so every leg has an id of its own. */
+function legId(i: number): number {
+  let h = i + 1;
+  h ^= h >>> 16;
+  h = Math.imul(h, 0x85ebca6b);
+  h ^= h >>> 13;
+  h = Math.imul(h, 0xc2b2ae35);
+  return (h ^ (h >>> 16)) >>> 0;
+}
+
+function legKey(id: number): Uint8Array {
+  const key = new DataView(new ArrayBuffer(16));
+  [0, 0x9e3779b9, 0x85ebca6b, 0xc2b2ae35].forEach((word, at) => key.setUint32(at * 4, id ^ word, true));
+  return new Uint8Array(key.buffer);
+}
+
+function addressOf(ip: string, port: number): SocketAddress {
+  const bytes = parseIp(ip);
+  if (bytes === undefined) throw new Error(`"${ip}" is not an IP address`);
+  return { ip: bytes, port };
+}
+
+/** Legs `first` to `end` (not included). */
+export function benchLegs(plan: LegPlan, first: number, end: number): Leg[] {
+  const legs: Leg[] = [];
+  for (let i = first; i < end; i++) {
+    const id = legId(i);
+    const nextId = (id ^ 0x5a5a5a5a) >>> 0;
+    legs.push({
+      id,
+      key: legKey(id),
+      epoch: EPOCH,
+      action: 'forward',
+      source: addressOf(plan.clientIp, FIRST_CLIENT_PORT + (i % plan.flows)),
+      next: {
+        address: addressOf(plan.serverIp, FIRST_SERVER_PORT + (id & (plan.destinations - 1))),
+        id: nextId,
+        key: legKey(nextId),
+        epoch: NEXT_EPOCH,
+      },
+      lifetimeMs: undefined,
+      limit: undefined,
+    });
+  }
+  return legs;
+}

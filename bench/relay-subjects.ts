@@ -1,0 +1,179 @@
+// What is measured: the engine and its peers, each a process of its own in the relay's namespace, all
+// on the same core. They are started once; one that is not driven costs nothing.
+
+import { execFileSync, type ChildProcess } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { createInterface, type Interface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import type { RelayReport } from './relay-process.js';
+import { CLIENT_IP, RELAY_IP, SERVER_IP, type Topology } from './relay-topology.js';
+
+/** The relay's core; generator and sink share the other. */
+export const RELAY_CORE = '1';
+export const LOAD_CORE = '0';
+export const FLOWS = 4;
+
+export type SubjectName =
+  'engine' | 'engine-1k' | 'engine-1m' | 'single' | 'batch' | 'gather' | 'dgram' | 'coturn' | 'none';
+
+export const TITLES: Readonly<Record<SubjectName, string>> = {
+  engine: 'Omerta relay',
+  'engine-1k': 'Omerta relay, 1,000 legs',
+  'engine-1m': 'Omerta relay, 1,000,000 legs',
+  single: 'recvfrom/sendto forwarder',
+  batch: 'recvmmsg/sendmmsg forwarder',
+  gather: 'recvmmsg/gathered GSO forwarder',
+  dgram: 'node:dgram forwarder',
+  coturn: 'coturn',
+  none: 'no relay (routed)',
+};
+
+export interface Subject {
+  readonly name: SubjectName;
+  /** How the generator dresses its datagrams, and what the sink expects. */
+  readonly protocol: 'omerta' | 'plain' | 'turn';
+  readonly address: string;
+  readonly port: number;
+  readonly legs: number;
+  readonly destinations: number;
+  /** CPU the process has used, ns; undefined when there is no process. */
+  cpu(): number | undefined;
+  /** The engine's own word on CPU, memory and counters. */
+  report(): Promise<RelayReport | undefined>;
+}
+
+/** ns on a CPU of all threads of a process: the scheduler's own sum, of which user + sys are the parts. */
+function processCpu(processId: number): number {
+  const tasks = `/proc/${processId}/task`;
+  return readdirSync(tasks).reduce(
+    (sum, task) => sum + Number(readFileSync(`${tasks}/${task}/schedstat`, 'utf8').split(' ')[0]),
+    0,
+  );
+}
+
+function idOf(child: ChildProcess): number {
+  if (child.pid === undefined) throw new Error(`cannot start ${child.spawnfile}`);
+  return child.pid;
+}
+
+function linesOf(child: ChildProcess): Interface {
+  if (child.stdout === null) throw new Error('standard output is not a pipe');
+  return createInterface({ input: child.stdout });
+}
+
+function nextLine(lines: Interface, child: ChildProcess, what: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const ended = (): void => reject(new Error(`${what} ended before it answered`));
+    child.once('exit', ended);
+    lines.once('line', (line) => {
+      child.off('exit', ended);
+      resolve(line);
+    });
+  });
+}
+
+export class Subjects {
+  #nextPort = 20_000;
+  constructor(
+    readonly topology: Topology,
+    /** The folder of the built tools. */
+    readonly tools: string,
+  ) {}
+
+  #spawn(command: readonly string[]): ChildProcess {
+    return this.topology.relay.spawn('taskset', ['-c', RELAY_CORE, ...command], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+  }
+
+  async #startReady(name: SubjectName, command: readonly string[]): Promise<[ChildProcess, Interface]> {
+    const child = this.#spawn(command);
+    const lines = linesOf(child);
+    const said = await nextLine(lines, child, TITLES[name]);
+    if (said !== 'ready') throw new Error(`${TITLES[name]} said "${said}" and not "ready"`);
+    return [child, lines];
+  }
+
+  async engine(name: 'engine' | 'engine-1k' | 'engine-1m'): Promise<Subject> {
+    const port = this.#nextPort++;
+    const legs = name === 'engine-1m' ? 1_000_000 : 1_000;
+    // The comparison of table sizes sends a datagram of another leg each time to one address, so that
+    // look-ups and nothing else differ.
+    const destinations = name === 'engine' ? 4 : 1;
+    const [child, lines] = await this.#startReady(name, [
+      process.execPath,
+      '--expose-gc',
+      fileURLToPath(new URL('relay-process.js', import.meta.url)),
+      ...['--port', String(port), '--legs', String(legs), '--client', CLIENT_IP, '--server', SERVER_IP],
+      ...['--flows', String(FLOWS), '--destinations', String(destinations)],
+    ]);
+    const id = idOf(child);
+    return {
+      ...{ name, protocol: 'omerta', address: RELAY_IP, port, legs, destinations },
+      cpu: () => processCpu(id),
+      report: async () => {
+        const line = nextLine(lines, child, TITLES[name]);
+        child.stdin?.write('report\n');
+        return JSON.parse(await line) as RelayReport;
+      },
+    };
+  }
+
+  async forwarder(name: 'single' | 'batch' | 'gather' | 'dgram'): Promise<Subject> {
+    const port = this.#nextPort++;
+    const destinations = 4;
+    const options = ['--port', String(port), '--server', SERVER_IP, '--destinations', String(destinations)];
+    const command =
+      name === 'dgram'
+        ? [process.execPath, fileURLToPath(new URL('dgram-forwarder.js', import.meta.url))]
+        : [`${this.tools}/forwarder`, '--mode', name];
+    const [child] = await this.#startReady(name, [...command, ...options]);
+    const id = idOf(child);
+    return {
+      ...{ name, protocol: 'plain', address: RELAY_IP, port, legs: 1000, destinations },
+      cpu: () => processCpu(id),
+      report: () => Promise.resolve(undefined),
+    };
+  }
+
+  /** The reason when coturn is not installed. */
+  async coturn(): Promise<Subject | string> {
+    try {
+      execFileSync('sh', ['-c', 'command -v turnserver'], { stdio: 'ignore' });
+    } catch {
+      return 'coturn is not installed: sudo apt-get install coturn';
+    }
+    const port = this.#nextPort++;
+    // No authentication: it is a matter of allocations, and channel data never carries any. One relay
+    // thread, because there is one core.
+    const child = this.#spawn([
+      'turnserver',
+      ...['-n', '--no-auth', '--no-cli', '--no-tls', '--no-dtls', '--no-tcp', '--no-tcp-relay'],
+      ...['--listening-ip', RELAY_IP, '--relay-ip', '10.77.2.1', '--listening-port', String(port)],
+      ...['--relay-threads', '1', '--log-file', '/dev/null', '--no-stdout-log', '--simple-log'],
+      ...['--pidfile', '/dev/null', '--realm', 'bench'],
+    ]);
+    child.stdout?.resume();
+    const id = idOf(child);
+    const up = async (): Promise<boolean> =>
+      (await this.topology.relay.mustRun('ss', ['-Hlun', `sport = :${port}`])) !== '';
+    for (let attempt = 0; !(await up()); attempt++) {
+      if (attempt === 50 || child.exitCode !== null) return 'turnserver did not open its port within 5 s';
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    return {
+      ...{ name: 'coturn', protocol: 'turn', address: RELAY_IP, port, legs: 1000, destinations: 4 },
+      cpu: () => processCpu(id),
+      report: () => Promise.resolve(undefined),
+    };
+  }
+
+  /** Packets routed by the kernel: what the way costs without a relay on it. */
+  none(): Subject {
+    return {
+      ...{ name: 'none', protocol: 'plain', address: SERVER_IP, port: 50_000, legs: 1000, destinations: 1 },
+      cpu: () => undefined,
+      report: () => Promise.resolve(undefined),
+    };
+  }
+}
