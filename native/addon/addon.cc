@@ -22,6 +22,21 @@ using omerta::engine::Engine;
   throw error;
 }
 
+[[noreturn]] void throw_system_error(Napi::Env env, const std::system_error& error) {
+  const int number = error.code().value();
+  throw_error(env, number == EADDRINUSE ? "EADDRINUSE" : std::strerror(number), error.what());
+}
+
+/// Runs what may fail at a system call, with the failure told as the constructor tells its own.
+template <class Call>
+void system_call(Napi::Env env, const Call& call) {
+  try {
+    call();
+  } catch (const std::system_error& error) {
+    throw_system_error(env, error);
+  }
+}
+
 std::span<const uint8_t> bytes_of(const Napi::Value& value, const char* field) {
   if (!value.IsTypedArray())
     throw_error(value.Env(), "BAD_ARGUMENT", std::string(field) + ": expected a Uint8Array");
@@ -87,6 +102,9 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
                            InstanceMethod<&NativeEngine::remove_legs>("removeLegs"),
                            InstanceMethod<&NativeEngine::peers>("peers"),
                            InstanceMethod<&NativeEngine::legs>("legs"),
+                           InstanceMethod<&NativeEngine::rebind>("rebind"),
+                           InstanceMethod<&NativeEngine::set_fwmark>("setFwmark"),
+                           InstanceMethod<&NativeEngine::set_private_key>("setPrivateKey"),
                            InstanceMethod<&NativeEngine::close>("close"),
                        });
   }
@@ -108,11 +126,13 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     settings.gso = options.Get("udpGso").ToBoolean();
     settings.tun_tcp_offload = options.Get("tunTcpOffload").ToBoolean();
     settings.tun_udp_offload = options.Get("tunUdpOffload").ToBoolean();
+    settings.keep_session_on_new_psk = options.Get("keepSessionOnNewPresharedKey").ToBoolean();
     if (options.Get("tun").IsObject()) {
       const auto given = options.Get("tun").As<Napi::Object>();
       omerta::tun::TunSettings tun;
       tun.name = given.Get("name").As<Napi::String>().Utf8Value();
       tun.mtu = static_cast<int>(number_of(given, "mtu"));
+      tun.up = given.Get("up").ToBoolean();
       const auto addresses = given.Get("addresses").As<Napi::Array>();
       for (uint32_t i = 0; i < addresses.Length(); i++)
         tun.addresses.push_back(addresses.Get(i).As<Napi::String>().Utf8Value());
@@ -122,9 +142,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
       engine_ = std::make_shared<Engine>(settings);
     } catch (const std::system_error& error) {
       sodium_memzero(settings.private_key.data(), 32);
-      throw_error(env,
-                  error.code().value() == EADDRINUSE ? "EADDRINUSE" : std::strerror(error.code().value()),
-                  error.what());
+      throw_system_error(env, error);
     } catch (const std::exception& error) {
       sodium_memzero(settings.private_key.data(), 32);
       throw_error(env, "FAILED", error.what());
@@ -315,6 +333,25 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
       list.Set(count++, out);
     });
     return list;
+  }
+
+  void rebind(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    const auto port = static_cast<uint16_t>(info[0].As<Napi::Number>().Uint32Value());
+    system_call(info.Env(), [&engine, port] { engine.rebind(port); });
+  }
+
+  void set_fwmark(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    const uint32_t fwmark = info[0].As<Napi::Number>().Uint32Value();
+    system_call(info.Env(), [&engine, fwmark] { engine.set_fwmark(fwmark); });
+  }
+
+  void set_private_key(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    Key32 key = key_of(info[0], "privateKey");
+    engine.set_private_key(key);
+    sodium_memzero(key.data(), key.size());
   }
 
   void close(const Napi::CallbackInfo&) { shut_down(); }

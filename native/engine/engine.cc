@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <map>
 #include <stdexcept>
 #include <system_error>
 
@@ -43,19 +44,25 @@ const EngineSettings& with_sodium(const EngineSettings& settings) {
   if (sodium_init() < 0) throw std::runtime_error("libsodium could not be initialised");
   return settings;
 }
+
+std::unique_ptr<session::SessionTable> new_sessions(const Key32& private_key, size_t max_peers,
+                                                    size_t workers) {
+  return std::make_unique<session::SessionTable>(private_key, max_peers, workers,
+                                                 session::SessionEnvironment{random_bytes, tai64n_now});
+}
 }  // namespace
 
 void random_bytes(std::span<uint8_t> out) { randombytes_buf(out.data(), out.size()); }
 
 Shared::Shared(const EngineSettings& settings, size_t workers)
     : counters(new CounterRow[workers + 1]),
-      sessions(settings.private_key, settings.max_peers, workers, {random_bytes, tai64n_now}),
+      sessions(new_sessions(settings.private_key, settings.max_peers, workers)),
       legs(settings.max_legs),
       control_budget(settings.control_frames_per_second,
                      std::max<uint64_t>(settings.control_frames_per_second / 4, 1)),
       stun_budget(settings.stun_per_second, settings.stun_per_second, {24, 48},
                   {{random_word(), random_word()}}),
-      inner_mtu(settings.tun.has_value() ? settings.tun->mtu : 65535),
+      inner_mtu(settings.tun.has_value() ? static_cast<size_t>(settings.tun->mtu) : 65535),
       aead(crypto::choose_aead(settings.ipsec_mb)) {}
 
 /// What the session table asks for while the control thread is inside it.
@@ -84,37 +91,93 @@ class Engine::ControlOutput final : public EventOutput {
 };
 
 Engine::Engine(const EngineSettings& settings)
-    : shared_(with_sodium(settings), std::max<size_t>(settings.workers, 1)) {
-  const size_t workers = std::max<size_t>(settings.workers, 1);
-  udp::SocketOptions options;
-  options.port = settings.port;
-  options.bind = settings.bind;
-  options.gro = settings.gro;
-  options.gso = settings.gso;
-  if (workers > 1) {
-    // With SO_REUSEPORT a second daemon would silently share the port: find out before.
-    if (settings.port != 0) udp::UdpSocket probe(options);
-    options.shared_port = true;
-  }
-  for (size_t i = 0; i < workers; i++) {
-    sockets_.push_back(std::make_unique<udp::UdpSocket>(options));
-    options.port = sockets_[0]->port();
-  }
-  port_ = options.port;
-  worker_count_ = workers;
+    : shared_(with_sodium(settings), std::max<size_t>(settings.workers, 1)), settings_(settings) {
+  sodium_memzero(settings_.private_key.data(), settings_.private_key.size());
+  worker_count_ = std::max<size_t>(settings.workers, 1);
+  socket_options_.port = settings.port;
+  socket_options_.bind = settings.bind;
+  socket_options_.gro = settings.gro;
+  socket_options_.gso = settings.gso;
+  socket_options_.fwmark = settings.fwmark;
+  open_sockets(socket_options_, sockets_);
+  port_ = sockets_[0]->port();
   if (settings.tun.has_value()) {
     tun::TunSettings tun = *settings.tun;
-    tun.queues = workers;
+    tun.queues = worker_count_;
     tun.tcp_offload = settings.tun_tcp_offload;
     tun.udp_offload = settings.tun_udp_offload;
     tun_ = std::make_unique<tun::TunDevice>(tun);
   }
   stop_event_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (stop_event_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
-  output_ = std::make_unique<ControlOutput>(shared_, shared_.counters[workers], *sockets_[0]);
-  for (size_t i = 0; i < workers; i++)
+  start_workers();
+}
+
+/// One socket for each worker, all on one port.
+void Engine::open_sockets(udp::SocketOptions options,
+                          std::vector<std::unique_ptr<udp::UdpSocket>>& out) const {
+  if (worker_count_ > 1) {
+    // With SO_REUSEPORT a second daemon would silently share the port: find out before.
+    if (options.port != 0) udp::UdpSocket probe(options);
+    options.shared_port = true;
+  }
+  for (size_t i = 0; i < worker_count_; i++) {
+    out.push_back(std::make_unique<udp::UdpSocket>(options));
+    options.port = out[0]->port();
+  }
+}
+
+void Engine::start_workers() {
+  output_ = std::make_unique<ControlOutput>(shared_, shared_.counters[worker_count_], *sockets_[0]);
+  for (size_t i = 0; i < worker_count_; i++)
     workers_.push_back(std::make_unique<Worker>(shared_, i, *sockets_[i], tun_.get(), stop_event_));
   for (auto& worker : workers_) threads_.emplace_back([w = worker.get()] { w->run(); });
+}
+
+void Engine::stop_workers() {
+  // The counter stays readable, so that every worker sees it; then it is taken back.
+  uint64_t signal = 1;
+  if (write(stop_event_, &signal, sizeof signal) != sizeof signal) std::terminate();
+  for (std::thread& thread : threads_) thread.join();
+  if (read(stop_event_, &signal, sizeof signal) != sizeof signal) std::terminate();
+  threads_.clear();
+  workers_.clear();
+  output_.reset();
+}
+
+void Engine::rebind(uint16_t port) {
+  udp::SocketOptions options = socket_options_;
+  options.port = port;
+  std::vector<std::unique_ptr<udp::UdpSocket>> opened;
+  open_sockets(options, opened);
+  stop_workers();
+  sockets_ = std::move(opened);
+  port_ = sockets_[0]->port();
+  start_workers();
+  forget_sources();
+}
+
+void Engine::set_fwmark(uint32_t fwmark) {
+  for (auto& socket : sockets_) socket->set_fwmark(fwmark);
+  socket_options_.fwmark = fwmark;
+  forget_sources();
+}
+
+void Engine::set_private_key(const Key32& key) {
+  auto fresh = new_sessions(key, settings_.max_peers, worker_count_);
+  stop_workers();
+  shared_.sessions = std::move(fresh);
+  start_workers();
+}
+
+/// The source addresses peers are answered from were chosen by the routing of before.
+void Engine::forget_sources() {
+  shared_.sessions->for_each([](session::Peer& peer) {
+    session::Endpoint endpoint = peer.endpoint();
+    std::memset(endpoint.local_ip, 0, sizeof endpoint.local_ip);
+    endpoint.local_interface = 0;
+    peer.set_endpoint(endpoint);
+  });
 }
 
 Engine::~Engine() { close(); }
@@ -122,30 +185,34 @@ Engine::~Engine() { close(); }
 void Engine::close() {
   if (closed_) return;
   closed_ = true;
-  const uint64_t one = 1;
-  // The counter stays readable, so that every worker sees it.
-  if (write(stop_event_, &one, sizeof one) != sizeof one) std::terminate();
-  for (std::thread& thread : threads_) thread.join();
-  threads_.clear();
-  workers_.clear();
+  stop_workers();
   tun_.reset();
-  output_.reset();
   sockets_.clear();  // now, not when JavaScript collects the object: the port may be wanted again
   ::close(stop_event_);
 }
 
 bool Engine::set_peers(std::vector<session::PeerSettings> peers) {
-  return shared_.sessions.set_peers(peers, boot_clock(), *output_);
+  if (settings_.keep_session_on_new_psk) {
+    // Set in place, under the table's lock: to the session table nothing has changed then.
+    std::map<Key32, Key32> preshared;
+    for (const session::PeerSettings& peer : peers)
+      preshared[peer.public_key] = peer.preshared_key.value_or(Key32{});
+    shared_.sessions->for_each([&preshared](session::Peer& peer) {
+      const auto found = preshared.find(peer.remote.public_key);
+      if (found != preshared.end()) peer.remote.preshared_key = found->second;
+    });
+  }
+  return shared_.sessions->set_peers(peers, boot_clock(), *output_);
 }
 
-void Engine::remove_peers(const std::vector<Key32>& keys) { shared_.sessions.remove_peers(keys); }
+void Engine::remove_peers(const std::vector<Key32>& keys) { shared_.sessions->remove_peers(keys); }
 
 bool Engine::start_handshake(const Key32& peer) {
-  return shared_.sessions.start_handshake(peer, boot_clock(), *output_);
+  return shared_.sessions->start_handshake(peer, boot_clock(), *output_);
 }
 
 bool Engine::send_control(const Key32& peer, Bytes payload) {
-  return shared_.sessions.send_inside(peer, payload, boot_clock(), *output_);
+  return shared_.sessions->send_inside(peer, payload, boot_clock(), *output_);
 }
 
 void Engine::send_frame(const omerta_address& to, Bytes frame) { output_->send_datagram(to, {}, frame); }

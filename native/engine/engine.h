@@ -4,6 +4,7 @@
 // counters and the event ring are shared memory.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <thread>
@@ -23,6 +24,7 @@ namespace omerta::engine {
 struct EngineSettings {
   Key32 private_key{};
   uint16_t port = 0;
+  uint32_t fwmark = 0;  ///< SO_MARK of the sockets
   std::string bind;
   size_t workers = 1;
   size_t max_legs = 65536;
@@ -35,6 +37,9 @@ struct EngineSettings {
   bool gso = true;
   bool tun_tcp_offload = true;
   bool tun_udp_offload = true;
+  /// A changed preshared key counts from the next handshake on, as in the kernel's WireGuard;
+  /// otherwise the running session ends with the old one.
+  bool keep_session_on_new_psk = false;
 };
 
 class Worker;
@@ -42,13 +47,13 @@ class Worker;
 /// State all workers share. Everything in it is either immutable, atomic, or synchronises itself.
 struct Shared {
   Shared(const EngineSettings& settings, size_t workers);
-  std::unique_ptr<CounterRow[]> counters;  ///< one row per worker, then the control thread's
-  session::SessionTable sessions;
+  std::unique_ptr<CounterRow[]> counters;           ///< one row per worker, then the control thread's
+  std::unique_ptr<session::SessionTable> sessions;  ///< replaced only while no worker runs
   ForwardingTable legs;
   EventRing events;
   TokenBucket control_budget;
   PrefixBuckets stun_budget;
-  int inner_mtu = 65535;
+  std::atomic<size_t> inner_mtu = 65535;
   crypto::AeadChoice aead;
 };
 
@@ -80,16 +85,31 @@ class Engine {
   bool install_legs(std::vector<omerta_leg> legs);
   void remove_legs(std::span<const uint32_t> ids);
   ForwardingTable& legs() { return shared_.legs; }
-  session::SessionTable& sessions() { return shared_.sessions; }
+  session::SessionTable& sessions() { return *shared_.sessions; }
   /// The endpoint a `deliver` leg leads back to; nullopt when there is no such leg.
   std::optional<session::Endpoint> endpoint_of_leg(uint32_t id) const;
+
+  // --- changes of a running engine: the TUN interface, legs and counters stay ---------------------
+  /// Listens on another port (0: one the kernel chooses). @throws std::system_error; then the old
+  /// sockets go on.
+  void rebind(uint16_t port);
+  /// SO_MARK of what is sent from now on (0: none). @throws std::system_error
+  void set_fwmark(uint32_t fwmark);
+  /// Becomes another identity: every peer and session is forgotten, the caller adds peers again.
+  void set_private_key(const Key32& key);
   void close();
 
  private:
   class ControlOutput;
+  void open_sockets(udp::SocketOptions options, std::vector<std::unique_ptr<udp::UdpSocket>>& out) const;
+  void start_workers();
+  void stop_workers();
+  void forget_sources();
   Shared shared_;
+  EngineSettings settings_;  ///< without the private key
   std::vector<std::unique_ptr<udp::UdpSocket>> sockets_;
   std::unique_ptr<tun::TunDevice> tun_;
+  udp::SocketOptions socket_options_;
   int stop_event_ = -1;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::thread> threads_;

@@ -15,6 +15,8 @@ namespace {
 
 constexpr Nanoseconds kTimerInterval = 100 * kMillisecond;
 constexpr int kTimerIntervalMs = 100;
+/// How soon a changed MTU of the interface is noticed; it bounds the padding only.
+constexpr Nanoseconds kMtuCheckInterval = kSecond;
 /// Batches of one source handled before the other gets its turn.
 constexpr int kBudget = 8;
 /// ICMP errors a worker writes to TUN, as Linux limits its own (icmp_msgs_per_sec, icmp_msgs_burst).
@@ -31,7 +33,6 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
     : EventOutput(shared, shared.counters[index]),
       index_(index),
       socket_(socket),
-      inner_mtu_(static_cast<size_t>(shared.inner_mtu)),
       stop_event_(stop_event),
       aead_(crypto::make_aead(shared.aead)),
       send_(socket.gso()),
@@ -53,6 +54,7 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
   watch(socket_.fd());
   watch(stop_event_);
   if (tun != nullptr) {
+    tun_ = tun;
     tun_queue_ = tun->queue(index);
     watch(tun_queue_);
     coalescing_ = std::make_unique<tun::Coalescing>(tun_queue_, tun->tcp_offload());
@@ -62,7 +64,7 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
 Worker::~Worker() { close(epoll_); }
 
 void Worker::run() {
-  Qsbr& qsbr = shared_.sessions.qsbr();
+  Qsbr& qsbr = shared_.sessions->qsbr();
   for (bool running = true; running;) {
     epoll_event events[4];
     qsbr.offline(index_);
@@ -74,7 +76,11 @@ void Worker::run() {
     for (int i = 0; i < ready; i++) {
       if (events[i].data.fd == stop_event_) running = false;
       udp |= events[i].data.fd == socket_.fd();
-      tun |= events[i].data.fd == tun_queue_;
+      if (events[i].data.fd != tun_queue_) continue;
+      if ((events[i].events & EPOLLERR) != 0)
+        forget_tun();
+      else
+        tun = true;
     }
     // Both sides take turns until both are dry or the budget is spent; then epoll and timers again.
     for (int turn = 0; (udp || tun) && turn < kBudget; turn++) {
@@ -85,11 +91,23 @@ void Worker::run() {
     }
     if (index_ == 0 && now_ >= next_timers_) {
       next_timers_ = now_ + kTimerInterval;
-      shared_.sessions.handle_timers(now_, *this);
+      shared_.sessions->handle_timers(now_, *this);
       flush();
+      if (tun_ != nullptr && now_ >= next_mtu_check_) {
+        next_mtu_check_ = now_ + kMtuCheckInterval;
+        shared_.inner_mtu.store(tun_->current_mtu(), std::memory_order_relaxed);
+      }
     }
   }
   qsbr.offline(index_);
+}
+
+/// The interface was deleted (tun's poll says EPOLLERR then, for good).
+void Worker::forget_tun() {
+  epoll_ctl(epoll_, EPOLL_CTL_DEL, tun_queue_, nullptr);
+  tun_queue_ = -1;
+  tun_ = nullptr;
+  if (index_ == 0) emit(EventType::interface_gone, {});
 }
 
 // ---- sending --------------------------------------------------------------------------------------
@@ -97,6 +115,14 @@ void Worker::run() {
 void Worker::flush() {
   if (!send_.empty()) socket_.flush(send_, counters_);
   arena_used_ = 0;
+}
+
+/// Adds a datagram to what is to be sent. When there is no room the batch is sent, but the arena is not
+/// handed out anew: segments that wait in it may not have been added yet.
+void Worker::append(const omerta_address& to, const udp::LocalAddress& local, uint8_t* data, size_t size) {
+  if (send_.append(to, local, data, size)) return;
+  socket_.flush(send_, counters_);
+  send_.append(to, local, data, size);
 }
 
 /// Memory in the send arena that lives until the next flush.
@@ -110,11 +136,10 @@ uint8_t* Worker::arena(size_t size) {
 void Worker::send(const session::Endpoint& to, Bytes message) {
   const size_t prefix = to.relayed() ? OMERTA_FRAME_HEADER_SIZE : 0;
   const size_t size = prefix + message.size();
-  if (send_.full()) flush();
   uint8_t* out = arena(size);
   std::memcpy(out + prefix, message.data(), message.size());
   if (to.relayed()) write_frame_header(out, size, to);
-  send_.append(to.remote, local_of(to), out, size);
+  append(to.remote, local_of(to), out, size);
 }
 
 // ---- from UDP -------------------------------------------------------------------------------------
@@ -141,8 +166,7 @@ void Worker::judge(uint8_t* data, size_t size, const udp::Message& message) {
     case OMERTA_FORWARD:
       counters_.add(Counter::forwarded_packets);
       counters_.add(Counter::forwarded_bytes, size);
-      if (send_.full() && !send_.continues(decision.next, {}, data, size)) socket_.flush(send_, counters_);
-      send_.append(decision.next, {}, data, size);
+      append(decision.next, {}, data, size);
       return;
     case OMERTA_DELIVER:
       counters_.add(Counter::delivered_packets);
@@ -205,7 +229,7 @@ void Worker::handle_wireguard(uint8_t* data, size_t size, const session::Endpoin
 }
 
 void Worker::handle_handshake(uint8_t* data, size_t, const session::Endpoint& from) {
-  session::SessionTable& sessions = shared_.sessions;
+  session::SessionTable& sessions = *shared_.sessions;
   session::Outcome outcome = session::Outcome::accepted;
   // Sizes were enforced by omerta_classify.
   if (data[0] == session::kInitiationType) {
@@ -246,7 +270,7 @@ void Worker::handle_handshake(uint8_t* data, size_t, const session::Endpoint& fr
 /// Order of WIREGUARD checklist 10: index → expiry → AEAD → replay → endpoint → keepalive? → length,
 /// padding → source → deliver. The AEAD is done for up to kJobs packets at once.
 void Worker::open_transport(uint8_t* data, size_t size, const session::Endpoint& from) {
-  session::Keypair* keypair = shared_.sessions.find(load<uint32_t>(data + 4));
+  session::Keypair* keypair = shared_.sessions->find(load<uint32_t>(data + 4));
   if (keypair == nullptr) return counters_.add(Counter::drop_unknown_index);
   if (keypair->expired(now_)) return counters_.add(Counter::drop_key_expired);
   openings_[openings_count_] = {keypair, from, size};
@@ -271,7 +295,7 @@ void Worker::handle_opened(Opening& opening, const crypto::AeadJob& job) {
   session::Keypair& keypair = *opening.keypair;
   if (!keypair.accept(job.counter)) return counters_.add(Counter::drop_replayed);
   counters_.add(Counter::transport_received);
-  shared_.sessions.authenticated(keypair, opening.from, opening.message_size, now_, *this);
+  shared_.sessions->authenticated(keypair, opening.from, opening.message_size, now_, *this);
   if (job.size == 0) return counters_.add(Counter::keepalives_received);
   session::SessionTable::data_received(keypair.peer, now_);
   if (!is_ip(job.text)) {
@@ -284,7 +308,7 @@ void Worker::handle_opened(Opening& opening, const crypto::AeadJob& job) {
   }
   const tun::IpView ip = tun::parse_ip(job.text, job.size);
   if (ip.family == 0) return counters_.add(Counter::drop_inner_malformed);
-  if (shared_.sessions.routes().lookup(ip.family, ip.source) != &keypair.peer)
+  if (shared_.sessions->routes().lookup(ip.family, ip.source) != &keypair.peer)
     return counters_.add(Counter::drop_inner_source);
   if (!coalescing_) return counters_.add(Counter::drop_no_tun);
   coalescing_->add(job.text, ip, counters_);
@@ -351,7 +375,7 @@ bool Worker::receive_from_tun() {
 
 void Worker::seal_from_tun(const tun::Segmentation& segments) {
   const tun::IpView& ip = segments.ip();
-  session::Peer* peer = shared_.sessions.routes().lookup(ip.family, ip.destination);
+  session::Peer* peer = shared_.sessions->routes().lookup(ip.family, ip.destination);
   if (peer == nullptr) {
     answer_unreachable(ip, segments.packet());
     return counters_.add(Counter::drop_no_route, segments.count());
@@ -364,7 +388,7 @@ void Worker::seal_from_tun(const tun::Segmentation& segments) {
       packet.resize(segments.size(i));
       segments.write(i, packet.data());
       counters_.add(Counter::staged_packets);
-      counters_.add(Counter::drop_staging_overflow, shared_.sessions.stage(*peer, packet, now_, *this));
+      counters_.add(Counter::drop_staging_overflow, shared_.sessions->stage(*peer, packet, now_, *this));
     }
     return;
   }
@@ -376,6 +400,7 @@ void Worker::seal_segments(session::Keypair& keypair, const session::Endpoint& e
                            const tun::Segmentation& segments, size_t first, size_t count) {
   if (arena_used_ + kArenaReserve > kArenaBytes) flush();
   const size_t prefix = endpoint.relayed() ? OMERTA_FRAME_HEADER_SIZE : 0;
+  const size_t inner_mtu = shared_.inner_mtu.load(std::memory_order_relaxed);
   // Segments lie back to back in the arena: that is what makes them one GSO message.
   crypto::AeadJob jobs[kJobs];
   uint8_t* starts[kJobs];
@@ -386,7 +411,7 @@ void Worker::seal_segments(session::Keypair& keypair, const session::Endpoint& e
     if (!counter.has_value()) break;
     const size_t size = segments.size(first + used);
     // Padded to 16, but never past the MTU (WIREGUARD checklist 11).
-    const size_t padded = std::max(size, std::min((size + 15) & ~size_t{15}, inner_mtu_));
+    const size_t padded = std::max(size, std::min((size + 15) & ~size_t{15}, inner_mtu));
     uint8_t* start = arena(prefix + session::kTransportOverhead + padded);
     uint8_t* message = start + prefix;
     uint8_t* text = message + session::kTransportHeaderSize;
@@ -405,13 +430,10 @@ void Worker::seal_segments(session::Keypair& keypair, const session::Endpoint& e
     if (!jobs[i].ok) continue;
     const size_t size = prefix + session::kTransportOverhead + jobs[i].size;
     if (endpoint.relayed()) write_frame_header(starts[i], size, endpoint);
-    // A flush here would hand the arena to be reused while segments wait in it: only send.
-    if (send_.full() && !send_.continues(endpoint.remote, local, starts[i], size))
-      socket_.flush(send_, counters_);
-    send_.append(endpoint.remote, local, starts[i], size);
+    append(endpoint.remote, local, starts[i], size);
   }
   counters_.add(Counter::transport_sent, used);
-  if (used != 0) shared_.sessions.data_sent(keypair, bytes, now_, *this);
+  if (used != 0) shared_.sessions->data_sent(keypair, bytes, now_, *this);
 }
 
 }  // namespace omerta::engine

@@ -40,6 +40,7 @@ class Worker final : public EventOutput {
 
   bool receive_from_udp();
   bool receive_from_tun();
+  void forget_tun();
   void judge(uint8_t* data, size_t size, const udp::Message& message);
   void deliver(uint32_t leg_id, uint8_t* payload, size_t size);
   void handle_wireguard(uint8_t* data, size_t size, const session::Endpoint& from);
@@ -52,17 +53,19 @@ class Worker final : public EventOutput {
   void seal_from_tun(const tun::Segmentation& segments);
   void seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
                      const tun::Segmentation& segments, size_t first, size_t count);
+  void append(const omerta_address& to, const udp::LocalAddress& local, uint8_t* data, size_t size);
   uint8_t* arena(size_t size);
   void flush();
 
   size_t index_;
   udp::UdpSocket& socket_;
-  int tun_queue_ = -1;
-  size_t inner_mtu_;
+  const tun::TunDevice* tun_ = nullptr;
+  int tun_queue_ = -1;  ///< -1: none, or the interface was deleted
   int stop_event_;
   int epoll_ = -1;
   Nanoseconds now_ = 0;
   Nanoseconds next_timers_ = 0;
+  Nanoseconds next_mtu_check_ = 0;
   std::unique_ptr<crypto::TransportAead> aead_;
   udp::ReceiveBatch receive_;
   udp::SendBatch send_;

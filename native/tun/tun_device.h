@@ -3,6 +3,8 @@
 // TCP and UDP super-packets cross in one read or write (Linux Documentation/networking/tuntap.rst).
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -13,6 +15,7 @@ struct TunSettings {
   std::string name;
   std::vector<std::string> addresses;  ///< with prefix length
   int mtu = 1400;
+  bool up = true;  ///< false: somebody else brings the interface up
   size_t queues = 1;
   bool tcp_offload = true;
   bool udp_offload = true;
@@ -20,7 +23,8 @@ struct TunSettings {
 
 class TunDevice {
  public:
-  /// Creates and brings up the interface. @throws std::system_error; EPERM means CAP_NET_ADMIN.
+  /// Creates the interface and, if asked to, brings it up. @throws std::system_error; EPERM means
+  /// CAP_NET_ADMIN.
   explicit TunDevice(const TunSettings& settings);
   ~TunDevice();
   TunDevice(const TunDevice&) = delete;
@@ -28,14 +32,18 @@ class TunDevice {
 
   int queue(size_t index) const { return queues_[index]; }
   const std::string& name() const { return name_; }
-  int mtu() const { return mtu_; }
+  /// The interface's MTU now, wherever it was moved or renamed to; the last one known when it
+  /// cannot be had. One thread.
+  size_t current_mtu() const;
   bool tcp_offload() const { return tcp_offload_; }
   bool udp_offload() const { return udp_offload_; }
 
  private:
   std::string name_;
-  int mtu_;
   std::vector<int> queues_;
+  mutable size_t mtu_;
+  mutable ino_t namespace_ = 0;  ///< network namespace of control_
+  mutable int control_ = -1;
   bool tcp_offload_ = false;
   bool udp_offload_ = false;
 };

@@ -92,30 +92,62 @@ SendBatch::SendBatch(bool coalesce)
     : coalesce_(coalesce),
       entries_(new Entry[kMessages]()),
       headers_(new mmsghdr[kMessages]()),
-      vectors_(new iovec[kMessages]()),
       addresses_(new sockaddr_storage[kMessages]()),
-      controls_(new Control[kMessages]()) {}
+      controls_(new Control[kMessages]()) {
+  recent_.fill(UINT8_MAX);
+}
 
 SendBatch::~SendBatch() = default;
 
-bool SendBatch::continues(const omerta_address& to, const LocalAddress& local, const uint8_t* data,
-                          size_t size) const {
-  if (count_ == 0 || !coalesce_) return false;
-  const Entry& last = entries_[count_ - 1];
-  // Every segment but the last has the same size, so a shorter one closes the message.
-  return last.data + last.size == data && size <= last.segment && last.size == last.segment * last.segments &&
-         last.segments < kMaxSegments && last.size + size <= kMaxMessageBytes && last.to.port == to.port &&
-         std::memcmp(last.to.ip, to.ip, 16) == 0 && std::memcmp(&last.local, &local, sizeof local) == 0;
+namespace {
+
+/// Spreads destinations over the places of SendBatch::recent_; a collision costs a message, no more.
+size_t place_of(const omerta_address& to) {
+  const uint64_t mixed = (omerta_load64(to.ip) ^ omerta_load64(to.ip + 8) ^ to.port) * 0x9E3779B97F4A7C15u;
+  return mixed >> 57;  // 7 bits: SendBatch::kRecent
 }
 
-void SendBatch::append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size) {
-  if (continues(to, local, data, size)) {
-    Entry& last = entries_[count_ - 1];
-    last.size += size;
-    last.segments++;
-    return;
+bool same(const omerta_address& a, const omerta_address& b) {
+  return a.port == b.port && omerta_load64(a.ip) == omerta_load64(b.ip) &&
+         omerta_load64(a.ip + 8) == omerta_load64(b.ip + 8);
+}
+
+}  // namespace
+
+bool SendBatch::extend(Entry& entry, uint8_t* data, size_t size) {
+  // Every segment but the last has the same size, so a shorter one closes the message.
+  if (size > entry.segment || entry.size != entry.segment * entry.segments ||
+      entry.segments == kMaxSegments || entry.size + size > kMaxMessageBytes)
+    return false;
+  iovec& last = entry.piece[entry.pieces - 1];
+  if (static_cast<uint8_t*>(last.iov_base) + last.iov_len == data)
+    last.iov_len += size;
+  else
+    entry.piece[entry.pieces++] = {data, size};
+  entry.size += size;
+  entry.segments++;
+  return true;
+}
+
+bool SendBatch::append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size) {
+  uint8_t& recent = recent_[place_of(to)];
+  if (coalesce_ && recent < count_) {
+    Entry& entry = entries_[recent];
+    if (same(entry.to, to) && std::memcmp(&entry.local, &local, sizeof local) == 0 &&
+        extend(entry, data, size))
+      return true;
   }
-  entries_[count_++] = {to, local, data, size, size, 1};
+  if (count_ == kMessages) return false;
+  recent = static_cast<uint8_t>(count_);
+  Entry& entry = entries_[count_++];
+  entry.to = to;
+  entry.local = local;
+  entry.size = size;
+  entry.segment = size;
+  entry.segments = 1;
+  entry.pieces = 1;
+  entry.piece[0] = {data, size};
+  return true;
 }
 
 UdpSocket::UdpSocket(const SocketOptions& options) {
@@ -150,6 +182,14 @@ UdpSocket::UdpSocket(const SocketOptions& options) {
     address_size = sizeof(sockaddr_in);
   }
   if (options.shared_port) set(fd_, SOL_SOCKET, SO_REUSEPORT, 1);
+  if (options.fwmark != 0) {
+    try {
+      set_fwmark(options.fwmark);
+    } catch (...) {
+      close(fd_);
+      throw;
+    }
+  }
   if (bind(fd_, reinterpret_cast<sockaddr*>(&address), address_size) != 0) {
     const int error = errno;
     close(fd_);
@@ -184,6 +224,10 @@ UdpSocket::UdpSocket(const SocketOptions& options) {
 
 UdpSocket::~UdpSocket() {
   if (fd_ >= 0) close(fd_);
+}
+
+void UdpSocket::set_fwmark(uint32_t fwmark) {
+  if (!set(fd_, SOL_SOCKET, SO_MARK, static_cast<int>(fwmark))) fail("fwmark");
 }
 
 size_t UdpSocket::receive(ReceiveBatch& batch, Message* out, CounterRow& counters) {
@@ -307,21 +351,26 @@ void UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, co
 }
 
 void UdpSocket::send_segments(const SendBatch::Entry& entry) {
-  for (size_t at = 0; at < entry.size; at += entry.segment)
-    send_one(entry.to, entry.local, entry.data + at, std::min(entry.segment, entry.size - at));
+  std::vector<uint8_t> joined;
+  joined.reserve(entry.size);
+  for (size_t i = 0; i < entry.pieces; i++) {
+    const auto* from = static_cast<const uint8_t*>(entry.piece[i].iov_base);
+    joined.insert(joined.end(), from, from + entry.piece[i].iov_len);
+  }
+  for (size_t at = 0; at < joined.size(); at += entry.segment)
+    send_one(entry.to, entry.local, joined.data() + at, std::min(entry.segment, joined.size() - at));
 }
 
 void UdpSocket::flush(SendBatch& batch, CounterRow& counters) {
   uint64_t bytes = 0;
   uint64_t datagrams = 0;
   for (size_t i = 0; i < batch.count_; i++) {
-    const SendBatch::Entry& entry = batch.entries_[i];
-    batch.vectors_[i] = {entry.data, entry.size};
+    SendBatch::Entry& entry = batch.entries_[i];
     msghdr& header = batch.headers_[i].msg_hdr;
     header.msg_name = &batch.addresses_[i];
     header.msg_namelen = to_sockaddr(entry.to, batch.addresses_[i]);
-    header.msg_iov = &batch.vectors_[i];
-    header.msg_iovlen = 1;
+    header.msg_iov = entry.piece;
+    header.msg_iovlen = entry.pieces;
     header.msg_control = batch.controls_[i].bytes;
     header.msg_controllen =
         fill_control(batch.controls_[i].bytes, entry.local, entry.segments > 1 ? entry.segment : 0);
@@ -347,6 +396,7 @@ void UdpSocket::flush(SendBatch& batch, CounterRow& counters) {
   counters.add(Counter::tx_bytes, bytes);
   counters.add(Counter::tx_datagrams, datagrams);
   batch.count_ = 0;
+  batch.recent_.fill(UINT8_MAX);
   batch.coalesce_ = gso_;  // may have been given up just now
 }
 

@@ -12,6 +12,7 @@
 #include <omerta/wire.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -41,6 +42,7 @@ struct SocketOptions {
   bool shared_port = false;  ///< SO_REUSEPORT: one of several workers' sockets
   bool gro = true;
   bool gso = true;
+  uint32_t fwmark = 0;  ///< SO_MARK; needs CAP_NET_ADMIN
   int buffer_bytes = 7 << 20;
 };
 
@@ -63,7 +65,9 @@ class ReceiveBatch {
   std::unique_ptr<Control[]> controls_;
 };
 
-/// Datagrams to be sent with one system call. Memory they point to must live until flush.
+/// Datagrams to be sent with one system call. Those for one destination become segments of one
+/// message (UDP GSO) wherever they lie: the kernel gathers them. Their order within a destination is
+/// kept. Memory they point to must live until flush.
 class SendBatch {
  public:
   static constexpr size_t kMessages = 64;
@@ -76,30 +80,32 @@ class SendBatch {
   SendBatch(const SendBatch&) = delete;
   SendBatch& operator=(const SendBatch&) = delete;
 
-  bool full() const { return count_ == kMessages; }
   bool empty() const { return count_ == 0; }
-  /// Whether a datagram of `size` bytes at `data` would continue the last message.
-  bool continues(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size) const;
-  /// Adds a datagram: as a segment of the last message when it lies right behind it and fits.
-  /// The batch must not be full.
-  void append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size);
+  /// Adds a datagram; false, and nothing is added, when there is no room: flush, then add again.
+  bool append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size);
 
  private:
   friend class UdpSocket;
   struct Entry {
     omerta_address to;
     LocalAddress local;
-    uint8_t* data;
     size_t size;
     size_t segment;
     size_t segments;
+    size_t pieces;
+    iovec piece[kMaxSegments];
   };
   struct Control;
+  static constexpr size_t kRecent = 128;
+
+  bool extend(Entry& entry, uint8_t* data, size_t size);
+
   size_t count_ = 0;
   bool coalesce_;
+  /// Message last begun for a destination, by a hash of it; one that lost its place gets a new message.
+  std::array<uint8_t, kRecent> recent_;
   std::unique_ptr<Entry[]> entries_;
   std::unique_ptr<mmsghdr[]> headers_;
-  std::unique_ptr<iovec[]> vectors_;
   std::unique_ptr<sockaddr_storage[]> addresses_;
   std::unique_ptr<Control[]> controls_;
 };
@@ -119,6 +125,9 @@ class UdpSocket {
   /// What the kernel granted of SocketOptions::buffer_bytes.
   int receive_buffer_bytes() const { return receive_buffer_; }
   int send_buffer_bytes() const { return send_buffer_; }
+
+  /// SO_MARK of what is sent from now on (0: none). @throws std::system_error
+  void set_fwmark(uint32_t fwmark);
 
   /// Fetches what is there, at most a batch; never waits. Messages point into the batch.
   size_t receive(ReceiveBatch& batch, Message* out, CounterRow& counters);

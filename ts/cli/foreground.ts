@@ -4,27 +4,9 @@
 import { Daemon } from '../daemon/daemon.js';
 import type { DaemonMode } from '../daemon/daemon-status.js';
 import { openLog } from '../daemon/log.js';
-import { OperatorError } from '../daemon/operator-error.js';
 import { applyNodeOptions, type NodeOptions } from './node-options.js';
 import type { Context } from './context.js';
-
-/** What the daemon tells a parent process over its IPC channel. */
-export type StartReport =
-  | { readonly type: 'ready' }
-  | {
-      readonly type: 'failed';
-      readonly exitCode: number;
-      readonly field: string;
-      readonly expected: string;
-      readonly next: string;
-    };
-
-function report(message: StartReport): Promise<void> {
-  return new Promise((resolve) => {
-    if (process.send === undefined) resolve();
-    else process.send(message, undefined, {}, () => resolve());
-  });
-}
+import { reportFailure, reportReady } from './start-report.js';
 
 /** @param ready called once the daemon serves; prints the banner. */
 export async function runForeground(
@@ -46,16 +28,12 @@ export async function runForeground(
     const log = openLog(config.log.level);
     daemon = await Daemon.start({ mode, state: context.state, config, log, onEnd: end });
   } catch (error) {
-    if (error instanceof OperatorError) {
-      const { exitCode, field, expected, next } = error;
-      await report({ type: 'failed', exitCode, field, expected, next });
-    }
+    await reportFailure(error);
     throw error;
   }
   try {
     ready(daemon);
-    await report({ type: 'ready' });
-    if (process.connected) process.disconnect();
+    await reportReady();
     const failure = await ended;
     if (failure !== undefined) throw failure;
   } finally {

@@ -13,6 +13,7 @@ import { pingCommand } from './commands/ping.js';
 import { relayCommand } from './commands/relay.js';
 import { statusCommand } from './commands/status.js';
 import { upCommand } from './commands/up.js';
+import { wgCommand } from './commands/wg.js';
 import { explain } from './help.js';
 
 /** Every command, with exits turned into exceptions. */
@@ -47,6 +48,7 @@ export function buildProgram(): Command {
     networkCommand,
     keygenCommand,
     doctorCommand,
+    wgCommand,
   ])
     add(program);
   return program;

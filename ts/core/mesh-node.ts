@@ -167,6 +167,10 @@ export class MeshNode implements Component {
       case 'session-lost':
         this.#circuits.sessionLost(event.peer, turn);
         break;
+      case 'interface-gone':
+        // Circuits and sessions go on without it; whoever deleted it gets it back by a restart.
+        turn.notify('warn', 'interface-gone', { remedy: 'omerta down, then omerta up' });
+        break;
     }
     return turn.effects;
   }

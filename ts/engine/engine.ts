@@ -30,6 +30,8 @@ export interface TunOptions {
   readonly addresses: readonly string[];
   /** Inner MTU, 576–65535. */
   readonly mtu: number;
+  /** Whether the engine brings the interface up (default); false leaves that to somebody else. */
+  readonly up?: boolean | undefined;
 }
 
 export interface EngineOptions {
@@ -53,6 +55,11 @@ export interface EngineOptions {
    */
   readonly stunPerSecond?: number | undefined;
   readonly tun?: TunOptions | undefined;
+  /**
+   * A changed preshared key counts from the next handshake on, as in the kernel's WireGuard. Default:
+   * it ends the running session. Native engine only.
+   */
+  readonly keepSessionOnNewPresharedKey?: boolean | undefined;
   /** Accelerators to leave off, by the name `describe()` gives them. */
   readonly disable?: readonly string[] | undefined;
 }
@@ -73,7 +80,9 @@ export type EngineEvent =
   /** A packet waits for this peer and no endpoint is known. Repeated at most once a second. */
   | { readonly type: 'path-needed'; readonly peer: SessionKey }
   /** Handshakes were given up (90 s without an answer). */
-  | { readonly type: 'session-lost'; readonly peer: SessionKey };
+  | { readonly type: 'session-lost'; readonly peer: SessionKey }
+  /** Somebody deleted the TUN interface; the engine goes on without one. */
+  | { readonly type: 'interface-gone' };
 
 export interface PeerStatus {
   readonly sessionKey: SessionKey;
@@ -142,7 +151,10 @@ export interface Engine {
   describe(): EngineDescription;
   /** Called with every batch of events, on the JavaScript thread. Set once, before traffic matters. */
   onEvents(listener: (events: readonly EngineEvent[]) => void): void;
-  /** Adds peers or updates those that exist; a changed preshared key ends the running session. */
+  /**
+   * Adds peers or updates those that exist; a changed preshared key ends the running session, but for
+   * `keepSessionOnNewPresharedKey`.
+   */
   setPeers(peers: readonly PeerConfig[]): void;
   removePeers(peers: readonly SessionKey[]): void;
   /** Adds legs or replaces those with the same id. @throws EngineError TABLE_FULL; then none was added. */
@@ -160,4 +172,17 @@ export interface Engine {
   counters(): ReadonlyMap<string, number>;
   /** Stops workers, closes sockets, removes the TUN interface. Idempotent. */
   close(): Promise<void>;
+}
+
+/** An engine that can be given another identity and port while it runs, its TUN interface kept. */
+export interface ReconfigurableEngine extends Engine {
+  /**
+   * Listens on another UDP port, 0 = one the kernel chooses, in the network namespace the process is in.
+   * @throws EngineError PORT_IN_USE, BIND_FAILED; the old port stays then.
+   */
+  rebind(port: number): void;
+  /** Marks what is sent with SO_MARK, 0 = not. @throws EngineError BAD_ARGUMENT when not permitted. */
+  setFwmark(fwmark: number): void;
+  /** Becomes another identity. Peers and sessions are forgotten with the old one: add them again. */
+  setPrivateKey(privateKey: Uint8Array): void;
 }

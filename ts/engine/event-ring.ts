@@ -6,7 +6,15 @@ import type { SocketAddress } from '../wire/socket-address.js';
 
 const HEADER = 64;
 /** `enum class EventType` of event_ring.h; 0 is padding at the end of the ring. */
-const Type = { frame: 1, control: 2, session: 3, endpoint: 4, pathNeeded: 5, sessionLost: 6 } as const;
+const Type = {
+  frame: 1,
+  control: 2,
+  session: 3,
+  endpoint: 4,
+  pathNeeded: 5,
+  sessionLost: 6,
+  interfaceGone: 7,
+} as const;
 
 export class EventRingReader {
   readonly #positions: Int32Array;
@@ -57,6 +65,8 @@ export class EventRingReader {
         return { type: 'path-needed', peer: this.#key(at) };
       case Type.sessionLost:
         return { type: 'session-lost', peer: this.#key(at) };
+      case Type.interfaceGone:
+        return { type: 'interface-gone' };
       default:
         return undefined;
     }

@@ -55,8 +55,15 @@ export interface NativeOptions {
   readonly udpGso: boolean;
   readonly tunTcpOffload: boolean;
   readonly tunUdpOffload: boolean;
+  readonly keepSessionOnNewPresharedKey: boolean;
   readonly tun?:
-    { readonly name: string; readonly addresses: readonly string[]; readonly mtu: number } | undefined;
+    | {
+        readonly name: string;
+        readonly addresses: readonly string[];
+        readonly mtu: number;
+        readonly up: boolean;
+      }
+    | undefined;
 }
 
 /** native/addon/addon.cc; packed formats are described there. */
@@ -74,6 +81,9 @@ export interface NativeHandle {
   removeLegs(ids: Uint32Array): void;
   peers(): readonly NativePeerStatus[];
   legs(): readonly { id: number; packets: number; bytes: number; idleMs?: number }[];
+  rebind(port: number): void;
+  setFwmark(fwmark: number): void;
+  setPrivateKey(key: Uint8Array): void;
   close(): void;
 }
 

@@ -5,7 +5,6 @@ import {
   DEFAULT_STUN_PER_SECOND,
   EngineError,
   type Accelerator,
-  type Engine,
   type EngineDescription,
   type EngineEvent,
   type EngineOptions,
@@ -13,6 +12,7 @@ import {
   type PeerConfig,
   type PeerEndpoint,
   type PeerStatus,
+  type ReconfigurableEngine,
   type SessionKey,
 } from './engine.js';
 import { EventRingReader } from './event-ring.js';
@@ -58,12 +58,11 @@ function packLegs(legs: readonly Leg[]): Uint8Array {
 }
 
 /** @throws EngineError; the code tells what to do about it. */
-export function openNativeEngine(options: EngineOptions): Engine {
+export function openNativeEngine(options: EngineOptions): ReconfigurableEngine {
   return new NativeEngine(loadNativeAddon(), options);
 }
 
-class NativeEngine implements Engine {
-  readonly port: number;
+class NativeEngine implements ReconfigurableEngine {
   readonly #addon: NativeAddon;
   readonly #handle: NativeHandle;
   readonly #disabled: ReadonlySet<string>;
@@ -99,7 +98,8 @@ class NativeEngine implements Engine {
           udpGso: !this.#disabled.has('udp-gso'),
           tunTcpOffload: !this.#disabled.has('tun-tcp-offload'),
           tunUdpOffload: !this.#disabled.has('tun-udp-offload'),
-          tun: options.tun,
+          keepSessionOnNewPresharedKey: options.keepSessionOnNewPresharedKey ?? false,
+          tun: options.tun && { ...options.tun, up: options.tun.up ?? true },
         },
         () => {
           const events = ring.reader?.drain() ?? [];
@@ -107,12 +107,20 @@ class NativeEngine implements Engine {
         },
       );
     } catch (error) {
-      throw openError(error, options);
+      throw openError(error, options.port);
     }
-    ring.reader = new EventRingReader(this.#handle.eventMemory());
-    this.#counters = new BigUint64Array(this.#handle.counterMemory());
-    this.port = this.#handle.port;
-    this.#description = this.#describe();
+    try {
+      ring.reader = new EventRingReader(this.#handle.eventMemory());
+      this.#counters = new BigUint64Array(this.#handle.counterMemory());
+      this.#description = this.#describe();
+    } catch (error) {
+      this.#handle.close(); // an addon of another version: do not leave its workers running
+      throw error;
+    }
+  }
+
+  get port(): number {
+    return this.#handle.port;
   }
 
   describe(): EngineDescription {
@@ -262,10 +270,30 @@ class NativeEngine implements Engine {
     return totals;
   }
 
+  rebind(port: number): void {
+    this.#change(port, () => this.#handle.rebind(port));
+  }
+
+  setFwmark(fwmark: number): void {
+    this.#change(this.port, () => this.#handle.setFwmark(fwmark));
+  }
+
+  setPrivateKey(privateKey: Uint8Array): void {
+    this.#call(() => this.#handle.setPrivateKey(privateKey));
+  }
+
   close(): Promise<void> {
     this.#listener = undefined;
     this.#handle.close();
     return Promise.resolve();
+  }
+
+  #change(port: number, run: () => void): void {
+    try {
+      this.#call(run);
+    } catch (error) {
+      throw error instanceof EngineError ? error : openError(error, port);
+    }
   }
 
   #call<T>(run: () => T): T {
@@ -287,7 +315,7 @@ function endpointOf(address: Uint8Array | undefined, leg: number | undefined): P
 }
 
 /** What went wrong while opening, told as the field a person can change. */
-function openError(error: unknown, options: EngineOptions): Error {
+function openError(error: unknown, port: number): Error {
   if (!(error instanceof Error)) return new Error(String(error));
   const code = (error as { code?: unknown }).code;
   const message = error.message;
@@ -299,9 +327,10 @@ function openError(error: unknown, options: EngineOptions): Error {
   }
   if (tunStep) return new EngineError('TUN_FAILED', `tun: ${message}`);
   if (code === 'EADDRINUSE') {
-    return new EngineError('PORT_IN_USE', `port: UDP port ${options.port} is in use by another process`);
+    return new EngineError('PORT_IN_USE', `port: UDP port ${port} is in use by another process`);
   }
   if (/^bind/.test(message)) return new EngineError('BIND_FAILED', `bind: ${message}`);
+  if (/^fwmark/.test(message)) return new EngineError('BAD_ARGUMENT', `${message} (needs CAP_NET_ADMIN)`);
   if (code === 'BAD_ARGUMENT') return new EngineError('BAD_ARGUMENT', message);
   return error;
 }

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// The send batch: datagrams for several destinations, mixed and of any size, arrive whole, once, and in
+// order for each destination, whether the kernel segments or not.
+#include <sodium.h>
+
+#include <chrono>
+#include <thread>
+#include <vector>
+
+#include "check.h"
+#include "udp/udp_socket.h"
+
+namespace {
+
+using namespace omerta;
+using namespace omerta::udp;
+
+omerta_address loopback(uint16_t port) {
+  omerta_address a{};
+  a.ip[10] = a.ip[11] = 0xff;
+  a.ip[12] = 127;
+  a.ip[15] = 1;
+  a.port = __builtin_bswap16(port);
+  return a;
+}
+
+SocketOptions options(bool gso) {
+  SocketOptions o;
+  o.bind = "127.0.0.1";
+  o.gso = gso;
+  return o;
+}
+
+using Datagrams = std::vector<std::vector<uint8_t>>;
+
+Datagrams receive_all(UdpSocket& socket, ReceiveBatch& batch, size_t wanted) {
+  CounterRow counters;
+  Datagrams out;
+  Message messages[ReceiveBatch::kMessages];
+  for (int idle = 0; out.size() < wanted && idle < 200;) {
+    const size_t count = socket.receive(batch, messages, counters);
+    if (count == 0) {
+      idle++;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    for (size_t i = 0; i < count; i++)
+      for (size_t at = 0; at < messages[i].size; at += messages[i].segment)
+        out.emplace_back(messages[i].data + at,
+                         messages[i].data + std::min(at + messages[i].segment, messages[i].size));
+  }
+  return out;
+}
+
+/// Sends `count` datagrams of sizes by `size_of` to random destinations; returns the system calls it took.
+template <class SizeOf>
+uint64_t exchange(bool gso, bool gro, size_t count, size_t destinations, SizeOf size_of) {
+  UdpSocket sender(options(gso));
+  std::vector<std::unique_ptr<UdpSocket>> receivers;
+  for (size_t i = 0; i < destinations; i++) {
+    SocketOptions o = options(true);
+    o.gro = gro;
+    receivers.push_back(std::make_unique<UdpSocket>(o));
+  }
+  SendBatch send(sender.gso());
+  ReceiveBatch batch;
+  CounterRow counters;
+  std::vector<Datagrams> sent(destinations);
+  Datagrams memory;  // lies where the allocator puts it: nothing is back to back by intent
+  memory.reserve(count);
+  for (size_t i = 0; i < count; i++) {
+    const size_t to = randombytes_uniform(static_cast<uint32_t>(destinations));
+    std::vector<uint8_t> datagram(size_of());
+    randombytes_buf(datagram.data(), datagram.size());
+    sent[to].push_back(datagram);
+    memory.push_back(std::move(datagram));
+    const auto add = [&] {
+      return send.append(loopback(receivers[to]->port()), {}, memory.back().data(), memory.back().size());
+    };
+    if (!add()) {
+      sender.flush(send, counters);
+      CHECK(send.empty() && add());
+    }
+  }
+  sender.flush(send, counters);
+  CHECK(counters.get(Counter::tx_datagrams) == count);
+  CHECK(counters.get(Counter::tx_errors) == 0);
+  for (size_t i = 0; i < destinations; i++)
+    CHECK(receive_all(*receivers[i], batch, sent[i].size()) == sent[i]);
+  return counters.get(Counter::tx_batches);
+}
+
+void mixed_destinations_get_their_datagrams_whole_and_in_order() {
+  for (const bool gso : {true, false})
+    for (const bool gro : {true, false}) {
+      exchange(gso, gro, 600, 5, [] { return size_t{200}; });
+      exchange(gso, gro, 600, 3, [] { return 1 + randombytes_uniform(1400); });
+      exchange(gso, gro, 600, 1, [] { return randombytes_uniform(2) == 0 ? size_t{1300} : size_t{90}; });
+    }
+}
+
+void more_destinations_than_places_still_keep_their_order() {
+  exchange(true, true, 2000, 200, [] { return size_t{64} + 16 * randombytes_uniform(3); });
+}
+
+void datagrams_of_one_size_to_few_destinations_take_few_system_calls() {
+  const uint64_t gathered = exchange(true, true, 256, 4, [] { return size_t{100}; });
+  const uint64_t alone = exchange(false, true, 256, 4, [] { return size_t{100}; });
+  CHECK(gathered == 1);
+  CHECK(alone == 4);  // 64 messages a call
+}
+
+}  // namespace
+
+int main() {
+  if (sodium_init() < 0) return 1;
+  RUN(mixed_destinations_get_their_datagrams_whole_and_in_order);
+  RUN(more_destinations_than_places_still_keep_their_order);
+  RUN(datagrams_of_one_size_to_few_destinations_take_few_system_calls);
+  return omerta::check::finish();
+}

@@ -1,0 +1,116 @@
+// The unix socket `wg` finds a device by: /var/run/wireguard/IFNAME.sock, for its owner only.
+
+import { chmodSync, existsSync, lstatSync, mkdirSync, unlinkSync, watch, type FSWatcher } from 'node:fs';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { dirname } from 'node:path';
+import { ExitCode, OperatorError, fileError, systemErrorCode } from '../daemon/operator-error.js';
+import { RequestReader, UapiError, formatErrno, readRequest, type UapiRequest } from './uapi.js';
+
+const DIRECTORY = '/var/run/wireguard';
+const MAX_CONNECTIONS = 64;
+
+/** Answers one request. @throws UapiError why it is refused */
+export type UapiHandler = (request: UapiRequest) => string;
+
+/** Where the socket of an interface is. */
+export function uapiSocketPath(name: string, directory = DIRECTORY): string {
+  return `${directory}/${name}.sock`;
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
+    socket.once('connect', () => socket.destroy());
+  });
+}
+
+/** Removes a socket nobody listens on. @throws OperatorError when somebody does, or it is none. */
+async function removeStale(path: string): Promise<void> {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return;
+  const taken = (expected: string): OperatorError =>
+    new OperatorError(ExitCode.failure, 'socket', `${path} ${expected}`, 'Choose another interface name');
+  if (!found.isSocket()) throw taken('is not a socket');
+  if (await answers(path)) throw taken('belongs to a WireGuard process that runs');
+  unlinkSync(path);
+}
+
+export class UapiSocket {
+  readonly #path: string;
+  readonly #server: Server;
+  readonly #connections = new Set<Socket>();
+  readonly #watcher: FSWatcher;
+
+  private constructor(path: string, server: Server, onRemoved: () => void) {
+    this.#path = path;
+    this.#server = server;
+    this.#watcher = watch(dirname(path), () => {
+      if (!existsSync(path)) onRemoved();
+    });
+    server.on('connection', (socket) => {
+      this.#connections.add(socket);
+      socket.once('close', () => this.#connections.delete(socket));
+    });
+  }
+
+  /**
+   * Listens for `wg`.
+   * @param onRemoved the socket file was deleted: the device is to end
+   * @throws OperatorError
+   */
+  static async listen(path: string, handler: UapiHandler, onRemoved: () => void): Promise<UapiSocket> {
+    const server = createServer((socket) => serve(socket, handler));
+    server.maxConnections = MAX_CONNECTIONS;
+    try {
+      if (mkdirSync(dirname(path), { recursive: true }) !== undefined) chmodSync(dirname(path), 0o755);
+      await removeStale(path);
+      const umask = process.umask(0o177);
+      try {
+        await new Promise<void>((resolve, reject) => {
+          server.once('error', reject);
+          server.listen(path, () => resolve());
+        });
+      } finally {
+        process.umask(umask);
+      }
+      return new UapiSocket(path, server, onRemoved);
+    } catch (error) {
+      server.close();
+      if (systemErrorCode(error) === undefined) throw error;
+      throw fileError('socket', path, error);
+    }
+  }
+
+  /** Ends connections and removes the file. */
+  close(): void {
+    this.#watcher.close();
+    for (const socket of this.#connections) socket.destroy();
+    // Closing removes the file; if it is gone already, another process may have put its own there.
+    if (existsSync(this.#path)) this.#server.close();
+    else this.#server.unref();
+  }
+}
+
+function serve(socket: Socket, handler: UapiHandler): void {
+  const reader = new RequestReader();
+  socket.setEncoding('latin1');
+  socket.on('error', () => socket.destroy());
+  socket.on('data', (text: string) => {
+    try {
+      for (const lines of reader.push(text)) socket.write(answer(lines, handler));
+    } catch (error) {
+      if (!(error instanceof UapiError)) throw error;
+      socket.end(formatErrno(error.errno));
+    }
+  });
+}
+
+function answer(lines: readonly string[], handler: UapiHandler): string {
+  try {
+    return handler(readRequest(lines));
+  } catch (error) {
+    if (!(error instanceof UapiError)) throw error;
+    return formatErrno(error.errno);
+  }
+}

@@ -1,0 +1,99 @@
+// A whole userspace WireGuard in this process: TUN interface, UDP socket, configuration socket.
+
+import { randomBytes } from 'node:crypto';
+import { EngineError } from '../engine/engine.js';
+import { openNativeEngine } from '../engine/native-engine.js';
+import { nodePrimitives } from '../engine/node-primitives.js';
+import { ExitCode, OperatorError } from '../daemon/operator-error.js';
+import { tunAccess } from '../daemon/tun-access.js';
+import { UapiSocket, uapiSocketPath } from './uapi-socket.js';
+import { formatErrno, formatState, type UapiRequest } from './uapi.js';
+import { WgDevice } from './wg-device.js';
+
+/** What WireGuard interfaces start with: 1500 less IPv6, UDP and WireGuard headers. */
+const DEFAULT_MTU = 1420;
+const MAX_PEERS = 16384;
+
+export interface UserspaceDevice {
+  /** Settles when the interface or the socket file was deleted. */
+  readonly gone: Promise<void>;
+  /** Removes the interface and the socket. Idempotent. */
+  close(): Promise<void>;
+}
+
+function openFailure(error: unknown, name: string): unknown {
+  if (!(error instanceof EngineError)) return error;
+  const detail = error.message.replace(/\.$/, '');
+  if (error.code === 'TUN_PERMISSION') {
+    const access = tunAccess();
+    return new OperatorError(
+      ExitCode.permission,
+      'interface',
+      access.ok ? `a TUN interface is refused (${detail})` : access.reason,
+      `Run it as root: sudo omerta wg ${name}`,
+    );
+  }
+  if (error.code === 'TUN_FAILED')
+    return new OperatorError(
+      ExitCode.failure,
+      'interface',
+      `${name} cannot be made (${detail})`,
+      `Choose another name, or remove the old one with: ip link delete ${name}`,
+    );
+  return new OperatorError(ExitCode.failure, 'engine', detail, 'See: omerta doctor');
+}
+
+/** Makes the interface `name`, down and without addresses. @throws OperatorError */
+export async function openUserspaceDevice(name: string): Promise<UserspaceDevice> {
+  const engine = openEngine(name);
+  let signalGone: () => void = () => undefined;
+  const gone = new Promise<void>((resolve) => {
+    signalGone = resolve;
+  });
+  engine.onEvents((events) => {
+    if (events.some(({ type }) => type === 'interface-gone')) signalGone();
+  });
+  const device = new WgDevice({
+    engine,
+    maxPeers: MAX_PEERS,
+    x25519PublicKey: (key) => nodePrimitives.x25519PublicKey(key),
+    random: (length) => randomBytes(length),
+    wallClock: () => Date.now(),
+  });
+  const handle = (request: UapiRequest): string => {
+    if (request.type === 'get') return formatState(device.state());
+    device.apply(request.change);
+    return formatErrno(0);
+  };
+  try {
+    const socket = await UapiSocket.listen(uapiSocketPath(name), handle, signalGone);
+    return {
+      gone,
+      close: () => {
+        socket.close();
+        return engine.close();
+      },
+    };
+  } catch (error) {
+    await engine.close();
+    throw error;
+  }
+}
+
+function openEngine(name: string): ReturnType<typeof openNativeEngine> {
+  try {
+    return openNativeEngine({
+      privateKey: randomBytes(32),
+      port: 0,
+      // WireGuard and nothing else: no legs, no strangers' frames, no STUN.
+      maxLegs: 1,
+      controlFramesPerSecond: 1,
+      stunPerSecond: 0,
+      maxPeers: MAX_PEERS,
+      keepSessionOnNewPresharedKey: true,
+      tun: { name, addresses: [], mtu: DEFAULT_MTU, up: false },
+    });
+  } catch (error) {
+    throw openFailure(error, name);
+  }
+}
