@@ -2,6 +2,7 @@
 // Whole engines over loopback: sessions direct and relayed, garbage, and tables changing under load.
 // No TUN, no privilege. Built with address and thread sanitizers as well (docs/development.md).
 #include "engine/engine.h"
+#include "loopback.h"
 
 #include <sodium.h>
 
@@ -14,15 +15,7 @@ namespace {
 
 using namespace omerta;
 using namespace omerta::engine;
-
-omerta_address loopback(uint16_t port) {
-  omerta_address a{};
-  a.ip[10] = a.ip[11] = 0xff;
-  a.ip[12] = 127;
-  a.ip[15] = 1;
-  a.port = __builtin_bswap16(port);
-  return a;
-}
+using omerta::check::loopback;
 
 EngineSettings settings(uint8_t seed, size_t workers = 1) {
   EngineSettings s;

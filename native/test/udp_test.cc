@@ -8,21 +8,14 @@
 #include <vector>
 
 #include "check.h"
+#include "loopback.h"
 #include "udp/udp_socket.h"
 
 namespace {
 
 using namespace omerta;
 using namespace omerta::udp;
-
-omerta_address loopback(uint16_t port) {
-  omerta_address a{};
-  a.ip[10] = a.ip[11] = 0xff;
-  a.ip[12] = 127;
-  a.ip[15] = 1;
-  a.port = __builtin_bswap16(port);
-  return a;
-}
+using omerta::check::loopback;
 
 SocketOptions options(bool gso) {
   SocketOptions o;
