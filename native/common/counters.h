@@ -55,7 +55,6 @@ namespace omerta {
   X(drop_stun_rate)                 \
   X(drop_handshake_rate)            \
   X(drop_bad_mac1)                  \
-  X(drop_bad_mac2)                  \
   X(drop_unknown_peer)              \
   X(drop_unknown_index)             \
   X(drop_bad_handshake)             \

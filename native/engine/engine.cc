@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <map>
 #include <stdexcept>
 #include <system_error>
 
@@ -192,16 +191,7 @@ void Engine::close() {
 }
 
 bool Engine::set_peers(std::vector<session::PeerSettings> peers) {
-  if (settings_.keep_session_on_new_psk) {
-    // Set in place, under the table's lock: to the session table nothing has changed then.
-    std::map<Key32, Key32> preshared;
-    for (const session::PeerSettings& peer : peers)
-      preshared[peer.public_key] = peer.preshared_key.value_or(Key32{});
-    shared_.sessions->for_each([&preshared](session::Peer& peer) {
-      const auto found = preshared.find(peer.remote.public_key);
-      if (found != preshared.end()) peer.remote.preshared_key = found->second;
-    });
-  }
+  for (session::PeerSettings& peer : peers) peer.keep_session_on_new_psk = settings_.keep_session_on_new_psk;
   return shared_.sessions->set_peers(peers, boot_clock(), *output_);
 }
 

@@ -250,8 +250,6 @@ void Worker::handle_handshake(uint8_t* data, size_t, const session::Endpoint& fr
       return counters_.add(Counter::handshakes_crossed);
     case session::Outcome::bad_mac1:
       return counters_.add(Counter::drop_bad_mac1);
-    case session::Outcome::bad_mac2:
-      return counters_.add(Counter::drop_bad_mac2);
     case session::Outcome::cookie_sent:
       return counters_.add(Counter::cookie_replies_sent);
     case session::Outcome::over_rate:

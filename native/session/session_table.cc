@@ -115,7 +115,7 @@ bool SessionTable::set_peers(const std::vector<PeerSettings>& settings, Nanoseco
     const Key32 preshared = s.preshared_key.value_or(Key32{});
     if (sodium_memcmp(preshared.data(), peer->remote.preshared_key.data(), preshared.size()) != 0) {
       peer->remote.preshared_key = preshared;
-      drop_keys(*peer);
+      if (!s.keep_session_on_new_psk) drop_keys(*peer);
     }
     if (peer->allowed_ips != s.allowed_ips) {
       assign_prefixes(*peer, s.allowed_ips);

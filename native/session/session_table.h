@@ -19,7 +19,6 @@ namespace omerta::session {
 enum class Outcome : uint8_t {
   accepted,
   bad_mac1,
-  bad_mac2,
   cookie_sent,
   over_rate,
   unknown_peer,
@@ -47,6 +46,8 @@ struct PeerSettings {
   std::vector<Prefix> allowed_ips;
   std::optional<Endpoint> endpoint;
   Nanoseconds persistent_keepalive = 0;
+  /// A changed preshared key counts from the next handshake on; otherwise the session ends with the old.
+  bool keep_session_on_new_psk = false;
 };
 
 struct SessionEnvironment {
