@@ -67,13 +67,11 @@ class Worker final : public EventOutput {
 
   size_t index_;
   udp::UdpSocket& socket_;
-  const tun::TunDevice* tun_ = nullptr;
   int tun_queue_ = -1;  ///< -1: none, or the interface was deleted
   int stop_event_;
   int epoll_ = -1;
   Nanoseconds now_ = 0;
   Nanoseconds next_timers_ = 0;
-  Nanoseconds next_mtu_check_ = 0;
   std::unique_ptr<crypto::TransportAead> aead_;
   udp::ReceiveBatch receive_;
   udp::SendBatch send_;

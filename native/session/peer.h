@@ -7,7 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
-#include <deque>
+#include <list>
 #include <optional>
 #include <vector>
 
@@ -19,6 +19,7 @@
 #include "session/endpoint.h"
 #include "session/noise.h"
 #include "session/replay_window.h"
+#include "session/timer_heap.h"
 
 namespace omerta::session {
 
@@ -118,10 +119,15 @@ class Peer {
   Nanoseconds cookie_born = 0;
   bool has_last_mac1 = false;
   Mac16 last_mac1{};
-  std::deque<std::vector<uint8_t>> staged;
+  std::list<std::vector<uint8_t>> staged;
   Nanoseconds persistent_keepalive = 0;
-  std::vector<Prefix> allowed_ips;
+  AllowedIps::List allowed_ips;
   bool removed = false;
+  /// Order in which peers were added, and the clock on the wall when the last session was confirmed
+  /// (nanoseconds since 1970, 0 = never): for those who show them.
+  uint64_t sequence = 0;
+  Nanoseconds last_handshake_wall = 0;
+  Timer timer;
 
  private:
   SeqLock<Endpoint> endpoint_;

@@ -1,5 +1,6 @@
 // omerta wg: a WireGuard interface for `wg` and `wg-quick`, without the mesh.
 
+import { availableParallelism } from 'node:os';
 import { InvalidArgumentError, type Command } from 'commander';
 import { openUserspaceDevice } from '../../wg/userspace-device.js';
 import { startDetached } from '../background.js';
@@ -8,6 +9,7 @@ import { reportFailure, reportReady } from '../start-report.js';
 
 interface WgOptions {
   readonly foreground?: boolean;
+  readonly workers?: number;
 }
 
 /** What `wg` takes for a name too (and Linux: at most 15 characters). */
@@ -16,7 +18,12 @@ function interfaceName(text: string): string {
   throw new InvalidArgumentError('An interface name has 1 to 15 of: letters, digits, _ = + . -');
 }
 
-async function runForeground(name: string): Promise<void> {
+function workerCount(text: string): number {
+  if (/^\d{1,2}$/.test(text) && Number(text) >= 1 && Number(text) <= 64) return Number(text);
+  throw new InvalidArgumentError('A whole number of threads from 1 to 64');
+}
+
+async function runForeground(name: string, workers: number): Promise<void> {
   let end: () => void = () => undefined;
   const signalled = new Promise<void>((resolve) => {
     end = resolve;
@@ -25,7 +32,12 @@ async function runForeground(name: string): Promise<void> {
   process.once('SIGINT', end);
   let device;
   try {
-    device = await openUserspaceDevice(name);
+    device = await openUserspaceDevice(name, {
+      workers,
+      onPortRefused: ({ message }) => {
+        console.error(`omerta: ${message}. ${name} is down again: choose another listen-port`);
+      },
+    });
   } catch (error) {
     await reportFailure(error);
     throw error;
@@ -50,9 +62,23 @@ export function wgCommand(program: Command): void {
     )
     .argument('<ifname>', 'name of the interface to make', interfaceName)
     .option('-f, --foreground', 'stay in the foreground')
+    .option(
+      '--workers <n>',
+      'threads that move packets (default: 2, or 1 on a machine with one core)',
+      workerCount,
+    )
     .action(async (name: string, options: WgOptions) => {
-      if (options.foreground === true) await runForeground(name);
-      else await startDetached(['wg', '--foreground', name], 'ignore', `Run: omerta wg --foreground ${name}`);
+      const { foreground, workers } = options;
+      if (foreground === true) {
+        await runForeground(name, workers ?? Math.min(2, availableParallelism()));
+        return;
+      }
+      const asked = workers === undefined ? [] : ['--workers', String(workers)];
+      await startDetached(
+        ['wg', ...asked, '--foreground', name],
+        'ignore',
+        `Run: omerta wg --foreground ${name}`,
+      );
     });
   explain(
     command,
