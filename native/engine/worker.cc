@@ -32,11 +32,10 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
                int stop_event)
     : EventOutput(shared, shared.counters[index]),
       index_(index),
-      socket_(socket),
       stop_event_(stop_event),
       aead_(crypto::make_aead(shared.aead)),
+      io_(udp::make_mmsg_io(socket)),
       send_(socket.gso()),
-      messages_(new udp::Message[udp::ReceiveBatch::kMessages]),
       arena_(new uint8_t[kArenaBytes]()),
       tun_buffer_(new uint8_t[kTunPacketBytes]()),
       unreachable_budget_(kUnreachablePerSecond, kUnreachableBurst),
@@ -51,7 +50,7 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
     if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0)
       throw std::system_error(errno, std::generic_category(), "epoll");
   };
-  watch(socket_.fd());
+  watch(io_->poll_fd());
   watch(stop_event_);
   if (tun != nullptr) {
     tun_ = tun;
@@ -65,6 +64,7 @@ Worker::~Worker() { close(epoll_); }
 
 void Worker::run() {
   Qsbr& qsbr = shared_.sessions->qsbr();
+  io_->start();
   for (bool running = true; running;) {
     epoll_event events[4];
     qsbr.offline(index_);
@@ -75,7 +75,7 @@ void Worker::run() {
     bool tun = false;
     for (int i = 0; i < ready; i++) {
       if (events[i].data.fd == stop_event_) running = false;
-      udp |= events[i].data.fd == socket_.fd();
+      udp |= events[i].data.fd == io_->poll_fd();
       if (events[i].data.fd != tun_queue_) continue;
       if ((events[i].events & EPOLLERR) != 0)
         forget_tun();
@@ -113,7 +113,7 @@ void Worker::forget_tun() {
 // ---- sending --------------------------------------------------------------------------------------
 
 void Worker::flush() {
-  if (!send_.empty()) socket_.flush(send_, counters_);
+  if (!send_.empty()) io_->flush(send_, counters_);
   arena_used_ = 0;
 }
 
@@ -121,7 +121,7 @@ void Worker::flush() {
 /// handed out anew: segments that wait in it may not have been added yet.
 void Worker::append(const omerta_address& to, const udp::LocalAddress& local, uint8_t* data, size_t size) {
   if (send_.append(to, local, data, size)) return;
-  socket_.flush(send_, counters_);
+  io_->flush(send_, counters_);
   send_.append(to, local, data, size);
 }
 
@@ -145,10 +145,9 @@ void Worker::send(const session::Endpoint& to, Bytes message) {
 // ---- from UDP -------------------------------------------------------------------------------------
 
 bool Worker::receive_from_udp() {
-  const size_t count = socket_.receive(receive_, messages_.get(), counters_);
+  const std::span<const udp::Message> messages = io_->receive(counters_);
   cached_leg_ = 0;
-  for (size_t i = 0; i < count; i++) {
-    const udp::Message& message = messages_[i];
+  for (const udp::Message& message : messages) {
     if (message.size == 0) counters_.drop(OMERTA_DROP_EMPTY);
     for (size_t at = 0; at < message.size; at += message.segment)
       judge(message.data + at, std::min(message.segment, message.size - at), message);
@@ -156,7 +155,7 @@ bool Worker::receive_from_udp() {
   finish_opening();
   if (coalescing_) coalescing_->flush(counters_);
   flush();  // before the next receive: forwarded datagrams lie in the receive buffers
-  return count == udp::ReceiveBatch::kMessages;
+  return messages.size() == udp::SocketIo::kMessages;
 }
 
 void Worker::judge(uint8_t* data, size_t size, const udp::Message& message) {

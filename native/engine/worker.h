@@ -13,6 +13,7 @@
 #include "engine/output.h"
 #include "tun/coalescing.h"
 #include "tun/segmentation.h"
+#include "udp/socket_io.h"
 
 namespace omerta::engine {
 
@@ -58,7 +59,6 @@ class Worker final : public EventOutput {
   void flush();
 
   size_t index_;
-  udp::UdpSocket& socket_;
   const tun::TunDevice* tun_ = nullptr;
   int tun_queue_ = -1;  ///< -1: none, or the interface was deleted
   int stop_event_;
@@ -67,9 +67,8 @@ class Worker final : public EventOutput {
   Nanoseconds next_timers_ = 0;
   Nanoseconds next_mtu_check_ = 0;
   std::unique_ptr<crypto::TransportAead> aead_;
-  udp::ReceiveBatch receive_;
+  std::unique_ptr<udp::SocketIo> io_;
   udp::SendBatch send_;
-  std::unique_ptr<udp::Message[]> messages_;
   std::unique_ptr<uint8_t[]> arena_;
   size_t arena_used_ = 0;
   std::unique_ptr<uint8_t[]> tun_buffer_;

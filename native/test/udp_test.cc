@@ -9,7 +9,7 @@
 
 #include "check.h"
 #include "loopback.h"
-#include "udp/udp_socket.h"
+#include "udp/socket_io.h"
 
 namespace {
 
@@ -26,20 +26,18 @@ SocketOptions options(bool gso) {
 
 using Datagrams = std::vector<std::vector<uint8_t>>;
 
-Datagrams receive_all(UdpSocket& socket, ReceiveBatch& batch, size_t wanted) {
+Datagrams receive_all(SocketIo& io, size_t wanted) {
   CounterRow counters;
   Datagrams out;
-  Message messages[ReceiveBatch::kMessages];
   for (int idle = 0; out.size() < wanted && idle < 200;) {
-    const size_t count = socket.receive(batch, messages, counters);
-    if (count == 0) {
+    const auto messages = io.receive(counters);
+    if (messages.empty()) {
       idle++;
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
-    for (size_t i = 0; i < count; i++)
-      for (size_t at = 0; at < messages[i].size; at += messages[i].segment)
-        out.emplace_back(messages[i].data + at,
-                         messages[i].data + std::min(at + messages[i].segment, messages[i].size));
+    for (const Message& message : messages)
+      for (size_t at = 0; at < message.size; at += message.segment)
+        out.emplace_back(message.data + at, message.data + std::min(at + message.segment, message.size));
   }
   return out;
 }
@@ -48,14 +46,16 @@ Datagrams receive_all(UdpSocket& socket, ReceiveBatch& batch, size_t wanted) {
 template <class SizeOf>
 uint64_t exchange(bool gso, bool gro, size_t count, size_t destinations, SizeOf size_of) {
   UdpSocket sender(options(gso));
+  const auto sender_io = make_mmsg_io(sender);
   std::vector<std::unique_ptr<UdpSocket>> receivers;
+  std::vector<std::unique_ptr<SocketIo>> receiver_ios;
   for (size_t i = 0; i < destinations; i++) {
     SocketOptions o = options(true);
     o.gro = gro;
     receivers.push_back(std::make_unique<UdpSocket>(o));
+    receiver_ios.push_back(make_mmsg_io(*receivers.back()));
   }
   SendBatch send(sender.gso());
-  ReceiveBatch batch;
   CounterRow counters;
   std::vector<Datagrams> sent(destinations);
   Datagrams memory;  // lies where the allocator puts it: nothing is back to back by intent
@@ -70,15 +70,14 @@ uint64_t exchange(bool gso, bool gro, size_t count, size_t destinations, SizeOf 
       return send.append(loopback(receivers[to]->port()), {}, memory.back().data(), memory.back().size());
     };
     if (!add()) {
-      sender.flush(send, counters);
+      sender_io->flush(send, counters);
       CHECK(send.empty() && add());
     }
   }
-  sender.flush(send, counters);
+  sender_io->flush(send, counters);
   CHECK(counters.get(Counter::tx_datagrams) == count);
   CHECK(counters.get(Counter::tx_errors) == 0);
-  for (size_t i = 0; i < destinations; i++)
-    CHECK(receive_all(*receivers[i], batch, sent[i].size()) == sent[i]);
+  for (size_t i = 0; i < destinations; i++) CHECK(receive_all(*receiver_ios[i], sent[i].size()) == sent[i]);
   return counters.get(Counter::tx_batches);
 }
 

@@ -3,13 +3,11 @@
 
 #include <arpa/inet.h>
 #include <netinet/udp.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <new>
 #include <system_error>
 
 #ifndef UDP_GRO
@@ -37,13 +35,6 @@ int granted(int fd, int name) {
   return value / 2;  // the kernel doubles what it is asked for, socket(7)
 }
 
-uint8_t* map_touched(size_t bytes) {
-  void* memory =
-      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-  if (memory == MAP_FAILED) throw std::bad_alloc();
-  return static_cast<uint8_t*>(memory);
-}
-
 void canonical(const sockaddr_storage& from, omerta_address& out) {
   out = {};
   if (from.ss_family == AF_INET) {
@@ -60,33 +51,9 @@ void canonical(const sockaddr_storage& from, omerta_address& out) {
 
 }  // namespace
 
-// Room for everything asked for at once. A control message that does not fit is cut off silently,
-// and a lost segment size would turn a coalesced buffer into one bad datagram.
-struct ReceiveBatch::Control {
-  alignas(cmsghdr) uint8_t bytes[CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(in_pktinfo)) +
-                                 CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(uint32_t))];
-};
 struct SendBatch::Control {
   alignas(cmsghdr) uint8_t bytes[CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(uint16_t))];
 };
-
-ReceiveBatch::ReceiveBatch()
-    : memory_(map_touched(kMessages * kMessageBytes)),
-      headers_(new mmsghdr[kMessages]()),
-      vectors_(new iovec[kMessages]()),
-      addresses_(new sockaddr_storage[kMessages]()),
-      controls_(new Control[kMessages]()) {
-  for (size_t i = 0; i < kMessages; i++) {
-    vectors_[i] = {memory_ + i * kMessageBytes, kMessageBytes};
-    msghdr& header = headers_[i].msg_hdr;
-    header.msg_iov = &vectors_[i];
-    header.msg_iovlen = 1;
-    header.msg_name = &addresses_[i];
-    header.msg_control = controls_[i].bytes;
-  }
-}
-
-ReceiveBatch::~ReceiveBatch() { munmap(memory_, kMessages * kMessageBytes); }
 
 SendBatch::SendBatch(bool coalesce)
     : coalesce_(coalesce),
@@ -230,53 +197,36 @@ void UdpSocket::set_fwmark(uint32_t fwmark) {
   if (!set(fd_, SOL_SOCKET, SO_MARK, static_cast<int>(fwmark))) fail("fwmark");
 }
 
-size_t UdpSocket::receive(ReceiveBatch& batch, Message* out, CounterRow& counters) {
-  for (size_t i = 0; i < ReceiveBatch::kMessages; i++) {
-    batch.headers_[i].msg_hdr.msg_namelen = sizeof(sockaddr_storage);
-    batch.headers_[i].msg_hdr.msg_controllen = sizeof(ReceiveBatch::Control);
-  }
-  const int count = recvmmsg(fd_, batch.headers_.get(), ReceiveBatch::kMessages, MSG_DONTWAIT, nullptr);
-  if (count <= 0) return 0;
-  counters.add(Counter::rx_batches);
-  uint64_t bytes = 0;
-  uint64_t datagrams = 0;
-  for (size_t i = 0; i < static_cast<size_t>(count); i++) {
-    msghdr& header = batch.headers_[i].msg_hdr;
-    Message& message = out[i];
-    message.data = static_cast<uint8_t*>(batch.vectors_[i].iov_base);
-    message.size = batch.headers_[i].msg_len;
-    message.segment = message.size;
-    message.local = {};
-    canonical(batch.addresses_[i], message.from);
-    for (cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(&header, c)) {
-      if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
-        int segment = 0;
-        std::memcpy(&segment, CMSG_DATA(c), sizeof segment);
-        if (segment > 0) message.segment = static_cast<size_t>(segment);
-      } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
-        in6_pktinfo info;
-        std::memcpy(&info, CMSG_DATA(c), sizeof info);
-        std::memcpy(message.local.ip, &info.ipi6_addr, 16);
-        message.local.interface = static_cast<uint32_t>(info.ipi6_ifindex);
-      } else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
-        in_pktinfo info;
-        std::memcpy(&info, CMSG_DATA(c), sizeof info);
-        std::memcpy(message.local.ip, kMapped, 12);
-        std::memcpy(message.local.ip + 12, &info.ipi_addr, 4);
-        message.local.interface = static_cast<uint32_t>(info.ipi_ifindex);
-      } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
-        uint32_t total = 0;
-        std::memcpy(&total, CMSG_DATA(c), sizeof total);
-        counters.add(Counter::rx_queue_overflows, total - overflow_seen_);
-        overflow_seen_ = total;
-      }
+void UdpSocket::read_header(msghdr& header, Message& message, CounterRow& counters) {
+  message.segment = message.size;
+  message.local = {};
+  canonical(*static_cast<const sockaddr_storage*>(header.msg_name), message.from);
+  for (cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(&header, c)) {
+    if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
+      int segment = 0;
+      std::memcpy(&segment, CMSG_DATA(c), sizeof segment);
+      if (segment > 0) message.segment = static_cast<size_t>(segment);
+    } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+      in6_pktinfo info;
+      std::memcpy(&info, CMSG_DATA(c), sizeof info);
+      std::memcpy(message.local.ip, &info.ipi6_addr, 16);
+      message.local.interface = static_cast<uint32_t>(info.ipi6_ifindex);
+    } else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+      in_pktinfo info;
+      std::memcpy(&info, CMSG_DATA(c), sizeof info);
+      std::memcpy(message.local.ip, kMapped, 12);
+      std::memcpy(message.local.ip + 12, &info.ipi_addr, 4);
+      message.local.interface = static_cast<uint32_t>(info.ipi_ifindex);
+    } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
+      uint32_t total = 0;
+      std::memcpy(&total, CMSG_DATA(c), sizeof total);
+      counters.add(Counter::rx_queue_overflows, total - overflow_seen_);
+      overflow_seen_ = total;
     }
-    bytes += message.size;
-    datagrams += message.size == 0 ? 1 : (message.size + message.segment - 1) / message.segment;
   }
-  counters.add(Counter::rx_bytes, bytes);
-  counters.add(Counter::rx_datagrams, datagrams);
-  return static_cast<size_t>(count);
+  counters.add(Counter::rx_bytes, message.size);
+  counters.add(Counter::rx_datagrams,
+               message.size == 0 ? 1 : (message.size + message.segment - 1) / message.segment);
 }
 
 socklen_t UdpSocket::to_sockaddr(const omerta_address& address, sockaddr_storage& out) const {
@@ -361,7 +311,7 @@ void UdpSocket::send_segments(const SendBatch::Entry& entry) {
     send_one(entry.to, entry.local, joined.data() + at, std::min(entry.segment, joined.size() - at));
 }
 
-void UdpSocket::flush(SendBatch& batch, CounterRow& counters) {
+mmsghdr* UdpSocket::prepare(SendBatch& batch, CounterRow& counters) const {
   uint64_t bytes = 0;
   uint64_t datagrams = 0;
   for (size_t i = 0; i < batch.count_; i++) {
@@ -378,23 +328,19 @@ void UdpSocket::flush(SendBatch& batch, CounterRow& counters) {
     bytes += entry.size;
     datagrams += entry.segments;
   }
-  for (size_t done = 0; done < batch.count_;) {
-    const int sent =
-        sendmmsg(fd_, batch.headers_.get() + done, static_cast<unsigned>(batch.count_ - done), MSG_NOSIGNAL);
-    counters.add(Counter::tx_batches);
-    if (sent > 0) {
-      done += static_cast<size_t>(sent);
-      continue;
-    }
-    if (errno == EINTR) continue;
-    counters.add(Counter::tx_errors);
-    // EIO: the device cannot checksum segments (some virtual NICs); it never will.
-    if (errno == EIO) gso_ = false;
-    send_segments(batch.entries_[done]);
-    done++;
-  }
   counters.add(Counter::tx_bytes, bytes);
   counters.add(Counter::tx_datagrams, datagrams);
+  return batch.headers_.get();
+}
+
+void UdpSocket::send_refused(SendBatch& batch, size_t index, int error, CounterRow& counters) {
+  counters.add(Counter::tx_errors);
+  // EIO: the device cannot checksum segments (some virtual NICs); it never will.
+  if (error == EIO) gso_ = false;
+  send_segments(batch.entries_[index]);
+}
+
+void UdpSocket::finish(SendBatch& batch) const {
   batch.count_ = 0;
   batch.recent_.fill(UINT8_MAX);
   batch.coalesce_ = gso_;  // may have been given up just now
