@@ -62,7 +62,8 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
       stun_budget(settings.stun_per_second, settings.stun_per_second, {24, 48},
                   {{random_word(), random_word()}}),
       inner_mtu(settings.tun.has_value() ? static_cast<size_t>(settings.tun->mtu) : 65535),
-      aead(crypto::choose_aead(settings.ipsec_mb)) {}
+      aead(crypto::choose_aead(settings.ipsec_mb)),
+      io(udp::choose_io(settings.io)) {}
 
 /// What the session table asks for while the control thread is inside it.
 class Engine::ControlOutput final : public EventOutput {

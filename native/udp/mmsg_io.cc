@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+// The socket by recvmmsg(2) and sendmmsg(2), waiting by epoll(7).
+#include <sys/epoll.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <new>
+#include <system_error>
 
 #include "udp/socket_io.h"
 
@@ -10,6 +14,7 @@ namespace omerta::udp {
 namespace {
 
 constexpr size_t kMessageBytes = 65536;
+constexpr uint32_t kSocketBit = 0;  // of no watched descriptor
 
 uint8_t* map_touched(size_t bytes) {
   void* memory =
@@ -29,10 +34,40 @@ class MmsgIo final : public SocketIo {
       header.msg_name = &addresses_[i];
       header.msg_control = controls_[i].bytes;
     }
+    epoll_ = epoll_create1(EPOLL_CLOEXEC);
+    watch(socket.fd(), kSocketBit);
   }
-  ~MmsgIo() override { munmap(memory_, kMessages * kMessageBytes); }
+  ~MmsgIo() override {
+    close(epoll_);
+    munmap(memory_, kMessages * kMessageBytes);
+  }
 
-  int poll_fd() const override { return socket_.fd(); }
+  const char* name() const override { return "mmsg"; }
+
+  void watch(int fd, uint32_t bit) override {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.u32 = bit;
+    if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0)
+      throw std::system_error(errno, std::generic_category(), "epoll");
+  }
+  void forget(int fd) override { epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr); }
+
+  Ready wait(int milliseconds) override {
+    epoll_event events[8];
+    const int count = epoll_wait(epoll_, events, 8, milliseconds);
+    Ready ready;
+    for (int i = 0; i < count; i++) {
+      const uint32_t bit = events[i].data.u32;
+      if (bit == kSocketBit) {
+        ready.socket = true;
+        continue;
+      }
+      ready.readable |= bit;
+      if ((events[i].events & EPOLLERR) != 0) ready.failed |= bit;
+    }
+    return ready;
+  }
 
   std::span<const Message> receive(CounterRow& counters) override {
     for (mmsghdr& header : headers_) {
@@ -40,6 +75,7 @@ class MmsgIo final : public SocketIo {
       header.msg_hdr.msg_controllen = sizeof(ReceiveControl);
     }
     const int count = recvmmsg(socket_.fd(), headers_, kMessages, MSG_DONTWAIT, nullptr);
+    full_ = count == static_cast<int>(kMessages);
     if (count <= 0) return {};
     counters.add(Counter::rx_batches);
     for (size_t i = 0; i < static_cast<size_t>(count); i++) {
@@ -50,6 +86,8 @@ class MmsgIo final : public SocketIo {
     }
     return {messages_, static_cast<size_t>(count)};
   }
+
+  bool release() override { return full_; }
 
   void flush(SendBatch& batch, CounterRow& counters) override {
     mmsghdr* headers = socket_.prepare(batch, counters);
@@ -68,11 +106,13 @@ class MmsgIo final : public SocketIo {
  private:
   UdpSocket& socket_;
   uint8_t* memory_;
+  int epoll_ = -1;
   mmsghdr headers_[kMessages]{};
   iovec vectors_[kMessages]{};
   sockaddr_storage addresses_[kMessages]{};
   ReceiveControl controls_[kMessages]{};
   Message messages_[kMessages];
+  bool full_ = false;  ///< the last receive may have left something
 };
 
 }  // namespace
