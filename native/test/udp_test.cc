@@ -190,6 +190,47 @@ void a_small_send_buffer_loses_nothing() {
   CHECK(counters.get(Counter::tx_errors) == 0);
 }
 
+/// Loopback copies what was meant to go out zero-copy; that is noticed, and every byte still arrives.
+void forwarded_coalesced_messages_arrive_whole_zero_copy_or_not() {
+  constexpr size_t kCount = 32;
+  constexpr size_t kBytes = 1300;
+  UdpSocket generator(options(true));
+  UdpSocket relay(options(true));
+  UdpSocket sink(options(true));
+  const Started generator_io(generator);
+  const Started relay_io(relay);
+  const Started sink_io(sink);
+  CounterRow counters;
+  SendBatch generated(generator.gso());
+  SendBatch forwarded(relay.gso());
+  for (uint32_t round = 0; round < 40; round++) {
+    Datagrams sent(kCount, std::vector<uint8_t>(kBytes));
+    for (auto& datagram : sent) {
+      randombytes_buf(datagram.data(), kBytes);
+      CHECK(generated.append(loopback(relay.port()), {}, datagram.data(), kBytes));
+    }
+    generator_io->flush(generated, counters);
+    size_t count = 0;
+    CounterRow own;
+    while (count < kCount && relay_io->wait(500).socket) do {
+        for (const Message& message : relay_io->receive(own))
+          for (size_t at = 0; at < message.size; at += message.segment, count++)
+            CHECK(forwarded.append(loopback(sink.port()), {}, message.data + at, message.segment));
+        if (!forwarded.empty()) relay_io->flush(forwarded, own);
+      } while (relay_io->release());
+    CHECK(receive_all(*sink_io.io, kCount) == sent);
+    CHECK(own.get(Counter::tx_errors) == 0);
+    counters.add(Counter::tx_zero_copy, own.get(Counter::tx_zero_copy));
+    counters.add(Counter::tx_zero_copy_copied, own.get(Counter::tx_zero_copy_copied));
+  }
+  // 0: an old kernel, or a low limit of locked memory.
+  const uint64_t tried = counters.get(Counter::tx_zero_copy);
+  if (kind == IoKind::mmsg)
+    CHECK(tried == 0);
+  else
+    CHECK(tried == counters.get(Counter::tx_zero_copy_copied) && (tried == 0 || tried == 8));
+}
+
 void the_choice_names_its_reason() {
   const IoChoice plain = choose_io(IoWanted::mmsg);
   CHECK(plain.kind == IoKind::mmsg && plain.reason == "mmsg was asked for");
@@ -222,6 +263,7 @@ int main() {
     RUN(a_receiver_that_falls_behind_gets_everything_that_waits);
     RUN(messages_tell_where_they_came_from_and_what_they_were_sent_to);
     RUN(a_stopped_engine_leaves_the_socket_to_its_owner);
+    RUN(forwarded_coalesced_messages_arrive_whole_zero_copy_or_not);
     RUN(a_small_send_buffer_loses_nothing);
   }
   return omerta::check::finish();
