@@ -204,7 +204,9 @@ void a_full_event_ring_drops_and_counts() {
   a.set_peers({peer(2, direct(b))});
   std::vector<uint8_t> large(1200, 0);
   large[0] = 0xC0;
-  for (int i = 0; i < 1500; i++) {
+  a.send_control(public_key(2), large);
+  CHECK(wait_for([&] { return total(b, Counter::control_messages) == 1; }));
+  for (int i = 1; i < 1500; i++) {
     a.send_control(public_key(2), large);
     if (i % 16 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
