@@ -101,6 +101,64 @@ void datagrams_of_one_size_to_few_destinations_take_few_system_calls() {
   CHECK(alone == 4);  // 64 messages a call
 }
 
+/// Sends `datagrams` of 100 bytes, the traffic class of each by `class_of`; returns the ECN of each on
+/// arrival.
+template <class ClassOf>
+std::vector<uint8_t> ecn_after(const char* bind, bool gso, size_t datagrams, size_t& received,
+                               ClassOf class_of) {
+  SocketOptions o = options(gso);
+  o.bind = bind;
+  UdpSocket sender(o), receiver(o);
+  const auto sender_io = make_mmsg_io(sender), receiver_io = make_mmsg_io(receiver);
+  omerta_address to = loopback(receiver.port());
+  if (o.bind == "::1") {
+    to = {};
+    to.ip[15] = 1;
+    to.port = loopback(receiver.port()).port;
+  }
+  SendBatch send(sender.gso());
+  CounterRow counters;
+  std::vector<uint8_t> memory(datagrams * 100);
+  for (size_t i = 0; i < datagrams; i++) {
+    memory[i * 100] = static_cast<uint8_t>(i);
+    CHECK(send.append(to, {}, memory.data() + i * 100, 100, class_of(i)));
+  }
+  sender_io->flush(send, counters);
+  std::vector<uint8_t> out;
+  for (int idle = 0; out.size() < datagrams && idle < 200;) {
+    const auto messages = receiver_io->receive(counters);
+    if (messages.empty()) {
+      idle++;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    received += messages.size();
+    for (const Message& message : messages)
+      for (size_t at = 0; at < message.size; at += message.segment) {
+        CHECK(message.data[at] == out.size());  // in order
+        out.push_back(message.ecn);
+      }
+  }
+  CHECK(counters.get(Counter::tx_errors) == 0);
+  return out;
+}
+
+void each_datagram_arrives_with_its_own_ecn() {
+  for (const char* bind : {"127.0.0.1", "::1"})
+    for (const bool gso : {true, false}) {
+      size_t messages = 0;
+      const auto each =
+          ecn_after(bind, gso, 40, messages, [](size_t i) { return static_cast<uint8_t>(i % 4); });
+      for (size_t i = 0; i < each.size(); i++) CHECK(each[i] == i % 4);
+      CHECK(each.size() == 40 && messages == 40);
+      messages = 0;
+      // Runs of one kind still share a message; DSCP does not hide the field.
+      const auto runs =
+          ecn_after(bind, gso, 60, messages, [](size_t i) { return static_cast<uint8_t>(0x88 | i / 20); });
+      for (size_t i = 0; i < runs.size(); i++) CHECK(runs[i] == i / 20);
+      CHECK(runs.size() == 60 && messages == (gso ? 3 : 60));
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -108,5 +166,6 @@ int main() {
   RUN(mixed_destinations_get_their_datagrams_whole_and_in_order);
   RUN(more_destinations_than_places_still_keep_their_order);
   RUN(datagrams_of_one_size_to_few_destinations_take_few_system_calls);
+  RUN(each_datagram_arrives_with_its_own_ecn);
   return omerta::check::finish();
 }
