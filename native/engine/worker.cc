@@ -287,7 +287,14 @@ void Worker::finish_opening() {
   if (openings_count_ == 0) return;
   aead_->open(std::span(jobs_.get(), openings_count_));
   for (size_t i = 0; i < openings_count_; i++) handle_opened(openings_[i], jobs_[i]);
+  end_run();
   openings_count_ = 0;
+}
+
+/// Packets of one session from one place are counted in the peer, which workers share, together.
+void Worker::end_run() {
+  if (run_.keypair != nullptr) run_.keypair->peer.rx_bytes.fetch_add(run_.bytes, std::memory_order_relaxed);
+  run_ = {};
 }
 
 void Worker::handle_opened(Opening& opening, const crypto::AeadJob& job) {
@@ -295,7 +302,12 @@ void Worker::handle_opened(Opening& opening, const crypto::AeadJob& job) {
   session::Keypair& keypair = *opening.keypair;
   if (!keypair.accept(job.counter)) return counters_.add(Counter::drop_replayed);
   counters_.add(Counter::transport_received);
-  shared_.sessions->authenticated(keypair, opening.from, opening.message_size, now_, *this);
+  if (run_.keypair != &keypair || !run_.from->same_path(opening.from)) {
+    end_run();
+    shared_.sessions->authenticated(keypair, opening.from, now_, *this);
+    run_ = {&keypair, &opening.from, 0};
+  }
+  run_.bytes += opening.message_size;
   if (job.size == 0) return counters_.add(Counter::keepalives_received);
   session::SessionTable::data_received(keypair.peer, now_);
   if (!is_ip(job.text)) {
@@ -406,11 +418,10 @@ void Worker::seal_segments(session::Keypair& keypair, const session::Endpoint& e
   crypto::AeadJob jobs[kJobs];
   uint8_t* starts[kJobs];
   size_t bytes = 0;
-  size_t used = 0;
-  for (; used < count; used++) {
-    const std::optional<uint64_t> counter = keypair.next_counter(now_);
-    if (!counter.has_value()) break;
-    const size_t size = segments.size(first + used);
+  const session::CounterRange taken = keypair.take_counters(count, now_);
+  for (size_t i = 0; i < taken.count; i++) {
+    const uint64_t counter = taken.first + i;
+    const size_t size = segments.size(first + i);
     // Padded to 16, but never past the MTU (WIREGUARD checklist 11).
     const size_t padded = std::max(size, std::min((size + 15) & ~size_t{15}, inner_mtu));
     uint8_t* start = arena(prefix + session::kTransportOverhead + padded);
@@ -418,24 +429,24 @@ void Worker::seal_segments(session::Keypair& keypair, const session::Endpoint& e
     uint8_t* text = message + session::kTransportHeaderSize;
     store(message, session::kTransportType);
     store(message + 4, keypair.remote_index);
-    store(message + 8, *counter);
-    segments.write(first + used, text);
+    store(message + 8, counter);
+    segments.write(first + i, text);
     std::memset(text + size, 0, padded - size);
-    starts[used] = start;
-    jobs[used] = {&keypair.keys.send, keypair.id, *counter, text, padded, false};
+    starts[i] = start;
+    jobs[i] = {&keypair.keys.send, keypair.id, counter, text, padded, false};
     bytes += session::kTransportOverhead + padded;
   }
-  aead_->seal(std::span(jobs, used));
+  aead_->seal(std::span(jobs, taken.count));
   const udp::LocalAddress local = local_of(endpoint);
   const uint8_t ecn = ecn_of(segments.packet());
-  for (size_t i = 0; i < used; i++) {
+  for (size_t i = 0; i < taken.count; i++) {
     if (!jobs[i].ok) continue;
     const size_t size = prefix + session::kTransportOverhead + jobs[i].size;
     if (endpoint.relayed()) write_frame_header(starts[i], size, endpoint);
     append(endpoint.remote, local, starts[i], size, ecn);
   }
-  counters_.add(Counter::transport_sent, used);
-  if (used != 0) shared_.sessions->data_sent(keypair, bytes, now_, *this);
+  counters_.add(Counter::transport_sent, taken.count);
+  if (taken.count != 0) shared_.sessions->data_sent(keypair, bytes, now_, *this);
 }
 
 }  // namespace omerta::engine
