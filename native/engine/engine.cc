@@ -71,16 +71,17 @@ class Engine::ControlOutput final : public EventOutput {
   ControlOutput(Shared& shared, CounterRow& counters, udp::UdpSocket& socket)
       : EventOutput(shared, counters), socket_(socket) {}
 
-  void send(const session::Endpoint& to, Bytes message) override {
+  void send(const session::Endpoint& to, Bytes message, uint8_t traffic_class) override {
     std::vector<uint8_t> datagram(message.begin(), message.end());
     if (to.relayed()) {
       datagram.insert(datagram.begin(), OMERTA_FRAME_HEADER_SIZE, 0);
       write_frame_header(datagram.data(), datagram.size(), to);
     }
-    send_datagram(to.remote, local_of(to), datagram);
+    send_datagram(to.remote, local_of(to), datagram, traffic_class);
   }
-  void send_datagram(const omerta_address& to, const udp::LocalAddress& local, Bytes datagram) {
-    socket_.send_one(to, local, datagram.data(), datagram.size());
+  void send_datagram(const omerta_address& to, const udp::LocalAddress& local, Bytes datagram,
+                     uint8_t traffic_class) {
+    socket_.send_one(to, local, datagram.data(), datagram.size(), traffic_class);
     counters_.add(Counter::tx_datagrams);
     counters_.add(Counter::tx_bytes, datagram.size());
   }
@@ -206,7 +207,7 @@ bool Engine::send_control(const Key32& peer, Bytes payload) {
   return shared_.sessions->send_inside(peer, payload, boot_clock(), *output_);
 }
 
-void Engine::send_frame(const omerta_address& to, Bytes frame) { output_->send_datagram(to, {}, frame); }
+void Engine::send_frame(const omerta_address& to, Bytes frame) { output_->send_datagram(to, {}, frame, 0); }
 
 bool Engine::install_legs(std::vector<omerta_leg> legs) {
   size_t added = 0;

@@ -127,7 +127,7 @@ void a_receiver_that_falls_behind_gets_everything_that_waits() {
       std::vector<uint8_t> datagram(8 + i % 64);
       store(datagram.data(), round);
       store(datagram.data() + 4, i);
-      sender.send_one(loopback(receiver.port()), {}, datagram.data(), datagram.size());
+      sender.send_one(loopback(receiver.port()), {}, datagram.data(), datagram.size(), 0);
       sent.push_back(std::move(datagram));
     }
     CHECK(receive_all(*io.io, sent.size()) == sent);
@@ -142,7 +142,7 @@ void messages_tell_where_they_came_from_and_what_they_were_sent_to() {
   omerta_address to = loopback(receiver.port());
   to.ip[15] = 77;  // 127.0.0.77
   uint8_t byte = 7;
-  sender.send_one(to, {}, &byte, 1);
+  sender.send_one(to, {}, &byte, 1, 0);
   CHECK(io->wait(500).socket);
   CounterRow counters;
   const auto messages = io->receive(counters);
@@ -162,11 +162,11 @@ void a_stopped_engine_leaves_the_socket_to_its_owner() {
     o.port = socket.port();
     {
       const Started io(socket);
-      socket.send_one(loopback(socket.port()), {}, reinterpret_cast<const uint8_t*>("waits"), 5);
+      socket.send_one(loopback(socket.port()), {}, reinterpret_cast<const uint8_t*>("waits"), 5, 0);
     }
     // What the last one did not take, this one gets: the socket went on.
     const uint8_t again = 1;
-    socket.send_one(loopback(socket.port()), {}, &again, 1);
+    socket.send_one(loopback(socket.port()), {}, &again, 1, 0);
     const Started io(socket);
     CHECK(!receive_all(*io.io, 1).empty());
   }
@@ -246,6 +246,60 @@ void the_choice_names_its_reason() {
   CHECK(ring.io_uring_works == (ring.kind == IoKind::io_uring));
 }
 
+/// Sends `datagrams` of 100 bytes, the traffic class of each by `class_of`; returns the ECN of each on
+/// arrival.
+template <class ClassOf>
+std::vector<uint8_t> ecn_after(const char* bind, bool gso, size_t datagrams, size_t& received,
+                               ClassOf class_of) {
+  SocketOptions o = options(gso);
+  o.bind = bind;
+  UdpSocket sender(o), receiver(o);
+  const Started sender_io(sender), receiver_io(receiver);
+  omerta_address to = loopback(receiver.port());
+  if (o.bind == "::1") {
+    to = {};
+    to.ip[15] = 1;
+    to.port = loopback(receiver.port()).port;
+  }
+  SendBatch send(sender.gso());
+  CounterRow counters;
+  std::vector<uint8_t> memory(datagrams * 100);
+  for (size_t i = 0; i < datagrams; i++) {
+    memory[i * 100] = static_cast<uint8_t>(i);
+    CHECK(send.append(to, {}, memory.data() + i * 100, 100, class_of(i)));
+  }
+  sender_io->flush(send, counters);
+  std::vector<uint8_t> out;
+  while (out.size() < datagrams && receiver_io->wait(500).socket) do {
+      const auto messages = receiver_io->receive(counters);
+      received += messages.size();
+      for (const Message& message : messages)
+        for (size_t at = 0; at < message.size; at += message.segment) {
+          CHECK(message.data[at] == out.size());  // in order
+          out.push_back(message.ecn);
+        }
+    } while (receiver_io->release());
+  CHECK(counters.get(Counter::tx_errors) == 0);
+  return out;
+}
+
+void each_datagram_arrives_with_its_own_ecn() {
+  for (const char* bind : {"127.0.0.1", "::1"})
+    for (const bool gso : {true, false}) {
+      size_t messages = 0;
+      const auto each =
+          ecn_after(bind, gso, 40, messages, [](size_t i) { return static_cast<uint8_t>(i % 4); });
+      for (size_t i = 0; i < each.size(); i++) CHECK(each[i] == i % 4);
+      CHECK(each.size() == 40 && messages == 40);
+      messages = 0;
+      // Runs of one kind still share a message; DSCP does not hide the field.
+      const auto runs =
+          ecn_after(bind, gso, 60, messages, [](size_t i) { return static_cast<uint8_t>(0x88 | i / 20); });
+      for (size_t i = 0; i < runs.size(); i++) CHECK(runs[i] == i / 20);
+      CHECK(runs.size() == 60 && messages == (gso ? 3 : 60));
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -264,6 +318,7 @@ int main() {
     RUN(messages_tell_where_they_came_from_and_what_they_were_sent_to);
     RUN(a_stopped_engine_leaves_the_socket_to_its_owner);
     RUN(forwarded_coalesced_messages_arrive_whole_zero_copy_or_not);
+    RUN(each_datagram_arrives_with_its_own_ecn);
     RUN(a_small_send_buffer_loses_nothing);
   }
   return omerta::check::finish();

@@ -52,7 +52,8 @@ void canonical(const sockaddr_storage& from, omerta_address& out) {
 }  // namespace
 
 struct SendBatch::Control {
-  alignas(cmsghdr) uint8_t bytes[CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(uint16_t))];
+  alignas(cmsghdr)
+      uint8_t bytes[CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(uint16_t)) + CMSG_SPACE(sizeof(int))];
 };
 
 SendBatch::SendBatch(bool coalesce)
@@ -96,12 +97,13 @@ bool SendBatch::extend(Entry& entry, uint8_t* data, size_t size) {
   return true;
 }
 
-bool SendBatch::append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size) {
+bool SendBatch::append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size,
+                       uint8_t traffic_class) {
   uint8_t& recent = recent_[place_of(to)];
   if (coalesce_ && recent < count_) {
     Entry& entry = entries_[recent];
     if (same(entry.to, to) && std::memcmp(&entry.local, &local, sizeof local) == 0 &&
-        extend(entry, data, size))
+        entry.traffic_class == traffic_class && extend(entry, data, size))
       return true;
   }
   if (count_ == kMessages) return false;
@@ -109,6 +111,7 @@ bool SendBatch::append(const omerta_address& to, const LocalAddress& local, uint
   Entry& entry = entries_[count_++];
   entry.to = to;
   entry.local = local;
+  entry.traffic_class = traffic_class;
   entry.size = size;
   entry.segment = size;
   entry.segments = 1;
@@ -170,11 +173,13 @@ UdpSocket::UdpSocket(const SocketOptions& options) {
   if (family_ == AF_INET6) {
     set(fd_, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);  // for IPv4 too, v4-mapped
     set(fd_, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DONT);
+    set(fd_, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
   } else {
     set(fd_, IPPROTO_IP, IP_PKTINFO, 1);
   }
   // The outer packet may be fragmented, as the kernel's WireGuard allows: the inner MTU bounds it.
   set(fd_, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
+  set(fd_, IPPROTO_IP, IP_RECVTOS, 1);
   set(fd_, SOL_SOCKET, SO_RXQ_OVFL, 1);
   // FORCE ignores net.core.{r,w}mem_max but needs CAP_NET_ADMIN; without it the kernel caps.
   if (!set(fd_, SOL_SOCKET, SO_RCVBUFFORCE, options.buffer_bytes))
@@ -200,6 +205,7 @@ void UdpSocket::set_fwmark(uint32_t fwmark) {
 void UdpSocket::read_header(msghdr& header, Message& message, CounterRow& counters) {
   message.segment = message.size;
   message.local = {};
+  message.ecn = 0;
   canonical(*static_cast<const sockaddr_storage*>(header.msg_name), message.from);
   for (cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(&header, c)) {
     if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
@@ -217,6 +223,12 @@ void UdpSocket::read_header(msghdr& header, Message& message, CounterRow& counte
       std::memcpy(message.local.ip, kMapped, 12);
       std::memcpy(message.local.ip + 12, &info.ipi_addr, 4);
       message.local.interface = static_cast<uint32_t>(info.ipi_ifindex);
+    } else if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) ||
+               (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS)) {
+      // One byte for IPv4, an int for IPv6.
+      int traffic_class = 0;
+      std::memcpy(&traffic_class, CMSG_DATA(c), std::min(sizeof traffic_class, c->cmsg_len - CMSG_LEN(0)));
+      message.ecn = static_cast<uint8_t>(traffic_class & 3);
     } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
       uint32_t total = 0;
       std::memcpy(&total, CMSG_DATA(c), sizeof total);
@@ -246,7 +258,8 @@ socklen_t UdpSocket::to_sockaddr(const omerta_address& address, sockaddr_storage
   return sizeof(sockaddr_in6);
 }
 
-size_t UdpSocket::fill_control(void* buffer, const LocalAddress& local, size_t segment) const {
+size_t UdpSocket::fill_control(void* buffer, const omerta_address& to, const LocalAddress& local,
+                               size_t segment, uint8_t traffic_class) const {
   auto* at = static_cast<uint8_t*>(buffer);
   static constexpr uint8_t none[16] = {};
   const auto put = [&at](int level, int type, const void* data, size_t size) {
@@ -276,11 +289,18 @@ size_t UdpSocket::fill_control(void* buffer, const LocalAddress& local, size_t s
     const auto value = static_cast<uint16_t>(segment);
     put(IPPROTO_UDP, UDP_SEGMENT, &value, sizeof value);
   }
+  if (traffic_class != 0) {
+    const int value = traffic_class;
+    if (std::memcmp(to.ip, kMapped, 12) == 0)
+      put(IPPROTO_IP, IP_TOS, &value, sizeof value);
+    else
+      put(IPPROTO_IPV6, IPV6_TCLASS, &value, sizeof value);
+  }
   return static_cast<size_t>(at - static_cast<uint8_t*>(buffer));
 }
 
 void UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data,
-                         size_t size) {
+                         size_t size, uint8_t traffic_class) {
   sockaddr_storage address;
   SendBatch::Control control;
   iovec vector{const_cast<uint8_t*>(data), size};
@@ -289,15 +309,13 @@ void UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, co
   header.msg_namelen = to_sockaddr(to, address);
   header.msg_iov = &vector;
   header.msg_iovlen = 1;
-  header.msg_control = control.bytes;
-  header.msg_controllen = fill_control(control.bytes, local, 0);
-  if (header.msg_controllen == 0) header.msg_control = nullptr;
-  if (sendmsg(fd_, &header, MSG_NOSIGNAL) < 0 && errno == EINVAL && header.msg_control != nullptr) {
-    // The address we stick to is gone from this host: let routing choose.
-    header.msg_control = nullptr;
-    header.msg_controllen = 0;
-    sendmsg(fd_, &header, MSG_NOSIGNAL);
-  }
+  const auto attempt = [&](const LocalAddress& from) {
+    header.msg_controllen = fill_control(control.bytes, to, from, 0, traffic_class);
+    header.msg_control = header.msg_controllen == 0 ? nullptr : control.bytes;
+    return sendmsg(fd_, &header, MSG_NOSIGNAL) >= 0;
+  };
+  // EINVAL: the address we stick to is gone from this host. Let routing choose.
+  if (!attempt(local) && errno == EINVAL) attempt({});
 }
 
 void UdpSocket::send_segments(const SendBatch::Entry& entry) {
@@ -308,7 +326,8 @@ void UdpSocket::send_segments(const SendBatch::Entry& entry) {
     joined.insert(joined.end(), from, from + entry.piece[i].iov_len);
   }
   for (size_t at = 0; at < joined.size(); at += entry.segment)
-    send_one(entry.to, entry.local, joined.data() + at, std::min(entry.segment, joined.size() - at));
+    send_one(entry.to, entry.local, joined.data() + at, std::min(entry.segment, joined.size() - at),
+             entry.traffic_class);
 }
 
 mmsghdr* UdpSocket::prepare(SendBatch& batch, CounterRow& counters) const {
@@ -322,8 +341,8 @@ mmsghdr* UdpSocket::prepare(SendBatch& batch, CounterRow& counters) const {
     header.msg_iov = entry.piece;
     header.msg_iovlen = entry.pieces;
     header.msg_control = batch.controls_[i].bytes;
-    header.msg_controllen =
-        fill_control(batch.controls_[i].bytes, entry.local, entry.segments > 1 ? entry.segment : 0);
+    header.msg_controllen = fill_control(batch.controls_[i].bytes, entry.to, entry.local,
+                                         entry.segments > 1 ? entry.segment : 0, entry.traffic_class);
     if (header.msg_controllen == 0) header.msg_control = nullptr;
     bytes += entry.size;
     datagrams += entry.segments;

@@ -34,6 +34,7 @@ struct Message {
   size_t segment;  ///< size of each datagram in it; equal to `size` when there is only one
   omerta_address from;
   LocalAddress local;
+  uint8_t ecn;  ///< of its IP header; every datagram of a message has the same
 };
 
 struct SocketOptions {
@@ -50,7 +51,7 @@ struct SocketOptions {
 /// and a lost segment size would turn a coalesced buffer into one bad datagram.
 struct ReceiveControl {
   alignas(cmsghdr) uint8_t bytes[CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(in_pktinfo)) +
-                                 CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(uint32_t))];
+                                 2 * CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(uint32_t))];
 };
 
 /// Datagrams to be sent with one system call. Those for one destination become segments of one
@@ -71,13 +72,16 @@ class SendBatch {
   bool empty() const { return count_ == 0; }
   size_t size() const { return count_; }  ///< in messages
   /// Adds a datagram; false, and nothing is added, when there is no room: flush, then add again.
-  bool append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size);
+  /// traffic_class: DSCP and ECN of its IP header; datagrams of different ones share no message.
+  bool append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size,
+              uint8_t traffic_class = 0);
 
  private:
   friend class UdpSocket;
   struct Entry {
     omerta_address to;
     LocalAddress local;
+    uint8_t traffic_class;
     size_t size;
     size_t segment;
     size_t segments;
@@ -129,11 +133,13 @@ class UdpSocket {
   void finish(SendBatch& batch) const;
 
   /// One datagram, from any thread.
-  void send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size);
+  void send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size,
+                uint8_t traffic_class);
 
  private:
   socklen_t to_sockaddr(const omerta_address& address, sockaddr_storage& out) const;
-  size_t fill_control(void* buffer, const LocalAddress& local, size_t segment) const;
+  size_t fill_control(void* buffer, const omerta_address& to, const LocalAddress& local, size_t segment,
+                      uint8_t traffic_class) const;
   void send_segments(const SendBatch::Entry& entry);
 
   int fd_ = -1;
