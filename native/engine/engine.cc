@@ -149,6 +149,8 @@ void Engine::stop_workers() {
   output_.reset();
 }
 
+const char* Engine::io_name() const { return workers_.empty() ? "" : workers_[0]->io_name(); }
+
 void Engine::rebind(uint16_t port) {
   udp::SocketOptions options = socket_options_;
   options.port = port;

@@ -74,6 +74,8 @@ class Engine {
   const udp::UdpSocket& socket() const { return *sockets_[0]; }
   const crypto::AeadChoice& aead() const { return shared_.aead; }
   const udp::IoChoice& io() const { return shared_.io; }
+  /// The socket engine in use: what was chosen, unless its ring could not be made again.
+  const char* io_name() const;
   const tun::TunDevice* tun() const { return tun_.get(); }
   size_t workers() const { return worker_count_; }
   EventRing& events() { return shared_.events; }

@@ -24,6 +24,7 @@ class Worker final : public EventOutput {
 
   /// Runs until the stop event is signalled.
   void run();
+  const char* io_name() const { return io_->name(); }
   void send(const session::Endpoint& to, Bytes message, uint8_t traffic_class) override;
 
  private:

@@ -302,9 +302,9 @@ void an_engine_changes_its_port_while_it_runs() {
 int main() {
   if (sodium_init() < 0) return 1;
   const udp::IoChoice ring = udp::choose_io(udp::IoWanted::io_uring);
-  if (!ring.io_uring_works) std::printf("SKIP: io_uring: %s\n", ring.reason.c_str());
+  if (ring.refused) std::printf("SKIP: io_uring: %s\n", ring.reason.c_str());
   for (const udp::IoWanted each : {udp::IoWanted::mmsg, udp::IoWanted::io_uring}) {
-    if (each == udp::IoWanted::io_uring && !ring.io_uring_works) continue;
+    if (each == udp::IoWanted::io_uring && ring.refused) continue;
     wanted_io = each;
     RUN(control_messages_cross_a_session);
     RUN(a_circuit_carries_a_session_while_its_table_changes);

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Both socket engines: datagrams for several destinations, mixed and of any size, arrive whole, once, and
 // in order for each destination, whether the kernel segments or not.
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sodium.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <vector>
@@ -235,7 +241,7 @@ void the_choice_names_its_reason() {
   const IoChoice plain = choose_io(IoWanted::mmsg);
   CHECK(plain.kind == IoKind::mmsg && plain.reason == "mmsg was asked for");
   const IoChoice measured = choose_io(IoWanted::automatic);
-  if (measured.io_uring_works) {
+  if (!measured.refused) {
     CHECK(measured.mmsg->single > 0 && measured.mmsg->bulk > 0);
     CHECK(measured.io_uring->single > 0 && measured.io_uring->bulk > 0);
     CHECK(measured.reason.starts_with("measured"));
@@ -243,7 +249,31 @@ void the_choice_names_its_reason() {
     CHECK(measured.kind == IoKind::mmsg && !measured.reason.empty());
   }
   const IoChoice ring = choose_io(IoWanted::io_uring);
-  CHECK(ring.io_uring_works == (ring.kind == IoKind::io_uring));
+  CHECK(ring.refused != (ring.kind == IoKind::io_uring));
+}
+
+/// In a process whose seccomp filter answers io_uring_setup with EPERM, as containers' do.
+void where_io_uring_is_forbidden_mmsg_is_used_and_the_reason_told() {
+  const pid_t child = fork();
+  if (child == 0) {
+    sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const sock_fprog program{static_cast<unsigned short>(std::size(code)), code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+      _exit(2);
+    const IoChoice choice = choose_io(IoWanted::io_uring);
+    UdpSocket socket(options(true));
+    const bool right = choice.refused && choice.kind == IoKind::mmsg && !choice.remedy.empty() &&
+                       std::string_view(make_io(IoKind::io_uring, socket)->name()) == "mmsg";
+    _exit(right ? 0 : 1);
+  }
+  int status = 0;
+  CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 /// Sends `datagrams` of 100 bytes, the traffic class of each by `class_of`; returns the ECN of each on
@@ -304,12 +334,13 @@ void each_datagram_arrives_with_its_own_ecn() {
 
 int main() {
   if (sodium_init() < 0) return 1;
+  RUN(where_io_uring_is_forbidden_mmsg_is_used_and_the_reason_told);
   RUN(the_choice_names_its_reason);
   std::printf("%s\n", choose_io(IoWanted::automatic).reason.c_str());
   const IoChoice ring = choose_io(IoWanted::io_uring);
-  if (!ring.io_uring_works) std::printf("SKIP: io_uring: %s\n", ring.reason.c_str());
+  if (ring.refused) std::printf("SKIP: io_uring: %s\n", ring.reason.c_str());
   for (const IoKind each : {IoKind::mmsg, IoKind::io_uring}) {
-    if (each == IoKind::io_uring && !ring.io_uring_works) continue;
+    if (each == IoKind::io_uring && ring.refused) continue;
     kind = each;
     RUN(mixed_destinations_get_their_datagrams_whole_and_in_order);
     RUN(more_destinations_than_places_still_keep_their_order);

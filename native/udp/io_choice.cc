@@ -116,6 +116,7 @@ int io_uring_sysctl() {
 /// Why io_uring is refused, and what to type.
 void explain(const std::system_error& error, IoChoice& choice) {
   const int code = error.code().value();
+  choice.refused = true;
   choice.reason = std::string("io_uring is refused: ") + error.what();
   if (code == EPERM && io_uring_sysctl() != 0) {
     choice.reason =
@@ -171,7 +172,6 @@ IoChoice measured() {
   try {
     Rig ring(IoKind::io_uring);
     Rig plain(IoKind::mmsg);
-    choice.io_uring_works = true;
     IoFigures by_mmsg;
     IoFigures by_ring;
     measure(plain, ring, kSingle, by_mmsg.single, by_ring.single);
@@ -219,7 +219,6 @@ IoChoice choose_io(IoWanted wanted) {
     UdpSocket socket(options);
     make_io_uring_io(socket);
     choice.kind = IoKind::io_uring;
-    choice.io_uring_works = true;
     choice.reason = "io_uring was asked for";
   } catch (const std::system_error& error) {
     explain(error, choice);
@@ -232,7 +231,7 @@ std::unique_ptr<SocketIo> make_io(IoKind kind, UdpSocket& socket) {
     try {
       return make_io_uring_io(socket);
     } catch (const std::system_error&) {
-      // Out of descriptors or memory just now: the other way needs neither.
+      // It could be had when it was chosen; now memory is short, or it was switched off.
     }
   }
   return make_mmsg_io(socket);

@@ -22,9 +22,9 @@ struct IoFigures {
 
 struct IoChoice {
   IoKind kind = IoKind::mmsg;
-  bool io_uring_works = false;
-  std::string reason;  ///< one line
-  std::string remedy;  ///< what to type so that io_uring works; empty when it does or nothing helps
+  bool refused = false;  ///< io_uring was wanted and cannot be had
+  std::string reason;    ///< one line
+  std::string remedy;    ///< what to type so that io_uring works; empty when it does or nothing helps
   std::optional<IoFigures> mmsg;
   std::optional<IoFigures> io_uring;
 };

@@ -10,12 +10,11 @@
 //   notification     second completion of a zero-copy send: the kernel is done with the memory
 #include <liburing.h>
 #include <poll.h>
-#include <sys/mman.h>
 
 #include <cerrno>
-#include <new>
 #include <system_error>
 
+#include "common/touched_memory.h"
 #include "udp/socket_io.h"
 
 namespace omerta::udp {
@@ -54,25 +53,6 @@ constexpr unsigned kZeroCopyPause = 1 << 16;  // messages
 [[noreturn]] void fail(int error, const char* step) {
   throw std::system_error(error, std::generic_category(), step);
 }
-
-class Mapping {
- public:
-  explicit Mapping(size_t size) : size_(size) {
-    void* memory =
-        mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-    if (memory == MAP_FAILED) throw std::bad_alloc();
-    data_ = static_cast<uint8_t*>(memory);
-  }
-  ~Mapping() { munmap(data_, size_); }
-  Mapping(const Mapping&) = delete;
-  Mapping& operator=(const Mapping&) = delete;
-  uint8_t* data() const { return data_; }
-  size_t size() const { return size_; }
-
- private:
-  uint8_t* data_;
-  size_t size_;
-};
 
 class Ring {
  public:
@@ -382,8 +362,8 @@ class IoUringIo final : public SocketIo {
   }
 
   UdpSocket& socket_;
-  Mapping buffer_ring_;
-  Mapping memory_;
+  TouchedMemory buffer_ring_;
+  TouchedMemory memory_;
   Ring ring_;  // after the memory the kernel may still use: it goes first
   struct Watched {
     int fd;
