@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "common/ecn.h"
 #include "crypto/blake2s.h"
 
 namespace omerta::session {
@@ -31,8 +32,10 @@ PrefixBuckets::SecretKey random_key(const SessionEnvironment& environment) {
 /// is young enough to be still on its way.
 constexpr Nanoseconds kCrossingTime = 500 * kMillisecond;
 
-/// Bytes of a transport packet's plaintext: padded to 16 (whitepaper 5.4.6).
-size_t padded(size_t size) { return (size + 15) & ~size_t{15}; }
+/// Bytes of a transport packet's plaintext: padded to 16 (whitepaper 5.4.6), but not past the MTU.
+size_t padded(size_t size, size_t inner_mtu) {
+  return std::max(size, std::min((size + 15) & ~size_t{15}, inner_mtu));
+}
 
 }  // namespace
 
@@ -294,7 +297,7 @@ bool SessionTable::send_packet(Peer& peer, Bytes packet, Nanoseconds now, Sessio
   if (keypair == nullptr || !endpoint.known()) return false;
   const CounterRange counter = keypair->take_counters(1, now);
   if (counter.count == 0) return false;
-  const size_t size = padded(packet.size());
+  const size_t size = padded(packet.size(), out.inner_mtu());
   std::vector<uint8_t> message(kTransportOverhead + size);
   store(message.data(), kTransportType);
   store(message.data() + 4, keypair->remote_index);
@@ -305,7 +308,7 @@ bool SessionTable::send_packet(Peer& peer, Bytes packet, Nanoseconds now, Sessio
   crypto_aead_chacha20poly1305_ietf_encrypt(message.data() + kTransportHeaderSize, nullptr,
                                             message.data() + kTransportHeaderSize, size, nullptr, 0, nullptr,
                                             nonce, keypair->keys.send.data());
-  out.send(endpoint, message);
+  out.send(endpoint, message, packet.size() < 2 ? kNotEct : ecn_of(packet.data()));
   peer.tx_bytes.fetch_add(message.size(), std::memory_order_relaxed);
   peer.last_sent.store(now, std::memory_order_relaxed);
   peer.keepalive_owed_since.store(0, std::memory_order_relaxed);
@@ -434,7 +437,8 @@ void SessionTable::initiate(Peer& peer, Nanoseconds now, SessionOutput& out, boo
   add_macs(peer, reinterpret_cast<uint8_t*>(&message), sizeof message, now);
   peer.tx_bytes.fetch_add(sizeof message, std::memory_order_relaxed);
   initiations_sent_.fetch_add(1, std::memory_order_relaxed);
-  out.send(endpoint, Bytes(reinterpret_cast<const uint8_t*>(&message), sizeof message));
+  out.send(endpoint, Bytes(reinterpret_cast<const uint8_t*>(&message), sizeof message),
+           kHandshakeTrafficClass);
 }
 
 /// Appends mac1, and mac2 while a cookie is fresh (whitepaper 5.4.4).
@@ -459,7 +463,7 @@ Outcome SessionTable::check_macs(Bytes before1, const Mac16& mac1, Bytes before2
     return source_budget_.take(from.remote, now) ? Outcome::accepted : Outcome::over_rate;
   const Cookie cookie = cookies_.cookie_for(from.remote, now, environment_.random);
   const CookieReply reply = make_cookie_reply(local_.cookie_key, sender, mac1, cookie, environment_.random);
-  out.send(from, Bytes(reinterpret_cast<const uint8_t*>(&reply), sizeof reply));
+  out.send(from, Bytes(reinterpret_cast<const uint8_t*>(&reply), sizeof reply), 0);
   return Outcome::cookie_sent;
 }
 
@@ -517,7 +521,7 @@ Outcome SessionTable::handle_initiation(const Initiation& message, const Endpoin
   begin_session(*peer, false, now);
   peer->tx_bytes.fetch_add(sizeof response, std::memory_order_relaxed);
   peer->last_sent.store(now, std::memory_order_relaxed);
-  out.send(from, Bytes(reinterpret_cast<const uint8_t*>(&response), sizeof response));
+  out.send(from, Bytes(reinterpret_cast<const uint8_t*>(&response), sizeof response), kHandshakeTrafficClass);
   return Outcome::accepted;
 }
 

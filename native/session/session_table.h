@@ -33,8 +33,11 @@ enum class Outcome : uint8_t {
 class SessionOutput {
  public:
   virtual ~SessionOutput() = default;
-  /// One WireGuard message, to be wrapped in a frame when the endpoint is a leg.
-  virtual void send(const Endpoint& to, Bytes message) = 0;
+  /// One WireGuard message, to be wrapped in a frame when the endpoint is a leg. traffic_class: DSCP and
+  /// ECN for the outer header.
+  virtual void send(const Endpoint& to, Bytes message, uint8_t traffic_class) = 0;
+  /// Padding must not make a packet larger than this.
+  virtual size_t inner_mtu() const { return SIZE_MAX; }
   virtual void session_established(Peer& peer) = 0;
   virtual void endpoint_changed(Peer& peer) = 0;
   virtual void path_needed(Peer& peer) = 0;

@@ -37,6 +37,7 @@ Endpoint endpoint(uint8_t last, uint16_t port = 51820) {
 struct Sent {
   Endpoint to;
   std::vector<uint8_t> bytes;
+  uint8_t traffic_class;
 };
 
 /// One node: a table, its output, and the means to open what it is sent.
@@ -61,9 +62,10 @@ class Node final : public SessionOutput {
             }};
   }
 
-  void send(const Endpoint& to, Bytes message) override {
-    sent.push_back({to, {message.begin(), message.end()}});
+  void send(const Endpoint& to, Bytes message, uint8_t traffic_class) override {
+    sent.push_back({to, {message.begin(), message.end()}, traffic_class});
   }
+  size_t inner_mtu() const override { return mtu; }
   void session_established(Peer&) override { established++; }
   void endpoint_changed(Peer&) override { moved++; }
   void path_needed(Peer&) override { paths_needed++; }
@@ -134,6 +136,7 @@ class Node final : public SessionOutput {
   SessionTable table;
   std::unique_ptr<crypto::TransportAead> aead = crypto::make_openssl_aead();
   std::deque<Sent> sent;
+  size_t mtu = SIZE_MAX;
   std::vector<std::string> inbox;
   int established = 0, moved = 0, paths_needed = 0, lost = 0, keepalives = 0;
 };
@@ -243,6 +246,39 @@ void a_changed_preshared_key_ends_the_running_session() {
   p.a.write(p.b, "y");
   p.deliver();
   CHECK(p.b.inbox.size() == 1);
+}
+
+void handshakes_have_their_own_traffic_class_and_packets_the_ecn_of_what_is_inside() {
+  Pair p;
+  p.a.add(p.b);
+  p.b.add(p.a, std::nullopt, false);
+  p.a.write(p.b, std::string("\x45\x03", 2) + std::string(18, '.'));  // IPv4, congestion experienced
+  CHECK(p.a.sent.front().bytes[0] == 1 && p.a.sent.front().traffic_class == 0x88);
+  p.b.receive(p.a.sent.front().bytes, p.a.self);
+  p.a.sent.clear();
+  CHECK(p.b.sent.front().bytes[0] == 2 && p.b.sent.front().traffic_class == 0x88);
+  p.a.receive(p.b.sent.front().bytes, p.b.self);
+  CHECK(p.a.sent.front().bytes[0] == 4 && p.a.sent.front().traffic_class == 3);
+  p.a.write(p.b, std::string("\x60\x20", 2) + std::string(38, '.'));  // IPv6, ECT(0)
+  CHECK(p.a.sent.back().traffic_class == 2);
+  p.a.write(p.b, "\xC0\x03 is no IP packet");
+  CHECK(p.a.sent.back().traffic_class == 0);
+}
+
+void padding_stops_at_the_inner_mtu() {
+  Pair p;
+  p.connect();
+  const auto padded = [&](size_t size, size_t mtu) {
+    p.a.mtu = mtu;
+    p.a.write(p.b, std::string(size, 'x'));
+    return p.a.sent.back().bytes.size() - kTransportOverhead;
+  };
+  CHECK(padded(1, 1420) == 16);
+  CHECK(padded(1408, 1420) == 1408);
+  CHECK(padded(1409, 1420) == 1420);
+  CHECK(padded(1420, 1420) == 1420);
+  CHECK(padded(1421, 1420) == 1421);  // the MTU was larger when it was staged
+  CHECK(padded(8991, 9000) == 8992);
 }
 
 void a_replayed_packet_is_dropped_and_does_not_move_the_endpoint() {
@@ -967,6 +1003,8 @@ int main() {
   RUN(the_responder_does_not_send_on_a_key_it_has_not_received_on);
   RUN(a_wrong_preshared_key_completes_no_handshake);
   RUN(a_changed_preshared_key_ends_the_running_session);
+  RUN(handshakes_have_their_own_traffic_class_and_packets_the_ecn_of_what_is_inside);
+  RUN(padding_stops_at_the_inner_mtu);
   RUN(a_replayed_packet_is_dropped_and_does_not_move_the_endpoint);
   RUN(an_authentic_packet_from_elsewhere_moves_the_endpoint);
   RUN(a_flipped_bit_anywhere_opens_nothing);

@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { EngineError } from './engine.js';
+import { EngineError, type IoChoice } from './engine.js';
 
 export interface NativePeerStatus {
   readonly publicKey: Uint8Array;
@@ -22,6 +22,13 @@ export interface NativeDescription {
   readonly aead: string;
   readonly ipsecMb: boolean;
   readonly ipsecMbReason: string;
+  /** `mmsg` or `io_uring`: the socket engine in use; empty while the port is closed. */
+  readonly io: string;
+  /** It was wanted, and the kernel, its settings or this build refuse it. */
+  readonly ioRefused: boolean;
+  readonly ioReason: string;
+  /** Empty when nothing has to be typed. */
+  readonly ioRemedy: string;
   // Of the sockets: not there while the port is closed.
   readonly udpGro?: boolean;
   readonly udpGso?: boolean;
@@ -41,9 +48,13 @@ export interface NativeOptions {
   readonly workers: number;
   readonly maxLegs: number;
   readonly maxPeers: number;
+  readonly identities: number;
+  readonly networks: number;
+  readonly classes: number;
   readonly controlFramesPerSecond: number;
   readonly stunPerSecond: number;
   readonly ipsecMb: boolean;
+  readonly io: IoChoice;
   readonly udpGro: boolean;
   readonly udpGso: boolean;
   readonly tunTcpOffload: boolean;
@@ -76,6 +87,13 @@ export interface NativeHandle {
   sendFrames(batch: Uint8Array): void;
   installLegs(legs: Uint8Array): boolean;
   removeLegs(ids: Uint32Array): void;
+  setLimits(index: number, limits: Uint8Array): void;
+  setRate(network: boolean, index: number, rate: Uint8Array): void;
+  resetAccount(network: boolean, index: number): void;
+  setHostRate(rate: Uint8Array): void;
+  setPrefixRate(rate: Uint8Array, ipv4Bits: number, ipv6Bits: number): void;
+  /** Packets, bytes and refused of each account, one after the other. */
+  accounts(network: boolean): Float64Array;
   peers(): readonly NativePeerStatus[];
   legs(): readonly { id: number; packets: number; bytes: number; idleMs?: number }[];
   rebind(port: number): void;
