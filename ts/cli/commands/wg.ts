@@ -3,7 +3,6 @@
 import { availableParallelism } from 'node:os';
 import { InvalidArgumentError, type Command } from 'commander';
 import { openUserspaceDevice } from '../../wg/userspace-device.js';
-import { startDetached } from '../background.js';
 import { explain } from '../help.js';
 import { reportFailure, reportReady } from '../start-report.js';
 
@@ -73,6 +72,7 @@ export function wgCommand(program: Command): void {
         await runForeground(name, workers ?? Math.min(2, availableParallelism()));
         return;
       }
+      const { startDetached } = await import('../background.js');
       const asked = workers === undefined ? [] : ['--workers', String(workers)];
       await startDetached(
         ['wg', ...asked, '--foreground', name],
