@@ -11,8 +11,8 @@ import { readArguments } from './lib/usage.mjs';
 const HELP = `Usage: npm run bench [-- NAME ... [--quick] [--json] [--chart FILE]]
 
 Runs every bench/*.bench.ts whose name contains one of NAMEs (all of them without a NAME).
-  --quick       fewer and shorter rounds (relay, tunnel)
-  --json        results as JSON on standard output (relay, tunnel)
+  --quick       fewer and shorter rounds (relay, tunnel, handshakes)
+  --json        results as JSON on standard output (relay, tunnel, handshakes)
   --chart FILE  write the results as an SVG (relay, tunnel)`;
 
 const OPTIONS = {
@@ -22,7 +22,7 @@ const OPTIONS = {
 };
 
 /** Benchmarks in namespaces: they take the options and need the tools. */
-const WITH_TOOLS = ['relay.bench.js', 'tunnel.bench.js'];
+const WITH_TOOLS = ['relay.bench.js', 'tunnel.bench.js', 'handshakes.bench.js'];
 const TOOLS = ['generator', 'forwarder', 'datagrams', 'pings', 'handshakes'];
 
 // Load generators and forwarders: a build of their own, so that `npm test` never waits for them.
