@@ -66,7 +66,7 @@ class Worker final : public EventOutput {
   Nanoseconds now_ = 0;
   Nanoseconds next_timers_ = 0;
   Nanoseconds next_mtu_check_ = 0;
-  std::unique_ptr<crypto::TransportAead> aead_;
+  crypto::Aead aead_;
   udp::ReceiveBatch receive_;
   udp::SendBatch send_;
   std::unique_ptr<udp::Message[]> messages_;

@@ -3,177 +3,15 @@
 // Named after the rule each test holds (WIREGUARD checklist and its list of mistakes).
 #include <sodium.h>
 
-#include <deque>
-#include <memory>
-
 #include "check.h"
-#include "common/clock.h"
-#include "crypto/aead.h"
 #include "crypto/blake2s.h"
-#include "session/session_table.h"
+#include "session_pair.h"
 
 namespace {
 
 using namespace omerta;
 using namespace omerta::session;
-
-omerta_address address(uint8_t last, uint16_t port) {
-  omerta_address a{};
-  a.ip[10] = a.ip[11] = 0xff;
-  a.ip[12] = 192;
-  a.ip[14] = 2;
-  a.ip[15] = last;
-  a.port = __builtin_bswap16(port);
-  return a;
-}
-
-Endpoint endpoint(uint8_t last, uint16_t port = 51820) {
-  Endpoint e;
-  e.remote = address(last, port);
-  return e;
-}
-
-struct Sent {
-  Endpoint to;
-  std::vector<uint8_t> bytes;
-};
-
-/// One node: a table, its output, and the means to open what it is sent.
-class Node final : public SessionOutput {
- public:
-  Node(uint8_t seed, uint8_t host)
-      : self(endpoint(host)), clock_stamp_(1), table(key(seed), 64, 1, environment()) {
-    table.qsbr().quiescent(0);
-  }
-
-  static Key32 key(uint8_t seed) {
-    Key32 k;
-    k.fill(seed);
-    return k;
-  }
-  SessionEnvironment environment() {
-    return {[](std::span<uint8_t> out) { randombytes_buf(out.data(), out.size()); },
-            [this] {
-              Timestamp t{};
-              store(t.data() + 4, __builtin_bswap64(++clock_stamp_));
-              return t;
-            }};
-  }
-
-  void send(const Endpoint& to, Bytes message) override {
-    sent.push_back({to, {message.begin(), message.end()}});
-  }
-  void session_established(Peer&) override { established++; }
-  void endpoint_changed(Peer&) override { moved++; }
-  void path_needed(Peer&) override { paths_needed++; }
-  void session_lost(Peer&) override { lost++; }
-
-  void add(const Node& other, std::optional<Key32> psk = std::nullopt, bool with_endpoint = true,
-           Nanoseconds keepalive = 0) {
-    PeerSettings settings;
-    settings.public_key = other.table.local().public_key;
-    settings.preshared_key = psk;
-    settings.allowed_ips = {*Prefix::parse("10.0.0.0/8")};
-    if (with_endpoint) settings.endpoint = other.self;
-    settings.persistent_keepalive = keepalive;
-    CHECK(table.set_peers({settings}, now, *this));
-  }
-  bool write(const Node& other, std::string_view text) {
-    return table.send_inside(other.table.local().public_key,
-                             Bytes(reinterpret_cast<const uint8_t*>(text.data()), text.size()), now, *this);
-  }
-
-  /// Takes a message as a worker would; plaintexts of transport packets go to `inbox`.
-  Outcome receive(std::vector<uint8_t> bytes, const Endpoint& from) {
-    switch (bytes[0]) {
-      case 1:
-        return table.handle_initiation(load<Initiation>(bytes.data()), from, now, *this);
-      case 2:
-        return table.handle_response(load<Response>(bytes.data()), from, now, *this);
-      case 3:
-        return table.handle_cookie_reply(load<CookieReply>(bytes.data()), now);
-      default:
-        break;
-    }
-    Keypair* keypair = table.find(load<uint32_t>(bytes.data() + 4));
-    if (keypair == nullptr || keypair->expired(now)) return Outcome::unknown_index;
-    crypto::AeadJob job{&keypair->keys.receive,
-                        keypair->id,
-                        load<uint64_t>(bytes.data() + 8),
-                        bytes.data() + kTransportHeaderSize,
-                        bytes.size() - kTransportOverhead,
-                        false};
-    aead->open(std::span(&job, 1));
-    if (!job.ok) return Outcome::bad_handshake;
-    if (!keypair->accept(job.counter)) return Outcome::replayed_initiation;
-    table.authenticated(*keypair, from, bytes.size(), now, *this);
-    if (job.size != 0) {
-      SessionTable::data_received(keypair->peer, now);
-      inbox.emplace_back(reinterpret_cast<const char*>(job.text), job.size);
-    } else {
-      keepalives++;
-    }
-    return Outcome::accepted;
-  }
-
-  Peer& peer() {
-    Peer* found = nullptr;
-    table.for_each([&](Peer& p) { found = &p; });
-    return *found;
-  }
-  void tick() { table.handle_timers(now, *this); }
-
-  Endpoint self;
-  Nanoseconds now = 1000 * kSecond;
-
- private:
-  uint64_t clock_stamp_;
-
- public:
-  SessionTable table;
-  std::unique_ptr<crypto::TransportAead> aead = crypto::make_openssl_aead();
-  std::deque<Sent> sent;
-  std::vector<std::string> inbox;
-  int established = 0, moved = 0, paths_needed = 0, lost = 0, keepalives = 0;
-};
-
-struct Pair {
-  Node a{1, 1};
-  Node b{2, 2};
-
-  void deliver() {
-    for (bool any = true; any;) {
-      any = false;
-      for (auto [from, to] : {std::pair{&a, &b}, std::pair{&b, &a}}) {
-        while (!from->sent.empty()) {
-          any = true;
-          const Sent message = from->sent.front();
-          from->sent.pop_front();
-          to->receive(message.bytes, from->self);
-        }
-      }
-    }
-  }
-  void advance(Nanoseconds by) {
-    a.now += by;
-    b.now += by;
-  }
-  /// Passes time in timer ticks, delivering whatever is sent.
-  void pass(Nanoseconds time) {
-    for (Nanoseconds t = 0; t < time; t += 100 * kMillisecond) {
-      advance(100 * kMillisecond);
-      a.tick();
-      b.tick();
-      deliver();
-    }
-  }
-  void connect(std::optional<Key32> psk = std::nullopt) {
-    a.add(b, psk);
-    b.add(a, psk, false);
-    a.write(b, "hello");
-    deliver();
-  }
-};
+using namespace omerta::session_test;
 
 bool starts_with(const std::string& text, std::string_view prefix) {
   return text.compare(0, prefix.size(), prefix) == 0;
@@ -584,7 +422,7 @@ void a_restarted_peer_is_reached_again() {
 }
 
 void the_replay_window_agrees_with_a_set_of_seen_counters() {
-  ReplayWindow window;
+  ReplayWindow window(kStandardWindow);
   std::vector<bool> seen(200000, false);
   uint64_t greatest = 0;
   bool any = false;
@@ -592,7 +430,7 @@ void the_replay_window_agrees_with_a_set_of_seen_counters() {
     const uint64_t base = static_cast<uint64_t>(i) / 3;
     const uint64_t spread = randombytes_uniform(10000);
     const uint64_t counter = base + 9000 > spread ? base + 9000 - spread : 0;
-    const bool in_window = !any || counter + ReplayWindow::kSize > greatest;
+    const bool in_window = !any || counter + kStandardWindow > greatest;
     const bool expected = in_window && !seen[counter];
     const bool got = window.accept(counter, kRejectAfterMessages);
     CHECK(got == expected);

@@ -23,6 +23,8 @@ export interface NativePeerStatus {
   readonly leg?: number;
   readonly handshakeAgeMs?: number;
   readonly lastReceivedMs?: number;
+  readonly suite?: 'ChaCha20-Poly1305' | 'AES-256-GCM';
+  readonly replayWindow?: number;
   readonly rxBytes: number;
   readonly txBytes: number;
 }
@@ -32,6 +34,8 @@ export interface NativeDescription {
   readonly aead: string;
   readonly ipsecMb: boolean;
   readonly ipsecMbReason: string;
+  readonly aes256Gcm: boolean;
+  readonly aes256GcmReason: string;
   readonly udpGro: boolean;
   readonly udpGso: boolean;
   readonly receiveBufferBytes: number;
@@ -51,6 +55,8 @@ export interface NativeOptions {
   readonly controlFramesPerSecond: number;
   readonly stunPerSecond: number;
   readonly ipsecMb: boolean;
+  readonly aes256Gcm: boolean;
+  readonly wideWindow: boolean;
   readonly udpGro: boolean;
   readonly udpGso: boolean;
   readonly tunTcpOffload: boolean;
