@@ -31,7 +31,8 @@ Json read(const std::string& name) {
 std::vector<uint8_t> bytes_of(const Json& hex) {
   const std::string text = hex;
   std::vector<uint8_t> bytes(text.size() / 2);
-  sodium_hex2bin(bytes.data(), bytes.size(), text.data(), text.size(), nullptr, nullptr, nullptr);
+  if (!bytes.empty())
+    sodium_hex2bin(bytes.data(), bytes.size(), text.data(), text.size(), nullptr, nullptr, nullptr);
   return bytes;
 }
 
