@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is kept about a peer, and who may touch it.
 //
-//   packet path   any worker, no lock: atomics, the endpoint's sequence lock, a keypair's window lock
+//   packet path   any worker, no lock: atomics, the endpoint's sequence lock, the replay window
 //   slow path     handshakes, timers, configuration: only under the session table's mutex
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <deque>
 #include <memory>
@@ -42,6 +43,11 @@ class Peer;
 
 class Keypair;
 
+struct CounterRange {
+  uint64_t first = 0;
+  size_t count = 0;
+};
+
 /// Where a session is on its way to other keys; slow path.
 struct SuiteNegotiation {
   SuiteOffer offer;                  ///< ours; local_index 0 before it was made
@@ -68,7 +74,7 @@ class Keypair {
     bool initiator;
     size_t window;
   };
-  /// `first`: what this is the second pair of.
+  /// `first`: what this is the second pair of; nullptr: nothing, it is a first one.
   Keypair(Peer& peer, crypto::Suite suite, const TransportKeys& keys, const Origin& origin,
           Keypair* first = nullptr);
   ~Keypair();
@@ -83,7 +89,7 @@ class Keypair {
   const uint32_t remote_index;
   const Nanoseconds created;
   const bool initiator;
-  Keypair& first;  ///< the session's first pair; often this one
+  Keypair& first_pair;  ///< the session's first pair; often this one
 
   crypto::Suite suite() const { return send_key.suite; }
   /// What to send with in this session: the second pair once it is settled.
@@ -95,29 +101,24 @@ class Keypair {
   void upgrade(Keypair* keypair) { upgrade_.store(keypair, std::memory_order_release); }
 
   bool expired(Nanoseconds now) const { return now - created >= kRejectAfterTime; }
-  /// A counter to send with; nullopt when the key may not be used any more.
-  std::optional<uint64_t> next_counter(Nanoseconds now) {
-    if (expired(now)) return std::nullopt;
-    const uint64_t counter = send_counter_.fetch_add(1, std::memory_order_relaxed);
-    if (counter >= kRejectAfterMessages) {
-      // Put it back where it cannot wrap: 2^13 concurrent senders would be needed to overrun.
-      send_counter_.store(kRejectAfterMessages, std::memory_order_relaxed);
-      return std::nullopt;
-    }
-    return counter;
+  /// Counters to send with, each handed out once; fewer than asked for, down to none, when the key may
+  /// not be used any more.
+  CounterRange take_counters(size_t wanted, Nanoseconds now) {
+    if (expired(now)) return {};
+    uint64_t first = send_counter_.load(std::memory_order_relaxed);
+    size_t count = 0;
+    do {
+      count = static_cast<size_t>(std::min<uint64_t>(wanted, kRejectAfterMessages - first));
+    } while (!send_counter_.compare_exchange_weak(first, first + count, std::memory_order_relaxed));
+    return {first, count};
   }
   uint64_t sent() const { return send_counter_.load(std::memory_order_relaxed); }
   /// Counts what was sealed (bytes of messages: more than was encrypted); whether a new handshake is due
   /// for it. At the limit of AES-256-GCM the session goes back to its first pair.
   bool worn_by(size_t bytes);
   /// Tests the replay window; call only after the AEAD opened.
-  bool accept(uint64_t counter) {
-    window_lock_.lock();
-    const bool fresh = window_.accept(counter, kRejectAfterMessages);
-    window_lock_.unlock();
-    return fresh;
-  }
-  size_t window() const { return window_.packets(); }
+  bool accept(uint64_t counter) { return window_.accept(counter, kRejectAfterMessages); }
+  size_t window() const { return window_.size(); }
 
   /// Not before this an offer may follow a packet; kNever: not (any more).
   static constexpr Nanoseconds kNever = UINT64_MAX;
@@ -131,7 +132,6 @@ class Keypair {
   std::atomic<uint64_t> send_counter_{0};
   std::atomic<uint64_t> sealed_bytes_{0};  ///< AES-256-GCM only
   std::atomic<Keypair*> upgrade_{nullptr};
-  SpinLock window_lock_;
   ReplayWindow window_;
 };
 

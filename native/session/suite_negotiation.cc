@@ -48,7 +48,7 @@ void SessionTable::offer_suites(Keypair& first, Nanoseconds now, SessionOutput& 
 }
 
 bool SessionTable::handle_suite_frame(Keypair& keypair, Bytes payload, Nanoseconds now, SessionOutput& out) {
-  Keypair& first = keypair.first;
+  Keypair& first = keypair.first_pair;
   const std::optional<ReceivedOffer> offer = decode_offer(payload);
   const std::optional<ProofState> proof = decode_proof(payload);
   if (!offer.has_value() && !proof.has_value()) return false;

@@ -6,7 +6,6 @@
 #include <algorithm>
 
 #include "crypto/blake2s.h"
-#include "session/replay_window.h"
 
 namespace omerta::session {
 namespace {

@@ -13,8 +13,13 @@
 
 #include "crypto/suite.h"
 #include "session/noise.h"
+#include "session/replay_window.h"
 
 namespace omerta::session {
+
+/// WireGuard's window, and between our nodes: 74 ms of path skew at 10 Gbit/s in packets of 1,420 bytes.
+inline constexpr size_t kStandardWindow = ReplayWindow::kDefaultSize;
+inline constexpr size_t kWideWindow = 65'472;
 
 inline constexpr size_t kSuiteFrameSize = 16;
 using SuiteFrame = std::array<uint8_t, kSuiteFrameSize>;

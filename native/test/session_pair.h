@@ -36,6 +36,7 @@ inline Endpoint endpoint(uint8_t last, uint16_t port = 51820) {
 struct Sent {
   Endpoint to;
   std::vector<uint8_t> bytes;
+  uint8_t traffic_class;
 };
 
 /// One node: a table, its output, and the means to open what it is sent.
@@ -64,9 +65,10 @@ class Node final : public SessionOutput {
             window};
   }
 
-  void send(const Endpoint& to, Bytes message) override {
-    sent.push_back({to, {message.begin(), message.end()}});
+  void send(const Endpoint& to, Bytes message, uint8_t traffic_class) override {
+    sent.push_back({to, {message.begin(), message.end()}, traffic_class});
   }
+  size_t inner_mtu() const override { return mtu; }
   void session_established(Peer&) override { established++; }
   void endpoint_changed(Peer&) override { moved++; }
   void path_needed(Peer&) override { paths_needed++; }
@@ -108,7 +110,7 @@ class Node final : public SessionOutput {
     aead.open(std::span(&job, 1));
     if (!job.ok) return Outcome::bad_handshake;
     if (!keypair->accept(job.counter)) return Outcome::replayed_initiation;
-    table.authenticated(*keypair, from, bytes.size(), now, *this);
+    table.authenticated(*keypair, from, now, *this);
     const Bytes text(job.text, job.size);
     if (knows_suites && is_suite_frame(text)) {
       malformed += table.handle_suite_frame(*keypair, text, now, *this) ? 0 : 1;
@@ -140,6 +142,7 @@ class Node final : public SessionOutput {
   SessionTable table;
   crypto::Aead aead{crypto::AeadChoice{}};
   std::deque<Sent> sent;
+  size_t mtu = SIZE_MAX;
   std::vector<std::string> inbox;
   int established = 0, moved = 0, paths_needed = 0, lost = 0, keepalives = 0, malformed = 0;
   bool knows_suites = true;  ///< false: takes a suite frame for data, as a stock peer does
