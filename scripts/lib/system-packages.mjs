@@ -19,6 +19,7 @@ export const PACKAGES = {
     'libssl-dev',
     'libipsec-mb-dev',
     'libipsec-mb1',
+    'liburing-dev',
     'nlohmann-json3-dev',
   ],
   /** What tests and the lab need beside that: fuzzing runtime, networks in namespaces, formatters. */
@@ -35,9 +36,11 @@ export const PACKAGES = {
     'tcpdump',
     'procps',
   ],
+  /** What `npm run build:arm64` needs: the cross compiler, and an emulator for the tests. */
+  arm64: ['g++-aarch64-linux-gnu', 'qemu-user-static'],
 };
 
-const PURPOSE = { build: 'the native engine', lab: 'tests and the lab' };
+const PURPOSE = { build: 'the native engine', lab: 'tests and the lab', arm64: 'arm64' };
 
 /** Those of `names` that dpkg does not know as installed. */
 function missing(names) {
