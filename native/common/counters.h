@@ -64,6 +64,7 @@ namespace omerta {
   X(drop_key_expired)               \
   X(drop_inner_malformed)           \
   X(drop_inner_source)              \
+  X(drop_inner_ecn)                 \
   X(drop_no_route)                  \
   X(drop_no_tun)                    \
   X(drop_staging_overflow)          \

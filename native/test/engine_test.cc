@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "check.h"
+#include "udp/socket_io.h"
 
 namespace {
 
@@ -115,12 +116,46 @@ void a_circuit_carries_a_session_while_its_table_changes() {
     if (i % 50 == 0) {
       b.set_peers({peer(50, std::nullopt)});
       b.remove_peers({public_key(50)});
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      // Never more on the way than is staged while the handshake runs.
+      CHECK(wait_for([&] { return total(b, Counter::control_messages) > i; }));
     }
   }
   CHECK(wait_for([&] { return total(b, Counter::control_messages) == 2000; }));
   CHECK(total(r, Counter::forwarded_packets) >= 2000);
   CHECK(b.sessions().size() == 1);
+}
+
+void a_relay_tells_on_the_congestion_it_was_told_of() {
+  Engine r(settings(3));
+  udp::SocketOptions options;
+  options.bind = "127.0.0.1";
+  udp::UdpSocket a(options), b(options);
+  const auto at = [](const auto& e) { return loopback(e.port()); };
+  CHECK(r.install_legs({leg(11, OMERTA_LEG_FORWARD, 1, at(a), at(b), 22, 2)}));
+  uint8_t frame[64] = {OMERTA_FRAME_MAGIC, OMERTA_KIND_FORWARD, 8, 0, 11};
+  __u64 key[2];
+  std::memset(key, 1, sizeof key);
+  const __u64 tag = omerta_frame_tag(key, frame, sizeof frame);
+  std::memcpy(frame + 8, &tag, 8);
+  const auto io = udp::make_mmsg_io(b);
+  CounterRow counters;
+  // One after the other, then as fast as they can be sent: DSCP AF41 with every ECN.
+  for (uint8_t i = 0; i < 8; i++) {
+    a.send_one(at(r), {}, frame, sizeof frame, static_cast<uint8_t>(0x88 | i % 4));
+    CHECK(wait_for([&] {
+      const auto messages = io->receive(counters);
+      return messages.size() == 1 && messages[0].size == sizeof frame && messages[0].ecn == i % 4;
+    }));
+  }
+  for (int i = 0; i < 400; i++)
+    a.send_one(at(r), {}, frame, sizeof frame, static_cast<uint8_t>(0x88 | i / 10 % 4));
+  size_t seen[4] = {};
+  CHECK(wait_for([&] {
+    for (const udp::Message& message : io->receive(counters))
+      seen[message.ecn] += message.size / sizeof frame;
+    return seen[0] + seen[1] + seen[2] + seen[3] == 400;
+  }));
+  for (const size_t count : seen) CHECK(count == 100);
 }
 
 void garbage_is_counted_and_answered_with_silence() {
@@ -239,6 +274,7 @@ int main() {
   if (sodium_init() < 0) return 1;
   RUN(control_messages_cross_a_session);
   RUN(a_circuit_carries_a_session_while_its_table_changes);
+  RUN(a_relay_tells_on_the_congestion_it_was_told_of);
   RUN(garbage_is_counted_and_answered_with_silence);
   RUN(a_stun_request_is_answered_within_its_budget);
   RUN(stun_can_be_switched_off);

@@ -9,7 +9,7 @@
 
 #include "check.h"
 #include "loopback.h"
-#include "udp/udp_socket.h"
+#include "udp/socket_io.h"
 
 namespace {
 
@@ -26,20 +26,18 @@ SocketOptions options(bool gso) {
 
 using Datagrams = std::vector<std::vector<uint8_t>>;
 
-Datagrams receive_all(UdpSocket& socket, ReceiveBatch& batch, size_t wanted) {
+Datagrams receive_all(SocketIo& io, size_t wanted) {
   CounterRow counters;
   Datagrams out;
-  Message messages[ReceiveBatch::kMessages];
   for (int idle = 0; out.size() < wanted && idle < 200;) {
-    const size_t count = socket.receive(batch, messages, counters);
-    if (count == 0) {
+    const auto messages = io.receive(counters);
+    if (messages.empty()) {
       idle++;
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
-    for (size_t i = 0; i < count; i++)
-      for (size_t at = 0; at < messages[i].size; at += messages[i].segment)
-        out.emplace_back(messages[i].data + at,
-                         messages[i].data + std::min(at + messages[i].segment, messages[i].size));
+    for (const Message& message : messages)
+      for (size_t at = 0; at < message.size; at += message.segment)
+        out.emplace_back(message.data + at, message.data + std::min(at + message.segment, message.size));
   }
   return out;
 }
@@ -48,14 +46,16 @@ Datagrams receive_all(UdpSocket& socket, ReceiveBatch& batch, size_t wanted) {
 template <class SizeOf>
 uint64_t exchange(bool gso, bool gro, size_t count, size_t destinations, SizeOf size_of) {
   UdpSocket sender(options(gso));
+  const auto sender_io = make_mmsg_io(sender);
   std::vector<std::unique_ptr<UdpSocket>> receivers;
+  std::vector<std::unique_ptr<SocketIo>> receiver_ios;
   for (size_t i = 0; i < destinations; i++) {
     SocketOptions o = options(true);
     o.gro = gro;
     receivers.push_back(std::make_unique<UdpSocket>(o));
+    receiver_ios.push_back(make_mmsg_io(*receivers.back()));
   }
   SendBatch send(sender.gso());
-  ReceiveBatch batch;
   CounterRow counters;
   std::vector<Datagrams> sent(destinations);
   Datagrams memory;  // lies where the allocator puts it: nothing is back to back by intent
@@ -70,15 +70,14 @@ uint64_t exchange(bool gso, bool gro, size_t count, size_t destinations, SizeOf 
       return send.append(loopback(receivers[to]->port()), {}, memory.back().data(), memory.back().size());
     };
     if (!add()) {
-      sender.flush(send, counters);
+      sender_io->flush(send, counters);
       CHECK(send.empty() && add());
     }
   }
-  sender.flush(send, counters);
+  sender_io->flush(send, counters);
   CHECK(counters.get(Counter::tx_datagrams) == count);
   CHECK(counters.get(Counter::tx_errors) == 0);
-  for (size_t i = 0; i < destinations; i++)
-    CHECK(receive_all(*receivers[i], batch, sent[i].size()) == sent[i]);
+  for (size_t i = 0; i < destinations; i++) CHECK(receive_all(*receiver_ios[i], sent[i].size()) == sent[i]);
   return counters.get(Counter::tx_batches);
 }
 
@@ -102,6 +101,64 @@ void datagrams_of_one_size_to_few_destinations_take_few_system_calls() {
   CHECK(alone == 4);  // 64 messages a call
 }
 
+/// Sends `datagrams` of 100 bytes, the traffic class of each by `class_of`; returns the ECN of each on
+/// arrival.
+template <class ClassOf>
+std::vector<uint8_t> ecn_after(const char* bind, bool gso, size_t datagrams, size_t& received,
+                               ClassOf class_of) {
+  SocketOptions o = options(gso);
+  o.bind = bind;
+  UdpSocket sender(o), receiver(o);
+  const auto sender_io = make_mmsg_io(sender), receiver_io = make_mmsg_io(receiver);
+  omerta_address to = loopback(receiver.port());
+  if (o.bind == "::1") {
+    to = {};
+    to.ip[15] = 1;
+    to.port = loopback(receiver.port()).port;
+  }
+  SendBatch send(sender.gso());
+  CounterRow counters;
+  std::vector<uint8_t> memory(datagrams * 100);
+  for (size_t i = 0; i < datagrams; i++) {
+    memory[i * 100] = static_cast<uint8_t>(i);
+    CHECK(send.append(to, {}, memory.data() + i * 100, 100, class_of(i)));
+  }
+  sender_io->flush(send, counters);
+  std::vector<uint8_t> out;
+  for (int idle = 0; out.size() < datagrams && idle < 200;) {
+    const auto messages = receiver_io->receive(counters);
+    if (messages.empty()) {
+      idle++;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    received += messages.size();
+    for (const Message& message : messages)
+      for (size_t at = 0; at < message.size; at += message.segment) {
+        CHECK(message.data[at] == out.size());  // in order
+        out.push_back(message.ecn);
+      }
+  }
+  CHECK(counters.get(Counter::tx_errors) == 0);
+  return out;
+}
+
+void each_datagram_arrives_with_its_own_ecn() {
+  for (const char* bind : {"127.0.0.1", "::1"})
+    for (const bool gso : {true, false}) {
+      size_t messages = 0;
+      const auto each =
+          ecn_after(bind, gso, 40, messages, [](size_t i) { return static_cast<uint8_t>(i % 4); });
+      for (size_t i = 0; i < each.size(); i++) CHECK(each[i] == i % 4);
+      CHECK(each.size() == 40 && messages == 40);
+      messages = 0;
+      // Runs of one kind still share a message; DSCP does not hide the field.
+      const auto runs =
+          ecn_after(bind, gso, 60, messages, [](size_t i) { return static_cast<uint8_t>(0x88 | i / 20); });
+      for (size_t i = 0; i < runs.size(); i++) CHECK(runs[i] == i / 20);
+      CHECK(runs.size() == 60 && messages == (gso ? 3 : 60));
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -109,5 +166,6 @@ int main() {
   RUN(mixed_destinations_get_their_datagrams_whole_and_in_order);
   RUN(more_destinations_than_places_still_keep_their_order);
   RUN(datagrams_of_one_size_to_few_destinations_take_few_system_calls);
+  RUN(each_datagram_arrives_with_its_own_ecn);
   return omerta::check::finish();
 }
