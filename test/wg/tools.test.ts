@@ -13,7 +13,7 @@ import { tcpThroughput } from '../../ts/lab/iperf.js';
 import { ping } from '../../ts/lab/ping.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
 import { World, type Node } from '../../ts/lab/world.js';
-import { loadNativeAddon } from '../../ts/engine/native-addon.js';
+import { addonMissing } from '../engine/addon.js';
 
 const OMERTA_WG = fileURLToPath(new URL('../../../bin/omerta-wg', import.meta.url));
 /** Sockets are files all namespaces see: names are of this process. */
@@ -21,15 +21,6 @@ const NAME = `om${process.pid}`;
 const GO_NAME = `go${process.pid}`;
 const INSIDE = '10.77.0.1';
 const GO_INSIDE = '10.77.0.2';
-
-function addonMissing(): string | undefined {
-  try {
-    loadNativeAddon();
-    return undefined;
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
-}
 
 function unavailable(): string | false {
   const missing = labUnavailable(['wg', 'wg-quick', 'wireguard-go', 'ping', 'iperf3', 'ss']);
@@ -151,7 +142,7 @@ describe('omerta wg under the stock tools', { skip, timeout: 60_000 }, () => {
   it('answers malformed lines on the socket with their errno', async () => {
     assert.equal(await ask(NAME, 'set=1\nlisten_port=70000\n\n'), 'errno=-22\n\n');
     assert.equal(await ask(NAME, 'set=1\nlisten_port\n\n'), 'errno=-71\n\n');
-    assert.match(await ask(NAME, 'get=1\n\n'), /^listen_port=\d+\nerrno=0\n\n$/);
+    assert.equal(await ask(NAME, 'get=1\n\n'), 'errno=0\n\n');
   });
 
   it('starts a handshake with wireguard-go and carries pings', async () => {
@@ -361,7 +352,7 @@ describe('omerta wg under the stock tools', { skip, timeout: 60_000 }, () => {
     );
     assert.ok(existsSync(socketOf(NAME)), 'what is killed leaves its socket');
     await alice.mustRun(OMERTA_WG, [NAME]);
-    assert.match(await show('listen-port'), /^\d+$/);
+    assert.equal(await show('listen-port'), '0');
     await alice.ip(`link delete ${NAME}`);
   });
 
