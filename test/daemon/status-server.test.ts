@@ -58,6 +58,8 @@ const status: DaemonStatus = {
           id: 'c1',
           callerPeerId: 'omerta1a',
           calleePeerId: 'omerta1b',
+          previousRelays: [],
+          nextRelay: undefined,
           legs: [1],
           ageMs: 1000,
           expiresInMs: 2000,

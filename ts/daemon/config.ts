@@ -8,6 +8,7 @@ import { TomlError, parse } from 'smol-toml';
 import { z } from 'zod';
 import { fromHex } from '../core/bytes.js';
 import { decodePeerId } from '../core/peer-id.js';
+import { decodeRelayLink } from '../core/relay-link.js';
 import { parseIp, parseSocketAddress } from '../wire/socket-address.js';
 import { ExitCode, OperatorError, fileError, systemErrorCode } from './operator-error.js';
 
@@ -40,12 +41,27 @@ const peerIds = z.array(
   'a list of peer ids ("omerta1…")',
 );
 
+const RELAY_LINK_RULE = 'a list of relay links ("omerta://relay/…", printed by: omerta relay link)';
+const relayLinks = z
+  .array(
+    text(RELAY_LINK_RULE, (value) => {
+      try {
+        return decodeRelayLink(value).addresses.length > 0;
+      } catch {
+        return false;
+      }
+    }),
+    RELAY_LINK_RULE,
+  )
+  .max(16, { error: 'at most 16 relays' });
+
 /** `host:port` of the status page: an IP address with a port. */
 export const STATUS_ADDRESS_RULE = 'an address and port such as "127.0.0.1:9090" or "[::1]:9090", or "off"';
 export const ANNOUNCE_RULE = 'an address and port such as "203.0.113.7:51900" or "[2001:db8::7]:51900"';
 export const BIND_RULE = 'an IP address of this machine such as "192.0.2.1" or "::"';
 export const PORT_RULE = 'a UDP port, a whole number from 1 to 65535';
 export const ENGINE_RULE = '"auto", "native" or "wasm"';
+export const IO_RULE = '"auto", "mmsg" or "io_uring"';
 export const NAME_RULE = '1 to 63 of a-z, 0-9 and "-"';
 export const INTERFACE_RULE = 'an interface name, 1 to 15 of a-z, A-Z, 0-9, "_", "-" and "."';
 
@@ -67,6 +83,7 @@ const schema = z.strictObject({
       interface: text(INTERFACE_RULE, (value) => /^[a-zA-Z0-9_.-]{1,15}$/.test(value)).default('omerta0'),
       mtu: integer('bytes of the inner MTU', 576, 65535).default(DEFAULT_MTU),
       engine: z.enum(['auto', 'native', 'wasm'], ENGINE_RULE).default('auto'),
+      io: z.enum(['auto', 'mmsg', 'io_uring'], IO_RULE).default('auto'),
       workers: integer('threads', 1, 64).default(Math.min(2, availableParallelism())),
       disable: z
         .array(
@@ -97,6 +114,7 @@ const schema = z.strictObject({
       circuits: integer('circuits in total', 1, 1_000_000).optional(),
       circuits_per_identity: integer('circuits of one identity', 1, 1_000_000).optional(),
       circuits_per_prefix: integer('circuits of one IPv4 address or IPv6 /64', 1, 1_000_000).optional(),
+      circuits_per_relay: integer('circuits from or to one neighbouring relay', 1, 1_000_000).optional(),
       half_open: integer('circuits that wait for consent', 1, 1_000_000).optional(),
       lease_seconds: integer('seconds', 60, 86_400).optional(),
       circuit_seconds: integer('seconds', 60, 86_400).optional(),
@@ -109,6 +127,7 @@ const schema = z.strictObject({
       stun_per_second: integer('STUN answers per second and source prefix, 0 = none', 0, 1_000_000).default(
         DEFAULT_STUN_PER_SECOND,
       ),
+      peers: relayLinks.default([]),
     })
     .prefault({}),
   status: z

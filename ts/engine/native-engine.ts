@@ -37,6 +37,7 @@ import type { SocketAddress } from '../wire/socket-address.js';
 /** Names of the optional accelerators, as `disable` and `describe()` use them. */
 export const NATIVE_ACCELERATORS = [
   'ipsec-mb',
+  'io-uring',
   'aes-256-gcm',
   'wide-window',
   'udp-gro',
@@ -110,6 +111,7 @@ class NativeEngine implements ReconfigurableEngine {
           controlFramesPerSecond: options.controlFramesPerSecond,
           stunPerSecond: options.stunPerSecond ?? DEFAULT_STUN_PER_SECOND,
           ipsecMb: !this.#disabled.has('ipsec-mb'),
+          io: this.#disabled.has('io-uring') ? 'mmsg' : (options.io ?? 'mmsg'),
           aes256Gcm: !this.#disabled.has('aes-256-gcm'),
           wideWindow: !this.#disabled.has('wide-window'),
           udpGro: !this.#disabled.has('udp-gro'),
@@ -159,6 +161,12 @@ class NativeEngine implements ReconfigurableEngine {
         remedy: native.ipsecMbReason.includes('not installed')
           ? 'sudo apt-get install libipsec-mb1'
           : undefined,
+      },
+      {
+        name: 'io-uring',
+        state: native.io === 'io_uring' ? 'on' : native.ioRefused ? 'unavailable' : 'off',
+        reason: this.#disabled.has('io-uring') ? 'switched off' : native.ioReason,
+        remedy: native.ioRemedy === '' ? undefined : native.ioRemedy,
       },
       accelerator('aes-256-gcm', native.aes256Gcm, native.aes256GcmReason, native.aes256GcmReason),
       accelerator('wide-window', true, 'replay window of 65472 packets with peers that agree', ''),
