@@ -314,8 +314,8 @@ void UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, co
     header.msg_control = header.msg_controllen == 0 ? nullptr : control.bytes;
     return sendmsg(fd_, &header, MSG_NOSIGNAL) >= 0;
   };
-  // EINVAL: the address we stick to is gone from this host. Let routing choose.
-  if (!attempt(local) && errno == EINVAL) attempt({});
+  // The address we stick to is gone from this host (ENETUNREACH, EINVAL with IPv6): let routing choose.
+  if (!attempt(local) && (errno == ENETUNREACH || errno == EINVAL)) attempt({});
 }
 
 void UdpSocket::send_segments(const SendBatch::Entry& entry) {
