@@ -15,6 +15,7 @@
 #include "engine/event_ring.h"
 #include "ratelimit/prefix_buckets.h"
 #include "relay/forwarding_table.h"
+#include "relay/sent_counters.h"
 #include "session/session_table.h"
 #include "tun/tun_device.h"
 #include "udp/udp_socket.h"
@@ -51,6 +52,7 @@ struct Shared {
   std::unique_ptr<CounterRow[]> counters;           ///< one row per worker, then the control thread's
   std::unique_ptr<session::SessionTable> sessions;  ///< replaced only while no worker runs
   ForwardingTable legs;
+  SentCounters sent;
   EventRing events;
   TokenBucket control_budget;
   PrefixBuckets stun_budget;
@@ -86,6 +88,8 @@ class Engine {
   bool install_legs(std::vector<omerta_leg> legs);
   void remove_legs(std::span<const uint32_t> ids);
   ForwardingTable& legs() { return shared_.legs; }
+  /// What this node sent on the way back of a `deliver` leg; nullopt when there is no such leg.
+  std::optional<SentCounters::Sent> sent(uint32_t leg) const { return shared_.sent.read(leg); }
   /// Packets, bytes and refused datagrams of each account, those of its live legs included.
   std::vector<omerta_account> accounts(AccountKind kind);
   session::SessionTable& sessions() { return *shared_.sessions; }

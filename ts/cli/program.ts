@@ -10,6 +10,7 @@ import { keygenCommand } from './commands/keygen.js';
 import { networkCommand } from './commands/network.js';
 import { peersCommand } from './commands/peers.js';
 import { pingCommand } from './commands/ping.js';
+import { receiptsCommand } from './commands/receipts.js';
 import { relayCommand } from './commands/relay.js';
 import { statusCommand } from './commands/status.js';
 import { upCommand } from './commands/up.js';
@@ -45,6 +46,7 @@ export function buildProgram(): Command {
     statusCommand,
     peersCommand,
     pingCommand,
+    receiptsCommand,
     networkCommand,
     keygenCommand,
     doctorCommand,
