@@ -22,6 +22,8 @@ namespace omerta {
   X(tx_bytes)                       \
   X(tx_batches)                     \
   X(tx_errors)                      \
+  X(tx_zero_copy)                   \
+  X(tx_zero_copy_copied)            \
   X(rx_queue_overflows)             \
   X(forwarded_packets)              \
   X(forwarded_bytes)                \
@@ -49,6 +51,10 @@ namespace omerta {
   X(tun_tx_bytes)                   \
   X(tun_tx_writes)                  \
   X(staged_packets)                 \
+  X(suite_offers_sent)              \
+  X(suite_offers_received)          \
+  X(suites_settled)                 \
+  X(suites_given_up)                \
   X(unreachable_sent)               \
   X(events_queued)                  \
   X(drop_control_rate)              \

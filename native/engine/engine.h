@@ -18,7 +18,7 @@
 #include "relay/sent_counters.h"
 #include "session/session_table.h"
 #include "tun/tun_device.h"
-#include "udp/udp_socket.h"
+#include "udp/io_choice.h"
 
 namespace omerta::engine {
 
@@ -35,6 +35,9 @@ struct EngineSettings {
   uint64_t stun_per_second = 20;  ///< and source prefix; 0 answers none
   std::optional<tun::TunSettings> tun;
   bool ipsec_mb = true;
+  udp::IoWanted io = udp::IoWanted::mmsg;
+  bool aes_256_gcm = true;  ///< agreed on inside sessions with peers that can do it too
+  bool wide_window = true;  ///< likewise a replay window of 65,472 packets
   bool gro = true;
   bool gso = true;
   bool tun_tcp_offload = true;
@@ -49,7 +52,8 @@ class Worker;
 /// State all workers share. Everything in it is either immutable, atomic, or synchronises itself.
 struct Shared {
   Shared(const EngineSettings& settings, size_t workers);
-  std::unique_ptr<CounterRow[]> counters;           ///< one row per worker, then the control thread's
+  std::unique_ptr<CounterRow[]> counters;  ///< one row per worker, then the control thread's
+  crypto::AeadChoice aead;
   std::unique_ptr<session::SessionTable> sessions;  ///< replaced only while no worker runs
   ForwardingTable legs;
   SentCounters sent;
@@ -57,7 +61,7 @@ struct Shared {
   TokenBucket control_budget;
   PrefixBuckets stun_budget;
   std::atomic<size_t> inner_mtu = 65535;
-  crypto::AeadChoice aead;
+  udp::IoChoice io;
 };
 
 void random_bytes(std::span<uint8_t> out);
@@ -73,6 +77,9 @@ class Engine {
   uint16_t port() const { return port_; }
   const udp::UdpSocket& socket() const { return *sockets_[0]; }
   const crypto::AeadChoice& aead() const { return shared_.aead; }
+  const udp::IoChoice& io() const { return shared_.io; }
+  /// The socket engine in use: what was chosen, unless its ring could not be made again.
+  const char* io_name() const;
   const tun::TunDevice* tun() const { return tun_.get(); }
   size_t workers() const { return worker_count_; }
   EventRing& events() { return shared_.events; }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/worker.h"
 
-#include <sys/epoll.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -14,6 +13,8 @@
 namespace omerta::engine {
 namespace {
 
+constexpr uint32_t kStopBit = 1;
+constexpr uint32_t kTunBit = 2;
 constexpr Nanoseconds kTimerInterval = 100 * kMillisecond;
 constexpr int kTimerIntervalMs = 100;
 /// How soon a changed MTU of the interface is noticed; it bounds the padding only.
@@ -33,57 +34,36 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
                int stop_event)
     : EventOutput(shared, shared.counters[index]),
       index_(index),
-      stop_event_(stop_event),
-      aead_(crypto::make_aead(shared.aead)),
-      io_(udp::make_mmsg_io(socket)),
+      aead_(shared.aead),
+      io_(udp::make_io(shared.io.kind, socket)),
       send_(socket.gso()),
       arena_(new uint8_t[kArenaBytes]()),
       tun_buffer_(new uint8_t[kTunPacketBytes]()),
       unreachable_budget_(kUnreachablePerSecond, kUnreachableBurst),
       openings_(new Opening[kJobs]),
       jobs_(new crypto::AeadJob[kJobs]) {
-  epoll_ = epoll_create1(EPOLL_CLOEXEC);
-  if (epoll_ < 0) throw std::system_error(errno, std::generic_category(), "epoll");
-  const auto watch = [this](int fd) {
-    epoll_event event{};
-    event.events = EPOLLIN;
-    event.data.fd = fd;
-    if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0)
-      throw std::system_error(errno, std::generic_category(), "epoll");
-  };
-  watch(io_->poll_fd());
-  watch(stop_event_);
+  io_->watch(stop_event, kStopBit);
   if (tun != nullptr) {
     tun_ = tun;
     tun_queue_ = tun->queue(index);
-    watch(tun_queue_);
+    io_->watch(tun_queue_, kTunBit);
     coalescing_ = std::make_unique<tun::Coalescing>(tun_queue_, tun->tcp_offload());
   }
 }
-
-Worker::~Worker() { close(epoll_); }
 
 void Worker::run() {
   Qsbr& qsbr = shared_.sessions->qsbr();
   io_->start();
   for (bool running = true; running;) {
-    epoll_event events[4];
     qsbr.offline(index_);
-    const int ready = epoll_wait(epoll_, events, 4, index_ == 0 ? kTimerIntervalMs : -1);
+    const udp::SocketIo::Ready ready = io_->wait(index_ == 0 ? kTimerIntervalMs : -1);
     qsbr.quiescent(index_);
     now_ = boot_clock();
-    bool udp = false;
-    bool tun = false;
-    for (int i = 0; i < ready; i++) {
-      if (events[i].data.fd == stop_event_) running = false;
-      udp |= events[i].data.fd == io_->poll_fd();
-      if (events[i].data.fd != tun_queue_) continue;
-      if ((events[i].events & EPOLLERR) != 0)
-        forget_tun();
-      else
-        tun = true;
-    }
-    // Both sides take turns until both are dry or the budget is spent; then epoll and timers again.
+    if ((ready.readable & kStopBit) != 0) running = false;
+    if ((ready.failed & kTunBit) != 0) forget_tun();
+    bool udp = ready.socket;
+    bool tun = (ready.readable & kTunBit & ~ready.failed) != 0;
+    // Both sides take turns until both are dry or the budget is spent; then the wait and timers again.
     for (int turn = 0; (udp || tun) && turn < kBudget; turn++) {
       if (udp) udp = receive_from_udp();
       if (tun) tun = receive_from_tun();
@@ -101,11 +81,12 @@ void Worker::run() {
     }
   }
   qsbr.offline(index_);
+  io_->stop();
 }
 
-/// The interface was deleted (tun's poll says EPOLLERR then, for good).
+/// The interface was deleted (tun's poll says POLLERR then, for good).
 void Worker::forget_tun() {
-  epoll_ctl(epoll_, EPOLL_CTL_DEL, tun_queue_, nullptr);
+  io_->forget(tun_queue_);
   tun_queue_ = -1;
   tun_ = nullptr;
   if (index_ == 0) emit(EventType::interface_gone, {});
@@ -158,7 +139,7 @@ bool Worker::receive_from_udp() {
   finish_opening();
   if (coalescing_) coalescing_->flush(counters_);
   flush();  // before the next receive: forwarded datagrams lie in the receive buffers
-  return messages.size() == udp::SocketIo::kMessages;
+  return io_->release();
 }
 
 void Worker::judge(uint8_t* data, size_t size, const udp::Message& message) {
@@ -275,18 +256,14 @@ void Worker::open_transport(uint8_t* data, size_t size, const session::Endpoint&
   if (keypair == nullptr) return counters_.add(Counter::drop_unknown_index);
   if (keypair->expired(now_)) return counters_.add(Counter::drop_key_expired);
   openings_[openings_count_] = {keypair, from, size, ecn};
-  jobs_[openings_count_] = {&keypair->keys.receive,
-                            keypair->id,
-                            load<uint64_t>(data + 8),
-                            data + session::kTransportHeaderSize,
-                            size - session::kTransportOverhead,
-                            false};
+  jobs_[openings_count_] = {&keypair->receive_key, load<uint64_t>(data + 8),
+                            data + session::kTransportHeaderSize, size - session::kTransportOverhead, false};
   if (++openings_count_ == kJobs) finish_opening();
 }
 
 void Worker::finish_opening() {
   if (openings_count_ == 0) return;
-  aead_->open(std::span(jobs_.get(), openings_count_));
+  aead_.open(std::span(jobs_.get(), openings_count_));
   for (size_t i = 0; i < openings_count_; i++) handle_opened(openings_[i], jobs_[i]);
   end_run();
   openings_count_ = 0;
@@ -310,6 +287,11 @@ void Worker::handle_opened(Opening& opening, const crypto::AeadJob& job) {
   }
   run_.bytes += opening.message_size;
   if (job.size == 0) return counters_.add(Counter::keepalives_received);
+  if (session::is_suite_frame(Bytes(job.text, job.size))) {
+    if (!shared_.sessions->handle_suite_frame(keypair, Bytes(job.text, job.size), now_, *this))
+      counters_.add(Counter::drop_inner_malformed);
+    return;
+  }
   session::SessionTable::data_received(keypair.peer, now_);
   if (!is_ip(job.text)) {
     counters_.add(Counter::control_messages);
@@ -394,7 +376,7 @@ void Worker::seal_from_tun(const tun::Segmentation& segments) {
     answer_unreachable(ip, segments.packet());
     return counters_.add(Counter::drop_no_route, segments.count());
   }
-  session::Keypair* keypair = peer->current.load(std::memory_order_acquire);
+  session::Keypair* keypair = peer->sending();
   const session::Endpoint endpoint = peer->endpoint();
   if (keypair == nullptr || keypair->expired(now_) || !endpoint.known()) {
     std::vector<uint8_t> packet;
@@ -434,10 +416,10 @@ void Worker::seal_segments(session::Keypair& keypair, const session::Endpoint& e
     segments.write(first + i, text);
     std::memset(text + size, 0, padded - size);
     starts[i] = start;
-    jobs[i] = {&keypair.keys.send, keypair.id, counter, text, padded, false};
+    jobs[i] = {&keypair.send_key, counter, text, padded, false};
     bytes += session::kTransportOverhead + padded;
   }
-  aead_->seal(std::span(jobs, taken.count));
+  aead_.seal(std::span(jobs, taken.count));
   const udp::LocalAddress local = local_of(endpoint);
   const uint8_t ecn = ecn_of(segments.packet());
   for (size_t i = 0; i < taken.count; i++) {
