@@ -110,6 +110,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
                            InstanceMethod<&NativeEngine::accounts>("accounts"),
                            InstanceMethod<&NativeEngine::peers>("peers"),
                            InstanceMethod<&NativeEngine::legs>("legs"),
+                           InstanceMethod<&NativeEngine::leg_counters>("legCounters"),
                            InstanceMethod<&NativeEngine::rebind>("rebind"),
                            InstanceMethod<&NativeEngine::open_port>("openPort"),
                            InstanceMethod<&NativeEngine::close_port>("closePort"),
@@ -479,6 +480,21 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
       list.Set(count++, out);
     });
     return list;
+  }
+
+  /// Five numbers for each id: 1 if there is such a leg, packets and bytes accepted, packets and bytes sent.
+  Napi::Value leg_counters(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    const auto ids = info[0].As<Napi::Uint32Array>();
+    auto out = Napi::Float64Array::New(info.Env(), ids.ElementLength() * 5);
+    for (size_t i = 0; i < ids.ElementLength(); i++) {
+      omerta_leg leg;
+      if (!engine.legs().find(ids[i], leg)) continue;
+      const auto sent = engine.sent(ids[i]).value_or(omerta::SentCounters::Sent{0, 0});
+      const uint64_t values[5] = {1, leg.packets, leg.bytes, sent.packets, sent.bytes};
+      for (size_t j = 0; j < 5; j++) out[i * 5 + j] = static_cast<double>(values[j]);
+    }
+    return out;
   }
 
   Napi::Value legs(const Napi::CallbackInfo& info) {

@@ -38,6 +38,9 @@ uint64_t random_word() {
 }  // namespace
 
 namespace {
+/// A node's own circuits, on whose legs it counts what it sends. A relay has many more legs, but of others.
+constexpr size_t kMaxCountedWaysBack = 8192;
+
 /// libsodium chooses its implementations before anything of ours runs.
 const EngineSettings& with_sodium(const EngineSettings& settings) {
   if (sodium_init() < 0) throw std::runtime_error("libsodium could not be initialised");
@@ -76,6 +79,7 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
                                       wall_clock})),
       legs(settings.max_legs, settings.accounts,
            workers == 1 ? ForwardingTable::Workers::one : ForwardingTable::Workers::several),
+      sent(std::min(std::max<size_t>(settings.max_legs, 1), kMaxCountedWaysBack)),
       control_budget(settings.control_frames_per_second,
                      std::max<uint64_t>(settings.control_frames_per_second / 4, 1)),
       stun_budget(settings.stun_per_second, settings.stun_per_second, {24, 48},
@@ -97,6 +101,7 @@ class Engine::ControlOutput final : public EventOutput {
     if (to.relayed()) {
       datagram.insert(datagram.begin(), OMERTA_FRAME_HEADER_SIZE, 0);
       write_frame_header(datagram.data(), datagram.size(), to);
+      count_sent(to, 1, datagram.size());
     }
     send_datagram(to.remote, local_of(to), datagram, traffic_class);
   }
@@ -289,12 +294,16 @@ bool Engine::install_legs(std::vector<omerta_leg> legs) {
   for (omerta_leg& leg : legs) {
     if (leg.expires_at != 0) leg.expires_at += now;
     if (!shared_.legs.install(leg)) return false;
+    if (leg.action == OMERTA_LEG_DELIVER) shared_.sent.open(leg.leg_id);
   }
   return true;
 }
 
 void Engine::remove_legs(std::span<const uint32_t> ids) {
-  for (const uint32_t id : ids) shared_.legs.remove(id);
+  for (const uint32_t id : ids) {
+    shared_.legs.remove(id);
+    shared_.sent.close(id);
+  }
 }
 
 std::vector<omerta_account> Engine::accounts(AccountKind kind) {

@@ -15,6 +15,7 @@
 #include "engine/event_ring.h"
 #include "ratelimit/prefix_buckets.h"
 #include "relay/forwarding_table.h"
+#include "relay/sent_counters.h"
 #include "session/session_table.h"
 #include "tun/link_watch.h"
 #include "tun/tun_device.h"
@@ -61,6 +62,7 @@ struct Shared {
   crypto::AeadChoice aead;
   std::unique_ptr<session::SessionTable> sessions;
   ForwardingTable legs;
+  SentCounters sent;
   EventRing events;
   TokenBucket control_budget;
   PrefixBuckets stun_budget;
@@ -103,6 +105,8 @@ class Engine {
   bool install_legs(std::vector<omerta_leg> legs);
   void remove_legs(std::span<const uint32_t> ids);
   ForwardingTable& legs() { return shared_.legs; }
+  /// What this node sent on the way back of a `deliver` leg; nullopt when there is no such leg.
+  std::optional<SentCounters::Sent> sent(uint32_t leg) const { return shared_.sent.read(leg); }
   /// Packets, bytes and refused datagrams of each account, those of its live legs included.
   std::vector<omerta_account> accounts(AccountKind kind);
   session::SessionTable& sessions() { return *shared_.sessions; }

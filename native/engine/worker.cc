@@ -113,6 +113,7 @@ void Worker::send(const session::Endpoint& to, Bytes message, uint8_t traffic_cl
   uint8_t* out = arena(size);
   std::memcpy(out + prefix, message.data(), message.size());
   if (to.relayed()) write_frame_header(out, size, to);
+  count_sent(to, 1, size);
   append(to.remote, local_of(to), out, size, traffic_class);
 }
 
@@ -419,6 +420,7 @@ void Worker::seal_segments(session::Keypair& keypair, const session::Endpoint& e
     append(endpoint.remote, local, starts[i], size, ecn);
   }
   counters_.add(Counter::transport_sent, taken.count);
+  count_sent(endpoint, taken.count, bytes + taken.count * prefix);
   if (taken.count != 0) shared_.sessions->data_sent(keypair, bytes, now_, *this);
 }
 

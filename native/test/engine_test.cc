@@ -115,6 +115,15 @@ void a_circuit_carries_a_session_while_its_table_changes() {
   }
   CHECK(wait_for([&] { return total(b, Counter::control_messages) == 2000; }));
   CHECK(total(r, Counter::forwarded_packets) >= 2000);
+  // What one side says it sent is what the other has counted: handshake, data and confirmations.
+  omerta_leg counted{};
+  const auto agree = [&](Engine& from, uint32_t own, Engine& to, uint32_t theirs) {
+    const SentCounters::Sent sent = from.sent(own).value_or(SentCounters::Sent{0, 0});
+    return to.legs().find(theirs, counted) && sent.packets == counted.packets && sent.bytes == counted.bytes;
+  };
+  CHECK(wait_for([&] { return agree(a, 44, r, 11) && counted.packets >= 2000; }));
+  CHECK(wait_for([&] { return agree(b, 22, r, 33) && counted.packets > 0; }));
+  CHECK(!r.sent(11).has_value());
   CHECK(b.sessions().size() == 1);
 }
 

@@ -158,6 +158,16 @@ export interface LegStatus {
   readonly idleMs: number | undefined;
 }
 
+/** What went by a leg since it was installed: whole frames, headers included. */
+export interface LegCounts {
+  /** Accepted on it. */
+  readonly packets: number;
+  readonly bytes: number;
+  /** Sent on its way back; only of a `deliver` leg. */
+  readonly sentPackets: number;
+  readonly sentBytes: number;
+}
+
 /** An optional way of being faster, with what became of it on this machine. */
 export interface Accelerator {
   readonly name: string;
@@ -226,6 +236,8 @@ export interface Engine extends LimitControl {
   handshake(peer: SessionKey): void;
   peers(): readonly PeerStatus[];
   legs(): readonly LegStatus[];
+  /** Counts of these legs, in their order; undefined where there is no such leg. */
+  legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[];
   /** Every counter the engine has, zero ones included; drops are named `drop_<reason>`. */
   counters(): ReadonlyMap<string, number>;
   /** Stops workers, closes sockets, removes the TUN interface. Idempotent. */

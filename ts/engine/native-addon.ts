@@ -102,6 +102,8 @@ export interface NativeHandle {
   accounts(network: boolean): Float64Array;
   peers(): readonly NativePeerStatus[];
   legs(): readonly { id: number; packets: number; bytes: number; idleMs?: number }[];
+  /** For each id: 1 or 0 (no such leg), packets, bytes, sent packets, sent bytes. */
+  legCounters(ids: Uint32Array): Float64Array;
   rebind(port: number): void;
   openPort(): void;
   closePort(): void;

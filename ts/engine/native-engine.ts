@@ -8,6 +8,7 @@ import {
   type EngineDescription,
   type EngineEvent,
   type EngineOptions,
+  type LegCounts,
   type LegStatus,
   type PeerChange,
   type PeerConfig,
@@ -355,6 +356,14 @@ class NativeEngine implements ReconfigurableEngine {
       bytes: leg.bytes,
       idleMs: leg.idleMs,
     }));
+  }
+
+  legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[] {
+    const values = this.#call(() => this.#handle.legCounters(Uint32Array.from(ids)));
+    return ids.map((_, index) => {
+      const [present, packets = 0, bytes = 0, sentPackets = 0, sentBytes = 0] = values.subarray(index * 5);
+      return present === 1 ? { packets, bytes, sentPackets, sentBytes } : undefined;
+    });
   }
 
   counters(): ReadonlyMap<string, number> {
