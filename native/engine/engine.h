@@ -18,6 +18,7 @@
 #include "session/session_table.h"
 #include "tun/tun_device.h"
 #include "udp/io_choice.h"
+#include "udp/return_addresses.h"
 
 namespace omerta::engine {
 
@@ -58,6 +59,8 @@ struct Shared {
   std::atomic<size_t> inner_mtu = 65535;
   crypto::AeadChoice aead;
   udp::IoChoice io;
+  udp::ReturnAddresses proven_remotes;  ///< those a frame on a leg or a session came from
+  udp::ReturnAddresses strangers;       ///< those a contact frame came from; only control frames go there
 };
 
 void random_bytes(std::span<uint8_t> out);

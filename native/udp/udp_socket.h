@@ -26,6 +26,7 @@ namespace omerta::udp {
 struct LocalAddress {
   uint8_t ip[16]{};
   uint32_t interface = 0;
+  bool known() const { return omerta_load64(ip) != 0 || omerta_load64(ip + 8) != 0; }
 };
 
 struct Message {
