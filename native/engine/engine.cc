@@ -89,7 +89,8 @@ class Engine::ControlOutput final : public EventOutput {
   }
   void send_datagram(const omerta_address& to, const udp::LocalAddress& local, Bytes datagram,
                      uint8_t traffic_class) {
-    socket_.send_one(to, local, datagram.data(), datagram.size(), traffic_class);
+    udp::count_refused_datagram(socket_.send_one(to, local, datagram.data(), datagram.size(), traffic_class),
+                                counters_);
     counters_.add(Counter::tx_datagrams);
     counters_.add(Counter::tx_bytes, datagram.size());
   }
