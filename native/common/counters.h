@@ -52,6 +52,10 @@ namespace omerta {
   X(tun_tx_bytes)                   \
   X(tun_tx_writes)                  \
   X(staged_packets)                 \
+  X(suite_offers_sent)              \
+  X(suite_offers_received)          \
+  X(suites_settled)                 \
+  X(suites_given_up)                \
   X(unreachable_sent)               \
   X(events_queued)                  \
   X(drop_send_too_big)              \

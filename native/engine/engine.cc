@@ -47,10 +47,20 @@ const EngineSettings& with_sodium(const EngineSettings& settings) {
   return settings;
 }
 
-std::unique_ptr<session::SessionTable> new_sessions(const Key32& private_key, size_t max_peers,
-                                                    size_t workers) {
-  return std::make_unique<session::SessionTable>(private_key, max_peers, workers,
-                                                 session::SessionEnvironment{random_bytes, tai64n_now});
+/// What to offer peers inside a session; 0: nothing that a session does not have from its handshake.
+uint8_t offered_suites(const EngineSettings& settings, const crypto::AeadChoice& aead) {
+  const bool gcm = aead.of(crypto::Suite::aes_256_gcm).available;
+  if (!gcm && !settings.wide_window) return 0;
+  return static_cast<uint8_t>(session::suite_bit(crypto::Suite::chacha20_poly1305) |
+                              (gcm ? session::suite_bit(crypto::Suite::aes_256_gcm) : 0));
+}
+
+std::unique_ptr<session::SessionTable> new_sessions(const EngineSettings& settings, const Key32& private_key,
+                                                    size_t workers, const crypto::AeadChoice& aead) {
+  return std::make_unique<session::SessionTable>(
+      private_key, settings.max_peers, workers,
+      session::SessionEnvironment{random_bytes, tai64n_now, aead, offered_suites(settings, aead),
+                                  settings.wide_window ? session::kWideWindow : session::kStandardWindow});
 }
 }  // namespace
 
@@ -58,7 +68,8 @@ void random_bytes(std::span<uint8_t> out) { randombytes_buf(out.data(), out.size
 
 Shared::Shared(const EngineSettings& settings, size_t workers)
     : counters(new CounterRow[workers + 1]),
-      sessions(new_sessions(settings.private_key, settings.max_peers, workers)),
+      aead(crypto::choose_aead({settings.ipsec_mb, settings.aes_256_gcm})),
+      sessions(new_sessions(settings, settings.private_key, workers, aead)),
       legs(settings.max_legs, settings.accounts,
            workers == 1 ? ForwardingTable::Workers::one : ForwardingTable::Workers::several),
       control_budget(settings.control_frames_per_second,
@@ -66,7 +77,6 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
       stun_budget(settings.stun_per_second, settings.stun_per_second, {24, 48},
                   {{random_word(), random_word()}}),
       inner_mtu(settings.tun.has_value() ? static_cast<size_t>(settings.tun->mtu) : 65535),
-      aead(crypto::choose_aead(settings.ipsec_mb)),
       io(udp::choose_io(settings.io)),
       proven_remotes(settings.max_legs + settings.max_peers, {random_word(), random_word()}),
       strangers(kStrangers, {random_word(), random_word()}) {
@@ -176,7 +186,7 @@ void Engine::set_fwmark(uint32_t fwmark) {
 }
 
 void Engine::set_private_key(const Key32& key) {
-  auto fresh = new_sessions(key, settings_.max_peers, worker_count_);
+  auto fresh = new_sessions(settings_, key, worker_count_, shared_.aead);
   stop_workers();
   shared_.sessions = std::move(fresh);
   start_workers();

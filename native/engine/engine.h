@@ -36,6 +36,8 @@ struct EngineSettings {
   std::optional<tun::TunSettings> tun;
   bool ipsec_mb = true;
   udp::IoWanted io = udp::IoWanted::mmsg;
+  bool aes_256_gcm = true;  ///< agreed on inside sessions with peers that can do it too
+  bool wide_window = true;  ///< likewise a replay window of 65,472 packets
   bool gro = true;
   bool gso = true;
   bool tun_tcp_offload = true;
@@ -50,14 +52,14 @@ class Worker;
 /// State all workers share. Everything in it is either immutable, atomic, or synchronises itself.
 struct Shared {
   Shared(const EngineSettings& settings, size_t workers);
-  std::unique_ptr<CounterRow[]> counters;           ///< one row per worker, then the control thread's
+  std::unique_ptr<CounterRow[]> counters;  ///< one row per worker, then the control thread's
+  crypto::AeadChoice aead;
   std::unique_ptr<session::SessionTable> sessions;  ///< replaced only while no worker runs
   ForwardingTable legs;
   EventRing events;
   TokenBucket control_budget;
   PrefixBuckets stun_budget;
   std::atomic<size_t> inner_mtu = 65535;
-  crypto::AeadChoice aead;
   udp::IoChoice io;
   udp::ReturnAddresses proven_remotes;  ///< those a frame on a leg or a session came from
   udp::ReturnAddresses strangers;       ///< those a contact frame came from; only control frames go there

@@ -52,6 +52,11 @@ class EventOutput : public session::SessionOutput {
   }
   void path_needed(session::Peer& peer) override { emit(EventType::path_needed, {peer.remote.public_key}); }
   void session_lost(session::Peer& peer) override { emit(EventType::session_lost, {peer.remote.public_key}); }
+  void suite_step(session::SuiteStep step) override {
+    constexpr Counter kCounters[] = {Counter::suite_offers_sent, Counter::suite_offers_received,
+                                     Counter::suites_settled, Counter::suites_given_up};
+    counters_.add(kCounters[static_cast<size_t>(step)]);
+  }
 
  protected:
   void emit(EventType type, std::initializer_list<Bytes> parts) {

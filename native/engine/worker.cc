@@ -34,7 +34,7 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
                int stop_event)
     : EventOutput(shared, shared.counters[index]),
       index_(index),
-      aead_(crypto::make_aead(shared.aead)),
+      aead_(shared.aead),
       io_(udp::make_io(shared.io.kind, socket)),
       send_(socket.gso()),
       arena_(new uint8_t[kArenaBytes]()),
@@ -278,18 +278,14 @@ void Worker::open_transport(uint8_t* data, size_t size, const session::Endpoint&
   if (keypair == nullptr) return counters_.add(Counter::drop_unknown_index);
   if (keypair->expired(now_)) return counters_.add(Counter::drop_key_expired);
   openings_[openings_count_] = {keypair, from, size, ecn};
-  jobs_[openings_count_] = {&keypair->keys.receive,
-                            keypair->id,
-                            load<uint64_t>(data + 8),
-                            data + session::kTransportHeaderSize,
-                            size - session::kTransportOverhead,
-                            false};
+  jobs_[openings_count_] = {&keypair->receive_key, load<uint64_t>(data + 8),
+                            data + session::kTransportHeaderSize, size - session::kTransportOverhead, false};
   if (++openings_count_ == kJobs) finish_opening();
 }
 
 void Worker::finish_opening() {
   if (openings_count_ == 0) return;
-  aead_->open(std::span(jobs_.get(), openings_count_));
+  aead_.open(std::span(jobs_.get(), openings_count_));
   for (size_t i = 0; i < openings_count_; i++) handle_opened(openings_[i], jobs_[i]);
   end_run();
   openings_count_ = 0;
@@ -314,6 +310,11 @@ void Worker::handle_opened(Opening& opening, const crypto::AeadJob& job) {
   }
   run_.bytes += opening.message_size;
   if (job.size == 0) return counters_.add(Counter::keepalives_received);
+  if (session::is_suite_frame(Bytes(job.text, job.size))) {
+    if (!shared_.sessions->handle_suite_frame(keypair, Bytes(job.text, job.size), now_, *this))
+      counters_.add(Counter::drop_inner_malformed);
+    return;
+  }
   session::SessionTable::data_received(keypair.peer, now_);
   if (!is_ip(job.text)) {
     counters_.add(Counter::control_messages);
@@ -398,7 +399,7 @@ void Worker::seal_from_tun(const tun::Segmentation& segments) {
     answer_unreachable(ip, segments.packet());
     return counters_.add(Counter::drop_no_route, segments.count());
   }
-  session::Keypair* keypair = peer->current.load(std::memory_order_acquire);
+  session::Keypair* keypair = peer->sending();
   const session::Endpoint endpoint = peer->endpoint();
   if (keypair == nullptr || keypair->expired(now_) || !endpoint.known()) {
     std::vector<uint8_t> packet;
@@ -438,10 +439,10 @@ void Worker::seal_segments(session::Keypair& keypair, const session::Endpoint& e
     segments.write(first + i, text);
     std::memset(text + size, 0, padded - size);
     starts[i] = start;
-    jobs[i] = {&keypair.keys.send, keypair.id, counter, text, padded, false};
+    jobs[i] = {&keypair.send_key, counter, text, padded, false};
     bytes += session::kTransportOverhead + padded;
   }
-  aead_->seal(std::span(jobs, taken.count));
+  aead_.seal(std::span(jobs, taken.count));
   const udp::LocalAddress local = local_of(endpoint);
   const uint8_t ecn = ecn_of(segments.packet());
   for (size_t i = 0; i < taken.count; i++) {

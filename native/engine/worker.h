@@ -75,7 +75,7 @@ class Worker final : public EventOutput {
   Nanoseconds now_ = 0;
   Nanoseconds next_timers_ = 0;
   Nanoseconds next_mtu_check_ = 0;
-  std::unique_ptr<crypto::TransportAead> aead_;
+  crypto::Aead aead_;
   std::unique_ptr<udp::SocketIo> io_;
   udp::SendBatch send_;
   std::unique_ptr<uint8_t[]> arena_;

@@ -4,6 +4,7 @@
 // good for those of even length, because no fuzzer would find it and what lies behind it wants reaching.
 #include <sodium.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "crypto/blake2s.h"
@@ -21,6 +22,7 @@ class CountingOutput final : public SessionOutput {
   void endpoint_changed(Peer&) override { std::abort(); }
   void path_needed(Peer&) override {}
   void session_lost(Peer&) override {}
+  void suite_step(SuiteStep) override { std::abort(); }
   size_t bytes = 0;
 };
 
@@ -55,6 +57,16 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     data += 1 + length;
     size -= 1 + length;
     now += kMillisecond;
+    // What a session may hold: a suite frame is read only as it is written.
+    const Bytes payload(message, length);
+    if (const auto offer = decode_offer(payload); offer.has_value()) {
+      const SuiteFrame again = encode_offer(offer->offer, offer->have);
+      if (!std::equal(again.begin(), again.end(), payload.begin(), payload.end())) std::abort();
+    }
+    if (const auto proof = decode_proof(payload); proof.has_value()) {
+      const SuiteFrame again = encode_proof(*proof);
+      if (!std::equal(again.begin(), again.end(), payload.begin(), payload.end())) std::abort();
+    }
     Endpoint from;
     from.remote.port = 1;
     out.bytes = 0;

@@ -83,6 +83,69 @@ void control_messages_cross_a_session() {
   CHECK(!a.send_control(public_key(9), kMessage));
 }
 
+/// How many datagrams are let go before the receiver is waited for, so that no socket buffer overflows.
+constexpr uint64_t kUnderWay = 64;
+
+/// Numbered messages from a to b at full rate; whether every one arrived.
+bool transfer(Engine& a, Engine& b, uint64_t count) {
+  const uint64_t before = total(b, Counter::control_messages);
+  for (uint64_t i = 1; i <= count; i++) {
+    if (!a.send_control(public_key(2), kMessage)) return false;
+    if (i % kUnderWay == 0 && !wait_for([&] { return total(b, Counter::control_messages) == before + i; }))
+      return false;
+  }
+  return wait_for([&] { return total(b, Counter::control_messages) == before + count; });
+}
+
+std::string suite_of(Engine& engine) {
+  std::string suite;
+  engine.sessions().for_each([&](session::Peer& p) { suite = crypto::name_of(p.sending()->suite()); });
+  return suite;
+}
+
+void a_transfer_loses_nothing_while_both_engines_switch_to_aes() {
+  for (const bool ipsec_mb : {true, false}) {
+    EngineSettings of_a = settings(1);
+    of_a.ipsec_mb = ipsec_mb;  // the other end may do the same suite by another library
+    Engine a(of_a);
+    Engine b(settings(2, 2));
+    b.set_peers({peer(1, std::nullopt)});
+    a.set_peers({peer(2, direct(b))});
+    CHECK(transfer(a, b, 20'000));
+    const bool aes = a.aead().of(crypto::Suite::aes_256_gcm).available;
+    for (Engine* engine : {&a, &b}) {
+      CHECK(wait_for([&] { return total(*engine, Counter::suites_settled) == 1; }));
+      CHECK(suite_of(*engine) == (aes ? "AES-256-GCM" : "ChaCha20-Poly1305"));
+      CHECK(total(*engine, Counter::drop_decrypt_failed) + total(*engine, Counter::drop_replayed) +
+                total(*engine, Counter::drop_unknown_index) + total(*engine, Counter::drop_inner_malformed) ==
+            0);
+    }
+    CHECK(total(a, Counter::suite_offers_sent) >= 1 && total(b, Counter::suite_offers_received) >= 1);
+  }
+}
+
+void an_engine_pinned_off_stays_in_chacha_and_loses_nothing() {
+  EngineSettings pinned = settings(1);
+  pinned.aes_256_gcm = false;
+  pinned.wide_window = false;
+  for (const bool sends : {true, false}) {
+    Engine a(sends ? pinned : settings(1));
+    EngineSettings of_b = sends ? settings(2) : pinned;
+    of_b.private_key.fill(2);
+    Engine b(of_b);
+    b.set_peers({peer(1, std::nullopt)});
+    a.set_peers({peer(2, direct(b))});
+    CHECK(transfer(a, b, 2'000));
+    for (Engine* engine : {&a, &b}) {
+      CHECK(total(*engine, Counter::suites_settled) == 0);
+      CHECK(suite_of(*engine) == "ChaCha20-Poly1305");
+    }
+    CHECK((total(a, Counter::suite_offers_sent) == 0) == sends);
+    CHECK(total(b, Counter::suite_offers_sent) == 0);
+    CHECK(total(b, Counter::control_messages) == 2'000);  // an offer is not passed on as one
+  }
+}
+
 omerta_leg leg(uint32_t id, uint8_t action, uint8_t key, const omerta_address& source,
                const omerta_address& next, uint32_t next_id, uint8_t next_key) {
   omerta_leg l{};
@@ -416,6 +479,8 @@ int main() {
     if (each == udp::IoWanted::io_uring && ring.refused) continue;
     wanted_io = each;
     RUN(control_messages_cross_a_session);
+    RUN(a_transfer_loses_nothing_while_both_engines_switch_to_aes);
+    RUN(an_engine_pinned_off_stays_in_chacha_and_loses_nothing);
     RUN(a_circuit_carries_a_session_while_its_table_changes);
     RUN(a_relay_tells_on_the_congestion_it_was_told_of);
     RUN(frames_leave_from_the_address_the_other_end_talks_to);

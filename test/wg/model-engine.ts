@@ -26,6 +26,8 @@ export class ModelEngine implements WgEngine {
       endpoint,
       handshakeAgeMs: undefined,
       lastReceivedMs: undefined,
+      suite: undefined,
+      replayWindow: undefined,
       rxBytes: 0,
       txBytes: 0,
       ...this.statuses.get(sessionKey),

@@ -4,9 +4,10 @@
 
 import type { LegKey } from '../wire/leg.js';
 import { concat, viewOf } from './bytes.js';
-import { decodeCbor, encodeCbor, isBytes, isInteger } from './cbor.js';
+import { decodeCbor, encodeCbor, isArrayOf, isBytes, isInteger } from './cbor.js';
 import { ControlKind, encodeControlFrame, MAX_CONTROL_BODY } from './control-frame.js';
 import { MAX_RECORD_BYTES } from './peer-record.js';
+import { MAX_CIRCUIT_RELAYS } from './relay-circuit.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 
 /** Why a request is turned down. */
@@ -23,6 +24,7 @@ export const REFUSALS = [
   'busy',
   'own-address',
   'not-a-member',
+  'loop',
 ] as const;
 export type Refusal = (typeof REFUSALS)[number];
 
@@ -52,6 +54,11 @@ const records: Field<readonly Uint8Array[]> = same(
 const flag: Field<boolean> = same((value): value is boolean => typeof value === 'boolean');
 const refusal: Field<Refusal> = same((value): value is Refusal =>
   REFUSALS.some((reason) => reason === value),
+);
+/** Identities of the relays a circuit has come by. */
+const path: Field<readonly Uint8Array[]> = same(
+  (value): value is readonly Uint8Array[] =>
+    isArrayOf(value, MAX_CIRCUIT_RELAYS - 1, (relay) => isBytes(relay, 32)) && value.length > 0,
 );
 const shortText: Field<string> = same(
   (value): value is string => typeof value === 'string' && value.length > 0 && value.length <= 32,
@@ -96,6 +103,7 @@ const SCHEMA = {
   'prove-membership': { network, proof },
   'membership-proven': { network, proof },
   'circuit-open': { callee: identity, network, leg },
+  'circuit-extend': { circuit, caller: record, callee: identity, network, leg, path },
   'circuit-offer': { circuit, caller: record, network, leg, lifetime },
   'circuit-accept': { circuit, leg },
   'circuit-granted': { circuit, callee: record, leg, lifetime },
@@ -122,6 +130,7 @@ export const ANSWER_OF = {
   'records-changed': 'records-received',
   'prove-membership': 'membership-proven',
   'circuit-open': 'circuit-granted',
+  'circuit-extend': 'circuit-granted',
   'circuit-offer': 'circuit-accept',
   'circuit-refresh': 'circuit-refreshed',
   'circuit-close': 'circuit-closed',

@@ -24,7 +24,7 @@ import type { MemberStatus, MeshStatus, NetworkStatus } from './mesh-status.js';
 import { blindedNetworkId, isName, membershipProof, type Network } from './network.js';
 import { OwnRecord } from './own-record.js';
 import { encodePeerId } from './peer-id.js';
-import { MAX_RECORD_NETWORKS, type PeerRecord } from './peer-record.js';
+import { MAX_RECORD_NETWORKS, openPeerRecord, type PeerRecord } from './peer-record.js';
 import { PeerTable } from './peer-table.js';
 import { PingTable } from './ping-table.js';
 import { checkRelayLimits, DEFAULT_RELAY_LIMITS, type RelayPolicy } from './relay-policy.js';
@@ -123,14 +123,16 @@ export class MeshNode implements Component {
         sessionPrivateKey: this.#config.sessionPrivateKey,
         boot: this.#boot,
         requests: this.#relayRequests,
+        neighbourRequests: this.#requests,
         legs: this.#legs,
         peers: this.#peers,
         ownAddresses: () => this.#endpoints,
+        bootstraps: () => this.#bootstraps.values(),
         recordRegistered: (record, later) => void this.#members.learnOpened(record, later),
       });
-      this.#relay.start(restored, turn);
     }
     this.#useBootstraps(turn);
+    this.#relay?.start(restored, turn); // its circuits may lead to bootstraps
     this.#recordMayHaveChanged(turn);
     return turn.effects;
   }
@@ -189,6 +191,7 @@ export class MeshNode implements Component {
     if (this.#sweepAt !== undefined && this.#sweepAt <= turn.now) {
       this.#sweepAt = turn.now + SWEEP_MS;
       for (const peer of this.#members.expire(turn)) this.#circuits.memberGone(peer, turn);
+      this.#relay?.sweep(turn);
       this.#recordMayHaveChanged(turn);
     }
     return turn.effects;
@@ -230,8 +233,9 @@ export class MeshNode implements Component {
     const blindedId = toHex(blindedNetworkId(this.#primitives, id));
     for (const peer of this.#members.removeNetwork(blindedId, turn)) this.#circuits.memberGone(peer, turn);
     for (const [key, bootstrap] of this.#bootstraps) {
-      if (this.#networksOf(key).length > 0) continue;
+      if (this.#networksOf(key).length > 0 || this.#isPeer(bootstrap)) continue;
       this.#circuits.relayGone(key, turn);
+      this.#relay?.neighbourGone(key, turn);
       this.#bootstraps.delete(key);
       bootstrap.close(turn);
     }
@@ -353,6 +357,10 @@ export class MeshNode implements Component {
         if (relay) relay.handleOpen(peer, request, message, turn);
         else turn.refuse(peer, request, message.type, 'not-served');
         break;
+      case 'circuit-extend':
+        if (relay) relay.handleExtend(peer, request, message, turn);
+        else turn.refuse(peer, request, message.type, 'not-served');
+        break;
       case 'circuit-refresh':
         if (relay) relay.handleRefresh(peer, request, message, turn);
         else turn.refuse(peer, request, message.type, 'unknown-circuit');
@@ -393,9 +401,15 @@ export class MeshNode implements Component {
       .map(([blindedId]) => blindedId);
   }
 
+  /** Whether the operator named this bootstrap as a relay to carry circuits on. */
+  #isPeer({ bootstrap }: BootstrapClient): boolean {
+    return (this.#config.relay?.peers ?? []).some(({ identity }) => sameBytes(identity, bootstrap.identity));
+  }
+
   #useBootstraps(turn: Turn): void {
-    for (const { network } of this.#members.networks.values())
-      for (const bootstrap of network.bootstraps) {
+    const ofNetworks = [...this.#members.networks.values()].map(({ network }) => network.bootstraps);
+    for (const bootstraps of [...ofNetworks, this.#config.relay?.peers ?? []])
+      for (const bootstrap of bootstraps) {
         const key = toHex(bootstrap.sessionKey);
         if (this.#bootstraps.has(key) || sameBytes(bootstrap.identity, this.#identity)) continue;
         const client = new BootstrapClient(
@@ -411,15 +425,21 @@ export class MeshNode implements Component {
             requests: this.#requests,
             legs: this.#legs,
             peers: this.#peers,
-            networksOf: () => this.#networksOf(key),
+            networksOf: () => [
+              ...new Set([...this.#networksOf(key), ...(this.#relay?.followed(bootstrap.identity) ?? [])]),
+            ],
             record: (later) => this.#signRecord(later).bytes,
             reachChanged: (later) => this.#recordMayHaveChanged(later),
             registered: (registered, fresh, later) => {
               this.#circuits.relayReady(registered, fresh, later);
+              this.#relay?.neighbourReady(key, fresh, later);
               this.#proveTo(registered, fresh, later);
             },
             learned: (records, later) => this.#learn(client, records, later),
-            lost: (lost, later) => this.#circuits.relayLost(lost.sessionKey, later),
+            lost: (lost, later) => {
+              this.#circuits.relayLost(lost.sessionKey, later);
+              this.#relay?.neighbourLost(key, later);
+            },
           },
           turn,
         );
@@ -429,7 +449,9 @@ export class MeshNode implements Component {
 
   #learn(from: BootstrapClient, records: readonly Uint8Array[], turn: Turn): void {
     for (const bytes of records) {
-      const member = this.#members.learn(bytes, turn);
+      const record = openPeerRecord(this.#primitives, bytes, turn.step.wallClock);
+      const member = typeof record === 'string' ? record : this.#members.learnOpened(record, turn);
+      if (typeof record !== 'string') this.#relay?.learned(from.sessionKey, record, turn);
       if (member === 'irrelevant') continue;
       if (typeof member === 'string') this.#drops.add(`record-${member}`, 1);
     }

@@ -103,6 +103,10 @@ export interface PeerStatus {
   readonly handshakeAgeMs: number | undefined;
   /** Milliseconds since the last authenticated packet; undefined = never. */
   readonly lastReceivedMs: number | undefined;
+  /** The cipher packets to this peer are under; undefined = no session. */
+  readonly suite: 'ChaCha20-Poly1305' | 'AES-256-GCM' | undefined;
+  /** Packets by which one of this peer's may be late; undefined = no session. */
+  readonly replayWindow: number | undefined;
   /** Bytes of UDP payload in authenticated WireGuard messages. */
   readonly rxBytes: number;
   readonly txBytes: number;
@@ -130,6 +134,7 @@ export interface EngineDescription {
   readonly kind: 'native' | 'wasm';
   /** e.g. `native (C++20, 1 worker)`. */
   readonly summary: string;
+  /** The ciphers this node can do, with what does each. */
   readonly aead: string;
   readonly accelerators: readonly Accelerator[];
   /** Name of the TUN interface in use. */

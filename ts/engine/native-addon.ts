@@ -23,6 +23,8 @@ export interface NativePeerStatus {
   readonly leg?: number;
   readonly handshakeAgeMs?: number;
   readonly lastReceivedMs?: number;
+  readonly suite?: 'ChaCha20-Poly1305' | 'AES-256-GCM';
+  readonly replayWindow?: number;
   readonly rxBytes: number;
   readonly txBytes: number;
 }
@@ -39,6 +41,8 @@ export interface NativeDescription {
   readonly ioReason: string;
   /** Empty when nothing has to be typed. */
   readonly ioRemedy: string;
+  readonly aes256Gcm: boolean;
+  readonly aes256GcmReason: string;
   readonly udpGro: boolean;
   readonly udpGso: boolean;
   readonly receiveBufferBytes: number;
@@ -62,6 +66,8 @@ export interface NativeOptions {
   readonly stunPerSecond: number;
   readonly ipsecMb: boolean;
   readonly io: IoChoice;
+  readonly aes256Gcm: boolean;
+  readonly wideWindow: boolean;
   readonly udpGro: boolean;
   readonly udpGso: boolean;
   readonly tunTcpOffload: boolean;

@@ -38,6 +38,8 @@ import type { SocketAddress } from '../wire/socket-address.js';
 export const NATIVE_ACCELERATORS = [
   'ipsec-mb',
   'io-uring',
+  'aes-256-gcm',
+  'wide-window',
   'udp-gro',
   'udp-gso',
   'tun-tcp-offload',
@@ -110,6 +112,8 @@ class NativeEngine implements ReconfigurableEngine {
           stunPerSecond: options.stunPerSecond ?? DEFAULT_STUN_PER_SECOND,
           ipsecMb: !this.#disabled.has('ipsec-mb'),
           io: this.#disabled.has('io-uring') ? 'mmsg' : (options.io ?? 'mmsg'),
+          aes256Gcm: !this.#disabled.has('aes-256-gcm'),
+          wideWindow: !this.#disabled.has('wide-window'),
           udpGro: !this.#disabled.has('udp-gro'),
           udpGso: !this.#disabled.has('udp-gso'),
           tunTcpOffload: !this.#disabled.has('tun-tcp-offload'),
@@ -164,6 +168,8 @@ class NativeEngine implements ReconfigurableEngine {
         reason: this.#disabled.has('io-uring') ? 'switched off' : native.ioReason,
         remedy: native.ioRemedy === '' ? undefined : native.ioRemedy,
       },
+      accelerator('aes-256-gcm', native.aes256Gcm, native.aes256GcmReason, native.aes256GcmReason),
+      accelerator('wide-window', true, 'replay window of 65472 packets with peers that agree', ''),
       accelerator('udp-gro', native.udpGro, 'received datagrams arrive coalesced', 'needs Linux 5.0'),
       accelerator('udp-gso', native.udpGso, 'a send carries up to 64 datagrams', 'needs Linux 4.18'),
     ];
@@ -300,6 +306,8 @@ class NativeEngine implements ReconfigurableEngine {
       endpoint: endpointOf(peer.address, peer.leg),
       handshakeAgeMs: peer.handshakeAgeMs,
       lastReceivedMs: peer.lastReceivedMs,
+      suite: peer.suite,
+      replayWindow: peer.replayWindow,
       rxBytes: peer.rxBytes,
       txBytes: peer.txBytes,
     }));

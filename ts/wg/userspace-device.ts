@@ -43,9 +43,16 @@ function openFailure(error: unknown, name: string): unknown {
   return new OperatorError(ExitCode.failure, 'engine', detail, 'See: omerta doctor');
 }
 
-/** Makes the interface `name`, down and without addresses. @throws OperatorError */
-export async function openUserspaceDevice(name: string): Promise<UserspaceDevice> {
-  const engine = openEngine(name);
+/**
+ * Makes the interface `name`, down and without addresses.
+ * @param disable accelerators to leave off
+ * @throws OperatorError
+ */
+export async function openUserspaceDevice(
+  name: string,
+  disable: readonly string[] = [],
+): Promise<UserspaceDevice> {
+  const engine = openEngine(name, disable);
   let signalGone: () => void = () => undefined;
   const gone = new Promise<void>((resolve) => {
     signalGone = resolve;
@@ -80,7 +87,7 @@ export async function openUserspaceDevice(name: string): Promise<UserspaceDevice
   }
 }
 
-function openEngine(name: string): ReturnType<typeof openNativeEngine> {
+function openEngine(name: string, disable: readonly string[]): ReturnType<typeof openNativeEngine> {
   try {
     return openNativeEngine({
       privateKey: randomBytes(32),
@@ -91,6 +98,7 @@ function openEngine(name: string): ReturnType<typeof openNativeEngine> {
       stunPerSecond: 0,
       maxPeers: MAX_PEERS,
       keepSessionOnNewPresharedKey: true,
+      disable,
       tun: { name, addresses: [], mtu: DEFAULT_MTU, up: false },
     });
   } catch (error) {
