@@ -85,6 +85,14 @@ class Worker final : public EventOutput {
   size_t openings_count_ = 0;
   std::unique_ptr<Opening[]> openings_;
   std::unique_ptr<crypto::AeadJob[]> jobs_;
+  void learn(const udp::Message& message);
+  const udp::LocalAddress& return_address(const omerta_address& to);
+
+  // What a burst looks up once: the message last learned from, the destination last forwarded to and
+  // what it is sent from.
+  const udp::Message* learned_ = nullptr;
+  omerta_address last_next_{};
+  udp::LocalAddress last_source_;
   // The way back of the leg last delivered from, so that a burst looks it up once.
   uint32_t cached_leg_ = 0;
   session::Endpoint cached_endpoint_;
