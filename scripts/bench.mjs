@@ -22,12 +22,12 @@ const OPTIONS = {
 };
 
 /** Benchmarks in namespaces: they take the options and need the tools. */
-const WITH_TOOLS = ['relay.bench.js', 'tunnel.bench.js'];
-const TOOLS = ['generator', 'forwarder', 'datagrams', 'pings', 'handshakes'];
+const WITH_TOOLS = ['relay.bench.js', 'tunnel.bench.js', 'judge.bench.js'];
+const TOOLS = ['generator', 'forwarder', 'datagrams', 'pings', 'handshakes', 'judge'];
 
 // Load generators and forwarders: a build of their own, so that `npm test` never waits for them.
 async function buildTools() {
-  const sources = ['wire', 'common', 'crypto', 'session'].map((folder) => `native/${folder}`);
+  const sources = ['wire', 'common', 'crypto', 'session', 'relay'].map((folder) => `native/${folder}`);
   const value = fingerprint(['CMakeLists.txt', 'bench/native', ...sources]);
   const outputs = TOOLS.map((tool) => `build/bench/bench/native/${tool}`);
   if (isCurrent('bench', value, outputs)) return unchanged('tools of the benchmark');
