@@ -110,6 +110,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
                            InstanceMethod<&NativeEngine::accounts>("accounts"),
                            InstanceMethod<&NativeEngine::peers>("peers"),
                            InstanceMethod<&NativeEngine::legs>("legs"),
+                           InstanceMethod<&NativeEngine::leg_counters>("legCounters"),
                            InstanceMethod<&NativeEngine::rebind>("rebind"),
                            InstanceMethod<&NativeEngine::open_port>("openPort"),
                            InstanceMethod<&NativeEngine::close_port>("closePort"),
@@ -140,6 +141,8 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     settings.io = io == "auto"       ? omerta::udp::IoWanted::automatic
                   : io == "io_uring" ? omerta::udp::IoWanted::io_uring
                                      : omerta::udp::IoWanted::mmsg;
+    settings.aes_256_gcm = options.Get("aes256Gcm").ToBoolean();
+    settings.wide_window = options.Get("wideWindow").ToBoolean();
     settings.gro = options.Get("udpGro").ToBoolean();
     settings.gso = options.Get("udpGso").ToBoolean();
     settings.tun_tcp_offload = options.Get("tunTcpOffload").ToBoolean();
@@ -209,9 +212,12 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     Engine& engine = open(env);
     auto out = Napi::Object::New(env);
     out.Set("workers", static_cast<double>(engine.workers()));
-    out.Set("aead", engine.aead().name);
-    out.Set("ipsecMb", engine.aead().ipsec_mb);
-    out.Set("ipsecMbReason", engine.aead().reason);
+    const omerta::crypto::SuiteChoice& gcm = engine.aead().of(omerta::crypto::Suite::aes_256_gcm);
+    out.Set("aead", engine.aead().name());
+    out.Set("ipsecMb", engine.aead().ipsec_mb());
+    out.Set("ipsecMbReason", engine.aead().ipsec_mb_reason);
+    out.Set("aes256Gcm", gcm.available);
+    out.Set("aes256GcmReason", gcm.reason);
     out.Set("io", engine.io_name());
     out.Set("ioRefused", engine.io().refused);
     out.Set("ioReason", engine.io().reason);
@@ -464,11 +470,31 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
       }
       out.Set("handshakeAgeMs", age(peer.last_handshake.load(std::memory_order_relaxed)));
       out.Set("lastReceivedMs", age(peer.last_received.load(std::memory_order_relaxed)));
+      if (omerta::session::Keypair* first = peer.current.load(std::memory_order_relaxed); first != nullptr) {
+        const omerta::session::Keypair* second = first->negotiation.keypair.get();
+        out.Set("suite", omerta::crypto::name_of(first->sending().suite()));
+        out.Set("replayWindow", static_cast<double>((second != nullptr ? second : first)->window()));
+      }
       out.Set("rxBytes", static_cast<double>(peer.rx_bytes.load(std::memory_order_relaxed)));
       out.Set("txBytes", static_cast<double>(peer.tx_bytes.load(std::memory_order_relaxed)));
       list.Set(count++, out);
     });
     return list;
+  }
+
+  /// Five numbers for each id: 1 if there is such a leg, packets and bytes accepted, packets and bytes sent.
+  Napi::Value leg_counters(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    const auto ids = info[0].As<Napi::Uint32Array>();
+    auto out = Napi::Float64Array::New(info.Env(), ids.ElementLength() * 5);
+    for (size_t i = 0; i < ids.ElementLength(); i++) {
+      omerta_leg leg;
+      if (!engine.legs().find(ids[i], leg)) continue;
+      const auto sent = engine.sent(ids[i]).value_or(omerta::SentCounters::Sent{0, 0});
+      const uint64_t values[5] = {1, leg.packets, leg.bytes, sent.packets, sent.bytes};
+      for (size_t j = 0; j < 5; j++) out[i * 5 + j] = static_cast<double>(values[j]);
+    }
+    return out;
   }
 
   Napi::Value legs(const Napi::CallbackInfo& info) {

@@ -16,6 +16,9 @@
 namespace omerta::engine {
 namespace {
 
+/// Strangers whose requests may wait for their answers at one time.
+constexpr size_t kStrangers = 4096;
+
 /// TAI64N (cr.yp.to/libtai/tai64.html) with the low 24 bits of the nanoseconds cleared, so that a
 /// handshake does not tell the exact clock: steps of 16.8 ms.
 session::Timestamp tai64n_now() {
@@ -38,10 +41,21 @@ uint64_t random_word() {
 }  // namespace
 
 namespace {
+/// A node's own circuits, on whose legs it counts what it sends. A relay has many more legs, but of others.
+constexpr size_t kMaxCountedWaysBack = 8192;
+
 /// libsodium chooses its implementations before anything of ours runs.
 const EngineSettings& with_sodium(const EngineSettings& settings) {
   if (sodium_init() < 0) throw std::runtime_error("libsodium could not be initialised");
   return settings;
+}
+
+/// What to offer peers inside a session; 0: nothing that a session does not have from its handshake.
+uint8_t offered_suites(const EngineSettings& settings, const crypto::AeadChoice& aead) {
+  const bool gcm = aead.of(crypto::Suite::aes_256_gcm).available;
+  if (!gcm && !settings.wide_window) return 0;
+  return static_cast<uint8_t>(session::suite_bit(crypto::Suite::chacha20_poly1305) |
+                              (gcm ? session::suite_bit(crypto::Suite::aes_256_gcm) : 0));
 }
 
 EngineSettings without_key(EngineSettings settings) {
@@ -60,18 +74,23 @@ void random_bytes(std::span<uint8_t> out) { randombytes_buf(out.data(), out.size
 
 Shared::Shared(const EngineSettings& settings, size_t workers)
     : counters(new CounterRow[workers + 1]),
+      aead(crypto::choose_aead({settings.ipsec_mb, settings.aes_256_gcm})),
       sessions(std::make_unique<session::SessionTable>(
           settings.private_key, settings.max_peers, workers,
-          session::SessionEnvironment{random_bytes, tai64n_now, wall_clock})),
+          session::SessionEnvironment{random_bytes, tai64n_now, aead, offered_suites(settings, aead),
+                                      settings.wide_window ? session::kWideWindow : session::kStandardWindow,
+                                      wall_clock})),
       legs(settings.max_legs, settings.accounts,
            workers == 1 ? ForwardingTable::Workers::one : ForwardingTable::Workers::several),
+      sent(std::min(std::max<size_t>(settings.max_legs, 1), kMaxCountedWaysBack)),
       control_budget(settings.control_frames_per_second,
                      std::max<uint64_t>(settings.control_frames_per_second / 4, 1)),
       stun_budget(settings.stun_per_second, settings.stun_per_second, {24, 48},
                   {{random_word(), random_word()}}),
       inner_mtu(settings.tun.has_value() ? static_cast<size_t>(settings.tun->mtu) : 65535),
-      aead(crypto::choose_aead(settings.ipsec_mb)),
-      io(udp::choose_io(settings.io)) {
+      io(udp::choose_io(settings.io)),
+      proven_remotes(settings.max_legs + settings.max_peers, {random_word(), random_word()}),
+      strangers(kStrangers, {random_word(), random_word()}) {
   legs.accounts().set_prefix_key(random_word());
 }
 
@@ -87,13 +106,15 @@ class Engine::ControlOutput final : public EventOutput {
     if (to.relayed()) {
       datagram.insert(datagram.begin(), OMERTA_FRAME_HEADER_SIZE, 0);
       write_frame_header(datagram.data(), datagram.size(), to);
+      count_sent(to, 1, datagram.size());
     }
     send_datagram(to.remote, local_of(to), datagram, traffic_class);
   }
   void send_datagram(const omerta_address& to, const udp::LocalAddress& local, Bytes datagram,
                      uint8_t traffic_class) {
     if (socket_ == nullptr) return;
-    socket_->send_one(to, local, datagram.data(), datagram.size(), traffic_class);
+    udp::count_refused_datagram(socket_->send_one(to, local, datagram.data(), datagram.size(), traffic_class),
+                                counters_);
     counters_.add(Counter::tx_datagrams);
     counters_.add(Counter::tx_bytes, datagram.size());
   }
@@ -230,6 +251,8 @@ void Engine::set_private_key(const std::optional<Key32>& key) {
 
 /// The source addresses peers are answered from were chosen by the routing of before.
 void Engine::forget_sources() {
+  shared_.proven_remotes.clear();
+  shared_.strangers.clear();
   shared_.sessions->for_each([](session::Peer& peer) {
     session::Endpoint endpoint = peer.endpoint();
     std::memset(endpoint.local_ip, 0, sizeof endpoint.local_ip);
@@ -265,7 +288,11 @@ bool Engine::send_control(const Key32& peer, Bytes payload) {
   return shared_.sessions->send_inside(peer, payload, boot_clock(), *output_);
 }
 
-void Engine::send_frame(const omerta_address& to, Bytes frame) { output_->send_datagram(to, {}, frame, 0); }
+void Engine::send_frame(const omerta_address& to, Bytes frame) {
+  udp::LocalAddress from = shared_.proven_remotes.find(to);
+  if (!from.known()) from = shared_.strangers.find(to);
+  output_->send_datagram(to, from, frame, 0);
+}
 
 bool Engine::install_legs(std::vector<omerta_leg> legs) {
   size_t added = 0;
@@ -279,12 +306,16 @@ bool Engine::install_legs(std::vector<omerta_leg> legs) {
   for (omerta_leg& leg : legs) {
     if (leg.expires_at != 0) leg.expires_at += now;
     if (!shared_.legs.install(leg)) return false;
+    if (leg.action == OMERTA_LEG_DELIVER) shared_.sent.open(leg.leg_id);
   }
   return true;
 }
 
 void Engine::remove_legs(std::span<const uint32_t> ids) {
-  for (const uint32_t id : ids) shared_.legs.remove(id);
+  for (const uint32_t id : ids) {
+    shared_.legs.remove(id);
+    shared_.sent.close(id);
+  }
 }
 
 std::vector<omerta_account> Engine::accounts(AccountKind kind) {

@@ -15,10 +15,12 @@
 #include "engine/event_ring.h"
 #include "ratelimit/prefix_buckets.h"
 #include "relay/forwarding_table.h"
+#include "relay/sent_counters.h"
 #include "session/session_table.h"
 #include "tun/link_watch.h"
 #include "tun/tun_device.h"
 #include "udp/io_choice.h"
+#include "udp/return_addresses.h"
 #include "udp/steering.h"
 
 namespace omerta::engine {
@@ -37,6 +39,8 @@ struct EngineSettings {
   std::optional<tun::TunSettings> tun;
   bool ipsec_mb = true;
   udp::IoWanted io = udp::IoWanted::mmsg;
+  bool aes_256_gcm = true;  ///< agreed on inside sessions with peers that can do it too
+  bool wide_window = true;  ///< likewise a replay window of 65,472 packets
   bool gro = true;
   bool gso = true;
   bool tun_tcp_offload = true;
@@ -56,14 +60,17 @@ class Worker;
 struct Shared {
   Shared(const EngineSettings& settings, size_t workers);
   std::unique_ptr<CounterRow[]> counters;  ///< one row per worker, then the control thread's
+  crypto::AeadChoice aead;
   std::unique_ptr<session::SessionTable> sessions;
   ForwardingTable legs;
+  SentCounters sent;
   EventRing events;
   TokenBucket control_budget;
   PrefixBuckets stun_budget;
   std::atomic<size_t> inner_mtu = 65535;
-  crypto::AeadChoice aead;
   udp::IoChoice io;
+  udp::ReturnAddresses proven_remotes;  ///< those a frame on a leg or a session came from
+  udp::ReturnAddresses strangers;       ///< those a contact frame came from; only control frames go there
 };
 
 void random_bytes(std::span<uint8_t> out);
@@ -101,6 +108,8 @@ class Engine {
   bool install_legs(std::vector<omerta_leg> legs);
   void remove_legs(std::span<const uint32_t> ids);
   ForwardingTable& legs() { return shared_.legs; }
+  /// What this node sent on the way back of a `deliver` leg; nullopt when there is no such leg.
+  std::optional<SentCounters::Sent> sent(uint32_t leg) const { return shared_.sent.read(leg); }
   /// Packets, bytes and refused datagrams of each account, those of its live legs included.
   std::vector<omerta_account> accounts(AccountKind kind);
   session::SessionTable& sessions() { return *shared_.sessions; }

@@ -93,6 +93,11 @@ RemoteIdentity::~RemoteIdentity() {
   sodium_memzero(preshared_key.data(), preshared_key.size());
 }
 
+void TransportKeys::wipe() {
+  sodium_memzero(send.data(), send.size());
+  sodium_memzero(receive.data(), receive.size());
+}
+
 void HandshakeState::wipe() {
   sodium_memzero(chaining_key.data(), 32);
   sodium_memzero(hash.data(), 32);
@@ -223,6 +228,12 @@ TransportKeys derive_transport_keys(const HandshakeState& state, bool initiator)
   sodium_memzero(first.data(), 32);
   sodium_memzero(second.data(), 32);
   return keys;
+}
+
+Key32 derive_suite_secret(const HandshakeState& state) {
+  Key32 secret;
+  kdf(state.chaining_key, text("omerta suite secret v1"), &secret);
+  return secret;
 }
 
 }  // namespace omerta::session

@@ -43,6 +43,8 @@ struct RemoteIdentity {
 struct TransportKeys {
   Key32 send;
   Key32 receive;
+
+  void wipe();
 };
 
 struct HandshakeState {
@@ -84,6 +86,8 @@ bool consume_response(const LocalIdentity& local, const RemoteIdentity& remote, 
                       HandshakeState& state);
 
 TransportKeys derive_transport_keys(const HandshakeState& state, bool initiator);
+/// What keys agreed on later in the session are made of (docs/protocol.md, "Suites"); nothing else is.
+Key32 derive_suite_secret(const HandshakeState& state);
 
 /// mac1 over everything before it (whitepaper 5.4.4); mac2 likewise under a cookie.
 template <class Message>

@@ -39,16 +39,27 @@ size_t padded(size_t size, size_t inner_mtu) {
 
 }  // namespace
 
-Keypair::Keypair(uint64_t id_, Peer& peer_, const HandshakeState& state, bool initiator_, Nanoseconds now)
-    : id(id_),
+Keypair::Keypair(Peer& peer_, crypto::Suite suite_, const TransportKeys& keys, const Origin& origin,
+                 Keypair* first_)
+    : id(origin.id),
       peer(peer_),
-      keys(derive_transport_keys(state, initiator_)),
-      local_index(state.local_index),
-      remote_index(state.remote_index),
-      created(now),
-      initiator(initiator_) {}
+      send_key(suite_, keys.send, origin.id),
+      receive_key(suite_, keys.receive, origin.id),
+      local_index(origin.local_index),
+      remote_index(origin.remote_index),
+      created(origin.created),
+      initiator(origin.initiator),
+      first_pair(first_ != nullptr ? *first_ : *this),
+      window_(origin.window) {}
 
-Keypair::~Keypair() { sodium_memzero(const_cast<TransportKeys*>(&keys), sizeof keys); }
+Keypair::~Keypair() { sodium_memzero(suite_secret.data(), suite_secret.size()); }
+
+bool Keypair::worn_by(size_t bytes) {
+  if (suite() != crypto::Suite::aes_256_gcm) return sent() >= kRekeyAfterMessages;
+  const uint64_t total = sealed_bytes_.fetch_add(bytes, std::memory_order_relaxed) + bytes;
+  if (total >= kRejectAfterGcmBytes) first_pair.upgrade(nullptr);
+  return total >= kRekeyAfterGcmBytes;
+}
 
 bool Peer::set_endpoint(const Endpoint& endpoint) {
   endpoint_lock_.lock();
@@ -63,6 +74,7 @@ SessionTable::SessionTable(const Key32& private_key, size_t max_peers, size_t wo
     : local_(private_key),
       max_peers_(max_peers),
       environment_(std::move(environment)),
+      aead_(environment_.aead),
       qsbr_(workers),
       routes_(qsbr_),
       indices_(qsbr_),
@@ -248,8 +260,14 @@ void SessionTable::release_handshake_index(Peer& peer) {
   peer.handshake.local_index = 0;
 }
 
+/// The end of a session: its first pair, and the second if there is one.
 void SessionTable::discard(Keypair* keypair) {
   if (keypair == nullptr) return;
+  const SuiteNegotiation& negotiation = keypair->negotiation;
+  if (negotiation.keypair != nullptr)
+    indices_.remove(*negotiation.keypair);
+  else if (negotiation.offer.local_index != 0)
+    indices_.release(negotiation.offer.local_index);
   indices_.remove(*keypair);
   qsbr_.retire([keypair] { delete keypair; });
 }
@@ -268,7 +286,15 @@ void SessionTable::drop_keys(Peer& peer) {
 /// Turns the finished handshake into a keypair and gives it its place (Linux noise.c,
 /// add_new_keypair): the initiator uses it at once, the responder only after it heard it used.
 void SessionTable::begin_session(Peer& peer, bool initiator, Nanoseconds now) {
-  auto* keypair = new Keypair(next_keypair_id_++, peer, peer.handshake, initiator, now);
+  TransportKeys keys = derive_transport_keys(peer.handshake, initiator);
+  auto* keypair = new Keypair(peer, crypto::Suite::chacha20_poly1305, keys,
+                              {next_keypair_id_++, peer.handshake.local_index, peer.handshake.remote_index,
+                               now, initiator, kStandardWindow});
+  keys.wipe();
+  if (environment_.suites != 0) {
+    keypair->suite_secret = derive_suite_secret(peer.handshake);
+    keypair->next_offer.store(0, std::memory_order_relaxed);
+  }
   indices_.promote(*keypair);
   peer.handshake.wipe();
   peer.initiation_pending = false;
@@ -290,34 +316,43 @@ void SessionTable::begin_session(Peer& peer, bool initiator, Nanoseconds now) {
 
 // ---- sending --------------------------------------------------------------------------------------
 
-bool SessionTable::send_packet(Peer& peer, Bytes packet, Nanoseconds now, SessionOutput& out) {
+/// Seals one packet and sends it; false when the key may not be used (any more).
+bool SessionTable::send_under(Keypair& keypair, Bytes packet, Nanoseconds now, SessionOutput& out) {
   if (suspended_) return false;
-  Keypair* keypair = peer.current.load(std::memory_order_acquire);
+  Peer& peer = keypair.peer;
   const Endpoint endpoint = peer.endpoint();
-  if (keypair == nullptr || !endpoint.known()) return false;
-  const CounterRange counter = keypair->take_counters(1, now);
+  if (!endpoint.known()) return false;
+  const CounterRange counter = keypair.take_counters(1, now);
   if (counter.count == 0) return false;
   const size_t size = padded(packet.size(), out.inner_mtu());
   std::vector<uint8_t> message(kTransportOverhead + size);
   store(message.data(), kTransportType);
-  store(message.data() + 4, keypair->remote_index);
+  store(message.data() + 4, keypair.remote_index);
   store(message.data() + 8, counter.first);
   if (!packet.empty()) std::memcpy(message.data() + kTransportHeaderSize, packet.data(), packet.size());
-  uint8_t nonce[12] = {};
-  store(nonce + 4, counter.first);
-  crypto_aead_chacha20poly1305_ietf_encrypt(message.data() + kTransportHeaderSize, nullptr,
-                                            message.data() + kTransportHeaderSize, size, nullptr, 0, nullptr,
-                                            nonce, keypair->keys.send.data());
+  crypto::AeadJob job{&keypair.send_key, counter.first, message.data() + kTransportHeaderSize, size, false};
+  aead_.seal(std::span(&job, 1));
+  if (!job.ok) return false;
   out.send(endpoint, message, packet.size() < 2 ? kNotEct : ecn_of(packet.data()));
   peer.tx_bytes.fetch_add(message.size(), std::memory_order_relaxed);
   peer.last_sent.store(now, std::memory_order_relaxed);
   peer.keepalive_owed_since.store(0, std::memory_order_relaxed);
-  if (!packet.empty() && peer.unanswered_since.load(std::memory_order_relaxed) == 0)
+  const bool worn = keypair.worn_by(message.size());
+  if (worn || (keypair.initiator && now - keypair.created >= kRekeyAfterTime)) want_handshake(peer, now, out);
+  return true;
+}
+
+bool SessionTable::send_packet(Peer& peer, Bytes packet, Nanoseconds now, SessionOutput& out) {
+  Keypair* keypair = peer.sending();
+  const Nanoseconds previous = peer.last_sent.load(std::memory_order_relaxed);
+  if (keypair == nullptr || !send_under(*keypair, packet, now, out)) return false;
+  if (packet.empty()) {
+    keepalives_sent_.fetch_add(1, std::memory_order_relaxed);
+    return true;
+  }
+  if (peer.unanswered_since.load(std::memory_order_relaxed) == 0)
     peer.unanswered_since.store(now, std::memory_order_relaxed);
-  if (packet.empty()) keepalives_sent_.fetch_add(1, std::memory_order_relaxed);
-  if ((keypair->initiator && now - keypair->created >= kRekeyAfterTime) ||
-      counter.first >= kRekeyAfterMessages)
-    want_handshake(peer, now, out);
+  if (offer_due(*keypair, previous, now)) offer_suites(*keypair, now, out);
   return true;
 }
 
@@ -342,14 +377,19 @@ size_t SessionTable::stage(Peer& peer, Bytes packet, Nanoseconds now, SessionOut
 
 void SessionTable::data_sent(Keypair& keypair, size_t bytes, Nanoseconds now, SessionOutput& out) {
   Peer& peer = keypair.peer;
+  const Nanoseconds previous = peer.last_sent.load(std::memory_order_relaxed);
   peer.tx_bytes.fetch_add(bytes, std::memory_order_relaxed);
   peer.last_sent.store(now, std::memory_order_relaxed);
   if (peer.keepalive_owed_since.load(std::memory_order_relaxed) != 0)
     peer.keepalive_owed_since.store(0, std::memory_order_relaxed);
   if (peer.unanswered_since.load(std::memory_order_relaxed) == 0)
     peer.unanswered_since.store(now, std::memory_order_relaxed);
-  const bool old = (keypair.initiator && now - keypair.created >= kRekeyAfterTime) ||
-                   keypair.sent() >= kRekeyAfterMessages;
+  const bool worn = keypair.worn_by(bytes);
+  const bool old = worn || (keypair.initiator && now - keypair.created >= kRekeyAfterTime);
+  if (offer_due(keypair, previous, now)) {
+    const std::lock_guard lock(mutex_);
+    if (!peer.removed) offer_suites(keypair, now, out);
+  }
   if (old && now - peer.last_initiation.load(std::memory_order_relaxed) >= kRekeyTimeout) {
     const std::lock_guard lock(mutex_);
     if (!peer.removed) want_handshake(peer, now, out);
@@ -532,7 +572,9 @@ Outcome SessionTable::handle_response(const Response& message, const Endpoint& f
                                   message.sender, from, now, out);
   if (macs != Outcome::accepted) return macs;
   Peer* peer = indices_.handshake(message.receiver);
-  if (peer == nullptr || !peer->initiation_pending) return Outcome::unknown_index;
+  if (peer == nullptr || !peer->initiation_pending ||
+      peer->handshake.local_index != message.receiver)  // else it waits for a session's second pair
+    return Outcome::unknown_index;
   if (!consume_response(local_, peer->remote, message, peer->handshake)) return Outcome::bad_handshake;
   begin_session(*peer, true, now);
   peer->rx_bytes.fetch_add(sizeof message, std::memory_order_relaxed);
@@ -593,6 +635,7 @@ void SessionTable::arm(Peer& peer, Nanoseconds now) {
     at(unanswered + kNewHandshakeTimeout + peer.jitter);
   if (const Nanoseconds owed = peer.keepalive_owed_since.load(std::memory_order_relaxed); owed != 0)
     at(owed + kKeepaliveTimeout);
+  if (current != nullptr) at(next_negotiation_step(current->negotiation));
   if (peer.persistent_keepalive != 0 && peer.endpoint().known() && has_identity_) {
     const Nanoseconds last = std::max(peer.last_sent.load(std::memory_order_relaxed),
                                       peer.last_received.load(std::memory_order_relaxed));
@@ -636,6 +679,8 @@ void SessionTable::check_timers(Peer& peer, Nanoseconds now, SessionOutput& out)
     peer.unanswered_since.store(0, std::memory_order_relaxed);
     if (!peer.retry_armed) initiate(peer, now, out, true);
   }
+
+  drive_negotiation(peer, now, out);
 
   const Nanoseconds owed = peer.keepalive_owed_since.load(std::memory_order_relaxed);
   if (owed != 0 && now > owed && now - owed >= kKeepaliveTimeout) {

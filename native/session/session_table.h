@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "common/qsbr.h"
+#include "crypto/aead.h"
 #include "ratelimit/prefix_buckets.h"
 #include "ratelimit/token_bucket.h"
 #include "session/index_table.h"
@@ -29,6 +30,14 @@ enum class Outcome : uint8_t {
   crossed,  ///< both sides initiated at once; ours goes on
 };
 
+/// How the suites of a session are negotiated, for who counts.
+enum class SuiteStep : uint8_t {
+  offered,
+  offer_received,
+  settled,   ///< this side sends under the keys agreed on
+  given_up,  ///< no answer: the session goes on as it was
+};
+
 /// What the session table asks of the thread that called it.
 class SessionOutput {
  public:
@@ -42,6 +51,7 @@ class SessionOutput {
   virtual void endpoint_changed(Peer& peer) = 0;
   virtual void path_needed(Peer& peer) = 0;
   virtual void session_lost(Peer& peer) = 0;
+  virtual void suite_step(SuiteStep step) = 0;
 };
 
 struct AllowedIpChange {
@@ -67,6 +77,9 @@ struct PeerSettings {
 struct SessionEnvironment {
   RandomBytes random;
   std::function<Timestamp()> timestamp;  ///< TAI64N, whitened
+  crypto::AeadChoice aead{};             ///< for what the table itself sends
+  uint8_t suites = 0;                    ///< suite_bit of each to agree on; 0 neither offers nor answers
+  size_t window = kStandardWindow;       ///< under keys agreed on
   /// Nanoseconds since 1970; only shown, never decided upon.
   std::function<Nanoseconds()> wall_clock = [] { return Nanoseconds{0}; };
 };
@@ -124,6 +137,8 @@ class SessionTable {
   /// After packets from one place opened and passed the replay window: confirms the key, moves the
   /// endpoint, renews. The caller adds their bytes to Peer::rx_bytes.
   void authenticated(Keypair& keypair, const Endpoint& from, Nanoseconds now, SessionOutput& out);
+  /// After an authenticated packet turned out to hold a suite frame, which is no data. false: malformed.
+  bool handle_suite_frame(Keypair& keypair, Bytes payload, Nanoseconds now, SessionOutput& out);
   /// After an authenticated packet turned out to carry data.
   static void data_received(Peer& peer, Nanoseconds now) {
     if (peer.keepalive_owed_since.load(std::memory_order_relaxed) == 0)
@@ -153,14 +168,25 @@ class SessionTable {
   void initiate(Peer& peer, Nanoseconds now, SessionOutput& out, bool retry);
   void want_handshake(Peer& peer, Nanoseconds now, SessionOutput& out);
   bool send_packet(Peer& peer, Bytes packet, Nanoseconds now, SessionOutput& out);
+  bool send_under(Keypair& keypair, Bytes packet, Nanoseconds now, SessionOutput& out);
   void flush_staged(Peer& peer, Nanoseconds now, SessionOutput& out);
   void check_timers(Peer& peer, Nanoseconds now, SessionOutput& out);
   void arm(Peer& peer, Nanoseconds now);
   Nanoseconds random_jitter();
+  // suite_negotiation.cc
+  static bool offer_due(const Keypair& keypair, Nanoseconds previous, Nanoseconds now);
+  void offer_suites(Keypair& first, Nanoseconds now, SessionOutput& out);
+  void make_offer(Keypair& first);
+  void handle_offer(Keypair& first, const ReceivedOffer& received, Nanoseconds now, SessionOutput& out);
+  void handle_proof(Keypair& first, ProofState state, Nanoseconds now, SessionOutput& out);
+  void send_proof(Keypair& first, Nanoseconds now, SessionOutput& out);
+  static Nanoseconds next_negotiation_step(const SuiteNegotiation& negotiation);
+  void drive_negotiation(Peer& peer, Nanoseconds now, SessionOutput& out);
 
   LocalIdentity local_;
   size_t max_peers_;
   SessionEnvironment environment_;
+  crypto::Aead aead_;  // under the mutex
   Qsbr qsbr_;
   std::mutex mutex_;
   std::unordered_map<Key32, std::unique_ptr<Peer>, KeyHash> peers_;

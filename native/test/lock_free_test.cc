@@ -133,11 +133,11 @@ void sessions_are_found_while_the_index_table_grows() {
   std::atomic<size_t> ready{0};
   std::atomic<uint64_t> wrong{0};
   const auto session = [&](size_t i) {
-    HandshakeState state;
-    state.local_index = indices.allocate(*peer, random_bytes);
-    CHECK(indices.handshake(state.local_index) == peer.get());
-    CHECK(indices.find(state.local_index) == nullptr);
-    keypairs[i] = std::make_unique<Keypair>(i, *peer, state, true, 0);
+    const uint32_t index = indices.allocate(*peer, random_bytes);
+    CHECK(indices.handshake(index) == peer.get());
+    CHECK(indices.find(index) == nullptr);
+    keypairs[i] = std::make_unique<Keypair>(*peer, crypto::Suite::chacha20_poly1305, TransportKeys{},
+                                            Keypair::Origin{i, index, 0, 0, true, kStandardWindow});
     indices.promote(*keypairs[i]);
     ready.store(i + 1, std::memory_order_release);
   };
@@ -191,7 +191,8 @@ void indices_are_random_and_no_two_live_ones_share_a_slot() {
 
 void senders_that_race_get_counters_of_their_own() {
   const std::unique_ptr<Peer> peer = new_peer(2);
-  Keypair keypair(1, *peer, HandshakeState{}, true, 0);
+  Keypair keypair(*peer, crypto::Suite::chacha20_poly1305, TransportKeys{},
+                  {1, 0, 0, 0, true, kStandardWindow});
   constexpr size_t kTakes = 20'000;
   std::vector<CounterRange> taken[kReaders];
   std::vector<std::thread> senders;

@@ -17,6 +17,7 @@ const COMMANDS: readonly (readonly [name: string, load: () => Promise<(program: 
   ['status', async () => (await import('./commands/status.js')).statusCommand],
   ['peers', async () => (await import('./commands/peers.js')).peersCommand],
   ['ping', async () => (await import('./commands/ping.js')).pingCommand],
+  ['receipts', async () => (await import('./commands/receipts.js')).receiptsCommand],
   ['network', async () => (await import('./commands/network.js')).networkCommand],
   ['keygen', async () => (await import('./commands/keygen.js')).keygenCommand],
   ['doctor', async () => (await import('./commands/doctor.js')).doctorCommand],

@@ -141,6 +141,10 @@ export interface PeerStatus {
   readonly handshakeAgeMs: number | undefined;
   /** Milliseconds since the last authenticated packet; undefined = never. */
   readonly lastReceivedMs: number | undefined;
+  /** The cipher packets to this peer are under; undefined = no session. */
+  readonly suite: 'ChaCha20-Poly1305' | 'AES-256-GCM' | undefined;
+  /** Packets by which one of this peer's may be late; undefined = no session. */
+  readonly replayWindow: number | undefined;
   /** Bytes of UDP payload in authenticated WireGuard messages. */
   readonly rxBytes: number;
   readonly txBytes: number;
@@ -152,6 +156,16 @@ export interface LegStatus {
   readonly bytes: number;
   /** Milliseconds since the last accepted frame; undefined = never. */
   readonly idleMs: number | undefined;
+}
+
+/** What went by a leg since it was installed: whole frames, headers included. */
+export interface LegCounts {
+  /** Accepted on it. */
+  readonly packets: number;
+  readonly bytes: number;
+  /** Sent on its way back; only of a `deliver` leg. */
+  readonly sentPackets: number;
+  readonly sentBytes: number;
 }
 
 /** An optional way of being faster, with what became of it on this machine. */
@@ -168,6 +182,7 @@ export interface EngineDescription {
   readonly kind: 'native' | 'wasm';
   /** e.g. `native (C++20, 1 worker)`. */
   readonly summary: string;
+  /** The ciphers this node can do, with what does each. */
   readonly aead: string;
   readonly accelerators: readonly Accelerator[];
   /** Name of the TUN interface in use. */
@@ -221,6 +236,8 @@ export interface Engine extends LimitControl {
   handshake(peer: SessionKey): void;
   peers(): readonly PeerStatus[];
   legs(): readonly LegStatus[];
+  /** Counts of these legs, in their order; undefined where there is no such leg. */
+  legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[];
   /** Every counter the engine has, zero ones included; drops are named `drop_<reason>`. */
   counters(): ReadonlyMap<string, number>;
   /** Stops workers, closes sockets, removes the TUN interface. Idempotent. */

@@ -13,6 +13,8 @@ export interface NativePeerStatus {
   readonly leg?: number;
   readonly handshakeAgeMs?: number;
   readonly lastReceivedMs?: number;
+  readonly suite?: 'ChaCha20-Poly1305' | 'AES-256-GCM';
+  readonly replayWindow?: number;
   readonly rxBytes: number;
   readonly txBytes: number;
 }
@@ -29,6 +31,8 @@ export interface NativeDescription {
   readonly ioReason: string;
   /** Empty when nothing has to be typed. */
   readonly ioRemedy: string;
+  readonly aes256Gcm: boolean;
+  readonly aes256GcmReason: string;
   // Of the sockets: not there while the port is closed.
   readonly udpGro?: boolean;
   readonly udpGso?: boolean;
@@ -55,6 +59,8 @@ export interface NativeOptions {
   readonly stunPerSecond: number;
   readonly ipsecMb: boolean;
   readonly io: IoChoice;
+  readonly aes256Gcm: boolean;
+  readonly wideWindow: boolean;
   readonly udpGro: boolean;
   readonly udpGso: boolean;
   readonly tunTcpOffload: boolean;
@@ -96,6 +102,8 @@ export interface NativeHandle {
   accounts(network: boolean): Float64Array;
   peers(): readonly NativePeerStatus[];
   legs(): readonly { id: number; packets: number; bytes: number; idleMs?: number }[];
+  /** For each id: 1 or 0 (no such leg), packets, bytes, sent packets, sent bytes. */
+  legCounters(ids: Uint32Array): Float64Array;
   rebind(port: number): void;
   openPort(): void;
   closePort(): void;

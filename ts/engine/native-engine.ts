@@ -8,6 +8,7 @@ import {
   type EngineDescription,
   type EngineEvent,
   type EngineOptions,
+  type LegCounts,
   type LegStatus,
   type PeerChange,
   type PeerConfig,
@@ -48,6 +49,8 @@ import type { SocketAddress } from '../wire/socket-address.js';
 export const NATIVE_ACCELERATORS = [
   'ipsec-mb',
   'io-uring',
+  'aes-256-gcm',
+  'wide-window',
   'udp-gro',
   'udp-gso',
   'steering',
@@ -128,6 +131,8 @@ class NativeEngine implements ReconfigurableEngine {
           stunPerSecond: options.stunPerSecond ?? DEFAULT_STUN_PER_SECOND,
           ipsecMb: !this.#disabled.has('ipsec-mb'),
           io: this.#disabled.has('io-uring') ? 'mmsg' : (options.io ?? 'mmsg'),
+          aes256Gcm: !this.#disabled.has('aes-256-gcm'),
+          wideWindow: !this.#disabled.has('wide-window'),
           udpGro: !this.#disabled.has('udp-gro'),
           udpGso: !this.#disabled.has('udp-gso'),
           tunTcpOffload: !this.#disabled.has('tun-tcp-offload'),
@@ -184,6 +189,8 @@ class NativeEngine implements ReconfigurableEngine {
         reason: this.#disabled.has('io-uring') ? 'switched off' : native.ioReason,
         remedy: native.ioRemedy === '' ? undefined : native.ioRemedy,
       },
+      accelerator('aes-256-gcm', native.aes256Gcm, native.aes256GcmReason, native.aes256GcmReason),
+      accelerator('wide-window', true, 'replay window of 65472 packets with peers that agree', ''),
     ];
     if (native.udpGro !== undefined) accelerators.push(...this.#socketAccelerators(native, accelerator));
     if (native.tun !== undefined) {
@@ -335,6 +342,8 @@ class NativeEngine implements ReconfigurableEngine {
       endpoint: endpointOf(peer.address, peer.leg),
       handshakeAgeMs: peer.handshakeAgeMs,
       lastReceivedMs: peer.lastReceivedMs,
+      suite: peer.suite,
+      replayWindow: peer.replayWindow,
       rxBytes: peer.rxBytes,
       txBytes: peer.txBytes,
     }));
@@ -347,6 +356,14 @@ class NativeEngine implements ReconfigurableEngine {
       bytes: leg.bytes,
       idleMs: leg.idleMs,
     }));
+  }
+
+  legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[] {
+    const values = this.#call(() => this.#handle.legCounters(Uint32Array.from(ids)));
+    return ids.map((_, index) => {
+      const [present, packets = 0, bytes = 0, sentPackets = 0, sentBytes = 0] = values.subarray(index * 5);
+      return present === 1 ? { packets, bytes, sentPackets, sentBytes } : undefined;
+    });
   }
 
   counters(): ReadonlyMap<string, number> {

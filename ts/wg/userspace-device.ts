@@ -17,6 +17,8 @@ const MAX_PEERS = 1 << 20;
 
 export interface UserspaceDeviceOptions {
   readonly workers: number;
+  /** Accelerators to leave off, by the names of `omerta doctor`. */
+  readonly disable: readonly string[];
   /** The interface was brought up but its port is refused: it was brought down again. */
   readonly onPortRefused: (error: EngineError) => void;
 }
@@ -75,7 +77,7 @@ export async function openUserspaceDevice(
   name: string,
   options: UserspaceDeviceOptions,
 ): Promise<UserspaceDevice> {
-  const engine = openEngine(name, options.workers);
+  const engine = openEngine(name, options);
   let signalGone: () => void = () => undefined;
   const gone = new Promise<void>((resolve) => {
     signalGone = resolve;
@@ -109,18 +111,19 @@ export async function openUserspaceDevice(
   }
 }
 
-function openEngine(name: string, workers: number): ReconfigurableEngine {
+function openEngine(name: string, options: UserspaceDeviceOptions): ReconfigurableEngine {
   try {
     return openNativeEngine({
       privateKey: randomBytes(32),
       port: 0,
-      workers,
+      workers: options.workers,
       // WireGuard and nothing else: no legs, no strangers' frames, no STUN.
       maxLegs: 1,
       controlFramesPerSecond: 1,
       stunPerSecond: 0,
       maxPeers: MAX_PEERS,
       keepSessionOnNewPresharedKey: true,
+      disable: options.disable,
       portFollowsInterface: true,
       tun: { name, addresses: [], mtu: DEFAULT_MTU, up: false },
     });

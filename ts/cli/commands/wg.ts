@@ -1,7 +1,8 @@
 // omerta wg: a WireGuard interface for `wg` and `wg-quick`, without the mesh.
 
 import { availableParallelism } from 'node:os';
-import { InvalidArgumentError, type Command } from 'commander';
+import { InvalidArgumentError, Option, type Command } from 'commander';
+import { NATIVE_ACCELERATORS } from '../../engine/native-engine.js';
 import { openUserspaceDevice } from '../../wg/userspace-device.js';
 import { explain } from '../help.js';
 import { reportFailure, reportReady } from '../start-report.js';
@@ -9,6 +10,18 @@ import { reportFailure, reportReady } from '../start-report.js';
 interface WgOptions {
   readonly foreground?: boolean;
   readonly workers?: number;
+  readonly disable: readonly string[];
+}
+
+/** For wg-quick, which passes nothing but the interface's name. */
+const DISABLE_VARIABLE = 'OMERTA_WG_DISABLE';
+
+function acceleratorNames(text: string): readonly string[] {
+  const names = text.split(',').filter((name) => name !== '');
+  const known: readonly string[] = NATIVE_ACCELERATORS;
+  const unknown = names.find((name) => !known.includes(name));
+  if (unknown === undefined) return names;
+  throw new InvalidArgumentError(`'${unknown}' is not one of: ${known.join(', ')}`);
 }
 
 /** What `wg` takes for a name too (and Linux: at most 15 characters). */
@@ -22,7 +35,7 @@ function workerCount(text: string): number {
   throw new InvalidArgumentError('A whole number of threads from 1 to 64');
 }
 
-async function runForeground(name: string, workers: number): Promise<void> {
+async function runForeground(name: string, workers: number, disable: readonly string[]): Promise<void> {
   let end: () => void = () => undefined;
   const signalled = new Promise<void>((resolve) => {
     end = resolve;
@@ -33,6 +46,7 @@ async function runForeground(name: string, workers: number): Promise<void> {
   try {
     device = await openUserspaceDevice(name, {
       workers,
+      disable,
       onPortRefused: ({ message }) => {
         console.error(`omerta: ${message}. ${name} is down again: choose another listen-port`);
       },
@@ -66,16 +80,23 @@ export function wgCommand(program: Command): void {
       'threads that move packets (default: 2, or 1 on a machine with one core)',
       workerCount,
     )
+    .addOption(
+      new Option('--disable <names>', 'accelerators to leave off, with commas, by the names of omerta doctor')
+        .env(DISABLE_VARIABLE)
+        .argParser(acceleratorNames)
+        .default([], 'none'),
+    )
     .action(async (name: string, options: WgOptions) => {
-      const { foreground, workers } = options;
+      const { foreground, workers, disable } = options;
       if (foreground === true) {
-        await runForeground(name, workers ?? Math.min(2, availableParallelism()));
+        await runForeground(name, workers ?? Math.min(2, availableParallelism()), disable);
         return;
       }
       const { startDetached } = await import('../background.js');
       const asked = workers === undefined ? [] : ['--workers', String(workers)];
+      const off = disable.length > 0 ? [`--disable=${disable.join(',')}`] : [];
       await startDetached(
-        ['wg', ...asked, '--foreground', name],
+        ['wg', ...asked, ...off, '--foreground', name],
         'ignore',
         `Run: omerta wg --foreground ${name}`,
       );
@@ -85,6 +106,7 @@ export function wgCommand(program: Command): void {
     [
       'sudo omerta wg wg0',
       'sudo wg setconf wg0 /etc/wireguard/wg0.conf',
+      'sudo omerta wg --disable aes-256-gcm,wide-window wg0',
       'sudo WG_QUICK_USERSPACE_IMPLEMENTATION=omerta-wg wg-quick up wg0',
     ],
     { 1: 'failed: the name is taken, or the engine does not load', 2: true, 4: true },
