@@ -43,6 +43,9 @@ uint64_t random_word() {
 namespace {
 /// A node's own circuits, on whose legs it counts what it sends. A relay has many more legs, but of others.
 constexpr size_t kMaxCountedWaysBack = 8192;
+/// Peers whose remotes are given room for beside the legs'; a session keeps its own source anyway, this is
+/// for frames outside of it.
+constexpr size_t kMaxPeersRemembered = 16384;
 
 /// libsodium chooses its implementations before anything of ours runs.
 const EngineSettings& with_sodium(const EngineSettings& settings) {
@@ -89,7 +92,8 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
                   {{random_word(), random_word()}}),
       inner_mtu(settings.tun.has_value() ? static_cast<size_t>(settings.tun->mtu) : 65535),
       io(udp::choose_io(settings.io)),
-      proven_remotes(settings.max_legs + settings.max_peers, {random_word(), random_word()}),
+      proven_remotes(settings.max_legs + std::min(settings.max_peers, kMaxPeersRemembered),
+                     {random_word(), random_word()}),
       strangers(kStrangers, {random_word(), random_word()}) {
   legs.accounts().set_prefix_key(random_word());
 }
