@@ -55,6 +55,7 @@ async function tryEngine(
       privateKey: new Uint8Array(randomBytes(32)),
       port: 0,
       bind: '127.0.0.1',
+      workers: 2, // so that what several need is tried too
       maxLegs: 16,
       maxPeers: 16,
       controlFramesPerSecond: 1,
