@@ -102,6 +102,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
                            InstanceMethod<&NativeEngine::remove_legs>("removeLegs"),
                            InstanceMethod<&NativeEngine::peers>("peers"),
                            InstanceMethod<&NativeEngine::legs>("legs"),
+                           InstanceMethod<&NativeEngine::mirror_indices>("mirrorIndices"),
                            InstanceMethod<&NativeEngine::rebind>("rebind"),
                            InstanceMethod<&NativeEngine::set_fwmark>("setFwmark"),
                            InstanceMethod<&NativeEngine::set_private_key>("setPrivateKey"),
@@ -186,6 +187,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     Engine& engine = open(env);
     auto out = Napi::Object::New(env);
     out.Set("workers", static_cast<double>(engine.workers()));
+    out.Set("indexSlots", static_cast<double>(engine.index_slots()));
     out.Set("aead", engine.aead().name);
     out.Set("ipsecMb", engine.aead().ipsec_mb);
     out.Set("ipsecMbReason", engine.aead().reason);
@@ -333,6 +335,13 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
       list.Set(count++, out);
     });
     return list;
+  }
+
+  /// The file descriptor stays the caller's.
+  void mirror_indices(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    const int fd = info[0].As<Napi::Number>().Int32Value();
+    system_call(info.Env(), [&engine, fd] { engine.mirror_indices(fd); });
   }
 
   void rebind(const Napi::CallbackInfo& info) {

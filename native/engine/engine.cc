@@ -3,6 +3,7 @@
 
 #include <sodium.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -166,6 +167,7 @@ void Engine::set_private_key(const Key32& key) {
   auto fresh = new_sessions(key, settings_.max_peers, worker_count_);
   stop_workers();
   shared_.sessions = std::move(fresh);
+  shared_.sessions->mirror_indices(static_cast<uint64_t*>(index_mirror_));
   start_workers();
 }
 
@@ -185,9 +187,21 @@ void Engine::close() {
   if (closed_) return;
   closed_ = true;
   stop_workers();
+  if (index_mirror_ != nullptr) {
+    shared_.sessions->mirror_indices(nullptr);
+    munmap(index_mirror_, index_slots() * sizeof(uint64_t));
+  }
   tun_.reset();
   sockets_.clear();  // now, not when JavaScript collects the object: the port may be wanted again
   ::close(stop_event_);
+}
+
+void Engine::mirror_indices(int fd) {
+  if (index_mirror_ != nullptr) throw std::logic_error("receiver indices are mirrored already");
+  void* memory = mmap(nullptr, index_slots() * sizeof(uint64_t), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (memory == MAP_FAILED) throw std::system_error(errno, std::generic_category(), "index mirror");
+  index_mirror_ = memory;
+  shared_.sessions->mirror_indices(static_cast<uint64_t*>(memory));
 }
 
 bool Engine::set_peers(std::vector<session::PeerSettings> peers) {

@@ -89,6 +89,11 @@ class Engine {
   /// The endpoint a `deliver` leg leads back to; nullopt when there is no such leg.
   std::optional<session::Endpoint> endpoint_of_leg(uint32_t id) const;
 
+  /// Receiver indices are mirrored into shared memory (SessionTable::mirror_indices): `fd` is a file of
+  /// index_slots() 64-bit words. @throws std::system_error
+  void mirror_indices(int fd);
+  size_t index_slots() const { return shared_.sessions->index_slots(); }
+
   // --- changes of a running engine: the TUN interface, legs and counters stay ---------------------
   /// Listens on another port (0: one the kernel chooses). @throws std::system_error; then the old
   /// sockets go on.
@@ -114,6 +119,7 @@ class Engine {
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::thread> threads_;
   std::unique_ptr<ControlOutput> output_;
+  void* index_mirror_ = nullptr;
   uint16_t port_ = 0;
   size_t worker_count_ = 0;
   bool closed_ = false;

@@ -201,7 +201,25 @@ uint32_t SessionTable::allocate_index(Peer& peer) {
       continue;
     slot.handshake = &peer;
     slot.handshake_index = index;
+    mirror_index(index);
     return index;
+  }
+}
+
+void SessionTable::mirror_index(uint32_t index) {
+  if (index_mirror_ == nullptr) return;
+  std::atomic_ref<uint64_t>(index_mirror_[index & slot_mask_]).store(index, std::memory_order_relaxed);
+}
+
+void SessionTable::mirror_indices(uint64_t* words) {
+  const std::lock_guard lock(mutex_);
+  index_mirror_ = words;
+  for (size_t i = 0; i < index_slots(); i++) {
+    const Keypair* keypair = slots_[i].keypair.load(std::memory_order_relaxed);
+    if (keypair != nullptr)
+      mirror_index(keypair->local_index);
+    else if (slots_[i].handshake != nullptr)
+      mirror_index(slots_[i].handshake_index);
   }
 }
 

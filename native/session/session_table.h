@@ -76,6 +76,11 @@ class SessionTable {
   size_t size();
   /// Frees what no worker can hold any more.
   void reclaim();
+  /// Slots of the index look-up; a power of two.
+  size_t index_slots() const { return size_t{slot_mask_} + 1; }
+  /// From now on every index i of ours is to be found in words[i & (index_slots() - 1)], until another
+  /// takes the slot: memory that others read. nullptr ends it.
+  void mirror_indices(uint64_t* words);
 
   // --- slow path (workers; takes the mutex) -------------------------------------------------------
   Outcome handle_initiation(const Initiation& message, const Endpoint& from, Nanoseconds now,
@@ -130,6 +135,7 @@ class SessionTable {
                      const Endpoint& from, Nanoseconds now, SessionOutput& out);
   void add_macs(Peer& peer, uint8_t* message, size_t size, Nanoseconds now);
   uint32_t allocate_index(Peer& peer);
+  void mirror_index(uint32_t index);
   void release_handshake_index(Peer& peer);
   void begin_session(Peer& peer, bool initiator, Nanoseconds now);
   void discard(Keypair* keypair);
@@ -153,6 +159,7 @@ class SessionTable {
   std::atomic<const AllowedIps*> routes_;
   std::unique_ptr<Slot[]> slots_;
   uint32_t slot_mask_;
+  uint64_t* index_mirror_ = nullptr;  // under the mutex
   uint64_t next_keypair_id_ = 1;
   CookieJar cookies_;
   TokenBucket handshake_budget_;

@@ -29,6 +29,7 @@ export interface NativePeerStatus {
 
 export interface NativeDescription {
   readonly workers: number;
+  readonly indexSlots: number;
   readonly aead: string;
   readonly ipsecMb: boolean;
   readonly ipsecMbReason: string;
@@ -81,6 +82,7 @@ export interface NativeHandle {
   removeLegs(ids: Uint32Array): void;
   peers(): readonly NativePeerStatus[];
   legs(): readonly { id: number; packets: number; bytes: number; idleMs?: number }[];
+  mirrorIndices(file: number): void;
   rebind(port: number): void;
   setFwmark(fwmark: number): void;
   setPrivateKey(key: Uint8Array): void;
