@@ -112,6 +112,7 @@ class Relay : public Napi::ObjectWrap<Relay> {
       each.Set("name", list[i].interface);
       each.Set("attached", list[i].attached);
       each.Set("adopted", list[i].adopted);
+      each.Set("times", list[i].times);
       each.Set("reason", list[i].reason);
       each.Set("remedy", list[i].remedy);
       each.Set("code", list[i].code);

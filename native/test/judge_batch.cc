@@ -1,67 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs a file of table changes and datagrams through the C++ forwarding table and writes what
-// became of each: how test/wire/agreement.test.ts compares this engine with the others.
-//
-//   judge_batch < operations > results
-//
-// operation: 'I' leg[128] · 'R' leg id u32 · 'P' now u64, ip[16], port u16 BE, size u32, datagram
-// result:    'I' ok u8 · 'R' ok u8 · 'P' verdict u8, reason u8, leg id u32, ip[16], port u16 BE, datagram
-// Host byte order (little-endian) unless marked. Exit code 2: the input ends in mid-operation.
-#include <cstdio>
-#include <cstdlib>
-#include <vector>
-
-#include "relay/forwarding_table.h"
+// The C++ forwarding table behind test/wire/agreement.test.ts: `judge_batch < operations > results`,
+// as batch.h describes them.
+#include "batch.h"
 
 namespace {
 
-bool input_ended = false;
+struct Table : omerta::ForwardingTable {
+  using ForwardingTable::ForwardingTable;
 
-template <typename T>
-T take() {
-  T value{};
-  if (std::fread(&value, sizeof value, 1, stdin) != 1) input_ended = true;
-  return value;
-}
-
-template <typename T>
-void put(const T& value) {
-  if (std::fwrite(&value, sizeof value, 1, stdout) != 1) std::exit(1);
-}
-
-void judge(omerta::ForwardingTable& table) {
-  const auto now = take<uint64_t>();
-  omerta_address from{};
-  if (std::fread(from.ip, 16, 1, stdin) != 1) input_ended = true;
-  from.port = take<uint16_t>();
-  const auto size = take<uint32_t>();
-  std::vector<uint8_t> datagram(size + 1);  // an empty datagram has an address, too
-  if (std::fread(datagram.data(), 1, size, stdin) != size) input_ended = true;
-  if (input_ended) return;
-  const omerta::Decision decision = table.judge_datagram(from, datagram.data(), size, now);
-  put(static_cast<uint8_t>(decision.verdict));
-  put(static_cast<uint8_t>(decision.reason));
-  put(decision.leg_id);
-  put(decision.next.ip);
-  put(decision.next.port);
-  if (std::fwrite(datagram.data(), 1, size, stdout) != size) std::exit(1);
-}
+  omerta::Decision judge_datagram(const omerta_address& from, std::vector<uint8_t>& datagram, uint64_t now) {
+    uint8_t none = 0;  // an empty datagram has an address, too
+    return ForwardingTable::judge_datagram(from, datagram.empty() ? &none : datagram.data(),
+                                           static_cast<uint32_t>(datagram.size()), now);
+  }
+  omerta::batch::Counters counters(uint32_t id) const {
+    omerta_leg leg;
+    if (!find(id, leg)) return {};
+    return {leg.packets, leg.bytes, leg.last_used};
+  }
+};
 
 }  // namespace
 
 int main() {
-  omerta::ForwardingTable table(64);
-  for (int operation; (operation = std::getchar()) != EOF && !input_ended;) {
-    if (operation == 'I')
-      put(static_cast<uint8_t>(table.install(take<omerta_leg>())));
-    else if (operation == 'R')
-      put(static_cast<uint8_t>(table.remove(take<uint32_t>())));
-    else if (operation == 'P')
-      judge(table);
-    else
-      input_ended = true;
-  }
-  if (!input_ended) return 0;
-  std::fputs("judge_batch: the input is no sequence of operations\n", stderr);
-  return 2;
+  Table table(64);
+  return omerta::batch::run(table);
 }

@@ -57,8 +57,10 @@ XdpError attach_error(const std::string& interface, Mode mode, int error) {
 }  // namespace
 
 void Attachment::attach(int program_fd, const Pins& pins) {
+  const uint32_t times = status_.times;
   status_ = {};
   status_.interface = interface_;
+  status_.times = times;
   link_.reset();
   try {
     const uint32_t index = if_nametoindex(interface_.c_str());
@@ -68,6 +70,7 @@ void Attachment::attach(int program_fd, const Pins& pins) {
     status_.adopted = update_pinned(program_fd, pins, index);
     if (!status_.adopted) create(program_fd, pins, index);
     status_.attached = true;
+    status_.times++;
     errors_seen_ = transmit_errors(interface_).value_or(0);
   } catch (const XdpError& error) {
     link_.reset();

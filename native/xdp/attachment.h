@@ -23,6 +23,7 @@ class Attachment {
     uint32_t index = 0;
     bool attached = false;
     bool adopted = false;  ///< the link is an earlier daemon's
+    uint32_t times = 0;    ///< how often it was attached
     std::string reason;    ///< why it is not attached
     std::string remedy;    ///< what to type, or empty
     std::string code;      ///< XdpError::name() of the reason

@@ -168,9 +168,9 @@ export class AcceleratedEngine implements Engine {
     const before = new Map(this.#seen.map((each) => [each.name, each]));
     this.#seen = path.status().interfaces;
     return this.#seen
-      .filter(({ name, attached, reason }) => {
+      .filter(({ name, times, reason }) => {
         const was = before.get(name);
-        return was?.attached !== attached || was.reason !== reason;
+        return was?.times !== times || was.reason !== reason;
       })
       .map(({ name, attached, reason, remedy }) => ({
         interface: name,

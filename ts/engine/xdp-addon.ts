@@ -22,6 +22,8 @@ export interface XdpInterfaceStatus {
   readonly attached: boolean;
   /** The link was an earlier daemon's: no packet saw the interface without a program. */
   readonly adopted: boolean;
+  /** How often it was attached. */
+  readonly times: number;
   /** Why it is not attached. */
   readonly reason: string;
   /** What to type; may be empty. */
