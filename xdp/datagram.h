@@ -18,8 +18,9 @@ struct datagram {
   __u8* payload;
   __u32 size; /* of the payload; all of it lies before data_end */
   __u32 v4;
-  struct omerta_address from;
-  __u8 to[16]; /* canonical */
+  /* Aligned: words on BPF's stack have to be. */
+  struct omerta_address from __attribute__((aligned(8)));
+  __u8 to[16] __attribute__((aligned(8))); /* canonical */
 };
 
 static __always_inline int is_v4(const __u8 ip[16]) {

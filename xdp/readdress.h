@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * Gives a rewritten frame the headers of its next hop: addresses, fresh TTL, Ethernet, and the
- * checksums brought up to date. `frame_difference` is what the frame's header added to the sum.
+ * checksums brought up to date.
  */
 #ifndef OMERTA_READDRESS_H
 #define OMERTA_READDRESS_H
@@ -10,6 +10,7 @@
 
 #define IP_TTL 64 /* a relay sends a datagram of its own: RFC 1700's default */
 #define IP_DONT_FRAGMENT 0x4000
+#define ECN_MASK 3
 
 static __always_inline void write_ethernet(struct ethhdr* ethernet, const struct omerta_next_hop* hop,
                                            __u16 protocol) {
@@ -41,77 +42,87 @@ static __always_inline void write_udp(struct udphdr* udp, __u16 next_port, __u64
   if (!udp->check) udp->check = 0xffff; /* a computed 0 is written as its twin */
 }
 
-/* Within one family, in place. The source is the address the datagram was sent to. */
-static __always_inline void readdress(struct datagram* d, const struct omerta_leg* leg,
-                                      const struct omerta_next_hop* hop, __u64 frame_difference) {
-  __u64 difference = frame_difference;
+/*
+ * What a relay tells on of the traffic class is congestion (RFC 6040), not the priority a stranger
+ * asked for, as the socket engine does.
+ */
+static __always_inline __u8 ecn_of(const struct datagram* d) {
+  const __u16* first = (const __u16*)(d->ethernet + 1);
 
-  /* Moving the destination to the source leaves its part of the sum as it is. */
-  if (d->v4) {
-    struct iphdr* ip = (void*)(d->ethernet + 1);
-    __u16* ttl_and_protocol = (__u16*)&ip->ttl;
-    __u16 before = *ttl_and_protocol;
-    __u32 next = omerta_load32(leg->next_ip + 12);
-    __u64 address = checksum_replace32(ip->saddr, next);
-
-    ip->ttl = IP_TTL;
-    ip->check = checksum_update(ip->check, address + checksum_replace16(before, *ttl_and_protocol));
-    ip->saddr = ip->daddr;
-    ip->daddr = next;
-    difference += address;
-    write_ethernet(d->ethernet, hop, ETH_P_IP);
-  } else {
-    struct ipv6hdr* ip = (void*)(d->ethernet + 1);
-    __u32* source = ip->saddr.in6_u.u6_addr32;
-    __u32* destination = ip->daddr.in6_u.u6_addr32;
-    __u32 i;
-
-    for (i = 0; i < 4; i++) {
-      __u32 next = omerta_load32(leg->next_ip + 4 * i);
-
-      difference += checksum_replace32(source[i], next);
-      source[i] = destination[i];
-      destination[i] = next;
-    }
-    ip->hop_limit = IP_TTL;
-    write_ethernet(d->ethernet, hop, ETH_P_IPV6);
-  }
-  write_udp(d->udp, leg->next_port, difference);
+  return (d->v4 ? bpf_ntohs(*first) : bpf_ntohs(*first) >> 4) & ECN_MASK;
 }
 
 /*
- * From one family to the other: new Ethernet and IP headers in front of `udp`, where `ethernet` is
- * after bpf_xdp_adjust_head. The pseudo-headers differ in nothing but addresses: protocol and length
- * are the same numbers in both (RFC 768, RFC 8200 section 8.1).
+ * IP headers. Each returns the difference it makes to the sum behind UDP's checksum. Within one family
+ * the source is the address the datagram was sent to: moving it leaves its part of the sum as it is.
  */
-static __always_inline void readdress_to_v6(struct ethhdr* ethernet, struct udphdr* udp, __u8 service,
-                                            const struct datagram* d, const struct omerta_leg* leg,
-                                            const struct omerta_next_hop* hop, __u64 frame_difference) {
+static __always_inline __u64 within_v4(struct ethhdr* ethernet, __u8 ecn, const struct omerta_leg* leg) {
+  struct iphdr* ip = (void*)(ethernet + 1);
+  __u16* version_and_service = (__u16*)ip;
+  __u16* ttl_and_protocol = (__u16*)&ip->ttl;
+  const __u16 service = *version_and_service, ttl = *ttl_and_protocol;
+  const __u32 next = omerta_load32(leg->next_ip + 12);
+  const __u64 address = checksum_replace32(ip->saddr, next);
+
+  ip->tos = ecn;
+  ip->ttl = IP_TTL;
+  ip->check = checksum_update(ip->check, address + checksum_replace16(service, *version_and_service) +
+                                             checksum_replace16(ttl, *ttl_and_protocol));
+  ip->saddr = ip->daddr;
+  ip->daddr = next;
+  return address;
+}
+
+static __always_inline __u64 within_v6(struct ethhdr* ethernet, __u8 ecn, const struct omerta_leg* leg) {
+  struct ipv6hdr* ip = (void*)(ethernet + 1);
+  __u32* source = ip->saddr.in6_u.u6_addr32;
+  __u32* destination = ip->daddr.in6_u.u6_addr32;
+  __u64 difference = 0;
+  __u32 i;
+
+  omerta_store32(ip, bpf_htonl(0x60000000 | (__u32)ecn << 20)); /* the flow label was the sender's */
+  ip->hop_limit = IP_TTL;
+  for (i = 0; i < 4; i++) {
+    __u32 next = omerta_load32(leg->next_ip + 4 * i);
+
+    difference += checksum_replace32(source[i], next);
+    source[i] = destination[i];
+    destination[i] = next;
+  }
+  return difference;
+}
+
+/*
+ * From one family to the other: a new header between `ethernet`, where it is after bpf_xdp_adjust_head,
+ * and `udp`. The pseudo-headers differ in nothing but addresses: protocol and length are the same
+ * numbers in both (RFC 768, RFC 8200 section 8.1).
+ */
+static __always_inline __u64 to_v6(struct ethhdr* ethernet, const struct udphdr* udp, __u8 ecn,
+                                   const struct datagram* d, const struct omerta_leg* leg,
+                                   const struct omerta_next_hop* hop) {
   struct ipv6hdr* ip = (void*)(ethernet + 1);
 
-  omerta_store32(ip, bpf_htonl(0x60000000 | (__u32)service << 20));
+  omerta_store32(ip, bpf_htonl(0x60000000 | (__u32)ecn << 20));
   ip->payload_len = udp->len;
   ip->nexthdr = IPPROTO_UDP;
   ip->hop_limit = IP_TTL;
   copy_ip((__u8*)&ip->saddr, hop->source);
   copy_ip((__u8*)&ip->daddr, leg->next_ip);
-  write_ethernet(ethernet, hop, ETH_P_IPV6);
-  write_udp(udp, leg->next_port,
-            frame_difference + (__u32)~omerta_load32(d->from.ip + 12) + (__u32)~omerta_load32(d->to + 12) +
-                sum_of_ip(hop->source) + sum_of_ip(leg->next_ip));
+  return (__u64)(__u32)~omerta_load32(d->from.ip + 12) + (__u32)~omerta_load32(d->to + 12) +
+         sum_of_ip(hop->source) + sum_of_ip(leg->next_ip);
 }
 
-static __always_inline void readdress_to_v4(struct ethhdr* ethernet, struct udphdr* udp, __u8 service,
-                                            const struct datagram* d, const struct omerta_leg* leg,
-                                            const struct omerta_next_hop* hop, __u64 frame_difference) {
+static __always_inline __u64 to_v4(struct ethhdr* ethernet, const struct udphdr* udp, __u8 ecn,
+                                   const struct datagram* d, const struct omerta_leg* leg,
+                                   const struct omerta_next_hop* hop) {
   struct iphdr* ip = (void*)(ethernet + 1);
-  __u32 source = omerta_load32(hop->source + 12);
-  __u32 next = omerta_load32(leg->next_ip + 12);
+  const __u32 source = omerta_load32(hop->source + 12);
+  const __u32 next = omerta_load32(leg->next_ip + 12);
   __u32 words[5];
   __u64 sum = 0;
   __u32 i;
 
-  words[0] = bpf_htonl(0x45000000 | (__u32)service << 16 | (bpf_ntohs(udp->len) + sizeof(*ip)));
+  words[0] = bpf_htonl(0x45000000 | (__u32)ecn << 16 | (bpf_ntohs(udp->len) + sizeof(*ip)));
   words[1] = bpf_htonl(IP_DONT_FRAGMENT); /* not fragmented: its id may be anything (RFC 6864) */
   words[2] = bpf_htonl(IP_TTL << 24 | IPPROTO_UDP << 16);
   words[3] = source;
@@ -121,9 +132,7 @@ static __always_inline void readdress_to_v4(struct ethhdr* ethernet, struct udph
     sum += words[i];
   }
   ip->check = (__u16)~checksum_fold(sum);
-  write_ethernet(ethernet, hop, ETH_P_IP);
-  write_udp(udp, leg->next_port,
-            frame_difference + without_ip(d->from.ip) + without_ip(d->to) + source + next);
+  return without_ip(d->from.ip) + without_ip(d->to) + source + next;
 }
 
 #endif

@@ -28,9 +28,8 @@
 #include <omerta/wire.h>
 
 #include "datagram.h"
+#include "limits.h"
 #include "relay_maps.h"
-
-#define RATE_ATTEMPTS 8 /* compare-and-swaps before a contended leg's frame is dropped */
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -102,7 +101,7 @@ static __always_inline int drop(__u32 reason) {
   return XDP_DROP;
 }
 
-static __always_inline int drop_stranger(enum omerta_xdp_counter why) {
+static __always_inline int drop_otherwise(enum omerta_xdp_counter why) {
   struct omerta_xdp_counters* mine = row();
 
   if (mine) mine->others[why] += 1;
@@ -128,7 +127,7 @@ static __always_inline int judge_wireguard(const struct datagram* d, const __u8*
   if (head[0] == 1)
     return within_budget(OMERTA_STRANGER_HANDSHAKE, &d->from, clock())
                ? pass(OMERTA_XDP_PASSED_OWN)
-               : drop_stranger(OMERTA_XDP_DROP_HANDSHAKE_RATE);
+               : drop_otherwise(OMERTA_XDP_DROP_HANDSHAKE_RATE);
   if (!settings.indices_known) return pass(OMERTA_XDP_PASSED_OWN);
   index = omerta_load32(head + 4);
   if (head[0] == 2) { /* the sender's index comes first */
@@ -138,22 +137,7 @@ static __always_inline int judge_wireguard(const struct datagram* d, const __u8*
   slot = index & settings.index_mask;
   known = bpf_map_lookup_elem(&indices, &slot);
   return known && index && *known == index ? pass(OMERTA_XDP_PASSED_OWN)
-                                           : drop_stranger(OMERTA_XDP_DROP_UNKNOWN_INDEX);
-}
-
-/* Takes `size` bytes off the leg's rate limit; false when they do not conform. */
-static __always_inline bool take_rate(struct omerta_leg* leg, __u64 now, __u32 size) {
-  int i;
-
-  if (!leg->rate_interval) return true;
-  for (i = 0; i < RATE_ATTEMPTS; i++) {
-    __u64 before = leg->theoretical_arrival;
-    __u64 arrival = before;
-
-    if (!omerta_leg_conforms(leg, &arrival, now, size)) return false;
-    if (__sync_val_compare_and_swap(&leg->theoretical_arrival, before, arrival) == before) return true;
-  }
-  return false;
+                                           : drop_otherwise(OMERTA_XDP_DROP_UNKNOWN_INDEX);
 }
 
 #define POLICY_WORDS (__builtin_offsetof(struct omerta_leg, theoretical_arrival) / sizeof(__u64))
@@ -190,14 +174,19 @@ static __always_inline __u64 rewrite(const struct omerta_leg* leg, __u8* frame, 
 }
 
 /* A frame on a leg that goes on and that it was judged to be in order for. */
-static __always_inline int forward(struct xdp_md* ctx, struct datagram* d, struct omerta_leg* entry,
+static __always_inline int forward(struct xdp_md* ctx, const struct datagram* d, struct omerta_leg* entry,
                                    const struct omerta_leg* leg, __u64 now) {
   const bool next_v4 = is_v4(leg->next_ip);
   const __u32 ip_size = next_v4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+  const __u8 ecn = ecn_of(d);
   struct omerta_xdp_counters* mine = row();
   struct omerta_next_hop* hop;
+  struct ethhdr* ethernet;
+  struct udphdr* udp;
+  __u64 difference;
   __u8 any[16] = {};
-  int why;
+  __u8* frame;
+  int reason, why;
 
   if (!mine) return XDP_PASS; /* never */
   if (!next_v4 && d->v4 && !d->udp->check) return pass(OMERTA_XDP_PASSED_NO_CHECKSUM);
@@ -205,33 +194,28 @@ static __always_inline int forward(struct xdp_md* ctx, struct datagram* d, struc
   if (!hop) return pass(why);
   if (ip_size + sizeof(struct udphdr) + d->size > hop->mtu) return pass(OMERTA_XDP_PASSED_TOO_BIG);
   if (!same_policy(leg, entry)) return pass(OMERTA_XDP_PASSED_LEG_CHANGED);
+  reason = charge(entry, &d->from, d->size, now);
+  if (reason == CHARGE_NO_BOOKS) return pass(OMERTA_XDP_PASSED_NO_ACCOUNT);
+  if (reason != OMERTA_DROP_NONE) return drop(reason);
 
-  if (next_v4 == d->v4) {
-    if (!take_rate(entry, now, d->size)) return drop(OMERTA_DROP_RATE_LIMITED);
-    readdress(d, leg, hop, rewrite(leg, d->payload, d->size));
-  } else {
+  /* It goes on: from here its bytes change. */
+  if (next_v4 != d->v4) {
     const int grows = sizeof(struct ipv6hdr) - sizeof(struct iphdr);
-    __u8 service =
-        d->v4 ? ((struct iphdr*)(d->ethernet + 1))->tos : bpf_ntohs(*(__u16*)(d->ethernet + 1)) >> 4 & 0xff;
-    struct ethhdr* ethernet;
-    struct udphdr* udp;
-    __u8* frame;
 
-    if (bpf_xdp_adjust_head(ctx, d->v4 ? -grows : grows)) return pass(OMERTA_XDP_PASSED_NO_HEADROOM);
-    ethernet = (void*)(long)ctx->data;
-    udp = (void*)(ethernet + 1) + ip_size;
-    frame = (void*)(udp + 1);
-    /* From here on bytes have moved: there is no passing any more. */
-    if ((void*)(frame + OMERTA_FRAME_MIN_SIZE) > (void*)(long)ctx->data_end) return XDP_ABORTED; /* never */
-    if (!take_rate(entry, now, d->size)) return drop(OMERTA_DROP_RATE_LIMITED);
-    if (next_v4)
-      readdress_to_v4(ethernet, udp, service, d, leg, hop, rewrite(leg, frame, d->size));
-    else
-      readdress_to_v6(ethernet, udp, service, d, leg, hop, rewrite(leg, frame, d->size));
+    if (bpf_xdp_adjust_head(ctx, d->v4 ? -grows : grows)) return drop_otherwise(OMERTA_XDP_DROP_NO_HEADROOM);
   }
-  __sync_fetch_and_add(&entry->packets, 1);
-  __sync_fetch_and_add(&entry->bytes, d->size);
-  entry->last_used = now;
+  ethernet = (void*)(long)ctx->data;
+  udp = (void*)(ethernet + 1) + ip_size;
+  frame = (void*)(udp + 1);
+  if ((void*)(frame + OMERTA_FRAME_MIN_SIZE) > (void*)(long)ctx->data_end) return XDP_ABORTED; /* never */
+  difference = rewrite(leg, frame, d->size);
+  if (next_v4 != d->v4)
+    difference += next_v4 ? to_v4(ethernet, udp, ecn, d, leg, hop) : to_v6(ethernet, udp, ecn, d, leg, hop);
+  else
+    difference += next_v4 ? within_v4(ethernet, ecn, leg) : within_v6(ethernet, ecn, leg);
+  write_ethernet(ethernet, hop, next_v4 ? ETH_P_IP : ETH_P_IPV6);
+  write_udp(udp, leg->next_port, difference);
+
   mine->others[OMERTA_XDP_FORWARDED_PACKETS] += 1;
   mine->others[OMERTA_XDP_FORWARDED_BYTES] += d->size;
   if (hop->interface == ctx->ingress_ifindex) return XDP_TX;
@@ -266,21 +250,22 @@ int omerta_relay(struct xdp_md* ctx) {
   now = clock();
   if (class.verdict == OMERTA_STUN)
     return within_budget(OMERTA_STRANGER_STUN, &d.from, now) ? pass(OMERTA_XDP_PASSED_OWN)
-                                                             : drop_stranger(OMERTA_XDP_DROP_STUN_RATE);
+                                                             : drop_otherwise(OMERTA_XDP_DROP_STUN_RATE);
 
   if ((void*)(d.payload + OMERTA_FRAME_MIN_SIZE) > end) return XDP_PASS; /* never, as above */
   id = omerta_load32(head + 4);
   entry = bpf_map_lookup_elem(&legs, &id);
   if (!entry) {
     if (settings.complete) return drop(OMERTA_DROP_UNKNOWN_LEG);
-    return within_budget(OMERTA_STRANGER_CONTROL, &d.from, now) ? pass(OMERTA_XDP_PASSED_UNKNOWN_LEG)
-                                                                : drop_stranger(OMERTA_XDP_DROP_CONTROL_RATE);
+    return within_budget(OMERTA_STRANGER_CONTROL, &d.from, now)
+               ? pass(OMERTA_XDP_PASSED_UNKNOWN_LEG)
+               : drop_otherwise(OMERTA_XDP_DROP_CONTROL_RATE);
   }
   copy_policy(&leg, entry);
   reason = omerta_leg_judge(&leg, d.payload, d.size, &d.from, now);
   if (reason != OMERTA_DROP_NONE) return drop(reason);
   if (leg.action == OMERTA_LEG_FORWARD) return forward(ctx, &d, entry, &leg, now);
   if ((leg.flags & OMERTA_LEG_ANY_SOURCE) && !within_budget(OMERTA_STRANGER_CONTROL, &d.from, now))
-    return drop_stranger(OMERTA_XDP_DROP_CONTROL_RATE);
+    return drop_otherwise(OMERTA_XDP_DROP_CONTROL_RATE);
   return pass(OMERTA_XDP_PASSED_OWN);
 }

@@ -33,6 +33,7 @@
   X(DROP_HANDSHAKE_RATE, drop_handshake_rate) /* strangers beyond their budgets */      \
   X(DROP_CONTROL_RATE, drop_control_rate)                                               \
   X(DROP_STUN_RATE, drop_stun_rate)                                                     \
+  X(DROP_NO_HEADROOM, drop_no_headroom)     /* no room for IPv6's longer header */      \
   X(PASSED_OWN, passed_own)                 /* for this node itself */                  \
   X(PASSED_UNKNOWN_LEG, passed_unknown_leg) /* the map does not hold every leg */       \
   X(PASSED_FORWARDING_OFF, passed_forwarding_off)                                       \
@@ -42,7 +43,7 @@
   X(PASSED_OTHER_INTERFACE, passed_other_interface)                                     \
   X(PASSED_TOO_BIG, passed_too_big)         /* for the interface it leaves by */        \
   X(PASSED_NO_CHECKSUM, passed_no_checksum) /* IPv4 without one, on to IPv6 */          \
-  X(PASSED_NO_HEADROOM, passed_no_headroom)                                             \
+  X(PASSED_NO_ACCOUNT, passed_no_account)   /* the leg's is not in the maps */          \
   X(PASSED_LEG_CHANGED, passed_leg_changed) /* while it was being judged */
 
 enum omerta_xdp_counter {
@@ -135,8 +136,9 @@ OMERTA_AT(omerta_leg, next_leg_id, 44);
 OMERTA_AT(omerta_leg, key, 48);
 OMERTA_AT(omerta_leg, next_key, 64);
 OMERTA_AT(omerta_leg, expires_at, 80);
-OMERTA_AT(omerta_leg, rate_interval, 88);
-OMERTA_AT(omerta_leg, rate_burst, 92);
+OMERTA_AT(omerta_leg, identity, 88);
+OMERTA_AT(omerta_leg, network, 92);
+OMERTA_AT(omerta_leg, limits, 94);
 /* Of every layout so far: a leg's counters are read from here when a map is not adopted. */
 OMERTA_AT(omerta_leg, theoretical_arrival, 96);
 OMERTA_AT(omerta_leg, packets, 104);

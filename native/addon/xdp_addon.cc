@@ -55,6 +55,7 @@ class Relay : public Napi::ObjectWrap<Relay> {
                            InstanceMethod<&Relay::counters>("counters"),
                            InstanceMethod<&Relay::indices>("indices"),
                            InstanceMethod<&Relay::indices_mirrored>("indicesMirrored"),
+                           InstanceMethod<&Relay::accounts>("accounts"),
                            InstanceMethod<&Relay::close>("close"),
                        });
   }
@@ -67,6 +68,9 @@ class Relay : public Napi::ObjectWrap<Relay> {
     settings.mode = options.Get("generic").ToBoolean() ? Mode::generic : Mode::native;
     settings.max_legs = static_cast<size_t>(number_of(options, "maxLegs"));
     settings.index_slots = static_cast<size_t>(number_of(options, "indexSlots"));
+    settings.accounts = {static_cast<size_t>(number_of(options, "identities")),
+                         static_cast<size_t>(number_of(options, "networks")),
+                         static_cast<size_t>(number_of(options, "classes"))};
     const auto interfaces = options.Get("interfaces").As<Napi::Array>();
     for (uint32_t i = 0; i < interfaces.Length(); i++)
       settings.interfaces.push_back(interfaces.Get(i).As<Napi::String>().Utf8Value());
@@ -130,19 +134,21 @@ class Relay : public Napi::ObjectWrap<Relay> {
     return out;
   }
 
-  /// Packed, 32 bytes each: id u32 | zero u32 | packets u64 | bytes u64 | ns since last used u64 (all ones:
-  /// never)
+  /// Packed, 40 bytes each: id u32 | identity u32 | network u16 | zero u16 | zero u32 | packets u64 |
+  /// bytes u64 | ns since last used u64 (all ones: never)
   Napi::Value legs(const Napi::CallbackInfo& info) {
     std::vector<uint8_t> packed;
     const omerta::Nanoseconds now = omerta::boot_clock();
     told(info.Env(), [&] {
       open(info.Env()).legs().for_each([&](const omerta_leg& leg) {
-        uint8_t row[32] = {};
+        uint8_t row[40] = {};
         const uint64_t idle = leg.last_used == 0 ? UINT64_MAX : now > leg.last_used ? now - leg.last_used : 0;
         omerta::store(row, leg.leg_id);
-        omerta::store(row + 8, leg.packets);
-        omerta::store(row + 16, leg.bytes);
-        omerta::store(row + 24, idle);
+        omerta::store(row + 4, leg.identity);
+        omerta::store(row + 8, leg.network);
+        omerta::store(row + 16, leg.packets);
+        omerta::store(row + 24, leg.bytes);
+        omerta::store(row + 32, idle);
         packed.insert(packed.end(), row, row + sizeof row);
       });
     });
@@ -165,6 +171,16 @@ class Relay : public Napi::ObjectWrap<Relay> {
   }
   void indices_mirrored(const Napi::CallbackInfo& info) {
     open(info.Env()).program().settings().indices_known = 1;
+  }
+
+  /// File descriptors of the memory the socket engine's accounts are shared in.
+  Napi::Value accounts(const Napi::CallbackInfo& info) {
+    const omerta::AccountFiles files = open(info.Env()).program().account_files();
+    auto out = Napi::Int32Array::New(info.Env(), 6);
+    const int list[] = {files.policy,   files.limits, files.identities,
+                        files.networks, files.host,   files.prefixes};
+    for (size_t i = 0; i < 6; i++) out[i] = list[i];
+    return out;
   }
 
   void close(const Napi::CallbackInfo& info) {

@@ -22,6 +22,8 @@ namespace omerta {
   X(tx_bytes)                       \
   X(tx_batches)                     \
   X(tx_errors)                      \
+  X(tx_zero_copy)                   \
+  X(tx_zero_copy_copied)            \
   X(rx_queue_overflows)             \
   X(forwarded_packets)              \
   X(forwarded_bytes)                \
@@ -64,6 +66,7 @@ namespace omerta {
   X(drop_key_expired)               \
   X(drop_inner_malformed)           \
   X(drop_inner_source)              \
+  X(drop_inner_ecn)                 \
   X(drop_no_route)                  \
   X(drop_no_tun)                    \
   X(drop_staging_overflow)          \

@@ -3,7 +3,6 @@
 
 #include <sodium.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -57,13 +56,17 @@ void random_bytes(std::span<uint8_t> out) { randombytes_buf(out.data(), out.size
 Shared::Shared(const EngineSettings& settings, size_t workers)
     : counters(new CounterRow[workers + 1]),
       sessions(new_sessions(settings.private_key, settings.max_peers, workers)),
-      legs(settings.max_legs),
+      legs(settings.max_legs, settings.accounts,
+           workers == 1 ? ForwardingTable::Workers::one : ForwardingTable::Workers::several),
       control_budget(settings.control_frames_per_second,
                      std::max<uint64_t>(settings.control_frames_per_second / 4, 1)),
       stun_budget(settings.stun_per_second, settings.stun_per_second, {24, 48},
                   {{random_word(), random_word()}}),
       inner_mtu(settings.tun.has_value() ? static_cast<size_t>(settings.tun->mtu) : 65535),
-      aead(crypto::choose_aead(settings.ipsec_mb)) {}
+      aead(crypto::choose_aead(settings.ipsec_mb)),
+      io(udp::choose_io(settings.io)) {
+  legs.accounts().set_prefix_key(random_word());
+}
 
 /// What the session table asks for while the control thread is inside it.
 class Engine::ControlOutput final : public EventOutput {
@@ -71,16 +74,17 @@ class Engine::ControlOutput final : public EventOutput {
   ControlOutput(Shared& shared, CounterRow& counters, udp::UdpSocket& socket)
       : EventOutput(shared, counters), socket_(socket) {}
 
-  void send(const session::Endpoint& to, Bytes message) override {
+  void send(const session::Endpoint& to, Bytes message, uint8_t traffic_class) override {
     std::vector<uint8_t> datagram(message.begin(), message.end());
     if (to.relayed()) {
       datagram.insert(datagram.begin(), OMERTA_FRAME_HEADER_SIZE, 0);
       write_frame_header(datagram.data(), datagram.size(), to);
     }
-    send_datagram(to.remote, local_of(to), datagram);
+    send_datagram(to.remote, local_of(to), datagram, traffic_class);
   }
-  void send_datagram(const omerta_address& to, const udp::LocalAddress& local, Bytes datagram) {
-    socket_.send_one(to, local, datagram.data(), datagram.size());
+  void send_datagram(const omerta_address& to, const udp::LocalAddress& local, Bytes datagram,
+                     uint8_t traffic_class) {
+    socket_.send_one(to, local, datagram.data(), datagram.size(), traffic_class);
     counters_.add(Counter::tx_datagrams);
     counters_.add(Counter::tx_bytes, datagram.size());
   }
@@ -145,6 +149,8 @@ void Engine::stop_workers() {
   output_.reset();
 }
 
+const char* Engine::io_name() const { return workers_.empty() ? "" : workers_[0]->io_name(); }
+
 void Engine::rebind(uint16_t port) {
   udp::SocketOptions options = socket_options_;
   options.port = port;
@@ -167,7 +173,7 @@ void Engine::set_private_key(const Key32& key) {
   auto fresh = new_sessions(key, settings_.max_peers, worker_count_);
   stop_workers();
   shared_.sessions = std::move(fresh);
-  shared_.sessions->mirror_indices(static_cast<uint64_t*>(index_mirror_));
+  if (index_mirror_.has_value()) shared_.sessions->mirror_indices(index_mirror_->as<uint64_t>());
   start_workers();
 }
 
@@ -187,21 +193,21 @@ void Engine::close() {
   if (closed_) return;
   closed_ = true;
   stop_workers();
-  if (index_mirror_ != nullptr) {
-    shared_.sessions->mirror_indices(nullptr);
-    munmap(index_mirror_, index_slots() * sizeof(uint64_t));
-  }
   tun_.reset();
   sockets_.clear();  // now, not when JavaScript collects the object: the port may be wanted again
   ::close(stop_event_);
 }
 
 void Engine::mirror_indices(int fd) {
-  if (index_mirror_ != nullptr) throw std::logic_error("receiver indices are mirrored already");
-  void* memory = mmap(nullptr, index_slots() * sizeof(uint64_t), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  if (memory == MAP_FAILED) throw std::system_error(errno, std::generic_category(), "index mirror");
-  index_mirror_ = memory;
-  shared_.sessions->mirror_indices(static_cast<uint64_t*>(memory));
+  if (index_mirror_.has_value()) throw std::logic_error("receiver indices are mirrored already");
+  index_mirror_.emplace(fd, index_slots() * sizeof(uint64_t), "map indices");
+  shared_.sessions->mirror_indices(index_mirror_->as<uint64_t>());
+}
+
+void Engine::share_accounts(const AccountFiles& files) {
+  if (shared_accounts_.has_value()) throw std::logic_error("accounts are shared already");
+  shared_accounts_.emplace(files, settings_.accounts);
+  shared_.legs.share_accounts(shared_accounts_->memory());
 }
 
 bool Engine::set_peers(std::vector<session::PeerSettings> peers) {
@@ -219,12 +225,15 @@ bool Engine::send_control(const Key32& peer, Bytes payload) {
   return shared_.sessions->send_inside(peer, payload, boot_clock(), *output_);
 }
 
-void Engine::send_frame(const omerta_address& to, Bytes frame) { output_->send_datagram(to, {}, frame); }
+void Engine::send_frame(const omerta_address& to, Bytes frame) { output_->send_datagram(to, {}, frame, 0); }
 
 bool Engine::install_legs(std::vector<omerta_leg> legs) {
   size_t added = 0;
   omerta_leg present;
-  for (const omerta_leg& leg : legs) added += shared_.legs.find(leg.leg_id, present) ? 0 : 1;
+  for (const omerta_leg& leg : legs) {
+    shared_.legs.accounts().check(leg);
+    added += shared_.legs.find(leg.leg_id, present) ? 0 : 1;
+  }
   if (shared_.legs.size() + added > shared_.legs.capacity()) return false;
   const Nanoseconds now = boot_clock();
   for (omerta_leg& leg : legs) {
@@ -236,6 +245,18 @@ bool Engine::install_legs(std::vector<omerta_leg> legs) {
 
 void Engine::remove_legs(std::span<const uint32_t> ids) {
   for (const uint32_t id : ids) shared_.legs.remove(id);
+}
+
+std::vector<omerta_account> Engine::accounts(AccountKind kind) {
+  std::vector<omerta_account> all;
+  for (size_t i = 0; i < shared_.legs.accounts().size(kind); i++)
+    all.push_back(shared_.legs.accounts().read(kind, i));
+  shared_.legs.for_each([&](const omerta_leg& leg) {
+    omerta_account& account = all[kind == AccountKind::identity ? leg.identity : leg.network];
+    account.packets += leg.packets;
+    account.bytes += leg.bytes;
+  });
+  return all;
 }
 
 std::optional<session::Endpoint> Engine::endpoint_of_leg(uint32_t id) const {

@@ -15,9 +15,10 @@
 #include "engine/event_ring.h"
 #include "ratelimit/prefix_buckets.h"
 #include "relay/forwarding_table.h"
+#include "relay/shared_accounts.h"
 #include "session/session_table.h"
 #include "tun/tun_device.h"
-#include "udp/udp_socket.h"
+#include "udp/io_choice.h"
 
 namespace omerta::engine {
 
@@ -29,10 +30,12 @@ struct EngineSettings {
   size_t workers = 1;
   size_t max_legs = 65536;
   size_t max_peers = 16384;
+  Accounts::Capacity accounts;  ///< accounts and classes of limits legs may name
   uint64_t control_frames_per_second = 1000;
   uint64_t stun_per_second = 20;  ///< and source prefix; 0 answers none
   std::optional<tun::TunSettings> tun;
   bool ipsec_mb = true;
+  udp::IoWanted io = udp::IoWanted::mmsg;
   bool gro = true;
   bool gso = true;
   bool tun_tcp_offload = true;
@@ -55,6 +58,7 @@ struct Shared {
   PrefixBuckets stun_budget;
   std::atomic<size_t> inner_mtu = 65535;
   crypto::AeadChoice aead;
+  udp::IoChoice io;
 };
 
 void random_bytes(std::span<uint8_t> out);
@@ -70,6 +74,9 @@ class Engine {
   uint16_t port() const { return port_; }
   const udp::UdpSocket& socket() const { return *sockets_[0]; }
   const crypto::AeadChoice& aead() const { return shared_.aead; }
+  const udp::IoChoice& io() const { return shared_.io; }
+  /// The socket engine in use: what was chosen, unless its ring could not be made again.
+  const char* io_name() const;
   const tun::TunDevice* tun() const { return tun_.get(); }
   size_t workers() const { return worker_count_; }
   EventRing& events() { return shared_.events; }
@@ -81,10 +88,12 @@ class Engine {
   bool start_handshake(const Key32& peer);
   bool send_control(const Key32& peer, Bytes payload);
   void send_frame(const omerta_address& to, Bytes frame);
-  /// All or none. expires_at counts from now.
+  /// All or none. expires_at counts from now. @throws std::out_of_range, as ForwardingTable::install().
   bool install_legs(std::vector<omerta_leg> legs);
   void remove_legs(std::span<const uint32_t> ids);
   ForwardingTable& legs() { return shared_.legs; }
+  /// Packets, bytes and refused datagrams of each account, those of its live legs included.
+  std::vector<omerta_account> accounts(AccountKind kind);
   session::SessionTable& sessions() { return *shared_.sessions; }
   /// The endpoint a `deliver` leg leads back to; nullopt when there is no such leg.
   std::optional<session::Endpoint> endpoint_of_leg(uint32_t id) const;
@@ -92,6 +101,8 @@ class Engine {
   /// Receiver indices are mirrored into shared memory (SessionTable::mirror_indices): `fd` is a file of
   /// index_slots() 64-bit words. @throws std::system_error
   void mirror_indices(int fd);
+  /// Charges accounts in memory that the XDP relay charges too. @throws std::system_error
+  void share_accounts(const AccountFiles& files);
   size_t index_slots() const { return shared_.sessions->index_slots(); }
 
   // --- changes of a running engine: the TUN interface, legs and counters stay ---------------------
@@ -110,6 +121,8 @@ class Engine {
   void start_workers();
   void stop_workers();
   void forget_sources();
+  std::optional<SharedAccounts> shared_accounts_;  ///< outlives what charges them
+  std::optional<SharedMapping> index_mirror_;
   Shared shared_;
   EngineSettings settings_;  ///< without the private key
   std::vector<std::unique_ptr<udp::UdpSocket>> sockets_;
@@ -119,7 +132,6 @@ class Engine {
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::thread> threads_;
   std::unique_ptr<ControlOutput> output_;
-  void* index_mirror_ = nullptr;
   uint16_t port_ = 0;
   size_t worker_count_ = 0;
   bool closed_ = false;

@@ -41,6 +41,7 @@ class EventOutput : public session::SessionOutput {
  public:
   EventOutput(Shared& shared, CounterRow& counters) : shared_(shared), counters_(counters) {}
 
+  size_t inner_mtu() const override { return shared_.inner_mtu.load(std::memory_order_relaxed); }
   void session_established(session::Peer& peer) override {
     counters_.add(Counter::handshakes_completed);
     with_endpoint(EventType::session, peer);

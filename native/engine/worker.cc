@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/worker.h"
 
-#include <sys/epoll.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <system_error>
 
+#include "common/ecn.h"
 #include "tun/icmp_unreachable.h"
 
 namespace omerta::engine {
 namespace {
 
+constexpr uint32_t kStopBit = 1;
+constexpr uint32_t kTunBit = 2;
 constexpr Nanoseconds kTimerInterval = 100 * kMillisecond;
 constexpr int kTimerIntervalMs = 100;
 /// How soon a changed MTU of the interface is noticed; it bounds the padding only.
@@ -32,57 +34,36 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
                int stop_event)
     : EventOutput(shared, shared.counters[index]),
       index_(index),
-      socket_(socket),
-      stop_event_(stop_event),
       aead_(crypto::make_aead(shared.aead)),
+      io_(udp::make_io(shared.io.kind, socket)),
       send_(socket.gso()),
-      messages_(new udp::Message[udp::ReceiveBatch::kMessages]),
       arena_(new uint8_t[kArenaBytes]()),
       tun_buffer_(new uint8_t[kTunPacketBytes]()),
       unreachable_budget_(kUnreachablePerSecond, kUnreachableBurst),
       openings_(new Opening[kJobs]),
       jobs_(new crypto::AeadJob[kJobs]) {
-  epoll_ = epoll_create1(EPOLL_CLOEXEC);
-  if (epoll_ < 0) throw std::system_error(errno, std::generic_category(), "epoll");
-  const auto watch = [this](int fd) {
-    epoll_event event{};
-    event.events = EPOLLIN;
-    event.data.fd = fd;
-    if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0)
-      throw std::system_error(errno, std::generic_category(), "epoll");
-  };
-  watch(socket_.fd());
-  watch(stop_event_);
+  io_->watch(stop_event, kStopBit);
   if (tun != nullptr) {
     tun_ = tun;
     tun_queue_ = tun->queue(index);
-    watch(tun_queue_);
+    io_->watch(tun_queue_, kTunBit);
     coalescing_ = std::make_unique<tun::Coalescing>(tun_queue_, tun->tcp_offload());
   }
 }
 
-Worker::~Worker() { close(epoll_); }
-
 void Worker::run() {
   Qsbr& qsbr = shared_.sessions->qsbr();
+  io_->start();
   for (bool running = true; running;) {
-    epoll_event events[4];
     qsbr.offline(index_);
-    const int ready = epoll_wait(epoll_, events, 4, index_ == 0 ? kTimerIntervalMs : -1);
+    const udp::SocketIo::Ready ready = io_->wait(index_ == 0 ? kTimerIntervalMs : -1);
     qsbr.quiescent(index_);
     now_ = boot_clock();
-    bool udp = false;
-    bool tun = false;
-    for (int i = 0; i < ready; i++) {
-      if (events[i].data.fd == stop_event_) running = false;
-      udp |= events[i].data.fd == socket_.fd();
-      if (events[i].data.fd != tun_queue_) continue;
-      if ((events[i].events & EPOLLERR) != 0)
-        forget_tun();
-      else
-        tun = true;
-    }
-    // Both sides take turns until both are dry or the budget is spent; then epoll and timers again.
+    if ((ready.readable & kStopBit) != 0) running = false;
+    if ((ready.failed & kTunBit) != 0) forget_tun();
+    bool udp = ready.socket;
+    bool tun = (ready.readable & kTunBit & ~ready.failed) != 0;
+    // Both sides take turns until both are dry or the budget is spent; then the wait and timers again.
     for (int turn = 0; (udp || tun) && turn < kBudget; turn++) {
       if (udp) udp = receive_from_udp();
       if (tun) tun = receive_from_tun();
@@ -100,11 +81,12 @@ void Worker::run() {
     }
   }
   qsbr.offline(index_);
+  io_->stop();
 }
 
-/// The interface was deleted (tun's poll says EPOLLERR then, for good).
+/// The interface was deleted (tun's poll says POLLERR then, for good).
 void Worker::forget_tun() {
-  epoll_ctl(epoll_, EPOLL_CTL_DEL, tun_queue_, nullptr);
+  io_->forget(tun_queue_);
   tun_queue_ = -1;
   tun_ = nullptr;
   if (index_ == 0) emit(EventType::interface_gone, {});
@@ -113,16 +95,17 @@ void Worker::forget_tun() {
 // ---- sending --------------------------------------------------------------------------------------
 
 void Worker::flush() {
-  if (!send_.empty()) socket_.flush(send_, counters_);
+  if (!send_.empty()) io_->flush(send_, counters_);
   arena_used_ = 0;
 }
 
 /// Adds a datagram to what is to be sent. When there is no room the batch is sent, but the arena is not
 /// handed out anew: segments that wait in it may not have been added yet.
-void Worker::append(const omerta_address& to, const udp::LocalAddress& local, uint8_t* data, size_t size) {
-  if (send_.append(to, local, data, size)) return;
-  socket_.flush(send_, counters_);
-  send_.append(to, local, data, size);
+void Worker::append(const omerta_address& to, const udp::LocalAddress& local, uint8_t* data, size_t size,
+                    uint8_t traffic_class) {
+  if (send_.append(to, local, data, size, traffic_class)) return;
+  io_->flush(send_, counters_);
+  send_.append(to, local, data, size, traffic_class);
 }
 
 /// Memory in the send arena that lives until the next flush.
@@ -133,22 +116,21 @@ uint8_t* Worker::arena(size_t size) {
   return memory;
 }
 
-void Worker::send(const session::Endpoint& to, Bytes message) {
+void Worker::send(const session::Endpoint& to, Bytes message, uint8_t traffic_class) {
   const size_t prefix = to.relayed() ? OMERTA_FRAME_HEADER_SIZE : 0;
   const size_t size = prefix + message.size();
   uint8_t* out = arena(size);
   std::memcpy(out + prefix, message.data(), message.size());
   if (to.relayed()) write_frame_header(out, size, to);
-  append(to.remote, local_of(to), out, size);
+  append(to.remote, local_of(to), out, size, traffic_class);
 }
 
 // ---- from UDP -------------------------------------------------------------------------------------
 
 bool Worker::receive_from_udp() {
-  const size_t count = socket_.receive(receive_, messages_.get(), counters_);
+  const std::span<const udp::Message> messages = io_->receive(counters_);
   cached_leg_ = 0;
-  for (size_t i = 0; i < count; i++) {
-    const udp::Message& message = messages_[i];
+  for (const udp::Message& message : messages) {
     if (message.size == 0) counters_.drop(OMERTA_DROP_EMPTY);
     for (size_t at = 0; at < message.size; at += message.segment)
       judge(message.data + at, std::min(message.segment, message.size - at), message);
@@ -156,7 +138,7 @@ bool Worker::receive_from_udp() {
   finish_opening();
   if (coalescing_) coalescing_->flush(counters_);
   flush();  // before the next receive: forwarded datagrams lie in the receive buffers
-  return count == udp::ReceiveBatch::kMessages;
+  return io_->release();
 }
 
 void Worker::judge(uint8_t* data, size_t size, const udp::Message& message) {
@@ -166,11 +148,12 @@ void Worker::judge(uint8_t* data, size_t size, const udp::Message& message) {
     case OMERTA_FORWARD:
       counters_.add(Counter::forwarded_packets);
       counters_.add(Counter::forwarded_bytes, size);
-      append(decision.next, {}, data, size);
+      // Congestion met so far is told on; the priority a stranger asked for is not.
+      append(decision.next, {}, data, size, message.ecn);
       return;
     case OMERTA_DELIVER:
       counters_.add(Counter::delivered_packets);
-      deliver(decision.leg_id, data + OMERTA_FRAME_HEADER_SIZE, size - OMERTA_FRAME_HEADER_SIZE);
+      deliver(decision.leg_id, data + OMERTA_FRAME_HEADER_SIZE, size - OMERTA_FRAME_HEADER_SIZE, message.ecn);
       return;
     case OMERTA_CONTROL: {
       if (decision.leg_id == OMERTA_CONTACT_LEG && !shared_.control_budget.take(now_)) {
@@ -191,7 +174,7 @@ void Worker::judge(uint8_t* data, size_t size, const udp::Message& message) {
       from.remote = message.from;
       std::memcpy(from.local_ip, message.local.ip, 16);
       from.local_interface = message.local.interface;
-      handle_wireguard(data, size, from);
+      handle_wireguard(data, size, from, message.ecn);
       return;
     }
     case OMERTA_STUN:
@@ -204,7 +187,7 @@ void Worker::judge(uint8_t* data, size_t size, const udp::Message& message) {
 }
 
 /// The payload of an authentic frame that ends here: a WireGuard message by way of a leg.
-void Worker::deliver(uint32_t leg_id, uint8_t* payload, size_t size) {
+void Worker::deliver(uint32_t leg_id, uint8_t* payload, size_t size, uint8_t ecn) {
   const omerta_classification inner = omerta_classify(payload, static_cast<__u32>(size));
   if (inner.verdict != OMERTA_WIREGUARD) {
     // A frame within a frame would let one leg speak for another.
@@ -218,12 +201,12 @@ void Worker::deliver(uint32_t leg_id, uint8_t* payload, size_t size) {
     cached_endpoint_ = endpoint_of(leg);
     cached_leg_ = leg_id;
   }
-  handle_wireguard(payload, size, cached_endpoint_);
+  handle_wireguard(payload, size, cached_endpoint_, ecn);
 }
 
-void Worker::handle_wireguard(uint8_t* data, size_t size, const session::Endpoint& from) {
+void Worker::handle_wireguard(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn) {
   if (data[0] == session::kTransportType)
-    open_transport(data, size, from);
+    open_transport(data, size, from, ecn);
   else
     handle_handshake(data, size, from);
 }
@@ -267,11 +250,11 @@ void Worker::handle_handshake(uint8_t* data, size_t, const session::Endpoint& fr
 
 /// Order of WIREGUARD checklist 10: index → expiry → AEAD → replay → endpoint → keepalive? → length,
 /// padding → source → deliver. The AEAD is done for up to kJobs packets at once.
-void Worker::open_transport(uint8_t* data, size_t size, const session::Endpoint& from) {
+void Worker::open_transport(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn) {
   session::Keypair* keypair = shared_.sessions->find(load<uint32_t>(data + 4));
   if (keypair == nullptr) return counters_.add(Counter::drop_unknown_index);
   if (keypair->expired(now_)) return counters_.add(Counter::drop_key_expired);
-  openings_[openings_count_] = {keypair, from, size};
+  openings_[openings_count_] = {keypair, from, size, ecn};
   jobs_[openings_count_] = {&keypair->keys.receive,
                             keypair->id,
                             load<uint64_t>(data + 8),
@@ -285,7 +268,14 @@ void Worker::finish_opening() {
   if (openings_count_ == 0) return;
   aead_->open(std::span(jobs_.get(), openings_count_));
   for (size_t i = 0; i < openings_count_; i++) handle_opened(openings_[i], jobs_[i]);
+  end_run();
   openings_count_ = 0;
+}
+
+/// Packets of one session from one place are counted in the peer, which workers share, together.
+void Worker::end_run() {
+  if (run_.keypair != nullptr) run_.keypair->peer.rx_bytes.fetch_add(run_.bytes, std::memory_order_relaxed);
+  run_ = {};
 }
 
 void Worker::handle_opened(Opening& opening, const crypto::AeadJob& job) {
@@ -293,7 +283,12 @@ void Worker::handle_opened(Opening& opening, const crypto::AeadJob& job) {
   session::Keypair& keypair = *opening.keypair;
   if (!keypair.accept(job.counter)) return counters_.add(Counter::drop_replayed);
   counters_.add(Counter::transport_received);
-  shared_.sessions->authenticated(keypair, opening.from, opening.message_size, now_, *this);
+  if (run_.keypair != &keypair || !run_.from->same_path(opening.from)) {
+    end_run();
+    shared_.sessions->authenticated(keypair, opening.from, now_, *this);
+    run_ = {&keypair, &opening.from, 0};
+  }
+  run_.bytes += opening.message_size;
   if (job.size == 0) return counters_.add(Counter::keepalives_received);
   session::SessionTable::data_received(keypair.peer, now_);
   if (!is_ip(job.text)) {
@@ -308,6 +303,7 @@ void Worker::handle_opened(Opening& opening, const crypto::AeadJob& job) {
   if (ip.family == 0) return counters_.add(Counter::drop_inner_malformed);
   if (shared_.sessions->routes().lookup(ip.family, ip.source) != &keypair.peer)
     return counters_.add(Counter::drop_inner_source);
+  if (!decapsulate_ecn(job.text, opening.ecn)) return counters_.add(Counter::drop_inner_ecn);
   if (!coalescing_) return counters_.add(Counter::drop_no_tun);
   coalescing_->add(job.text, ip, counters_);
 }
@@ -333,7 +329,7 @@ void Worker::answer_stun(const uint8_t* request, size_t, const udp::Message& mes
   to.remote = message.from;
   std::memcpy(to.local_ip, message.local.ip, 16);
   to.local_interface = message.local.interface;
-  send(to, Bytes(reply, 28 + address_size));
+  send(to, Bytes(reply, 28 + address_size), 0);
   counters_.add(Counter::stun_answered);
 }
 
@@ -403,11 +399,10 @@ void Worker::seal_segments(session::Keypair& keypair, const session::Endpoint& e
   crypto::AeadJob jobs[kJobs];
   uint8_t* starts[kJobs];
   size_t bytes = 0;
-  size_t used = 0;
-  for (; used < count; used++) {
-    const std::optional<uint64_t> counter = keypair.next_counter(now_);
-    if (!counter.has_value()) break;
-    const size_t size = segments.size(first + used);
+  const session::CounterRange taken = keypair.take_counters(count, now_);
+  for (size_t i = 0; i < taken.count; i++) {
+    const uint64_t counter = taken.first + i;
+    const size_t size = segments.size(first + i);
     // Padded to 16, but never past the MTU (WIREGUARD checklist 11).
     const size_t padded = std::max(size, std::min((size + 15) & ~size_t{15}, inner_mtu));
     uint8_t* start = arena(prefix + session::kTransportOverhead + padded);
@@ -415,23 +410,24 @@ void Worker::seal_segments(session::Keypair& keypair, const session::Endpoint& e
     uint8_t* text = message + session::kTransportHeaderSize;
     store(message, session::kTransportType);
     store(message + 4, keypair.remote_index);
-    store(message + 8, *counter);
-    segments.write(first + used, text);
+    store(message + 8, counter);
+    segments.write(first + i, text);
     std::memset(text + size, 0, padded - size);
-    starts[used] = start;
-    jobs[used] = {&keypair.keys.send, keypair.id, *counter, text, padded, false};
+    starts[i] = start;
+    jobs[i] = {&keypair.keys.send, keypair.id, counter, text, padded, false};
     bytes += session::kTransportOverhead + padded;
   }
-  aead_->seal(std::span(jobs, used));
+  aead_->seal(std::span(jobs, taken.count));
   const udp::LocalAddress local = local_of(endpoint);
-  for (size_t i = 0; i < used; i++) {
+  const uint8_t ecn = ecn_of(segments.packet());
+  for (size_t i = 0; i < taken.count; i++) {
     if (!jobs[i].ok) continue;
     const size_t size = prefix + session::kTransportOverhead + jobs[i].size;
     if (endpoint.relayed()) write_frame_header(starts[i], size, endpoint);
-    append(endpoint.remote, local, starts[i], size);
+    append(endpoint.remote, local, starts[i], size, ecn);
   }
-  counters_.add(Counter::transport_sent, used);
-  if (used != 0) shared_.sessions->data_sent(keypair, bytes, now_, *this);
+  counters_.add(Counter::transport_sent, taken.count);
+  if (taken.count != 0) shared_.sessions->data_sent(keypair, bytes, now_, *this);
 }
 
 }  // namespace omerta::engine

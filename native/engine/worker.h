@@ -13,17 +13,19 @@
 #include "engine/output.h"
 #include "tun/coalescing.h"
 #include "tun/segmentation.h"
+#include "udp/socket_io.h"
 
 namespace omerta::engine {
 
 class Worker final : public EventOutput {
  public:
   Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::TunDevice* tun, int stop_event);
-  ~Worker() override;
+  ~Worker() override = default;
 
   /// Runs until the stop event is signalled.
   void run();
-  void send(const session::Endpoint& to, Bytes message) override;
+  const char* io_name() const { return io_->name(); }
+  void send(const session::Endpoint& to, Bytes message, uint8_t traffic_class) override;
 
  private:
   static constexpr size_t kArenaBytes = size_t{1} << 20;
@@ -36,45 +38,52 @@ class Worker final : public EventOutput {
     session::Keypair* keypair;
     session::Endpoint from;
     size_t message_size;
+    uint8_t ecn;
+  };
+
+  /// Opened packets of one session from one place, one after the other.
+  struct Run {
+    session::Keypair* keypair = nullptr;
+    const session::Endpoint* from = nullptr;
+    size_t bytes = 0;
   };
 
   bool receive_from_udp();
   bool receive_from_tun();
   void forget_tun();
   void judge(uint8_t* data, size_t size, const udp::Message& message);
-  void deliver(uint32_t leg_id, uint8_t* payload, size_t size);
-  void handle_wireguard(uint8_t* data, size_t size, const session::Endpoint& from);
+  void deliver(uint32_t leg_id, uint8_t* payload, size_t size, uint8_t ecn);
+  void handle_wireguard(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn);
   void handle_handshake(uint8_t* data, size_t size, const session::Endpoint& from);
-  void open_transport(uint8_t* data, size_t size, const session::Endpoint& from);
+  void open_transport(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn);
   void finish_opening();
   void handle_opened(Opening& opening, const crypto::AeadJob& job);
+  void end_run();
   void answer_unreachable(const tun::IpView& ip, const uint8_t* packet);
   void answer_stun(const uint8_t* request, size_t size, const udp::Message& message);
   void seal_from_tun(const tun::Segmentation& segments);
   void seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
                      const tun::Segmentation& segments, size_t first, size_t count);
-  void append(const omerta_address& to, const udp::LocalAddress& local, uint8_t* data, size_t size);
+  void append(const omerta_address& to, const udp::LocalAddress& local, uint8_t* data, size_t size,
+              uint8_t traffic_class);
   uint8_t* arena(size_t size);
   void flush();
 
   size_t index_;
-  udp::UdpSocket& socket_;
   const tun::TunDevice* tun_ = nullptr;
   int tun_queue_ = -1;  ///< -1: none, or the interface was deleted
-  int stop_event_;
-  int epoll_ = -1;
   Nanoseconds now_ = 0;
   Nanoseconds next_timers_ = 0;
   Nanoseconds next_mtu_check_ = 0;
   std::unique_ptr<crypto::TransportAead> aead_;
-  udp::ReceiveBatch receive_;
+  std::unique_ptr<udp::SocketIo> io_;
   udp::SendBatch send_;
-  std::unique_ptr<udp::Message[]> messages_;
   std::unique_ptr<uint8_t[]> arena_;
   size_t arena_used_ = 0;
   std::unique_ptr<uint8_t[]> tun_buffer_;
   std::unique_ptr<tun::Coalescing> coalescing_;
   TokenBucket unreachable_budget_;
+  Run run_;
   size_t openings_count_ = 0;
   std::unique_ptr<Opening[]> openings_;
   std::unique_ptr<crypto::AeadJob[]> jobs_;

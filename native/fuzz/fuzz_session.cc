@@ -16,7 +16,7 @@ namespace {
 
 class CountingOutput final : public SessionOutput {
  public:
-  void send(const Endpoint&, Bytes message) override { bytes += message.size(); }
+  void send(const Endpoint&, Bytes message, uint8_t) override { bytes += message.size(); }
   void session_established(Peer&) override { std::abort(); }
   void endpoint_changed(Peer&) override { std::abort(); }
   void path_needed(Peer&) override {}

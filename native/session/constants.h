@@ -24,6 +24,9 @@ inline constexpr Nanoseconds kCookieUseTime = kCookieLifetime - 5 * kSecond;
 /// At most 50 initiations a second of one peer are answered.
 inline constexpr Nanoseconds kInitiationInterval = kSecond / 50;
 inline constexpr size_t kMaxStagedPackets = 128;
+/// Traffic class of initiations and responses (Linux drivers/net/wireguard/messages.h, HANDSHAKE_DSCP):
+/// AF41, not ECN-capable.
+inline constexpr uint8_t kHandshakeTrafficClass = 0x88;
 /// Own control plane: shortest time between two "path needed" notices for one peer.
 inline constexpr Nanoseconds kPathNeededInterval = kSecond;
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "common/ecn.h"
 #include "crypto/blake2s.h"
 
 namespace omerta::session {
@@ -36,8 +37,10 @@ size_t slot_count(size_t max_peers) {
 /// is young enough to be still on its way.
 constexpr Nanoseconds kCrossingTime = 500 * kMillisecond;
 
-/// Bytes of a transport packet's plaintext: padded to 16 (whitepaper 5.4.6).
-size_t padded(size_t size) { return (size + 15) & ~size_t{15}; }
+/// Bytes of a transport packet's plaintext: padded to 16 (whitepaper 5.4.6), but not past the MTU.
+size_t padded(size_t size, size_t inner_mtu) {
+  return std::max(size, std::min((size + 15) & ~size_t{15}, inner_mtu));
+}
 
 }  // namespace
 
@@ -280,27 +283,28 @@ bool SessionTable::send_packet(Peer& peer, Bytes packet, Nanoseconds now, Sessio
   Keypair* keypair = peer.current.load(std::memory_order_acquire);
   const Endpoint endpoint = peer.endpoint();
   if (keypair == nullptr || !endpoint.known()) return false;
-  const std::optional<uint64_t> counter = keypair->next_counter(now);
-  if (!counter.has_value()) return false;
-  const size_t size = padded(packet.size());
+  const CounterRange counter = keypair->take_counters(1, now);
+  if (counter.count == 0) return false;
+  const size_t size = padded(packet.size(), out.inner_mtu());
   std::vector<uint8_t> message(kTransportOverhead + size);
   store(message.data(), kTransportType);
   store(message.data() + 4, keypair->remote_index);
-  store(message.data() + 8, *counter);
+  store(message.data() + 8, counter.first);
   if (!packet.empty()) std::memcpy(message.data() + kTransportHeaderSize, packet.data(), packet.size());
   uint8_t nonce[12] = {};
-  store(nonce + 4, *counter);
+  store(nonce + 4, counter.first);
   crypto_aead_chacha20poly1305_ietf_encrypt(message.data() + kTransportHeaderSize, nullptr,
                                             message.data() + kTransportHeaderSize, size, nullptr, 0, nullptr,
                                             nonce, keypair->keys.send.data());
-  out.send(endpoint, message);
+  out.send(endpoint, message, packet.size() < 2 ? kNotEct : ecn_of(packet.data()));
   peer.tx_bytes.fetch_add(message.size(), std::memory_order_relaxed);
   peer.last_sent.store(now, std::memory_order_relaxed);
   peer.keepalive_owed_since.store(0, std::memory_order_relaxed);
   if (!packet.empty() && peer.unanswered_since.load(std::memory_order_relaxed) == 0)
     peer.unanswered_since.store(now, std::memory_order_relaxed);
   if (packet.empty()) keepalives_sent_.fetch_add(1, std::memory_order_relaxed);
-  if ((keypair->initiator && now - keypair->created >= kRekeyAfterTime) || *counter >= kRekeyAfterMessages)
+  if ((keypair->initiator && now - keypair->created >= kRekeyAfterTime) ||
+      counter.first >= kRekeyAfterMessages)
     want_handshake(peer, now, out);
   return true;
 }
@@ -340,10 +344,9 @@ void SessionTable::data_sent(Keypair& keypair, size_t bytes, Nanoseconds now, Se
   }
 }
 
-void SessionTable::authenticated(Keypair& keypair, const Endpoint& from, size_t bytes, Nanoseconds now,
+void SessionTable::authenticated(Keypair& keypair, const Endpoint& from, Nanoseconds now,
                                  SessionOutput& out) {
   Peer& peer = keypair.peer;
-  peer.rx_bytes.fetch_add(bytes, std::memory_order_relaxed);
   peer.last_received.store(now, std::memory_order_relaxed);
   if (peer.unanswered_since.load(std::memory_order_relaxed) != 0)
     peer.unanswered_since.store(0, std::memory_order_relaxed);
@@ -418,7 +421,8 @@ void SessionTable::initiate(Peer& peer, Nanoseconds now, SessionOutput& out, boo
   add_macs(peer, reinterpret_cast<uint8_t*>(&message), sizeof message, now);
   peer.tx_bytes.fetch_add(sizeof message, std::memory_order_relaxed);
   initiations_sent_.fetch_add(1, std::memory_order_relaxed);
-  out.send(endpoint, Bytes(reinterpret_cast<const uint8_t*>(&message), sizeof message));
+  out.send(endpoint, Bytes(reinterpret_cast<const uint8_t*>(&message), sizeof message),
+           kHandshakeTrafficClass);
 }
 
 /// Appends mac1, and mac2 while a cookie is fresh (whitepaper 5.4.4).
@@ -443,7 +447,7 @@ Outcome SessionTable::check_macs(Bytes before1, const Mac16& mac1, Bytes before2
     return source_budget_.take(from.remote, now) ? Outcome::accepted : Outcome::over_rate;
   const Cookie cookie = cookies_.cookie_for(from.remote, now, environment_.random);
   const CookieReply reply = make_cookie_reply(local_.cookie_key, sender, mac1, cookie, environment_.random);
-  out.send(from, Bytes(reinterpret_cast<const uint8_t*>(&reply), sizeof reply));
+  out.send(from, Bytes(reinterpret_cast<const uint8_t*>(&reply), sizeof reply), 0);
   return Outcome::cookie_sent;
 }
 
@@ -501,7 +505,7 @@ Outcome SessionTable::handle_initiation(const Initiation& message, const Endpoin
   begin_session(*peer, false, now);
   peer->tx_bytes.fetch_add(sizeof response, std::memory_order_relaxed);
   peer->last_sent.store(now, std::memory_order_relaxed);
-  out.send(from, Bytes(reinterpret_cast<const uint8_t*>(&response), sizeof response));
+  out.send(from, Bytes(reinterpret_cast<const uint8_t*>(&response), sizeof response), kHandshakeTrafficClass);
   return Outcome::accepted;
 }
 

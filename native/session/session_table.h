@@ -32,8 +32,11 @@ enum class Outcome : uint8_t {
 class SessionOutput {
  public:
   virtual ~SessionOutput() = default;
-  /// One WireGuard message, to be wrapped in a frame when the endpoint is a leg.
-  virtual void send(const Endpoint& to, Bytes message) = 0;
+  /// One WireGuard message, to be wrapped in a frame when the endpoint is a leg. traffic_class: DSCP and
+  /// ECN for the outer header.
+  virtual void send(const Endpoint& to, Bytes message, uint8_t traffic_class) = 0;
+  /// Padding must not make a packet larger than this.
+  virtual size_t inner_mtu() const { return SIZE_MAX; }
   virtual void session_established(Peer& peer) = 0;
   virtual void endpoint_changed(Peer& peer) = 0;
   virtual void path_needed(Peer& peer) = 0;
@@ -101,9 +104,9 @@ class SessionTable {
   }
   /// After data was sent with `keypair`: timers, and renewal when the key is old.
   void data_sent(Keypair& keypair, size_t bytes, Nanoseconds now, SessionOutput& out);
-  /// After a packet opened and passed the replay window: confirms the key, moves the endpoint, renews.
-  void authenticated(Keypair& keypair, const Endpoint& from, size_t bytes, Nanoseconds now,
-                     SessionOutput& out);
+  /// After packets from one place opened and passed the replay window: confirms the key, moves the
+  /// endpoint, renews. The caller adds their bytes to Peer::rx_bytes.
+  void authenticated(Keypair& keypair, const Endpoint& from, Nanoseconds now, SessionOutput& out);
   /// After an authenticated packet turned out to carry data.
   static void data_received(Peer& peer, Nanoseconds now) {
     if (peer.keepalive_owed_since.load(std::memory_order_relaxed) == 0)

@@ -10,12 +10,16 @@
 #include <thread>
 
 #include "check.h"
+#include "udp/socket_io.h"
 
 namespace {
 
 using namespace omerta;
 using namespace omerta::engine;
 using omerta::check::loopback;
+
+/// The socket engine under test.
+udp::IoWanted wanted_io = udp::IoWanted::mmsg;
 
 EngineSettings settings(uint8_t seed, size_t workers = 1) {
   EngineSettings s;
@@ -25,6 +29,7 @@ EngineSettings settings(uint8_t seed, size_t workers = 1) {
   s.max_peers = 256;
   s.control_frames_per_second = 100;
   s.workers = workers;
+  s.io = wanted_io;
   return s;
 }
 
@@ -115,12 +120,46 @@ void a_circuit_carries_a_session_while_its_table_changes() {
     if (i % 50 == 0) {
       b.set_peers({peer(50, std::nullopt)});
       b.remove_peers({public_key(50)});
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      // Never more on the way than is staged while the handshake runs.
+      CHECK(wait_for([&] { return total(b, Counter::control_messages) > i; }));
     }
   }
   CHECK(wait_for([&] { return total(b, Counter::control_messages) == 2000; }));
   CHECK(total(r, Counter::forwarded_packets) >= 2000);
   CHECK(b.sessions().size() == 1);
+}
+
+void a_relay_tells_on_the_congestion_it_was_told_of() {
+  Engine r(settings(3));
+  udp::SocketOptions options;
+  options.bind = "127.0.0.1";
+  udp::UdpSocket a(options), b(options);
+  const auto at = [](const auto& e) { return loopback(e.port()); };
+  CHECK(r.install_legs({leg(11, OMERTA_LEG_FORWARD, 1, at(a), at(b), 22, 2)}));
+  uint8_t frame[64] = {OMERTA_FRAME_MAGIC, OMERTA_KIND_FORWARD, 8, 0, 11};
+  __u64 key[2];
+  std::memset(key, 1, sizeof key);
+  const __u64 tag = omerta_frame_tag(key, frame, sizeof frame);
+  std::memcpy(frame + 8, &tag, 8);
+  const auto io = udp::make_mmsg_io(b);
+  CounterRow counters;
+  // One after the other, then as fast as they can be sent: DSCP AF41 with every ECN.
+  for (uint8_t i = 0; i < 8; i++) {
+    a.send_one(at(r), {}, frame, sizeof frame, static_cast<uint8_t>(0x88 | i % 4));
+    CHECK(wait_for([&] {
+      const auto messages = io->receive(counters);
+      return messages.size() == 1 && messages[0].size == sizeof frame && messages[0].ecn == i % 4;
+    }));
+  }
+  for (int i = 0; i < 400; i++)
+    a.send_one(at(r), {}, frame, sizeof frame, static_cast<uint8_t>(0x88 | i / 10 % 4));
+  size_t seen[4] = {};
+  CHECK(wait_for([&] {
+    for (const udp::Message& message : io->receive(counters))
+      seen[message.ecn] += message.size / sizeof frame;
+    return seen[0] + seen[1] + seen[2] + seen[3] == 400;
+  }));
+  for (const size_t count : seen) CHECK(count == 100);
 }
 
 void garbage_is_counted_and_answered_with_silence() {
@@ -200,7 +239,9 @@ void a_full_event_ring_drops_and_counts() {
   a.set_peers({peer(2, direct(b))});
   std::vector<uint8_t> large(1200, 0);
   large[0] = 0xC0;
-  for (int i = 0; i < 1500; i++) {
+  a.send_control(public_key(2), large);
+  CHECK(wait_for([&] { return total(b, Counter::control_messages) == 1; }));
+  for (int i = 1; i < 1500; i++) {
     a.send_control(public_key(2), large);
     if (i % 16 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
@@ -233,18 +274,49 @@ void a_closed_engine_gives_its_port_back_and_may_be_closed_again() {
   CHECK(b.port() == a.port());
 }
 
+/// Another port, the old one, a port of the kernel's choice: sessions go on, and each old port is free.
+void an_engine_changes_its_port_while_it_runs() {
+  Engine a(settings(1, 2));
+  Engine b(settings(2));
+  b.set_peers({peer(1, std::nullopt)});
+  a.set_peers({peer(2, direct(b))});
+  uint64_t sent = 0;
+  uint16_t before = 0;
+  for (int round = 0; round < 6; round++) {
+    for (int i = 0; i < 20; i++) CHECK(a.send_control(public_key(2), kMessage));
+    sent += 20;
+    CHECK(wait_for([&] { return total(b, Counter::control_messages) == sent; }));
+    const uint16_t left = a.port();
+    a.rebind(round % 2 == 0 ? 0 : before);
+    CHECK(a.port() != left && (round % 2 == 0 || a.port() == before));
+    udp::SocketOptions again;
+    again.bind = "127.0.0.1";
+    again.port = left;
+    CHECK(udp::UdpSocket(again).port() == left);
+    before = left;
+  }
+}
+
 }  // namespace
 
 int main() {
   if (sodium_init() < 0) return 1;
-  RUN(control_messages_cross_a_session);
-  RUN(a_circuit_carries_a_session_while_its_table_changes);
-  RUN(garbage_is_counted_and_answered_with_silence);
-  RUN(a_stun_request_is_answered_within_its_budget);
-  RUN(stun_can_be_switched_off);
-  RUN(control_frames_of_strangers_are_budgeted);
-  RUN(a_full_event_ring_drops_and_counts);
-  RUN(a_taken_port_is_an_error);
-  RUN(a_closed_engine_gives_its_port_back_and_may_be_closed_again);
+  const udp::IoChoice ring = udp::choose_io(udp::IoWanted::io_uring);
+  if (ring.refused) std::printf("SKIP: io_uring: %s\n", ring.reason.c_str());
+  for (const udp::IoWanted each : {udp::IoWanted::mmsg, udp::IoWanted::io_uring}) {
+    if (each == udp::IoWanted::io_uring && ring.refused) continue;
+    wanted_io = each;
+    RUN(control_messages_cross_a_session);
+    RUN(a_circuit_carries_a_session_while_its_table_changes);
+    RUN(a_relay_tells_on_the_congestion_it_was_told_of);
+    RUN(garbage_is_counted_and_answered_with_silence);
+    RUN(a_stun_request_is_answered_within_its_budget);
+    RUN(stun_can_be_switched_off);
+    RUN(control_frames_of_strangers_are_budgeted);
+    RUN(a_full_event_ring_drops_and_counts);
+    RUN(a_taken_port_is_an_error);
+    RUN(a_closed_engine_gives_its_port_back_and_may_be_closed_again);
+    RUN(an_engine_changes_its_port_while_it_runs);
+  }
   return omerta::check::finish();
 }

@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// The C++ forwarding table behind test/wire/agreement.test.ts: `judge_batch < operations > results`,
-// as batch.h describes them.
+// The C++ forwarding table behind test/wire/agreement.test.ts, as batch.h describes it:
+//
+//   judge_batch one|several < operations > results      (workers the table counts for)
 #include "batch.h"
 
 namespace {
 
+using Workers = omerta::ForwardingTable::Workers;
+
 struct Table : omerta::ForwardingTable {
-  using ForwardingTable::ForwardingTable;
+  explicit Table(Workers workers)
+      : ForwardingTable(omerta::batch::kLegs, omerta::batch::kAccounts, workers) {}
 
   omerta::Decision judge_datagram(const omerta_address& from, std::vector<uint8_t>& datagram, uint64_t now) {
-    uint8_t none = 0;  // an empty datagram has an address, too
-    return ForwardingTable::judge_datagram(from, datagram.empty() ? &none : datagram.data(),
-                                           static_cast<uint32_t>(datagram.size()), now);
+    return ForwardingTable::judge_datagram(from, datagram.data(), static_cast<uint32_t>(datagram.size()),
+                                           now);
   }
   omerta::batch::Counters counters(uint32_t id) const {
     omerta_leg leg;
@@ -22,7 +25,7 @@ struct Table : omerta::ForwardingTable {
 
 }  // namespace
 
-int main() {
-  Table table(64);
+int main(int count, char** arguments) {
+  Table table(count == 2 && std::strcmp(arguments[1], "one") == 0 ? Workers::one : Workers::several);
   return omerta::batch::run(table);
 }

@@ -3,13 +3,11 @@
 
 #include <arpa/inet.h>
 #include <netinet/udp.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <new>
 #include <system_error>
 
 #ifndef UDP_GRO
@@ -37,13 +35,6 @@ int granted(int fd, int name) {
   return value / 2;  // the kernel doubles what it is asked for, socket(7)
 }
 
-uint8_t* map_touched(size_t bytes) {
-  void* memory =
-      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-  if (memory == MAP_FAILED) throw std::bad_alloc();
-  return static_cast<uint8_t*>(memory);
-}
-
 void canonical(const sockaddr_storage& from, omerta_address& out) {
   out = {};
   if (from.ss_family == AF_INET) {
@@ -60,33 +51,10 @@ void canonical(const sockaddr_storage& from, omerta_address& out) {
 
 }  // namespace
 
-// Room for everything asked for at once. A control message that does not fit is cut off silently,
-// and a lost segment size would turn a coalesced buffer into one bad datagram.
-struct ReceiveBatch::Control {
-  alignas(cmsghdr) uint8_t bytes[CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(in_pktinfo)) +
-                                 CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(uint32_t))];
-};
 struct SendBatch::Control {
-  alignas(cmsghdr) uint8_t bytes[CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(uint16_t))];
+  alignas(cmsghdr)
+      uint8_t bytes[CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(uint16_t)) + CMSG_SPACE(sizeof(int))];
 };
-
-ReceiveBatch::ReceiveBatch()
-    : memory_(map_touched(kMessages * kMessageBytes)),
-      headers_(new mmsghdr[kMessages]()),
-      vectors_(new iovec[kMessages]()),
-      addresses_(new sockaddr_storage[kMessages]()),
-      controls_(new Control[kMessages]()) {
-  for (size_t i = 0; i < kMessages; i++) {
-    vectors_[i] = {memory_ + i * kMessageBytes, kMessageBytes};
-    msghdr& header = headers_[i].msg_hdr;
-    header.msg_iov = &vectors_[i];
-    header.msg_iovlen = 1;
-    header.msg_name = &addresses_[i];
-    header.msg_control = controls_[i].bytes;
-  }
-}
-
-ReceiveBatch::~ReceiveBatch() { munmap(memory_, kMessages * kMessageBytes); }
 
 SendBatch::SendBatch(bool coalesce)
     : coalesce_(coalesce),
@@ -129,12 +97,13 @@ bool SendBatch::extend(Entry& entry, uint8_t* data, size_t size) {
   return true;
 }
 
-bool SendBatch::append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size) {
+bool SendBatch::append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size,
+                       uint8_t traffic_class) {
   uint8_t& recent = recent_[place_of(to)];
   if (coalesce_ && recent < count_) {
     Entry& entry = entries_[recent];
     if (same(entry.to, to) && std::memcmp(&entry.local, &local, sizeof local) == 0 &&
-        extend(entry, data, size))
+        entry.traffic_class == traffic_class && extend(entry, data, size))
       return true;
   }
   if (count_ == kMessages) return false;
@@ -142,6 +111,7 @@ bool SendBatch::append(const omerta_address& to, const LocalAddress& local, uint
   Entry& entry = entries_[count_++];
   entry.to = to;
   entry.local = local;
+  entry.traffic_class = traffic_class;
   entry.size = size;
   entry.segment = size;
   entry.segments = 1;
@@ -203,11 +173,13 @@ UdpSocket::UdpSocket(const SocketOptions& options) {
   if (family_ == AF_INET6) {
     set(fd_, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);  // for IPv4 too, v4-mapped
     set(fd_, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DONT);
+    set(fd_, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
   } else {
     set(fd_, IPPROTO_IP, IP_PKTINFO, 1);
   }
   // The outer packet may be fragmented, as the kernel's WireGuard allows: the inner MTU bounds it.
   set(fd_, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
+  set(fd_, IPPROTO_IP, IP_RECVTOS, 1);
   set(fd_, SOL_SOCKET, SO_RXQ_OVFL, 1);
   // FORCE ignores net.core.{r,w}mem_max but needs CAP_NET_ADMIN; without it the kernel caps.
   if (!set(fd_, SOL_SOCKET, SO_RCVBUFFORCE, options.buffer_bytes))
@@ -230,53 +202,43 @@ void UdpSocket::set_fwmark(uint32_t fwmark) {
   if (!set(fd_, SOL_SOCKET, SO_MARK, static_cast<int>(fwmark))) fail("fwmark");
 }
 
-size_t UdpSocket::receive(ReceiveBatch& batch, Message* out, CounterRow& counters) {
-  for (size_t i = 0; i < ReceiveBatch::kMessages; i++) {
-    batch.headers_[i].msg_hdr.msg_namelen = sizeof(sockaddr_storage);
-    batch.headers_[i].msg_hdr.msg_controllen = sizeof(ReceiveBatch::Control);
-  }
-  const int count = recvmmsg(fd_, batch.headers_.get(), ReceiveBatch::kMessages, MSG_DONTWAIT, nullptr);
-  if (count <= 0) return 0;
-  counters.add(Counter::rx_batches);
-  uint64_t bytes = 0;
-  uint64_t datagrams = 0;
-  for (size_t i = 0; i < static_cast<size_t>(count); i++) {
-    msghdr& header = batch.headers_[i].msg_hdr;
-    Message& message = out[i];
-    message.data = static_cast<uint8_t*>(batch.vectors_[i].iov_base);
-    message.size = batch.headers_[i].msg_len;
-    message.segment = message.size;
-    message.local = {};
-    canonical(batch.addresses_[i], message.from);
-    for (cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(&header, c)) {
-      if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
-        int segment = 0;
-        std::memcpy(&segment, CMSG_DATA(c), sizeof segment);
-        if (segment > 0) message.segment = static_cast<size_t>(segment);
-      } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
-        in6_pktinfo info;
-        std::memcpy(&info, CMSG_DATA(c), sizeof info);
-        std::memcpy(message.local.ip, &info.ipi6_addr, 16);
-        message.local.interface = static_cast<uint32_t>(info.ipi6_ifindex);
-      } else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
-        in_pktinfo info;
-        std::memcpy(&info, CMSG_DATA(c), sizeof info);
-        std::memcpy(message.local.ip, kMapped, 12);
-        std::memcpy(message.local.ip + 12, &info.ipi_addr, 4);
-        message.local.interface = static_cast<uint32_t>(info.ipi_ifindex);
-      } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
-        uint32_t total = 0;
-        std::memcpy(&total, CMSG_DATA(c), sizeof total);
-        counters.add(Counter::rx_queue_overflows, total - overflow_seen_);
-        overflow_seen_ = total;
-      }
+void UdpSocket::read_header(msghdr& header, Message& message, CounterRow& counters) {
+  message.segment = message.size;
+  message.local = {};
+  message.ecn = 0;
+  canonical(*static_cast<const sockaddr_storage*>(header.msg_name), message.from);
+  for (cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(&header, c)) {
+    if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
+      int segment = 0;
+      std::memcpy(&segment, CMSG_DATA(c), sizeof segment);
+      if (segment > 0) message.segment = static_cast<size_t>(segment);
+    } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+      in6_pktinfo info;
+      std::memcpy(&info, CMSG_DATA(c), sizeof info);
+      std::memcpy(message.local.ip, &info.ipi6_addr, 16);
+      message.local.interface = static_cast<uint32_t>(info.ipi6_ifindex);
+    } else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+      in_pktinfo info;
+      std::memcpy(&info, CMSG_DATA(c), sizeof info);
+      std::memcpy(message.local.ip, kMapped, 12);
+      std::memcpy(message.local.ip + 12, &info.ipi_addr, 4);
+      message.local.interface = static_cast<uint32_t>(info.ipi_ifindex);
+    } else if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) ||
+               (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS)) {
+      // One byte for IPv4, an int for IPv6.
+      int traffic_class = 0;
+      std::memcpy(&traffic_class, CMSG_DATA(c), std::min(sizeof traffic_class, c->cmsg_len - CMSG_LEN(0)));
+      message.ecn = static_cast<uint8_t>(traffic_class & 3);
+    } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
+      uint32_t total = 0;
+      std::memcpy(&total, CMSG_DATA(c), sizeof total);
+      counters.add(Counter::rx_queue_overflows, total - overflow_seen_);
+      overflow_seen_ = total;
     }
-    bytes += message.size;
-    datagrams += message.size == 0 ? 1 : (message.size + message.segment - 1) / message.segment;
   }
-  counters.add(Counter::rx_bytes, bytes);
-  counters.add(Counter::rx_datagrams, datagrams);
-  return static_cast<size_t>(count);
+  counters.add(Counter::rx_bytes, message.size);
+  counters.add(Counter::rx_datagrams,
+               message.size == 0 ? 1 : (message.size + message.segment - 1) / message.segment);
 }
 
 socklen_t UdpSocket::to_sockaddr(const omerta_address& address, sockaddr_storage& out) const {
@@ -296,7 +258,8 @@ socklen_t UdpSocket::to_sockaddr(const omerta_address& address, sockaddr_storage
   return sizeof(sockaddr_in6);
 }
 
-size_t UdpSocket::fill_control(void* buffer, const LocalAddress& local, size_t segment) const {
+size_t UdpSocket::fill_control(void* buffer, const omerta_address& to, const LocalAddress& local,
+                               size_t segment, uint8_t traffic_class) const {
   auto* at = static_cast<uint8_t*>(buffer);
   static constexpr uint8_t none[16] = {};
   const auto put = [&at](int level, int type, const void* data, size_t size) {
@@ -326,11 +289,18 @@ size_t UdpSocket::fill_control(void* buffer, const LocalAddress& local, size_t s
     const auto value = static_cast<uint16_t>(segment);
     put(IPPROTO_UDP, UDP_SEGMENT, &value, sizeof value);
   }
+  if (traffic_class != 0) {
+    const int value = traffic_class;
+    if (std::memcmp(to.ip, kMapped, 12) == 0)
+      put(IPPROTO_IP, IP_TOS, &value, sizeof value);
+    else
+      put(IPPROTO_IPV6, IPV6_TCLASS, &value, sizeof value);
+  }
   return static_cast<size_t>(at - static_cast<uint8_t*>(buffer));
 }
 
 void UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data,
-                         size_t size) {
+                         size_t size, uint8_t traffic_class) {
   sockaddr_storage address;
   SendBatch::Control control;
   iovec vector{const_cast<uint8_t*>(data), size};
@@ -339,15 +309,13 @@ void UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, co
   header.msg_namelen = to_sockaddr(to, address);
   header.msg_iov = &vector;
   header.msg_iovlen = 1;
-  header.msg_control = control.bytes;
-  header.msg_controllen = fill_control(control.bytes, local, 0);
-  if (header.msg_controllen == 0) header.msg_control = nullptr;
-  if (sendmsg(fd_, &header, MSG_NOSIGNAL) < 0 && errno == EINVAL && header.msg_control != nullptr) {
-    // The address we stick to is gone from this host: let routing choose.
-    header.msg_control = nullptr;
-    header.msg_controllen = 0;
-    sendmsg(fd_, &header, MSG_NOSIGNAL);
-  }
+  const auto attempt = [&](const LocalAddress& from) {
+    header.msg_controllen = fill_control(control.bytes, to, from, 0, traffic_class);
+    header.msg_control = header.msg_controllen == 0 ? nullptr : control.bytes;
+    return sendmsg(fd_, &header, MSG_NOSIGNAL) >= 0;
+  };
+  // EINVAL: the address we stick to is gone from this host. Let routing choose.
+  if (!attempt(local) && errno == EINVAL) attempt({});
 }
 
 void UdpSocket::send_segments(const SendBatch::Entry& entry) {
@@ -358,10 +326,11 @@ void UdpSocket::send_segments(const SendBatch::Entry& entry) {
     joined.insert(joined.end(), from, from + entry.piece[i].iov_len);
   }
   for (size_t at = 0; at < joined.size(); at += entry.segment)
-    send_one(entry.to, entry.local, joined.data() + at, std::min(entry.segment, joined.size() - at));
+    send_one(entry.to, entry.local, joined.data() + at, std::min(entry.segment, joined.size() - at),
+             entry.traffic_class);
 }
 
-void UdpSocket::flush(SendBatch& batch, CounterRow& counters) {
+mmsghdr* UdpSocket::prepare(SendBatch& batch, CounterRow& counters) const {
   uint64_t bytes = 0;
   uint64_t datagrams = 0;
   for (size_t i = 0; i < batch.count_; i++) {
@@ -372,29 +341,25 @@ void UdpSocket::flush(SendBatch& batch, CounterRow& counters) {
     header.msg_iov = entry.piece;
     header.msg_iovlen = entry.pieces;
     header.msg_control = batch.controls_[i].bytes;
-    header.msg_controllen =
-        fill_control(batch.controls_[i].bytes, entry.local, entry.segments > 1 ? entry.segment : 0);
+    header.msg_controllen = fill_control(batch.controls_[i].bytes, entry.to, entry.local,
+                                         entry.segments > 1 ? entry.segment : 0, entry.traffic_class);
     if (header.msg_controllen == 0) header.msg_control = nullptr;
     bytes += entry.size;
     datagrams += entry.segments;
   }
-  for (size_t done = 0; done < batch.count_;) {
-    const int sent =
-        sendmmsg(fd_, batch.headers_.get() + done, static_cast<unsigned>(batch.count_ - done), MSG_NOSIGNAL);
-    counters.add(Counter::tx_batches);
-    if (sent > 0) {
-      done += static_cast<size_t>(sent);
-      continue;
-    }
-    if (errno == EINTR) continue;
-    counters.add(Counter::tx_errors);
-    // EIO: the device cannot checksum segments (some virtual NICs); it never will.
-    if (errno == EIO) gso_ = false;
-    send_segments(batch.entries_[done]);
-    done++;
-  }
   counters.add(Counter::tx_bytes, bytes);
   counters.add(Counter::tx_datagrams, datagrams);
+  return batch.headers_.get();
+}
+
+void UdpSocket::send_refused(SendBatch& batch, size_t index, int error, CounterRow& counters) {
+  counters.add(Counter::tx_errors);
+  // EIO: the device cannot checksum segments (some virtual NICs); it never will.
+  if (error == EIO) gso_ = false;
+  send_segments(batch.entries_[index]);
+}
+
+void UdpSocket::finish(SendBatch& batch) const {
   batch.count_ = 0;
   batch.recent_.fill(UINT8_MAX);
   batch.coalesce_ = gso_;  // may have been given up just now

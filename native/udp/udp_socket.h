@@ -34,6 +34,7 @@ struct Message {
   size_t segment;  ///< size of each datagram in it; equal to `size` when there is only one
   omerta_address from;
   LocalAddress local;
+  uint8_t ecn;  ///< of its IP header; every datagram of a message has the same
 };
 
 struct SocketOptions {
@@ -46,23 +47,11 @@ struct SocketOptions {
   int buffer_bytes = 7 << 20;
 };
 
-class ReceiveBatch {
- public:
-  static constexpr size_t kMessages = 16;
-  static constexpr size_t kMessageBytes = 65536;
-  ReceiveBatch();
-  ~ReceiveBatch();
-  ReceiveBatch(const ReceiveBatch&) = delete;
-  ReceiveBatch& operator=(const ReceiveBatch&) = delete;
-
- private:
-  friend class UdpSocket;
-  struct Control;
-  uint8_t* memory_;
-  std::unique_ptr<mmsghdr[]> headers_;
-  std::unique_ptr<iovec[]> vectors_;
-  std::unique_ptr<sockaddr_storage[]> addresses_;
-  std::unique_ptr<Control[]> controls_;
+/// Room for everything asked for at once. A control message that does not fit is cut off silently,
+/// and a lost segment size would turn a coalesced buffer into one bad datagram.
+struct ReceiveControl {
+  alignas(cmsghdr) uint8_t bytes[CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(in_pktinfo)) +
+                                 2 * CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(uint32_t))];
 };
 
 /// Datagrams to be sent with one system call. Those for one destination become segments of one
@@ -81,14 +70,18 @@ class SendBatch {
   SendBatch& operator=(const SendBatch&) = delete;
 
   bool empty() const { return count_ == 0; }
+  size_t size() const { return count_; }  ///< in messages
   /// Adds a datagram; false, and nothing is added, when there is no room: flush, then add again.
-  bool append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size);
+  /// traffic_class: DSCP and ECN of its IP header; datagrams of different ones share no message.
+  bool append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size,
+              uint8_t traffic_class = 0);
 
  private:
   friend class UdpSocket;
   struct Entry {
     omerta_address to;
     LocalAddress local;
+    uint8_t traffic_class;
     size_t size;
     size_t segment;
     size_t segments;
@@ -129,17 +122,24 @@ class UdpSocket {
   /// SO_MARK of what is sent from now on (0: none). @throws std::system_error
   void set_fwmark(uint32_t fwmark);
 
-  /// Fetches what is there, at most a batch; never waits. Messages point into the batch.
-  size_t receive(ReceiveBatch& batch, Message* out, CounterRow& counters);
-  /// Sends everything and empties the batch. Waits while the send buffer is full. A segmented
-  /// message the kernel refuses is sent datagram by datagram.
-  void flush(SendBatch& batch, CounterRow& counters);
+  // --- for the implementations of SocketIo ---------------------------------------------------------
+  /// Fills in and counts a received message whose data and size are set from its name and control data.
+  void read_header(msghdr& header, Message& message, CounterRow& counters);
+  /// Writes the batch's message headers, batch.size() of them, and counts what they hold.
+  mmsghdr* prepare(SendBatch& batch, CounterRow& counters) const;
+  /// The kernel refused this message with `error`: sends it datagram by datagram.
+  void send_refused(SendBatch& batch, size_t index, int error, CounterRow& counters);
+  /// Empties the batch.
+  void finish(SendBatch& batch) const;
+
   /// One datagram, from any thread.
-  void send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size);
+  void send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size,
+                uint8_t traffic_class);
 
  private:
   socklen_t to_sockaddr(const omerta_address& address, sockaddr_storage& out) const;
-  size_t fill_control(void* buffer, const LocalAddress& local, size_t segment) const;
+  size_t fill_control(void* buffer, const omerta_address& to, const LocalAddress& local, size_t segment,
+                      uint8_t traffic_class) const;
   void send_segments(const SendBatch::Entry& entry);
 
   int fd_ = -1;

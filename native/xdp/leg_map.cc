@@ -57,7 +57,10 @@ std::vector<uint32_t> LegMap::install(std::span<const omerta_leg> legs) {
     } else if (std::memcmp(&present, &leg, kPolicyBytes) != 0) {
       // At once, not with the batch: what is counted in between is lost.
       take_counters(leg, present);
-      if (bpf_map_update_elem(fd_, &leg.leg_id, &leg, BPF_ANY) != 0) refused.push_back(leg.leg_id);
+      if (bpf_map_update_elem(fd_, &leg.leg_id, &leg, BPF_ANY) != 0)
+        refused.push_back(leg.leg_id);
+      else
+        settle_moved(present, leg);
     }
   }
   for (size_t done = 0; done < new_ids.size();) {
@@ -70,7 +73,22 @@ std::vector<uint32_t> LegMap::install(std::span<const omerta_leg> legs) {
   return refused;
 }
 
+/// What a leg carried so far was its former accounts'.
+void LegMap::settle_moved(const omerta_leg& from, const omerta_leg& to) const {
+  if (!settle_ || (from.identity == to.identity && from.network == to.network)) return;
+  settle_(from, 1);
+  settle_(to, -1);
+}
+
+void LegMap::settle_removed(std::span<const uint32_t> ids) const {
+  if (!settle_) return;
+  omerta_leg leg;
+  for (const uint32_t id : ids)
+    if (bpf_map_lookup_elem(fd_, &id, &leg) == 0) settle_(leg, 1);
+}
+
 void LegMap::remove(std::span<const uint32_t> ids) {
+  settle_removed(ids);
   for (size_t done = 0; done < ids.size();) {
     auto count = static_cast<uint32_t>(std::min<size_t>(kBatch, ids.size() - done));
     const uint32_t wanted = count;

@@ -15,8 +15,13 @@ namespace omerta::xdp {
 
 class LegMap {
  public:
+  /// Told what a leg has counted when it ends or goes to other accounts; `sign` -1 takes it back.
+  using Settle = std::function<void(const omerta_leg& leg, int sign)>;
+
   /// @param fd map `legs`; @param previous a map of another layout whose counters new legs continue, or -1.
   explicit LegMap(int fd, int previous = -1) : fd_(fd), previous_(previous) {}
+  /// From now on every change is settled.
+  void on_settle(Settle settle) { settle_ = std::move(settle); }
 
   /// Adds legs or replaces those with their ids, which keep their counters (those in `legs` are not
   /// read). @returns the ids there was no room for.
@@ -30,8 +35,12 @@ class LegMap {
   void forget_previous() { previous_ = -1; }
 
  private:
+  void settle_removed(std::span<const uint32_t> ids) const;
+  void settle_moved(const omerta_leg& from, const omerta_leg& to) const;
+
   int fd_;
   int previous_;
+  Settle settle_;
 };
 
 /// Whether a map has these sizes; false for what is no map.

@@ -33,7 +33,7 @@ int keep_complaint(libbpf_print_level level, const char* format, va_list argumen
 }
 
 [[noreturn]] void throw_load_error(int error) {
-  if (error == EPERM || error == EACCES)
+  if (error == EPERM)  // not EACCES: that is the verifier's answer
     throw XdpError(XdpError::Code::permission, "loading a BPF program is not permitted",
                    "run it as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON");
   throw XdpError(XdpError::Code::unsupported, std::string("the BPF program does not load: ") +
@@ -60,6 +60,9 @@ RelayProgram::RelayProgram(const Options& options) {
   skeleton_->rodata->use_test_clock = options.test_clock;
   bpf_map__set_max_entries(skeleton_->maps.legs, static_cast<uint32_t>(options.max_legs));
   bpf_map__set_max_entries(skeleton_->maps.indices, static_cast<uint32_t>(options.index_slots));
+  bpf_map__set_max_entries(skeleton_->maps.identities, static_cast<uint32_t>(options.accounts.identities));
+  bpf_map__set_max_entries(skeleton_->maps.networks, static_cast<uint32_t>(options.accounts.networks));
+  bpf_map__set_max_entries(skeleton_->maps.limits, static_cast<uint32_t>(options.accounts.classes));
   reuse(skeleton_->maps.legs, options.legs_fd);
   reuse(skeleton_->maps.counters, options.counters_fd);
   reuse(skeleton_->maps.state, options.state_fd);
@@ -75,6 +78,11 @@ int RelayProgram::counters_fd() const { return bpf_map__fd(skeleton_->maps.count
 int RelayProgram::state_fd() const { return bpf_map__fd(skeleton_->maps.state); }
 int RelayProgram::devices_fd() const { return bpf_map__fd(skeleton_->maps.devices); }
 int RelayProgram::indices_fd() const { return bpf_map__fd(skeleton_->maps.indices); }
+AccountFiles RelayProgram::account_files() const {
+  return {bpf_map__fd(skeleton_->maps.policy),     bpf_map__fd(skeleton_->maps.limits),
+          bpf_map__fd(skeleton_->maps.identities), bpf_map__fd(skeleton_->maps.networks),
+          bpf_map__fd(skeleton_->maps.host),       bpf_map__fd(skeleton_->maps.prefixes)};
+}
 omerta_xdp_settings& RelayProgram::settings() { return skeleton_->bss->settings; }
 omerta_xdp_counters RelayProgram::counters() const { return sum_counters(counters_fd()); }
 

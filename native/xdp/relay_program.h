@@ -6,6 +6,7 @@
 
 #include <memory>
 
+#include "relay/shared_accounts.h"
 #include "xdp/packet.h"
 #include "xdp/xdp_error.h"
 
@@ -29,6 +30,8 @@ class RelayProgram {
     size_t max_legs = 65536;
     /// Slots of the session table's index mirror; a power of two.
     size_t index_slots = 1;
+    /// Accounts and classes of limits legs may name.
+    Accounts::Capacity accounts = {};
     /// Time is what run() is given. For tests.
     bool test_clock = false;
     /// Maps to take over; -1 makes new ones.
@@ -50,6 +53,7 @@ class RelayProgram {
   int state_fd() const;
   int devices_fd() const;
   int indices_fd() const;
+  AccountFiles account_files() const;
   /// Shared memory: what is written here counts from the next packet on.
   omerta_xdp_settings& settings();
   /// Instructions the verifier went through; 0 where the kernel does not tell (before 5.16).

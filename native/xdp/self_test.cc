@@ -145,6 +145,7 @@ class SelfTest {
     std::memcpy(after.to.ip, leg.next_ip, 16);
     after.to.port = leg.next_port;
     after.ttl = 64;
+    after.service &= 3;  // ECN alone is told on
     if (!from_v4) after.id = 0;
     expect("a frame of " + std::to_string(size) + " bytes from IPv" + (from_v4 ? "4" : "6") + " to IPv" +
                (to_v4 ? "4" : "6"),

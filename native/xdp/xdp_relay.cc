@@ -109,10 +109,12 @@ void XdpRelay::open_maps() {
       .port = settings_.port,
       .max_legs = settings_.max_legs,
       .index_slots = settings_.index_slots,
+      .accounts = settings_.accounts,
       .legs_fd = roomy ? legs.get() : -1,
       .counters_fd = adoptable ? counters.get() : -1,
       .state_fd = adoptable ? state.get() : -1,
   });
+  accounts_.emplace(program_->account_files(), settings_.accounts);
   legs_ = std::make_unique<LegMap>(program_->legs_fd(), previous_legs_.get());
   write_state(program_->state_fd(), {OMERTA_XDP_LAYOUT, flags});
   if (roomy) legs_->for_each([this](const omerta_leg&) { adopted_legs_++; });
@@ -156,6 +158,8 @@ void XdpRelay::activate() {
   removed_legs_ = legs_->keep_only(installed_);
   installed_ = {};
   active_ = true;
+  // Until now legs named the accounts of an earlier daemon.
+  legs_->on_settle([this](const omerta_leg& leg, int sign) { settle(leg, sign); });
   retry_missing();
   legs_->forget_previous();
   set_own_addresses();
@@ -173,6 +177,16 @@ void XdpRelay::activate() {
   set_devices(present);
   for (const std::string& folder : pins_.foreign_layouts()) pins_.remove_layout(folder);
   previous_legs_.reset();
+}
+
+/// As Accounts::settle, in the memory both engines share.
+void XdpRelay::settle(const omerta_leg& leg, int sign) {
+  if (leg.identity >= settings_.accounts.identities || leg.network >= settings_.accounts.networks) return;
+  const Accounts::Memory memory = accounts_->memory();
+  for (omerta_account* account : {&memory.identities[leg.identity], &memory.networks[leg.network]}) {
+    OMERTA_WRITE(&account->packets, account->packets + (sign < 0 ? -leg.packets : leg.packets));
+    OMERTA_WRITE(&account->bytes, account->bytes + (sign < 0 ? -leg.bytes : leg.bytes));
+  }
 }
 
 void XdpRelay::check() {
@@ -251,6 +265,7 @@ void XdpRelay::close(bool unload_pins) {
   attachments_.clear();
   if (unload_pins) unload(settings_.port);
   legs_.reset();
+  accounts_.reset();
   program_.reset();
 }
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -34,6 +35,7 @@ struct RelaySettings {
   Mode mode = Mode::native;
   size_t max_legs = 65536;
   size_t index_slots = 1;
+  Accounts::Capacity accounts;
   StrangerLimits strangers;
 };
 
@@ -79,11 +81,13 @@ class XdpRelay {
   std::vector<uint32_t> attached() const;
   void install_absolute(std::span<const omerta_leg> legs);
   void retry_missing();
+  void settle(const omerta_leg& leg, int sign);
 
   RelaySettings settings_;
   Pins pins_;
   int self_test_packets_ = 0;
   std::unique_ptr<RelayProgram> program_;
+  std::optional<SharedAccounts> accounts_;
   std::unique_ptr<LegMap> legs_;
   std::vector<Attachment> attachments_;
   FileDescriptor previous_legs_;  ///< of another layout or size, until activate()

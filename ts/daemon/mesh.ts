@@ -18,6 +18,7 @@ import type { EngineOptions } from '../engine/engine.js';
 import { nodePrimitives } from '../engine/node-primitives.js';
 import { AcceleratedEngine, accelerationError, type Acceleration } from '../engine/accelerated-engine.js';
 import { accelerateEngine, openEngine, type EngineChoice, type OpenedEngine } from '../engine/open-engine.js';
+import { NO_ACCOUNTS } from '../wire/forwarding-table.js';
 import { parseSocketAddress, type SocketAddress } from '../wire/socket-address.js';
 import type { Config } from './config.js';
 import type { DaemonMode } from './daemon-status.js';
@@ -58,11 +59,12 @@ function relayLimits({ relay }: Config): Partial<RelayLimits> {
     halfOpen: relay.half_open,
     leaseSeconds: relay.lease_seconds,
     circuitSeconds: relay.circuit_seconds,
-    // A tenth of a second of the rate, and never less than one GSO batch.
     leg:
       rate === undefined
         ? undefined
-        : { bytesPerSecond: rate, burstBytes: burst ?? Math.max(65_536, Math.ceil(rate / 10)) },
+        : {
+            rate: { bytesPerSecond: rate, burstMs: burst === undefined ? undefined : (burst * 1000) / rate },
+          },
   };
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
@@ -82,7 +84,10 @@ function choices({ node, relay }: Config, mode: DaemonMode): { engine: EngineCho
   return { engine: node.engine, kernelPath: accel === 'auto' };
 }
 
-function acceleration({ node, relay }: Config, maxLegs: number): Acceleration {
+function acceleration(
+  { node, relay }: Config,
+  { maxLegs, accounts = NO_ACCOUNTS }: EngineOptions,
+): Acceleration {
   return {
     required: relay.accel === 'xdp',
     interfaces: relay.accel_interfaces,
@@ -90,6 +95,7 @@ function acceleration({ node, relay }: Config, maxLegs: number): Acceleration {
     detach: relay.detach,
     bind: node.bind,
     maxLegs,
+    accounts,
     addressed: addressedInterfaces(node.interface),
   };
 }
@@ -119,8 +125,10 @@ export class Mesh {
       port,
       bind,
       workers: config.node.workers,
+      io: config.node.io,
       maxLegs: OWN_LEGS + (mode === 'relay' ? 2 * limits.circuits : 0),
       maxPeers: OWN_PEERS + (mode === 'relay' ? limits.admissions : 0),
+      accounts: { identities: 1, networks: 1, classes: 2 },
       controlFramesPerSecond: CONTROL_FRAMES_PER_SECOND,
       // A member is nobody's STUN server.
       stunPerSecond: mode === 'relay' ? config.relay.stun_per_second : 0,
@@ -131,7 +139,7 @@ export class Mesh {
     const open = async (): Promise<OpenedEngine> => {
       const { engine, fallback } = await (settings.open ?? openEngine)(choice.engine, options);
       if (!choice.kernelPath) return { engine, fallback };
-      const accelerated = await accelerateEngine(engine, acceleration(config, options.maxLegs));
+      const accelerated = await accelerateEngine(engine, acceleration(config, options));
       return { engine: accelerated ?? engine, fallback };
     };
     const { engine, fallback } = await open().catch((error: unknown) => {

@@ -23,7 +23,9 @@ import {
   type XdpInterfaceStatus,
   type XdpStatus,
 } from './xdp-addon.js';
+import type { AccountStatus } from './limit-control.js';
 import type { Leg } from '../wire/leg.js';
+import type { AccountCapacity, AccountKind, LegLimits, PrefixLimit, RateLimit } from '../wire/limits.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 
 export interface Acceleration {
@@ -36,6 +38,7 @@ export interface Acceleration {
   readonly detach: boolean;
   readonly bind: string | undefined;
   readonly maxLegs: number;
+  readonly accounts: AccountCapacity;
   /** Names of this machine's interfaces that have an address. */
   readonly addressed: readonly string[];
 }
@@ -49,7 +52,7 @@ export interface AccelerationChange {
 }
 
 const NANOSECONDS_PER_MS = 1e6;
-const LEG_ROW = 32;
+const LEG_ROW = 40;
 const NEVER = 0xffffffffffffffffn;
 
 /** Interfaces that are taken when none are named. */
@@ -92,7 +95,7 @@ export class AcceleratedEngine implements Engine {
   }
 
   #open(): XdpHandle {
-    const { interfaces, mode, bind, maxLegs, addressed } = this.#acceleration;
+    const { interfaces, mode, bind, maxLegs, accounts, addressed } = this.#acceleration;
     const native = this.#native;
     return callXdp(() => {
       const addon = loadXdpAddon();
@@ -110,8 +113,10 @@ export class AcceleratedEngine implements Engine {
         generic: mode === 'generic',
         maxLegs,
         indexSlots: native.indexSlots,
+        ...accounts,
       });
       try {
+        native.shareAccounts(path.accounts());
         native.mirrorIndices(path.indices());
         path.indicesMirrored();
       } catch (error) {
@@ -233,6 +238,40 @@ export class AcceleratedEngine implements Engine {
     this.#native.onEvents(listener);
   }
 
+  // Limits and accounts lie in memory both engines share.
+
+  setLimits(index: number, limits: LegLimits): void {
+    this.#native.setLimits(index, limits);
+  }
+
+  setAccountLimit(kind: AccountKind, index: number, limit: RateLimit | undefined): void {
+    this.#native.setAccountLimit(kind, index, limit);
+  }
+
+  resetAccount(kind: AccountKind, index: number): void {
+    this.#native.resetAccount(kind, index);
+  }
+
+  setHostLimit(limit: RateLimit | undefined): void {
+    this.#native.setHostLimit(limit);
+  }
+
+  setPrefixLimit(limit: PrefixLimit | undefined): void {
+    this.#native.setPrefixLimit(limit);
+  }
+
+  /** What live legs carried in the kernel is not in the native engine's sum yet. */
+  accounts(kind: AccountKind): readonly AccountStatus[] {
+    const all = new Map(this.#native.accounts(kind).map((account) => [account.index, account]));
+    for (const { packets, bytes, ...leg } of this.#kernelLegs()) {
+      if (packets === 0) continue;
+      const index = leg[kind];
+      const before = all.get(index) ?? { index, packets: 0, bytes: 0, refused: 0 };
+      all.set(index, { ...before, packets: before.packets + packets, bytes: before.bytes + bytes });
+    }
+    return [...all.values()];
+  }
+
   setPeers(peers: readonly PeerConfig[]): void {
     this.#native.setPeers(peers);
   }
@@ -271,11 +310,8 @@ export class AcceleratedEngine implements Engine {
 
   /** What a leg carried in the kernel and through the socket, together. */
   legs(): readonly LegStatus[] {
-    const legs = this.#native.legs();
-    const path = this.#path;
-    if (path === undefined) return legs;
-    const inKernel = readLegs(callXdp(() => path.legs()));
-    return legs.map((leg) => {
+    const inKernel = new Map(this.#kernelLegs().map((leg) => [leg.id, leg]));
+    return this.#native.legs().map((leg) => {
       const more = inKernel.get(leg.id);
       if (more === undefined) return leg;
       return {
@@ -288,6 +324,11 @@ export class AcceleratedEngine implements Engine {
             : Math.min(leg.idleMs, more.idleMs),
       };
     });
+  }
+
+  #kernelLegs(): KernelLeg[] {
+    const path = this.#path;
+    return path === undefined ? [] : readLegs(callXdp(() => path.legs()));
   }
 
   /**
@@ -329,15 +370,23 @@ function refusal(refused: readonly XdpInterfaceStatus[]): XdpError {
   );
 }
 
+interface KernelLeg extends LegStatus {
+  readonly identity: number;
+  readonly network: number;
+}
+
 /** native/addon/xdp_addon.cc, Relay::legs */
-function readLegs(packed: Uint8Array): Map<number, Omit<LegStatus, 'id'>> {
+function readLegs(packed: Uint8Array): KernelLeg[] {
   const view = new DataView(packed.buffer, packed.byteOffset, packed.length);
-  const legs = new Map<number, Omit<LegStatus, 'id'>>();
+  const legs: KernelLeg[] = [];
   for (let at = 0; at < packed.length; at += LEG_ROW) {
-    const idle = view.getBigUint64(at + 24, true);
-    legs.set(view.getUint32(at, true), {
-      packets: Number(view.getBigUint64(at + 8, true)),
-      bytes: Number(view.getBigUint64(at + 16, true)),
+    const idle = view.getBigUint64(at + 32, true);
+    legs.push({
+      id: view.getUint32(at, true),
+      identity: view.getUint32(at + 4, true),
+      network: view.getUint16(at + 8, true),
+      packets: Number(view.getBigUint64(at + 16, true)),
+      bytes: Number(view.getBigUint64(at + 24, true)),
       idleMs: idle === NEVER ? undefined : Number(idle) / NANOSECONDS_PER_MS,
     });
   }

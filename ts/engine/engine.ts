@@ -3,7 +3,9 @@
 // Nothing else in ts/ opens a mesh socket, and a data packet never crosses this interface.
 
 import type { Leg } from '../wire/leg.js';
+import type { AccountCapacity } from '../wire/limits.js';
 import type { SocketAddress } from '../wire/socket-address.js';
+import type { LimitControl } from './limit-control.js';
 
 /** A peer's X25519 session public key, lower-case hex (64 digits): the key of every peer table. */
 export type SessionKey = string;
@@ -34,6 +36,12 @@ export interface TunOptions {
   readonly up?: boolean | undefined;
 }
 
+/**
+ * recvmmsg/sendmmsg, io_uring (mmsg where the kernel refuses it), or whichever of them a measurement of
+ * 40 ms on loopback finds cheaper.
+ */
+export type IoChoice = 'auto' | 'mmsg' | 'io_uring';
+
 export interface EngineOptions {
   /** X25519 private key, 32 bytes. The engine copies it; the caller wipes its own. */
   readonly privateKey: Uint8Array;
@@ -43,8 +51,12 @@ export interface EngineOptions {
   readonly bind?: string | undefined;
   /** Worker threads; default 1. Ignored by the wasm engine. */
   readonly workers?: number | undefined;
+  /** How the native engine calls its sockets; default `mmsg`. */
+  readonly io?: IoChoice | undefined;
   /** Most legs the forwarding table may hold. */
   readonly maxLegs: number;
+  /** Accounts and classes of limits legs may name; default: number 0 of each alone. */
+  readonly accounts?: AccountCapacity | undefined;
   /** Most peers the session table may hold. */
   readonly maxPeers: number;
   /** Control frames per second let through to TypeScript from all strangers together. */
@@ -147,7 +159,7 @@ export class EngineError extends Error {
   }
 }
 
-export interface Engine {
+export interface Engine extends LimitControl {
   /** The bound UDP port. */
   readonly port: number;
   describe(): EngineDescription;
@@ -159,7 +171,10 @@ export interface Engine {
    */
   setPeers(peers: readonly PeerConfig[]): void;
   removePeers(peers: readonly SessionKey[]): void;
-  /** Adds legs or replaces those with the same id. @throws EngineError TABLE_FULL; then none was added. */
+  /**
+   * Adds legs or replaces those with the same id. @throws EngineError TABLE_FULL, or BAD_ARGUMENT for
+   * what a leg cannot be; then none was added.
+   */
   installLegs(legs: readonly Leg[]): void;
   removeLegs(ids: readonly number[]): void;
   /** Sends finished Omerta frames outside any session. */

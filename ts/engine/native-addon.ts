@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { EngineError } from './engine.js';
+import { EngineError, type IoChoice } from './engine.js';
 
 export interface NativePeer {
   readonly publicKey: Uint8Array;
@@ -33,6 +33,13 @@ export interface NativeDescription {
   readonly aead: string;
   readonly ipsecMb: boolean;
   readonly ipsecMbReason: string;
+  /** `mmsg` or `io_uring`: the socket engine in use. */
+  readonly io: string;
+  /** It was wanted, and the kernel, its settings or this build refuse it. */
+  readonly ioRefused: boolean;
+  readonly ioReason: string;
+  /** Empty when nothing has to be typed. */
+  readonly ioRemedy: string;
   readonly udpGro: boolean;
   readonly udpGso: boolean;
   readonly receiveBufferBytes: number;
@@ -49,9 +56,13 @@ export interface NativeOptions {
   readonly workers: number;
   readonly maxLegs: number;
   readonly maxPeers: number;
+  readonly identities: number;
+  readonly networks: number;
+  readonly classes: number;
   readonly controlFramesPerSecond: number;
   readonly stunPerSecond: number;
   readonly ipsecMb: boolean;
+  readonly io: IoChoice;
   readonly udpGro: boolean;
   readonly udpGso: boolean;
   readonly tunTcpOffload: boolean;
@@ -80,9 +91,17 @@ export interface NativeHandle {
   sendFrames(batch: Uint8Array): void;
   installLegs(legs: Uint8Array): boolean;
   removeLegs(ids: Uint32Array): void;
+  setLimits(index: number, limits: Uint8Array): void;
+  setRate(network: boolean, index: number, rate: Uint8Array): void;
+  resetAccount(network: boolean, index: number): void;
+  setHostRate(rate: Uint8Array): void;
+  setPrefixRate(rate: Uint8Array, ipv4Bits: number, ipv6Bits: number): void;
+  /** Packets, bytes and refused of each account, one after the other. */
+  accounts(network: boolean): Float64Array;
   peers(): readonly NativePeerStatus[];
   legs(): readonly { id: number; packets: number; bytes: number; idleMs?: number }[];
   mirrorIndices(file: number): void;
+  shareAccounts(files: Int32Array): void;
   rebind(port: number): void;
   setFwmark(fwmark: number): void;
   setPrivateKey(key: Uint8Array): void;

@@ -15,6 +15,9 @@ export interface XdpOptions {
   readonly generic: boolean;
   readonly maxLegs: number;
   readonly indexSlots: number;
+  readonly identities: number;
+  readonly networks: number;
+  readonly classes: number;
 }
 
 export interface XdpInterfaceStatus {
@@ -58,6 +61,8 @@ export interface XdpHandle {
   /** File descriptor of the memory for NativeHandle.mirrorIndices. */
   indices(): number;
   indicesMirrored(): void;
+  /** File descriptors for NativeHandle.shareAccounts. */
+  accounts(): Int32Array;
   close(unload: boolean): void;
 }
 

@@ -12,6 +12,7 @@
 #include "../relay_maps.h"
 #include "test/check.h"
 #include "test/golden.h"
+#include "test/golden_settings.h"
 #include "xdp/leg_map.h"
 #include "xdp/packet.h"
 #include "xdp/relay_program.h"
@@ -31,9 +32,17 @@ inline omerta_address own_address(bool v4) {
 
 class BpfRelay {
  public:
+  static constexpr Accounts::Capacity kAccounts = {golden::kIdentities, golden::kNetworks, golden::kClasses};
+
   BpfRelay()
-      : program_({.port = kPort, .max_legs = 128, .index_slots = 64, .test_clock = true}),
-        legs_(program_.legs_fd()) {
+      : program_(
+            {.port = kPort, .max_legs = 128, .index_slots = 64, .accounts = kAccounts, .test_clock = true}),
+        legs_(program_.legs_fd()),
+        shared_(program_.account_files(), kAccounts),
+        accounts_(kAccounts) {
+    accounts_.set_prefix_key(golden::kPrefixKey);
+    accounts_.move_to(shared_.memory());
+    legs_.on_settle([this](const omerta_leg& leg, int sign) { accounts_.settle(leg, sign); });
     omerta_xdp_settings& settings = program_.settings();
     settings.complete = 1;
     settings.own_count = 2;
@@ -44,8 +53,11 @@ class BpfRelay {
   }
 
   RelayProgram& program() { return program_; }
+  /// What the program charges.
+  Accounts& accounts() { return accounts_; }
+  Accounts::Memory account_memory() const { return shared_.memory(); }
   void install(const omerta_leg& leg) { CHECK(legs_.install({&leg, 1}).empty()); }
-  void remove(uint32_t id) { CHECK(bpf_map_delete_elem(program_.legs_fd(), &id) == 0); }
+  void remove(uint32_t id) { legs_.remove({&id, 1}); }
   std::optional<omerta_leg> find(uint32_t id) const {
     omerta_leg leg;
     if (bpf_map_lookup_elem(program_.legs_fd(), &id, &leg) != 0) return std::nullopt;
@@ -70,6 +82,8 @@ class BpfRelay {
  private:
   RelayProgram program_;
   LegMap legs_;
+  SharedAccounts shared_;
+  Accounts accounts_;
 };
 
 /// A datagram that comes to this machine.
@@ -80,7 +94,7 @@ inline Headers arriving(const omerta_address& from, UdpChecksum checksum = UdpCh
   headers.from = from;
   headers.to = own_address(is_v4(from.ip));
   headers.ttl = 57;
-  headers.service = 0x88;
+  headers.service = 0x8a;
   headers.id = 0x1234;
   headers.checksum = checksum;
   return headers;
@@ -94,6 +108,7 @@ inline Headers leaving(const Headers& before, const omerta_address& to) {
   after.from = own_address(is_v4(to.ip));
   after.to = to;
   after.ttl = kTtl;
+  after.service &= 3;  // ECN alone is told on
   if (is_v4(before.from.ip) != is_v4(to.ip)) {
     after.id = 0;
     after.checksum = UdpChecksum::computed;

@@ -46,12 +46,15 @@ int unsuitable = 0;
 void run_sequence(const golden::Json& sequence, const Wrapping& wrapping) {
   BpfRelay relay;
   std::map<uint32_t, Tally> tallies;
+  for (const golden::Setting& setting : golden::settings_of(sequence))
+    golden::apply(relay.accounts(), setting);
   for (const golden::Json& leg : sequence.at("legs")) relay.install(golden::leg_of(leg));
   for (const golden::Json& json : sequence.at("packets")) {
     const golden::Packet packet = golden::packet_of(json);
     const std::string title =
         std::string(wrapping.name) + ", " + sequence.at("name").get<std::string>() + ": " + packet.shows;
     TEST(title.c_str());
+    for (const golden::Setting& setting : packet.settings) golden::apply(relay.accounts(), setting);
     for (const uint32_t id : packet.remove) {
       relay.remove(id);
       tallies.erase(id);
@@ -68,12 +71,12 @@ void run_sequence(const golden::Json& sequence, const Wrapping& wrapping) {
     if (forwards) relay.remember_way(*leg, from_v4);
 
     // Limits of legs that end here are the socket engine's to hold.
-    const bool limited_above = packet.reason == OMERTA_DROP_RATE_LIMITED && !forwards;
+    const bool limited_above = packet.reason >= OMERTA_DROP_RATE_LIMITED && !forwards;
     uint32_t action = packet.verdict == OMERTA_FORWARD                  ? XDP_TX
                       : packet.verdict == OMERTA_DROP && !limited_above ? XDP_DROP
                                                                         : XDP_PASS;
     omerta_xdp_counter passed = OMERTA_XDP_PASSED_OWN;
-    const bool reaches_next_hop = action == XDP_TX || packet.reason == OMERTA_DROP_RATE_LIMITED;
+    const bool reaches_next_hop = action == XDP_TX || packet.reason >= OMERTA_DROP_RATE_LIMITED;
     if (forwards && reaches_next_hop && from_v4 && !is_v4(leg->next_ip) &&
         wrapping.checksum == UdpChecksum::absent) {
       action = XDP_PASS;
@@ -104,6 +107,12 @@ void run_sequence(const golden::Json& sequence, const Wrapping& wrapping) {
   for (const auto& [id, tally] : tallies) {
     const auto leg = relay.find(id);
     CHECK(leg && leg->packets == tally.packets && leg->bytes == tally.bytes);
+  }
+  for (const golden::Json& json : sequence.at("accounts")) {
+    // Packets and bytes are in the legs until they are settled.
+    const omerta_account account = relay.accounts().read(golden::kind_of(json.at("kind")), json.at("index"));
+    CHECK(account.demand == json.at("demand").get<uint64_t>());
+    CHECK(account.refused == json.at("refused").get<uint64_t>());
   }
 }
 

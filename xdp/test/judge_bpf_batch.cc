@@ -17,6 +17,9 @@ namespace {
 /// The kernel path and the socket engine behind it.
 class Pair {
  public:
+  Pair() { table_.share_accounts(kernel_.account_memory()); }
+
+  Accounts& accounts() { return table_.accounts(); }
   bool install(const omerta_leg& leg) {
     if (!table_.install(leg)) return false;
     kernel_.install(leg);
@@ -35,10 +38,8 @@ class Pair {
       kernel_.remember_way(leg, from_v4);
     const Headers headers = arriving(from);
     const RunResult result = kernel_.program().run(packet_of(headers, datagram), now);
-    uint8_t none = 0;  // an empty datagram has an address, too
     if (result.action == XDP_PASS)
-      return table_.judge_datagram(from, datagram.empty() ? &none : datagram.data(),
-                                   static_cast<uint32_t>(datagram.size()), now);
+      return table_.judge_datagram(from, datagram.data(), static_cast<uint32_t>(datagram.size()), now);
     return result.action == XDP_TX ? forwarded(headers, result.packet, datagram) : dropped();
   }
 
@@ -81,8 +82,8 @@ class Pair {
     return decision;
   }
 
-  ForwardingTable table_{64};
-  BpfRelay kernel_;
+  BpfRelay kernel_;  // the table charges its accounts
+  ForwardingTable table_{batch::kLegs, batch::kAccounts};
   omerta_xdp_counters seen_{};
 };
 

@@ -1,0 +1,166 @@
+// Two machines on one wire with a tunnel of `omerta wg` between them, and what tests look at.
+
+import assert from 'node:assert/strict';
+import type { ChildProcess } from 'node:child_process';
+import { existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { mustRun } from '../../ts/lab/command.js';
+import type { Namespace } from '../../ts/lab/namespace.js';
+import { labUnavailable } from '../../ts/lab/requirements.js';
+import { World, type Node } from '../../ts/lab/world.js';
+import { loadNativeAddon } from '../../ts/engine/native-addon.js';
+
+const OMERTA_WG = fileURLToPath(new URL('../../../bin/omerta-wg', import.meta.url));
+
+/** Why such a pair cannot be made here; false when it can. */
+export function tunnelUnavailable(programs: readonly string[] = []): string | false {
+  const missing = labUnavailable(['wg', 'ping', ...programs]);
+  if (missing !== undefined) return missing;
+  if (!existsSync('/dev/net/tun')) return 'needs /dev/net/tun: modprobe tun';
+  try {
+    loadNativeAddon();
+    return false;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+export async function until(
+  what: string,
+  holds: () => boolean | Promise<boolean>,
+  timeoutMs = 5000,
+): Promise<void> {
+  const deadline = Date.now() + timeoutMs;
+  while (Date.now() < deadline) {
+    if (await holds()) return;
+    await sleep(20);
+  }
+  throw new Error(`not within ${timeoutMs} ms: ${what}`);
+}
+
+/** One end: `omerta wg` in a machine of the world. */
+export interface End {
+  readonly node: Node;
+  /** Name of the interface. */
+  readonly name: string;
+  readonly port: number;
+  readonly inside: string;
+  readonly inside6: string;
+  readonly daemon: ChildProcess;
+  /** What the daemon has written to standard error. */
+  log(): string;
+}
+
+let count = 0;
+
+/** Starts `omerta wg` and gives its interface addresses; `mtu` is the interface's. */
+async function startEnd(
+  node: Node,
+  index: number,
+  mtu: number,
+  options: readonly string[],
+): Promise<Omit<End, 'port'>> {
+  const name = `tp${process.pid}x${count++}`.slice(0, 15);
+  const daemon = node.spawn(OMERTA_WG, ['-f', ...options, name], { stdio: ['ignore', 'ignore', 'pipe'] });
+  let text = '';
+  daemon.stderr?.setEncoding('utf8').on('data', (part: string) => (text += part));
+  await until(`${name} is there`, async () => {
+    assert.equal(daemon.exitCode, null, text);
+    return (await node.run('wg', ['show', name])).code === 0;
+  });
+  const inside = `10.78.0.${index}`;
+  const inside6 = `fd78::${index}`;
+  await node.ip(
+    `address add ${inside}/24 dev ${name}`,
+    `address add ${inside6}/64 dev ${name} nodad`,
+    `link set ${name} mtu ${mtu} up`,
+  );
+  return { node, name, inside, inside6, daemon, log: () => text };
+}
+
+export interface PairOptions {
+  /** Outer addresses: 4 or 6 (default 4). */
+  readonly outer?: 4 | 6;
+  readonly mtu?: number;
+  /** Options of `omerta wg` for each end. */
+  readonly left?: readonly string[];
+  readonly right?: readonly string[];
+}
+
+export class TunnelPair {
+  private constructor(
+    readonly world: World,
+    readonly left: End,
+    readonly right: End,
+  ) {}
+
+  /** Both ends configured; the left one knows where the right one is. */
+  static async start(options: PairOptions = {}): Promise<TunnelPair> {
+    const { outer = 4, mtu = 1420 } = options;
+    const world = await World.create();
+    try {
+      const nodes = [await world.addNode('left'), await world.addNode('right')] as const;
+      const ends = [
+        { ...(await startEnd(nodes[0], 1, mtu, options.left ?? [])), port: 7001 },
+        { ...(await startEnd(nodes[1], 2, mtu, options.right ?? [])), port: 7002 },
+      ] as const;
+      const [left, right] = ends;
+      for (const [index, { node, name, port }] of ends.entries()) {
+        const file = join(world.folder, `${index}.key`);
+        writeFileSync(file, await mustRun('wg', ['genkey']), { mode: 0o600 });
+        await node.mustRun('wg', ['set', name, 'listen-port', String(port), 'private-key', file]);
+      }
+      const publicKey = async ({ node, name }: Omit<End, 'port'>): Promise<string> =>
+        (await node.mustRun('wg', ['show', name, 'public-key'])).trim();
+      const address = outer === 4 ? right.node.address : `[${right.node.address6 ?? ''}]`;
+      const allowed = (end: End): string => `${end.inside}/32,${end.inside6}/128`;
+      const peerArguments = async (end: End): Promise<string[]> => [
+        'peer',
+        await publicKey(end),
+        'allowed-ips',
+        allowed(end),
+      ];
+      await right.node.mustRun('wg', ['set', right.name, ...(await peerArguments(left))]);
+      await left.node.mustRun('wg', [
+        'set',
+        left.name,
+        ...(await peerArguments(right)),
+        'endpoint',
+        `${address}:${right.port}`,
+      ]);
+      return new TunnelPair(world, left, right);
+    } catch (error) {
+      world.remove();
+      throw error;
+    }
+  }
+
+  /** Pings the right end from the left; tells how many of `count` were answered. */
+  async answered(count: number, ...options: readonly string[]): Promise<number> {
+    const { stdout } = await this.left.node.run('ping', [
+      '-n',
+      '-c',
+      String(count),
+      '-i0.02',
+      '-W1',
+      ...options,
+      this.right.inside,
+    ]);
+    return Number(/(\d+) received/.exec(stdout)?.[1] ?? 0);
+  }
+
+  remove(): void {
+    this.world.remove();
+  }
+}
+
+/** Packets counted by the rules with a comment of this text, in `table` (e.g. `inet count`). */
+export async function counted(namespace: Namespace, table: string, comment: string): Promise<number> {
+  const listed = await namespace.mustRun('nft', ['list', 'table', ...table.split(' ')]);
+  return listed
+    .split('\n')
+    .filter((line) => line.includes(`comment "${comment}"`))
+    .reduce((sum, line) => sum + Number(/packets (\d+)/.exec(line)?.[1] ?? 0), 0);
+}
