@@ -10,7 +10,7 @@ import { WgDevice } from '../../ts/wg/wg-device.js';
 import { addonMissing } from '../engine/addon.js';
 import { ModelEngine } from './model-engine.js';
 
-const MAX_PEERS = 3;
+const MAX_PEERS = 2;
 /** As it was at first. */
 const RESET = [
   'set=1',
@@ -52,19 +52,20 @@ function configured(device: WgDevice): string[] {
   return lines[0]?.startsWith('public_key') === true ? ['', own, ...peers].sort() : [own, ...peers.sort()];
 }
 
+/** Mostly right, so that whole requests are. */
+const mostly = (right: readonly string[], wrong: readonly string[]): fc.Arbitrary<string> =>
+  fc.oneof(
+    { weight: 12, arbitrary: fc.constantFrom(...right) },
+    { weight: 1, arbitrary: fc.constantFrom(...wrong) },
+  );
 const key = fc.constantFrom('a1', 'b2', 'c3', 'd4', '00').map((byte) => byte.repeat(32));
-const number = fc.constantFrom('0', '1', '25', '51820', '65535', '65536', '4294967295', '-1', '1e3', '');
-const flag = fc.constantFrom('true', 'true', 'false', '');
-const prefix = fc.constantFrom(
-  '10.0.0.0/8',
-  '10.1.2.3/16',
-  '-10.0.0.0/8',
-  'fd00::1/64',
-  '::/0',
-  '1.2.3.4',
-  'x/8',
+const number = mostly(['0', '1', '25', '51820', '65535'], ['65536', '4294967296', '-1', '1e3', '']);
+const flag = mostly(['true'], ['false', '']);
+const prefix = mostly(
+  ['10.0.0.0/8', '10.1.2.3/16', '-10.0.0.0/8', 'fd00::1/64', '::/0'],
+  ['1.2.3.4', 'x/8', ''],
 );
-const endpoint = fc.constantFrom('192.0.2.1:51820', '[2001:db8::1]:1', '192.0.2.1', '[::1]:0', ':1');
+const endpoint = mostly(['192.0.2.1:51820', '[2001:db8::1]:1'], ['192.0.2.1', '[::1]:0', ':1']);
 const keyOfLine = fc.constantFrom<readonly [string, fc.Arbitrary<string>]>(
   ['private_key', key],
   ['listen_port', number],
@@ -80,12 +81,11 @@ const keyOfLine = fc.constantFrom<readonly [string, fc.Arbitrary<string>]>(
   ['replace_allowed_ips', flag],
   ['allowed_ip', prefix],
   ['allowed_ip', prefix],
-  ['protocol_version', number],
-  ['rx_bytes', number],
+  ['protocol_version', fc.constantFrom('1', '1', '1', '2')],
 );
 const likely = keyOfLine.chain(([name, values]) => values.map((value) => `${name}=${value}`));
 const line = fc.oneof(
-  { weight: 12, arbitrary: likely },
+  { weight: 40, arbitrary: likely },
   { weight: 1, arbitrary: fc.string({ unit: 'binary' }) },
 );
 const request = fc.oneof(
@@ -123,7 +123,7 @@ describe('any text on the configuration socket', { skip: addonMissing() ?? false
       }),
       { numRuns: 1000 },
     );
-    assert.ok(accepted > 100, `${accepted} requests were right`);
+    assert.ok(accepted > 500, `${accepted} requests were right`);
   });
 
   it('a stream is cut into the same requests, however it arrives', () => {
