@@ -16,6 +16,9 @@
 namespace omerta::engine {
 namespace {
 
+/// Strangers whose requests may wait for their answers at one time.
+constexpr size_t kStrangers = 4096;
+
 /// TAI64N (cr.yp.to/libtai/tai64.html) with the low 24 bits of the nanoseconds cleared, so that a
 /// handshake does not tell the exact clock: steps of 16.8 ms.
 session::Timestamp tai64n_now() {
@@ -85,7 +88,9 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
       stun_budget(settings.stun_per_second, settings.stun_per_second, {24, 48},
                   {{random_word(), random_word()}}),
       inner_mtu(settings.tun.has_value() ? static_cast<size_t>(settings.tun->mtu) : 65535),
-      io(udp::choose_io(settings.io)) {
+      io(udp::choose_io(settings.io)),
+      proven_remotes(settings.max_legs + settings.max_peers, {random_word(), random_word()}),
+      strangers(kStrangers, {random_word(), random_word()}) {
   legs.accounts().set_prefix_key(random_word());
 }
 
@@ -108,7 +113,8 @@ class Engine::ControlOutput final : public EventOutput {
   void send_datagram(const omerta_address& to, const udp::LocalAddress& local, Bytes datagram,
                      uint8_t traffic_class) {
     if (socket_ == nullptr) return;
-    socket_->send_one(to, local, datagram.data(), datagram.size(), traffic_class);
+    udp::count_refused_datagram(socket_->send_one(to, local, datagram.data(), datagram.size(), traffic_class),
+                                counters_);
     counters_.add(Counter::tx_datagrams);
     counters_.add(Counter::tx_bytes, datagram.size());
   }
@@ -245,6 +251,8 @@ void Engine::set_private_key(const std::optional<Key32>& key) {
 
 /// The source addresses peers are answered from were chosen by the routing of before.
 void Engine::forget_sources() {
+  shared_.proven_remotes.clear();
+  shared_.strangers.clear();
   shared_.sessions->for_each([](session::Peer& peer) {
     session::Endpoint endpoint = peer.endpoint();
     std::memset(endpoint.local_ip, 0, sizeof endpoint.local_ip);
@@ -280,7 +288,11 @@ bool Engine::send_control(const Key32& peer, Bytes payload) {
   return shared_.sessions->send_inside(peer, payload, boot_clock(), *output_);
 }
 
-void Engine::send_frame(const omerta_address& to, Bytes frame) { output_->send_datagram(to, {}, frame, 0); }
+void Engine::send_frame(const omerta_address& to, Bytes frame) {
+  udp::LocalAddress from = shared_.proven_remotes.find(to);
+  if (!from.known()) from = shared_.strangers.find(to);
+  output_->send_datagram(to, from, frame, 0);
+}
 
 bool Engine::install_legs(std::vector<omerta_leg> legs) {
   size_t added = 0;

@@ -20,6 +20,7 @@
 #include "tun/link_watch.h"
 #include "tun/tun_device.h"
 #include "udp/io_choice.h"
+#include "udp/return_addresses.h"
 #include "udp/steering.h"
 
 namespace omerta::engine {
@@ -68,6 +69,8 @@ struct Shared {
   PrefixBuckets stun_budget;
   std::atomic<size_t> inner_mtu = 65535;
   udp::IoChoice io;
+  udp::ReturnAddresses proven_remotes;  ///< those a frame on a leg or a session came from
+  udp::ReturnAddresses strangers;       ///< those a contact frame came from; only control frames go there
 };
 
 void random_bytes(std::span<uint8_t> out);

@@ -122,29 +122,63 @@ void Worker::send(const session::Endpoint& to, Bytes message, uint8_t traffic_cl
 bool Worker::receive_from_udp() {
   const std::span<const udp::Message> messages = io_->receive(counters_);
   cached_leg_ = 0;
+  learned_ = nullptr;
+  last_next_ = {};
+  // Judged many at a time, so that the legs of the next ones are on their way from memory meanwhile.
+  Datagram datagrams[kJudged];
+  const udp::Message* message_of[kJudged];
+  size_t count = 0;
+  const auto judge_gathered = [&] {
+    Decision decisions[kJudged];
+    shared_.legs.judge_all(datagrams, count, now_, decisions);
+    for (size_t i = 0; i < count; i++)
+      act_on(decisions[i], datagrams[i].data, datagrams[i].size, *message_of[i]);
+    count = 0;
+  };
   for (const udp::Message& message : messages) {
     if (message.size == 0) counters_.drop(OMERTA_DROP_EMPTY);
-    for (size_t at = 0; at < message.size; at += message.segment)
-      judge(message.data + at, std::min(message.segment, message.size - at), message);
+    for (size_t at = 0; at < message.size; at += message.segment) {
+      message_of[count] = &message;
+      datagrams[count++] = {message.data + at,
+                            static_cast<uint32_t>(std::min(message.segment, message.size - at)),
+                            &message.from};
+      if (count == kJudged) judge_gathered();
+    }
   }
+  judge_gathered();
   finish_opening();
   if (coalescing_) coalescing_->flush(counters_);
   flush();  // before the next receive: forwarded datagrams lie in the receive buffers
   return io_->release();
 }
 
-void Worker::judge(uint8_t* data, size_t size, const udp::Message& message) {
-  const Decision decision =
-      shared_.legs.judge_datagram(message.from, data, static_cast<uint32_t>(size), now_);
+/// The sender of a message is who it says: what it sent to is what it is to be sent from.
+void Worker::learn(const udp::Message& message) {
+  if (learned_ == &message) return;
+  learned_ = &message;
+  shared_.proven_remotes.learn(message.from, message.local);
+}
+
+const udp::LocalAddress& Worker::return_address(const omerta_address& to) {
+  if (std::memcmp(&to, &last_next_, sizeof to) != 0) {
+    last_next_ = to;
+    last_source_ = shared_.proven_remotes.find(to);
+  }
+  return last_source_;
+}
+
+void Worker::act_on(const Decision& decision, uint8_t* data, size_t size, const udp::Message& message) {
   switch (decision.verdict) {
     case OMERTA_FORWARD:
       counters_.add(Counter::forwarded_packets);
       counters_.add(Counter::forwarded_bytes, size);
       // Congestion met so far is told on; the priority a stranger asked for is not.
-      append(decision.next, {}, data, size, message.ecn);
+      learn(message);
+      append(decision.next, return_address(decision.next), data, size, message.ecn);
       return;
     case OMERTA_DELIVER:
       counters_.add(Counter::delivered_packets);
+      learn(message);
       deliver(decision.leg_id, data + OMERTA_FRAME_HEADER_SIZE, size - OMERTA_FRAME_HEADER_SIZE, message.ecn);
       return;
     case OMERTA_CONTROL: {
@@ -153,6 +187,10 @@ void Worker::judge(uint8_t* data, size_t size, const udp::Message& message) {
         return;
       }
       counters_.add(Counter::control_frames);
+      if (decision.leg_id == OMERTA_CONTACT_LEG)
+        shared_.strangers.learn(message.from, message.local);
+      else
+        learn(message);
       uint8_t where[24] = {};
       std::memcpy(where, message.from.ip, 16);
       store(where + 16, __builtin_bswap16(message.from.port));
@@ -274,6 +312,7 @@ void Worker::handle_opened(Opening& opening, const crypto::AeadJob& job) {
   if (run_.keypair != &keypair || !run_.from->same_path(opening.from)) {
     end_run();
     shared_.sessions->authenticated(keypair, opening.from, now_, *this);
+    if (!opening.from.relayed()) shared_.proven_remotes.learn(opening.from.remote, local_of(opening.from));
     run_ = {&keypair, &opening.from, 0};
   }
   run_.bytes += opening.message_size;

@@ -279,6 +279,25 @@ void the_choice_names_its_reason() {
   CHECK(ring.refused != (ring.kind == IoKind::io_uring));
 }
 
+void what_the_kernel_will_not_send_is_dropped_and_counted_by_reason() {
+  UdpSocket sender(options(true));
+  UdpSocket receiver(options(true));
+  const Started sender_io(sender), receiver_io(receiver);
+  std::vector<uint8_t> memory(65520);
+  omerta_address broadcast = loopback(9);
+  std::memset(broadcast.ip + 12, 255, 4);
+  SendBatch send(true);
+  CounterRow counters;
+  CHECK(send.append(loopback(receiver.port()), {}, memory.data(), 65520));  // IPv4 carries 65507
+  CHECK(send.append(broadcast, {}, memory.data(), 100));                    // needs SO_BROADCAST
+  CHECK(send.append(loopback(receiver.port()), {}, memory.data(), 65507));
+  sender_io->flush(send, counters);
+  CHECK(counters.get(Counter::drop_send_too_big) == 1);
+  CHECK(counters.get(Counter::drop_send_failed) == 1);
+  CHECK(counters.get(Counter::tx_errors) == 2);
+  CHECK(receive_all(*receiver_io.io, 1).size() == 1);
+}
+
 /// In a process whose seccomp filter answers io_uring_setup with EPERM, as containers' do.
 void where_io_uring_is_forbidden_mmsg_is_used_and_the_reason_told() {
   const pid_t child = fork();
@@ -378,6 +397,7 @@ int main() {
     RUN(a_stopped_engine_leaves_the_socket_to_its_owner);
     RUN(forwarded_coalesced_messages_arrive_whole_zero_copy_or_not);
     RUN(each_datagram_arrives_with_its_own_ecn);
+    RUN(what_the_kernel_will_not_send_is_dropped_and_counted_by_reason);
     RUN(a_small_send_buffer_loses_nothing);
   }
   return omerta::check::finish();
