@@ -26,6 +26,7 @@ namespace omerta::udp {
 struct LocalAddress {
   uint8_t ip[16]{};
   uint32_t interface = 0;
+  bool known() const { return omerta_load64(ip) != 0 || omerta_load64(ip + 8) != 0; }
 };
 
 struct Message {
@@ -106,6 +107,9 @@ class SendBatch {
   std::unique_ptr<Control[]> controls_;
 };
 
+/// Counts a datagram the kernel refused, by the reason; error 0 counts nothing.
+void count_refused_datagram(int error, CounterRow& counters);
+
 class UdpSocket {
  public:
   /// @throws std::system_error with the failed step named.
@@ -130,20 +134,21 @@ class UdpSocket {
   void read_header(msghdr& header, Message& message, CounterRow& counters);
   /// Writes the batch's message headers, batch.size() of them, and counts what they hold.
   mmsghdr* prepare(SendBatch& batch, CounterRow& counters) const;
-  /// The kernel refused this message with `error`: sends it datagram by datagram.
+  /// The kernel refused this message with `error`: sends it datagram by datagram. What it refuses again
+  /// is a counted drop.
   void send_refused(SendBatch& batch, size_t index, int error, CounterRow& counters);
   /// Empties the batch.
   void finish(SendBatch& batch) const;
 
-  /// One datagram, from any thread.
-  void send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size,
-                uint8_t traffic_class);
+  /// One datagram, from any thread. 0, or the errno with which the kernel refused it.
+  int send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size,
+               uint8_t traffic_class);
 
  private:
   socklen_t to_sockaddr(const omerta_address& address, sockaddr_storage& out) const;
   size_t fill_control(void* buffer, const omerta_address& to, const LocalAddress& local, size_t segment,
                       uint8_t traffic_class) const;
-  void send_segments(const SendBatch::Entry& entry);
+  void send_segments(const SendBatch::Entry& entry, CounterRow& counters);
 
   int fd_ = -1;
   int family_ = AF_INET6;
