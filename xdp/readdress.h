@@ -52,44 +52,36 @@ static __always_inline __u8 ecn_of(const struct datagram* d) {
   return (d->v4 ? bpf_ntohs(*first) : bpf_ntohs(*first) >> 4) & ECN_MASK;
 }
 
-/*
- * IP headers. Each returns the difference it makes to the sum behind UDP's checksum. Within one family
- * the source is the address the datagram was sent to: moving it leaves its part of the sum as it is.
- */
-static __always_inline __u64 within_v4(struct ethhdr* ethernet, __u8 ecn, const struct omerta_leg* leg) {
+/* IP headers. Each returns the difference it makes to the sum behind UDP's checksum. */
+
+static __always_inline __u64 within_v4(struct ethhdr* ethernet, __u8 ecn, const struct omerta_leg* leg,
+                                       const struct omerta_next_hop* hop) {
   struct iphdr* ip = (void*)(ethernet + 1);
   __u16* version_and_service = (__u16*)ip;
   __u16* ttl_and_protocol = (__u16*)&ip->ttl;
   const __u16 service = *version_and_service, ttl = *ttl_and_protocol;
-  const __u32 next = omerta_load32(leg->next_ip + 12);
-  const __u64 address = checksum_replace32(ip->saddr, next);
+  const __u32 source = omerta_load32(hop->from + 12), next = omerta_load32(leg->next_ip + 12);
+  const __u64 addresses = checksum_replace32(ip->saddr, source) + checksum_replace32(ip->daddr, next);
 
   ip->tos = ecn;
   ip->ttl = IP_TTL;
-  ip->check = checksum_update(ip->check, address + checksum_replace16(service, *version_and_service) +
+  ip->check = checksum_update(ip->check, addresses + checksum_replace16(service, *version_and_service) +
                                              checksum_replace16(ttl, *ttl_and_protocol));
-  ip->saddr = ip->daddr;
+  ip->saddr = source;
   ip->daddr = next;
-  return address;
+  return addresses;
 }
 
-static __always_inline __u64 within_v6(struct ethhdr* ethernet, __u8 ecn, const struct omerta_leg* leg) {
+static __always_inline __u64 within_v6(struct ethhdr* ethernet, __u8 ecn, const struct omerta_leg* leg,
+                                       const struct omerta_next_hop* hop) {
   struct ipv6hdr* ip = (void*)(ethernet + 1);
-  __u32* source = ip->saddr.in6_u.u6_addr32;
-  __u32* destination = ip->daddr.in6_u.u6_addr32;
-  __u64 difference = 0;
-  __u32 i;
+  const __u64 before = without_ip((__u8*)&ip->saddr) + without_ip((__u8*)&ip->daddr);
 
   omerta_store32(ip, bpf_htonl(0x60000000 | (__u32)ecn << 20)); /* the flow label was the sender's */
   ip->hop_limit = IP_TTL;
-  for (i = 0; i < 4; i++) {
-    __u32 next = omerta_load32(leg->next_ip + 4 * i);
-
-    difference += checksum_replace32(source[i], next);
-    source[i] = destination[i];
-    destination[i] = next;
-  }
-  return difference;
+  copy_ip((__u8*)&ip->saddr, hop->from);
+  copy_ip((__u8*)&ip->daddr, leg->next_ip);
+  return before + sum_of_ip(hop->from) + sum_of_ip(leg->next_ip);
 }
 
 /*
@@ -106,17 +98,17 @@ static __always_inline __u64 to_v6(struct ethhdr* ethernet, const struct udphdr*
   ip->payload_len = udp->len;
   ip->nexthdr = IPPROTO_UDP;
   ip->hop_limit = IP_TTL;
-  copy_ip((__u8*)&ip->saddr, hop->source);
+  copy_ip((__u8*)&ip->saddr, hop->from);
   copy_ip((__u8*)&ip->daddr, leg->next_ip);
   return (__u64)(__u32)~omerta_load32(d->from.ip + 12) + (__u32)~omerta_load32(d->to + 12) +
-         sum_of_ip(hop->source) + sum_of_ip(leg->next_ip);
+         sum_of_ip(hop->from) + sum_of_ip(leg->next_ip);
 }
 
 static __always_inline __u64 to_v4(struct ethhdr* ethernet, const struct udphdr* udp, __u8 ecn,
                                    const struct datagram* d, const struct omerta_leg* leg,
                                    const struct omerta_next_hop* hop) {
   struct iphdr* ip = (void*)(ethernet + 1);
-  const __u32 source = omerta_load32(hop->source + 12);
+  const __u32 source = omerta_load32(hop->from + 12);
   const __u32 next = omerta_load32(leg->next_ip + 12);
   __u32 words[5];
   __u64 sum = 0;

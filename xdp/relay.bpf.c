@@ -60,6 +60,14 @@ struct {
   __type(value, struct omerta_xdp_counters);
 } counters SEC(".maps");
 
+/* The leg a frame is judged by: BPF's stack of 512 bytes has no room for it beside charge()'s. */
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct omerta_leg);
+} judged_legs SEC(".maps");
+
 /* For the daemons: the program does not read it. */
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
@@ -109,15 +117,6 @@ static __always_inline int drop_otherwise(enum omerta_xdp_counter why) {
 }
 
 static __always_inline __u64 clock(void) { return use_test_clock ? test_clock : bpf_ktime_get_boot_ns(); }
-
-/* Whether the datagram is for this machine, not one it only carries for others. */
-static __always_inline bool is_own(const __u8 to[16]) {
-  __u32 i;
-
-  for (i = 0; i < OMERTA_OWN_ADDRESSES && i < settings.own_count; i++)
-    if (same_ip(settings.own[i], to)) return true;
-  return false;
-}
 
 /* A WireGuard message outside any frame: for this node's own sessions. */
 static __always_inline int judge_wireguard(const struct datagram* d, const __u8* head, const void* end) {
@@ -184,14 +183,17 @@ static __always_inline int forward(struct xdp_md* ctx, const struct datagram* d,
   struct ethhdr* ethernet;
   struct udphdr* udp;
   __u64 difference;
-  __u8 any[16] = {};
   __u8* frame;
+  __u32 slot;
   int reason, why;
 
   if (!mine) return XDP_PASS; /* never */
   if (!next_v4 && d->v4 && !d->udp->check) return pass(OMERTA_XDP_PASSED_NO_CHECKSUM);
-  hop = next_hop(ctx, leg->next_ip, next_v4 == d->v4 ? d->to : any, now, &why);
-  if (!hop) return pass(why);
+  why = find_way(ctx, leg, now);
+  if (why) return pass(why);
+  slot = omerta_next_hop_slot(leg->next_ip);
+  hop = bpf_map_lookup_elem(&next_hops, &slot);
+  if (!hop) return XDP_PASS; /* never */
   if (ip_size + sizeof(struct udphdr) + d->size > hop->mtu) return pass(OMERTA_XDP_PASSED_TOO_BIG);
   if (!same_policy(leg, entry)) return pass(OMERTA_XDP_PASSED_LEG_CHANGED);
   reason = charge(entry, &d->from, d->size, now);
@@ -212,7 +214,7 @@ static __always_inline int forward(struct xdp_md* ctx, const struct datagram* d,
   if (next_v4 != d->v4)
     difference += next_v4 ? to_v4(ethernet, udp, ecn, d, leg, hop) : to_v6(ethernet, udp, ecn, d, leg, hop);
   else
-    difference += next_v4 ? within_v4(ethernet, ecn, leg) : within_v6(ethernet, ecn, leg);
+    difference += next_v4 ? within_v4(ethernet, ecn, leg, hop) : within_v6(ethernet, ecn, leg, hop);
   write_ethernet(ethernet, hop, next_v4 ? ETH_P_IP : ETH_P_IPV6);
   write_udp(udp, leg->next_port, difference);
 
@@ -228,11 +230,11 @@ int omerta_relay(struct xdp_md* ctx) {
   void* end = (void*)(long)ctx->data_end;
   struct omerta_classification class;
   struct omerta_leg* entry;
-  struct omerta_leg leg;
+  struct omerta_leg* leg;
   struct datagram d;
   __u8 head[8] = {}; /* what classifying looks at */
   __u64 now;
-  __u32 id;
+  __u32 id, zero = 0;
   __u8 reason;
 
   if (!parse(ctx, relay_port, &d) || !is_own(d.to)) return XDP_PASS;
@@ -261,11 +263,15 @@ int omerta_relay(struct xdp_md* ctx) {
                ? pass(OMERTA_XDP_PASSED_UNKNOWN_LEG)
                : drop_otherwise(OMERTA_XDP_DROP_CONTROL_RATE);
   }
-  copy_policy(&leg, entry);
-  reason = omerta_leg_judge(&leg, d.payload, d.size, &d.from, now);
+  leg = bpf_map_lookup_elem(&judged_legs, &zero);
+  if (!leg) return XDP_PASS; /* never */
+  copy_policy(leg, entry);
+  reason = omerta_leg_judge(leg, d.payload, d.size, &d.from, now);
   if (reason != OMERTA_DROP_NONE) return drop(reason);
-  if (leg.action == OMERTA_LEG_FORWARD) return forward(ctx, &d, entry, &leg, now);
-  if ((leg.flags & OMERTA_LEG_ANY_SOURCE) && !within_budget(OMERTA_STRANGER_CONTROL, &d.from, now))
+  if ((d.v4 ? settings.several4 : settings.several6) && !(leg->flags & OMERTA_LEG_ANY_SOURCE))
+    learn_remote(&d.from, d.to);
+  if (leg->action == OMERTA_LEG_FORWARD) return forward(ctx, &d, entry, leg, now);
+  if ((leg->flags & OMERTA_LEG_ANY_SOURCE) && !within_budget(OMERTA_STRANGER_CONTROL, &d.from, now))
     return drop_otherwise(OMERTA_XDP_DROP_CONTROL_RATE);
   return pass(OMERTA_XDP_PASSED_OWN);
 }

@@ -9,7 +9,7 @@
 #include <omerta/wire.h>
 
 /*
- * The layout of the pinned maps (`legs`, `counters`, `state`). A map of another layout is never
+ * The layout of the pinned maps (`legs`, `counters`, `state`, `remotes`). A map of another layout is never
  * adopted. The assertions at the end fail when something moves: raise the number with them.
  */
 #define OMERTA_XDP_LAYOUT 1
@@ -25,25 +25,25 @@
  * What the program counts beside drop reasons. `drop_*` and `forwarded_*` mean what the engine's
  * counters of that name mean. `passed_*` went up to the socket untouched, and why.
  */
-#define OMERTA_XDP_COUNTERS(X)                                                          \
-  X(FORWARDED_PACKETS, forwarded_packets)                                               \
-  X(FORWARDED_BYTES, forwarded_bytes)                                                   \
-  X(REDIRECTED_PACKETS, redirected_packets)   /* of these, by another interface */      \
-  X(DROP_UNKNOWN_INDEX, drop_unknown_index)   /* WireGuard for no session of ours */    \
-  X(DROP_HANDSHAKE_RATE, drop_handshake_rate) /* strangers beyond their budgets */      \
-  X(DROP_CONTROL_RATE, drop_control_rate)                                               \
-  X(DROP_STUN_RATE, drop_stun_rate)                                                     \
-  X(DROP_NO_HEADROOM, drop_no_headroom)     /* no room for IPv6's longer header */      \
-  X(PASSED_OWN, passed_own)                 /* for this node itself */                  \
-  X(PASSED_UNKNOWN_LEG, passed_unknown_leg) /* the map does not hold every leg */       \
-  X(PASSED_FORWARDING_OFF, passed_forwarding_off)                                       \
-  X(PASSED_NO_ROUTE, passed_no_route)                                                   \
-  X(PASSED_NO_NEIGHBOUR, passed_no_neighbour) /* the kernel asks for it when we send */ \
-  X(PASSED_NO_SOURCE, passed_no_source)       /* no own address of the other family */  \
-  X(PASSED_OTHER_INTERFACE, passed_other_interface)                                     \
-  X(PASSED_TOO_BIG, passed_too_big)         /* for the interface it leaves by */        \
-  X(PASSED_NO_CHECKSUM, passed_no_checksum) /* IPv4 without one, on to IPv6 */          \
-  X(PASSED_NO_ACCOUNT, passed_no_account)   /* the leg's is not in the maps */          \
+#define OMERTA_XDP_COUNTERS(X)                                                             \
+  X(FORWARDED_PACKETS, forwarded_packets)                                                  \
+  X(FORWARDED_BYTES, forwarded_bytes)                                                      \
+  X(REDIRECTED_PACKETS, redirected_packets)   /* of these, by another interface */         \
+  X(DROP_UNKNOWN_INDEX, drop_unknown_index)   /* WireGuard for no session of ours */       \
+  X(DROP_HANDSHAKE_RATE, drop_handshake_rate) /* strangers beyond their budgets */         \
+  X(DROP_CONTROL_RATE, drop_control_rate)                                                  \
+  X(DROP_STUN_RATE, drop_stun_rate)                                                        \
+  X(DROP_NO_HEADROOM, drop_no_headroom)     /* no room for IPv6's longer header */         \
+  X(PASSED_OWN, passed_own)                 /* for this node itself */                     \
+  X(PASSED_UNKNOWN_LEG, passed_unknown_leg) /* the map does not hold every leg */          \
+  X(PASSED_FORWARDING_OFF, passed_forwarding_off)                                          \
+  X(PASSED_NO_ROUTE, passed_no_route)                                                      \
+  X(PASSED_NO_NEIGHBOUR, passed_no_neighbour) /* the kernel asks for it when we send */    \
+  X(PASSED_NO_SOURCE, passed_no_source)       /* which of ours it talks to is not known */ \
+  X(PASSED_OTHER_INTERFACE, passed_other_interface)                                        \
+  X(PASSED_TOO_BIG, passed_too_big)         /* for the interface it leaves by */           \
+  X(PASSED_NO_CHECKSUM, passed_no_checksum) /* IPv4 without one, on to IPv6 */             \
+  X(PASSED_NO_ACCOUNT, passed_no_account)   /* the leg's is not in the maps */             \
   X(PASSED_LEG_CHANGED, passed_leg_changed) /* while it was being judged */
 
 enum omerta_xdp_counter {
@@ -83,6 +83,10 @@ struct omerta_budget {
 };
 
 /* Written by the daemon while the program runs; it belongs to one instance and is not pinned. */
+struct omerta_own_address {
+  __u8 ip[16]; /* canonical */
+};
+
 struct omerta_xdp_settings {
   __u32 complete;      /* `legs` holds every leg: a frame on another one may be dropped */
   __u32 index_mask;    /* slots of `indices` - 1 */
@@ -91,14 +95,18 @@ struct omerta_xdp_settings {
   __u64 secret[2]; /* chooses the bucket of a prefix: nobody can aim at another's */
   struct omerta_budget prefix[OMERTA_STRANGER_KINDS]; /* each IPv4 /24 or IPv6 /48 */
   struct omerta_budget total[OMERTA_STRANGER_KINDS];
-  __u8 own[OMERTA_OWN_ADDRESSES][16]; /* canonical */
+  /* Link-local ones are among them, but are nobody's source. */
+  struct omerta_own_address own[OMERTA_OWN_ADDRESSES];
+  __u32 several4; /* this machine has several IPv4 addresses: which to send from is learned (`remotes`) */
+  __u32 several6;
+  struct omerta_own_address only4; /* else the only one, or zero */
+  struct omerta_own_address only6;
 };
 
 /* How a destination is reached, as the kernel said not long ago: an entry of `next_hops`. */
 struct omerta_next_hop {
   __u8 to[16];
-  __u8 from[16];   /* asked for this source; zero: any */
-  __u8 source[16]; /* the source to send from */
+  __u8 from[16];
   __u8 destination_mac[6];
   __u8 source_mac[6];
   __u32 interface;

@@ -52,6 +52,7 @@ class Relay : public Napi::ObjectWrap<Relay> {
                            InstanceMethod<&Relay::check>("check"),
                            InstanceMethod<&Relay::status>("status"),
                            InstanceMethod<&Relay::legs>("legs"),
+                           InstanceMethod<&Relay::leg_counters>("legCounters"),
                            InstanceMethod<&Relay::counters>("counters"),
                            InstanceMethod<&Relay::indices>("indices"),
                            InstanceMethod<&Relay::indices_mirrored>("indicesMirrored"),
@@ -153,6 +154,20 @@ class Relay : public Napi::ObjectWrap<Relay> {
       });
     });
     return Napi::Buffer<uint8_t>::Copy(info.Env(), packed.data(), packed.size());
+  }
+
+  /// For each id: packets, bytes; 0 for a leg that is not there.
+  Napi::Value leg_counters(const Napi::CallbackInfo& info) {
+    const auto ids = info[0].As<Napi::Uint32Array>();
+    const LegMap& legs = open(info.Env()).legs();
+    auto out = Napi::Float64Array::New(info.Env(), ids.ElementLength() * 2);
+    for (size_t i = 0; i < ids.ElementLength(); i++) {
+      omerta_leg leg;
+      if (!legs.find(ids[i], leg)) continue;
+      out[2 * i] = static_cast<double>(leg.packets);
+      out[2 * i + 1] = static_cast<double>(leg.bytes);
+    }
+    return out;
   }
 
   /// In the order of counterNames.

@@ -84,7 +84,7 @@ void LegMap::settle_removed(std::span<const uint32_t> ids) const {
   if (!settle_) return;
   omerta_leg leg;
   for (const uint32_t id : ids)
-    if (bpf_map_lookup_elem(fd_, &id, &leg) == 0) settle_(leg, 1);
+    if (find(id, leg)) settle_(leg, 1);
 }
 
 void LegMap::remove(std::span<const uint32_t> ids) {
@@ -97,6 +97,8 @@ void LegMap::remove(std::span<const uint32_t> ids) {
     if (count < wanted) done++;  // it stops at an id it does not have
   }
 }
+
+bool LegMap::find(uint32_t id, omerta_leg& out) const { return bpf_map_lookup_elem(fd_, &id, &out) == 0; }
 
 size_t LegMap::keep_only(const std::vector<uint32_t>& ids) {
   std::vector<uint32_t> unknown;

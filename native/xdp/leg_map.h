@@ -29,6 +29,8 @@ class LegMap {
   void remove(std::span<const uint32_t> ids);
   /// Removes every leg whose id is not in `ids`, which is sorted. @returns how many.
   size_t keep_only(const std::vector<uint32_t>& ids);
+  /// Copies the leg with this id; false when there is none.
+  bool find(uint32_t id, omerta_leg& out) const;
   /// Calls `visit` with a copy of every leg. @throws XdpError
   void for_each(const std::function<void(const omerta_leg&)>& visit) const;
   /// From now on new legs start at zero.

@@ -6,6 +6,7 @@
 #include <bpf/libbpf.h>
 #include <linux/bpf.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdarg>
 #include <cstring>
@@ -19,6 +20,9 @@
 
 namespace omerta::xdp {
 namespace {
+
+/// Of a machine with several addresses; one it does not remember goes by the socket.
+constexpr size_t kMostRemotes = 262'144;
 
 /// What libbpf complained of last, in its own words.
 thread_local std::string complaint;
@@ -63,9 +67,12 @@ RelayProgram::RelayProgram(const Options& options) {
   bpf_map__set_max_entries(skeleton_->maps.identities, static_cast<uint32_t>(options.accounts.identities));
   bpf_map__set_max_entries(skeleton_->maps.networks, static_cast<uint32_t>(options.accounts.networks));
   bpf_map__set_max_entries(skeleton_->maps.limits, static_cast<uint32_t>(options.accounts.classes));
+  bpf_map__set_max_entries(skeleton_->maps.remotes,
+                           static_cast<uint32_t>(std::min(options.max_legs, kMostRemotes)));
   reuse(skeleton_->maps.legs, options.legs_fd);
   reuse(skeleton_->maps.counters, options.counters_fd);
   reuse(skeleton_->maps.state, options.state_fd);
+  reuse(skeleton_->maps.remotes, options.remotes_fd);
   if (const int error = relay_bpf__load(skeleton_.get()); error != 0) throw_load_error(-error);
   settings().index_mask = static_cast<uint32_t>(options.index_slots - 1);
 }
@@ -76,6 +83,7 @@ int RelayProgram::fd() const { return bpf_program__fd(skeleton_->progs.omerta_re
 int RelayProgram::legs_fd() const { return bpf_map__fd(skeleton_->maps.legs); }
 int RelayProgram::counters_fd() const { return bpf_map__fd(skeleton_->maps.counters); }
 int RelayProgram::state_fd() const { return bpf_map__fd(skeleton_->maps.state); }
+int RelayProgram::remotes_fd() const { return bpf_map__fd(skeleton_->maps.remotes); }
 int RelayProgram::devices_fd() const { return bpf_map__fd(skeleton_->maps.devices); }
 int RelayProgram::indices_fd() const { return bpf_map__fd(skeleton_->maps.indices); }
 AccountFiles RelayProgram::account_files() const {

@@ -38,6 +38,7 @@ class RelayProgram {
     int legs_fd = -1;
     int counters_fd = -1;
     int state_fd = -1;
+    int remotes_fd = -1;
   };
 
   /// @throws XdpError permission, unsupported
@@ -51,6 +52,7 @@ class RelayProgram {
   int legs_fd() const;
   int counters_fd() const;
   int state_fd() const;
+  int remotes_fd() const;
   int devices_fd() const;
   int indices_fd() const;
   AccountFiles account_files() const;

@@ -84,8 +84,10 @@ class SelfTest {
     omerta_xdp_settings& settings = program_.settings();
     settings.complete = 1;
     settings.own_count = 2;
-    std::memcpy(settings.own[0], own(true).ip, 16);
-    std::memcpy(settings.own[1], own(false).ip, 16);
+    std::memcpy(settings.own[0].ip, own(true).ip, 16);
+    std::memcpy(settings.own[1].ip, own(false).ip, 16);
+    settings.only4 = settings.own[0];
+    settings.only6 = settings.own[1];
   }
 
   int run() {
@@ -95,7 +97,7 @@ class SelfTest {
       for (const bool to_v4 : {true, false}) {
         const omerta_leg leg = make_leg(id++, from_v4, to_v4);
         legs.install({&leg, 1});
-        remember_way(leg, from_v4, to_v4);
+        remember_way(leg, to_v4);
         for (const size_t size : {32u, 33u, 64u, 95u, 148u, 1300u, 1420u})
           forwards(leg, from_v4, to_v4, size, UdpChecksum::computed);
         if (from_v4 && to_v4) forwards(leg, from_v4, to_v4, 64, UdpChecksum::absent);
@@ -106,11 +108,10 @@ class SelfTest {
   }
 
  private:
-  void remember_way(const omerta_leg& leg, bool from_v4, bool to_v4) {
+  void remember_way(const omerta_leg& leg, bool to_v4) {
     omerta_next_hop hop{};
     std::memcpy(hop.to, leg.next_ip, 16);
-    if (from_v4 == to_v4) std::memcpy(hop.from, own(to_v4).ip, 16);
-    std::memcpy(hop.source, own(to_v4).ip, 16);
+    std::memcpy(hop.from, own(to_v4).ip, 16);
     std::memcpy(hop.destination_mac, kNextHop.data(), 6);
     std::memcpy(hop.source_mac, kRelay.data(), 6);
     hop.interface = 1;

@@ -59,6 +59,10 @@ bool is_loopback(const uint8_t ip[16]) {
   return (is_v4(ip) && ip[12] == 127) || std::memcmp(ip, v6, 16) == 0;
 }
 
+bool is_link_local(const uint8_t ip[16]) {
+  return is_v4(ip) ? ip[12] == 169 && ip[13] == 254 : ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80;
+}
+
 /// The one address the relay is bound to; false when it is bound to all of them.
 bool bound_address(const std::string& bind, uint8_t out[16]) {
   in_addr v4{};
@@ -91,7 +95,8 @@ XdpRelay::~XdpRelay() = default;
 
 /// Takes over the pinned maps of this layout, and keeps those of others until the program is replaced.
 void XdpRelay::open_maps() {
-  FileDescriptor legs = pins_.open("legs"), counters = pins_.open("counters"), state = pins_.open("state");
+  FileDescriptor legs = pins_.open("legs"), counters = pins_.open("counters"), state = pins_.open("state"),
+                 remotes = pins_.open("remotes");
   const bool adoptable = legs && counters && state && has_sizes(legs.get(), 4, sizeof(omerta_leg)) &&
                          has_sizes(counters.get(), 4, sizeof(omerta_xdp_counters)) &&
                          has_sizes(state.get(), 4, sizeof(omerta_xdp_state)) &&
@@ -113,6 +118,7 @@ void XdpRelay::open_maps() {
       .legs_fd = roomy ? legs.get() : -1,
       .counters_fd = adoptable ? counters.get() : -1,
       .state_fd = adoptable ? state.get() : -1,
+      .remotes_fd = adoptable && remotes ? remotes.get() : -1,
   });
   accounts_.emplace(program_->account_files(), settings_.accounts);
   legs_ = std::make_unique<LegMap>(program_->legs_fd(), previous_legs_.get());
@@ -120,6 +126,7 @@ void XdpRelay::open_maps() {
   if (roomy) legs_->for_each([this](const omerta_leg&) { adopted_legs_++; });
   if (!adoptable) pins_.pin(program_->counters_fd(), "counters");
   if (!adoptable) pins_.pin(program_->state_fd(), "state");
+  if (!adoptable || !remotes) pins_.pin(program_->remotes_fd(), "remotes");
 }
 
 void XdpRelay::install_legs(std::vector<omerta_leg> legs) {
@@ -224,20 +231,28 @@ void XdpRelay::set_own_addresses() {
   ifaddrs* list = nullptr;
   if (getifaddrs(&list) != 0) return;  // those of before
   uint32_t count = 0;
+  std::vector<omerta_own_address> sources[2];
   for (const ifaddrs* at = list; at != nullptr && count < OMERTA_OWN_ADDRESSES; at = at->ifa_next) {
     if (at->ifa_addr == nullptr ||
         (at->ifa_addr->sa_family != AF_INET && at->ifa_addr->sa_family != AF_INET6))
       continue;
-    uint8_t ip[16];
-    canonical(at->ifa_addr, ip);
-    if (is_loopback(ip)) continue;
-    if (is_bound && std::memcmp(ip, bound, 16) != 0) continue;
+    omerta_own_address own;
+    canonical(at->ifa_addr, own.ip);
+    if (is_loopback(own.ip) || (is_bound && std::memcmp(own.ip, bound, 16) != 0)) continue;
     // A reader may see half of an address that changes: it then matches nothing for a moment.
-    if (std::memcmp(shared.own[count], ip, 16) != 0) std::memcpy(shared.own[count], ip, 16);
+    if (std::memcmp(&shared.own[count], &own, 16) != 0) shared.own[count] = own;
     count++;
+    if (!is_link_local(own.ip)) sources[is_v4(own.ip) ? 0 : 1].push_back(own);
   }
-  shared.own_count = count;
   freeifaddrs(list);
+  const auto only = [](const std::vector<omerta_own_address>& all) {
+    return all.size() == 1 ? all[0] : omerta_own_address{};
+  };
+  shared.own_count = count;
+  shared.only4 = only(sources[0]);
+  shared.only6 = only(sources[1]);
+  shared.several4 = sources[0].size() > 1 ? 1 : 0;
+  shared.several6 = sources[1].size() > 1 ? 1 : 0;
 }
 
 std::vector<uint32_t> XdpRelay::attached() const {

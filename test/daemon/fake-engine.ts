@@ -4,6 +4,7 @@ import type {
   Engine,
   EngineDescription,
   EngineEvent,
+  LegCounts,
   LegStatus,
   PeerConfig,
   PeerStatus,
@@ -99,6 +100,10 @@ export class FakeEngine implements Engine {
   }
   legs(): readonly LegStatus[] {
     return [];
+  }
+  legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[] {
+    this.#note('legCounters', ids);
+    return ids.map(() => ({ packets: 1, bytes: 2, sentPackets: 3, sentBytes: 4 }));
   }
   counters(): ReadonlyMap<string, number> {
     return new Map([

@@ -58,6 +58,8 @@ const status: DaemonStatus = {
           id: 'c1',
           callerPeerId: 'omerta1a',
           calleePeerId: 'omerta1b',
+          previousRelays: [],
+          nextRelay: undefined,
           legs: [1],
           ageMs: 1000,
           expiresInMs: 2000,
@@ -72,6 +74,8 @@ const status: DaemonStatus = {
       endpoint: 'leg 7',
       handshakeAgeSeconds: 5,
       lastReceivedSeconds: 1,
+      suite: 'AES-256-GCM',
+      replayWindow: 65472,
       rxBytes: 1500,
       txBytes: 2,
     },
@@ -131,6 +135,7 @@ describe('status page', () => {
       'fake &lt;engine&gt;',
       'addon &lt;missing&gt;',
       '1.5 kB/s',
+      'AES-256-GCM',
     ])
       assert.ok(body.includes(text), text);
     assert.ok(body.includes('&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;'));

@@ -71,7 +71,7 @@ export function describePeers(status: DaemonStatus): string {
   const traffic = ({ session }: PeerRow): string =>
     session === undefined ? '-' : `${formatBytes(session.rxBytes)} / ${formatBytes(session.txBytes)}`;
   return columns([
-    ['PEER', 'NETWORK', 'ADDRESSES', 'PATH', 'HANDSHAKE', 'RECEIVED / SENT', 'PEER ID'],
+    ['PEER', 'NETWORK', 'ADDRESSES', 'PATH', 'HANDSHAKE', 'CIPHER', 'RECEIVED / SENT', 'PEER ID'],
     ...rows.map((row) =>
       [
         row.name === '' ? `(${row.kind})` : row.name,
@@ -79,6 +79,7 @@ export function describePeers(status: DaemonStatus): string {
         row.addresses.join(' '),
         row.path,
         seen(row),
+        row.session?.suite ?? '-',
         traffic(row),
         row.peerId,
       ].map(printable),

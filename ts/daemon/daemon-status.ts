@@ -14,6 +14,10 @@ export interface SessionStatus {
   readonly endpoint: string | undefined;
   readonly handshakeAgeSeconds: number | undefined;
   readonly lastReceivedSeconds: number | undefined;
+  /** The cipher packets to this peer are under. */
+  readonly suite: string | undefined;
+  /** Packets by which one of this peer's may be late. */
+  readonly replayWindow: number | undefined;
   readonly rxBytes: number;
   readonly txBytes: number;
 }
@@ -68,6 +72,8 @@ export function sessionStatus(peer: PeerStatus): SessionStatus {
     endpoint: peer.endpoint === undefined ? undefined : formatEndpoint(peer.endpoint),
     handshakeAgeSeconds: seconds(peer.handshakeAgeMs),
     lastReceivedSeconds: seconds(peer.lastReceivedMs),
+    suite: peer.suite,
+    replayWindow: peer.replayWindow,
     rxBytes: peer.rxBytes,
     txBytes: peer.txBytes,
   };

@@ -107,14 +107,13 @@ function peers(status: DaemonStatus): string {
         ? ''
         : `${formatDuration(peer.session.handshakeAgeSeconds)} ago`,
     ),
+    cell(peer.session?.suite ?? ''),
     number(peer.session === undefined ? '' : formatBytes(peer.session.rxBytes)),
     number(peer.session === undefined ? '' : formatBytes(peer.session.txBytes)),
   ]);
   if (rows.length === 0) return '<p class="dim">Nobody yet.</p>';
-  return table(
-    ['Peer', 'Peer id', 'Network', 'Addresses', 'Path', 'Endpoint', 'Handshake', 'Received', 'Sent'],
-    rows,
-  );
+  const columns = 'Peer,Peer id,Network,Addresses,Path,Endpoint,Handshake,Cipher,Received,Sent';
+  return table(columns.split(','), rows);
 }
 
 function relay(status: DaemonStatus): string {

@@ -8,6 +8,7 @@ import {
   type Engine,
   type EngineDescription,
   type EngineEvent,
+  type LegCounts,
   type LegStatus,
   type PeerConfig,
   type PeerStatus,
@@ -324,6 +325,21 @@ export class AcceleratedEngine implements Engine {
             : Math.min(leg.idleMs, more.idleMs),
       };
     });
+  }
+
+  legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[] {
+    const counts = this.#native.legCounters(ids);
+    const path = this.#path;
+    if (path === undefined) return counts;
+    const inKernel = callXdp(() => path.legCounters(Uint32Array.from(ids)));
+    return counts.map(
+      (count, index) =>
+        count && {
+          ...count,
+          packets: count.packets + (inKernel[2 * index] ?? 0),
+          bytes: count.bytes + (inKernel[2 * index + 1] ?? 0),
+        },
+    );
   }
 
   #kernelLegs(): KernelLeg[] {

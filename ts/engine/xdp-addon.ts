@@ -57,6 +57,8 @@ export interface XdpHandle {
   check(): void;
   status(): XdpStatus;
   legs(): Uint8Array;
+  /** For each id: packets, bytes; 0 for a leg that is not there. */
+  legCounters(ids: Uint32Array): Float64Array;
   counters(): Float64Array;
   /** File descriptor of the memory for NativeHandle.mirrorIndices. */
   indices(): number;

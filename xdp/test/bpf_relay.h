@@ -46,8 +46,10 @@ class BpfRelay {
     omerta_xdp_settings& settings = program_.settings();
     settings.complete = 1;
     settings.own_count = 2;
-    std::memcpy(settings.own[0], own_address(true).ip, 16);
-    std::memcpy(settings.own[1], own_address(false).ip, 16);
+    std::memcpy(settings.own[0].ip, own_address(true).ip, 16);
+    std::memcpy(settings.own[1].ip, own_address(false).ip, 16);
+    settings.only4 = settings.own[0];
+    settings.only6 = settings.own[1];
     for (size_t kind = 0; kind < OMERTA_STRANGER_KINDS; kind++)
       settings.prefix[kind] = settings.total[kind] = {0, UINT64_MAX / 2};
   }
@@ -64,13 +66,12 @@ class BpfRelay {
     return leg;
   }
 
-  /// The way to a leg's next address for frames that come over this family; back where they came from.
-  void remember_way(const omerta_leg& leg, bool from_v4, uint32_t mtu = 65535) {
+  /// The way to a leg's next address: back by the interface its frames came from.
+  void remember_way(const omerta_leg& leg, uint32_t mtu = 65535) {
     const bool to_v4 = is_v4(leg.next_ip);
     omerta_next_hop hop{};
     std::memcpy(hop.to, leg.next_ip, 16);
-    if (from_v4 == to_v4) std::memcpy(hop.from, own_address(to_v4).ip, 16);
-    std::memcpy(hop.source, own_address(to_v4).ip, 16);
+    std::memcpy(hop.from, own_address(to_v4).ip, 16);
     std::memcpy(hop.destination_mac, kNextHopMac.data(), 6);
     std::memcpy(hop.source_mac, kRelayMac.data(), 6);
     hop.interface = kLoopback;

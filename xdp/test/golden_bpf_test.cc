@@ -68,7 +68,7 @@ void run_sequence(const golden::Json& sequence, const Wrapping& wrapping) {
     const std::optional<omerta_leg> leg =
         packet.datagram.size() >= 8 ? relay.find(omerta_load32(&packet.datagram[4])) : std::nullopt;
     const bool forwards = leg.has_value() && leg->action == OMERTA_LEG_FORWARD;
-    if (forwards) relay.remember_way(*leg, from_v4);
+    if (forwards) relay.remember_way(*leg);
 
     // Limits of legs that end here are the socket engine's to hold.
     const bool limited_above = packet.reason >= OMERTA_DROP_RATE_LIMITED && !forwards;
@@ -151,7 +151,7 @@ struct Forwardable {
   /// Puts the leg and the way into a relay.
   void teach(BpfRelay& relay) const {
     relay.install(leg);
-    relay.remember_way(leg, is_v4(from.ip));
+    relay.remember_way(leg);
   }
 };
 
@@ -233,9 +233,9 @@ void what_cannot_be_sent_passes() {
   {
     BpfRelay relay;
     packet.teach(relay);
-    relay.remember_way(packet.leg, true, static_cast<uint32_t>(packet.wire().size() - kEthernetSize - 1));
+    relay.remember_way(packet.leg, static_cast<uint32_t>(packet.wire().size() - kEthernetSize - 1));
     passes("a packet too big for its way passes", relay, packet.wire(), OMERTA_XDP_PASSED_TOO_BIG);
-    relay.remember_way(packet.leg, true, static_cast<uint32_t>(packet.wire().size() - kEthernetSize));
+    relay.remember_way(packet.leg, static_cast<uint32_t>(packet.wire().size() - kEthernetSize));
     TEST("a packet as big as its way allows is forwarded");
     CHECK(relay.program().run(packet.wire(), 1000).action == XDP_TX);
   }
@@ -243,9 +243,9 @@ void what_cannot_be_sent_passes() {
     BpfRelay relay;
     crossing.teach(relay);
     const auto size = static_cast<uint32_t>(crossing.wire().size() - kEthernetSize);
-    relay.remember_way(crossing.leg, true, size + 19);
+    relay.remember_way(crossing.leg, size + 19);
     passes("the IPv6 header's 20 bytes more count", relay, crossing.wire(), OMERTA_XDP_PASSED_TOO_BIG);
-    relay.remember_way(crossing.leg, true, size + 20);
+    relay.remember_way(crossing.leg, size + 20);
     passes("IPv4 without a checksum cannot go on over IPv6", relay, crossing.wire(UdpChecksum::absent),
            OMERTA_XDP_PASSED_NO_CHECKSUM);
     TEST("it goes on over IPv6 where it fits");

@@ -32,10 +32,8 @@ class Pair {
   }
 
   Decision judge_datagram(const omerta_address& from, std::vector<uint8_t>& datagram, uint64_t now) {
-    const bool from_v4 = is_v4(from.ip);
     omerta_leg leg;
-    if (datagram.size() >= 8 && table_.find(omerta_load32(&datagram[4]), leg))
-      kernel_.remember_way(leg, from_v4);
+    if (datagram.size() >= 8 && table_.find(omerta_load32(&datagram[4]), leg)) kernel_.remember_way(leg);
     const Headers headers = arriving(from);
     const RunResult result = kernel_.program().run(packet_of(headers, datagram), now);
     if (result.action == XDP_PASS)

@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <filesystem>
 
 #include "bpf_relay.h"
@@ -45,8 +45,8 @@ void make_network() {
   type("ip link set near0 address 02:00:00:00:00:02");
   type("ip address add 192.0.2.1/24 dev near0");
   type("ip address add 2001:db8:a::1/64 dev near0 nodad");
-  type("ip address add 198.51.100.1/24 dev other0");
-  type("ip address add 203.0.113.1/24 dev third0");
+  type("ip route add 198.51.100.0/24 dev other0 src 192.0.2.1");
+  type("ip route add 203.0.113.0/24 dev third0 src 192.0.2.1");
   type("ip neigh add 192.0.2.9 lladdr 02:00:00:00:01:01 dev near0 nud permanent");
   type("ip neigh add 2001:db8:a::9 lladdr 02:00:00:00:01:01 dev near0 nud permanent");
   type("ip neigh add 198.51.100.9 lladdr 02:00:00:00:01:02 dev other0 nud permanent");
@@ -242,6 +242,7 @@ void frames_leave_by_the_kernels_routes() {
 void a_relay_bound_to_one_address_claims_no_other() {
   TEST("a relay bound to one address claims no other");
   const Traffic traffic("192.0.2.9:5000");
+  type("ip address add 198.51.100.1/24 dev other0");
   RelaySettings settings = settings_of();
   settings.bind = "198.51.100.1";
   auto relay = started(traffic, settings);
@@ -251,6 +252,34 @@ void a_relay_bound_to_one_address_claims_no_other() {
   relay = started(traffic, settings);
   CHECK(relay->program().run(traffic.packet(), kAnyTime, index_of("near0")).action == XDP_TX);
   relay->close(true);
+  type("ip address del 198.51.100.1/24 dev other0");
+}
+
+void with_several_addresses_each_remote_is_sent_to_from_the_one_it_talks_to() {
+  const Traffic there("192.0.2.9:5000");
+  Traffic back("192.0.2.9:4000", 2);
+  back.from = golden::address_of("192.0.2.9:5000");
+  back.own = golden::address_of("198.51.100.1:51820");
+  back.leg.source_port = back.from.port;
+  type("ip address add 198.51.100.1/24 dev other0");
+  XdpRelay relay(settings_of());
+  relay.install_legs({there.leg, back.leg});
+  relay.activate();
+  passes("nobody knows yet which address the receiver talks to", relay, there, OMERTA_XDP_PASSED_NO_SOURCE);
+  {
+    TEST("it is sent to from the address it talked to last, whichever its sender talks to");
+    CHECK(relay.program().run(back.packet(), kAnyTime, index_of("near0")).packet ==
+          back.forwarded(there.own, kRelayMac, kFarMac));
+    const RunResult result = relay.program().run(there.packet(), kAnyTime, index_of("near0"));
+    CHECK(result.action == XDP_TX);
+    CHECK(result.packet == there.forwarded(back.own, kRelayMac, kFarMac));
+  }
+  type("ip address del 198.51.100.1/24 dev other0");
+  type("ip address add 198.51.100.2/24 dev other0");
+  relay.check();
+  passes("an address this machine has no more is nobody's source", relay, there, OMERTA_XDP_PASSED_NO_SOURCE);
+  type("ip address del 198.51.100.2/24 dev other0");
+  relay.close(true);
 }
 
 // ---- life ---------------------------------------------------------------------------------------
@@ -535,7 +564,7 @@ void a_driver_that_loses_frames_is_given_up() {
 // ---- how fast --------------------------------------------------------------------------------------
 
 void legs_are_written_fast_enough() {
-  TEST("200,000 legs are installed, replaced and removed in less than a second each");
+  TEST("200,000 legs are installed, replaced and removed in less than a second of CPU each");
   constexpr uint32_t kLegs = 200'000;
   RelaySettings settings = settings_of();
   settings.max_legs = kLegs;
@@ -547,10 +576,11 @@ void legs_are_written_fast_enough() {
     legs.push_back(Traffic("192.0.2.9:5000", i * 2654435761U).leg);
     ids.push_back(legs.back().leg_id);
   }
+  // Of this process's CPU: others may be busy.
   const auto seconds = [](auto&& run) {
-    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t start = std::clock();
     run();
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
   };
   const double installed = seconds([&] { relay.install_legs(legs); });
   for (omerta_leg& leg : legs) leg.next_port ^= 1;
@@ -577,6 +607,7 @@ int main() {
     make_network();
     frames_leave_by_the_kernels_routes();
     a_relay_bound_to_one_address_claims_no_other();
+    with_several_addresses_each_remote_is_sent_to_from_the_one_it_talks_to();
     the_next_daemon_takes_over();
     nothing_is_left_after_an_unload();
     an_interface_that_is_no_longer_asked_for_is_let_go();

@@ -12,6 +12,8 @@ import { explain } from '../help.js';
 import { addNodeOptions, type NodeOptions } from '../node-options.js';
 import { addRelayOptions, applyRelayOptions, type RelayOptions } from '../relay-options.js';
 import { relayStopCommand } from './relay-stop.js';
+import { relayReceiptsCommand } from './receipts.js';
+import { relayLinkCommand } from './relay-link.js';
 
 interface Options extends NodeOptions, RelayOptions {
   readonly json?: boolean;
@@ -99,4 +101,6 @@ export function relayCommand(program: Command): void {
     ],
     { 1: 'failed: port taken, engine does not load, or another daemon uses this state', 2: true, 4: true },
   );
+  relayLinkCommand(command);
+  relayReceiptsCommand(command);
 }
