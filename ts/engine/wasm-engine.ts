@@ -38,6 +38,7 @@ import {
   type PeerEndpoint,
   type PeerStatus,
   type SessionKey,
+  type WorkerStatus,
 } from './engine.js';
 import {
   requireControlPayload,
@@ -276,6 +277,10 @@ class WasmEngine implements Engine {
 
   counters(): ReadonlyMap<string, number> {
     return this.#counters.snapshot();
+  }
+
+  workers(): readonly WorkerStatus[] {
+    return [{ name: '0', counters: this.counters(), queues: undefined, latency: undefined }];
   }
 
   close(): Promise<void> {
