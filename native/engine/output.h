@@ -59,6 +59,10 @@ class EventOutput : public session::SessionOutput {
   }
 
  protected:
+  /// Frames, headers included, that leave by a leg.
+  void count_sent(const session::Endpoint& to, size_t frames, size_t bytes) {
+    if (to.relayed()) shared_.sent.add(to.receive_leg, frames, bytes);
+  }
   void emit(EventType type, std::initializer_list<Bytes> parts) {
     counters_.add(shared_.events.write(type, parts) ? Counter::events_queued : Counter::drop_event_ring_full);
   }

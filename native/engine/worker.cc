@@ -17,8 +17,6 @@ constexpr uint32_t kStopBit = 1;
 constexpr uint32_t kTunBit = 2;
 constexpr Nanoseconds kTimerInterval = 100 * kMillisecond;
 constexpr int kTimerIntervalMs = 100;
-/// How soon a changed MTU of the interface is noticed; it bounds the padding only.
-constexpr Nanoseconds kMtuCheckInterval = kSecond;
 /// Batches of one source handled before the other gets its turn.
 constexpr int kBudget = 8;
 /// ICMP errors a worker writes to TUN, as Linux limits its own (icmp_msgs_per_sec, icmp_msgs_burst).
@@ -53,7 +51,6 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
       jobs_(new crypto::AeadJob[kJobs]) {
   io_->watch(stop_event, kStopBit);
   if (tun != nullptr) {
-    tun_ = tun;
     tun_queue_ = tun->queue(index);
     io_->watch(tun_queue_, kTunBit);
     coalescing_ = std::make_unique<tun::Coalescing>(tun_queue_, tun->tcp_offload());
@@ -83,10 +80,6 @@ void Worker::run() {
       next_timers_ = now_ + kTimerInterval;
       shared_.sessions->handle_timers(now_, *this);
       flush();
-      if (tun_ != nullptr && now_ >= next_mtu_check_) {
-        next_mtu_check_ = now_ + kMtuCheckInterval;
-        shared_.inner_mtu.store(tun_->current_mtu(), std::memory_order_relaxed);
-      }
     }
   }
   qsbr.offline(index_);
@@ -97,8 +90,6 @@ void Worker::run() {
 void Worker::forget_tun() {
   io_->forget(tun_queue_);
   tun_queue_ = -1;
-  tun_ = nullptr;
-  if (index_ == 0) emit(EventType::interface_gone, {});
 }
 
 // ---- sending --------------------------------------------------------------------------------------
@@ -131,6 +122,7 @@ void Worker::send(const session::Endpoint& to, Bytes message, uint8_t traffic_cl
   uint8_t* out = arena(size);
   std::memcpy(out + prefix, message.data(), message.size());
   if (to.relayed()) write_frame_header(out, size, to);
+  count_sent(to, 1, size);
   append(to.remote, local_of(to), out, size, traffic_class);
 }
 
@@ -490,6 +482,7 @@ void Worker::seal_segments(session::Keypair& keypair, const session::Endpoint& e
     append(endpoint.remote, local, starts[i], size, ecn);
   }
   counters_.add(Counter::transport_sent, taken.count);
+  count_sent(endpoint, taken.count, bytes + taken.count * prefix);
   if (taken.count != 0) shared_.sessions->data_sent(keypair, bytes, now_, *this);
 }
 

@@ -75,11 +75,9 @@ class Worker final : public EventOutput {
 
   size_t index_;
   udp::UdpSocket& socket_;
-  const tun::TunDevice* tun_ = nullptr;
   int tun_queue_ = -1;  ///< -1: none, or the interface was deleted
   Nanoseconds now_ = 0;
   Nanoseconds next_timers_ = 0;
-  Nanoseconds next_mtu_check_ = 0;
   crypto::Aead aead_;
   std::unique_ptr<udp::SocketIo> io_;
   udp::SendBatch send_;

@@ -1,76 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole engines over loopback: sessions direct and relayed, garbage, and tables changing under load.
 // No TUN, no privilege. Built with address and thread sanitizers as well (docs/development.md).
-#include "engine/engine.h"
-#include "loopback.h"
-
 #include <sodium.h>
 
-#include <chrono>
-#include <thread>
-
 #include "check.h"
+#include "engine_fixture.h"
 #include "udp/socket_io.h"
 
 namespace {
 
 using namespace omerta;
 using namespace omerta::engine;
-using omerta::check::loopback;
-
-/// The socket engine under test.
-udp::IoWanted wanted_io = udp::IoWanted::mmsg;
-
-EngineSettings settings(uint8_t seed, size_t workers = 1) {
-  EngineSettings s;
-  s.private_key.fill(seed);
-  s.bind = "127.0.0.1";
-  s.max_legs = 1024;
-  s.max_peers = 256;
-  s.control_frames_per_second = 100;
-  s.workers = workers;
-  s.io = wanted_io;
-  return s;
-}
-
-Key32 public_key(uint8_t seed) {
-  Key32 k;
-  k.fill(seed);
-  return session::public_key_of(k);
-}
-
-uint64_t total(Engine& engine, Counter counter) {
-  uint64_t sum = 0;
-  for (size_t i = 0; i <= engine.workers(); i++) sum += engine.counters()[i].get(counter);
-  return sum;
-}
-uint64_t dropped(Engine& engine, omerta_drop_reason reason) {
-  return total(engine, static_cast<Counter>(static_cast<size_t>(Counter::kDropReasons) + reason));
-}
-
-template <class Condition>
-bool wait_for(Condition condition) {
-  for (int i = 0; i < 500; i++) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  return false;
-}
-
-session::PeerSettings peer(uint8_t seed, std::optional<session::Endpoint> endpoint) {
-  session::PeerSettings p;
-  p.public_key = public_key(seed);
-  p.endpoint = endpoint;
-  return p;
-}
-
-session::Endpoint direct(const Engine& engine) {
-  session::Endpoint e;
-  e.remote = loopback(engine.port());
-  return e;
-}
-
-const std::vector<uint8_t> kMessage = {0xC0, 2, 8, 0, 1, 2, 3, 4, 5, 6, 7, 8};
+using namespace omerta::check;
 
 void control_messages_cross_a_session() {
   Engine a(settings(1));
@@ -146,21 +87,6 @@ void an_engine_pinned_off_stays_in_chacha_and_loses_nothing() {
   }
 }
 
-omerta_leg leg(uint32_t id, uint8_t action, uint8_t key, const omerta_address& source,
-               const omerta_address& next, uint32_t next_id, uint8_t next_key) {
-  omerta_leg l{};
-  l.leg_id = id;
-  l.action = action;
-  std::memcpy(l.source_ip, source.ip, 16);
-  l.source_port = source.port;
-  std::memcpy(l.next_ip, next.ip, 16);
-  l.next_port = next.port;
-  l.next_leg_id = next_id;
-  std::memset(l.key, key, 16);
-  std::memset(l.next_key, next_key, 16);
-  return l;
-}
-
 void a_circuit_carries_a_session_while_its_table_changes() {
   Engine a(settings(1));
   Engine b(settings(2));
@@ -189,6 +115,15 @@ void a_circuit_carries_a_session_while_its_table_changes() {
   }
   CHECK(wait_for([&] { return total(b, Counter::control_messages) == 2000; }));
   CHECK(total(r, Counter::forwarded_packets) >= 2000);
+  // What one side says it sent is what the other has counted: handshake, data and confirmations.
+  omerta_leg counted{};
+  const auto agree = [&](Engine& from, uint32_t own, Engine& to, uint32_t theirs) {
+    const SentCounters::Sent sent = from.sent(own).value_or(SentCounters::Sent{0, 0});
+    return to.legs().find(theirs, counted) && sent.packets == counted.packets && sent.bytes == counted.bytes;
+  };
+  CHECK(wait_for([&] { return agree(a, 44, r, 11) && counted.packets >= 2000; }));
+  CHECK(wait_for([&] { return agree(b, 22, r, 33) && counted.packets > 0; }));
+  CHECK(!r.sent(11).has_value());
   CHECK(b.sessions().size() == 1);
 }
 
@@ -341,7 +276,7 @@ void a_worker_measures_how_long_frames_are_in_the_box_and_how_full_its_queue_is(
   // A ring has taken the datagrams out of the queue when the worker wakes.
   CHECK(instruments.get(Instruments::kReceiveQueuePeak) > 0 || wanted_io == udp::IoWanted::io_uring);
   CHECK(r.queues().size() == 1 && r.queues()[0].receive == 0);
-  CHECK(r.queues()[0].receive_limit >= 2 * static_cast<uint32_t>(r.socket().receive_buffer_bytes()));
+  CHECK(r.queues()[0].receive_limit >= 2 * static_cast<uint32_t>(r.socket()->receive_buffer_bytes()));
   r.close();
   CHECK(r.queues().empty());
 }

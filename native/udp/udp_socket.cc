@@ -347,8 +347,8 @@ int UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, con
     return sendmsg(fd_, &header, MSG_NOSIGNAL) >= 0 ? 0 : errno;
   };
   const int error = attempt(local);
-  // EINVAL: the address we stick to is gone from this host. Let routing choose.
-  return error == EINVAL ? attempt({}) : error;
+  // The address we stick to is gone from this host (ENETUNREACH, EINVAL with IPv6): let routing choose.
+  return error == ENETUNREACH || error == EINVAL ? attempt({}) : error;
 }
 
 void UdpSocket::send_segments(const SendBatch::Entry& entry, CounterRow& counters) {

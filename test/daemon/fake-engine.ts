@@ -4,6 +4,7 @@ import type {
   Engine,
   EngineDescription,
   EngineEvent,
+  LegCounts,
   LegStatus,
   PeerConfig,
   PeerStatus,
@@ -103,6 +104,10 @@ export class FakeEngine implements Engine {
   }
   workers(): readonly WorkerStatus[] {
     return [{ name: '0', counters: this.counters(), queues: undefined, latency: undefined }];
+  }
+  legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[] {
+    this.#note('legCounters', ids);
+    return ids.map(() => ({ packets: 1, bytes: 2, sentPackets: 3, sentBytes: 4 }));
   }
   counters(): ReadonlyMap<string, number> {
     return new Map([

@@ -26,6 +26,21 @@ interface Status {
   };
 }
 
+interface Usage {
+  readonly packets: number;
+  readonly bytes: number;
+}
+interface Receipt {
+  readonly circuit: string;
+  readonly verdict: string;
+  readonly own: { readonly sent: Usage; readonly received: Usage };
+  readonly content: { readonly circuit: string; readonly caller: string };
+  readonly receipt: string;
+}
+interface IssuedReceipt {
+  readonly content: { readonly circuit: string; readonly caller: string };
+}
+
 /** Two relays that name each other; each member reaches one of them only. */
 class Chain {
   readonly first: OmertaNode;
@@ -119,6 +134,31 @@ describe(
       assert.deepEqual(here?.previousRelays, [one.mesh.peerId]);
       const member = left.mesh.networks[0]?.members.find(({ name }) => name === 'right');
       assert.equal(member?.path, 'relay');
+    });
+
+    it('are each told by their relay what it carried, as they counted it themselves', async () => {
+      const { sent } = await ping(chain.left.node, right, 300, 5);
+      const relays = [chain.first, chain.second] as const;
+      for (const [index, node] of [chain.left, chain.right].entries()) {
+        const reports = (await node.command(['receipts'])) as readonly Receipt[];
+        const [report] = reports;
+        assert.ok(report !== undefined && reports.length === 1);
+        assert.equal(report.verdict, 'matches', JSON.stringify(report));
+        assert.ok(report.own.sent.packets >= sent && report.own.received.packets >= sent);
+        const relay = relays[index];
+        assert.ok(relay);
+        const issued = (await relay.command(['relay', 'receipts'])) as readonly IssuedReceipt[];
+        const { content } = issued.find((other) => other.content.circuit === report.circuit) ?? {};
+        assert.equal(content?.caller, report.content.caller);
+        const shown = (await node.command(['receipts', 'verify', report.receipt])) as Receipt['content'];
+        assert.deepEqual(shown, report.content);
+        const changed = Buffer.from(report.receipt, 'base64');
+        changed[200] = (changed[200] ?? 0) ^ 1;
+        await assert.rejects(
+          node.command(['receipts', 'verify', changed.toString('base64')]),
+          /signature|not a/,
+        );
+      }
     });
 
     for (const which of ['first', 'second'] as const)

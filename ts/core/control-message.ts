@@ -8,6 +8,7 @@ import { decodeCbor, encodeCbor, isArrayOf, isBytes, isInteger } from './cbor.js
 import { ControlKind, encodeControlFrame, MAX_CONTROL_BODY } from './control-frame.js';
 import { MAX_RECORD_BYTES } from './peer-record.js';
 import { MAX_CIRCUIT_RELAYS } from './relay-circuit.js';
+import { MAX_RECEIPT_BYTES } from './usage-receipt.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 
 /** Why a request is turned down. */
@@ -46,6 +47,10 @@ const isRecord = (value: unknown): value is Uint8Array =>
   value instanceof Uint8Array && value.length > 0 && value.length <= MAX_RECORD_BYTES;
 
 const record: Field<Uint8Array> = same(isRecord);
+const receipt: Field<Uint8Array> = same(
+  (value): value is Uint8Array =>
+    value instanceof Uint8Array && value.length > 0 && value.length <= MAX_RECEIPT_BYTES,
+);
 /** A page of records; its size is bounded by the body's. */
 const records: Field<readonly Uint8Array[]> = same(
   (value): value is readonly Uint8Array[] =>
@@ -111,6 +116,8 @@ const SCHEMA = {
   'circuit-refreshed': { circuit, lifetime },
   'circuit-close': { circuit },
   'circuit-closed': { circuit },
+  receipt: { circuit },
+  'receipt-given': { receipt },
   'address-challenge': { nonce },
   'address-answer': { nonce },
   refused: { reason: refusal, what: shortText },
@@ -134,6 +141,7 @@ export const ANSWER_OF = {
   'circuit-offer': 'circuit-accept',
   'circuit-refresh': 'circuit-refreshed',
   'circuit-close': 'circuit-closed',
+  receipt: 'receipt-given',
   'address-challenge': 'address-answer',
 } as const satisfies Partial<Record<MessageType, MessageType>>;
 export type RequestType = keyof typeof ANSWER_OF;

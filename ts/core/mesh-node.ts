@@ -8,7 +8,7 @@
 //
 // Everything returns effects; requests and their repetition are the RequestTable's.
 
-import type { EngineEvent, SessionKey } from '../engine/engine.js';
+import type { EngineEvent, LegCounts, SessionKey } from '../engine/engine.js';
 import { CONTACT_LEG, parseFrame } from '../wire/frame.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 import { BootstrapClient } from './bootstrap-client.js';
@@ -19,6 +19,7 @@ import { decodeMessage, type ControlMessage, type MessageOf } from './control-me
 import { Counter } from './counter.js';
 import type { Component, Effect, Primitives, Step } from './io.js';
 import { LegIds } from './leg-ids.js';
+import { LegQueries } from './leg-queries.js';
 import { MemberTable, type Member } from './member-table.js';
 import type { MemberStatus, MeshStatus, NetworkStatus } from './mesh-status.js';
 import { blindedNetworkId, isName, membershipProof, type Network } from './network.js';
@@ -27,6 +28,7 @@ import { encodePeerId } from './peer-id.js';
 import { MAX_RECORD_NETWORKS, openPeerRecord, type PeerRecord } from './peer-record.js';
 import { PeerTable } from './peer-table.js';
 import { PingTable } from './ping-table.js';
+import { collectReceipts } from './receipt-collector.js';
 import { checkRelayLimits, DEFAULT_RELAY_LIMITS, type RelayPolicy } from './relay-policy.js';
 import { RelayService } from './relay-service.js';
 import { RequestTable } from './request-table.js';
@@ -64,6 +66,7 @@ export class MeshNode implements Component {
   readonly #requests = new RequestTable();
   readonly #relayRequests = new RequestTable();
   readonly #legs = new LegIds();
+  readonly #legQueries = new LegQueries();
   readonly #peers = new PeerTable();
   readonly #pings = new PingTable();
   readonly #drops = new Counter();
@@ -125,7 +128,9 @@ export class MeshNode implements Component {
         requests: this.#relayRequests,
         neighbourRequests: this.#requests,
         legs: this.#legs,
+        legQueries: this.#legQueries,
         peers: this.#peers,
+        sign: (message) => this.#primitives.ed25519Sign(this.#config.identitySeed, message),
         ownAddresses: () => this.#endpoints,
         bootstraps: () => this.#bootstraps.values(),
         recordRegistered: (record, later) => void this.#members.learnOpened(record, later),
@@ -173,7 +178,16 @@ export class MeshNode implements Component {
         // Circuits and sessions go on without it; whoever deleted it gets it back by a restart.
         turn.notify('warn', 'interface-gone', { remedy: 'omerta down, then omerta up' });
         break;
+      case 'interface-up':
+      case 'interface-down':
+        break; // a relay goes on relaying, and its sessions carry control messages all the same
     }
+    return turn.effects;
+  }
+
+  handleLegCounts(query: number, counts: readonly (LegCounts | undefined)[], step: Step): Effect[] {
+    const turn = new Turn(step);
+    this.#legQueries.answer(query, counts, turn);
     return turn.effects;
   }
 
@@ -270,6 +284,41 @@ export class MeshNode implements Component {
     return [
       { type: 'send-control', peer, payload: encodeControlFrame({ kind: ControlKind.ping, body: token }) },
     ];
+  }
+
+  /**
+   * Fetches usage receipts of the circuits with a member, or of all, and checks them against own
+   * counts. The outcome is a `receipts` effect with `token`.
+   * @throws Error when the identity is not known.
+   */
+  fetchReceipts(identity: Uint8Array | undefined, token: Uint8Array, step: Step): Effect[] {
+    const member = identity && this.#members.members.get(toHex(identity));
+    if (identity !== undefined && member === undefined)
+      throw new Error(`peer ${encodePeerId(identity)}: not a known member; "omerta status" lists them`);
+    const turn = new Turn(step);
+    const host = {
+      primitives: this.#primitives,
+      identity: this.#identity,
+      requests: this.#requests,
+      legQueries: this.#legQueries,
+      relayIdentity: (key: SessionKey) => this.#bootstraps.get(key)?.bootstrap.identity,
+      memberIdentity: (key: SessionKey) => this.#members.bySessionKey(key)?.identity,
+    };
+    collectReceipts(host, this.#circuits.held(member?.sessionKey), token, turn);
+    return turn.effects;
+  }
+
+  /**
+   * Signs receipts of the circuits over this relay, as their ends would be given, at most `limit`; of
+   * one end's only when `identity` is given. The outcome is a `signed-receipts` effect with `token`.
+   */
+  signReceipts(identity: Uint8Array | undefined, limit: number, token: Uint8Array, step: Step): Effect[] {
+    const turn = new Turn(step);
+    const done = (receipts: readonly Uint8Array[], later: Turn): void =>
+      later.emit({ type: 'signed-receipts', token, receipts });
+    if (this.#relay === undefined) done([], turn);
+    else this.#relay.receipts(identity, limit, turn, done);
+    return turn.effects;
   }
 
   status(step: Step): MeshStatus {
@@ -370,6 +419,10 @@ export class MeshNode implements Component {
         if (relay?.knowsCircuit(message.circuit) === true || bootstrap === undefined)
           relay?.handleClose(peer, request, message, turn);
         else this.#circuits.handleClose(peer, request, message, turn);
+        break;
+      case 'receipt':
+        if (relay) relay.handleReceipt(peer, request, message, turn);
+        else turn.refuse(peer, request, message.type, 'unknown-circuit');
         break;
       case 'circuit-offer':
         if (bootstrap) this.#circuits.handleOffer(bootstrap, request, message, turn);

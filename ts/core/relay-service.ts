@@ -19,6 +19,7 @@ import { Directory } from './directory.js';
 import { HANDSHAKE_WAITS_MS } from './handshake-waits.js';
 import type { Primitives } from './io.js';
 import type { LegIds } from './leg-ids.js';
+import type { LegQueries } from './leg-queries.js';
 import type { BootstrapClient } from './bootstrap-client.js';
 import type { CircuitStatus, RelayStatus } from './mesh-status.js';
 import { encodePeerId } from './peer-id.js';
@@ -38,6 +39,7 @@ import {
 import { AnswerTable, type RequestTable } from './request-table.js';
 import { TimerQueue } from './timer-queue.js';
 import type { Turn } from './turn.js';
+import { signReceipt } from './usage-receipt.js';
 
 /** An offer unanswered for 250 + 500 + 1000 + 2000 ms: the callee is not there. */
 const OFFER_TRIES = 4;
@@ -69,7 +71,10 @@ export interface RelayHost {
   /** The node's: what a neighbour is asked ends with that neighbour. */
   readonly neighbourRequests: RequestTable;
   readonly legs: LegIds;
+  readonly legQueries: LegQueries;
   readonly peers: PeerTable;
+  /** An Ed25519 signature by the relay's identity. */
+  sign(message: Uint8Array): Uint8Array;
   /** Own addresses: never a client's, so never a next hop. */
   ownAddresses(): readonly SocketAddress[];
   /** The bootstraps this node uses, configured relay peers among them. */
@@ -352,6 +357,61 @@ export class RelayService {
     const circuit = this.#circuits.get(toHex(message.circuit));
     if (circuit !== undefined && hasEnd(circuit, peer)) this.#close(circuit, turn, otherEnd(circuit, peer));
     turn.send(peer, request, { type: 'circuit-closed', circuit: message.circuit });
+  }
+
+  /** What was carried in a circuit so far, for its two ends. */
+  handleReceipt(peer: SessionKey, request: number, message: MessageOf<'receipt'>, turn: Turn): void {
+    const circuit = this.#circuits.get(toHex(message.circuit));
+    if (circuit?.legCallee === undefined || !hasEnd(circuit, peer)) {
+      this.#refuse(peer, request, message.type, 'unknown-circuit', turn);
+      return;
+    }
+    this.#signReceipt(circuit, turn, (receipt, later) => {
+      later.send(peer, request, { type: 'receipt-given', receipt });
+    });
+  }
+
+  /** Receipts of standing circuits, of one end's only if an identity is given; at most `limit`. */
+  receipts(
+    end: Uint8Array | undefined,
+    limit: number,
+    turn: Turn,
+    done: (receipts: readonly Uint8Array[], later: Turn) => void,
+  ): void {
+    const isOf = ({ callerIdentity, calleeIdentity }: Circuit): boolean =>
+      end === undefined || sameBytes(callerIdentity, end) || sameBytes(calleeIdentity, end);
+    const circuits = [...this.#circuits.values()]
+      .filter((circuit) => circuit.legCallee !== undefined && isOf(circuit))
+      .slice(0, limit);
+    const receipts: Uint8Array[] = [];
+    if (circuits.length === 0) done(receipts, turn);
+    for (const circuit of circuits)
+      this.#signReceipt(circuit, turn, (receipt, later) => {
+        receipts.push(receipt);
+        if (receipts.length === circuits.length) done(receipts, later);
+      });
+  }
+
+  #signReceipt(circuit: Circuit, turn: Turn, done: (receipt: Uint8Array, later: Turn) => void): void {
+    const { fromCaller, fromCallee, id, network, callerIdentity, calleeIdentity, openedAt } = circuit;
+    this.#host.legQueries.ask([fromCaller.id, fromCallee.id], turn, ([toCallee, toCaller], later) => {
+      const none = { packets: 0, bytes: 0 };
+      const receipt = {
+        relay: this.#host.identity,
+        circuit: id,
+        network,
+        caller: callerIdentity,
+        callee: calleeIdentity,
+        issued: Math.floor(later.step.wallClock / 1000),
+        seconds: Math.ceil((later.now - openedAt) / 1000),
+        toCallee: toCallee ?? none,
+        toCaller: toCaller ?? none,
+      };
+      done(
+        signReceipt(receipt, (body) => this.#host.sign(body)),
+        later,
+      );
+    });
   }
 
   // Neighbours

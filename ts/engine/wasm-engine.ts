@@ -33,6 +33,7 @@ import {
   type EngineDescription,
   type EngineEvent,
   type EngineOptions,
+  type LegCounts,
   type LegStatus,
   type PeerConfig,
   type PeerEndpoint,
@@ -84,8 +85,8 @@ class WasmEngine implements Engine {
   readonly #accounts: AccountCapacity;
   /** The odd secret that spreads source prefixes over buckets. */
   readonly #prefixKey = randomBytes(8).readBigUInt64LE() | 1n;
-  /** The ways back of `deliver` legs, by leg id. */
-  readonly #waysBack = new Map<number, LegTarget>();
+  /** The ways back of `deliver` legs, by leg id, and what was sent on them. */
+  readonly #waysBack = new Map<number, { to: LegTarget; packets: number; bytes: number }>();
   readonly #controlBudget: TokenBucket;
   /** Undefined: STUN is switched off. */
   readonly #stunBudget: PrefixRateLimiter | undefined;
@@ -170,7 +171,7 @@ class WasmEngine implements Engine {
     for (const entry of entries) {
       if (!table.install(entry))
         throw new Error('a forwarding table holds as many legs as it was opened for');
-      if (entry.action === 'deliver' && entry.next !== undefined) this.#waysBack.set(entry.id, entry.next);
+      if (entry.action === 'deliver' && entry.next !== undefined) this.#setWayBack(entry.id, entry.next);
       else this.#forgetWayBack(entry.id);
     }
   }
@@ -273,6 +274,16 @@ class WasmEngine implements Engine {
       bytes: Number(bytes),
       idleMs: lastUsed === 0n ? undefined : Number(now - lastUsed) / 1e6,
     }));
+  }
+
+  legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[] {
+    this.#open();
+    return ids.map((id) => {
+      const counters = this.#forwarding.table.counters(id);
+      if (counters === undefined) return undefined;
+      const { packets: sentPackets, bytes: sentBytes } = this.#waysBack.get(id) ?? { packets: 0, bytes: 0 };
+      return { packets: Number(counters.packets), bytes: Number(counters.bytes), sentPackets, sentBytes };
+    });
   }
 
   counters(): ReadonlyMap<string, number> {
@@ -383,24 +394,30 @@ class WasmEngine implements Engine {
       this.#counters.add('drop_no_path');
       return;
     }
-    const { id, key, epoch, address } = way;
-    this.#transmit(
-      address,
-      encodeFrame({
-        kind: FrameKind.forward,
-        hopLimit: HOP_LIMIT_DEFAULT,
-        epoch,
-        legId: id,
-        key,
-        payload: message,
-      }),
-    );
+    const { id, key, epoch, address } = way.to;
+    const frame = encodeFrame({
+      kind: FrameKind.forward,
+      hopLimit: HOP_LIMIT_DEFAULT,
+      epoch,
+      legId: id,
+      key,
+      payload: message,
+    });
+    way.packets++;
+    way.bytes += frame.length;
+    this.#transmit(address, frame);
   }
 
   #transmit(to: SocketAddress, datagram: Uint8Array): void {
     this.#counters.add('tx_datagrams');
     this.#counters.add('tx_bytes', datagram.length);
     this.#socket?.send(to, datagram);
+  }
+
+  #setWayBack(leg: number, to: LegTarget): void {
+    const present = this.#waysBack.get(leg);
+    if (present === undefined) this.#waysBack.set(leg, { to, packets: 0, bytes: 0 });
+    else present.to = to;
   }
 
   #forgetWayBack(leg: number): void {
