@@ -22,12 +22,12 @@ const OPTIONS = {
 };
 
 /** They take the options and need the tools. */
-const WITH_TOOLS = ['aead.bench.js', 'relay.bench.js', 'tunnel.bench.js'];
-const TOOLS = ['generator', 'forwarder', 'datagrams', 'pings', 'handshakes', 'aead'];
+const WITH_TOOLS = ['aead.bench.js', 'judge.bench.js', 'relay.bench.js', 'tunnel.bench.js'];
+const TOOLS = ['generator', 'forwarder', 'datagrams', 'pings', 'handshakes', 'aead', 'judge'];
 
 // Load generators and forwarders: a build of their own, so that `npm test` never waits for them.
 async function buildTools() {
-  const sources = ['wire', 'common', 'crypto', 'session'].map((folder) => `native/${folder}`);
+  const sources = ['wire', 'common', 'crypto', 'session', 'relay'].map((folder) => `native/${folder}`);
   const value = fingerprint(['CMakeLists.txt', 'bench/native', ...sources]);
   const outputs = TOOLS.map((tool) => `build/bench/bench/native/${tool}`);
   if (isCurrent('bench', value, outputs)) return unchanged('tools of the benchmark');

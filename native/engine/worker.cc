@@ -158,11 +158,28 @@ bool Worker::receive_from_udp() {
   cached_leg_ = 0;
   learned_ = nullptr;
   last_next_ = {};
+  // Judged many at a time, so that the legs of the next ones are on their way from memory meanwhile.
+  Datagram datagrams[kJudged];
+  const udp::Message* message_of[kJudged];
+  size_t count = 0;
+  const auto judge_gathered = [&] {
+    Decision decisions[kJudged];
+    shared_.legs.judge_all(datagrams, count, now_, decisions);
+    for (size_t i = 0; i < count; i++)
+      act_on(decisions[i], datagrams[i].data, datagrams[i].size, *message_of[i]);
+    count = 0;
+  };
   for (const udp::Message& message : messages) {
     if (message.size == 0) counters_.drop(OMERTA_DROP_EMPTY);
-    for (size_t at = 0; at < message.size; at += message.segment)
-      judge(message.data + at, std::min(message.segment, message.size - at), message);
+    for (size_t at = 0; at < message.size; at += message.segment) {
+      message_of[count] = &message;
+      datagrams[count++] = {message.data + at,
+                            static_cast<uint32_t>(std::min(message.segment, message.size - at)),
+                            &message.from};
+      if (count == kJudged) judge_gathered();
+    }
   }
+  judge_gathered();
   finish_opening();
   if (coalescing_) coalescing_->flush(counters_);
   flush();  // before the next receive: forwarded datagrams lie in the receive buffers
@@ -186,9 +203,7 @@ const udp::LocalAddress& Worker::return_address(const omerta_address& to) {
   return last_source_;
 }
 
-void Worker::judge(uint8_t* data, size_t size, const udp::Message& message) {
-  const Decision decision =
-      shared_.legs.judge_datagram(message.from, data, static_cast<uint32_t>(size), now_);
+void Worker::act_on(const Decision& decision, uint8_t* data, size_t size, const udp::Message& message) {
   switch (decision.verdict) {
     case OMERTA_FORWARD:
       counters_.add(Counter::forwarded_packets);

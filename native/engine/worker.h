@@ -32,6 +32,8 @@ class Worker final : public EventOutput {
   /// A 64 KiB super-packet of small segments grows by less than this when sealed and framed.
   static constexpr size_t kArenaReserve = 192 * 1024;
   static constexpr size_t kJobs = 64;
+  /// Datagrams judged together: a coalesced buffer's worth.
+  static constexpr size_t kJudged = 64;
 
   /// A transport packet between its look-up and its delivery.
   struct Opening {
@@ -51,7 +53,7 @@ class Worker final : public EventOutput {
   bool receive_from_udp();
   bool receive_from_tun();
   void forget_tun();
-  void judge(uint8_t* data, size_t size, const udp::Message& message);
+  void act_on(const Decision& decision, uint8_t* data, size_t size, const udp::Message& message);
   void deliver(uint32_t leg_id, uint8_t* payload, size_t size, uint8_t ecn);
   void handle_wireguard(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn);
   void handle_handshake(uint8_t* data, size_t size, const session::Endpoint& from);

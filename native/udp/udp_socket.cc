@@ -86,7 +86,7 @@ bool same(const omerta_address& a, const omerta_address& b) {
 bool SendBatch::extend(Entry& entry, uint8_t* data, size_t size) {
   // Every segment but the last has the same size, so a shorter one closes the message.
   if (size > entry.segment || entry.size != entry.segment * entry.segments ||
-      entry.segments == kMaxSegments || entry.size + size > kMaxMessageBytes)
+      entry.segments == max_segments_ || entry.size + size > kMaxMessageBytes)
     return false;
   iovec& last = entry.piece[entry.pieces - 1];
   if (static_cast<uint8_t*>(last.iov_base) + last.iov_len == data)
@@ -394,6 +394,9 @@ void UdpSocket::send_refused(SendBatch& batch, size_t index, int error, CounterR
   counters.add(over_path ? Counter::tx_over_path_mtu : Counter::tx_errors);
   // EIO: the device cannot checksum segments (some virtual NICs); it never will.
   if (error == EIO) gso_ = false;
+  // EINVAL: an older kernel takes fewer at once.
+  if (error == EINVAL && entry.segments > SendBatch::kFormerMaxSegments)
+    max_segments_ = SendBatch::kFormerMaxSegments;
   send_segments(entry, counters);
 }
 
@@ -401,6 +404,7 @@ void UdpSocket::finish(SendBatch& batch) const {
   batch.count_ = 0;
   batch.recent_.fill(UINT8_MAX);
   batch.coalesce_ = gso_;  // may have been given up just now
+  batch.max_segments_ = max_segments_;
 }
 
 }  // namespace omerta::udp

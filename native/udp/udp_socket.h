@@ -73,7 +73,9 @@ struct Queues {
 class SendBatch {
  public:
   static constexpr size_t kMessages = 64;
-  static constexpr size_t kMaxSegments = 64;
+  /// UDP_MAX_SEGMENTS of recent kernels, and of those before.
+  static constexpr size_t kMaxSegments = 128;
+  static constexpr size_t kFormerMaxSegments = 64;
   static constexpr size_t kMaxMessageBytes = 65000;
 
   /// coalesce: whether datagrams may become segments of one message (UdpSocket::gso).
@@ -108,6 +110,7 @@ class SendBatch {
 
   size_t count_ = 0;
   bool coalesce_;
+  size_t max_segments_ = kMaxSegments;
   /// Message last begun for a destination, by a hash of it; one that lost its place gets a new message.
   std::array<uint8_t, kRecent> recent_;
   std::unique_ptr<Entry[]> entries_;
@@ -168,6 +171,7 @@ class UdpSocket {
   uint16_t port_ = 0;
   bool gro_ = false;
   bool gso_ = false;
+  size_t max_segments_ = SendBatch::kMaxSegments;
   int receive_buffer_ = 0;
   int send_buffer_ = 0;
   uint32_t overflow_seen_ = 0;
