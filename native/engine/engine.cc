@@ -88,6 +88,7 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
                      std::max<uint64_t>(settings.control_frames_per_second / 4, 1)),
       stun_budget(settings.stun_per_second, settings.stun_per_second, {24, 48},
                   {{random_word(), random_word()}}),
+      host_shares(legs.accounts()),
       inner_mtu(settings.tun.has_value() ? static_cast<size_t>(settings.tun->mtu) : 65535),
       io(udp::choose_io(settings.io)),
       proven_remotes(settings.max_legs + settings.max_peers, {random_word(), random_word()}),

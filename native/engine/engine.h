@@ -13,6 +13,7 @@
 #include "common/counters.h"
 #include "crypto/aead.h"
 #include "engine/event_ring.h"
+#include "engine/host_shares.h"
 #include "engine/instruments.h"
 #include "ratelimit/prefix_buckets.h"
 #include "relay/forwarding_table.h"
@@ -69,6 +70,7 @@ struct Shared {
   EventRing events;
   TokenBucket control_budget;
   PrefixBuckets stun_budget;
+  HostShares host_shares;
   std::atomic<size_t> inner_mtu = 65535;
   udp::IoChoice io;
   udp::ReturnAddresses proven_remotes;  ///< those a frame on a leg or a session came from

@@ -81,6 +81,7 @@ void Worker::run() {
     if (index_ == 0 && now_ >= next_timers_) {
       next_timers_ = now_ + kTimerInterval;
       shared_.sessions->handle_timers(now_, *this);
+      shared_.host_shares.deal(now_);
       flush();
       if (now_ >= next_address_check_) {
         next_address_check_ = now_ + kAddressCheckInterval;
