@@ -92,6 +92,8 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
                            InstanceAccessor<&NativeEngine::port>("port"),
                            InstanceMethod<&NativeEngine::event_memory>("eventMemory"),
                            InstanceMethod<&NativeEngine::counter_memory>("counterMemory"),
+                           InstanceMethod<&NativeEngine::instrument_memory>("instrumentMemory"),
+                           InstanceMethod<&NativeEngine::queues>("queues"),
                            InstanceMethod<&NativeEngine::describe>("describe"),
                            InstanceMethod<&NativeEngine::set_peers>("setPeers"),
                            InstanceMethod<&NativeEngine::has_room>("hasRoom"),
@@ -207,6 +209,24 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
   Napi::Value counter_memory(const Napi::CallbackInfo& info) {
     return shared_memory(info.Env(), engine_->counters(),
                          sizeof(omerta::CounterRow) * (engine_->workers() + 1));
+  }
+
+  Napi::Value instrument_memory(const Napi::CallbackInfo& info) {
+    return shared_memory(info.Env(), engine_->instruments(),
+                         sizeof(omerta::engine::Instruments) * engine_->workers());
+  }
+
+  /// Of each worker: receive, its limit, send, its limit, in bytes of kernel memory.
+  Napi::Value queues(const Napi::CallbackInfo& info) {
+    const std::vector<omerta::udp::Queues> all = open(info.Env()).queues();
+    auto out = Napi::Uint32Array::New(info.Env(), 4 * all.size());
+    for (size_t i = 0; i < all.size(); i++) {
+      out[4 * i] = all[i].receive;
+      out[4 * i + 1] = all[i].receive_limit;
+      out[4 * i + 2] = all[i].send;
+      out[4 * i + 3] = all[i].send_limit;
+    }
+    return out;
   }
 
   Napi::Value describe(const Napi::CallbackInfo& info) {
@@ -584,6 +604,10 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   for (uint32_t i = 0; i < omerta::kCounterCount; i++)
     names.Set(i, Napi::String::New(env, std::string(omerta::kCounterNames[i])));
   exports.Set("counterNames", names);
+  using omerta::engine::Instruments;
+  exports.Set("instrumentRowBytes", static_cast<double>(sizeof(Instruments)));
+  exports.Set("latencyBuckets", static_cast<double>(Instruments::kBuckets));
+  exports.Set("latencyFirstBits", static_cast<double>(Instruments::kFirstBucketBits));
   exports.Set("counterRowBytes", static_cast<double>(sizeof(omerta::CounterRow)));
   return exports;
 }

@@ -74,6 +74,7 @@ void random_bytes(std::span<uint8_t> out) { randombytes_buf(out.data(), out.size
 
 Shared::Shared(const EngineSettings& settings, size_t workers)
     : counters(new CounterRow[workers + 1]),
+      instruments(new Instruments[workers]),
       aead(crypto::choose_aead({settings.ipsec_mb, settings.aes_256_gcm})),
       sessions(std::make_unique<session::SessionTable>(
           settings.private_key, settings.max_peers, workers,
@@ -205,6 +206,12 @@ void Engine::stop_workers() {
   threads_.clear();
   workers_.clear();
   output_->use(nullptr);
+}
+
+std::vector<udp::Queues> Engine::queues() const {
+  std::vector<udp::Queues> all;
+  for (const auto& socket : sockets_) all.push_back(socket->queues());
+  return all;
 }
 
 const char* Engine::io_name() const { return workers_.empty() ? "" : workers_[0]->io_name(); }

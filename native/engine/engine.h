@@ -14,6 +14,7 @@
 #include "crypto/aead.h"
 #include "engine/event_ring.h"
 #include "engine/host_shares.h"
+#include "engine/instruments.h"
 #include "ratelimit/prefix_buckets.h"
 #include "relay/forwarding_table.h"
 #include "relay/sent_counters.h"
@@ -61,7 +62,8 @@ class Worker;
 /// State all workers share. Everything in it is either immutable, atomic, or synchronises itself.
 struct Shared {
   Shared(const EngineSettings& settings, size_t workers);
-  std::unique_ptr<CounterRow[]> counters;  ///< one row per worker, then the control thread's
+  std::unique_ptr<CounterRow[]> counters;      ///< one row per worker, then the control thread's
+  std::unique_ptr<Instruments[]> instruments;  ///< one row per worker
   crypto::AeadChoice aead;
   std::unique_ptr<session::SessionTable> sessions;
   ForwardingTable legs;
@@ -100,6 +102,10 @@ class Engine {
   EventRing& events() { return shared_.events; }
   /// (workers + 1) rows of kCounterCount values, sizeof(CounterRow) bytes apart.
   CounterRow* counters() { return shared_.counters.get(); }
+  /// A row per worker.
+  Instruments* instruments() { return shared_.instruments.get(); }
+  /// What waits in each worker's socket now; empty when closed.
+  std::vector<udp::Queues> queues() const;
 
   /// As SessionTable::set_peers.
   bool set_peers(std::vector<session::PeerSettings> peers, bool replace = false);

@@ -1,7 +1,7 @@
 // What a running daemon tells the CLI, the status page and the metrics: plain JSON, no secrets.
 
 import type { MeshStatus } from '../core/mesh-status.js';
-import type { EngineDescription, PeerEndpoint, PeerStatus } from '../engine/engine.js';
+import type { EngineDescription, PeerEndpoint, PeerStatus, WorkerStatus } from '../engine/engine.js';
 import { formatSocketAddress } from '../wire/socket-address.js';
 
 export type DaemonMode = 'relay' | 'up';
@@ -20,6 +20,11 @@ export interface SessionStatus {
   readonly replayWindow: number | undefined;
   readonly rxBytes: number;
   readonly txBytes: number;
+}
+
+/** A WorkerStatus as JSON. */
+export interface WorkerReport extends Omit<WorkerStatus, 'counters'> {
+  readonly counters: Readonly<Record<string, number>>;
 }
 
 export interface DaemonStatus {
@@ -43,6 +48,8 @@ export interface DaemonStatus {
   /** Bytes forwarded in each circuit, by circuit id. */
   readonly circuitBytes: Readonly<Record<string, number>>;
   readonly counters: Readonly<Record<string, number>>;
+  /** Thread by thread: the same counters, queues and latency. */
+  readonly workers: readonly WorkerReport[];
   /** Steps of the control plane that failed; each one is in the log. */
   readonly failures: number;
 }

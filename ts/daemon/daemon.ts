@@ -305,6 +305,9 @@ export class Daemon {
         new Map(legs.map(({ id, bytes }) => [id, bytes])),
       ),
       counters: Object.fromEntries(engine.counters()),
+      workers: engine
+        .workers()
+        .map((worker) => ({ ...worker, counters: Object.fromEntries(worker.counters) })),
       failures: mesh.shell.failures,
     };
   }

@@ -158,6 +158,32 @@ export interface LegStatus {
   readonly idleMs: number | undefined;
 }
 
+/** Samples by their length; the last bucket holds what is longer than the last bound. */
+export interface LatencyHistogram {
+  readonly boundsNs: readonly number[];
+  readonly counts: readonly number[];
+  readonly sumNs: number;
+}
+
+/** What waits in a worker's socket, in bytes of kernel memory. */
+export interface QueueStatus {
+  readonly receiveBytes: number;
+  readonly receiveLimitBytes: number;
+  /** The most the worker found waiting; looked at in one receive of 64. */
+  readonly receivePeakBytes: number;
+  readonly sendBytes: number;
+  readonly sendLimitBytes: number;
+}
+
+/** One thread that moves packets, or, as `control`, the one that decides. */
+export interface WorkerStatus {
+  readonly name: string;
+  readonly counters: ReadonlyMap<string, number>;
+  readonly queues: QueueStatus | undefined;
+  /** Forwarded frames from the kernel's receipt to the send's return; sampled 10 ms each second. */
+  readonly latency: LatencyHistogram | undefined;
+}
+
 /** What went by a leg since it was installed: whole frames, headers included. */
 export interface LegCounts {
   /** Accepted on it. */
@@ -242,6 +268,8 @@ export interface Engine extends LimitControl {
   legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[];
   /** Every counter the engine has, zero ones included; drops are named `drop_<reason>`. */
   counters(): ReadonlyMap<string, number>;
+  /** The same and more, thread by thread. */
+  workers(): readonly WorkerStatus[];
   /** Stops workers, closes sockets, removes the TUN interface. Idempotent. */
   close(): Promise<void>;
 }

@@ -84,6 +84,8 @@ export interface NativeHandle {
   readonly port: number;
   eventMemory(): ArrayBuffer;
   counterMemory(): ArrayBuffer;
+  instrumentMemory(): ArrayBuffer;
+  queues(): Uint32Array;
   describe(): NativeDescription;
   setPeers(changes: Uint8Array, replace: boolean): boolean;
   hasRoom(changes: Uint8Array, replace: boolean): boolean;
@@ -120,6 +122,10 @@ export interface NativeAddon {
   readonly NativeEngine: new (options: NativeOptions, drain: () => void) => NativeHandle;
   readonly counterNames: readonly string[];
   readonly counterRowBytes: number;
+  readonly instrumentRowBytes: number;
+  readonly latencyBuckets: number;
+  /** The first bucket holds latencies up to 2 to this many ns. */
+  readonly latencyFirstBits: number;
 }
 
 const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');

@@ -17,6 +17,7 @@ import {
   type PeerStatus,
   type ReconfigurableEngine,
   type SessionKey,
+  type WorkerStatus,
 } from './engine.js';
 import { EventRingReader } from './event-ring.js';
 import type { AccountStatus } from './limit-control.js';
@@ -102,6 +103,7 @@ export class NativeEngine implements ReconfigurableEngine {
   readonly #handle: NativeHandle;
   readonly #disabled: ReadonlySet<string>;
   readonly #counters: BigUint64Array;
+  readonly #instruments: BigUint64Array;
   #description: EngineDescription;
   #listener: ((events: readonly EngineEvent[]) => void) | undefined;
 
@@ -153,6 +155,7 @@ export class NativeEngine implements ReconfigurableEngine {
     try {
       ring.reader = new EventRingReader(this.#handle.eventMemory());
       this.#counters = new BigUint64Array(this.#handle.counterMemory());
+      this.#instruments = new BigUint64Array(this.#handle.instrumentMemory());
       this.#description = this.#describe();
     } catch (error) {
       this.#handle.close(); // an addon of another version: do not leave its workers running
@@ -395,6 +398,48 @@ export class NativeEngine implements ReconfigurableEngine {
       totals.set(name, Number(total));
     });
     return totals;
+  }
+
+  workers(): readonly WorkerStatus[] {
+    const { counterNames, counterRowBytes, instrumentRowBytes, latencyBuckets, latencyFirstBits } =
+      this.#addon;
+    const queues = this.#call(() => this.#handle.queues());
+    const rows = this.#counters.length / (counterRowBytes / 8);
+    return Array.from({ length: rows }, (_, row): WorkerStatus => {
+      const first = (row * counterRowBytes) / 8;
+      const counters = new Map(
+        counterNames.map((name, index) => [name, Number(this.#counters[first + index] ?? 0n)]),
+      );
+      // The last row is the control thread's.
+      if (row === rows - 1) return { name: 'control', counters, queues: undefined, latency: undefined };
+      const at = (row * instrumentRowBytes) / 8;
+      const [peak = 0, sumNs = 0, ...counts] = Array.from(
+        this.#instruments.subarray(at, at + 2 + latencyBuckets),
+        Number,
+      );
+      const [receiveBytes = 0, receiveLimitBytes = 0, sendBytes = 0, sendLimitBytes = 0] = queues.subarray(
+        4 * row,
+      );
+      return {
+        name: String(row),
+        counters,
+        queues: {
+          receiveBytes,
+          receiveLimitBytes,
+          receivePeakBytes: Math.max(peak, receiveBytes),
+          sendBytes,
+          sendLimitBytes,
+        },
+        latency: {
+          boundsNs: Array.from(
+            { length: latencyBuckets - 1 },
+            (__, bucket) => 2 ** (latencyFirstBits + bucket),
+          ),
+          counts,
+          sumNs,
+        },
+      };
+    });
   }
 
   rebind(port: number): void {

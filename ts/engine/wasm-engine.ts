@@ -41,6 +41,7 @@ import {
   type PeerEndpoint,
   type PeerStatus,
   type SessionKey,
+  type WorkerStatus,
 } from './engine.js';
 import {
   requireControlPayload,
@@ -317,6 +318,10 @@ class WasmEngine implements Engine {
 
   counters(): ReadonlyMap<string, number> {
     return this.#counters.snapshot();
+  }
+
+  workers(): readonly WorkerStatus[] {
+    return [{ name: '0', counters: this.counters(), queues: undefined, latency: undefined }];
   }
 
   close(): Promise<void> {
