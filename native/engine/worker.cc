@@ -17,6 +17,8 @@ constexpr uint32_t kStopBit = 1;
 constexpr uint32_t kTunBit = 2;
 constexpr Nanoseconds kTimerInterval = 100 * kMillisecond;
 constexpr int kTimerIntervalMs = 100;
+/// How soon a further address of the host is noticed.
+constexpr Nanoseconds kAddressCheckInterval = 10 * kSecond;
 /// Batches of one source handled before the other gets its turn.
 constexpr int kBudget = 8;
 /// ICMP errors a worker writes to TUN, as Linux limits its own (icmp_msgs_per_sec, icmp_msgs_burst).
@@ -81,6 +83,10 @@ void Worker::run() {
       shared_.sessions->handle_timers(now_, *this);
       shared_.host_shares.deal(now_);
       flush();
+      if (now_ >= next_address_check_) {
+        next_address_check_ = now_ + kAddressCheckInterval;
+        shared_.proven_remotes.set_sole(udp::sole_addresses());
+      }
     }
   }
   qsbr.offline(index_);

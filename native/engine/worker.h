@@ -80,6 +80,7 @@ class Worker final : public EventOutput {
   int tun_queue_ = -1;  ///< -1: none, or the interface was deleted
   Nanoseconds now_ = 0;
   Nanoseconds next_timers_ = 0;
+  Nanoseconds next_address_check_ = 0;
   crypto::Aead aead_;
   std::unique_ptr<udp::SocketIo> io_;
   udp::SendBatch send_;
