@@ -103,7 +103,7 @@ export interface NativeHandle {
   /** Packets, bytes and refused of each account, one after the other. */
   accounts(network: boolean): Float64Array;
   peers(): readonly NativePeerStatus[];
-  legs(): readonly { id: number; packets: number; bytes: number; idleMs?: number }[];
+  legs(): readonly { id: number; packets: number; bytes: number; refused: number; idleMs?: number }[];
   /** For each id: 1 or 0 (no such leg), packets, bytes, sent packets, sent bytes. */
   legCounters(ids: Uint32Array): Float64Array;
   rebind(port: number): void;

@@ -357,6 +357,7 @@ class NativeEngine implements ReconfigurableEngine {
       id: leg.id,
       packets: leg.packets,
       bytes: leg.bytes,
+      refused: leg.refused,
       idleMs: leg.idleMs,
     }));
   }
