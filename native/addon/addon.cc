@@ -525,11 +525,13 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     auto list = Napi::Array::New(env);
     const omerta::Nanoseconds now = omerta::boot_clock();
     uint32_t count = 0;
-    open(env).legs().for_each([&](const omerta_leg& leg) {
+    Engine& engine = open(env);
+    engine.legs().for_each([&](const omerta_leg& leg) {
       auto out = Napi::Object::New(env);
       out.Set("id", leg.leg_id);
       out.Set("packets", static_cast<double>(leg.packets));
       out.Set("bytes", static_cast<double>(leg.bytes));
+      out.Set("refused", engine.refused(leg.leg_id));
       if (leg.last_used != 0)
         out.Set("idleMs", static_cast<double>(now > leg.last_used ? now - leg.last_used : 0) / 1e6);
       list.Set(count++, out);

@@ -84,6 +84,7 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
       legs(settings.max_legs, settings.accounts,
            workers == 1 ? ForwardingTable::Workers::one : ForwardingTable::Workers::several),
       sent(std::min(std::max<size_t>(settings.max_legs, 1), kMaxCountedWaysBack)),
+      refusals(settings.max_legs),
       control_budget(settings.control_frames_per_second,
                      std::max<uint64_t>(settings.control_frames_per_second / 4, 1)),
       stun_budget(settings.stun_per_second, settings.stun_per_second, {24, 48},
@@ -335,6 +336,7 @@ void Engine::remove_legs(std::span<const uint32_t> ids) {
   for (const uint32_t id : ids) {
     shared_.legs.remove(id);
     shared_.sent.close(id);
+    shared_.refusals.forget(id);
   }
 }
 

@@ -17,6 +17,7 @@
 #include "engine/instruments.h"
 #include "ratelimit/prefix_buckets.h"
 #include "relay/forwarding_table.h"
+#include "relay/leg_refusals.h"
 #include "relay/sent_counters.h"
 #include "relay/shared_accounts.h"
 #include "session/session_table.h"
@@ -68,6 +69,7 @@ struct Shared {
   std::unique_ptr<session::SessionTable> sessions;
   ForwardingTable legs;
   SentCounters sent;
+  LegRefusals refusals;
   EventRing events;
   TokenBucket control_budget;
   PrefixBuckets stun_budget;
@@ -118,6 +120,8 @@ class Engine {
   void remove_legs(std::span<const uint32_t> ids);
   ForwardingTable& legs() { return shared_.legs; }
   /// What this node sent on the way back of a `deliver` leg; nullopt when there is no such leg.
+  /// Frames dropped on this leg.
+  uint32_t refused(uint32_t leg) const { return shared_.refusals.of(leg); }
   std::optional<SentCounters::Sent> sent(uint32_t leg) const { return shared_.sent.read(leg); }
   /// Packets, bytes and refused datagrams of each account, those of its live legs included.
   std::vector<omerta_account> accounts(AccountKind kind);

@@ -257,6 +257,8 @@ void Worker::act_on(const Decision& decision, uint8_t* data, size_t size, const 
       return;
     case OMERTA_DROP:
       counters_.drop(static_cast<uint8_t>(decision.reason));
+      // Reasons after this one are told by a leg (docs/protocol.md, Verdict).
+      if (decision.reason > OMERTA_DROP_UNKNOWN_LEG) shared_.refusals.add(load<uint32_t>(data + 4));
       return;
   }
 }

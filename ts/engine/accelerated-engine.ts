@@ -12,6 +12,7 @@ import {
   type LegStatus,
   type PeerConfig,
   type PeerStatus,
+  type WorkerStatus,
   type SessionKey,
 } from './engine.js';
 import { packLegs, type NativeEngine } from './native-engine.js';
@@ -309,6 +310,11 @@ export class AcceleratedEngine implements Engine {
     return this.#native.peers();
   }
 
+  /** The threads of the socket engine; frames that stay in the kernel meet none of them. */
+  workers(): readonly WorkerStatus[] {
+    return this.#native.workers();
+  }
+
   /** What a leg carried in the kernel and through the socket, together. */
   legs(): readonly LegStatus[] {
     const inKernel = new Map(this.#kernelLegs().map((leg) => [leg.id, leg]));
@@ -319,6 +325,7 @@ export class AcceleratedEngine implements Engine {
         id: leg.id,
         packets: leg.packets + more.packets,
         bytes: leg.bytes + more.bytes,
+        refused: leg.refused,
         idleMs:
           leg.idleMs === undefined || more.idleMs === undefined
             ? (leg.idleMs ?? more.idleMs)
@@ -386,7 +393,8 @@ function refusal(refused: readonly XdpInterfaceStatus[]): XdpError {
   );
 }
 
-interface KernelLeg extends LegStatus {
+/** The kernel path counts what it refuses by reason, not by leg. */
+interface KernelLeg extends Omit<LegStatus, 'refused'> {
   readonly identity: number;
   readonly network: number;
 }

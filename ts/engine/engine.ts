@@ -154,6 +154,8 @@ export interface LegStatus {
   readonly id: number;
   readonly packets: number;
   readonly bytes: number;
+  /** Frames dropped on it, whatever the reason; 0 also when too many legs lose frames to count each. */
+  readonly refused: number;
   /** Milliseconds since the last accepted frame; undefined = never. */
   readonly idleMs: number | undefined;
 }

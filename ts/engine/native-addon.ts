@@ -104,7 +104,7 @@ export interface NativeHandle {
   /** Packets, bytes and refused of each account, one after the other. */
   accounts(network: boolean): Float64Array;
   peers(): readonly NativePeerStatus[];
-  legs(): readonly { id: number; packets: number; bytes: number; idleMs?: number }[];
+  legs(): readonly { id: number; packets: number; bytes: number; refused: number; idleMs?: number }[];
   mirrorIndices(file: number): void;
   shareAccounts(files: Int32Array): void;
   /** For each id: 1 or 0 (no such leg), packets, bytes, sent packets, sent bytes. */

@@ -362,6 +362,7 @@ export class NativeEngine implements ReconfigurableEngine {
       id: leg.id,
       packets: leg.packets,
       bytes: leg.bytes,
+      refused: leg.refused,
       idleMs: leg.idleMs,
     }));
   }
