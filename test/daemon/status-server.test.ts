@@ -58,6 +58,7 @@ const status: DaemonStatus = {
           id: 'c1',
           callerPeerId: 'omerta1a',
           calleePeerId: 'omerta1b',
+          network: '00',
           previousRelays: [],
           nextRelay: undefined,
           legs: [1],

@@ -47,6 +47,11 @@ const requestSchema = z.discriminatedUnion('command', [
   z.strictObject({
     v: z.literal(CONTROL_VERSION),
     id: z.int().min(0),
+    command: z.literal('relay-sessions'),
+  }),
+  z.strictObject({
+    v: z.literal(CONTROL_VERSION),
+    id: z.int().min(0),
     command: z.literal('relay-receipts'),
     peer: z.string().max(128).optional(),
     most: z.int().min(1).max(10_000),

@@ -20,6 +20,7 @@ import { isProcessAlive, ownProcessIdentity } from './process-identity.js';
 import { RateSampler, SAMPLE_INTERVAL_MS } from './rate-sampler.js';
 import { checkedReceipt, issuedReceipt, type CheckedReceipt } from './receipts.js';
 import type { StateDirectory } from './state-directory.js';
+import { relaySessions, type RelaySessions } from './relay-sessions.js';
 import { StatusServer } from './status-server.js';
 import { Store } from './store.js';
 import { VERSION } from './version.js';
@@ -207,6 +208,8 @@ export class Daemon {
         return null;
       case 'receipts':
         return this.#receipts(request.peer, request.timeoutMs);
+      case 'relay-sessions':
+        return this.#relaySessions();
       case 'relay-receipts':
         return this.#relayReceipts(request.peer, request.most);
       case 'ping':
@@ -242,6 +245,23 @@ export class Daemon {
       'receipts',
       `no relay answered within ${timeoutMs / 1000} s`,
       'See the state of the relays: omerta status',
+    );
+  }
+
+  #relaySessions(): RelaySessions {
+    const { relay, networks } = this.#running.shell.status();
+    if (relay === undefined)
+      throw new OperatorError(
+        ExitCode.usage,
+        'relay',
+        'this machine runs as a member',
+        'Type it on the relay; here: omerta peers',
+      );
+    return relaySessions(
+      relay.circuits,
+      this.#running.shell.engine.legs(),
+      new Map(networks.map(({ blindedId, name }) => [blindedId, name])),
+      performance.now(),
     );
   }
 

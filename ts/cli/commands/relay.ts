@@ -14,6 +14,7 @@ import { addRelayOptions, applyRelayOptions, type RelayOptions } from '../relay-
 import { relayStopCommand } from './relay-stop.js';
 import { relayReceiptsCommand } from './receipts.js';
 import { relayLinkCommand } from './relay-link.js';
+import { relaySessionsCommands } from './relay-sessions.js';
 
 interface Options extends NodeOptions, RelayOptions {
   readonly json?: boolean;
@@ -103,4 +104,5 @@ export function relayCommand(program: Command): void {
   );
   relayLinkCommand(command);
   relayReceiptsCommand(command);
+  relaySessionsCommands(command);
 }
