@@ -57,7 +57,7 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
     tun_ = tun;
     tun_queue_ = tun->queue(index);
     watch(tun_queue_);
-    coalescing_ = std::make_unique<tun::Coalescing>(tun_queue_, tun->tcp_offload());
+    coalescing_ = std::make_unique<tun::Coalescing>(tun_queue_, tun->tcp_offload(), tun->udp_offload());
   }
 }
 
