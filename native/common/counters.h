@@ -67,6 +67,7 @@ namespace omerta {
   X(drop_inner_ecn)                 \
   X(drop_no_route)                  \
   X(drop_no_tun)                    \
+  X(drop_seal_failed)               \
   X(drop_staging_overflow)          \
   X(drop_tun_write)                 \
   X(drop_event_ring_full)

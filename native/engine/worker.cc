@@ -41,7 +41,8 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
       tun_buffer_(new uint8_t[kTunPacketBytes]()),
       unreachable_budget_(kUnreachablePerSecond, kUnreachableBurst),
       openings_(new Opening[kJobs]),
-      jobs_(new crypto::AeadJob[kJobs]) {
+      jobs_(new crypto::AeadJob[kJobs]),
+      sources_(new session::Endpoint[kJobs + 1]) {
   epoll_ = epoll_create1(EPOLL_CLOEXEC);
   if (epoll_ < 0) throw std::system_error(errno, std::generic_category(), "epoll");
   const auto watch = [this](int fd) {
@@ -118,13 +119,15 @@ void Worker::flush() {
   arena_used_ = 0;
 }
 
-/// Adds a datagram to what is to be sent. When there is no room the batch is sent, but the arena is not
-/// handed out anew: segments that wait in it may not have been added yet.
+/// Adds datagrams that lie back to back to what is to be sent (SendBatch::append). When there is no room
+/// the batch is sent, but the arena is not handed out anew: what waits in it may not have been added yet.
 void Worker::append(const omerta_address& to, const udp::LocalAddress& local, uint8_t* data, size_t size,
-                    uint8_t traffic_class) {
-  if (send_.append(to, local, data, size, traffic_class)) return;
-  io_->flush(send_, counters_);
-  send_.append(to, local, data, size, traffic_class);
+                    size_t segment, uint8_t traffic_class) {
+  size_t added = send_.append(to, local, data, size, segment, traffic_class);
+  while (added < size) {
+    io_->flush(send_, counters_);
+    added += send_.append(to, local, data + added, size - added, segment, traffic_class);
+  }
 }
 
 /// Memory in the send arena that lives until the next flush.
@@ -141,14 +144,13 @@ void Worker::send(const session::Endpoint& to, Bytes message, uint8_t traffic_cl
   uint8_t* out = arena(size);
   std::memcpy(out + prefix, message.data(), message.size());
   if (to.relayed()) write_frame_header(out, size, to);
-  append(to.remote, local_of(to), out, size, traffic_class);
+  append(to.remote, local_of(to), out, size, size, traffic_class);
 }
 
 // ---- from UDP -------------------------------------------------------------------------------------
 
 bool Worker::receive_from_udp() {
   const std::span<const udp::Message> messages = io_->receive(counters_);
-  cached_leg_ = 0;
   for (const udp::Message& message : messages) {
     if (message.size == 0) counters_.drop(OMERTA_DROP_EMPTY);
     for (size_t at = 0; at < message.size; at += message.segment)
@@ -168,7 +170,7 @@ void Worker::judge(uint8_t* data, size_t size, const udp::Message& message) {
       counters_.add(Counter::forwarded_packets);
       counters_.add(Counter::forwarded_bytes, size);
       // Congestion met so far is told on; the priority a stranger asked for is not.
-      append(decision.next, {}, data, size, message.ecn);
+      append(decision.next, {}, data, size, size, message.ecn);
       return;
     case OMERTA_DELIVER:
       counters_.add(Counter::delivered_packets);
@@ -189,11 +191,14 @@ void Worker::judge(uint8_t* data, size_t size, const udp::Message& message) {
       return;
     }
     case OMERTA_WIREGUARD: {
-      session::Endpoint from;
-      from.remote = message.from;
-      std::memcpy(from.local_ip, message.local.ip, 16);
-      from.local_interface = message.local.interface;
-      handle_wireguard(data, size, from, message.ecn);
+      if (source_message_ != &message) {
+        session::Endpoint& from = new_source();
+        from.remote = message.from;
+        std::memcpy(from.local_ip, message.local.ip, 16);
+        from.local_interface = message.local.interface;
+        source_message_ = &message;
+      }
+      handle_wireguard(data, size, message.ecn);
       return;
     }
     case OMERTA_STUN:
@@ -214,16 +219,26 @@ void Worker::deliver(uint32_t leg_id, uint8_t* payload, size_t size, uint8_t ecn
                                                 : static_cast<uint8_t>(OMERTA_DROP_WRONG_KIND));
     return;
   }
-  if (cached_leg_ != leg_id) {
+  if (source_leg_ != leg_id) {
     omerta_leg leg;
     if (!shared_.legs.find(leg_id, leg)) return counters_.drop(OMERTA_DROP_UNKNOWN_LEG);
-    cached_endpoint_ = endpoint_of(leg);
-    cached_leg_ = leg_id;
+    new_source() = endpoint_of(leg);
+    source_leg_ = leg_id;
   }
-  handle_wireguard(payload, size, cached_endpoint_, ecn);
+  handle_wireguard(payload, size, ecn);
 }
 
-void Worker::handle_wireguard(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn) {
+/// A place for where the next packets come from.
+session::Endpoint& Worker::new_source() {
+  if (sources_count_ > kJobs) finish_opening();
+  source_message_ = nullptr;
+  source_leg_ = 0;
+  return sources_[sources_count_++] = {};
+}
+
+/// A WireGuard message from the last of sources_.
+void Worker::handle_wireguard(uint8_t* data, size_t size, uint8_t ecn) {
+  const session::Endpoint& from = sources_[sources_count_ - 1];
   if (data[0] == session::kTransportType)
     open_transport(data, size, from, ecn);
   else
@@ -273,7 +288,7 @@ void Worker::open_transport(uint8_t* data, size_t size, const session::Endpoint&
   session::Keypair* keypair = shared_.sessions->find(load<uint32_t>(data + 4));
   if (keypair == nullptr) return counters_.add(Counter::drop_unknown_index);
   if (keypair->expired(now_)) return counters_.add(Counter::drop_key_expired);
-  openings_[openings_count_] = {keypair, from, size, ecn};
+  openings_[openings_count_] = {keypair, &from, size, ecn};
   jobs_[openings_count_] = {&keypair->keys.receive,
                             keypair->id,
                             load<uint64_t>(data + 8),
@@ -284,10 +299,14 @@ void Worker::open_transport(uint8_t* data, size_t size, const session::Endpoint&
 }
 
 void Worker::finish_opening() {
-  if (openings_count_ == 0) return;
-  aead_->open(std::span(jobs_.get(), openings_count_));
-  for (size_t i = 0; i < openings_count_; i++) handle_opened(openings_[i], jobs_[i]);
-  openings_count_ = 0;
+  if (openings_count_ != 0) {
+    aead_->open(std::span(jobs_.get(), openings_count_));
+    for (size_t i = 0; i < openings_count_; i++) handle_opened(openings_[i], jobs_[i]);
+    openings_count_ = 0;
+  }
+  sources_count_ = 0;
+  source_message_ = nullptr;
+  source_leg_ = 0;
 }
 
 void Worker::handle_opened(Opening& opening, const crypto::AeadJob& job) {
@@ -295,7 +314,7 @@ void Worker::handle_opened(Opening& opening, const crypto::AeadJob& job) {
   session::Keypair& keypair = *opening.keypair;
   if (!keypair.accept(job.counter)) return counters_.add(Counter::drop_replayed);
   counters_.add(Counter::transport_received);
-  shared_.sessions->authenticated(keypair, opening.from, opening.message_size, now_, *this);
+  shared_.sessions->authenticated(keypair, *opening.from, opening.message_size, now_, *this);
   if (job.size == 0) return counters_.add(Counter::keepalives_received);
   session::SessionTable::data_received(keypair.peer, now_);
   if (!is_ip(job.text)) {
@@ -399,43 +418,43 @@ void Worker::seal_from_tun(const tun::Segmentation& segments) {
 
 void Worker::seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
                            const tun::Segmentation& segments, size_t first, size_t count) {
+  const session::CounterRange taken = keypair.take_counters(count, now_);
+  if (taken.count == 0) return;
   if (arena_used_ + kArenaReserve > kArenaBytes) flush();
   const size_t prefix = endpoint.relayed() ? OMERTA_FRAME_HEADER_SIZE : 0;
   const size_t inner_mtu = shared_.inner_mtu.load(std::memory_order_relaxed);
-  // Segments lie back to back in the arena: that is what makes them one GSO message.
+  // Datagrams lie back to back in the arena: that is what makes them one GSO message.
   crypto::AeadJob jobs[kJobs];
-  uint8_t* starts[kJobs];
-  size_t bytes = 0;
-  size_t used = 0;
-  for (; used < count; used++) {
-    const std::optional<uint64_t> counter = keypair.next_counter(now_);
-    if (!counter.has_value()) break;
-    const size_t size = segments.size(first + used);
+  uint8_t* starts[kJobs + 1];
+  starts[0] = arena_.get() + arena_used_;
+  for (size_t i = 0; i < taken.count; i++) {
+    const size_t size = segments.size(first + i);
     // Padded to 16, but never past the MTU (WIREGUARD checklist 11).
     const size_t padded = std::max(size, std::min((size + 15) & ~size_t{15}, inner_mtu));
-    uint8_t* start = arena(prefix + session::kTransportOverhead + padded);
-    uint8_t* message = start + prefix;
+    uint8_t* message = starts[i] + prefix;
     uint8_t* text = message + session::kTransportHeaderSize;
     store(message, session::kTransportType);
     store(message + 4, keypair.remote_index);
-    store(message + 8, *counter);
-    segments.write(first + used, text);
-    std::memset(text + size, 0, padded - size);
-    starts[used] = start;
-    jobs[used] = {&keypair.keys.send, keypair.id, *counter, text, padded, false};
-    bytes += session::kTransportOverhead + padded;
+    store(message + 8, taken.first + i);
+    segments.write(first + i, text);
+    store(text + size, std::array<uint8_t, crypto::kAeadTagSize>{});  // the tag follows: there is room
+    jobs[i] = {&keypair.keys.send, keypair.id, taken.first + i, text, padded, false};
+    starts[i + 1] = text + padded + crypto::kAeadTagSize;
   }
-  aead_->seal(std::span(jobs, used));
-  const udp::LocalAddress local = local_of(endpoint);
-  const uint8_t ecn = ecn_of(segments.packet());
-  for (size_t i = 0; i < used; i++) {
-    if (!jobs[i].ok) continue;
-    const size_t size = prefix + session::kTransportOverhead + jobs[i].size;
-    if (endpoint.relayed()) write_frame_header(starts[i], size, endpoint);
-    append(endpoint.remote, local, starts[i], size, ecn);
+  arena_used_ = static_cast<size_t>(starts[taken.count] - arena_.get());
+  aead_->seal(std::span(jobs, taken.count));
+  bool sealed = true;
+  for (size_t i = 0; i < taken.count; i++) {
+    sealed &= jobs[i].ok;
+    if (endpoint.relayed())
+      write_frame_header(starts[i], static_cast<size_t>(starts[i + 1] - starts[i]), endpoint);
   }
-  counters_.add(Counter::transport_sent, used);
-  if (used != 0) shared_.sessions->data_sent(keypair, bytes, now_, *this);
+  if (!sealed) return counters_.add(Counter::drop_seal_failed, taken.count);
+  const auto bytes = static_cast<size_t>(starts[taken.count] - starts[0]);
+  append(endpoint.remote, local_of(endpoint), starts[0], bytes, static_cast<size_t>(starts[1] - starts[0]),
+         ecn_of(segments.packet()));
+  counters_.add(Counter::transport_sent, taken.count);
+  shared_.sessions->data_sent(keypair, bytes - taken.count * prefix, now_, *this);
 }
 
 }  // namespace omerta::engine

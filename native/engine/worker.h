@@ -35,7 +35,7 @@ class Worker final : public EventOutput {
   /// A transport packet between its look-up and its delivery.
   struct Opening {
     session::Keypair* keypair;
-    session::Endpoint from;
+    const session::Endpoint* from;  ///< in sources_
     size_t message_size;
     uint8_t ecn;
   };
@@ -45,7 +45,7 @@ class Worker final : public EventOutput {
   void forget_tun();
   void judge(uint8_t* data, size_t size, const udp::Message& message);
   void deliver(uint32_t leg_id, uint8_t* payload, size_t size, uint8_t ecn);
-  void handle_wireguard(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn);
+  void handle_wireguard(uint8_t* data, size_t size, uint8_t ecn);
   void handle_handshake(uint8_t* data, size_t size, const session::Endpoint& from);
   void open_transport(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn);
   void finish_opening();
@@ -56,7 +56,8 @@ class Worker final : public EventOutput {
   void seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
                      const tun::Segmentation& segments, size_t first, size_t count);
   void append(const omerta_address& to, const udp::LocalAddress& local, uint8_t* data, size_t size,
-              uint8_t traffic_class);
+              size_t segment, uint8_t traffic_class);
+  session::Endpoint& new_source();
   uint8_t* arena(size_t size);
   void flush();
 
@@ -79,9 +80,11 @@ class Worker final : public EventOutput {
   size_t openings_count_ = 0;
   std::unique_ptr<Opening[]> openings_;
   std::unique_ptr<crypto::AeadJob[]> jobs_;
-  // The way back of the leg last delivered from, so that a burst looks it up once.
-  uint32_t cached_leg_ = 0;
-  session::Endpoint cached_endpoint_;
+  /// Where packets waiting to be opened came from; a burst of one message or leg has one.
+  std::unique_ptr<session::Endpoint[]> sources_;
+  size_t sources_count_ = 0;
+  const udp::Message* source_message_ = nullptr;  ///< whose the last of them is, or
+  uint32_t source_leg_ = 0;                       ///< of which leg it is the way back
 };
 
 }  // namespace omerta::engine

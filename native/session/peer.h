@@ -5,6 +5,7 @@
 //   slow path     handshakes, timers, configuration: only under the session table's mutex
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <deque>
 #include <optional>
@@ -37,6 +38,11 @@ class SpinLock {
 
 class Peer;
 
+struct CounterRange {
+  uint64_t first = 0;
+  size_t count = 0;
+};
+
 /// The keys of one session in both directions. Immutable but for the counter and the window.
 class Keypair {
  public:
@@ -54,16 +60,16 @@ class Keypair {
   const bool initiator;
 
   bool expired(Nanoseconds now) const { return now - created >= kRejectAfterTime; }
-  /// A counter to send with; nullopt when the key may not be used any more.
-  std::optional<uint64_t> next_counter(Nanoseconds now) {
-    if (expired(now)) return std::nullopt;
-    const uint64_t counter = send_counter_.fetch_add(1, std::memory_order_relaxed);
-    if (counter >= kRejectAfterMessages) {
-      // Put it back where it cannot wrap: 2^13 concurrent senders would be needed to overrun.
-      send_counter_.store(kRejectAfterMessages, std::memory_order_relaxed);
-      return std::nullopt;
-    }
-    return counter;
+  /// Counters to send with, each handed out once; fewer than asked for, down to none, when the key may
+  /// not be used any more.
+  CounterRange take_counters(size_t wanted, Nanoseconds now) {
+    if (expired(now)) return {};
+    uint64_t first = send_counter_.load(std::memory_order_relaxed);
+    size_t count = 0;
+    do {
+      count = static_cast<size_t>(std::min<uint64_t>(wanted, kRejectAfterMessages - first));
+    } while (!send_counter_.compare_exchange_weak(first, first + count, std::memory_order_relaxed));
+    return {first, count};
   }
   uint64_t sent() const { return send_counter_.load(std::memory_order_relaxed); }
   /// Tests the replay window; call only after the AEAD opened.

@@ -265,16 +265,16 @@ bool SessionTable::send_packet(Peer& peer, Bytes packet, Nanoseconds now, Sessio
   Keypair* keypair = peer.current.load(std::memory_order_acquire);
   const Endpoint endpoint = peer.endpoint();
   if (keypair == nullptr || !endpoint.known()) return false;
-  const std::optional<uint64_t> counter = keypair->next_counter(now);
-  if (!counter.has_value()) return false;
+  const CounterRange counter = keypair->take_counters(1, now);
+  if (counter.count == 0) return false;
   const size_t size = padded(packet.size(), out.inner_mtu());
   std::vector<uint8_t> message(kTransportOverhead + size);
   store(message.data(), kTransportType);
   store(message.data() + 4, keypair->remote_index);
-  store(message.data() + 8, *counter);
+  store(message.data() + 8, counter.first);
   if (!packet.empty()) std::memcpy(message.data() + kTransportHeaderSize, packet.data(), packet.size());
   uint8_t nonce[12] = {};
-  store(nonce + 4, *counter);
+  store(nonce + 4, counter.first);
   crypto_aead_chacha20poly1305_ietf_encrypt(message.data() + kTransportHeaderSize, nullptr,
                                             message.data() + kTransportHeaderSize, size, nullptr, 0, nullptr,
                                             nonce, keypair->keys.send.data());
@@ -285,7 +285,8 @@ bool SessionTable::send_packet(Peer& peer, Bytes packet, Nanoseconds now, Sessio
   if (!packet.empty() && peer.unanswered_since.load(std::memory_order_relaxed) == 0)
     peer.unanswered_since.store(now, std::memory_order_relaxed);
   if (packet.empty()) keepalives_sent_.fetch_add(1, std::memory_order_relaxed);
-  if ((keypair->initiator && now - keypair->created >= kRekeyAfterTime) || *counter >= kRekeyAfterMessages)
+  if ((keypair->initiator && now - keypair->created >= kRekeyAfterTime) ||
+      counter.first >= kRekeyAfterMessages)
     want_handshake(peer, now, out);
   return true;
 }

@@ -82,42 +82,50 @@ bool same(const omerta_address& a, const omerta_address& b) {
 
 }  // namespace
 
-bool SendBatch::extend(Entry& entry, uint8_t* data, size_t size) {
-  // Every segment but the last has the same size, so a shorter one closes the message.
-  if (size > entry.segment || entry.size != entry.segment * entry.segments ||
-      entry.segments == kMaxSegments || entry.size + size > kMaxMessageBytes)
-    return false;
-  iovec& last = entry.piece[entry.pieces - 1];
-  if (static_cast<uint8_t*>(last.iov_base) + last.iov_len == data)
-    last.iov_len += size;
+/// Adds as many of the datagrams as the message can take; returns their bytes.
+size_t SendBatch::extend(Entry& entry, uint8_t* data, size_t size, size_t segment) const {
+  const size_t next = std::min(segment, size);
+  if (entry.segments == 0)
+    entry.segment = next;
+  else if (next > entry.segment || entry.size != entry.segment * entry.segments)
+    return 0;  // every segment but the last has the same size, so a shorter one closes the message
+  size_t room = entry.size < kMaxMessageBytes ? (kMaxMessageBytes - entry.size) / next : 0;
+  if (entry.segments == 0) room = std::max<size_t>(room, 1);
+  if (next < entry.segment || !coalesce_) room = std::min<size_t>(room, 1);
+  room = std::min(room, kMaxSegments - entry.segments);
+  if (room == 0) return 0;
+  const size_t bytes = std::min(size, room * next);
+  iovec* last = entry.pieces == 0 ? nullptr : &entry.piece[entry.pieces - 1];
+  if (last != nullptr && static_cast<uint8_t*>(last->iov_base) + last->iov_len == data)
+    last->iov_len += bytes;
   else
-    entry.piece[entry.pieces++] = {data, size};
-  entry.size += size;
-  entry.segments++;
-  return true;
+    entry.piece[entry.pieces++] = {data, bytes};
+  entry.size += bytes;
+  entry.segments += (bytes + next - 1) / next;
+  return bytes;
 }
 
-bool SendBatch::append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size,
-                       uint8_t traffic_class) {
+size_t SendBatch::append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size,
+                         size_t segment, uint8_t traffic_class) {
+  if (size == 0) return 0;
   uint8_t& recent = recent_[place_of(to)];
+  size_t added = 0;
   if (coalesce_ && recent < count_) {
     Entry& entry = entries_[recent];
     if (same(entry.to, to) && std::memcmp(&entry.local, &local, sizeof local) == 0 &&
-        entry.traffic_class == traffic_class && extend(entry, data, size))
-      return true;
+        entry.traffic_class == traffic_class)
+      added = extend(entry, data, size, segment);
   }
-  if (count_ == kMessages) return false;
-  recent = static_cast<uint8_t>(count_);
-  Entry& entry = entries_[count_++];
-  entry.to = to;
-  entry.local = local;
-  entry.traffic_class = traffic_class;
-  entry.size = size;
-  entry.segment = size;
-  entry.segments = 1;
-  entry.pieces = 1;
-  entry.piece[0] = {data, size};
-  return true;
+  while (added < size && count_ < kMessages) {
+    recent = static_cast<uint8_t>(count_);
+    Entry& entry = entries_[count_++];
+    entry.to = to;
+    entry.local = local;
+    entry.traffic_class = traffic_class;
+    entry.size = entry.segments = entry.pieces = 0;
+    added += extend(entry, data + added, size - added, segment);
+  }
+  return added;
 }
 
 UdpSocket::UdpSocket(const SocketOptions& options) {

@@ -71,10 +71,11 @@ class SendBatch {
 
   bool empty() const { return count_ == 0; }
   size_t size() const { return count_; }  ///< in messages
-  /// Adds a datagram; false, and nothing is added, when there is no room: flush, then add again.
-  /// traffic_class: DSCP and ECN of its IP header; datagrams of different ones share no message.
-  bool append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size,
-              uint8_t traffic_class = 0);
+  /// Adds datagrams that lie back to back: `segment` bytes each, the last may be shorter. Returns how many
+  /// bytes were added, whole datagrams: fewer than `size` when there is no more room. Flush then, and add
+  /// the rest. traffic_class: DSCP and ECN of their IP header; datagrams of different ones share no message.
+  size_t append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size,
+                size_t segment, uint8_t traffic_class);
 
  private:
   friend class UdpSocket;
@@ -91,7 +92,7 @@ class SendBatch {
   struct Control;
   static constexpr size_t kRecent = 128;
 
-  bool extend(Entry& entry, uint8_t* data, size_t size);
+  size_t extend(Entry& entry, uint8_t* data, size_t size, size_t segment) const;
 
   size_t count_ = 0;
   bool coalesce_;
