@@ -6,6 +6,7 @@ import { ForwardingTableModel } from '../ts/wire/forwarding-table.js';
 import { encodeFrame, FrameKind, frameTag } from '../ts/wire/frame.js';
 import type { LegEntry } from '../ts/wire/leg-entry.js';
 import { parseSocketAddress } from '../ts/wire/socket-address.js';
+import { UNCHARGED } from '../ts/wire/leg.js';
 
 const LEGS = 10_000;
 
@@ -32,8 +33,7 @@ const entries = frames.map((_, i): LegEntry => ({
   source: from,
   next: { address: to, id: 7, key: key.map((byte) => byte + 1), epoch: 1 },
   expiresAt: 0n,
-  rateInterval: 0,
-  rateBurst: 0,
+  charging: UNCHARGED,
 }));
 
 const bench = new Bench({ name: `one 1416-byte frame over ${LEGS} legs`, time: 500 });

@@ -1,6 +1,6 @@
 // The legs of the relay benchmark: the numbers bench/native/traffic.h derives, for the relay's table.
 
-import type { Leg } from '../ts/wire/leg.js';
+import { UNCHARGED, type Leg } from '../ts/wire/leg.js';
 import { parseIp, type SocketAddress } from '../ts/wire/socket-address.js';
 
 export const FIRST_CLIENT_PORT = 40000;
@@ -58,7 +58,7 @@ export function benchLegs(plan: LegPlan, first: number, end: number): Leg[] {
         epoch: NEXT_EPOCH,
       },
       lifetimeMs: undefined,
-      limit: undefined,
+      charging: UNCHARGED,
     });
   }
   return legs;

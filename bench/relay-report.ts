@@ -1,16 +1,10 @@
 // The relay benchmark's results as a table, against the targets, and as a chart.
 
 import { barChart } from './bar-chart.js';
-import {
-  ratioOf,
-  spread,
-  spreadOf,
-  type Measurements,
-  type Round,
-  type Scenario,
-  type Spread,
-} from './relay-rounds.js';
+import { ratioOf, spreadOf, type Measurements, type Round, type Scenario } from './relay-rounds.js';
 import { TITLES, type SubjectName } from './relay-subjects.js';
+import { spread, type Spread } from './spread.js';
+import { columns, short, spreadText } from './text-table.js';
 
 type Results = ReadonlyMap<Scenario, Measurements>;
 
@@ -89,26 +83,6 @@ export function targets(
       ...{ limit: NaN, atLeast: false, met: undefined },
     },
   ];
-}
-
-const short = (value: number): string =>
-  value.toLocaleString('en-US', value < 20 ? { maximumFractionDigits: 2 } : { maximumFractionDigits: 0 });
-
-function spreadText(values: Spread | undefined, unit = 1): string {
-  if (values === undefined) return '';
-  const { median, min, max } = values;
-  return `${short(median / unit)} (${short(min / unit)}–${short(max / unit)})`;
-}
-
-function columns(rows: readonly (readonly string[])[]): string[] {
-  const widths: number[] = [];
-  for (const row of rows) row.forEach((cell, i) => (widths[i] = Math.max(widths[i] ?? 0, cell.length)));
-  return rows.map((row) =>
-    row
-      .map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0)))
-      .join('  ')
-      .trimEnd(),
-  );
 }
 
 /** Median (smallest–largest) of every scenario, then the targets. */

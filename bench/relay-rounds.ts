@@ -2,9 +2,9 @@
 // time, the first round discarded.
 
 import { run as runToEnd } from '../ts/lab/command.js';
-import { percentile } from '../ts/lab/statistics.js';
 import { CLIENT_IP, SERVER_IP } from './relay-topology.js';
 import { FLOWS, LOAD_CORE, TITLES, type Subject, type SubjectName, type Subjects } from './relay-subjects.js';
+import { spread, type Spread } from './spread.js';
 
 export interface Scenario {
   readonly id: string;
@@ -52,21 +52,7 @@ export interface Round {
   readonly accounting: number | undefined;
 }
 
-export interface Spread {
-  readonly median: number;
-  readonly min: number;
-  readonly max: number;
-}
-
 export type Measurements = ReadonlyMap<SubjectName, readonly Round[]>;
-
-export function spread(values: readonly number[]): Spread {
-  return {
-    median: percentile(values, 0.5) ?? NaN,
-    min: Math.min(...values),
-    max: Math.max(...values),
-  };
-}
 
 /** One field over a subject's rounds; undefined when the subject or the field is absent. */
 export function spreadOf(

@@ -2,9 +2,9 @@
 // on the same core. They are started once; one that is not driven costs nothing.
 
 import { execFileSync, type ChildProcess } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
 import { createInterface, type Interface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { idOf, processCpu } from './process-cpu.js';
 import type { RelayReport } from './relay-process.js';
 import { CLIENT_IP, RELAY_IP, SERVER_IP, type Topology } from './relay-topology.js';
 
@@ -40,20 +40,6 @@ export interface Subject {
   cpu(): number | undefined;
   /** The engine's own word on CPU, memory and counters. */
   report(): Promise<RelayReport | undefined>;
-}
-
-/** ns on a CPU of all threads of a process: the scheduler's own sum, of which user + sys are the parts. */
-function processCpu(processId: number): number {
-  const tasks = `/proc/${processId}/task`;
-  return readdirSync(tasks).reduce(
-    (sum, task) => sum + Number(readFileSync(`${tasks}/${task}/schedstat`, 'utf8').split(' ')[0]),
-    0,
-  );
-}
-
-function idOf(child: ChildProcess): number {
-  if (child.pid === undefined) throw new Error(`cannot start ${child.spawnfile}`);
-  return child.pid;
 }
 
 function linesOf(child: ChildProcess): Interface {

@@ -11,9 +11,9 @@ import { readArguments } from './lib/usage.mjs';
 const HELP = `Usage: npm run bench [-- NAME ... [--quick] [--json] [--chart FILE]]
 
 Runs every bench/*.bench.ts whose name contains one of NAMEs (all of them without a NAME).
-  --quick       fewer and shorter rounds (relay)
-  --json        results as JSON on standard output (relay)
-  --chart FILE  write the results as an SVG (relay)`;
+  --quick       fewer and shorter rounds (relay, tunnel)
+  --json        results as JSON on standard output (relay, tunnel)
+  --chart FILE  write the results as an SVG (relay, tunnel)`;
 
 const OPTIONS = {
   quick: { type: 'boolean', default: false },
@@ -21,15 +21,20 @@ const OPTIONS = {
   chart: { type: 'string' },
 };
 
-// Load generator and forwarders: a build of their own, so that `npm test` never waits for them.
+/** Benchmarks in namespaces: they take the options and need the tools. */
+const WITH_TOOLS = ['relay.bench.js', 'tunnel.bench.js'];
+const TOOLS = ['generator', 'forwarder', 'datagrams', 'pings', 'handshakes'];
+
+// Load generators and forwarders: a build of their own, so that `npm test` never waits for them.
 async function buildTools() {
-  const value = fingerprint(['CMakeLists.txt', 'bench/native', 'native/wire']);
-  const outputs = ['generator', 'forwarder'].map((tool) => `build/bench/bench/native/${tool}`);
+  const sources = ['wire', 'common', 'crypto', 'session'].map((folder) => `native/${folder}`);
+  const value = fingerprint(['CMakeLists.txt', 'bench/native', ...sources]);
+  const outputs = TOOLS.map((tool) => `build/bench/bench/native/${tool}`);
   if (isCurrent('bench', value, outputs)) return unchanged('tools of the benchmark');
   await step('tools of the benchmark', async (say) => {
     const options = ['-DOMERTA_BENCH=ON', '-DOMERTA_TESTS=OFF'];
     await quietly('bench', 'cmake', ['-S', '.', '-B', 'build/bench', ...options], { say });
-    const targets = ['--target', 'generator', 'forwarder'];
+    const targets = ['--target', ...TOOLS];
     await quietly('bench', 'cmake', ['--build', 'build/bench', ...targets], { say, append: true });
   });
   setCurrent('bench', value);
@@ -56,11 +61,11 @@ await main(async () => {
   ];
   let failed = 0;
   for (const file of wanted) {
-    const relay = basename(file) === 'relay.bench.js';
-    if (relay) await buildTools();
+    const tools = WITH_TOOLS.includes(basename(file));
+    if (tools) await buildTools();
     // Standard output is the results' alone, for --json.
     console.error(`\n# ${basename(file, '.bench.js')}`);
-    if ((await attached(process.execPath, ['--expose-gc', file, ...(relay ? passed : [])])) !== 0) failed++;
+    if ((await attached(process.execPath, ['--expose-gc', file, ...(tools ? passed : [])])) !== 0) failed++;
   }
   return failed === 0 ? 0 : 1;
 });

@@ -27,12 +27,12 @@
 #include <omerta/wire.h>
 
 #include "checksum.h"
+#include "limits.h"
 
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86DD
 #define IP_FRAGMENT_MASK 0x3FFF /* more fragments, and the offset; "don't fragment" is no fragment */
 #define IP_TTL 64               /* a relay sends a datagram of its own: RFC 1700's default */
-#define RATE_ATTEMPTS 8         /* compare-and-swaps before a contended leg's frame is dropped */
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -122,21 +122,6 @@ static __always_inline bool is_v4(const __u8 ip[16]) {
   return omerta_load64(ip) == 0 && omerta_load32(ip + 8) == bpf_htonl(0xffff);
 }
 
-/* Takes `size` bytes off the leg's rate limit; false when they do not conform. */
-static __always_inline bool take_rate(struct omerta_leg* leg, __u64 now, __u32 size) {
-  int i;
-
-  if (!leg->rate_interval) return true;
-  for (i = 0; i < RATE_ATTEMPTS; i++) {
-    __u64 before = leg->theoretical_arrival;
-    __u64 arrival = before;
-
-    if (!omerta_leg_conforms(leg, &arrival, now, size)) return false;
-    if (__sync_val_compare_and_swap(&leg->theoretical_arrival, before, arrival) == before) return true;
-  }
-  return false;
-}
-
 /*
  * Sends the rewritten datagram to the leg's next address: from the address it was sent to, with
  * fresh TTL, all checksums brought up to date. `frame_difference` is what the frame's header added.
@@ -202,6 +187,7 @@ int omerta_relay(struct xdp_md* ctx) {
   struct omerta_classification class;
   struct datagram d;
   struct omerta_leg* leg;
+  struct omerta_books books;
   __u32 before[4];
   __u64 difference = 0, now;
   __u32 id, i;
@@ -225,12 +211,10 @@ int omerta_relay(struct xdp_md* ctx) {
   reason = omerta_leg_judge(leg, d.payload, d.size, &d.from, now);
   if (reason != OMERTA_DROP_NONE) return drop(reason);
   if (is_v4(leg->next_ip) != d.v4)
-    return XDP_PASS; /* before the rate is touched: the socket engine judges it again */
-  if (!take_rate(leg, now, d.size)) return drop(OMERTA_DROP_RATE_LIMITED);
-
-  __sync_fetch_and_add(&leg->packets, 1);
-  __sync_fetch_and_add(&leg->bytes, d.size);
-  leg->last_used = now;
+    return XDP_PASS; /* before anything is charged: the socket engine judges it again */
+  if (!open_books(leg, &d.from, &books)) return XDP_PASS;
+  reason = omerta_admit(leg, OMERTA_LEG_FORWARD, &books, d.size, now, 1);
+  if (reason != OMERTA_DROP_NONE) return drop(reason);
   count(OMERTA_DROP_NONE);
 
   for (i = 0; i < 4; i++) before[i] = omerta_load32(d.payload + 4 * i);

@@ -8,10 +8,8 @@
 // would and is covered by the leg tag, which is computed for each one. The sink checks every frame,
 // each byte of its header and tag; a frame that is not exactly what it must be is counted as corrupt,
 // and one seen twice as a duplicate. Prints one line of JSON.
-#include <fcntl.h>
 #include <getopt.h>
 #include <poll.h>
-#include <sched.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -29,7 +27,6 @@ using namespace omerta::bench;
 
 namespace {
 
-constexpr uint64_t kSecond = 1'000'000'000;
 constexpr unsigned kBurst = 64;  ///< datagrams of one sendmmsg, and segments of one GSO message
 constexpr size_t kMaxMessageBytes = 65000;
 constexpr size_t kChannelHeader = 4;  ///< TURN ChannelData, RFC 8656 section 12.4
@@ -58,18 +55,6 @@ struct Options {
   uint64_t duration = kSecond / 2;
   uint32_t run = static_cast<uint32_t>(getpid());  ///< tells this run's frames from an earlier one's
 };
-
-uint64_t now() {
-  timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<uint64_t>(t.tv_sec) * kSecond + static_cast<uint64_t>(t.tv_nsec);
-}
-
-void enter(const std::string& netns) {
-  const int fd = open(netns.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0 || setns(fd, CLONE_NEWNET) != 0) fail(netns.c_str());
-  close(fd);
-}
 
 // ---- sink -----------------------------------------------------------------------------------------
 

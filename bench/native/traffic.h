@@ -4,23 +4,9 @@
 // everything else follows from that id.
 #pragma once
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <omerta/wire.h>
-#include <sys/socket.h>
 
-#include <cerrno>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-
-#ifndef UDP_GRO
-#define UDP_GRO 104
-#endif
-#ifndef UDP_SEGMENT
-#define UDP_SEGMENT 103
-#endif
+#include "sockets.h"
 
 namespace omerta::bench {
 
@@ -56,46 +42,6 @@ inline void leg_key(uint32_t id, __u64 key[2]) {
 /// Which of the server's `destinations` (a power of two) ports a leg leads to.
 constexpr uint16_t server_port(uint32_t id, uint32_t destinations) {
   return static_cast<uint16_t>(kFirstServerPort + (id & (destinations - 1)));
-}
-
-[[noreturn]] inline void fail(const char* what) {
-  std::fprintf(stderr, "%s: %s\n", what, std::strerror(errno));
-  std::exit(1);
-}
-
-inline sockaddr_in ipv4(const char* ip, uint16_t port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  if (inet_pton(AF_INET, ip, &address.sin_addr) != 1) {
-    std::fprintf(stderr, "\"%s\" is not an IPv4 address\n", ip);
-    std::exit(2);
-  }
-  return address;
-}
-
-/// A UDP socket bound to `port` of all addresses, with buffers of `buffer_bytes`.
-inline int udp_socket(uint16_t port, int buffer_bytes) {
-  const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) fail("socket");
-  setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &buffer_bytes, sizeof buffer_bytes);
-  setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &buffer_bytes, sizeof buffer_bytes);
-  sockaddr_in any{};
-  any.sin_family = AF_INET;
-  any.sin_port = htons(port);
-  if (bind(fd, reinterpret_cast<sockaddr*>(&any), sizeof any) != 0) fail("bind");
-  return fd;
-}
-
-/// Appends a control message of one value at `at`; returns the bytes it took.
-template <typename T>
-size_t put_control(uint8_t* at, int level, int type, T value) {
-  auto* control = reinterpret_cast<cmsghdr*>(at);
-  control->cmsg_level = level;
-  control->cmsg_type = type;
-  control->cmsg_len = CMSG_LEN(sizeof value);
-  std::memcpy(CMSG_DATA(control), &value, sizeof value);
-  return CMSG_SPACE(sizeof value);
 }
 
 }  // namespace omerta::bench

@@ -100,6 +100,12 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
                            InstanceMethod<&NativeEngine::send_frames>("sendFrames"),
                            InstanceMethod<&NativeEngine::install_legs>("installLegs"),
                            InstanceMethod<&NativeEngine::remove_legs>("removeLegs"),
+                           InstanceMethod<&NativeEngine::set_limits>("setLimits"),
+                           InstanceMethod<&NativeEngine::set_rate>("setRate"),
+                           InstanceMethod<&NativeEngine::reset_account>("resetAccount"),
+                           InstanceMethod<&NativeEngine::set_host_rate>("setHostRate"),
+                           InstanceMethod<&NativeEngine::set_prefix_rate>("setPrefixRate"),
+                           InstanceMethod<&NativeEngine::accounts>("accounts"),
                            InstanceMethod<&NativeEngine::peers>("peers"),
                            InstanceMethod<&NativeEngine::legs>("legs"),
                            InstanceMethod<&NativeEngine::rebind>("rebind"),
@@ -119,6 +125,9 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     settings.workers = static_cast<size_t>(number_of(options, "workers"));
     settings.max_legs = static_cast<size_t>(number_of(options, "maxLegs"));
     settings.max_peers = static_cast<size_t>(number_of(options, "maxPeers"));
+    settings.accounts = {static_cast<size_t>(number_of(options, "identities")),
+                         static_cast<size_t>(number_of(options, "networks")),
+                         static_cast<size_t>(number_of(options, "classes"))};
     settings.control_frames_per_second = static_cast<uint64_t>(number_of(options, "controlFramesPerSecond"));
     settings.stun_per_second = static_cast<uint64_t>(number_of(options, "stunPerSecond"));
     settings.ipsec_mb = options.Get("ipsecMb").ToBoolean();
@@ -143,6 +152,9 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     } catch (const std::system_error& error) {
       sodium_memzero(settings.private_key.data(), 32);
       throw_system_error(env, error);
+    } catch (const std::invalid_argument& error) {
+      sodium_memzero(settings.private_key.data(), 32);
+      throw_error(env, "BAD_ARGUMENT", error.what());
     } catch (const std::exception& error) {
       sodium_memzero(settings.private_key.data(), 32);
       throw_error(env, "FAILED", error.what());
@@ -281,7 +293,72 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     Unpacker batch(info.Env(), bytes_of(info[0], "legs"));
     std::vector<omerta_leg> legs;
     while (!batch.done()) legs.push_back(omerta::load<omerta_leg>(batch.take(sizeof(omerta_leg)).data()));
-    return Napi::Boolean::New(info.Env(), engine.install_legs(std::move(legs)));
+    bool added = false;
+    checked(info.Env(), [&] { added = engine.install_legs(std::move(legs)); });
+    return Napi::Boolean::New(info.Env(), added);
+  }
+
+  /// Tells an index that is out of its range as a bad argument.
+  template <class Call>
+  static void checked(Napi::Env env, const Call& call) {
+    try {
+      call();
+    } catch (const std::out_of_range& error) {
+      throw_error(env, "BAD_ARGUMENT", error.what());
+    }
+  }
+  template <class T>
+  static T packed(const Napi::Value& value, const char* field) {
+    return omerta::load<T>(Unpacker(value.Env(), bytes_of(value, field)).take(sizeof(T)).data());
+  }
+  static size_t index_of(const Napi::Value& value) {
+    return static_cast<size_t>(value.As<Napi::Number>().Int64Value());
+  }
+  static omerta::AccountKind kind_of(const Napi::Value& network) {
+    return network.ToBoolean() ? omerta::AccountKind::network : omerta::AccountKind::identity;
+  }
+
+  /// index, struct omerta_limits
+  void set_limits(const Napi::CallbackInfo& info) {
+    auto& accounts = open(info.Env()).legs().accounts();
+    const auto limits = packed<omerta_limits>(info[1], "limits");
+    checked(info.Env(), [&] { accounts.set_limits(index_of(info[0]), limits); });
+  }
+
+  /// whether a network's, index, struct omerta_rate
+  void set_rate(const Napi::CallbackInfo& info) {
+    auto& accounts = open(info.Env()).legs().accounts();
+    const auto rate = packed<omerta_rate>(info[2], "rate");
+    checked(info.Env(), [&] { accounts.set_rate(kind_of(info[0]), index_of(info[1]), rate); });
+  }
+
+  void reset_account(const Napi::CallbackInfo& info) {
+    auto& accounts = open(info.Env()).legs().accounts();
+    checked(info.Env(), [&] { accounts.reset(kind_of(info[0]), index_of(info[1])); });
+  }
+
+  void set_host_rate(const Napi::CallbackInfo& info) {
+    open(info.Env()).legs().accounts().set_host_rate(packed<omerta_rate>(info[0], "rate"));
+  }
+
+  /// struct omerta_rate, leading bits of IPv4 and of IPv6
+  void set_prefix_rate(const Napi::CallbackInfo& info) {
+    auto& accounts = open(info.Env()).legs().accounts();
+    const auto rate = packed<omerta_rate>(info[0], "rate");
+    const omerta::Accounts::PrefixBits bits = {info[1].As<Napi::Number>().Uint32Value(),
+                                               info[2].As<Napi::Number>().Uint32Value()};
+    checked(info.Env(), [&] { accounts.set_prefix_rate(rate, bits); });
+  }
+
+  Napi::Value accounts(const Napi::CallbackInfo& info) {
+    const auto all = open(info.Env()).accounts(kind_of(info[0]));
+    auto out = Napi::Float64Array::New(info.Env(), all.size() * 3);
+    for (size_t i = 0; i < all.size(); i++) {
+      out[i * 3] = static_cast<double>(all[i].packets);
+      out[i * 3 + 1] = static_cast<double>(all[i].bytes);
+      out[i * 3 + 2] = static_cast<double>(all[i].refused);
+    }
+    return out;
   }
 
   void remove_legs(const Napi::CallbackInfo& info) {

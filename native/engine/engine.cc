@@ -56,13 +56,16 @@ void random_bytes(std::span<uint8_t> out) { randombytes_buf(out.data(), out.size
 Shared::Shared(const EngineSettings& settings, size_t workers)
     : counters(new CounterRow[workers + 1]),
       sessions(new_sessions(settings.private_key, settings.max_peers, workers)),
-      legs(settings.max_legs),
+      legs(settings.max_legs, settings.accounts,
+           workers == 1 ? ForwardingTable::Workers::one : ForwardingTable::Workers::several),
       control_budget(settings.control_frames_per_second,
                      std::max<uint64_t>(settings.control_frames_per_second / 4, 1)),
       stun_budget(settings.stun_per_second, settings.stun_per_second, {24, 48},
                   {{random_word(), random_word()}}),
       inner_mtu(settings.tun.has_value() ? static_cast<size_t>(settings.tun->mtu) : 65535),
-      aead(crypto::choose_aead(settings.ipsec_mb)) {}
+      aead(crypto::choose_aead(settings.ipsec_mb)) {
+  legs.accounts().set_prefix_key(random_word());
+}
 
 /// What the session table asks for while the control thread is inside it.
 class Engine::ControlOutput final : public EventOutput {
@@ -211,7 +214,10 @@ void Engine::send_frame(const omerta_address& to, Bytes frame) { output_->send_d
 bool Engine::install_legs(std::vector<omerta_leg> legs) {
   size_t added = 0;
   omerta_leg present;
-  for (const omerta_leg& leg : legs) added += shared_.legs.find(leg.leg_id, present) ? 0 : 1;
+  for (const omerta_leg& leg : legs) {
+    shared_.legs.accounts().check(leg);
+    added += shared_.legs.find(leg.leg_id, present) ? 0 : 1;
+  }
   if (shared_.legs.size() + added > shared_.legs.capacity()) return false;
   const Nanoseconds now = boot_clock();
   for (omerta_leg& leg : legs) {
@@ -223,6 +229,18 @@ bool Engine::install_legs(std::vector<omerta_leg> legs) {
 
 void Engine::remove_legs(std::span<const uint32_t> ids) {
   for (const uint32_t id : ids) shared_.legs.remove(id);
+}
+
+std::vector<omerta_account> Engine::accounts(AccountKind kind) {
+  std::vector<omerta_account> all;
+  for (size_t i = 0; i < shared_.legs.accounts().size(kind); i++)
+    all.push_back(shared_.legs.accounts().read(kind, i));
+  shared_.legs.for_each([&](const omerta_leg& leg) {
+    omerta_account& account = all[kind == AccountKind::identity ? leg.identity : leg.network];
+    account.packets += leg.packets;
+    account.bytes += leg.bytes;
+  });
+  return all;
 }
 
 std::optional<session::Endpoint> Engine::endpoint_of_leg(uint32_t id) const {

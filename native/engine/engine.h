@@ -29,6 +29,7 @@ struct EngineSettings {
   size_t workers = 1;
   size_t max_legs = 65536;
   size_t max_peers = 16384;
+  Accounts::Capacity accounts;  ///< accounts and classes of limits legs may name
   uint64_t control_frames_per_second = 1000;
   uint64_t stun_per_second = 20;  ///< and source prefix; 0 answers none
   std::optional<tun::TunSettings> tun;
@@ -81,10 +82,12 @@ class Engine {
   bool start_handshake(const Key32& peer);
   bool send_control(const Key32& peer, Bytes payload);
   void send_frame(const omerta_address& to, Bytes frame);
-  /// All or none. expires_at counts from now.
+  /// All or none. expires_at counts from now. @throws std::out_of_range, as ForwardingTable::install().
   bool install_legs(std::vector<omerta_leg> legs);
   void remove_legs(std::span<const uint32_t> ids);
   ForwardingTable& legs() { return shared_.legs; }
+  /// Packets, bytes and refused datagrams of each account, those of its live legs included.
+  std::vector<omerta_account> accounts(AccountKind kind);
   session::SessionTable& sessions() { return *shared_.sessions; }
   /// The endpoint a `deliver` leg leads back to; nullopt when there is no such leg.
   std::optional<session::Endpoint> endpoint_of_leg(uint32_t id) const;

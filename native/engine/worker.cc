@@ -302,6 +302,7 @@ void Worker::finish_opening() {
   if (openings_count_ != 0) {
     aead_->open(std::span(jobs_.get(), openings_count_));
     for (size_t i = 0; i < openings_count_; i++) handle_opened(openings_[i], jobs_[i]);
+    end_run();
     openings_count_ = 0;
   }
   sources_count_ = 0;
@@ -309,12 +310,23 @@ void Worker::finish_opening() {
   source_leg_ = 0;
 }
 
+/// Packets of one session from one place are counted in the peer, which workers share, together.
+void Worker::end_run() {
+  if (run_.keypair != nullptr) run_.keypair->peer.rx_bytes.fetch_add(run_.bytes, std::memory_order_relaxed);
+  run_ = {};
+}
+
 void Worker::handle_opened(Opening& opening, const crypto::AeadJob& job) {
   if (!job.ok) return counters_.add(Counter::drop_decrypt_failed);
   session::Keypair& keypair = *opening.keypair;
   if (!keypair.accept(job.counter)) return counters_.add(Counter::drop_replayed);
   counters_.add(Counter::transport_received);
-  shared_.sessions->authenticated(keypair, *opening.from, opening.message_size, now_, *this);
+  if (run_.keypair != &keypair || (run_.from != opening.from && !run_.from->same_path(*opening.from))) {
+    end_run();
+    shared_.sessions->authenticated(keypair, *opening.from, now_, *this);
+    run_ = {&keypair, opening.from, 0};
+  }
+  run_.bytes += opening.message_size;
   if (job.size == 0) return counters_.add(Counter::keepalives_received);
   session::SessionTable::data_received(keypair.peer, now_);
   if (!is_ip(job.text)) {

@@ -40,6 +40,13 @@ class Worker final : public EventOutput {
     uint8_t ecn;
   };
 
+  /// Opened packets of one session from one place, one after the other.
+  struct Run {
+    session::Keypair* keypair = nullptr;
+    const session::Endpoint* from = nullptr;
+    size_t bytes = 0;
+  };
+
   bool receive_from_udp();
   bool receive_from_tun();
   void forget_tun();
@@ -50,6 +57,7 @@ class Worker final : public EventOutput {
   void open_transport(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn);
   void finish_opening();
   void handle_opened(Opening& opening, const crypto::AeadJob& job);
+  void end_run();
   void answer_unreachable(const tun::IpView& ip, const uint8_t* packet);
   void answer_stun(const uint8_t* request, size_t size, const udp::Message& message);
   void seal_from_tun(const tun::Segmentation& segments);
@@ -77,6 +85,7 @@ class Worker final : public EventOutput {
   std::unique_ptr<uint8_t[]> tun_buffer_;
   std::unique_ptr<tun::Coalescing> coalescing_;
   TokenBucket unreachable_budget_;
+  Run run_;
   size_t openings_count_ = 0;
   std::unique_ptr<Opening[]> openings_;
   std::unique_ptr<crypto::AeadJob[]> jobs_;

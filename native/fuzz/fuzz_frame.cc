@@ -48,8 +48,10 @@ void fill(omerta::ForwardingTable& table) {
   forward.key_epoch = 3;
   forward.expires_at = kExpiry;
   omerta_leg limited = make_leg(1, OMERTA_LEG_FORWARD);
-  limited.rate_interval = 65536;
-  limited.rate_burst = 100;
+  limited.limits = 1;
+  limited.identity = 1;
+  table.accounts().set_limits(1, {{65536, 0, 1000}, 0, 1 << 20});
+  table.accounts().set_rate(omerta::AccountKind::identity, 1, {65536, 100, 100});
   omerta_leg contact = make_leg(OMERTA_CONTACT_LEG, OMERTA_LEG_CONTROL);
   contact.flags = OMERTA_LEG_ANY_SOURCE;
   for (const omerta_leg& leg : {forward, limited, contact, make_leg(0x22, OMERTA_LEG_DELIVER),
@@ -60,7 +62,7 @@ void fill(omerta::ForwardingTable& table) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static omerta::ForwardingTable table(8);
+  static omerta::ForwardingTable table(8, {2, 1, 2});
   static const bool filled = (fill(table), true);
   require(filled);
   if (size == 0) return 0;

@@ -32,11 +32,6 @@ constexpr std::size_t leg_words = sizeof(omerta_leg) / sizeof(__u64);
 /// What the control plane writes and a verdict needs; the counters come after it.
 constexpr std::size_t policy_words = offsetof(omerta_leg, theoretical_arrival) / sizeof(__u64);
 
-template <typename T>
-std::atomic_ref<T> atomic(T& value) {
-  return std::atomic_ref<T>(value);
-}
-
 /// The i-th 64-bit word of an entry. Entries are only ever read and written through these.
 std::atomic_ref<__u64> word_of(omerta_leg& entry, std::size_t i) {
   return std::atomic_ref<__u64>(reinterpret_cast<__u64*>(&entry)[i]);
@@ -44,7 +39,8 @@ std::atomic_ref<__u64> word_of(omerta_leg& entry, std::size_t i) {
 
 }  // namespace
 
-ForwardingTable::ForwardingTable(std::size_t capacity) : capacity_(capacity) {
+ForwardingTable::ForwardingTable(std::size_t capacity, const Accounts::Capacity& accounts, Workers workers)
+    : accounts_(accounts), shared_(workers == Workers::several), capacity_(capacity) {
   if (capacity == 0 || capacity > (std::size_t{1} << 28))
     throw std::invalid_argument("forwarding table: capacity must be 1 to 2^28 legs");
   // At most half full: a leg is at home or a few slots further.
@@ -123,8 +119,19 @@ void ForwardingTable::publish(std::size_t slot, const omerta_leg& leg, std::size
 }
 
 bool ForwardingTable::install(const omerta_leg& leg) {
+  accounts_.check(leg);
   const std::size_t present = slot_of(leg.leg_id);
   if (present != not_found) {
+    const omerta_leg& before = entries_[present];
+    if (before.identity != leg.identity || before.network != leg.network) {
+      // What it carried so far was the former accounts'.
+      omerta_leg counted;
+      find(leg.leg_id, counted);
+      accounts_.settle(counted);
+      counted.identity = leg.identity;
+      counted.network = leg.network;
+      accounts_.settle(counted, -1);
+    }
     publish(present, leg, policy_words);
     return true;
   }
@@ -148,6 +155,9 @@ bool ForwardingTable::install(const omerta_leg& leg) {
 bool ForwardingTable::remove(uint32_t leg_id) {
   const std::size_t slot = slot_of(leg_id);
   if (slot == not_found) return false;
+  omerta_leg counted;
+  find(leg_id, counted);
+  accounts_.settle(counted);
   const uint64_t word = index_[slot].load(std::memory_order_relaxed);
   index_[slot].store(next_word(word, State::vacant, 0), std::memory_order_release);
   size_.store(size() - 1, std::memory_order_relaxed);
@@ -179,22 +189,12 @@ Decision ForwardingTable::judge(const omerta_address& from, uint8_t* frame, uint
   decision.reason = static_cast<omerta_drop_reason>(omerta_leg_judge(&leg, frame, size, &from, now));
   if (decision.reason != OMERTA_DROP_NONE) return decision;
 
+  const omerta_books books = accounts_.books(leg.identity, leg.network, leg.limits, from);
   omerta_leg& entry = entries_[slot];
-  if (leg.rate_interval != 0) {
-    auto stored = atomic(entry.theoretical_arrival);
-    __u64 expected = stored.load(std::memory_order_relaxed);
-    __u64 arrival;
-    do {
-      arrival = expected;
-      if (!omerta_leg_conforms(&leg, &arrival, now, size)) {
-        decision.reason = OMERTA_DROP_RATE_LIMITED;
-        return decision;
-      }
-    } while (!stored.compare_exchange_weak(expected, arrival, std::memory_order_relaxed));
-  }
-  atomic(entry.packets).fetch_add(1, std::memory_order_relaxed);
-  atomic(entry.bytes).fetch_add(size, std::memory_order_relaxed);
-  atomic(entry.last_used).store(now, std::memory_order_relaxed);
+  decision.reason =
+      static_cast<omerta_drop_reason>(shared_ ? omerta_admit(&entry, leg.action, &books, size, now, 1)
+                                              : omerta_admit(&entry, leg.action, &books, size, now, 0));
+  if (decision.reason != OMERTA_DROP_NONE) return decision;
 
   decision.leg_id = leg.leg_id;
   switch (leg.action) {

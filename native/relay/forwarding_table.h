@@ -31,6 +31,8 @@
 #include <cstdint>
 #include <functional>
 
+#include "relay/accounts.h"
+
 namespace omerta {
 
 /// What becomes of one datagram.
@@ -46,10 +48,14 @@ struct Decision {
 
 class ForwardingTable {
  public:
+  /// Who calls judge(): one worker alone counts without locked instructions.
+  enum class Workers { one, several };
+
   /// Makes room for `capacity` legs. All memory is touched here; nothing is allocated later.
   /// @throws std::bad_alloc when the memory cannot be had; std::invalid_argument for capacity 0
-  ///   or more than 2^28.
-  explicit ForwardingTable(std::size_t capacity);
+  ///   or more than 2^28, and for account capacities out of their range.
+  explicit ForwardingTable(std::size_t capacity, const Accounts::Capacity& accounts = {},
+                           Workers workers = Workers::several);
   ~ForwardingTable();
   ForwardingTable(const ForwardingTable&) = delete;
   ForwardingTable& operator=(const ForwardingTable&) = delete;
@@ -58,9 +64,13 @@ class ForwardingTable {
 
   /// Adds a leg, or replaces the one with its id and keeps that one's counters (the counters in
   /// `leg` are not read). False when the table is full; then nothing changed.
+  /// @throws std::out_of_range when it names an account or class of limits there is none of.
   bool install(const omerta_leg& leg);
   /// Removes a leg; false when there was none.
   bool remove(uint32_t leg_id);
+
+  /// The limits legs are held to, and what is charged to their accounts.
+  Accounts& accounts() { return accounts_; }
 
   // Any thread.
 
@@ -74,7 +84,7 @@ class ForwardingTable {
   std::size_t capacity() const { return capacity_; }
 
   /// Judges a frame that omerta_classify() passed (verdict OMERTA_FORWARD): leg, source, tag,
-  /// expiry, hop limit, rate. Counts an accepted frame on its leg; rewrites a forwarded one in
+  /// expiry, hop limit, limits. Counts an accepted frame on its leg; rewrites a forwarded one in
   /// place. A dropped frame is left as it was. `now` is ns of CLOCK_BOOTTIME.
   Decision judge(const omerta_address& from, uint8_t* frame, uint32_t size, uint64_t now);
   /// Classifies any datagram and judges it if it is a frame.
@@ -91,6 +101,8 @@ class ForwardingTable {
   bool snapshot_slot(std::size_t slot, uint64_t word, std::size_t words, omerta_leg& out) const;
   void publish(std::size_t slot, const omerta_leg& leg, std::size_t words);
 
+  Accounts accounts_;
+  bool shared_;
   std::size_t capacity_;
   std::size_t slots_;
   unsigned shift_;

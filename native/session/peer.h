@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is kept about a peer, and who may touch it.
 //
-//   packet path   any worker, no lock: atomics, the endpoint's sequence lock, a keypair's window lock
+//   packet path   any worker, no lock: atomics, the endpoint's sequence lock, the replay window
 //   slow path     handshakes, timers, configuration: only under the session table's mutex
 #pragma once
 
@@ -73,16 +73,10 @@ class Keypair {
   }
   uint64_t sent() const { return send_counter_.load(std::memory_order_relaxed); }
   /// Tests the replay window; call only after the AEAD opened.
-  bool accept(uint64_t counter) {
-    window_lock_.lock();
-    const bool fresh = window_.accept(counter, kRejectAfterMessages);
-    window_lock_.unlock();
-    return fresh;
-  }
+  bool accept(uint64_t counter) { return window_.accept(counter, kRejectAfterMessages); }
 
  private:
   std::atomic<uint64_t> send_counter_{0};
-  SpinLock window_lock_;
   ReplayWindow window_;
 };
 

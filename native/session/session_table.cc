@@ -326,10 +326,9 @@ void SessionTable::data_sent(Keypair& keypair, size_t bytes, Nanoseconds now, Se
   }
 }
 
-void SessionTable::authenticated(Keypair& keypair, const Endpoint& from, size_t bytes, Nanoseconds now,
+void SessionTable::authenticated(Keypair& keypair, const Endpoint& from, Nanoseconds now,
                                  SessionOutput& out) {
   Peer& peer = keypair.peer;
-  peer.rx_bytes.fetch_add(bytes, std::memory_order_relaxed);
   peer.last_received.store(now, std::memory_order_relaxed);
   if (peer.unanswered_since.load(std::memory_order_relaxed) != 0)
     peer.unanswered_since.store(0, std::memory_order_relaxed);

@@ -99,9 +99,9 @@ class SessionTable {
   }
   /// After data was sent with `keypair`: timers, and renewal when the key is old.
   void data_sent(Keypair& keypair, size_t bytes, Nanoseconds now, SessionOutput& out);
-  /// After a packet opened and passed the replay window: confirms the key, moves the endpoint, renews.
-  void authenticated(Keypair& keypair, const Endpoint& from, size_t bytes, Nanoseconds now,
-                     SessionOutput& out);
+  /// After packets from one place opened and passed the replay window: confirms the key, moves the
+  /// endpoint, renews. The caller adds their bytes to Peer::rx_bytes.
+  void authenticated(Keypair& keypair, const Endpoint& from, Nanoseconds now, SessionOutput& out);
   /// After an authenticated packet turned out to carry data.
   static void data_received(Peer& peer, Nanoseconds now) {
     if (peer.keepalive_owed_since.load(std::memory_order_relaxed) == 0)

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstring>
 #include <random>
+#include <string>
 #include <thread>
 #include <unordered_map>
 #include <vector>
@@ -155,7 +156,7 @@ void churn_does_not_lengthen_lookups() {
 
 void forwards_and_counts() {
   TEST("a forwarded frame is re-tagged for the next leg and counted on the one it came by");
-  ForwardingTable table(8);
+  ForwardingTable table(8, {1, 1, 2});
   const omerta_leg leg = make_leg(77);
   CHECK(table.install(leg));
   std::vector<uint8_t> frame = make_frame(leg);
@@ -186,8 +187,8 @@ void forwards_and_counts() {
 
   TEST("a rate limit drops what exceeds it, unchanged and uncounted");
   omerta_leg limited = make_leg(5);
-  limited.rate_interval = 65536;
-  limited.rate_burst = 128;
+  limited.limits = 1;
+  table.accounts().set_limits(1, {{65536, 0, 128}, 0, 0});  // 1 ns a byte
   CHECK(table.install(limited));
   for (int i = 0; i < 3; i++) {
     std::vector<uint8_t> f = make_frame(limited);
@@ -257,25 +258,109 @@ void readers_see_whole_entries() {
   CHECK(after.bytes == after.packets * 64);
 }
 
-void workers_share_one_limit() {
-  TEST("workers sharing a limited leg together get its burst and nothing more");
-  ForwardingTable table(4);
-  omerta_leg limited = make_leg(9);
-  limited.rate_interval = 65536;
-  limited.rate_burst = 64 * 500;
-  CHECK(table.install(limited));
-  std::atomic<long> accepted{0};
+/// Lets three workers send 64-byte frames by their own legs at once; returns how many were accepted.
+uint64_t race(ForwardingTable& table, const std::vector<omerta_leg>& legs, int frames) {
+  std::atomic<uint64_t> accepted{0};
   std::vector<std::thread> workers;
-  for (int t = 0; t < 3; t++) {
-    workers.emplace_back([&] {
-      for (int i = 0; i < 400; i++) {
-        std::vector<uint8_t> frame = make_frame(limited);
+  for (const omerta_leg& leg : legs) {
+    workers.emplace_back([&table, &accepted, leg, frames] {
+      for (int i = 0; i < frames; i++) {
+        std::vector<uint8_t> frame = make_frame(leg);
         if (table.judge(address(1, 4000), frame.data(), 64, kNow).verdict == OMERTA_FORWARD) accepted++;
       }
     });
   }
   for (std::thread& worker : workers) worker.join();
-  CHECK(accepted == 500);
+  return accepted;
+}
+
+void workers_share_every_limit() {
+  static constexpr omerta_rate kFiveHundredFrames = {65536, 0, 64 * 500};
+  struct Case {
+    const char* sentence;
+    void (*limit)(omerta::Accounts& accounts);
+    uint64_t accepted;
+  };
+  const Case cases[] = {
+      {"workers sharing a limited identity together get its burst and nothing more",
+       [](omerta::Accounts& a) { a.set_rate(omerta::AccountKind::identity, 1, kFiveHundredFrames); }, 500},
+      {"workers sharing a limited network together get its burst and nothing more",
+       [](omerta::Accounts& a) { a.set_rate(omerta::AccountKind::network, 1, kFiveHundredFrames); }, 500},
+      {"workers sharing a limited prefix together get its burst and nothing more",
+       [](omerta::Accounts& a) { a.set_prefix_rate(kFiveHundredFrames, {}); }, 500},
+      {"workers sharing a limited host together get its burst and nothing more",
+       [](omerta::Accounts& a) { a.set_host_rate(kFiveHundredFrames); }, 500},
+      {"workers sharing an identity's fair share together get its burst and nothing more",
+       [](omerta::Accounts& a) {
+         a.set_host_rate({65536, 0, 64 * 5000});
+         a.set_fair_share(2 * 65536, 2 * 64 * 500);
+       },
+       500},
+  };
+  for (const Case& each : cases) {
+    TEST(each.sentence);
+    ForwardingTable table(4, {2, 2, 2});
+    each.limit(table.accounts());
+    std::vector<omerta_leg> legs;
+    for (uint32_t id = 1; id <= 3; id++) {
+      legs.push_back(make_leg(id));
+      legs.back().identity = legs.back().network = 1;
+      CHECK(table.install(legs.back()));
+    }
+    CHECK(race(table, legs, 400) == each.accepted);
+  }
+
+  TEST("workers sharing a leg together get its burst and nothing more");
+  ForwardingTable table(4, {1, 1, 2});
+  omerta_leg limited = make_leg(9);
+  limited.limits = 1;
+  table.accounts().set_limits(1, {kFiveHundredFrames, 0, 0});
+  CHECK(table.install(limited));
+  CHECK(race(table, {limited, limited, limited}, 400) == 500);
+
+  TEST("workers sharing a leg together get its byte cap and nothing more");
+  table.accounts().set_limits(1, {{}, 0, 64 * 1000});
+  CHECK(race(table, {limited, limited, limited}, 400) == 500);
+  omerta_leg after;
+  CHECK(table.find(9, after) && after.bytes == 64 * 1000 && after.packets == 1000);
+
+  TEST("what a frame was charged before another worker took the last of a limit is given back");
+  ForwardingTable tight(4, {4, 2, 2});
+  tight.accounts().set_rate(omerta::AccountKind::network, 1, kFiveHundredFrames);
+  tight.accounts().set_host_rate({65536, 0, 64 * 5000});
+  std::vector<omerta_leg> legs;
+  for (uint32_t id = 1; id <= 3; id++) {
+    legs.push_back(make_leg(id));
+    legs.back().identity = id;
+    legs.back().network = 1;
+    CHECK(tight.install(legs.back()));
+  }
+  CHECK(race(tight, legs, 4000) == 500);
+  CHECK(tight.accounts().host().theoretical_arrival == kNow + 64 * 500);
+}
+
+void accounts_are_bounded() {
+  TEST("a leg that names an account or class there is none of is refused by the field's name");
+  ForwardingTable table(4, {2, 3, 4});
+  struct Case {
+    const char* field;
+    void (*edit)(omerta_leg& leg);
+  };
+  const Case cases[] = {{"identity: 2", [](omerta_leg& leg) { leg.identity = 2; }},
+                        {"network: 3", [](omerta_leg& leg) { leg.network = 3; }},
+                        {"limits: 4", [](omerta_leg& leg) { leg.limits = 4; }}};
+  for (const Case& each : cases) {
+    omerta_leg leg = make_leg(1);
+    each.edit(leg);
+    std::string message;
+    try {
+      table.install(leg);
+    } catch (const std::out_of_range& error) {
+      message = error.what();
+    }
+    CHECK(message.starts_with(each.field));
+  }
+  CHECK(table.size() == 0);
 }
 
 }  // namespace
@@ -286,6 +371,7 @@ int main() {
   churn_does_not_lengthen_lookups();
   forwards_and_counts();
   readers_see_whole_entries();
-  workers_share_one_limit();
+  workers_share_every_limit();
+  accounts_are_bounded();
   return omerta::check::finish();
 }

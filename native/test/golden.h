@@ -3,7 +3,7 @@
 #pragma once
 
 #include <arpa/inet.h>
-#include <omerta/wire.h>
+#include <omerta/limits.h>
 
 #include <cstdint>
 #include <cstring>
@@ -74,8 +74,9 @@ inline omerta_leg leg_of(const Json& json) {
     std::memcpy(leg.next_key, bytes_of(next.at("key")).data(), 16);
   }
   leg.expires_at = std::stoull(json.at("expiresAt").get<std::string>());
-  leg.rate_interval = json.at("rateInterval");
-  leg.rate_burst = json.at("rateBurst");
+  leg.identity = json.at("identity");
+  leg.network = json.at("network");
+  leg.limits = json.at("limits");
   return leg;
 }
 
@@ -83,9 +84,44 @@ inline bool same(const omerta_address& a, const omerta_address& b) {
   return a.port == b.port && std::memcmp(a.ip, b.ip, 16) == 0;
 }
 
+/// Accounts and classes a table has when it runs the packets, and the key of its prefix buckets.
+constexpr size_t kIdentities = 8, kNetworks = 8, kClasses = 8;
+constexpr uint64_t kPrefixKey = 0x9e3779b97f4a7c15;
+
+/// One change of limits. What it sets, by name: limits, identity, network, reset, host, prefix, fair.
+struct Setting {
+  std::string set;
+  std::string kind;
+  size_t index;
+  omerta_rate rate;
+  uint64_t byte_cap;
+  unsigned ipv4_bits, ipv6_bits;
+  uint32_t factor;
+};
+
+inline Setting setting_of(const Json& json) {
+  Setting setting{};
+  setting.set = json.at("set");
+  setting.kind = json.value("kind", "");
+  setting.index = json.value("index", size_t{0});
+  setting.rate = {json.value("byteInterval", 0U), json.value("packetInterval", 0U), json.value("burst", 0U)};
+  setting.byte_cap = std::stoull(json.value("byteCap", "0"));
+  setting.ipv4_bits = json.value("ipv4Bits", 0U);
+  setting.ipv6_bits = json.value("ipv6Bits", 0U);
+  setting.factor = json.value("factor", 0U);
+  return setting;
+}
+
+inline std::vector<Setting> settings_of(const Json& json) {
+  std::vector<Setting> settings;
+  for (const Json& each : json.value("settings", Json::array())) settings.push_back(setting_of(each));
+  return settings;
+}
+
 /// One packet of a sequence, with what is expected of it.
 struct Packet {
   std::string shows;
+  std::vector<Setting> settings;
   std::vector<uint32_t> remove;
   std::vector<omerta_leg> install;
   uint64_t now;
@@ -111,6 +147,7 @@ inline Packet packet_of(const Json& json) {
   Packet packet{};
   const size_t zeros = json.value("zeros", size_t{0});
   packet.shows = json.at("shows");
+  packet.settings = settings_of(json);
   packet.remove = json.value("remove", std::vector<uint32_t>{});
   for (const Json& leg : json.value("install", Json::array())) packet.install.push_back(leg_of(leg));
   packet.now = std::stoull(json.at("now").get<std::string>());

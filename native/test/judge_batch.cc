@@ -2,13 +2,17 @@
 // Runs a file of table changes and datagrams through the C++ forwarding table and writes what
 // became of each: how test/wire/agreement.test.ts compares this engine with the others.
 //
-//   judge_batch < operations > results
+//   judge_batch one|several < operations > results      (workers the table counts for)
 //
 // operation: 'I' leg[128] · 'R' leg id u32 · 'P' now u64, ip[16], port u16 BE, size u32, datagram
+//            'S' which u8 (limits, identity, network, host, prefix, fair share, reset), index u8,
+//                network u8, rate[12], byte cap u64, IPv4 bits u32, IPv6 bits u32, factor u32, u32
 // result:    'I' ok u8 · 'R' ok u8 · 'P' verdict u8, reason u8, leg id u32, ip[16], port u16 BE, datagram
+// in the end: demand u64, refused u64, packets u64, bytes u64 of identities 0-7, then of networks 0-7
 // Host byte order (little-endian) unless marked. Exit code 2: the input ends in mid-operation.
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <vector>
 
 #include "relay/forwarding_table.h"
@@ -47,10 +51,46 @@ void judge(omerta::ForwardingTable& table) {
   if (std::fwrite(datagram.data(), 1, size, stdout) != size) std::exit(1);
 }
 
+struct Setting {
+  uint8_t which, index, network;
+  omerta_rate rate;
+  uint64_t byte_cap;
+  uint32_t ipv4_bits, ipv6_bits, factor, zero;
+};
+static_assert(sizeof(Setting) == 40);
+
+void set(omerta::Accounts& accounts) {
+  using Kind = omerta::AccountKind;
+  uint8_t bytes[sizeof(Setting)] = {};
+  if (std::fread(bytes + 1, sizeof bytes - 1, 1, stdin) != 1) input_ended = true;
+  std::memmove(bytes, bytes + 1, 3);
+  Setting s;
+  std::memcpy(&s, bytes, sizeof s);
+  switch (s.which) {
+    case 0:
+      return accounts.set_limits(s.index, {s.rate, 0, s.byte_cap});
+    case 1:
+      return accounts.set_rate(Kind::identity, s.index, s.rate);
+    case 2:
+      return accounts.set_rate(Kind::network, s.index, s.rate);
+    case 3:
+      return accounts.set_host_rate(s.rate);
+    case 4:
+      return accounts.set_prefix_rate(s.rate, {s.ipv4_bits, s.ipv6_bits});
+    case 5:
+      return accounts.set_fair_share(s.factor, s.rate.burst);
+    default:
+      return accounts.reset(s.network ? Kind::network : Kind::identity, s.index);
+  }
+}
+
 }  // namespace
 
-int main() {
-  omerta::ForwardingTable table(64);
+int main(int count, char** arguments) {
+  using Workers = omerta::ForwardingTable::Workers;
+  const bool one = count == 2 && std::strcmp(arguments[1], "one") == 0;
+  omerta::ForwardingTable table(64, {8, 8, 8}, one ? Workers::one : Workers::several);
+  table.accounts().set_prefix_key(0x9e3779b97f4a7c15);
   for (int operation; (operation = std::getchar()) != EOF && !input_ended;) {
     if (operation == 'I')
       put(static_cast<uint8_t>(table.install(take<omerta_leg>())));
@@ -58,8 +98,17 @@ int main() {
       put(static_cast<uint8_t>(table.remove(take<uint32_t>())));
     else if (operation == 'P')
       judge(table);
+    else if (operation == 'S')
+      set(table.accounts());
     else
       input_ended = true;
+  }
+  for (const auto kind : {omerta::AccountKind::identity, omerta::AccountKind::network}) {
+    for (std::size_t i = 0; i < 8; i++) {
+      const omerta_account account = table.accounts().read(kind, i);
+      for (const uint64_t field : {account.demand, account.refused, account.packets, account.bytes})
+        put(field);
+    }
   }
   if (!input_ended) return 0;
   std::fputs("judge_batch: the input is no sequence of operations\n", stderr);

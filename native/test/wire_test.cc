@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The shared header against independent references: libsodium's SipHash and the protocol's tables.
-#include <omerta/wire.h>
+#include <omerta/limits.h>
 #include <sodium.h>
 
 #include <cstring>
@@ -90,15 +90,63 @@ void classification_sizes() {
 
 void rate_limit() {
   TEST("GCRA: a burst up to the limit conforms, one byte's worth more does not, and waiting earns it back");
-  omerta_leg leg{};
-  leg.rate_interval = 65536;  // 1 ns a byte
-  leg.rate_burst = 1000;
+  const omerta_rate rate = {65536, 0, 1000};  // 1 ns a byte
   __u64 arrival = 0;
-  CHECK(omerta_leg_conforms(&leg, &arrival, 5000, 600) && arrival == 5600);
-  CHECK(!omerta_leg_conforms(&leg, &arrival, 5000, 401) && arrival == 5600);
-  CHECK(omerta_leg_conforms(&leg, &arrival, 5000, 400) && arrival == 6000);
-  CHECK(!omerta_leg_conforms(&leg, &arrival, 5031, 32) && arrival == 6000);
-  CHECK(omerta_leg_conforms(&leg, &arrival, 5032, 32) && arrival == 6032);
+  const auto takes = [&](__u64 now, __u32 size) {
+    const omerta_charge charge = omerta_charge_of(&rate, size);
+    return omerta_conforms(&charge, &arrival, now) && omerta_take(&charge, &arrival, now, 0);
+  };
+  CHECK(takes(5000, 600) && arrival == 5600);
+  CHECK(!takes(5000, 401) && arrival == 5600);
+  CHECK(takes(5000, 400) && arrival == 6000);
+  CHECK(!takes(5031, 32) && arrival == 6000);
+  CHECK(takes(5032, 32) && arrival == 6032);
+
+  TEST("a charge is whichever of bytes and datagram is dearer, and no rate is no charge");
+  const omerta_rate both = {65536, 100, 0}, none = {0, 0, 0}, slowest = {0xffffffff, 0xffffffff, 0};
+  CHECK(omerta_charge_of(&both, 99).cost == 100);
+  CHECK(omerta_charge_of(&both, 101).cost == 101);
+  CHECK(!omerta_charge_of(&none, 65507).due);
+  CHECK(omerta_charge_of(&slowest, 65507).cost == 0xffffffff);
+
+  TEST("the dearest fair charge does not overflow");
+  omerta_policy policy{};
+  policy.fair_factor = 0xffffffff;
+  const omerta_charge host = omerta_charge_of(&slowest, 65507);
+  CHECK(omerta_fair_charge(&policy, &host).cost == (__u64{0xffffffff} * 0xffffffff) >> 16);
+
+  TEST("what is taken is given back");
+  const omerta_charge charge = omerta_charge_of(&both, 99);
+  __u64 shared = 7000;
+  CHECK(!omerta_take(&charge, &shared, 5000, 1) && shared == 7000);
+  const omerta_charge patient = {100, 5000, 1};
+  CHECK(omerta_take(&patient, &shared, 5000, 1) && shared == 7100);
+  omerta_give_back(&patient, &shared);
+  CHECK(shared == 7000);
+}
+
+void prefixes() {
+  TEST("addresses of one prefix share a bucket, the port plays no part");
+  omerta_policy policy{};
+  policy.prefix_key = 0x9e3779b97f4a7c15;
+  policy.prefix_mask4 = 0x00ffffff;          // /24 as it lies in memory
+  policy.prefix_mask6 = 0xffffffffffffffff;  // /64
+  omerta_address a{}, b{};
+  a.ip[10] = a.ip[11] = b.ip[10] = b.ip[11] = 0xff;
+  a.ip[12] = b.ip[12] = 192;
+  a.ip[15] = 1;
+  b.ip[15] = 200;
+  a.port = 1;
+  const auto bucket = [&](const omerta_address& address) { return omerta_prefix_bucket(&policy, &address); };
+  CHECK(bucket(a) == bucket(b));
+  b.ip[14] = 1;
+  CHECK(bucket(a) != bucket(b));
+  omerta_address c{}, d{};
+  c.ip[0] = d.ip[0] = 0x20;
+  d.ip[8] = 1;
+  CHECK(bucket(c) == bucket(d));
+  d.ip[7] = 1;
+  CHECK(bucket(c) != bucket(d));
 }
 
 }  // namespace
@@ -110,5 +158,6 @@ int main() {
   kinds();
   classification_sizes();
   rate_limit();
+  prefixes();
   return omerta::check::finish();
 }

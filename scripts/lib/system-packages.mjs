@@ -35,9 +35,11 @@ export const PACKAGES = {
     'tcpdump',
     'procps',
   ],
+  /** What `npm run build:arm64` needs: the cross compiler, and an emulator for the tests. */
+  arm64: ['g++-aarch64-linux-gnu', 'qemu-user-static'],
 };
 
-const PURPOSE = { build: 'the native engine', lab: 'tests and the lab' };
+const PURPOSE = { build: 'the native engine', lab: 'tests and the lab', arm64: 'arm64' };
 
 /** Those of `names` that dpkg does not know as installed. */
 function missing(names) {

@@ -370,8 +370,8 @@ describe('the configuration of a node', () => {
       [{ networks: [{ id: bytes(16), name: 'n', key: bytes(16), bootstraps: [] }] }, /network key: 16 bytes/],
       [relay({ circuits: 0 }), /relay limit circuits: 0/],
       [relay({ leaseSeconds: 100_000 }), /relay limit leaseSeconds: 100000/],
-      [relay({ leg: { bytesPerSecond: 10, burstBytes: 10 } }), /leg.bytesPerSecond: 10/],
-      [relay({ leg: { bytesPerSecond: 20_000, burstBytes: 1e9 } }), /leg.burstBytes/],
+      [relay({ leg: { rate: { bytesPerSecond: 10 } } }), /limits\.rate\.bytesPerSecond: 10/],
+      [relay({ leg: { rate: { packetsPerSecond: 20, burstMs: 1e9 } } }), /limits\.rate\.burstMs/],
     ];
     assert.ok(new MeshNode(good, nodePrimitives));
     for (const [changed, message] of cases)

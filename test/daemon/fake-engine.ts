@@ -9,7 +9,9 @@ import type {
   PeerStatus,
   SessionKey,
 } from '../../ts/engine/engine.js';
+import type { AccountStatus } from '../../ts/engine/limit-control.js';
 import type { Leg } from '../../ts/wire/leg.js';
+import type { AccountKind, PrefixLimit, RateLimit } from '../../ts/wire/limits.js';
 import type { SocketAddress } from '../../ts/wire/socket-address.js';
 
 export class FakeEngine implements Engine {
@@ -58,6 +60,24 @@ export class FakeEngine implements Engine {
   }
   removeLegs(ids: readonly number[]): void {
     this.#note('removeLegs', ids);
+  }
+  setLimits(index: number): void {
+    this.#note('setLimits', [index]);
+  }
+  setAccountLimit(kind: AccountKind, index: number): void {
+    this.#note('setAccountLimit', [kind, index]);
+  }
+  resetAccount(kind: AccountKind, index: number): void {
+    this.#note('resetAccount', [kind, index]);
+  }
+  setHostLimit(limit: RateLimit | undefined): void {
+    this.#note('setHostLimit', [limit?.bytesPerSecond ?? 'none']);
+  }
+  setPrefixLimit(limit: PrefixLimit | undefined): void {
+    this.#note('setPrefixLimit', [limit?.bytesPerSecond ?? 'none']);
+  }
+  accounts(): readonly AccountStatus[] {
+    return [];
   }
   sendFrames(frames: readonly { readonly to: SocketAddress; readonly frame: Uint8Array }[]): void {
     this.#note(

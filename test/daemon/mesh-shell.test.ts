@@ -7,6 +7,7 @@ import type { EngineEvent } from '../../ts/engine/engine.js';
 import { MeshShell, type ShellNode, type ShellStore } from '../../ts/daemon/mesh-shell.js';
 import type { StoreWrite } from '../../ts/daemon/store.js';
 import { FakeEngine } from './fake-engine.js';
+import { UNCHARGED } from '../../ts/wire/leg.js';
 
 const address = { ip: new Uint8Array(16), port: 9 };
 const setPeer = (key: string): Effect => ({
@@ -29,7 +30,7 @@ const installLeg = (id: number): Effect => ({
     source: address,
     next: undefined,
     lifetimeMs: undefined,
-    limit: undefined,
+    charging: UNCHARGED,
   },
 });
 const sendControl = (peer: string): Effect => ({ type: 'send-control', peer, payload: new Uint8Array(1) });

@@ -6,6 +6,7 @@ import { loadNativeAddon } from '../../ts/engine/native-addon.js';
 import { openNativeEngine } from '../../ts/engine/native-engine.js';
 import { openWasmEngine } from '../../ts/engine/wasm-engine.js';
 import { parseIp, type SocketAddress } from '../../ts/wire/socket-address.js';
+import { UNCHARGED } from '../../ts/wire/leg.js';
 
 function unavailable(): string | false {
   try {
@@ -30,7 +31,15 @@ function keys(): { privateKey: Uint8Array; sessionKey: string } {
 }
 
 function options(privateKey: Uint8Array): EngineOptions {
-  return { privateKey, port: 0, bind: '127.0.0.1', maxLegs: 64, maxPeers: 16, controlFramesPerSecond: 100 };
+  return {
+    privateKey,
+    port: 0,
+    bind: '127.0.0.1',
+    maxLegs: 64,
+    maxPeers: 16,
+    controlFramesPerSecond: 100,
+    accounts: { identities: 4, networks: 4, classes: 4 },
+  };
 }
 
 const LOOPBACK = parseIp('127.0.0.1') ?? new Uint8Array(16);
@@ -98,7 +107,6 @@ describe('native engine', { skip: unavailable(), timeout: 20_000 }, () => {
     const [A, B, R] = [native(a.privateKey), native(b.privateKey), native(keys().privateKey)];
     const leg = (id: number) => ({ id, key: Buffer.alloc(16, id), epoch: id % 16 });
     const lifetimeMs = 60_000;
-    const limit = undefined;
     R.installLegs([
       {
         ...leg(1),
@@ -106,7 +114,7 @@ describe('native engine', { skip: unavailable(), timeout: 20_000 }, () => {
         source: addressOf(A),
         next: { ...leg(2), address: addressOf(B) },
         lifetimeMs,
-        limit,
+        charging: UNCHARGED,
       },
       {
         ...leg(3),
@@ -114,15 +122,29 @@ describe('native engine', { skip: unavailable(), timeout: 20_000 }, () => {
         source: addressOf(B),
         next: { ...leg(4), address: addressOf(A) },
         lifetimeMs,
-        limit,
+        charging: UNCHARGED,
       },
     ]);
     const back = { address: addressOf(R) };
     A.installLegs([
-      { ...leg(4), action: 'deliver', source: addressOf(R), next: { ...leg(1), ...back }, lifetimeMs, limit },
+      {
+        ...leg(4),
+        action: 'deliver',
+        source: addressOf(R),
+        next: { ...leg(1), ...back },
+        lifetimeMs,
+        charging: UNCHARGED,
+      },
     ]);
     B.installLegs([
-      { ...leg(2), action: 'deliver', source: addressOf(R), next: { ...leg(3), ...back }, lifetimeMs, limit },
+      {
+        ...leg(2),
+        action: 'deliver',
+        source: addressOf(R),
+        next: { ...leg(3), ...back },
+        lifetimeMs,
+        charging: UNCHARGED,
+      },
     ]);
     const common = { presharedKey: undefined, allowedIps: [], persistentKeepalive: 0 };
     B.setPeers([{ ...common, sessionKey: a.sessionKey, endpoint: undefined }]);
@@ -140,6 +162,7 @@ describe('native engine', { skip: unavailable(), timeout: 20_000 }, () => {
   it('a leg that limits its rate drops what is above and says so in a counter', async () => {
     const R = native(keys().privateKey);
     const from = native(keys().privateKey);
+    R.setLimits(1, { rate: { bytesPerSecond: 100_000, burstMs: 100 } });
     R.installLegs([
       {
         id: 7,
@@ -149,7 +172,7 @@ describe('native engine', { skip: unavailable(), timeout: 20_000 }, () => {
         source: addressOf(from),
         next: { id: 8, key: Buffer.alloc(16), epoch: 0, address: addressOf(from) },
         lifetimeMs: undefined,
-        limit: { bytesPerSecond: 100_000, burstBytes: 10_000 },
+        charging: { ...UNCHARGED, limits: 1 },
       },
     ]);
     const { encodeFrame, FrameKind } = await import('../../ts/wire/frame.js');
@@ -182,7 +205,7 @@ describe('native engine', { skip: unavailable(), timeout: 20_000 }, () => {
       source: addressOf(R),
       next: undefined,
       lifetimeMs: undefined,
-      limit: undefined,
+      charging: UNCHARGED,
     });
     R.installLegs(Array.from({ length: 60 }, (_, index) => leg(index + 1)));
     assert.throws(

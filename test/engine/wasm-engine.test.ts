@@ -16,6 +16,7 @@ import {
 import { Counters } from '../../ts/engine/wasm/counters.js';
 import { encodeFrame, FrameKind } from '../../ts/wire/frame.js';
 import { fromHex, toHex } from './vectors.js';
+import { UNCHARGED } from '../../ts/wire/leg.js';
 
 const engines = { a: openWasmEngine, b: openWasmEngine, relay: openWasmEngine };
 const withModel = (options: EngineOptions): ReturnType<typeof openWasmEngine> =>
@@ -100,7 +101,7 @@ test('bad peers, legs, payloads and frames are refused with the field named', as
       action: 'control',
       source: node.address,
     } as const;
-    const rest = { next: undefined, lifetimeMs: undefined, limit: undefined };
+    const rest = { next: undefined, lifetimeMs: undefined, charging: UNCHARGED };
     bad(/leg 1: .*key/, () =>
       node.engine.installLegs([
         { ...leg, ...rest, id: 2 },
@@ -224,7 +225,7 @@ test('frames on the contact leg share one budget; beyond it they are dropped and
   try {
     const key = new Uint8Array(16).fill(5);
     const contact = { id: 0, key, epoch: 0, action: 'control', source: undefined } as const;
-    node.engine.installLegs([{ ...contact, next: undefined, lifetimeMs: undefined, limit: undefined }]);
+    node.engine.installLegs([{ ...contact, next: undefined, lifetimeMs: undefined, charging: UNCHARGED }]);
     const frame = encodeFrame({
       kind: FrameKind.contact,
       hopLimit: 1,

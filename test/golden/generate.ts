@@ -15,6 +15,7 @@ import {
   type GoldenLeg,
   type GoldenPacket,
   type GoldenSequence,
+  type GoldenSetting,
 } from './golden.js';
 
 const A = '192.0.2.1:4000';
@@ -35,8 +36,9 @@ const FORWARD: GoldenLeg = {
   source: A,
   next: { address: B, id: 0xaabbccdd, epoch: 9, key: key(2) },
   expiresAt: '0',
-  rateInterval: 0,
-  rateBurst: 0,
+  identity: 0,
+  network: 0,
+  limits: 0,
 };
 const DELIVER: GoldenLeg = { ...FORWARD, id: 0x00000022, action: 'deliver', key: key(3), epoch: 0 };
 const CONTROL: GoldenLeg = {
@@ -48,6 +50,10 @@ const CONTROL: GoldenLeg = {
   next: null,
 };
 const CONTACT: GoldenLeg = { ...CONTROL, id: 0, key: key(5), epoch: 0, source: null };
+
+/** Most sequences are not about limits. */
+type Sequence = Omit<GoldenSequence, 'settings' | 'accounts'> &
+  Partial<Pick<GoldenSequence, 'settings' | 'accounts'>>;
 
 interface FrameOptions {
   kind?: FrameKind;
@@ -88,6 +94,7 @@ function flipped(bytes: Uint8Array, at: number, bits = 0x01): Uint8Array {
 interface PacketOptions {
   now?: bigint;
   from?: string;
+  settings?: readonly GoldenSetting[];
   install?: readonly GoldenLeg[];
   remove?: readonly number[];
 }
@@ -97,7 +104,7 @@ function packet(
   bytes: Uint8Array,
   verdict: Verdict,
   rest: { reason?: DropReason; leg?: number; to?: string; out?: Uint8Array },
-  { now = NOW, from = A, install, remove }: PacketOptions,
+  { now = NOW, from = A, settings, install, remove }: PacketOptions,
 ): GoldenPacket {
   let end = bytes.length;
   while (end > 0 && bytes[end - 1] === 0) end--;
@@ -105,6 +112,7 @@ function packet(
   const text = (all: Uint8Array): string => hexOf(all.subarray(0, all.length - zeros));
   return {
     shows,
+    ...(settings === undefined ? {} : { settings }),
     ...(remove === undefined ? {} : { remove }),
     ...(install === undefined ? {} : { install }),
     now: String(now),
@@ -156,7 +164,7 @@ const raw = (size: number, ...head: number[]): Uint8Array => {
   return bytes;
 };
 
-function addresses(): GoldenSequence {
+function addresses(): Sequence {
   const v4 = FORWARD;
   const v6 = { ...FORWARD, id: 2, source: A6, next: { address: B6, id: 20, epoch: 0, key: key(6) } };
   const v4to6 = { ...FORWARD, id: 3, next: { address: B6, id: 30, epoch: 15, key: key(7) } };
@@ -191,7 +199,7 @@ function addresses(): GoldenSequence {
   };
 }
 
-function sizes(): GoldenSequence {
+function sizes(): Sequence {
   const largest = new Uint8Array(65507 - 16);
   const tooLong = new Uint8Array(65508);
   tooLong.set(frame(FORWARD, { payload: largest }));
@@ -212,7 +220,7 @@ function sizes(): GoldenSequence {
   };
 }
 
-function kinds(): GoldenSequence {
+function kinds(): Sequence {
   const packets: GoldenPacket[] = [];
   for (const kind of [0x00, 0x04, 0x0f, 0x14, 0x1f, 0x21, 0x31, 0x7f, 0x81, 0xff]) {
     packets.push(drops(`kind ${kind.toString(16)}`, flipped(frame(FORWARD), 1, 0x01 ^ kind), 'unknown_kind'));
@@ -243,7 +251,7 @@ function kinds(): GoldenSequence {
   };
 }
 
-function flagsAndEpochs(): GoldenSequence {
+function flagsAndEpochs(): Sequence {
   return {
     name: 'reserved flags are zero and the epoch is that of the leg',
     legs: [FORWARD],
@@ -261,7 +269,7 @@ function flagsAndEpochs(): GoldenSequence {
   };
 }
 
-function legIds(): GoldenSequence {
+function legIds(): Sequence {
   const ids = [0, 1, 0x44332211, 0x11223343, 0x11223345, 0x11220000, 0x00003344, 0xffffffff];
   return {
     name: 'a leg id that is not in the table is unknown, whatever the tag',
@@ -274,7 +282,7 @@ function legIds(): GoldenSequence {
   };
 }
 
-function sources(): GoldenSequence {
+function sources(): Sequence {
   const six = { ...FORWARD, id: 6, source: '[0102:0304:0506:0708:090a:0b0c:0d0e:0f10]:4660' };
   const bytes = range(1, 17);
   const ipWith = (at: number): string => {
@@ -314,7 +322,7 @@ function sources(): GoldenSequence {
   };
 }
 
-function tags(): GoldenSequence {
+function tags(): Sequence {
   const good = frame(FORWARD);
   const uncovered = flipped(good, 32, 0xff);
   const longer = new Uint8Array(good.length + 1);
@@ -346,7 +354,7 @@ function tags(): GoldenSequence {
   };
 }
 
-function expiry(): GoldenSequence {
+function expiry(): Sequence {
   const leg = (id: number, action: GoldenLeg['action']): GoldenLeg => ({
     ...FORWARD,
     id,
@@ -379,7 +387,7 @@ function expiry(): GoldenSequence {
   };
 }
 
-function hopLimits(): GoldenSequence {
+function hopLimits(): Sequence {
   return {
     name: 'a forward leg needs a hop limit of at least 2, other legs take any',
     legs: [FORWARD, DELIVER, CONTROL],
@@ -401,7 +409,7 @@ function hopLimits(): GoldenSequence {
   };
 }
 
-function loop(): GoldenSequence {
+function loop(): Sequence {
   // Two legs that hand a frame to each other: what a circuit over two relays set up wrong does.
   const ping: GoldenLeg = {
     ...FORWARD,
@@ -439,21 +447,42 @@ function loop(): GoldenSequence {
   };
 }
 
-function rateLimits(): GoldenSequence {
-  // 1 ns a byte; 96 ns of burst: two frames of 48 bytes at once.
-  const two = { ...FORWARD, id: 1, rateInterval: 65536, rateBurst: 96 };
-  // 48 bytes cost ⌊48 · 65535 / 65536⌋ = 47 ns; 94 ns of burst hold two of them and no third.
-  const floored = { ...FORWARD, id: 2, rateInterval: 65535, rateBurst: 94 };
-  // 48 bytes cost ⌊48 · 1000 / 65536⌋ = 0 ns.
-  const free = { ...FORWARD, id: 3, rateInterval: 1000, rateBurst: 0 };
-  // 48 bytes cost more than the whole burst.
-  const never = { ...FORWARD, id: 4, rateInterval: 65536, rateBurst: 47 };
-  // The slowest and longest a leg can be: 48 bytes cost ⌊48 · (2^32−1) / 65536⌋ = 3145727 ns.
-  const slowest = { ...FORWARD, id: 5, rateInterval: 0xffffffff, rateBurst: 3145727 };
+/** A rate of its own for legs of class `index`. */
+const legRate = (index: number, byteInterval: number, burst: number): GoldenSetting => ({
+  set: 'limits',
+  index,
+  byteInterval,
+  packetInterval: 0,
+  burst,
+  byteCap: '0',
+});
+const FREE = { byteInterval: 0, packetInterval: 0, burst: 0 };
+/** 1 ns a byte, so many ns at once. */
+const bytesAtOnce = (burst: number): typeof FREE => ({ byteInterval: 65536, packetInterval: 0, burst });
+
+function rateLimits(): Sequence {
+  const settings = [
+    // 1 ns a byte; 96 ns of burst: two frames of 48 bytes at once.
+    legRate(1, 65536, 96),
+    // 48 bytes cost ⌊48 · 65535 / 65536⌋ = 47 ns; 94 ns of burst hold two of them and no third.
+    legRate(2, 65535, 94),
+    // 48 bytes cost ⌊48 · 1000 / 65536⌋ = 0 ns.
+    legRate(3, 1000, 0),
+    // 48 bytes cost more than the whole burst.
+    legRate(4, 65536, 47),
+    // The slowest and longest a leg can be: 48 bytes cost ⌊48 · (2^32−1) / 65536⌋ = 3145727 ns.
+    legRate(5, 0xffffffff, 3145727),
+  ];
+  const two = { ...FORWARD, id: 1, limits: 1 };
+  const floored = { ...FORWARD, id: 2, limits: 2 };
+  const free = { ...FORWARD, id: 3, limits: 3 };
+  const never = { ...FORWARD, id: 4, limits: 4 };
+  const slowest = { ...FORWARD, id: 5, limits: 5 };
   const delivered: GoldenLeg = { ...two, id: 6, action: 'deliver' };
   const controlled: GoldenLeg = { ...two, id: 7, action: 'control' };
   return {
     name: 'a leg’s rate limit holds to the nanosecond and only accepted frames use it up',
+    settings,
     legs: [two, floored, free, never, slowest, delivered, controlled],
     packets: [
       forwards('first of the burst', two),
@@ -497,12 +526,343 @@ function rateLimits(): GoldenSequence {
   };
 }
 
-function order(): GoldenSequence {
+/** A second end: it shares a network with FORWARD's identity, or a /24, or the host. */
+const C = '192.0.2.200:4002';
+const OVER_IPV6 = { address: B6, id: 60, epoch: 6, key: key(60) };
+
+function caps(): Sequence {
+  const capped: GoldenLeg = { ...FORWARD, id: 1, limits: 1 };
+  const other: GoldenLeg = { ...FORWARD, id: 2, limits: 1 };
+  const delivered: GoldenLeg = { ...FORWARD, id: 3, limits: 1, action: 'deliver' };
+  const cap = (byteCap: number): GoldenSetting => ({
+    set: 'limits',
+    index: 1,
+    ...FREE,
+    byteCap: String(byteCap),
+  });
+  return {
+    name: 'a leg carries no byte more than its cap, and a class changed is changed for live legs',
+    settings: [cap(97)],
+    legs: [capped, other, delivered],
+    packets: [
+      forwards('48 of 97 bytes', capped),
+      drops('a wrong tag counts for nothing', flipped(frame(capped), 8), 'bad_tag'),
+      drops('50 more', frame(capped, { payload: pattern(34) }), 'byte_cap'),
+      forwards('49 more: exactly the cap', capped, { payload: pattern(33) }),
+      drops('one frame more', frame(capped, { payload: pattern(16) }), 'byte_cap'),
+      forwards('another leg has a cap of its own', other),
+      accepts('a deliver leg', delivered, frame(delivered, { payload: pattern(81) })),
+      drops('no further', frame(delivered), 'byte_cap'),
+      drops('lowered below what was carried', frame(other), 'byte_cap', { settings: [cap(48)] }),
+      forwards('raised', capped, {}, { settings: [cap(145)] }),
+      drops('to the new cap', frame(capped), 'byte_cap'),
+      forwards('lifted', capped, {}, { settings: [cap(0)] }),
+    ],
+    counters: [
+      { id: 1, packets: 4, bytes: 193 },
+      { id: 2, packets: 1, bytes: 48 },
+      { id: 3, packets: 1, bytes: 97 },
+    ],
+    accounts: [],
+  };
+}
+
+function packetRates(): Sequence {
+  const leg: GoldenLeg = { ...FORWARD, id: 1, limits: 1 };
+  return {
+    name: 'a datagram costs its bytes or its number, whichever is dearer',
+    // 1 ns a byte, 100 ns a datagram, 300 ns at once.
+    settings: [
+      { set: 'limits', index: 1, byteInterval: 65536, packetInterval: 100, burst: 300, byteCap: '0' },
+    ],
+    legs: [leg],
+    packets: [
+      forwards('48 bytes cost 100 ns', leg),
+      forwards('200 bytes cost 200 ns', leg, { payload: pattern(184) }),
+      drops('the burst is spent', frame(leg), 'rate_limited'),
+      drops('99 ns later', frame(leg), 'rate_limited', { now: NOW + 99n }),
+      forwards('100 ns later', leg, {}, { now: NOW + 100n }),
+      forwards(
+        'datagrams alone: 1428 bytes cost 100 ns',
+        leg,
+        { payload: pattern(1412) },
+        {
+          now: NOW * 2n,
+          settings: [
+            { set: 'limits', index: 1, byteInterval: 0, packetInterval: 100, burst: 100, byteCap: '0' },
+          ],
+        },
+      ),
+      drops('and no second', frame(leg), 'rate_limited', { now: NOW * 2n + 99n }),
+    ],
+    counters: [{ id: 1, packets: 4, bytes: 48 + 200 + 48 + 1428 }],
+    accounts: [],
+  };
+}
+
+function accountRates(): Sequence {
+  // Two legs of identity 1, one of identity 2, all of network 1; a leg of network 2.
+  const leg = (id: number, identity: number, network: number, source = A): GoldenLeg => ({
+    ...FORWARD,
+    id,
+    identity,
+    network,
+    source,
+  });
+  const one = leg(1, 1, 1);
+  const two = leg(2, 1, 1);
+  const other = leg(3, 2, 1);
+  const apart = leg(4, 2, 2);
+  const near = leg(5, 3, 3, C);
+  const far = { ...leg(6, 3, 3, A6), next: OVER_IPV6 };
+  const delivered: GoldenLeg = { ...one, id: 7, action: 'deliver' };
+  const controlled: GoldenLeg = { ...one, id: 8, action: 'control' };
+  const later = (n: bigint): { now: bigint } => ({ now: NOW * n });
+  return {
+    name: 'identity, network, source prefix and host are charged for all their legs together',
+    settings: [{ set: 'identity', index: 1, ...bytesAtOnce(96) }],
+    legs: [one, two, other, apart, near, far, delivered, controlled],
+    packets: [
+      forwards('an identity’s first', one),
+      forwards('its second, by another leg', two),
+      drops('its third', frame(one), 'identity_rate'),
+      drops('by either leg', frame(two), 'identity_rate'),
+      forwards('another identity’s', other),
+      accepts('what ends here costs no account', delivered, frame(delivered)),
+      accepts('neither does control', controlled, frame(controlled)),
+      drops('47 ns later', frame(one), 'identity_rate', { now: NOW + 47n }),
+      forwards('48 ns later', one, {}, { now: NOW + 48n }),
+
+      forwards(
+        'a network’s first',
+        one,
+        {},
+        {
+          ...later(2n),
+          settings: [
+            { set: 'identity', index: 1, ...FREE },
+            { set: 'network', index: 1, ...bytesAtOnce(96) },
+          ],
+        },
+      ),
+      forwards('its second, by another identity', other, {}, later(2n)),
+      drops('its third', frame(two), 'network_rate', later(2n)),
+      forwards('another network’s', apart, {}, later(2n)),
+      forwards(
+        'its limit lifted',
+        two,
+        {},
+        {
+          ...later(2n),
+          settings: [{ set: 'network', index: 1, ...FREE }],
+        },
+      ),
+
+      forwards(
+        'a /24’s first',
+        one,
+        {},
+        {
+          ...later(3n),
+          settings: [{ set: 'prefix', ...bytesAtOnce(96), ipv4Bits: 24, ipv6Bits: 64 }],
+        },
+      ),
+      forwards('its second, from another address', near, {}, { ...later(3n), from: C }),
+      drops('its third', frame(one), 'prefix_rate', later(3n)),
+      forwards('another prefix’s', far, {}, { ...later(3n), from: A6 }),
+      forwards(
+        'addresses alone',
+        one,
+        {},
+        {
+          ...later(4n),
+          settings: [{ set: 'prefix', ...bytesAtOnce(48), ipv4Bits: 32, ipv6Bits: 64 }],
+        },
+      ),
+      forwards('each has its own', near, {}, { ...later(4n), from: C }),
+      drops('and no more', frame(near), 'prefix_rate', { ...later(4n), from: C }),
+
+      forwards(
+        'the host’s first',
+        one,
+        {},
+        {
+          ...later(5n),
+          settings: [
+            { set: 'prefix', ...FREE, ipv4Bits: 32, ipv6Bits: 64 },
+            { set: 'host', ...bytesAtOnce(96) },
+          ],
+        },
+      ),
+      forwards('its second, of another network and prefix', far, {}, { ...later(5n), from: A6 }),
+      drops('its third', frame(apart), 'host_rate', later(5n)),
+      accepts('what ends here costs the host nothing', delivered, frame(delivered), later(5n)),
+      drops('47 ns later', frame(apart), 'host_rate', { now: NOW * 5n + 47n }),
+      forwards('48 ns later', apart, {}, { now: NOW * 5n + 48n }),
+    ],
+    counters: [
+      { id: 1, packets: 6, bytes: 288 },
+      { id: 2, packets: 2, bytes: 96 },
+      { id: 3, packets: 2, bytes: 96 },
+      { id: 4, packets: 2, bytes: 96 },
+      { id: 5, packets: 2, bytes: 96 },
+      { id: 6, packets: 2, bytes: 96 },
+      { id: 7, packets: 2, bytes: 96 },
+      { id: 8, packets: 1, bytes: 48 },
+    ],
+    accounts: [
+      { kind: 'identity', index: 1, demand: 48, refused: 3, packets: 0, bytes: 0 },
+      { kind: 'identity', index: 2, demand: 3 * 48, refused: 0, packets: 0, bytes: 0 },
+      { kind: 'identity', index: 3, demand: 48, refused: 0, packets: 0, bytes: 0 },
+      { kind: 'network', index: 1, demand: 0, refused: 1, packets: 0, bytes: 0 },
+    ],
+  };
+}
+
+function chargedToNone(): Sequence {
+  const full: GoldenLeg = { ...FORWARD, id: 1, identity: 1, network: 1, limits: 1 };
+  const beside: GoldenLeg = { ...FORWARD, id: 2, identity: 1, network: 1, limits: 1 };
+  const elsewhere: GoldenLeg = { ...FORWARD, id: 3, identity: 2, network: 2, source: A6, next: OVER_IPV6 };
+  return {
+    name: 'a frame that one limit refuses is charged to none',
+    settings: [
+      { set: 'limits', index: 1, ...bytesAtOnce(48), byteCap: '0' },
+      { set: 'identity', index: 1, ...bytesAtOnce(96) },
+      { set: 'network', index: 1, ...bytesAtOnce(96) },
+      { set: 'prefix', ...bytesAtOnce(96), ipv4Bits: 32, ipv6Bits: 64 },
+      { set: 'host', ...bytesAtOnce(144) },
+    ],
+    legs: [full, beside, elsewhere],
+    packets: [
+      forwards('all five are charged', full),
+      drops('the leg’s is spent', frame(full), 'rate_limited'),
+      drops('whoever asks again', frame(full), 'rate_limited'),
+      forwards('so another leg has what was left of the others’', beside),
+      drops('which is spent now', frame(beside), 'rate_limited'),
+      forwards('but for the host’s', elsewhere, {}, { from: A6 }),
+      drops('then that is', frame(elsewhere), 'host_rate', { from: A6 }),
+      drops('47 ns later none has earned another', frame(full), 'rate_limited', { now: NOW + 47n }),
+      forwards('48 ns later all have earned a frame', full, {}, { now: NOW + 48n }),
+    ],
+    counters: [
+      { id: 1, packets: 2, bytes: 96 },
+      { id: 2, packets: 1, bytes: 48 },
+      { id: 3, packets: 1, bytes: 48 },
+    ],
+    accounts: [
+      { kind: 'identity', index: 1, demand: 3 * 48, refused: 0, packets: 0, bytes: 0 },
+      { kind: 'identity', index: 2, demand: 2 * 48, refused: 0, packets: 0, bytes: 0 },
+    ],
+  };
+}
+
+function fairShares(): Sequence {
+  const one: GoldenLeg = { ...FORWARD, id: 1, identity: 1 };
+  const two: GoldenLeg = { ...FORWARD, id: 2, identity: 2 };
+  const delivered: GoldenLeg = { ...one, id: 3, action: 'deliver' };
+  return {
+    name: 'while shares are dealt an identity has its part of the host and no more',
+    settings: [
+      { set: 'host', ...bytesAtOnce(960) },
+      // A fourth of the host: 48 bytes cost 192 ns of it; 384 at once.
+      { set: 'fair', factor: 4 * 65536, burst: 384 },
+    ],
+    legs: [one, two, delivered],
+    packets: [
+      forwards('an identity’s first', one),
+      forwards('its second', one),
+      drops('its third', frame(one), 'fair_share'),
+      forwards('another’s first', two),
+      accepts('what ends here is not shared', delivered, frame(delivered)),
+      drops('191 ns later', frame(one), 'fair_share', { now: NOW + 191n }),
+      forwards('192 ns later', one, {}, { now: NOW + 192n }),
+      forwards(
+        'an uneven part, 1.5 of the cost',
+        two,
+        {},
+        {
+          now: NOW * 2n,
+          settings: [{ set: 'fair', factor: 98304, burst: 72 }],
+        },
+      ),
+      drops('which is spent', frame(two), 'fair_share', { now: NOW * 2n + 71n }),
+      forwards('and earned in 72 ns', two, {}, { now: NOW * 2n + 72n }),
+      forwards('lifted', two, {}, { now: NOW * 2n + 72n, settings: [{ set: 'fair', factor: 0, burst: 0 }] }),
+      forwards(
+        'the smallest part there is: nothing, but after a long time',
+        one,
+        {},
+        {
+          now: NOW * 3n,
+          // 48 ns · (2^32 − 1) / 65536
+          settings: [{ set: 'fair', factor: 0xffffffff, burst: 3145727 }],
+        },
+      ),
+      drops('1 ns too early', frame(one), 'fair_share', { now: NOW * 3n + 3145726n }),
+    ],
+    counters: [
+      { id: 1, packets: 4, bytes: 192 },
+      { id: 2, packets: 4, bytes: 192 },
+      { id: 3, packets: 1, bytes: 48 },
+    ],
+    accounts: [
+      { kind: 'identity', index: 1, demand: 7 * 48, refused: 3, packets: 0, bytes: 0 },
+      { kind: 'identity', index: 2, demand: 5 * 48, refused: 1, packets: 0, bytes: 0 },
+    ],
+  };
+}
+
+function settledCounts(): Sequence {
+  const leg: GoldenLeg = { ...FORWARD, id: 1, identity: 1, network: 1 };
+  const moved: GoldenLeg = { ...leg, identity: 2 };
+  const other: GoldenLeg = { ...FORWARD, id: 2, identity: 1, network: 1 };
+  return {
+    name: 'what a leg carried stays with its accounts when it goes, and with the former ones when it moves',
+    settings: [{ set: 'identity', index: 1, ...bytesAtOnce(96) }],
+    legs: [leg, other],
+    packets: [
+      forwards('carried for identity 1', leg),
+      forwards('carried for identity 2', moved, {}, { install: [moved] }),
+      forwards('carried for identity 1 by another leg', other),
+      drops('its rate is spent', frame(other), 'identity_rate'),
+      forwards(
+        'but not the next holder’s of the account',
+        other,
+        {},
+        {
+          settings: [{ set: 'reset', kind: 'identity', index: 1 }],
+        },
+      ),
+      drops('gone', frame(moved), 'unknown_leg', { remove: [1] }),
+    ],
+    counters: [{ id: 2, packets: 2, bytes: 96 }],
+    accounts: [
+      // The move left it one frame; the reset forgot it.
+      { kind: 'identity', index: 1, demand: 0, refused: 0, packets: 0, bytes: 0 },
+      { kind: 'identity', index: 2, demand: 0, refused: 0, packets: 1, bytes: 48 },
+      { kind: 'network', index: 1, demand: 0, refused: 0, packets: 2, bytes: 96 },
+    ],
+  };
+}
+
+function order(): Sequence {
   // Everything is wrong with this leg's frames that can be at once; each packet mends one thing more.
-  const leg: GoldenLeg = { ...FORWARD, expiresAt: '2000', rateInterval: 65536, rateBurst: 0 };
+  const leg: GoldenLeg = { ...FORWARD, expiresAt: '2000', identity: 1, network: 2, limits: 3 };
+  const rate = bytesAtOnce(0);
+  const settings: readonly GoldenSetting[] = [
+    { set: 'limits', index: 3, ...rate, byteCap: '47' },
+    { set: 'identity', index: 1, ...rate },
+    { set: 'network', index: 2, ...rate },
+    { set: 'prefix', ...rate, ipv4Bits: 32, ipv6Bits: 64 },
+    { set: 'fair', factor: 65536, burst: 0 },
+    { set: 'host', ...rate },
+  ];
+  const mended = (shows: string, reason: DropReason, setting: GoldenSetting): GoldenPacket =>
+    drops(shows, frame(leg), reason, { now: 1999n, settings: [setting] });
   const late = { now: 2000n, from: B };
   return {
     name: 'the first check that fails decides',
+    settings,
     legs: [leg],
     packets: [
       drops('short, unknown kind, flags, leg', raw(31, 0x6f, 0xff, 0, 0xff), 'frame_too_short', late),
@@ -529,16 +889,46 @@ function order(): GoldenSequence {
         late,
       ),
       drops('tag, expiry, hop limit', frame(leg, { key: key(99), hopLimit: 0 }), 'bad_tag', { now: 2000n }),
-      drops('expiry, hop limit, rate', frame(leg, { hopLimit: 0 }), 'expired', { now: 2000n }),
-      drops('hop limit, rate', frame(leg, { hopLimit: 0 }), 'hop_limit', { now: 1999n }),
-      drops('rate', frame(leg), 'rate_limited', { now: 1999n }),
+      drops('expiry, hop limit, limits', frame(leg, { hopLimit: 0 }), 'expired', { now: 2000n }),
+      drops('hop limit, limits', frame(leg, { hopLimit: 0 }), 'hop_limit', { now: 1999n }),
+      drops('byte cap, rates', frame(leg), 'byte_cap', { now: 1999n }),
+      mended('rates of leg, identity, network, prefix, host; fair share', 'rate_limited', {
+        set: 'limits',
+        index: 3,
+        ...rate,
+        byteCap: '48',
+      }),
+      mended('rates of identity, network, prefix, host; fair share', 'identity_rate', {
+        set: 'limits',
+        index: 3,
+        ...FREE,
+        byteCap: '48',
+      }),
+      mended('rates of network, prefix, host; fair share', 'network_rate', {
+        set: 'identity',
+        index: 1,
+        ...FREE,
+      }),
+      mended('rates of prefix, host; fair share', 'prefix_rate', { set: 'network', index: 2, ...FREE }),
+      mended('fair share, rate of the host', 'fair_share', {
+        set: 'prefix',
+        ...FREE,
+        ipv4Bits: 32,
+        ipv6Bits: 64,
+      }),
+      mended('rate of the host', 'host_rate', { set: 'fair', factor: 0, burst: 0 }),
+      forwards('nothing', leg, {}, { now: 1999n, settings: [{ set: 'host', ...FREE }] }),
     ],
-    counters: [{ id: leg.id, packets: 0, bytes: 0 }],
+    counters: [{ id: leg.id, packets: 1, bytes: 48 }],
+    accounts: [
+      { kind: 'identity', index: 1, demand: 96, refused: 2, packets: 0, bytes: 0 },
+      { kind: 'network', index: 2, demand: 0, refused: 1, packets: 0, bytes: 0 },
+    ],
   };
 }
 
-function replacement(): GoldenSequence {
-  const limited = { ...FORWARD, rateInterval: 65536, rateBurst: 96 };
+function replacement(): Sequence {
+  const limited = { ...FORWARD, limits: 1 };
   const rekeyed = {
     ...limited,
     key: key(40),
@@ -546,9 +936,10 @@ function replacement(): GoldenSequence {
     next: { address: B6, id: 41, epoch: 5, key: key(42) },
   };
   const moved = { ...rekeyed, source: A6 };
-  const asDeliver: GoldenLeg = { ...moved, action: 'deliver', rateInterval: 0 };
+  const asDeliver: GoldenLeg = { ...moved, action: 'deliver', limits: 0 };
   return {
     name: 'a replaced leg judges by its new entry and keeps its counts; a removed one forgets them',
+    settings: [legRate(1, 65536, 96)],
     legs: [limited],
     packets: [
       forwards('before', limited),
@@ -570,7 +961,7 @@ function replacement(): GoldenSequence {
   };
 }
 
-function otherProtocols(): GoldenSequence {
+function otherProtocols(): Sequence {
   const stun = [0x00, 0x01, 0x00, 0x00, 0x21, 0x12, 0xa4, 0x42];
   const exact: readonly (readonly [number, number])[] = [
     [1, 148],
@@ -614,7 +1005,7 @@ function otherProtocols(): GoldenSequence {
 }
 
 export function goldenSequences(): GoldenSequence[] {
-  return [
+  const sequences: Sequence[] = [
     addresses(),
     sizes(),
     kinds(),
@@ -626,10 +1017,17 @@ export function goldenSequences(): GoldenSequence[] {
     hopLimits(),
     loop(),
     rateLimits(),
+    caps(),
+    packetRates(),
+    accountRates(),
+    chargedToNone(),
+    fairShares(),
+    settledCounts(),
     order(),
     replacement(),
     otherProtocols(),
   ];
+  return sequences.map((sequence) => ({ settings: [], accounts: [], ...sequence }));
 }
 
 /** One line a packet, so that a change shows as the packets it changes. */
@@ -639,9 +1037,11 @@ export function goldenText(): string {
       items.map((item) => `   ${JSON.stringify(item)}`).join(',\n');
     return [
       ` {"name": ${JSON.stringify(sequence.name)},`,
+      `  "settings": [${sequence.settings.length === 0 ? '' : `\n${lines(sequence.settings)}`}],`,
       `  "legs": [\n${lines(sequence.legs)}],`,
       `  "packets": [\n${lines(sequence.packets)}],`,
-      `  "counters": ${JSON.stringify(sequence.counters)}}`,
+      `  "counters": ${JSON.stringify(sequence.counters)},`,
+      `  "accounts": ${JSON.stringify(sequence.accounts)}}`,
     ].join('\n');
   });
   return `[\n${sequences.join(',\n')}\n]\n`;

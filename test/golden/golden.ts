@@ -3,6 +3,8 @@
 import { readFileSync } from 'node:fs';
 import type { LegAction } from '../../ts/wire/leg.js';
 import type { LegEntry } from '../../ts/wire/leg-entry.js';
+import type { ForwardingTable } from '../../ts/wire/forwarding-table.js';
+import type { AccountCapacity, AccountKind, Rate } from '../../ts/wire/limits.js';
 import { parseSocketAddress, type SocketAddress } from '../../ts/wire/socket-address.js';
 import type { DropReason, Verdict } from '../../ts/wire/verdict.js';
 
@@ -21,14 +23,35 @@ export interface GoldenLeg {
     readonly key: string;
   } | null;
   readonly expiresAt: string;
-  readonly rateInterval: number;
-  readonly rateBurst: number;
+  readonly identity: number;
+  readonly network: number;
+  readonly limits: number;
+}
+
+/** A change of limits; rates in the units of `struct omerta_rate`. */
+export type GoldenSetting =
+  | ({ readonly set: 'limits'; readonly index: number; readonly byteCap: string } & Rate)
+  | ({ readonly set: AccountKind; readonly index: number } & Rate)
+  | { readonly set: 'reset'; readonly kind: AccountKind; readonly index: number }
+  | ({ readonly set: 'host' } & Rate)
+  | ({ readonly set: 'prefix'; readonly ipv4Bits: number; readonly ipv6Bits: number } & Rate)
+  | { readonly set: 'fair'; readonly factor: number; readonly burst: number };
+
+/** What an account has been charged. */
+export interface GoldenAccount {
+  readonly kind: AccountKind;
+  readonly index: number;
+  readonly demand: number;
+  readonly refused: number;
+  readonly packets: number;
+  readonly bytes: number;
 }
 
 export interface GoldenPacket {
   /** What the packet shows, in a few words. */
   readonly shows: string;
-  /** Changes to the table before the packet. */
+  /** Changes to limits and table before the packet. */
+  readonly settings?: readonly GoldenSetting[];
   readonly remove?: readonly number[];
   readonly install?: readonly GoldenLeg[];
   readonly now: string;
@@ -48,10 +71,44 @@ export interface GoldenPacket {
 
 export interface GoldenSequence {
   readonly name: string;
+  readonly settings: readonly GoldenSetting[];
   readonly legs: readonly GoldenLeg[];
   readonly packets: readonly GoldenPacket[];
   /** What the legs have counted in the end. */
   readonly counters: readonly { readonly id: number; readonly packets: number; readonly bytes: number }[];
+  /** What the accounts were charged in the end. */
+  readonly accounts: readonly GoldenAccount[];
+}
+
+/** Accounts and classes a table has when it runs the packets. */
+export const GOLDEN_ACCOUNTS: AccountCapacity = { identities: 8, networks: 8, classes: 8 };
+/** The key of the prefix buckets. */
+export const GOLDEN_PREFIX_KEY = 0x9e3779b97f4a7c15n;
+
+export function applySetting(table: ForwardingTable, setting: GoldenSetting): void {
+  if (setting.set === 'fair') {
+    table.setFairShare(setting);
+    return;
+  }
+  if (setting.set === 'reset') {
+    table.resetAccount(setting.kind, setting.index);
+    return;
+  }
+  const { byteInterval, packetInterval, burst } = setting;
+  const rate = { byteInterval, packetInterval, burst };
+  switch (setting.set) {
+    case 'limits':
+      table.setLimits(setting.index, { rate, byteCap: BigInt(setting.byteCap) });
+      return;
+    case 'host':
+      table.setHostRate(rate);
+      return;
+    case 'prefix':
+      table.setPrefixRate({ ...setting, rate }, GOLDEN_PREFIX_KEY);
+      return;
+    default:
+      table.setRate(setting.set, setting.index, rate);
+  }
 }
 
 export const GOLDEN_FILE = 'test/golden/forwarding.json';
@@ -93,7 +150,6 @@ export function entryOf(leg: GoldenLeg): LegEntry {
             key: bytesOf(leg.next.key),
           },
     expiresAt: BigInt(leg.expiresAt),
-    rateInterval: leg.rateInterval,
-    rateBurst: leg.rateBurst,
+    charging: { identity: leg.identity, network: leg.network, limits: leg.limits },
   };
 }

@@ -184,7 +184,7 @@ describe('every cap of a relay holds when it is crossed', () => {
   });
 
   it('the rate of a leg', () => {
-    const { world: made, nodes } = world({ leg: { bytesPerSecond: 16_000, burstBytes: 2000 } });
+    const { world: made, nodes } = world({ leg: { rate: { bytesPerSecond: 16_000, burstMs: 125 } } });
     const [a, b] = nodes;
     assert.ok(a && b);
     a.ping(b.identity);

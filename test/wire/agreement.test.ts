@@ -7,7 +7,9 @@ import type { ForwardingTable } from '../../ts/wire/forwarding-table.js';
 import { encodeFrame, FrameKind } from '../../ts/wire/frame.js';
 import { encodeLegEntry, type LegEntry } from '../../ts/wire/leg-entry.js';
 import { formatSocketAddress, type SocketAddress } from '../../ts/wire/socket-address.js';
+import { NO_RATE, type AccountKind, type Rate } from '../../ts/wire/limits.js';
 import { DROP_REASONS, VERDICTS } from '../../ts/wire/verdict.js';
+import { applySetting, GOLDEN_ACCOUNTS, type GoldenSetting } from '../golden/golden.js';
 import { IMPLEMENTATIONS } from './implementations.js';
 import { nativeProgram } from './native-build.js';
 
@@ -16,6 +18,7 @@ const SEED = Number(process.env['OMERTA_SEED'] ?? 20261122);
 
 type Operation =
   | { readonly type: 'install'; readonly entry: LegEntry }
+  | { readonly type: 'set'; readonly setting: GoldenSetting }
   | { readonly type: 'remove'; readonly id: number }
   | {
       readonly type: 'packet';
@@ -52,8 +55,45 @@ function randomAddress(random: Random): SocketAddress {
   return { ip, port: 1 + random.next(65535) };
 }
 
+/** From no limit to one that nothing passes, and much in between that bites now and then. */
+function randomRate(random: Random, dearest = 2 ** 32 - 1): Rate {
+  if (random.next(3) > 0) return NO_RATE;
+  return {
+    byteInterval: random.next(3) === 0 ? 0 : 1 + random.next(random.pick([1 << 18, 1 << 21, dearest])),
+    packetInterval: random.next(2) === 0 ? 0 : 1 + random.next(random.pick([10_000, 100_000])),
+    burst: random.next(random.pick([1 << 15, 1 << 20, dearest])),
+  };
+}
+
+function randomSetting(random: Random): GoldenSetting {
+  const set = random.pick(['limits', 'identity', 'network', 'host', 'prefix', 'fair', 'reset'] as const);
+  const index = random.next(8);
+  // What all legs share must not shut the rest out for long.
+  const shared = set === 'host' || set === 'prefix';
+  const rate = randomRate(random, shared ? 1 << 21 : undefined);
+  switch (set) {
+    case 'limits': {
+      const byteCap = random.next(4) === 0 ? random.next(100_000) : 0;
+      return { set, index, ...rate, byteCap: String(byteCap) };
+    }
+    case 'prefix':
+      return { set, ...rate, ipv4Bits: random.next(33), ipv6Bits: random.next(65) };
+    case 'fair':
+      return {
+        set,
+        factor: random.next(3) > 0 ? 0 : random.next(random.pick([1 << 18, 2 ** 32])),
+        burst: random.next(1 << 20),
+      };
+    case 'reset':
+      return { set, kind: random.pick(['identity', 'network']), index };
+    case 'host':
+      return { set, ...rate };
+    default:
+      return { set, index, ...rate };
+  }
+}
+
 function randomEntry(random: Random, id: number, now: bigint): LegEntry {
-  const limited = random.next(3) === 0;
   return {
     id,
     action: random.pick(['forward', 'forward', 'forward', 'deliver', 'control']),
@@ -67,8 +107,7 @@ function randomEntry(random: Random, id: number, now: bigint): LegEntry {
       key: random.bytes(16),
     },
     expiresAt: random.next(3) === 0 ? now + BigInt(random.next(2_000_000)) : 0n,
-    rateInterval: limited ? 1 + random.next(random.pick([1 << 20, 2 ** 32 - 1])) : 0,
-    rateBurst: limited ? random.next(random.pick([4096, 2 ** 32])) : 0,
+    charging: { identity: random.next(8), network: random.next(8), limits: random.next(8) },
   };
 }
 
@@ -130,6 +169,8 @@ function operations(): Operation[] {
       const id = random.pick(ids);
       all.push({ type: 'remove', id });
       live.delete(id);
+    } else if (what === 3) {
+      all.push({ type: 'set', setting: randomSetting(random) });
     } else {
       packets++;
       now += BigInt(random.next(random.pick([2, 1000, 100_000])));
@@ -148,7 +189,11 @@ const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 /** What a table makes of every operation, one line each. */
 function outcomes(table: ForwardingTable): string[] {
-  return ALL.map((operation) => {
+  const lines = ALL.map((operation) => {
+    if (operation.type === 'set') {
+      applySetting(table, operation.setting);
+      return 'set';
+    }
     if (operation.type === 'install') return String(table.install(operation.entry));
     if (operation.type === 'remove') return String(table.remove(operation.id));
     const datagram = operation.datagram.slice();
@@ -161,12 +206,43 @@ function outcomes(table: ForwardingTable): string[] {
       hex(datagram),
     ].join(' ');
   });
+  for (const kind of ['identity', 'network'] as const)
+    for (let index = 0; index < 8; index++)
+      lines.push(accountLine(kind, index, Object.values(table.account(kind, index)) as bigint[]));
+  return lines;
 }
 
-function nativeOutcomes(program: string): string[] {
+/** What an account was charged in the end: demand, refused, packets, bytes. */
+function accountLine(kind: AccountKind, index: number, counters: readonly bigint[]): string {
+  return [kind, index, ...counters.map(String)].join(' ');
+}
+
+const SETTINGS = ['limits', 'identity', 'network', 'host', 'prefix', 'fair', 'reset'] as const;
+
+/** A setting as judge_batch reads it; drawn there. */
+function encodeSetting(setting: GoldenSetting): Uint8Array {
+  const bytes = Buffer.alloc(40);
+  const rate = 'byteInterval' in setting ? setting : NO_RATE;
+  bytes.write('S');
+  bytes[1] = SETTINGS.indexOf(setting.set);
+  bytes[2] = 'index' in setting ? setting.index : 0;
+  bytes[3] = 'kind' in setting && setting.kind === 'network' ? 1 : 0;
+  bytes.writeUInt32LE(rate.byteInterval, 4);
+  bytes.writeUInt32LE(rate.packetInterval, 8);
+  bytes.writeUInt32LE('burst' in setting ? setting.burst : 0, 12);
+  bytes.writeBigUInt64LE('byteCap' in setting ? BigInt(setting.byteCap) : 0n, 16);
+  bytes.writeUInt32LE('ipv4Bits' in setting ? setting.ipv4Bits : 0, 24);
+  bytes.writeUInt32LE('ipv6Bits' in setting ? setting.ipv6Bits : 0, 28);
+  bytes.writeUInt32LE('factor' in setting ? setting.factor : 0, 32);
+  return bytes;
+}
+
+function nativeOutcomes(program: string, workers: 'one' | 'several'): string[] {
   const parts: Uint8Array[] = [];
   for (const operation of ALL) {
-    if (operation.type === 'install') {
+    if (operation.type === 'set') {
+      parts.push(encodeSetting(operation.setting));
+    } else if (operation.type === 'install') {
       parts.push(Buffer.from('I'), encodeLegEntry(operation.entry));
     } else if (operation.type === 'remove') {
       const bytes = Buffer.from('R....');
@@ -181,11 +257,12 @@ function nativeOutcomes(program: string): string[] {
       parts.push(head, operation.datagram);
     }
   }
-  const run = spawnSync(program, { input: Buffer.concat(parts), maxBuffer: 1 << 28 });
+  const run = spawnSync(program, [workers], { input: Buffer.concat(parts), maxBuffer: 1 << 28 });
   assert.equal(run.status, 0, run.stderr.toString());
   const output = run.stdout;
   let at = 0;
   const lines = ALL.map((operation) => {
+    if (operation.type === 'set') return 'set';
     if (operation.type !== 'packet') return String(output[at++] === 1);
     const verdict = VERDICTS[output.readUInt8(at)] ?? '?';
     const reason = DROP_REASONS[output.readUInt8(at + 1)] ?? '?';
@@ -201,6 +278,12 @@ function nativeOutcomes(program: string): string[] {
       hex(datagram),
     ].join(' ');
   });
+  for (const kind of ['identity', 'network'] as const)
+    for (let index = 0; index < 8; index++) {
+      const counters = [0, 8, 16, 24].map((field) => output.readBigUInt64LE(at + field));
+      lines.push(accountLine(kind, index, counters));
+      at += 32;
+    }
   assert.equal(at, output.length);
   return lines;
 }
@@ -208,7 +291,7 @@ function nativeOutcomes(program: string): string[] {
 describe(`${PACKETS} random packets, seed ${SEED} (OMERTA_SEED)`, () => {
   const [model, ...others] = IMPLEMENTATIONS.map(({ name, make }) => ({ name, make }));
   assert.ok(model);
-  const expected = outcomes(model.make(64));
+  const expected = outcomes(model.make(64, GOLDEN_ACCOUNTS));
 
   test('the packets reach every verdict and nearly every drop reason', () => {
     const seen = new Set(expected.flatMap((line) => line.split(' ').slice(0, 2)));
@@ -221,18 +304,20 @@ describe(`${PACKETS} random packets, seed ${SEED} (OMERTA_SEED)`, () => {
 
   for (const { name, make } of others) {
     test(`${name} agrees with ${model.name}`, () => {
-      const got = outcomes(make(64));
+      const got = outcomes(make(64, GOLDEN_ACCOUNTS));
       expected.forEach((line, index) => assert.equal(got[index], line, `operation ${index}`));
     });
   }
 
-  test(`C++ agrees with ${model.name}`, (t) => {
-    const program = nativeProgram('native/test/judge_batch');
-    if ('missing' in program) {
-      t.skip(program.missing);
-      return;
-    }
-    const got = nativeOutcomes(program.file);
-    expected.forEach((line, index) => assert.equal(got[index], line, `operation ${index}`));
-  });
+  for (const workers of ['one', 'several'] as const) {
+    test(`C++ for ${workers} worker${workers === 'one' ? '' : 's'} agrees with ${model.name}`, (t) => {
+      const program = nativeProgram('native/test/judge_batch');
+      if ('missing' in program) {
+        t.skip(program.missing);
+        return;
+      }
+      const got = nativeOutcomes(program.file, workers);
+      expected.forEach((line, index) => assert.equal(got[index], line, `operation ${index}`));
+    });
+  }
 });

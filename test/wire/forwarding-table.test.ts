@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { WasmForwardingTable } from '../../ts/engine/wasm-forwarding.js';
 import { encodeFrame, FrameKind } from '../../ts/wire/frame.js';
-import type { Leg } from '../../ts/wire/leg.js';
+import { UNCHARGED, type Leg } from '../../ts/wire/leg.js';
 import { encodeLegEntry, legEntry, type LegEntry } from '../../ts/wire/leg-entry.js';
 import { parseSocketAddress, type SocketAddress } from '../../ts/wire/socket-address.js';
 import { IMPLEMENTATIONS } from './implementations.js';
@@ -25,7 +25,7 @@ const leg: Leg = {
   source: A,
   next: { address: address('[2001:db8::1]:5'), id: 9, key: new Uint8Array(16).fill(8), epoch: 3 },
   lifetimeMs: undefined,
-  limit: undefined,
+  charging: UNCHARGED,
 };
 const entry = (id: number): LegEntry => legEntry({ ...leg, id }, 0n);
 const frame = (legId: number): Uint8Array =>
@@ -72,12 +72,13 @@ for (const { name, make } of IMPLEMENTATIONS) {
 
     test('counts what it accepts, by leg', () => {
       const table = make(4);
+      const ids = { id: 1, identity: 0, network: 0 };
       table.install(entry(1));
-      assert.deepEqual(table.counters(1), { id: 1, packets: 0n, bytes: 0n, lastUsed: 0n });
+      assert.deepEqual(table.counters(1), { ...ids, packets: 0n, bytes: 0n, lastUsed: 0n });
       table.judge(A, frame(1), 77n);
       table.judge(A, frame(1), 78n);
       table.judge(address('192.0.2.1:4001'), frame(1), 79n);
-      assert.deepEqual(table.counters(1), { id: 1, packets: 2n, bytes: 64n, lastUsed: 78n });
+      assert.deepEqual(table.counters(1), { ...ids, packets: 2n, bytes: 64n, lastUsed: 78n });
       assert.equal(table.counters(2), undefined);
     });
 
@@ -105,15 +106,6 @@ test('a WASM table larger than its module’s memory is refused', () => {
   assert.throws(() => new WasmForwardingTable(1 << 30), /^RangeError: capacity/);
 });
 
-test('a leg’s rate becomes ns per 65,536 bytes, never faster than asked, and its burst ns', () => {
-  const { rateInterval, rateBurst } = legEntry(
-    { ...leg, limit: { bytesPerSecond: 1_250_000_000, burstBytes: 1e6 } },
-    0n,
-  );
-  assert.equal(rateInterval, 52_429);
-  assert.equal(rateBurst, Math.floor((1e6 * 52_429) / 65_536));
-});
-
 test('a leg’s lifetime runs from now on the engine’s clock', () => {
   assert.equal(legEntry({ ...leg, lifetimeMs: 1500 }, 10n).expiresAt, 1_500_000_010n);
   assert.equal(legEntry(leg, 10n).expiresAt, 0n);
@@ -126,9 +118,9 @@ test('a leg that cannot be held is refused by the name of the field', () => {
     [{ key: new Uint8Array(15) }, /leg\.key: 15 bytes/],
     [{ epoch: 16 }, /leg\.epoch: 16/],
     [{ lifetimeMs: -1 }, /lifetimeMs: -1/],
-    [{ limit: { bytesPerSecond: 15_000, burstBytes: 1 } }, /limit\.bytesPerSecond: 15000/],
-    [{ limit: { bytesPerSecond: Number.NaN, burstBytes: 1 } }, /limit\.bytesPerSecond: NaN/],
-    [{ limit: { bytesPerSecond: 100_000, burstBytes: 500_000 } }, /limit\.burstBytes: 500000/],
+    [{ charging: { ...UNCHARGED, identity: -1 } }, /charging\.identity: -1/],
+    [{ charging: { ...UNCHARGED, network: 65_536 } }, /charging\.network: 65536/],
+    [{ charging: { ...UNCHARGED, limits: 0.5 } }, /charging\.limits: 0.5/],
     [{ source: { ip: new Uint8Array(4), port: 1 } }, /source\.ip: 4 bytes/],
     [{ source: { ip: new Uint8Array(16), port: 65536 } }, /source\.port: 65536/],
   ];
@@ -138,7 +130,8 @@ test('a leg that cannot be held is refused by the name of the field', () => {
 });
 
 test('a leg’s 128 bytes are those drawn in the C header', () => {
-  const bytes = encodeLegEntry({ ...entry(0x01020304), expiresAt: 5n, rateInterval: 6, rateBurst: 7 });
+  const charging = { identity: 6, network: 7, limits: 8 };
+  const bytes = encodeLegEntry({ ...entry(0x01020304), expiresAt: 5n, charging });
   assert.equal(
     Buffer.from(bytes).toString('hex'),
     '04030201' +
@@ -155,7 +148,8 @@ test('a leg’s 128 bytes are those drawn in the C header', () => {
       '08'.repeat(16) +
       '0500000000000000' +
       '06000000' +
-      '07000000' +
+      '0700' +
+      '0800' +
       '00'.repeat(32),
   );
 });

@@ -4,7 +4,16 @@ import { describe, test } from 'node:test';
 import { DROP_REASONS, VERDICTS } from '../../ts/wire/verdict.js';
 import { formatSocketAddress } from '../../ts/wire/socket-address.js';
 import { goldenText } from '../golden/generate.js';
-import { bytesOf, entryOf, GOLDEN_FILE, hexOf, readGolden, socketAddress } from '../golden/golden.js';
+import {
+  applySetting,
+  bytesOf,
+  entryOf,
+  GOLDEN_ACCOUNTS,
+  GOLDEN_FILE,
+  hexOf,
+  readGolden,
+  socketAddress,
+} from '../golden/golden.js';
 import { IMPLEMENTATIONS } from './implementations.js';
 
 const golden = readGolden();
@@ -23,9 +32,11 @@ for (const { name, make } of IMPLEMENTATIONS) {
   describe(`golden packets, ${name}`, () => {
     for (const sequence of golden) {
       test(sequence.name, () => {
-        const table = make(64);
+        const table = make(64, GOLDEN_ACCOUNTS);
+        for (const setting of sequence.settings) applySetting(table, setting);
         for (const leg of sequence.legs) assert.ok(table.install(entryOf(leg)));
         for (const packet of sequence.packets) {
+          for (const setting of packet.settings ?? []) applySetting(table, setting);
           for (const id of packet.remove ?? []) assert.ok(table.remove(id));
           for (const leg of packet.install ?? []) assert.ok(table.install(entryOf(leg)));
           const datagram = bytesOf(packet.hex, packet.zeros);
@@ -55,6 +66,11 @@ for (const { name, make } of IMPLEMENTATIONS) {
             .sort((a, b) => a.id - b.id),
           sequence.counters.toSorted((a, b) => a.id - b.id),
         );
+        for (const { kind, index, ...expected } of sequence.accounts) {
+          const counters = Object.entries(table.account(kind, index));
+          const got = Object.fromEntries(counters.map(([name, value]) => [name, Number(value)]));
+          assert.deepEqual(got, expected, `${kind} ${index}`);
+        }
       });
     }
   });

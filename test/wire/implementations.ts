@@ -2,8 +2,12 @@
 
 import { WasmForwardingTable } from '../../ts/engine/wasm-forwarding.js';
 import { ForwardingTableModel, type ForwardingTable } from '../../ts/wire/forwarding-table.js';
+import type { AccountCapacity } from '../../ts/wire/limits.js';
 
-export const IMPLEMENTATIONS: readonly { name: string; make: (capacity: number) => ForwardingTable }[] = [
-  { name: 'TypeScript model', make: (capacity) => new ForwardingTableModel(capacity) },
-  { name: 'WASM', make: (capacity) => new WasmForwardingTable(capacity) },
+export const IMPLEMENTATIONS: readonly {
+  name: string;
+  make: (capacity: number, accounts?: AccountCapacity) => ForwardingTable;
+}[] = [
+  { name: 'TypeScript model', make: (capacity, accounts) => new ForwardingTableModel(capacity, accounts) },
+  { name: 'WASM', make: (capacity, accounts) => new WasmForwardingTable(capacity, accounts) },
 ];

@@ -1,7 +1,7 @@
 // The stranger's side of admission: one attempt at one address of one node.
 
 import { encodeFrame, FrameKind, type ParsedFrame } from '../wire/frame.js';
-import type { LegKey } from '../wire/leg.js';
+import { UNCHARGED, type LegKey } from '../wire/leg.js';
 import { sameSocketAddress, type SocketAddress } from '../wire/socket-address.js';
 import {
   admissionSignatureInput,
@@ -80,7 +80,7 @@ export class AdmissionClient {
         source: address,
         next: undefined,
         lifetimeMs: undefined,
-        limit: undefined,
+        charging: UNCHARGED,
       },
       turn,
     );

@@ -2,7 +2,7 @@
 // keeping them alive while they are used, and finding another when one is gone.
 
 import type { PeerEndpoint, SessionKey } from '../engine/engine.js';
-import type { LegKey, LegTarget } from '../wire/leg.js';
+import { UNCHARGED, type LegKey, type LegTarget } from '../wire/leg.js';
 import { sameSocketAddress } from '../wire/socket-address.js';
 import type { BootstrapClient } from './bootstrap-client.js';
 import { compareBytes, fromHex, sameBytes, toHex } from './bytes.js';
@@ -429,7 +429,7 @@ export class CircuitClient {
         source: circuit.remote.address,
         next: circuit.remote,
         lifetimeMs: Math.max(1, circuit.expiresAt - turn.now),
-        limit: undefined,
+        charging: UNCHARGED,
       },
       turn,
     );

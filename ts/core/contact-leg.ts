@@ -1,7 +1,7 @@
 // The contact leg: leg id 0, by which strangers reach a node whose session key they know.
 
 import { CONTACT_LEG } from '../wire/frame.js';
-import type { Leg, LegKey } from '../wire/leg.js';
+import { UNCHARGED, type Leg, type LegKey } from '../wire/leg.js';
 import { utf8 } from './bytes.js';
 import type { Primitives } from './io.js';
 
@@ -19,6 +19,6 @@ export function contactLeg(primitives: Primitives, ownSessionKey: Uint8Array): L
     source: undefined,
     next: undefined,
     lifetimeMs: undefined,
-    limit: undefined,
+    charging: UNCHARGED,
   };
 }

@@ -4,6 +4,7 @@
 
 import type { EngineEvent, PeerConfig, SessionKey } from '../engine/engine.js';
 import type { Leg } from '../wire/leg.js';
+import type { LegLimits } from '../wire/limits.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 
 /** Cryptography the core needs, given to it by the shell (node:crypto) or the simulator. All pure. */
@@ -50,6 +51,7 @@ export type Effect =
   | { readonly type: 'handshake'; readonly peer: SessionKey }
   | { readonly type: 'install-leg'; readonly leg: Leg }
   | { readonly type: 'remove-leg'; readonly id: number }
+  | { readonly type: 'set-limits'; readonly index: number; readonly limits: LegLimits }
   /** A peer answered MeshNode.ping; `token` is the caller's 8 bytes. */
   | { readonly type: 'pong'; readonly identity: Uint8Array; readonly token: Uint8Array }
   /** Keep this across a restart; undefined deletes it. Values are opaque to the shell. */

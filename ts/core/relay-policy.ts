@@ -1,5 +1,7 @@
 // What a relay is willing to do, and how much of it. Every number is a cap that a test crosses.
 
+import { limitsOf, type LegLimits } from '../wire/limits.js';
+
 /** Caps and lifetimes of a relay. */
 export interface RelayLimits {
   /** Admissions (with or without a session) in total, per identity, per IPv4 /32, per IPv6 /64. */
@@ -20,8 +22,8 @@ export interface RelayLimits {
   readonly leaseSeconds: number;
   /** Seconds a circuit lasts without a refresh. */
   readonly circuitSeconds: number;
-  /** Rate limit of each forward leg; undefined = unlimited. */
-  readonly leg: { readonly bytesPerSecond: number; readonly burstBytes: number } | undefined;
+  /** What each direction of a circuit may; undefined = unlimited. */
+  readonly leg: LegLimits | undefined;
 }
 
 export const DEFAULT_RELAY_LIMITS: RelayLimits = {
@@ -52,8 +54,6 @@ export interface RelayPolicy {
 
 /** What control messages can carry. */
 const LONGEST_LIFETIME_SECONDS = 86_400;
-/** What the engine's rate limit can express: 65,536 bytes in 2^32 ns. */
-const LOWEST_LEG_RATE = 15_259;
 
 /** @throws RangeError that names the limit and what it may be. */
 export function checkRelayLimits(limits: RelayLimits): void {
@@ -63,13 +63,5 @@ export function checkRelayLimits(limits: RelayLimits): void {
     if (!Number.isInteger(value) || value < 1 || value > most)
       throw new RangeError(`relay limit ${name}: ${value} given, must be a whole number from 1 to ${most}`);
   }
-  if (leg === undefined) return;
-  if (!(leg.bytesPerSecond >= LOWEST_LEG_RATE))
-    throw new RangeError(
-      `relay limit leg.bytesPerSecond: ${leg.bytesPerSecond} given, must be at least ${LOWEST_LEG_RATE}`,
-    );
-  if (!(leg.burstBytes >= 1 && leg.burstBytes <= 4 * leg.bytesPerSecond))
-    throw new RangeError(
-      `relay limit leg.burstBytes: ${leg.burstBytes} given, must be from 1 to 4 s of leg.bytesPerSecond`,
-    );
+  if (leg !== undefined) limitsOf(leg);
 }

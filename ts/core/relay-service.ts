@@ -6,7 +6,7 @@
 
 import type { EngineEvent, SessionKey } from '../engine/engine.js';
 import type { ParsedFrame } from '../wire/frame.js';
-import type { LegKey } from '../wire/leg.js';
+import { UNCHARGED, type LegKey } from '../wire/leg.js';
 import { isIPv4, sameSocketAddress, type SocketAddress } from '../wire/socket-address.js';
 import { GrantStatus } from './admission-payload.js';
 import { AdmissionServer, type AdmissionClaim, type AdmissionVerdict } from './admission-server.js';
@@ -43,6 +43,8 @@ const MESSAGE_INTERVAL_MS = 5;
 const MESSAGE_BURST_MS = 1000;
 /** Circuits between the same two ends: one in use and one that replaces it. */
 const CIRCUITS_PER_PAIR = 2;
+/** The class of limits of circuits. */
+const CIRCUIT_LIMITS = 1;
 /** After a restart: handshakes started per tick, 500 a second. */
 const HANDSHAKES_PER_TICK = 10;
 const HANDSHAKE_TICK_MS = 20;
@@ -155,6 +157,7 @@ export class RelayService {
 
   /** Installs the contact leg and takes up what the store holds. */
   start(restored: ReadonlyMap<string, Uint8Array>, turn: Turn): void {
+    turn.emit({ type: 'set-limits', index: CIRCUIT_LIMITS, limits: this.#limits.leg ?? {} });
     this.#host.legs.install(contactLeg(this.#host.primitives, this.#host.sessionKey), turn);
     for (const [key, value] of restored)
       if (key.startsWith(CLIENT_PREFIX) && !this.#restoreClient(value, turn)) drop(key, turn);
@@ -669,7 +672,7 @@ export class RelayService {
     const common = {
       action: 'forward',
       lifetimeMs: Math.max(1, circuit.expiresAt - turn.now),
-      limit: this.#limits.leg,
+      charging: { ...UNCHARGED, limits: CIRCUIT_LIMITS },
     } as const;
     this.#host.legs.install(
       { ...fromCaller, ...common, source: caller.address, next: { ...legCallee, address: callee.address } },

@@ -179,7 +179,9 @@ export class MeshShell<Node extends ShellNode = ShellNode> {
     const peers = of('set-peer').map(({ peer }) => peer);
     const frames = of('send-frame');
     const messages = of('send-control');
-    // Legs first: a peer's endpoint may be a leg.
+    for (const { index, limits } of of('set-limits'))
+      this.#guard('set limits', () => this.engine.setLimits(index, limits));
+    // Legs before peers: a peer's endpoint may be a leg.
     if (legs.length > 0) this.#guard('install legs', () => this.engine.installLegs(legs));
     if (peers.length > 0) this.#guard('set peers', () => this.engine.setPeers(peers));
     for (const { peer } of of('handshake')) this.#guard('handshake', () => this.engine.handshake(peer));

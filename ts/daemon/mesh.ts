@@ -57,11 +57,12 @@ function relayLimits({ relay }: Config): Partial<RelayLimits> {
     halfOpen: relay.half_open,
     leaseSeconds: relay.lease_seconds,
     circuitSeconds: relay.circuit_seconds,
-    // A tenth of a second of the rate, and never less than one GSO batch.
     leg:
       rate === undefined
         ? undefined
-        : { bytesPerSecond: rate, burstBytes: burst ?? Math.max(65_536, Math.ceil(rate / 10)) },
+        : {
+            rate: { bytesPerSecond: rate, burstMs: burst === undefined ? undefined : (burst * 1000) / rate },
+          },
   };
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
@@ -93,6 +94,7 @@ export class Mesh {
       workers: config.node.workers,
       maxLegs: OWN_LEGS + (mode === 'relay' ? 2 * limits.circuits : 0),
       maxPeers: OWN_PEERS + (mode === 'relay' ? limits.admissions : 0),
+      accounts: { identities: 1, networks: 1, classes: 2 },
       controlFramesPerSecond: CONTROL_FRAMES_PER_SECOND,
       // A member is nobody's STUN server.
       stunPerSecond: mode === 'relay' ? config.relay.stun_per_second : 0,

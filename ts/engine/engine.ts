@@ -3,7 +3,9 @@
 // Nothing else in ts/ opens a mesh socket, and a data packet never crosses this interface.
 
 import type { Leg } from '../wire/leg.js';
+import type { AccountCapacity } from '../wire/limits.js';
 import type { SocketAddress } from '../wire/socket-address.js';
+import type { LimitControl } from './limit-control.js';
 
 /** A peer's X25519 session public key, lower-case hex (64 digits): the key of every peer table. */
 export type SessionKey = string;
@@ -45,6 +47,8 @@ export interface EngineOptions {
   readonly workers?: number | undefined;
   /** Most legs the forwarding table may hold. */
   readonly maxLegs: number;
+  /** Accounts and classes of limits legs may name; default: number 0 of each alone. */
+  readonly accounts?: AccountCapacity | undefined;
   /** Most peers the session table may hold. */
   readonly maxPeers: number;
   /** Control frames per second let through to TypeScript from all strangers together. */
@@ -145,7 +149,7 @@ export class EngineError extends Error {
   }
 }
 
-export interface Engine {
+export interface Engine extends LimitControl {
   /** The bound UDP port. */
   readonly port: number;
   describe(): EngineDescription;
@@ -157,7 +161,10 @@ export interface Engine {
    */
   setPeers(peers: readonly PeerConfig[]): void;
   removePeers(peers: readonly SessionKey[]): void;
-  /** Adds legs or replaces those with the same id. @throws EngineError TABLE_FULL; then none was added. */
+  /**
+   * Adds legs or replaces those with the same id. @throws EngineError TABLE_FULL, or BAD_ARGUMENT for
+   * what a leg cannot be; then none was added.
+   */
   installLegs(legs: readonly Leg[]): void;
   removeLegs(ids: readonly number[]): void;
   /** Sends finished Omerta frames outside any session. */

@@ -48,6 +48,9 @@ export interface NativeOptions {
   readonly workers: number;
   readonly maxLegs: number;
   readonly maxPeers: number;
+  readonly identities: number;
+  readonly networks: number;
+  readonly classes: number;
   readonly controlFramesPerSecond: number;
   readonly stunPerSecond: number;
   readonly ipsecMb: boolean;
@@ -79,6 +82,13 @@ export interface NativeHandle {
   sendFrames(batch: Uint8Array): void;
   installLegs(legs: Uint8Array): boolean;
   removeLegs(ids: Uint32Array): void;
+  setLimits(index: number, limits: Uint8Array): void;
+  setRate(network: boolean, index: number, rate: Uint8Array): void;
+  resetAccount(network: boolean, index: number): void;
+  setHostRate(rate: Uint8Array): void;
+  setPrefixRate(rate: Uint8Array, ipv4Bits: number, ipv6Bits: number): void;
+  /** Packets, bytes and refused of each account, one after the other. */
+  accounts(network: boolean): Float64Array;
   peers(): readonly NativePeerStatus[];
   legs(): readonly { id: number; packets: number; bytes: number; idleMs?: number }[];
   rebind(port: number): void;

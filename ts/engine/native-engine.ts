@@ -16,9 +16,22 @@ import {
   type SessionKey,
 } from './engine.js';
 import { EventRingReader } from './event-ring.js';
+import type { AccountStatus } from './limit-control.js';
 import { loadNativeAddon, type NativeAddon, type NativeHandle } from './native-addon.js';
 import type { Leg } from '../wire/leg.js';
 import { encodeLegEntry, legEntry } from '../wire/leg-entry.js';
+import { NO_ACCOUNTS } from '../wire/forwarding-table.js';
+import {
+  encodeLimits,
+  encodeRate,
+  limitsOf,
+  prefixRateOf,
+  rateOf,
+  type AccountKind,
+  type LegLimits,
+  type PrefixLimit,
+  type RateLimit,
+} from '../wire/limits.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 
 /** Names of the optional accelerators, as `disable` and `describe()` use them. */
@@ -91,6 +104,7 @@ class NativeEngine implements ReconfigurableEngine {
           workers: options.workers ?? 1,
           maxLegs: options.maxLegs,
           maxPeers: options.maxPeers,
+          ...(options.accounts ?? NO_ACCOUNTS),
           controlFramesPerSecond: options.controlFramesPerSecond,
           stunPerSecond: options.stunPerSecond ?? DEFAULT_STUN_PER_SECOND,
           ipsecMb: !this.#disabled.has('ipsec-mb'),
@@ -213,6 +227,39 @@ class NativeEngine implements ReconfigurableEngine {
 
   removeLegs(ids: readonly number[]): void {
     this.#call(() => this.#handle.removeLegs(Uint32Array.from(ids)));
+  }
+
+  setLimits(index: number, limits: LegLimits): void {
+    this.#call(() => this.#handle.setLimits(index, encodeLimits(limitsOf(limits))));
+  }
+
+  setAccountLimit(kind: AccountKind, index: number, limit: RateLimit | undefined): void {
+    this.#call(() => this.#handle.setRate(kind === 'network', index, encodeRate(rateOf(limit, kind))));
+  }
+
+  resetAccount(kind: AccountKind, index: number): void {
+    this.#call(() => this.#handle.resetAccount(kind === 'network', index));
+  }
+
+  setHostLimit(limit: RateLimit | undefined): void {
+    this.#call(() => this.#handle.setHostRate(encodeRate(rateOf(limit, 'host'))));
+  }
+
+  setPrefixLimit(limit: PrefixLimit | undefined): void {
+    this.#call(() => {
+      const { rate, ipv4Bits, ipv6Bits } = prefixRateOf(limit);
+      this.#handle.setPrefixRate(encodeRate(rate), ipv4Bits, ipv6Bits);
+    });
+  }
+
+  accounts(kind: AccountKind): readonly AccountStatus[] {
+    const counts = this.#call(() => this.#handle.accounts(kind === 'network'));
+    const used: AccountStatus[] = [];
+    for (let index = 0; index * 3 < counts.length; index++) {
+      const [packets = 0, bytes = 0, refused = 0] = counts.subarray(index * 3, index * 3 + 3);
+      if (packets > 0 || refused > 0) used.push({ index, packets, bytes, refused });
+    }
+    return used;
   }
 
   sendFrames(frames: readonly { readonly to: SocketAddress; readonly frame: Uint8Array }[]): void {

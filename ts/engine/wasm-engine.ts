@@ -11,9 +11,20 @@
 import { randomBytes } from 'node:crypto';
 import type { Step } from '../core/io.js';
 import { CONTACT_LEG, FRAME_HEADER_SIZE, FrameKind, HOP_LIMIT_DEFAULT, encodeFrame } from '../wire/frame.js';
-import { classify } from '../wire/forwarding-table.js';
+import { NO_ACCOUNTS, classify, type ForwardingTable } from '../wire/forwarding-table.js';
 import type { Leg, LegTarget } from '../wire/leg.js';
 import { encodeLegEntry, legEntry, type LegEntry } from '../wire/leg-entry.js';
+import {
+  limitsOf,
+  prefixRateOf,
+  rateOf,
+  requireAccounts,
+  type AccountCapacity,
+  type AccountKind,
+  type LegLimits,
+  type PrefixLimit,
+  type RateLimit,
+} from '../wire/limits.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 import {
   DEFAULT_STUN_PER_SECOND,
@@ -35,6 +46,7 @@ import {
   requirePeer,
   requireSessionKey,
 } from './wasm/arguments.js';
+import type { AccountStatus } from './limit-control.js';
 import { Counters } from './wasm/counters.js';
 import { openForwarding, type Forwarding } from './wasm/forwarding.js';
 import { PrefixRateLimiter } from './wasm/prefix-rate-limiter.js';
@@ -57,7 +69,7 @@ const MAX_TIMEOUT_MS = 2 ** 31 - 1;
  */
 export async function openWasmEngine(options: EngineOptions): Promise<Engine> {
   requireOptions(options);
-  const forwarding = openForwarding(options.maxLegs, options.disable ?? []);
+  const forwarding = openForwarding(options.maxLegs, options.accounts ?? NO_ACCOUNTS, options.disable ?? []);
   const engine = new WasmEngine(options, forwarding);
   await engine.bind(options);
   return engine;
@@ -68,6 +80,9 @@ class WasmEngine implements Engine {
   readonly #sessions: SessionTable;
   readonly #forwarding: Forwarding;
   readonly #maxLegs: number;
+  readonly #accounts: AccountCapacity;
+  /** The odd secret that spreads source prefixes over buckets. */
+  readonly #prefixKey = randomBytes(8).readBigUInt64LE() | 1n;
   /** The ways back of `deliver` legs, by leg id. */
   readonly #waysBack = new Map<number, LegTarget>();
   readonly #controlBudget: TokenBucket;
@@ -86,6 +101,7 @@ class WasmEngine implements Engine {
     this.#sessions = new SessionTable(options.privateKey, options.maxPeers, this.#counters);
     this.#forwarding = forwarding;
     this.#maxLegs = options.maxLegs;
+    this.#accounts = options.accounts ?? NO_ACCOUNTS;
     const stun = options.stunPerSecond ?? DEFAULT_STUN_PER_SECOND;
     if (stun > 0)
       this.#stunBudget = new PrefixRateLimiter({ perSecond: stun, burst: stun, ...STUN_PREFIXES });
@@ -142,7 +158,7 @@ class WasmEngine implements Engine {
   installLegs(legs: readonly Leg[]): void {
     this.#open();
     const { table } = this.#forwarding;
-    const entries = legs.map((leg) => validLegEntry(leg));
+    const entries = legs.map((leg) => validLegEntry(leg, this.#accounts));
     const added = new Set(legs.map(({ id }) => id).filter((id) => table.counters(id) === undefined));
     if (table.size + added.size > this.#maxLegs) {
       throw new EngineError(
@@ -163,6 +179,57 @@ class WasmEngine implements Engine {
     for (const id of ids) {
       this.#forwarding.table.remove(id);
       this.#forgetWayBack(id);
+    }
+  }
+
+  setLimits(index: number, limits: LegLimits): void {
+    this.#limit((table) => table.setLimits(index, limitsOf(limits)));
+  }
+
+  setAccountLimit(kind: AccountKind, index: number, limit: RateLimit | undefined): void {
+    this.#limit((table) => table.setRate(kind, index, rateOf(limit, kind)));
+  }
+
+  resetAccount(kind: AccountKind, index: number): void {
+    this.#limit((table) => table.resetAccount(kind, index));
+  }
+
+  setHostLimit(limit: RateLimit | undefined): void {
+    this.#limit((table) => table.setHostRate(rateOf(limit, 'host')));
+  }
+
+  setPrefixLimit(limit: PrefixLimit | undefined): void {
+    this.#limit((table) => table.setPrefixRate(prefixRateOf(limit), this.#prefixKey));
+  }
+
+  accounts(kind: AccountKind): readonly AccountStatus[] {
+    this.#open();
+    const { table } = this.#forwarding;
+    const count = kind === 'identity' ? this.#accounts.identities : this.#accounts.networks;
+    const all = Array.from({ length: count }, (_, index) => ({ index, ...table.account(kind, index) }));
+    for (const leg of table.legs()) {
+      const account = all[leg[kind]];
+      if (account === undefined) continue;
+      account.packets = BigInt.asUintN(64, account.packets + leg.packets);
+      account.bytes = BigInt.asUintN(64, account.bytes + leg.bytes);
+    }
+    return all
+      .filter(({ packets, refused }) => packets > 0n || refused > 0n)
+      .map(({ index, packets, bytes, refused }) => ({
+        index,
+        packets: Number(packets),
+        bytes: Number(bytes),
+        refused: Number(refused),
+      }));
+  }
+
+  #limit(change: (table: ForwardingTable) => void): void {
+    this.#open();
+    try {
+      change(this.#forwarding.table);
+    } catch (error) {
+      if (error instanceof RangeError) throw new EngineError('BAD_ARGUMENT', error.message);
+      throw error;
     }
   }
 
@@ -390,10 +457,11 @@ function step(): Step {
 const nanoseconds = (): bigint => process.hrtime.bigint();
 
 /** @throws EngineError BAD_ARGUMENT naming the leg and the field. */
-function validLegEntry(leg: Leg): LegEntry {
+function validLegEntry(leg: Leg, accounts: AccountCapacity): LegEntry {
   try {
     const entry = legEntry(leg, nanoseconds());
     encodeLegEntry(entry); // checks every field, so that the batch is refused before any of it is installed
+    requireAccounts(entry.charging, accounts);
     return entry;
   } catch (error) {
     if (error instanceof RangeError) throw new EngineError('BAD_ARGUMENT', `leg ${leg.id}: ${error.message}`);

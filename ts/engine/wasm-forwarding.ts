@@ -2,9 +2,33 @@
 // model. Only the first 32 bytes of a datagram cross into the module: no verdict needs more.
 
 import { readFileSync } from 'node:fs';
-import type { ForwardingTable } from '../wire/forwarding-table.js';
+import { NO_ACCOUNTS, type ForwardingTable } from '../wire/forwarding-table.js';
 import { FRAME_HEADER_SIZE, FRAME_MIN_SIZE } from '../wire/frame.js';
-import { encodeLegEntry, LEG_ENTRY_COUNTERS, type LegCounters, type LegEntry } from '../wire/leg-entry.js';
+import {
+  encodeLegEntry,
+  LEG_ENTRY_ACCOUNTS,
+  LEG_ENTRY_COUNTERS,
+  type LegCounters,
+  type LegEntry,
+} from '../wire/leg-entry.js';
+import {
+  ACCOUNT_SIZE,
+  NO_RATE,
+  RATE_SIZE,
+  encodeLimits,
+  encodeRate,
+  prefixMasks,
+  requireAccounts,
+  requireIndex,
+  requirePrefixRate,
+  type AccountCapacity,
+  type AccountCounters,
+  type AccountKind,
+  type FairShare,
+  type Limits,
+  type PrefixRate,
+  type Rate,
+} from '../wire/limits.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 import { DROP_REASONS, VERDICTS, type Decision } from '../wire/verdict.js';
 
@@ -22,6 +46,15 @@ const NEXT_IP = 54;
 const NEXT_PORT = 70;
 const LEG = 72;
 
+// Fields of a policy and an account, drawn in ts/wire/limits.ts.
+const FAIR_FACTOR = 12;
+const PREFIX_RATE = 16;
+const FAIR_BURST = 28;
+const PREFIX_MASK6 = 32;
+const PREFIX_MASK4 = 40;
+const PREFIX_KEY = 48;
+const DEMAND = 32;
+
 // The part of the WebAssembly JavaScript interface used here; its types come with the DOM only.
 declare const WebAssembly: {
   readonly Module: new (bytes: Uint8Array) => object;
@@ -31,7 +64,12 @@ declare const WebAssembly: {
 interface ForwardingModule {
   readonly memory: { readonly buffer: ArrayBuffer };
   exchange(): number;
-  init(capacity: number): number;
+  init(capacity: number, identities: number, networks: number, classes: number): number;
+  limits(index: number): number;
+  identity(index: number): number;
+  network(index: number): number;
+  host(): number;
+  policy(): number;
   install(): number;
   remove(id: number): number;
   size(): number;
@@ -47,24 +85,28 @@ export class WasmForwardingTable implements ForwardingTable {
   readonly #view: DataView;
   readonly #bytes: Uint8Array;
   readonly #exchange: number;
+  readonly #accounts: AccountCapacity;
 
   /**
    * @throws RangeError when the capacity is not 1 to 4,194,304 legs or the memory cannot be had.
    * @throws Error when the module was not built (`npm run build`).
    */
-  constructor(capacity: number) {
+  constructor(capacity: number, accounts: AccountCapacity = NO_ACCOUNTS) {
     if (!Number.isInteger(capacity) || capacity < 1 || capacity > MAX_CAPACITY) {
       throw new RangeError(`capacity: ${capacity} given, must be an integer from 1 to ${MAX_CAPACITY}`);
     }
     compiled ??= new WebAssembly.Module(readFileSync(MODULE));
     this.#module = new WebAssembly.Instance(compiled, {}).exports as ForwardingModule;
-    if (!this.#module.init(capacity)) {
+    const { identities, networks, classes } = accounts;
+    if (!this.#module.init(capacity, identities, networks, classes)) {
       throw new RangeError(`capacity: no memory for ${capacity} legs; ask for fewer`);
     }
+    this.#accounts = accounts;
     // The memory never grows again, so these views stay valid.
     this.#view = new DataView(this.#module.memory.buffer);
     this.#bytes = new Uint8Array(this.#module.memory.buffer);
     this.#exchange = this.#module.exchange();
+    this.setPrefixRate({ rate: NO_RATE, ipv4Bits: 32, ipv6Bits: 64 }, 1n);
   }
 
   get size(): number {
@@ -72,6 +114,7 @@ export class WasmForwardingTable implements ForwardingTable {
   }
 
   install(entry: LegEntry): boolean {
+    requireAccounts(entry.charging, this.#accounts);
     this.#bytes.set(encodeLegEntry(entry), this.#exchange + LEG);
     return this.#module.install() !== 0;
   }
@@ -114,10 +157,69 @@ export class WasmForwardingTable implements ForwardingTable {
     return all;
   }
 
+  setLimits(index: number, limits: Limits): void {
+    const bytes = encodeLimits(limits);
+    requireIndex('limits', index, this.#accounts.classes);
+    this.#bytes.set(bytes, this.#module.limits(index));
+  }
+
+  setRate(kind: AccountKind, index: number, rate: Rate): void {
+    const bytes = encodeRate(rate);
+    this.#bytes.set(bytes, this.#accountAt(kind, index));
+  }
+
+  resetAccount(kind: AccountKind, index: number): void {
+    const at = this.#accountAt(kind, index);
+    this.#bytes.fill(0, at + RATE_SIZE, at + ACCOUNT_SIZE);
+  }
+
+  setHostRate(rate: Rate): void {
+    this.#bytes.set(encodeRate(rate), this.#module.policy());
+  }
+
+  setPrefixRate(prefix: PrefixRate, key: bigint): void {
+    requirePrefixRate(prefix);
+    const at = this.#module.policy();
+    const masks = prefixMasks(prefix);
+    this.#bytes.set(encodeRate(prefix.rate), at + PREFIX_RATE);
+    this.#bytes.set(masks.ipv6, at + PREFIX_MASK6);
+    this.#bytes.set(masks.ipv4, at + PREFIX_MASK4);
+    this.#view.setBigUint64(at + PREFIX_KEY, key, true);
+  }
+
+  setFairShare({ factor, burst }: FairShare): void {
+    const at = this.#module.policy();
+    this.#view.setUint32(at + FAIR_FACTOR, factor, true);
+    this.#view.setUint32(at + FAIR_BURST, burst, true);
+  }
+
+  account(kind: AccountKind, index: number): AccountCounters {
+    return this.#accountCountersAt(this.#accountAt(kind, index));
+  }
+
+  hostRefused(): bigint {
+    return this.#accountCountersAt(this.#module.host()).refused;
+  }
+
+  #accountAt(kind: AccountKind, index: number): number {
+    const identity = kind === 'identity';
+    requireIndex(kind, index, identity ? this.#accounts.identities : this.#accounts.networks);
+    return identity ? this.#module.identity(index) : this.#module.network(index);
+  }
+
+  #accountCountersAt(at: number): AccountCounters {
+    const [demand = 0n, refused = 0n, packets = 0n, bytes = 0n] = [0, 8, 16, 24].map((field) =>
+      this.#view.getBigUint64(at + DEMAND + field, true),
+    );
+    return { demand, refused, packets, bytes };
+  }
+
   #countersAt(at: number): LegCounters {
     const counters = at + LEG_ENTRY_COUNTERS;
     return {
       id: this.#view.getUint32(at, true),
+      identity: this.#view.getUint32(at + LEG_ENTRY_ACCOUNTS, true),
+      network: this.#view.getUint16(at + LEG_ENTRY_ACCOUNTS + 4, true),
       packets: this.#view.getBigUint64(counters + 8, true),
       bytes: this.#view.getBigUint64(counters + 16, true),
       lastUsed: this.#view.getBigUint64(counters + 24, true),

@@ -1,4 +1,4 @@
-// iperf3: throughput of one TCP stream.
+// iperf3: throughput of TCP streams.
 
 import type { ChildProcess } from 'node:child_process';
 import { setTimeout } from 'node:timers/promises';
@@ -11,18 +11,22 @@ interface Report {
   readonly end?: { readonly sum_received?: { readonly bits_per_second: number; readonly bytes: number } };
 }
 
-/** One TCP stream, as its receiver saw it. */
+/** As the receiver saw it. */
 export interface Throughput {
   readonly megabitsPerSecond: number;
   readonly bytes: number;
 }
 
-/** Sends as fast as it goes to `to` (which listens on `address`) from `from` during `seconds`. */
+/**
+ * Sends as fast as it goes to `to` (which listens on `address`) from `from` during `seconds`, over so
+ * many streams at once.
+ */
 export async function tcpThroughput(
   from: Namespace,
   to: Namespace,
   address: string,
   seconds: number,
+  streams = 1,
 ): Promise<Throughput> {
   const server = to.spawn('iperf3', ['-s', '-1', '-B', address, '-p', String(PORT)], { stdio: 'ignore' });
   try {
@@ -35,6 +39,8 @@ export async function tcpThroughput(
       String(PORT),
       '-t',
       String(seconds),
+      '-P',
+      String(streams),
       '--connect-timeout',
       '5000',
     ];

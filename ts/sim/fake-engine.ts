@@ -12,6 +12,7 @@ import { encodeFrame, FRAME_HEADER_SIZE, FrameKind, HOP_LIMIT_DEFAULT } from '..
 import { ForwardingTableModel } from '../wire/forwarding-table.js';
 import type { Leg } from '../wire/leg.js';
 import { legEntry } from '../wire/leg-entry.js';
+import { limitsOf } from '../wire/limits.js';
 import { siphash24 } from '../wire/siphash.js';
 import { sameSocketAddress, type SocketAddress } from '../wire/socket-address.js';
 import { concat, fromHex, toHex, viewOf } from '../core/bytes.js';
@@ -28,6 +29,7 @@ const INITIATION_SPACING_MS = 20;
 const MAX_STAGED = 128;
 const PATH_NEEDED_MS = 1000;
 const TRANSPORT_OVERHEAD = 32;
+const ACCOUNTS = { identities: 4096, networks: 256, classes: 16 };
 
 interface Keypair {
   readonly local: number;
@@ -71,7 +73,7 @@ export class FakeEngine {
   readonly #host: FakeEngineHost;
   readonly #prng: Prng;
   readonly #key: SessionKey;
-  readonly #table = new ForwardingTableModel(1 << 20);
+  readonly #table = new ForwardingTableModel(1 << 20, ACCOUNTS);
   readonly #legs = new Map<number, Leg>();
   readonly #peers = new Map<SessionKey, Peer>();
   readonly #byIndex = new Map<number, Peer>();
@@ -119,6 +121,9 @@ export class FakeEngine {
       case 'install-leg':
         this.#legs.set(effect.leg.id, effect.leg);
         this.#table.install(legEntry(effect.leg, this.#nanoseconds()));
+        break;
+      case 'set-limits':
+        this.#table.setLimits(effect.index, limitsOf(effect.limits));
         break;
       case 'remove-leg':
         this.#legs.delete(effect.id);

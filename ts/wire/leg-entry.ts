@@ -8,18 +8,20 @@
 // 48   key [16]
 // 64   next key [16]
 // 80   expires at u64, ns
-// 88   rate interval u32, ns per 65,536 bytes · rate burst u32, ns
+// 88   identity u32 · network u16 · limits u16 (indexes, see limits.ts)
 // 96   theoretical arrival u64 · packets u64 · bytes u64 · last used u64 (the engine's own)
 
-import type { Leg, LegAction, LegKey, LegTarget } from './leg.js';
+import type { Leg, LegAction, LegCharging, LegKey, LegTarget } from './leg.js';
 import { CONTACT_LEG } from './frame.js';
 import type { SocketAddress } from './socket-address.js';
 
 export const LEG_ENTRY_SIZE = 128;
+/** Offset of the indexes of accounts and limits. */
+export const LEG_ENTRY_ACCOUNTS = 88;
 /** Offset of the engine's own fields; a table that replaces an entry keeps them. */
 export const LEG_ENTRY_COUNTERS = 96;
 
-/** A leg with its lifetime and rate in the engine's units. */
+/** A leg with its lifetime in the engine's units. */
 export interface LegEntry extends LegKey {
   readonly action: LegAction;
   /** Undefined accepts any source. */
@@ -27,14 +29,14 @@ export interface LegEntry extends LegKey {
   readonly next: LegTarget | undefined;
   /** ns on the engine's clock; 0 = never. */
   readonly expiresAt: bigint;
-  /** ns per 65,536 bytes of whole frames; 0 = unlimited. */
-  readonly rateInterval: number;
-  /** ns the theoretical arrival time may be ahead of now. */
-  readonly rateBurst: number;
+  readonly charging: LegCharging;
 }
 
 export interface LegCounters {
   readonly id: number;
+  /** The accounts it is charged to. */
+  readonly identity: number;
+  readonly network: number;
   readonly packets: bigint;
   readonly bytes: bigint;
   /** ns on the engine's clock of the last accepted frame; 0 = never. */
@@ -63,20 +65,16 @@ function requireAddress(field: string, { ip, port }: SocketAddress): void {
   }
 }
 
-function rateOf(limit: Leg['limit']): Pick<LegEntry, 'rateInterval' | 'rateBurst'> {
-  if (limit === undefined) return { rateInterval: 0, rateBurst: 0 };
-  // Rounded up, so that the leg never gets more than was asked for.
-  const rateInterval = Math.ceil(65_536e9 / limit.bytesPerSecond);
-  if (!(rateInterval >= 1 && rateInterval <= U32_MAX)) {
-    throw new RangeError(`limit.bytesPerSecond: ${limit.bytesPerSecond} given, must be at least 15259`);
+function requireCharging({ identity, network, limits }: LegCharging): void {
+  for (const [name, value, most] of [
+    ['identity', identity, U32_MAX],
+    ['network', network, 0xffff],
+    ['limits', limits, 0xffff],
+  ] as const) {
+    if (!Number.isInteger(value) || value < 0 || value > most) {
+      throw new RangeError(`charging.${name}: ${value} given, must be an integer from 0 to ${most}`);
+    }
   }
-  const rateBurst = Math.floor((limit.burstBytes * rateInterval) / 65_536);
-  if (!(limit.burstBytes >= 1 && rateBurst <= U32_MAX)) {
-    throw new RangeError(
-      `limit.burstBytes: ${limit.burstBytes} given, must be at least 1 and at most 4.29 s of limit.bytesPerSecond`,
-    );
-  }
-  return { rateInterval, rateBurst };
 }
 
 /**
@@ -84,7 +82,7 @@ function rateOf(limit: Leg['limit']): Pick<LegEntry, 'rateInterval' | 'rateBurst
  * @throws RangeError naming the field that is missing or out of its range.
  */
 export function legEntry(leg: Leg, now: bigint): LegEntry {
-  const { id, key, epoch, action, source, next, lifetimeMs, limit } = leg;
+  const { id, key, epoch, action, source, next, lifetimeMs, charging } = leg;
   if (source === undefined && id !== CONTACT_LEG) {
     throw new RangeError('source: missing; only the contact leg (id 0) accepts any source');
   }
@@ -92,7 +90,7 @@ export function legEntry(leg: Leg, now: bigint): LegEntry {
     throw new RangeError(`lifetimeMs: ${lifetimeMs} given, must be 0 or more, or undefined for never`);
   }
   const expiresAt = lifetimeMs === undefined ? 0n : now + BigInt(Math.round(lifetimeMs)) * 1_000_000n;
-  return { id, key, epoch, action, source, next, expiresAt, ...rateOf(limit) };
+  return { id, key, epoch, action, source, next, expiresAt, charging };
 }
 
 /**
@@ -126,7 +124,9 @@ export function encodeLegEntry(entry: LegEntry): Uint8Array {
     throw new RangeError('next: missing; a forward leg needs the leg its frames go on by');
   }
   view.setBigUint64(80, entry.expiresAt, true);
-  view.setUint32(88, entry.rateInterval, true);
-  view.setUint32(92, entry.rateBurst, true);
+  requireCharging(entry.charging);
+  view.setUint32(LEG_ENTRY_ACCOUNTS, entry.charging.identity, true);
+  view.setUint16(LEG_ENTRY_ACCOUNTS + 4, entry.charging.network, true);
+  view.setUint16(LEG_ENTRY_ACCOUNTS + 6, entry.charging.limits, true);
   return bytes;
 }

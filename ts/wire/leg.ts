@@ -33,6 +33,16 @@ export interface Leg extends LegKey {
   readonly next: LegTarget | undefined;
   /** Milliseconds from installation until the leg expires; undefined = never. */
   readonly lifetimeMs: number | undefined;
-  /** Token bucket over bytes of whole frames; undefined = unlimited. */
-  readonly limit: { readonly bytesPerSecond: number; readonly burstBytes: number } | undefined;
+  /** Who pays for it, and how much it may; see LegCharging. */
+  readonly charging: LegCharging;
 }
+
+/** The accounts a leg's frames are charged to and the class of limits it is held to, by index. */
+export interface LegCharging {
+  readonly identity: number;
+  readonly network: number;
+  readonly limits: number;
+}
+
+/** Nobody in particular pays: account 0 of each kind, class 0. */
+export const UNCHARGED: LegCharging = { identity: 0, network: 0, limits: 0 };

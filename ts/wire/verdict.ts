@@ -24,6 +24,12 @@ export const DROP_REASONS = [
   'expired',
   'hop_limit',
   'rate_limited',
+  'byte_cap',
+  'identity_rate',
+  'network_rate',
+  'prefix_rate',
+  'fair_share',
+  'host_rate',
 ] as const;
 export type DropReason = (typeof DROP_REASONS)[number];
 

@@ -1,6 +1,9 @@
 // The forwarding table: `struct omerta_leg` entries (native/wire/include/omerta/wire.h, 128 bytes)
 // in an open-addressed table with linear probing, at most half full. One thread: a removed leg's
-// place is closed by moving later entries up, so no tombstones are left.
+// place is closed by moving later entries up, so no tombstones are left. Limits and accounts
+// (limits.ts) lie behind the entries.
+
+import { accountBytes, createAccounts, settle } from './limits';
 
 /** An entry's fields by offset. */
 export const enum Leg {
@@ -17,8 +20,9 @@ export const enum Leg {
   Key = 48,
   NextKey = 64,
   ExpiresAt = 80,
-  RateInterval = 88,
-  RateBurst = 92,
+  Identity = 88,
+  Network = 92,
+  Limits = 94,
   TheoreticalArrival = 96,
   Packets = 104,
   Bytes = 112,
@@ -39,17 +43,19 @@ let mask: u32 = 0;
 let capacity: u32 = 0;
 let used: u32 = 0;
 
-/** Makes room for `legs` legs. Called once; false when the memory cannot be had. */
-export function create(legs: u32): bool {
+/** Makes room for `legs` legs and their accounts. Called once; false when the memory cannot be had. */
+export function create(legs: u32, identities: u32, networks: u32, classes: u32): bool {
   let slots: u32 = 2;
   while (slots < legs * 2) slots <<= 1;
-  const bytes = usize(slots) * Leg.Size;
+  const table = usize(slots) * Leg.Size;
+  const bytes = table + accountBytes(identities, networks, classes);
   // The heap only ever holds this table, so it takes whole pages behind the module's own data.
   const start = (__heap_base + 127) & ~127;
   const pages = i32((start + bytes + 0xffff) >>> 16) - memory.size();
   if (pages > 0 && memory.grow(pages) < 0) return false;
   entries = start;
   memory.fill(entries, 0, bytes);
+  createAccounts(entries + table, identities, networks);
   mask = slots - 1;
   capacity = legs;
   return true;
@@ -101,8 +107,11 @@ export function install(leg: usize): bool {
     if (used == capacity) return false;
     used++;
     memory.fill(entry + Leg.TheoreticalArrival, 0, COUNTERS_SIZE);
+  } else {
+    settle(entry, 1); // what it carried so far was the former accounts'
   }
   memory.copy(entry, leg, Leg.TheoreticalArrival);
+  settle(entry, -1);
   return true;
 }
 
@@ -110,6 +119,7 @@ export function install(leg: usize): bool {
 export function remove(id: u32): bool {
   let gap = probe(id);
   if (load<u8>(slotAddress(gap), Leg.Action) == 0) return false;
+  settle(slotAddress(gap), 1);
   let slot = gap;
   for (;;) {
     slot = (slot + 1) & mask;

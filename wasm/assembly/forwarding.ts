@@ -18,6 +18,7 @@ import {
   size as tableSize,
 } from './forwarding-table';
 import { KIND_FORWARD, classify, frameTag } from './frame';
+import { admit, hostAddress, identityAddress, limitsAddress, networkAddress, policyAddress } from './limits';
 import { Reason, Verdict, decision } from './verdict';
 
 const FRAME = memory.data(200, 8);
@@ -30,8 +31,29 @@ export function exchange(): usize {
   return FRAME;
 }
 
-export function init(capacity: u32): bool {
-  return create(capacity);
+export function init(capacity: u32, identities: u32, networks: u32, classes: u32): bool {
+  return create(capacity, identities, networks, classes);
+}
+
+/** Addresses of what JavaScript reads and writes; it checks the indexes. */
+export function limits(index: u32): usize {
+  return limitsAddress(index);
+}
+
+export function identity(index: u32): usize {
+  return identityAddress(index);
+}
+
+export function network(index: u32): usize {
+  return networkAddress(index);
+}
+
+export function host(): usize {
+  return hostAddress();
+}
+
+export function policy(): usize {
+  return policyAddress();
 }
 
 export function install(): bool {
@@ -77,14 +99,7 @@ function judgeFrame(leg: usize, length: u32, now: u64): Reason {
   const expiresAt = load<u64>(leg, Leg.ExpiresAt);
   if (expiresAt != 0 && now >= expiresAt) return Reason.Expired;
   if (action == Action.Forward && load<u8>(FRAME, 2) < 2) return Reason.HopLimit;
-  const interval = load<u32>(leg, Leg.RateInterval);
-  if (interval != 0) {
-    const before = load<u64>(leg, Leg.TheoreticalArrival);
-    const arrival = (before > now ? before : now) + ((u64(length) * u64(interval)) >> 16);
-    if (arrival - now > u64(load<u32>(leg, Leg.RateBurst))) return Reason.RateLimited;
-    store<u64>(leg, arrival, Leg.TheoreticalArrival);
-  }
-  return Reason.None;
+  return admit(leg, SOURCE, length, now);
 }
 
 /**
@@ -99,9 +114,6 @@ export function judge(length: u32, now: u64): u32 {
   const reason = judgeFrame(leg, length, now);
   if (reason != Reason.None) return decision(Verdict.Drop, reason);
 
-  store<u64>(leg, load<u64>(leg, Leg.Packets) + 1, Leg.Packets);
-  store<u64>(leg, load<u64>(leg, Leg.Bytes) + u64(length), Leg.Bytes);
-  store<u64>(leg, now, Leg.LastUsed);
   store<u32>(LEG_ID, load<u32>(leg, Leg.Id));
   const action = load<u8>(leg, Leg.Action);
   if (action == Action.Control) return decision(Verdict.Control, Reason.None);

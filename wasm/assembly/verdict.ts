@@ -27,6 +27,12 @@ export const enum Reason {
   Expired = 14,
   HopLimit = 15,
   RateLimited = 16,
+  ByteCap = 17,
+  IdentityRate = 18,
+  NetworkRate = 19,
+  PrefixRate = 20,
+  FairShare = 21,
+  HostRate = 22,
 }
 
 /** Verdict and reason in one number: what crosses to JavaScript. */

@@ -122,6 +122,42 @@ class Relay {
     return leg;
   }
 
+  void apply(const golden::Setting& setting) {
+    const auto index = static_cast<uint32_t>(setting.index);
+    if (setting.set == "limits") {
+      const omerta_limits limits = {setting.rate, 0, setting.byte_cap};
+      CHECK(bpf_map_update_elem(bpf_map__fd(skeleton_->maps.limits), &index, &limits, BPF_ANY) == 0);
+    } else if (setting.set == "reset") {
+      edit<omerta_account>(accounts(setting.kind), index, [](omerta_account& account) {
+        const omerta_rate rate = account.rate;
+        account = {};
+        account.rate = rate;
+      });
+    } else if (setting.set == "identity" || setting.set == "network") {
+      edit<omerta_account>(accounts(setting.set), index,
+                           [&](omerta_account& account) { account.rate = setting.rate; });
+    } else {
+      edit<omerta_policy>(bpf_map__fd(skeleton_->maps.policy), 0, [&](omerta_policy& policy) {
+        policy.prefix_key = golden::kPrefixKey;
+        if (setting.set == "host") {
+          policy.host = setting.rate;
+        } else if (setting.set == "prefix") {
+          policy.prefix = setting.rate;
+          policy.prefix_mask4 = htonl(static_cast<uint32_t>(~uint64_t{0} << (32 - setting.ipv4_bits)));
+          policy.prefix_mask6 = setting.ipv6_bits == 64 ? ~uint64_t{0} : 0;
+        } else {
+          policy.fair_factor = setting.factor;
+          policy.fair_burst = setting.rate.burst;
+        }
+      });
+    }
+  }
+  omerta_account account(const std::string& kind, uint32_t index) const {
+    omerta_account account{};
+    CHECK(bpf_map_lookup_elem(accounts(kind), &index, &account) == 0);
+    return account;
+  }
+
   /// Runs the program on a packet, which becomes what it made of it; returns the XDP action.
   uint32_t run(Bytes& packet, uint64_t now) {
     Bytes out(packet.size() + 64);
@@ -157,6 +193,16 @@ class Relay {
     void operator()(relay_bpf* skeleton) const { relay_bpf__destroy(skeleton); }
   };
   int legs() const { return bpf_map__fd(skeleton_->maps.legs); }
+  int accounts(const std::string& kind) const {
+    return bpf_map__fd(kind == "identity" ? skeleton_->maps.identities : skeleton_->maps.networks);
+  }
+  template <typename T, typename Edit>
+  static void edit(int map, uint32_t index, const Edit& edit) {
+    T value{};
+    CHECK(bpf_map_lookup_elem(map, &index, &value) == 0);
+    edit(value);
+    CHECK(bpf_map_update_elem(map, &index, &value, BPF_ANY) == 0);
+  }
   std::unique_ptr<relay_bpf, Destroy> skeleton_;
 };
 
@@ -180,7 +226,7 @@ Expectation expectation(const golden::Packet& packet, const Relay& relay) {
       std::memcpy(next.ip, leg->next_ip, 16);
       if (leg->action != OMERTA_LEG_FORWARD) return {XDP_PASS, std::nullopt};
       const bool judged_to_the_end =
-          packet.verdict == OMERTA_FORWARD || packet.reason == OMERTA_DROP_RATE_LIMITED;
+          packet.verdict == OMERTA_FORWARD || packet.reason >= OMERTA_DROP_RATE_LIMITED;
       if (judged_to_the_end && is_v4(next) != is_v4(packet.from)) return {XDP_PASS, std::nullopt};
     }
   }
@@ -204,12 +250,14 @@ int unsuitable = 0;
 void run_sequence(const golden::Json& sequence, const Wrapping& wrapping) {
   Relay relay;
   std::map<uint32_t, Tally> tallies;
+  for (const golden::Setting& setting : golden::settings_of(sequence)) relay.apply(setting);
   for (const golden::Json& leg : sequence.at("legs")) relay.install(golden::leg_of(leg));
   for (const golden::Json& json : sequence.at("packets")) {
     const golden::Packet packet = golden::packet_of(json);
     const std::string title =
         std::string(wrapping.name) + ", " + sequence.at("name").get<std::string>() + ": " + packet.shows;
     TEST(title.c_str());
+    for (const golden::Setting& setting : packet.settings) relay.apply(setting);
     for (const uint32_t id : packet.remove) {
       relay.remove(id);
       tallies.erase(id);
@@ -244,6 +292,12 @@ void run_sequence(const golden::Json& sequence, const Wrapping& wrapping) {
   for (const auto& [id, tally] : tallies) {
     const auto leg = relay.find(id);
     CHECK(leg && leg->packets == tally.packets && leg->bytes == tally.bytes);
+  }
+  for (const golden::Json& json : sequence.at("accounts")) {
+    // packets and bytes are settled by whoever removes legs.
+    const omerta_account account = relay.account(json.at("kind"), json.at("index"));
+    CHECK(account.demand == json.at("demand").get<uint64_t>());
+    CHECK(account.refused == json.at("refused").get<uint64_t>());
   }
 }
 

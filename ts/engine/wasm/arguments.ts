@@ -24,6 +24,11 @@ export function requireOptions(options: EngineOptions): void {
   }
   requireInteger('port', options.port, 0, 65_535);
   requireInteger('maxLegs', options.maxLegs, 1, 2 ** 31);
+  if (options.accounts !== undefined) {
+    requireInteger('accounts.identities', options.accounts.identities, 1, 2 ** 22);
+    requireInteger('accounts.networks', options.accounts.networks, 1, 65_536);
+    requireInteger('accounts.classes', options.accounts.classes, 1, 65_536);
+  }
   requireInteger('maxPeers', options.maxPeers, 1, 2 ** 31);
   requireInteger('controlFramesPerSecond', options.controlFramesPerSecond, 1, 1e9);
   requireInteger('stunPerSecond', options.stunPerSecond ?? 0, 0, 1e6);

@@ -5,7 +5,8 @@ import assert from 'node:assert/strict';
 import { generateKeyPairSync, randomBytes, randomInt } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CONTACT_LEG, FrameKind, encodeFrame } from '../../wire/frame.js';
-import type { Leg, LegKey, LegTarget } from '../../wire/leg.js';
+import { UNCHARGED, type Leg, type LegKey, type LegTarget } from '../../wire/leg.js';
+import type { LegLimits } from '../../wire/limits.js';
 import { parseSocketAddress, sameSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
 import {
   EngineError,
@@ -57,6 +58,7 @@ export class ConformanceNode {
       privateKey: Uint8Array.from(keys.privateKey),
       port: 0,
       maxLegs: 64,
+      accounts: { identities: 4, networks: 4, classes: 4 },
       maxPeers: 64,
       controlFramesPerSecond: 1000,
       ...options,
@@ -150,7 +152,14 @@ function legKey(): LegKey {
 }
 
 function leg(key: LegKey, fields: Partial<Leg> & Pick<Leg, 'action'>): Leg {
-  return { ...key, source: undefined, next: undefined, lifetimeMs: undefined, limit: undefined, ...fields };
+  return {
+    ...key,
+    source: undefined,
+    next: undefined,
+    lifetimeMs: undefined,
+    charging: UNCHARGED,
+    ...fields,
+  };
 }
 
 /** A circuit A – R – B as circuit-open leaves it (docs/protocol.md, "A circuit"). */
@@ -158,15 +167,17 @@ export function connectCircuit(
   a: ConformanceNode,
   relay: ConformanceNode,
   b: ConformanceNode,
-  limit?: Leg['limit'],
+  limits?: LegLimits,
 ): { readonly legOfA: number; readonly legOfB: number; readonly relayLegs: readonly [LegKey, LegKey] } {
   const [toA, toB, fromA, fromB] = [legKey(), legKey(), legKey(), legKey()];
   const at = (node: ConformanceNode, key: LegKey): LegTarget => ({ ...key, address: node.address });
   a.engine.installLegs([leg(toA, { action: 'deliver', source: relay.address, next: at(relay, fromA) })]);
   b.engine.installLegs([leg(toB, { action: 'deliver', source: relay.address, next: at(relay, fromB) })]);
+  const charging = { ...UNCHARGED, limits: limits === undefined ? 0 : 1 };
+  if (limits !== undefined) relay.engine.setLimits(1, limits);
   relay.engine.installLegs([
-    leg(fromA, { action: 'forward', source: a.address, next: at(b, toB), limit }),
-    leg(fromB, { action: 'forward', source: b.address, next: at(a, toA), limit }),
+    leg(fromA, { action: 'forward', source: a.address, next: at(b, toB), charging }),
+    leg(fromB, { action: 'forward', source: b.address, next: at(a, toA), charging }),
   ]);
   return { legOfA: toA.id, legOfB: toB.id, relayLegs: [fromA, fromB] };
 }
@@ -338,8 +349,7 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
     async (a, b, relay) => {
       // Room for a handshake and some, at 16 kB/s.
       const { legOfA, relayLegs } = connectCircuit(a, relay, b, {
-        bytesPerSecond: 16_000,
-        burstBytes: 1_000,
+        rate: { bytesPerSecond: 16_000, burstMs: 62.5 },
       });
       a.setPeer(b, { endpoint: { leg: legOfA } });
       b.setPeer(a);

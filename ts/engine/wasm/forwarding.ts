@@ -4,7 +4,9 @@
 import { isDeepStrictEqual } from 'node:util';
 import { encodeFrame, FrameKind } from '../../wire/frame.js';
 import { ForwardingTableModel, type ForwardingTable } from '../../wire/forwarding-table.js';
+import { UNCHARGED } from '../../wire/leg.js';
 import type { LegEntry } from '../../wire/leg-entry.js';
+import type { AccountCapacity } from '../../wire/limits.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
 import { EngineError, type Accelerator } from '../engine.js';
 import { WasmForwardingTable } from '../wasm-forwarding.js';
@@ -21,9 +23,13 @@ export interface Forwarding {
  * @param disable accelerators to leave off; names of the native engine's mean nothing here
  * @throws EngineError BAD_ARGUMENT when `maxLegs` is more than a table can hold
  */
-export function openForwarding(maxLegs: number, disable: readonly string[]): Forwarding {
+export function openForwarding(
+  maxLegs: number,
+  accounts: AccountCapacity,
+  disable: readonly string[],
+): Forwarding {
   const model = (state: 'off' | 'unavailable', reason: string, remedy?: string): Forwarding => ({
-    table: new ForwardingTableModel(maxLegs),
+    table: new ForwardingTableModel(maxLegs, accounts),
     accelerator: { name: NAME, state, reason, remedy },
   });
   if (disable.includes(NAME)) return model('off', 'switched off; the TypeScript model forwards');
@@ -32,7 +38,7 @@ export function openForwarding(maxLegs: number, disable: readonly string[]): For
       return model('unavailable', 'its self-test disagreed with the TypeScript model', 'npm run build');
     }
     return {
-      table: new WasmForwardingTable(maxLegs),
+      table: new WasmForwardingTable(maxLegs, accounts),
       accelerator: { name: NAME, state: 'on', reason: 'self-test passed', remedy: undefined },
     };
   } catch (error) {
@@ -55,8 +61,7 @@ function selfTest(table: ForwardingTable): boolean {
     source,
     next: { id: 6, key: new Uint8Array(16).fill(7), epoch: 8, address },
     expiresAt: 0n,
-    rateInterval: 0,
-    rateBurst: 0,
+    charging: UNCHARGED,
   };
   const payload = new Uint8Array(32).fill(9);
   const good = encodeFrame({ kind: FrameKind.forward, hopLimit: 8, epoch: 5, legId: 4, key, payload });

@@ -94,7 +94,13 @@ enum omerta_verdict {
   X(BAD_TAG, bad_tag)                         \
   X(EXPIRED, expired)                         \
   X(HOP_LIMIT, hop_limit)                     \
-  X(RATE_LIMITED, rate_limited)
+  X(RATE_LIMITED, rate_limited)               \
+  X(BYTE_CAP, byte_cap)                       \
+  X(IDENTITY_RATE, identity_rate)             \
+  X(NETWORK_RATE, network_rate)               \
+  X(PREFIX_RATE, prefix_rate)                 \
+  X(FAIR_SHARE, fair_share)                   \
+  X(HOST_RATE, host_rate)
 
 enum omerta_drop_reason {
 #define OMERTA_X(upper, lower) OMERTA_DROP_##upper,
@@ -118,12 +124,8 @@ struct omerta_address {
 };
 
 /*
- * One entry of the forwarding table, 128 bytes. Everything up to rate_interval is written by the
- * control plane; the rest belongs to the engine.
- *
- * Rate limit (token bucket in its virtual-scheduling form, ITU-T I.371 GCRA): a datagram of n bytes
- * costs n * rate_interval / 65536 ns; it conforms if the theoretical arrival time would then be at
- * most rate_burst ns ahead of now. rate_interval 0 means unlimited.
+ * One entry of the forwarding table, 128 bytes. Everything up to `limits` is written by the control
+ * plane; the rest belongs to the engine. What it may carry is in omerta/limits.h.
  */
 struct omerta_leg {
   __u32 leg_id;
@@ -138,9 +140,10 @@ struct omerta_leg {
   __u32 next_leg_id;
   __u64 key[2];
   __u64 next_key[2];
-  __u64 expires_at;    /* ns of CLOCK_BOOTTIME; 0 = never */
-  __u32 rate_interval; /* ns per 65,536 bytes */
-  __u32 rate_burst;    /* ns */
+  __u64 expires_at; /* ns of CLOCK_BOOTTIME; 0 = never */
+  __u32 identity;   /* account of the identity that pays; 0 = nobody's in particular */
+  __u16 network;    /* account of the network it is for; 0 = none in particular */
+  __u16 limits;     /* class of limits */
 
   __u64 theoretical_arrival;
   __u64 packets;
@@ -350,20 +353,6 @@ static inline __attribute__((always_inline)) __u8 omerta_leg_judge(const struct 
   if (leg->expires_at && now >= leg->expires_at) return OMERTA_DROP_EXPIRED;
   if (leg->action == OMERTA_LEG_FORWARD && frame[2] < 2) return OMERTA_DROP_HOP_LIMIT;
   return OMERTA_DROP_NONE;
-}
-
-/*
- * Whether a datagram of `size` bytes at `now` conforms to the leg's rate limit. If so, *arrival is
- * moved on to the theoretical arrival time after it; else it is left alone. The caller stores the
- * result (compare-and-swap where several workers share the leg).
- */
-static inline __attribute__((always_inline)) int omerta_leg_conforms(const struct omerta_leg* leg,
-                                                                     __u64* arrival, __u64 now, __u32 size) {
-  __u64 next = (*arrival < now ? now : *arrival) + (((__u64)size * leg->rate_interval) >> 16);
-
-  if (next - now > leg->rate_burst) return 0;
-  *arrival = next;
-  return 1;
 }
 
 /* Rewrites an accepted frame in place for the leg's next hop: hop limit, epoch, leg id, tag. */

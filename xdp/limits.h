@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The maps behind omerta/limits.h, and the books of one frame. The loader sizes `limits`,
+ * `identities` and `networks` like the socket engine's tables, so that every index a leg may name is
+ * there, and fills in a policy with an odd prefix key.
+ */
+#ifndef OMERTA_XDP_LIMITS_H
+#define OMERTA_XDP_LIMITS_H
+
+#include <omerta/limits.h>
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct omerta_policy);
+} policy SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 64);
+  __type(key, __u32);
+  __type(value, struct omerta_limits);
+} limits SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 65536);
+  __type(key, __u32);
+  __type(value, struct omerta_account);
+} identities SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 65536);
+  __type(key, __u32);
+  __type(value, struct omerta_account);
+} networks SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct omerta_account);
+} host SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, OMERTA_PREFIX_BUCKETS);
+  __type(key, __u32);
+  __type(value, __u64);
+} prefixes SEC(".maps");
+
+/* Where a forward leg's frame is charged; false when the leg names what is not there. */
+static __always_inline bool open_books(const struct omerta_leg* leg, const struct omerta_address* source,
+                                       struct omerta_books* books) {
+  __u32 zero = 0, class = leg->limits, identity = leg->identity, network = leg->network, bucket;
+
+  books->policy = bpf_map_lookup_elem(&policy, &zero);
+  books->host = bpf_map_lookup_elem(&host, &zero);
+  books->limits = bpf_map_lookup_elem(&limits, &class);
+  books->identity = bpf_map_lookup_elem(&identities, &identity);
+  books->network = bpf_map_lookup_elem(&networks, &network);
+  if (!books->policy || !books->host || !books->limits || !books->identity || !books->network) return false;
+  bucket = omerta_prefix_bucket(books->policy, source);
+  books->prefix = bpf_map_lookup_elem(&prefixes, &bucket);
+  return books->prefix;
+}
+
+#endif
