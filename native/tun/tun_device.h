@@ -17,6 +17,7 @@ struct TunSettings {
   int mtu = 1400;
   bool up = true;  ///< false: somebody else brings the interface up
   size_t queues = 1;
+  bool checksum_offload = true;  ///< the others need it
   bool tcp_offload = true;
   bool udp_offload = true;
 };
@@ -35,8 +36,12 @@ class TunDevice {
   /// The interface's MTU now, wherever it was moved or renamed to; the last one known when it
   /// cannot be had. One thread.
   size_t current_mtu() const;
+  bool checksum_offload() const { return checksum_offload_; }
   bool tcp_offload() const { return tcp_offload_; }
   bool udp_offload() const { return udp_offload_; }
+  /// Changes what the kernel may hand over from now on; super-packets under way are not taken back. Any
+  /// thread. false: the kernel does not know one of them, and nothing changed.
+  bool set_offloads(bool checksum, bool tcp, bool udp) const;
 
  private:
   std::string name_;
@@ -44,6 +49,7 @@ class TunDevice {
   mutable size_t mtu_;
   mutable ino_t namespace_ = 0;  ///< network namespace of control_
   mutable int control_ = -1;
+  bool checksum_offload_ = false;
   bool tcp_offload_ = false;
   bool udp_offload_ = false;
 };
