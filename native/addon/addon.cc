@@ -131,6 +131,10 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     settings.control_frames_per_second = static_cast<uint64_t>(number_of(options, "controlFramesPerSecond"));
     settings.stun_per_second = static_cast<uint64_t>(number_of(options, "stunPerSecond"));
     settings.ipsec_mb = options.Get("ipsecMb").ToBoolean();
+    const std::string io = options.Get("io").As<Napi::String>().Utf8Value();
+    settings.io = io == "auto"       ? omerta::udp::IoWanted::automatic
+                  : io == "io_uring" ? omerta::udp::IoWanted::io_uring
+                                     : omerta::udp::IoWanted::mmsg;
     settings.gro = options.Get("udpGro").ToBoolean();
     settings.gso = options.Get("udpGso").ToBoolean();
     settings.tun_tcp_offload = options.Get("tunTcpOffload").ToBoolean();
@@ -201,6 +205,10 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     out.Set("aead", engine.aead().name);
     out.Set("ipsecMb", engine.aead().ipsec_mb);
     out.Set("ipsecMbReason", engine.aead().reason);
+    out.Set("io", engine.io_name());
+    out.Set("ioRefused", engine.io().refused);
+    out.Set("ioReason", engine.io().reason);
+    out.Set("ioRemedy", engine.io().remedy);
     out.Set("udpGro", engine.socket().gro());
     out.Set("udpGso", engine.socket().gso());
     out.Set("receiveBufferBytes", engine.socket().receive_buffer_bytes());

@@ -22,6 +22,8 @@ namespace omerta {
   X(tx_bytes)                       \
   X(tx_batches)                     \
   X(tx_errors)                      \
+  X(tx_zero_copy)                   \
+  X(tx_zero_copy_copied)            \
   X(rx_queue_overflows)             \
   X(forwarded_packets)              \
   X(forwarded_bytes)                \

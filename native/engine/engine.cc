@@ -63,7 +63,8 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
       stun_budget(settings.stun_per_second, settings.stun_per_second, {24, 48},
                   {{random_word(), random_word()}}),
       inner_mtu(settings.tun.has_value() ? static_cast<size_t>(settings.tun->mtu) : 65535),
-      aead(crypto::choose_aead(settings.ipsec_mb)) {
+      aead(crypto::choose_aead(settings.ipsec_mb)),
+      io(udp::choose_io(settings.io)) {
   legs.accounts().set_prefix_key(random_word());
 }
 
@@ -147,6 +148,8 @@ void Engine::stop_workers() {
   workers_.clear();
   output_.reset();
 }
+
+const char* Engine::io_name() const { return workers_.empty() ? "" : workers_[0]->io_name(); }
 
 void Engine::rebind(uint16_t port) {
   udp::SocketOptions options = socket_options_;

@@ -17,7 +17,7 @@
 #include "relay/forwarding_table.h"
 #include "session/session_table.h"
 #include "tun/tun_device.h"
-#include "udp/udp_socket.h"
+#include "udp/io_choice.h"
 
 namespace omerta::engine {
 
@@ -34,6 +34,7 @@ struct EngineSettings {
   uint64_t stun_per_second = 20;  ///< and source prefix; 0 answers none
   std::optional<tun::TunSettings> tun;
   bool ipsec_mb = true;
+  udp::IoWanted io = udp::IoWanted::mmsg;
   bool gro = true;
   bool gso = true;
   bool tun_tcp_offload = true;
@@ -56,6 +57,7 @@ struct Shared {
   PrefixBuckets stun_budget;
   std::atomic<size_t> inner_mtu = 65535;
   crypto::AeadChoice aead;
+  udp::IoChoice io;
 };
 
 void random_bytes(std::span<uint8_t> out);
@@ -71,6 +73,9 @@ class Engine {
   uint16_t port() const { return port_; }
   const udp::UdpSocket& socket() const { return *sockets_[0]; }
   const crypto::AeadChoice& aead() const { return shared_.aead; }
+  const udp::IoChoice& io() const { return shared_.io; }
+  /// The socket engine in use: what was chosen, unless its ring could not be made again.
+  const char* io_name() const;
   const tun::TunDevice* tun() const { return tun_.get(); }
   size_t workers() const { return worker_count_; }
   EventRing& events() { return shared_.events; }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/worker.h"
 
-#include <sys/epoll.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -14,6 +13,8 @@
 namespace omerta::engine {
 namespace {
 
+constexpr uint32_t kStopBit = 1;
+constexpr uint32_t kTunBit = 2;
 constexpr Nanoseconds kTimerInterval = 100 * kMillisecond;
 constexpr int kTimerIntervalMs = 100;
 /// How soon a changed MTU of the interface is noticed; it bounds the padding only.
@@ -33,9 +34,8 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
                int stop_event)
     : EventOutput(shared, shared.counters[index]),
       index_(index),
-      stop_event_(stop_event),
       aead_(crypto::make_aead(shared.aead)),
-      io_(udp::make_mmsg_io(socket)),
+      io_(udp::make_io(shared.io.kind, socket)),
       send_(socket.gso()),
       arena_(new uint8_t[kArenaBytes]()),
       tun_buffer_(new uint8_t[kTunPacketBytes]()),
@@ -43,48 +43,28 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
       openings_(new Opening[kJobs]),
       jobs_(new crypto::AeadJob[kJobs]),
       sources_(new session::Endpoint[kJobs + 1]) {
-  epoll_ = epoll_create1(EPOLL_CLOEXEC);
-  if (epoll_ < 0) throw std::system_error(errno, std::generic_category(), "epoll");
-  const auto watch = [this](int fd) {
-    epoll_event event{};
-    event.events = EPOLLIN;
-    event.data.fd = fd;
-    if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0)
-      throw std::system_error(errno, std::generic_category(), "epoll");
-  };
-  watch(io_->poll_fd());
-  watch(stop_event_);
+  io_->watch(stop_event, kStopBit);
   if (tun != nullptr) {
     tun_ = tun;
     tun_queue_ = tun->queue(index);
-    watch(tun_queue_);
+    io_->watch(tun_queue_, kTunBit);
     coalescing_ = std::make_unique<tun::Coalescing>(tun_queue_, tun->tcp_offload(), tun->udp_offload());
   }
 }
-
-Worker::~Worker() { close(epoll_); }
 
 void Worker::run() {
   Qsbr& qsbr = shared_.sessions->qsbr();
   io_->start();
   for (bool running = true; running;) {
-    epoll_event events[4];
     qsbr.offline(index_);
-    const int ready = epoll_wait(epoll_, events, 4, index_ == 0 ? kTimerIntervalMs : -1);
+    const udp::SocketIo::Ready ready = io_->wait(index_ == 0 ? kTimerIntervalMs : -1);
     qsbr.quiescent(index_);
     now_ = boot_clock();
-    bool udp = false;
-    bool tun = false;
-    for (int i = 0; i < ready; i++) {
-      if (events[i].data.fd == stop_event_) running = false;
-      udp |= events[i].data.fd == io_->poll_fd();
-      if (events[i].data.fd != tun_queue_) continue;
-      if ((events[i].events & EPOLLERR) != 0)
-        forget_tun();
-      else
-        tun = true;
-    }
-    // Both sides take turns until both are dry or the budget is spent; then epoll and timers again.
+    if ((ready.readable & kStopBit) != 0) running = false;
+    if ((ready.failed & kTunBit) != 0) forget_tun();
+    bool udp = ready.socket;
+    bool tun = (ready.readable & kTunBit & ~ready.failed) != 0;
+    // Both sides take turns until both are dry or the budget is spent; then the wait and timers again.
     for (int turn = 0; (udp || tun) && turn < kBudget; turn++) {
       if (udp) udp = receive_from_udp();
       if (tun) tun = receive_from_tun();
@@ -102,11 +82,12 @@ void Worker::run() {
     }
   }
   qsbr.offline(index_);
+  io_->stop();
 }
 
-/// The interface was deleted (tun's poll says EPOLLERR then, for good).
+/// The interface was deleted (tun's poll says POLLERR then, for good).
 void Worker::forget_tun() {
-  epoll_ctl(epoll_, EPOLL_CTL_DEL, tun_queue_, nullptr);
+  io_->forget(tun_queue_);
   tun_queue_ = -1;
   tun_ = nullptr;
   if (index_ == 0) emit(EventType::interface_gone, {});
@@ -159,7 +140,7 @@ bool Worker::receive_from_udp() {
   finish_opening();
   if (coalescing_) coalescing_->flush(counters_);
   flush();  // before the next receive: forwarded datagrams lie in the receive buffers
-  return messages.size() == udp::SocketIo::kMessages;
+  return io_->release();
 }
 
 void Worker::judge(uint8_t* data, size_t size, const udp::Message& message) {

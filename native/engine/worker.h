@@ -20,10 +20,11 @@ namespace omerta::engine {
 class Worker final : public EventOutput {
  public:
   Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::TunDevice* tun, int stop_event);
-  ~Worker() override;
+  ~Worker() override = default;
 
   /// Runs until the stop event is signalled.
   void run();
+  const char* io_name() const { return io_->name(); }
   void send(const session::Endpoint& to, Bytes message, uint8_t traffic_class) override;
 
  private:
@@ -72,8 +73,6 @@ class Worker final : public EventOutput {
   size_t index_;
   const tun::TunDevice* tun_ = nullptr;
   int tun_queue_ = -1;  ///< -1: none, or the interface was deleted
-  int stop_event_;
-  int epoll_ = -1;
   Nanoseconds now_ = 0;
   Nanoseconds next_timers_ = 0;
   Nanoseconds next_mtu_check_ = 0;

@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// The send batch: datagrams for several destinations, mixed and of any size, arrive whole, once, and in
-// order for each destination, whether the kernel segments or not.
+// Both socket engines: datagrams for several destinations, mixed and of any size, arrive whole, once, and
+// in order for each destination, whether the kernel segments or not.
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sodium.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-#include <chrono>
-#include <thread>
+#include <cstring>
 #include <vector>
 
 #include "check.h"
+#include "common/bytes.h"
 #include "loopback.h"
-#include "udp/socket_io.h"
+#include "udp/io_choice.h"
 
 namespace {
 
@@ -26,19 +32,31 @@ SocketOptions options(bool gso) {
 
 using Datagrams = std::vector<std::vector<uint8_t>>;
 
+/// The engine under test; started on this thread, as a worker does.
+IoKind kind = IoKind::mmsg;
+struct Started {
+  explicit Started(UdpSocket& socket, IoKind which = kind) : io(make_io(which, socket)) {
+    CHECK(std::string_view(io->name()) == (which == IoKind::mmsg ? "mmsg" : "io_uring"));
+    io->start();
+  }
+  ~Started() { io->stop(); }
+  Started(const Started&) = delete;
+  Started& operator=(const Started&) = delete;
+  SocketIo* operator->() const { return io.get(); }
+  std::unique_ptr<SocketIo> io;
+};
+
+/// What arrives until `wanted` datagrams have; waits as a worker does.
 Datagrams receive_all(SocketIo& io, size_t wanted) {
   CounterRow counters;
   Datagrams out;
-  for (int idle = 0; out.size() < wanted && idle < 200;) {
-    const auto messages = io.receive(counters);
-    if (messages.empty()) {
-      idle++;
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-    for (const Message& message : messages)
-      for (size_t at = 0; at < message.size; at += message.segment)
-        out.emplace_back(message.data + at, message.data + std::min(at + message.segment, message.size));
-  }
+  while (out.size() < wanted && io.wait(500).socket) do {
+      for (const Message& message : io.receive(counters))
+        for (size_t at = 0; at < message.size; at += message.segment)
+          out.emplace_back(message.data + at, message.data + std::min(at + message.segment, message.size));
+    } while (io.release());
+  CHECK(!io.wait(0).socket);
+  CHECK(counters.get(Counter::rx_datagrams) == out.size());
   return out;
 }
 
@@ -46,14 +64,16 @@ Datagrams receive_all(SocketIo& io, size_t wanted) {
 template <class SizeOf>
 uint64_t exchange(bool gso, bool gro, size_t count, size_t destinations, SizeOf size_of) {
   UdpSocket sender(options(gso));
-  const auto sender_io = make_mmsg_io(sender);
+  const Started sender_io(sender);
   std::vector<std::unique_ptr<UdpSocket>> receivers;
-  std::vector<std::unique_ptr<SocketIo>> receiver_ios;
+  std::vector<std::unique_ptr<Started>> receiver_ios;
   for (size_t i = 0; i < destinations; i++) {
     SocketOptions o = options(true);
     o.gro = gro;
     receivers.push_back(std::make_unique<UdpSocket>(o));
-    receiver_ios.push_back(make_mmsg_io(*receivers.back()));
+    // A ring's buffers are 4 MiB: many destinations are received from the other way.
+    receiver_ios.push_back(
+        std::make_unique<Started>(*receivers.back(), destinations > 8 ? IoKind::mmsg : kind));
   }
   SendBatch send(sender.gso());
   CounterRow counters;
@@ -78,7 +98,8 @@ uint64_t exchange(bool gso, bool gro, size_t count, size_t destinations, SizeOf 
   sender_io->flush(send, counters);
   CHECK(counters.get(Counter::tx_datagrams) == count);
   CHECK(counters.get(Counter::tx_errors) == 0);
-  for (size_t i = 0; i < destinations; i++) CHECK(receive_all(*receiver_ios[i], sent[i].size()) == sent[i]);
+  for (size_t i = 0; i < destinations; i++)
+    CHECK(receive_all(*receiver_ios[i]->io, sent[i].size()) == sent[i]);
   return counters.get(Counter::tx_batches);
 }
 
@@ -98,8 +119,162 @@ void more_destinations_than_places_still_keep_their_order() {
 void datagrams_of_one_size_to_few_destinations_take_few_system_calls() {
   const uint64_t gathered = exchange(true, true, 256, 4, [] { return size_t{100}; });
   const uint64_t alone = exchange(false, true, 256, 4, [] { return size_t{100}; });
-  CHECK(gathered == 1);
-  CHECK(alone == 4);  // 64 messages a call
+  CHECK(alone == 4);        // 64 messages a call
+  CHECK(gathered < alone);  // one, unless destinations share a place of the batch
+}
+
+/// More than a ring has buffers, and more than once: the receive ends for want of buffers and goes on.
+void a_receiver_that_falls_behind_gets_everything_that_waits() {
+  UdpSocket receiver(options(true));
+  UdpSocket sender(options(false));
+  const Started io(receiver);
+  for (uint32_t round = 0; round < 5; round++) {
+    Datagrams sent;
+    for (uint32_t i = 0; i < 300; i++) {
+      std::vector<uint8_t> datagram(8 + i % 64);
+      store(datagram.data(), round);
+      store(datagram.data() + 4, i);
+      sender.send_one(loopback(receiver.port()), {}, datagram.data(), datagram.size(), 0);
+      sent.push_back(std::move(datagram));
+    }
+    CHECK(receive_all(*io.io, sent.size()) == sent);
+  }
+}
+
+void messages_tell_where_they_came_from_and_what_they_were_sent_to() {
+  SocketOptions any;
+  UdpSocket receiver(any);
+  UdpSocket sender(options(true));
+  const Started io(receiver);
+  omerta_address to = loopback(receiver.port());
+  to.ip[15] = 77;  // 127.0.0.77
+  uint8_t byte = 7;
+  sender.send_one(to, {}, &byte, 1, 0);
+  CHECK(io->wait(500).socket);
+  CounterRow counters;
+  const auto messages = io->receive(counters);
+  CHECK(messages.size() == 1);
+  const omerta_address from = loopback(sender.port());
+  CHECK(std::memcmp(&messages[0].from, &from, sizeof from) == 0);
+  CHECK(std::memcmp(messages[0].local.ip, to.ip, 16) == 0);
+  CHECK(messages[0].local.interface == 1);
+  CHECK(messages[0].size == 1 && messages[0].data[0] == 7);
+}
+
+/// Several at one time, and again: nothing of a closed engine holds the port.
+void a_stopped_engine_leaves_the_socket_to_its_owner() {
+  SocketOptions o = options(true);
+  for (int i = 0; i < 20; i++) {
+    UdpSocket socket(o);
+    o.port = socket.port();
+    {
+      const Started io(socket);
+      socket.send_one(loopback(socket.port()), {}, reinterpret_cast<const uint8_t*>("waits"), 5, 0);
+    }
+    // What the last one did not take, this one gets: the socket went on.
+    const uint8_t again = 1;
+    socket.send_one(loopback(socket.port()), {}, &again, 1, 0);
+    const Started io(socket);
+    CHECK(!receive_all(*io.io, 1).empty());
+  }
+}
+
+/// A full send buffer makes flush wait, not lose.
+void a_small_send_buffer_loses_nothing() {
+  SocketOptions small = options(true);
+  UdpSocket receiver(options(true));
+  small.buffer_bytes = 4096;
+  UdpSocket sender(small);
+  const Started sender_io(sender);
+  const Started io(receiver);
+  std::vector<uint8_t> memory(64 * 1200);
+  SendBatch send(false);
+  CounterRow counters;
+  for (size_t i = 0; i < 64; i++)
+    CHECK(send.append(loopback(receiver.port()), {}, memory.data() + i * 1200, 1200));
+  sender_io->flush(send, counters);
+  CHECK(receive_all(*io.io, 64).size() == 64);
+  CHECK(counters.get(Counter::tx_errors) == 0);
+}
+
+/// Loopback copies what was meant to go out zero-copy; that is noticed, and every byte still arrives.
+void forwarded_coalesced_messages_arrive_whole_zero_copy_or_not() {
+  constexpr size_t kCount = 32;
+  constexpr size_t kBytes = 1300;
+  UdpSocket generator(options(true));
+  UdpSocket relay(options(true));
+  UdpSocket sink(options(true));
+  const Started generator_io(generator);
+  const Started relay_io(relay);
+  const Started sink_io(sink);
+  CounterRow counters;
+  SendBatch generated(generator.gso());
+  SendBatch forwarded(relay.gso());
+  for (uint32_t round = 0; round < 40; round++) {
+    Datagrams sent(kCount, std::vector<uint8_t>(kBytes));
+    for (auto& datagram : sent) {
+      randombytes_buf(datagram.data(), kBytes);
+      CHECK(generated.append(loopback(relay.port()), {}, datagram.data(), kBytes));
+    }
+    generator_io->flush(generated, counters);
+    size_t count = 0;
+    CounterRow own;
+    while (count < kCount && relay_io->wait(500).socket) do {
+        for (const Message& message : relay_io->receive(own))
+          for (size_t at = 0; at < message.size; at += message.segment, count++)
+            CHECK(forwarded.append(loopback(sink.port()), {}, message.data + at, message.segment));
+        if (!forwarded.empty()) relay_io->flush(forwarded, own);
+      } while (relay_io->release());
+    CHECK(receive_all(*sink_io.io, kCount) == sent);
+    CHECK(own.get(Counter::tx_errors) == 0);
+    counters.add(Counter::tx_zero_copy, own.get(Counter::tx_zero_copy));
+    counters.add(Counter::tx_zero_copy_copied, own.get(Counter::tx_zero_copy_copied));
+  }
+  // 0: an old kernel, or a low limit of locked memory.
+  const uint64_t tried = counters.get(Counter::tx_zero_copy);
+  if (kind == IoKind::mmsg)
+    CHECK(tried == 0);
+  else
+    CHECK(tried == counters.get(Counter::tx_zero_copy_copied) && (tried == 0 || tried == 8));
+}
+
+void the_choice_names_its_reason() {
+  const IoChoice plain = choose_io(IoWanted::mmsg);
+  CHECK(plain.kind == IoKind::mmsg && plain.reason == "mmsg was asked for");
+  const IoChoice measured = choose_io(IoWanted::automatic);
+  if (!measured.refused) {
+    CHECK(measured.mmsg->single > 0 && measured.mmsg->bulk > 0);
+    CHECK(measured.io_uring->single > 0 && measured.io_uring->bulk > 0);
+    CHECK(measured.reason.starts_with("measured"));
+  } else {
+    CHECK(measured.kind == IoKind::mmsg && !measured.reason.empty());
+  }
+  const IoChoice ring = choose_io(IoWanted::io_uring);
+  CHECK(ring.refused != (ring.kind == IoKind::io_uring));
+}
+
+/// In a process whose seccomp filter answers io_uring_setup with EPERM, as containers' do.
+void where_io_uring_is_forbidden_mmsg_is_used_and_the_reason_told() {
+  const pid_t child = fork();
+  if (child == 0) {
+    sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const sock_fprog program{static_cast<unsigned short>(std::size(code)), code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+      _exit(2);
+    const IoChoice choice = choose_io(IoWanted::io_uring);
+    UdpSocket socket(options(true));
+    const bool right = choice.refused && choice.kind == IoKind::mmsg && !choice.remedy.empty() &&
+                       std::string_view(make_io(IoKind::io_uring, socket)->name()) == "mmsg";
+    _exit(right ? 0 : 1);
+  }
+  int status = 0;
+  CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 /// Sends runs of datagrams that lie back to back, of one size but for the last.
@@ -107,7 +282,7 @@ void runs_are_sent_whole_whatever_their_length_and_size() {
   for (const bool gso : {true, false})
     for (const size_t segment : {size_t{1}, size_t{100}, size_t{1452}, size_t{9032}, size_t{40000}}) {
       UdpSocket sender(options(gso)), receiver(options(true));
-      const auto sender_io = make_mmsg_io(sender), receiver_io = make_mmsg_io(receiver);
+      const Started sender_io(sender), receiver_io(receiver);
       SendBatch send(sender.gso());
       CounterRow counters;
       std::vector<uint8_t> memory(std::min<size_t>(segment * 150, 700000));
@@ -130,7 +305,7 @@ void runs_are_sent_whole_whatever_their_length_and_size() {
       sender_io->flush(send, counters);
       CHECK(counters.get(Counter::tx_datagrams) == sent.size());
       CHECK(counters.get(Counter::tx_errors) == 0);
-      CHECK(receive_all(*receiver_io, sent.size()) == sent);
+      CHECK(receive_all(*receiver_io.io, sent.size()) == sent);
     }
 }
 
@@ -142,7 +317,7 @@ std::vector<uint8_t> ecn_after(const char* bind, bool gso, size_t datagrams, siz
   SocketOptions o = options(gso);
   o.bind = bind;
   UdpSocket sender(o), receiver(o);
-  const auto sender_io = make_mmsg_io(sender), receiver_io = make_mmsg_io(receiver);
+  const Started sender_io(sender), receiver_io(receiver);
   omerta_address to = loopback(receiver.port());
   if (o.bind == "::1") {
     to = {};
@@ -158,19 +333,15 @@ std::vector<uint8_t> ecn_after(const char* bind, bool gso, size_t datagrams, siz
   }
   sender_io->flush(send, counters);
   std::vector<uint8_t> out;
-  for (int idle = 0; out.size() < datagrams && idle < 200;) {
-    const auto messages = receiver_io->receive(counters);
-    if (messages.empty()) {
-      idle++;
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-    received += messages.size();
-    for (const Message& message : messages)
-      for (size_t at = 0; at < message.size; at += message.segment) {
-        CHECK(message.data[at] == out.size());  // in order
-        out.push_back(message.ecn);
-      }
-  }
+  while (out.size() < datagrams && receiver_io->wait(500).socket) do {
+      const auto messages = receiver_io->receive(counters);
+      received += messages.size();
+      for (const Message& message : messages)
+        for (size_t at = 0; at < message.size; at += message.segment) {
+          CHECK(message.data[at] == out.size());  // in order
+          out.push_back(message.ecn);
+        }
+    } while (receiver_io->release());
   CHECK(counters.get(Counter::tx_errors) == 0);
   return out;
 }
@@ -196,10 +367,24 @@ void each_datagram_arrives_with_its_own_ecn() {
 
 int main() {
   if (sodium_init() < 0) return 1;
-  RUN(mixed_destinations_get_their_datagrams_whole_and_in_order);
-  RUN(more_destinations_than_places_still_keep_their_order);
-  RUN(datagrams_of_one_size_to_few_destinations_take_few_system_calls);
-  RUN(runs_are_sent_whole_whatever_their_length_and_size);
-  RUN(each_datagram_arrives_with_its_own_ecn);
+  RUN(where_io_uring_is_forbidden_mmsg_is_used_and_the_reason_told);
+  RUN(the_choice_names_its_reason);
+  std::printf("%s\n", choose_io(IoWanted::automatic).reason.c_str());
+  const IoChoice ring = choose_io(IoWanted::io_uring);
+  if (ring.refused) std::printf("SKIP: io_uring: %s\n", ring.reason.c_str());
+  for (const IoKind each : {IoKind::mmsg, IoKind::io_uring}) {
+    if (each == IoKind::io_uring && ring.refused) continue;
+    kind = each;
+    RUN(mixed_destinations_get_their_datagrams_whole_and_in_order);
+    RUN(more_destinations_than_places_still_keep_their_order);
+    RUN(datagrams_of_one_size_to_few_destinations_take_few_system_calls);
+    RUN(a_receiver_that_falls_behind_gets_everything_that_waits);
+    RUN(messages_tell_where_they_came_from_and_what_they_were_sent_to);
+    RUN(a_stopped_engine_leaves_the_socket_to_its_owner);
+    RUN(forwarded_coalesced_messages_arrive_whole_zero_copy_or_not);
+    RUN(runs_are_sent_whole_whatever_their_length_and_size);
+    RUN(each_datagram_arrives_with_its_own_ecn);
+    RUN(a_small_send_buffer_loses_nothing);
+  }
   return omerta::check::finish();
 }

@@ -1,38 +1,73 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <sys/mman.h>
+// The socket by recvmmsg(2) and sendmmsg(2), waiting by epoll(7).
+#include <sys/epoll.h>
+#include <unistd.h>
 
 #include <cerrno>
-#include <new>
+#include <system_error>
 
+#include "common/touched_memory.h"
 #include "udp/socket_io.h"
 
 namespace omerta::udp {
 namespace {
 
 constexpr size_t kMessageBytes = 65536;
+constexpr uint32_t kSocketBit = 0;  // of no watched descriptor
 
-uint8_t* map_touched(size_t bytes) {
-  void* memory =
-      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-  if (memory == MAP_FAILED) throw std::bad_alloc();
-  return static_cast<uint8_t*>(memory);
-}
+class Epoll {
+ public:
+  Epoll() : fd_(epoll_create1(EPOLL_CLOEXEC)) {
+    if (fd_ < 0) throw std::system_error(errno, std::generic_category(), "epoll");
+  }
+  ~Epoll() { close(fd_); }
+  Epoll(const Epoll&) = delete;
+  Epoll& operator=(const Epoll&) = delete;
+  int fd() const { return fd_; }
+
+ private:
+  int fd_;
+};
 
 class MmsgIo final : public SocketIo {
  public:
-  explicit MmsgIo(UdpSocket& socket) : socket_(socket), memory_(map_touched(kMessages * kMessageBytes)) {
+  explicit MmsgIo(UdpSocket& socket) : socket_(socket), memory_(kMessages * kMessageBytes) {
     for (size_t i = 0; i < kMessages; i++) {
-      vectors_[i] = {memory_ + i * kMessageBytes, kMessageBytes};
+      vectors_[i] = {memory_.data() + i * kMessageBytes, kMessageBytes};
       msghdr& header = headers_[i].msg_hdr;
       header.msg_iov = &vectors_[i];
       header.msg_iovlen = 1;
       header.msg_name = &addresses_[i];
       header.msg_control = controls_[i].bytes;
     }
+    watch(socket.fd(), kSocketBit);
   }
-  ~MmsgIo() override { munmap(memory_, kMessages * kMessageBytes); }
+  const char* name() const override { return "mmsg"; }
 
-  int poll_fd() const override { return socket_.fd(); }
+  void watch(int fd, uint32_t bit) override {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.u32 = bit;
+    if (epoll_ctl(epoll_.fd(), EPOLL_CTL_ADD, fd, &event) != 0)
+      throw std::system_error(errno, std::generic_category(), "epoll");
+  }
+  void forget(int fd) override { epoll_ctl(epoll_.fd(), EPOLL_CTL_DEL, fd, nullptr); }
+
+  Ready wait(int milliseconds) override {
+    epoll_event events[8];
+    const int count = epoll_wait(epoll_.fd(), events, 8, milliseconds);
+    Ready ready;
+    for (int i = 0; i < count; i++) {
+      const uint32_t bit = events[i].data.u32;
+      if (bit == kSocketBit) {
+        ready.socket = true;
+        continue;
+      }
+      ready.readable |= bit;
+      if ((events[i].events & EPOLLERR) != 0) ready.failed |= bit;
+    }
+    return ready;
+  }
 
   std::span<const Message> receive(CounterRow& counters) override {
     for (mmsghdr& header : headers_) {
@@ -40,6 +75,7 @@ class MmsgIo final : public SocketIo {
       header.msg_hdr.msg_controllen = sizeof(ReceiveControl);
     }
     const int count = recvmmsg(socket_.fd(), headers_, kMessages, MSG_DONTWAIT, nullptr);
+    full_ = count == static_cast<int>(kMessages);
     if (count <= 0) return {};
     counters.add(Counter::rx_batches);
     for (size_t i = 0; i < static_cast<size_t>(count); i++) {
@@ -50,6 +86,8 @@ class MmsgIo final : public SocketIo {
     }
     return {messages_, static_cast<size_t>(count)};
   }
+
+  bool release() override { return full_; }
 
   void flush(SendBatch& batch, CounterRow& counters) override {
     mmsghdr* headers = socket_.prepare(batch, counters);
@@ -67,12 +105,14 @@ class MmsgIo final : public SocketIo {
 
  private:
   UdpSocket& socket_;
-  uint8_t* memory_;
+  TouchedMemory memory_;
+  Epoll epoll_;
   mmsghdr headers_[kMessages]{};
   iovec vectors_[kMessages]{};
   sockaddr_storage addresses_[kMessages]{};
   ReceiveControl controls_[kMessages]{};
   Message messages_[kMessages];
+  bool full_ = false;  ///< the last receive may have left something
 };
 
 }  // namespace

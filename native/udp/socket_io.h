@@ -19,13 +19,27 @@ class SocketIo {
   SocketIo(const SocketIo&) = delete;
   SocketIo& operator=(const SocketIo&) = delete;
 
-  /// First call on the thread that receives and sends. @throws std::system_error
+  /// What wait found.
+  struct Ready {
+    bool socket = false;
+    uint32_t readable = 0;  ///< bits given to watch
+    uint32_t failed = 0;    ///< of these, whose descriptor is in error
+  };
+
+  virtual const char* name() const = 0;
+  /// Lets wait look at a further descriptor, known by this bit. Before start. @throws std::system_error
+  virtual void watch(int fd, uint32_t bit) = 0;
+  virtual void forget(int fd) = 0;
+  /// First and last call on the thread that waits, receives and sends. @throws std::system_error
   virtual void start() {}
-  /// Readable (epoll, level-triggered) when receive would return something.
-  virtual int poll_fd() const = 0;
-  /// Fetches what is there; never waits. Messages and what they point to live until the next call.
-  /// Fewer than kMessages: there is no more.
+  virtual void stop() {}
+  /// Sleeps until the socket or a watched descriptor has something (as long as it has, not only once),
+  /// or for this long; -1: without end.
+  virtual Ready wait(int milliseconds) = 0;
+  /// Fetches what is there; never waits. Messages and what they point to live until release.
   virtual std::span<const Message> receive(CounterRow& counters) = 0;
+  /// After each receive. Whether another one would return something without a wait.
+  virtual bool release() = 0;
   /// Sends everything and empties the batch. Waits while the send buffer is full. A segmented message
   /// the kernel refuses is sent datagram by datagram.
   virtual void flush(SendBatch& batch, CounterRow& counters) = 0;
@@ -34,7 +48,10 @@ class SocketIo {
   SocketIo() = default;
 };
 
-/// recvmmsg(2) and sendmmsg(2). The socket has to outlive it.
+/// recvmmsg(2) and sendmmsg(2). The socket has to outlive it, here and below.
 std::unique_ptr<SocketIo> make_mmsg_io(UdpSocket& socket);
+/// io_uring(7). @throws std::system_error when the kernel or its settings refuse it; ENOTSUP when it is
+/// not compiled in.
+std::unique_ptr<SocketIo> make_io_uring_io(UdpSocket& socket);
 
 }  // namespace omerta::udp

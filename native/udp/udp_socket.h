@@ -76,6 +76,10 @@ class SendBatch {
   /// the rest. traffic_class: DSCP and ECN of their IP header; datagrams of different ones share no message.
   size_t append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size,
                 size_t segment, uint8_t traffic_class);
+  /// Adds one datagram without DSCP and ECN; false when there is no room.
+  bool append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size) {
+    return append(to, local, data, size, size, 0) == size;
+  }
 
  private:
   friend class UdpSocket;

@@ -19,6 +19,7 @@ export const PACKAGES = {
     'libssl-dev',
     'libipsec-mb-dev',
     'libipsec-mb1',
+    'liburing-dev',
     'nlohmann-json3-dev',
   ],
   /** What tests and the lab need beside that: fuzzing runtime, networks in namespaces, formatters. */

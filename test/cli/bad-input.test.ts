@@ -21,6 +21,7 @@ describe('bad input', { concurrency: 2 }, () => {
     [['relay', '--bind', '300.1.1.1'], 2, /^--bind: "300\.1\.1\.1" is not an IP address/],
     [['relay', '--announce', '203.0.113.7'], 2, /^--announce: .*address and port/],
     [['relay', '--status', 'localhost:9090'], 2, /^--status: .*or "off"/],
+    [['relay', '--io', 'warp'], 2, /^--io: .*"auto", "mmsg" or "io_uring"/],
     [['relay', '--engine', 'warp'], 2, /^--engine: .*"auto", "native" or "wasm"/],
     [['up'], 2, /^network: none is joined yet.*omerta network join LINK/],
     [['down'], 3, /^daemon: none is running.*omerta up/],

@@ -22,6 +22,7 @@ describe('configuration', () => {
     assert.equal(config.node.port, 51900);
     assert.equal(config.node.mtu, 1400);
     assert.equal(config.node.engine, 'auto');
+    assert.equal(config.node.io, 'auto');
     assert.equal(config.relay.serve, 'own');
     assert.equal(config.status.listen, undefined);
     assert.equal(config.log.level, 'info');
@@ -83,6 +84,7 @@ describe('configuration', () => {
     ['[node]\nannounce = ["203.0.113.07:1"]', 'config node.announce.0', /address and port/],
     ['[node]\ninterface = "a/b"', 'config node.interface', /interface name/],
     ['[node]\nmtu = 100', 'config node.mtu', /576 to 65535/],
+    ['[node]\nio = "fast"', 'config node.io', /"auto", "mmsg" or "io_uring"/],
     ['[node]\nengine = "fast"', 'config node.engine', /"auto", "native" or "wasm"/],
     ['[node]\nworkers = 0', 'config node.workers', /1 to 64/],
     ['[relay]\nserve = "all"', 'config relay.serve', /"own", "any"/],

@@ -270,6 +270,27 @@ describe('native engine', { skip: unavailable(), timeout: 20_000 }, () => {
     assert.ok(engine.counters().size > 30); // shared memory outlives the workers
   });
 
+  it('each socket engine that is asked for carries traffic, and says so', async () => {
+    for (const io of ['mmsg', 'io_uring', 'auto'] as const) {
+      const [a, b] = [keys(), keys()];
+      const A = openNativeEngine({ ...options(a.privateKey), io });
+      const B = openNativeEngine({ ...options(b.privateKey), io });
+      engines.push(A, B);
+      const described = A.describe().accelerators.find(({ name }) => name === 'io-uring');
+      if (io === 'mmsg')
+        assert.deepEqual([described?.state, described?.reason], ['off', 'mmsg was asked for']);
+      if (io === 'io_uring' && described?.state !== 'on') assert.equal(described?.state, 'unavailable');
+      if (io === 'auto' && described?.state !== 'unavailable')
+        assert.match(described?.reason ?? '', /^measured: /);
+      const peer = { presharedKey: undefined, allowedIps: [], persistentKeepalive: 0 };
+      B.setPeers([{ ...peer, sessionKey: a.sessionKey, endpoint: undefined }]);
+      A.setPeers([{ ...peer, sessionKey: b.sessionKey, endpoint: { address: addressOf(B) } }]);
+      const arrived = nextEvent(B, isControl);
+      A.sendControl([{ peer: b.sessionKey, payload: HELLO }]);
+      await arrived;
+    }
+  });
+
   it('a disabled accelerator is off and traffic flows all the same', async () => {
     const [a, b] = [keys(), keys()];
     const B = native(b.privateKey);

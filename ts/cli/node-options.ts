@@ -5,6 +5,7 @@ import {
   ANNOUNCE_RULE,
   BIND_RULE,
   ENGINE_RULE,
+  IO_RULE,
   PORT_RULE,
   STATUS_ADDRESS_RULE,
   type Config,
@@ -18,6 +19,7 @@ export interface NodeOptions {
   readonly announce?: readonly string[];
   readonly status?: string;
   readonly engine?: string;
+  readonly io?: string;
 }
 
 /** Adds the options to a command. */
@@ -32,7 +34,11 @@ export function addNodeOptions(command: Command): Command {
       ).argParser((value: string, previous: string[] | undefined) => [...(previous ?? []), value]),
     )
     .option('--status <addr>', 'address:port of the status page, or "off" (default: 127.0.0.1:9090)')
-    .option('--engine <kind>', 'auto, native or wasm (default: auto)');
+    .option('--engine <kind>', 'auto, native or wasm (default: auto)')
+    .option(
+      '--io <kind>',
+      'how the native engine calls its sockets: auto (measured at start), mmsg or io_uring',
+    );
 }
 
 function wrong(option: string, value: string, rule: string, example: string): OperatorError {
@@ -49,9 +55,14 @@ function engineOf(value: string): Config['node']['engine'] {
   throw wrong('engine', value, ENGINE_RULE, '--engine auto');
 }
 
+function ioOf(value: string): Config['node']['io'] {
+  if (value === 'auto' || value === 'mmsg' || value === 'io_uring') return value;
+  throw wrong('io', value, IO_RULE, '--io auto');
+}
+
 /** The configuration with the command line's overrides. @throws OperatorError naming the option. */
 export function applyNodeOptions(config: Config, options: NodeOptions): Config {
-  const { port, bind, announce, status, engine } = options;
+  const { port, bind, announce, status, engine, io } = options;
   if (port !== undefined && (!/^\d{1,5}$/.test(port) || Number(port) < 1 || Number(port) > 65_535))
     throw wrong('port', port, PORT_RULE, '--port 51901');
   if (bind !== undefined && parseIp(bind) === undefined)
@@ -76,13 +87,14 @@ export function applyNodeOptions(config: Config, options: NodeOptions): Config {
       ...(bind === undefined ? {} : { bind }),
       ...(announce === undefined ? {} : { announce: [...announce] }),
       ...(engine === undefined ? {} : { engine: engineOf(engine) }),
+      ...(io === undefined ? {} : { io: ioOf(io) }),
     },
     status: status === undefined ? config.status : { listen: status },
   };
 }
 
 /** The overrides as a child process is given them. */
-export function nodeArguments({ port, bind, announce, status, engine }: NodeOptions): string[] {
+export function nodeArguments({ port, bind, announce, status, engine, io }: NodeOptions): string[] {
   const one = (name: string, value: string | undefined): string[] =>
     value === undefined ? [] : [`--${name}`, value];
   return [
@@ -91,5 +103,6 @@ export function nodeArguments({ port, bind, announce, status, engine }: NodeOpti
     ...(announce ?? []).flatMap((address) => one('announce', address)),
     ...one('status', status),
     ...one('engine', engine),
+    ...one('io', io),
   ];
 }

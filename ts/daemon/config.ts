@@ -46,6 +46,7 @@ export const ANNOUNCE_RULE = 'an address and port such as "203.0.113.7:51900" or
 export const BIND_RULE = 'an IP address of this machine such as "192.0.2.1" or "::"';
 export const PORT_RULE = 'a UDP port, a whole number from 1 to 65535';
 export const ENGINE_RULE = '"auto", "native" or "wasm"';
+export const IO_RULE = '"auto", "mmsg" or "io_uring"';
 export const NAME_RULE = '1 to 63 of a-z, 0-9 and "-"';
 export const INTERFACE_RULE = 'an interface name, 1 to 15 of a-z, A-Z, 0-9, "_", "-" and "."';
 
@@ -67,6 +68,7 @@ const schema = z.strictObject({
       interface: text(INTERFACE_RULE, (value) => /^[a-zA-Z0-9_.-]{1,15}$/.test(value)).default('omerta0'),
       mtu: integer('bytes of the inner MTU', 576, 65535).default(DEFAULT_MTU),
       engine: z.enum(['auto', 'native', 'wasm'], ENGINE_RULE).default('auto'),
+      io: z.enum(['auto', 'mmsg', 'io_uring'], IO_RULE).default('auto'),
       workers: integer('threads', 1, 64).default(Math.min(2, availableParallelism())),
       disable: z
         .array(

@@ -92,6 +92,7 @@ export class Mesh {
       port,
       bind,
       workers: config.node.workers,
+      io: config.node.io,
       maxLegs: OWN_LEGS + (mode === 'relay' ? 2 * limits.circuits : 0),
       maxPeers: OWN_PEERS + (mode === 'relay' ? limits.admissions : 0),
       accounts: { identities: 1, networks: 1, classes: 2 },

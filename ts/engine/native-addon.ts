@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { EngineError } from './engine.js';
+import { EngineError, type IoChoice } from './engine.js';
 
 export interface NativePeer {
   readonly publicKey: Uint8Array;
@@ -32,6 +32,13 @@ export interface NativeDescription {
   readonly aead: string;
   readonly ipsecMb: boolean;
   readonly ipsecMbReason: string;
+  /** `mmsg` or `io_uring`: the socket engine in use. */
+  readonly io: string;
+  /** It was wanted, and the kernel, its settings or this build refuse it. */
+  readonly ioRefused: boolean;
+  readonly ioReason: string;
+  /** Empty when nothing has to be typed. */
+  readonly ioRemedy: string;
   readonly udpGro: boolean;
   readonly udpGso: boolean;
   readonly receiveBufferBytes: number;
@@ -54,6 +61,7 @@ export interface NativeOptions {
   readonly controlFramesPerSecond: number;
   readonly stunPerSecond: number;
   readonly ipsecMb: boolean;
+  readonly io: IoChoice;
   readonly udpGro: boolean;
   readonly udpGso: boolean;
   readonly tunTcpOffload: boolean;

@@ -37,6 +37,7 @@ import type { SocketAddress } from '../wire/socket-address.js';
 /** Names of the optional accelerators, as `disable` and `describe()` use them. */
 export const NATIVE_ACCELERATORS = [
   'ipsec-mb',
+  'io-uring',
   'udp-gro',
   'udp-gso',
   'tun-tcp-offload',
@@ -108,6 +109,7 @@ class NativeEngine implements ReconfigurableEngine {
           controlFramesPerSecond: options.controlFramesPerSecond,
           stunPerSecond: options.stunPerSecond ?? DEFAULT_STUN_PER_SECOND,
           ipsecMb: !this.#disabled.has('ipsec-mb'),
+          io: this.#disabled.has('io-uring') ? 'mmsg' : (options.io ?? 'mmsg'),
           udpGro: !this.#disabled.has('udp-gro'),
           udpGso: !this.#disabled.has('udp-gso'),
           tunTcpOffload: !this.#disabled.has('tun-tcp-offload'),
@@ -155,6 +157,12 @@ class NativeEngine implements ReconfigurableEngine {
         remedy: native.ipsecMbReason.includes('not installed')
           ? 'sudo apt-get install libipsec-mb1'
           : undefined,
+      },
+      {
+        name: 'io-uring',
+        state: native.io === 'io_uring' ? 'on' : native.ioRefused ? 'unavailable' : 'off',
+        reason: this.#disabled.has('io-uring') ? 'switched off' : native.ioReason,
+        remedy: native.ioRemedy === '' ? undefined : native.ioRemedy,
       },
       accelerator('udp-gro', native.udpGro, 'received datagrams arrive coalesced', 'needs Linux 5.0'),
       accelerator('udp-gso', native.udpGso, 'a send carries up to 64 datagrams', 'needs Linux 4.18'),
