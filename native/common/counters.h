@@ -52,6 +52,7 @@ namespace omerta {
   X(tun_tx_writes)                  \
   X(staged_packets)                 \
   X(unreachable_sent)               \
+  X(offloads_demoted)               \
   X(events_queued)                  \
   X(drop_control_rate)              \
   X(drop_stun_rate)                 \

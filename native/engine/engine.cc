@@ -64,7 +64,10 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
                   {{random_word(), random_word()}}),
       inner_mtu(settings.tun.has_value() ? static_cast<size_t>(settings.tun->mtu) : 65535),
       aead(crypto::choose_aead(settings.ipsec_mb)),
-      io(udp::choose_io(settings.io)) {
+      io(udp::choose_io(settings.io)),
+      offloads({settings.gro, settings.gso, settings.tun_checksum_offload, settings.tun_tcp_offload,
+                settings.tun_udp_offload},
+               settings.tun.has_value()) {
   legs.accounts().set_prefix_key(random_word());
 }
 
@@ -100,17 +103,22 @@ Engine::Engine(const EngineSettings& settings)
   worker_count_ = std::max<size_t>(settings.workers, 1);
   socket_options_.port = settings.port;
   socket_options_.bind = settings.bind;
-  socket_options_.gro = settings.gro;
-  socket_options_.gso = settings.gso;
   socket_options_.fwmark = settings.fwmark;
   open_sockets(socket_options_, sockets_);
   port_ = sockets_[0]->port();
+  if (shared_.offloads.on(Offload::udp_gro) && !sockets_[0]->gro())
+    shared_.offloads.set_unavailable(Offload::udp_gro, "needs Linux 5.0");
+  if (shared_.offloads.on(Offload::udp_gso) && !sockets_[0]->gso())
+    shared_.offloads.set_unavailable(Offload::udp_gso, "needs Linux 4.18");
   if (settings.tun.has_value()) {
     tun::TunSettings tun = *settings.tun;
     tun.queues = worker_count_;
-    tun.tcp_offload = settings.tun_tcp_offload;
-    tun.udp_offload = settings.tun_udp_offload;
+    tun.checksum_offload = shared_.offloads.on(Offload::tun_checksum);
+    tun.tcp_offload = shared_.offloads.on(Offload::tun_tcp);
+    tun.udp_offload = shared_.offloads.on(Offload::tun_udp);
     tun_ = std::make_unique<tun::TunDevice>(tun);
+    if (tun.udp_offload && !tun_->udp_offload())
+      shared_.offloads.set_unavailable(Offload::tun_udp, "needs Linux 6.2 (TUN_F_USO4/6)");
   }
   stop_event_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (stop_event_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
@@ -120,6 +128,8 @@ Engine::Engine(const EngineSettings& settings)
 /// One socket for each worker, all on one port.
 void Engine::open_sockets(udp::SocketOptions options,
                           std::vector<std::unique_ptr<udp::UdpSocket>>& out) const {
+  options.gro = shared_.offloads.on(Offload::udp_gro);
+  options.gso = shared_.offloads.on(Offload::udp_gso);
   if (worker_count_ > 1) {
     // With SO_REUSEPORT a second daemon would silently share the port: find out before.
     if (options.port != 0) udp::UdpSocket probe(options);

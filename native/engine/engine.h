@@ -13,6 +13,8 @@
 #include "common/counters.h"
 #include "crypto/aead.h"
 #include "engine/event_ring.h"
+#include "engine/gso_probe.h"
+#include "engine/offloads.h"
 #include "ratelimit/prefix_buckets.h"
 #include "relay/forwarding_table.h"
 #include "session/session_table.h"
@@ -37,6 +39,7 @@ struct EngineSettings {
   udp::IoWanted io = udp::IoWanted::mmsg;
   bool gro = true;
   bool gso = true;
+  bool tun_checksum_offload = true;
   bool tun_tcp_offload = true;
   bool tun_udp_offload = true;
   /// A changed preshared key counts from the next handshake on, as in the kernel's WireGuard;
@@ -58,6 +61,8 @@ struct Shared {
   std::atomic<size_t> inner_mtu = 65535;
   crypto::AeadChoice aead;
   udp::IoChoice io;
+  Offloads offloads;
+  GsoProbe gso_probe;
 };
 
 void random_bytes(std::span<uint8_t> out);
@@ -73,6 +78,7 @@ class Engine {
   uint16_t port() const { return port_; }
   const udp::UdpSocket& socket() const { return *sockets_[0]; }
   const crypto::AeadChoice& aead() const { return shared_.aead; }
+  const Offloads& offloads() const { return shared_.offloads; }
   const udp::IoChoice& io() const { return shared_.io; }
   /// The socket engine in use: what was chosen, unless its ring could not be made again.
   const char* io_name() const;

@@ -24,6 +24,8 @@ constexpr int kBudget = 8;
 /// ICMP errors a worker writes to TUN, as Linux limits its own (icmp_msgs_per_sec, icmp_msgs_burst).
 constexpr uint64_t kUnreachablePerSecond = 1000;
 constexpr uint64_t kUnreachableBurst = 50;
+/// Super-packets with impossible headers until no more are asked for.
+constexpr size_t kWrongSuperPackets = 8;
 constexpr size_t kTunPacketBytes = sizeof(tun::VirtioNetHeader) + 65536;
 /// A transport payload is an IP packet by its first nibble, or else a control frame (docs/protocol.md).
 bool is_ip(const uint8_t* payload) { return payload[0] >> 4 == 4 || payload[0] >> 4 == 6; }
@@ -34,6 +36,7 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
                int stop_event)
     : EventOutput(shared, shared.counters[index]),
       index_(index),
+      socket_(socket),
       aead_(crypto::make_aead(shared.aead)),
       io_(udp::make_io(shared.io.kind, socket)),
       send_(socket.gso()),
@@ -48,7 +51,8 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
     tun_ = tun;
     tun_queue_ = tun->queue(index);
     io_->watch(tun_queue_, kTunBit);
-    coalescing_ = std::make_unique<tun::Coalescing>(tun_queue_, tun->tcp_offload(), tun->udp_offload());
+    coalescing_ = std::make_unique<tun::Coalescing>(tun_queue_, shared.offloads.on(Offload::tun_tcp),
+                                                    shared.offloads.on(Offload::tun_udp));
   }
 }
 
@@ -71,9 +75,12 @@ void Worker::run() {
       qsbr.quiescent(index_);
       now_ = boot_clock();
     }
+    check_offloads();
     if (index_ == 0 && now_ >= next_timers_) {
       next_timers_ = now_ + kTimerInterval;
       shared_.sessions->handle_timers(now_, *this);
+      flush();
+      if (shared_.gso_probe.tick(*shared_.sessions, now_, *this)) demote(Offload::udp_gso, Fault::lost);
       flush();
       if (tun_ != nullptr && now_ >= next_mtu_check_) {
         next_mtu_check_ = now_ + kMtuCheckInterval;
@@ -91,6 +98,55 @@ void Worker::forget_tun() {
   tun_queue_ = -1;
   tun_ = nullptr;
   if (index_ == 0) emit(EventType::interface_gone, {});
+}
+
+// ---- offloads -------------------------------------------------------------------------------------
+
+/// What this worker's socket and interface showed counts for all, and what others found for this one.
+void Worker::check_offloads() {
+  const Offloads& offloads = shared_.offloads;
+  if (socket_.gso() && !offloads.on(Offload::udp_gso)) socket_.give_up_gso();
+  if (!socket_.gso() && offloads.on(Offload::udp_gso)) demote(Offload::udp_gso, Fault::refused);
+  switch (gro_watch_.tick(now_)) {
+    case udp::GroWatch::Action::none:
+      break;
+    case udp::GroWatch::Action::turn_off:
+      socket_.set_gro(false);
+      break;
+    case udp::GroWatch::Action::turn_on:
+      socket_.set_gro(offloads.on(Offload::udp_gro));
+      break;
+    case udp::GroWatch::Action::give_up:
+      demote(Offload::udp_gro, Fault::corrupted);
+      break;
+  }
+  if (socket_.gro() && !offloads.on(Offload::udp_gro)) socket_.set_gro(false);
+  if (!coalescing_) return;
+  if (!coalescing_->tcp() && offloads.on(Offload::tun_tcp)) demote(Offload::tun_tcp, Fault::refused);
+  if (!coalescing_->udp() && offloads.on(Offload::tun_udp)) demote(Offload::tun_udp, Fault::refused);
+  if (!offloads.on(Offload::tun_tcp)) coalescing_->give_up_tcp();
+  if (!offloads.on(Offload::tun_udp)) coalescing_->give_up_udp();
+}
+
+void Worker::demote(Offload offload, Fault fault) {
+  Offloads& offloads = shared_.offloads;
+  if (!offloads.demote(offload, fault)) return;
+  counters_.add(Counter::offloads_demoted);
+  const std::string text = std::string(Offloads::name(offload)) + '\n' + offloads.reason(offload);
+  const auto length = static_cast<uint32_t>(text.size());
+  emit(EventType::offload_demoted, {Bytes(reinterpret_cast<const uint8_t*>(&length), 4),
+                                    Bytes(reinterpret_cast<const uint8_t*>(text.data()), text.size())});
+  if (tun_ != nullptr)
+    tun_->set_offloads(offloads.on(Offload::tun_checksum), offloads.on(Offload::tun_tcp),
+                       offloads.on(Offload::tun_udp));
+}
+
+/// The interface handed over a packet that its header does not fit.
+void Worker::malformed(const tun::VirtioNetHeader& header) {
+  counters_.add(Counter::drop_inner_malformed);
+  const uint8_t protocol = tun::Segmentation::super_packet_protocol(header);
+  if (protocol != 0 && ++wrong_super_packets_ >= kWrongSuperPackets)
+    demote(protocol == tun::kTcp ? Offload::tun_tcp : Offload::tun_udp, Fault::wrong_header);
 }
 
 // ---- sending --------------------------------------------------------------------------------------
@@ -125,7 +181,7 @@ void Worker::send(const session::Endpoint& to, Bytes message, uint8_t traffic_cl
   uint8_t* out = arena(size);
   std::memcpy(out + prefix, message.data(), message.size());
   if (to.relayed()) write_frame_header(out, size, to);
-  append(to.remote, local_of(to), out, size, size, traffic_class);
+  append(to.remote, local_of(to), out, size, size, probe_class_.value_or(traffic_class));
 }
 
 // ---- from UDP -------------------------------------------------------------------------------------
@@ -134,6 +190,7 @@ bool Worker::receive_from_udp() {
   const std::span<const udp::Message> messages = io_->receive(counters_);
   for (const udp::Message& message : messages) {
     if (message.size == 0) counters_.drop(OMERTA_DROP_EMPTY);
+    coalesced_ = message.segment < message.size;
     for (size_t at = 0; at < message.size; at += message.segment)
       judge(message.data + at, std::min(message.segment, message.size - at), message);
   }
@@ -148,6 +205,7 @@ void Worker::judge(uint8_t* data, size_t size, const udp::Message& message) {
       shared_.legs.judge_datagram(message.from, data, static_cast<uint32_t>(size), now_);
   switch (decision.verdict) {
     case OMERTA_FORWARD:
+      gro_watch_.count(coalesced_, true);
       counters_.add(Counter::forwarded_packets);
       counters_.add(Counter::forwarded_bytes, size);
       // Congestion met so far is told on; the priority a stranger asked for is not.
@@ -186,6 +244,7 @@ void Worker::judge(uint8_t* data, size_t size, const udp::Message& message) {
       answer_stun(data, size, message);
       return;
     case OMERTA_DROP:
+      gro_watch_.count(coalesced_, false);
       counters_.drop(static_cast<uint8_t>(decision.reason));
       return;
   }
@@ -267,9 +326,12 @@ void Worker::handle_handshake(uint8_t* data, size_t, const session::Endpoint& fr
 /// padding → source → deliver. The AEAD is done for up to kJobs packets at once.
 void Worker::open_transport(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn) {
   session::Keypair* keypair = shared_.sessions->find(load<uint32_t>(data + 4));
-  if (keypair == nullptr) return counters_.add(Counter::drop_unknown_index);
+  if (keypair == nullptr) {
+    gro_watch_.count(coalesced_, false);
+    return counters_.add(Counter::drop_unknown_index);
+  }
   if (keypair->expired(now_)) return counters_.add(Counter::drop_key_expired);
-  openings_[openings_count_] = {keypair, &from, size, ecn};
+  openings_[openings_count_] = {keypair, &from, size, ecn, coalesced_};
   jobs_[openings_count_] = {&keypair->keys.receive,
                             keypair->id,
                             load<uint64_t>(data + 8),
@@ -298,6 +360,7 @@ void Worker::end_run() {
 }
 
 void Worker::handle_opened(Opening& opening, const crypto::AeadJob& job) {
+  gro_watch_.count(opening.coalesced, job.ok);
   if (!job.ok) return counters_.add(Counter::drop_decrypt_failed);
   session::Keypair& keypair = *opening.keypair;
   if (!keypair.accept(job.counter)) return counters_.add(Counter::drop_replayed);
@@ -305,6 +368,7 @@ void Worker::handle_opened(Opening& opening, const crypto::AeadJob& job) {
   if (run_.keypair != &keypair || (run_.from != opening.from && !run_.from->same_path(*opening.from))) {
     end_run();
     shared_.sessions->authenticated(keypair, *opening.from, now_, *this);
+    keypair.peer.bursts.received(now_);
     run_ = {&keypair, opening.from, 0};
   }
   run_.bytes += opening.message_size;
@@ -376,7 +440,7 @@ bool Worker::receive_from_tun() {
     counters_.add(Counter::tun_rx_bytes, size);
     const tun::Segmentation segments(load<tun::VirtioNetHeader>(tun_buffer_.get()), packet, size);
     if (!segments.valid()) {
-      counters_.add(Counter::drop_inner_malformed);
+      malformed(load<tun::VirtioNetHeader>(tun_buffer_.get()));
       continue;
     }
     counters_.add(Counter::tun_rx_packets, segments.count());
@@ -407,6 +471,18 @@ void Worker::seal_from_tun(const tun::Segmentation& segments) {
   }
   for (size_t first = 0; first < segments.count(); first += kJobs)
     seal_segments(*keypair, endpoint, segments, first, std::min(kJobs, segments.count() - first));
+}
+
+/// Lets an initiation ride with the message begun for a suspicious peer, if that is wanted and possible.
+void Worker::probe_gso(session::Peer& peer, const session::Endpoint& endpoint, size_t prefix, uint8_t ecn) {
+  if (!send_.would_join(endpoint.remote, local_of(endpoint), prefix + sizeof(session::Initiation), ecn) ||
+      !shared_.gso_probe.take(peer.remote.public_key, now_))
+    return;
+  probe_class_ = ecn;
+  const uint64_t joined = send_.joined();
+  shared_.sessions->start_handshake(peer.remote.public_key, now_, *this);
+  if (send_.joined() != joined) shared_.gso_probe.rode(now_);
+  probe_class_.reset();
 }
 
 void Worker::seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
@@ -444,8 +520,21 @@ void Worker::seal_segments(session::Keypair& keypair, const session::Endpoint& e
   }
   if (!sealed) return counters_.add(Counter::drop_seal_failed, taken.count);
   const auto bytes = static_cast<size_t>(starts[taken.count] - starts[0]);
-  append(endpoint.remote, local_of(endpoint), starts[0], bytes, static_cast<size_t>(starts[1] - starts[0]),
-         ecn_of(segments.packet()));
+  const size_t segment = static_cast<size_t>(starts[1] - starts[0]);
+  const udp::LocalAddress local = local_of(endpoint);
+  const uint8_t ecn = ecn_of(segments.packet());
+  const uint64_t joined = send_.joined();
+  session::BurstWatch& bursts = keypair.peer.bursts;
+  // A probe rides before the last datagram, which may be shorter and close the message.
+  const size_t head = bursts.suspicious()
+                          ? bytes - static_cast<size_t>(starts[taken.count] - starts[taken.count - 1])
+                          : bytes;
+  if (head != 0) append(endpoint.remote, local, starts[0], head, segment, ecn);
+  if (head != bytes) {
+    probe_gso(keypair.peer, endpoint, prefix, ecn);
+    append(endpoint.remote, local, starts[taken.count - 1], bytes - head, bytes - head, ecn);
+  }
+  if (send_.joined() != joined) bursts.sent(now_);
   counters_.add(Counter::transport_sent, taken.count);
   shared_.sessions->data_sent(keypair, bytes - taken.count * prefix, now_, *this);
 }

@@ -13,6 +13,7 @@
 #include "engine/output.h"
 #include "tun/coalescing.h"
 #include "tun/segmentation.h"
+#include "udp/gro_watch.h"
 #include "udp/socket_io.h"
 
 namespace omerta::engine {
@@ -39,6 +40,7 @@ class Worker final : public EventOutput {
     const session::Endpoint* from;  ///< in sources_
     size_t message_size;
     uint8_t ecn;
+    bool coalesced;  ///< arrived in one message with others
   };
 
   /// Opened packets of one session from one place, one after the other.
@@ -51,6 +53,9 @@ class Worker final : public EventOutput {
   bool receive_from_udp();
   bool receive_from_tun();
   void forget_tun();
+  void check_offloads();
+  void demote(Offload offload, Fault fault);
+  void malformed(const tun::VirtioNetHeader& header);
   void judge(uint8_t* data, size_t size, const udp::Message& message);
   void deliver(uint32_t leg_id, uint8_t* payload, size_t size, uint8_t ecn);
   void handle_wireguard(uint8_t* data, size_t size, uint8_t ecn);
@@ -64,6 +69,7 @@ class Worker final : public EventOutput {
   void seal_from_tun(const tun::Segmentation& segments);
   void seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
                      const tun::Segmentation& segments, size_t first, size_t count);
+  void probe_gso(session::Peer& peer, const session::Endpoint& endpoint, size_t prefix, uint8_t ecn);
   void append(const omerta_address& to, const udp::LocalAddress& local, uint8_t* data, size_t size,
               size_t segment, uint8_t traffic_class);
   session::Endpoint& new_source();
@@ -71,6 +77,7 @@ class Worker final : public EventOutput {
   void flush();
 
   size_t index_;
+  udp::UdpSocket& socket_;
   const tun::TunDevice* tun_ = nullptr;
   int tun_queue_ = -1;  ///< -1: none, or the interface was deleted
   Nanoseconds now_ = 0;
@@ -83,6 +90,10 @@ class Worker final : public EventOutput {
   size_t arena_used_ = 0;
   std::unique_ptr<uint8_t[]> tun_buffer_;
   std::unique_ptr<tun::Coalescing> coalescing_;
+  udp::GroWatch gro_watch_;
+  bool coalesced_ = false;  ///< the message being judged holds several datagrams
+  size_t wrong_super_packets_ = 0;
+  std::optional<uint8_t> probe_class_;  ///< traffic class an initiation has to have to ride with a burst
   TokenBucket unreachable_budget_;
   Run run_;
   size_t openings_count_ = 0;

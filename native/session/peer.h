@@ -14,6 +14,7 @@
 #include "common/clock.h"
 #include "common/seqlock.h"
 #include "session/allowed_ips.h"
+#include "session/burst_watch.h"
 #include "session/constants.h"
 #include "session/cookie.h"
 #include "session/endpoint.h"
@@ -97,6 +98,7 @@ class Peer {
   std::atomic<Nanoseconds> last_initiation{0};
   std::atomic<uint64_t> rx_bytes{0};
   std::atomic<uint64_t> tx_bytes{0};
+  BurstWatch bursts;
 
   Endpoint endpoint() const { return endpoint_.read(); }
   /// Returns whether the peer is now reached another way.

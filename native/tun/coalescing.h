@@ -30,6 +30,8 @@ class Coalescing {
   /// What is joined. Turned off for good when the kernel refuses one super-packet after the other.
   bool tcp() const { return tcp_.on; }
   bool udp() const { return udp_.on; }
+  void give_up_tcp() { tcp_.on = false; }
+  void give_up_udp() { udp_.on = false; }
 
  private:
   static constexpr size_t kMaxItems = 64;

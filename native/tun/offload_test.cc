@@ -147,9 +147,9 @@ class Wire {
     if (joined && counters.get(Counter::tun_tx_writes) != 1) fail("a super-packet is refused");
   }
 
-  /// Packets of this protocol for the peer that the kernel hands over with one read, segmented; every
+  /// Packets from this port to the peer that the kernel hands over with one read, segmented; every
   /// checksum has been verified. Other packets are passed over.
-  Packets read_packets(uint8_t protocol) const {
+  Packets read_packets(uint8_t protocol, uint16_t port) const {
     const size_t header = family_ == 4 ? 20 : 40;
     Buffer buffer(sizeof(VirtioNetHeader) + 65536);
     while (readable(tun_.queue(0))) {
@@ -159,7 +159,8 @@ class Wire {
       const size_t size = static_cast<size_t>(got) - sizeof(VirtioNetHeader);
       const IpView ip = parse_ip(data, size);
       if (ip.family != family_ || data[family_ == 4 ? 9 : 6] != protocol || size < header + 8 ||
-          std::memcmp(ip.destination, peer_.data(), peer_.size()) != 0)
+          std::memcmp(ip.destination, peer_.data(), peer_.size()) != 0 ||
+          ntohs(load<uint16_t>(data + header)) != port)
         continue;
       const Segmentation segments(load<VirtioNetHeader>(buffer.data()), data, size);
       if (!segments.valid()) fail("a super-packet's header is not right");
@@ -222,7 +223,7 @@ void exchange_datagrams(Wire& wire, size_t count, size_t size, size_t last_size)
     fail("UDP_SEGMENT");
   if (send(socket, out.data(), out.size(), 0) != static_cast<ssize_t>(out.size())) fail("a send is refused");
   for (size_t seen = 0; seen < count;)
-    for (const Buffer& p : wire.read_packets(kUdp)) {
+    for (const Buffer& p : wire.read_packets(kUdp, port)) {
       const Buffer payload(p.begin() + static_cast<long>(wire.header_size()) + 8, p.end());
       if (seen >= count || payload != slice(out, seen++)) fail("a datagram was changed");
     }
@@ -273,7 +274,7 @@ void exchange_stream(Wire& wire) {
   };
   Packets packets{segment(kSyn, {2, 4, kSegment >> 8, kSegment & 0xff}, {})};
   wire.deliver(packets, false);
-  const Packets answer = wire.read_packets(kTcp);
+  const Packets answer = wire.read_packets(kTcp, port);
   const uint8_t* t = answer[0].data() + wire.header_size();
   if ((t[13] & (kSyn | kAck)) != (kSyn | kAck)) fail("a connection is refused");
   acknowledged = ntohl(load<uint32_t>(t + 4)) + 1;
@@ -311,7 +312,7 @@ void exchange_stream(Wire& wire) {
   Buffer seen(out.size());
   size_t total = 0;
   while (total < out.size())
-    for (const Buffer& p : wire.read_packets(kTcp)) {
+    for (const Buffer& p : wire.read_packets(kTcp, port)) {
       const uint8_t* tcp = p.data() + wire.header_size();
       const size_t payload_at = wire.header_size() + static_cast<size_t>(tcp[12] >> 4) * 4;
       const size_t at = ntohl(load<uint32_t>(tcp + 4)) - acknowledged;

@@ -48,6 +48,12 @@ Segmentation::Segmentation(const VirtioNetHeader& header, uint8_t* packet, size_
   sum_headers(ip_header);
 }
 
+uint8_t Segmentation::super_packet_protocol(const VirtioNetHeader& header) {
+  const uint8_t type = header.gso_type & static_cast<uint8_t>(~kGsoEcn);
+  if (type == kGsoTcp4 || type == kGsoTcp6) return kTcp;
+  return type == kGsoUdp ? kUdp : 0;
+}
+
 /// What the headers of all segments have in common is summed once: all but the fields that write() sets.
 void Segmentation::sum_headers(size_t ip_header) {
   if (ip_.family == 4) {

@@ -15,6 +15,8 @@ class Segmentation {
   Segmentation(const VirtioNetHeader& header, uint8_t* packet, size_t size);
 
   bool valid() const { return count_ != 0; }
+  /// What the header says: protocol of a super-packet, 0 for any other.
+  static uint8_t super_packet_protocol(const VirtioNetHeader& header);
   size_t count() const { return count_; }
   /// Length of segment `index`; all but the last are equal.
   size_t size(size_t index) const;

@@ -20,6 +20,7 @@
 namespace omerta::udp {
 namespace {
 
+constexpr LocalAddress kAnyAddress{};
 constexpr uint8_t kMapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
 [[noreturn]] void fail(const char* step) { throw std::system_error(errno, std::generic_category(), step); }
@@ -82,8 +83,26 @@ bool same(const omerta_address& a, const omerta_address& b) {
 
 }  // namespace
 
+/// The message last begun for a destination, if it may still grow; nullptr when there is none.
+SendBatch::Entry* SendBatch::recent(const omerta_address& to, const LocalAddress& local,
+                                    uint8_t traffic_class) const {
+  const uint8_t index = recent_[place_of(to)];
+  if (!coalesce_ || index >= count_) return nullptr;
+  Entry& entry = entries_[index];
+  const bool alike = same(entry.to, to) && std::memcmp(&entry.local, &local, sizeof local) == 0 &&
+                     entry.traffic_class == traffic_class;
+  return alike ? &entry : nullptr;
+}
+
+bool SendBatch::would_join(const omerta_address& to, const LocalAddress& local, size_t size,
+                           uint8_t traffic_class) const {
+  const Entry* entry = recent(to, local, traffic_class);
+  return entry != nullptr && size <= entry->segment && entry->size == entry->segment * entry->segments &&
+         entry->segments < kMaxSegments && entry->size + size <= kMaxMessageBytes;
+}
+
 /// Adds as many of the datagrams as the message can take; returns their bytes.
-size_t SendBatch::extend(Entry& entry, uint8_t* data, size_t size, size_t segment) const {
+size_t SendBatch::extend(Entry& entry, uint8_t* data, size_t size, size_t segment) {
   const size_t next = std::min(segment, size);
   if (entry.segments == 0)
     entry.segment = next;
@@ -100,24 +119,21 @@ size_t SendBatch::extend(Entry& entry, uint8_t* data, size_t size, size_t segmen
     last->iov_len += bytes;
   else
     entry.piece[entry.pieces++] = {data, bytes};
+  const size_t count = (bytes + next - 1) / next;
+  joined_ += entry.segments == 0 ? count - 1 : count;
   entry.size += bytes;
-  entry.segments += (bytes + next - 1) / next;
+  entry.segments += count;
   return bytes;
 }
 
 size_t SendBatch::append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size,
                          size_t segment, uint8_t traffic_class) {
   if (size == 0) return 0;
-  uint8_t& recent = recent_[place_of(to)];
   size_t added = 0;
-  if (coalesce_ && recent < count_) {
-    Entry& entry = entries_[recent];
-    if (same(entry.to, to) && std::memcmp(&entry.local, &local, sizeof local) == 0 &&
-        entry.traffic_class == traffic_class)
-      added = extend(entry, data, size, segment);
-  }
+  if (Entry* entry = recent(to, local, traffic_class); entry != nullptr)
+    added = extend(*entry, data, size, segment);
   while (added < size && count_ < kMessages) {
-    recent = static_cast<uint8_t>(count_);
+    recent_[place_of(to)] = static_cast<uint8_t>(count_);
     Entry& entry = entries_[count_++];
     entry.to = to;
     entry.local = local;
@@ -205,6 +221,8 @@ UdpSocket::UdpSocket(const SocketOptions& options) {
 UdpSocket::~UdpSocket() {
   if (fd_ >= 0) close(fd_);
 }
+
+void UdpSocket::set_gro(bool on) { gro_ = set(fd_, IPPROTO_UDP, UDP_GRO, on ? 1 : 0) && on; }
 
 void UdpSocket::set_fwmark(uint32_t fwmark) {
   if (!set(fd_, SOL_SOCKET, SO_MARK, static_cast<int>(fwmark))) fail("fwmark");
@@ -307,7 +325,7 @@ size_t UdpSocket::fill_control(void* buffer, const omerta_address& to, const Loc
   return static_cast<size_t>(at - static_cast<uint8_t*>(buffer));
 }
 
-void UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data,
+bool UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data,
                          size_t size, uint8_t traffic_class) {
   sockaddr_storage address;
   SendBatch::Control control;
@@ -322,20 +340,27 @@ void UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, co
     header.msg_control = header.msg_controllen == 0 ? nullptr : control.bytes;
     return sendmsg(fd_, &header, MSG_NOSIGNAL) >= 0;
   };
-  // EINVAL: the address we stick to is gone from this host. Let routing choose.
-  if (!attempt(local) && errno == EINVAL) attempt({});
+  if (attempt(local)) return true;
+  // The address we stick to is gone from this host (EINVAL; ENETUNREACH for IPv4 since Linux 6.18 at the
+  // latest): let routing choose.
+  const bool gone = errno == EINVAL || errno == ENETUNREACH;
+  if (gone && std::memcmp(&local, &kAnyAddress, sizeof local) != 0) attempt(kAnyAddress);
+  return false;
 }
 
-void UdpSocket::send_segments(const SendBatch::Entry& entry) {
+/// false: not all of them went as they were to go.
+bool UdpSocket::send_segments(const SendBatch::Entry& entry) {
   std::vector<uint8_t> joined;
   joined.reserve(entry.size);
   for (size_t i = 0; i < entry.pieces; i++) {
     const auto* from = static_cast<const uint8_t*>(entry.piece[i].iov_base);
     joined.insert(joined.end(), from, from + entry.piece[i].iov_len);
   }
+  bool sent = true;
   for (size_t at = 0; at < joined.size(); at += entry.segment)
-    send_one(entry.to, entry.local, joined.data() + at, std::min(entry.segment, joined.size() - at),
-             entry.traffic_class);
+    sent &= send_one(entry.to, entry.local, joined.data() + at, std::min(entry.segment, joined.size() - at),
+                     entry.traffic_class);
+  return sent;
 }
 
 mmsghdr* UdpSocket::prepare(SendBatch& batch, CounterRow& counters) const {
@@ -360,11 +385,19 @@ mmsghdr* UdpSocket::prepare(SendBatch& batch, CounterRow& counters) const {
   return batch.headers_.get();
 }
 
+/// Larger segments may be too large for the path, and older kernels say EINVAL for that too.
+constexpr size_t kFitsAnyPath = 1280 - 40 - 8;
+constexpr int kMaxRefused = 8;
+
 void UdpSocket::send_refused(SendBatch& batch, size_t index, int error, CounterRow& counters) {
+  const SendBatch::Entry& entry = batch.entries_[index];
   counters.add(Counter::tx_errors);
-  // EIO: the device cannot checksum segments (some virtual NICs); it never will.
-  if (error == EIO) gso_ = false;
-  send_segments(batch.entries_[index]);
+  const bool sent = send_segments(entry);
+  if (entry.segments == 1) return;
+  // EIO: the way out cannot make the segments' checksums (IPsec, some virtual NICs); it never will.
+  // EINVAL: this kernel does not want them, if it was nothing else often enough.
+  if (error == EINVAL && sent && entry.segment <= kFitsAnyPath) gso_refused_++;
+  if (error == EIO || gso_refused_ == kMaxRefused) gso_ = false;
 }
 
 void UdpSocket::finish(SendBatch& batch) const {

@@ -70,6 +70,12 @@ class SendBatch {
   SendBatch& operator=(const SendBatch&) = delete;
 
   bool empty() const { return count_ == 0; }
+  bool coalesces() const { return coalesce_; }
+  /// How many datagrams shared a message with an earlier one, ever.
+  uint64_t joined() const { return joined_; }
+  /// Whether a datagram would share a message with one that waits.
+  bool would_join(const omerta_address& to, const LocalAddress& local, size_t size,
+                  uint8_t traffic_class) const;
   size_t size() const { return count_; }  ///< in messages
   /// Adds datagrams that lie back to back: `segment` bytes each, the last may be shorter. Returns how many
   /// bytes were added, whole datagrams: fewer than `size` when there is no more room. Flush then, and add
@@ -96,10 +102,12 @@ class SendBatch {
   struct Control;
   static constexpr size_t kRecent = 128;
 
-  size_t extend(Entry& entry, uint8_t* data, size_t size, size_t segment) const;
+  Entry* recent(const omerta_address& to, const LocalAddress& local, uint8_t traffic_class) const;
+  size_t extend(Entry& entry, uint8_t* data, size_t size, size_t segment);
 
   size_t count_ = 0;
   bool coalesce_;
+  uint64_t joined_ = 0;
   /// Message last begun for a destination, by a hash of it; one that lost its place gets a new message.
   std::array<uint8_t, kRecent> recent_;
   std::unique_ptr<Entry[]> entries_;
@@ -118,8 +126,13 @@ class UdpSocket {
 
   int fd() const { return fd_; }
   uint16_t port() const { return port_; }
+  /// Whether they are used. GSO is given up when the kernel refuses segmented messages and takes their
+  /// datagrams. Both belong to the thread that receives and sends.
   bool gro() const { return gro_; }
   bool gso() const { return gso_; }
+  /// What arrived coalesced and still waits loses its sizes when GRO is turned off.
+  void set_gro(bool on);
+  void give_up_gso() { gso_ = false; }
   /// What the kernel granted of SocketOptions::buffer_bytes.
   int receive_buffer_bytes() const { return receive_buffer_; }
   int send_buffer_bytes() const { return send_buffer_; }
@@ -138,20 +151,22 @@ class UdpSocket {
   void finish(SendBatch& batch) const;
 
   /// One datagram, from any thread.
-  void send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size,
+  /// false: refused, or gone from another address than `local`, which this host has no more.
+  bool send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size,
                 uint8_t traffic_class);
 
  private:
   socklen_t to_sockaddr(const omerta_address& address, sockaddr_storage& out) const;
   size_t fill_control(void* buffer, const omerta_address& to, const LocalAddress& local, size_t segment,
                       uint8_t traffic_class) const;
-  void send_segments(const SendBatch::Entry& entry);
+  bool send_segments(const SendBatch::Entry& entry);
 
   int fd_ = -1;
   int family_ = AF_INET6;
   uint16_t port_ = 0;
   bool gro_ = false;
   bool gso_ = false;
+  int gso_refused_ = 0;
   int receive_buffer_ = 0;
   int send_buffer_ = 0;
   uint32_t overflow_seen_ = 0;

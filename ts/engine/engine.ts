@@ -94,7 +94,9 @@ export type EngineEvent =
   /** Handshakes were given up (90 s without an answer). */
   | { readonly type: 'session-lost'; readonly peer: SessionKey }
   /** Somebody deleted the TUN interface; the engine goes on without one. */
-  | { readonly type: 'interface-gone' };
+  | { readonly type: 'interface-gone' }
+  /** An accelerator was found to spoil packets and is not used any more. */
+  | { readonly type: 'accelerator-demoted'; readonly name: string; readonly reason: string };
 
 export interface PeerStatus {
   readonly sessionKey: SessionKey;
@@ -119,7 +121,8 @@ export interface LegStatus {
 /** An optional way of being faster, with what became of it on this machine. */
 export interface Accelerator {
   readonly name: string;
-  readonly state: 'on' | 'off' | 'unavailable';
+  /** Demoted: it was on, and given up while the engine ran because it spoiled packets. */
+  readonly state: 'on' | 'off' | 'unavailable' | 'demoted';
   /** Why it is not on, or what the self-test found. */
   readonly reason: string;
   /** The command that would make it available, if there is one. */

@@ -14,6 +14,7 @@ const Type = {
   pathNeeded: 5,
   sessionLost: 6,
   interfaceGone: 7,
+  offloadDemoted: 8,
 } as const;
 
 export class EventRingReader {
@@ -67,6 +68,10 @@ export class EventRingReader {
         return { type: 'session-lost', peer: this.#key(at) };
       case Type.interfaceGone:
         return { type: 'interface-gone' };
+      case Type.offloadDemoted: {
+        const [name = '', reason = ''] = Buffer.from(this.#blob(at)).toString().split('\n');
+        return { type: 'accelerator-demoted', name, reason };
+      }
       default:
         return undefined;
     }

@@ -39,13 +39,16 @@ export interface NativeDescription {
   readonly ioReason: string;
   /** Empty when nothing has to be typed. */
   readonly ioRemedy: string;
-  readonly udpGro: boolean;
-  readonly udpGso: boolean;
+  readonly offloads: readonly NativeOffload[];
   readonly receiveBufferBytes: number;
   readonly sendBufferBytes: number;
   readonly tun?: string;
-  readonly tunTcpOffload?: boolean;
-  readonly tunUdpOffload?: boolean;
+}
+
+export interface NativeOffload {
+  readonly name: string;
+  readonly state: 'on' | 'off' | 'unavailable' | 'demoted';
+  readonly reason: string;
 }
 
 export interface NativeOptions {
@@ -64,6 +67,7 @@ export interface NativeOptions {
   readonly io: IoChoice;
   readonly udpGro: boolean;
   readonly udpGso: boolean;
+  readonly tunChecksumOffload: boolean;
   readonly tunTcpOffload: boolean;
   readonly tunUdpOffload: boolean;
   readonly keepSessionOnNewPresharedKey: boolean;
@@ -107,6 +111,8 @@ export interface NativeHandle {
 
 export interface NativeAddon {
   readonly NativeEngine: new (options: NativeOptions, drain: () => void) => NativeHandle;
+  /** Runs the self-test of a TUN interface's offloads without one. */
+  readonly testTunOffloads: () => readonly NativeOffload[];
   readonly counterNames: readonly string[];
   readonly counterRowBytes: number;
 }

@@ -17,7 +17,7 @@ import {
 } from './engine.js';
 import { EventRingReader } from './event-ring.js';
 import type { AccountStatus } from './limit-control.js';
-import { loadNativeAddon, type NativeAddon, type NativeHandle } from './native-addon.js';
+import { loadNativeAddon, type NativeAddon, type NativeHandle, type NativeOffload } from './native-addon.js';
 import type { Leg } from '../wire/leg.js';
 import { encodeLegEntry, legEntry } from '../wire/leg-entry.js';
 import { NO_ACCOUNTS } from '../wire/forwarding-table.js';
@@ -40,6 +40,7 @@ export const NATIVE_ACCELERATORS = [
   'io-uring',
   'udp-gro',
   'udp-gso',
+  'tun-checksum-offload',
   'tun-tcp-offload',
   'tun-udp-offload',
 ] as const;
@@ -71,6 +72,15 @@ function packLegs(legs: readonly Leg[]): Uint8Array {
   return Buffer.concat(legs.map((leg) => encodeLegEntry(legEntry(leg, 1n))));
 }
 
+function acceleratorOf({ name, state, reason }: NativeOffload): Accelerator {
+  return { name, state, reason, remedy: undefined };
+}
+
+/** What the offloads of a TUN interface would be like here; found out without making one that stays. */
+export function testTunOffloads(): readonly Accelerator[] {
+  return loadNativeAddon().testTunOffloads().map(acceleratorOf);
+}
+
 /** @throws EngineError; the code tells what to do about it. */
 export function openNativeEngine(options: EngineOptions): ReconfigurableEngine {
   return new NativeEngine(loadNativeAddon(), options);
@@ -82,6 +92,7 @@ class NativeEngine implements ReconfigurableEngine {
   readonly #disabled: ReadonlySet<string>;
   readonly #counters: BigUint64Array;
   #description: EngineDescription;
+  #closed = false;
   #listener: ((events: readonly EngineEvent[]) => void) | undefined;
 
   constructor(addon: NativeAddon, options: EngineOptions) {
@@ -112,6 +123,7 @@ class NativeEngine implements ReconfigurableEngine {
           io: this.#disabled.has('io-uring') ? 'mmsg' : (options.io ?? 'mmsg'),
           udpGro: !this.#disabled.has('udp-gro'),
           udpGso: !this.#disabled.has('udp-gso'),
+          tunChecksumOffload: !this.#disabled.has('tun-checksum-offload'),
           tunTcpOffload: !this.#disabled.has('tun-tcp-offload'),
           tunUdpOffload: !this.#disabled.has('tun-udp-offload'),
           keepSessionOnNewPresharedKey: options.keepSessionOnNewPresharedKey ?? false,
@@ -140,6 +152,7 @@ class NativeEngine implements ReconfigurableEngine {
   }
 
   describe(): EngineDescription {
+    if (!this.#closed) this.#description = this.#describe();
     return this.#description;
   }
 
@@ -164,25 +177,8 @@ class NativeEngine implements ReconfigurableEngine {
         reason: this.#disabled.has('io-uring') ? 'switched off' : native.ioReason,
         remedy: native.ioRemedy === '' ? undefined : native.ioRemedy,
       },
-      accelerator('udp-gro', native.udpGro, 'received datagrams arrive coalesced', 'needs Linux 5.0'),
-      accelerator('udp-gso', native.udpGso, 'a send carries up to 64 datagrams', 'needs Linux 4.18'),
+      ...native.offloads.map(acceleratorOf),
     ];
-    if (native.tun !== undefined) {
-      accelerators.push(
-        accelerator(
-          'tun-tcp-offload',
-          native.tunTcpOffload ?? false,
-          'TCP super-packets cross the interface in one call',
-          'the kernel refused TUN_F_TSO4/6',
-        ),
-        accelerator(
-          'tun-udp-offload',
-          native.tunUdpOffload ?? false,
-          'UDP super-packets are read in one call',
-          'needs Linux 6.2 (TUN_F_USO4/6)',
-        ),
-      );
-    }
     const buffersGranted = Math.min(native.receiveBufferBytes, native.sendBufferBytes) >= WANTED_BUFFER_BYTES;
     accelerators.push({
       name: 'udp-buffers',
@@ -339,6 +335,7 @@ class NativeEngine implements ReconfigurableEngine {
 
   close(): Promise<void> {
     this.#listener = undefined;
+    this.#closed = true;
     this.#handle.close();
     return Promise.resolve();
   }

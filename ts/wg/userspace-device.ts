@@ -14,6 +14,13 @@ import { WgDevice } from './wg-device.js';
 const DEFAULT_MTU = 1420;
 const MAX_PEERS = 16384;
 
+export interface UserspaceDeviceOptions {
+  /** Accelerators to leave off. */
+  readonly disable: readonly string[];
+  /** An accelerator spoiled packets and is not used any more. */
+  readonly onDemoted: (name: string, reason: string) => void;
+}
+
 export interface UserspaceDevice {
   /** Settles when the interface or the socket file was deleted. */
   readonly gone: Promise<void>;
@@ -40,18 +47,25 @@ function openFailure(error: unknown, name: string): unknown {
       `${name} cannot be made (${detail})`,
       `Choose another name, or remove the old one with: ip link delete ${name}`,
     );
+  if (error.code === 'BAD_ARGUMENT')
+    return new OperatorError(ExitCode.usage, '--disable', detail.replace(/^disable: /, ''), 'See: omerta doctor');
   return new OperatorError(ExitCode.failure, 'engine', detail, 'See: omerta doctor');
 }
 
 /** Makes the interface `name`, down and without addresses. @throws OperatorError */
-export async function openUserspaceDevice(name: string): Promise<UserspaceDevice> {
-  const engine = openEngine(name);
+export async function openUserspaceDevice(
+  name: string,
+  options: UserspaceDeviceOptions,
+): Promise<UserspaceDevice> {
+  const engine = openEngine(name, options.disable);
   let signalGone: () => void = () => undefined;
   const gone = new Promise<void>((resolve) => {
     signalGone = resolve;
   });
   engine.onEvents((events) => {
     if (events.some(({ type }) => type === 'interface-gone')) signalGone();
+    for (const event of events)
+      if (event.type === 'accelerator-demoted') options.onDemoted(event.name, event.reason);
   });
   const device = new WgDevice({
     engine,
@@ -80,7 +94,7 @@ export async function openUserspaceDevice(name: string): Promise<UserspaceDevice
   }
 }
 
-function openEngine(name: string): ReturnType<typeof openNativeEngine> {
+function openEngine(name: string, disable: readonly string[]): ReturnType<typeof openNativeEngine> {
   try {
     return openNativeEngine({
       privateKey: randomBytes(32),
@@ -91,6 +105,7 @@ function openEngine(name: string): ReturnType<typeof openNativeEngine> {
       stunPerSecond: 0,
       maxPeers: MAX_PEERS,
       keepSessionOnNewPresharedKey: true,
+      disable,
       tun: { name, addresses: [], mtu: DEFAULT_MTU, up: false },
     });
   } catch (error) {

@@ -1,6 +1,6 @@
 // omerta wg: a WireGuard interface for `wg` and `wg-quick`, without the mesh.
 
-import { InvalidArgumentError, type Command } from 'commander';
+import { InvalidArgumentError, Option, type Command } from 'commander';
 import { openUserspaceDevice } from '../../wg/userspace-device.js';
 import { startDetached } from '../background.js';
 import { explain } from '../help.js';
@@ -8,6 +8,7 @@ import { reportFailure, reportReady } from '../start-report.js';
 
 interface WgOptions {
   readonly foreground?: boolean;
+  readonly disable?: readonly string[];
 }
 
 /** What `wg` takes for a name too (and Linux: at most 15 characters). */
@@ -16,7 +17,7 @@ function interfaceName(text: string): string {
   throw new InvalidArgumentError('An interface name has 1 to 15 of: letters, digits, _ = + . -');
 }
 
-async function runForeground(name: string): Promise<void> {
+async function runForeground(name: string, disable: readonly string[]): Promise<void> {
   let end: () => void = () => undefined;
   const signalled = new Promise<void>((resolve) => {
     end = resolve;
@@ -25,7 +26,12 @@ async function runForeground(name: string): Promise<void> {
   process.once('SIGINT', end);
   let device;
   try {
-    device = await openUserspaceDevice(name);
+    device = await openUserspaceDevice(name, {
+      disable,
+      onDemoted: (accelerator, reason) => {
+        console.error(`omerta: ${accelerator} is not used any more: ${reason}`);
+      },
+    });
   } catch (error) {
     await reportFailure(error);
     throw error;
@@ -50,9 +56,24 @@ export function wgCommand(program: Command): void {
     )
     .argument('<ifname>', 'name of the interface to make', interfaceName)
     .option('-f, --foreground', 'stay in the foreground')
+    .addOption(
+      new Option(
+        '--disable <name>',
+        'accelerator to leave off, by the name "omerta doctor" gives it; repeatable',
+      ).argParser((value: string, previous: string[] | undefined) => [...(previous ?? []), value]),
+    )
     .action(async (name: string, options: WgOptions) => {
-      if (options.foreground === true) await runForeground(name);
-      else await startDetached(['wg', '--foreground', name], 'ignore', `Run: omerta wg --foreground ${name}`);
+      const { foreground, disable = [] } = options;
+      if (foreground === true) {
+        await runForeground(name, disable);
+        return;
+      }
+      const without = disable.flatMap((accelerator) => ['--disable', accelerator]);
+      await startDetached(
+        ['wg', ...without, '--foreground', name],
+        'ignore',
+        `Run: omerta wg --foreground ${name}`,
+      );
     });
   explain(
     command,
