@@ -48,7 +48,12 @@ function openFailure(error: unknown, name: string): unknown {
       `Choose another name, or remove the old one with: ip link delete ${name}`,
     );
   if (error.code === 'BAD_ARGUMENT')
-    return new OperatorError(ExitCode.usage, '--disable', detail.replace(/^disable: /, ''), 'See: omerta doctor');
+    return new OperatorError(
+      ExitCode.usage,
+      '--disable',
+      detail.replace(/^disable: /, ''),
+      'See: omerta doctor',
+    );
   return new OperatorError(ExitCode.failure, 'engine', detail, 'See: omerta doctor');
 }
 
