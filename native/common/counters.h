@@ -22,9 +22,9 @@ namespace omerta {
   X(tx_bytes)                       \
   X(tx_batches)                     \
   X(tx_errors)                      \
+  X(tx_over_path_mtu)               \
   X(tx_zero_copy)                   \
   X(tx_zero_copy_copied)            \
-  X(rx_queue_overflows)             \
   X(forwarded_packets)              \
   X(forwarded_bytes)                \
   X(delivered_packets)              \
@@ -51,9 +51,17 @@ namespace omerta {
   X(tun_tx_bytes)                   \
   X(tun_tx_writes)                  \
   X(staged_packets)                 \
+  X(suite_offers_sent)              \
+  X(suite_offers_received)          \
+  X(suites_settled)                 \
+  X(suites_given_up)                \
   X(unreachable_sent)               \
   X(offloads_demoted)               \
   X(events_queued)                  \
+  X(drop_receive_queue)             \
+  X(drop_send_too_big)              \
+  X(drop_send_no_route)             \
+  X(drop_send_failed)               \
   X(drop_control_rate)              \
   X(drop_stun_rate)                 \
   X(drop_handshake_rate)            \

@@ -1,31 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-// ChaCha20-Poly1305 for transport packets (RFC 8439), in place and in batches. The nonce is four
-// zero bytes and the 64-bit counter, little-endian; there is no associated data.
+// AEAD for transport packets, in place and in batches. The nonce is four zero bytes and the 64-bit
+// counter, little-endian, in both suites; there is no associated data; the tag has 16 bytes.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <span>
 #include <string>
 
-#include "common/bytes.h"
+#include "crypto/aead_key.h"
 
 namespace omerta::crypto {
 
 inline constexpr size_t kAeadTagSize = 16;
 
-/// One packet to seal or open. `text` is changed in place; seal writes 16 bytes of tag after it,
-/// open expects them there. `id` names the key (unique for the process), so that a cached key
-/// schedule is found without comparing secrets.
+/// One packet to seal or open. `text` is changed in place; seal writes the tag after it, open expects it
+/// there.
 struct AeadJob {
-  const Key32* key;
-  uint64_t id;
+  const AeadKey* key;
   uint64_t counter;
   uint8_t* text;
   size_t size;
   bool ok;
 };
 
-/// An implementation with whatever it keeps between calls; one per thread.
+/// One suite by one library, with whatever it keeps between calls; one per thread.
 class TransportAead {
  public:
   virtual ~TransportAead() = default;
@@ -36,23 +35,50 @@ class TransportAead {
 };
 
 /// Runs everywhere.
-std::unique_ptr<TransportAead> make_openssl_aead();
+std::unique_ptr<TransportAead> make_openssl_aead(Suite suite);
 /// Intel's multi-buffer library, loaded when it is there. nullptr, and `reason` says why, when the
-/// library or the CPU's AVX2 is missing.
-std::unique_ptr<TransportAead> make_ipsec_mb_aead(std::string& reason);
+/// library or the CPU's AVX2 is missing; else `reason` names the instructions it uses.
+std::unique_ptr<TransportAead> make_ipsec_mb_aead(Suite suite, std::string& reason);
 
-/// Seals and opens packets of many sizes and compares with libsodium, bit flips included.
-bool passes_self_test(TransportAead& aead);
+/// Seals and opens packets of many sizes and compares with libsodium (AES-256-GCM: and with published
+/// vectors, and with OpenSSL where libsodium has none), bit flips included.
+bool passes_self_test(TransportAead& aead, Suite suite);
 
-/// Which implementation this process uses, and why.
-struct AeadChoice {
-  bool ipsec_mb = false;
-  std::string name;    ///< for people: "ChaCha20-Poly1305 (intel-ipsec-mb, AVX-512)"
-  std::string reason;  ///< why ipsec-mb is in use, or why it is not
+struct AeadSwitches {
+  bool ipsec_mb = true;
+  bool aes_256_gcm = true;
 };
 
-/// The fastest implementation that passes its self-test here. `allow_ipsec_mb` is the switch.
-AeadChoice choose_aead(bool allow_ipsec_mb);
-std::unique_ptr<TransportAead> make_aead(const AeadChoice& choice);
+/// What does the work of one suite in this process.
+struct SuiteChoice {
+  bool available = false;
+  bool ipsec_mb = false;
+  std::string library;  ///< for people: "intel-ipsec-mb, AVX-512"
+  std::string reason;   ///< why it is available, or why it is not
+};
+
+struct AeadChoice {
+  std::array<SuiteChoice, kSuiteCount> suites;
+  std::string ipsec_mb_reason;  ///< why intel-ipsec-mb is in use, or why it is not
+  const SuiteChoice& of(Suite suite) const { return suites[static_cast<size_t>(suite)]; }
+  bool ipsec_mb() const { return suites[0].ipsec_mb || suites[1].ipsec_mb; }
+  /// For people: both suites and what does them.
+  std::string name() const;
+};
+
+/// The fastest implementation of each suite that passes its self-test here.
+AeadChoice choose_aead(AeadSwitches switches);
+
+/// Every suite behind one call: a batch may mix sessions and suites. One per thread.
+class Aead {
+ public:
+  explicit Aead(const AeadChoice& choice);
+  void seal(std::span<AeadJob> jobs) { run(jobs, &TransportAead::seal); }
+  void open(std::span<AeadJob> jobs) { run(jobs, &TransportAead::open); }
+
+ private:
+  void run(std::span<AeadJob> jobs, void (TransportAead::*operation)(std::span<AeadJob>));
+  std::array<std::unique_ptr<TransportAead>, kSuiteCount> suites_;
+};
 
 }  // namespace omerta::crypto

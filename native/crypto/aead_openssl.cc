@@ -16,8 +16,10 @@ std::array<uint8_t, 12> nonce_of(uint64_t counter) {
 
 class OpensslAead final : public TransportAead {
  public:
-  OpensslAead() : cipher_(EVP_CIPHER_fetch(nullptr, "ChaCha20-Poly1305", nullptr)) {
-    if (cipher_ == nullptr) throw std::runtime_error("OpenSSL: ChaCha20-Poly1305 is missing");
+  explicit OpensslAead(Suite suite)
+      : name_(name_of(suite)),  // as OpenSSL spells them too
+        cipher_(EVP_CIPHER_fetch(nullptr, name_, nullptr)) {
+    if (cipher_ == nullptr) throw std::runtime_error(std::string("OpenSSL: ") + name_ + " is missing");
   }
   ~OpensslAead() override {
     for (Slot& slot : slots_) EVP_CIPHER_CTX_free(slot.context);
@@ -54,7 +56,8 @@ class OpensslAead final : public TransportAead {
 
  private:
   // A small direct-mapped cache of contexts by key id: setting a key costs as much as sealing a short
-  // packet, and consecutive packets belong to few sessions.
+  // packet, and consecutive packets belong to few sessions. A context cannot be shared between threads,
+  // so it is here and not with the key; OpenSSL wipes it when another key takes its place.
   struct Slot {
     EVP_CIPHER_CTX* context = nullptr;
     uint64_t id = 0;
@@ -62,26 +65,29 @@ class OpensslAead final : public TransportAead {
   };
 
   EVP_CIPHER_CTX* context(const AeadJob& job, bool sealing) {
-    Slot& slot = slots_[(job.id * 2 + (sealing ? 1 : 0)) % slots_.size()];
+    const uint64_t id = job.key->id;
+    Slot& slot = slots_[(id * 2 + (sealing ? 1 : 0)) % slots_.size()];
     if (slot.context == nullptr) {
       slot.context = EVP_CIPHER_CTX_new();
       if (slot.context == nullptr) throw std::bad_alloc();
     }
-    if (slot.id != job.id || slot.sealing != sealing) {
-      if (EVP_CipherInit_ex(slot.context, cipher_, nullptr, job.key->data(), nullptr, sealing ? 1 : 0) != 1)
-        throw std::runtime_error("OpenSSL: setting a ChaCha20-Poly1305 key failed");
-      slot.id = job.id;
+    if (slot.id != id || slot.sealing != sealing) {
+      if (EVP_CipherInit_ex(slot.context, cipher_, nullptr, job.key->bytes.data(), nullptr,
+                            sealing ? 1 : 0) != 1)
+        throw std::runtime_error(std::string("OpenSSL: setting a key failed for ") + name_);
+      slot.id = id;
       slot.sealing = sealing;
     }
     return slot.context;
   }
 
+  const char* name_;
   EVP_CIPHER* cipher_;
   std::array<Slot, 64> slots_;
 };
 
 }  // namespace
 
-std::unique_ptr<TransportAead> make_openssl_aead() { return std::make_unique<OpensslAead>(); }
+std::unique_ptr<TransportAead> make_openssl_aead(Suite suite) { return std::make_unique<OpensslAead>(suite); }
 
 }  // namespace omerta::crypto

@@ -22,14 +22,16 @@ namespace omerta::engine {
 
 enum class EventType : uint16_t {
   padding = 0,
-  frame = 1,            ///< ip 16 | port u16 | zero u16 | leg u32 | length u32 | frame
-  control = 2,          ///< session key 32 | length u32 | payload
-  session = 3,          ///< session key 32 | ip 16 | port u16 | zero u16 | leg u32
-  endpoint = 4,         ///< as session
-  path_needed = 5,      ///< session key 32
-  session_lost = 6,     ///< session key 32
-  interface_gone = 7,   ///< nothing
-  offload_demoted = 8,  ///< length u32 | name, newline, reason
+  frame = 1,             ///< ip 16 | port u16 | zero u16 | leg u32 | length u32 | frame
+  control = 2,           ///< session key 32 | length u32 | payload
+  session = 3,           ///< session key 32 | ip 16 | port u16 | zero u16 | leg u32
+  endpoint = 4,          ///< as session
+  path_needed = 5,       ///< session key 32
+  session_lost = 6,      ///< session key 32
+  interface_gone = 7,    ///< nothing
+  interface_up = 8,      ///< nothing
+  interface_down = 9,    ///< nothing
+  offload_demoted = 10,  ///< length u32 | name, newline, reason
 };
 
 class EventRing {
@@ -45,7 +47,11 @@ class EventRing {
   uint8_t* data() { return memory_; }
   size_t size() const { return kHeader + kBytes; }
   /// Called (from any thread) when there is something to read and the reader was not told yet.
-  void on_wake(std::function<void()> wake) { wake_ = std::move(wake); }
+  void on_wake(std::function<void()> wake) {
+    const std::lock_guard lock(mutex_);
+    wake_ = std::move(wake);
+    if (wake_pending_.load(std::memory_order_seq_cst)) wake_();  // something was written before
+  }
   /// Reader: about to drain; a record written after this wakes it again.
   void draining() { wake_pending_.store(false, std::memory_order_seq_cst); }
 
@@ -54,6 +60,7 @@ class EventRing {
     size_t size = 8;
     for (Bytes part : parts) size += part.size();
     size = (size + 7) & ~size_t{7};
+    bool wake = false;
     {
       const std::lock_guard lock(mutex_);
       uint32_t head = word(0).load(std::memory_order_relaxed);
@@ -72,8 +79,9 @@ class EventRing {
         at += part.size();
       }
       word(0).store(head + static_cast<uint32_t>(size), std::memory_order_release);
+      wake = !wake_pending_.exchange(true, std::memory_order_seq_cst) && wake_;
     }
-    if (!wake_pending_.exchange(true, std::memory_order_seq_cst) && wake_) wake_();
+    if (wake) wake_();
     return true;
   }
 

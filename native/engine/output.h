@@ -52,8 +52,17 @@ class EventOutput : public session::SessionOutput {
   }
   void path_needed(session::Peer& peer) override { emit(EventType::path_needed, {peer.remote.public_key}); }
   void session_lost(session::Peer& peer) override { emit(EventType::session_lost, {peer.remote.public_key}); }
+  void suite_step(session::SuiteStep step) override {
+    constexpr Counter kCounters[] = {Counter::suite_offers_sent, Counter::suite_offers_received,
+                                     Counter::suites_settled, Counter::suites_given_up};
+    counters_.add(kCounters[static_cast<size_t>(step)]);
+  }
 
  protected:
+  /// Frames, headers included, that leave by a leg.
+  void count_sent(const session::Endpoint& to, size_t frames, size_t bytes) {
+    if (to.relayed()) shared_.sent.add(to.receive_leg, frames, bytes);
+  }
   void emit(EventType type, std::initializer_list<Bytes> parts) {
     counters_.add(shared_.events.write(type, parts) ? Counter::events_queued : Counter::drop_event_ring_full);
   }

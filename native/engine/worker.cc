@@ -17,8 +17,8 @@ constexpr uint32_t kStopBit = 1;
 constexpr uint32_t kTunBit = 2;
 constexpr Nanoseconds kTimerInterval = 100 * kMillisecond;
 constexpr int kTimerIntervalMs = 100;
-/// How soon a changed MTU of the interface is noticed; it bounds the padding only.
-constexpr Nanoseconds kMtuCheckInterval = kSecond;
+/// How soon a further address of the host is noticed.
+constexpr Nanoseconds kAddressCheckInterval = 10 * kSecond;
 /// Batches of one source handled before the other gets its turn.
 constexpr int kBudget = 8;
 /// ICMP errors a worker writes to TUN, as Linux limits its own (icmp_msgs_per_sec, icmp_msgs_burst).
@@ -26,6 +26,13 @@ constexpr uint64_t kUnreachablePerSecond = 1000;
 constexpr uint64_t kUnreachableBurst = 50;
 /// Super-packets with impossible headers until no more are asked for.
 constexpr size_t kWrongSuperPackets = 8;
+/// One in this many receives asks the kernel how full the queue is.
+constexpr unsigned kQueueSampling = 64;
+/// Timestamps are on for 30 ms of each second in which something is received, and looked at for 10: what
+/// waited before carries the time of its reading.
+constexpr Nanoseconds kLatencyInterval = kSecond;
+constexpr Nanoseconds kLatencyWindow = 30 * kMillisecond;
+constexpr Nanoseconds kLatencyLeadIn = 20 * kMillisecond;
 constexpr size_t kTunPacketBytes = sizeof(tun::VirtioNetHeader) + 65536;
 /// A transport payload is an IP packet by its first nibble, or else a control frame (docs/protocol.md).
 bool is_ip(const uint8_t* payload) { return payload[0] >> 4 == 4 || payload[0] >> 4 == 6; }
@@ -37,12 +44,13 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
     : EventOutput(shared, shared.counters[index]),
       index_(index),
       socket_(socket),
-      aead_(crypto::make_aead(shared.aead)),
+      aead_(shared.aead),
       io_(udp::make_io(shared.io.kind, socket)),
       send_(socket.gso()),
       arena_(new uint8_t[kArenaBytes]()),
       tun_buffer_(new uint8_t[kTunPacketBytes]()),
       unreachable_budget_(kUnreachablePerSecond, kUnreachableBurst),
+      instruments_(shared.instruments[index]),
       openings_(new Opening[kJobs]),
       jobs_(new crypto::AeadJob[kJobs]),
       sources_(new session::Endpoint[kJobs + 1]) {
@@ -79,12 +87,13 @@ void Worker::run() {
     if (index_ == 0 && now_ >= next_timers_) {
       next_timers_ = now_ + kTimerInterval;
       shared_.sessions->handle_timers(now_, *this);
+      shared_.host_shares.deal(now_);
       flush();
       if (shared_.gso_probe.tick(*shared_.sessions, now_, *this)) demote(Offload::udp_gso, Fault::lost);
       flush();
-      if (tun_ != nullptr && now_ >= next_mtu_check_) {
-        next_mtu_check_ = now_ + kMtuCheckInterval;
-        shared_.inner_mtu.store(tun_->current_mtu(), std::memory_order_relaxed);
+      if (now_ >= next_address_check_) {
+        next_address_check_ = now_ + kAddressCheckInterval;
+        shared_.proven_remotes.set_sole(udp::sole_addresses());
       }
     }
   }
@@ -97,7 +106,6 @@ void Worker::forget_tun() {
   io_->forget(tun_queue_);
   tun_queue_ = -1;
   tun_ = nullptr;
-  if (index_ == 0) emit(EventType::interface_gone, {});
 }
 
 // ---- offloads -------------------------------------------------------------------------------------
@@ -181,38 +189,103 @@ void Worker::send(const session::Endpoint& to, Bytes message, uint8_t traffic_cl
   uint8_t* out = arena(size);
   std::memcpy(out + prefix, message.data(), message.size());
   if (to.relayed()) write_frame_header(out, size, to);
+  count_sent(to, 1, size);
   append(to.remote, local_of(to), out, size, size, probe_class_.value_or(traffic_class));
 }
 
 // ---- from UDP -------------------------------------------------------------------------------------
 
+/// How full the worker finds its queue.
+void Worker::sample_queue() {
+  if (receives_++ % kQueueSampling == 0) instruments_.receive_queue(socket_.queues().receive);
+}
+
+void Worker::turn_latency_window() {
+  if (now_ < (window_.open ? window_.closes : window_.opens)) return;
+  window_.open = !window_.open;
+  socket_.set_timestamps(window_.open);
+  if (window_.open) window_ = {true, now_ + kLatencyInterval, now_ + kLatencyLeadIn, now_ + kLatencyWindow};
+}
+
+/// The frames of this batch have left.
+void Worker::record_latencies() {
+  if (forwarded_count_ == 0) return;
+  timespec t{};
+  clock_gettime(CLOCK_REALTIME, &t);
+  const uint64_t sent_at = static_cast<uint64_t>(t.tv_sec) * kSecond + static_cast<uint64_t>(t.tv_nsec);
+  for (size_t i = 0; i < forwarded_count_; i++)
+    if (sent_at >= forwarded_at_[i])
+      instruments_.latency(sent_at - forwarded_at_[i]);  // else the clock was set
+  forwarded_count_ = 0;
+}
+
 bool Worker::receive_from_udp() {
+  sample_queue();
   const std::span<const udp::Message> messages = io_->receive(counters_);
+  learned_ = nullptr;
+  last_next_ = {};
+  // Judged many at a time, so that the legs of the next ones are on their way from memory meanwhile.
+  Datagram datagrams[kJudged];
+  const udp::Message* message_of[kJudged];
+  size_t count = 0;
+  const auto judge_gathered = [&] {
+    Decision decisions[kJudged];
+    shared_.legs.judge_all(datagrams, count, now_, decisions);
+    for (size_t i = 0; i < count; i++) {
+      coalesced_ = message_of[i]->segment < message_of[i]->size;
+      act_on(decisions[i], datagrams[i].data, datagrams[i].size, *message_of[i]);
+    }
+    count = 0;
+  };
   for (const udp::Message& message : messages) {
     if (message.size == 0) counters_.drop(OMERTA_DROP_EMPTY);
-    coalesced_ = message.segment < message.size;
-    for (size_t at = 0; at < message.size; at += message.segment)
-      judge(message.data + at, std::min(message.segment, message.size - at), message);
+    for (size_t at = 0; at < message.size; at += message.segment) {
+      message_of[count] = &message;
+      datagrams[count++] = {message.data + at,
+                            static_cast<uint32_t>(std::min(message.segment, message.size - at)),
+                            &message.from};
+      if (count == kJudged) judge_gathered();
+    }
   }
+  judge_gathered();
   finish_opening();
   if (coalescing_) coalescing_->flush(counters_);
   flush();  // before the next receive: forwarded datagrams lie in the receive buffers
+  record_latencies();
+  turn_latency_window();
   return io_->release();
 }
 
-void Worker::judge(uint8_t* data, size_t size, const udp::Message& message) {
-  const Decision decision =
-      shared_.legs.judge_datagram(message.from, data, static_cast<uint32_t>(size), now_);
+/// The sender of a message is who it says: what it sent to is what it is to be sent from.
+void Worker::learn(const udp::Message& message) {
+  if (learned_ == &message) return;
+  learned_ = &message;
+  shared_.proven_remotes.learn(message.from, message.local);
+}
+
+const udp::LocalAddress& Worker::return_address(const omerta_address& to) {
+  if (std::memcmp(&to, &last_next_, sizeof to) != 0) {
+    last_next_ = to;
+    last_source_ = shared_.proven_remotes.find(to);
+  }
+  return last_source_;
+}
+
+void Worker::act_on(const Decision& decision, uint8_t* data, size_t size, const udp::Message& message) {
   switch (decision.verdict) {
     case OMERTA_FORWARD:
       gro_watch_.count(coalesced_, true);
       counters_.add(Counter::forwarded_packets);
       counters_.add(Counter::forwarded_bytes, size);
       // Congestion met so far is told on; the priority a stranger asked for is not.
-      append(decision.next, {}, data, size, size, message.ecn);
+      if (learned_ != &message && message.received_at != 0 && now_ >= window_.counts)
+        forwarded_at_[forwarded_count_++] = message.received_at;
+      learn(message);
+      append(decision.next, return_address(decision.next), data, size, size, message.ecn);
       return;
     case OMERTA_DELIVER:
       counters_.add(Counter::delivered_packets);
+      learn(message);
       deliver(decision.leg_id, data + OMERTA_FRAME_HEADER_SIZE, size - OMERTA_FRAME_HEADER_SIZE, message.ecn);
       return;
     case OMERTA_CONTROL: {
@@ -221,6 +294,10 @@ void Worker::judge(uint8_t* data, size_t size, const udp::Message& message) {
         return;
       }
       counters_.add(Counter::control_frames);
+      if (decision.leg_id == OMERTA_CONTACT_LEG)
+        shared_.strangers.learn(message.from, message.local);
+      else
+        learn(message);
       uint8_t where[24] = {};
       std::memcpy(where, message.from.ip, 16);
       store(where + 16, __builtin_bswap16(message.from.port));
@@ -332,18 +409,14 @@ void Worker::open_transport(uint8_t* data, size_t size, const session::Endpoint&
   }
   if (keypair->expired(now_)) return counters_.add(Counter::drop_key_expired);
   openings_[openings_count_] = {keypair, &from, size, ecn, coalesced_};
-  jobs_[openings_count_] = {&keypair->keys.receive,
-                            keypair->id,
-                            load<uint64_t>(data + 8),
-                            data + session::kTransportHeaderSize,
-                            size - session::kTransportOverhead,
-                            false};
+  jobs_[openings_count_] = {&keypair->receive_key, load<uint64_t>(data + 8),
+                            data + session::kTransportHeaderSize, size - session::kTransportOverhead, false};
   if (++openings_count_ == kJobs) finish_opening();
 }
 
 void Worker::finish_opening() {
   if (openings_count_ != 0) {
-    aead_->open(std::span(jobs_.get(), openings_count_));
+    aead_.open(std::span(jobs_.get(), openings_count_));
     for (size_t i = 0; i < openings_count_; i++) handle_opened(openings_[i], jobs_[i]);
     end_run();
     openings_count_ = 0;
@@ -368,11 +441,17 @@ void Worker::handle_opened(Opening& opening, const crypto::AeadJob& job) {
   if (run_.keypair != &keypair || (run_.from != opening.from && !run_.from->same_path(*opening.from))) {
     end_run();
     shared_.sessions->authenticated(keypair, *opening.from, now_, *this);
+    if (!opening.from->relayed()) shared_.proven_remotes.learn(opening.from->remote, local_of(*opening.from));
     keypair.peer.bursts.received(now_);
     run_ = {&keypair, opening.from, 0};
   }
   run_.bytes += opening.message_size;
   if (job.size == 0) return counters_.add(Counter::keepalives_received);
+  if (session::is_suite_frame(Bytes(job.text, job.size))) {
+    if (!shared_.sessions->handle_suite_frame(keypair, Bytes(job.text, job.size), now_, *this))
+      counters_.add(Counter::drop_inner_malformed);
+    return;
+  }
   session::SessionTable::data_received(keypair.peer, now_);
   if (!is_ip(job.text)) {
     counters_.add(Counter::control_messages);
@@ -457,7 +536,7 @@ void Worker::seal_from_tun(const tun::Segmentation& segments) {
     answer_unreachable(ip, segments.packet());
     return counters_.add(Counter::drop_no_route, segments.count());
   }
-  session::Keypair* keypair = peer->current.load(std::memory_order_acquire);
+  session::Keypair* keypair = peer->sending();
   const session::Endpoint endpoint = peer->endpoint();
   if (keypair == nullptr || keypair->expired(now_) || !endpoint.known()) {
     std::vector<uint8_t> packet;
@@ -507,11 +586,11 @@ void Worker::seal_segments(session::Keypair& keypair, const session::Endpoint& e
     store(message + 8, taken.first + i);
     segments.write(first + i, text);
     store(text + size, std::array<uint8_t, crypto::kAeadTagSize>{});  // the tag follows: there is room
-    jobs[i] = {&keypair.keys.send, keypair.id, taken.first + i, text, padded, false};
+    jobs[i] = {&keypair.send_key, taken.first + i, text, padded, false};
     starts[i + 1] = text + padded + crypto::kAeadTagSize;
   }
   arena_used_ = static_cast<size_t>(starts[taken.count] - arena_.get());
-  aead_->seal(std::span(jobs, taken.count));
+  aead_.seal(std::span(jobs, taken.count));
   bool sealed = true;
   for (size_t i = 0; i < taken.count; i++) {
     sealed &= jobs[i].ok;
@@ -536,6 +615,7 @@ void Worker::seal_segments(session::Keypair& keypair, const session::Endpoint& e
   }
   if (send_.joined() != joined) bursts.sent(now_);
   counters_.add(Counter::transport_sent, taken.count);
+  count_sent(endpoint, taken.count, bytes);
   shared_.sessions->data_sent(keypair, bytes - taken.count * prefix, now_, *this);
 }
 

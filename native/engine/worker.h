@@ -33,6 +33,8 @@ class Worker final : public EventOutput {
   /// A 64 KiB super-packet of small segments grows by less than this when sealed and framed.
   static constexpr size_t kArenaReserve = 192 * 1024;
   static constexpr size_t kJobs = 64;
+  /// Datagrams judged together: a coalesced buffer's worth.
+  static constexpr size_t kJudged = 64;
 
   /// A transport packet between its look-up and its delivery.
   struct Opening {
@@ -56,7 +58,7 @@ class Worker final : public EventOutput {
   void check_offloads();
   void demote(Offload offload, Fault fault);
   void malformed(const tun::VirtioNetHeader& header);
-  void judge(uint8_t* data, size_t size, const udp::Message& message);
+  void act_on(const Decision& decision, uint8_t* data, size_t size, const udp::Message& message);
   void deliver(uint32_t leg_id, uint8_t* payload, size_t size, uint8_t ecn);
   void handle_wireguard(uint8_t* data, size_t size, uint8_t ecn);
   void handle_handshake(uint8_t* data, size_t size, const session::Endpoint& from);
@@ -76,14 +78,18 @@ class Worker final : public EventOutput {
   uint8_t* arena(size_t size);
   void flush();
 
+  void sample_queue();
+  void turn_latency_window();
+  void record_latencies();
+
   size_t index_;
   udp::UdpSocket& socket_;
   const tun::TunDevice* tun_ = nullptr;
   int tun_queue_ = -1;  ///< -1: none, or the interface was deleted
   Nanoseconds now_ = 0;
   Nanoseconds next_timers_ = 0;
-  Nanoseconds next_mtu_check_ = 0;
-  std::unique_ptr<crypto::TransportAead> aead_;
+  Nanoseconds next_address_check_ = 0;
+  crypto::Aead aead_;
   std::unique_ptr<udp::SocketIo> io_;
   udp::SendBatch send_;
   std::unique_ptr<uint8_t[]> arena_;
@@ -95,6 +101,7 @@ class Worker final : public EventOutput {
   size_t wrong_super_packets_ = 0;
   std::optional<uint8_t> probe_class_;  ///< traffic class an initiation has to have to ride with a burst
   TokenBucket unreachable_budget_;
+  Instruments& instruments_;
   Run run_;
   size_t openings_count_ = 0;
   std::unique_ptr<Opening[]> openings_;
@@ -104,6 +111,24 @@ class Worker final : public EventOutput {
   size_t sources_count_ = 0;
   const udp::Message* source_message_ = nullptr;  ///< whose the last of them is, or
   uint32_t source_leg_ = 0;                       ///< of which leg it is the way back
+  void learn(const udp::Message& message);
+  const udp::LocalAddress& return_address(const omerta_address& to);
+
+  unsigned receives_ = 0;  ///< of which every kQueueSampling'th looks at the queue
+  /// Latency is measured a moment each second: timestamps are on until `closes`, and looked at from
+  /// `counts` on, when nothing waits any more that was received without.
+  struct LatencyWindow {
+    bool open = false;
+    Nanoseconds opens = 0, counts = 0, closes = 0;
+  } window_;
+  uint64_t forwarded_at_[udp::SocketIo::kMessages]{};  ///< when the messages forwarded now were received
+  size_t forwarded_count_ = 0;
+
+  // What a burst looks up once: the message last learned from, the destination last forwarded to and
+  // what it is sent from.
+  const udp::Message* learned_ = nullptr;
+  omerta_address last_next_{};
+  udp::LocalAddress last_source_;
 };
 
 }  // namespace omerta::engine

@@ -18,6 +18,10 @@ inline constexpr Nanoseconds kNewHandshakeTimeout = kKeepaliveTimeout + kRekeyTi
 inline constexpr Nanoseconds kZeroKeysTime = 3 * kRejectAfterTime;
 inline constexpr uint64_t kRekeyAfterMessages = uint64_t{1} << 60;
 inline constexpr uint64_t kRejectAfterMessages = UINT64_MAX - (uint64_t{1} << 13);
+/// AES-256-GCM: an attacker's advantage stays below 2^-57 up to 2^35 blocks under one key (RFC 9001,
+/// appendix B.1). Renewal is asked for at half of that; at the limit the session goes on in its first keys.
+inline constexpr uint64_t kRekeyAfterGcmBytes = uint64_t{1} << 38;
+inline constexpr uint64_t kRejectAfterGcmBytes = uint64_t{1} << 39;
 inline constexpr Nanoseconds kCookieLifetime = 120 * kSecond;
 /// The sender stops using a cookie a little before the receiver's secret can have rotated twice.
 inline constexpr Nanoseconds kCookieUseTime = kCookieLifetime - 5 * kSecond;
@@ -27,6 +31,17 @@ inline constexpr size_t kMaxStagedPackets = 128;
 /// Traffic class of initiations and responses (Linux drivers/net/wireguard/messages.h, HANDSHAKE_DSCP):
 /// AF41, not ECN-capable.
 inline constexpr uint8_t kHandshakeTrafficClass = 0x88;
+/// Suites (docs/protocol.md): an offer goes out behind a packet that followed another at most this closely,
+/// in a session that sent at least so many, and is repeated so often.
+inline constexpr Nanoseconds kOfferBurst = kMillisecond;
+inline constexpr uint64_t kOfferAfterMessages = 16;
+inline constexpr int kOffersPerSession = 3;
+inline constexpr Nanoseconds kOfferInterval = kSecond;
+/// Once the peer has shown that it knows them: unanswered frames are repeated so often.
+inline constexpr int kSuiteRepeats = 8;
+inline constexpr Nanoseconds kSuiteRepeatInterval = 500 * kMillisecond;
+/// What one session may make its peer's slow path do.
+inline constexpr uint32_t kSuiteFramesPerSession = 64;
 /// Own control plane: shortest time between two "path needed" notices for one peer.
 inline constexpr Nanoseconds kPathNeededInterval = kSecond;
 

@@ -84,9 +84,18 @@ RemoteIdentity::RemoteIdentity(const LocalIdentity& local, const Key32& key)
       cookie_key(blake2s({text("cookie--"), key})),
       usable(dh(static_static, local.private_key, key)) {}
 
+void RemoteIdentity::meet(const LocalIdentity& local) {
+  usable = dh(static_static, local.private_key, public_key);
+}
+
 RemoteIdentity::~RemoteIdentity() {
   sodium_memzero(static_static.data(), static_static.size());
   sodium_memzero(preshared_key.data(), preshared_key.size());
+}
+
+void TransportKeys::wipe() {
+  sodium_memzero(send.data(), send.size());
+  sodium_memzero(receive.data(), receive.size());
 }
 
 void HandshakeState::wipe() {
@@ -219,6 +228,12 @@ TransportKeys derive_transport_keys(const HandshakeState& state, bool initiator)
   sodium_memzero(first.data(), 32);
   sodium_memzero(second.data(), 32);
   return keys;
+}
+
+Key32 derive_suite_secret(const HandshakeState& state) {
+  Key32 secret;
+  kdf(state.chaining_key, text("omerta suite secret v1"), &secret);
+  return secret;
 }
 
 }  // namespace omerta::session

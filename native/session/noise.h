@@ -35,12 +35,16 @@ struct RemoteIdentity {
   bool usable;  ///< false when static–static is all zero: such a peer never completes a handshake
 
   RemoteIdentity(const LocalIdentity& local, const Key32& public_key);
+  /// We became somebody else.
+  void meet(const LocalIdentity& local);
   ~RemoteIdentity();
 };
 
 struct TransportKeys {
   Key32 send;
   Key32 receive;
+
+  void wipe();
 };
 
 struct HandshakeState {
@@ -82,6 +86,8 @@ bool consume_response(const LocalIdentity& local, const RemoteIdentity& remote, 
                       HandshakeState& state);
 
 TransportKeys derive_transport_keys(const HandshakeState& state, bool initiator);
+/// What keys agreed on later in the session are made of (docs/protocol.md, "Suites"); nothing else is.
+Key32 derive_suite_secret(const HandshakeState& state);
 
 /// mac1 over everything before it (whitepaper 5.4.4); mac2 likewise under a cookie.
 template <class Message>

@@ -7,12 +7,14 @@
 
 #include <algorithm>
 #include <atomic>
-#include <deque>
+#include <list>
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "common/clock.h"
 #include "common/seqlock.h"
+#include "crypto/aead_key.h"
 #include "session/allowed_ips.h"
 #include "session/burst_watch.h"
 #include "session/constants.h"
@@ -20,6 +22,8 @@
 #include "session/endpoint.h"
 #include "session/noise.h"
 #include "session/replay_window.h"
+#include "session/suite_offer.h"
+#include "session/timer_heap.h"
 
 namespace omerta::session {
 
@@ -39,26 +43,64 @@ class SpinLock {
 
 class Peer;
 
+class Keypair;
+
 struct CounterRange {
   uint64_t first = 0;
   size_t count = 0;
 };
 
-/// The keys of one session in both directions. Immutable but for the counter and the window.
+/// Where a session is on its way to other keys; slow path.
+struct SuiteNegotiation {
+  SuiteOffer offer;                  ///< ours; local_index 0 before it was made
+  SuiteOffer peers_offer;            ///< what `keypair` was made of
+  std::unique_ptr<Keypair> keypair;  ///< the second pair, once the peer's offer is here
+  int offers_sent = 0;
+  int repeats = 0;
+  Nanoseconds last_sent = 0;
+  bool opened = false;   ///< something of the peer's opened under the new keys
+  bool settled = false;  ///< and the peer said that of ours: they are sent with
+  bool given_up = false;
+};
+
+/// The keys of one session in both directions. Immutable but for the counter, the window and what the
+/// session is upgraded to. The first keys of a session come of a handshake and are WireGuard's; they may
+/// be joined by one second pair that both sides agreed on, which lives as long as the first.
 class Keypair {
  public:
-  Keypair(uint64_t id, Peer& peer, const HandshakeState& state, bool initiator, Nanoseconds now);
+  struct Origin {
+    uint64_t id;
+    uint32_t local_index;
+    uint32_t remote_index;
+    Nanoseconds created;  ///< of the handshake, for the second pair too: they expire together
+    bool initiator;
+    size_t window;
+  };
+  /// `first`: what this is the second pair of; nullptr: nothing, it is a first one.
+  Keypair(Peer& peer, crypto::Suite suite, const TransportKeys& keys, const Origin& origin,
+          Keypair* first = nullptr);
   ~Keypair();
   Keypair(const Keypair&) = delete;
   Keypair& operator=(const Keypair&) = delete;
 
   const uint64_t id;  ///< unique in the process, never reused
   Peer& peer;
-  const TransportKeys keys;
+  const crypto::AeadKey send_key;
+  const crypto::AeadKey receive_key;
   const uint32_t local_index;
   const uint32_t remote_index;
   const Nanoseconds created;
   const bool initiator;
+  Keypair& first_pair;  ///< the session's first pair; often this one
+
+  crypto::Suite suite() const { return send_key.suite; }
+  /// What to send with in this session: the second pair once it is settled.
+  Keypair& sending() {
+    Keypair* upgrade = upgrade_.load(std::memory_order_acquire);
+    return upgrade != nullptr ? *upgrade : *this;
+  }
+  /// nullptr: back to this pair.
+  void upgrade(Keypair* keypair) { upgrade_.store(keypair, std::memory_order_release); }
 
   bool expired(Nanoseconds now) const { return now - created >= kRejectAfterTime; }
   /// Counters to send with, each handed out once; fewer than asked for, down to none, when the key may
@@ -73,11 +115,25 @@ class Keypair {
     return {first, count};
   }
   uint64_t sent() const { return send_counter_.load(std::memory_order_relaxed); }
+  /// Counts what was sealed (bytes of messages: more than was encrypted); whether a new handshake is due
+  /// for it. At the limit of AES-256-GCM the session goes back to its first pair.
+  bool worn_by(size_t bytes);
   /// Tests the replay window; call only after the AEAD opened.
   bool accept(uint64_t counter) { return window_.accept(counter, kRejectAfterMessages); }
+  size_t window() const { return window_.size(); }
+
+  /// Not before this an offer may follow a packet; kNever: not (any more).
+  static constexpr Nanoseconds kNever = UINT64_MAX;
+  std::atomic<Nanoseconds> next_offer{kNever};
+  std::atomic<uint32_t> suite_frames_received{0};
+  // --- slow path ---
+  SuiteNegotiation negotiation;
+  Key32 suite_secret{};  ///< gone once it was used
 
  private:
   std::atomic<uint64_t> send_counter_{0};
+  std::atomic<uint64_t> sealed_bytes_{0};  ///< AES-256-GCM only
+  std::atomic<Keypair*> upgrade_{nullptr};
   ReplayWindow window_;
 };
 
@@ -100,6 +156,12 @@ class Peer {
   std::atomic<uint64_t> tx_bytes{0};
   BurstWatch bursts;
 
+  /// What to send with; nullptr: there is no session.
+  Keypair* sending() const {
+    Keypair* keypair = current.load(std::memory_order_acquire);
+    return keypair == nullptr ? nullptr : &keypair->sending();
+  }
+
   Endpoint endpoint() const { return endpoint_.read(); }
   /// Returns whether the peer is now reached another way.
   bool set_endpoint(const Endpoint& endpoint);
@@ -120,10 +182,15 @@ class Peer {
   Nanoseconds cookie_born = 0;
   bool has_last_mac1 = false;
   Mac16 last_mac1{};
-  std::deque<std::vector<uint8_t>> staged;
+  std::list<std::vector<uint8_t>> staged;
   Nanoseconds persistent_keepalive = 0;
-  std::vector<Prefix> allowed_ips;
+  AllowedIps::List allowed_ips;
   bool removed = false;
+  /// Order in which peers were added, and the clock on the wall when the last session was confirmed
+  /// (nanoseconds since 1970, 0 = never): for those who show them.
+  uint64_t sequence = 0;
+  Nanoseconds last_handshake_wall = 0;
+  Timer timer;
 
  private:
   SeqLock<Endpoint> endpoint_;

@@ -27,11 +27,6 @@ PrefixBuckets::SecretKey random_key(const SessionEnvironment& environment) {
   return key;
 }
 
-size_t slot_count(size_t max_peers) {
-  // Three keypairs and a handshake for each peer, at most half full.
-  return std::bit_ceil(std::max<size_t>(max_peers * 8, 1024));
-}
-
 /// When two initiations cross, both sides would become responders and wait for each other until the
 /// retry. One of them goes on as initiator instead: the one with the lower key, if its own message
 /// is young enough to be still on its way.
@@ -44,16 +39,27 @@ size_t padded(size_t size, size_t inner_mtu) {
 
 }  // namespace
 
-Keypair::Keypair(uint64_t id_, Peer& peer_, const HandshakeState& state, bool initiator_, Nanoseconds now)
-    : id(id_),
+Keypair::Keypair(Peer& peer_, crypto::Suite suite_, const TransportKeys& keys, const Origin& origin,
+                 Keypair* first_)
+    : id(origin.id),
       peer(peer_),
-      keys(derive_transport_keys(state, initiator_)),
-      local_index(state.local_index),
-      remote_index(state.remote_index),
-      created(now),
-      initiator(initiator_) {}
+      send_key(suite_, keys.send, origin.id),
+      receive_key(suite_, keys.receive, origin.id),
+      local_index(origin.local_index),
+      remote_index(origin.remote_index),
+      created(origin.created),
+      initiator(origin.initiator),
+      first_pair(first_ != nullptr ? *first_ : *this),
+      window_(origin.window) {}
 
-Keypair::~Keypair() { sodium_memzero(const_cast<TransportKeys*>(&keys), sizeof keys); }
+Keypair::~Keypair() { sodium_memzero(suite_secret.data(), suite_secret.size()); }
+
+bool Keypair::worn_by(size_t bytes) {
+  if (suite() != crypto::Suite::aes_256_gcm) return sent() >= kRekeyAfterMessages;
+  const uint64_t total = sealed_bytes_.fetch_add(bytes, std::memory_order_relaxed) + bytes;
+  if (total >= kRejectAfterGcmBytes) first_pair.upgrade(nullptr);
+  return total >= kRekeyAfterGcmBytes;
+}
 
 bool Peer::set_endpoint(const Endpoint& endpoint) {
   endpoint_lock_.lock();
@@ -68,16 +74,15 @@ SessionTable::SessionTable(const Key32& private_key, size_t max_peers, size_t wo
     : local_(private_key),
       max_peers_(max_peers),
       environment_(std::move(environment)),
+      aead_(environment_.aead),
       qsbr_(workers),
-      routes_(new AllowedIps),
-      slots_(new Slot[slot_count(max_peers)]),
-      slot_mask_(static_cast<uint32_t>(slot_count(max_peers) - 1)),
+      routes_(qsbr_),
+      indices_(qsbr_),
       handshake_budget_(kHandshakesPerSecond, kHandshakeBurst),
       source_budget_(kSourceHandshakesPerSecond, kSourceHandshakeBurst, {32, 64}, random_key(environment_)) {}
 
 SessionTable::~SessionTable() {
   for (auto& [key, peer] : peers_) drop_keys(*peer);
-  delete routes_.load();
 }
 
 Peer* SessionTable::find_peer(const Key32& key) {
@@ -92,7 +97,11 @@ size_t SessionTable::size() {
 
 void SessionTable::for_each(const std::function<void(Peer&)>& visit) {
   const std::lock_guard lock(mutex_);
-  for (auto& [key, peer] : peers_) visit(*peer);
+  std::vector<Peer*> ordered;
+  ordered.reserve(peers_.size());
+  for (auto& [key, peer] : peers_) ordered.push_back(peer.get());
+  std::ranges::sort(ordered, {}, &Peer::sequence);
+  for (Peer* peer : ordered) visit(*peer);
 }
 
 void SessionTable::reclaim() {
@@ -102,74 +111,125 @@ void SessionTable::reclaim() {
 
 // ---- configuration --------------------------------------------------------------------------------
 
-bool SessionTable::set_peers(const std::vector<PeerSettings>& settings, Nanoseconds now, SessionOutput& out) {
+bool SessionTable::fits(const std::vector<PeerSettings>& settings, bool replace) {
+  size_t count = replace ? 0 : peers_.size();
+  std::unordered_map<Key32, bool, KeyHash> present;  // of those the change names
+  for (const PeerSettings& s : settings) {
+    bool& there =
+        present.try_emplace(s.public_key, !replace && find_peer(s.public_key) != nullptr).first->second;
+    const bool after = !s.remove && (there || !s.update_only);
+    count = count + (after ? 1 : 0) - (there ? 1 : 0);
+    there = after;
+  }
+  return count <= max_peers_;
+}
+
+bool SessionTable::has_room(const std::vector<PeerSettings>& peers, bool replace) {
   const std::lock_guard lock(mutex_);
-  size_t added = 0;
-  for (const PeerSettings& s : settings) added += find_peer(s.public_key) == nullptr ? 1 : 0;
-  if (peers_.size() + added > max_peers_) return false;
-  bool routes_changed = false;
+  return fits(peers, replace);
+}
+
+bool SessionTable::set_peers(const std::vector<PeerSettings>& settings, Nanoseconds now, SessionOutput& out,
+                             bool replace) {
+  const std::lock_guard lock(mutex_);
+  if (!fits(settings, replace)) return false;
+  if (replace)
+    while (!peers_.empty()) remove_peer(*peers_.begin()->second);
   for (const PeerSettings& s : settings) {
     Peer* peer = find_peer(s.public_key);
-    if (peer == nullptr) {
-      auto created = std::make_unique<Peer>(local_, s.public_key);
-      peer = created.get();
-      peers_.emplace(s.public_key, std::move(created));
-    }
-    const Key32 preshared = s.preshared_key.value_or(Key32{});
-    if (sodium_memcmp(preshared.data(), peer->remote.preshared_key.data(), preshared.size()) != 0) {
-      peer->remote.preshared_key = preshared;
-      if (!s.keep_session_on_new_psk) drop_keys(*peer);
-    }
-    if (peer->allowed_ips != s.allowed_ips) {
-      assign_prefixes(*peer, s.allowed_ips);
-      routes_changed = true;
-    }
-    peer->persistent_keepalive = s.persistent_keepalive;
-    if (s.endpoint.has_value()) {
-      peer->set_endpoint(*s.endpoint);
-      flush_staged(*peer, now, out);
-      if (peer->handshake_wanted || !peer->staged.empty()) want_handshake(*peer, now, out);
+    if (s.remove) {
+      if (peer != nullptr) remove_peer(*peer);
+    } else if (peer != nullptr || !s.update_only) {
+      change_peer(peer != nullptr ? *peer : add_peer(s.public_key), s, now, out);
     }
   }
-  if (routes_changed) rebuild_routes();
+  qsbr_.reclaim();
   return true;
+}
+
+Peer& SessionTable::add_peer(const Key32& key) {
+  auto created = std::make_unique<Peer>(local_, key);
+  created->sequence = next_sequence_++;
+  return *peers_.emplace(key, std::move(created)).first->second;
+}
+
+void SessionTable::change_peer(Peer& peer, const PeerSettings& settings, Nanoseconds now,
+                               SessionOutput& out) {
+  if (settings.preshared_key.has_value()) {
+    const Key32& preshared = *settings.preshared_key;
+    if (sodium_memcmp(preshared.data(), peer.remote.preshared_key.data(), preshared.size()) != 0) {
+      peer.remote.preshared_key = preshared;
+      if (!settings.keep_session_on_new_psk) drop_keys(peer);
+    }
+  }
+  if (settings.replace_allowed_ips) routes_.begin_replacement();
+  for (const AllowedIpChange& change : settings.allowed_ips)
+    change.remove ? routes_.remove(change.prefix, peer) : routes_.insert(change.prefix, peer);
+  if (settings.replace_allowed_ips) routes_.end_replacement(peer);
+  const bool was_kept_alive = peer.persistent_keepalive != 0;
+  peer.persistent_keepalive = settings.persistent_keepalive.value_or(peer.persistent_keepalive);
+  if (settings.endpoint.has_value()) {
+    peer.set_endpoint(*settings.endpoint);
+    flush_staged(peer, now, out);
+    if (peer.handshake_wanted || !peer.staged.empty()) want_handshake(peer, now, out);
+  }
+  if (!was_kept_alive && peer.persistent_keepalive != 0) send_packet(peer, {}, now, out);
+  arm(peer, now);
 }
 
 void SessionTable::remove_peers(const std::vector<Key32>& keys) {
   const std::lock_guard lock(mutex_);
-  std::vector<Peer*> removed;
-  for (const Key32& key : keys) {
-    const auto found = peers_.find(key);
-    if (found == peers_.end()) continue;
-    Peer* peer = found->second.release();
-    peers_.erase(found);
+  for (const Key32& key : keys)
+    if (Peer* peer = find_peer(key); peer != nullptr) remove_peer(*peer);
+  qsbr_.reclaim();
+}
+
+void SessionTable::remove_peer(Peer& peer) {
+  drop_keys(peer);
+  routes_.clear(peer);
+  timers_.cancel(peer);
+  peer.removed = true;
+  const auto found = peers_.find(peer.remote.public_key);
+  Peer* removed = found->second.release();
+  peers_.erase(found);
+  qsbr_.retire([removed] { delete removed; });
+}
+
+void SessionTable::set_private_key(const std::optional<Key32>& key, Nanoseconds now) {
+  const std::lock_guard lock(mutex_);
+  Key32 nobody{};
+  if (!key.has_value()) environment_.random(nobody);
+  local_ = LocalIdentity(key.value_or(nobody));
+  sodium_memzero(nobody.data(), nobody.size());
+  has_identity_ = key.has_value();
+  for (auto& [public_key, peer] : peers_) {
+    peer->remote.meet(local_);
     drop_keys(*peer);
-    assign_prefixes(*peer, {});
-    peer->removed = true;
-    removed.push_back(peer);
+    arm(*peer, now);
   }
-  if (removed.empty()) return;
-  rebuild_routes();  // before they are retired: the old routes still lead to them
-  for (Peer* peer : removed) qsbr_.retire([peer] { delete peer; });
+  qsbr_.reclaim();
 }
 
-/// A prefix belongs to the peer it was given to last.
-void SessionTable::assign_prefixes(Peer& peer, const std::vector<Prefix>& prefixes) {
-  for (const Prefix& prefix : peer.allowed_ips) prefix_owner_.erase(prefix);
-  for (const Prefix& prefix : prefixes) {
-    Peer*& owner = prefix_owner_[prefix];
-    if (owner != nullptr && owner != &peer) std::erase(owner->allowed_ips, prefix);
-    owner = &peer;
+void SessionTable::suspend() {
+  const std::lock_guard lock(mutex_);
+  suspended_ = true;
+  for (auto& [key, peer] : peers_) {
+    drop_keys(*peer);
+    peer->staged.clear();
+    peer->handshake_wanted = false;
+    peer->last_sent.store(0, std::memory_order_relaxed);
+    peer->last_received.store(0, std::memory_order_relaxed);
+    peer->unanswered_since.store(0, std::memory_order_relaxed);
+    peer->keepalive_owed_since.store(0, std::memory_order_relaxed);
+    timers_.cancel(*peer);
   }
-  peer.allowed_ips = prefixes;
+  qsbr_.reclaim();
 }
 
-void SessionTable::rebuild_routes() {
-  std::vector<AllowedIps::Route> routes;
-  routes.reserve(prefix_owner_.size());
-  for (const auto& [prefix, peer] : prefix_owner_) routes.push_back({prefix, peer});
-  const AllowedIps* old = routes_.exchange(new AllowedIps(routes), std::memory_order_acq_rel);
-  qsbr_.retire([old] { delete old; });
+void SessionTable::resume(Nanoseconds now) {
+  const std::lock_guard lock(mutex_);
+  suspended_ = false;
+  for (auto& [key, peer] : peers_) arm(*peer, now);
 }
 
 bool SessionTable::start_handshake(const Key32& key, Nanoseconds now, SessionOutput& out) {
@@ -202,32 +262,20 @@ bool SessionTable::send_inside(const Key32& key, Bytes packet, Nanoseconds now, 
 
 // ---- keys and indices -----------------------------------------------------------------------------
 
-uint32_t SessionTable::allocate_index(Peer& peer) {
-  for (;;) {
-    uint32_t index = 0;
-    environment_.random(std::span(reinterpret_cast<uint8_t*>(&index), sizeof index));
-    Slot& slot = slots_[index & slot_mask_];
-    if (index == 0 || slot.handshake != nullptr || slot.keypair.load(std::memory_order_relaxed) != nullptr)
-      continue;
-    slot.handshake = &peer;
-    slot.handshake_index = index;
-    return index;
-  }
-}
-
 void SessionTable::release_handshake_index(Peer& peer) {
-  const uint32_t index = peer.handshake.local_index;
-  if (index == 0) return;
-  Slot& slot = slots_[index & slot_mask_];
-  if (slot.handshake == &peer && slot.handshake_index == index) slot.handshake = nullptr;
+  if (peer.handshake.local_index != 0) indices_.release(peer.handshake.local_index);
   peer.handshake.local_index = 0;
 }
 
+/// The end of a session: its first pair, and the second if there is one.
 void SessionTable::discard(Keypair* keypair) {
   if (keypair == nullptr) return;
-  Slot& slot = slots_[keypair->local_index & slot_mask_];
-  if (slot.keypair.load(std::memory_order_relaxed) == keypair)
-    slot.keypair.store(nullptr, std::memory_order_release);
+  const SuiteNegotiation& negotiation = keypair->negotiation;
+  if (negotiation.keypair != nullptr)
+    indices_.remove(*negotiation.keypair);
+  else if (negotiation.offer.local_index != 0)
+    indices_.release(negotiation.offer.local_index);
+  indices_.remove(*keypair);
   qsbr_.retire([keypair] { delete keypair; });
 }
 
@@ -245,10 +293,16 @@ void SessionTable::drop_keys(Peer& peer) {
 /// Turns the finished handshake into a keypair and gives it its place (Linux noise.c,
 /// add_new_keypair): the initiator uses it at once, the responder only after it heard it used.
 void SessionTable::begin_session(Peer& peer, bool initiator, Nanoseconds now) {
-  auto* keypair = new Keypair(next_keypair_id_++, peer, peer.handshake, initiator, now);
-  Slot& slot = slots_[keypair->local_index & slot_mask_];
-  slot.handshake = nullptr;
-  slot.keypair.store(keypair, std::memory_order_release);
+  TransportKeys keys = derive_transport_keys(peer.handshake, initiator);
+  auto* keypair = new Keypair(peer, crypto::Suite::chacha20_poly1305, keys,
+                              {next_keypair_id_++, peer.handshake.local_index, peer.handshake.remote_index,
+                               now, initiator, kStandardWindow});
+  keys.wipe();
+  if (environment_.suites != 0) {
+    keypair->suite_secret = derive_suite_secret(peer.handshake);
+    keypair->next_offer.store(0, std::memory_order_relaxed);
+  }
+  indices_.promote(*keypair);
   peer.handshake.wipe();
   peer.initiation_pending = false;
   if (initiator) {
@@ -264,37 +318,48 @@ void SessionTable::begin_session(Peer& peer, bool initiator, Nanoseconds now) {
     discard(peer.previous.exchange(nullptr));
   }
   peer.last_handshake.store(now, std::memory_order_relaxed);
+  arm(peer, now);
 }
 
 // ---- sending --------------------------------------------------------------------------------------
 
-bool SessionTable::send_packet(Peer& peer, Bytes packet, Nanoseconds now, SessionOutput& out) {
-  Keypair* keypair = peer.current.load(std::memory_order_acquire);
+/// Seals one packet and sends it; false when the key may not be used (any more).
+bool SessionTable::send_under(Keypair& keypair, Bytes packet, Nanoseconds now, SessionOutput& out) {
+  if (suspended_) return false;
+  Peer& peer = keypair.peer;
   const Endpoint endpoint = peer.endpoint();
-  if (keypair == nullptr || !endpoint.known()) return false;
-  const CounterRange counter = keypair->take_counters(1, now);
+  if (!endpoint.known()) return false;
+  const CounterRange counter = keypair.take_counters(1, now);
   if (counter.count == 0) return false;
   const size_t size = padded(packet.size(), out.inner_mtu());
   std::vector<uint8_t> message(kTransportOverhead + size);
   store(message.data(), kTransportType);
-  store(message.data() + 4, keypair->remote_index);
+  store(message.data() + 4, keypair.remote_index);
   store(message.data() + 8, counter.first);
   if (!packet.empty()) std::memcpy(message.data() + kTransportHeaderSize, packet.data(), packet.size());
-  uint8_t nonce[12] = {};
-  store(nonce + 4, counter.first);
-  crypto_aead_chacha20poly1305_ietf_encrypt(message.data() + kTransportHeaderSize, nullptr,
-                                            message.data() + kTransportHeaderSize, size, nullptr, 0, nullptr,
-                                            nonce, keypair->keys.send.data());
+  crypto::AeadJob job{&keypair.send_key, counter.first, message.data() + kTransportHeaderSize, size, false};
+  aead_.seal(std::span(&job, 1));
+  if (!job.ok) return false;
   out.send(endpoint, message, packet.size() < 2 ? kNotEct : ecn_of(packet.data()));
   peer.tx_bytes.fetch_add(message.size(), std::memory_order_relaxed);
   peer.last_sent.store(now, std::memory_order_relaxed);
   peer.keepalive_owed_since.store(0, std::memory_order_relaxed);
-  if (!packet.empty() && peer.unanswered_since.load(std::memory_order_relaxed) == 0)
+  const bool worn = keypair.worn_by(message.size());
+  if (worn || (keypair.initiator && now - keypair.created >= kRekeyAfterTime)) want_handshake(peer, now, out);
+  return true;
+}
+
+bool SessionTable::send_packet(Peer& peer, Bytes packet, Nanoseconds now, SessionOutput& out) {
+  Keypair* keypair = peer.sending();
+  const Nanoseconds previous = peer.last_sent.load(std::memory_order_relaxed);
+  if (keypair == nullptr || !send_under(*keypair, packet, now, out)) return false;
+  if (packet.empty()) {
+    keepalives_sent_.fetch_add(1, std::memory_order_relaxed);
+    return true;
+  }
+  if (peer.unanswered_since.load(std::memory_order_relaxed) == 0)
     peer.unanswered_since.store(now, std::memory_order_relaxed);
-  if (packet.empty()) keepalives_sent_.fetch_add(1, std::memory_order_relaxed);
-  if ((keypair->initiator && now - keypair->created >= kRekeyAfterTime) ||
-      counter.first >= kRekeyAfterMessages)
-    want_handshake(peer, now, out);
+  if (offer_due(*keypair, previous, now)) offer_suites(*keypair, now, out);
   return true;
 }
 
@@ -319,14 +384,19 @@ size_t SessionTable::stage(Peer& peer, Bytes packet, Nanoseconds now, SessionOut
 
 void SessionTable::data_sent(Keypair& keypair, size_t bytes, Nanoseconds now, SessionOutput& out) {
   Peer& peer = keypair.peer;
+  const Nanoseconds previous = peer.last_sent.load(std::memory_order_relaxed);
   peer.tx_bytes.fetch_add(bytes, std::memory_order_relaxed);
   peer.last_sent.store(now, std::memory_order_relaxed);
   if (peer.keepalive_owed_since.load(std::memory_order_relaxed) != 0)
     peer.keepalive_owed_since.store(0, std::memory_order_relaxed);
   if (peer.unanswered_since.load(std::memory_order_relaxed) == 0)
     peer.unanswered_since.store(now, std::memory_order_relaxed);
-  const bool old = (keypair.initiator && now - keypair.created >= kRekeyAfterTime) ||
-                   keypair.sent() >= kRekeyAfterMessages;
+  const bool worn = keypair.worn_by(bytes);
+  const bool old = worn || (keypair.initiator && now - keypair.created >= kRekeyAfterTime);
+  if (offer_due(keypair, previous, now)) {
+    const std::lock_guard lock(mutex_);
+    if (!peer.removed) offer_suites(keypair, now, out);
+  }
   if (old && now - peer.last_initiation.load(std::memory_order_relaxed) >= kRekeyTimeout) {
     const std::lock_guard lock(mutex_);
     if (!peer.removed) want_handshake(peer, now, out);
@@ -346,8 +416,10 @@ void SessionTable::authenticated(Keypair& keypair, const Endpoint& from, Nanosec
       discard(peer.previous.exchange(peer.current.exchange(&keypair)));
       peer.next.store(nullptr, std::memory_order_release);
       peer.retry_armed = false;
+      peer.last_handshake_wall = environment_.wall_clock();
       out.session_established(peer);
       flush_staged(peer, now, out);
+      arm(peer, now);
     }
   }
   if (moved) out.endpoint_changed(peer);
@@ -374,6 +446,7 @@ void SessionTable::want_handshake(Peer& peer, Nanoseconds now, SessionOutput& ou
 }
 
 void SessionTable::initiate(Peer& peer, Nanoseconds now, SessionOutput& out, bool retry) {
+  if (suspended_ || !has_identity_) return;
   Endpoint endpoint = peer.endpoint();
   if (!endpoint.known()) {
     peer.handshake_wanted = true;
@@ -381,7 +454,7 @@ void SessionTable::initiate(Peer& peer, Nanoseconds now, SessionOutput& out, boo
       peer.last_path_needed = now;
       out.path_needed(peer);
     }
-    return;
+    return arm(peer, now);
   }
   peer.handshake_wanted = false;
   if (retry) {
@@ -397,7 +470,7 @@ void SessionTable::initiate(Peer& peer, Nanoseconds now, SessionOutput& out, boo
   environment_.random(ephemeral);
   Initiation message;
   const bool made = create_initiation(local_, peer.remote, ephemeral, environment_.timestamp(),
-                                      allocate_index(peer), peer.handshake, message);
+                                      indices_.allocate(peer, environment_.random), peer.handshake, message);
   sodium_memzero(ephemeral.data(), ephemeral.size());
   peer.last_initiation.store(now, std::memory_order_relaxed);
   if (!made) {
@@ -407,6 +480,7 @@ void SessionTable::initiate(Peer& peer, Nanoseconds now, SessionOutput& out, boo
   peer.initiation_pending = true;
   peer.retry_armed = true;
   peer.jitter = random_jitter();
+  arm(peer, now);
   add_macs(peer, reinterpret_cast<uint8_t*>(&message), sizeof message, now);
   peer.tx_bytes.fetch_add(sizeof message, std::memory_order_relaxed);
   initiations_sent_.fetch_add(1, std::memory_order_relaxed);
@@ -482,8 +556,8 @@ Outcome SessionTable::handle_initiation(const Initiation& message, const Endpoin
   Key32 ephemeral{};
   environment_.random(ephemeral);
   Response response;
-  const bool made =
-      create_response(local_, peer->remote, ephemeral, allocate_index(*peer), peer->handshake, response);
+  const bool made = create_response(local_, peer->remote, ephemeral,
+                                    indices_.allocate(*peer, environment_.random), peer->handshake, response);
   sodium_memzero(ephemeral.data(), ephemeral.size());
   if (!made) {
     release_handshake_index(*peer);
@@ -504,15 +578,16 @@ Outcome SessionTable::handle_response(const Response& message, const Endpoint& f
   const Outcome macs = check_macs(before_mac1(message), message.mac1, before_mac2(message), message.mac2,
                                   message.sender, from, now, out);
   if (macs != Outcome::accepted) return macs;
-  Slot& slot = slots_[message.receiver & slot_mask_];
-  Peer* peer = slot.handshake;
-  if (peer == nullptr || slot.handshake_index != message.receiver || !peer->initiation_pending)
+  Peer* peer = indices_.handshake(message.receiver);
+  if (peer == nullptr || !peer->initiation_pending ||
+      peer->handshake.local_index != message.receiver)  // else it waits for a session's second pair
     return Outcome::unknown_index;
   if (!consume_response(local_, peer->remote, message, peer->handshake)) return Outcome::bad_handshake;
   begin_session(*peer, true, now);
   peer->rx_bytes.fetch_add(sizeof message, std::memory_order_relaxed);
   peer->last_received.store(now, std::memory_order_relaxed);
   peer->unanswered_since.store(0, std::memory_order_relaxed);
+  peer->last_handshake_wall = environment_.wall_clock();
   const bool moved = peer->set_endpoint(from);
   out.session_established(*peer);
   if (moved) out.endpoint_changed(*peer);
@@ -526,12 +601,8 @@ Outcome SessionTable::handle_response(const Response& message, const Endpoint& f
 
 Outcome SessionTable::handle_cookie_reply(const CookieReply& message, Nanoseconds now) {
   const std::lock_guard lock(mutex_);
-  Slot& slot = slots_[message.receiver & slot_mask_];
-  Peer* peer = nullptr;
-  if (slot.handshake != nullptr && slot.handshake_index == message.receiver)
-    peer = slot.handshake;
-  else if (Keypair* keypair = find(message.receiver); keypair != nullptr)
-    peer = &keypair->peer;
+  Peer* peer = indices_.handshake(message.receiver);
+  if (Keypair* keypair = find(message.receiver); peer == nullptr && keypair != nullptr) peer = &keypair->peer;
   if (peer == nullptr || !peer->has_last_mac1) return Outcome::unknown_index;
   Cookie cookie;
   if (!open_cookie_reply(peer->remote.cookie_key, message, peer->last_mac1, cookie))
@@ -548,8 +619,48 @@ Outcome SessionTable::handle_cookie_reply(const CookieReply& message, Nanosecond
 
 void SessionTable::handle_timers(Nanoseconds now, SessionOutput& out) {
   const std::lock_guard lock(mutex_);
-  for (auto& [key, peer] : peers_) check_timers(*peer, now, out);
+  while (Peer* peer = timers_.take_due(now)) {
+    check_timers(*peer, now, out);
+    arm(*peer, now);
+  }
   qsbr_.reclaim();
+}
+
+/// Sets the peer's timer to the earliest moment at which check_timers may find something to do. What
+/// packets start without the mutex is due KEEPALIVE_TIMEOUT after them at the earliest, so that a peer
+/// with keys is looked at that often, and one without costs nothing.
+void SessionTable::arm(Peer& peer, Nanoseconds now) {
+  Nanoseconds due = UINT64_MAX;
+  const auto at = [&due](Nanoseconds moment) { due = std::min(due, moment); };
+  const Keypair* current = peer.current.load(std::memory_order_relaxed);
+  const Nanoseconds last_initiation = peer.last_initiation.load(std::memory_order_relaxed);
+  if (peer.retry_armed)
+    at(last_initiation + kRekeyTimeout + peer.jitter);
+  else if (peer.handshake_wanted)
+    at(peer.last_path_needed + kPathNeededInterval);
+  if (const Nanoseconds unanswered = peer.unanswered_since.load(std::memory_order_relaxed); unanswered != 0)
+    at(unanswered + kNewHandshakeTimeout + peer.jitter);
+  if (const Nanoseconds owed = peer.keepalive_owed_since.load(std::memory_order_relaxed); owed != 0)
+    at(owed + kKeepaliveTimeout);
+  if (current != nullptr) at(next_negotiation_step(current->negotiation));
+  if (peer.persistent_keepalive != 0 && peer.endpoint().known() && has_identity_) {
+    const Nanoseconds last = std::max(peer.last_sent.load(std::memory_order_relaxed),
+                                      peer.last_received.load(std::memory_order_relaxed));
+    const bool usable = current != nullptr && !current->expired(now);
+    if (usable)
+      at(last + peer.persistent_keepalive);
+    else if (!peer.retry_armed)
+      at(std::max(last + peer.persistent_keepalive, last_initiation + kRekeyTimeout));
+  }
+  if (current != nullptr || peer.previous.load(std::memory_order_relaxed) != nullptr ||
+      peer.next.load(std::memory_order_relaxed) != nullptr) {
+    at(now + kKeepaliveTimeout);
+    at(peer.last_handshake.load(std::memory_order_relaxed) + kZeroKeysTime);
+  }
+  if (suspended_ || due == UINT64_MAX)
+    timers_.cancel(peer);
+  else
+    timers_.set(peer, std::max(due, now + 1));
 }
 
 void SessionTable::check_timers(Peer& peer, Nanoseconds now, SessionOutput& out) {
@@ -575,6 +686,8 @@ void SessionTable::check_timers(Peer& peer, Nanoseconds now, SessionOutput& out)
     peer.unanswered_since.store(0, std::memory_order_relaxed);
     if (!peer.retry_armed) initiate(peer, now, out, true);
   }
+
+  drive_negotiation(peer, now, out);
 
   const Nanoseconds owed = peer.keepalive_owed_since.load(std::memory_order_relaxed);
   if (owed != 0 && now > owed && now - owed >= kKeepaliveTimeout) {

@@ -151,6 +151,7 @@ struct End final : session::SessionOutput {
   void endpoint_changed(session::Peer&) override {}
   void path_needed(session::Peer&) override {}
   void session_lost(session::Peer&) override {}
+  void suite_step(session::SuiteStep) override {}
   void know(const End& other) {
     session::PeerSettings settings;
     settings.public_key = other.table.local().public_key;

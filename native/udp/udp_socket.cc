@@ -2,6 +2,7 @@
 #include "udp/udp_socket.h"
 
 #include <arpa/inet.h>
+#include <linux/sock_diag.h>
 #include <netinet/udp.h>
 #include <unistd.h>
 
@@ -20,7 +21,6 @@
 namespace omerta::udp {
 namespace {
 
-constexpr LocalAddress kAnyAddress{};
 constexpr uint8_t kMapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
 [[noreturn]] void fail(const char* step) { throw std::system_error(errno, std::generic_category(), step); }
@@ -98,7 +98,7 @@ bool SendBatch::would_join(const omerta_address& to, const LocalAddress& local, 
                            uint8_t traffic_class) const {
   const Entry* entry = recent(to, local, traffic_class);
   return entry != nullptr && size <= entry->segment && entry->size == entry->segment * entry->segments &&
-         entry->segments < kMaxSegments && entry->size + size <= kMaxMessageBytes;
+         entry->segments < max_segments_ && entry->size + size <= kMaxMessageBytes;
 }
 
 /// Adds as many of the datagrams as the message can take; returns their bytes.
@@ -111,7 +111,7 @@ size_t SendBatch::extend(Entry& entry, uint8_t* data, size_t size, size_t segmen
   size_t room = entry.size < kMaxMessageBytes ? (kMaxMessageBytes - entry.size) / next : 0;
   if (entry.segments == 0) room = std::max<size_t>(room, 1);
   if (next < entry.segment || !coalesce_) room = std::min<size_t>(room, 1);
-  room = std::min(room, kMaxSegments - entry.segments);
+  room = std::min(room, max_segments_ - entry.segments);
   if (room == 0) return 0;
   const size_t bytes = std::min(size, room * next);
   iovec* last = entry.pieces == 0 ? nullptr : &entry.piece[entry.pieces - 1];
@@ -228,9 +228,20 @@ void UdpSocket::set_fwmark(uint32_t fwmark) {
   if (!set(fd_, SOL_SOCKET, SO_MARK, static_cast<int>(fwmark))) fail("fwmark");
 }
 
+Queues UdpSocket::queues() const {
+  uint32_t values[SK_MEMINFO_VARS]{};
+  socklen_t size = sizeof values;
+  getsockopt(fd_, SOL_SOCKET, SO_MEMINFO, values, &size);
+  return {values[SK_MEMINFO_RMEM_ALLOC], values[SK_MEMINFO_RCVBUF], values[SK_MEMINFO_WMEM_ALLOC],
+          values[SK_MEMINFO_SNDBUF]};
+}
+
+void UdpSocket::set_timestamps(bool on) { set(fd_, SOL_SOCKET, SO_TIMESTAMPNS, on ? 1 : 0); }
+
 void UdpSocket::read_header(msghdr& header, Message& message, CounterRow& counters) {
   message.segment = message.size;
   message.local = {};
+  message.received_at = 0;
   message.ecn = 0;
   canonical(*static_cast<const sockaddr_storage*>(header.msg_name), message.from);
   for (cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(&header, c)) {
@@ -255,10 +266,15 @@ void UdpSocket::read_header(msghdr& header, Message& message, CounterRow& counte
       int traffic_class = 0;
       std::memcpy(&traffic_class, CMSG_DATA(c), std::min(sizeof traffic_class, c->cmsg_len - CMSG_LEN(0)));
       message.ecn = static_cast<uint8_t>(traffic_class & 3);
+    } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_TIMESTAMPNS) {
+      timespec at{};
+      std::memcpy(&at, CMSG_DATA(c), sizeof at);
+      message.received_at =
+          static_cast<uint64_t>(at.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(at.tv_nsec);
     } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
       uint32_t total = 0;
       std::memcpy(&total, CMSG_DATA(c), sizeof total);
-      counters.add(Counter::rx_queue_overflows, total - overflow_seen_);
+      counters.add(Counter::drop_receive_queue, total - overflow_seen_);
       overflow_seen_ = total;
     }
   }
@@ -325,8 +341,24 @@ size_t UdpSocket::fill_control(void* buffer, const omerta_address& to, const Loc
   return static_cast<size_t>(at - static_cast<uint8_t*>(buffer));
 }
 
-bool UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data,
-                         size_t size, uint8_t traffic_class) {
+void count_refused_datagram(int error, CounterRow& counters) {
+  switch (error) {
+    case 0:
+      return;
+    case EMSGSIZE:
+      return counters.add(Counter::drop_send_too_big);
+    case ENETUNREACH:
+    case EHOSTUNREACH:
+    case EADDRNOTAVAIL:
+      return counters.add(Counter::drop_send_no_route);
+    default:
+      return counters.add(Counter::drop_send_failed);
+  }
+}
+
+/// 0, or the errno with which the kernel refused it.
+int UdpSocket::send_one_from(const omerta_address& to, const LocalAddress& local, const uint8_t* data,
+                             size_t size, uint8_t traffic_class) {
   sockaddr_storage address;
   SendBatch::Control control;
   iovec vector{const_cast<uint8_t*>(data), size};
@@ -335,32 +367,36 @@ bool UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, co
   header.msg_namelen = to_sockaddr(to, address);
   header.msg_iov = &vector;
   header.msg_iovlen = 1;
-  const auto attempt = [&](const LocalAddress& from) {
-    header.msg_controllen = fill_control(control.bytes, to, from, 0, traffic_class);
-    header.msg_control = header.msg_controllen == 0 ? nullptr : control.bytes;
-    return sendmsg(fd_, &header, MSG_NOSIGNAL) >= 0;
-  };
-  if (attempt(local)) return true;
-  // The address we stick to is gone from this host (EINVAL; ENETUNREACH for IPv4 since Linux 6.18 at the
-  // latest): let routing choose.
-  const bool gone = errno == EINVAL || errno == ENETUNREACH;
-  if (gone && std::memcmp(&local, &kAnyAddress, sizeof local) != 0) attempt(kAnyAddress);
-  return false;
+  header.msg_controllen = fill_control(control.bytes, to, local, 0, traffic_class);
+  header.msg_control = header.msg_controllen == 0 ? nullptr : control.bytes;
+  return sendmsg(fd_, &header, MSG_NOSIGNAL) >= 0 ? 0 : errno;
+}
+
+int UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size,
+                        uint8_t traffic_class) {
+  const int error = send_one_from(to, local, data, size, traffic_class);
+  // The address we stick to is gone from this host (ENETUNREACH, EINVAL with IPv6): let routing choose.
+  const bool gone = error == ENETUNREACH || error == EINVAL;
+  return gone ? send_one_from(to, {}, data, size, traffic_class) : error;
 }
 
 /// false: not all of them went as they were to go.
-bool UdpSocket::send_segments(const SendBatch::Entry& entry) {
+bool UdpSocket::send_segments(const SendBatch::Entry& entry, CounterRow& counters) {
   std::vector<uint8_t> joined;
   joined.reserve(entry.size);
   for (size_t i = 0; i < entry.pieces; i++) {
     const auto* from = static_cast<const uint8_t*>(entry.piece[i].iov_base);
     joined.insert(joined.end(), from, from + entry.piece[i].iov_len);
   }
-  bool sent = true;
-  for (size_t at = 0; at < joined.size(); at += entry.segment)
-    sent &= send_one(entry.to, entry.local, joined.data() + at, std::min(entry.segment, joined.size() - at),
-                     entry.traffic_class);
-  return sent;
+  bool as_asked = true;
+  for (size_t at = 0; at < joined.size(); at += entry.segment) {
+    const uint8_t* data = joined.data() + at;
+    const size_t size = std::min(entry.segment, joined.size() - at);
+    if (send_one_from(entry.to, entry.local, data, size, entry.traffic_class) == 0) continue;
+    as_asked = false;
+    count_refused_datagram(send_one(entry.to, entry.local, data, size, entry.traffic_class), counters);
+  }
+  return as_asked;
 }
 
 mmsghdr* UdpSocket::prepare(SendBatch& batch, CounterRow& counters) const {
@@ -385,25 +421,33 @@ mmsghdr* UdpSocket::prepare(SendBatch& batch, CounterRow& counters) const {
   return batch.headers_.get();
 }
 
-/// Larger segments may be too large for the path, and older kernels say EINVAL for that too.
+/// Segments of this size fit every path (RFC 8200 section 5).
 constexpr size_t kFitsAnyPath = 1280 - 40 - 8;
 constexpr int kMaxRefused = 8;
 
 void UdpSocket::send_refused(SendBatch& batch, size_t index, int error, CounterRow& counters) {
   const SendBatch::Entry& entry = batch.entries_[index];
-  counters.add(Counter::tx_errors);
-  const bool sent = send_segments(entry);
+  // EMSGSIZE (EINVAL before Linux 6.14): segments are larger than the path, as an ICMP message told the
+  // kernel, and what it segments it does not fragment. Alone they are sent as fragments.
+  const bool over_path = entry.segments > 1 && (error == EMSGSIZE || error == EINVAL);
+  counters.add(over_path ? Counter::tx_over_path_mtu : Counter::tx_errors);
+  const bool as_asked = send_segments(entry, counters);
   if (entry.segments == 1) return;
   // EIO: the way out cannot make the segments' checksums (IPsec, some virtual NICs); it never will.
-  // EINVAL: this kernel does not want them, if it was nothing else often enough.
-  if (error == EINVAL && sent && entry.segment <= kFitsAnyPath) gso_refused_++;
-  if (error == EIO || gso_refused_ == kMaxRefused) gso_ = false;
+  if (error == EIO) gso_ = false;
+  if (error != EINVAL) return;
+  // An older kernel takes fewer at once; one that refuses few and small ones does not want them at all.
+  if (entry.segments > SendBatch::kFormerMaxSegments)
+    max_segments_ = SendBatch::kFormerMaxSegments;
+  else if (as_asked && entry.segment <= kFitsAnyPath && ++gso_refused_ == kMaxRefused)
+    gso_ = false;
 }
 
 void UdpSocket::finish(SendBatch& batch) const {
   batch.count_ = 0;
   batch.recent_.fill(UINT8_MAX);
   batch.coalesce_ = gso_;  // may have been given up just now
+  batch.max_segments_ = max_segments_;
 }
 
 }  // namespace omerta::udp

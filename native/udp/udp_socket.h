@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <omerta/wire.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include <array>
 #include <cstdint>
@@ -26,6 +27,7 @@ namespace omerta::udp {
 struct LocalAddress {
   uint8_t ip[16]{};
   uint32_t interface = 0;
+  bool known() const { return omerta_load64(ip) != 0 || omerta_load64(ip + 8) != 0; }
 };
 
 struct Message {
@@ -34,6 +36,8 @@ struct Message {
   size_t segment;  ///< size of each datagram in it; equal to `size` when there is only one
   omerta_address from;
   LocalAddress local;
+  /// When the kernel received it, ns of CLOCK_REALTIME; 0 unless timestamps are on.
+  uint64_t received_at;
   uint8_t ecn;  ///< of its IP header; every datagram of a message has the same
 };
 
@@ -50,8 +54,17 @@ struct SocketOptions {
 /// Room for everything asked for at once. A control message that does not fit is cut off silently,
 /// and a lost segment size would turn a coalesced buffer into one bad datagram.
 struct ReceiveControl {
-  alignas(cmsghdr) uint8_t bytes[CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(in_pktinfo)) +
-                                 2 * CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(uint32_t))];
+  alignas(cmsghdr) uint8_t
+      bytes[CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(in_pktinfo)) + 2 * CMSG_SPACE(sizeof(int)) +
+            CMSG_SPACE(sizeof(uint32_t)) + CMSG_SPACE(sizeof(timespec))];
+};
+
+/// What waits in a socket, in bytes of kernel memory, and what may (SO_MEMINFO).
+struct Queues {
+  uint32_t receive = 0;
+  uint32_t receive_limit = 0;
+  uint32_t send = 0;
+  uint32_t send_limit = 0;
 };
 
 /// Datagrams to be sent with one system call. Those for one destination become segments of one
@@ -60,7 +73,9 @@ struct ReceiveControl {
 class SendBatch {
  public:
   static constexpr size_t kMessages = 64;
-  static constexpr size_t kMaxSegments = 64;
+  /// UDP_MAX_SEGMENTS of recent kernels, and of those before.
+  static constexpr size_t kMaxSegments = 128;
+  static constexpr size_t kFormerMaxSegments = 64;
   static constexpr size_t kMaxMessageBytes = 65000;
 
   /// coalesce: whether datagrams may become segments of one message (UdpSocket::gso).
@@ -108,6 +123,7 @@ class SendBatch {
   size_t count_ = 0;
   bool coalesce_;
   uint64_t joined_ = 0;
+  size_t max_segments_ = kMaxSegments;
   /// Message last begun for a destination, by a hash of it; one that lost its place gets a new message.
   std::array<uint8_t, kRecent> recent_;
   std::unique_ptr<Entry[]> entries_;
@@ -115,6 +131,9 @@ class SendBatch {
   std::unique_ptr<sockaddr_storage[]> addresses_;
   std::unique_ptr<Control[]> controls_;
 };
+
+/// Counts a datagram the kernel refused, by the reason; error 0 counts nothing.
+void count_refused_datagram(int error, CounterRow& counters);
 
 class UdpSocket {
  public:
@@ -137,6 +156,10 @@ class UdpSocket {
   int receive_buffer_bytes() const { return receive_buffer_; }
   int send_buffer_bytes() const { return send_buffer_; }
 
+  Queues queues() const;
+  /// Whether received messages carry the time the kernel received them; costs 130 ns a message.
+  void set_timestamps(bool on);
+
   /// SO_MARK of what is sent from now on (0: none). @throws std::system_error
   void set_fwmark(uint32_t fwmark);
 
@@ -145,21 +168,23 @@ class UdpSocket {
   void read_header(msghdr& header, Message& message, CounterRow& counters);
   /// Writes the batch's message headers, batch.size() of them, and counts what they hold.
   mmsghdr* prepare(SendBatch& batch, CounterRow& counters) const;
-  /// The kernel refused this message with `error`: sends it datagram by datagram.
+  /// The kernel refused this message with `error`: sends it datagram by datagram. What it refuses again
+  /// is a counted drop.
   void send_refused(SendBatch& batch, size_t index, int error, CounterRow& counters);
   /// Empties the batch.
   void finish(SendBatch& batch) const;
 
-  /// One datagram, from any thread.
-  /// false: refused, or gone from another address than `local`, which this host has no more.
-  bool send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size,
-                uint8_t traffic_class);
+  /// One datagram, from any thread. 0, or the errno with which the kernel refused it.
+  int send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size,
+               uint8_t traffic_class);
 
  private:
   socklen_t to_sockaddr(const omerta_address& address, sockaddr_storage& out) const;
   size_t fill_control(void* buffer, const omerta_address& to, const LocalAddress& local, size_t segment,
                       uint8_t traffic_class) const;
-  bool send_segments(const SendBatch::Entry& entry);
+  int send_one_from(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size,
+                    uint8_t traffic_class);
+  bool send_segments(const SendBatch::Entry& entry, CounterRow& counters);
 
   int fd_ = -1;
   int family_ = AF_INET6;
@@ -167,6 +192,7 @@ class UdpSocket {
   bool gro_ = false;
   bool gso_ = false;
   int gso_refused_ = 0;
+  size_t max_segments_ = SendBatch::kMaxSegments;
   int receive_buffer_ = 0;
   int send_buffer_ = 0;
   uint32_t overflow_seen_ = 0;

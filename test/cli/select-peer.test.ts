@@ -53,6 +53,7 @@ function statusOf(...members: MemberStatus[]): DaemonStatus {
     legs: 0,
     circuitBytes: {},
     counters: {},
+    workers: [],
     failures: 0,
   };
 }

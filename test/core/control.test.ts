@@ -15,6 +15,7 @@ import {
   decodeMessage,
   encodeMessage,
   isRequest,
+  messageSize,
   REFUSALS,
   type ControlMessage,
   type Envelope,
@@ -45,6 +46,15 @@ const message: fc.Arbitrary<ControlMessage> = fc.oneof(
   plain({ type: type('prove-membership'), network, proof: exactly(32) }),
   plain({ type: type('membership-proven'), network, proof: exactly(32) }),
   plain({ type: type('circuit-open'), callee: exactly(32), network, leg }),
+  plain({
+    type: type('circuit-extend'),
+    circuit,
+    caller: record,
+    callee: exactly(32),
+    network,
+    leg,
+    path: fc.array(exactly(32), { minLength: 1, maxLength: 2 }),
+  }),
   plain({ type: type('circuit-offer'), circuit, caller: record, network, leg, lifetime }),
   plain({ type: type('circuit-accept'), circuit, leg }),
   plain({ type: type('circuit-granted'), circuit, callee: record, leg, lifetime }),
@@ -52,6 +62,8 @@ const message: fc.Arbitrary<ControlMessage> = fc.oneof(
   plain({ type: type('circuit-refreshed'), circuit, lifetime }),
   plain({ type: type('circuit-close'), circuit }),
   plain({ type: type('circuit-closed'), circuit }),
+  plain({ type: type('receipt'), circuit }),
+  plain({ type: type('receipt-given'), receipt: fc.uint8Array({ minLength: 1, maxLength: 512 }) }),
   plain({ type: type('address-challenge'), nonce: exactly(16) }),
   plain({ type: type('address-answer'), nonce: exactly(16) }),
   plain({
@@ -75,6 +87,25 @@ describe('a control message', () => {
         assert.deepEqual(decodeMessage(bodyOf(sent)), sent);
       }),
     );
+  });
+
+  it('that extends a circuit has room for a record of 1,009 bytes, 975 with a relay more', () => {
+    for (const [relays, most] of [
+      [1, 1009],
+      [2, 975],
+    ] as const) {
+      const sent = (length: number): ControlMessage => ({
+        type: 'circuit-extend',
+        circuit: new Uint8Array(16),
+        caller: new Uint8Array(length),
+        callee: new Uint8Array(32),
+        network: new Uint8Array(16),
+        leg: { id: 2 ** 32 - 1, key: new Uint8Array(16), epoch: 15 },
+        path: Array.from({ length: relays }, () => new Uint8Array(32)),
+      });
+      assert.equal(messageSize(sent(most)), MAX_CONTROL_BODY);
+      assert.equal(messageSize(sent(most + 1)), MAX_CONTROL_BODY + 1);
+    }
   });
 
   it('cut short anywhere is no message', () => {

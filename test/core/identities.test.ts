@@ -10,8 +10,10 @@ import {
   membershipProof,
   networkPresharedKey,
   overlayAddresses,
+  type Bootstrap,
   type Network,
 } from '../../ts/core/network.js';
+import { decodeRelayLink, encodeRelayLink } from '../../ts/core/relay-link.js';
 import { decodePeerId, encodePeerId } from '../../ts/core/peer-id.js';
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';
 import { isIPv4, parseIp, parseSocketAddress, sameSocketAddress } from '../../ts/wire/socket-address.js';
@@ -20,18 +22,16 @@ const exactly = (length: number): fc.Arbitrary<Uint8Array> =>
   fc.uint8Array({ minLength: length, maxLength: length });
 const name = fc.stringMatching(/^[a-z0-9-]{1,63}$/);
 const socketAddress = plain({ ip: exactly(16), port: fc.integer({ min: 1, max: 65535 }) });
+const bootstrap: fc.Arbitrary<Bootstrap> = plain({
+  identity: exactly(32),
+  sessionKey: exactly(32),
+  addresses: fc.array(socketAddress, { minLength: 1, maxLength: 8 }),
+});
 const network: fc.Arbitrary<Network> = plain({
   id: exactly(16),
   name,
   key: exactly(32),
-  bootstraps: fc.array(
-    plain({
-      identity: exactly(32),
-      sessionKey: exactly(32),
-      addresses: fc.array(socketAddress, { minLength: 1, maxLength: 8 }),
-    }),
-    { maxLength: 8 },
-  ),
+  bootstraps: fc.array(bootstrap, { maxLength: 8 }),
 });
 
 describe('a peer id', () => {
@@ -99,6 +99,28 @@ describe('an invite link', () => {
           () => decodeInvite(link.slice(0, index) + other + link.slice(index + 1)),
           /invite link/,
         );
+      }),
+    );
+  });
+});
+
+describe('a relay link', () => {
+  it('is read back as the relay it was made of, and is no invite', () => {
+    fc.assert(
+      fc.property(bootstrap, (original) => {
+        const link = encodeRelayLink(original);
+        assert.deepEqual(decodeRelayLink(link), original);
+        assert.throws(() => decodeInvite(link), /does not start with/);
+        assert.throws(() => decodeRelayLink(link.replace('//relay/', '//join/')), /relay link: does not/);
+      }),
+    );
+  });
+
+  it('cut short anywhere is refused', () => {
+    fc.assert(
+      fc.property(bootstrap, fc.nat(), (original, at) => {
+        const link = encodeRelayLink(original);
+        assert.throws(() => decodeRelayLink(link.slice(0, at % link.length)), /^Error: relay link/);
       }),
     );
   });

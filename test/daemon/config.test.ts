@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { encodeRelayLink } from '../../ts/core/relay-link.js';
 import { loadConfig, machineName, parseConfig } from '../../ts/daemon/config.js';
 import { OperatorError } from '../../ts/daemon/operator-error.js';
 import { temporaryDirectory } from './temporary.js';
@@ -14,6 +15,11 @@ function errorOf(toml: string): OperatorError {
   assert.fail(`accepted: ${toml}`);
 }
 
+const LINK = encodeRelayLink({
+  identity: new Uint8Array(32).fill(1),
+  sessionKey: new Uint8Array(32).fill(2),
+  addresses: [{ ip: new Uint8Array(16).fill(3), port: 51900 }],
+});
 const ID = 'omerta1th6lgnkdzldyue0yjuyfqmez0ml0x9t3v0gt57a00s3599jqrcustcsaks';
 
 describe('configuration', () => {
@@ -45,6 +51,7 @@ describe('configuration', () => {
        serve = ["00112233445566778899aabbccddeeff"]
        allow = ["${ID}"]
        deny = ["${ID}"]
+       peers = ["${LINK}"]
        admissions = 1
        admissions_per_identity = 1
        admissions_per_prefix = 1
@@ -52,6 +59,7 @@ describe('configuration', () => {
        circuits = 1
        circuits_per_identity = 1
        circuits_per_prefix = 1
+       circuits_per_relay = 1
        half_open = 1
        lease_seconds = 60
        circuit_seconds = 60
@@ -90,6 +98,8 @@ describe('configuration', () => {
     ['[relay]\nserve = "all"', 'config relay.serve', /"own", "any"/],
     ['[relay]\nserve = ["00"]', 'config relay.serve.0', /32 hex digits/],
     ['[relay]\ndeny = ["omerta1x"]', 'config relay.deny.0', /peer ids/],
+    ['[relay]\npeers = "omerta://relay/x"', 'config relay.peers', /a list of relay links/],
+    [`[relay]\npeers = ["${LINK.slice(0, -1)}"]`, 'config relay.peers.0', /omerta relay link/],
     ['[relay]\ncircuits = -1', 'config relay.circuits', /1 to/],
     ['[relay]\ncircuit_seconds = 1', 'config relay.circuit_seconds', /60 to/],
     ['[relay]\nburst_bytes = 5000', 'config relay.burst_bytes', /rate_bytes_per_second/],

@@ -4,10 +4,12 @@ import type {
   Engine,
   EngineDescription,
   EngineEvent,
+  LegCounts,
   LegStatus,
   PeerConfig,
   PeerStatus,
   SessionKey,
+  WorkerStatus,
 } from '../../ts/engine/engine.js';
 import type { AccountStatus } from '../../ts/engine/limit-control.js';
 import type { Leg } from '../../ts/wire/leg.js';
@@ -99,6 +101,13 @@ export class FakeEngine implements Engine {
   }
   legs(): readonly LegStatus[] {
     return [];
+  }
+  workers(): readonly WorkerStatus[] {
+    return [{ name: '0', counters: this.counters(), queues: undefined, latency: undefined }];
+  }
+  legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[] {
+    this.#note('legCounters', ids);
+    return ids.map(() => ({ packets: 1, bytes: 2, sentPackets: 3, sentBytes: 4 }));
   }
   counters(): ReadonlyMap<string, number> {
     return new Map([

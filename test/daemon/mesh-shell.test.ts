@@ -3,7 +3,7 @@ import { describe, test } from 'node:test';
 import { pino } from 'pino';
 import type { Effect, Step } from '../../ts/core/io.js';
 import type { MeshStatus } from '../../ts/core/mesh-status.js';
-import type { EngineEvent } from '../../ts/engine/engine.js';
+import type { EngineEvent, LegCounts } from '../../ts/engine/engine.js';
 import { MeshShell, type ShellNode, type ShellStore } from '../../ts/daemon/mesh-shell.js';
 import type { StoreWrite } from '../../ts/daemon/store.js';
 import { FakeEngine } from './fake-engine.js';
@@ -55,6 +55,11 @@ class ScriptedNode implements ShellNode {
   }
   handleEngineEvent(event: EngineEvent): Effect[] {
     if (event.type === 'session-lost') throw new Error('bad event');
+    return this.#take();
+  }
+  counted: [query: number, counts: readonly (LegCounts | undefined)[]] | undefined;
+  handleLegCounts(query: number, counts: readonly (LegCounts | undefined)[]): Effect[] {
+    this.counted = [query, counts];
     return this.#take();
   }
   handleTimeout(step: Step): Effect[] {
@@ -219,6 +224,16 @@ describe('mesh shell', () => {
     shell.start();
     assert.equal(await shell.ping(Uint8Array.of(1), 10), undefined);
     await assert.rejects(shell.ping(Uint8Array.of(0), 10), /not known/);
+    shell.close();
+  });
+
+  test('a question about legs is asked of the engine after all else, and its answer handed back', () => {
+    const { node, engine, shell } = setUp();
+    node.next = [{ type: 'count-legs', query: 3, legs: [7, 8] }, sendControl('p'), installLeg(7)];
+    shell.start();
+    assert.deepEqual(engine.calls, ['installLegs 7', 'sendControl p', 'legCounters 7,8']);
+    const counts = { packets: 1, bytes: 2, sentPackets: 3, sentBytes: 4 };
+    assert.deepEqual(node.counted, [3, [counts, counts]]);
     shell.close();
   });
 

@@ -102,6 +102,60 @@ describe('native engine', { skip: unavailable(), timeout: 20_000 }, () => {
     });
   }
 
+  /** A session in which `count` control messages went from one engine to the other at full rate. */
+  async function burst(from: Engine, to: Engine, toKey: string, fromKey: string, count: number) {
+    const common = { presharedKey: undefined, allowedIps: [], persistentKeepalive: 0 };
+    to.setPeers([{ ...common, sessionKey: fromKey, endpoint: undefined }]);
+    from.setPeers([{ ...common, sessionKey: toKey, endpoint: { address: addressOf(to) } }]);
+    let arrived = 0;
+    const allThere = new Promise<void>((resolve) => {
+      to.onEvents((events) => {
+        arrived += events.filter(isControl).length;
+        if (arrived === count) resolve();
+      });
+    });
+    const established = nextEvent(from, ({ type }) => type === 'session');
+    from.handshake(toKey);
+    await established;
+    from.sendControl(Array.from({ length: count }, () => ({ peer: toKey, payload: HELLO })));
+    await allThere;
+  }
+  const counted = async (engine: Engine, counter: string, count: number): Promise<void> => {
+    while ((engine.counters().get(counter) ?? 0) < count) await new Promise((r) => setTimeout(r, 5));
+  };
+
+  it('a burst between native engines moves the session to the best suite both have, and a wide window', async () => {
+    for (const disable of [[], ['ipsec-mb'], ['aes-256-gcm'], ['aes-256-gcm', 'wide-window']]) {
+      const [a, b] = [keys(), keys()];
+      const A = openNativeEngine({ ...options(a.privateKey), disable });
+      engines.push(A);
+      const B = native(b.privateKey);
+      const state = (name: string) => A.describe().accelerators.find((one) => one.name === name)?.state;
+      assert.equal(state('aes-256-gcm') === 'off', disable.includes('aes-256-gcm'));
+      assert.equal(state('wide-window'), disable.includes('wide-window') ? 'off' : 'on');
+      await burst(A, B, b.sessionKey, a.sessionKey, 200);
+      const suite = state('aes-256-gcm') === 'on' ? 'AES-256-GCM' : 'ChaCha20-Poly1305';
+      const window = disable.includes('wide-window') ? 8128 : 65472;
+      if (window !== 8128) for (const engine of [A, B]) await counted(engine, 'suites_settled', 1);
+      for (const engine of [A, B]) {
+        const [peer] = engine.peers();
+        assert.deepEqual([peer?.suite, peer?.replayWindow], [suite, window], disable.join());
+      }
+    }
+  });
+
+  it('a session with the wasm engine stays in ChaCha20-Poly1305 and loses nothing', async () => {
+    const [n, w] = [keys(), keys()];
+    const nativeEngine = native(n.privateKey);
+    const wasmEngine = await openWasmEngine(options(w.privateKey));
+    engines.push(wasmEngine);
+    await burst(nativeEngine, wasmEngine, w.sessionKey, n.sessionKey, 200);
+    await counted(wasmEngine, 'suite_offers_received', 1);
+    assert.equal(nativeEngine.peers()[0]?.suite, 'ChaCha20-Poly1305');
+    assert.equal(nativeEngine.counters().get('suites_settled'), 0);
+    assert.equal(wasmEngine.counters().get('control_messages'), 200);
+  });
+
   it('a circuit over a native relay carries a session, and the relay counts its legs', async () => {
     const [a, b] = [keys(), keys()];
     const [A, B, R] = [native(a.privateKey), native(b.privateKey), native(keys().privateKey)];
@@ -237,7 +291,10 @@ describe('native engine', { skip: unavailable(), timeout: 20_000 }, () => {
       persistentKeepalive: 0,
     };
     assert.throws(() => R.setPeers([peer]), /allowedIps: '10.0.0.0\/99' is not a prefix/);
-    assert.throws(() => R.setPeers([{ ...peer, sessionKey: 'zz' }]), /sessionKey: expected 64/);
+    assert.throws(
+      () => R.setPeers([{ ...peer, allowedIps: [], sessionKey: 'zz' }]),
+      /sessionKey: expected 64/,
+    );
     assert.throws(() => R.setPeers([{ ...peer, allowedIps: [], endpoint: { leg: 5 } }]), /endpoint: no such/);
     assert.throws(() => openNativeEngine({ ...options(randomBytes(32)), disable: ['warp'] }), /'warp'/);
     assert.throws(() => openNativeEngine(options(randomBytes(31))), /privateKey: expected 32 bytes/);
@@ -268,6 +325,35 @@ describe('native engine', { skip: unavailable(), timeout: 20_000 }, () => {
       (error) => error instanceof EngineError && error.code === 'CLOSED',
     );
     assert.ok(engine.counters().size > 30); // shared memory outlives the workers
+  });
+
+  it('what the workers report adds up to the counters of the engine', async () => {
+    const a = keys();
+    const engine = openNativeEngine({ ...options(a.privateKey), workers: 2 });
+    engines.push(engine);
+    engine.sendFrames([{ to: addressOf(engine), frame: randomBytes(40) }]);
+    const received = (): number => engine.counters().get('rx_datagrams') ?? 0;
+    while (received() === 0) await new Promise((r) => setTimeout(r, 5));
+    const workers = engine.workers();
+    assert.deepEqual(
+      workers.map(({ name }) => name),
+      ['0', '1', 'control'],
+    );
+    for (const [name, total] of engine.counters())
+      assert.equal(
+        workers.reduce((sum, { counters }) => sum + (counters.get(name) ?? NaN), 0),
+        total,
+        name,
+      );
+    for (const { queues, latency } of workers.slice(0, 2)) {
+      assert.ok(queues !== undefined && latency !== undefined);
+      assert.ok(queues.receiveLimitBytes > 100_000 && queues.sendLimitBytes > 100_000);
+      assert.equal(queues.receiveBytes, 0);
+      assert.equal(latency.counts.length, latency.boundsNs.length + 1);
+      assert.equal(latency.boundsNs[0], 1024);
+      assert.equal(latency.sumNs, 0, 'nothing was forwarded');
+    }
+    assert.deepEqual([workers[2]?.queues, workers[2]?.latency], [undefined, undefined]);
   });
 
   it('each socket engine that is asked for carries traffic, and says so', async () => {

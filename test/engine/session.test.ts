@@ -6,6 +6,7 @@ import { EngineError } from '../../ts/engine/engine.js';
 import { REKEY_TIMEOUT } from '../../ts/engine/wasm/constants.js';
 import { CookieJar } from '../../ts/engine/wasm/cookie.js';
 import { publicIdentity, type PublicIdentity } from '../../ts/engine/wasm/noise.js';
+import { fromHex, suiteFrames } from './vectors.js';
 import { control, socketAddress, VirtualNetwork, type Sent, type VirtualNode } from './virtual-network.js';
 
 const INITIATION = 1;
@@ -432,6 +433,18 @@ describe('keepalives', () => {
     assert.equal(network.log.at(-1)?.datagram.length, KEEPALIVE_SIZE);
     network.advance(60_000);
     assert.deepEqual(network.sentSince(before), ['b:4'], 'a keepalive is never answered by one');
+  });
+
+  test('a suite offer or proof is neither answered nor data: no event, no keepalive for it', () => {
+    connect();
+    network.advance(11_000); // b's keepalive for the first data is past
+    const before = network.log.length;
+    for (const frame of [suiteFrames.initiatorsOffer, ...suiteFrames.proofs]) a.send(b, fromHex(frame));
+    network.advance(14_000);
+    assert.deepEqual(network.sentSince(before), ['a:4', 'a:4', 'a:4', 'a:4']);
+    assert.equal(b.count('suite_offers_received'), 4);
+    assert.deepEqual(b.eventTypes(), []);
+    assert.deepEqual([b.status(a).suite, b.status(a).replayWindow], ['ChaCha20-Poly1305', 8128]);
   });
 
   test('data that came while a keepalive was due brings another one 10 s after it', () => {

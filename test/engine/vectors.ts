@@ -2,8 +2,16 @@
 
 import { readFileSync } from 'node:fs';
 
-const path = new URL('../../../test/engine/vectors/wireguard.json', import.meta.url);
-const vectors = JSON.parse(readFileSync(path, 'utf8')) as Record<string, string | number>;
+const read = (file: string): unknown =>
+  JSON.parse(readFileSync(new URL(`../../../test/engine/vectors/${file}`, import.meta.url), 'utf8'));
+
+const vectors = read('wireguard.json') as Record<string, string | number>;
+
+/** Frames of docs/protocol.md, "Suites". */
+export const suiteFrames = read('suites.json') as {
+  readonly initiatorsOffer: string;
+  readonly proofs: readonly string[];
+};
 
 export function vectorBytes(name: string): Uint8Array {
   const value = vectors[name];

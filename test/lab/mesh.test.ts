@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import type { DaemonStatus, PeerRow } from '../../ts/daemon/daemon-status.js';
 import { capture } from '../../ts/lab/capture.js';
 import { MeshPair } from '../../ts/lab/mesh-pair.js';
 import { ping } from '../../ts/lab/ping.js';
@@ -38,6 +39,20 @@ describe(
       const { megabitsPerSecond, bytes, relayedBytes } = await pair.throughput(3);
       assert.ok(megabitsPerSecond > 1, `${megabitsPerSecond} Mbit/s`);
       assert.ok(relayedBytes >= bytes, `${relayedBytes} bytes came to the relay, ${bytes} were delivered`);
+    });
+
+    it('shows in omerta peers on what both ends agreed inside their session', async () => {
+      const status = (await pair.left.omerta.command(['status'])) as DaemonStatus;
+      const gcm = status.engine.accelerators.find(({ name }) => name === 'aes-256-gcm');
+      const expected = gcm?.state === 'on' ? 'AES-256-GCM' : 'ChaCha20-Poly1305';
+      for (const [end, other] of [
+        [pair.left, 'right'],
+        [pair.right, 'left'],
+      ] as const) {
+        const rows = (await end.omerta.command(['peers'])) as readonly PeerRow[];
+        const session = rows.find(({ name }) => name === other)?.session;
+        assert.deepEqual([session?.suite, session?.replayWindow], [expected, 65472]);
+      }
     });
 
     it(

@@ -68,13 +68,13 @@ export function allKnowAll(members: readonly SimNode[]): boolean {
 
 /** Each of these nodes pings its partner once a period until answered; true when all were. */
 export class PingRound {
-  readonly #world: MeshWorld;
+  readonly #world: Pick<MeshWorld, 'simulation'>;
   readonly #pairs: readonly (readonly [SimNode, SimNode])[];
   readonly #answered = new Set<number>();
   readonly #tokens = new Map<string, number>();
   #nextPing = 0;
 
-  constructor(world: MeshWorld, pairs: readonly (readonly [SimNode, SimNode])[]) {
+  constructor(world: Pick<MeshWorld, 'simulation'>, pairs: readonly (readonly [SimNode, SimNode])[]) {
     this.#world = world;
     this.#pairs = pairs;
     this.#nextPing = world.simulation.now;

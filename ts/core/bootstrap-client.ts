@@ -167,6 +167,11 @@ export class BootstrapClient {
     this.#host.learned(message.records, turn);
   }
 
+  /** One more network whose records are wanted. */
+  follow(network: string, turn: Turn): void {
+    if (this.#state === 'registered') this.#lookup(network, turn);
+  }
+
   /** The node's record has changed. */
   recordChanged(turn: Turn): void {
     if (this.#state === 'registered' || this.#registering) this.#register(turn);

@@ -35,11 +35,27 @@ export interface CircuitHost {
   bootstraps(): Iterable<BootstrapClient>;
 }
 
+/** A circuit of ours, as others in this node see it. */
+export interface HeldCircuit {
+  /** Lower-case hex. */
+  readonly id: string;
+  readonly relay: SessionKey;
+  readonly member: SessionKey;
+  /** What we receive on. */
+  readonly leg: number;
+  /** Whether we opened it. */
+  readonly calling: boolean;
+  /** Monotonic ms when it came to be. */
+  readonly since: number;
+}
+
 interface Circuit {
   /** Lower-case hex. */
   readonly id: string;
   readonly relay: SessionKey;
   readonly member: SessionKey;
+  readonly calling: boolean;
+  readonly since: number;
   /** What we receive on. */
   readonly local: LegKey;
   /** What we send on; its address is the relay's. */
@@ -87,6 +103,13 @@ export class CircuitClient {
     const route = this.#routes.get(member);
     if (route?.current !== undefined) return { kind: 'relay', relay: route.current.relay };
     return { kind: route?.direct === true ? 'direct' : 'none', relay: undefined };
+  }
+
+  /** The circuits with a member, or all. */
+  held(member?: SessionKey): HeldCircuit[] {
+    return [...this.#circuits.values()]
+      .filter((circuit) => member === undefined || circuit.member === member)
+      .map(({ local, ...circuit }) => ({ ...circuit, leg: local.id }));
   }
 
   /** The engine has packets for a member and nowhere to send them. */
@@ -203,6 +226,8 @@ export class CircuitClient {
       id: toHex(offer.circuit),
       relay: sessionKey,
       member: member.sessionKey,
+      calling: false,
+      since: turn.now,
       local,
       remote: { ...offer.leg, address: relay.address },
       expiresAt: turn.now + offer.lifetime * 1000,
@@ -355,6 +380,8 @@ export class CircuitClient {
       id: toHex(answer.circuit),
       relay: relay.sessionKey,
       member: member.sessionKey,
+      calling: true,
+      since: turn.now,
       local,
       remote: { ...answer.leg, address: relay.address },
       expiresAt: turn.now + answer.lifetime * 1000,

@@ -1,7 +1,7 @@
 // Control frame: what a session carries besides IP packets (docs/protocol.md, "Control frames").
 //
 //   0      C0            control, version 0
-//   1      kind          01 message (CBOR) · 02 ping · 03 pong
+//   1      kind          01 message (CBOR) · 02 ping · 03 pong (04 and 05 are the engine's)
 //   2      2  length     of the body
 //   4      body          then less than 16 zero bytes, WireGuard's padding
 

@@ -4,9 +4,11 @@
 
 import type { LegKey } from '../wire/leg.js';
 import { concat, viewOf } from './bytes.js';
-import { decodeCbor, encodeCbor, isBytes, isInteger } from './cbor.js';
+import { decodeCbor, encodeCbor, isArrayOf, isBytes, isInteger } from './cbor.js';
 import { ControlKind, encodeControlFrame, MAX_CONTROL_BODY } from './control-frame.js';
 import { MAX_RECORD_BYTES } from './peer-record.js';
+import { MAX_CIRCUIT_RELAYS } from './relay-circuit.js';
+import { MAX_RECEIPT_BYTES } from './usage-receipt.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 
 /** Why a request is turned down. */
@@ -23,6 +25,7 @@ export const REFUSALS = [
   'busy',
   'own-address',
   'not-a-member',
+  'loop',
 ] as const;
 export type Refusal = (typeof REFUSALS)[number];
 
@@ -44,6 +47,10 @@ const isRecord = (value: unknown): value is Uint8Array =>
   value instanceof Uint8Array && value.length > 0 && value.length <= MAX_RECORD_BYTES;
 
 const record: Field<Uint8Array> = same(isRecord);
+const receipt: Field<Uint8Array> = same(
+  (value): value is Uint8Array =>
+    value instanceof Uint8Array && value.length > 0 && value.length <= MAX_RECEIPT_BYTES,
+);
 /** A page of records; its size is bounded by the body's. */
 const records: Field<readonly Uint8Array[]> = same(
   (value): value is readonly Uint8Array[] =>
@@ -52,6 +59,11 @@ const records: Field<readonly Uint8Array[]> = same(
 const flag: Field<boolean> = same((value): value is boolean => typeof value === 'boolean');
 const refusal: Field<Refusal> = same((value): value is Refusal =>
   REFUSALS.some((reason) => reason === value),
+);
+/** Identities of the relays a circuit has come by. */
+const path: Field<readonly Uint8Array[]> = same(
+  (value): value is readonly Uint8Array[] =>
+    isArrayOf(value, MAX_CIRCUIT_RELAYS - 1, (relay) => isBytes(relay, 32)) && value.length > 0,
 );
 const shortText: Field<string> = same(
   (value): value is string => typeof value === 'string' && value.length > 0 && value.length <= 32,
@@ -96,6 +108,7 @@ const SCHEMA = {
   'prove-membership': { network, proof },
   'membership-proven': { network, proof },
   'circuit-open': { callee: identity, network, leg },
+  'circuit-extend': { circuit, caller: record, callee: identity, network, leg, path },
   'circuit-offer': { circuit, caller: record, network, leg, lifetime },
   'circuit-accept': { circuit, leg },
   'circuit-granted': { circuit, callee: record, leg, lifetime },
@@ -103,6 +116,8 @@ const SCHEMA = {
   'circuit-refreshed': { circuit, lifetime },
   'circuit-close': { circuit },
   'circuit-closed': { circuit },
+  receipt: { circuit },
+  'receipt-given': { receipt },
   'address-challenge': { nonce },
   'address-answer': { nonce },
   refused: { reason: refusal, what: shortText },
@@ -122,9 +137,11 @@ export const ANSWER_OF = {
   'records-changed': 'records-received',
   'prove-membership': 'membership-proven',
   'circuit-open': 'circuit-granted',
+  'circuit-extend': 'circuit-granted',
   'circuit-offer': 'circuit-accept',
   'circuit-refresh': 'circuit-refreshed',
   'circuit-close': 'circuit-closed',
+  receipt: 'receipt-given',
   'address-challenge': 'address-answer',
 } as const satisfies Partial<Record<MessageType, MessageType>>;
 export type RequestType = keyof typeof ANSWER_OF;

@@ -2,10 +2,11 @@
 // both speak exactly this. The core takes `now` and random bytes as arguments and returns effects
 // as data; it never waits, reads a clock, or touches a socket, file or engine.
 
-import type { EngineEvent, PeerConfig, SessionKey } from '../engine/engine.js';
+import type { EngineEvent, LegCounts, PeerConfig, SessionKey } from '../engine/engine.js';
 import type { Leg } from '../wire/leg.js';
 import type { LegLimits } from '../wire/limits.js';
 import type { SocketAddress } from '../wire/socket-address.js';
+import type { ReceiptReport } from './receipt-collector.js';
 
 /** Cryptography the core needs, given to it by the shell (node:crypto) or the simulator. All pure. */
 export interface Primitives {
@@ -54,6 +55,12 @@ export type Effect =
   | { readonly type: 'set-limits'; readonly index: number; readonly limits: LegLimits }
   /** A peer answered MeshNode.ping; `token` is the caller's 8 bytes. */
   | { readonly type: 'pong'; readonly identity: Uint8Array; readonly token: Uint8Array }
+  /** Wants the engine's counts of these legs at this moment; answered by handleLegCounts. */
+  | { readonly type: 'count-legs'; readonly query: number; readonly legs: readonly number[] }
+  /** What MeshNode.fetchReceipts came to; `token` is the caller's. */
+  | { readonly type: 'receipts'; readonly token: Uint8Array; readonly reports: readonly ReceiptReport[] }
+  /** What MeshNode.signReceipts came to: receipts as they are given to ends. */
+  | { readonly type: 'signed-receipts'; readonly token: Uint8Array; readonly receipts: readonly Uint8Array[] }
   /** Keep this across a restart; undefined deletes it. Values are opaque to the shell. */
   | { readonly type: 'persist'; readonly key: string; readonly value: Uint8Array | undefined }
   | { readonly type: 'notify'; readonly notice: Notice };
@@ -69,6 +76,8 @@ export interface Notice {
 /** The verbs of every core component: input in, effects out, and when to be called again. */
 export interface Component {
   handleEngineEvent(event: EngineEvent, step: Step): Effect[];
+  /** The answer to a `count-legs` effect: counts in the order of its legs. */
+  handleLegCounts(query: number, counts: readonly (LegCounts | undefined)[], step: Step): Effect[];
   /** Called when `deadline()` has passed. */
   handleTimeout(step: Step): Effect[];
   /** Monotonic ms at which handleTimeout wants to be called; undefined = no timer runs. */

@@ -8,7 +8,7 @@
 //
 // Everything returns effects; requests and their repetition are the RequestTable's.
 
-import type { EngineEvent, SessionKey } from '../engine/engine.js';
+import type { EngineEvent, LegCounts, SessionKey } from '../engine/engine.js';
 import { CONTACT_LEG, parseFrame } from '../wire/frame.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 import { BootstrapClient } from './bootstrap-client.js';
@@ -19,14 +19,16 @@ import { decodeMessage, type ControlMessage, type MessageOf } from './control-me
 import { Counter } from './counter.js';
 import type { Component, Effect, Primitives, Step } from './io.js';
 import { LegIds } from './leg-ids.js';
+import { LegQueries } from './leg-queries.js';
 import { MemberTable, type Member } from './member-table.js';
 import type { MemberStatus, MeshStatus, NetworkStatus } from './mesh-status.js';
 import { blindedNetworkId, isName, membershipProof, type Network } from './network.js';
 import { OwnRecord } from './own-record.js';
 import { encodePeerId } from './peer-id.js';
-import { MAX_RECORD_NETWORKS, type PeerRecord } from './peer-record.js';
+import { MAX_RECORD_NETWORKS, openPeerRecord, type PeerRecord } from './peer-record.js';
 import { PeerTable } from './peer-table.js';
 import { PingTable } from './ping-table.js';
+import { collectReceipts } from './receipt-collector.js';
 import { checkRelayLimits, DEFAULT_RELAY_LIMITS, type RelayPolicy } from './relay-policy.js';
 import { RelayService } from './relay-service.js';
 import { RequestTable } from './request-table.js';
@@ -64,6 +66,7 @@ export class MeshNode implements Component {
   readonly #requests = new RequestTable();
   readonly #relayRequests = new RequestTable();
   readonly #legs = new LegIds();
+  readonly #legQueries = new LegQueries();
   readonly #peers = new PeerTable();
   readonly #pings = new PingTable();
   readonly #drops = new Counter();
@@ -123,14 +126,18 @@ export class MeshNode implements Component {
         sessionPrivateKey: this.#config.sessionPrivateKey,
         boot: this.#boot,
         requests: this.#relayRequests,
+        neighbourRequests: this.#requests,
         legs: this.#legs,
+        legQueries: this.#legQueries,
         peers: this.#peers,
+        sign: (message) => this.#primitives.ed25519Sign(this.#config.identitySeed, message),
         ownAddresses: () => this.#endpoints,
+        bootstraps: () => this.#bootstraps.values(),
         recordRegistered: (record, later) => void this.#members.learnOpened(record, later),
       });
-      this.#relay.start(restored, turn);
     }
     this.#useBootstraps(turn);
+    this.#relay?.start(restored, turn); // its circuits may lead to bootstraps
     this.#recordMayHaveChanged(turn);
     return turn.effects;
   }
@@ -174,7 +181,16 @@ export class MeshNode implements Component {
       case 'accelerator-demoted':
         turn.notify('warn', 'accelerator-demoted', { accelerator: event.name, reason: event.reason });
         break;
+      case 'interface-up':
+      case 'interface-down':
+        break; // a relay goes on relaying, and its sessions carry control messages all the same
     }
+    return turn.effects;
+  }
+
+  handleLegCounts(query: number, counts: readonly (LegCounts | undefined)[], step: Step): Effect[] {
+    const turn = new Turn(step);
+    this.#legQueries.answer(query, counts, turn);
     return turn.effects;
   }
 
@@ -192,6 +208,7 @@ export class MeshNode implements Component {
     if (this.#sweepAt !== undefined && this.#sweepAt <= turn.now) {
       this.#sweepAt = turn.now + SWEEP_MS;
       for (const peer of this.#members.expire(turn)) this.#circuits.memberGone(peer, turn);
+      this.#relay?.sweep(turn);
       this.#recordMayHaveChanged(turn);
     }
     return turn.effects;
@@ -233,8 +250,9 @@ export class MeshNode implements Component {
     const blindedId = toHex(blindedNetworkId(this.#primitives, id));
     for (const peer of this.#members.removeNetwork(blindedId, turn)) this.#circuits.memberGone(peer, turn);
     for (const [key, bootstrap] of this.#bootstraps) {
-      if (this.#networksOf(key).length > 0) continue;
+      if (this.#networksOf(key).length > 0 || this.#isPeer(bootstrap)) continue;
       this.#circuits.relayGone(key, turn);
+      this.#relay?.neighbourGone(key, turn);
       this.#bootstraps.delete(key);
       bootstrap.close(turn);
     }
@@ -269,6 +287,41 @@ export class MeshNode implements Component {
     return [
       { type: 'send-control', peer, payload: encodeControlFrame({ kind: ControlKind.ping, body: token }) },
     ];
+  }
+
+  /**
+   * Fetches usage receipts of the circuits with a member, or of all, and checks them against own
+   * counts. The outcome is a `receipts` effect with `token`.
+   * @throws Error when the identity is not known.
+   */
+  fetchReceipts(identity: Uint8Array | undefined, token: Uint8Array, step: Step): Effect[] {
+    const member = identity && this.#members.members.get(toHex(identity));
+    if (identity !== undefined && member === undefined)
+      throw new Error(`peer ${encodePeerId(identity)}: not a known member; "omerta status" lists them`);
+    const turn = new Turn(step);
+    const host = {
+      primitives: this.#primitives,
+      identity: this.#identity,
+      requests: this.#requests,
+      legQueries: this.#legQueries,
+      relayIdentity: (key: SessionKey) => this.#bootstraps.get(key)?.bootstrap.identity,
+      memberIdentity: (key: SessionKey) => this.#members.bySessionKey(key)?.identity,
+    };
+    collectReceipts(host, this.#circuits.held(member?.sessionKey), token, turn);
+    return turn.effects;
+  }
+
+  /**
+   * Signs receipts of the circuits over this relay, as their ends would be given, at most `limit`; of
+   * one end's only when `identity` is given. The outcome is a `signed-receipts` effect with `token`.
+   */
+  signReceipts(identity: Uint8Array | undefined, limit: number, token: Uint8Array, step: Step): Effect[] {
+    const turn = new Turn(step);
+    const done = (receipts: readonly Uint8Array[], later: Turn): void =>
+      later.emit({ type: 'signed-receipts', token, receipts });
+    if (this.#relay === undefined) done([], turn);
+    else this.#relay.receipts(identity, limit, turn, done);
+    return turn.effects;
   }
 
   status(step: Step): MeshStatus {
@@ -356,6 +409,10 @@ export class MeshNode implements Component {
         if (relay) relay.handleOpen(peer, request, message, turn);
         else turn.refuse(peer, request, message.type, 'not-served');
         break;
+      case 'circuit-extend':
+        if (relay) relay.handleExtend(peer, request, message, turn);
+        else turn.refuse(peer, request, message.type, 'not-served');
+        break;
       case 'circuit-refresh':
         if (relay) relay.handleRefresh(peer, request, message, turn);
         else turn.refuse(peer, request, message.type, 'unknown-circuit');
@@ -365,6 +422,10 @@ export class MeshNode implements Component {
         if (relay?.knowsCircuit(message.circuit) === true || bootstrap === undefined)
           relay?.handleClose(peer, request, message, turn);
         else this.#circuits.handleClose(peer, request, message, turn);
+        break;
+      case 'receipt':
+        if (relay) relay.handleReceipt(peer, request, message, turn);
+        else turn.refuse(peer, request, message.type, 'unknown-circuit');
         break;
       case 'circuit-offer':
         if (bootstrap) this.#circuits.handleOffer(bootstrap, request, message, turn);
@@ -396,9 +457,15 @@ export class MeshNode implements Component {
       .map(([blindedId]) => blindedId);
   }
 
+  /** Whether the operator named this bootstrap as a relay to carry circuits on. */
+  #isPeer({ bootstrap }: BootstrapClient): boolean {
+    return (this.#config.relay?.peers ?? []).some(({ identity }) => sameBytes(identity, bootstrap.identity));
+  }
+
   #useBootstraps(turn: Turn): void {
-    for (const { network } of this.#members.networks.values())
-      for (const bootstrap of network.bootstraps) {
+    const ofNetworks = [...this.#members.networks.values()].map(({ network }) => network.bootstraps);
+    for (const bootstraps of [...ofNetworks, this.#config.relay?.peers ?? []])
+      for (const bootstrap of bootstraps) {
         const key = toHex(bootstrap.sessionKey);
         if (this.#bootstraps.has(key) || sameBytes(bootstrap.identity, this.#identity)) continue;
         const client = new BootstrapClient(
@@ -414,15 +481,21 @@ export class MeshNode implements Component {
             requests: this.#requests,
             legs: this.#legs,
             peers: this.#peers,
-            networksOf: () => this.#networksOf(key),
+            networksOf: () => [
+              ...new Set([...this.#networksOf(key), ...(this.#relay?.followed(bootstrap.identity) ?? [])]),
+            ],
             record: (later) => this.#signRecord(later).bytes,
             reachChanged: (later) => this.#recordMayHaveChanged(later),
             registered: (registered, fresh, later) => {
               this.#circuits.relayReady(registered, fresh, later);
+              this.#relay?.neighbourReady(key, fresh, later);
               this.#proveTo(registered, fresh, later);
             },
             learned: (records, later) => this.#learn(client, records, later),
-            lost: (lost, later) => this.#circuits.relayLost(lost.sessionKey, later),
+            lost: (lost, later) => {
+              this.#circuits.relayLost(lost.sessionKey, later);
+              this.#relay?.neighbourLost(key, later);
+            },
           },
           turn,
         );
@@ -432,7 +505,9 @@ export class MeshNode implements Component {
 
   #learn(from: BootstrapClient, records: readonly Uint8Array[], turn: Turn): void {
     for (const bytes of records) {
-      const member = this.#members.learn(bytes, turn);
+      const record = openPeerRecord(this.#primitives, bytes, turn.step.wallClock);
+      const member = typeof record === 'string' ? record : this.#members.learnOpened(record, turn);
+      if (typeof record !== 'string') this.#relay?.learned(from.sessionKey, record, turn);
       if (member === 'irrelevant') continue;
       if (typeof member === 'string') this.#drops.add(`record-${member}`, 1);
     }

@@ -46,6 +46,10 @@ export interface CircuitStatus {
   readonly id: string;
   readonly callerPeerId: string;
   readonly calleePeerId: string;
+  /** Peer ids of the relays between the caller and this one; empty when the caller is our client. */
+  readonly previousRelays: readonly string[];
+  /** Peer id of the relay that carries it on; undefined when the callee is our client. */
+  readonly nextRelay: string | undefined;
   /** Forward legs: what the caller and what the callee sends to. Empty while half-open. */
   readonly legs: readonly number[];
   readonly ageMs: number;

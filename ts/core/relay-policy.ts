@@ -1,6 +1,7 @@
 // What a relay is willing to do, and how much of it. Every number is a cap that a test crosses.
 
 import { limitsOf, type LegLimits } from '../wire/limits.js';
+import type { Bootstrap } from './network.js';
 
 /** Caps and lifetimes of a relay. */
 export interface RelayLimits {
@@ -14,6 +15,8 @@ export interface RelayLimits {
   readonly circuits: number;
   readonly circuitsPerIdentity: number;
   readonly circuitsPerPrefix: number;
+  /** Circuits that come from, or go on to, one neighbouring relay. */
+  readonly circuitsPerRelay: number;
   /** Circuits that wait for the callee's consent, in total. */
   readonly halfOpen: number;
   /** Seconds an admission lasts without a session. */
@@ -34,6 +37,7 @@ export const DEFAULT_RELAY_LIMITS: RelayLimits = {
   circuits: 16_384,
   circuitsPerIdentity: 256,
   circuitsPerPrefix: 4096,
+  circuitsPerRelay: 4096,
   halfOpen: 1024,
   admissionSeconds: 60,
   leaseSeconds: 600,
@@ -48,6 +52,8 @@ export interface RelayPolicy {
   readonly allow: readonly Uint8Array[];
   /** Identities never admitted. Blocking is by key. */
   readonly deny: readonly Uint8Array[];
+  /** Relays that carry circuits on, and whose circuits are carried on; each must name the other. */
+  readonly peers?: readonly Bootstrap[];
   /** Caps that differ from DEFAULT_RELAY_LIMITS. */
   readonly limits: Partial<RelayLimits>;
 }

@@ -19,10 +19,14 @@ import { Directory } from './directory.js';
 import { HANDSHAKE_WAITS_MS } from './handshake-waits.js';
 import type { Primitives } from './io.js';
 import type { LegIds } from './leg-ids.js';
+import type { LegQueries } from './leg-queries.js';
+import type { BootstrapClient } from './bootstrap-client.js';
 import type { CircuitStatus, RelayStatus } from './mesh-status.js';
 import { encodePeerId } from './peer-id.js';
 import { openPeerRecord, type PeerRecord } from './peer-record.js';
 import type { PeerTable } from './peer-table.js';
+import { hasEnd, MAX_CIRCUIT_RELAYS, otherEnd, type Circuit, type CircuitEnd } from './relay-circuit.js';
+import { Neighbour, RelayNeighbours } from './relay-neighbours.js';
 import { DEFAULT_RELAY_LIMITS, type RelayLimits, type RelayPolicy } from './relay-policy.js';
 import {
   CIRCUIT_PREFIX,
@@ -35,14 +39,19 @@ import {
 import { AnswerTable, type RequestTable } from './request-table.js';
 import { TimerQueue } from './timer-queue.js';
 import type { Turn } from './turn.js';
+import { signReceipt } from './usage-receipt.js';
 
 /** An offer unanswered for 250 + 500 + 1000 + 2000 ms: the callee is not there. */
 const OFFER_TRIES = 4;
 /** Control messages a client may send: 200 a second, and a second's worth at once. */
 const MESSAGE_INTERVAL_MS = 5;
 const MESSAGE_BURST_MS = 1000;
+/** Answers remembered for a relay, which asks on behalf of many. */
+const ANSWERS_PER_RELAY = 1024;
 /** Circuits between the same two ends: one in use and one that replaces it. */
 const CIRCUITS_PER_PAIR = 2;
+/** A neighbour is asked again about the circuits over it one by one, 100 a second. */
+const RECHECK_TICK_MS = 10;
 /** The class of limits of circuits. */
 const CIRCUIT_LIMITS = 1;
 /** After a restart: handshakes started per tick, 500 a second. */
@@ -59,15 +68,22 @@ export interface RelayHost {
   readonly boot: Uint8Array;
   /** The relay's own: what a client is asked ends with the client. */
   readonly requests: RequestTable;
+  /** The node's: what a neighbour is asked ends with that neighbour. */
+  readonly neighbourRequests: RequestTable;
   readonly legs: LegIds;
+  readonly legQueries: LegQueries;
   readonly peers: PeerTable;
+  /** An Ed25519 signature by the relay's identity. */
+  sign(message: Uint8Array): Uint8Array;
   /** Own addresses: never a client's, so never a next hop. */
   ownAddresses(): readonly SocketAddress[];
+  /** The bootstraps this node uses, configured relay peers among them. */
+  bootstraps(): Iterable<BootstrapClient>;
   /** A record whose signature is checked came in. */
   recordRegistered(record: PeerRecord, turn: Turn): void;
 }
 
-interface Client {
+interface Client extends CircuitEnd {
   readonly key: SessionKey;
   readonly sessionKey: Uint8Array;
   identity: Uint8Array;
@@ -81,7 +97,6 @@ interface Client {
   challenging: boolean;
   /** Theoretical arrival time of the next message (GCRA), ms. */
   nextMessage: number;
-  readonly circuits: Set<Circuit>;
 }
 
 interface Registration {
@@ -95,29 +110,22 @@ interface Registration {
   readonly pushing: Set<string>;
 }
 
-interface Circuit {
-  readonly id: Uint8Array;
-  /** Lower-case hex. */
-  readonly name: string;
-  readonly network: Uint8Array;
+/** What a circuit is opened with: by a client for itself, or by a relay for another's client. */
+interface Opening {
   readonly caller: Client;
-  readonly callee: Client;
-  /** What the caller receives on. */
-  readonly legCaller: LegKey;
-  /** What the callee receives on; undefined while half-open. */
-  legCallee: LegKey | undefined;
-  /** What we receive on from either end. */
-  readonly fromCaller: LegKey;
-  readonly fromCallee: LegKey;
-  /** The caller's request number, answered when the callee decides. */
+  readonly callerIdentity: Uint8Array;
+  /** The calling end's record. */
+  readonly record: Uint8Array;
+  readonly callee: Uint8Array;
+  readonly network: Uint8Array;
+  readonly leg: LegKey;
   readonly request: number;
-  /** What circuitsPerPrefix counts it under. */
-  readonly prefix: string;
-  readonly openedAt: number;
-  expiresAt: number;
+  readonly asked: Circuit['asked'];
+  readonly id: Uint8Array;
+  readonly path: readonly Uint8Array[];
 }
 
-type Timer = `handshake ${string}` | `client ${string}` | `circuit ${string}`;
+type Timer = `handshake ${string}` | `client ${string}` | `circuit ${string}` | `recheck ${string}`;
 
 export class RelayService {
   readonly #host: RelayHost;
@@ -127,6 +135,9 @@ export class RelayService {
   readonly #deny: ReadonlySet<string>;
   readonly #admission: AdmissionServer;
   readonly #directory = new Directory();
+  readonly #neighbours: RelayNeighbours;
+  /** Identities of configured neighbours: admitted whatever network they are in. */
+  readonly #peers: ReadonlySet<string>;
   readonly #clients = new Map<SessionKey, Client>();
   /** Registered clients by identity (hex). */
   readonly #registered = new Map<string, Client>();
@@ -146,6 +157,8 @@ export class RelayService {
     this.#served = policy.serve === 'any' ? undefined : new Set(policy.serve.map(toHex));
     this.#allow = new Set(policy.allow.map(toHex));
     this.#deny = new Set(policy.deny.map(toHex));
+    this.#peers = new Set((policy.peers ?? []).map(({ identity }) => toHex(identity)));
+    this.#neighbours = new RelayNeighbours(() => host.bootstraps(), this.#limits.registrations);
     this.#admission = new AdmissionServer(
       host.primitives,
       host.identity,
@@ -193,10 +206,14 @@ export class RelayService {
   }
 
   handleEngineEvent(event: Extract<EngineEvent, { type: 'session' | 'endpoint' }>, turn: Turn): void {
+    const address = 'address' in event.endpoint ? event.endpoint.address : undefined;
+    const neighbour = this.#neighbours.get(event.peer);
+    if (address !== undefined && neighbour?.heardFrom(address) === true)
+      for (const circuit of neighbour.circuits) this.#install(circuit, turn);
     const client = this.#clients.get(event.peer);
     if (client === undefined) return;
     client.hasSession = true;
-    if ('address' in event.endpoint) this.#verifyAddress(client, event.endpoint.address, turn);
+    if (address !== undefined) this.#verifyAddress(client, address, turn);
   }
 
   /** Counts a message of a client against its rate; false when it is to be dropped. */
@@ -235,10 +252,11 @@ export class RelayService {
       return;
     }
     const network = toHex(message.network);
-    if (!registration.networks.includes(network)) {
+    if (!registration.networks.includes(network) && !this.#readsAll(client, network)) {
       this.#refuse(peer, request, message.type, 'not-a-member', turn);
       return;
     }
+    if (this.#neighbours.knows(client.identity)) this.#follow([network], turn);
     const empty = {
       type: 'records',
       network: message.network,
@@ -256,15 +274,56 @@ export class RelayService {
   }
 
   handleOpen(peer: SessionKey, request: number, message: MessageOf<'circuit-open'>, turn: Turn): void {
-    if (!this.#clients.has(peer)) {
-      this.#refuse(peer, request, message.type, 'not-registered', turn);
-      return;
-    }
-    if (!this.#answers.begin(peer, request, turn)) return;
-    const refused = this.#open(peer, request, message, turn);
-    if (refused === undefined) return;
-    this.#refusals.add(refused, 1);
-    this.#answers.answer(peer, request, { type: 'refused', reason: refused, what: message.type }, turn);
+    this.#answerOpening(peer, request, message.type, turn, (client) => {
+      const { registration } = client;
+      if (registration === undefined) return 'not-registered';
+      if (!registration.networks.includes(toHex(message.network))) return 'not-a-member';
+      return this.#open(
+        {
+          ...message,
+          caller: client,
+          callerIdentity: client.identity,
+          record: registration.record.bytes,
+          request,
+          asked: message.type,
+          id: turn.random(16),
+          path: [],
+        },
+        turn,
+      );
+    });
+  }
+
+  /** A relay we know asks on behalf of a client of its own, or of a relay before it. */
+  handleExtend(peer: SessionKey, request: number, message: MessageOf<'circuit-extend'>, turn: Turn): void {
+    this.#answerOpening(peer, request, message.type, turn, (client) => {
+      if (client.registration === undefined) return 'not-registered';
+      if (!this.#neighbours.knows(client.identity)) return 'denied';
+      const { path, circuit, network, callee, leg } = message;
+      const isIn = path.some((relay) => sameBytes(relay, this.#host.identity));
+      if (isIn || this.#circuits.has(toHex(circuit))) return 'loop';
+      if (!sameBytes(path.at(-1) ?? this.#host.identity, client.identity)) return 'denied';
+      const record = openPeerRecord(this.#host.primitives, message.caller, turn.step.wallClock);
+      if (typeof record === 'string') return 'bad-record';
+      if (!this.#allows(record.identity)) return 'denied';
+      if (!this.#servedOf(record).includes(toHex(network))) return 'not-served';
+      const callerIdentity = record.identity;
+      return this.#open(
+        {
+          caller: client,
+          callerIdentity,
+          record: record.bytes,
+          callee,
+          network,
+          leg,
+          request,
+          asked: message.type,
+          id: circuit,
+          path,
+        },
+        turn,
+      );
+    });
   }
 
   handleRefresh(peer: SessionKey, request: number, message: MessageOf<'circuit-refresh'>, turn: Turn): void {
@@ -273,18 +332,143 @@ export class RelayService {
       this.#refuse(peer, request, message.type, 'unknown-circuit', turn);
       return;
     }
-    this.#prolong(circuit, turn);
-    const lifetime = this.#limits.circuitSeconds;
-    turn.send(peer, request, { type: 'circuit-refreshed', circuit: message.circuit, lifetime });
+    const other = otherEnd(circuit, peer);
+    if (!this.#isRelayEnd(circuit, other)) {
+      this.#prolong(circuit, this.#limits.circuitSeconds, turn);
+      const lifetime = this.#limits.circuitSeconds;
+      turn.send(peer, request, { type: 'circuit-refreshed', circuit: message.circuit, lifetime });
+      return;
+    }
+    // The rest of the circuit is the other relay's to promise: a refresh goes all the way.
+    if (!this.#answers.begin(peer, request, turn)) return;
+    this.#refreshAt(other, circuit, turn, (lifetime, later) => {
+      this.#answers.answer(
+        peer,
+        request,
+        lifetime === undefined
+          ? { type: 'refused', reason: 'unknown-circuit', what: message.type }
+          : { type: 'circuit-refreshed', circuit: message.circuit, lifetime },
+        later,
+      );
+    });
   }
 
   handleClose(peer: SessionKey, request: number, message: MessageOf<'circuit-close'>, turn: Turn): void {
     const circuit = this.#circuits.get(toHex(message.circuit));
-    if (circuit !== undefined && hasEnd(circuit, peer)) {
-      const other = circuit.caller.key === peer ? circuit.callee : circuit.caller;
-      this.#close(circuit, turn, other);
-    }
+    if (circuit !== undefined && hasEnd(circuit, peer)) this.#close(circuit, turn, otherEnd(circuit, peer));
     turn.send(peer, request, { type: 'circuit-closed', circuit: message.circuit });
+  }
+
+  /** What was carried in a circuit so far, for its two ends. */
+  handleReceipt(peer: SessionKey, request: number, message: MessageOf<'receipt'>, turn: Turn): void {
+    const circuit = this.#circuits.get(toHex(message.circuit));
+    if (circuit?.legCallee === undefined || !hasEnd(circuit, peer)) {
+      this.#refuse(peer, request, message.type, 'unknown-circuit', turn);
+      return;
+    }
+    this.#signReceipt(circuit, turn, (receipt, later) => {
+      later.send(peer, request, { type: 'receipt-given', receipt });
+    });
+  }
+
+  /** Receipts of standing circuits, of one end's only if an identity is given; at most `limit`. */
+  receipts(
+    end: Uint8Array | undefined,
+    limit: number,
+    turn: Turn,
+    done: (receipts: readonly Uint8Array[], later: Turn) => void,
+  ): void {
+    const isOf = ({ callerIdentity, calleeIdentity }: Circuit): boolean =>
+      end === undefined || sameBytes(callerIdentity, end) || sameBytes(calleeIdentity, end);
+    const circuits = [...this.#circuits.values()]
+      .filter((circuit) => circuit.legCallee !== undefined && isOf(circuit))
+      .slice(0, limit);
+    const receipts: Uint8Array[] = [];
+    if (circuits.length === 0) done(receipts, turn);
+    for (const circuit of circuits)
+      this.#signReceipt(circuit, turn, (receipt, later) => {
+        receipts.push(receipt);
+        if (receipts.length === circuits.length) done(receipts, later);
+      });
+  }
+
+  #signReceipt(circuit: Circuit, turn: Turn, done: (receipt: Uint8Array, later: Turn) => void): void {
+    const { fromCaller, fromCallee, id, network, callerIdentity, calleeIdentity, openedAt } = circuit;
+    this.#host.legQueries.ask([fromCaller.id, fromCallee.id], turn, ([toCallee, toCaller], later) => {
+      const none = { packets: 0, bytes: 0 };
+      const receipt = {
+        relay: this.#host.identity,
+        circuit: id,
+        network,
+        caller: callerIdentity,
+        callee: calleeIdentity,
+        issued: Math.floor(later.step.wallClock / 1000),
+        seconds: Math.ceil((later.now - openedAt) / 1000),
+        toCallee: toCallee ?? none,
+        toCaller: toCaller ?? none,
+      };
+      done(
+        signReceipt(receipt, (body) => this.#host.sign(body)),
+        later,
+      );
+    });
+  }
+
+  // Neighbours
+
+  /** Networks (hex) that a configured neighbour is asked about on behalf of others. */
+  followed(neighbour: Uint8Array): Iterable<string> {
+    return this.#peers.has(toHex(neighbour)) ? this.#neighbours.followed : [];
+  }
+
+  /** Somebody here wants the records of these networks (hex): so do we, of our neighbours. */
+  #follow(networks: readonly string[], turn: Turn): void {
+    const fresh = this.#neighbours.follow(networks);
+    for (const neighbour of this.#host.bootstraps())
+      if (this.#peers.has(toHex(neighbour.bootstrap.identity)))
+        for (const network of fresh) neighbour.follow(network, turn);
+  }
+
+  /** A neighbour told a record, its signature checked: whoever it is of is reached through it. */
+  learned(from: SessionKey, record: PeerRecord, turn: Turn): void {
+    if (sameBytes(record.identity, this.#host.identity) || !this.#allows(record.identity)) return;
+    const networks = this.#servedOf(record);
+    if (networks.length === 0 || !this.#neighbours.learn(from, record)) return;
+    if (this.#registered.has(toHex(record.identity))) return;
+    this.#directory.put(record, networks);
+    this.#pushChanges(networks, turn);
+  }
+
+  /** A neighbour took our registration. `fresh`: it may have forgotten circuits. */
+  neighbourReady(key: SessionKey, fresh: boolean, turn: Turn): void {
+    if (!fresh) return;
+    const ends = [this.#neighbours.get(key), this.#clients.get(key)];
+    const circuits = ends.flatMap((end) => [...(end?.circuits ?? [])]);
+    circuits.forEach(({ name }, index) =>
+      this.#timers.set(`recheck ${name}`, turn.now + index * RECHECK_TICK_MS),
+    );
+  }
+
+  /** A neighbour fell silent: what went over it is opened elsewhere, half-open circuits by us. */
+  neighbourLost(key: SessionKey, turn: Turn): void {
+    for (const circuit of [...(this.#neighbours.get(key)?.circuits ?? [])])
+      if (circuit.legCallee === undefined) this.#askNext(circuit, 'callee-offline', turn);
+      else this.#close(circuit, turn, circuit.caller, circuit.callee);
+    const client = this.#clients.get(key);
+    for (const circuit of [...(client?.circuits ?? [])])
+      if (circuit.path.length > 0 && circuit.caller === client)
+        this.#close(circuit, turn, circuit.caller, circuit.callee);
+  }
+
+  neighbourGone(key: SessionKey, turn: Turn): void {
+    this.neighbourLost(key, turn);
+    this.#neighbours.forget(key);
+  }
+
+  /** Forgets records of neighbours that have run out. */
+  sweep(turn: Turn): void {
+    for (const record of this.#neighbours.expire(turn.step.wallClock))
+      if (!this.#registered.has(toHex(record.identity))) this.#directory.remove(record);
   }
 
   handleTimeout(turn: Turn): void {
@@ -298,6 +482,8 @@ export class RelayService {
       else if (timer.startsWith('client')) {
         const client = this.#clients.get(name);
         if (client !== undefined) this.#removeClient(client, turn);
+      } else if (timer.startsWith('recheck')) {
+        this.#recheck(name, turn);
       } else {
         const circuit = this.#circuits.get(name);
         if (circuit !== undefined) this.#close(circuit, turn);
@@ -316,8 +502,10 @@ export class RelayService {
       halfOpen: this.#halfOpen,
       circuits: [...this.#circuits.values()].map((circuit): CircuitStatus => ({
         id: circuit.name,
-        callerPeerId: encodePeerId(circuit.caller.identity),
-        calleePeerId: encodePeerId(circuit.callee.identity),
+        callerPeerId: encodePeerId(circuit.callerIdentity),
+        calleePeerId: encodePeerId(circuit.calleeIdentity),
+        previousRelays: circuit.path.map(encodePeerId),
+        nextRelay: circuit.callee instanceof Neighbour ? encodePeerId(circuit.callee.identity) : undefined,
         legs: circuit.legCallee === undefined ? [] : [circuit.fromCaller.id, circuit.fromCallee.id],
         ageMs: now - circuit.openedAt,
         expiresInMs: Math.max(0, circuit.expiresAt - now),
@@ -343,8 +531,7 @@ export class RelayService {
     if (sameBytes(identity, this.#host.identity) || sameBytes(sessionKey, this.#host.sessionKey))
       return 'denied';
     if (!this.#allows(identity)) return 'denied';
-    if (this.#served !== undefined && (isZero(claim.network) || !this.#served.has(toHex(claim.network))))
-      return 'not-served';
+    if (!this.#peers.has(toHex(identity)) && !this.#serves(claim.network)) return 'not-served';
     const key = toHex(sessionKey);
     const present = this.#clients.get(key);
     if (present !== undefined) {
@@ -397,8 +584,7 @@ export class RelayService {
   }
 
   #removeClient(client: Client, turn: Turn): void {
-    for (const circuit of [...client.circuits])
-      this.#close(circuit, turn, circuit.caller === client ? circuit.callee : circuit.caller);
+    for (const circuit of [...client.circuits]) this.#close(circuit, turn, otherEnd(circuit, client.key));
     this.#unregister(client, turn);
     this.#clients.delete(client.key);
     this.#admissionsOf.add(`identity ${toHex(client.identity)}`, -1);
@@ -414,7 +600,10 @@ export class RelayService {
     if (client.registration === undefined) return;
     this.#directory.remove(client.registration.record);
     this.#registered.delete(toHex(client.identity));
+    const elsewhere = this.#neighbours.record(toHex(client.identity));
+    if (elsewhere !== undefined) this.#directory.put(elsewhere, this.#servedOf(elsewhere));
     client.registration = undefined;
+    if (elsewhere !== undefined) this.#pushChanges(this.#servedOf(elsewhere), turn);
     turn.emit({ type: 'persist', key: CLIENT_PREFIX + client.key, value: undefined });
   }
 
@@ -424,9 +613,9 @@ export class RelayService {
     // The session proves the session key, the record's signature binds it to the identity.
     if (typeof record === 'string' || !sameBytes(record.sessionKey, client.sessionKey)) return 'bad-record';
     if (sameBytes(record.identity, this.#host.identity) || !this.#allows(record.identity)) return 'denied';
-    const networks = record.networks.map(toHex).filter((id) => this.#served?.has(id) ?? true);
-    if (networks.length === 0) return 'not-served';
+    const networks = this.#servedOf(record);
     const identity = toHex(record.identity);
+    if (networks.length === 0 && !this.#peers.has(identity)) return 'not-served';
     const holder = this.#registered.get(identity);
     const held = holder?.registration?.record;
     const unchanged = held !== undefined && sameBytes(held.bytes, record.bytes);
@@ -436,10 +625,13 @@ export class RelayService {
     if (holder !== undefined && holder !== client) this.#removeClient(holder, turn);
     if (!sameBytes(client.identity, record.identity)) this.#rebind(client, record.identity, turn);
     const before = client.registration;
-    // Another life of the client: it knows nothing of the circuits it had.
-    if (before !== undefined && !sameBytes(before.boot, message.boot))
-      for (const circuit of [...client.circuits])
-        this.#close(circuit, turn, circuit.caller === client ? circuit.callee : circuit.caller);
+    // Another life of the client: it knows nothing of the circuits it had. A relay does, and asks.
+    if (
+      before !== undefined &&
+      !sameBytes(before.boot, message.boot) &&
+      !this.#neighbours.knows(record.identity)
+    )
+      for (const circuit of [...client.circuits]) this.#close(circuit, turn, otherEnd(circuit, client.key));
     client.hasSession = true;
     this.#stopHandshakes(client.key); // its end of the session stands too
     client.registration = {
@@ -457,6 +649,7 @@ export class RelayService {
       this.#host.recordRegistered(record, turn);
       this.#pushChanges(networks, turn);
     }
+    this.#follow(networks, turn);
     return undefined;
   }
 
@@ -471,6 +664,20 @@ export class RelayService {
   #allows(identity: Uint8Array): boolean {
     const id = toHex(identity);
     return !this.#deny.has(id) && (this.#allow.size === 0 || this.#allow.has(id));
+  }
+
+  #serves(network: Uint8Array): boolean {
+    return this.#served === undefined || (!isZero(network) && this.#served.has(toHex(network)));
+  }
+
+  /** The networks (hex) of a record that are served here. */
+  #servedOf(record: PeerRecord): string[] {
+    return record.networks.map(toHex).filter((id) => this.#served?.has(id) ?? true);
+  }
+
+  /** A relay we know reads the records of every network we serve: it needs them to find its callees. */
+  #readsAll(client: Client, network: string): boolean {
+    return this.#neighbours.knows(client.identity) && (this.#served?.has(network) ?? true);
   }
 
   #isOwnAddress(address: SocketAddress): boolean {
@@ -559,107 +766,216 @@ export class RelayService {
 
   // Circuits
 
-  /** @returns why not; undefined when the callee is being asked. */
-  #open(
+  /** Carries a request to open a circuit out once, however often it is repeated. */
+  #answerOpening(
     peer: SessionKey,
     request: number,
-    message: MessageOf<'circuit-open'>,
+    what: Circuit['asked'],
     turn: Turn,
-  ): Refusal | undefined {
-    const caller = this.#clients.get(peer);
-    if (caller?.registration === undefined) return 'not-registered';
-    const network = toHex(message.network);
-    if (!caller.registration.networks.includes(network)) return 'not-a-member';
-    const callee = this.#registered.get(toHex(message.callee));
-    if (callee?.registration?.networks.includes(network) !== true) return 'callee-offline';
-    if (callee === caller) return 'own-address';
-    if (this.#isOwnAddress(callee.address) || this.#isOwnAddress(caller.address)) return 'own-address';
-    const limits = this.#limits;
-    const between = [...caller.circuits].filter(
-      (circuit) => circuit.callee === callee || circuit.caller === callee,
-    );
+    open: (client: Client) => Refusal | undefined,
+  ): void {
+    const client = this.#clients.get(peer);
+    if (client === undefined) {
+      this.#refuse(peer, request, what, 'not-registered', turn);
+      return;
+    }
+    const remembered = what === 'circuit-extend' ? ANSWERS_PER_RELAY : undefined;
+    if (!this.#answers.begin(peer, request, turn, remembered)) return;
+    const refused = open(client);
+    if (refused === undefined) return;
+    this.#refusals.add(refused, 1);
+    this.#answers.answer(peer, request, { type: 'refused', reason: refused, what }, turn);
+  }
+
+  /** @returns why not; undefined when the callee is being asked. */
+  #open(opening: Opening, turn: Turn): Refusal | undefined {
+    const { caller, callerIdentity, callee, network, path, id } = opening;
+    if (sameBytes(callee, callerIdentity)) return 'own-address';
+    const [first, ...others] = this.#ways(opening);
+    if (first === undefined) return 'callee-offline';
+    if (this.#isOwnAddress(first.address) || this.#isOwnAddress(caller.address)) return 'own-address';
+    const between = [...caller.circuits].filter((circuit) => joins(circuit, callerIdentity, callee));
     const [oldest] = between;
     if (between.length >= CIRCUITS_PER_PAIR && oldest !== undefined)
-      this.#close(oldest, turn, caller, callee);
+      this.#close(oldest, turn, oldest.caller, oldest.callee);
+    const counted = countersOf({ ...opening, callee: first, calleeIdentity: callee });
+    const limits = this.#limits;
+    const capOf = (counter: string): number =>
+      counter.startsWith('prefix') ? limits.circuitsPerPrefix : limits.circuitsPerIdentity;
     if (
       this.#circuits.size >= limits.circuits ||
       this.#halfOpen >= limits.halfOpen ||
-      caller.circuits.size >= limits.circuitsPerIdentity ||
-      callee.circuits.size >= limits.circuitsPerIdentity ||
-      this.#circuitsOf.get(prefixOf(caller.address)) >= limits.circuitsPerPrefix
+      this.#isCrowded(caller) ||
+      this.#isCrowded(first) ||
+      counted.some((counter) => this.#circuitsOf.get(counter) >= capOf(counter))
     )
       return 'capacity';
-    const id = turn.random(16);
     const circuit: Circuit = {
       id,
       name: toHex(id),
-      network: message.network,
+      network,
       caller,
-      callee,
-      legCaller: message.leg,
+      callee: first,
+      callerIdentity,
+      calleeIdentity: callee,
+      path,
+      legCaller: opening.leg,
       legCallee: undefined,
       fromCaller: this.#host.legs.create(turn),
       fromCallee: this.#host.legs.create(turn),
-      request,
-      prefix: prefixOf(caller.address),
+      request: opening.request,
+      asked: opening.asked,
+      asking: { record: opening.record, others },
+      counted,
       openedAt: turn.now,
       expiresAt: turn.now + limits.circuitSeconds * 1000,
     };
     this.#addCircuit(circuit);
     this.#halfOpen++;
-    const offer = {
-      type: 'circuit-offer',
-      circuit: id,
-      caller: caller.registration.record.bytes,
-      network: message.network,
-      leg: circuit.fromCallee,
-      lifetime: limits.circuitSeconds,
-    } as const;
-    this.#host.requests.send(
-      callee.key,
-      offer,
-      turn,
-      (answer, later) => {
-        if (this.#circuits.get(circuit.name) !== circuit) return;
-        if (answer?.type === 'circuit-accept') this.#accepted(circuit, answer.leg, later);
-        else this.#removeCircuit(circuit, later, answer?.reason);
-      },
-      OFFER_TRIES,
-    );
+    this.#ask(circuit, turn);
     return undefined;
   }
 
-  #accepted(circuit: Circuit, legCallee: LegKey, turn: Turn): void {
-    const { caller, callee } = circuit;
-    const record = callee.registration?.record;
-    if (record === undefined) return;
+  /**
+   * Where somebody is found: his session with us, or else relays that have him, the best first. This
+   * is how anything for an identity finds its way: nobody names an address.
+   */
+  #ways({ callee, network, path }: Opening): CircuitEnd[] {
+    const client = this.#registered.get(toHex(callee));
+    if (client?.registration?.networks.includes(toHex(network)) === true) return [client];
+    if (path.length + 2 > MAX_CIRCUIT_RELAYS) return [];
+    return this.#neighbours.towards(callee, [...path, callee]);
+  }
+
+  #isCrowded(end: CircuitEnd): boolean {
+    const { circuitsPerRelay, circuitsPerIdentity } = this.#limits;
+    const cap = this.#neighbours.knows(end.identity) ? circuitsPerRelay : circuitsPerIdentity;
+    return end.circuits.size >= cap;
+  }
+
+  /** Asks the callee's side for its consent. */
+  #ask(circuit: Circuit, turn: Turn): void {
+    const { id, network, fromCallee, callee, asking } = circuit;
+    if (asking === undefined) return;
+    const common = { circuit: id, caller: asking.record, network, leg: fromCallee } as const;
+    if (!(callee instanceof Neighbour)) {
+      const offer = { type: 'circuit-offer', ...common, lifetime: this.#limits.circuitSeconds } as const;
+      this.#host.requests.send(
+        callee.key,
+        offer,
+        turn,
+        (answer, later) => {
+          if (this.#circuits.get(circuit.name) !== circuit) return;
+          const held = this.#registered.get(toHex(circuit.calleeIdentity))?.registration?.record;
+          if (answer?.type !== 'circuit-accept') this.#removeCircuit(circuit, later, answer?.reason);
+          else if (held !== undefined)
+            this.#established(circuit, answer.leg, held.bytes, this.#limits.circuitSeconds, later);
+        },
+        OFFER_TRIES,
+      );
+      return;
+    }
+    const path = [...circuit.path, this.#host.identity];
+    const message = { type: 'circuit-extend', ...common, callee: circuit.calleeIdentity, path } as const;
+    if (messageSize(message) > MAX_CONTROL_BODY) {
+      this.#removeCircuit(circuit, turn, 'bad-record');
+      return;
+    }
+    this.#host.neighbourRequests.send(callee.key, message, turn, (answer, later) => {
+      if (this.#circuits.get(circuit.name) !== circuit || circuit.callee !== callee) {
+        // The caller is gone, or another neighbour is asked by now.
+        if (answer?.type === 'circuit-granted') this.#tellClosed(callee, circuit.id, later);
+        return;
+      }
+      if (answer?.type === 'circuit-granted') {
+        if (this.#isOf(answer.callee, circuit.calleeIdentity, later))
+          this.#established(circuit, answer.leg, answer.callee, answer.lifetime, later);
+        else {
+          this.#tellClosed(callee, circuit.id, later);
+          this.#removeCircuit(circuit, later, 'bad-record');
+        }
+        return;
+      }
+      this.#askNext(circuit, answer?.reason, later);
+    });
+  }
+
+  /** Asks another neighbour in place of the one that refused or fell silent. */
+  #askNext(circuit: Circuit, reason: Refusal | undefined, turn: Turn): void {
+    const [next, ...others] = circuit.asking?.others ?? [];
+    if (circuit.asking === undefined || next === undefined || this.#isCrowded(next)) {
+      this.#removeCircuit(circuit, turn, reason);
+      return;
+    }
+    circuit.asking = { ...circuit.asking, others };
+    circuit.callee.circuits.delete(circuit);
+    circuit.callee = next;
+    next.circuits.add(circuit);
+    this.#ask(circuit, turn);
+  }
+
+  /** Whether a record is a valid one of this identity. */
+  #isOf(bytes: Uint8Array, identity: Uint8Array, turn: Turn): boolean {
+    const record = openPeerRecord(this.#host.primitives, bytes, turn.step.wallClock);
+    return typeof record !== 'string' && sameBytes(record.identity, identity);
+  }
+
+  #established(circuit: Circuit, legCallee: LegKey, callee: Uint8Array, promised: number, turn: Turn): void {
     circuit.legCallee = legCallee;
+    circuit.asking = undefined;
     this.#halfOpen--;
-    this.#prolong(circuit, turn);
-    this.#answers.answer(
-      caller.key,
-      circuit.request,
-      {
-        type: 'circuit-granted',
-        circuit: circuit.id,
-        callee: record.bytes,
-        leg: circuit.fromCaller,
-        lifetime: this.#limits.circuitSeconds,
-      },
-      turn,
-    );
+    const lifetime = Math.min(promised, this.#limits.circuitSeconds);
+    this.#prolong(circuit, lifetime, turn);
+    const { caller, request, id, fromCaller } = circuit;
+    const granted = { type: 'circuit-granted', circuit: id, callee, leg: fromCaller, lifetime } as const;
+    this.#answers.answer(caller.key, request, granted, turn);
   }
 
   #addCircuit(circuit: Circuit): void {
     this.#circuits.set(circuit.name, circuit);
     circuit.caller.circuits.add(circuit);
     circuit.callee.circuits.add(circuit);
-    this.#circuitsOf.add(circuit.prefix, 1);
+    for (const counter of circuit.counted) this.#circuitsOf.add(counter, 1);
   }
 
-  /** Gives a circuit its full lifetime again: legs, timer and store. */
-  #prolong(circuit: Circuit, turn: Turn): void {
-    circuit.expiresAt = turn.now + this.#limits.circuitSeconds * 1000;
+  /** Whether this end of a circuit is another relay, with the rest of the circuit behind it. */
+  #isRelayEnd(circuit: Circuit, end: CircuitEnd): boolean {
+    return end === circuit.callee ? end instanceof Neighbour : circuit.path.length > 0;
+  }
+
+  /** Refreshes the part of a circuit behind another relay, and with it ours. */
+  #refreshAt(
+    end: CircuitEnd,
+    circuit: Circuit,
+    turn: Turn,
+    done: (lifetime: number | undefined, later: Turn) => void,
+  ): void {
+    const { requests, neighbourRequests } = this.#host;
+    const table = end instanceof Neighbour ? neighbourRequests : requests;
+    table.send(end.key, { type: 'circuit-refresh', circuit: circuit.id }, turn, (answer, later) => {
+      if (this.#circuits.get(circuit.name) !== circuit || answer === undefined) return;
+      if (answer.type === 'circuit-refreshed') {
+        const lifetime = Math.min(answer.lifetime, this.#limits.circuitSeconds);
+        this.#prolong(circuit, lifetime, later);
+        done(lifetime, later);
+      } else {
+        this.#close(circuit, later, otherEnd(circuit, end.key));
+        done(undefined, later);
+      }
+    });
+  }
+
+  /** After a restart, of ours or of the neighbour: does it know this circuit? */
+  #recheck(name: string, turn: Turn): void {
+    const circuit = this.#circuits.get(name);
+    if (circuit === undefined) return;
+    for (const end of [circuit.caller, circuit.callee])
+      if (this.#isRelayEnd(circuit, end)) this.#refreshAt(end, circuit, turn, () => undefined);
+  }
+
+  /** Gives a circuit its lifetime again: legs, timer and store. */
+  #prolong(circuit: Circuit, seconds: number, turn: Turn): void {
+    circuit.expiresAt = turn.now + seconds * 1000;
     this.#timers.set(`circuit ${circuit.name}`, circuit.expiresAt);
     this.#install(circuit, turn);
     this.#persistCircuit(circuit, turn);
@@ -685,15 +1001,15 @@ export class RelayService {
   }
 
   /** Ends a circuit and tells these ends. */
-  #close(circuit: Circuit, turn: Turn, ...tell: readonly Client[]): void {
+  #close(circuit: Circuit, turn: Turn, ...tell: readonly CircuitEnd[]): void {
     this.#removeCircuit(circuit, turn);
-    for (const client of tell)
-      this.#host.requests.send(
-        client.key,
-        { type: 'circuit-close', circuit: circuit.id },
-        turn,
-        () => undefined,
-      );
+    for (const end of tell) this.#tellClosed(end, circuit.id, turn);
+  }
+
+  #tellClosed(end: CircuitEnd, circuit: Uint8Array, turn: Turn): void {
+    const { requests, neighbourRequests } = this.#host;
+    const table = end instanceof Neighbour ? neighbourRequests : requests;
+    table.send(end.key, { type: 'circuit-close', circuit }, turn, () => undefined);
   }
 
   /** @param reason what a caller who still waits is told. */
@@ -702,13 +1018,14 @@ export class RelayService {
     if (circuit.legCallee === undefined) {
       this.#halfOpen--;
       this.#refusals.add(reason, 1);
-      const refused = { type: 'refused', reason, what: 'circuit-open' } as const;
+      const refused = { type: 'refused', reason, what: circuit.asked } as const;
       this.#answers.answer(circuit.caller.key, circuit.request, refused, turn);
     } else turn.emit({ type: 'persist', key: CIRCUIT_PREFIX + circuit.name, value: undefined });
     circuit.caller.circuits.delete(circuit);
     circuit.callee.circuits.delete(circuit);
-    this.#circuitsOf.add(circuit.prefix, -1);
+    for (const counter of circuit.counted) this.#circuitsOf.add(counter, -1);
     this.#timers.clear(`circuit ${circuit.name}`);
+    this.#timers.clear(`recheck ${circuit.name}`);
     this.#host.legs.remove(circuit.fromCaller.id, turn);
     this.#host.legs.remove(circuit.fromCallee.id, turn);
   }
@@ -726,6 +1043,7 @@ export class RelayService {
 
   #persistCircuit(circuit: Circuit, turn: Turn): void {
     const { id, network, legCaller, legCallee, fromCaller, fromCallee } = circuit;
+    const { callerIdentity, calleeIdentity, path } = circuit;
     if (legCallee === undefined) return;
     const value = encodeStoredCircuit({
       id,
@@ -736,6 +1054,10 @@ export class RelayService {
       legCallee,
       fromCaller,
       fromCallee,
+      callerIdentity,
+      calleeIdentity,
+      path,
+      onward: circuit.callee instanceof Neighbour,
       expires: Math.ceil((turn.step.wallClock + circuit.expiresAt - turn.now) / 1000),
     });
     turn.emit({ type: 'persist', key: CIRCUIT_PREFIX + circuit.name, value });
@@ -747,15 +1069,16 @@ export class RelayService {
     const seconds = stored.expires - turn.step.wallClock / 1000;
     const record = openPeerRecord(this.#host.primitives, stored.record, turn.step.wallClock);
     if (seconds <= 0 || typeof record === 'string' || !this.#allows(record.identity)) return false;
-    const networks = record.networks.map(toHex).filter((id) => this.#served?.has(id) ?? true);
+    const networks = this.#servedOf(record);
     const identity = toHex(record.identity);
-    if (networks.length === 0 || this.#registered.has(identity)) return false;
+    if ((networks.length === 0 && !this.#peers.has(identity)) || this.#registered.has(identity)) return false;
     if (this.#isOwnAddress(stored.address)) return false;
     const client = this.#addClient(record.sessionKey, record.identity, stored.address, turn);
     client.hasSession = true; // it had one: only a registered client is in the store
     client.registration = { record, boot: stored.boot, networks, cursors: new Map(), pushing: new Set() };
     this.#registered.set(identity, client);
     this.#directory.put(record, networks);
+    this.#neighbours.follow(networks);
     this.#expireClient(client, Math.min(seconds, this.#limits.leaseSeconds), turn);
     this.#host.recordRegistered(record, turn);
     return true;
@@ -764,7 +1087,8 @@ export class RelayService {
   #restoreCircuit(value: Uint8Array, turn: Turn): boolean {
     const stored = decodeStoredCircuit(value);
     const caller = this.#clients.get(toHex(stored?.caller ?? new Uint8Array(0)));
-    const callee = this.#clients.get(toHex(stored?.callee ?? new Uint8Array(0)));
+    const calleeKey = toHex(stored?.callee ?? new Uint8Array(0));
+    const callee = stored?.onward === true ? this.#neighbours.get(calleeKey) : this.#clients.get(calleeKey);
     if (stored === undefined || caller === undefined || callee === undefined) return false;
     const leftMs = Math.min(stored.expires * 1000 - turn.step.wallClock, this.#limits.circuitSeconds * 1000);
     if (leftMs <= 0 || this.#circuits.size >= this.#limits.circuits) return false;
@@ -774,7 +1098,9 @@ export class RelayService {
       caller,
       callee,
       request: 0,
-      prefix: prefixOf(caller.address),
+      asked: stored.path.length > 0 ? 'circuit-extend' : 'circuit-open',
+      asking: undefined,
+      counted: countersOf({ ...stored, caller, callee }),
       openedAt: turn.now,
       expiresAt: turn.now + leftMs,
     };
@@ -812,8 +1138,26 @@ function prefixOf({ ip }: SocketAddress): string {
   return `prefix ${toHex(isIPv4(ip) ? ip : ip.subarray(0, 8))}`;
 }
 
-function hasEnd(circuit: Circuit, peer: SessionKey): boolean {
-  return circuit.caller.key === peer || circuit.callee.key === peer;
+/** Whether a circuit is between these two ends, whoever called. */
+function joins({ callerIdentity, calleeIdentity }: Circuit, a: Uint8Array, b: Uint8Array): boolean {
+  const either = (identity: Uint8Array): boolean => sameBytes(identity, a) || sameBytes(identity, b);
+  return either(callerIdentity) && either(calleeIdentity);
+}
+
+/**
+ * What the caps count a circuit under, beside either neighbour's own set. An end behind another relay
+ * counts apart from our own clients of that identity: no relay spends what a client of ours may have.
+ */
+function countersOf({
+  path,
+  caller,
+  callerIdentity,
+  callee,
+  calleeIdentity,
+}: Pick<Circuit, 'path' | 'caller' | 'callerIdentity' | 'callee' | 'calleeIdentity'>): string[] {
+  const onward = callee instanceof Neighbour ? [`callee ${toHex(calleeIdentity)} elsewhere`] : [];
+  if (path.length === 0) return [prefixOf(caller.address), ...onward];
+  return [`caller ${toHex(callerIdentity)} of ${caller.key}`, ...onward];
 }
 
 function drop(key: string, turn: Turn): void {

@@ -3,12 +3,13 @@
 
 import type { LegKey } from '../wire/leg.js';
 import type { SocketAddress } from '../wire/socket-address.js';
-import { decodeCbor, encodeCbor, isBytes, isInteger } from './cbor.js';
+import { decodeCbor, encodeCbor, isArrayOf, isBytes, isInteger } from './cbor.js';
 import { MAX_RECORD_BYTES } from './peer-record.js';
+import { MAX_CIRCUIT_RELAYS } from './relay-circuit.js';
 
 export const CLIENT_PREFIX = 'relay/client/';
 export const CIRCUIT_PREFIX = 'relay/circuit/';
-const MAX_CIRCUIT_BYTES = 512;
+const MAX_CIRCUIT_BYTES = 768;
 const MAX_CLIENT_BYTES = MAX_RECORD_BYTES + 256;
 
 export interface StoredClient {
@@ -30,6 +31,12 @@ export interface StoredCircuit {
   readonly legCallee: LegKey;
   readonly fromCaller: LegKey;
   readonly fromCallee: LegKey;
+  /** Identities of the circuit's ends, and of the relays before this one. */
+  readonly callerIdentity: Uint8Array;
+  readonly calleeIdentity: Uint8Array;
+  readonly path: readonly Uint8Array[];
+  /** Whether `callee` is a relay that carries the circuit on. */
+  readonly onward: boolean;
   readonly expires: number;
 }
 
@@ -66,6 +73,10 @@ export function encodeStoredCircuit(circuit: StoredCircuit): Uint8Array {
     encodeLeg(circuit.legCallee),
     encodeLeg(circuit.fromCaller),
     encodeLeg(circuit.fromCallee),
+    circuit.callerIdentity,
+    circuit.calleeIdentity,
+    circuit.path,
+    circuit.onward,
     circuit.expires,
   ]);
 }
@@ -73,15 +84,20 @@ export function encodeStoredCircuit(circuit: StoredCircuit): Uint8Array {
 /** Undefined when the store holds something else. */
 export function decodeStoredCircuit(bytes: Uint8Array): StoredCircuit | undefined {
   const value = decodeCbor(bytes, MAX_CIRCUIT_BYTES);
-  if (!Array.isArray(value) || value.length !== 9) return undefined;
-  const [id, network, caller, callee, a, b, c, d, expires] = value as unknown[];
+  if (!Array.isArray(value) || value.length !== 13) return undefined;
+  const [id, network, caller, callee, a, b, c, d, callerIdentity, calleeIdentity, path, onward, expires] =
+    value as unknown[];
   const legCaller = decodeLeg(a);
   const legCallee = decodeLeg(b);
   const fromCaller = decodeLeg(c);
   const fromCallee = decodeLeg(d);
   if (!isBytes(id, 16) || !isBytes(network, 16) || !isBytes(caller, 32) || !isBytes(callee, 32))
     return undefined;
+  if (!isBytes(callerIdentity, 32) || !isBytes(calleeIdentity, 32) || typeof onward !== 'boolean')
+    return undefined;
+  if (!isArrayOf(path, MAX_CIRCUIT_RELAYS - 1, (relay) => isBytes(relay, 32))) return undefined;
   if (!isInteger(expires, 0, Number.MAX_SAFE_INTEGER)) return undefined;
   if (!legCaller || !legCallee || !fromCaller || !fromCallee) return undefined;
-  return { id, network, caller, callee, legCaller, legCallee, fromCaller, fromCallee, expires };
+  const ends = { caller, callee, callerIdentity, calleeIdentity };
+  return { id, network, ...ends, legCaller, legCallee, fromCaller, fromCallee, path, onward, expires };
 }

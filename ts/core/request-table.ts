@@ -137,7 +137,7 @@ export class AnswerTable {
   readonly #answers = new Map<SessionKey, Map<number, Uint8Array | undefined>>();
 
   /** True when the request is new; a repeated one is answered again here, if it has been answered. */
-  begin(peer: SessionKey, request: number, turn: Turn): boolean {
+  begin(peer: SessionKey, request: number, turn: Turn, remembered = ANSWERS_PER_PEER): boolean {
     let answers = this.#answers.get(peer);
     if (answers === undefined) {
       answers = new Map();
@@ -148,7 +148,7 @@ export class AnswerTable {
       if (payload !== undefined) turn.emit({ type: 'send-control', peer, payload });
       return false;
     }
-    if (answers.size >= ANSWERS_PER_PEER) {
+    if (answers.size >= remembered) {
       const [oldest] = answers.keys();
       if (oldest !== undefined) answers.delete(oldest);
     }

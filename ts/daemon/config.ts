@@ -8,6 +8,7 @@ import { TomlError, parse } from 'smol-toml';
 import { z } from 'zod';
 import { fromHex } from '../core/bytes.js';
 import { decodePeerId } from '../core/peer-id.js';
+import { decodeRelayLink } from '../core/relay-link.js';
 import { parseIp, parseSocketAddress } from '../wire/socket-address.js';
 import { ExitCode, OperatorError, fileError, systemErrorCode } from './operator-error.js';
 
@@ -39,6 +40,20 @@ const peerIds = z.array(
   }),
   'a list of peer ids ("omerta1…")',
 );
+
+const RELAY_LINK_RULE = 'a list of relay links ("omerta://relay/…", printed by: omerta relay link)';
+const relayLinks = z
+  .array(
+    text(RELAY_LINK_RULE, (value) => {
+      try {
+        return decodeRelayLink(value).addresses.length > 0;
+      } catch {
+        return false;
+      }
+    }),
+    RELAY_LINK_RULE,
+  )
+  .max(16, { error: 'at most 16 relays' });
 
 /** `host:port` of the status page: an IP address with a port. */
 export const STATUS_ADDRESS_RULE = 'an address and port such as "127.0.0.1:9090" or "[::1]:9090", or "off"';
@@ -99,6 +114,7 @@ const schema = z.strictObject({
       circuits: integer('circuits in total', 1, 1_000_000).optional(),
       circuits_per_identity: integer('circuits of one identity', 1, 1_000_000).optional(),
       circuits_per_prefix: integer('circuits of one IPv4 address or IPv6 /64', 1, 1_000_000).optional(),
+      circuits_per_relay: integer('circuits from or to one neighbouring relay', 1, 1_000_000).optional(),
       half_open: integer('circuits that wait for consent', 1, 1_000_000).optional(),
       lease_seconds: integer('seconds', 60, 86_400).optional(),
       circuit_seconds: integer('seconds', 60, 86_400).optional(),
@@ -111,6 +127,7 @@ const schema = z.strictObject({
       stun_per_second: integer('STUN answers per second and source prefix, 0 = none', 0, 1_000_000).default(
         DEFAULT_STUN_PER_SECOND,
       ),
+      peers: relayLinks.default([]),
     })
     .prefault({}),
   status: z

@@ -30,6 +30,21 @@ const requestSchema = z.discriminatedUnion('command', [
     peer: z.string().max(128),
     timeoutMs: z.int().min(1).max(60_000),
   }),
+  z.strictObject({
+    v: z.literal(CONTROL_VERSION),
+    id: z.int().min(0),
+    command: z.literal('receipts'),
+    /** A peer id; everybody when absent. */
+    peer: z.string().max(128).optional(),
+    timeoutMs: z.int().min(1).max(60_000),
+  }),
+  z.strictObject({
+    v: z.literal(CONTROL_VERSION),
+    id: z.int().min(0),
+    command: z.literal('relay-receipts'),
+    peer: z.string().max(128).optional(),
+    most: z.int().min(1).max(10_000),
+  }),
 ]);
 
 export type ControlRequest = z.infer<typeof requestSchema>;

@@ -1,7 +1,7 @@
 // What a running daemon tells the CLI, the status page and the metrics: plain JSON, no secrets.
 
 import type { MeshStatus } from '../core/mesh-status.js';
-import type { EngineDescription, PeerEndpoint, PeerStatus } from '../engine/engine.js';
+import type { EngineDescription, PeerEndpoint, PeerStatus, WorkerStatus } from '../engine/engine.js';
 import { formatSocketAddress } from '../wire/socket-address.js';
 
 export type DaemonMode = 'relay' | 'up';
@@ -14,8 +14,17 @@ export interface SessionStatus {
   readonly endpoint: string | undefined;
   readonly handshakeAgeSeconds: number | undefined;
   readonly lastReceivedSeconds: number | undefined;
+  /** The cipher packets to this peer are under. */
+  readonly suite: string | undefined;
+  /** Packets by which one of this peer's may be late. */
+  readonly replayWindow: number | undefined;
   readonly rxBytes: number;
   readonly txBytes: number;
+}
+
+/** A WorkerStatus as JSON. */
+export interface WorkerReport extends Omit<WorkerStatus, 'counters'> {
+  readonly counters: Readonly<Record<string, number>>;
 }
 
 export interface DaemonStatus {
@@ -39,6 +48,8 @@ export interface DaemonStatus {
   /** Bytes forwarded in each circuit, by circuit id. */
   readonly circuitBytes: Readonly<Record<string, number>>;
   readonly counters: Readonly<Record<string, number>>;
+  /** Thread by thread: the same counters, queues and latency. */
+  readonly workers: readonly WorkerReport[];
   /** Steps of the control plane that failed; each one is in the log. */
   readonly failures: number;
 }
@@ -68,6 +79,8 @@ export function sessionStatus(peer: PeerStatus): SessionStatus {
     endpoint: peer.endpoint === undefined ? undefined : formatEndpoint(peer.endpoint),
     handshakeAgeSeconds: seconds(peer.handshakeAgeMs),
     lastReceivedSeconds: seconds(peer.lastReceivedMs),
+    suite: peer.suite,
+    replayWindow: peer.replayWindow,
     rxBytes: peer.rxBytes,
     txBytes: peer.txBytes,
   };

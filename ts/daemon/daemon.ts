@@ -17,6 +17,7 @@ import { addNetwork, loadNetworks, newNetwork, replaceNetwork } from './network-
 import { ExitCode, OperatorError, messageOf } from './operator-error.js';
 import { isProcessAlive, ownProcessIdentity } from './process-identity.js';
 import { RateSampler, SAMPLE_INTERVAL_MS } from './rate-sampler.js';
+import { checkedReceipt, issuedReceipt, type CheckedReceipt } from './receipts.js';
 import type { StateDirectory } from './state-directory.js';
 import { StatusServer } from './status-server.js';
 import { Store } from './store.js';
@@ -25,6 +26,8 @@ import { VERSION } from './version.js';
 /** The network a relay makes when it has none. */
 export const DEFAULT_NETWORK = 'home';
 const ADDRESS_CHECK_INTERVAL_MS = 5000;
+/** What the daemon itself answers, without a question to another node. */
+const ANSWER_TIMEOUT_MS = 5000;
 
 export interface DaemonSettings {
   readonly mode: DaemonMode;
@@ -176,6 +179,10 @@ export class Daemon {
       case 'reload-networks':
         await this.reloadNetworks();
         return null;
+      case 'receipts':
+        return this.#receipts(request.peer, request.timeoutMs);
+      case 'relay-receipts':
+        return this.#relayReceipts(request.peer, request.most);
       case 'ping':
         return { rttMs: (await this.#ping(request.peer, request.timeoutMs)) ?? null };
     }
@@ -192,6 +199,40 @@ export class Daemon {
         'See who can be: omerta peers',
       );
     }
+  }
+
+  async #receipts(peer: string | undefined, timeoutMs: number): Promise<CheckedReceipt[]> {
+    const identity = peer === undefined ? undefined : peerIdOf(peer);
+    const fetched = this.#running.shell.answered(
+      (node, token, step) => node.fetchReceipts(identity, token, step),
+      timeoutMs,
+    );
+    const answer = await fetched.catch((error: unknown) => {
+      throw new OperatorError(ExitCode.unreachable, 'peer', messageOf(error), 'Type: omerta peers');
+    });
+    if (answer?.type === 'receipts') return answer.reports.map(checkedReceipt);
+    throw new OperatorError(
+      ExitCode.unreachable,
+      'receipts',
+      `no relay answered within ${timeoutMs / 1000} s`,
+      'See the state of the relays: omerta status',
+    );
+  }
+
+  async #relayReceipts(peer: string | undefined, most: number): Promise<ReturnType<typeof issuedReceipt>[]> {
+    if (this.settings.mode !== 'relay')
+      throw new OperatorError(
+        ExitCode.usage,
+        'relay',
+        'this machine runs as a member',
+        'Type it on the relay; here: omerta receipts',
+      );
+    const identity = peer === undefined ? undefined : peerIdOf(peer);
+    const answer = await this.#running.shell.answered(
+      (node, token, step) => node.signReceipts(identity, most, token, step),
+      ANSWER_TIMEOUT_MS,
+    );
+    return answer?.type === 'signed-receipts' ? answer.receipts.map(issuedReceipt) : [];
   }
 
   /** Takes over what the CLI changed in the state directory; one at a time. */
@@ -238,6 +279,9 @@ export class Daemon {
         new Map(legs.map(({ id, bytes }) => [id, bytes])),
       ),
       counters: Object.fromEntries(engine.counters()),
+      workers: engine
+        .workers()
+        .map((worker) => ({ ...worker, counters: Object.fromEntries(worker.counters) })),
       failures: mesh.shell.failures,
     };
   }
@@ -254,6 +298,20 @@ export class Daemon {
         }
     })();
     return this.#closing;
+  }
+}
+
+/** @throws OperatorError */
+function peerIdOf(text: string): Uint8Array {
+  try {
+    return decodePeerId(text);
+  } catch (error) {
+    throw new OperatorError(
+      ExitCode.usage,
+      'peer',
+      messageOf(error).replace(/^peer id: /, ''),
+      'Copy a peer id from: omerta peers',
+    );
   }
 }
 

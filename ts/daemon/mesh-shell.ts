@@ -43,13 +43,16 @@ export function stepNow(): Step {
 }
 
 type EffectOf<Type extends Effect['type']> = Extract<Effect, { type: Type }>;
+/** An effect that answers a command. */
+export type Answer = EffectOf<'pong' | 'receipts' | 'signed-receipts'>;
 
 export class MeshShell<Node extends ShellNode = ShellNode> {
   /** Errors the core or the engine threw while working on a step; each one is logged. */
   failures = 0;
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
-  readonly #pings = new Map<string, () => void>();
+  /** Callers of `answered`, by token (hex). */
+  readonly #waiting = new Map<string, (answer: Answer) => void>();
 
   constructor(
     readonly node: Node,
@@ -87,21 +90,33 @@ export class MeshShell<Node extends ShellNode = ShellNode> {
    * @throws when the node does not know the identity.
    */
   async ping(identity: Uint8Array, timeoutMs: number): Promise<number | undefined> {
+    const sentAt = performance.now();
+    const answer = await this.answered((node, token, step) => node.ping(identity, token, step), timeoutMs);
+    return answer && performance.now() - sentAt;
+  }
+
+  /**
+   * Runs a command of the node whose outcome is an effect with the command's token (8 bytes).
+   * @returns undefined when there was none within `timeoutMs`.
+   * @throws whatever the command throws.
+   */
+  async answered(
+    run: (node: Node, token: Uint8Array, step: Step) => Effect[],
+    timeoutMs: number,
+  ): Promise<Answer | undefined> {
     const token = new Uint8Array(randomBytes(8));
     const key = toHex(token);
-    const sentAt = performance.now();
-    const answer = new Promise<number | undefined>((resolve) => {
-      const timer = setTimeout(() => resolve(undefined), timeoutMs);
-      this.#pings.set(key, () => {
-        clearTimeout(timer);
-        resolve(performance.now() - sentAt);
-      });
+    let timer: NodeJS.Timeout | undefined;
+    const answer = new Promise<Answer | undefined>((resolve) => {
+      timer = setTimeout(() => resolve(undefined), timeoutMs);
+      this.#waiting.set(key, resolve);
     });
     try {
-      this.command((node, step) => node.ping(identity, token, step));
+      this.command((node, step) => run(node, token, step));
       return await answer;
     } finally {
-      this.#pings.delete(key);
+      clearTimeout(timer);
+      this.#waiting.delete(key);
     }
   }
 
@@ -187,7 +202,13 @@ export class MeshShell<Node extends ShellNode = ShellNode> {
     for (const { peer } of of('handshake')) this.#guard('handshake', () => this.engine.handshake(peer));
     if (frames.length > 0) this.#guard('send frames', () => this.engine.sendFrames(frames));
     if (messages.length > 0) this.#guard('send control', () => this.engine.sendControl(messages));
-    for (const { token } of of('pong')) this.#pings.get(toHex(token))?.();
+    for (const answer of [...of('pong'), ...of('receipts'), ...of('signed-receipts')])
+      this.#waiting.get(toHex(answer.token))?.(answer);
     for (const { notice } of of('notify')) this.log[notice.level](notice.fields, notice.event);
+    for (const { query, legs } of of('count-legs'))
+      this.#guard('count legs', () => {
+        const counts = this.engine.legCounters(legs);
+        this.#apply(this.node.handleLegCounts(query, counts, stepNow()));
+      });
   }
 }

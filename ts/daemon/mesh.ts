@@ -13,6 +13,7 @@ import {
   type Network,
 } from '../core/network.js';
 import { decodePeerId } from '../core/peer-id.js';
+import { decodeRelayLink } from '../core/relay-link.js';
 import { DEFAULT_RELAY_LIMITS, type RelayLimits, type RelayPolicy } from '../core/relay-policy.js';
 import type { EngineOptions } from '../engine/engine.js';
 import { nodePrimitives } from '../engine/node-primitives.js';
@@ -54,6 +55,7 @@ function relayLimits({ relay }: Config): Partial<RelayLimits> {
     circuits: relay.circuits,
     circuitsPerIdentity: relay.circuits_per_identity,
     circuitsPerPrefix: relay.circuits_per_prefix,
+    circuitsPerRelay: relay.circuits_per_relay,
     halfOpen: relay.half_open,
     leaseSeconds: relay.lease_seconds,
     circuitSeconds: relay.circuit_seconds,
@@ -188,13 +190,14 @@ function withoutSelf(network: Network, identity: Identity): Network {
 }
 
 function relayPolicy(config: Config, networks: readonly Network[]): RelayPolicy {
-  const { serve, allow, deny } = config.relay;
+  const { serve, allow, deny, peers } = config.relay;
   const own = networks.map((network) => blindedNetworkId(nodePrimitives, network.id));
   return {
     serve:
       serve === 'any' ? 'any' : serve === 'own' ? own : serve.map(fromHex).filter((id) => id !== undefined),
     allow: allow.map(decodePeerId),
     deny: deny.map(decodePeerId),
+    peers: peers.map(decodeRelayLink),
     limits: relayLimits(config),
   };
 }

@@ -6,6 +6,7 @@ import type { Leg } from '../wire/leg.js';
 import type { AccountCapacity } from '../wire/limits.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 import type { LimitControl } from './limit-control.js';
+import type { PrefixBatch } from './prefix-batch.js';
 
 /** A peer's X25519 session public key, lower-case hex (64 digits): the key of every peer table. */
 export type SessionKey = string;
@@ -72,6 +73,11 @@ export interface EngineOptions {
    * it ends the running session. Native engine only.
    */
   readonly keepSessionOnNewPresharedKey?: boolean | undefined;
+  /**
+   * Binds the port only between openPort() and closePort(), to be called as `tun` goes up and down.
+   * Native engine only.
+   */
+  readonly portFollowsInterface?: boolean | undefined;
   /** Accelerators to leave off, by the name `describe()` gives them. */
   readonly disable?: readonly string[] | undefined;
 }
@@ -95,8 +101,40 @@ export type EngineEvent =
   | { readonly type: 'session-lost'; readonly peer: SessionKey }
   /** Somebody deleted the TUN interface; the engine goes on without one. */
   | { readonly type: 'interface-gone' }
+  /** Somebody brought the TUN interface up, or down; told at start too. */
+  | { readonly type: 'interface-up' }
+  | { readonly type: 'interface-down' }
   /** An accelerator was found to spoil packets and is not used any more. */
   | { readonly type: 'accelerator-demoted'; readonly name: string; readonly reason: string };
+
+/** A change of one peer; what is undefined stays as it is. */
+export interface PeerChange {
+  readonly sessionKey: SessionKey;
+  readonly remove: boolean;
+  /** Change the peer if there is one, but do not make one. */
+  readonly updateOnly: boolean;
+  /** null removes it. */
+  readonly presharedKey: Uint8Array | null | undefined;
+  readonly endpoint: PeerEndpoint | undefined;
+  /** Seconds, 0 = off. */
+  readonly persistentKeepalive: number | undefined;
+  /** Forget all prefixes before `allowedIps`, which are in the order they were given in. */
+  readonly replaceAllowedIps: boolean;
+  readonly allowedIps: PrefixBatch;
+}
+
+/** A peer as it was configured and as it is. */
+export interface PeerState {
+  readonly sessionKey: SessionKey;
+  readonly presharedKey: Uint8Array | undefined;
+  readonly endpoint: PeerEndpoint | undefined;
+  /** Nanoseconds since 1970 of the last confirmed session; 0 = never. */
+  readonly lastHandshake: bigint;
+  readonly rxBytes: number;
+  readonly txBytes: number;
+  readonly persistentKeepalive: number;
+  readonly allowedIps: Iterable<string>;
+}
 
 export interface PeerStatus {
   readonly sessionKey: SessionKey;
@@ -105,6 +143,10 @@ export interface PeerStatus {
   readonly handshakeAgeMs: number | undefined;
   /** Milliseconds since the last authenticated packet; undefined = never. */
   readonly lastReceivedMs: number | undefined;
+  /** The cipher packets to this peer are under; undefined = no session. */
+  readonly suite: 'ChaCha20-Poly1305' | 'AES-256-GCM' | undefined;
+  /** Packets by which one of this peer's may be late; undefined = no session. */
+  readonly replayWindow: number | undefined;
   /** Bytes of UDP payload in authenticated WireGuard messages. */
   readonly rxBytes: number;
   readonly txBytes: number;
@@ -116,6 +158,42 @@ export interface LegStatus {
   readonly bytes: number;
   /** Milliseconds since the last accepted frame; undefined = never. */
   readonly idleMs: number | undefined;
+}
+
+/** Samples by their length; the last bucket holds what is longer than the last bound. */
+export interface LatencyHistogram {
+  readonly boundsNs: readonly number[];
+  readonly counts: readonly number[];
+  readonly sumNs: number;
+}
+
+/** What waits in a worker's socket, in bytes of kernel memory. */
+export interface QueueStatus {
+  readonly receiveBytes: number;
+  readonly receiveLimitBytes: number;
+  /** The most the worker found waiting; looked at in one receive of 64. */
+  readonly receivePeakBytes: number;
+  readonly sendBytes: number;
+  readonly sendLimitBytes: number;
+}
+
+/** One thread that moves packets, or, as `control`, the one that decides. */
+export interface WorkerStatus {
+  readonly name: string;
+  readonly counters: ReadonlyMap<string, number>;
+  readonly queues: QueueStatus | undefined;
+  /** Forwarded frames from the kernel's receipt to the send's return; sampled 10 ms each second. */
+  readonly latency: LatencyHistogram | undefined;
+}
+
+/** What went by a leg since it was installed: whole frames, headers included. */
+export interface LegCounts {
+  /** Accepted on it. */
+  readonly packets: number;
+  readonly bytes: number;
+  /** Sent on its way back; only of a `deliver` leg. */
+  readonly sentPackets: number;
+  readonly sentBytes: number;
 }
 
 /** An optional way of being faster, with what became of it on this machine. */
@@ -133,6 +211,7 @@ export interface EngineDescription {
   readonly kind: 'native' | 'wasm';
   /** e.g. `native (C++20, 1 worker)`. */
   readonly summary: string;
+  /** The ciphers this node can do, with what does each. */
   readonly aead: string;
   readonly accelerators: readonly Accelerator[];
   /** Name of the TUN interface in use. */
@@ -186,21 +265,46 @@ export interface Engine extends LimitControl {
   handshake(peer: SessionKey): void;
   peers(): readonly PeerStatus[];
   legs(): readonly LegStatus[];
+  /** Counts of these legs, in their order; undefined where there is no such leg. */
+  legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[];
   /** Every counter the engine has, zero ones included; drops are named `drop_<reason>`. */
   counters(): ReadonlyMap<string, number>;
+  /** The same and more, thread by thread. */
+  workers(): readonly WorkerStatus[];
   /** Stops workers, closes sockets, removes the TUN interface. Idempotent. */
   close(): Promise<void>;
 }
 
-/** An engine that can be given another identity and port while it runs, its TUN interface kept. */
+/**
+ * An engine whose every part can be changed while it runs, its TUN interface kept, and that tells what it
+ * was told: nobody else needs to remember the configuration.
+ */
 export interface ReconfigurableEngine extends Engine {
   /**
-   * Listens on another UDP port, 0 = one the kernel chooses, in the network namespace the process is in.
+   * Adds, updates and removes peers in order; with `replace`, removes every peer first.
+   * @throws EngineError TABLE_FULL; then nothing was changed.
+   */
+  changePeers(changes: readonly PeerChange[], replace: boolean): void;
+  /** Whether changePeers would find room. */
+  hasRoom(changes: readonly PeerChange[], replace: boolean): boolean;
+  /** All peers in the order they were added. */
+  peerStates(): Iterable<PeerState>;
+  /**
+   * Listens on another UDP port, 0 = one the kernel chooses, in the network namespace the process is in;
+   * while the port is closed, it is only remembered.
    * @throws EngineError PORT_IN_USE, BIND_FAILED; the old port stays then.
    */
   rebind(port: number): void;
+  /** Binds the port. @throws EngineError PORT_IN_USE, BIND_FAILED */
+  openPort(): void;
+  /** Closes the sockets; sessions end, peers stay. The port is remembered. */
+  closePort(): void;
+  /** Brings the TUN interface down. @throws Error */
+  setInterfaceDown(): void;
   /** Marks what is sent with SO_MARK, 0 = not. @throws EngineError BAD_ARGUMENT when not permitted. */
   setFwmark(fwmark: number): void;
-  /** Becomes another identity. Peers and sessions are forgotten with the old one: add them again. */
-  setPrivateKey(privateKey: Uint8Array): void;
+  /**
+   * Becomes another identity; undefined: nobody, who talks to nobody. Sessions end, peers stay.
+   */
+  setPrivateKey(privateKey: Uint8Array | undefined): void;
 }

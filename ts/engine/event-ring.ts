@@ -14,7 +14,9 @@ const Type = {
   pathNeeded: 5,
   sessionLost: 6,
   interfaceGone: 7,
-  offloadDemoted: 8,
+  interfaceUp: 8,
+  interfaceDown: 9,
+  offloadDemoted: 10,
 } as const;
 
 export class EventRingReader {
@@ -68,6 +70,10 @@ export class EventRingReader {
         return { type: 'session-lost', peer: this.#key(at) };
       case Type.interfaceGone:
         return { type: 'interface-gone' };
+      case Type.interfaceUp:
+        return { type: 'interface-up' };
+      case Type.interfaceDown:
+        return { type: 'interface-down' };
       case Type.offloadDemoted: {
         const [name = '', reason = ''] = Buffer.from(this.#blob(at)).toString().split('\n');
         return { type: 'accelerator-demoted', name, reason };

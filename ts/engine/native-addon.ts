@@ -7,22 +7,14 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { EngineError, type IoChoice } from './engine.js';
 
-export interface NativePeer {
-  readonly publicKey: Uint8Array;
-  readonly presharedKey: Uint8Array | undefined;
-  readonly allowedIps: readonly string[];
-  /** 18 bytes: ip 16 ‖ port u16 little-endian. */
-  readonly address: Uint8Array | undefined;
-  readonly leg: number | undefined;
-  readonly persistentKeepalive: number;
-}
-
 export interface NativePeerStatus {
   readonly publicKey: Uint8Array;
   readonly address?: Uint8Array;
   readonly leg?: number;
   readonly handshakeAgeMs?: number;
   readonly lastReceivedMs?: number;
+  readonly suite?: 'ChaCha20-Poly1305' | 'AES-256-GCM';
+  readonly replayWindow?: number;
   readonly rxBytes: number;
   readonly txBytes: number;
 }
@@ -32,7 +24,7 @@ export interface NativeDescription {
   readonly aead: string;
   readonly ipsecMb: boolean;
   readonly ipsecMbReason: string;
-  /** `mmsg` or `io_uring`: the socket engine in use. */
+  /** `mmsg` or `io_uring`: the socket engine in use; empty while the port is closed. */
   readonly io: string;
   /** It was wanted, and the kernel, its settings or this build refuse it. */
   readonly ioRefused: boolean;
@@ -40,8 +32,13 @@ export interface NativeDescription {
   /** Empty when nothing has to be typed. */
   readonly ioRemedy: string;
   readonly offloads: readonly NativeOffload[];
-  readonly receiveBufferBytes: number;
-  readonly sendBufferBytes: number;
+  readonly aes256Gcm: boolean;
+  readonly aes256GcmReason: string;
+  // Of the sockets: not there while the port is closed.
+  readonly receiveBufferBytes?: number;
+  readonly sendBufferBytes?: number;
+  readonly steering?: boolean;
+  readonly steeringReason?: string;
   readonly tun?: string;
 }
 
@@ -65,12 +62,16 @@ export interface NativeOptions {
   readonly stunPerSecond: number;
   readonly ipsecMb: boolean;
   readonly io: IoChoice;
+  readonly aes256Gcm: boolean;
+  readonly wideWindow: boolean;
   readonly udpGro: boolean;
   readonly udpGso: boolean;
   readonly tunChecksumOffload: boolean;
   readonly tunTcpOffload: boolean;
   readonly tunUdpOffload: boolean;
+  readonly steering: boolean;
   readonly keepSessionOnNewPresharedKey: boolean;
+  readonly portFollowsInterface: boolean;
   readonly tun?:
     | {
         readonly name: string;
@@ -86,8 +87,12 @@ export interface NativeHandle {
   readonly port: number;
   eventMemory(): ArrayBuffer;
   counterMemory(): ArrayBuffer;
+  instrumentMemory(): ArrayBuffer;
+  queues(): Uint32Array;
   describe(): NativeDescription;
-  setPeers(peers: readonly NativePeer[]): boolean;
+  setPeers(changes: Uint8Array, replace: boolean): boolean;
+  hasRoom(changes: Uint8Array, replace: boolean): boolean;
+  exportPeers(): Uint8Array;
   removePeers(keys: Uint8Array): void;
   handshake(peer: Uint8Array): boolean;
   sendControl(batch: Uint8Array): number;
@@ -103,9 +108,14 @@ export interface NativeHandle {
   accounts(network: boolean): Float64Array;
   peers(): readonly NativePeerStatus[];
   legs(): readonly { id: number; packets: number; bytes: number; idleMs?: number }[];
+  /** For each id: 1 or 0 (no such leg), packets, bytes, sent packets, sent bytes. */
+  legCounters(ids: Uint32Array): Float64Array;
   rebind(port: number): void;
+  openPort(): void;
+  closePort(): void;
+  setInterfaceDown(): void;
   setFwmark(fwmark: number): void;
-  setPrivateKey(key: Uint8Array): void;
+  setPrivateKey(key: Uint8Array | undefined): void;
   close(): void;
 }
 
@@ -115,6 +125,10 @@ export interface NativeAddon {
   readonly testTunOffloads: () => readonly NativeOffload[];
   readonly counterNames: readonly string[];
   readonly counterRowBytes: number;
+  readonly instrumentRowBytes: number;
+  readonly latencyBuckets: number;
+  /** The first bucket holds latencies up to 2 to this many ns. */
+  readonly latencyFirstBits: number;
 }
 
 const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');

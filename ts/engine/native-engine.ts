@@ -8,16 +8,28 @@ import {
   type EngineDescription,
   type EngineEvent,
   type EngineOptions,
+  type LegCounts,
   type LegStatus,
+  type PeerChange,
   type PeerConfig,
   type PeerEndpoint,
+  type PeerState,
   type PeerStatus,
   type ReconfigurableEngine,
   type SessionKey,
+  type WorkerStatus,
 } from './engine.js';
 import { EventRingReader } from './event-ring.js';
 import type { AccountStatus } from './limit-control.js';
-import { loadNativeAddon, type NativeAddon, type NativeHandle, type NativeOffload } from './native-addon.js';
+import {
+  loadNativeAddon,
+  type NativeAddon,
+  type NativeDescription,
+  type NativeHandle,
+  type NativeOffload,
+} from './native-addon.js';
+import { keyBytes, packAddress, packPeerChanges, unpackPeerStates } from './peer-batch.js';
+import { PrefixBatch } from './prefix-batch.js';
 import type { Leg } from '../wire/leg.js';
 import { encodeLegEntry, legEntry } from '../wire/leg-entry.js';
 import { NO_ACCOUNTS } from '../wire/forwarding-table.js';
@@ -32,15 +44,19 @@ import {
   type PrefixLimit,
   type RateLimit,
 } from '../wire/limits.js';
+import { parsePrefix } from '../wire/prefix.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 
 /** Names of the optional accelerators, as `disable` and `describe()` use them. */
 export const NATIVE_ACCELERATORS = [
   'ipsec-mb',
   'io-uring',
+  'aes-256-gcm',
+  'wide-window',
   'udp-gro',
   'udp-gso',
   'tun-checksum-offload',
+  'steering',
   'tun-tcp-offload',
   'tun-udp-offload',
 ] as const;
@@ -48,20 +64,25 @@ export const NATIVE_ACCELERATORS = [
 /** A receive buffer below this loses bursts at rates where a worker is descheduled for a few ms. */
 const WANTED_BUFFER_BYTES = 7 << 20;
 
-function fromHex(key: SessionKey): Uint8Array {
-  if (!/^[0-9a-f]{64}$/.test(key)) {
-    throw new EngineError('BAD_ARGUMENT', 'sessionKey: expected 64 lower-case hex digits');
+/** A whole configuration as a change. */
+function changeOf(peer: PeerConfig): PeerChange {
+  const allowedIps = new PrefixBatch();
+  for (const text of peer.allowedIps) {
+    const prefix = parsePrefix(text);
+    if (prefix === undefined)
+      throw new EngineError('BAD_ARGUMENT', `allowedIps: '${text}' is not a prefix such as 100.64.1.2/32`);
+    allowedIps.add(prefix);
   }
-  return Buffer.from(key, 'hex');
-}
-
-/** An address as the addon reads and writes it: ip 16 ‖ port u16 little-endian. */
-function packAddress(address: SocketAddress): Uint8Array {
-  const bytes = new Uint8Array(18);
-  bytes.set(address.ip);
-  bytes[16] = address.port & 0xff;
-  bytes[17] = address.port >> 8;
-  return bytes;
+  return {
+    sessionKey: peer.sessionKey,
+    remove: false,
+    updateOnly: false,
+    presharedKey: peer.presharedKey ?? null,
+    endpoint: peer.endpoint,
+    persistentKeepalive: peer.persistentKeepalive,
+    replaceAllowedIps: true,
+    allowedIps,
+  };
 }
 
 /**
@@ -86,11 +107,14 @@ export function openNativeEngine(options: EngineOptions): ReconfigurableEngine {
   return new NativeEngine(loadNativeAddon(), options);
 }
 
+type DescribeAccelerator = (name: string, on: boolean, what: string, missing: string) => Accelerator;
+
 class NativeEngine implements ReconfigurableEngine {
   readonly #addon: NativeAddon;
   readonly #handle: NativeHandle;
   readonly #disabled: ReadonlySet<string>;
   readonly #counters: BigUint64Array;
+  readonly #instruments: BigUint64Array;
   #description: EngineDescription;
   #closed = false;
   #listener: ((events: readonly EngineEvent[]) => void) | undefined;
@@ -121,12 +145,16 @@ class NativeEngine implements ReconfigurableEngine {
           stunPerSecond: options.stunPerSecond ?? DEFAULT_STUN_PER_SECOND,
           ipsecMb: !this.#disabled.has('ipsec-mb'),
           io: this.#disabled.has('io-uring') ? 'mmsg' : (options.io ?? 'mmsg'),
+          aes256Gcm: !this.#disabled.has('aes-256-gcm'),
+          wideWindow: !this.#disabled.has('wide-window'),
           udpGro: !this.#disabled.has('udp-gro'),
           udpGso: !this.#disabled.has('udp-gso'),
           tunChecksumOffload: !this.#disabled.has('tun-checksum-offload'),
           tunTcpOffload: !this.#disabled.has('tun-tcp-offload'),
           tunUdpOffload: !this.#disabled.has('tun-udp-offload'),
+          steering: !this.#disabled.has('steering'),
           keepSessionOnNewPresharedKey: options.keepSessionOnNewPresharedKey ?? false,
+          portFollowsInterface: options.portFollowsInterface ?? false,
           tun: options.tun && { ...options.tun, up: options.tun.up ?? true },
         },
         () => {
@@ -140,6 +168,7 @@ class NativeEngine implements ReconfigurableEngine {
     try {
       ring.reader = new EventRingReader(this.#handle.eventMemory());
       this.#counters = new BigUint64Array(this.#handle.counterMemory());
+      this.#instruments = new BigUint64Array(this.#handle.instrumentMemory());
       this.#description = this.#describe();
     } catch (error) {
       this.#handle.close(); // an addon of another version: do not leave its workers running
@@ -158,7 +187,7 @@ class NativeEngine implements ReconfigurableEngine {
 
   #describe(): EngineDescription {
     const native = this.#handle.describe();
-    const accelerator = (name: string, on: boolean, what: string, missing: string): Accelerator => {
+    const accelerator: DescribeAccelerator = (name, on, what, missing) => {
       if (this.#disabled.has(name)) {
         return { name, state: 'off', reason: 'switched off', remedy: undefined };
       }
@@ -177,17 +206,11 @@ class NativeEngine implements ReconfigurableEngine {
         reason: this.#disabled.has('io-uring') ? 'switched off' : native.ioReason,
         remedy: native.ioRemedy === '' ? undefined : native.ioRemedy,
       },
+      accelerator('aes-256-gcm', native.aes256Gcm, native.aes256GcmReason, native.aes256GcmReason),
+      accelerator('wide-window', true, 'replay window of 65472 packets with peers that agree', ''),
       ...native.offloads.map(acceleratorOf),
     ];
-    const buffersGranted = Math.min(native.receiveBufferBytes, native.sendBufferBytes) >= WANTED_BUFFER_BYTES;
-    accelerators.push({
-      name: 'udp-buffers',
-      state: buffersGranted ? 'on' : 'unavailable',
-      reason: `receive ${native.receiveBufferBytes >> 10} KiB, send ${native.sendBufferBytes >> 10} KiB`,
-      remedy: buffersGranted
-        ? undefined
-        : `sudo sysctl -w net.core.rmem_max=${WANTED_BUFFER_BYTES} net.core.wmem_max=${WANTED_BUFFER_BYTES}`,
-    });
+    if (native.steering !== undefined) accelerators.push(...this.#socketAccelerators(native, accelerator));
     return {
       kind: 'native',
       summary: `native (C++20, ${native.workers} worker${native.workers === 1 ? '' : 's'})`,
@@ -197,31 +220,49 @@ class NativeEngine implements ReconfigurableEngine {
     };
   }
 
+  #socketAccelerators(native: NativeDescription, accelerator: DescribeAccelerator): Accelerator[] {
+    const { receiveBufferBytes = 0, sendBufferBytes = 0, steering = false, steeringReason = '' } = native;
+    const granted = Math.min(receiveBufferBytes, sendBufferBytes) >= WANTED_BUFFER_BYTES;
+    return [
+      native.workers === 1
+        ? { name: 'steering', state: 'off', reason: steeringReason, remedy: undefined }
+        : accelerator('steering', steering, steeringReason, steeringReason),
+      {
+        name: 'udp-buffers',
+        state: granted ? 'on' : 'unavailable',
+        reason: `receive ${receiveBufferBytes >> 10} KiB, send ${sendBufferBytes >> 10} KiB`,
+        remedy: granted
+          ? undefined
+          : `sudo sysctl -w net.core.rmem_max=${WANTED_BUFFER_BYTES} net.core.wmem_max=${WANTED_BUFFER_BYTES}`,
+      },
+    ];
+  }
+
   onEvents(listener: (events: readonly EngineEvent[]) => void): void {
     this.#listener = listener;
   }
 
   setPeers(peers: readonly PeerConfig[]): void {
-    const added = this.#call(() =>
-      this.#handle.setPeers(
-        peers.map((peer) => ({
-          publicKey: fromHex(peer.sessionKey),
-          presharedKey: peer.presharedKey,
-          allowedIps: peer.allowedIps,
-          address:
-            peer.endpoint !== undefined && 'address' in peer.endpoint
-              ? packAddress(peer.endpoint.address)
-              : undefined,
-          leg: peer.endpoint !== undefined && 'leg' in peer.endpoint ? peer.endpoint.leg : undefined,
-          persistentKeepalive: peer.persistentKeepalive,
-        })),
-      ),
-    );
-    if (!added) throw new EngineError('TABLE_FULL', 'peers: the session table is full (maxPeers)');
+    this.changePeers(peers.map(changeOf), false);
+  }
+
+  changePeers(changes: readonly PeerChange[], replace: boolean): void {
+    const packed = packPeerChanges(changes);
+    const fitted = this.#call(() => this.#handle.setPeers(packed, replace));
+    packed.fill(0);
+    if (!fitted) throw new EngineError('TABLE_FULL', 'peers: the session table is full (maxPeers)');
+  }
+
+  hasRoom(changes: readonly PeerChange[], replace: boolean): boolean {
+    return this.#call(() => this.#handle.hasRoom(packPeerChanges(changes), replace));
+  }
+
+  peerStates(): Iterable<PeerState> {
+    return unpackPeerStates(this.#call(() => this.#handle.exportPeers()));
   }
 
   removePeers(peers: readonly SessionKey[]): void {
-    this.#call(() => this.#handle.removePeers(Buffer.concat(peers.map(fromHex))));
+    this.#call(() => this.#handle.removePeers(Buffer.concat(peers.map(keyBytes))));
   }
 
   installLegs(legs: readonly Leg[]): void {
@@ -279,7 +320,7 @@ class NativeEngine implements ReconfigurableEngine {
   sendControl(messages: readonly { readonly peer: SessionKey; readonly payload: Uint8Array }[]): void {
     const parts = messages.flatMap(({ peer, payload }) => {
       const header = new Uint8Array(36);
-      header.set(fromHex(peer));
+      header.set(keyBytes(peer));
       new DataView(header.buffer).setUint32(32, payload.length, true);
       return [header, payload];
     });
@@ -287,7 +328,7 @@ class NativeEngine implements ReconfigurableEngine {
   }
 
   handshake(peer: SessionKey): void {
-    this.#call(() => this.#handle.handshake(fromHex(peer)));
+    this.#call(() => this.#handle.handshake(keyBytes(peer)));
   }
 
   peers(): readonly PeerStatus[] {
@@ -296,6 +337,8 @@ class NativeEngine implements ReconfigurableEngine {
       endpoint: endpointOf(peer.address, peer.leg),
       handshakeAgeMs: peer.handshakeAgeMs,
       lastReceivedMs: peer.lastReceivedMs,
+      suite: peer.suite,
+      replayWindow: peer.replayWindow,
       rxBytes: peer.rxBytes,
       txBytes: peer.txBytes,
     }));
@@ -310,6 +353,14 @@ class NativeEngine implements ReconfigurableEngine {
     }));
   }
 
+  legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[] {
+    const values = this.#call(() => this.#handle.legCounters(Uint32Array.from(ids)));
+    return ids.map((_, index) => {
+      const [present, packets = 0, bytes = 0, sentPackets = 0, sentBytes = 0] = values.subarray(index * 5);
+      return present === 1 ? { packets, bytes, sentPackets, sentBytes } : undefined;
+    });
+  }
+
   counters(): ReadonlyMap<string, number> {
     const stride = this.#addon.counterRowBytes / 8;
     const totals = new Map<string, number>();
@@ -321,15 +372,69 @@ class NativeEngine implements ReconfigurableEngine {
     return totals;
   }
 
+  workers(): readonly WorkerStatus[] {
+    const { counterNames, counterRowBytes, instrumentRowBytes, latencyBuckets, latencyFirstBits } =
+      this.#addon;
+    const queues = this.#call(() => this.#handle.queues());
+    const rows = this.#counters.length / (counterRowBytes / 8);
+    return Array.from({ length: rows }, (_, row): WorkerStatus => {
+      const first = (row * counterRowBytes) / 8;
+      const counters = new Map(
+        counterNames.map((name, index) => [name, Number(this.#counters[first + index] ?? 0n)]),
+      );
+      // The last row is the control thread's.
+      if (row === rows - 1) return { name: 'control', counters, queues: undefined, latency: undefined };
+      const at = (row * instrumentRowBytes) / 8;
+      const [peak = 0, sumNs = 0, ...counts] = Array.from(
+        this.#instruments.subarray(at, at + 2 + latencyBuckets),
+        Number,
+      );
+      const [receiveBytes = 0, receiveLimitBytes = 0, sendBytes = 0, sendLimitBytes = 0] = queues.subarray(
+        4 * row,
+      );
+      return {
+        name: String(row),
+        counters,
+        queues: {
+          receiveBytes,
+          receiveLimitBytes,
+          receivePeakBytes: Math.max(peak, receiveBytes),
+          sendBytes,
+          sendLimitBytes,
+        },
+        latency: {
+          boundsNs: Array.from(
+            { length: latencyBuckets - 1 },
+            (__, bucket) => 2 ** (latencyFirstBits + bucket),
+          ),
+          counts,
+          sumNs,
+        },
+      };
+    });
+  }
+
   rebind(port: number): void {
     this.#change(port, () => this.#handle.rebind(port));
+  }
+
+  openPort(): void {
+    this.#change(this.port, () => this.#handle.openPort());
+  }
+
+  closePort(): void {
+    this.#call(() => this.#handle.closePort());
+  }
+
+  setInterfaceDown(): void {
+    this.#change(this.port, () => this.#handle.setInterfaceDown());
   }
 
   setFwmark(fwmark: number): void {
     this.#change(this.port, () => this.#handle.setFwmark(fwmark));
   }
 
-  setPrivateKey(privateKey: Uint8Array): void {
+  setPrivateKey(privateKey: Uint8Array | undefined): void {
     this.#call(() => this.#handle.setPrivateKey(privateKey));
   }
 

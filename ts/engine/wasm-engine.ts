@@ -15,6 +15,7 @@ import { NO_ACCOUNTS, classify, type ForwardingTable } from '../wire/forwarding-
 import type { Leg, LegTarget } from '../wire/leg.js';
 import { encodeLegEntry, legEntry, type LegEntry } from '../wire/leg-entry.js';
 import {
+  NO_RATE,
   limitsOf,
   prefixRateOf,
   rateOf,
@@ -23,6 +24,7 @@ import {
   type AccountKind,
   type LegLimits,
   type PrefixLimit,
+  type Rate,
   type RateLimit,
 } from '../wire/limits.js';
 import type { SocketAddress } from '../wire/socket-address.js';
@@ -33,11 +35,13 @@ import {
   type EngineDescription,
   type EngineEvent,
   type EngineOptions,
+  type LegCounts,
   type LegStatus,
   type PeerConfig,
   type PeerEndpoint,
   type PeerStatus,
   type SessionKey,
+  type WorkerStatus,
 } from './engine.js';
 import {
   requireControlPayload,
@@ -48,6 +52,7 @@ import {
 } from './wasm/arguments.js';
 import type { AccountStatus } from './limit-control.js';
 import { Counters } from './wasm/counters.js';
+import { FAIR_SHARE_INTERVAL_MS, FairShare } from './wasm/fair-share.js';
 import { openForwarding, type Forwarding } from './wasm/forwarding.js';
 import { PrefixRateLimiter } from './wasm/prefix-rate-limiter.js';
 import type { SessionOutput } from './wasm/session-peer.js';
@@ -83,11 +88,13 @@ class WasmEngine implements Engine {
   readonly #accounts: AccountCapacity;
   /** The odd secret that spreads source prefixes over buckets. */
   readonly #prefixKey = randomBytes(8).readBigUInt64LE() | 1n;
-  /** The ways back of `deliver` legs, by leg id. */
-  readonly #waysBack = new Map<number, LegTarget>();
+  /** The ways back of `deliver` legs, by leg id, and what was sent on them. */
+  readonly #waysBack = new Map<number, { to: LegTarget; packets: number; bytes: number }>();
   readonly #controlBudget: TokenBucket;
   /** Undefined: STUN is switched off. */
   readonly #stunBudget: PrefixRateLimiter | undefined;
+  readonly #fairShare = new FairShare();
+  #shareTimer: NodeJS.Timeout | undefined;
   #socket: UdpShell | undefined;
   #events: EngineEvent[] = [];
   #eventsScheduled = false;
@@ -169,7 +176,7 @@ class WasmEngine implements Engine {
     for (const entry of entries) {
       if (!table.install(entry))
         throw new Error('a forwarding table holds as many legs as it was opened for');
-      if (entry.action === 'deliver' && entry.next !== undefined) this.#waysBack.set(entry.id, entry.next);
+      if (entry.action === 'deliver' && entry.next !== undefined) this.#setWayBack(entry.id, entry.next);
       else this.#forgetWayBack(entry.id);
     }
   }
@@ -195,7 +202,32 @@ class WasmEngine implements Engine {
   }
 
   setHostLimit(limit: RateLimit | undefined): void {
-    this.#limit((table) => table.setHostRate(rateOf(limit, 'host')));
+    this.#limit((table) => {
+      const rate = rateOf(limit, 'host');
+      table.setHostRate(rate);
+      clearInterval(this.#shareTimer);
+      this.#fairShare.reset();
+      if (rate === NO_RATE) {
+        table.setFairShare({ factor: 0, burst: 0 });
+        return;
+      }
+      this.#dealShares(rate);
+      this.#shareTimer = setInterval(() => this.#dealShares(rate), FAIR_SHARE_INTERVAL_MS);
+      this.#shareTimer.unref();
+    });
+  }
+
+  /** Deals the host's rate out to identities. */
+  #dealShares({ burst }: Rate): void {
+    const { table } = this.#forwarding;
+    const now = nanoseconds();
+    const demands = Array.from(
+      { length: this.#accounts.identities },
+      (_, index) => table.account('identity', index).demand,
+    );
+    const { theoreticalArrival } = table.host();
+    const backlog = theoreticalArrival > now ? Number(theoreticalArrival - now) : 0;
+    table.setFairShare({ factor: this.#fairShare.update(demands, Number(now), backlog), burst });
   }
 
   setPrefixLimit(limit: PrefixLimit | undefined): void {
@@ -274,8 +306,22 @@ class WasmEngine implements Engine {
     }));
   }
 
+  legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[] {
+    this.#open();
+    return ids.map((id) => {
+      const counters = this.#forwarding.table.counters(id);
+      if (counters === undefined) return undefined;
+      const { packets: sentPackets, bytes: sentBytes } = this.#waysBack.get(id) ?? { packets: 0, bytes: 0 };
+      return { packets: Number(counters.packets), bytes: Number(counters.bytes), sentPackets, sentBytes };
+    });
+  }
+
   counters(): ReadonlyMap<string, number> {
     return this.#counters.snapshot();
+  }
+
+  workers(): readonly WorkerStatus[] {
+    return [{ name: '0', counters: this.counters(), queues: undefined, latency: undefined }];
   }
 
   close(): Promise<void> {
@@ -286,6 +332,7 @@ class WasmEngine implements Engine {
   async #close(): Promise<void> {
     clearTimeout(this.#timer);
     clearImmediate(this.#immediate);
+    clearInterval(this.#shareTimer);
     this.#listener = undefined;
     this.#sessions.destroy();
     await this.#socket?.close();
@@ -378,24 +425,30 @@ class WasmEngine implements Engine {
       this.#counters.add('drop_no_path');
       return;
     }
-    const { id, key, epoch, address } = way;
-    this.#transmit(
-      address,
-      encodeFrame({
-        kind: FrameKind.forward,
-        hopLimit: HOP_LIMIT_DEFAULT,
-        epoch,
-        legId: id,
-        key,
-        payload: message,
-      }),
-    );
+    const { id, key, epoch, address } = way.to;
+    const frame = encodeFrame({
+      kind: FrameKind.forward,
+      hopLimit: HOP_LIMIT_DEFAULT,
+      epoch,
+      legId: id,
+      key,
+      payload: message,
+    });
+    way.packets++;
+    way.bytes += frame.length;
+    this.#transmit(address, frame);
   }
 
   #transmit(to: SocketAddress, datagram: Uint8Array): void {
     this.#counters.add('tx_datagrams');
     this.#counters.add('tx_bytes', datagram.length);
     this.#socket?.send(to, datagram);
+  }
+
+  #setWayBack(leg: number, to: LegTarget): void {
+    const present = this.#waysBack.get(leg);
+    if (present === undefined) this.#waysBack.set(leg, { to, packets: 0, bytes: 0 });
+    else present.to = to;
   }
 
   #forgetWayBack(leg: number): void {

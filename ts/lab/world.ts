@@ -109,7 +109,8 @@ function namespaceNames(): string[] {
   }
 }
 
-function isAlive(processId: number): boolean {
+/** Whether a process of this id runs. */
+export function isAlive(processId: number): boolean {
   try {
     process.kill(processId, 0);
     return true;

@@ -6,7 +6,7 @@
 //   response    92   02 · sender index · receiver index · psk hash 8
 //   transport        04 · receiver index · counter 8 · payload · padding to 16 · 16
 
-import type { EngineEvent, PeerConfig, PeerEndpoint, SessionKey } from '../engine/engine.js';
+import type { EngineEvent, LegCounts, PeerConfig, PeerEndpoint, SessionKey } from '../engine/engine.js';
 import type { Effect } from '../core/io.js';
 import { encodeFrame, FRAME_HEADER_SIZE, FrameKind, HOP_LIMIT_DEFAULT } from '../wire/frame.js';
 import { ForwardingTableModel } from '../wire/forwarding-table.js';
@@ -77,6 +77,8 @@ export class FakeEngine {
   readonly #legs = new Map<number, Leg>();
   readonly #peers = new Map<SessionKey, Peer>();
   readonly #byIndex = new Map<number, Peer>();
+  /** Frames sent on the way back of a `deliver` leg. */
+  readonly #sent = new Map<number, { packets: number; bytes: number }>();
   /** Datagrams by verdict, drops by reason. */
   readonly counters = new Map<string, number>();
 
@@ -127,12 +129,16 @@ export class FakeEngine {
         break;
       case 'remove-leg':
         this.#legs.delete(effect.id);
+        this.#sent.delete(effect.id);
         this.#table.remove(effect.id);
         for (const peer of this.#peers.values())
           if (peer.endpoint !== undefined && 'leg' in peer.endpoint && peer.endpoint.leg === effect.id)
             peer.endpoint = undefined;
         break;
       case 'pong':
+      case 'count-legs':
+      case 'receipts':
+      case 'signed-receipts':
       case 'persist':
       case 'notify':
         break; // the shell's
@@ -148,6 +154,15 @@ export class FakeEngine {
       this.#receiveSession(datagram.subarray(FRAME_HEADER_SIZE), { leg });
     else if (verdict === 'control' && leg !== undefined)
       this.#host.event({ type: 'frame', from, leg, frame: datagram });
+  }
+
+  legCounters(ids: readonly number[]): (LegCounts | undefined)[] {
+    return ids.map((id) => {
+      const counters = this.#table.counters(id);
+      if (counters === undefined) return undefined;
+      const { packets: sentPackets, bytes: sentBytes } = this.#sent.get(id) ?? { packets: 0, bytes: 0 };
+      return { packets: Number(counters.packets), bytes: Number(counters.bytes), sentPackets, sentBytes };
+    });
   }
 
   handleTimeout(): void {
@@ -289,17 +304,17 @@ export class FakeEngine {
       return;
     }
     const { id: legId, key, epoch, address } = next;
-    this.#host.send(
-      address,
-      encodeFrame({
-        kind: FrameKind.forward,
-        hopLimit: HOP_LIMIT_DEFAULT,
-        epoch,
-        legId,
-        key,
-        payload: message,
-      }),
-    );
+    const frame = encodeFrame({
+      kind: FrameKind.forward,
+      hopLimit: HOP_LIMIT_DEFAULT,
+      epoch,
+      legId,
+      key,
+      payload: message,
+    });
+    const sent = this.#sent.get(endpoint.leg) ?? { packets: 0, bytes: 0 };
+    this.#sent.set(endpoint.leg, { packets: sent.packets + 1, bytes: sent.bytes + frame.length });
+    this.#host.send(address, frame);
   }
 
   #needPath(peer: Peer): void {

@@ -5,6 +5,7 @@ import { MeshNode, type MeshNodeConfig } from '../core/mesh-node.js';
 import type { Effect, Notice, Primitives, Step } from '../core/io.js';
 import { toHex } from '../core/bytes.js';
 import type { Network } from '../core/network.js';
+import type { ReceiptReport } from '../core/receipt-collector.js';
 import type { RelayPolicy } from '../core/relay-policy.js';
 import { nodePrimitives } from '../engine/node-primitives.js';
 import type { EngineEvent } from '../engine/engine.js';
@@ -105,6 +106,8 @@ export class SimNode implements Host {
   store = new Map<string, Uint8Array>();
   readonly pongs: { readonly identity: string; readonly token: string; readonly at: number }[] = [];
   readonly notices: Notice[] = [];
+  readonly receipts: ReceiptReport[] = [];
+  readonly signedReceipts: Uint8Array[] = [];
   readonly #simulation: Simulation;
   readonly #prng: Prng;
   #life: { readonly node: MeshNode; readonly engine: FakeEngine; wakeAt: number | undefined } | undefined;
@@ -187,6 +190,10 @@ export class SimNode implements Host {
           token: toHex(effect.token),
           at: this.#simulation.now,
         });
+      else if (effect.type === 'receipts') this.receipts.push(...effect.reports);
+      else if (effect.type === 'signed-receipts') this.signedReceipts.push(...effect.receipts);
+      else if (effect.type === 'count-legs')
+        this.apply(life.node.handleLegCounts(effect.query, life.engine.legCounters(effect.legs), this.step));
       else life.engine.apply(effect);
     }
     this.#schedule();

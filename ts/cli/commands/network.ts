@@ -3,12 +3,11 @@
 
 import type { Command } from 'commander';
 import { encodeInvite } from '../../core/invite.js';
-import { blindedNetworkId, overlayAddresses, type Bootstrap, type Network } from '../../core/network.js';
+import { blindedNetworkId, overlayAddresses, type Network } from '../../core/network.js';
 import { encodePeerId } from '../../core/peer-id.js';
-import { toHex } from '../../core/bytes.js';
+import { sameBytes, toHex } from '../../core/bytes.js';
 import { ControlClient } from '../../daemon/control-client.js';
-import { loadIdentity, loadOrCreateIdentity } from '../../daemon/identity.js';
-import { configuredAddresses, ownBootstrap } from '../../daemon/mesh.js';
+import { loadIdentity } from '../../daemon/identity.js';
 import {
   addNetwork,
   loadNetworks,
@@ -18,11 +17,11 @@ import {
   requireNetworkName,
   selectNetwork,
 } from '../../daemon/network-files.js';
-import { ExitCode, OperatorError } from '../../daemon/operator-error.js';
 import { nodePrimitives } from '../../engine/node-primitives.js';
-import { formatSocketAddress, parseSocketAddress } from '../../wire/socket-address.js';
-import { Context, columns, print, printJson, requestStatus } from '../context.js';
+import { formatSocketAddress } from '../../wire/socket-address.js';
+import { Context, columns, print, printJson } from '../context.js';
 import { explain } from '../help.js';
+import { selfAsBootstrap } from '../self-as-bootstrap.js';
 
 /** Lets a running daemon take over what was changed. @returns whether one runs. */
 async function reload(context: Context): Promise<boolean> {
@@ -36,30 +35,11 @@ async function reload(context: Context): Promise<boolean> {
   }
 }
 
-/** This node as bootstrap of a network it makes: the running relay's addresses, else the configured ones. */
-async function selfAsBootstrap(context: Context): Promise<Bootstrap> {
-  const { identity } = loadOrCreateIdentity(context.state);
-  const client = await ControlClient.connectIfRunning(context.state.socket);
-  if (client === undefined) {
-    const config = context.loadConfig();
-    return ownBootstrap(identity, configuredAddresses(config, config.node.port));
-  }
-  try {
-    const { mode, addresses } = await requestStatus(client);
-    if (mode !== 'relay')
-      throw new OperatorError(
-        ExitCode.usage,
-        'network',
-        'a new network needs a relay, and this machine runs as a member',
-        'Create it on the relay, or take the relays of a joined network with: omerta network create NAME --via NETWORK',
-      );
-    return ownBootstrap(
-      identity,
-      addresses.map(parseSocketAddress).filter((address) => address !== undefined),
-    );
-  } finally {
-    client.close();
-  }
+/** The network with this relay as its first bootstrap; the invite has room for eight. */
+async function withThisRelay(context: Context, network: Network): Promise<Network> {
+  const own = await selfAsBootstrap(context);
+  const others = network.bootstraps.filter(({ identity }) => !sameBytes(identity, own.identity));
+  return { ...network, bootstraps: [own, ...others].slice(0, 8) };
 }
 
 async function create(context: Context, name: string, via: string | undefined, json: boolean): Promise<void> {
@@ -198,14 +178,17 @@ export function networkCommand(program: Command): void {
       .summary('print the invite link')
       .description('Prints the invite link of a network. Whoever has it is a member: send it privately.')
       .argument('[name]', 'which network; may be left out when there is only one')
+      .option('--here', 'name this relay as the first one to be used, before those the network has')
       .option('--json', 'print as JSON')
-      .action((name: string | undefined, { json }: Json, self: Command) => {
-        const chosen = selectNetwork(loadNetworks(Context.of(self).state), name);
+      .action(async (name: string | undefined, { here, json }: Json & { here?: true }, self: Command) => {
+        const context = Context.of(self);
+        const stored = selectNetwork(loadNetworks(context.state), name);
+        const chosen = here === true ? await withThisRelay(context, stored) : stored;
         const invite = encodeInvite(chosen);
         if (json === true) printJson({ name: chosen.name, invite });
         else print(invite);
       }),
-    ['omerta network invite', 'omerta network invite home'],
+    ['omerta network invite', 'omerta network invite home', 'omerta network invite home --here'],
     { 2: true, 4: true },
   );
   explain(

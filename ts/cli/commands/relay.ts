@@ -9,6 +9,8 @@ import { describeAccelerators } from '../describe-status.js';
 import { runForeground } from '../foreground.js';
 import { explain } from '../help.js';
 import { addNodeOptions, type NodeOptions } from '../node-options.js';
+import { relayReceiptsCommand } from './receipts.js';
+import { relayLinkCommand } from './relay-link.js';
 
 interface RelayOptions extends NodeOptions {
   readonly json?: boolean;
@@ -81,4 +83,6 @@ export function relayCommand(program: Command): void {
     ],
     { 1: 'failed: port taken, engine does not load, or another daemon uses this state', 2: true, 4: true },
   );
+  relayLinkCommand(command);
+  relayReceiptsCommand(command);
 }

@@ -1,14 +1,27 @@
 // omerta wg: a WireGuard interface for `wg` and `wg-quick`, without the mesh.
 
+import { availableParallelism } from 'node:os';
 import { InvalidArgumentError, Option, type Command } from 'commander';
+import { NATIVE_ACCELERATORS } from '../../engine/native-engine.js';
 import { openUserspaceDevice } from '../../wg/userspace-device.js';
-import { startDetached } from '../background.js';
 import { explain } from '../help.js';
 import { reportFailure, reportReady } from '../start-report.js';
 
 interface WgOptions {
   readonly foreground?: boolean;
-  readonly disable?: readonly string[];
+  readonly workers?: number;
+  readonly disable: readonly string[];
+}
+
+/** For wg-quick, which passes nothing but the interface's name. */
+const DISABLE_VARIABLE = 'OMERTA_WG_DISABLE';
+
+function acceleratorNames(text: string): readonly string[] {
+  const names = text.split(',').filter((name) => name !== '');
+  const known: readonly string[] = NATIVE_ACCELERATORS;
+  const unknown = names.find((name) => !known.includes(name));
+  if (unknown === undefined) return names;
+  throw new InvalidArgumentError(`'${unknown}' is not one of: ${known.join(', ')}`);
 }
 
 /** What `wg` takes for a name too (and Linux: at most 15 characters). */
@@ -17,7 +30,12 @@ function interfaceName(text: string): string {
   throw new InvalidArgumentError('An interface name has 1 to 15 of: letters, digits, _ = + . -');
 }
 
-async function runForeground(name: string, disable: readonly string[]): Promise<void> {
+function workerCount(text: string): number {
+  if (/^\d{1,2}$/.test(text) && Number(text) >= 1 && Number(text) <= 64) return Number(text);
+  throw new InvalidArgumentError('A whole number of threads from 1 to 64');
+}
+
+async function runForeground(name: string, workers: number, disable: readonly string[]): Promise<void> {
   let end: () => void = () => undefined;
   const signalled = new Promise<void>((resolve) => {
     end = resolve;
@@ -27,9 +45,13 @@ async function runForeground(name: string, disable: readonly string[]): Promise<
   let device;
   try {
     device = await openUserspaceDevice(name, {
+      workers,
       disable,
       onDemoted: (accelerator, reason) => {
         console.error(`omerta: ${accelerator} is not used any more: ${reason}`);
+      },
+      onPortRefused: ({ message }) => {
+        console.error(`omerta: ${message}. ${name} is down again: choose another listen-port`);
       },
     });
   } catch (error) {
@@ -56,21 +78,28 @@ export function wgCommand(program: Command): void {
     )
     .argument('<ifname>', 'name of the interface to make', interfaceName)
     .option('-f, --foreground', 'stay in the foreground')
+    .option(
+      '--workers <n>',
+      'threads that move packets (default: 2, or 1 on a machine with one core)',
+      workerCount,
+    )
     .addOption(
-      new Option(
-        '--disable <name>',
-        'accelerator to leave off, by the name "omerta doctor" gives it; repeatable',
-      ).argParser((value: string, previous: string[] | undefined) => [...(previous ?? []), value]),
+      new Option('--disable <names>', 'accelerators to leave off, with commas, by the names of omerta doctor')
+        .env(DISABLE_VARIABLE)
+        .argParser(acceleratorNames)
+        .default([], 'none'),
     )
     .action(async (name: string, options: WgOptions) => {
-      const { foreground, disable = [] } = options;
+      const { foreground, workers, disable } = options;
       if (foreground === true) {
-        await runForeground(name, disable);
+        await runForeground(name, workers ?? Math.min(2, availableParallelism()), disable);
         return;
       }
-      const without = disable.flatMap((accelerator) => ['--disable', accelerator]);
+      const { startDetached } = await import('../background.js');
+      const asked = workers === undefined ? [] : ['--workers', String(workers)];
+      const off = disable.length > 0 ? [`--disable=${disable.join(',')}`] : [];
       await startDetached(
-        ['wg', ...without, '--foreground', name],
+        ['wg', ...asked, ...off, '--foreground', name],
         'ignore',
         `Run: omerta wg --foreground ${name}`,
       );
@@ -80,6 +109,7 @@ export function wgCommand(program: Command): void {
     [
       'sudo omerta wg wg0',
       'sudo wg setconf wg0 /etc/wireguard/wg0.conf',
+      'sudo omerta wg --disable aes-256-gcm,wide-window wg0',
       'sudo WG_QUICK_USERSPACE_IMPLEMENTATION=omerta-wg wg-quick up wg0',
     ],
     { 1: 'failed: the name is taken, or the engine does not load', 2: true, 4: true },

@@ -317,6 +317,15 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
       assert.ok((status?.packets ?? 0) >= 2 && (status?.bytes ?? 0) >= 2 * 64);
       assert.ok(status?.idleMs !== undefined && status.idleMs < TIMEOUT_MS);
     }
+    // What one side says it sent is what the other has counted.
+    const [fromA, fromB] = relay.engine.legCounters(relayLegs.map(({ id }) => id));
+    const [ofA] = a.engine.legCounters([legOfA]);
+    const [ofB, none] = b.engine.legCounters([legOfB, legOfB + 1]);
+    assert.equal(none, undefined);
+    assert.ok(fromA && fromB && ofA && ofB);
+    assert.deepEqual([ofA.sentPackets, ofA.sentBytes], [fromA.packets, fromA.bytes]);
+    assert.deepEqual([ofB.sentPackets, ofB.sentBytes], [fromB.packets, fromB.bytes]);
+    assert.deepEqual([ofB.packets, ofB.bytes], [fromA.packets, fromA.bytes]);
   }),
 
   scenario(

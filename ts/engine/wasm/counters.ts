@@ -28,6 +28,7 @@ const NAMES = [
   'keepalives_received',
   'keepalives_sent',
   'endpoint_changes',
+  'suite_offers_received', // and left unanswered
   'drop_control_rate', // the budget of the contact leg
   'drop_stun_rate', // the budget of a source prefix
   'drop_handshake_rate', // proven by a cookie, and still too often

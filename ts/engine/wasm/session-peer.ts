@@ -47,6 +47,7 @@ import {
   type ResponderState,
 } from './noise.js';
 import { equal, open, seal } from './primitives.js';
+import { REPLAY_WINDOW_SIZE } from './replay-window.js';
 import { isLater, tai64n, type Tai64n } from './tai64n.js';
 
 export type SessionOutput =
@@ -69,6 +70,13 @@ interface Timers {
 }
 
 const EMPTY = new Uint8Array(0);
+
+/** An offer or proof of docs/protocol.md, "Suites": one block with a body of 12 or 1. */
+function isSuiteFrame(payload: Uint8Array): boolean {
+  const [marker, kind, low, high] = payload;
+  const body = kind === 4 ? 12 : kind === 5 ? 1 : undefined;
+  return payload.length === 16 && marker === 0xc0 && body !== undefined && low === body && high === 0;
+}
 
 /** REKEY_TIMEOUT's random addition, 0–333 ms (two random bytes: the bias is below 1 %). */
 function jitter(step: Step): number {
@@ -256,6 +264,11 @@ export class SessionPeer {
       counters.add('keepalives_received');
       return;
     }
+    if (isSuiteFrame(payload)) {
+      // Not answered, so that the session stays as it is: this engine has one cipher and one window.
+      counters.add('suite_offers_received');
+      return;
+    }
     this.#dataReceived(step);
     const nibble = (payload[0] ?? 0) >> 4;
     if (nibble === 4 || nibble === 6) counters.add('drop_no_tun');
@@ -304,6 +317,8 @@ export class SessionPeer {
       endpoint: this.#endpoint,
       handshakeAgeMs: this.#completedAt === undefined ? undefined : now - this.#completedAt,
       lastReceivedMs: this.#receivedAt === undefined ? undefined : now - this.#receivedAt,
+      suite: this.#slots.current === undefined ? undefined : 'ChaCha20-Poly1305',
+      replayWindow: this.#slots.current === undefined ? undefined : Number(REPLAY_WINDOW_SIZE),
       rxBytes: this.#rxBytes,
       txBytes: this.#txBytes,
     };
