@@ -15,6 +15,8 @@ namespace {
 
 using omerta::Key32;
 using omerta::engine::Engine;
+using omerta::engine::Offload;
+using omerta::engine::Offloads;
 
 [[noreturn]] void throw_error(Napi::Env env, const std::string& code, const std::string& message) {
   Napi::Error error = Napi::Error::New(env, message);
@@ -84,6 +86,27 @@ omerta_address address_of(std::span<const uint8_t> bytes) {
   return address;
 }
 
+constexpr std::array kUdpOffloads = {Offload::udp_gro, Offload::udp_gso};
+constexpr std::array kTunOffloads = {Offload::tun_checksum, Offload::tun_tcp, Offload::tun_udp};
+
+/// Appends name, state and reason of each.
+void describe_offloads(Napi::Array list, const Offloads& offloads, std::span<const Offload> which) {
+  for (const Offload offload : which) {
+    auto out = Napi::Object::New(list.Env());
+    out.Set("name", std::string(Offloads::name(offload)));
+    out.Set("state", std::string(Offloads::name(offloads.state(offload))));
+    out.Set("reason", offloads.reason(offload));
+    list.Set(list.Length(), out);
+  }
+}
+
+/// The offloads of a TUN interface as they would be found if one was opened now.
+Napi::Value test_tun_offloads(const Napi::CallbackInfo& info) {
+  auto list = Napi::Array::New(info.Env());
+  describe_offloads(list, Offloads({false, false, true, true, true}, true), kTunOffloads);
+  return list;
+}
+
 class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
  public:
   static Napi::Function define(Napi::Env env) {
@@ -149,6 +172,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     settings.wide_window = options.Get("wideWindow").ToBoolean();
     settings.gro = options.Get("udpGro").ToBoolean();
     settings.gso = options.Get("udpGso").ToBoolean();
+    settings.tun_checksum_offload = options.Get("tunChecksumOffload").ToBoolean();
     settings.tun_tcp_offload = options.Get("tunTcpOffload").ToBoolean();
     settings.tun_udp_offload = options.Get("tunUdpOffload").ToBoolean();
     settings.steering = options.Get("steering").ToBoolean();
@@ -245,9 +269,11 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     out.Set("ioRefused", engine.io().refused);
     out.Set("ioReason", engine.io().reason);
     out.Set("ioRemedy", engine.io().remedy);
+    auto offloads = Napi::Array::New(env);
+    describe_offloads(offloads, engine.offloads(), kUdpOffloads);
+    if (engine.tun() != nullptr) describe_offloads(offloads, engine.offloads(), kTunOffloads);
+    out.Set("offloads", offloads);
     if (const omerta::udp::UdpSocket* socket = engine.socket(); socket != nullptr) {
-      out.Set("udpGro", socket->gro());
-      out.Set("udpGso", socket->gso());
       out.Set("receiveBufferBytes", socket->receive_buffer_bytes());
       out.Set("sendBufferBytes", socket->send_buffer_bytes());
       out.Set("steering", engine.steering().on);
@@ -255,8 +281,6 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     }
     if (const omerta::tun::TunDevice* tun = engine.tun(); tun != nullptr) {
       out.Set("tun", tun->name());
-      out.Set("tunTcpOffload", tun->tcp_offload());
-      out.Set("tunUdpOffload", tun->udp_offload());
     }
     return out;
   }
@@ -601,6 +625,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
 };
 
 Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  exports.Set("testTunOffloads", Napi::Function::New(env, test_tun_offloads, "testTunOffloads"));
   exports.Set("NativeEngine", NativeEngine::define(env));
   auto names = Napi::Array::New(env);
   for (uint32_t i = 0; i < omerta::kCounterCount; i++)

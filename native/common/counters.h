@@ -56,6 +56,7 @@ namespace omerta {
   X(suites_settled)                 \
   X(suites_given_up)                \
   X(unreachable_sent)               \
+  X(offloads_demoted)               \
   X(events_queued)                  \
   X(drop_receive_queue)             \
   X(drop_send_too_big)              \
@@ -77,6 +78,7 @@ namespace omerta {
   X(drop_inner_ecn)                 \
   X(drop_no_route)                  \
   X(drop_no_tun)                    \
+  X(drop_seal_failed)               \
   X(drop_staging_overflow)          \
   X(drop_tun_write)                 \
   X(drop_event_ring_full)

@@ -92,6 +92,9 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
       host_shares(legs.accounts()),
       inner_mtu(settings.tun.has_value() ? static_cast<size_t>(settings.tun->mtu) : 65535),
       io(udp::choose_io(settings.io)),
+      offloads({settings.gro, settings.gso, settings.tun_checksum_offload, settings.tun_tcp_offload,
+                settings.tun_udp_offload},
+               settings.tun.has_value()),
       proven_remotes(settings.max_legs + settings.max_peers, {random_word(), random_word()}),
       strangers(kStrangers, {random_word(), random_word()}) {
   legs.accounts().set_prefix_key(random_word());
@@ -134,8 +137,6 @@ Engine::Engine(const EngineSettings& settings)
   output_ = std::make_unique<ControlOutput>(shared_, shared_.counters[worker_count_]);
   port_ = settings.port;
   socket_options_.bind = settings.bind;
-  socket_options_.gro = settings.gro;
-  socket_options_.gso = settings.gso;
   socket_options_.fwmark = settings.fwmark;
   if (settings.port_follows_interface)
     shared_.sessions->suspend();
@@ -144,9 +145,12 @@ Engine::Engine(const EngineSettings& settings)
   if (settings.tun.has_value()) {
     tun::TunSettings tun = *settings.tun;
     tun.queues = worker_count_;
-    tun.tcp_offload = settings.tun_tcp_offload;
-    tun.udp_offload = settings.tun_udp_offload;
+    tun.checksum_offload = shared_.offloads.on(Offload::tun_checksum);
+    tun.tcp_offload = shared_.offloads.on(Offload::tun_tcp);
+    tun.udp_offload = shared_.offloads.on(Offload::tun_udp);
     tun_ = std::make_unique<tun::TunDevice>(tun);
+    if (tun.udp_offload && !tun_->udp_offload())
+      shared_.offloads.set_unavailable(Offload::tun_udp, "needs Linux 6.2 (TUN_F_USO4/6)");
   }
   stop_event_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (stop_event_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
@@ -170,6 +174,8 @@ bool Engine::interface_changed(const tun::LinkWatch::State& state) {
 std::vector<std::unique_ptr<udp::UdpSocket>> Engine::open_sockets(uint16_t port) const {
   udp::SocketOptions options = socket_options_;
   options.port = port;
+  options.gro = shared_.offloads.on(Offload::udp_gro);
+  options.gso = shared_.offloads.on(Offload::udp_gso);
   if (worker_count_ > 1) {
     // With SO_REUSEPORT somebody else of ours may silently share the port, whether it is given or
     // chosen by the kernel: find one that is free without it.
@@ -187,6 +193,10 @@ std::vector<std::unique_ptr<udp::UdpSocket>> Engine::open_sockets(uint16_t port)
 void Engine::adopt_sockets(std::vector<std::unique_ptr<udp::UdpSocket>> sockets) {
   sockets_ = std::move(sockets);
   port_ = sockets_[0]->port();
+  if (shared_.offloads.on(Offload::udp_gro) && !sockets_[0]->gro())
+    shared_.offloads.set_unavailable(Offload::udp_gro, "needs Linux 5.0");
+  if (shared_.offloads.on(Offload::udp_gso) && !sockets_[0]->gso())
+    shared_.offloads.set_unavailable(Offload::udp_gso, "needs Linux 4.18");
   steering_ = settings_.steering ? udp::steer_shared_port(sockets_[0]->fd(), worker_count_)
                                  : udp::Steering{false, "switched off"};
 }

@@ -13,8 +13,10 @@
 #include "common/counters.h"
 #include "crypto/aead.h"
 #include "engine/event_ring.h"
+#include "engine/gso_probe.h"
 #include "engine/host_shares.h"
 #include "engine/instruments.h"
+#include "engine/offloads.h"
 #include "ratelimit/prefix_buckets.h"
 #include "relay/forwarding_table.h"
 #include "relay/leg_refusals.h"
@@ -47,6 +49,7 @@ struct EngineSettings {
   bool wide_window = true;  ///< likewise a replay window of 65,472 packets
   bool gro = true;
   bool gso = true;
+  bool tun_checksum_offload = true;
   bool tun_tcp_offload = true;
   bool tun_udp_offload = true;
   bool steering = true;
@@ -76,6 +79,8 @@ struct Shared {
   HostShares host_shares;
   std::atomic<size_t> inner_mtu = 65535;
   udp::IoChoice io;
+  Offloads offloads;
+  GsoProbe gso_probe;
   udp::ReturnAddresses proven_remotes;  ///< those a frame on a leg or a session came from
   udp::ReturnAddresses strangers;       ///< those a contact frame came from; only control frames go there
 };
@@ -96,6 +101,7 @@ class Engine {
   const udp::UdpSocket* socket() const { return sockets_.empty() ? nullptr : sockets_[0].get(); }
   const udp::Steering& steering() const { return steering_; }
   const crypto::AeadChoice& aead() const { return shared_.aead; }
+  const Offloads& offloads() const { return shared_.offloads; }
   const udp::IoChoice& io() const { return shared_.io; }
   /// The socket engine in use: what was chosen, unless its ring could not be made again.
   const char* io_name() const;

@@ -241,6 +241,13 @@ bool SessionTable::start_handshake(const Key32& key, Nanoseconds now, SessionOut
   return true;
 }
 
+std::optional<Nanoseconds> SessionTable::last_handshake(const Key32& key) {
+  const std::lock_guard lock(mutex_);
+  const Peer* peer = find_peer(key);
+  if (peer == nullptr) return std::nullopt;
+  return peer->last_handshake.load(std::memory_order_relaxed);
+}
+
 bool SessionTable::send_inside(const Key32& key, Bytes packet, Nanoseconds now, SessionOutput& out) {
   const std::lock_guard lock(mutex_);
   Peer* peer = find_peer(key);

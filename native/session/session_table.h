@@ -110,6 +110,8 @@ class SessionTable {
   void resume(Nanoseconds now);
   /// Starts a handshake now, even if one was started less than REKEY_TIMEOUT ago.
   bool start_handshake(const Key32& peer, Nanoseconds now, SessionOutput& out);
+  /// When the last handshake of a peer completed, 0 = never; nullopt: no such peer.
+  std::optional<Nanoseconds> last_handshake(const Key32& peer);
   /// Sends a packet inside the session, or stages it until there is one. false: no such peer.
   bool send_inside(const Key32& peer, Bytes packet, Nanoseconds now, SessionOutput& out);
   /// Calls visit(peer) for each peer under the mutex, in the order they were added.

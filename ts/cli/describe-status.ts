@@ -11,10 +11,13 @@ export function printable(text: string): string {
   return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, '?');
 }
 
-/** The accelerators in use, or that there are none. */
+/** The accelerators in use, or that there are none, and those given up while the engine ran. */
 export function describeAccelerators({ engine }: DaemonStatus): string {
   const on = engine.accelerators.filter(({ state }) => state === 'on').map(({ name }) => name);
-  return on.length === 0 ? 'none' : on.join(', ');
+  const demoted = engine.accelerators
+    .filter(({ state }) => state === 'demoted')
+    .map(({ name, reason }) => `${name} demoted: ${reason}`);
+  return [on.length === 0 ? 'none' : on.join(', '), ...demoted].join('; ');
 }
 
 /** `omerta status` */

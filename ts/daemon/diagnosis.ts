@@ -6,10 +6,12 @@ import { createSocket } from 'node:dgram';
 import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
-import type { Engine, EngineDescription, EngineOptions } from '../engine/engine.js';
+import type { Accelerator, Engine, EngineDescription, EngineOptions } from '../engine/engine.js';
 import { openNative, openWasm } from '../engine/open-engine.js';
 import type { Config } from './config.js';
+import { ControlClient } from './control-client.js';
 import { isLiveSocket } from './control-server.js';
+import type { DaemonStatus } from './daemon-status.js';
 import { loadIdentity } from './identity.js';
 import { loadNetworks } from './network-files.js';
 import { OperatorError, messageOf, systemErrorCode } from './operator-error.js';
@@ -91,16 +93,48 @@ async function engineChecks(): Promise<Check[]> {
       },
     ];
   checks.push(passed('aead', used.aead));
-  for (const { name, state, reason, remedy } of used.accelerators)
-    checks.push({
-      name: `accelerator ${name}`,
-      // What was measured not to pay is off as it should be.
-      ok: state !== 'unavailable',
-      required: false,
-      detail: reason === '' ? state : `${state}: ${reason}`,
-      remedy,
-    });
-  return checks;
+  const offloads = 'error' in native ? [] : await tunOffloads();
+  return [...checks, ...[...used.accelerators, ...offloads].map(acceleratorCheck)];
+}
+
+function acceleratorCheck({ name, state, reason, remedy }: Accelerator): Check {
+  return {
+    name: `accelerator ${name}`,
+    // What was measured not to pay is off as it should be.
+    ok: state === 'on' || state === 'off',
+    required: false,
+    detail: reason === '' ? state : `${state}: ${reason}`,
+    remedy,
+  };
+}
+
+/** Those of the interface a member has; the engine above has none. */
+async function tunOffloads(): Promise<readonly Accelerator[]> {
+  if (!tunAccess().ok) return [];
+  const { testTunOffloads } = await import('../engine/native-engine.js');
+  return testTunOffloads();
+}
+
+/** What the running daemon had to give up: a fresh engine does not know that. */
+async function demotions(socket: string): Promise<Check[]> {
+  const client = await ControlClient.connectIfRunning(socket);
+  if (client === undefined) return [];
+  try {
+    const { engine } = (await client.request({ command: 'status' })) as DaemonStatus;
+    return engine.accelerators
+      .filter(({ state }) => state === 'demoted')
+      .map(({ name, reason }) =>
+        missing(
+          `running daemon's ${name}`,
+          `demoted: ${reason}`,
+          'omerta down, then start it again, to have it tried anew',
+        ),
+      );
+  } catch (error) {
+    return [missing('running daemon', messageOf(error), 'omerta status')];
+  } finally {
+    client.close();
+  }
 }
 
 /** @param granted whether the engine got buffers of the size it wants all the same. */
@@ -194,6 +228,7 @@ export async function diagnose(state: StateDirectory, load: () => Config): Promi
     checks.push(failed('state directory', error));
   }
   checks.push(passed('daemon', running ? 'running' : 'not running'));
+  if (running) checks.push(...(await demotions(state.socket)));
   if (config !== undefined && !running) {
     const { port } = config.node;
     checks.push(

@@ -103,7 +103,9 @@ export type EngineEvent =
   | { readonly type: 'interface-gone' }
   /** Somebody brought the TUN interface up, or down; told at start too. */
   | { readonly type: 'interface-up' }
-  | { readonly type: 'interface-down' };
+  | { readonly type: 'interface-down' }
+  /** An accelerator was found to spoil packets and is not used any more. */
+  | { readonly type: 'accelerator-demoted'; readonly name: string; readonly reason: string };
 
 /** A change of one peer; what is undefined stays as it is. */
 export interface PeerChange {
@@ -199,7 +201,8 @@ export interface LegCounts {
 /** An optional way of being faster, with what became of it on this machine. */
 export interface Accelerator {
   readonly name: string;
-  readonly state: 'on' | 'off' | 'unavailable';
+  /** Demoted: it was on, and given up while the engine ran because it spoiled packets. */
+  readonly state: 'on' | 'off' | 'unavailable' | 'demoted';
   /** Why it is not on, or what the self-test found. */
   readonly reason: string;
   /** The command that would make it available, if there is one. */

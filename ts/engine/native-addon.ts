@@ -32,18 +32,21 @@ export interface NativeDescription {
   readonly ioReason: string;
   /** Empty when nothing has to be typed. */
   readonly ioRemedy: string;
+  readonly offloads: readonly NativeOffload[];
   readonly aes256Gcm: boolean;
   readonly aes256GcmReason: string;
   // Of the sockets: not there while the port is closed.
-  readonly udpGro?: boolean;
-  readonly udpGso?: boolean;
   readonly receiveBufferBytes?: number;
   readonly sendBufferBytes?: number;
   readonly steering?: boolean;
   readonly steeringReason?: string;
   readonly tun?: string;
-  readonly tunTcpOffload?: boolean;
-  readonly tunUdpOffload?: boolean;
+}
+
+export interface NativeOffload {
+  readonly name: string;
+  readonly state: 'on' | 'off' | 'unavailable' | 'demoted';
+  readonly reason: string;
 }
 
 export interface NativeOptions {
@@ -64,6 +67,7 @@ export interface NativeOptions {
   readonly wideWindow: boolean;
   readonly udpGro: boolean;
   readonly udpGso: boolean;
+  readonly tunChecksumOffload: boolean;
   readonly tunTcpOffload: boolean;
   readonly tunUdpOffload: boolean;
   readonly steering: boolean;
@@ -120,6 +124,8 @@ export interface NativeHandle {
 
 export interface NativeAddon {
   readonly NativeEngine: new (options: NativeOptions, drain: () => void) => NativeHandle;
+  /** Runs the self-test of a TUN interface's offloads without one. */
+  readonly testTunOffloads: () => readonly NativeOffload[];
   readonly counterNames: readonly string[];
   readonly counterRowBytes: number;
   readonly instrumentRowBytes: number;

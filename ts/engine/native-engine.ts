@@ -26,6 +26,7 @@ import {
   type NativeAddon,
   type NativeDescription,
   type NativeHandle,
+  type NativeOffload,
 } from './native-addon.js';
 import { keyBytes, packAddress, packPeerChanges, unpackPeerStates } from './peer-batch.js';
 import { PrefixBatch } from './prefix-batch.js';
@@ -54,6 +55,7 @@ export const NATIVE_ACCELERATORS = [
   'wide-window',
   'udp-gro',
   'udp-gso',
+  'tun-checksum-offload',
   'steering',
   'tun-tcp-offload',
   'tun-udp-offload',
@@ -91,6 +93,15 @@ export function packLegs(legs: readonly Leg[]): Uint8Array {
   return Buffer.concat(legs.map((leg) => encodeLegEntry(legEntry(leg, 1n))));
 }
 
+function acceleratorOf({ name, state, reason }: NativeOffload): Accelerator {
+  return { name, state, reason, remedy: undefined };
+}
+
+/** What the offloads of a TUN interface would be like here; found out without making one that stays. */
+export function testTunOffloads(): readonly Accelerator[] {
+  return loadNativeAddon().testTunOffloads().map(acceleratorOf);
+}
+
 /** @throws EngineError; the code tells what to do about it. */
 export function openNativeEngine(options: EngineOptions): NativeEngine {
   return new NativeEngine(loadNativeAddon(), options);
@@ -105,6 +116,7 @@ export class NativeEngine implements ReconfigurableEngine {
   readonly #counters: BigUint64Array;
   readonly #instruments: BigUint64Array;
   #description: EngineDescription;
+  #closed = false;
   #listener: ((events: readonly EngineEvent[]) => void) | undefined;
 
   constructor(addon: NativeAddon, options: EngineOptions) {
@@ -137,6 +149,7 @@ export class NativeEngine implements ReconfigurableEngine {
           wideWindow: !this.#disabled.has('wide-window'),
           udpGro: !this.#disabled.has('udp-gro'),
           udpGso: !this.#disabled.has('udp-gso'),
+          tunChecksumOffload: !this.#disabled.has('tun-checksum-offload'),
           tunTcpOffload: !this.#disabled.has('tun-tcp-offload'),
           tunUdpOffload: !this.#disabled.has('tun-udp-offload'),
           steering: !this.#disabled.has('steering'),
@@ -168,6 +181,7 @@ export class NativeEngine implements ReconfigurableEngine {
   }
 
   describe(): EngineDescription {
+    if (!this.#closed) this.#description = this.#describe();
     return this.#description;
   }
 
@@ -194,24 +208,9 @@ export class NativeEngine implements ReconfigurableEngine {
       },
       accelerator('aes-256-gcm', native.aes256Gcm, native.aes256GcmReason, native.aes256GcmReason),
       accelerator('wide-window', true, 'replay window of 65472 packets with peers that agree', ''),
+      ...native.offloads.map(acceleratorOf),
     ];
-    if (native.udpGro !== undefined) accelerators.push(...this.#socketAccelerators(native, accelerator));
-    if (native.tun !== undefined) {
-      accelerators.push(
-        accelerator(
-          'tun-tcp-offload',
-          native.tunTcpOffload ?? false,
-          'TCP super-packets cross the interface in one call',
-          'the kernel refused TUN_F_TSO4/6',
-        ),
-        accelerator(
-          'tun-udp-offload',
-          native.tunUdpOffload ?? false,
-          'UDP super-packets are read in one call',
-          'needs Linux 6.2 (TUN_F_USO4/6)',
-        ),
-      );
-    }
+    if (native.steering !== undefined) accelerators.push(...this.#socketAccelerators(native, accelerator));
     return {
       kind: 'native',
       summary: `native (C++20, ${native.workers} worker${native.workers === 1 ? '' : 's'})`,
@@ -225,13 +224,6 @@ export class NativeEngine implements ReconfigurableEngine {
     const { receiveBufferBytes = 0, sendBufferBytes = 0, steering = false, steeringReason = '' } = native;
     const granted = Math.min(receiveBufferBytes, sendBufferBytes) >= WANTED_BUFFER_BYTES;
     return [
-      accelerator(
-        'udp-gro',
-        native.udpGro ?? false,
-        'received datagrams arrive coalesced',
-        'needs Linux 5.0',
-      ),
-      accelerator('udp-gso', native.udpGso ?? false, 'a send carries up to 64 datagrams', 'needs Linux 4.18'),
       native.workers === 1
         ? { name: 'steering', state: 'off', reason: steeringReason, remedy: undefined }
         : accelerator('steering', steering, steeringReason, steeringReason),
@@ -469,6 +461,7 @@ export class NativeEngine implements ReconfigurableEngine {
 
   close(): Promise<void> {
     this.#listener = undefined;
+    this.#closed = true;
     this.#handle.close();
     return Promise.resolve();
   }
