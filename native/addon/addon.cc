@@ -112,6 +112,8 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
                            InstanceMethod<&NativeEngine::accounts>("accounts"),
                            InstanceMethod<&NativeEngine::peers>("peers"),
                            InstanceMethod<&NativeEngine::legs>("legs"),
+                           InstanceMethod<&NativeEngine::mirror_indices>("mirrorIndices"),
+                           InstanceMethod<&NativeEngine::share_accounts>("shareAccounts"),
                            InstanceMethod<&NativeEngine::leg_counters>("legCounters"),
                            InstanceMethod<&NativeEngine::rebind>("rebind"),
                            InstanceMethod<&NativeEngine::open_port>("openPort"),
@@ -232,6 +234,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     Engine& engine = open(env);
     auto out = Napi::Object::New(env);
     out.Set("workers", static_cast<double>(engine.workers()));
+    out.Set("indexSlots", static_cast<double>(engine.index_slots()));
     const omerta::crypto::SuiteChoice& gcm = engine.aead().of(omerta::crypto::Suite::aes_256_gcm);
     out.Set("aead", engine.aead().name());
     out.Set("ipsecMb", engine.aead().ipsec_mb());
@@ -534,6 +537,21 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
       list.Set(count++, out);
     });
     return list;
+  }
+
+  /// The file descriptor stays the caller's.
+  void mirror_indices(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    const int fd = info[0].As<Napi::Number>().Int32Value();
+    system_call(info.Env(), [&engine, fd] { engine.mirror_indices(fd); });
+  }
+
+  /// File descriptors, which stay the caller's: policy, limits, identities, networks, host, prefixes.
+  void share_accounts(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    const auto fds = info[0].As<Napi::Int32Array>();
+    if (fds.ElementLength() != 6) throw_error(info.Env(), "BAD_ARGUMENT", "shareAccounts: expected 6 files");
+    system_call(info.Env(), [&] { engine.share_accounts({fds[0], fds[1], fds[2], fds[3], fds[4], fds[5]}); });
   }
 
   void rebind(const Napi::CallbackInfo& info) {

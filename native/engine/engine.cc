@@ -282,6 +282,18 @@ void Engine::close() {
   ::close(stop_event_);
 }
 
+void Engine::mirror_indices(int fd) {
+  if (index_mirror_.has_value()) throw std::logic_error("receiver indices are mirrored already");
+  index_mirror_.emplace(fd, index_slots() * sizeof(uint64_t), "map indices");
+  shared_.sessions->mirror_indices(index_mirror_->as<uint64_t>());
+}
+
+void Engine::share_accounts(const AccountFiles& files) {
+  if (shared_accounts_.has_value()) throw std::logic_error("accounts are shared already");
+  shared_accounts_.emplace(files, settings_.accounts);
+  shared_.legs.share_accounts(shared_accounts_->memory());
+}
+
 bool Engine::set_peers(std::vector<session::PeerSettings> peers, bool replace) {
   for (session::PeerSettings& peer : peers) peer.keep_session_on_new_psk = settings_.keep_session_on_new_psk;
   return shared_.sessions->set_peers(peers, boot_clock(), *output_, replace);

@@ -19,6 +19,7 @@
 #include "relay/forwarding_table.h"
 #include "relay/leg_refusals.h"
 #include "relay/sent_counters.h"
+#include "relay/shared_accounts.h"
 #include "session/session_table.h"
 #include "tun/link_watch.h"
 #include "tun/tun_device.h"
@@ -128,6 +129,13 @@ class Engine {
   /// The endpoint a `deliver` leg leads back to; nullopt when there is no such leg.
   std::optional<session::Endpoint> endpoint_of_leg(uint32_t id) const;
 
+  /// Receiver indices are mirrored into shared memory (SessionTable::mirror_indices): `fd` is a file of
+  /// index_slots() 64-bit words. @throws std::system_error
+  void mirror_indices(int fd);
+  /// Charges accounts in memory that the XDP relay charges too. @throws std::system_error
+  void share_accounts(const AccountFiles& files);
+  size_t index_slots() const { return shared_.sessions->index_slots(); }
+
   // --- changes of a running engine: the TUN interface, legs and counters stay ---------------------
   /// Listens on another port (0: one the kernel chooses), or will, once the port is opened.
   /// @throws std::system_error; then the old sockets go on.
@@ -152,6 +160,8 @@ class Engine {
   bool interface_changed(const tun::LinkWatch::State& state);
   void stop_workers();
   void forget_sources();
+  std::optional<SharedAccounts> shared_accounts_;  ///< outlives what charges them
+  std::optional<SharedMapping> index_mirror_;
   Shared shared_;
   const EngineSettings settings_;  ///< without the private key
   std::vector<std::unique_ptr<udp::UdpSocket>> sockets_;

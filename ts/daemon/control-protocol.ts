@@ -16,7 +16,13 @@ export const MAX_RESPONSE_BYTES = 64 * 1024 * 1024;
 
 const requestSchema = z.discriminatedUnion('command', [
   z.strictObject({ v: z.literal(CONTROL_VERSION), id: z.int().min(0), command: z.literal('status') }),
-  z.strictObject({ v: z.literal(CONTROL_VERSION), id: z.int().min(0), command: z.literal('down') }),
+  z.strictObject({
+    v: z.literal(CONTROL_VERSION),
+    id: z.int().min(0),
+    command: z.literal('down'),
+    /** Take the kernel path away, whatever `detach` says. */
+    unload: z.boolean().optional(),
+  }),
   z.strictObject({
     v: z.literal(CONTROL_VERSION),
     id: z.int().min(0),

@@ -9,6 +9,7 @@ import type { CircuitStatus } from '../core/mesh-status.js';
 import { formatSocketAddress, parseSocketAddress } from '../wire/socket-address.js';
 import { DEFAULT_STATUS_ADDRESS, type Config } from './config.js';
 import type { ControlRequest } from './control-protocol.js';
+import { removeKernelPath } from '../engine/accelerated-engine.js';
 import { ControlServer, alreadyRunning } from './control-server.js';
 import { sessionStatus, type DaemonMode, type DaemonStatus } from './daemon-status.js';
 import { loadOrCreateIdentity, type Identity } from './identity.js';
@@ -27,6 +28,7 @@ import { VERSION } from './version.js';
 /** The network a relay makes when it has none. */
 export const DEFAULT_NETWORK = 'home';
 const ADDRESS_CHECK_INTERVAL_MS = 5000;
+const KERNEL_PATH_CHECK_INTERVAL_MS = 1000;
 /** What the daemon itself answers, without a question to another node. */
 const ANSWER_TIMEOUT_MS = 5000;
 
@@ -52,6 +54,7 @@ export class Daemon {
   #statusServer: StatusServer | undefined;
   #reload: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
+  #unload: true | undefined;
   /** True when this start made the identity. */
   created = false;
 
@@ -102,12 +105,14 @@ export class Daemon {
       },
       networks,
     );
-    this.#closers.push(() => this.#mesh?.close());
+    this.#closers.push(() => this.#mesh?.close(this.#unload));
+    if (mode === 'relay') this.#reportKernelPath();
     await this.#openStatusPage();
     this.#every(SAMPLE_INTERVAL_MS, () =>
       this.#sampler.sample(performance.now(), this.#running.shell.engine.counters()),
     );
     this.#every(ADDRESS_CHECK_INTERVAL_MS, () => this.#running.refreshAddresses());
+    this.#every(KERNEL_PATH_CHECK_INTERVAL_MS, () => this.#checkKernelPath());
     control.handle((request) => this.#handle(request));
     log.info(
       { mode, port: this.#running.shell.engine.port, peer: identity.peerId, version: VERSION },
@@ -124,6 +129,26 @@ export class Daemon {
     this.#mesh = await Mesh.open(settings, networks);
     if (this.#mesh.engineFallback !== undefined)
       settings.log.warn({ reason: this.#mesh.engineFallback }, 'native-engine-unavailable');
+  }
+
+  /** One line when legs go by the sockets although they need not; nothing an earlier daemon left stays. */
+  #reportKernelPath(): void {
+    const { log } = this.settings;
+    const { accelerated } = this.#running;
+    if (accelerated?.off !== undefined)
+      log.warn({ reason: accelerated.off.message, remedy: accelerated.off.remedy }, 'kernel-path-off');
+    if (accelerated !== undefined || this.settings.open !== undefined) return;
+    try {
+      if (removeKernelPath(this.#running.shell.engine.port)) log.info('kernel-path-removed');
+    } catch (error) {
+      log.debug({ reason: messageOf(error) }, 'kernel-path-unknown'); // no XDP here: nothing can be left
+    }
+  }
+
+  #checkKernelPath(): void {
+    for (const { attached, ...change } of this.#running.accelerated?.check() ?? [])
+      if (attached) this.settings.log.info(change, 'kernel-path-attached');
+      else this.settings.log.warn(change, 'kernel-path-lost');
   }
 
   /** Makes the default network of a relay, and keeps its own addresses in invites up to date. */
@@ -175,6 +200,7 @@ export class Daemon {
       case 'status':
         return this.status();
       case 'down':
+        if (request.unload === true) this.#unload = true;
         setImmediate(() => this.settings.onEnd()); // after the answer is on its way
         return { pid: process.pid };
       case 'reload-networks':
@@ -261,7 +287,7 @@ export class Daemon {
       const networks = loadNetworks(this.settings.state);
       const mesh = this.#running;
       if (mesh.changeNetworks(networks)) return;
-      await mesh.close();
+      await mesh.close(false); // the next one takes the kernel path over
       try {
         await this.#openMesh(mesh.settings, networks);
       } catch (error) {

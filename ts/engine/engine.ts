@@ -224,6 +224,8 @@ export type EngineErrorCode =
   | 'BIND_FAILED'
   | 'TUN_PERMISSION' // CAP_NET_ADMIN or /dev/net/tun missing
   | 'TUN_FAILED'
+  | 'XDP_PERMISSION' // CAP_BPF, CAP_NET_ADMIN or the bpf file system
+  | 'XDP_UNAVAILABLE'
   | 'TABLE_FULL'
   | 'BAD_ARGUMENT'
   | 'CLOSED';

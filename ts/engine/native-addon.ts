@@ -21,6 +21,7 @@ export interface NativePeerStatus {
 
 export interface NativeDescription {
   readonly workers: number;
+  readonly indexSlots: number;
   readonly aead: string;
   readonly ipsecMb: boolean;
   readonly ipsecMbReason: string;
@@ -104,6 +105,8 @@ export interface NativeHandle {
   accounts(network: boolean): Float64Array;
   peers(): readonly NativePeerStatus[];
   legs(): readonly { id: number; packets: number; bytes: number; refused: number; idleMs?: number }[];
+  mirrorIndices(file: number): void;
+  shareAccounts(files: Int32Array): void;
   /** For each id: 1 or 0 (no such leg), packets, bytes, sent packets, sent bytes. */
   legCounters(ids: Uint32Array): Float64Array;
   rebind(port: number): void;

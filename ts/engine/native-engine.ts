@@ -87,18 +87,18 @@ function changeOf(peer: PeerConfig): PeerChange {
  * Entries of `struct omerta_leg`. The addon adds its clock to a lifetime, so it counts from zero here;
  * from one, in fact, because an expiry of 0 means "never".
  */
-function packLegs(legs: readonly Leg[]): Uint8Array {
+export function packLegs(legs: readonly Leg[]): Uint8Array {
   return Buffer.concat(legs.map((leg) => encodeLegEntry(legEntry(leg, 1n))));
 }
 
 /** @throws EngineError; the code tells what to do about it. */
-export function openNativeEngine(options: EngineOptions): ReconfigurableEngine {
+export function openNativeEngine(options: EngineOptions): NativeEngine {
   return new NativeEngine(loadNativeAddon(), options);
 }
 
 type DescribeAccelerator = (name: string, on: boolean, what: string, missing: string) => Accelerator;
 
-class NativeEngine implements ReconfigurableEngine {
+export class NativeEngine implements ReconfigurableEngine {
   readonly #addon: NativeAddon;
   readonly #handle: NativeHandle;
   readonly #disabled: ReadonlySet<string>;
@@ -274,7 +274,12 @@ class NativeEngine implements ReconfigurableEngine {
   }
 
   installLegs(legs: readonly Leg[]): void {
-    const added = this.#call(() => this.#handle.installLegs(packLegs(legs)));
+    this.installPackedLegs(packLegs(legs));
+  }
+
+  /** As installLegs; entries as packLegs() makes them. */
+  installPackedLegs(packed: Uint8Array): void {
+    const added = this.#call(() => this.#handle.installLegs(packed));
     if (!added) throw new EngineError('TABLE_FULL', 'legs: the forwarding table is full (maxLegs)');
   }
 
@@ -360,6 +365,21 @@ class NativeEngine implements ReconfigurableEngine {
       refused: leg.refused,
       idleMs: leg.idleMs,
     }));
+  }
+
+  /** Slots of the look-up of receiver indices. */
+  get indexSlots(): number {
+    return this.#handle.describe().indexSlots;
+  }
+
+  /** Mirrors receiver indices into the file (a BPF array of indexSlots 64-bit words). */
+  mirrorIndices(file: number): void {
+    this.#call(() => this.#handle.mirrorIndices(file));
+  }
+
+  /** Charges accounts in memory the XDP relay charges too (XdpHandle.accounts). */
+  shareAccounts(files: Int32Array): void {
+    this.#call(() => this.#handle.shareAccounts(files));
   }
 
   legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[] {
