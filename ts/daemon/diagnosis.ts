@@ -12,6 +12,7 @@ import type { Config } from './config.js';
 import { ControlClient } from './control-client.js';
 import { isLiveSocket } from './control-server.js';
 import type { DaemonStatus } from './daemon-status.js';
+import { defaultRouteDevices, deviceTuning, hostSettings } from './host-tuning.js';
 import { loadIdentity } from './identity.js';
 import { loadNetworks } from './network-files.js';
 import { OperatorError, messageOf, systemErrorCode } from './operator-error.js';
@@ -154,6 +155,23 @@ function socketBufferChecks(granted: boolean): Check[] {
   });
 }
 
+/** Bursts joined before the socket cost a relay a seventh (docs/benchmarks.md); waiting for them costs time. */
+function hostTuningChecks(): Check[] {
+  return defaultRouteDevices(hostSettings).map((device) => {
+    const name = `host tuning ${device}`;
+    const tuning = deviceTuning(device, hostSettings);
+    if ('unknown' in tuning) return missing(name, `cannot be told: ${tuning.unknown}`, tuning.remedy);
+    return tuning.remedy === undefined
+      ? passed(name, 'single datagrams are joined before the socket; each may wait up to gro_flush_timeout')
+      : missing(
+          name,
+          `single datagrams are not joined before the socket (${tuning.missing.join(', ')}). Joined, bursts ` +
+            'cost a relay less CPU; every packet may then wait up to 200 µs longer, and it lasts until the next boot',
+          tuning.remedy,
+        );
+  });
+}
+
 function xdpObjectCheck(root: string): Check {
   const found = ['build', 'dist', 'prebuilds']
     .map((directory) => join(root, directory))
@@ -201,6 +219,7 @@ export async function diagnose(state: StateDirectory, load: () => Config): Promi
       : missing('tun', `${tun.reason}: "omerta up" needs it, a relay does not`, tun.remedy),
     passed('kernel', `Linux ${release()}, Node.js ${process.version}`),
     ...socketBufferChecks(checks.some(({ name, ok }) => name === 'accelerator udp-buffers' && ok)),
+    ...hostTuningChecks(),
     xdpObjectCheck(root),
     clockCheck(root),
   );
