@@ -65,6 +65,10 @@ describe('configuration', () => {
        circuit_seconds = 60
        rate_bytes_per_second = 125_000
        burst_bytes = 65536
+       accel = "xdp"
+       accel_interfaces = ["eth0", "eth1"]
+       accel_mode = "generic"
+       detach = true
        [status]
        listen = "off"
        [log]
@@ -103,6 +107,11 @@ describe('configuration', () => {
     ['[relay]\ncircuits = -1', 'config relay.circuits', /1 to/],
     ['[relay]\ncircuit_seconds = 1', 'config relay.circuit_seconds', /60 to/],
     ['[relay]\nburst_bytes = 5000', 'config relay.burst_bytes', /rate_bytes_per_second/],
+    ['[relay]\naccel = "fast"', 'config relay.accel', /"auto", "xdp", "native" or "wasm"/],
+    ['[relay]\naccel_mode = "skb"', 'config relay.accel_mode', /"native" or "generic"/],
+    ['[relay]\naccel_interfaces = []', 'config relay.accel_interfaces', /at least one interface/],
+    ['[relay]\naccel_interfaces = ["a/b"]', 'config relay.accel_interfaces.0', /interface name/],
+    ['[relay]\ndetach = "yes"', 'config relay.detach', /true or false/],
     ['[status]\nlisten = "9090"', 'config status.listen', /or "off"/],
     ['[log]\nlevel = "verbose"', 'config log.level', /"debug", "info"/],
     ['[node\nport = 1', 'config', /line 1 column/],

@@ -3,7 +3,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
-import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
 import type { Accelerator, Engine, EngineDescription, EngineOptions } from '../engine/engine.js';
@@ -14,6 +14,7 @@ import { isLiveSocket } from './control-server.js';
 import type { DaemonStatus } from './daemon-status.js';
 import { defaultRouteDevices, deviceTuning, hostSettings } from './host-tuning.js';
 import { loadIdentity } from './identity.js';
+import { kernelPathChecks } from './kernel-path-checks.js';
 import { loadNetworks } from './network-files.js';
 import { OperatorError, messageOf, systemErrorCode } from './operator-error.js';
 import { requirePrivate, type StateDirectory } from './state-directory.js';
@@ -172,20 +173,6 @@ function hostTuningChecks(): Check[] {
   });
 }
 
-function xdpObjectCheck(root: string): Check {
-  const found = ['build', 'dist', 'prebuilds']
-    .map((directory) => join(root, directory))
-    .filter((directory) => existsSync(directory))
-    .flatMap((directory) =>
-      readdirSync(directory, { recursive: true, encoding: 'utf8' }).map((file) => join(directory, file)),
-    )
-    .filter((file) => file.endsWith('.bpf.o'))
-    .sort((a, b) => a.length - b.length)[0];
-  return found === undefined
-    ? missing('xdp object', 'no compiled BPF program', 'npm run build')
-    : passed('xdp object', `${found}; the daemon does not attach it yet`);
-}
-
 function clockCheck(root: string): Check {
   // A clock before the day this was built is wrong; records would be refused as being of the future.
   const built = statSync(join(root, 'package.json')).mtimeMs;
@@ -220,7 +207,7 @@ export async function diagnose(state: StateDirectory, load: () => Config): Promi
     passed('kernel', `Linux ${release()}, Node.js ${process.version}`),
     ...socketBufferChecks(checks.some(({ name, ok }) => name === 'accelerator udp-buffers' && ok)),
     ...hostTuningChecks(),
-    xdpObjectCheck(root),
+    ...kernelPathChecks(),
     clockCheck(root),
   );
 

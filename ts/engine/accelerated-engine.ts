@@ -14,6 +14,7 @@ import {
   type PeerStatus,
   type WorkerStatus,
   type SessionKey,
+  type WorkerStatus,
 } from './engine.js';
 import { packLegs, type NativeEngine } from './native-engine.js';
 import {
@@ -372,6 +373,11 @@ export class AcceleratedEngine implements Engine {
       if (unit !== '') for (const direction of ['rx', 'tx']) add(`${direction}_${unit}`, value);
     });
     return totals;
+  }
+
+  /** The native engine's threads; what the kernel forwards is none of theirs. */
+  workers(): readonly WorkerStatus[] {
+    return this.#native.workers();
   }
 
   /** @param unload whether the kernel path is removed; default: unless `detach` was asked for. */
