@@ -54,7 +54,10 @@ class Worker final : public EventOutput {
   void judge(uint8_t* data, size_t size, const udp::Message& message);
   void deliver(uint32_t leg_id, uint8_t* payload, size_t size, uint8_t ecn);
   void handle_wireguard(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn);
-  void handle_handshake(uint8_t* data, size_t size, const session::Endpoint& from);
+  void handle_handshake(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn);
+  bool relay_handshake(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn);
+  void relay_transport(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn);
+  bool relay_wireguard(const WireguardTable::Result& result, uint8_t* data, size_t size, uint8_t ecn);
   void open_transport(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn);
   void finish_opening();
   void handle_opened(Opening& opening, const crypto::AeadJob& job);
@@ -75,6 +78,7 @@ class Worker final : public EventOutput {
   Nanoseconds now_ = 0;
   Nanoseconds next_timers_ = 0;
   Nanoseconds next_mtu_check_ = 0;
+  Nanoseconds next_sweep_ = 0;
   crypto::Aead aead_;
   std::unique_ptr<udp::SocketIo> io_;
   udp::SendBatch send_;

@@ -59,6 +59,7 @@ export interface NativeOptions {
   readonly workers: number;
   readonly maxLegs: number;
   readonly maxPeers: number;
+  readonly wireguardSessions: number;
   readonly identities: number;
   readonly networks: number;
   readonly classes: number;
@@ -107,6 +108,9 @@ export interface NativeHandle {
   legs(): readonly { id: number; packets: number; bytes: number; idleMs?: number }[];
   /** For each id: 1 or 0 (no such leg), packets, bytes, sent packets, sent bytes. */
   legCounters(ids: Uint32Array): Float64Array;
+  setWireguardBindings(bindings: Uint8Array): void;
+  /** Sessions, packets, bytes of each. */
+  wireguardUsage(): Float64Array;
   rebind(port: number): void;
   setFwmark(fwmark: number): void;
   setPrivateKey(key: Uint8Array): void;
