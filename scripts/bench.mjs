@@ -11,8 +11,8 @@ import { readArguments } from './lib/usage.mjs';
 const HELP = `Usage: npm run bench [-- NAME ... [--quick] [--json] [--chart FILE]]
 
 Runs every bench/*.bench.ts whose name contains one of NAMEs (all of them without a NAME).
-  --quick       fewer and shorter rounds (relay, tunnel)
-  --json        results as JSON on standard output (relay, tunnel)
+  --quick       fewer and shorter rounds (aead, relay, tunnel)
+  --json        results as JSON on standard output (aead, relay, tunnel)
   --chart FILE  write the results as an SVG (relay, tunnel)`;
 
 const OPTIONS = {
@@ -21,13 +21,13 @@ const OPTIONS = {
   chart: { type: 'string' },
 };
 
-/** Benchmarks in namespaces: they take the options and need the tools. */
-const WITH_TOOLS = ['relay.bench.js', 'tunnel.bench.js'];
-const TOOLS = ['generator', 'forwarder', 'datagrams', 'pings', 'handshakes'];
+/** They take the options and need the tools. */
+const WITH_TOOLS = ['aead.bench.js', 'judge.bench.js', 'relay.bench.js', 'tunnel.bench.js'];
+const TOOLS = ['generator', 'forwarder', 'datagrams', 'pings', 'handshakes', 'aead', 'judge'];
 
 // Load generators and forwarders: a build of their own, so that `npm test` never waits for them.
 async function buildTools() {
-  const sources = ['wire', 'common', 'crypto', 'session'].map((folder) => `native/${folder}`);
+  const sources = ['wire', 'common', 'crypto', 'session', 'relay'].map((folder) => `native/${folder}`);
   const value = fingerprint(['CMakeLists.txt', 'bench/native', ...sources]);
   const outputs = TOOLS.map((tool) => `build/bench/bench/native/${tool}`);
   if (isCurrent('bench', value, outputs)) return unchanged('tools of the benchmark');

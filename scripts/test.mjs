@@ -2,6 +2,7 @@
 
 import { basename } from 'node:path';
 import { build } from './lib/build.mjs';
+import { prepareGuestKernel } from './lib/guest-kernel.mjs';
 import { buildFuzzers, fuzzingUnavailable, runFuzzer } from './lib/fuzz.mjs';
 import { runNativeTests } from './lib/native-tests.mjs';
 import { runNodeTests } from './lib/node-tests.mjs';
@@ -47,7 +48,8 @@ await main(async () => {
   const { positionals } = readArguments(HELP, {}, { positionals: true });
   const results = new TestResults();
   const built = await part('build', results, async () => {
-    await setup(['build', 'lab']);
+    await setup(['build', 'lab', 'guest']);
+    await prepareGuestKernel();
     return { native: await build({ nativeTests: true }) };
   });
   if (built !== undefined) {

@@ -3,8 +3,9 @@
 // super-packets into the TUN interface of the first, sealed, sent over loopback, opened and written to the
 // TUN interface of the second. Needs root. Instructions per packet, and of which function:
 //
-//   valgrind --tool=callgrind build/bench/bench/native/data_path 200
-//   callgrind_annotate --inclusive=yes callgrind.out.PID
+//   valgrind --tool=callgrind build/bench/bench/native/data_path 200         AES-256-GCM where it is to be
+//   had valgrind --tool=callgrind build/bench/bench/native/data_path 200 chacha callgrind_annotate
+//   --inclusive=yes callgrind.out.PID
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
@@ -69,6 +70,12 @@ uint64_t total(Engine& engine, Counter counter) {
   return sum;
 }
 
+const char* suite_of(Engine& engine) {
+  const char* suite = "no session";
+  engine.sessions().for_each([&](session::Peer& p) { suite = crypto::name_of(p.sending()->suite()); });
+  return suite;
+}
+
 double seconds(clockid_t clock) {
   timespec t{};
   clock_gettime(clock, &t);
@@ -84,7 +91,9 @@ int main(int argc, char** argv) {
   const long messages = argc > 1 ? std::atol(argv[1]) : 1000;
   if (unshare(CLONE_NEWNET) != 0) fail("a network namespace of its own");
   bring_loopback_up();
-  Engine a(settings(1, "omdp0", "10.9.0.1/24"));
+  EngineSettings of_a = settings(1, "omdp0", "10.9.0.1/24");
+  of_a.aes_256_gcm = argc < 3;
+  Engine a(of_a);
   Engine b(settings(2, "omdp1", "10.9.1.1/24"));
   b.set_peers({peer(1, "10.9.0.1/32")});
   session::PeerSettings to_b = peer(2, "10.9.0.2/32");
@@ -112,7 +121,7 @@ int main(int argc, char** argv) {
   const double before = workers_cpu();
   for (long i = 0; i < messages; i++) send_one(kSegments * static_cast<uint64_t>(i + 2));
   const double packets = static_cast<double>(messages) * kSegments;
-  std::printf("%.0f packets of %zu bytes, %s\n", packets, kPayload + 28, a.aead().name.c_str());
+  std::printf("%.0f packets of %zu bytes, %s\n", packets, kPayload + 28, suite_of(a));
   std::printf("%.0f ns of CPU a packet for sealing, sending, receiving and opening\n",
               (workers_cpu() - before) * 1e9 / packets);
   std::printf("reads from TUN %llu, writes to TUN %llu\n",

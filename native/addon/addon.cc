@@ -94,6 +94,8 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
                            InstanceMethod<&NativeEngine::counter_memory>("counterMemory"),
                            InstanceMethod<&NativeEngine::describe>("describe"),
                            InstanceMethod<&NativeEngine::set_peers>("setPeers"),
+                           InstanceMethod<&NativeEngine::has_room>("hasRoom"),
+                           InstanceMethod<&NativeEngine::export_peers>("exportPeers"),
                            InstanceMethod<&NativeEngine::remove_peers>("removePeers"),
                            InstanceMethod<&NativeEngine::handshake>("handshake"),
                            InstanceMethod<&NativeEngine::send_control>("sendControl"),
@@ -112,6 +114,9 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
                            InstanceMethod<&NativeEngine::set_wireguard_bindings>("setWireguardBindings"),
                            InstanceMethod<&NativeEngine::wireguard_usage>("wireguardUsage"),
                            InstanceMethod<&NativeEngine::rebind>("rebind"),
+                           InstanceMethod<&NativeEngine::open_port>("openPort"),
+                           InstanceMethod<&NativeEngine::close_port>("closePort"),
+                           InstanceMethod<&NativeEngine::set_interface_down>("setInterfaceDown"),
                            InstanceMethod<&NativeEngine::set_fwmark>("setFwmark"),
                            InstanceMethod<&NativeEngine::set_private_key>("setPrivateKey"),
                            InstanceMethod<&NativeEngine::close>("close"),
@@ -145,6 +150,8 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     settings.gso = options.Get("udpGso").ToBoolean();
     settings.tun_tcp_offload = options.Get("tunTcpOffload").ToBoolean();
     settings.tun_udp_offload = options.Get("tunUdpOffload").ToBoolean();
+    settings.steering = options.Get("steering").ToBoolean();
+    settings.port_follows_interface = options.Get("portFollowsInterface").ToBoolean();
     settings.keep_session_on_new_psk = options.Get("keepSessionOnNewPresharedKey").ToBoolean();
     if (options.Get("tun").IsObject()) {
       const auto given = options.Get("tun").As<Napi::Object>();
@@ -218,10 +225,14 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     out.Set("ioRefused", engine.io().refused);
     out.Set("ioReason", engine.io().reason);
     out.Set("ioRemedy", engine.io().remedy);
-    out.Set("udpGro", engine.socket().gro());
-    out.Set("udpGso", engine.socket().gso());
-    out.Set("receiveBufferBytes", engine.socket().receive_buffer_bytes());
-    out.Set("sendBufferBytes", engine.socket().send_buffer_bytes());
+    if (const omerta::udp::UdpSocket* socket = engine.socket(); socket != nullptr) {
+      out.Set("udpGro", socket->gro());
+      out.Set("udpGso", socket->gso());
+      out.Set("receiveBufferBytes", socket->receive_buffer_bytes());
+      out.Set("sendBufferBytes", socket->send_buffer_bytes());
+      out.Set("steering", engine.steering().on);
+      out.Set("steeringReason", engine.steering().reason);
+    }
     if (const omerta::tun::TunDevice* tun = engine.tun(); tun != nullptr) {
       out.Set("tun", tun->name());
       out.Set("tunTcpOffload", tun->tcp_offload());
@@ -230,42 +241,99 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     return out;
   }
 
-  Napi::Value set_peers(const Napi::CallbackInfo& info) {
-    const Napi::Env env = info.Env();
-    Engine& engine = open(env);
-    const auto list = info[0].As<Napi::Array>();
+  /// Packed changes of peers, repeated:
+  ///   key 32 | flags u32 | preshared key 32 | ip 16 | port u16 | zero u16 | leg u32 |
+  ///   persistent keepalive u32, seconds | count u32 | count × (family u8 | length u8 | remove u8 | zero u8 |
+  ///   ip 16)
+  /// A flag says that a field is given, see `enum` below; the ip of a family 4 prefix is its first 4 bytes.
+  std::vector<omerta::session::PeerSettings> unpack_peers(const Napi::Value& value) {
+    enum : uint32_t {
+      kRemove = 1,
+      kUpdateOnly = 2,
+      kPreshared = 4,
+      kAddress = 8,
+      kLeg = 16,
+      kKeepalive = 32,
+      kReplace = 64
+    };
+    const Napi::Env env = value.Env();
+    Unpacker batch(env, bytes_of(value, "peers"));
     std::vector<omerta::session::PeerSettings> peers;
-    peers.reserve(list.Length());
-    for (uint32_t i = 0; i < list.Length(); i++) {
-      const auto given = list.Get(i).As<Napi::Object>();
-      omerta::session::PeerSettings peer;
-      peer.public_key = key_of(given.Get("publicKey"), "publicKey");
-      if (given.Get("presharedKey").IsTypedArray())
-        peer.preshared_key = key_of(given.Get("presharedKey"), "presharedKey");
-      const auto prefixes = given.Get("allowedIps").As<Napi::Array>();
-      for (uint32_t j = 0; j < prefixes.Length(); j++) {
-        const std::string text = prefixes.Get(j).As<Napi::String>().Utf8Value();
-        const auto prefix = omerta::session::Prefix::parse(text);
-        if (!prefix.has_value())
-          throw_error(env, "BAD_ARGUMENT", "allowedIps: '" + text + "' is not a prefix");
-        peer.allowed_ips.push_back(*prefix);
-      }
-      if (given.Get("address").IsTypedArray()) {
-        const auto bytes = bytes_of(given.Get("address"), "address");
-        if (bytes.size() != 18) throw_error(env, "BAD_ARGUMENT", "address: expected 18 bytes");
-        omerta::session::Endpoint endpoint;
-        endpoint.remote = address_of(bytes);
-        peer.endpoint = endpoint;
-      } else if (given.Get("leg").IsNumber()) {
-        const uint32_t leg = given.Get("leg").As<Napi::Number>().Uint32Value();
-        peer.endpoint = engine.endpoint_of_leg(leg);
+    while (!batch.done()) {
+      omerta::session::PeerSettings& peer = peers.emplace_back();
+      std::memcpy(peer.public_key.data(), batch.take(32).data(), 32);
+      const uint32_t flags = batch.take_u32();
+      peer.remove = (flags & kRemove) != 0;
+      peer.update_only = (flags & kUpdateOnly) != 0;
+      peer.replace_allowed_ips = (flags & kReplace) != 0;
+      const auto preshared = batch.take(32);
+      if ((flags & kPreshared) != 0) std::memcpy(peer.preshared_key.emplace().data(), preshared.data(), 32);
+      const auto address = batch.take(20);
+      const uint32_t leg = batch.take_u32();
+      if ((flags & kAddress) != 0) {
+        peer.endpoint.emplace().remote = address_of(address);
+      } else if ((flags & kLeg) != 0) {
+        peer.endpoint = open(env).endpoint_of_leg(leg);
         if (!peer.endpoint.has_value()) throw_error(env, "BAD_ARGUMENT", "endpoint: no such deliver leg");
       }
-      peer.persistent_keepalive =
-          static_cast<omerta::Nanoseconds>(number_of(given, "persistentKeepalive")) * omerta::kSecond;
-      peers.push_back(std::move(peer));
+      const uint32_t keepalive = batch.take_u32();
+      if ((flags & kKeepalive) != 0) peer.persistent_keepalive = keepalive * omerta::kSecond;
+      const uint32_t count = batch.take_u32();
+      for (uint32_t i = 0; i < count; i++) {
+        const auto packed = batch.take(20);
+        const auto prefix = omerta::session::Prefix::make(packed[0], packed.data() + 4, packed[1]);
+        if (!prefix.has_value()) throw_error(env, "BAD_ARGUMENT", "allowedIps: not a prefix");
+        peer.allowed_ips.emplace_back(*prefix, packed[2] != 0);
+      }
     }
-    return Napi::Boolean::New(env, engine.set_peers(std::move(peers)));
+    return peers;
+  }
+
+  /// (packed changes, whether they replace all peers). false: the session table is full.
+  Napi::Value set_peers(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    return Napi::Boolean::New(info.Env(), engine.set_peers(unpack_peers(info[0]), info[1].ToBoolean()));
+  }
+
+  Napi::Value has_room(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    return Napi::Boolean::New(info.Env(),
+                              engine.sessions().has_room(unpack_peers(info[0]), info[1].ToBoolean()));
+  }
+
+  /// Peers as they are, in the order they were added, packed:
+  ///   key 32 | preshared key 32 | ip 16 | port u16 | zero u16 | leg u32 | handshake u64, ns since 1970 |
+  ///   received u64 | sent u64, bytes | persistent keepalive u32, seconds | count u32 | count × prefix as
+  ///   above
+  Napi::Value export_peers(const Napi::CallbackInfo& info) {
+    std::vector<uint8_t> packed;
+    const auto put = [&packed](const void* data, size_t size) {
+      const auto* bytes = static_cast<const uint8_t*>(data);
+      packed.insert(packed.end(), bytes, bytes + size);
+    };
+    const auto put_number = [&put]<class T>(T number) { put(&number, sizeof number); };
+    open(info.Env()).sessions().for_each([&](omerta::session::Peer& peer) {
+      const omerta::session::Endpoint endpoint = peer.endpoint();
+      put(peer.remote.public_key.data(), 32);
+      put(peer.remote.preshared_key.data(), 32);
+      put(endpoint.remote.ip, 16);
+      put_number(uint32_t{__builtin_bswap16(endpoint.remote.port)});
+      put_number(endpoint.receive_leg);
+      put_number(peer.last_handshake_wall);
+      put_number(peer.rx_bytes.load(std::memory_order_relaxed));
+      put_number(peer.tx_bytes.load(std::memory_order_relaxed));
+      put_number(static_cast<uint32_t>(peer.persistent_keepalive / omerta::kSecond));
+      put_number(static_cast<uint32_t>(peer.allowed_ips.size()));
+      omerta::session::AllowedIps::for_each(peer.allowed_ips, [&](const omerta::session::Prefix& prefix) {
+        const uint8_t head[4] = {prefix.family, prefix.length};
+        put(head, sizeof head);
+        put(prefix.address, 16);
+      });
+    });
+    auto out = Napi::Uint8Array::New(info.Env(), packed.size());
+    if (!packed.empty()) std::memcpy(out.Data(), packed.data(), packed.size());
+    sodium_memzero(packed.data(), packed.size());
+    return out;
   }
 
   void remove_peers(const Napi::CallbackInfo& info) {
@@ -490,8 +558,21 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     system_call(info.Env(), [&engine, fwmark] { engine.set_fwmark(fwmark); });
   }
 
+  void open_port(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    system_call(info.Env(), [&engine] { engine.open_port(); });
+  }
+
+  void close_port(const Napi::CallbackInfo& info) { open(info.Env()).close_port(); }
+
+  void set_interface_down(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    system_call(info.Env(), [&engine] { engine.set_interface_down(); });
+  }
+
   void set_private_key(const Napi::CallbackInfo& info) {
     Engine& engine = open(info.Env());
+    if (!info[0].IsTypedArray()) return engine.set_private_key(std::nullopt);
     Key32 key = key_of(info[0], "privateKey");
     engine.set_private_key(key);
     sodium_memzero(key.data(), key.size());

@@ -22,6 +22,7 @@ namespace omerta {
   X(tx_bytes)                       \
   X(tx_batches)                     \
   X(tx_errors)                      \
+  X(tx_over_path_mtu)               \
   X(tx_zero_copy)                   \
   X(tx_zero_copy_copied)            \
   X(rx_queue_overflows)             \
@@ -57,6 +58,9 @@ namespace omerta {
   X(suites_given_up)                \
   X(unreachable_sent)               \
   X(events_queued)                  \
+  X(drop_send_too_big)              \
+  X(drop_send_no_route)             \
+  X(drop_send_failed)               \
   X(drop_control_rate)              \
   X(drop_stun_rate)                 \
   X(drop_handshake_rate)            \

@@ -17,6 +17,9 @@
 namespace omerta::engine {
 namespace {
 
+/// Strangers whose requests may wait for their answers at one time.
+constexpr size_t kStrangers = 4096;
+
 /// TAI64N (cr.yp.to/libtai/tai64.html) with the low 24 bits of the nanoseconds cleared, so that a
 /// handshake does not tell the exact clock: steps of 16.8 ms.
 session::Timestamp tai64n_now() {
@@ -56,12 +59,15 @@ uint8_t offered_suites(const EngineSettings& settings, const crypto::AeadChoice&
                               (gcm ? session::suite_bit(crypto::Suite::aes_256_gcm) : 0));
 }
 
-std::unique_ptr<session::SessionTable> new_sessions(const EngineSettings& settings, const Key32& private_key,
-                                                    size_t workers, const crypto::AeadChoice& aead) {
-  return std::make_unique<session::SessionTable>(
-      private_key, settings.max_peers, workers,
-      session::SessionEnvironment{random_bytes, tai64n_now, aead, offered_suites(settings, aead),
-                                  settings.wide_window ? session::kWideWindow : session::kStandardWindow});
+EngineSettings without_key(EngineSettings settings) {
+  sodium_memzero(settings.private_key.data(), settings.private_key.size());
+  return settings;
+}
+
+Nanoseconds wall_clock() {
+  timespec t{};
+  clock_gettime(CLOCK_REALTIME, &t);
+  return static_cast<Nanoseconds>(t.tv_sec) * kSecond + static_cast<Nanoseconds>(t.tv_nsec);
 }
 }  // namespace
 
@@ -70,7 +76,11 @@ void random_bytes(std::span<uint8_t> out) { randombytes_buf(out.data(), out.size
 Shared::Shared(const EngineSettings& settings, size_t workers)
     : counters(new CounterRow[workers + 1]),
       aead(crypto::choose_aead({settings.ipsec_mb, settings.aes_256_gcm})),
-      sessions(new_sessions(settings, settings.private_key, workers, aead)),
+      sessions(std::make_unique<session::SessionTable>(
+          settings.private_key, settings.max_peers, workers,
+          session::SessionEnvironment{random_bytes, tai64n_now, aead, offered_suites(settings, aead),
+                                      settings.wide_window ? session::kWideWindow : session::kStandardWindow,
+                                      wall_clock})),
       legs(settings.max_legs, settings.accounts,
            workers == 1 ? ForwardingTable::Workers::one : ForwardingTable::Workers::several),
       sent(std::min(std::max<size_t>(settings.max_legs, 1), kMaxCountedWaysBack)),
@@ -79,17 +89,21 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
                      std::max<uint64_t>(settings.control_frames_per_second / 4, 1)),
       stun_budget(settings.stun_per_second, settings.stun_per_second, {24, 48},
                   {{random_word(), random_word()}}),
+      host_shares(legs.accounts()),
       inner_mtu(settings.tun.has_value() ? static_cast<size_t>(settings.tun->mtu) : 65535),
-      io(udp::choose_io(settings.io)) {
+      io(udp::choose_io(settings.io)),
+      proven_remotes(settings.max_legs + settings.max_peers, {random_word(), random_word()}),
+      strangers(kStrangers, {random_word(), random_word()}) {
   legs.accounts().set_prefix_key(random_word());
 }
 
 /// What the session table asks for while the control thread is inside it.
 class Engine::ControlOutput final : public EventOutput {
  public:
-  ControlOutput(Shared& shared, CounterRow& counters, udp::UdpSocket& socket)
-      : EventOutput(shared, counters), socket_(socket) {}
+  using EventOutput::EventOutput;
 
+  /// nullptr: nothing is sent.
+  void use(udp::UdpSocket* socket) { socket_ = socket; }
   void send(const session::Endpoint& to, Bytes message, uint8_t traffic_class) override {
     std::vector<uint8_t> datagram(message.begin(), message.end());
     if (to.relayed()) {
@@ -101,27 +115,32 @@ class Engine::ControlOutput final : public EventOutput {
   }
   void send_datagram(const omerta_address& to, const udp::LocalAddress& local, Bytes datagram,
                      uint8_t traffic_class) {
-    socket_.send_one(to, local, datagram.data(), datagram.size(), traffic_class);
+    if (socket_ == nullptr) return;
+    udp::count_refused_datagram(socket_->send_one(to, local, datagram.data(), datagram.size(), traffic_class),
+                                counters_);
     counters_.add(Counter::tx_datagrams);
     counters_.add(Counter::tx_bytes, datagram.size());
   }
   CounterRow& counters() { return counters_; }
 
  private:
-  udp::UdpSocket& socket_;
+  udp::UdpSocket* socket_ = nullptr;
 };
 
 Engine::Engine(const EngineSettings& settings)
-    : shared_(with_sodium(settings), std::max<size_t>(settings.workers, 1)), settings_(settings) {
-  sodium_memzero(settings_.private_key.data(), settings_.private_key.size());
-  worker_count_ = std::max<size_t>(settings.workers, 1);
-  socket_options_.port = settings.port;
+    : shared_(with_sodium(settings), std::max<size_t>(settings.workers, 1)),
+      settings_(without_key(settings)),
+      worker_count_(std::max<size_t>(settings.workers, 1)) {
+  output_ = std::make_unique<ControlOutput>(shared_, shared_.counters[worker_count_]);
+  port_ = settings.port;
   socket_options_.bind = settings.bind;
   socket_options_.gro = settings.gro;
   socket_options_.gso = settings.gso;
   socket_options_.fwmark = settings.fwmark;
-  open_sockets(socket_options_, sockets_);
-  port_ = sockets_[0]->port();
+  if (settings.port_follows_interface)
+    shared_.sessions->suspend();
+  else
+    adopt_sockets(open_sockets(port_));
   if (settings.tun.has_value()) {
     tun::TunSettings tun = *settings.tun;
     tun.queues = worker_count_;
@@ -131,25 +150,49 @@ Engine::Engine(const EngineSettings& settings)
   }
   stop_event_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (stop_event_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
-  start_workers();
+  if (tun_)
+    link_watch_ = std::make_unique<tun::LinkWatch>(
+        *tun_, [this](const tun::LinkWatch::State& state) { return interface_changed(state); },
+        [this] { shared_.events.write(EventType::interface_gone, {}); });
+  if (!sockets_.empty()) start_workers();
+}
+
+/// On the watching thread.
+bool Engine::interface_changed(const tun::LinkWatch::State& state) {
+  shared_.inner_mtu.store(state.mtu, std::memory_order_relaxed);
+  if (interface_up_ == state.up) return true;
+  if (!shared_.events.write(state.up ? EventType::interface_up : EventType::interface_down, {})) return false;
+  interface_up_ = state.up;
+  return true;
 }
 
 /// One socket for each worker, all on one port.
-void Engine::open_sockets(udp::SocketOptions options,
-                          std::vector<std::unique_ptr<udp::UdpSocket>>& out) const {
+std::vector<std::unique_ptr<udp::UdpSocket>> Engine::open_sockets(uint16_t port) const {
+  udp::SocketOptions options = socket_options_;
+  options.port = port;
   if (worker_count_ > 1) {
-    // With SO_REUSEPORT a second daemon would silently share the port: find out before.
-    if (options.port != 0) udp::UdpSocket probe(options);
+    // With SO_REUSEPORT somebody else of ours may silently share the port, whether it is given or
+    // chosen by the kernel: find one that is free without it.
+    options.port = udp::UdpSocket(options).port();
     options.shared_port = true;
   }
+  std::vector<std::unique_ptr<udp::UdpSocket>> sockets;
   for (size_t i = 0; i < worker_count_; i++) {
-    out.push_back(std::make_unique<udp::UdpSocket>(options));
-    options.port = out[0]->port();
+    sockets.push_back(std::make_unique<udp::UdpSocket>(options));
+    options.port = sockets[0]->port();
   }
+  return sockets;
+}
+
+void Engine::adopt_sockets(std::vector<std::unique_ptr<udp::UdpSocket>> sockets) {
+  sockets_ = std::move(sockets);
+  port_ = sockets_[0]->port();
+  steering_ = settings_.steering ? udp::steer_shared_port(sockets_[0]->fd(), worker_count_)
+                                 : udp::Steering{false, "switched off"};
 }
 
 void Engine::start_workers() {
-  output_ = std::make_unique<ControlOutput>(shared_, shared_.counters[worker_count_], *sockets_[0]);
+  output_->use(sockets_[0].get());
   for (size_t i = 0; i < worker_count_; i++)
     workers_.push_back(std::make_unique<Worker>(shared_, i, *sockets_[i], tun_.get(), stop_event_));
   for (auto& worker : workers_) threads_.emplace_back([w = worker.get()] { w->run(); });
@@ -163,21 +206,40 @@ void Engine::stop_workers() {
   if (read(stop_event_, &signal, sizeof signal) != sizeof signal) std::terminate();
   threads_.clear();
   workers_.clear();
-  output_.reset();
+  output_->use(nullptr);
 }
 
 const char* Engine::io_name() const { return workers_.empty() ? "" : workers_[0]->io_name(); }
 
 void Engine::rebind(uint16_t port) {
-  udp::SocketOptions options = socket_options_;
-  options.port = port;
-  std::vector<std::unique_ptr<udp::UdpSocket>> opened;
-  open_sockets(options, opened);
+  if (sockets_.empty()) {
+    port_ = port;
+    return;
+  }
+  auto opened = open_sockets(port);
   stop_workers();
-  sockets_ = std::move(opened);
-  port_ = sockets_[0]->port();
+  adopt_sockets(std::move(opened));
   start_workers();
   forget_sources();
+}
+
+void Engine::open_port() {
+  if (!sockets_.empty()) return;
+  adopt_sockets(open_sockets(port_));
+  start_workers();
+  forget_sources();
+  shared_.sessions->resume(boot_clock());
+}
+
+void Engine::close_port() {
+  if (sockets_.empty()) return;
+  stop_workers();
+  sockets_.clear();
+  shared_.sessions->suspend();
+}
+
+void Engine::set_interface_down() {
+  if (link_watch_) link_watch_->set_down();
 }
 
 void Engine::set_fwmark(uint32_t fwmark) {
@@ -186,15 +248,14 @@ void Engine::set_fwmark(uint32_t fwmark) {
   forget_sources();
 }
 
-void Engine::set_private_key(const Key32& key) {
-  auto fresh = new_sessions(settings_, key, worker_count_, shared_.aead);
-  stop_workers();
-  shared_.sessions = std::move(fresh);
-  start_workers();
+void Engine::set_private_key(const std::optional<Key32>& key) {
+  shared_.sessions->set_private_key(key, boot_clock());
 }
 
 /// The source addresses peers are answered from were chosen by the routing of before.
 void Engine::forget_sources() {
+  shared_.proven_remotes.clear();
+  shared_.strangers.clear();
   shared_.sessions->for_each([](session::Peer& peer) {
     session::Endpoint endpoint = peer.endpoint();
     std::memset(endpoint.local_ip, 0, sizeof endpoint.local_ip);
@@ -208,15 +269,16 @@ Engine::~Engine() { close(); }
 void Engine::close() {
   if (closed_) return;
   closed_ = true;
+  link_watch_.reset();
   stop_workers();
   tun_.reset();
   sockets_.clear();  // now, not when JavaScript collects the object: the port may be wanted again
   ::close(stop_event_);
 }
 
-bool Engine::set_peers(std::vector<session::PeerSettings> peers) {
+bool Engine::set_peers(std::vector<session::PeerSettings> peers, bool replace) {
   for (session::PeerSettings& peer : peers) peer.keep_session_on_new_psk = settings_.keep_session_on_new_psk;
-  return shared_.sessions->set_peers(peers, boot_clock(), *output_);
+  return shared_.sessions->set_peers(peers, boot_clock(), *output_, replace);
 }
 
 void Engine::remove_peers(const std::vector<Key32>& keys) { shared_.sessions->remove_peers(keys); }
@@ -229,7 +291,11 @@ bool Engine::send_control(const Key32& peer, Bytes payload) {
   return shared_.sessions->send_inside(peer, payload, boot_clock(), *output_);
 }
 
-void Engine::send_frame(const omerta_address& to, Bytes frame) { output_->send_datagram(to, {}, frame, 0); }
+void Engine::send_frame(const omerta_address& to, Bytes frame) {
+  udp::LocalAddress from = shared_.proven_remotes.find(to);
+  if (!from.known()) from = shared_.strangers.find(to);
+  output_->send_datagram(to, from, frame, 0);
+}
 
 bool Engine::install_legs(std::vector<omerta_leg> legs) {
   size_t added = 0;

@@ -13,13 +13,17 @@
 #include "common/counters.h"
 #include "crypto/aead.h"
 #include "engine/event_ring.h"
+#include "engine/host_shares.h"
 #include "ratelimit/prefix_buckets.h"
 #include "relay/forwarding_table.h"
 #include "relay/sent_counters.h"
 #include "relay/wireguard_table.h"
 #include "session/session_table.h"
+#include "tun/link_watch.h"
 #include "tun/tun_device.h"
 #include "udp/io_choice.h"
+#include "udp/return_addresses.h"
+#include "udp/steering.h"
 
 namespace omerta::engine {
 
@@ -44,6 +48,10 @@ struct EngineSettings {
   bool gso = true;
   bool tun_tcp_offload = true;
   bool tun_udp_offload = true;
+  bool steering = true;
+  /// The port is bound only between open_port and close_port, which the control plane calls as the
+  /// interface goes up and down. Needs `tun`.
+  bool port_follows_interface = false;
   /// A changed preshared key counts from the next handshake on, as in the kernel's WireGuard;
   /// otherwise the running session ends with the old one.
   bool keep_session_on_new_psk = false;
@@ -56,15 +64,18 @@ struct Shared {
   Shared(const EngineSettings& settings, size_t workers);
   std::unique_ptr<CounterRow[]> counters;  ///< one row per worker, then the control thread's
   crypto::AeadChoice aead;
-  std::unique_ptr<session::SessionTable> sessions;  ///< replaced only while no worker runs
+  std::unique_ptr<session::SessionTable> sessions;
   ForwardingTable legs;
   SentCounters sent;
   WireguardTable wireguard;
   EventRing events;
   TokenBucket control_budget;
   PrefixBuckets stun_budget;
+  HostShares host_shares;
   std::atomic<size_t> inner_mtu = 65535;
   udp::IoChoice io;
+  udp::ReturnAddresses proven_remotes;  ///< those a frame on a leg or a session came from
+  udp::ReturnAddresses strangers;       ///< those a contact frame came from; only control frames go there
 };
 
 void random_bytes(std::span<uint8_t> out);
@@ -77,8 +88,11 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
+  /// The port bound, or to be bound; 0 when the kernel has not chosen one yet.
   uint16_t port() const { return port_; }
-  const udp::UdpSocket& socket() const { return *sockets_[0]; }
+  /// nullptr while the port is closed.
+  const udp::UdpSocket* socket() const { return sockets_.empty() ? nullptr : sockets_[0].get(); }
+  const udp::Steering& steering() const { return steering_; }
   const crypto::AeadChoice& aead() const { return shared_.aead; }
   const udp::IoChoice& io() const { return shared_.io; }
   /// The socket engine in use: what was chosen, unless its ring could not be made again.
@@ -89,7 +103,8 @@ class Engine {
   /// (workers + 1) rows of kCounterCount values, sizeof(CounterRow) bytes apart.
   CounterRow* counters() { return shared_.counters.get(); }
 
-  bool set_peers(std::vector<session::PeerSettings> peers);
+  /// As SessionTable::set_peers.
+  bool set_peers(std::vector<session::PeerSettings> peers, bool replace = false);
   void remove_peers(const std::vector<Key32>& keys);
   bool start_handshake(const Key32& peer);
   bool send_control(const Key32& peer, Bytes payload);
@@ -112,25 +127,36 @@ class Engine {
   std::optional<session::Endpoint> endpoint_of_leg(uint32_t id) const;
 
   // --- changes of a running engine: the TUN interface, legs and counters stay ---------------------
-  /// Listens on another port (0: one the kernel chooses). @throws std::system_error; then the old
-  /// sockets go on.
+  /// Listens on another port (0: one the kernel chooses), or will, once the port is opened.
+  /// @throws std::system_error; then the old sockets go on.
   void rebind(uint16_t port);
+  /// @throws std::system_error
+  void open_port();
+  /// Closes the sockets and forgets every session. The port is remembered.
+  void close_port();
+  /// Brings the TUN interface down. @throws std::system_error
+  void set_interface_down();
   /// SO_MARK of what is sent from now on (0: none). @throws std::system_error
   void set_fwmark(uint32_t fwmark);
-  /// Becomes another identity: every peer and session is forgotten, the caller adds peers again.
-  void set_private_key(const Key32& key);
+  /// As SessionTable::set_private_key.
+  void set_private_key(const std::optional<Key32>& key);
   void close();
 
  private:
   class ControlOutput;
-  void open_sockets(udp::SocketOptions options, std::vector<std::unique_ptr<udp::UdpSocket>>& out) const;
+  std::vector<std::unique_ptr<udp::UdpSocket>> open_sockets(uint16_t port) const;
+  void adopt_sockets(std::vector<std::unique_ptr<udp::UdpSocket>> sockets);
   void start_workers();
+  bool interface_changed(const tun::LinkWatch::State& state);
   void stop_workers();
   void forget_sources();
   Shared shared_;
-  EngineSettings settings_;  ///< without the private key
+  const EngineSettings settings_;  ///< without the private key
   std::vector<std::unique_ptr<udp::UdpSocket>> sockets_;
+  udp::Steering steering_;
   std::unique_ptr<tun::TunDevice> tun_;
+  std::unique_ptr<tun::LinkWatch> link_watch_;
+  std::optional<bool> interface_up_;  ///< as told to the control plane
   udp::SocketOptions socket_options_;
   int stop_event_ = -1;
   std::vector<std::unique_ptr<Worker>> workers_;
@@ -140,7 +166,7 @@ class Engine {
   std::vector<std::optional<Key32>> wireguard_numbers_;
   std::vector<size_t> wireguard_order_;
   uint16_t port_ = 0;
-  size_t worker_count_ = 0;
+  const size_t worker_count_;
   bool closed_ = false;
 };
 

@@ -29,6 +29,8 @@ enum class EventType : uint16_t {
   path_needed = 5,     ///< session key 32
   session_lost = 6,    ///< session key 32
   interface_gone = 7,  ///< nothing
+  interface_up = 8,    ///< nothing
+  interface_down = 9,  ///< nothing
 };
 
 class EventRing {
@@ -44,7 +46,11 @@ class EventRing {
   uint8_t* data() { return memory_; }
   size_t size() const { return kHeader + kBytes; }
   /// Called (from any thread) when there is something to read and the reader was not told yet.
-  void on_wake(std::function<void()> wake) { wake_ = std::move(wake); }
+  void on_wake(std::function<void()> wake) {
+    const std::lock_guard lock(mutex_);
+    wake_ = std::move(wake);
+    if (wake_pending_.load(std::memory_order_seq_cst)) wake_();  // something was written before
+  }
   /// Reader: about to drain; a record written after this wakes it again.
   void draining() { wake_pending_.store(false, std::memory_order_seq_cst); }
 
@@ -53,6 +59,7 @@ class EventRing {
     size_t size = 8;
     for (Bytes part : parts) size += part.size();
     size = (size + 7) & ~size_t{7};
+    bool wake = false;
     {
       const std::lock_guard lock(mutex_);
       uint32_t head = word(0).load(std::memory_order_relaxed);
@@ -71,8 +78,9 @@ class EventRing {
         at += part.size();
       }
       word(0).store(head + static_cast<uint32_t>(size), std::memory_order_release);
+      wake = !wake_pending_.exchange(true, std::memory_order_seq_cst) && wake_;
     }
-    if (!wake_pending_.exchange(true, std::memory_order_seq_cst) && wake_) wake_();
+    if (wake) wake_();
     return true;
   }
 

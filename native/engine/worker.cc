@@ -17,9 +17,6 @@ constexpr uint32_t kStopBit = 1;
 constexpr uint32_t kTunBit = 2;
 constexpr Nanoseconds kTimerInterval = 100 * kMillisecond;
 constexpr int kTimerIntervalMs = 100;
-/// How soon a changed MTU of the interface is noticed; it bounds the padding only.
-constexpr Nanoseconds kMtuCheckInterval = kSecond;
-constexpr Nanoseconds kSweepInterval = kSecond;
 /// Batches of one source handled before the other gets its turn.
 constexpr int kBudget = 8;
 /// ICMP errors a worker writes to TUN, as Linux limits its own (icmp_msgs_per_sec, icmp_msgs_burst).
@@ -45,7 +42,6 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
       jobs_(new crypto::AeadJob[kJobs]) {
   io_->watch(stop_event, kStopBit);
   if (tun != nullptr) {
-    tun_ = tun;
     tun_queue_ = tun->queue(index);
     io_->watch(tun_queue_, kTunBit);
     coalescing_ = std::make_unique<tun::Coalescing>(tun_queue_, tun->tcp_offload());
@@ -74,15 +70,9 @@ void Worker::run() {
     if (index_ == 0 && now_ >= next_timers_) {
       next_timers_ = now_ + kTimerInterval;
       shared_.sessions->handle_timers(now_, *this);
+      shared_.host_shares.deal(now_);
+      shared_.wireguard.sweep(now_);
       flush();
-      if (now_ >= next_sweep_) {
-        next_sweep_ = now_ + kSweepInterval;
-        shared_.wireguard.sweep(now_);
-      }
-      if (tun_ != nullptr && now_ >= next_mtu_check_) {
-        next_mtu_check_ = now_ + kMtuCheckInterval;
-        shared_.inner_mtu.store(tun_->current_mtu(), std::memory_order_relaxed);
-      }
     }
   }
   qsbr.offline(index_);
@@ -93,8 +83,6 @@ void Worker::run() {
 void Worker::forget_tun() {
   io_->forget(tun_queue_);
   tun_queue_ = -1;
-  tun_ = nullptr;
-  if (index_ == 0) emit(EventType::interface_gone, {});
 }
 
 // ---- sending --------------------------------------------------------------------------------------
@@ -136,29 +124,63 @@ void Worker::send(const session::Endpoint& to, Bytes message, uint8_t traffic_cl
 bool Worker::receive_from_udp() {
   const std::span<const udp::Message> messages = io_->receive(counters_);
   cached_leg_ = 0;
+  learned_ = nullptr;
+  last_next_ = {};
+  // Judged many at a time, so that the legs of the next ones are on their way from memory meanwhile.
+  Datagram datagrams[kJudged];
+  const udp::Message* message_of[kJudged];
+  size_t count = 0;
+  const auto judge_gathered = [&] {
+    Decision decisions[kJudged];
+    shared_.legs.judge_all(datagrams, count, now_, decisions);
+    for (size_t i = 0; i < count; i++)
+      act_on(decisions[i], datagrams[i].data, datagrams[i].size, *message_of[i]);
+    count = 0;
+  };
   for (const udp::Message& message : messages) {
     if (message.size == 0) counters_.drop(OMERTA_DROP_EMPTY);
-    for (size_t at = 0; at < message.size; at += message.segment)
-      judge(message.data + at, std::min(message.segment, message.size - at), message);
+    for (size_t at = 0; at < message.size; at += message.segment) {
+      message_of[count] = &message;
+      datagrams[count++] = {message.data + at,
+                            static_cast<uint32_t>(std::min(message.segment, message.size - at)),
+                            &message.from};
+      if (count == kJudged) judge_gathered();
+    }
   }
+  judge_gathered();
   finish_opening();
   if (coalescing_) coalescing_->flush(counters_);
   flush();  // before the next receive: forwarded datagrams lie in the receive buffers
   return io_->release();
 }
 
-void Worker::judge(uint8_t* data, size_t size, const udp::Message& message) {
-  const Decision decision =
-      shared_.legs.judge_datagram(message.from, data, static_cast<uint32_t>(size), now_);
+/// The sender of a message is who it says: what it sent to is what it is to be sent from.
+void Worker::learn(const udp::Message& message) {
+  if (learned_ == &message) return;
+  learned_ = &message;
+  shared_.proven_remotes.learn(message.from, message.local);
+}
+
+const udp::LocalAddress& Worker::return_address(const omerta_address& to) {
+  if (std::memcmp(&to, &last_next_, sizeof to) != 0) {
+    last_next_ = to;
+    last_source_ = shared_.proven_remotes.find(to);
+  }
+  return last_source_;
+}
+
+void Worker::act_on(const Decision& decision, uint8_t* data, size_t size, const udp::Message& message) {
   switch (decision.verdict) {
     case OMERTA_FORWARD:
       counters_.add(Counter::forwarded_packets);
       counters_.add(Counter::forwarded_bytes, size);
       // Congestion met so far is told on; the priority a stranger asked for is not.
-      append(decision.next, {}, data, size, message.ecn);
+      learn(message);
+      append(decision.next, return_address(decision.next), data, size, message.ecn);
       return;
     case OMERTA_DELIVER:
       counters_.add(Counter::delivered_packets);
+      learn(message);
       deliver(decision.leg_id, data + OMERTA_FRAME_HEADER_SIZE, size - OMERTA_FRAME_HEADER_SIZE, message.ecn);
       return;
     case OMERTA_CONTROL: {
@@ -167,6 +189,10 @@ void Worker::judge(uint8_t* data, size_t size, const udp::Message& message) {
         return;
       }
       counters_.add(Counter::control_frames);
+      if (decision.leg_id == OMERTA_CONTACT_LEG)
+        shared_.strangers.learn(message.from, message.local);
+      else
+        learn(message);
       uint8_t where[24] = {};
       std::memcpy(where, message.from.ip, 16);
       store(where + 16, __builtin_bswap16(message.from.port));
@@ -352,6 +378,7 @@ void Worker::handle_opened(Opening& opening, const crypto::AeadJob& job) {
   if (run_.keypair != &keypair || !run_.from->same_path(opening.from)) {
     end_run();
     shared_.sessions->authenticated(keypair, opening.from, now_, *this);
+    if (!opening.from.relayed()) shared_.proven_remotes.learn(opening.from.remote, local_of(opening.from));
     run_ = {&keypair, &opening.from, 0};
   }
   run_.bytes += opening.message_size;

@@ -32,6 +32,8 @@ class Worker final : public EventOutput {
   /// A 64 KiB super-packet of small segments grows by less than this when sealed and framed.
   static constexpr size_t kArenaReserve = 192 * 1024;
   static constexpr size_t kJobs = 64;
+  /// Datagrams judged together: a coalesced buffer's worth.
+  static constexpr size_t kJudged = 64;
 
   /// A transport packet between its look-up and its delivery.
   struct Opening {
@@ -51,7 +53,7 @@ class Worker final : public EventOutput {
   bool receive_from_udp();
   bool receive_from_tun();
   void forget_tun();
-  void judge(uint8_t* data, size_t size, const udp::Message& message);
+  void act_on(const Decision& decision, uint8_t* data, size_t size, const udp::Message& message);
   void deliver(uint32_t leg_id, uint8_t* payload, size_t size, uint8_t ecn);
   void handle_wireguard(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn);
   void handle_handshake(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn);
@@ -73,12 +75,9 @@ class Worker final : public EventOutput {
   void flush();
 
   size_t index_;
-  const tun::TunDevice* tun_ = nullptr;
   int tun_queue_ = -1;  ///< -1: none, or the interface was deleted
   Nanoseconds now_ = 0;
   Nanoseconds next_timers_ = 0;
-  Nanoseconds next_mtu_check_ = 0;
-  Nanoseconds next_sweep_ = 0;
   crypto::Aead aead_;
   std::unique_ptr<udp::SocketIo> io_;
   udp::SendBatch send_;
@@ -91,6 +90,14 @@ class Worker final : public EventOutput {
   size_t openings_count_ = 0;
   std::unique_ptr<Opening[]> openings_;
   std::unique_ptr<crypto::AeadJob[]> jobs_;
+  void learn(const udp::Message& message);
+  const udp::LocalAddress& return_address(const omerta_address& to);
+
+  // What a burst looks up once: the message last learned from, the destination last forwarded to and
+  // what it is sent from.
+  const udp::Message* learned_ = nullptr;
+  omerta_address last_next_{};
+  udp::LocalAddress last_source_;
   // The way back of the leg last delivered from, so that a burst looks it up once.
   uint32_t cached_leg_ = 0;
   session::Endpoint cached_endpoint_;

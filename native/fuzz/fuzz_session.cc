@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // WireGuard messages of strangers: whatever arrives, there is no crash, no state, and never an answer
-// larger than the message. The input is cut into messages, each led by a length byte; mac1 is made
-// good for those of even length, because no fuzzer would find it and what lies behind it wants reaching.
+// larger than the message. The table has one peer and a handshake with it under way. The input is cut into
+// messages, each led by a length byte; in those of even length mac1 is made good and what answers a
+// handshake is addressed to the one under way, because no fuzzer would find either and what lies behind
+// wants reaching.
 #include <sodium.h>
 
 #include <algorithm>
@@ -46,10 +48,30 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
        [] { return Timestamp{}; }});
   static Nanoseconds now = kSecond;
   CountingOutput out;
+  static const Key32 peer_key = [&out] {
+    PeerSettings settings;
+    Key32 secret;
+    secret.fill(2);
+    settings.public_key = public_key_of(secret);
+    settings.endpoint.emplace();
+    settings.endpoint->remote.port = 2;
+    if (!table.set_peers({settings}, now, out)) std::abort();
+    return settings.public_key;
+  }();
+  now += kSecond;
+  if (!table.start_handshake(peer_key, now, out)) std::abort();
+  const auto pending_index = [] {
+    uint32_t index = 0;
+    table.for_each([&](Peer& peer) { index = peer.initiation_pending ? peer.handshake.local_index : 0; });
+    return index;
+  };
+  const uint32_t pending = pending_index();
   while (size > 1) {
     const size_t length = std::min<size_t>(data[0], size - 1);
     std::vector<uint8_t> copy(data + 1, data + 1 + length);  // exact, so that over-reads are seen
     const uint8_t* message = copy.data();
+    if (length == sizeof(Response) && message[0] == 2) store(copy.data() + 8, pending);
+    if (length == sizeof(CookieReply) && message[0] == 3) store(copy.data() + 4, pending);
     if (length >= 92 && (length & 1) == 0 && message[0] <= 2) {
       const Mac16 mac1 = crypto::blake2s_mac(table.local().mac1_key, {Bytes(message, length - 32)});
       std::memcpy(copy.data() + length - 32, mac1.data(), mac1.size());
@@ -78,6 +100,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (message[0] == 4 && table.find(load<uint32_t>(message + 4)) != nullptr) std::abort();
     if (out.bytes > length) std::abort();
   }
-  if (table.size() != 0) std::abort();
+  if (table.size() != 1 || pending_index() != pending || pending == 0) std::abort();
   return 0;
 }

@@ -121,6 +121,10 @@ omerta_account Accounts::read(AccountKind kind, std::size_t index) const {
   return load_account(const_cast<Accounts*>(this)->at(kind, index));
 }
 
+void Accounts::demands(std::span<uint64_t> out) const {
+  for (std::size_t i = 0; i < capacity_.identities; i++) out[i] = OMERTA_READ(&identities_[i].demand);
+}
+
 omerta_account Accounts::host() const { return load_account(host_); }
 
 omerta_rate Accounts::host_rate() const { return load_rate(policy_.host); }

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 
 namespace omerta {
@@ -55,6 +56,8 @@ class Accounts {
   omerta_account read(AccountKind kind, std::size_t index) const;
   omerta_account host() const;
   omerta_rate host_rate() const;
+  /// Demand of every identity so far (omerta_account.demand); `out` has room for all.
+  void demands(std::span<uint64_t> out) const;
   std::size_t size(AccountKind kind) const;
 
   /// Where a leg's frames from `source` are charged.

@@ -3,25 +3,25 @@
 // entries; any number of workers look them up, judge by them and count on them without a lock.
 //
 // Terms
-//   slot     a place in the table: one word of the index and one entry
-//   index    one 64-bit word per slot: leg id, state and generation; probing reads only this array
-//   entry    a struct omerta_leg, 128 bytes on its own pair of cache lines
-//
-//   home     the slot an id hashes to; a leg sits there or a few slots further (linear probing)
-//   reach    the furthest any leg ever sat from its home
+//   entry        a struct omerta_leg, 128 bytes on its own pair of cache lines; exactly `capacity` of them
+//   index        open-addressed array of 32-bit words: which entry, and a fingerprint of its leg's id
+//   home         the index slot an id hashes to; a leg sits there or a few slots further (linear probing)
+//   reach        the furthest any leg ever sat from its home
+//   fingerprint  bits of the id's hash beside those that chose the home: nearly every word that is not
+//                the leg's is passed over without a look at its entry
 //
 // Probing ends at the reach, not at a vacant slot. So a removed leg leaves no tombstone that would
 // have to be probed past for ever after, and no entry ever moves under a reader.
 //
-// Publication. An entry fills its 128 bytes, so its sequence counter is the generation in the index
-// word, which a reader loads anyway to find the slot. The writer marks the word `writing`, stores
-// the entry, then stores the word as `used` with the next generation. A reader copies the entry
-// between two loads of the word and starts again if they differ: it sees an entry whole or not at
-// all. (A reader would have to sleep through 2^29 writes of one slot to be fooled.)
+// Publication. An entry's sequence counter is in its first word, in the upper bits of four bytes that
+// need only the lower ones (the leg itself has no byte to spare). It is odd while the writer is at the
+// entry. A reader copies the entry between two loads of that word and starts again if they differ: it
+// sees an entry whole or not at all. (To be fooled it would have to sleep through a multiple of 2^20
+// writes of one entry that end with the same leg in it.)
 //
 // The counters at the end of an entry belong to the workers. Replacing a leg leaves them alone,
 // installing a new one zeroes them. A frame judged at the very moment its leg is removed may be
-// counted on the leg that takes the slot next.
+// counted on the leg that takes the entry next.
 #pragma once
 
 #include <omerta/wire.h>
@@ -46,6 +46,13 @@ struct Decision {
   omerta_address next{};
 };
 
+/// One received datagram.
+struct Datagram {
+  uint8_t* data;
+  uint32_t size;
+  const omerta_address* from;
+};
+
 class ForwardingTable {
  public:
   /// Who calls judge(): one worker alone counts without locked instructions.
@@ -68,7 +75,6 @@ class ForwardingTable {
   bool install(const omerta_leg& leg);
   /// Removes a leg; false when there was none.
   bool remove(uint32_t leg_id);
-
   /// The limits legs are held to, and what is charged to their accounts.
   Accounts& accounts() { return accounts_; }
 
@@ -78,7 +84,7 @@ class ForwardingTable {
   bool find(uint32_t leg_id, omerta_leg& out) const;
   /// Calls `visit` with a copy of every leg; off the control thread, a leg being replaced is left out.
   void for_each(const std::function<void(const omerta_leg&)>& visit) const;
-  /// How many slots a lookup that finds nothing looks at.
+  /// How many index words a lookup that finds nothing looks at.
   std::size_t reach() const { return reach_.load(std::memory_order_relaxed) + 1; }
   std::size_t size() const { return size_.load(std::memory_order_relaxed); }
   std::size_t capacity() const { return capacity_; }
@@ -89,26 +95,49 @@ class ForwardingTable {
   Decision judge(const omerta_address& from, uint8_t* frame, uint32_t size, uint64_t now);
   /// Classifies any datagram and judges it if it is a frame.
   Decision judge_datagram(const omerta_address& from, uint8_t* data, uint32_t size, uint64_t now);
+  /// The same for `count` datagrams, in their order: what the next ones need is fetched from memory
+  /// while the first are judged.
+  void judge_all(const Datagram* datagrams, std::size_t count, uint64_t now, Decision* decisions);
 
  private:
-  static constexpr std::size_t not_found = SIZE_MAX;
+  static constexpr uint32_t not_found = UINT32_MAX;
 
-  std::size_t home(uint32_t leg_id) const;
-  /// Writer: the slot of a leg in use.
+  /// Where an id is looked for, and the fingerprint its index word has there.
+  struct Place {
+    std::size_t home;
+    uint32_t fingerprint;
+  };
+  Place place_of(uint32_t leg_id) const;
+  /// Writer: the index slot of a leg in use; `slots` when there is none.
   std::size_t slot_of(uint32_t leg_id) const;
-  /// Reader: the slot of a leg in use, and a copy of its first `words` 64-bit words.
-  std::size_t snapshot(uint32_t leg_id, std::size_t words, omerta_leg& out) const;
-  bool snapshot_slot(std::size_t slot, uint64_t word, std::size_t words, omerta_leg& out) const;
-  void publish(std::size_t slot, const omerta_leg& leg, std::size_t words);
+  uint32_t entry_at(std::size_t slot) const;
+  /// Reader: the entry of a leg in use, and a copy of its first `words` 64-bit words.
+  uint32_t snapshot(uint32_t leg_id, std::size_t words, omerta_leg& out, uint64_t& first_word) const;
+  bool copy(uint32_t entry, uint64_t first_word, std::size_t words, omerta_leg& out) const;
+  /// A leg as it was read, and where; `entry` not_found: no leg.
+  struct Reading {
+    uint32_t entry = not_found;
+    uint64_t first_word = 0;
+    omerta_leg leg;
+  };
+  /// Reads a leg, unless it is the one `reading` has and that was not changed since.
+  void read(uint32_t leg_id, Reading& reading) const;
+  void judge_by(const Reading& reading, const omerta_address& from, uint8_t* frame, uint32_t size,
+                uint64_t now, Decision& decision);
+  void prefetch_index(uint32_t leg_id) const;
+  void prefetch_entry(uint32_t leg_id) const;
+  void publish(uint32_t entry, const omerta_leg& leg, std::size_t words);
 
   Accounts accounts_;
   bool shared_;
   std::size_t capacity_;
   std::size_t slots_;
-  unsigned shift_;
+  unsigned shift_;       ///< of the hash: leaves the home
+  uint32_t entry_mask_;  ///< of an index word: entry + 1; above it the fingerprint
   std::size_t mapped_bytes_;
   omerta_leg* entries_;
-  std::atomic<uint64_t>* index_;
+  std::atomic<uint32_t>* index_;
+  uint32_t free_ = not_found;  ///< writer: first entry not in use; each names the next
   std::atomic<std::size_t> reach_{0};
   std::atomic<std::size_t> size_{0};
 };

@@ -22,6 +22,7 @@ constexpr uint64_t kKnownBurst = 200;
 /// How long an address counts as known: a client with keepalives renews its session every 2 minutes.
 constexpr Nanoseconds kKnownTime = 600 * kSecond;
 constexpr size_t kKnownSlots = 4096;
+constexpr Nanoseconds kSweepInterval = kSecond;
 /// Above this part of a cap a cookie is demanded first, as WireGuard does with its queue.
 constexpr size_t kPressedPart = 8;
 
@@ -380,7 +381,8 @@ WireguardTable::Result WireguardTable::transport(uint32_t receiver_index, size_t
 }
 
 void WireguardTable::sweep(Nanoseconds now) {
-  if (!active()) return;
+  if (!active() || now < next_sweep_) return;
+  next_sweep_ = now + kSweepInterval;
   const std::lock_guard lock(mutex_);
   for (HalfOpen& entry : half_open_)
     if (entry.used && entry.expires <= now) forget(entry);

@@ -106,7 +106,7 @@ class WireguardTable {
   /// A transport message with a receiver index that is none of this node's sessions'.
   Result transport(uint32_t receiver_index, size_t size, const session::Endpoint& from, Nanoseconds now,
                    Accounts& accounts);
-  /// Forgets what has run out; about once a second, by one worker.
+  /// Forgets what has run out, once a second; one worker calls it.
   void sweep(Nanoseconds now);
 
  private:
@@ -165,6 +165,8 @@ class WireguardTable {
   __u64 known_key_[2];
   /// Sender indices of responses under way, by their low bits: a filter before the lock.
   std::unique_ptr<std::atomic<uint32_t>[]> awaited_;
+
+  Nanoseconds next_sweep_ = 0;
 
   mutable std::mutex mutex_;  ///< all below
   session::CookieJar cookies_;

@@ -8,17 +8,20 @@
 #include <charconv>
 #include <cstring>
 #include <string>
+#include <vector>
+
+#include "session/peer.h"
 
 namespace omerta::session {
 namespace {
 
 int bit_at(const uint8_t* address, unsigned index) { return (address[index / 8] >> (7 - index % 8)) & 1; }
 
-/// Length of the common prefix of two addresses, at most `limit` bits.
+/// Length of the common prefix of two addresses, at most `limit` bits. Reads whole 32-bit words.
 unsigned common_bits(const uint8_t* a, const uint8_t* b, unsigned limit) {
-  for (unsigned i = 0; i * 8 < limit; i++) {
-    const auto difference = static_cast<uint8_t>(a[i] ^ b[i]);
-    if (difference != 0) return std::min(limit, i * 8 + static_cast<unsigned>(std::countl_zero(difference)));
+  for (unsigned i = 0; i < limit; i += 32) {
+    const uint32_t difference = __builtin_bswap32(load<uint32_t>(a + i / 8) ^ load<uint32_t>(b + i / 8));
+    if (difference != 0) return std::min(limit, i + static_cast<unsigned>(std::countl_zero(difference)));
   }
   return limit;
 }
@@ -32,6 +35,16 @@ void mask(uint8_t* address, unsigned length) {
 }
 
 }  // namespace
+
+std::optional<Prefix> Prefix::make(uint8_t family, const uint8_t* address, unsigned length) {
+  if ((family != 4 && family != 6) || length > (family == 4 ? 32 : 128)) return std::nullopt;
+  Prefix prefix;
+  prefix.family = family;
+  prefix.length = static_cast<uint8_t>(length);
+  std::memcpy(prefix.address, address, family == 4 ? 4 : 16);
+  mask(prefix.address, length);
+  return prefix;
+}
 
 std::optional<Prefix> Prefix::parse(std::string_view text) {
   const size_t slash = text.find('/');
@@ -48,77 +61,132 @@ std::optional<Prefix> Prefix::parse(std::string_view text) {
     const auto [stop, error] = std::from_chars(begin, end, length);
     if (error != std::errc{} || stop != end || length > bits) return std::nullopt;
   }
-  prefix.length = static_cast<uint8_t>(length);
-  mask(prefix.address, length);
-  return prefix;
+  return make(prefix.family, prefix.address, length);
 }
 
-AllowedIps::AllowedIps(const std::vector<Route>& routes) {
-  nodes_.reserve(routes.size() * 2);
-  for (const Route& route : routes) insert(route);
+AllowedIps::Node* AllowedIps::new_node(const Prefix& prefix, unsigned length) {
+  auto* node = new Node;
+  node->prefix = prefix;
+  node->prefix.length = static_cast<uint8_t>(length);
+  mask(node->prefix.address, length);
+  return node;
 }
 
-void AllowedIps::insert(const Route& route) {
-  const auto new_node = [this](const uint8_t* address, unsigned length, Peer* peer) {
-    Node node{};
-    std::memcpy(node.address, address, 16);
-    mask(node.address, length);
-    node.length = static_cast<uint8_t>(length);
-    node.child[0] = node.child[1] = -1;
-    node.peer = peer;
-    nodes_.push_back(node);
-    return static_cast<int32_t>(nodes_.size() - 1);
-  };
-  const uint8_t* address = route.prefix.address;
-  const unsigned length = route.prefix.length;
-  // Indices, not references: nodes_ may move while growing. parent −1 is the root.
-  int32_t parent = -1;
-  int side = 0;
-  int32_t at = root(route.prefix.family);
-  const auto link = [&](int32_t node) {
-    if (parent < 0)
-      root(route.prefix.family) = node;
-    else
-      nodes_[static_cast<size_t>(parent)].child[side] = node;
-  };
-  while (at >= 0) {
-    const unsigned node_length = nodes_[static_cast<size_t>(at)].length;
+/// Makes the node's prefix the last one of the peer's.
+void AllowedIps::give(Node& node, Peer& peer) const {
+  List& list = peer.allowed_ips;
+  node.generation = generation_;
+  node.previous = list.last_;
+  node.next = nullptr;
+  (list.last_ == nullptr ? list.first_ : list.last_->next) = &node;
+  list.last_ = &node;
+  list.size_++;
+  node.peer.store(&peer, std::memory_order_release);
+}
+
+void AllowedIps::take(Node& node) {
+  List& list = node.peer.load(std::memory_order_relaxed)->allowed_ips;
+  (node.previous == nullptr ? list.first_ : node.previous->next) = node.next;
+  (node.next == nullptr ? list.last_ : node.next->previous) = node.previous;
+  list.size_--;
+}
+
+/// A node that is nobody's and does not branch gives its place to its child, if it has one.
+void AllowedIps::unlink_if_useless(Link* link) {
+  Node* node = link->load(std::memory_order_relaxed);
+  Node* left = node->child[0].load(std::memory_order_relaxed);
+  Node* right = node->child[1].load(std::memory_order_relaxed);
+  if (node->peer.load(std::memory_order_relaxed) != nullptr || (left != nullptr && right != nullptr)) return;
+  link->store(left != nullptr ? left : right, std::memory_order_release);
+  qsbr_.retire([node] { delete node; });
+}
+
+void AllowedIps::insert(const Prefix& prefix, Peer& peer) {
+  const unsigned length = prefix.length;
+  Link* link = &root(prefix.family);
+  for (;;) {
+    Node* node = link->load(std::memory_order_relaxed);
+    const unsigned node_length = node == nullptr ? 0 : node->prefix.length;
     const unsigned common =
-        common_bits(nodes_[static_cast<size_t>(at)].address, address, std::min(node_length, length));
-    if (common < node_length) {
-      // The new prefix ends or branches off inside this edge.
-      const int node_side = bit_at(nodes_[static_cast<size_t>(at)].address, common);
-      const int32_t branch = new_node(address, common, common == length ? route.peer : nullptr);
-      nodes_[static_cast<size_t>(branch)].child[node_side] = at;
+        node == nullptr ? 0
+                        : common_bits(node->prefix.address, prefix.address, std::min(node_length, length));
+    if (node != nullptr && common == node_length && node_length == length) {
+      if (node->peer.load(std::memory_order_relaxed) != nullptr) take(*node);
+      return give(*node, peer);
+    }
+    if (node != nullptr && common == node_length) {
+      link = &node->child[bit_at(prefix.address, node_length)];
+      continue;
+    }
+    Node* leaf = new_node(prefix, length);
+    give(*leaf, peer);
+    Node* top = leaf;
+    if (node != nullptr) {
+      // The new prefix ends, or branches off, on the way to this node.
       if (common < length) {
-        const int32_t leaf = new_node(address, length, route.peer);
-        nodes_[static_cast<size_t>(branch)].child[1 - node_side] = leaf;
+        top = new_node(prefix, common);
+        top->child[bit_at(prefix.address, common)].store(leaf, std::memory_order_relaxed);
       }
-      link(branch);
-      return;
+      top->child[bit_at(node->prefix.address, common)].store(node, std::memory_order_relaxed);
     }
-    if (node_length == length) {
-      nodes_[static_cast<size_t>(at)].peer = route.peer;
-      return;
-    }
-    parent = at;
-    side = bit_at(address, node_length);
-    at = nodes_[static_cast<size_t>(at)].child[side];
+    return link->store(top, std::memory_order_release);
   }
-  link(new_node(address, length, route.peer));
+}
+
+void AllowedIps::remove(const Prefix& prefix, Peer& peer) {
+  Link* parent = nullptr;
+  Link* link = &root(prefix.family);
+  for (;;) {
+    Node* node = link->load(std::memory_order_relaxed);
+    if (node == nullptr || node->prefix.length > prefix.length) return;
+    if (node->prefix == prefix) {
+      if (node->peer.load(std::memory_order_relaxed) != &peer) return;
+      take(*node);
+      node->peer.store(nullptr, std::memory_order_release);
+      unlink_if_useless(link);
+      if (parent != nullptr) unlink_if_useless(parent);
+      return;
+    }
+    if (node->prefix.length == prefix.length) return;
+    parent = link;
+    link = &node->child[bit_at(prefix.address, node->prefix.length)];
+  }
+}
+
+void AllowedIps::clear(Peer& peer) {
+  while (peer.allowed_ips.first_ != nullptr) remove(Prefix(peer.allowed_ips.first_->prefix), peer);
+}
+
+void AllowedIps::end_replacement(Peer& peer) {
+  // What was not given again is still in front.
+  while (peer.allowed_ips.first_ != nullptr && peer.allowed_ips.first_->generation != generation_)
+    remove(Prefix(peer.allowed_ips.first_->prefix), peer);
 }
 
 Peer* AllowedIps::lookup(uint8_t family, const uint8_t* address) const {
   const unsigned bits = family == 4 ? 32 : 128;
   Peer* best = nullptr;
-  for (int32_t at = family == 4 ? root4_ : root6_; at >= 0;) {
-    const Node& node = nodes_[static_cast<size_t>(at)];
-    if (common_bits(node.address, address, node.length) < node.length) break;
-    if (node.peer != nullptr) best = node.peer;
-    if (node.length >= bits) break;
-    at = node.child[bit_at(address, node.length)];
+  const Node* node = roots_[family == 4 ? 0 : 1].load(std::memory_order_acquire);
+  while (node != nullptr) {
+    const unsigned length = node->prefix.length;
+    if (common_bits(node->prefix.address, address, length) < length) break;
+    if (Peer* peer = node->peer.load(std::memory_order_acquire); peer != nullptr) best = peer;
+    if (length >= bits) break;
+    node = node->child[bit_at(address, length)].load(std::memory_order_acquire);
   }
   return best;
+}
+
+AllowedIps::~AllowedIps() {
+  std::vector<Node*> left;
+  for (const Link& link : roots_) left.push_back(link.load());
+  while (!left.empty()) {
+    Node* node = left.back();
+    left.pop_back();
+    if (node == nullptr) continue;
+    for (const Link& link : node->child) left.push_back(link.load());
+    delete node;
+  }
 }
 
 }  // namespace omerta::session

@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // Cryptokey routing: longest-prefix match from an inner address to the peer it belongs to.
-// A path-compressed binary trie per family, built once and never changed: the session table
-// publishes a new one for every batch of changes, so that look-ups need no lock.
+// A path-compressed binary trie per family. Look-ups take no lock: a writer links a finished node with
+// one store, and frees an unlinked one only after every reader was seen outside (Qsbr).
+//
+//   10.0.0.0/8 ── alice        node: prefix, peer or none (a mere branch), two children
+//    ├─0─ 10.0.0.0/9 ── –
+//    │     ├─ 10.1.0.0/16 ── bob
+//    │     └─ 10.64.0.0/16 ── alice
+//    └─1─ 10.200.1.1/32 ── carol
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <string_view>
-#include <vector>
+
+#include "common/qsbr.h"
 
 namespace omerta::session {
 
@@ -20,35 +29,73 @@ struct Prefix {
   uint8_t address[16]{};
 
   bool operator==(const Prefix&) const = default;
+  /// A prefix with the bits beyond its length cleared; nullopt: no such family or length.
+  static std::optional<Prefix> make(uint8_t family, const uint8_t* address, unsigned length);
   /// Parses `10.0.0.0/8`; bits beyond the length are cleared. nullopt: not a prefix.
   static std::optional<Prefix> parse(std::string_view text);
 };
 
 class AllowedIps {
- public:
-  struct Route {
-    Prefix prefix;
-    Peer* peer;
-  };
-  AllowedIps() = default;
-  /// A later route for the same prefix replaces an earlier one, as WireGuard does.
-  explicit AllowedIps(const std::vector<Route>& routes);
+  struct Node;
 
-  /// `address` has 4 bytes for family 4, 16 for family 6. nullptr: no peer.
+ public:
+  /// The prefixes of one peer in the order they were given to it; a member of Peer.
+  class List {
+   public:
+    size_t size() const { return size_; }
+
+   private:
+    friend class AllowedIps;
+    Node* first_ = nullptr;
+    Node* last_ = nullptr;
+    size_t size_ = 0;
+  };
+
+  explicit AllowedIps(Qsbr& qsbr) : qsbr_(qsbr) {}
+  ~AllowedIps();
+  AllowedIps(const AllowedIps&) = delete;
+  AllowedIps& operator=(const AllowedIps&) = delete;
+
+  /// Any thread between Qsbr::quiescent calls. `address` has 4 bytes for family 4, 16 for family 6.
+  /// nullptr: no peer.
   Peer* lookup(uint8_t family, const uint8_t* address) const;
+
+  // --- writers exclude each other -----------------------------------------------------------------
+  /// Gives a prefix to a peer, whoever had it before, as WireGuard does. It becomes the peer's last one.
+  void insert(const Prefix& prefix, Peer& peer);
+  /// Takes a prefix from a peer; nothing happens when it is not the peer's.
+  void remove(const Prefix& prefix, Peer& peer);
+  /// Takes all prefixes from a peer.
+  void clear(Peer& peer);
+  /// Between the two, what is inserted replaces all the peer had; a prefix it keeps has no gap.
+  void begin_replacement() { generation_++; }
+  void end_replacement(Peer& peer);
+  /// Calls visit(prefix) for each prefix of a peer, in order.
+  template <class Visit>
+  static void for_each(const List& list, const Visit& visit) {
+    for (const Node* node = list.first_; node != nullptr; node = node->next) visit(node->prefix);
+  }
 
  private:
   struct Node {
-    uint8_t address[16];
-    uint8_t length;
-    int32_t child[2];
-    Peer* peer;
+    Prefix prefix;
+    uint32_t generation = 0;  // when the prefix was given to its peer
+    std::atomic<Node*> child[2]{};
+    std::atomic<Peer*> peer{nullptr};
+    Node* next = nullptr;  // in the peer's list, writers only
+    Node* previous = nullptr;
   };
-  void insert(const Route& route);
-  int32_t& root(uint8_t family) { return family == 4 ? root4_ : root6_; }
-  std::vector<Node> nodes_;
-  int32_t root4_ = -1;
-  int32_t root6_ = -1;
+  using Link = std::atomic<Node*>;
+
+  static Node* new_node(const Prefix& prefix, unsigned length);
+  void give(Node& node, Peer& peer) const;
+  static void take(Node& node);
+  void unlink_if_useless(Link* link);
+  Link& root(uint8_t family) { return roots_[family == 4 ? 0 : 1]; }
+
+  Qsbr& qsbr_;
+  std::array<Link, 2> roots_{};
+  uint32_t generation_ = 0;
 };
 
 }  // namespace omerta::session

@@ -84,6 +84,10 @@ RemoteIdentity::RemoteIdentity(const LocalIdentity& local, const Key32& key)
       cookie_key(blake2s({text("cookie--"), key})),
       usable(dh(static_static, local.private_key, key)) {}
 
+void RemoteIdentity::meet(const LocalIdentity& local) {
+  usable = dh(static_static, local.private_key, public_key);
+}
+
 RemoteIdentity::~RemoteIdentity() {
   sodium_memzero(static_static.data(), static_static.size());
   sodium_memzero(preshared_key.data(), preshared_key.size());

@@ -35,6 +35,8 @@ struct RemoteIdentity {
   bool usable;  ///< false when static–static is all zero: such a peer never completes a handshake
 
   RemoteIdentity(const LocalIdentity& local, const Key32& public_key);
+  /// We became somebody else.
+  void meet(const LocalIdentity& local);
   ~RemoteIdentity();
 };
 

@@ -7,7 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
-#include <deque>
+#include <list>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -22,6 +22,7 @@
 #include "session/noise.h"
 #include "session/replay_window.h"
 #include "session/suite_offer.h"
+#include "session/timer_heap.h"
 
 namespace omerta::session {
 
@@ -169,7 +170,6 @@ class Peer {
   bool initiation_pending = false;  ///< `handshake` waits for a response
   bool retry_armed = false;         ///< no session came of the last initiation yet
   bool handshake_wanted = false;    ///< waits for an endpoint
-  bool negotiating = false;         ///< the current session's suites are not settled and not given up
   Nanoseconds attempts_since = 0;
   Nanoseconds jitter = 0;
   Nanoseconds last_path_needed = 0;
@@ -180,10 +180,15 @@ class Peer {
   Nanoseconds cookie_born = 0;
   bool has_last_mac1 = false;
   Mac16 last_mac1{};
-  std::deque<std::vector<uint8_t>> staged;
+  std::list<std::vector<uint8_t>> staged;
   Nanoseconds persistent_keepalive = 0;
-  std::vector<Prefix> allowed_ips;
+  AllowedIps::List allowed_ips;
   bool removed = false;
+  /// Order in which peers were added, and the clock on the wall when the last session was confirmed
+  /// (nanoseconds since 1970, 0 = never): for those who show them.
+  uint64_t sequence = 0;
+  Nanoseconds last_handshake_wall = 0;
+  Timer timer;
 
  private:
   SeqLock<Endpoint> endpoint_;

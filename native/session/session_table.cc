@@ -27,12 +27,6 @@ PrefixBuckets::SecretKey random_key(const SessionEnvironment& environment) {
   return key;
 }
 
-size_t slot_count(size_t max_peers) {
-  // Three sessions of one keypair and a handshake for each peer: at most half full. Second pairs of all
-  // three fill it to seven eighths, where a free place takes eight draws.
-  return std::bit_ceil(std::max<size_t>(max_peers * 8, 1024));
-}
-
 /// When two initiations cross, both sides would become responders and wait for each other until the
 /// retry. One of them goes on as initiator instead: the one with the lower key, if its own message
 /// is young enough to be still on its way.
@@ -82,15 +76,13 @@ SessionTable::SessionTable(const Key32& private_key, size_t max_peers, size_t wo
       environment_(std::move(environment)),
       aead_(environment_.aead),
       qsbr_(workers),
-      routes_(new AllowedIps),
-      slots_(new Slot[slot_count(max_peers)]),
-      slot_mask_(static_cast<uint32_t>(slot_count(max_peers) - 1)),
+      routes_(qsbr_),
+      indices_(qsbr_),
       handshake_budget_(kHandshakesPerSecond, kHandshakeBurst),
       source_budget_(kSourceHandshakesPerSecond, kSourceHandshakeBurst, {32, 64}, random_key(environment_)) {}
 
 SessionTable::~SessionTable() {
   for (auto& [key, peer] : peers_) drop_keys(*peer);
-  delete routes_.load();
 }
 
 Peer* SessionTable::find_peer(const Key32& key) {
@@ -105,7 +97,11 @@ size_t SessionTable::size() {
 
 void SessionTable::for_each(const std::function<void(Peer&)>& visit) {
   const std::lock_guard lock(mutex_);
-  for (auto& [key, peer] : peers_) visit(*peer);
+  std::vector<Peer*> ordered;
+  ordered.reserve(peers_.size());
+  for (auto& [key, peer] : peers_) ordered.push_back(peer.get());
+  std::ranges::sort(ordered, {}, &Peer::sequence);
+  for (Peer* peer : ordered) visit(*peer);
 }
 
 void SessionTable::reclaim() {
@@ -115,74 +111,125 @@ void SessionTable::reclaim() {
 
 // ---- configuration --------------------------------------------------------------------------------
 
-bool SessionTable::set_peers(const std::vector<PeerSettings>& settings, Nanoseconds now, SessionOutput& out) {
+bool SessionTable::fits(const std::vector<PeerSettings>& settings, bool replace) {
+  size_t count = replace ? 0 : peers_.size();
+  std::unordered_map<Key32, bool, KeyHash> present;  // of those the change names
+  for (const PeerSettings& s : settings) {
+    bool& there =
+        present.try_emplace(s.public_key, !replace && find_peer(s.public_key) != nullptr).first->second;
+    const bool after = !s.remove && (there || !s.update_only);
+    count = count + (after ? 1 : 0) - (there ? 1 : 0);
+    there = after;
+  }
+  return count <= max_peers_;
+}
+
+bool SessionTable::has_room(const std::vector<PeerSettings>& peers, bool replace) {
   const std::lock_guard lock(mutex_);
-  size_t added = 0;
-  for (const PeerSettings& s : settings) added += find_peer(s.public_key) == nullptr ? 1 : 0;
-  if (peers_.size() + added > max_peers_) return false;
-  bool routes_changed = false;
+  return fits(peers, replace);
+}
+
+bool SessionTable::set_peers(const std::vector<PeerSettings>& settings, Nanoseconds now, SessionOutput& out,
+                             bool replace) {
+  const std::lock_guard lock(mutex_);
+  if (!fits(settings, replace)) return false;
+  if (replace)
+    while (!peers_.empty()) remove_peer(*peers_.begin()->second);
   for (const PeerSettings& s : settings) {
     Peer* peer = find_peer(s.public_key);
-    if (peer == nullptr) {
-      auto created = std::make_unique<Peer>(local_, s.public_key);
-      peer = created.get();
-      peers_.emplace(s.public_key, std::move(created));
-    }
-    const Key32 preshared = s.preshared_key.value_or(Key32{});
-    if (sodium_memcmp(preshared.data(), peer->remote.preshared_key.data(), preshared.size()) != 0) {
-      peer->remote.preshared_key = preshared;
-      if (!s.keep_session_on_new_psk) drop_keys(*peer);
-    }
-    if (peer->allowed_ips != s.allowed_ips) {
-      assign_prefixes(*peer, s.allowed_ips);
-      routes_changed = true;
-    }
-    peer->persistent_keepalive = s.persistent_keepalive;
-    if (s.endpoint.has_value()) {
-      peer->set_endpoint(*s.endpoint);
-      flush_staged(*peer, now, out);
-      if (peer->handshake_wanted || !peer->staged.empty()) want_handshake(*peer, now, out);
+    if (s.remove) {
+      if (peer != nullptr) remove_peer(*peer);
+    } else if (peer != nullptr || !s.update_only) {
+      change_peer(peer != nullptr ? *peer : add_peer(s.public_key), s, now, out);
     }
   }
-  if (routes_changed) rebuild_routes();
+  qsbr_.reclaim();
   return true;
+}
+
+Peer& SessionTable::add_peer(const Key32& key) {
+  auto created = std::make_unique<Peer>(local_, key);
+  created->sequence = next_sequence_++;
+  return *peers_.emplace(key, std::move(created)).first->second;
+}
+
+void SessionTable::change_peer(Peer& peer, const PeerSettings& settings, Nanoseconds now,
+                               SessionOutput& out) {
+  if (settings.preshared_key.has_value()) {
+    const Key32& preshared = *settings.preshared_key;
+    if (sodium_memcmp(preshared.data(), peer.remote.preshared_key.data(), preshared.size()) != 0) {
+      peer.remote.preshared_key = preshared;
+      if (!settings.keep_session_on_new_psk) drop_keys(peer);
+    }
+  }
+  if (settings.replace_allowed_ips) routes_.begin_replacement();
+  for (const AllowedIpChange& change : settings.allowed_ips)
+    change.remove ? routes_.remove(change.prefix, peer) : routes_.insert(change.prefix, peer);
+  if (settings.replace_allowed_ips) routes_.end_replacement(peer);
+  const bool was_kept_alive = peer.persistent_keepalive != 0;
+  peer.persistent_keepalive = settings.persistent_keepalive.value_or(peer.persistent_keepalive);
+  if (settings.endpoint.has_value()) {
+    peer.set_endpoint(*settings.endpoint);
+    flush_staged(peer, now, out);
+    if (peer.handshake_wanted || !peer.staged.empty()) want_handshake(peer, now, out);
+  }
+  if (!was_kept_alive && peer.persistent_keepalive != 0) send_packet(peer, {}, now, out);
+  arm(peer, now);
 }
 
 void SessionTable::remove_peers(const std::vector<Key32>& keys) {
   const std::lock_guard lock(mutex_);
-  std::vector<Peer*> removed;
-  for (const Key32& key : keys) {
-    const auto found = peers_.find(key);
-    if (found == peers_.end()) continue;
-    Peer* peer = found->second.release();
-    peers_.erase(found);
+  for (const Key32& key : keys)
+    if (Peer* peer = find_peer(key); peer != nullptr) remove_peer(*peer);
+  qsbr_.reclaim();
+}
+
+void SessionTable::remove_peer(Peer& peer) {
+  drop_keys(peer);
+  routes_.clear(peer);
+  timers_.cancel(peer);
+  peer.removed = true;
+  const auto found = peers_.find(peer.remote.public_key);
+  Peer* removed = found->second.release();
+  peers_.erase(found);
+  qsbr_.retire([removed] { delete removed; });
+}
+
+void SessionTable::set_private_key(const std::optional<Key32>& key, Nanoseconds now) {
+  const std::lock_guard lock(mutex_);
+  Key32 nobody{};
+  if (!key.has_value()) environment_.random(nobody);
+  local_ = LocalIdentity(key.value_or(nobody));
+  sodium_memzero(nobody.data(), nobody.size());
+  has_identity_ = key.has_value();
+  for (auto& [public_key, peer] : peers_) {
+    peer->remote.meet(local_);
     drop_keys(*peer);
-    assign_prefixes(*peer, {});
-    peer->removed = true;
-    removed.push_back(peer);
+    arm(*peer, now);
   }
-  if (removed.empty()) return;
-  rebuild_routes();  // before they are retired: the old routes still lead to them
-  for (Peer* peer : removed) qsbr_.retire([peer] { delete peer; });
+  qsbr_.reclaim();
 }
 
-/// A prefix belongs to the peer it was given to last.
-void SessionTable::assign_prefixes(Peer& peer, const std::vector<Prefix>& prefixes) {
-  for (const Prefix& prefix : peer.allowed_ips) prefix_owner_.erase(prefix);
-  for (const Prefix& prefix : prefixes) {
-    Peer*& owner = prefix_owner_[prefix];
-    if (owner != nullptr && owner != &peer) std::erase(owner->allowed_ips, prefix);
-    owner = &peer;
+void SessionTable::suspend() {
+  const std::lock_guard lock(mutex_);
+  suspended_ = true;
+  for (auto& [key, peer] : peers_) {
+    drop_keys(*peer);
+    peer->staged.clear();
+    peer->handshake_wanted = false;
+    peer->last_sent.store(0, std::memory_order_relaxed);
+    peer->last_received.store(0, std::memory_order_relaxed);
+    peer->unanswered_since.store(0, std::memory_order_relaxed);
+    peer->keepalive_owed_since.store(0, std::memory_order_relaxed);
+    timers_.cancel(*peer);
   }
-  peer.allowed_ips = prefixes;
+  qsbr_.reclaim();
 }
 
-void SessionTable::rebuild_routes() {
-  std::vector<AllowedIps::Route> routes;
-  routes.reserve(prefix_owner_.size());
-  for (const auto& [prefix, peer] : prefix_owner_) routes.push_back({prefix, peer});
-  const AllowedIps* old = routes_.exchange(new AllowedIps(routes), std::memory_order_acq_rel);
-  qsbr_.retire([old] { delete old; });
+void SessionTable::resume(Nanoseconds now) {
+  const std::lock_guard lock(mutex_);
+  suspended_ = false;
+  for (auto& [key, peer] : peers_) arm(*peer, now);
 }
 
 bool SessionTable::start_handshake(const Key32& key, Nanoseconds now, SessionOutput& out) {
@@ -208,28 +255,8 @@ bool SessionTable::send_inside(const Key32& key, Bytes packet, Nanoseconds now, 
 
 // ---- keys and indices -----------------------------------------------------------------------------
 
-uint32_t SessionTable::allocate_index(Peer& peer) {
-  for (;;) {
-    uint32_t index = 0;
-    environment_.random(std::span(reinterpret_cast<uint8_t*>(&index), sizeof index));
-    Slot& slot = slots_[index & slot_mask_];
-    if (index == 0 || slot.handshake != nullptr || slot.keypair.load(std::memory_order_relaxed) != nullptr)
-      continue;
-    slot.handshake = &peer;
-    slot.handshake_index = index;
-    return index;
-  }
-}
-
-/// Takes back an index that no keypair has yet.
-void SessionTable::release_index(Peer& peer, uint32_t index) {
-  if (index == 0) return;
-  Slot& slot = slots_[index & slot_mask_];
-  if (slot.handshake == &peer && slot.handshake_index == index) slot.handshake = nullptr;
-}
-
 void SessionTable::release_handshake_index(Peer& peer) {
-  release_index(peer, peer.handshake.local_index);
+  if (peer.handshake.local_index != 0) indices_.release(peer.handshake.local_index);
   peer.handshake.local_index = 0;
 }
 
@@ -237,13 +264,11 @@ void SessionTable::release_handshake_index(Peer& peer) {
 void SessionTable::discard(Keypair* keypair) {
   if (keypair == nullptr) return;
   const SuiteNegotiation& negotiation = keypair->negotiation;
-  for (const Keypair* gone : {keypair, negotiation.keypair.get()}) {
-    if (gone == nullptr) continue;
-    Slot& slot = slots_[gone->local_index & slot_mask_];
-    if (slot.keypair.load(std::memory_order_relaxed) == gone)
-      slot.keypair.store(nullptr, std::memory_order_release);
-  }
-  release_index(keypair->peer, negotiation.offer.local_index);
+  if (negotiation.keypair != nullptr)
+    indices_.remove(*negotiation.keypair);
+  else if (negotiation.offer.local_index != 0)
+    indices_.release(negotiation.offer.local_index);
+  indices_.remove(*keypair);
   qsbr_.retire([keypair] { delete keypair; });
 }
 
@@ -270,9 +295,7 @@ void SessionTable::begin_session(Peer& peer, bool initiator, Nanoseconds now) {
     keypair->suite_secret = derive_suite_secret(peer.handshake);
     keypair->next_offer.store(0, std::memory_order_relaxed);
   }
-  Slot& slot = slots_[keypair->local_index & slot_mask_];
-  slot.handshake = nullptr;
-  slot.keypair.store(keypair, std::memory_order_release);
+  indices_.promote(*keypair);
   peer.handshake.wipe();
   peer.initiation_pending = false;
   if (initiator) {
@@ -288,12 +311,14 @@ void SessionTable::begin_session(Peer& peer, bool initiator, Nanoseconds now) {
     discard(peer.previous.exchange(nullptr));
   }
   peer.last_handshake.store(now, std::memory_order_relaxed);
+  arm(peer, now);
 }
 
 // ---- sending --------------------------------------------------------------------------------------
 
 /// Seals one packet and sends it; false when the key may not be used (any more).
 bool SessionTable::send_under(Keypair& keypair, Bytes packet, Nanoseconds now, SessionOutput& out) {
+  if (suspended_) return false;
   Peer& peer = keypair.peer;
   const Endpoint endpoint = peer.endpoint();
   if (!endpoint.known()) return false;
@@ -384,8 +409,10 @@ void SessionTable::authenticated(Keypair& keypair, const Endpoint& from, Nanosec
       discard(peer.previous.exchange(peer.current.exchange(&keypair)));
       peer.next.store(nullptr, std::memory_order_release);
       peer.retry_armed = false;
+      peer.last_handshake_wall = environment_.wall_clock();
       out.session_established(peer);
       flush_staged(peer, now, out);
+      arm(peer, now);
     }
   }
   if (moved) out.endpoint_changed(peer);
@@ -412,6 +439,7 @@ void SessionTable::want_handshake(Peer& peer, Nanoseconds now, SessionOutput& ou
 }
 
 void SessionTable::initiate(Peer& peer, Nanoseconds now, SessionOutput& out, bool retry) {
+  if (suspended_ || !has_identity_) return;
   Endpoint endpoint = peer.endpoint();
   if (!endpoint.known()) {
     peer.handshake_wanted = true;
@@ -419,7 +447,7 @@ void SessionTable::initiate(Peer& peer, Nanoseconds now, SessionOutput& out, boo
       peer.last_path_needed = now;
       out.path_needed(peer);
     }
-    return;
+    return arm(peer, now);
   }
   peer.handshake_wanted = false;
   if (retry) {
@@ -435,7 +463,7 @@ void SessionTable::initiate(Peer& peer, Nanoseconds now, SessionOutput& out, boo
   environment_.random(ephemeral);
   Initiation message;
   const bool made = create_initiation(local_, peer.remote, ephemeral, environment_.timestamp(),
-                                      allocate_index(peer), peer.handshake, message);
+                                      indices_.allocate(peer, environment_.random), peer.handshake, message);
   sodium_memzero(ephemeral.data(), ephemeral.size());
   peer.last_initiation.store(now, std::memory_order_relaxed);
   if (!made) {
@@ -445,6 +473,7 @@ void SessionTable::initiate(Peer& peer, Nanoseconds now, SessionOutput& out, boo
   peer.initiation_pending = true;
   peer.retry_armed = true;
   peer.jitter = random_jitter();
+  arm(peer, now);
   add_macs(peer, reinterpret_cast<uint8_t*>(&message), sizeof message, now);
   peer.tx_bytes.fetch_add(sizeof message, std::memory_order_relaxed);
   initiations_sent_.fetch_add(1, std::memory_order_relaxed);
@@ -520,8 +549,8 @@ Outcome SessionTable::handle_initiation(const Initiation& message, const Endpoin
   Key32 ephemeral{};
   environment_.random(ephemeral);
   Response response;
-  const bool made =
-      create_response(local_, peer->remote, ephemeral, allocate_index(*peer), peer->handshake, response);
+  const bool made = create_response(local_, peer->remote, ephemeral,
+                                    indices_.allocate(*peer, environment_.random), peer->handshake, response);
   sodium_memzero(ephemeral.data(), ephemeral.size());
   if (!made) {
     release_handshake_index(*peer);
@@ -542,9 +571,8 @@ Outcome SessionTable::handle_response(const Response& message, const Endpoint& f
   const Outcome macs = check_macs(before_mac1(message), message.mac1, before_mac2(message), message.mac2,
                                   message.sender, from, now, out);
   if (macs != Outcome::accepted) return macs;
-  Slot& slot = slots_[message.receiver & slot_mask_];
-  Peer* peer = slot.handshake;
-  if (peer == nullptr || slot.handshake_index != message.receiver || !peer->initiation_pending ||
+  Peer* peer = indices_.handshake(message.receiver);
+  if (peer == nullptr || !peer->initiation_pending ||
       peer->handshake.local_index != message.receiver)  // else it waits for a session's second pair
     return Outcome::unknown_index;
   if (!consume_response(local_, peer->remote, message, peer->handshake)) return Outcome::bad_handshake;
@@ -552,6 +580,7 @@ Outcome SessionTable::handle_response(const Response& message, const Endpoint& f
   peer->rx_bytes.fetch_add(sizeof message, std::memory_order_relaxed);
   peer->last_received.store(now, std::memory_order_relaxed);
   peer->unanswered_since.store(0, std::memory_order_relaxed);
+  peer->last_handshake_wall = environment_.wall_clock();
   const bool moved = peer->set_endpoint(from);
   out.session_established(*peer);
   if (moved) out.endpoint_changed(*peer);
@@ -565,12 +594,8 @@ Outcome SessionTable::handle_response(const Response& message, const Endpoint& f
 
 Outcome SessionTable::handle_cookie_reply(const CookieReply& message, Nanoseconds now) {
   const std::lock_guard lock(mutex_);
-  Slot& slot = slots_[message.receiver & slot_mask_];
-  Peer* peer = nullptr;
-  if (slot.handshake != nullptr && slot.handshake_index == message.receiver)
-    peer = slot.handshake;
-  else if (Keypair* keypair = find(message.receiver); keypair != nullptr)
-    peer = &keypair->peer;
+  Peer* peer = indices_.handshake(message.receiver);
+  if (Keypair* keypair = find(message.receiver); peer == nullptr && keypair != nullptr) peer = &keypair->peer;
   if (peer == nullptr || !peer->has_last_mac1) return Outcome::unknown_index;
   Cookie cookie;
   if (!open_cookie_reply(peer->remote.cookie_key, message, peer->last_mac1, cookie))
@@ -587,8 +612,48 @@ Outcome SessionTable::handle_cookie_reply(const CookieReply& message, Nanosecond
 
 void SessionTable::handle_timers(Nanoseconds now, SessionOutput& out) {
   const std::lock_guard lock(mutex_);
-  for (auto& [key, peer] : peers_) check_timers(*peer, now, out);
+  while (Peer* peer = timers_.take_due(now)) {
+    check_timers(*peer, now, out);
+    arm(*peer, now);
+  }
   qsbr_.reclaim();
+}
+
+/// Sets the peer's timer to the earliest moment at which check_timers may find something to do. What
+/// packets start without the mutex is due KEEPALIVE_TIMEOUT after them at the earliest, so that a peer
+/// with keys is looked at that often, and one without costs nothing.
+void SessionTable::arm(Peer& peer, Nanoseconds now) {
+  Nanoseconds due = UINT64_MAX;
+  const auto at = [&due](Nanoseconds moment) { due = std::min(due, moment); };
+  const Keypair* current = peer.current.load(std::memory_order_relaxed);
+  const Nanoseconds last_initiation = peer.last_initiation.load(std::memory_order_relaxed);
+  if (peer.retry_armed)
+    at(last_initiation + kRekeyTimeout + peer.jitter);
+  else if (peer.handshake_wanted)
+    at(peer.last_path_needed + kPathNeededInterval);
+  if (const Nanoseconds unanswered = peer.unanswered_since.load(std::memory_order_relaxed); unanswered != 0)
+    at(unanswered + kNewHandshakeTimeout + peer.jitter);
+  if (const Nanoseconds owed = peer.keepalive_owed_since.load(std::memory_order_relaxed); owed != 0)
+    at(owed + kKeepaliveTimeout);
+  if (current != nullptr) at(next_negotiation_step(current->negotiation));
+  if (peer.persistent_keepalive != 0 && peer.endpoint().known() && has_identity_) {
+    const Nanoseconds last = std::max(peer.last_sent.load(std::memory_order_relaxed),
+                                      peer.last_received.load(std::memory_order_relaxed));
+    const bool usable = current != nullptr && !current->expired(now);
+    if (usable)
+      at(last + peer.persistent_keepalive);
+    else if (!peer.retry_armed)
+      at(std::max(last + peer.persistent_keepalive, last_initiation + kRekeyTimeout));
+  }
+  if (current != nullptr || peer.previous.load(std::memory_order_relaxed) != nullptr ||
+      peer.next.load(std::memory_order_relaxed) != nullptr) {
+    at(now + kKeepaliveTimeout);
+    at(peer.last_handshake.load(std::memory_order_relaxed) + kZeroKeysTime);
+  }
+  if (suspended_ || due == UINT64_MAX)
+    timers_.cancel(peer);
+  else
+    timers_.set(peer, std::max(due, now + 1));
 }
 
 void SessionTable::check_timers(Peer& peer, Nanoseconds now, SessionOutput& out) {
@@ -615,7 +680,7 @@ void SessionTable::check_timers(Peer& peer, Nanoseconds now, SessionOutput& out)
     if (!peer.retry_armed) initiate(peer, now, out, true);
   }
 
-  if (peer.negotiating) drive_negotiation(peer, now, out);
+  drive_negotiation(peer, now, out);
 
   const Nanoseconds owed = peer.keepalive_owed_since.load(std::memory_order_relaxed);
   if (owed != 0 && now > owed && now - owed >= kKeepaliveTimeout) {

@@ -12,6 +12,7 @@
 #include "crypto/aead.h"
 #include "ratelimit/prefix_buckets.h"
 #include "ratelimit/token_bucket.h"
+#include "session/index_table.h"
 #include "session/peer.h"
 
 namespace omerta::session {
@@ -53,12 +54,22 @@ class SessionOutput {
   virtual void suite_step(SuiteStep step) = 0;
 };
 
+struct AllowedIpChange {
+  AllowedIpChange(const Prefix& prefix_, bool remove_ = false) : prefix(prefix_), remove(remove_) {}
+  Prefix prefix;
+  bool remove;
+};
+
+/// A change of one peer; what is not given stays as it is.
 struct PeerSettings {
   Key32 public_key{};
-  std::optional<Key32> preshared_key;
-  std::vector<Prefix> allowed_ips;
+  bool remove = false;
+  bool update_only = false;            ///< change the peer if there is one, but do not make one
+  std::optional<Key32> preshared_key;  ///< all zero: none
   std::optional<Endpoint> endpoint;
-  Nanoseconds persistent_keepalive = 0;
+  std::optional<Nanoseconds> persistent_keepalive;  ///< 0: none
+  bool replace_allowed_ips = false;                 ///< forget all prefixes before `allowed_ips`
+  std::vector<AllowedIpChange> allowed_ips;         ///< in the order they were asked for
   /// A changed preshared key counts from the next handshake on; otherwise the session ends with the old.
   bool keep_session_on_new_psk = false;
 };
@@ -69,6 +80,8 @@ struct SessionEnvironment {
   crypto::AeadChoice aead{};             ///< for what the table itself sends
   uint8_t suites = 0;                    ///< suite_bit of each to agree on; 0 neither offers nor answers
   size_t window = kStandardWindow;       ///< under keys agreed on
+  /// Nanoseconds since 1970; only shown, never decided upon.
+  std::function<Nanoseconds()> wall_clock = [] { return Nanoseconds{0}; };
 };
 
 class SessionTable {
@@ -80,14 +93,26 @@ class SessionTable {
   Qsbr& qsbr() { return qsbr_; }
 
   // --- configuration (any thread; takes the mutex) ------------------------------------------------
-  /// Adds or updates; false, and nothing changed, when it would exceed max_peers.
-  bool set_peers(const std::vector<PeerSettings>& peers, Nanoseconds now, SessionOutput& out);
+  /// Adds, updates and removes, in order; with `replace`, removes every peer first. false, and nothing
+  /// changed, when there would be more than max_peers.
+  bool set_peers(const std::vector<PeerSettings>& peers, Nanoseconds now, SessionOutput& out,
+                 bool replace = false);
+  /// Whether set_peers would find room.
+  bool has_room(const std::vector<PeerSettings>& peers, bool replace);
   void remove_peers(const std::vector<Key32>& keys);
+  /// Becomes another identity, nullopt: nobody, who starts no handshake. Sessions end; peers stay with
+  /// all that was learnt about them, above all the greatest timestamp of each: a way back to a former
+  /// key must not let old initiations in again.
+  void set_private_key(const std::optional<Key32>& key, Nanoseconds now);
+  /// The interface goes down: sessions, handshakes and what waits for them are forgotten, and nothing is
+  /// sent until it comes up again.
+  void suspend();
+  void resume(Nanoseconds now);
   /// Starts a handshake now, even if one was started less than REKEY_TIMEOUT ago.
   bool start_handshake(const Key32& peer, Nanoseconds now, SessionOutput& out);
   /// Sends a packet inside the session, or stages it until there is one. false: no such peer.
   bool send_inside(const Key32& peer, Bytes packet, Nanoseconds now, SessionOutput& out);
-  /// Calls visit(peer) for each peer under the mutex.
+  /// Calls visit(peer) for each peer under the mutex, in the order they were added.
   void for_each(const std::function<void(Peer&)>& visit);
   size_t size();
   /// Frees what no worker can hold any more.
@@ -105,11 +130,8 @@ class SessionTable {
   size_t stage(Peer& peer, Bytes packet, Nanoseconds now, SessionOutput& out);
 
   // --- packet path (workers between Qsbr::quiescent calls; no lock) -------------------------------
-  const AllowedIps& routes() const { return *routes_.load(std::memory_order_acquire); }
-  Keypair* find(uint32_t local_index) const {
-    Keypair* keypair = slots_[local_index & slot_mask_].keypair.load(std::memory_order_acquire);
-    return keypair != nullptr && keypair->local_index == local_index ? keypair : nullptr;
-  }
+  const AllowedIps& routes() const { return routes_; }
+  Keypair* find(uint32_t local_index) const { return indices_.find(local_index); }
   /// After data was sent with `keypair`: timers, and renewal when the key is old.
   void data_sent(Keypair& keypair, size_t bytes, Nanoseconds now, SessionOutput& out);
   /// After packets from one place opened and passed the replay window: confirms the key, moves the
@@ -127,40 +149,29 @@ class SessionTable {
   uint64_t keepalives_sent() const { return keepalives_sent_.load(std::memory_order_relaxed); }
 
  private:
-  struct Slot {
-    std::atomic<Keypair*> keypair{nullptr};
-    Peer* handshake = nullptr;  // under the mutex
-    uint32_t handshake_index = 0;
-  };
   struct KeyHash {
     size_t operator()(const Key32& key) const { return load<size_t>(key.data()); }
-  };
-  struct PrefixHash {
-    size_t operator()(const Prefix& prefix) const {
-      const size_t mixed =
-          load<size_t>(prefix.address) * 0x9E3779B97F4A7C15u ^ load<size_t>(prefix.address + 8);
-      return mixed * 0x9E3779B97F4A7C15u + prefix.length * 256u + prefix.family;
-    }
   };
 
   Peer* find_peer(const Key32& key);
   Outcome check_macs(Bytes before1, const Mac16& mac1, Bytes before2, const Mac16& mac2, uint32_t sender,
                      const Endpoint& from, Nanoseconds now, SessionOutput& out);
   void add_macs(Peer& peer, uint8_t* message, size_t size, Nanoseconds now);
-  uint32_t allocate_index(Peer& peer);
-  void release_index(Peer& peer, uint32_t index);
   void release_handshake_index(Peer& peer);
   void begin_session(Peer& peer, bool initiator, Nanoseconds now);
   void discard(Keypair* keypair);
   void drop_keys(Peer& peer);
-  void assign_prefixes(Peer& peer, const std::vector<Prefix>& prefixes);
-  void rebuild_routes();
+  bool fits(const std::vector<PeerSettings>& settings, bool replace);
+  Peer& add_peer(const Key32& key);
+  void remove_peer(Peer& peer);
+  void change_peer(Peer& peer, const PeerSettings& settings, Nanoseconds now, SessionOutput& out);
   void initiate(Peer& peer, Nanoseconds now, SessionOutput& out, bool retry);
   void want_handshake(Peer& peer, Nanoseconds now, SessionOutput& out);
   bool send_packet(Peer& peer, Bytes packet, Nanoseconds now, SessionOutput& out);
   bool send_under(Keypair& keypair, Bytes packet, Nanoseconds now, SessionOutput& out);
   void flush_staged(Peer& peer, Nanoseconds now, SessionOutput& out);
   void check_timers(Peer& peer, Nanoseconds now, SessionOutput& out);
+  void arm(Peer& peer, Nanoseconds now);
   Nanoseconds random_jitter();
   // suite_negotiation.cc
   static bool offer_due(const Keypair& keypair, Nanoseconds previous, Nanoseconds now);
@@ -169,6 +180,7 @@ class SessionTable {
   void handle_offer(Keypair& first, const ReceivedOffer& received, Nanoseconds now, SessionOutput& out);
   void handle_proof(Keypair& first, ProofState state, Nanoseconds now, SessionOutput& out);
   void send_proof(Keypair& first, Nanoseconds now, SessionOutput& out);
+  static Nanoseconds next_negotiation_step(const SuiteNegotiation& negotiation);
   void drive_negotiation(Peer& peer, Nanoseconds now, SessionOutput& out);
 
   LocalIdentity local_;
@@ -178,10 +190,12 @@ class SessionTable {
   Qsbr qsbr_;
   std::mutex mutex_;
   std::unordered_map<Key32, std::unique_ptr<Peer>, KeyHash> peers_;
-  std::unordered_map<Prefix, Peer*, PrefixHash> prefix_owner_;
-  std::atomic<const AllowedIps*> routes_;
-  std::unique_ptr<Slot[]> slots_;
-  uint32_t slot_mask_;
+  AllowedIps routes_;
+  IndexTable indices_;
+  TimerHeap<Peer> timers_;
+  bool has_identity_ = true;
+  bool suspended_ = false;
+  uint64_t next_sequence_ = 1;
   uint64_t next_keypair_id_ = 1;
   CookieJar cookies_;
   TokenBucket handshake_budget_;

@@ -29,8 +29,8 @@ bool SessionTable::offer_due(const Keypair& keypair, Nanoseconds previous, Nanos
 void SessionTable::make_offer(Keypair& first) {
   SuiteOffer& offer = first.negotiation.offer;
   if (offer.local_index != 0) return;
-  offer = {environment_.suites, allocate_index(first.peer), static_cast<uint32_t>(environment_.window)};
-  first.peer.negotiating = true;
+  offer = {environment_.suites, indices_.allocate(first.peer, environment_.random),
+           static_cast<uint32_t>(environment_.window)};
 }
 
 void SessionTable::offer_suites(Keypair& first, Nanoseconds now, SessionOutput& out) {
@@ -45,6 +45,7 @@ void SessionTable::offer_suites(Keypair& first, Nanoseconds now, SessionOutput& 
   first.next_offer.store(negotiation.offers_sent < kOffersPerSession ? now + kOfferInterval : Keypair::kNever,
                          std::memory_order_relaxed);
   if (send_under(first, encode_offer(negotiation.offer, false), now, out)) out.suite_step(SuiteStep::offered);
+  arm(first.peer, now);
 }
 
 bool SessionTable::handle_suite_frame(Keypair& keypair, Bytes payload, Nanoseconds now, SessionOutput& out) {
@@ -61,6 +62,7 @@ bool SessionTable::handle_suite_frame(Keypair& keypair, Bytes payload, Nanosecon
   const bool under_first = &keypair == &first;
   if (offer.has_value() && under_first) handle_offer(first, *offer, now, out);
   if (proof.has_value() && !under_first) handle_proof(first, *proof, now, out);
+  arm(first.peer, now);
   return true;
 }
 
@@ -84,8 +86,7 @@ void SessionTable::handle_offer(Keypair& first, const ReceivedOffer& received, N
                         first.initiator, environment_.window},
         &first);
     keys.wipe();
-    release_index(first.peer, ours.local_index);
-    slots_[ours.local_index & slot_mask_].keypair.store(negotiation.keypair.get(), std::memory_order_release);
+    indices_.promote(*negotiation.keypair);
     first.next_offer.store(Keypair::kNever, std::memory_order_relaxed);
     negotiation.last_sent = now;
   } else if (received.offer != negotiation.peers_offer) {
@@ -117,15 +118,21 @@ void SessionTable::send_proof(Keypair& first, Nanoseconds now, SessionOutput& ou
   send_under(*negotiation.keypair, encode_proof(state), now, out);
 }
 
+/// When drive_negotiation has something to do; an offer that is to be repeated waits for data to ride behind.
+Nanoseconds SessionTable::next_negotiation_step(const SuiteNegotiation& negotiation) {
+  const bool made = negotiation.keypair != nullptr;
+  if (negotiation.offer.local_index == 0 || negotiation.settled || negotiation.given_up ||
+      (!made && negotiation.offers_sent < kOffersPerSession))
+    return Keypair::kNever;
+  return negotiation.last_sent + (made ? kSuiteRepeatInterval : kOfferInterval);
+}
+
 /// Repeats what was not answered, so often.
 void SessionTable::drive_negotiation(Peer& peer, Nanoseconds now, SessionOutput& out) {
   Keypair* first = peer.current.load(std::memory_order_relaxed);
-  peer.negotiating = first != nullptr && first->negotiation.offer.local_index != 0 &&
-                     !first->negotiation.settled && !first->negotiation.given_up;
-  if (!peer.negotiating) return;
+  if (first == nullptr || now < next_negotiation_step(first->negotiation)) return;
   SuiteNegotiation& negotiation = first->negotiation;
   const bool made = negotiation.keypair != nullptr;
-  if (now < negotiation.last_sent + (made ? kSuiteRepeatInterval : kOfferInterval)) return;
   if (made && negotiation.repeats < kSuiteRepeats) {
     negotiation.repeats++;
     negotiation.last_sent = now;
@@ -134,7 +141,7 @@ void SessionTable::drive_negotiation(Peer& peer, Nanoseconds now, SessionOutput&
       send_proof(*first, now, out);
     else
       send_under(*first, encode_offer(negotiation.offer, true), now, out);
-  } else if (made || negotiation.offers_sent == kOffersPerSession) {
+  } else {
     negotiation.given_up = true;
     out.suite_step(SuiteStep::given_up);
   }

@@ -1,76 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole engines over loopback: sessions direct and relayed, garbage, and tables changing under load.
 // No TUN, no privilege. Built with address and thread sanitizers as well (docs/development.md).
-#include "engine/engine.h"
-#include "loopback.h"
-
 #include <sodium.h>
 
-#include <chrono>
-#include <thread>
-
 #include "check.h"
+#include "engine_fixture.h"
 #include "udp/socket_io.h"
 
 namespace {
 
 using namespace omerta;
 using namespace omerta::engine;
-using omerta::check::loopback;
-
-/// The socket engine under test.
-udp::IoWanted wanted_io = udp::IoWanted::mmsg;
-
-EngineSettings settings(uint8_t seed, size_t workers = 1) {
-  EngineSettings s;
-  s.private_key.fill(seed);
-  s.bind = "127.0.0.1";
-  s.max_legs = 1024;
-  s.max_peers = 256;
-  s.control_frames_per_second = 100;
-  s.workers = workers;
-  s.io = wanted_io;
-  return s;
-}
-
-Key32 public_key(uint8_t seed) {
-  Key32 k;
-  k.fill(seed);
-  return session::public_key_of(k);
-}
-
-uint64_t total(Engine& engine, Counter counter) {
-  uint64_t sum = 0;
-  for (size_t i = 0; i <= engine.workers(); i++) sum += engine.counters()[i].get(counter);
-  return sum;
-}
-uint64_t dropped(Engine& engine, omerta_drop_reason reason) {
-  return total(engine, static_cast<Counter>(static_cast<size_t>(Counter::kDropReasons) + reason));
-}
-
-template <class Condition>
-bool wait_for(Condition condition) {
-  for (int i = 0; i < 500; i++) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  return false;
-}
-
-session::PeerSettings peer(uint8_t seed, std::optional<session::Endpoint> endpoint) {
-  session::PeerSettings p;
-  p.public_key = public_key(seed);
-  p.endpoint = endpoint;
-  return p;
-}
-
-session::Endpoint direct(const Engine& engine) {
-  session::Endpoint e;
-  e.remote = loopback(engine.port());
-  return e;
-}
-
-const std::vector<uint8_t> kMessage = {0xC0, 2, 8, 0, 1, 2, 3, 4, 5, 6, 7, 8};
+using namespace omerta::check;
 
 void control_messages_cross_a_session() {
   Engine a(settings(1));
@@ -146,21 +87,6 @@ void an_engine_pinned_off_stays_in_chacha_and_loses_nothing() {
   }
 }
 
-omerta_leg leg(uint32_t id, uint8_t action, uint8_t key, const omerta_address& source,
-               const omerta_address& next, uint32_t next_id, uint8_t next_key) {
-  omerta_leg l{};
-  l.leg_id = id;
-  l.action = action;
-  std::memcpy(l.source_ip, source.ip, 16);
-  l.source_port = source.port;
-  std::memcpy(l.next_ip, next.ip, 16);
-  l.next_port = next.port;
-  l.next_leg_id = next_id;
-  std::memset(l.key, key, 16);
-  std::memset(l.next_key, next_key, 16);
-  return l;
-}
-
 void a_circuit_carries_a_session_while_its_table_changes() {
   Engine a(settings(1));
   Engine b(settings(2));
@@ -232,6 +158,115 @@ void a_relay_tells_on_the_congestion_it_was_told_of() {
     return seen[0] + seen[1] + seen[2] + seen[3] == 400;
   }));
   for (const size_t count : seen) CHECK(count == 100);
+}
+
+/// A frame of `size` bytes on a leg whose key is `key` repeated.
+std::vector<uint8_t> frame_on(uint32_t id, uint8_t key, size_t size, uint8_t kind = OMERTA_KIND_FORWARD) {
+  std::vector<uint8_t> frame(size);
+  frame[0] = OMERTA_FRAME_MAGIC;
+  frame[1] = kind;
+  frame[2] = OMERTA_HOP_LIMIT_DEFAULT;
+  store(frame.data() + 4, id);
+  __u64 words[2];
+  std::memset(words, key, sizeof words);
+  store(frame.data() + 8, omerta_frame_tag(words, frame.data(), static_cast<__u32>(size)));
+  return frame;
+}
+
+omerta_address loopback6(uint16_t port) {
+  omerta_address address{};
+  address.ip[15] = 1;
+  address.port = __builtin_bswap16(port);
+  return address;
+}
+
+/// A plain socket of this test, and what arrives at it.
+struct Client {
+  explicit Client(const char* bind)
+      : v6(std::string_view(bind) == "::1"),
+        socket([bind] {
+          udp::SocketOptions options;
+          options.bind = bind;
+          return options;
+        }()),
+        io(udp::make_mmsg_io(socket)) {}
+  omerta_address at() const { return v6 ? loopback6(socket.port()) : loopback(socket.port()); }
+  void send(const omerta_address& to, const std::vector<uint8_t>& datagram) {
+    socket.send_one(to, {}, datagram.data(), datagram.size(), 0);
+  }
+  /// The sender of the next datagram, which has to have this size.
+  omerta_address sender_of_next(size_t size) {
+    for (CounterRow counters; io->wait(2000).socket;)
+      for (const udp::Message& message : io->receive(counters)) {
+        CHECK(message.size == size);
+        return message.from;
+      }
+    return {};
+  }
+  bool v6;
+  udp::UdpSocket socket;
+  std::unique_ptr<udp::SocketIo> io;
+};
+
+bool equal(const omerta_address& a, const omerta_address& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
+
+/// The relay is known as 127.0.0.5 to one end and as 127.0.0.6 to the other; routing would choose .1.
+void frames_leave_from_the_address_the_other_end_talks_to() {
+  EngineSettings s = settings(3, 2);
+  s.bind = "";
+  Engine r(s);
+  Client a("127.0.0.1"), b("127.0.0.1"), stranger("127.0.0.1");
+  omerta_leg contact{};
+  contact.leg_id = OMERTA_CONTACT_LEG;
+  contact.action = OMERTA_LEG_CONTROL;
+  contact.flags = OMERTA_LEG_ANY_SOURCE;
+  CHECK(r.install_legs({leg(11, OMERTA_LEG_FORWARD, 1, a.at(), b.at(), 22, 2),
+                        leg(33, OMERTA_LEG_FORWARD, 3, b.at(), a.at(), 44, 4), contact}));
+  const auto known_as = [&](uint8_t last) {
+    omerta_address address = loopback(r.port());
+    address.ip[15] = last;
+    return address;
+  };
+  const auto chosen_by_routing = known_as(1);
+  b.send(known_as(6), frame_on(33, 3, 100));
+  CHECK(equal(a.sender_of_next(100), chosen_by_routing));  // nothing came from A yet
+  for (int i = 0; i < 3; i++) {
+    a.send(known_as(5), frame_on(11, 1, 100));
+    CHECK(equal(b.sender_of_next(100), known_as(6)));
+    b.send(known_as(6), frame_on(33, 3, 100));
+    CHECK(equal(a.sender_of_next(100), known_as(5)));
+  }
+  // A wrong tag teaches nothing; talking to another address does.
+  a.send(known_as(9), frame_on(11, 9, 100));
+  CHECK(wait_for([&] { return dropped(r, OMERTA_DROP_BAD_TAG) == 1; }));
+  b.send(known_as(7), frame_on(33, 3, 100));
+  CHECK(equal(a.sender_of_next(100), known_as(5)));
+  a.send(known_as(5), frame_on(11, 1, 100));
+  CHECK(equal(b.sender_of_next(100), known_as(7)));
+  // A stranger is answered from what it asked, and its asking moves nobody's path.
+  stranger.send(known_as(8), frame_on(OMERTA_CONTACT_LEG, 0, 128, OMERTA_KIND_RESERVATION_REQUEST));
+  a.send(known_as(8), frame_on(OMERTA_CONTACT_LEG, 0, 128, OMERTA_KIND_RESERVATION_REQUEST));
+  CHECK(wait_for([&] { return total(r, Counter::control_frames) == 2; }));
+  r.send_frame(stranger.at(), Bytes(frame_on(1, 1, 80)));
+  CHECK(equal(stranger.sender_of_next(80), known_as(8)));
+  r.send_frame(a.at(), Bytes(frame_on(1, 1, 80)));
+  CHECK(equal(a.sender_of_next(80), known_as(5)));
+}
+
+void a_circuit_joins_ipv4_and_ipv6() {
+  EngineSettings s = settings(3);
+  s.bind = "";
+  Engine r(s);
+  Client a("127.0.0.1"), b("::1");
+  CHECK(r.install_legs({leg(11, OMERTA_LEG_FORWARD, 1, a.at(), b.at(), 22, 2),
+                        leg(33, OMERTA_LEG_FORWARD, 3, b.at(), a.at(), 44, 4)}));
+  for (const size_t size : {size_t{64}, size_t{1300}, size_t{9000}}) {
+    a.send(loopback(r.port()), frame_on(11, 1, size));
+    CHECK(equal(b.sender_of_next(size), loopback6(r.port())));
+    b.send(loopback6(r.port()), frame_on(33, 3, size));
+    CHECK(equal(a.sender_of_next(size), loopback(r.port())));
+  }
+  CHECK(total(r, Counter::tx_errors) == 0);
 }
 
 void garbage_is_counted_and_answered_with_silence() {
@@ -383,6 +418,8 @@ int main() {
     RUN(an_engine_pinned_off_stays_in_chacha_and_loses_nothing);
     RUN(a_circuit_carries_a_session_while_its_table_changes);
     RUN(a_relay_tells_on_the_congestion_it_was_told_of);
+    RUN(frames_leave_from_the_address_the_other_end_talks_to);
+    RUN(a_circuit_joins_ipv4_and_ipv6);
     RUN(garbage_is_counted_and_answered_with_silence);
     RUN(a_stun_request_is_answered_within_its_budget);
     RUN(stun_can_be_switched_off);

@@ -154,6 +154,68 @@ void churn_does_not_lengthen_lookups() {
   CHECK(table.reach() <= 64);
 }
 
+void an_entry_outlives_its_sequence_counter() {
+  TEST("an entry written more often than its sequence counter counts is still read as written last");
+  ForwardingTable table(2);
+  constexpr uint64_t kWrites = (uint64_t{1} << 20) + 3;
+  for (uint64_t version = 0; version <= kWrites; version++) {
+    if (!table.install(make_leg(5, version))) CHECK(false);
+  }
+  omerta_leg leg;
+  CHECK(table.find(5, leg) && leg.key[0] == make_leg(5, kWrites).key[0]);
+  CHECK(leg.action == OMERTA_LEG_FORWARD && leg.flags == 0 && leg.key_epoch == 0 && leg.next_key_epoch == 0);
+  CHECK(!table.find(0, leg));
+}
+
+void judges_many_like_one() {
+  TEST("datagrams judged together come out as judged one by one");
+  ForwardingTable alone(64, {4, 1, 2}, ForwardingTable::Workers::one);
+  ForwardingTable together(64, {4, 1, 2}, ForwardingTable::Workers::one);
+  for (ForwardingTable* table : {&alone, &together}) {
+    table->accounts().set_limits(1, {{65536, 0, 4000}, 0, 0});
+    for (uint32_t id = 0; id < 64; id++) {
+      omerta_leg leg = make_leg(id, 0, id % 7 == 0 ? OMERTA_LEG_DELIVER : OMERTA_LEG_FORWARD);
+      leg.limits = id % 5 == 0;
+      leg.identity = id % 4;
+      CHECK(table->install(leg));
+    }
+  }
+  std::mt19937 random(3);
+  const omerta_address from = address(1, 4000);
+  for (int round = 0; round < 200; round++) {
+    const size_t count = random() % 65;
+    std::vector<std::vector<uint8_t>> one_by_one, at_once;
+    for (size_t i = 0; i < count; i++) {
+      // Runs of one leg, unknown legs, damage, short ones, and other protocols.
+      const bool again = i != 0 && random() % 2 == 0;
+      const auto id = again ? omerta_load32(&one_by_one[i - 1].at(4)) : static_cast<uint32_t>(random() % 70);
+      std::vector<uint8_t> frame = make_frame(make_leg(id), OMERTA_KIND_FORWARD, 32 + random() % 64);
+      if (random() % 8 == 0) frame[8] ^= 1;
+      if (random() % 16 == 0) frame[0] = 4;
+      if (random() % 16 == 0) frame.resize(8 + random() % 24);
+      one_by_one.push_back(frame);
+      at_once.push_back(frame);
+    }
+    std::vector<omerta::Datagram> datagrams;
+    for (std::vector<uint8_t>& frame : at_once)
+      datagrams.push_back({frame.data(), static_cast<uint32_t>(frame.size()), &from});
+    std::vector<Decision> decisions(count);
+    const uint64_t now = kNow + static_cast<uint64_t>(round) * 1000;
+    together.judge_all(datagrams.data(), count, now, decisions.data());
+    for (size_t i = 0; i < count; i++) {
+      const Decision expected =
+          alone.judge_datagram(from, one_by_one[i].data(), static_cast<uint32_t>(one_by_one[i].size()), now);
+      CHECK(decisions[i].verdict == expected.verdict && decisions[i].reason == expected.reason);
+      CHECK(decisions[i].leg_id == expected.leg_id && decisions[i].next.port == expected.next.port);
+      CHECK(at_once[i] == one_by_one[i]);
+    }
+  }
+  for (uint32_t id = 0; id < 64; id++) {
+    omerta_leg a, b;
+    CHECK(alone.find(id, a) && together.find(id, b) && std::memcmp(&a, &b, sizeof a) == 0);
+  }
+}
+
 void forwards_and_counts() {
   TEST("a forwarded frame is re-tagged for the next leg and counted on the one it came by");
   ForwardingTable table(8, {1, 1, 2});
@@ -369,6 +431,8 @@ int main() {
   installs_and_removes();
   matches_a_map_under_churn();
   churn_does_not_lengthen_lookups();
+  an_entry_outlives_its_sequence_counter();
+  judges_many_like_one();
   forwards_and_counts();
   readers_see_whole_entries();
   workers_share_every_limit();

@@ -3,6 +3,10 @@
 // Named after the rule each test holds (WIREGUARD checklist and its list of mistakes).
 #include <sodium.h>
 
+#include <algorithm>
+#include <deque>
+#include <memory>
+
 #include "check.h"
 #include "crypto/blake2s.h"
 #include "session_pair.h"
@@ -477,50 +481,85 @@ void sending_stops_before_the_counter_wraps() {
   CHECK(starts_with(p.b.inbox.back(), "on a new key"));
 }
 
-void longest_prefix_match_agrees_with_a_linear_search() {
+/// A prefix of few distinct bits, so that prefixes nest.
+Prefix random_prefix() {
+  const uint8_t family = randombytes_uniform(2) == 0 ? 4 : 6;
+  uint8_t address[16] = {};
+  for (uint8_t& byte : address) byte = static_cast<uint8_t>(randombytes_uniform(2) * 0x81);
+  return *Prefix::make(family, address, randombytes_uniform(family == 4 ? 33 : 129));
+}
+
+bool contains(const Prefix& prefix, uint8_t family, const uint8_t* address) {
+  return prefix.family == family && *Prefix::make(family, address, prefix.length) == prefix;
+}
+
+std::vector<Prefix> prefixes_of(const Peer& peer) {
+  std::vector<Prefix> found;
+  AllowedIps::for_each(peer.allowed_ips, [&](const Prefix& prefix) { found.push_back(prefix); });
+  return found;
+}
+
+void longest_prefix_match_agrees_with_a_linear_search_while_prefixes_come_and_go() {
   Node node(1, 1);
+  Qsbr qsbr(1);
   std::vector<std::unique_ptr<Peer>> peers;
-  std::vector<AllowedIps::Route> routes;
-  for (uint8_t i = 0; i < 40; i++) {
-    Key32 key = public_key_of(Node::key(static_cast<uint8_t>(i + 10)));
-    peers.push_back(std::make_unique<Peer>(node.table.local(), key));
-  }
-  for (int i = 0; i < 400; i++) {
-    const bool v6 = i % 2 == 0;
-    uint8_t bytes[16];
-    randombytes_buf(bytes, sizeof bytes);
-    for (uint8_t& byte : bytes) byte &= 0x03;  // few values, so that prefixes nest
-    const unsigned length = randombytes_uniform(v6 ? 129 : 33);
-    char text[64];
-    if (v6)
-      std::snprintf(text, sizeof text, "%x:%x:%x:%x:%x:%x:%x:%x/%u", bytes[0], bytes[1], bytes[2], bytes[3],
-                    bytes[4], bytes[5], bytes[6], bytes[7], length);
-    else
-      std::snprintf(text, sizeof text, "%u.%u.%u.%u/%u", bytes[0], bytes[1], bytes[2], bytes[3], length);
-    routes.push_back({*Prefix::parse(text), peers[static_cast<size_t>(i) % peers.size()].get()});
-  }
-  const AllowedIps trie(routes);
-  for (int i = 0; i < 20000; i++) {
-    const uint8_t family = i % 2 == 0 ? 6 : 4;
-    uint8_t bytes[16] = {};
-    if (family == 6)
-      for (int g = 0; g < 8; g++) bytes[g * 2 + 1] = static_cast<uint8_t>(randombytes_uniform(4));
-    else
-      for (int g = 0; g < 4; g++) bytes[g] = static_cast<uint8_t>(randombytes_uniform(4));
-    Peer* expected = nullptr;
-    int best = -1;
-    for (const auto& route : routes) {
-      if (route.prefix.family != family || route.prefix.length < best) continue;
-      bool match = true;
-      for (unsigned bit = 0; bit < route.prefix.length && match; bit++)
-        match = ((route.prefix.address[bit / 8] ^ bytes[bit / 8]) >> (7 - bit % 8) & 1) == 0;
-      if (match) {
-        best = route.prefix.length;
-        expected = route.peer;
-      }
+  for (uint8_t i = 0; i < 20; i++)
+    peers.push_back(
+        std::make_unique<Peer>(node.table.local(), public_key_of(Node::key(static_cast<uint8_t>(i + 10)))));
+  AllowedIps routes(qsbr);
+  std::vector<std::pair<Prefix, Peer*>> model;  // in the order they were given
+  for (int step = 0; step < 6000; step++) {
+    Peer* peer = peers[randombytes_uniform(static_cast<uint32_t>(peers.size()))].get();
+    const Prefix prefix = !model.empty() && randombytes_uniform(3) == 0
+                              ? model[randombytes_uniform(static_cast<uint32_t>(model.size()))].first
+                              : random_prefix();
+    const auto found = std::ranges::find(model, prefix, &std::pair<Prefix, Peer*>::first);
+    const uint32_t what = randombytes_uniform(100);
+    if (what == 0) {
+      routes.clear(*peer);
+      std::erase_if(model, [&](const auto& route) { return route.second == peer; });
+    } else if (what < 45) {
+      routes.remove(prefix, *peer);
+      if (found != model.end() && found->second == peer) model.erase(found);
+    } else if (what == 99) {
+      std::vector<std::pair<Prefix, Peer*>> kept{{prefix, peer}};
+      for (const auto& route : model)
+        if (route.second == peer && randombytes_uniform(2) == 0 && route.first != prefix)
+          kept.push_back(route);
+      routes.begin_replacement();
+      for (const auto& route : kept) routes.insert(route.first, *peer);
+      routes.end_replacement(*peer);
+      std::erase_if(model, [&](const auto& route) { return route.second == peer || route.first == prefix; });
+      model.insert(model.end(), kept.begin(), kept.end());
+    } else {
+      routes.insert(prefix, *peer);
+      if (found != model.end()) model.erase(found);
+      model.emplace_back(prefix, peer);
     }
-    CHECK(trie.lookup(family, bytes) == expected);
+    qsbr.reclaim();
+    for (int look = 0; look < 5; look++) {
+      const Prefix address = random_prefix();
+      Peer* expected = nullptr;
+      int best = -1;
+      for (const auto& [route, owner] : model)
+        if (route.length > best && contains(route, address.family, address.address)) {
+          best = route.length;
+          expected = owner;
+        }
+      CHECK(routes.lookup(address.family, address.address) == expected);
+    }
+    if (step % 100 != 0) continue;
+    for (const auto& owner : peers) {
+      std::vector<Prefix> expected;
+      for (const auto& [route, of] : model)
+        if (of == owner.get()) expected.push_back(route);
+      CHECK(prefixes_of(*owner) == expected);
+      CHECK(owner->allowed_ips.size() == expected.size());
+    }
   }
+  for (const auto& peer : peers) routes.clear(*peer);
+  const uint8_t anywhere[16] = {};
+  CHECK(routes.lookup(4, anywhere) == nullptr && routes.lookup(6, anywhere) == nullptr);
 }
 
 void a_prefix_given_to_another_peer_leaves_the_first() {
@@ -535,6 +574,24 @@ void a_prefix_given_to_another_peer_leaves_the_first() {
   CHECK(p.a.table.routes().lookup(4, inside)->remote.public_key == c.table.local().public_key);
   p.a.table.remove_peers({c.table.local().public_key});
   CHECK(p.a.table.routes().lookup(4, inside) == nullptr);
+}
+
+void a_subnet_of_another_peers_prefix_is_the_peers_that_has_the_subnet() {
+  Pair p;
+  Node c(3, 3);
+  p.a.add(p.b);  // 10.0.0.0/8
+  PeerSettings settings;
+  settings.public_key = c.table.local().public_key;
+  settings.allowed_ips = {*Prefix::parse("10.1.0.0/16")};
+  CHECK(p.a.table.set_peers({settings}, p.a.now, p.a));
+  const uint8_t inside[4] = {10, 1, 2, 3};
+  const uint8_t beside[4] = {10, 2, 2, 3};
+  const auto owner = [&](const uint8_t* address) { return p.a.table.routes().lookup(4, address); };
+  CHECK(owner(inside)->remote.public_key == c.table.local().public_key);
+  CHECK(owner(beside)->remote.public_key == p.b.table.local().public_key);
+  settings.allowed_ips = {{*Prefix::parse("10.1.0.0/16"), true}};  // taken back: the wider one holds again
+  CHECK(p.a.table.set_peers({settings}, p.a.now, p.a));
+  CHECK(owner(inside)->remote.public_key == p.b.table.local().public_key);
 }
 
 void malformed_prefixes_are_refused() {
@@ -553,6 +610,208 @@ void a_low_order_public_key_never_completes_a_handshake() {
   CHECK(a.sent.empty());
 }
 
+void a_way_back_to_a_former_private_key_lets_no_old_initiation_in() {
+  Pair p;
+  p.a.add(p.b);
+  p.b.add(p.a, std::nullopt, false);
+  p.a.write(p.b, "x");
+  const Sent recorded = p.a.sent.front();
+  p.deliver();
+  CHECK(p.b.established == 1);
+  p.b.table.set_private_key(Node::key(77), p.b.now);
+  CHECK(p.b.table.local().public_key == public_key_of(Node::key(77)));
+  p.advance(kSecond);
+  CHECK(p.b.receive(recorded.bytes, endpoint(66)) == Outcome::bad_mac1);
+  p.b.table.set_private_key(Node::key(2), p.b.now);
+  CHECK(p.b.receive(recorded.bytes, endpoint(66)) == Outcome::replayed_initiation);
+  CHECK(p.b.peer().endpoint().same_path(p.a.self) && p.b.sent.empty());
+  // A new one is as good as ever.
+  p.advance(20 * kSecond);
+  p.a.write(p.b, "y");
+  p.a.table.start_handshake(p.b.table.local().public_key, p.a.now, p.a);
+  p.deliver();
+  CHECK(p.b.established == 2);
+}
+
+void another_private_key_ends_sessions_and_keeps_peers() {
+  Pair p;
+  p.connect();
+  p.b.table.set_private_key(Node::key(77), p.b.now);
+  CHECK(p.b.peer().current.load() == nullptr && p.b.peer().rx_bytes.load() > 0);
+  CHECK(p.b.peer().endpoint().same_path(p.a.self));
+  p.a.write(p.b, "for somebody who is gone");
+  p.deliver();
+  CHECK(p.b.inbox.size() == 1);
+  PeerSettings renamed;
+  renamed.public_key = p.b.table.local().public_key;
+  renamed.endpoint = p.b.self;
+  CHECK(p.a.table.set_peers({renamed}, p.a.now, p.a));
+  p.advance(6 * kSecond);
+  p.b.write(p.a, "under the new name");
+  p.deliver();
+  CHECK(p.a.inbox.size() == 1 && starts_with(p.a.inbox[0], "under the new name"));
+}
+
+void without_a_private_key_no_handshake_is_started_or_answered() {
+  Pair p;
+  p.a.add(p.b);
+  p.b.add(p.a, std::nullopt, true, kSecond);
+  p.b.table.set_private_key(std::nullopt, p.b.now);
+  p.b.write(p.a, "x");
+  p.a.write(p.b, "x");
+  p.pass(30 * kSecond);
+  CHECK(p.a.established == 0 && p.b.established == 0);
+  p.b.table.set_private_key(Node::key(2), p.b.now);
+  p.pass(kSecond);
+  CHECK(p.b.established == 1);  // the persistent keepalive
+}
+
+void a_suspended_table_forgets_sessions_and_sends_nothing_until_it_is_resumed() {
+  Pair p;
+  p.a.add(p.b, std::nullopt, true, 5 * kSecond);
+  p.b.add(p.a, std::nullopt, false);
+  p.pass(kSecond);
+  CHECK(p.a.established == 1);
+  p.a.table.suspend();
+  CHECK(p.a.peer().current.load() == nullptr);
+  p.a.write(p.b, "x");
+  p.a.table.start_handshake(p.b.table.local().public_key, p.a.now, p.a);
+  for (int i = 0; i < 300; i++) {
+    p.advance(100 * kMillisecond);
+    p.a.tick();
+  }
+  CHECK(p.a.sent.empty());
+  p.a.table.resume(p.a.now);
+  p.pass(kSecond);  // the persistent keepalive comes at once
+  CHECK(p.a.established == 2 && p.b.established == 2);
+  CHECK(p.b.inbox.size() == 1 && starts_with(p.b.inbox[0], "x"));
+}
+
+void turning_on_the_persistent_keepalive_sends_one() {
+  Pair p;
+  p.connect();
+  p.pass(kSecond);
+  const int before = p.b.keepalives;
+  p.a.add(p.b, std::nullopt, true, 3600 * kSecond);
+  p.deliver();
+  CHECK(p.b.keepalives == before + 1);
+  p.a.add(p.b, std::nullopt, true, 1800 * kSecond);  // it was on already
+  p.deliver();
+  CHECK(p.b.keepalives == before + 1);
+}
+
+void a_short_persistent_keepalive_is_kept_whoever_started_the_session() {
+  for (const bool responder : {false, true}) {
+    Pair p;
+    p.a.add(p.b);
+    p.b.add(p.a, std::nullopt, false);
+    if (responder) {
+      p.b.add(p.a, std::nullopt, true, kSecond);
+    } else {
+      p.a.add(p.b, std::nullopt, true, kSecond);
+    }
+    p.a.write(p.b, "x");
+    p.deliver();
+    int& heard = responder ? p.a.keepalives : p.b.keepalives;
+    const int before = heard;
+    p.pass(10 * kSecond);
+    CHECK(heard - before >= 9 && heard - before <= 11);
+  }
+}
+
+PeerSettings change_of(uint8_t seed) {
+  PeerSettings settings;
+  settings.public_key = public_key_of(Node::key(seed));
+  return settings;
+}
+
+std::vector<uint8_t> seeds_of(Node& node) {
+  std::vector<uint8_t> seeds;
+  node.table.for_each([&](Peer& peer) {
+    for (uint8_t seed = 20; seed < 40; seed++)
+      if (peer.remote.public_key == public_key_of(Node::key(seed))) seeds.push_back(seed);
+  });
+  return seeds;
+}
+
+void a_change_of_peers_is_carried_out_in_order() {
+  Node node(1, 1);
+  const auto apply = [&](std::vector<PeerSettings> changes, bool replace = false) {
+    return node.table.set_peers(changes, node.now, node, replace);
+  };
+  using Seeds = std::vector<uint8_t>;
+  PeerSettings only_update = change_of(23);
+  only_update.update_only = true;
+  CHECK(apply({change_of(22), change_of(20), change_of(21), only_update}));
+  CHECK((seeds_of(node) == Seeds{22, 20, 21}));
+  PeerSettings gone = change_of(20);
+  gone.remove = true;
+  PeerSettings again = change_of(20);
+  again.allowed_ips = {*Prefix::parse("10.0.0.0/8"),
+                       {*Prefix::parse("10.0.0.0/8"), true},
+                       *Prefix::parse("10.1.0.0/16"),
+                       *Prefix::parse("fd00::/8")};
+  CHECK(apply({gone, again, change_of(22)}));
+  CHECK((seeds_of(node) == Seeds{22, 21, 20}));
+  Peer* last = nullptr;
+  node.table.for_each([&](Peer& peer) { last = &peer; });
+  CHECK((prefixes_of(*last) == std::vector{*Prefix::parse("10.1.0.0/16"), *Prefix::parse("fd00::/8")}));
+  PeerSettings fewer = change_of(20);
+  fewer.replace_allowed_ips = true;
+  fewer.allowed_ips = {*Prefix::parse("10.9.0.0/16")};
+  CHECK(apply({fewer}));
+  CHECK(prefixes_of(*last) == std::vector{*Prefix::parse("10.9.0.0/16")});
+  CHECK(apply({change_of(30)}, true));
+  CHECK(seeds_of(node) == Seeds{30});
+  CHECK(apply({}, true));
+  CHECK(node.table.size() == 0);
+}
+
+void what_a_change_leaves_out_stays() {
+  Pair p;
+  p.connect(Node::key(7));
+  CHECK(p.a.table.set_peers({[&] {
+                              PeerSettings nothing;
+                              nothing.public_key = p.b.table.local().public_key;
+                              return nothing;
+                            }()},
+                            p.a.now, p.a));
+  CHECK(p.a.peer().remote.preshared_key == Node::key(7));
+  CHECK(p.a.peer().current.load() != nullptr && p.a.peer().endpoint().same_path(p.b.self));
+  CHECK(prefixes_of(p.a.peer()) == std::vector{*Prefix::parse("10.0.0.0/8")});
+}
+
+/// The deadlines of a heap beside a list of them.
+void the_timer_heap_agrees_with_a_linear_search() {
+  struct Owner {
+    Timer timer;
+    std::optional<Nanoseconds> due;
+  };
+  std::vector<Owner> owners(200);
+  TimerHeap<Owner> heap;
+  Nanoseconds now = 0;
+  for (int step = 0; step < 20'000; step++) {
+    Owner& owner = owners[randombytes_uniform(static_cast<uint32_t>(owners.size()))];
+    const uint32_t what = randombytes_uniform(10);
+    if (what < 6) {
+      owner.due = now + randombytes_uniform(500);
+      heap.set(owner, *owner.due);
+    } else if (what < 8) {
+      owner.due.reset();
+      heap.cancel(owner);
+    } else {
+      now += randombytes_uniform(50);
+      Nanoseconds last = 0;
+      while (Owner* due = heap.take_due(now)) {
+        CHECK(due->due.has_value() && *due->due <= now && *due->due >= last);
+        last = due->due.value_or(0);
+        due->due.reset();
+      }
+      for (const Owner& each : owners) CHECK(!each.due.has_value() || *each.due > now);
+    }
+  }
+}
+
 void more_peers_than_allowed_are_refused_as_a_whole() {
   SessionTable table(Node::key(1), 2, 1, Node(5, 5).environment());
   Node out(6, 6);
@@ -561,8 +820,15 @@ void more_peers_than_allowed_are_refused_as_a_whole() {
     three[i].public_key = public_key_of(Node::key(static_cast<uint8_t>(i + 20)));
   CHECK(!table.set_peers(three, out.now, out));
   CHECK(table.size() == 0);
+  PeerSettings third = three.back();
   three.pop_back();
   CHECK(table.set_peers(three, out.now, out));
+  // Room is judged by what there will be in the end.
+  CHECK(!table.has_room({third}, false) && table.has_room({third}, true));
+  CHECK(!table.set_peers({third}, out.now, out) && table.size() == 2);
+  PeerSettings gone = three[0];
+  gone.remove = true;
+  CHECK(table.set_peers({third, gone, third}, out.now, out) && table.size() == 2);
 }
 
 }  // namespace
@@ -599,10 +865,20 @@ int main() {
   RUN(simultaneous_initiations_end_in_one_working_session);
   RUN(a_restarted_peer_is_reached_again);
   RUN(sending_stops_before_the_counter_wraps);
-  RUN(longest_prefix_match_agrees_with_a_linear_search);
+  RUN(longest_prefix_match_agrees_with_a_linear_search_while_prefixes_come_and_go);
   RUN(a_prefix_given_to_another_peer_leaves_the_first);
+  RUN(a_subnet_of_another_peers_prefix_is_the_peers_that_has_the_subnet);
   RUN(malformed_prefixes_are_refused);
   RUN(a_low_order_public_key_never_completes_a_handshake);
   RUN(more_peers_than_allowed_are_refused_as_a_whole);
+  RUN(a_way_back_to_a_former_private_key_lets_no_old_initiation_in);
+  RUN(another_private_key_ends_sessions_and_keeps_peers);
+  RUN(without_a_private_key_no_handshake_is_started_or_answered);
+  RUN(a_suspended_table_forgets_sessions_and_sends_nothing_until_it_is_resumed);
+  RUN(turning_on_the_persistent_keepalive_sends_one);
+  RUN(a_short_persistent_keepalive_is_kept_whoever_started_the_session);
+  RUN(a_change_of_peers_is_carried_out_in_order);
+  RUN(what_a_change_leaves_out_stays);
+  RUN(the_timer_heap_agrees_with_a_linear_search);
   return omerta::check::finish();
 }

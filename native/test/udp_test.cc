@@ -160,6 +160,33 @@ void messages_tell_where_they_came_from_and_what_they_were_sent_to() {
   CHECK(messages[0].size == 1 && messages[0].data[0] == 7);
 }
 
+void a_source_address_that_is_gone_leaves_the_choice_to_routing() {
+  UdpSocket receiver{SocketOptions{}};
+  UdpSocket sender{SocketOptions{}};
+  const Started io(receiver);
+  const Started sender_io(sender);
+  omerta_address ip6{};
+  ip6.ip[15] = 1;
+  ip6.port = __builtin_bswap16(receiver.port());
+  for (const omerta_address& to : {loopback(receiver.port()), ip6}) {
+    LocalAddress gone;  // 192.0.2.9 or 2001:db8::9, documentation's own
+    const bool v4 = to.ip[10] == 0xff;
+    std::memcpy(gone.ip,
+                v4 ? "\0\0\0\0\0\0\0\0\0\0\xff\xff\xc0\0\2\x09" : "\x20\1\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x09",
+                16);
+    std::vector<uint8_t> memory(3 * 500);
+    randombytes_buf(memory.data(), memory.size());
+    SendBatch send(sender.gso());
+    CounterRow counters;
+    for (size_t i = 0; i < 3; i++) CHECK(send.append(to, gone, memory.data() + i * 500, 500));
+    sender_io->flush(send, counters);
+    const Datagrams got = receive_all(*io.io, 3);
+    CHECK(got.size() == 3);
+    for (size_t i = 0; i < got.size(); i++)
+      CHECK(std::memcmp(got[i].data(), memory.data() + i * 500, 500) == 0);
+  }
+}
+
 /// Several at one time, and again: nothing of a closed engine holds the port.
 void a_stopped_engine_leaves_the_socket_to_its_owner() {
   SocketOptions o = options(true);
@@ -250,6 +277,25 @@ void the_choice_names_its_reason() {
   }
   const IoChoice ring = choose_io(IoWanted::io_uring);
   CHECK(ring.refused != (ring.kind == IoKind::io_uring));
+}
+
+void what_the_kernel_will_not_send_is_dropped_and_counted_by_reason() {
+  UdpSocket sender(options(true));
+  UdpSocket receiver(options(true));
+  const Started sender_io(sender), receiver_io(receiver);
+  std::vector<uint8_t> memory(65520);
+  omerta_address broadcast = loopback(9);
+  std::memset(broadcast.ip + 12, 255, 4);
+  SendBatch send(true);
+  CounterRow counters;
+  CHECK(send.append(loopback(receiver.port()), {}, memory.data(), 65520));  // IPv4 carries 65507
+  CHECK(send.append(broadcast, {}, memory.data(), 100));                    // needs SO_BROADCAST
+  CHECK(send.append(loopback(receiver.port()), {}, memory.data(), 65507));
+  sender_io->flush(send, counters);
+  CHECK(counters.get(Counter::drop_send_too_big) == 1);
+  CHECK(counters.get(Counter::drop_send_failed) == 1);
+  CHECK(counters.get(Counter::tx_errors) == 2);
+  CHECK(receive_all(*receiver_io.io, 1).size() == 1);
 }
 
 /// In a process whose seccomp filter answers io_uring_setup with EPERM, as containers' do.
@@ -347,9 +393,11 @@ int main() {
     RUN(datagrams_of_one_size_to_few_destinations_take_few_system_calls);
     RUN(a_receiver_that_falls_behind_gets_everything_that_waits);
     RUN(messages_tell_where_they_came_from_and_what_they_were_sent_to);
+    RUN(a_source_address_that_is_gone_leaves_the_choice_to_routing);
     RUN(a_stopped_engine_leaves_the_socket_to_its_owner);
     RUN(forwarded_coalesced_messages_arrive_whole_zero_copy_or_not);
     RUN(each_datagram_arrives_with_its_own_ecn);
+    RUN(what_the_kernel_will_not_send_is_dropped_and_counted_by_reason);
     RUN(a_small_send_buffer_loses_nothing);
   }
   return omerta::check::finish();

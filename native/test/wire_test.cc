@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "relay/tag_pair.h"
 #include "test/check.h"
 
 namespace {
@@ -125,6 +126,25 @@ void rate_limit() {
   CHECK(shared == 7000);
 }
 
+void tag_pairs() {
+  TEST("both tags of a forwarded frame at once are what one after the other makes them");
+  for (int i = 0; i < 5000; i++) {
+    omerta_leg leg;
+    std::vector<uint8_t> frame(OMERTA_FRAME_MIN_SIZE + randombytes_uniform(200));
+    randombytes_buf(&leg, sizeof leg);
+    randombytes_buf(frame.data(), frame.size());
+    leg.next_key_epoch &= 0x0f;
+    frame[2] |= 2;
+    const auto size = static_cast<__u32>(frame.size());
+    const omerta::TagPair tags = omerta::tag_pair(leg, frame.data(), size);
+    const uint64_t header = omerta::next_header(leg, omerta_load64(frame.data()));
+    CHECK(tags.in == omerta_frame_tag(leg.key, frame.data(), size));
+    omerta_leg_rewrite(&leg, frame.data(), size);
+    CHECK(header == omerta_load64(frame.data()));
+    CHECK(tags.out == omerta_load64(frame.data() + 8));
+  }
+}
+
 void prefixes() {
   TEST("addresses of one prefix share a bucket, the port plays no part");
   omerta_policy policy{};
@@ -159,5 +179,6 @@ int main() {
   classification_sizes();
   rate_limit();
   prefixes();
+  tag_pairs();
   return omerta::check::finish();
 }

@@ -5,21 +5,15 @@
 #include <fcntl.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
-#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <system_error>
-#include <thread>
 
-#ifndef TUNGETDEVNETNS
-#define TUNGETDEVNETNS _IO('T', 227)
-#endif
 #ifndef TUN_F_USO4
 #define TUN_F_USO4 0x20
 #define TUN_F_USO6 0x40
@@ -90,16 +84,6 @@ void add_address(const std::string& name, const std::string& text) {
   }
 }
 
-/// A socket in the network namespace `home`, -1 when that may not be entered. A thread of its own
-/// goes there: the namespace is a property of threads, and the caller's must stay.
-int socket_in(int home) {
-  int fd = -1;
-  std::thread([home, &fd] {
-    if (setns(home, CLONE_NEWNET) == 0) fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  }).join();
-  return fd;
-}
-
 }  // namespace
 
 TunDevice::TunDevice(const TunSettings& settings)
@@ -112,6 +96,8 @@ TunDevice::TunDevice(const TunSettings& settings)
       ifreq request = request_for(settings.name);
       request.ifr_flags = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR;
       if (settings.queues > 1) request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_MULTI_QUEUE);
+      // Without it the first queue would join an interface that somebody else has open.
+      if (i == 0) request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_TUN_EXCL);
       if (ioctl(fd, TUNSETIFF, &request) != 0) fail("create interface " + settings.name);
       name_ = request.ifr_name;
       unsigned offload = TUN_F_CSUM;
@@ -139,24 +125,6 @@ TunDevice::TunDevice(const TunSettings& settings)
 
 TunDevice::~TunDevice() {
   for (const int fd : queues_) close(fd);
-  if (control_ >= 0) close(control_);
-}
-
-size_t TunDevice::current_mtu() const {
-  const int home = ioctl(queues_[0], TUNGETDEVNETNS);
-  if (home < 0) return mtu_;
-  struct stat identity {};
-  if (fstat(home, &identity) == 0 && identity.st_ino != namespace_) {
-    if (control_ >= 0) close(control_);
-    control_ = socket_in(home);
-    namespace_ = identity.st_ino;
-  }
-  close(home);
-  ifreq request{};
-  if (control_ < 0 || ioctl(queues_[0], TUNGETIFF, &request) != 0) return mtu_;
-  request = request_for(request.ifr_name);
-  if (ioctl(control_, SIOCGIFMTU, &request) == 0) mtu_ = static_cast<size_t>(request.ifr_mtu);
-  return mtu_;
 }
 
 }  // namespace omerta::tun

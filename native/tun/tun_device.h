@@ -3,8 +3,6 @@
 // TCP and UDP super-packets cross in one read or write (Linux Documentation/networking/tuntap.rst).
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -32,18 +30,15 @@ class TunDevice {
 
   int queue(size_t index) const { return queues_[index]; }
   const std::string& name() const { return name_; }
-  /// The interface's MTU now, wherever it was moved or renamed to; the last one known when it
-  /// cannot be had. One thread.
-  size_t current_mtu() const;
+  /// The MTU it was made with.
+  size_t mtu() const { return mtu_; }
   bool tcp_offload() const { return tcp_offload_; }
   bool udp_offload() const { return udp_offload_; }
 
  private:
   std::string name_;
   std::vector<int> queues_;
-  mutable size_t mtu_;
-  mutable ino_t namespace_ = 0;  ///< network namespace of control_
-  mutable int control_ = -1;
+  size_t mtu_;
   bool tcp_offload_ = false;
   bool udp_offload_ = false;
 };

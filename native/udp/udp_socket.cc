@@ -85,7 +85,7 @@ bool same(const omerta_address& a, const omerta_address& b) {
 bool SendBatch::extend(Entry& entry, uint8_t* data, size_t size) {
   // Every segment but the last has the same size, so a shorter one closes the message.
   if (size > entry.segment || entry.size != entry.segment * entry.segments ||
-      entry.segments == kMaxSegments || entry.size + size > kMaxMessageBytes)
+      entry.segments == max_segments_ || entry.size + size > kMaxMessageBytes)
     return false;
   iovec& last = entry.piece[entry.pieces - 1];
   if (static_cast<uint8_t*>(last.iov_base) + last.iov_len == data)
@@ -299,8 +299,23 @@ size_t UdpSocket::fill_control(void* buffer, const omerta_address& to, const Loc
   return static_cast<size_t>(at - static_cast<uint8_t*>(buffer));
 }
 
-void UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data,
-                         size_t size, uint8_t traffic_class) {
+void count_refused_datagram(int error, CounterRow& counters) {
+  switch (error) {
+    case 0:
+      return;
+    case EMSGSIZE:
+      return counters.add(Counter::drop_send_too_big);
+    case ENETUNREACH:
+    case EHOSTUNREACH:
+    case EADDRNOTAVAIL:
+      return counters.add(Counter::drop_send_no_route);
+    default:
+      return counters.add(Counter::drop_send_failed);
+  }
+}
+
+int UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size,
+                        uint8_t traffic_class) {
   sockaddr_storage address;
   SendBatch::Control control;
   iovec vector{const_cast<uint8_t*>(data), size};
@@ -312,13 +327,14 @@ void UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, co
   const auto attempt = [&](const LocalAddress& from) {
     header.msg_controllen = fill_control(control.bytes, to, from, 0, traffic_class);
     header.msg_control = header.msg_controllen == 0 ? nullptr : control.bytes;
-    return sendmsg(fd_, &header, MSG_NOSIGNAL) >= 0;
+    return sendmsg(fd_, &header, MSG_NOSIGNAL) >= 0 ? 0 : errno;
   };
-  // EINVAL: the address we stick to is gone from this host. Let routing choose.
-  if (!attempt(local) && errno == EINVAL) attempt({});
+  const int error = attempt(local);
+  // The address we stick to is gone from this host (ENETUNREACH, EINVAL with IPv6): let routing choose.
+  return error == ENETUNREACH || error == EINVAL ? attempt({}) : error;
 }
 
-void UdpSocket::send_segments(const SendBatch::Entry& entry) {
+void UdpSocket::send_segments(const SendBatch::Entry& entry, CounterRow& counters) {
   std::vector<uint8_t> joined;
   joined.reserve(entry.size);
   for (size_t i = 0; i < entry.pieces; i++) {
@@ -326,8 +342,9 @@ void UdpSocket::send_segments(const SendBatch::Entry& entry) {
     joined.insert(joined.end(), from, from + entry.piece[i].iov_len);
   }
   for (size_t at = 0; at < joined.size(); at += entry.segment)
-    send_one(entry.to, entry.local, joined.data() + at, std::min(entry.segment, joined.size() - at),
-             entry.traffic_class);
+    count_refused_datagram(send_one(entry.to, entry.local, joined.data() + at,
+                                    std::min(entry.segment, joined.size() - at), entry.traffic_class),
+                           counters);
 }
 
 mmsghdr* UdpSocket::prepare(SendBatch& batch, CounterRow& counters) const {
@@ -353,16 +370,24 @@ mmsghdr* UdpSocket::prepare(SendBatch& batch, CounterRow& counters) const {
 }
 
 void UdpSocket::send_refused(SendBatch& batch, size_t index, int error, CounterRow& counters) {
-  counters.add(Counter::tx_errors);
+  const SendBatch::Entry& entry = batch.entries_[index];
+  // EMSGSIZE (EINVAL before Linux 6.14): segments are larger than the path, as an ICMP message told the
+  // kernel, and what it segments it does not fragment. Alone they are sent as fragments.
+  const bool over_path = entry.segments > 1 && (error == EMSGSIZE || error == EINVAL);
+  counters.add(over_path ? Counter::tx_over_path_mtu : Counter::tx_errors);
   // EIO: the device cannot checksum segments (some virtual NICs); it never will.
   if (error == EIO) gso_ = false;
-  send_segments(batch.entries_[index]);
+  // EINVAL: an older kernel takes fewer at once.
+  if (error == EINVAL && entry.segments > SendBatch::kFormerMaxSegments)
+    max_segments_ = SendBatch::kFormerMaxSegments;
+  send_segments(entry, counters);
 }
 
 void UdpSocket::finish(SendBatch& batch) const {
   batch.count_ = 0;
   batch.recent_.fill(UINT8_MAX);
   batch.coalesce_ = gso_;  // may have been given up just now
+  batch.max_segments_ = max_segments_;
 }
 
 }  // namespace omerta::udp

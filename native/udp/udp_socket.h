@@ -26,6 +26,7 @@ namespace omerta::udp {
 struct LocalAddress {
   uint8_t ip[16]{};
   uint32_t interface = 0;
+  bool known() const { return omerta_load64(ip) != 0 || omerta_load64(ip + 8) != 0; }
 };
 
 struct Message {
@@ -60,7 +61,9 @@ struct ReceiveControl {
 class SendBatch {
  public:
   static constexpr size_t kMessages = 64;
-  static constexpr size_t kMaxSegments = 64;
+  /// UDP_MAX_SEGMENTS of recent kernels, and of those before.
+  static constexpr size_t kMaxSegments = 128;
+  static constexpr size_t kFormerMaxSegments = 64;
   static constexpr size_t kMaxMessageBytes = 65000;
 
   /// coalesce: whether datagrams may become segments of one message (UdpSocket::gso).
@@ -95,6 +98,7 @@ class SendBatch {
 
   size_t count_ = 0;
   bool coalesce_;
+  size_t max_segments_ = kMaxSegments;
   /// Message last begun for a destination, by a hash of it; one that lost its place gets a new message.
   std::array<uint8_t, kRecent> recent_;
   std::unique_ptr<Entry[]> entries_;
@@ -102,6 +106,9 @@ class SendBatch {
   std::unique_ptr<sockaddr_storage[]> addresses_;
   std::unique_ptr<Control[]> controls_;
 };
+
+/// Counts a datagram the kernel refused, by the reason; error 0 counts nothing.
+void count_refused_datagram(int error, CounterRow& counters);
 
 class UdpSocket {
  public:
@@ -127,26 +134,28 @@ class UdpSocket {
   void read_header(msghdr& header, Message& message, CounterRow& counters);
   /// Writes the batch's message headers, batch.size() of them, and counts what they hold.
   mmsghdr* prepare(SendBatch& batch, CounterRow& counters) const;
-  /// The kernel refused this message with `error`: sends it datagram by datagram.
+  /// The kernel refused this message with `error`: sends it datagram by datagram. What it refuses again
+  /// is a counted drop.
   void send_refused(SendBatch& batch, size_t index, int error, CounterRow& counters);
   /// Empties the batch.
   void finish(SendBatch& batch) const;
 
-  /// One datagram, from any thread.
-  void send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size,
-                uint8_t traffic_class);
+  /// One datagram, from any thread. 0, or the errno with which the kernel refused it.
+  int send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size,
+               uint8_t traffic_class);
 
  private:
   socklen_t to_sockaddr(const omerta_address& address, sockaddr_storage& out) const;
   size_t fill_control(void* buffer, const omerta_address& to, const LocalAddress& local, size_t segment,
                       uint8_t traffic_class) const;
-  void send_segments(const SendBatch::Entry& entry);
+  void send_segments(const SendBatch::Entry& entry, CounterRow& counters);
 
   int fd_ = -1;
   int family_ = AF_INET6;
   uint16_t port_ = 0;
   bool gro_ = false;
   bool gso_ = false;
+  size_t max_segments_ = SendBatch::kMaxSegments;
   int receive_buffer_ = 0;
   int send_buffer_ = 0;
   uint32_t overflow_seen_ = 0;

@@ -36,11 +36,18 @@ export const PACKAGES = {
     'tcpdump',
     'procps',
   ],
+  /** What boots a guest machine: the kernel's own WireGuard is nowhere else (its kernel: guest-kernel.mjs). */
+  guest: ['qemu-system-x86', 'busybox-static'],
   /** What `npm run build:arm64` needs: the cross compiler, and an emulator for the tests. */
   arm64: ['g++-aarch64-linux-gnu', 'qemu-user-static'],
 };
 
-const PURPOSE = { build: 'the native engine', lab: 'tests and the lab', arm64: 'arm64' };
+const PURPOSE = {
+  build: 'the native engine',
+  lab: 'tests and the lab',
+  guest: 'the guest machine',
+  arm64: 'arm64',
+};
 
 /** Those of `names` that dpkg does not know as installed. */
 function missing(names) {

@@ -1,37 +1,37 @@
-// An engine that keeps what it is told, for tests of the device in front of it.
+// The native engine under a device, but for what needs privileges or other people's ports.
 
-import { EngineError, type PeerConfig, type PeerStatus, type SessionKey } from '../../ts/engine/engine.js';
+import { EngineError, type PeerChange, type PeerState, type SessionKey } from '../../ts/engine/engine.js';
+import { openNativeEngine } from '../../ts/engine/native-engine.js';
 import type { WgEngine } from '../../ts/wg/wg-device.js';
 
 export class ModelEngine implements WgEngine {
   port = 40000;
   fwmark = 0;
-  privateKey: Uint8Array = new Uint8Array(32);
-  readonly configs = new Map<SessionKey, PeerConfig>();
-  readonly statuses = new Map<SessionKey, Partial<PeerStatus>>();
   readonly takenPorts = new Set<number>();
+  readonly native: ReturnType<typeof openNativeEngine>;
 
-  setPeers(peers: readonly PeerConfig[]): void {
-    for (const peer of peers) this.configs.set(peer.sessionKey, peer);
+  constructor(privateKey: Uint8Array, maxPeers: number) {
+    this.native = openNativeEngine({
+      privateKey,
+      port: 0,
+      bind: '127.0.0.1',
+      maxLegs: 1,
+      maxPeers,
+      controlFramesPerSecond: 1,
+    });
+  }
+
+  changePeers(changes: readonly PeerChange[], replace: boolean): void {
+    this.native.changePeers(changes, replace);
+  }
+  hasRoom(changes: readonly PeerChange[], replace: boolean): boolean {
+    return this.native.hasRoom(changes, replace);
   }
   removePeers(peers: readonly SessionKey[]): void {
-    for (const peer of peers) {
-      this.configs.delete(peer);
-      this.statuses.delete(peer);
-    }
+    this.native.removePeers(peers);
   }
-  peers(): readonly PeerStatus[] {
-    return [...this.configs.values()].map(({ sessionKey, endpoint }) => ({
-      sessionKey,
-      endpoint,
-      handshakeAgeMs: undefined,
-      lastReceivedMs: undefined,
-      suite: undefined,
-      replayWindow: undefined,
-      rxBytes: 0,
-      txBytes: 0,
-      ...this.statuses.get(sessionKey),
-    }));
+  peerStates(): Iterable<PeerState> {
+    return this.native.peerStates();
   }
   rebind(port: number): void {
     if (this.takenPorts.has(port)) throw new EngineError('PORT_IN_USE', 'port: taken');
@@ -40,9 +40,7 @@ export class ModelEngine implements WgEngine {
   setFwmark(fwmark: number): void {
     this.fwmark = fwmark;
   }
-  setPrivateKey(privateKey: Uint8Array): void {
-    this.privateKey = Uint8Array.from(privateKey);
-    this.configs.clear();
-    this.statuses.clear();
+  setPrivateKey(privateKey: Uint8Array | undefined): void {
+    this.native.setPrivateKey(privateKey);
   }
 }

@@ -3,41 +3,21 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { mustRun } from '../../ts/lab/command.js';
 import { tcpThroughput } from '../../ts/lab/iperf.js';
 import { ping } from '../../ts/lab/ping.js';
-import { labUnavailable } from '../../ts/lab/requirements.js';
 import { World, type Node } from '../../ts/lab/world.js';
-import { loadNativeAddon } from '../../ts/engine/native-addon.js';
+import { OMERTA_WG, ask, processesOf, socketOf, until, wgUnavailable } from './wg-lab.js';
 
-const OMERTA_WG = fileURLToPath(new URL('../../../bin/omerta-wg', import.meta.url));
 /** Sockets are files all namespaces see: names are of this process. */
 const NAME = `om${process.pid}`;
 const GO_NAME = `go${process.pid}`;
 const INSIDE = '10.77.0.1';
 const GO_INSIDE = '10.77.0.2';
 
-function addonMissing(): string | undefined {
-  try {
-    loadNativeAddon();
-    return undefined;
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
-}
-
-function unavailable(): string | false {
-  const missing = labUnavailable(['wg', 'wg-quick', 'wireguard-go', 'ping', 'iperf3', 'ss']);
-  if (missing !== undefined) return missing;
-  return existsSync('/dev/net/tun') ? (addonMissing() ?? false) : 'needs /dev/net/tun: modprobe tun';
-}
-
-const skip = unavailable();
+const skip = wgUnavailable('wg-quick', 'wireguard-go', 'iperf3') ?? false;
 if (skip !== false) console.log(`omerta wg with the stock tools is skipped: ${skip}`);
 
 function kernelHasWireguard(): boolean {
@@ -48,43 +28,6 @@ function kernelHasWireguard(): boolean {
   } catch {
     return false;
   }
-}
-
-function socketOf(name: string): string {
-  return `/var/run/wireguard/${name}.sock`;
-}
-
-async function until(what: string, holds: () => boolean | Promise<boolean>, timeoutMs = 5000): Promise<void> {
-  const deadline = Date.now() + timeoutMs;
-  while (Date.now() < deadline) {
-    if (await holds()) return;
-    await sleep(20);
-  }
-  throw new Error(`not within ${timeoutMs} ms: ${what}`);
-}
-
-/** Sends text to a configuration socket and resolves with the answer to it. */
-function ask(name: string, text: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const socket = connect(socketOf(name));
-    let answer = '';
-    socket.setEncoding('latin1').on('data', (part: string) => {
-      answer += part;
-      if (!answer.endsWith('\n\n')) return;
-      socket.destroy();
-      resolve(answer);
-    });
-    socket.once('error', reject);
-    socket.end(text);
-  });
-}
-
-/** Process ids whose command line ends in this interface's name and that have not ended. */
-function processesOf(name: string): string[] {
-  return execFileSync('ps', ['-eo', 'pid=,stat=,args='], { encoding: 'utf8' })
-    .split('\n')
-    .filter((line) => line.endsWith(` wg --foreground ${name}`) && !/^\s*\d+\s+Z/.test(line))
-    .map((line) => line.trim().split(/\s+/)[0] ?? '');
 }
 
 describe('omerta wg under the stock tools', { skip, timeout: 60_000 }, () => {
@@ -151,7 +94,7 @@ describe('omerta wg under the stock tools', { skip, timeout: 60_000 }, () => {
   it('answers malformed lines on the socket with their errno', async () => {
     assert.equal(await ask(NAME, 'set=1\nlisten_port=70000\n\n'), 'errno=-22\n\n');
     assert.equal(await ask(NAME, 'set=1\nlisten_port\n\n'), 'errno=-71\n\n');
-    assert.match(await ask(NAME, 'get=1\n\n'), /^listen_port=\d+\nerrno=0\n\n$/);
+    assert.equal(await ask(NAME, 'get=1\n\n'), 'errno=0\n\n');
   });
 
   it('starts a handshake with wireguard-go and carries pings', async () => {
@@ -361,7 +304,7 @@ describe('omerta wg under the stock tools', { skip, timeout: 60_000 }, () => {
     );
     assert.ok(existsSync(socketOf(NAME)), 'what is killed leaves its socket');
     await alice.mustRun(OMERTA_WG, [NAME]);
-    assert.match(await show('listen-port'), /^\d+$/);
+    assert.equal(await show('listen-port'), '0');
     await alice.ip(`link delete ${NAME}`);
   });
 

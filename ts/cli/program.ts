@@ -4,21 +4,28 @@ import { Command, CommanderError } from 'commander';
 import { EngineError } from '../engine/engine.js';
 import { ExitCode, OperatorError, messageOf } from '../daemon/operator-error.js';
 import { VERSION } from '../daemon/version.js';
-import { doctorCommand } from './commands/doctor.js';
-import { downCommand } from './commands/down.js';
-import { keygenCommand } from './commands/keygen.js';
-import { networkCommand } from './commands/network.js';
-import { peersCommand } from './commands/peers.js';
-import { pingCommand } from './commands/ping.js';
-import { receiptsCommand } from './commands/receipts.js';
-import { relayCommand } from './commands/relay.js';
-import { statusCommand } from './commands/status.js';
-import { upCommand } from './commands/up.js';
-import { wgCommand } from './commands/wg.js';
 import { explain } from './help.js';
 
-/** Every command, with exits turned into exceptions. */
-export function buildProgram(): Command {
+/**
+ * In the order of the help. A module is loaded when its command is asked for: what runs for long, as
+ * `omerta wg` does, would keep all of them in memory.
+ */
+const COMMANDS: readonly (readonly [name: string, load: () => Promise<(program: Command) => void>])[] = [
+  ['relay', async () => (await import('./commands/relay.js')).relayCommand],
+  ['up', async () => (await import('./commands/up.js')).upCommand],
+  ['down', async () => (await import('./commands/down.js')).downCommand],
+  ['status', async () => (await import('./commands/status.js')).statusCommand],
+  ['peers', async () => (await import('./commands/peers.js')).peersCommand],
+  ['ping', async () => (await import('./commands/ping.js')).pingCommand],
+  ['receipts', async () => (await import('./commands/receipts.js')).receiptsCommand],
+  ['network', async () => (await import('./commands/network.js')).networkCommand],
+  ['keygen', async () => (await import('./commands/keygen.js')).keygenCommand],
+  ['doctor', async () => (await import('./commands/doctor.js')).doctorCommand],
+  ['wg', async () => (await import('./commands/wg.js')).wgCommand],
+];
+
+/** The command the first argument names; all of them when it names none. Exits become exceptions. */
+async function buildProgram(firstArgument: string | undefined): Promise<Command> {
   const program = new Command('omerta')
     .description('A mesh of machines: WireGuard sessions, relays that cannot read what they forward.')
     .version(VERSION, '-V, --version', 'print the version')
@@ -39,20 +46,8 @@ export function buildProgram(): Command {
     4: true,
     5: true,
   });
-  for (const add of [
-    relayCommand,
-    upCommand,
-    downCommand,
-    statusCommand,
-    peersCommand,
-    pingCommand,
-    receiptsCommand,
-    networkCommand,
-    keygenCommand,
-    doctorCommand,
-    wgCommand,
-  ])
-    add(program);
+  const named = COMMANDS.filter(([name]) => name === firstArgument);
+  for (const [, load] of named.length > 0 ? named : COMMANDS) (await load())(program);
   return program;
 }
 
@@ -77,7 +72,8 @@ export async function run(argv: readonly string[]): Promise<number> {
     process.exit(error.code === 'EPIPE' ? 0 : ExitCode.failure),
   );
   try {
-    await buildProgram().parseAsync(argv);
+    const program = await buildProgram(argv[2]);
+    await program.parseAsync(argv);
     return ExitCode.ok;
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return ExitCode.ok;

@@ -178,6 +178,9 @@ export class MeshNode implements Component {
         // Circuits and sessions go on without it; whoever deleted it gets it back by a restart.
         turn.notify('warn', 'interface-gone', { remedy: 'omerta down, then omerta up' });
         break;
+      case 'interface-up':
+      case 'interface-down':
+        break; // a relay goes on relaying, and its sessions carry control messages all the same
     }
     return turn.effects;
   }

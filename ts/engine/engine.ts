@@ -6,6 +6,7 @@ import type { Leg, LegCharging } from '../wire/leg.js';
 import type { AccountCapacity } from '../wire/limits.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 import type { LimitControl } from './limit-control.js';
+import type { PrefixBatch } from './prefix-batch.js';
 
 /** A peer's X25519 session public key, lower-case hex (64 digits): the key of every peer table. */
 export type SessionKey = string;
@@ -74,6 +75,11 @@ export interface EngineOptions {
    * it ends the running session. Native engine only.
    */
   readonly keepSessionOnNewPresharedKey?: boolean | undefined;
+  /**
+   * Binds the port only between openPort() and closePort(), to be called as `tun` goes up and down.
+   * Native engine only.
+   */
+  readonly portFollowsInterface?: boolean | undefined;
   /** Accelerators to leave off, by the name `describe()` gives them. */
   readonly disable?: readonly string[] | undefined;
 }
@@ -96,7 +102,39 @@ export type EngineEvent =
   /** Handshakes were given up (90 s without an answer). */
   | { readonly type: 'session-lost'; readonly peer: SessionKey }
   /** Somebody deleted the TUN interface; the engine goes on without one. */
-  | { readonly type: 'interface-gone' };
+  | { readonly type: 'interface-gone' }
+  /** Somebody brought the TUN interface up, or down; told at start too. */
+  | { readonly type: 'interface-up' }
+  | { readonly type: 'interface-down' };
+
+/** A change of one peer; what is undefined stays as it is. */
+export interface PeerChange {
+  readonly sessionKey: SessionKey;
+  readonly remove: boolean;
+  /** Change the peer if there is one, but do not make one. */
+  readonly updateOnly: boolean;
+  /** null removes it. */
+  readonly presharedKey: Uint8Array | null | undefined;
+  readonly endpoint: PeerEndpoint | undefined;
+  /** Seconds, 0 = off. */
+  readonly persistentKeepalive: number | undefined;
+  /** Forget all prefixes before `allowedIps`, which are in the order they were given in. */
+  readonly replaceAllowedIps: boolean;
+  readonly allowedIps: PrefixBatch;
+}
+
+/** A peer as it was configured and as it is. */
+export interface PeerState {
+  readonly sessionKey: SessionKey;
+  readonly presharedKey: Uint8Array | undefined;
+  readonly endpoint: PeerEndpoint | undefined;
+  /** Nanoseconds since 1970 of the last confirmed session; 0 = never. */
+  readonly lastHandshake: bigint;
+  readonly rxBytes: number;
+  readonly txBytes: number;
+  readonly persistentKeepalive: number;
+  readonly allowedIps: Iterable<string>;
+}
 
 export interface PeerStatus {
   readonly sessionKey: SessionKey;
@@ -234,15 +272,36 @@ export interface Engine extends LimitControl {
   close(): Promise<void>;
 }
 
-/** An engine that can be given another identity and port while it runs, its TUN interface kept. */
+/**
+ * An engine whose every part can be changed while it runs, its TUN interface kept, and that tells what it
+ * was told: nobody else needs to remember the configuration.
+ */
 export interface ReconfigurableEngine extends Engine {
   /**
-   * Listens on another UDP port, 0 = one the kernel chooses, in the network namespace the process is in.
+   * Adds, updates and removes peers in order; with `replace`, removes every peer first.
+   * @throws EngineError TABLE_FULL; then nothing was changed.
+   */
+  changePeers(changes: readonly PeerChange[], replace: boolean): void;
+  /** Whether changePeers would find room. */
+  hasRoom(changes: readonly PeerChange[], replace: boolean): boolean;
+  /** All peers in the order they were added. */
+  peerStates(): Iterable<PeerState>;
+  /**
+   * Listens on another UDP port, 0 = one the kernel chooses, in the network namespace the process is in;
+   * while the port is closed, it is only remembered.
    * @throws EngineError PORT_IN_USE, BIND_FAILED; the old port stays then.
    */
   rebind(port: number): void;
+  /** Binds the port. @throws EngineError PORT_IN_USE, BIND_FAILED */
+  openPort(): void;
+  /** Closes the sockets; sessions end, peers stay. The port is remembered. */
+  closePort(): void;
+  /** Brings the TUN interface down. @throws Error */
+  setInterfaceDown(): void;
   /** Marks what is sent with SO_MARK, 0 = not. @throws EngineError BAD_ARGUMENT when not permitted. */
   setFwmark(fwmark: number): void;
-  /** Becomes another identity. Peers and sessions are forgotten with the old one: add them again. */
-  setPrivateKey(privateKey: Uint8Array): void;
+  /**
+   * Becomes another identity; undefined: nobody, who talks to nobody. Sessions end, peers stay.
+   */
+  setPrivateKey(privateKey: Uint8Array | undefined): void;
 }

@@ -14,6 +14,8 @@ const Type = {
   pathNeeded: 5,
   sessionLost: 6,
   interfaceGone: 7,
+  interfaceUp: 8,
+  interfaceDown: 9,
 } as const;
 
 export class EventRingReader {
@@ -67,6 +69,10 @@ export class EventRingReader {
         return { type: 'session-lost', peer: this.#key(at) };
       case Type.interfaceGone:
         return { type: 'interface-gone' };
+      case Type.interfaceUp:
+        return { type: 'interface-up' };
+      case Type.interfaceDown:
+        return { type: 'interface-down' };
       default:
         return undefined;
     }

@@ -7,16 +7,6 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { EngineError, type IoChoice } from './engine.js';
 
-export interface NativePeer {
-  readonly publicKey: Uint8Array;
-  readonly presharedKey: Uint8Array | undefined;
-  readonly allowedIps: readonly string[];
-  /** 18 bytes: ip 16 ‖ port u16 little-endian. */
-  readonly address: Uint8Array | undefined;
-  readonly leg: number | undefined;
-  readonly persistentKeepalive: number;
-}
-
 export interface NativePeerStatus {
   readonly publicKey: Uint8Array;
   readonly address?: Uint8Array;
@@ -34,7 +24,7 @@ export interface NativeDescription {
   readonly aead: string;
   readonly ipsecMb: boolean;
   readonly ipsecMbReason: string;
-  /** `mmsg` or `io_uring`: the socket engine in use. */
+  /** `mmsg` or `io_uring`: the socket engine in use; empty while the port is closed. */
   readonly io: string;
   /** It was wanted, and the kernel, its settings or this build refuse it. */
   readonly ioRefused: boolean;
@@ -43,10 +33,13 @@ export interface NativeDescription {
   readonly ioRemedy: string;
   readonly aes256Gcm: boolean;
   readonly aes256GcmReason: string;
-  readonly udpGro: boolean;
-  readonly udpGso: boolean;
-  readonly receiveBufferBytes: number;
-  readonly sendBufferBytes: number;
+  // Of the sockets: not there while the port is closed.
+  readonly udpGro?: boolean;
+  readonly udpGso?: boolean;
+  readonly receiveBufferBytes?: number;
+  readonly sendBufferBytes?: number;
+  readonly steering?: boolean;
+  readonly steeringReason?: string;
   readonly tun?: string;
   readonly tunTcpOffload?: boolean;
   readonly tunUdpOffload?: boolean;
@@ -73,7 +66,9 @@ export interface NativeOptions {
   readonly udpGso: boolean;
   readonly tunTcpOffload: boolean;
   readonly tunUdpOffload: boolean;
+  readonly steering: boolean;
   readonly keepSessionOnNewPresharedKey: boolean;
+  readonly portFollowsInterface: boolean;
   readonly tun?:
     | {
         readonly name: string;
@@ -90,7 +85,9 @@ export interface NativeHandle {
   eventMemory(): ArrayBuffer;
   counterMemory(): ArrayBuffer;
   describe(): NativeDescription;
-  setPeers(peers: readonly NativePeer[]): boolean;
+  setPeers(changes: Uint8Array, replace: boolean): boolean;
+  hasRoom(changes: Uint8Array, replace: boolean): boolean;
+  exportPeers(): Uint8Array;
   removePeers(keys: Uint8Array): void;
   handshake(peer: Uint8Array): boolean;
   sendControl(batch: Uint8Array): number;
@@ -112,8 +109,11 @@ export interface NativeHandle {
   /** Sessions, packets, bytes of each. */
   wireguardUsage(): Float64Array;
   rebind(port: number): void;
+  openPort(): void;
+  closePort(): void;
+  setInterfaceDown(): void;
   setFwmark(fwmark: number): void;
-  setPrivateKey(key: Uint8Array): void;
+  setPrivateKey(key: Uint8Array | undefined): void;
   close(): void;
 }
 

@@ -10,8 +10,10 @@ import {
   type EngineOptions,
   type LegCounts,
   type LegStatus,
+  type PeerChange,
   type PeerConfig,
   type PeerEndpoint,
+  type PeerState,
   type PeerStatus,
   type ReconfigurableEngine,
   type WireguardBinding,
@@ -20,7 +22,14 @@ import {
 } from './engine.js';
 import { EventRingReader } from './event-ring.js';
 import type { AccountStatus } from './limit-control.js';
-import { loadNativeAddon, type NativeAddon, type NativeHandle } from './native-addon.js';
+import {
+  loadNativeAddon,
+  type NativeAddon,
+  type NativeDescription,
+  type NativeHandle,
+} from './native-addon.js';
+import { keyBytes, packAddress, packPeerChanges, unpackPeerStates } from './peer-batch.js';
+import { PrefixBatch } from './prefix-batch.js';
 import type { Leg } from '../wire/leg.js';
 import { encodeLegEntry, legEntry } from '../wire/leg-entry.js';
 import { NO_ACCOUNTS } from '../wire/forwarding-table.js';
@@ -35,6 +44,7 @@ import {
   type PrefixLimit,
   type RateLimit,
 } from '../wire/limits.js';
+import { parsePrefix } from '../wire/prefix.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 
 /** Names of the optional accelerators, as `disable` and `describe()` use them. */
@@ -45,6 +55,7 @@ export const NATIVE_ACCELERATORS = [
   'wide-window',
   'udp-gro',
   'udp-gso',
+  'steering',
   'tun-tcp-offload',
   'tun-udp-offload',
 ] as const;
@@ -52,20 +63,25 @@ export const NATIVE_ACCELERATORS = [
 /** A receive buffer below this loses bursts at rates where a worker is descheduled for a few ms. */
 const WANTED_BUFFER_BYTES = 7 << 20;
 
-function fromHex(key: SessionKey): Uint8Array {
-  if (!/^[0-9a-f]{64}$/.test(key)) {
-    throw new EngineError('BAD_ARGUMENT', 'sessionKey: expected 64 lower-case hex digits');
+/** A whole configuration as a change. */
+function changeOf(peer: PeerConfig): PeerChange {
+  const allowedIps = new PrefixBatch();
+  for (const text of peer.allowedIps) {
+    const prefix = parsePrefix(text);
+    if (prefix === undefined)
+      throw new EngineError('BAD_ARGUMENT', `allowedIps: '${text}' is not a prefix such as 100.64.1.2/32`);
+    allowedIps.add(prefix);
   }
-  return Buffer.from(key, 'hex');
-}
-
-/** An address as the addon reads and writes it: ip 16 ‖ port u16 little-endian. */
-function packAddress(address: SocketAddress): Uint8Array {
-  const bytes = new Uint8Array(18);
-  bytes.set(address.ip);
-  bytes[16] = address.port & 0xff;
-  bytes[17] = address.port >> 8;
-  return bytes;
+  return {
+    sessionKey: peer.sessionKey,
+    remove: false,
+    updateOnly: false,
+    presharedKey: peer.presharedKey ?? null,
+    endpoint: peer.endpoint,
+    persistentKeepalive: peer.persistentKeepalive,
+    replaceAllowedIps: true,
+    allowedIps,
+  };
 }
 
 /**
@@ -80,6 +96,8 @@ function packLegs(legs: readonly Leg[]): Uint8Array {
 export function openNativeEngine(options: EngineOptions): ReconfigurableEngine {
   return new NativeEngine(loadNativeAddon(), options);
 }
+
+type DescribeAccelerator = (name: string, on: boolean, what: string, missing: string) => Accelerator;
 
 class NativeEngine implements ReconfigurableEngine {
   readonly #addon: NativeAddon;
@@ -122,7 +140,9 @@ class NativeEngine implements ReconfigurableEngine {
           udpGso: !this.#disabled.has('udp-gso'),
           tunTcpOffload: !this.#disabled.has('tun-tcp-offload'),
           tunUdpOffload: !this.#disabled.has('tun-udp-offload'),
+          steering: !this.#disabled.has('steering'),
           keepSessionOnNewPresharedKey: options.keepSessionOnNewPresharedKey ?? false,
+          portFollowsInterface: options.portFollowsInterface ?? false,
           tun: options.tun && { ...options.tun, up: options.tun.up ?? true },
         },
         () => {
@@ -153,7 +173,7 @@ class NativeEngine implements ReconfigurableEngine {
 
   #describe(): EngineDescription {
     const native = this.#handle.describe();
-    const accelerator = (name: string, on: boolean, what: string, missing: string): Accelerator => {
+    const accelerator: DescribeAccelerator = (name, on, what, missing) => {
       if (this.#disabled.has(name)) {
         return { name, state: 'off', reason: 'switched off', remedy: undefined };
       }
@@ -174,9 +194,8 @@ class NativeEngine implements ReconfigurableEngine {
       },
       accelerator('aes-256-gcm', native.aes256Gcm, native.aes256GcmReason, native.aes256GcmReason),
       accelerator('wide-window', true, 'replay window of 65472 packets with peers that agree', ''),
-      accelerator('udp-gro', native.udpGro, 'received datagrams arrive coalesced', 'needs Linux 5.0'),
-      accelerator('udp-gso', native.udpGso, 'a send carries up to 64 datagrams', 'needs Linux 4.18'),
     ];
+    if (native.udpGro !== undefined) accelerators.push(...this.#socketAccelerators(native, accelerator));
     if (native.tun !== undefined) {
       accelerators.push(
         accelerator(
@@ -193,15 +212,6 @@ class NativeEngine implements ReconfigurableEngine {
         ),
       );
     }
-    const buffersGranted = Math.min(native.receiveBufferBytes, native.sendBufferBytes) >= WANTED_BUFFER_BYTES;
-    accelerators.push({
-      name: 'udp-buffers',
-      state: buffersGranted ? 'on' : 'unavailable',
-      reason: `receive ${native.receiveBufferBytes >> 10} KiB, send ${native.sendBufferBytes >> 10} KiB`,
-      remedy: buffersGranted
-        ? undefined
-        : `sudo sysctl -w net.core.rmem_max=${WANTED_BUFFER_BYTES} net.core.wmem_max=${WANTED_BUFFER_BYTES}`,
-    });
     return {
       kind: 'native',
       summary: `native (C++20, ${native.workers} worker${native.workers === 1 ? '' : 's'})`,
@@ -212,31 +222,56 @@ class NativeEngine implements ReconfigurableEngine {
     };
   }
 
+  #socketAccelerators(native: NativeDescription, accelerator: DescribeAccelerator): Accelerator[] {
+    const { receiveBufferBytes = 0, sendBufferBytes = 0, steering = false, steeringReason = '' } = native;
+    const granted = Math.min(receiveBufferBytes, sendBufferBytes) >= WANTED_BUFFER_BYTES;
+    return [
+      accelerator(
+        'udp-gro',
+        native.udpGro ?? false,
+        'received datagrams arrive coalesced',
+        'needs Linux 5.0',
+      ),
+      accelerator('udp-gso', native.udpGso ?? false, 'a send carries up to 64 datagrams', 'needs Linux 4.18'),
+      native.workers === 1
+        ? { name: 'steering', state: 'off', reason: steeringReason, remedy: undefined }
+        : accelerator('steering', steering, steeringReason, steeringReason),
+      {
+        name: 'udp-buffers',
+        state: granted ? 'on' : 'unavailable',
+        reason: `receive ${receiveBufferBytes >> 10} KiB, send ${sendBufferBytes >> 10} KiB`,
+        remedy: granted
+          ? undefined
+          : `sudo sysctl -w net.core.rmem_max=${WANTED_BUFFER_BYTES} net.core.wmem_max=${WANTED_BUFFER_BYTES}`,
+      },
+    ];
+  }
+
   onEvents(listener: (events: readonly EngineEvent[]) => void): void {
     this.#listener = listener;
   }
 
   setPeers(peers: readonly PeerConfig[]): void {
-    const added = this.#call(() =>
-      this.#handle.setPeers(
-        peers.map((peer) => ({
-          publicKey: fromHex(peer.sessionKey),
-          presharedKey: peer.presharedKey,
-          allowedIps: peer.allowedIps,
-          address:
-            peer.endpoint !== undefined && 'address' in peer.endpoint
-              ? packAddress(peer.endpoint.address)
-              : undefined,
-          leg: peer.endpoint !== undefined && 'leg' in peer.endpoint ? peer.endpoint.leg : undefined,
-          persistentKeepalive: peer.persistentKeepalive,
-        })),
-      ),
-    );
-    if (!added) throw new EngineError('TABLE_FULL', 'peers: the session table is full (maxPeers)');
+    this.changePeers(peers.map(changeOf), false);
+  }
+
+  changePeers(changes: readonly PeerChange[], replace: boolean): void {
+    const packed = packPeerChanges(changes);
+    const fitted = this.#call(() => this.#handle.setPeers(packed, replace));
+    packed.fill(0);
+    if (!fitted) throw new EngineError('TABLE_FULL', 'peers: the session table is full (maxPeers)');
+  }
+
+  hasRoom(changes: readonly PeerChange[], replace: boolean): boolean {
+    return this.#call(() => this.#handle.hasRoom(packPeerChanges(changes), replace));
+  }
+
+  peerStates(): Iterable<PeerState> {
+    return unpackPeerStates(this.#call(() => this.#handle.exportPeers()));
   }
 
   removePeers(peers: readonly SessionKey[]): void {
-    this.#call(() => this.#handle.removePeers(Buffer.concat(peers.map(fromHex))));
+    this.#call(() => this.#handle.removePeers(Buffer.concat(peers.map(keyBytes))));
   }
 
   installLegs(legs: readonly Leg[]): void {
@@ -294,7 +329,7 @@ class NativeEngine implements ReconfigurableEngine {
   sendControl(messages: readonly { readonly peer: SessionKey; readonly payload: Uint8Array }[]): void {
     const parts = messages.flatMap(({ peer, payload }) => {
       const header = new Uint8Array(36);
-      header.set(fromHex(peer));
+      header.set(keyBytes(peer));
       new DataView(header.buffer).setUint32(32, payload.length, true);
       return [header, payload];
     });
@@ -302,7 +337,7 @@ class NativeEngine implements ReconfigurableEngine {
   }
 
   handshake(peer: SessionKey): void {
-    this.#call(() => this.#handle.handshake(fromHex(peer)));
+    this.#call(() => this.#handle.handshake(keyBytes(peer)));
   }
 
   peers(): readonly PeerStatus[] {
@@ -374,11 +409,23 @@ class NativeEngine implements ReconfigurableEngine {
     this.#change(port, () => this.#handle.rebind(port));
   }
 
+  openPort(): void {
+    this.#change(this.port, () => this.#handle.openPort());
+  }
+
+  closePort(): void {
+    this.#call(() => this.#handle.closePort());
+  }
+
+  setInterfaceDown(): void {
+    this.#change(this.port, () => this.#handle.setInterfaceDown());
+  }
+
   setFwmark(fwmark: number): void {
     this.#change(this.port, () => this.#handle.setFwmark(fwmark));
   }
 
-  setPrivateKey(privateKey: Uint8Array): void {
+  setPrivateKey(privateKey: Uint8Array | undefined): void {
     this.#call(() => this.#handle.setPrivateKey(privateKey));
   }
 

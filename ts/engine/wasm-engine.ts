@@ -15,6 +15,7 @@ import { NO_ACCOUNTS, classify, type ForwardingTable } from '../wire/forwarding-
 import type { Leg, LegTarget } from '../wire/leg.js';
 import { encodeLegEntry, legEntry, type LegEntry } from '../wire/leg-entry.js';
 import {
+  NO_RATE,
   limitsOf,
   prefixRateOf,
   rateOf,
@@ -23,6 +24,7 @@ import {
   type AccountKind,
   type LegLimits,
   type PrefixLimit,
+  type Rate,
   type RateLimit,
 } from '../wire/limits.js';
 import type { SocketAddress } from '../wire/socket-address.js';
@@ -51,6 +53,7 @@ import {
 } from './wasm/arguments.js';
 import type { AccountStatus } from './limit-control.js';
 import { Counters } from './wasm/counters.js';
+import { FAIR_SHARE_INTERVAL_MS, FairShare } from './wasm/fair-share.js';
 import { openForwarding, type Forwarding } from './wasm/forwarding.js';
 import { PrefixRateLimiter } from './wasm/prefix-rate-limiter.js';
 import type { SessionOutput } from './wasm/session-peer.js';
@@ -91,6 +94,8 @@ class WasmEngine implements Engine {
   readonly #controlBudget: TokenBucket;
   /** Undefined: STUN is switched off. */
   readonly #stunBudget: PrefixRateLimiter | undefined;
+  readonly #fairShare = new FairShare();
+  #shareTimer: NodeJS.Timeout | undefined;
   #socket: UdpShell | undefined;
   #events: EngineEvent[] = [];
   #eventsScheduled = false;
@@ -199,7 +204,32 @@ class WasmEngine implements Engine {
   }
 
   setHostLimit(limit: RateLimit | undefined): void {
-    this.#limit((table) => table.setHostRate(rateOf(limit, 'host')));
+    this.#limit((table) => {
+      const rate = rateOf(limit, 'host');
+      table.setHostRate(rate);
+      clearInterval(this.#shareTimer);
+      this.#fairShare.reset();
+      if (rate === NO_RATE) {
+        table.setFairShare({ factor: 0, burst: 0 });
+        return;
+      }
+      this.#dealShares(rate);
+      this.#shareTimer = setInterval(() => this.#dealShares(rate), FAIR_SHARE_INTERVAL_MS);
+      this.#shareTimer.unref();
+    });
+  }
+
+  /** Deals the host's rate out to identities. */
+  #dealShares({ burst }: Rate): void {
+    const { table } = this.#forwarding;
+    const now = nanoseconds();
+    const demands = Array.from(
+      { length: this.#accounts.identities },
+      (_, index) => table.account('identity', index).demand,
+    );
+    const { theoreticalArrival } = table.host();
+    const backlog = theoreticalArrival > now ? Number(theoreticalArrival - now) : 0;
+    table.setFairShare({ factor: this.#fairShare.update(demands, Number(now), backlog), burst });
   }
 
   setPrefixLimit(limit: PrefixLimit | undefined): void {
@@ -314,6 +344,7 @@ class WasmEngine implements Engine {
   async #close(): Promise<void> {
     clearTimeout(this.#timer);
     clearImmediate(this.#immediate);
+    clearInterval(this.#shareTimer);
     this.#listener = undefined;
     this.#sessions.destroy();
     await this.#socket?.close();

@@ -4,13 +4,13 @@ import { chmodSync, existsSync, lstatSync, mkdirSync, unlinkSync, watch, type FS
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { ExitCode, OperatorError, fileError, systemErrorCode } from '../daemon/operator-error.js';
-import { RequestReader, UapiError, formatErrno, readRequest, type UapiRequest } from './uapi.js';
+import { RequestReader, UapiError, formatErrno, type UapiRequest } from './uapi.js';
 
 const DIRECTORY = '/var/run/wireguard';
 const MAX_CONNECTIONS = 64;
 
-/** Answers one request. @throws UapiError why it is refused */
-export type UapiHandler = (request: UapiRequest) => string;
+/** Answers one request, in parts. @throws UapiError why it is refused */
+export type UapiHandler = (request: UapiRequest) => Iterable<string>;
 
 /** Where the socket of an interface is. */
 export function uapiSocketPath(name: string, directory = DIRECTORY): string {
@@ -60,7 +60,7 @@ export class UapiSocket {
    * @throws OperatorError
    */
   static async listen(path: string, handler: UapiHandler, onRemoved: () => void): Promise<UapiSocket> {
-    const server = createServer((socket) => serve(socket, handler));
+    const server = createServer({ allowHalfOpen: true }, (socket) => serve(socket, handler));
     server.maxConnections = MAX_CONNECTIONS;
     try {
       if (mkdirSync(dirname(path), { recursive: true }) !== undefined) chmodSync(dirname(path), 0o755);
@@ -94,23 +94,47 @@ export class UapiSocket {
 
 function serve(socket: Socket, handler: UapiHandler): void {
   const reader = new RequestReader();
+  // One answer after the other, however long the client takes to read one.
+  let answered = Promise.resolve();
   socket.setEncoding('latin1');
   socket.on('error', () => socket.destroy());
   socket.on('data', (text: string) => {
     try {
-      for (const lines of reader.push(text)) socket.write(answer(lines, handler));
+      for (const request of reader.push(text))
+        answered = answered.then(() => send(socket, answer(request, handler)));
     } catch (error) {
       if (!(error instanceof UapiError)) throw error;
       socket.end(formatErrno(error.errno));
     }
   });
+  // A client that has said all it wants to say still waits for answers.
+  socket.on('end', () => void answered.then(() => socket.end()));
 }
 
-function answer(lines: readonly string[], handler: UapiHandler): string {
+function answer(request: UapiRequest | UapiError, handler: UapiHandler): Iterable<string> {
   try {
-    return handler(readRequest(lines));
+    if (request instanceof UapiError) throw request;
+    return handler(request);
   } catch (error) {
     if (!(error instanceof UapiError)) throw error;
-    return formatErrno(error.errno);
+    return [formatErrno(error.errno)];
+  }
+}
+
+/** Settles when the socket takes more, or never will. */
+function drained(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      socket.off('drain', done).off('close', done);
+      resolve();
+    };
+    socket.on('drain', done).on('close', done);
+  });
+}
+
+async function send(socket: Socket, parts: Iterable<string>): Promise<void> {
+  for (const part of parts) {
+    if (!socket.writable) return;
+    if (!socket.write(part)) await drained(socket);
   }
 }

@@ -6,15 +6,10 @@
 //
 // Device keys come first; `public_key` begins a peer, and what follows is about that peer.
 
-import type { SessionKey } from '../engine/engine.js';
-import {
-  formatIp,
-  formatSocketAddress,
-  isIPv4,
-  parseIp,
-  parseSocketAddress,
-  type SocketAddress,
-} from '../wire/socket-address.js';
+import type { PeerChange, PeerState, SessionKey } from '../engine/engine.js';
+import { PrefixBatch } from '../engine/prefix-batch.js';
+import { parsePrefix } from '../wire/prefix.js';
+import { formatSocketAddress, parseSocketAddress } from '../wire/socket-address.js';
 
 /** Linux errno values the protocol answers with, negated on the wire. */
 export const Errno = {
@@ -40,27 +35,6 @@ export class UapiError extends Error {
   }
 }
 
-export interface AllowedIpChange {
-  /** In the form allowedIp() gives it. */
-  readonly prefix: string;
-  readonly remove: boolean;
-}
-
-export interface PeerChange {
-  readonly publicKey: SessionKey;
-  readonly remove: boolean;
-  /** Change the peer if there is one, but do not make one. */
-  readonly updateOnly: boolean;
-  /** Undefined leaves what is; null removes it. */
-  readonly presharedKey: Uint8Array | null | undefined;
-  readonly endpoint: SocketAddress | undefined;
-  /** Seconds, 0 = off. */
-  readonly persistentKeepalive: number | undefined;
-  /** Forget all prefixes before `allowedIps`, which are in the order they were given in. */
-  readonly replaceAllowedIps: boolean;
-  readonly allowedIps: readonly AllowedIpChange[];
-}
-
 export interface DeviceChange {
   /** Undefined leaves what is; null removes it. */
   readonly privateKey: Uint8Array | null | undefined;
@@ -74,18 +48,6 @@ export interface DeviceChange {
 
 export type UapiRequest = { readonly type: 'get' } | { readonly type: 'set'; readonly change: DeviceChange };
 
-export interface PeerState {
-  readonly publicKey: SessionKey;
-  readonly presharedKey: Uint8Array | undefined;
-  readonly endpoint: SocketAddress | undefined;
-  /** Milliseconds since 1970; undefined = never. */
-  readonly lastHandshake: number | undefined;
-  readonly rxBytes: number;
-  readonly txBytes: number;
-  readonly persistentKeepalive: number;
-  readonly allowedIps: Iterable<string>;
-}
-
 export interface DeviceState {
   readonly privateKey: Uint8Array | undefined;
   readonly listenPort: number;
@@ -94,9 +56,7 @@ export interface DeviceState {
 }
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] };
-interface PeerDraft extends Writable<PeerChange> {
-  allowedIps: AllowedIpChange[];
-}
+type PeerDraft = Writable<PeerChange>;
 interface DeviceDraft extends Writable<DeviceChange> {
   peers: PeerDraft[];
 }
@@ -128,40 +88,23 @@ function secretKey(key: string, value: string): Uint8Array | null {
   return bytes.every((byte) => byte === 0) ? null : bytes;
 }
 
-/**
- * A prefix in the one form it has here: bits beyond its length cleared, RFC 5952. Undefined when
- * `text` is none; the length may not be left out.
- */
-export function allowedIp(text: string): string | undefined {
-  const match = /^([^/]+)\/(0|[1-9]\d{0,2})$/.exec(text);
-  const address = match?.[1] ?? '';
-  const given = parseIp(address);
-  const length = Number(match?.[2]);
-  const v6 = address.includes(':');
-  if (given === undefined || !(length <= (v6 ? 128 : 32))) return undefined;
-  const kept = v6 ? length : 96 + length;
-  const ip = given.map((byte, index) => byte & (0xff00 >> Math.min(Math.max(kept - index * 8, 0), 8)));
-  // The canonical 16 bytes of an address do not tell ::ffff:1.2.3.4 from 1.2.3.4; a prefix does.
-  return `${v6 && isIPv4(ip) ? '::ffff:' : ''}${formatIp(ip)}/${length}`;
-}
-
-function allowedIpChange(value: string): AllowedIpChange {
+function addAllowedIp(allowedIps: PrefixBatch, value: string): void {
   const remove = value.startsWith('-');
-  const prefix = allowedIp(remove ? value.slice(1) : value);
+  const prefix = parsePrefix(remove ? value.slice(1) : value);
   if (prefix === undefined) throw invalid('allowed_ip', 'expected ADDRESS/LENGTH, or -ADDRESS/LENGTH');
-  return { prefix, remove };
+  allowedIps.add(prefix, remove);
 }
 
-function newPeer(publicKey: SessionKey): PeerDraft {
+function newPeer(sessionKey: SessionKey): PeerDraft {
   return {
-    publicKey,
+    sessionKey,
     remove: false,
     updateOnly: false,
     presharedKey: undefined,
     endpoint: undefined,
     persistentKeepalive: undefined,
     replaceAllowedIps: false,
-    allowedIps: [],
+    allowedIps: new PrefixBatch(),
   };
 }
 
@@ -195,19 +138,21 @@ function readPeerLine(peer: PeerDraft, key: string, value: string): void {
     case 'preshared_key':
       peer.presharedKey = secretKey(key, value);
       return;
-    case 'endpoint':
-      peer.endpoint = parseSocketAddress(value);
-      if (peer.endpoint === undefined) throw invalid(key, 'expected ADDRESS:PORT or [ADDRESS]:PORT');
+    case 'endpoint': {
+      const address = parseSocketAddress(value);
+      if (address === undefined) throw invalid(key, 'expected ADDRESS:PORT or [ADDRESS]:PORT');
+      peer.endpoint = { address };
       return;
+    }
     case 'persistent_keepalive_interval':
       peer.persistentKeepalive = decimal(key, value, 0xffff);
       return;
     case 'replace_allowed_ips':
       peer.replaceAllowedIps = flag(key, value);
-      peer.allowedIps = [];
+      peer.allowedIps.clear();
       return;
     case 'allowed_ip':
-      peer.allowedIps.push(allowedIpChange(value));
+      addAllowedIp(peer.allowedIps, value);
       return;
     case 'protocol_version':
       if (value !== '1') throw invalid(key, 'expected 1');
@@ -215,39 +160,6 @@ function readPeerLine(peer: PeerDraft, key: string, value: string): void {
     default:
       throw invalid(key, 'not a key of a peer');
   }
-}
-
-/**
- * Reads the lines of one request, without the empty line that ends it.
- * @throws UapiError EPROTO when a line is no `key=value` or the request is none, EINVAL otherwise
- */
-export function readRequest(lines: readonly string[]): UapiRequest {
-  const [operation, ...rest] = lines;
-  if (operation === 'get=1') {
-    if (rest.length > 0) throw new UapiError(Errno.EINVAL, 'get: nothing may follow');
-    return { type: 'get' };
-  }
-  if (operation !== 'set=1') throw new UapiError(Errno.EPROTO, 'expected get=1 or set=1');
-  const change: DeviceDraft = {
-    privateKey: undefined,
-    listenPort: undefined,
-    fwmark: undefined,
-    replacePeers: false,
-    peers: [],
-  };
-  let peer: PeerDraft | undefined;
-  for (const line of rest) {
-    const at = line.indexOf('=');
-    if (at < 0) throw new UapiError(Errno.EPROTO, 'expected lines of the form key=value');
-    const key = line.slice(0, at);
-    const value = line.slice(at + 1);
-    if (key === 'public_key') {
-      peer = newPeer(keyText(key, value));
-      change.peers.push(peer);
-    } else if (peer === undefined) readDeviceLine(change, key, value);
-    else readPeerLine(peer, key, value);
-  }
-  return { type: 'set', change };
 }
 
 /** The answer to a `set`, or the end of any answer. `errno` 0 is success. */
@@ -259,55 +171,127 @@ function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString('hex');
 }
 
-/** The answer to a `get`. */
-export function formatState(device: DeviceState): string {
-  const lines: string[] = [];
-  if (device.privateKey !== undefined) lines.push(`private_key=${hex(device.privateKey)}`);
-  if (device.listenPort !== 0) lines.push(`listen_port=${device.listenPort}`);
-  if (device.fwmark !== 0) lines.push(`fwmark=${device.fwmark}`);
+const NANOSECONDS = 1_000_000_000n;
+
+function formatPeer(peer: PeerState): string {
+  const { endpoint, lastHandshake } = peer;
+  const lines = [
+    `public_key=${peer.sessionKey}`,
+    `preshared_key=${peer.presharedKey === undefined ? '0'.repeat(64) : hex(peer.presharedKey)}`,
+    'protocol_version=1',
+    ...(endpoint !== undefined && 'address' in endpoint
+      ? [`endpoint=${formatSocketAddress(endpoint.address)}`]
+      : []),
+    `last_handshake_time_sec=${lastHandshake / NANOSECONDS}`,
+    `last_handshake_time_nsec=${lastHandshake % NANOSECONDS}`,
+    `tx_bytes=${peer.txBytes}`,
+    `rx_bytes=${peer.rxBytes}`,
+    `persistent_keepalive_interval=${peer.persistentKeepalive}`,
+    '',
+  ];
+  return lines.join('\n');
+}
+
+/** Parts of this many characters are what an answer is cut into. */
+const PART_CHARACTERS = 1 << 16;
+
+function* statePieces(device: DeviceState): Generator<string> {
+  if (device.privateKey !== undefined) yield `private_key=${hex(device.privateKey)}\n`;
+  if (device.listenPort !== 0) yield `listen_port=${device.listenPort}\n`;
+  if (device.fwmark !== 0) yield `fwmark=${device.fwmark}\n`;
   for (const peer of device.peers) {
-    lines.push(
-      `public_key=${peer.publicKey}`,
-      `preshared_key=${peer.presharedKey === undefined ? '0'.repeat(64) : hex(peer.presharedKey)}`,
-      'protocol_version=1',
-    );
-    if (peer.endpoint !== undefined) lines.push(`endpoint=${formatSocketAddress(peer.endpoint)}`);
-    const handshake = peer.lastHandshake ?? 0;
-    lines.push(
-      `last_handshake_time_sec=${Math.floor(handshake / 1000)}`,
-      `last_handshake_time_nsec=${Math.floor(handshake % 1000) * 1e6}`,
-      `tx_bytes=${peer.txBytes}`,
-      `rx_bytes=${peer.rxBytes}`,
-      `persistent_keepalive_interval=${peer.persistentKeepalive}`,
-    );
-    for (const prefix of peer.allowedIps) lines.push(`allowed_ip=${prefix}`);
+    yield formatPeer(peer);
+    for (const prefix of peer.allowedIps) yield `allowed_ip=${prefix}\n`;
   }
-  return `${lines.map((line) => `${line}\n`).join('')}${formatErrno(0)}`;
+  yield formatErrno(0);
+}
+
+/** The answer to a `get`, in parts: with many peers it is large. */
+export function* formatState(device: DeviceState): Generator<string> {
+  let part = '';
+  for (const piece of statePieces(device)) {
+    part += piece;
+    if (part.length < PART_CHARACTERS) continue;
+    yield part;
+    part = '';
+  }
+  yield part;
 }
 
 /** More than 65,000 prefixes of each of 50 peers need. */
 const MAX_REQUEST_CHARACTERS = 128 << 20;
 
-/** Cuts a stream into requests: the lines up to each empty line. */
+/** One request, line by line. The first line that is not right decides; what follows it is skipped. */
+class RequestDraft {
+  #operation: string | undefined;
+  #error: UapiError | undefined;
+  #peer: PeerDraft | undefined;
+  readonly #change: DeviceDraft = {
+    privateKey: undefined,
+    listenPort: undefined,
+    fwmark: undefined,
+    replacePeers: false,
+    peers: [],
+  };
+
+  add(line: string): void {
+    if (this.#error !== undefined) return;
+    try {
+      this.#read(line);
+    } catch (error) {
+      if (!(error instanceof UapiError)) throw error;
+      this.#error = error;
+    }
+  }
+
+  finish(): UapiRequest | UapiError {
+    if (this.#error !== undefined) return this.#error;
+    if (this.#operation === undefined) return new UapiError(Errno.EPROTO, 'expected get=1 or set=1');
+    return this.#operation === 'get=1' ? { type: 'get' } : { type: 'set', change: this.#change };
+  }
+
+  #read(line: string): void {
+    if (this.#operation === undefined) {
+      if (line !== 'get=1' && line !== 'set=1') throw new UapiError(Errno.EPROTO, 'expected get=1 or set=1');
+      this.#operation = line;
+      return;
+    }
+    if (this.#operation === 'get=1') throw new UapiError(Errno.EINVAL, 'get: nothing may follow');
+    const at = line.indexOf('=');
+    if (at < 0) throw new UapiError(Errno.EPROTO, 'expected lines of the form key=value');
+    const key = line.slice(0, at);
+    const value = line.slice(at + 1);
+    if (key === 'public_key') {
+      this.#peer = newPeer(keyText(key, value));
+      this.#change.peers.push(this.#peer);
+    } else if (this.#peer === undefined) readDeviceLine(this.#change, key, value);
+    else readPeerLine(this.#peer, key, value);
+  }
+}
+
+/** Reads requests out of a stream: the lines up to each empty one. */
 export class RequestReader {
   #rest = '';
-  #lines: string[] = [];
+  #draft = new RequestDraft();
   #size = 0;
 
-  /** @throws UapiError EPROTO when a request is larger than any can be. */
-  push(text: string): string[][] {
+  /**
+   * The requests that end in this text, or why one is refused: EPROTO when it is none or a line is not
+   * `key=value`, EINVAL otherwise. @throws UapiError EPROTO when one is larger than any can be.
+   */
+  push(text: string): (UapiRequest | UapiError)[] {
     this.#size += text.length;
     if (this.#size > MAX_REQUEST_CHARACTERS) throw new UapiError(Errno.EPROTO, 'request too large');
-    const requests: string[][] = [];
+    const requests: (UapiRequest | UapiError)[] = [];
     const lines = (this.#rest + text).split('\n');
     this.#rest = lines.pop() ?? '';
     for (const line of lines) {
       if (line !== '') {
-        this.#lines.push(line);
+        this.#draft.add(line);
         continue;
       }
-      requests.push(this.#lines);
-      this.#lines = [];
+      requests.push(this.#draft.finish());
+      this.#draft = new RequestDraft();
       this.#size = 0;
     }
     return requests;

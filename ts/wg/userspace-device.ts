@@ -1,7 +1,7 @@
 // A whole userspace WireGuard in this process: TUN interface, UDP socket, configuration socket.
 
 import { randomBytes } from 'node:crypto';
-import { EngineError } from '../engine/engine.js';
+import { EngineError, type EngineEvent, type ReconfigurableEngine } from '../engine/engine.js';
 import { openNativeEngine } from '../engine/native-engine.js';
 import { nodePrimitives } from '../engine/node-primitives.js';
 import { ExitCode, OperatorError } from '../daemon/operator-error.js';
@@ -12,7 +12,16 @@ import { WgDevice } from './wg-device.js';
 
 /** What WireGuard interfaces start with: 1500 less IPv6, UDP and WireGuard headers. */
 const DEFAULT_MTU = 1420;
-const MAX_PEERS = 16384;
+/** As many as the kernel's WireGuard holds. */
+const MAX_PEERS = 1 << 20;
+
+export interface UserspaceDeviceOptions {
+  readonly workers: number;
+  /** Accelerators to leave off, by the names of `omerta doctor`. */
+  readonly disable: readonly string[];
+  /** The interface was brought up but its port is refused: it was brought down again. */
+  readonly onPortRefused: (error: EngineError) => void;
+}
 
 export interface UserspaceDevice {
   /** Settles when the interface or the socket file was deleted. */
@@ -43,34 +52,49 @@ function openFailure(error: unknown, name: string): unknown {
   return new OperatorError(ExitCode.failure, 'engine', detail, 'See: omerta doctor');
 }
 
-/**
- * Makes the interface `name`, down and without addresses.
- * @param disable accelerators to leave off
- * @throws OperatorError
- */
+/** The port follows the interface, as the kernel's WireGuard has it. */
+function followInterface(
+  engine: ReconfigurableEngine,
+  events: readonly EngineEvent[],
+  onPortRefused: (error: EngineError) => void,
+): void {
+  for (const { type } of events) {
+    if (type === 'interface-down') engine.closePort();
+    if (type !== 'interface-up') continue;
+    try {
+      engine.openPort();
+    } catch (error) {
+      if (!(error instanceof EngineError)) throw error;
+      // The kernel's refuses to come up; this one goes down again, which is as far as it can go.
+      engine.setInterfaceDown();
+      onPortRefused(error);
+    }
+  }
+}
+
+/** Makes the interface `name`, down and without addresses. @throws OperatorError */
 export async function openUserspaceDevice(
   name: string,
-  disable: readonly string[] = [],
+  options: UserspaceDeviceOptions,
 ): Promise<UserspaceDevice> {
-  const engine = openEngine(name, disable);
+  const engine = openEngine(name, options);
   let signalGone: () => void = () => undefined;
   const gone = new Promise<void>((resolve) => {
     signalGone = resolve;
   });
   engine.onEvents((events) => {
+    followInterface(engine, events, options.onPortRefused);
     if (events.some(({ type }) => type === 'interface-gone')) signalGone();
   });
   const device = new WgDevice({
     engine,
     maxPeers: MAX_PEERS,
     x25519PublicKey: (key) => nodePrimitives.x25519PublicKey(key),
-    random: (length) => randomBytes(length),
-    wallClock: () => Date.now(),
   });
-  const handle = (request: UapiRequest): string => {
+  const handle = (request: UapiRequest): Iterable<string> => {
     if (request.type === 'get') return formatState(device.state());
     device.apply(request.change);
-    return formatErrno(0);
+    return [formatErrno(0)];
   };
   try {
     const socket = await UapiSocket.listen(uapiSocketPath(name), handle, signalGone);
@@ -87,18 +111,20 @@ export async function openUserspaceDevice(
   }
 }
 
-function openEngine(name: string, disable: readonly string[]): ReturnType<typeof openNativeEngine> {
+function openEngine(name: string, options: UserspaceDeviceOptions): ReconfigurableEngine {
   try {
     return openNativeEngine({
       privateKey: randomBytes(32),
       port: 0,
+      workers: options.workers,
       // WireGuard and nothing else: no legs, no strangers' frames, no STUN.
       maxLegs: 1,
       controlFramesPerSecond: 1,
       stunPerSecond: 0,
       maxPeers: MAX_PEERS,
       keepSessionOnNewPresharedKey: true,
-      disable,
+      disable: options.disable,
+      portFollowsInterface: true,
       tun: { name, addresses: [], mtu: DEFAULT_MTU, up: false },
     });
   } catch (error) {

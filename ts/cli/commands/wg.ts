@@ -1,14 +1,15 @@
 // omerta wg: a WireGuard interface for `wg` and `wg-quick`, without the mesh.
 
+import { availableParallelism } from 'node:os';
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import { NATIVE_ACCELERATORS } from '../../engine/native-engine.js';
 import { openUserspaceDevice } from '../../wg/userspace-device.js';
-import { startDetached } from '../background.js';
 import { explain } from '../help.js';
 import { reportFailure, reportReady } from '../start-report.js';
 
 interface WgOptions {
   readonly foreground?: boolean;
+  readonly workers?: number;
   readonly disable: readonly string[];
 }
 
@@ -29,7 +30,12 @@ function interfaceName(text: string): string {
   throw new InvalidArgumentError('An interface name has 1 to 15 of: letters, digits, _ = + . -');
 }
 
-async function runForeground(name: string, disable: readonly string[]): Promise<void> {
+function workerCount(text: string): number {
+  if (/^\d{1,2}$/.test(text) && Number(text) >= 1 && Number(text) <= 64) return Number(text);
+  throw new InvalidArgumentError('A whole number of threads from 1 to 64');
+}
+
+async function runForeground(name: string, workers: number, disable: readonly string[]): Promise<void> {
   let end: () => void = () => undefined;
   const signalled = new Promise<void>((resolve) => {
     end = resolve;
@@ -38,7 +44,13 @@ async function runForeground(name: string, disable: readonly string[]): Promise<
   process.once('SIGINT', end);
   let device;
   try {
-    device = await openUserspaceDevice(name, disable);
+    device = await openUserspaceDevice(name, {
+      workers,
+      disable,
+      onPortRefused: ({ message }) => {
+        console.error(`omerta: ${message}. ${name} is down again: choose another listen-port`);
+      },
+    });
   } catch (error) {
     await reportFailure(error);
     throw error;
@@ -63,17 +75,28 @@ export function wgCommand(program: Command): void {
     )
     .argument('<ifname>', 'name of the interface to make', interfaceName)
     .option('-f, --foreground', 'stay in the foreground')
+    .option(
+      '--workers <n>',
+      'threads that move packets (default: 2, or 1 on a machine with one core)',
+      workerCount,
+    )
     .addOption(
       new Option('--disable <names>', 'accelerators to leave off, with commas, by the names of omerta doctor')
         .env(DISABLE_VARIABLE)
         .argParser(acceleratorNames)
         .default([], 'none'),
     )
-    .action(async (name: string, { foreground, disable }: WgOptions) => {
-      if (foreground === true) return runForeground(name, disable);
+    .action(async (name: string, options: WgOptions) => {
+      const { foreground, workers, disable } = options;
+      if (foreground === true) {
+        await runForeground(name, workers ?? Math.min(2, availableParallelism()), disable);
+        return;
+      }
+      const { startDetached } = await import('../background.js');
+      const asked = workers === undefined ? [] : ['--workers', String(workers)];
       const off = disable.length > 0 ? [`--disable=${disable.join(',')}`] : [];
       await startDetached(
-        ['wg', ...off, '--foreground', name],
+        ['wg', ...asked, ...off, '--foreground', name],
         'ignore',
         `Run: omerta wg --foreground ${name}`,
       );

@@ -1,7 +1,8 @@
 // What callers hand to the engine, refused with the field and the remedy named before any of it is
 // applied.
 
-import { formatIp, isIPv4, parseIp, type SocketAddress } from '../../wire/socket-address.js';
+import { parsePrefix } from '../../wire/prefix.js';
+import { formatIp, type SocketAddress } from '../../wire/socket-address.js';
 import { FRAME_MAX_SIZE, FRAME_MIN_SIZE } from '../../wire/frame.js';
 import { EngineError, type EngineOptions, type PeerConfig, type SessionKey } from '../engine.js';
 
@@ -58,7 +59,8 @@ export function requirePeer(config: PeerConfig): void {
   }
   requireInteger('persistentKeepalive', config.persistentKeepalive, 0, 65_535);
   for (const prefix of config.allowedIps) {
-    if (!isPrefix(prefix)) refuse(`allowedIps: '${prefix}' is not a prefix such as 100.64.1.2/32`);
+    if (parsePrefix(prefix) === undefined)
+      refuse(`allowedIps: '${prefix}' is not a prefix such as 100.64.1.2/32`);
   }
   if (config.endpoint !== undefined && 'address' in config.endpoint) {
     requireAddress('endpoint', config.endpoint.address);
@@ -83,9 +85,3 @@ export function requireFrame(to: SocketAddress, frame: Uint8Array): void {
 }
 
 /** Whether a text is an IP address with a prefix length. */
-function isPrefix(text: string): boolean {
-  const match = /^([^/]+)\/(0|[1-9]\d{0,2})$/.exec(text);
-  const address = match?.[1] ?? '';
-  const ip = parseIp(address);
-  return ip !== undefined && Number(match?.[2]) <= (isIPv4(ip) && !address.includes(':') ? 32 : 128);
-}

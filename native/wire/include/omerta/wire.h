@@ -332,6 +332,30 @@ static inline __attribute__((always_inline)) int omerta_leg_accepts_kind(__u8 ac
   return kind == OMERTA_KIND_FORWARD;
 }
 
+/* The part of omerta_leg_judge() before the tag: kind, epoch, source. */
+static inline __attribute__((always_inline)) __u8 omerta_leg_judge_sender(
+    const struct omerta_leg* leg, const __u8* frame, const struct omerta_address* source) {
+  if (!omerta_leg_accepts_kind(leg->action, frame[1])) return OMERTA_DROP_WRONG_KIND;
+  if ((frame[3] & OMERTA_FRAME_EPOCH_MASK) != leg->key_epoch) return OMERTA_DROP_WRONG_KEY_EPOCH;
+  if (!(leg->flags & OMERTA_LEG_ANY_SOURCE) &&
+      ((omerta_load64(leg->source_ip) ^ omerta_load64(source->ip)) |
+       (omerta_load64(leg->source_ip + 8) ^ omerta_load64(source->ip + 8)) |
+       (__u64)(leg->source_port ^ source->port)))
+    return OMERTA_DROP_WRONG_SOURCE;
+  return OMERTA_DROP_NONE;
+}
+
+/* The rest: the tag, which ought to be `tag`, expiry, hop limit. */
+static inline __attribute__((always_inline)) __u8 omerta_leg_judge_tag(const struct omerta_leg* leg,
+                                                                       const __u8* frame, __u64 tag,
+                                                                       __u64 now) {
+  /* One 64-bit comparison: constant time. */
+  if (tag ^ omerta_load64(frame + 8)) return OMERTA_DROP_BAD_TAG;
+  if (leg->expires_at && now >= leg->expires_at) return OMERTA_DROP_EXPIRED;
+  if (leg->action == OMERTA_LEG_FORWARD && frame[2] < 2) return OMERTA_DROP_HOP_LIMIT;
+  return OMERTA_DROP_NONE;
+}
+
 /*
  * Judges a classified frame against the leg it names. Nothing is written: neither frame nor leg.
  * Returns OMERTA_DROP_NONE or the reason. Order: kind, epoch, source, tag, expiry, hop limit; a
@@ -341,18 +365,10 @@ static inline __attribute__((always_inline)) __u8 omerta_leg_judge(const struct 
                                                                    const __u8* frame, __u32 size,
                                                                    const struct omerta_address* source,
                                                                    __u64 now) {
-  if (!omerta_leg_accepts_kind(leg->action, frame[1])) return OMERTA_DROP_WRONG_KIND;
-  if ((frame[3] & OMERTA_FRAME_EPOCH_MASK) != leg->key_epoch) return OMERTA_DROP_WRONG_KEY_EPOCH;
-  if (!(leg->flags & OMERTA_LEG_ANY_SOURCE) &&
-      ((omerta_load64(leg->source_ip) ^ omerta_load64(source->ip)) |
-       (omerta_load64(leg->source_ip + 8) ^ omerta_load64(source->ip + 8)) |
-       (__u64)(leg->source_port ^ source->port)))
-    return OMERTA_DROP_WRONG_SOURCE;
-  /* One 64-bit comparison: constant time. */
-  if (omerta_frame_tag(leg->key, frame, size) ^ omerta_load64(frame + 8)) return OMERTA_DROP_BAD_TAG;
-  if (leg->expires_at && now >= leg->expires_at) return OMERTA_DROP_EXPIRED;
-  if (leg->action == OMERTA_LEG_FORWARD && frame[2] < 2) return OMERTA_DROP_HOP_LIMIT;
-  return OMERTA_DROP_NONE;
+  const __u8 reason = omerta_leg_judge_sender(leg, frame, source);
+
+  if (reason != OMERTA_DROP_NONE) return reason;
+  return omerta_leg_judge_tag(leg, frame, omerta_frame_tag(leg->key, frame, size), now);
 }
 
 /* Rewrites an accepted frame in place for the leg's next hop: hop limit, epoch, leg id, tag. */

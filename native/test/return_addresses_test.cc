@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which of our addresses each remote talks to.
+#include "udp/return_addresses.h"
+
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "check.h"
+#include "loopback.h"
+
+namespace {
+
+using namespace omerta;
+using namespace omerta::udp;
+using omerta::check::loopback;
+
+constexpr uint64_t kKey[2] = {0x0123456789abcdef, 0xfedcba9876543210};
+
+omerta_address remote(uint32_t number) {
+  omerta_address address = loopback(static_cast<uint16_t>(number >> 16));
+  address.ip[14] = static_cast<uint8_t>(number >> 8);
+  address.ip[15] = static_cast<uint8_t>(number);
+  return address;
+}
+
+LocalAddress local(uint8_t last, uint32_t interface = 0) {
+  LocalAddress address;
+  const omerta_address ip = loopback(0);
+  std::memcpy(address.ip, ip.ip, 16);
+  address.ip[15] = last;
+  address.interface = interface;
+  return address;
+}
+
+bool is(const LocalAddress& a, const LocalAddress& b) {
+  return a.interface == b.interface && std::memcmp(a.ip, b.ip, 16) == 0;
+}
+
+void a_remote_keeps_the_address_it_last_sent_to() {
+  ReturnAddresses table(1000, kKey);
+  CHECK(!table.find(remote(1)).known());
+  table.learn(remote(1), local(5, 7));
+  table.learn(remote(2), local(6));
+  CHECK(is(table.find(remote(1)), local(5)));  // the interface is routing's
+  CHECK(is(table.find(remote(2)), local(6)));
+  table.learn(remote(1), local(6));
+  CHECK(is(table.find(remote(1)), local(6)));
+  omerta_address other_port = remote(1);
+  other_port.port++;
+  CHECK(!table.find(other_port).known());
+  table.clear();
+  CHECK(!table.find(remote(1)).known());
+}
+
+void a_link_local_address_keeps_its_interface() {
+  ReturnAddresses table(1000, kKey);
+  LocalAddress link{};
+  link.ip[0] = 0xfe;
+  link.ip[1] = 0x80;
+  link.ip[15] = 1;
+  link.interface = 4;
+  table.learn(remote(1), link);
+  CHECK(is(table.find(remote(1)), link));
+}
+
+void what_nothing_can_be_sent_from_is_not_learned() {
+  ReturnAddresses table(1000, kKey);
+  LocalAddress broadcast = local(255);
+  std::memset(broadcast.ip + 12, 255, 4);
+  LocalAddress multicast = local(1);
+  multicast.ip[12] = 224;
+  LocalAddress multicast6{};
+  multicast6.ip[0] = 0xff;
+  for (const LocalAddress& none : {LocalAddress{}, broadcast, multicast, multicast6}) {
+    table.learn(remote(1), none);
+    CHECK(!table.find(remote(1)).known());
+  }
+}
+
+void as_many_remotes_as_it_was_made_for_are_nearly_all_kept_and_more_do_no_harm() {
+  constexpr uint32_t kRemotes = 20000;
+  ReturnAddresses table(kRemotes, kKey);
+  const auto kept = [&](uint32_t count) {
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < count; i++) {
+      const LocalAddress address = table.find(remote(i));
+      if (!address.known()) continue;
+      CHECK(is(address, local(static_cast<uint8_t>(i % 200))));  // its own or none, never another's
+      found++;
+    }
+    return found;
+  };
+  for (uint32_t i = 0; i < kRemotes; i++) table.learn(remote(i), local(static_cast<uint8_t>(i % 200)));
+  CHECK(kept(kRemotes) > kRemotes * 97 / 100);
+  for (uint32_t i = 0; i < 20 * kRemotes; i++) table.learn(remote(i), local(static_cast<uint8_t>(i % 200)));
+  CHECK(kept(20 * kRemotes) > kRemotes);
+}
+
+void more_local_addresses_than_have_a_number_are_not_learned() {
+  ReturnAddresses table(1000, kKey);
+  for (uint32_t i = 0; i < 300; i++) {
+    LocalAddress address = local(static_cast<uint8_t>(i));
+    address.ip[14] = static_cast<uint8_t>(i >> 8);
+    table.learn(remote(i), address);
+    CHECK(table.find(remote(i)).known() == (i < 255));
+  }
+}
+
+void workers_learn_and_look_up_at_once() {
+  ReturnAddresses table(256, kKey);
+  std::vector<std::thread> threads;
+  std::atomic<bool> wrong{false};
+  for (uint8_t t = 0; t < 4; t++)
+    threads.emplace_back([&, t] {
+      for (uint32_t i = 0; i < 20000; i++) {
+        table.learn(remote(i % 300), local(static_cast<uint8_t>(1 + i % 300 % 50)));
+        const LocalAddress found = table.find(remote((i + t) % 300));
+        if (found.known() && !is(found, local(static_cast<uint8_t>(1 + (i + t) % 300 % 50)))) wrong = true;
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  CHECK(!wrong);
+}
+
+}  // namespace
+
+int main() {
+  RUN(a_remote_keeps_the_address_it_last_sent_to);
+  RUN(a_link_local_address_keeps_its_interface);
+  RUN(what_nothing_can_be_sent_from_is_not_learned);
+  RUN(as_many_remotes_as_it_was_made_for_are_nearly_all_kept_and_more_do_no_harm);
+  RUN(more_local_addresses_than_have_a_number_are_not_learned);
+  RUN(workers_learn_and_look_up_at_once);
+  return omerta::check::finish();
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "udp/return_addresses.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+namespace omerta::udp {
+namespace {
+
+bool is_link_local(const uint8_t* ip) { return ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80; }
+
+/// Whether something can be sent from it: not multicast, not 255.255.255.255, not nothing.
+bool is_source(const uint8_t* ip) {
+  if (ip[0] == 0xff) return false;
+  if (omerta_load64(ip) != 0) return true;
+  const uint64_t low = omerta_load64(ip + 8);
+  if (low == 0) return false;
+  const bool mapped = (low & 0xffffffff) == 0xffff0000;
+  return !mapped || (ip[12] < 224 && ip[12] != 0);
+}
+
+bool same_local(const LocalAddress& a, const LocalAddress& b) {
+  return a.interface == b.interface && std::memcmp(a.ip, b.ip, sizeof a.ip) == 0;
+}
+
+}  // namespace
+
+ReturnAddresses::ReturnAddresses(size_t remotes, const uint64_t (&key)[2])
+    : key_{key[0], key[1]},
+      // Half full, few buckets overflow.
+      buckets_(std::bit_ceil(std::max<size_t>(2 * remotes, 64) / kWays)),
+      words_(buckets_ * kWays * sizeof(Word)) {}
+
+/// SipHash-1-3 (Aumasson & Bernstein 2012) of the 18 bytes: remotes choose their addresses.
+uint64_t ReturnAddresses::hash(const omerta_address& remote) const {
+  uint64_t v0 = key_[0] ^ 0x736f6d6570736575;
+  uint64_t v1 = key_[1] ^ 0x646f72616e646f6d;
+  uint64_t v2 = key_[0] ^ 0x6c7967656e657261;
+  uint64_t v3 = key_[1] ^ 0x7465646279746573;
+  const uint64_t words[3] = {omerta_load64(remote.ip), omerta_load64(remote.ip + 8),
+                             uint64_t{remote.port} | uint64_t{sizeof remote} << 56};
+  for (const uint64_t word : words) {
+    v3 ^= word;
+    OMERTA_SIPROUND(v0, v1, v2, v3);
+    v0 ^= word;
+  }
+  v2 ^= 0xff;
+  for (int i = 0; i < 3; i++) OMERTA_SIPROUND(v0, v1, v2, v3);
+  return v0 ^ v1 ^ v2 ^ v3;
+}
+
+ReturnAddresses::Word* ReturnAddresses::bucket(uint64_t hash) const {
+  return reinterpret_cast<Word*>(words_.data()) + (hash >> 8 & (buckets_ - 1)) * kWays;
+}
+
+uint64_t ReturnAddresses::number_of(const LocalAddress& local) {
+  if (!is_source(local.ip)) return 0;
+  LocalAddress wanted = local;
+  // Elsewhere the interface is routing's: an address may move.
+  if (!is_link_local(local.ip)) wanted.interface = 0;
+  uint64_t count = locals_count_.load(std::memory_order_acquire);
+  for (uint64_t i = 1; i <= count; i++)
+    if (same_local(locals_[i], wanted)) return i;
+  const std::lock_guard lock(adding_);
+  count = locals_count_.load(std::memory_order_relaxed);
+  for (uint64_t i = 1; i <= count; i++)
+    if (same_local(locals_[i], wanted)) return i;
+  if (count == kNumber) return 0;
+  locals_[count + 1] = wanted;
+  locals_count_.store(count + 1, std::memory_order_release);
+  return count + 1;
+}
+
+void ReturnAddresses::learn(const omerta_address& remote, const LocalAddress& local) {
+  const uint64_t number = number_of(local);
+  if (number == 0) return;
+  const uint64_t hashed = hash(remote);
+  const uint64_t word = (hashed & ~kNumber) | number;
+  Word* words = bucket(hashed);
+  size_t place = kWays;
+  for (size_t i = 0; i < kWays; i++) {
+    const uint64_t present = words[i].load(std::memory_order_relaxed);
+    if (present == word) return;
+    if (((present ^ word) & ~kNumber) == 0) {
+      place = i;  // it talks to another address now
+      break;
+    }
+    if (present == 0 && place == kWays) place = i;
+  }
+  if (place == kWays) place = hashed >> 61;  // somebody else's
+  words[place].store(word, std::memory_order_release);
+}
+
+LocalAddress ReturnAddresses::find(const omerta_address& remote) const {
+  const uint64_t hashed = hash(remote);
+  const Word* words = bucket(hashed);
+  for (size_t i = 0; i < kWays; i++) {
+    const uint64_t present = words[i].load(std::memory_order_acquire);
+    if (((present ^ hashed) & ~kNumber) == 0 && present != 0) return locals_[present & kNumber];
+  }
+  return {};
+}
+
+void ReturnAddresses::clear() {
+  Word* words = reinterpret_cast<Word*>(words_.data());
+  for (size_t i = 0; i < buckets_ * kWays; i++) words[i].store(0, std::memory_order_relaxed);
+}
+
+}  // namespace omerta::udp

@@ -1,0 +1,61 @@
+// What tests of `omerta wg` with the stock tools share.
+
+import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { connect } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { labUnavailable } from '../../ts/lab/requirements.js';
+import { addonMissing } from '../engine/addon.js';
+
+export const OMERTA_WG = fileURLToPath(new URL('../../../bin/omerta-wg', import.meta.url));
+
+/** Why `omerta wg` cannot be tried here with wg(8) and these programs; undefined when it can. */
+export function wgUnavailable(...programs: readonly string[]): string | undefined {
+  const missing = labUnavailable(['wg', 'ping', 'ss', ...programs]);
+  if (missing !== undefined) return missing;
+  return existsSync('/dev/net/tun') ? addonMissing() : 'needs /dev/net/tun: modprobe tun';
+}
+
+/** Where the configuration socket of an interface is. */
+export function socketOf(name: string): string {
+  return `/var/run/wireguard/${name}.sock`;
+}
+
+export async function until(
+  what: string,
+  holds: () => boolean | Promise<boolean>,
+  timeoutMs = 5000,
+): Promise<void> {
+  const deadline = Date.now() + timeoutMs;
+  while (Date.now() < deadline) {
+    if (await holds()) return;
+    await sleep(20);
+  }
+  throw new Error(`not within ${timeoutMs} ms: ${what}`);
+}
+
+/** Sends text to a configuration socket and resolves with the answer to it. */
+export function ask(name: string, text: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(socketOf(name));
+    let answer = '';
+    socket.setEncoding('latin1').on('data', (part: string) => {
+      answer += part;
+      if (!answer.endsWith('\n\n')) return;
+      socket.destroy();
+      resolve(answer);
+    });
+    socket.once('error', reject);
+    socket.end(text);
+  });
+}
+
+/** Process ids whose command line ends in this interface's name and that have not ended. */
+export function processesOf(name: string): string[] {
+  return execFileSync('ps', ['-eo', 'pid=,stat=,args='], { encoding: 'utf8' })
+    .split('\n')
+    .filter((line) => / wg (?:.* )?--foreground /.test(line) && line.endsWith(` ${name}`))
+    .filter((line) => !/^\s*\d+\s+Z/.test(line))
+    .map((line) => line.trim().split(/\s+/)[0] ?? '');
+}
