@@ -4,13 +4,14 @@
 import { performance } from 'node:perf_hooks';
 import type { Logger } from 'pino';
 import type { Network } from '../core/network.js';
+import { fromHex } from '../core/bytes.js';
 import { decodePeerId } from '../core/peer-id.js';
 import type { CircuitStatus } from '../core/mesh-status.js';
 import { formatSocketAddress, parseSocketAddress } from '../wire/socket-address.js';
 import { DEFAULT_STATUS_ADDRESS, type Config } from './config.js';
 import type { ControlRequest } from './control-protocol.js';
 import { ControlServer, alreadyRunning } from './control-server.js';
-import { sessionStatus, type DaemonMode, type DaemonStatus } from './daemon-status.js';
+import { sessionStatus, wireguardBindings, type DaemonMode, type DaemonStatus } from './daemon-status.js';
 import { loadOrCreateIdentity, type Identity } from './identity.js';
 import { Mesh, configuredAddresses, ownBootstrap, withOwnAddresses, type MeshSettings } from './mesh.js';
 import { addNetwork, loadNetworks, newNetwork, replaceNetwork } from './network-files.js';
@@ -22,6 +23,7 @@ import type { StateDirectory } from './state-directory.js';
 import { StatusServer } from './status-server.js';
 import { Store } from './store.js';
 import { VERSION } from './version.js';
+import { formatWireguardKey } from './wireguard-key.js';
 
 /** The network a relay makes when it has none. */
 export const DEFAULT_NETWORK = 'home';
@@ -278,6 +280,10 @@ export class Daemon {
         status.relay?.circuits ?? [],
         new Map(legs.map(({ id, bytes }) => [id, bytes])),
       ),
+      wireguard: {
+        publicKey: formatWireguardKey(fromHex(status.sessionKey) ?? new Uint8Array(32)),
+        bindings: wireguardBindings(status.relay?.wireguard ?? [], engine.wireguardUsage()),
+      },
       counters: Object.fromEntries(engine.counters()),
       failures: mesh.shell.failures,
     };

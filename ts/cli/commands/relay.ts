@@ -11,6 +11,7 @@ import { explain } from '../help.js';
 import { addNodeOptions, type NodeOptions } from '../node-options.js';
 import { relayReceiptsCommand } from './receipts.js';
 import { relayLinkCommand } from './relay-link.js';
+import { relayWireguardCommand } from './relay-wireguard.js';
 
 interface RelayOptions extends NodeOptions {
   readonly json?: boolean;
@@ -85,4 +86,5 @@ export function relayCommand(program: Command): void {
   );
   relayLinkCommand(command);
   relayReceiptsCommand(command);
+  relayWireguardCommand(command);
 }
