@@ -61,7 +61,7 @@ WireguardTable::WireguardTable(size_t sessions, session::RandomBytes random, Wir
   if (sessions == 0) return;
   routes_ = std::make_unique<WireguardRoutes>(sessions * 2, secret);
   known_ = std::make_unique<std::atomic<Nanoseconds>[]>(kKnownSlots);
-  awaited_ = std::make_unique<std::atomic<uint32_t>[]>(kAwaited);
+  awaited_ = std::make_unique<std::atomic<uint16_t>[]>(kAwaited);
   half_open_.resize(kHalfOpen);
   sessions_.resize(sessions);
 }
@@ -97,12 +97,12 @@ void WireguardTable::bind(size_t number, const omerta_wireguard_binding& given, 
   const omerta_wireguard_binding before = bindings_[number].read();
   const bool same_server = bound && std::memcmp(before.public_key, given.public_key, 32) == 0;
   const bool same_accounts = before.identity == given.identity && before.network == given.network;
+  if (same_server && same_accounts && same(before.server, given.server) && before.limits == given.limits)
+    return;
   for (HalfOpen& entry : half_open_)
     if (entry.used && entry.binding == number) forget(entry);
   for (Session& session : sessions_) {
     if (!session.used || session.binding != number) continue;
-    if (same_server && same_accounts && same(before.server, given.server) && before.limits == given.limits)
-      continue;
     Session moved = session;
     session::Endpoint client;
     client.remote = session.client;
@@ -204,6 +204,9 @@ WireguardTable::Result WireguardTable::ask(const session::Initiation& message, c
     }
     if (entry.client_index == message.sender && same(entry.client.remote, from.remote))
       return {Verdict::repeated};
+    // The response could not tell whom it is for.
+    if (entry.client_index == message.sender && same(entry.server, binding.server))
+      return {Verdict::index_taken};
     in_all++;
     of_prefix += prefix_of(entry.client.remote) == prefix_of(from.remote) ? 1 : 0;
   }
@@ -248,7 +251,7 @@ WireguardTable::Result WireguardTable::answer(const session::Response& message, 
     if (result.verdict != Verdict::forward) return result;
     entry.answered = true;
     entry.server_index = message.sender;
-    await(message.sender, true);
+    await(message.sender, 1);
     return result;
   }
   return {};
@@ -266,16 +269,14 @@ WireguardTable::Result WireguardTable::cookie_reply(const session::CookieReply& 
 
 // ---- sessions -------------------------------------------------------------------------------------
 
-void WireguardTable::await(uint32_t server_index, bool awaited) {
-  std::atomic<uint32_t>& slot = awaited_[server_index % kAwaited];
-  if (awaited)
-    slot.store(server_index, std::memory_order_release);
-  else if (slot.load(std::memory_order_relaxed) == server_index)
-    slot.store(0, std::memory_order_relaxed);
+/// Under the lock.
+void WireguardTable::await(uint32_t server_index, int by) {
+  std::atomic<uint16_t>& count = awaited_[server_index % kAwaited];
+  count.store(static_cast<uint16_t>(count.load(std::memory_order_relaxed) + by), std::memory_order_release);
 }
 
 void WireguardTable::forget(HalfOpen& entry) {
-  if (entry.answered) await(entry.server_index, false);
+  if (entry.answered) await(entry.server_index, -1);
   entry = {};
 }
 
@@ -365,7 +366,7 @@ WireguardTable::Result WireguardTable::transport(uint32_t receiver_index, size_t
   const auto bytes = static_cast<uint32_t>(size);
   omerta_drop_reason reason = routes_->admit(receiver_index, from.remote, bytes, now, accounts, route);
   if (reason == OMERTA_DROP_UNKNOWN_LEG) {
-    if (awaited_[receiver_index % kAwaited].load(std::memory_order_acquire) != receiver_index) return {};
+    if (awaited_[receiver_index % kAwaited].load(std::memory_order_acquire) == 0) return {};
     const Verdict promoted = promote(receiver_index, from.remote, now);
     if (promoted != Verdict::forward) return {promoted};
     reason = routes_->admit(receiver_index, from.remote, bytes, now, accounts, route);

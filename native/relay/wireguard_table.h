@@ -48,7 +48,7 @@ class WireguardTable {
     sessions_full,    ///< of this server, or in all
     too_much,         ///< more than the initiator sent; its address is not proven
     self,             ///< a server asking for itself
-    index_taken,      ///< one of this node's own sessions has the receiver index
+    index_taken,      ///< somebody else has the receiver index: own sessions, or another client
     refused_by_limit  ///< `limit` says by which
   };
 
@@ -147,7 +147,7 @@ class WireguardTable {
   Verdict promote(uint32_t server_index, const omerta_address& client, Nanoseconds now);
   size_t match(const session::Initiation& message) const;
   bool may_try(const omerta_address& source, Nanoseconds now);
-  void await(uint32_t server_index, bool awaited);
+  void await(uint32_t server_index, int by);
   void end(Session& session);
   omerta_leg settled(size_t number) const;
   void forget(HalfOpen& entry);
@@ -163,8 +163,8 @@ class WireguardTable {
   PrefixBuckets known_budget_;
   std::unique_ptr<std::atomic<Nanoseconds>[]> known_;  ///< when a prefix last proved an address
   __u64 known_key_[2];
-  /// Sender indices of responses under way, by their low bits: a filter before the lock.
-  std::unique_ptr<std::atomic<uint32_t>[]> awaited_;
+  /// How many responses under way have a sender index with these low bits: a filter before the lock.
+  std::unique_ptr<std::atomic<uint16_t>[]> awaited_;
 
   Nanoseconds next_sweep_ = 0;
 
