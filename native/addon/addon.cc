@@ -92,6 +92,8 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
                            InstanceAccessor<&NativeEngine::port>("port"),
                            InstanceMethod<&NativeEngine::event_memory>("eventMemory"),
                            InstanceMethod<&NativeEngine::counter_memory>("counterMemory"),
+                           InstanceMethod<&NativeEngine::instrument_memory>("instrumentMemory"),
+                           InstanceMethod<&NativeEngine::queues>("queues"),
                            InstanceMethod<&NativeEngine::describe>("describe"),
                            InstanceMethod<&NativeEngine::set_peers>("setPeers"),
                            InstanceMethod<&NativeEngine::has_room>("hasRoom"),
@@ -110,6 +112,8 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
                            InstanceMethod<&NativeEngine::accounts>("accounts"),
                            InstanceMethod<&NativeEngine::peers>("peers"),
                            InstanceMethod<&NativeEngine::legs>("legs"),
+                           InstanceMethod<&NativeEngine::mirror_indices>("mirrorIndices"),
+                           InstanceMethod<&NativeEngine::share_accounts>("shareAccounts"),
                            InstanceMethod<&NativeEngine::leg_counters>("legCounters"),
                            InstanceMethod<&NativeEngine::set_wireguard_bindings>("setWireguardBindings"),
                            InstanceMethod<&NativeEngine::wireguard_usage>("wireguardUsage"),
@@ -210,11 +214,30 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
                          sizeof(omerta::CounterRow) * (engine_->workers() + 1));
   }
 
+  Napi::Value instrument_memory(const Napi::CallbackInfo& info) {
+    return shared_memory(info.Env(), engine_->instruments(),
+                         sizeof(omerta::engine::Instruments) * engine_->workers());
+  }
+
+  /// Of each worker: receive, its limit, send, its limit, in bytes of kernel memory.
+  Napi::Value queues(const Napi::CallbackInfo& info) {
+    const std::vector<omerta::udp::Queues> all = open(info.Env()).queues();
+    auto out = Napi::Uint32Array::New(info.Env(), 4 * all.size());
+    for (size_t i = 0; i < all.size(); i++) {
+      out[4 * i] = all[i].receive;
+      out[4 * i + 1] = all[i].receive_limit;
+      out[4 * i + 2] = all[i].send;
+      out[4 * i + 3] = all[i].send_limit;
+    }
+    return out;
+  }
+
   Napi::Value describe(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     Engine& engine = open(env);
     auto out = Napi::Object::New(env);
     out.Set("workers", static_cast<double>(engine.workers()));
+    out.Set("indexSlots", static_cast<double>(engine.index_slots()));
     const omerta::crypto::SuiteChoice& gcm = engine.aead().of(omerta::crypto::Suite::aes_256_gcm);
     out.Set("aead", engine.aead().name());
     out.Set("ipsecMb", engine.aead().ipsec_mb());
@@ -534,16 +557,33 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     auto list = Napi::Array::New(env);
     const omerta::Nanoseconds now = omerta::boot_clock();
     uint32_t count = 0;
-    open(env).legs().for_each([&](const omerta_leg& leg) {
+    Engine& engine = open(env);
+    engine.legs().for_each([&](const omerta_leg& leg) {
       auto out = Napi::Object::New(env);
       out.Set("id", leg.leg_id);
       out.Set("packets", static_cast<double>(leg.packets));
       out.Set("bytes", static_cast<double>(leg.bytes));
+      out.Set("refused", engine.refused(leg.leg_id));
       if (leg.last_used != 0)
         out.Set("idleMs", static_cast<double>(now > leg.last_used ? now - leg.last_used : 0) / 1e6);
       list.Set(count++, out);
     });
     return list;
+  }
+
+  /// The file descriptor stays the caller's.
+  void mirror_indices(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    const int fd = info[0].As<Napi::Number>().Int32Value();
+    system_call(info.Env(), [&engine, fd] { engine.mirror_indices(fd); });
+  }
+
+  /// File descriptors, which stay the caller's: policy, limits, identities, networks, host, prefixes.
+  void share_accounts(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    const auto fds = info[0].As<Napi::Int32Array>();
+    if (fds.ElementLength() != 6) throw_error(info.Env(), "BAD_ARGUMENT", "shareAccounts: expected 6 files");
+    system_call(info.Env(), [&] { engine.share_accounts({fds[0], fds[1], fds[2], fds[3], fds[4], fds[5]}); });
   }
 
   void rebind(const Napi::CallbackInfo& info) {
@@ -598,6 +638,10 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   for (uint32_t i = 0; i < omerta::kCounterCount; i++)
     names.Set(i, Napi::String::New(env, std::string(omerta::kCounterNames[i])));
   exports.Set("counterNames", names);
+  using omerta::engine::Instruments;
+  exports.Set("instrumentRowBytes", static_cast<double>(sizeof(Instruments)));
+  exports.Set("latencyBuckets", static_cast<double>(Instruments::kBuckets));
+  exports.Set("latencyFirstBits", static_cast<double>(Instruments::kFirstBucketBits));
   exports.Set("counterRowBytes", static_cast<double>(sizeof(omerta::CounterRow)));
   return exports;
 }

@@ -25,7 +25,6 @@ namespace omerta {
   X(tx_over_path_mtu)               \
   X(tx_zero_copy)                   \
   X(tx_zero_copy_copied)            \
-  X(rx_queue_overflows)             \
   X(forwarded_packets)              \
   X(forwarded_bytes)                \
   X(delivered_packets)              \
@@ -58,6 +57,7 @@ namespace omerta {
   X(suites_given_up)                \
   X(unreachable_sent)               \
   X(events_queued)                  \
+  X(drop_receive_queue)             \
   X(drop_send_too_big)              \
   X(drop_send_no_route)             \
   X(drop_send_failed)               \

@@ -75,6 +75,7 @@ void random_bytes(std::span<uint8_t> out) { randombytes_buf(out.data(), out.size
 
 Shared::Shared(const EngineSettings& settings, size_t workers)
     : counters(new CounterRow[workers + 1]),
+      instruments(new Instruments[workers]),
       aead(crypto::choose_aead({settings.ipsec_mb, settings.aes_256_gcm})),
       sessions(std::make_unique<session::SessionTable>(
           settings.private_key, settings.max_peers, workers,
@@ -85,6 +86,7 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
            workers == 1 ? ForwardingTable::Workers::one : ForwardingTable::Workers::several),
       sent(std::min(std::max<size_t>(settings.max_legs, 1), kMaxCountedWaysBack)),
       wireguard(settings.wireguard_sessions, random_bytes, {{random_word(), random_word()}}),
+      refusals(settings.max_legs),
       control_budget(settings.control_frames_per_second,
                      std::max<uint64_t>(settings.control_frames_per_second / 4, 1)),
       stun_budget(settings.stun_per_second, settings.stun_per_second, {24, 48},
@@ -209,6 +211,12 @@ void Engine::stop_workers() {
   output_->use(nullptr);
 }
 
+std::vector<udp::Queues> Engine::queues() const {
+  std::vector<udp::Queues> all;
+  for (const auto& socket : sockets_) all.push_back(socket->queues());
+  return all;
+}
+
 const char* Engine::io_name() const { return workers_.empty() ? "" : workers_[0]->io_name(); }
 
 void Engine::rebind(uint16_t port) {
@@ -276,6 +284,18 @@ void Engine::close() {
   ::close(stop_event_);
 }
 
+void Engine::mirror_indices(int fd) {
+  if (index_mirror_.has_value()) throw std::logic_error("receiver indices are mirrored already");
+  index_mirror_.emplace(fd, index_slots() * sizeof(uint64_t), "map indices");
+  shared_.sessions->mirror_indices(index_mirror_->as<uint64_t>());
+}
+
+void Engine::share_accounts(const AccountFiles& files) {
+  if (shared_accounts_.has_value()) throw std::logic_error("accounts are shared already");
+  shared_accounts_.emplace(files, settings_.accounts);
+  shared_.legs.share_accounts(shared_accounts_->memory());
+}
+
 bool Engine::set_peers(std::vector<session::PeerSettings> peers, bool replace) {
   for (session::PeerSettings& peer : peers) peer.keep_session_on_new_psk = settings_.keep_session_on_new_psk;
   return shared_.sessions->set_peers(peers, boot_clock(), *output_, replace);
@@ -318,6 +338,7 @@ void Engine::remove_legs(std::span<const uint32_t> ids) {
   for (const uint32_t id : ids) {
     shared_.legs.remove(id);
     shared_.sent.close(id);
+    shared_.refusals.forget(id);
   }
 }
 

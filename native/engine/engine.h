@@ -14,10 +14,13 @@
 #include "crypto/aead.h"
 #include "engine/event_ring.h"
 #include "engine/host_shares.h"
+#include "engine/instruments.h"
 #include "ratelimit/prefix_buckets.h"
 #include "relay/forwarding_table.h"
+#include "relay/leg_refusals.h"
 #include "relay/sent_counters.h"
 #include "relay/wireguard_table.h"
+#include "relay/shared_accounts.h"
 #include "session/session_table.h"
 #include "tun/link_watch.h"
 #include "tun/tun_device.h"
@@ -62,12 +65,14 @@ class Worker;
 /// State all workers share. Everything in it is either immutable, atomic, or synchronises itself.
 struct Shared {
   Shared(const EngineSettings& settings, size_t workers);
-  std::unique_ptr<CounterRow[]> counters;  ///< one row per worker, then the control thread's
+  std::unique_ptr<CounterRow[]> counters;      ///< one row per worker, then the control thread's
+  std::unique_ptr<Instruments[]> instruments;  ///< one row per worker
   crypto::AeadChoice aead;
   std::unique_ptr<session::SessionTable> sessions;
   ForwardingTable legs;
   SentCounters sent;
   WireguardTable wireguard;
+  LegRefusals refusals;
   EventRing events;
   TokenBucket control_budget;
   PrefixBuckets stun_budget;
@@ -102,6 +107,10 @@ class Engine {
   EventRing& events() { return shared_.events; }
   /// (workers + 1) rows of kCounterCount values, sizeof(CounterRow) bytes apart.
   CounterRow* counters() { return shared_.counters.get(); }
+  /// A row per worker.
+  Instruments* instruments() { return shared_.instruments.get(); }
+  /// What waits in each worker's socket now; empty when closed.
+  std::vector<udp::Queues> queues() const;
 
   /// As SessionTable::set_peers.
   bool set_peers(std::vector<session::PeerSettings> peers, bool replace = false);
@@ -114,6 +123,8 @@ class Engine {
   void remove_legs(std::span<const uint32_t> ids);
   ForwardingTable& legs() { return shared_.legs; }
   /// What this node sent on the way back of a `deliver` leg; nullopt when there is no such leg.
+  /// Frames dropped on this leg.
+  uint32_t refused(uint32_t leg) const { return shared_.refusals.of(leg); }
   std::optional<SentCounters::Sent> sent(uint32_t leg) const { return shared_.sent.read(leg); }
   /// Packets, bytes and refused datagrams of each account, those of its live legs included.
   std::vector<omerta_account> accounts(AccountKind kind);
@@ -125,6 +136,13 @@ class Engine {
   session::SessionTable& sessions() { return *shared_.sessions; }
   /// The endpoint a `deliver` leg leads back to; nullopt when there is no such leg.
   std::optional<session::Endpoint> endpoint_of_leg(uint32_t id) const;
+
+  /// Receiver indices are mirrored into shared memory (SessionTable::mirror_indices): `fd` is a file of
+  /// index_slots() 64-bit words. @throws std::system_error
+  void mirror_indices(int fd);
+  /// Charges accounts in memory that the XDP relay charges too. @throws std::system_error
+  void share_accounts(const AccountFiles& files);
+  size_t index_slots() const { return shared_.sessions->index_slots(); }
 
   // --- changes of a running engine: the TUN interface, legs and counters stay ---------------------
   /// Listens on another port (0: one the kernel chooses), or will, once the port is opened.
@@ -150,6 +168,8 @@ class Engine {
   bool interface_changed(const tun::LinkWatch::State& state);
   void stop_workers();
   void forget_sources();
+  std::optional<SharedAccounts> shared_accounts_;  ///< outlives what charges them
+  std::optional<SharedMapping> index_mirror_;
   Shared shared_;
   const EngineSettings settings_;  ///< without the private key
   std::vector<std::unique_ptr<udp::UdpSocket>> sockets_;

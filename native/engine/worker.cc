@@ -17,11 +17,20 @@ constexpr uint32_t kStopBit = 1;
 constexpr uint32_t kTunBit = 2;
 constexpr Nanoseconds kTimerInterval = 100 * kMillisecond;
 constexpr int kTimerIntervalMs = 100;
+/// How soon a further address of the host is noticed.
+constexpr Nanoseconds kAddressCheckInterval = 10 * kSecond;
 /// Batches of one source handled before the other gets its turn.
 constexpr int kBudget = 8;
 /// ICMP errors a worker writes to TUN, as Linux limits its own (icmp_msgs_per_sec, icmp_msgs_burst).
 constexpr uint64_t kUnreachablePerSecond = 1000;
 constexpr uint64_t kUnreachableBurst = 50;
+/// One in this many receives asks the kernel how full the queue is.
+constexpr unsigned kQueueSampling = 64;
+/// Timestamps are on for 30 ms of each second in which something is received, and looked at for 10: what
+/// waited before carries the time of its reading.
+constexpr Nanoseconds kLatencyInterval = kSecond;
+constexpr Nanoseconds kLatencyWindow = 30 * kMillisecond;
+constexpr Nanoseconds kLatencyLeadIn = 20 * kMillisecond;
 constexpr size_t kTunPacketBytes = sizeof(tun::VirtioNetHeader) + 65536;
 /// A transport payload is an IP packet by its first nibble, or else a control frame (docs/protocol.md).
 bool is_ip(const uint8_t* payload) { return payload[0] >> 4 == 4 || payload[0] >> 4 == 6; }
@@ -32,12 +41,14 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
                int stop_event)
     : EventOutput(shared, shared.counters[index]),
       index_(index),
+      socket_(socket),
       aead_(shared.aead),
       io_(udp::make_io(shared.io.kind, socket)),
       send_(socket.gso()),
       arena_(new uint8_t[kArenaBytes]()),
       tun_buffer_(new uint8_t[kTunPacketBytes]()),
       unreachable_budget_(kUnreachablePerSecond, kUnreachableBurst),
+      instruments_(shared.instruments[index]),
       openings_(new Opening[kJobs]),
       jobs_(new crypto::AeadJob[kJobs]) {
   io_->watch(stop_event, kStopBit);
@@ -73,6 +84,10 @@ void Worker::run() {
       shared_.host_shares.deal(now_);
       shared_.wireguard.sweep(now_);
       flush();
+      if (now_ >= next_address_check_) {
+        next_address_check_ = now_ + kAddressCheckInterval;
+        shared_.proven_remotes.set_sole(udp::sole_addresses());
+      }
     }
   }
   qsbr.offline(index_);
@@ -121,7 +136,32 @@ void Worker::send(const session::Endpoint& to, Bytes message, uint8_t traffic_cl
 
 // ---- from UDP -------------------------------------------------------------------------------------
 
+/// How full the worker finds its queue.
+void Worker::sample_queue() {
+  if (receives_++ % kQueueSampling == 0) instruments_.receive_queue(socket_.queues().receive);
+}
+
+void Worker::turn_latency_window() {
+  if (now_ < (window_.open ? window_.closes : window_.opens)) return;
+  window_.open = !window_.open;
+  socket_.set_timestamps(window_.open);
+  if (window_.open) window_ = {true, now_ + kLatencyInterval, now_ + kLatencyLeadIn, now_ + kLatencyWindow};
+}
+
+/// The frames of this batch have left.
+void Worker::record_latencies() {
+  if (forwarded_count_ == 0) return;
+  timespec t{};
+  clock_gettime(CLOCK_REALTIME, &t);
+  const uint64_t sent_at = static_cast<uint64_t>(t.tv_sec) * kSecond + static_cast<uint64_t>(t.tv_nsec);
+  for (size_t i = 0; i < forwarded_count_; i++)
+    if (sent_at >= forwarded_at_[i])
+      instruments_.latency(sent_at - forwarded_at_[i]);  // else the clock was set
+  forwarded_count_ = 0;
+}
+
 bool Worker::receive_from_udp() {
+  sample_queue();
   const std::span<const udp::Message> messages = io_->receive(counters_);
   cached_leg_ = 0;
   learned_ = nullptr;
@@ -151,6 +191,8 @@ bool Worker::receive_from_udp() {
   finish_opening();
   if (coalescing_) coalescing_->flush(counters_);
   flush();  // before the next receive: forwarded datagrams lie in the receive buffers
+  record_latencies();
+  turn_latency_window();
   return io_->release();
 }
 
@@ -175,6 +217,8 @@ void Worker::act_on(const Decision& decision, uint8_t* data, size_t size, const 
       counters_.add(Counter::forwarded_packets);
       counters_.add(Counter::forwarded_bytes, size);
       // Congestion met so far is told on; the priority a stranger asked for is not.
+      if (learned_ != &message && message.received_at != 0 && now_ >= window_.counts)
+        forwarded_at_[forwarded_count_++] = message.received_at;
       learn(message);
       append(decision.next, return_address(decision.next), data, size, message.ecn);
       return;
@@ -214,6 +258,8 @@ void Worker::act_on(const Decision& decision, uint8_t* data, size_t size, const 
       return;
     case OMERTA_DROP:
       counters_.drop(static_cast<uint8_t>(decision.reason));
+      // Reasons after this one are told by a leg (docs/protocol.md, Verdict).
+      if (decision.reason > OMERTA_DROP_UNKNOWN_LEG) shared_.refusals.add(load<uint32_t>(data + 4));
       return;
   }
 }

@@ -74,10 +74,16 @@ class Worker final : public EventOutput {
   uint8_t* arena(size_t size);
   void flush();
 
+  void sample_queue();
+  void turn_latency_window();
+  void record_latencies();
+
   size_t index_;
+  udp::UdpSocket& socket_;
   int tun_queue_ = -1;  ///< -1: none, or the interface was deleted
   Nanoseconds now_ = 0;
   Nanoseconds next_timers_ = 0;
+  Nanoseconds next_address_check_ = 0;
   crypto::Aead aead_;
   std::unique_ptr<udp::SocketIo> io_;
   udp::SendBatch send_;
@@ -86,12 +92,23 @@ class Worker final : public EventOutput {
   std::unique_ptr<uint8_t[]> tun_buffer_;
   std::unique_ptr<tun::Coalescing> coalescing_;
   TokenBucket unreachable_budget_;
+  Instruments& instruments_;
   Run run_;
   size_t openings_count_ = 0;
   std::unique_ptr<Opening[]> openings_;
   std::unique_ptr<crypto::AeadJob[]> jobs_;
   void learn(const udp::Message& message);
   const udp::LocalAddress& return_address(const omerta_address& to);
+
+  unsigned receives_ = 0;  ///< of which every kQueueSampling'th looks at the queue
+  /// Latency is measured a moment each second: timestamps are on until `closes`, and looked at from
+  /// `counts` on, when nothing waits any more that was received without.
+  struct LatencyWindow {
+    bool open = false;
+    Nanoseconds opens = 0, counts = 0, closes = 0;
+  } window_;
+  uint64_t forwarded_at_[udp::SocketIo::kMessages]{};  ///< when the messages forwarded now were received
+  size_t forwarded_count_ = 0;
 
   // What a burst looks up once: the message last learned from, the destination last forwarded to and
   // what it is sent from.

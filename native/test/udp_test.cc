@@ -279,6 +279,33 @@ void the_choice_names_its_reason() {
   CHECK(ring.refused != (ring.kind == IoKind::io_uring));
 }
 
+void what_a_full_receive_queue_loses_is_counted() {
+  SocketOptions small = options(true);
+  small.buffer_bytes = 4096;
+  UdpSocket receiver(small);
+  UdpSocket sender(options(false));
+  constexpr uint64_t kCount = 500;
+  const uint8_t byte = 1;
+  const auto send = [&] { sender.send_one(loopback(receiver.port()), {}, &byte, 1, 0); };
+  // Before the ring lends its buffers: those would hold what the queue does not.
+  for (uint64_t i = 0; i < kCount; i++) send();
+  CHECK(receiver.queues().receive > 0);
+  CHECK(receiver.queues().receive_limit == 2 * static_cast<uint32_t>(receiver.receive_buffer_bytes()));
+  const Started io(receiver);
+  CounterRow counters;
+  const auto take_all = [&] {
+    while (io->wait(100).socket) do
+        io->receive(counters);
+      while (io->release());
+  };
+  take_all();
+  send();  // the next one tells
+  take_all();
+  CHECK(counters.get(Counter::drop_receive_queue) > 0);
+  CHECK(counters.get(Counter::rx_datagrams) + counters.get(Counter::drop_receive_queue) == kCount + 1);
+  CHECK(receiver.queues().receive == 0);
+}
+
 void what_the_kernel_will_not_send_is_dropped_and_counted_by_reason() {
   UdpSocket sender(options(true));
   UdpSocket receiver(options(true));
@@ -398,6 +425,7 @@ int main() {
     RUN(forwarded_coalesced_messages_arrive_whole_zero_copy_or_not);
     RUN(each_datagram_arrives_with_its_own_ecn);
     RUN(what_the_kernel_will_not_send_is_dropped_and_counted_by_reason);
+    RUN(what_a_full_receive_queue_loses_is_counted);
     RUN(a_small_send_buffer_loses_nothing);
   }
   return omerta::check::finish();

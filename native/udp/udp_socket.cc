@@ -2,6 +2,7 @@
 #include "udp/udp_socket.h"
 
 #include <arpa/inet.h>
+#include <linux/sock_diag.h>
 #include <netinet/udp.h>
 #include <unistd.h>
 
@@ -202,9 +203,20 @@ void UdpSocket::set_fwmark(uint32_t fwmark) {
   if (!set(fd_, SOL_SOCKET, SO_MARK, static_cast<int>(fwmark))) fail("fwmark");
 }
 
+Queues UdpSocket::queues() const {
+  uint32_t values[SK_MEMINFO_VARS]{};
+  socklen_t size = sizeof values;
+  getsockopt(fd_, SOL_SOCKET, SO_MEMINFO, values, &size);
+  return {values[SK_MEMINFO_RMEM_ALLOC], values[SK_MEMINFO_RCVBUF], values[SK_MEMINFO_WMEM_ALLOC],
+          values[SK_MEMINFO_SNDBUF]};
+}
+
+void UdpSocket::set_timestamps(bool on) { set(fd_, SOL_SOCKET, SO_TIMESTAMPNS, on ? 1 : 0); }
+
 void UdpSocket::read_header(msghdr& header, Message& message, CounterRow& counters) {
   message.segment = message.size;
   message.local = {};
+  message.received_at = 0;
   message.ecn = 0;
   canonical(*static_cast<const sockaddr_storage*>(header.msg_name), message.from);
   for (cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(&header, c)) {
@@ -229,10 +241,15 @@ void UdpSocket::read_header(msghdr& header, Message& message, CounterRow& counte
       int traffic_class = 0;
       std::memcpy(&traffic_class, CMSG_DATA(c), std::min(sizeof traffic_class, c->cmsg_len - CMSG_LEN(0)));
       message.ecn = static_cast<uint8_t>(traffic_class & 3);
+    } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_TIMESTAMPNS) {
+      timespec at{};
+      std::memcpy(&at, CMSG_DATA(c), sizeof at);
+      message.received_at =
+          static_cast<uint64_t>(at.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(at.tv_nsec);
     } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
       uint32_t total = 0;
       std::memcpy(&total, CMSG_DATA(c), sizeof total);
-      counters.add(Counter::rx_queue_overflows, total - overflow_seen_);
+      counters.add(Counter::drop_receive_queue, total - overflow_seen_);
       overflow_seen_ = total;
     }
   }

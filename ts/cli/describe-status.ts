@@ -1,7 +1,8 @@
 // A daemon's status as text for the terminal.
 
 import { peerRows, type DaemonStatus, type PeerRow } from '../daemon/daemon-status.js';
-import { formatBytes, formatDuration } from '../daemon/units.js';
+import { latencyWithin, sumLatencies } from '../daemon/latency.js';
+import { formatBytes, formatDuration, formatNanoseconds } from '../daemon/units.js';
 import { columns } from './context.js';
 
 /** Makes a name or reason from elsewhere safe for a terminal: control characters become `?`. */
@@ -55,6 +56,15 @@ export function describeStatus(status: DaemonStatus): string {
     rows.push([
       'relay',
       `${registrations} registered, ${admissions} admitted, ${circuits.length} circuits, ${halfOpen} waiting for consent`,
+    ]);
+  }
+  const latency = sumLatencies(status.workers.map((worker) => worker.latency));
+  if (latency !== undefined) {
+    const within = (part: number): string => formatNanoseconds(latencyWithin(latency, part));
+    const samples = latency.counts.reduce((sum, count) => sum + count, 0);
+    rows.push([
+      'time in relay',
+      `half within ${within(0.5)}, 99 % within ${within(0.99)} (${samples} sampled)`,
     ]);
   }
   const { rx_bytes: received = 0, tx_bytes: sent = 0, forwarded_bytes: forwarded = 0 } = status.counters;

@@ -49,6 +49,8 @@ export interface CircuitStatus {
   readonly id: string;
   readonly callerPeerId: string;
   readonly calleePeerId: string;
+  /** Blinded id, lower-case hex. */
+  readonly network: string;
   /** Peer ids of the relays between the caller and this one; empty when the caller is our client. */
   readonly previousRelays: readonly string[];
   /** Peer id of the relay that carries it on; undefined when the callee is our client. */

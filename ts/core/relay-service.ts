@@ -520,6 +520,7 @@ export class RelayService {
         id: circuit.name,
         callerPeerId: encodePeerId(circuit.callerIdentity),
         calleePeerId: encodePeerId(circuit.calleeIdentity),
+        network: toHex(circuit.network),
         previousRelays: circuit.path.map(encodePeerId),
         nextRelay: circuit.callee instanceof Neighbour ? encodePeerId(circuit.callee.identity) : undefined,
         legs: circuit.legCallee === undefined ? [] : [circuit.fromCaller.id, circuit.fromCallee.id],

@@ -65,6 +65,8 @@ export const BIND_RULE = 'an IP address of this machine such as "192.0.2.1" or "
 export const PORT_RULE = 'a UDP port, a whole number from 1 to 65535';
 export const ENGINE_RULE = '"auto", "native" or "wasm"';
 export const IO_RULE = '"auto", "mmsg" or "io_uring"';
+export const ACCEL_RULE = '"auto", "xdp", "native" or "wasm"';
+export const ACCEL_MODE_RULE = '"native" or "generic"';
 export const NAME_RULE = '1 to 63 of a-z, 0-9 and "-"';
 export const INTERFACE_RULE = 'an interface name, 1 to 15 of a-z, A-Z, 0-9, "_", "-" and "."';
 
@@ -75,6 +77,7 @@ const wireguardKey = text(
 );
 /** Two for each stock client, since one is renewed before it ends. */
 const DEFAULT_WIREGUARD_SESSIONS = 2048;
+export const isInterfaceName = (value: string): boolean => /^[a-zA-Z0-9_.-]{1,15}$/.test(value);
 
 const SERVE_RULE = '"own", "any", or a list of blinded network ids (32 hex digits each)';
 
@@ -91,7 +94,7 @@ const schema = z.strictObject({
         )
         .max(8, { error: 'at most 8 addresses' })
         .default([]),
-      interface: text(INTERFACE_RULE, (value) => /^[a-zA-Z0-9_.-]{1,15}$/.test(value)).default('omerta0'),
+      interface: text(INTERFACE_RULE, (value) => isInterfaceName(value)).default('omerta0'),
       mtu: integer('bytes of the inner MTU', 576, 65535).default(DEFAULT_MTU),
       engine: z.enum(['auto', 'native', 'wasm'], ENGINE_RULE).default('auto'),
       io: z.enum(['auto', 'mmsg', 'io_uring'], IO_RULE).default('auto'),
@@ -135,6 +138,17 @@ const schema = z.strictObject({
         1e11,
       ).optional(),
       burst_bytes: integer('bytes', 2000, 1e10).optional(),
+      accel: z.enum(['auto', 'xdp', 'native', 'wasm'], ACCEL_RULE).optional(),
+      accel_interfaces: z
+        .array(
+          text(INTERFACE_RULE, (value) => isInterfaceName(value)),
+          `a list; each entry is ${INTERFACE_RULE}`,
+        )
+        .min(1, { error: 'at least one interface' })
+        .max(64, { error: 'at most 64 interfaces' })
+        .optional(),
+      accel_mode: z.enum(['native', 'generic'], ACCEL_MODE_RULE).default('native'),
+      detach: z.boolean('true or false').default(false),
       stun_per_second: integer('STUN answers per second and source prefix, 0 = none', 0, 1_000_000).default(
         DEFAULT_STUN_PER_SECOND,
       ),

@@ -2,7 +2,13 @@
 
 import { fromHex } from '../core/bytes.js';
 import type { MeshStatus, WireguardBindingStatus } from '../core/mesh-status.js';
-import type { EngineDescription, PeerEndpoint, PeerStatus, WireguardUsage } from '../engine/engine.js';
+import type {
+  EngineDescription,
+  PeerEndpoint,
+  PeerStatus,
+  WireguardUsage,
+  WorkerStatus,
+} from '../engine/engine.js';
 import { formatSocketAddress } from '../wire/socket-address.js';
 import { formatWireguardKey } from './wireguard-key.js';
 
@@ -37,6 +43,11 @@ export interface WireguardBindingUsage {
   readonly bytes: number;
 }
 
+/** A WorkerStatus as JSON. */
+export interface WorkerReport extends Omit<WorkerStatus, 'counters'> {
+  readonly counters: Readonly<Record<string, number>>;
+}
+
 export interface DaemonStatus {
   readonly version: string;
   readonly pid: number;
@@ -63,6 +74,8 @@ export interface DaemonStatus {
     readonly bindings: readonly WireguardBindingUsage[];
   };
   readonly counters: Readonly<Record<string, number>>;
+  /** Thread by thread: the same counters, queues and latency. */
+  readonly workers: readonly WorkerReport[];
   /** Steps of the control plane that failed; each one is in the log. */
   readonly failures: number;
 }

@@ -22,7 +22,9 @@ import {
 } from '../core/relay-policy.js';
 import type { EngineOptions, PeerConfig } from '../engine/engine.js';
 import { nodePrimitives } from '../engine/node-primitives.js';
-import { openEngine, type EngineChoice, type OpenedEngine } from '../engine/open-engine.js';
+import { AcceleratedEngine, accelerationError, type Acceleration } from '../engine/accelerated-engine.js';
+import { accelerateEngine, openEngine, type EngineChoice, type OpenedEngine } from '../engine/open-engine.js';
+import { NO_ACCOUNTS } from '../wire/forwarding-table.js';
 import { parseSocketAddress, type SocketAddress } from '../wire/socket-address.js';
 import type { Config } from './config.js';
 import type { DaemonMode } from './daemon-status.js';
@@ -30,7 +32,7 @@ import { engineFailure } from './engine-failure.js';
 import type { Identity } from './identity.js';
 import { ExitCode, OperatorError } from './operator-error.js';
 import { MeshShell } from './mesh-shell.js';
-import { ownAddresses, sameAddresses } from './own-addresses.js';
+import { addressedInterfaces, ownAddresses, sameAddresses } from './own-addresses.js';
 import type { Store } from './store.js';
 import { parseWireguardKey } from './wireguard-key.js';
 
@@ -75,6 +77,37 @@ function relayLimits({ relay }: Config): Partial<RelayLimits> {
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
+/** Which engine and kernel path `accel` asks for. */
+function choices({ node, relay }: Config, mode: DaemonMode): { engine: EngineChoice; kernelPath: boolean } {
+  const accel = mode === 'relay' ? relay.accel : undefined;
+  if (accel === 'xdp' && node.engine === 'wasm')
+    throw new OperatorError(
+      ExitCode.usage,
+      'accel',
+      '"xdp" needs the native engine, and engine is "wasm"',
+      'Leave one of the two out',
+    );
+  if (accel === 'xdp') return { engine: 'native', kernelPath: true };
+  if (accel === 'native' || accel === 'wasm') return { engine: accel, kernelPath: false };
+  return { engine: node.engine, kernelPath: accel === 'auto' };
+}
+
+function acceleration(
+  { node, relay }: Config,
+  { maxLegs, accounts = NO_ACCOUNTS }: EngineOptions,
+): Acceleration {
+  return {
+    required: relay.accel === 'xdp',
+    interfaces: relay.accel_interfaces,
+    mode: relay.accel_mode,
+    detach: relay.detach,
+    bind: node.bind,
+    maxLegs,
+    accounts,
+    addressed: addressedInterfaces(node.interface),
+  };
+}
+
 export class Mesh {
   #addresses: readonly SocketAddress[];
   #networks: readonly Network[];
@@ -111,11 +144,16 @@ export class Mesh {
       tun: mode === 'up' ? tunOptions(settings, networks) : undefined,
       disable: config.node.disable,
     };
-    const { engine, fallback } = await (settings.open ?? openEngine)(config.node.engine, options).catch(
-      (error: unknown) => {
-        throw engineFailure(error, { port, bind, state });
-      },
-    );
+    const choice = choices(config, mode);
+    const open = async (): Promise<OpenedEngine> => {
+      const { engine, fallback } = await (settings.open ?? openEngine)(choice.engine, options);
+      if (!choice.kernelPath) return { engine, fallback };
+      const accelerated = await accelerateEngine(engine, acceleration(config, options));
+      return { engine: accelerated ?? engine, fallback };
+    };
+    const { engine, fallback } = await open().catch((error: unknown) => {
+      throw engineFailure(error, { port, bind, state });
+    });
     options.privateKey.fill(0);
     try {
       const addresses = configuredAddresses(config, engine.port);
@@ -139,10 +177,12 @@ export class Mesh {
         log.warn({ remedy: 'npm run build, and engine = "native"' }, 'wireguard-relay-needs-native-engine');
       // Stock peers are the operator's: the node knows nothing of them.
       if (mode === 'up') engine.setPeers(config.wireguard.peers.map(stockPeer));
+      // Now the table holds what the store held.
+      if (engine instanceof AcceleratedEngine) engine.activate();
       return new Mesh(settings, shell, fallback, networks, addresses);
     } catch (error) {
       await engine.close();
-      throw error;
+      throw engineFailure(accelerationError(error), { port, bind, state });
     }
   }
 
@@ -182,9 +222,16 @@ export class Mesh {
     this.shell.command((node, step) => node.setEndpoints(addresses, step));
   }
 
-  async close(): Promise<void> {
+  /** The kernel path in front of the engine, if one was asked for. */
+  get accelerated(): AcceleratedEngine | undefined {
+    const { engine } = this.shell;
+    return engine instanceof AcceleratedEngine ? engine : undefined;
+  }
+
+  /** @param unload whether the kernel path goes too; default: what the configuration says. */
+  async close(unload?: boolean): Promise<void> {
     this.shell.close();
-    await this.shell.engine.close();
+    await (this.accelerated?.close(unload) ?? this.shell.engine.close());
   }
 }
 

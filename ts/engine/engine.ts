@@ -156,8 +156,36 @@ export interface LegStatus {
   readonly id: number;
   readonly packets: number;
   readonly bytes: number;
+  /** Frames dropped on it, whatever the reason; 0 also when too many legs lose frames to count each. */
+  readonly refused: number;
   /** Milliseconds since the last accepted frame; undefined = never. */
   readonly idleMs: number | undefined;
+}
+
+/** Samples by their length; the last bucket holds what is longer than the last bound. */
+export interface LatencyHistogram {
+  readonly boundsNs: readonly number[];
+  readonly counts: readonly number[];
+  readonly sumNs: number;
+}
+
+/** What waits in a worker's socket, in bytes of kernel memory. */
+export interface QueueStatus {
+  readonly receiveBytes: number;
+  readonly receiveLimitBytes: number;
+  /** The most the worker found waiting; looked at in one receive of 64. */
+  readonly receivePeakBytes: number;
+  readonly sendBytes: number;
+  readonly sendLimitBytes: number;
+}
+
+/** One thread that moves packets, or, as `control`, the one that decides. */
+export interface WorkerStatus {
+  readonly name: string;
+  readonly counters: ReadonlyMap<string, number>;
+  readonly queues: QueueStatus | undefined;
+  /** Forwarded frames from the kernel's receipt to the send's return; sampled 10 ms each second. */
+  readonly latency: LatencyHistogram | undefined;
 }
 
 /** What went by a leg since it was installed: whole frames, headers included. */
@@ -217,6 +245,8 @@ export type EngineErrorCode =
   | 'BIND_FAILED'
   | 'TUN_PERMISSION' // CAP_NET_ADMIN or /dev/net/tun missing
   | 'TUN_FAILED'
+  | 'XDP_PERMISSION' // CAP_BPF, CAP_NET_ADMIN or the bpf file system
+  | 'XDP_UNAVAILABLE'
   | 'TABLE_FULL'
   | 'BAD_ARGUMENT'
   | 'CLOSED';
@@ -268,6 +298,8 @@ export interface Engine extends LimitControl {
   wireguardUsage(): readonly WireguardUsage[];
   /** Every counter the engine has, zero ones included; drops are named `drop_<reason>`. */
   counters(): ReadonlyMap<string, number>;
+  /** The same and more, thread by thread. */
+  workers(): readonly WorkerStatus[];
   /** Stops workers, closes sockets, removes the TUN interface. Idempotent. */
   close(): Promise<void>;
 }

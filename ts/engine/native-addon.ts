@@ -21,6 +21,7 @@ export interface NativePeerStatus {
 
 export interface NativeDescription {
   readonly workers: number;
+  readonly indexSlots: number;
   readonly aead: string;
   readonly ipsecMb: boolean;
   readonly ipsecMbReason: string;
@@ -84,6 +85,8 @@ export interface NativeHandle {
   readonly port: number;
   eventMemory(): ArrayBuffer;
   counterMemory(): ArrayBuffer;
+  instrumentMemory(): ArrayBuffer;
+  queues(): Uint32Array;
   describe(): NativeDescription;
   setPeers(changes: Uint8Array, replace: boolean): boolean;
   hasRoom(changes: Uint8Array, replace: boolean): boolean;
@@ -102,7 +105,9 @@ export interface NativeHandle {
   /** Packets, bytes and refused of each account, one after the other. */
   accounts(network: boolean): Float64Array;
   peers(): readonly NativePeerStatus[];
-  legs(): readonly { id: number; packets: number; bytes: number; idleMs?: number }[];
+  legs(): readonly { id: number; packets: number; bytes: number; refused: number; idleMs?: number }[];
+  mirrorIndices(file: number): void;
+  shareAccounts(files: Int32Array): void;
   /** For each id: 1 or 0 (no such leg), packets, bytes, sent packets, sent bytes. */
   legCounters(ids: Uint32Array): Float64Array;
   setWireguardBindings(bindings: Uint8Array): void;
@@ -121,6 +126,10 @@ export interface NativeAddon {
   readonly NativeEngine: new (options: NativeOptions, drain: () => void) => NativeHandle;
   readonly counterNames: readonly string[];
   readonly counterRowBytes: number;
+  readonly instrumentRowBytes: number;
+  readonly latencyBuckets: number;
+  /** The first bucket holds latencies up to 2 to this many ns. */
+  readonly latencyFirstBits: number;
 }
 
 const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');

@@ -19,6 +19,7 @@ import {
   type WireguardBinding,
   type WireguardUsage,
   type SessionKey,
+  type WorkerStatus,
 } from './engine.js';
 import { EventRingReader } from './event-ring.js';
 import type { AccountStatus } from './limit-control.js';
@@ -88,22 +89,23 @@ function changeOf(peer: PeerConfig): PeerChange {
  * Entries of `struct omerta_leg`. The addon adds its clock to a lifetime, so it counts from zero here;
  * from one, in fact, because an expiry of 0 means "never".
  */
-function packLegs(legs: readonly Leg[]): Uint8Array {
+export function packLegs(legs: readonly Leg[]): Uint8Array {
   return Buffer.concat(legs.map((leg) => encodeLegEntry(legEntry(leg, 1n))));
 }
 
 /** @throws EngineError; the code tells what to do about it. */
-export function openNativeEngine(options: EngineOptions): ReconfigurableEngine {
+export function openNativeEngine(options: EngineOptions): NativeEngine {
   return new NativeEngine(loadNativeAddon(), options);
 }
 
 type DescribeAccelerator = (name: string, on: boolean, what: string, missing: string) => Accelerator;
 
-class NativeEngine implements ReconfigurableEngine {
+export class NativeEngine implements ReconfigurableEngine {
   readonly #addon: NativeAddon;
   readonly #handle: NativeHandle;
   readonly #disabled: ReadonlySet<string>;
   readonly #counters: BigUint64Array;
+  readonly #instruments: BigUint64Array;
   #description: EngineDescription;
   #listener: ((events: readonly EngineEvent[]) => void) | undefined;
 
@@ -156,6 +158,7 @@ class NativeEngine implements ReconfigurableEngine {
     try {
       ring.reader = new EventRingReader(this.#handle.eventMemory());
       this.#counters = new BigUint64Array(this.#handle.counterMemory());
+      this.#instruments = new BigUint64Array(this.#handle.instrumentMemory());
       this.#description = this.#describe();
     } catch (error) {
       this.#handle.close(); // an addon of another version: do not leave its workers running
@@ -275,7 +278,12 @@ class NativeEngine implements ReconfigurableEngine {
   }
 
   installLegs(legs: readonly Leg[]): void {
-    const added = this.#call(() => this.#handle.installLegs(packLegs(legs)));
+    this.installPackedLegs(packLegs(legs));
+  }
+
+  /** As installLegs; entries as packLegs() makes them. */
+  installPackedLegs(packed: Uint8Array): void {
+    const added = this.#call(() => this.#handle.installLegs(packed));
     if (!added) throw new EngineError('TABLE_FULL', 'legs: the forwarding table is full (maxLegs)');
   }
 
@@ -358,8 +366,24 @@ class NativeEngine implements ReconfigurableEngine {
       id: leg.id,
       packets: leg.packets,
       bytes: leg.bytes,
+      refused: leg.refused,
       idleMs: leg.idleMs,
     }));
+  }
+
+  /** Slots of the look-up of receiver indices. */
+  get indexSlots(): number {
+    return this.#handle.describe().indexSlots;
+  }
+
+  /** Mirrors receiver indices into the file (a BPF array of indexSlots 64-bit words). */
+  mirrorIndices(file: number): void {
+    this.#call(() => this.#handle.mirrorIndices(file));
+  }
+
+  /** Charges accounts in memory the XDP relay charges too (XdpHandle.accounts). */
+  shareAccounts(files: Int32Array): void {
+    this.#call(() => this.#handle.shareAccounts(files));
   }
 
   legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[] {
@@ -403,6 +427,48 @@ class NativeEngine implements ReconfigurableEngine {
       totals.set(name, Number(total));
     });
     return totals;
+  }
+
+  workers(): readonly WorkerStatus[] {
+    const { counterNames, counterRowBytes, instrumentRowBytes, latencyBuckets, latencyFirstBits } =
+      this.#addon;
+    const queues = this.#call(() => this.#handle.queues());
+    const rows = this.#counters.length / (counterRowBytes / 8);
+    return Array.from({ length: rows }, (_, row): WorkerStatus => {
+      const first = (row * counterRowBytes) / 8;
+      const counters = new Map(
+        counterNames.map((name, index) => [name, Number(this.#counters[first + index] ?? 0n)]),
+      );
+      // The last row is the control thread's.
+      if (row === rows - 1) return { name: 'control', counters, queues: undefined, latency: undefined };
+      const at = (row * instrumentRowBytes) / 8;
+      const [peak = 0, sumNs = 0, ...counts] = Array.from(
+        this.#instruments.subarray(at, at + 2 + latencyBuckets),
+        Number,
+      );
+      const [receiveBytes = 0, receiveLimitBytes = 0, sendBytes = 0, sendLimitBytes = 0] = queues.subarray(
+        4 * row,
+      );
+      return {
+        name: String(row),
+        counters,
+        queues: {
+          receiveBytes,
+          receiveLimitBytes,
+          receivePeakBytes: Math.max(peak, receiveBytes),
+          sendBytes,
+          sendLimitBytes,
+        },
+        latency: {
+          boundsNs: Array.from(
+            { length: latencyBuckets - 1 },
+            (__, bucket) => 2 ** (latencyFirstBits + bucket),
+          ),
+          counts,
+          sumNs,
+        },
+      };
+    });
   }
 
   rebind(port: number): void {

@@ -43,6 +43,7 @@ import {
   type SessionKey,
   type WireguardBinding,
   type WireguardUsage,
+  type WorkerStatus,
 } from './engine.js';
 import {
   requireControlPayload,
@@ -90,6 +91,7 @@ class WasmEngine implements Engine {
   /** The odd secret that spreads source prefixes over buckets. */
   readonly #prefixKey = randomBytes(8).readBigUInt64LE() | 1n;
   /** The ways back of `deliver` legs, by leg id, and what was sent on them. */
+  readonly #refused = new Map<number, number>();
   readonly #waysBack = new Map<number, { to: LegTarget; packets: number; bytes: number }>();
   readonly #controlBudget: TokenBucket;
   /** Undefined: STUN is switched off. */
@@ -187,6 +189,7 @@ class WasmEngine implements Engine {
     this.#open();
     for (const id of ids) {
       this.#forwarding.table.remove(id);
+      this.#refused.delete(id);
       this.#forgetWayBack(id);
     }
   }
@@ -304,6 +307,7 @@ class WasmEngine implements Engine {
       id,
       packets: Number(packets),
       bytes: Number(bytes),
+      refused: this.#refused.get(id) ?? 0,
       idleMs: lastUsed === 0n ? undefined : Number(now - lastUsed) / 1e6,
     }));
   }
@@ -334,6 +338,10 @@ class WasmEngine implements Engine {
 
   counters(): ReadonlyMap<string, number> {
     return this.#counters.snapshot();
+  }
+
+  workers(): readonly WorkerStatus[] {
+    return [{ name: '0', counters: this.counters(), queues: undefined, latency: undefined }];
   }
 
   close(): Promise<void> {
@@ -383,7 +391,16 @@ class WasmEngine implements Engine {
         return;
       case 'drop':
         this.#counters.drop(decision.reason);
+        this.#countRefused(datagram);
     }
+  }
+
+  /** A frame was dropped: counted on its leg, if there is one. */
+  #countRefused(datagram: Uint8Array): void {
+    if (classify(datagram) !== undefined) return; // not a frame that was judged by a leg
+    const leg = new DataView(datagram.buffer, datagram.byteOffset).getUint32(4, true);
+    if (this.#forwarding.table.counters(leg) === undefined) return;
+    this.#refused.set(leg, (this.#refused.get(leg) ?? 0) + 1);
   }
 
   #deliver(payload: Uint8Array, leg: number): void {

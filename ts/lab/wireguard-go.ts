@@ -1,17 +1,17 @@
 // Debian's wireguard-go between two nodes, for comparison.
 
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { mustRun } from './command.js';
+import { controlSocketName, removeStaleControlSockets } from './control-sockets.js';
 import type { Node } from './world.js';
 
 const PORT = 51820;
 
 interface Side {
   readonly node: Node;
-  /** Its control socket is a file outside the namespace: the name is unique on the machine. */
   readonly name: string;
   readonly overlay: string;
   readonly keyFile: string;
@@ -20,6 +20,7 @@ interface Side {
 
 /** Sets up a tunnel between two public nodes; resolves to the addresses inside it. */
 export async function wireguardGo(first: Node, second: Node): Promise<readonly [string, string]> {
+  removeStaleControlSockets();
   const folder = mkdtempSync(join(tmpdir(), 'omerta-lab-wg-'));
   try {
     const sides = await Promise.all([side(first, 1, folder), side(second, 2, folder)]);
@@ -60,11 +61,10 @@ async function side(node: Node, index: number, folder: string): Promise<Side> {
   const keyFile = join(folder, `key${index}`);
   writeFileSync(keyFile, privateKey, { mode: 0o600 });
   const publicKey = (await mustRun('wg', ['pubkey'], { input: privateKey })).trim();
-  return { node, name: `omwg${process.pid}x${index}`, overlay: `10.200.0.${index}`, keyFile, publicKey };
+  return { node, name: controlSocketName(index), overlay: `10.200.0.${index}`, keyFile, publicKey };
 }
 
 async function controlSocket(own: Side): Promise<void> {
-  mkdirSync('/var/run/wireguard', { recursive: true });
   for (let tries = 0; tries < 100; tries++) {
     const { code } = await own.node.run('wg', ['show', own.name]);
     if (code === 0) return;
