@@ -138,6 +138,8 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
                            InstanceMethod<&NativeEngine::mirror_indices>("mirrorIndices"),
                            InstanceMethod<&NativeEngine::share_accounts>("shareAccounts"),
                            InstanceMethod<&NativeEngine::leg_counters>("legCounters"),
+                           InstanceMethod<&NativeEngine::set_wireguard_bindings>("setWireguardBindings"),
+                           InstanceMethod<&NativeEngine::wireguard_usage>("wireguardUsage"),
                            InstanceMethod<&NativeEngine::rebind>("rebind"),
                            InstanceMethod<&NativeEngine::open_port>("openPort"),
                            InstanceMethod<&NativeEngine::close_port>("closePort"),
@@ -158,6 +160,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     settings.workers = static_cast<size_t>(number_of(options, "workers"));
     settings.max_legs = static_cast<size_t>(number_of(options, "maxLegs"));
     settings.max_peers = static_cast<size_t>(number_of(options, "maxPeers"));
+    settings.wireguard_sessions = static_cast<size_t>(number_of(options, "wireguardSessions"));
     settings.accounts = {static_cast<size_t>(number_of(options, "identities")),
                          static_cast<size_t>(number_of(options, "networks")),
                          static_cast<size_t>(number_of(options, "classes"))};
@@ -425,6 +428,35 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     bool added = false;
     checked(info.Env(), [&] { added = engine.install_legs(std::move(legs)); });
     return Napi::Boolean::New(info.Env(), added);
+  }
+
+  /// Packed: public key 32 | ip 16 | port u16 | network u16 | identity u32 | limits u16 | zero u16, repeated.
+  void set_wireguard_bindings(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    Unpacker batch(info.Env(), bytes_of(info[0], "bindings"));
+    std::vector<omerta_wireguard_binding> bindings;
+    while (!batch.done()) {
+      omerta_wireguard_binding binding{};
+      std::memcpy(binding.public_key, batch.take(32).data(), 32);
+      binding.server = address_of(batch.take(18));
+      binding.network = omerta::load<uint16_t>(batch.take(2).data());
+      binding.identity = batch.take_u32();
+      binding.limits = omerta::load<uint16_t>(batch.take(4).data());
+      bindings.push_back(binding);
+    }
+    checked(info.Env(), [&] { engine.set_wireguard_bindings(bindings); });
+  }
+
+  /// Sessions, packets and bytes of each binding, in the order they were set.
+  Napi::Value wireguard_usage(const Napi::CallbackInfo& info) {
+    const auto usage = open(info.Env()).wireguard_usage();
+    auto out = Napi::Float64Array::New(info.Env(), usage.size() * 3);
+    for (size_t i = 0; i < usage.size(); i++) {
+      out[i * 3] = usage[i].sessions;
+      out[i * 3 + 1] = static_cast<double>(usage[i].packets);
+      out[i * 3 + 2] = static_cast<double>(usage[i].bytes);
+    }
+    return out;
   }
 
   /// Tells an index that is out of its range as a bad argument.

@@ -55,7 +55,7 @@ class Relay : public Napi::ObjectWrap<Relay> {
                            InstanceMethod<&Relay::leg_counters>("legCounters"),
                            InstanceMethod<&Relay::counters>("counters"),
                            InstanceMethod<&Relay::indices>("indices"),
-                           InstanceMethod<&Relay::indices_mirrored>("indicesMirrored"),
+                           InstanceMethod<&Relay::set_indices_known>("setIndicesKnown"),
                            InstanceMethod<&Relay::accounts>("accounts"),
                            InstanceMethod<&Relay::close>("close"),
                        });
@@ -184,8 +184,9 @@ class Relay : public Napi::ObjectWrap<Relay> {
   Napi::Value indices(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), open(info.Env()).program().indices_fd());
   }
-  void indices_mirrored(const Napi::CallbackInfo& info) {
-    open(info.Env()).program().settings().indices_known = 1;
+  /// Whether the mirror holds every index the socket engine knows; a datagram with another is dropped then.
+  void set_indices_known(const Napi::CallbackInfo& info) {
+    open(info.Env()).program().settings().indices_known = info[0].ToBoolean() ? 1 : 0;
   }
 
   /// File descriptors of the memory the socket engine's accounts are shared in.

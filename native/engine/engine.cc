@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <stdexcept>
 #include <system_error>
@@ -84,6 +85,7 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
       legs(settings.max_legs, settings.accounts,
            workers == 1 ? ForwardingTable::Workers::one : ForwardingTable::Workers::several),
       sent(std::min(std::max<size_t>(settings.max_legs, 1), kMaxCountedWaysBack)),
+      wireguard(settings.wireguard_sessions, random_bytes, {{random_word(), random_word()}}),
       refusals(settings.max_legs),
       control_budget(settings.control_frames_per_second,
                      std::max<uint64_t>(settings.control_frames_per_second / 4, 1)),
@@ -354,12 +356,55 @@ std::vector<omerta_account> Engine::accounts(AccountKind kind) {
   std::vector<omerta_account> all;
   for (size_t i = 0; i < shared_.legs.accounts().size(kind); i++)
     all.push_back(shared_.legs.accounts().read(kind, i));
-  shared_.legs.for_each([&](const omerta_leg& leg) {
+  const auto charge = [&](const omerta_leg& leg) {
     omerta_account& account = all[kind == AccountKind::identity ? leg.identity : leg.network];
     account.packets += leg.packets;
     account.bytes += leg.bytes;
-  });
+  };
+  shared_.legs.for_each(charge);
+  shared_.wireguard.for_each_charge(charge);
   return all;
+}
+
+void Engine::set_wireguard_bindings(std::span<const omerta_wireguard_binding> bindings) {
+  if (bindings.size() > (shared_.wireguard.enabled() ? OMERTA_WIREGUARD_BINDINGS : 0))
+    throw std::out_of_range("bindings: " + std::to_string(bindings.size()) + " given, at most " +
+                            std::to_string(shared_.wireguard.enabled() ? OMERTA_WIREGUARD_BINDINGS : 0) +
+                            " are possible");
+  Accounts& accounts = shared_.legs.accounts();
+  const auto key_of = [](const omerta_wireguard_binding& b) { return load<Key32>(b.public_key); };
+  for (const omerta_wireguard_binding& binding : bindings) {
+    omerta_leg charged{};
+    charged.identity = binding.identity;
+    charged.network = binding.network;
+    charged.limits = binding.limits;
+    accounts.check(charged);
+  }
+  wireguard_numbers_.resize(OMERTA_WIREGUARD_BINDINGS);
+  for (size_t number = 0; number < wireguard_numbers_.size(); number++) {
+    auto& held = wireguard_numbers_[number];
+    const auto is_held = [&](const omerta_wireguard_binding& b) { return key_of(b) == held; };
+    if (!held.has_value() || std::ranges::any_of(bindings, is_held)) continue;
+    shared_.wireguard.unbind(number, accounts);
+    held.reset();
+  }
+  wireguard_order_.clear();
+  for (const omerta_wireguard_binding& binding : bindings) {
+    const Key32 key = key_of(binding);
+    auto place = std::ranges::find(wireguard_numbers_, std::optional(key));
+    if (place == wireguard_numbers_.end())
+      place = std::ranges::find(wireguard_numbers_, std::optional<Key32>());
+    *place = key;
+    const auto number = static_cast<size_t>(place - wireguard_numbers_.begin());
+    shared_.wireguard.bind(number, binding, boot_clock(), accounts);
+    wireguard_order_.push_back(number);
+  }
+}
+
+std::vector<WireguardTable::Usage> Engine::wireguard_usage() const {
+  std::vector<WireguardTable::Usage> usage;
+  for (const size_t number : wireguard_order_) usage.push_back(shared_.wireguard.usage(number));
+  return usage;
 }
 
 std::optional<session::Endpoint> Engine::endpoint_of_leg(uint32_t id) const {

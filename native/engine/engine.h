@@ -21,6 +21,7 @@
 #include "relay/forwarding_table.h"
 #include "relay/leg_refusals.h"
 #include "relay/sent_counters.h"
+#include "relay/wireguard_table.h"
 #include "relay/shared_accounts.h"
 #include "session/session_table.h"
 #include "tun/link_watch.h"
@@ -39,7 +40,8 @@ struct EngineSettings {
   size_t workers = 1;
   size_t max_legs = 65536;
   size_t max_peers = 16384;
-  Accounts::Capacity accounts;  ///< accounts and classes of limits legs may name
+  Accounts::Capacity accounts;    ///< accounts and classes of limits legs may name
+  size_t wireguard_sessions = 0;  ///< sessions of stock clients relayed at most; 0 relays none
   uint64_t control_frames_per_second = 1000;
   uint64_t stun_per_second = 20;  ///< and source prefix; 0 answers none
   std::optional<tun::TunSettings> tun;
@@ -72,6 +74,7 @@ struct Shared {
   std::unique_ptr<session::SessionTable> sessions;
   ForwardingTable legs;
   SentCounters sent;
+  WireguardTable wireguard;
   LegRefusals refusals;
   EventRing events;
   TokenBucket control_budget;
@@ -131,6 +134,11 @@ class Engine {
   std::optional<SentCounters::Sent> sent(uint32_t leg) const { return shared_.sent.read(leg); }
   /// Packets, bytes and refused datagrams of each account, those of its live legs included.
   std::vector<omerta_account> accounts(AccountKind kind);
+  /// The servers whose stock clients are relayed, all of them; those left out are no longer.
+  /// @throws std::out_of_range for more than OMERTA_WIREGUARD_BINDINGS, or accounts there are none of.
+  void set_wireguard_bindings(std::span<const omerta_wireguard_binding> bindings);
+  /// In the order they were set.
+  std::vector<WireguardTable::Usage> wireguard_usage() const;
   session::SessionTable& sessions() { return *shared_.sessions; }
   /// The endpoint a `deliver` leg leads back to; nullopt when there is no such leg.
   std::optional<session::Endpoint> endpoint_of_leg(uint32_t id) const;
@@ -180,6 +188,9 @@ class Engine {
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::thread> threads_;
   std::unique_ptr<ControlOutput> output_;
+  /// Public key by number, and the order they were set in.
+  std::vector<std::optional<Key32>> wireguard_numbers_;
+  std::vector<size_t> wireguard_order_;
   uint16_t port_ = 0;
   const size_t worker_count_;
   bool closed_ = false;

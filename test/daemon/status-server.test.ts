@@ -48,6 +48,7 @@ const status: DaemonStatus = {
       },
     ],
     bootstraps: [],
+    wireguard: [],
     drops: { 'frame-malformed': 6 },
     relay: {
       registrations: 2,
@@ -66,6 +67,7 @@ const status: DaemonStatus = {
           expiresInMs: 2000,
         },
       ],
+      wireguard: [],
       refusals: { capacity: 4 },
     },
   },
@@ -83,6 +85,7 @@ const status: DaemonStatus = {
   ],
   legs: 2,
   circuitBytes: { c1: 4096 },
+  wireguard: { publicKey: 'q6s=', bindings: [] },
   counters: { rx_bytes: 7, drop_bad_tag: 3 },
   workers: [
     {

@@ -9,8 +9,11 @@ import { z } from 'zod';
 import { fromHex } from '../core/bytes.js';
 import { decodePeerId } from '../core/peer-id.js';
 import { decodeRelayLink } from '../core/relay-link.js';
+import { MAX_WIREGUARD_BINDINGS } from '../core/relay-policy.js';
 import { parseIp, parseSocketAddress } from '../wire/socket-address.js';
+import { parsePrefix } from '../wire/prefix.js';
 import { ExitCode, OperatorError, fileError, systemErrorCode } from './operator-error.js';
+import { parseWireguardKey } from './wireguard-key.js';
 
 export const DEFAULT_PORT = 51900;
 export const DEFAULT_STATUS_ADDRESS = '127.0.0.1:9090';
@@ -67,6 +70,13 @@ export const ACCEL_MODE_RULE = '"native" or "generic"';
 export const NAME_RULE = '1 to 63 of a-z, 0-9 and "-"';
 export const INTERFACE_RULE = 'an interface name, 1 to 15 of a-z, A-Z, 0-9, "_", "-" and "."';
 
+const PREFIX_RULE = 'an address with prefix length such as "100.64.9.1/32"';
+const wireguardKey = text(
+  'a WireGuard public key (44 characters, printed by: wg pubkey)',
+  (value) => parseWireguardKey(value) !== undefined,
+);
+/** Two for each stock client, since one is renewed before it ends. */
+const DEFAULT_WIREGUARD_SESSIONS = 2048;
 export const isInterfaceName = (value: string): boolean => /^[a-zA-Z0-9_.-]{1,15}$/.test(value);
 
 const SERVE_RULE = '"own", "any", or a list of blinded network ids (32 hex digits each)';
@@ -143,6 +153,42 @@ const schema = z.strictObject({
         DEFAULT_STUN_PER_SECOND,
       ),
       peers: relayLinks.default([]),
+      wireguard_bindings: integer(
+        'members whose stock WireGuard clients are relayed, 0 = none',
+        0,
+        64,
+      ).default(0),
+      wireguard_servers: z
+        .array(
+          z.strictObject({
+            public_key: wireguardKey,
+            endpoint: text(ANNOUNCE_RULE, (value) => parseSocketAddress(value) !== undefined),
+          }),
+          'a list of { public_key = "…", endpoint = "203.0.113.9:51820" }',
+        )
+        .max(64, { error: 'at most 64 servers' })
+        .default([]),
+      wireguard_sessions: integer('WireGuard sessions relayed', 1, 1_000_000).default(
+        DEFAULT_WIREGUARD_SESSIONS,
+      ),
+    })
+    .prefault({}),
+  wireguard: z
+    .strictObject({
+      relay: z.boolean('true or false').default(false),
+      peers: z
+        .array(
+          z.strictObject({
+            public_key: wireguardKey,
+            allowed_ips: z.array(
+              text(PREFIX_RULE, (value) => parsePrefix(value) !== undefined),
+              `a list; each entry is ${PREFIX_RULE}`,
+            ),
+          }),
+          'a list of { public_key = "…", allowed_ips = ["100.64.9.1/32"] }',
+        )
+        .max(1024, { error: 'at most 1024 peers' })
+        .default([]),
     })
     .prefault({}),
   status: z
@@ -212,6 +258,13 @@ export function parseConfig(toml: string, source: string): Config {
       'config relay.burst_bytes',
       'it means nothing without relay.rate_bytes_per_second',
       `Set both or neither in ${source}`,
+    );
+  if (relay.wireguard_bindings + relay.wireguard_servers.length > MAX_WIREGUARD_BINDINGS)
+    throw new OperatorError(
+      ExitCode.usage,
+      'config relay.wireguard_bindings',
+      `with the servers in wireguard_servers, at most ${MAX_WIREGUARD_BINDINGS} are possible`,
+      `Lower it, or name fewer servers, in ${source}`,
     );
   return {
     ...result.data,

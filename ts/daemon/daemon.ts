@@ -4,6 +4,7 @@
 import { performance } from 'node:perf_hooks';
 import type { Logger } from 'pino';
 import type { Network } from '../core/network.js';
+import { fromHex } from '../core/bytes.js';
 import { decodePeerId } from '../core/peer-id.js';
 import type { CircuitStatus } from '../core/mesh-status.js';
 import { formatSocketAddress, parseSocketAddress } from '../wire/socket-address.js';
@@ -11,7 +12,7 @@ import { DEFAULT_STATUS_ADDRESS, type Config } from './config.js';
 import type { ControlRequest } from './control-protocol.js';
 import { removeKernelPath } from '../engine/accelerated-engine.js';
 import { ControlServer, alreadyRunning } from './control-server.js';
-import { sessionStatus, type DaemonMode, type DaemonStatus } from './daemon-status.js';
+import { sessionStatus, wireguardBindings, type DaemonMode, type DaemonStatus } from './daemon-status.js';
 import { loadOrCreateIdentity, type Identity } from './identity.js';
 import { Mesh, configuredAddresses, ownBootstrap, withOwnAddresses, type MeshSettings } from './mesh.js';
 import { addNetwork, loadNetworks, newNetwork, replaceNetwork } from './network-files.js';
@@ -24,6 +25,7 @@ import { relaySessions, type RelaySessions } from './relay-sessions.js';
 import { StatusServer } from './status-server.js';
 import { Store } from './store.js';
 import { VERSION } from './version.js';
+import { formatWireguardKey } from './wireguard-key.js';
 
 /** The network a relay makes when it has none. */
 export const DEFAULT_NETWORK = 'home';
@@ -324,6 +326,10 @@ export class Daemon {
         status.relay?.circuits ?? [],
         new Map(legs.map(({ id, bytes }) => [id, bytes])),
       ),
+      wireguard: {
+        publicKey: formatWireguardKey(fromHex(status.sessionKey) ?? new Uint8Array(32)),
+        bindings: wireguardBindings(status.relay?.wireguard ?? [], engine.wireguardUsage()),
+      },
       counters: Object.fromEntries(engine.counters()),
       workers: engine
         .workers()

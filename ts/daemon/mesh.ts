@@ -2,7 +2,7 @@
 // identity and the networks of a state directory.
 
 import type { Logger } from 'pino';
-import { fromHex, sameBytes } from '../core/bytes.js';
+import { fromHex, sameBytes, toHex } from '../core/bytes.js';
 import { MeshNode } from '../core/mesh-node.js';
 import {
   OVERLAY_PREFIX_IPV4,
@@ -14,8 +14,13 @@ import {
 } from '../core/network.js';
 import { decodePeerId } from '../core/peer-id.js';
 import { decodeRelayLink } from '../core/relay-link.js';
-import { DEFAULT_RELAY_LIMITS, type RelayLimits, type RelayPolicy } from '../core/relay-policy.js';
-import type { EngineOptions } from '../engine/engine.js';
+import {
+  DEFAULT_RELAY_LIMITS,
+  type RelayLimits,
+  type RelayPolicy,
+  type WireguardPolicy,
+} from '../core/relay-policy.js';
+import type { EngineOptions, PeerConfig } from '../engine/engine.js';
 import { nodePrimitives } from '../engine/node-primitives.js';
 import { AcceleratedEngine, accelerationError, type Acceleration } from '../engine/accelerated-engine.js';
 import { accelerateEngine, openEngine, type EngineChoice, type OpenedEngine } from '../engine/open-engine.js';
@@ -29,6 +34,7 @@ import { ExitCode, OperatorError } from './operator-error.js';
 import { MeshShell } from './mesh-shell.js';
 import { addressedInterfaces, ownAddresses, sameAddresses } from './own-addresses.js';
 import type { Store } from './store.js';
+import { parseWireguardKey } from './wireguard-key.js';
 
 /** Room in the engine's tables beside what the relay's caps allow: own legs, bootstraps, members. */
 const OWN_LEGS = 8192;
@@ -130,6 +136,7 @@ export class Mesh {
       io: config.node.io,
       maxLegs: OWN_LEGS + (mode === 'relay' ? 2 * limits.circuits : 0),
       maxPeers: OWN_PEERS + (mode === 'relay' ? limits.admissions : 0),
+      wireguardSessions: relaysWireguard(config, mode) ? config.relay.wireguard_sessions : 0,
       accounts: { identities: 1, networks: 1, classes: 2 },
       controlFramesPerSecond: CONTROL_FRAMES_PER_SECOND,
       // A member is nobody's STUN server.
@@ -150,6 +157,7 @@ export class Mesh {
     options.privateKey.fill(0);
     try {
       const addresses = configuredAddresses(config, engine.port);
+      const { wireguardRelay } = engine.describe();
       const node = new MeshNode(
         {
           identitySeed: identity.seed,
@@ -157,13 +165,18 @@ export class Mesh {
           name: config.node.name,
           endpoints: addresses,
           networks: networks.map((network) => withoutSelf(network, identity)),
-          relay: mode === 'relay' ? relayPolicy(config, networks) : undefined,
+          relay: mode === 'relay' ? relayPolicy(config, networks, wireguardRelay) : undefined,
           capabilities: mode === 'relay' ? ['bootstrap', 'relay'] : [],
+          wireguardRelay: mode === 'up' && config.wireguard.relay,
         },
         nodePrimitives,
       );
       const shell = new MeshShell(node, engine, store, log);
       shell.start();
+      if (relaysWireguard(config, mode) && !wireguardRelay)
+        log.warn({ remedy: 'npm run build, and engine = "native"' }, 'wireguard-relay-needs-native-engine');
+      // Stock peers are the operator's: the node knows nothing of them.
+      if (mode === 'up') engine.setPeers(config.wireguard.peers.map(stockPeer));
       // Now the table holds what the store held.
       if (engine instanceof AcceleratedEngine) engine.activate();
       return new Mesh(settings, shell, fallback, networks, addresses);
@@ -236,7 +249,16 @@ function withoutSelf(network: Network, identity: Identity): Network {
   };
 }
 
-function relayPolicy(config: Config, networks: readonly Network[]): RelayPolicy {
+function wireguardPolicy({ relay }: Config): WireguardPolicy {
+  const servers = relay.wireguard_servers.flatMap(({ public_key: key, endpoint }) => {
+    const publicKey = parseWireguardKey(key);
+    const address = parseSocketAddress(endpoint);
+    return publicKey === undefined || address === undefined ? [] : [{ publicKey, address }];
+  });
+  return { clients: relay.wireguard_bindings, servers };
+}
+
+function relayPolicy(config: Config, networks: readonly Network[], wireguardRelay: boolean): RelayPolicy {
   const { serve, allow, deny, peers } = config.relay;
   const own = networks.map((network) => blindedNetworkId(nodePrimitives, network.id));
   return {
@@ -245,7 +267,26 @@ function relayPolicy(config: Config, networks: readonly Network[]): RelayPolicy 
     allow: allow.map(decodePeerId),
     deny: deny.map(decodePeerId),
     peers: peers.map(decodeRelayLink),
+    wireguard: wireguardRelay ? wireguardPolicy(config) : undefined,
     limits: relayLimits(config),
+  };
+}
+
+/** Whether this node relays stock WireGuard clients to others. */
+function relaysWireguard({ relay }: Config, mode: DaemonMode): boolean {
+  return mode === 'relay' && relay.wireguard_bindings + relay.wireguard_servers.length > 0;
+}
+
+function stockPeer({
+  public_key: key,
+  allowed_ips: allowedIps,
+}: Config['wireguard']['peers'][number]): PeerConfig {
+  return {
+    sessionKey: toHex(parseWireguardKey(key) ?? new Uint8Array(32)), // the configuration has checked it
+    presharedKey: undefined,
+    allowedIps,
+    endpoint: undefined,
+    persistentKeepalive: 0,
   };
 }
 

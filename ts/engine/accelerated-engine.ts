@@ -14,7 +14,8 @@ import {
   type PeerStatus,
   type WorkerStatus,
   type SessionKey,
-  type WorkerStatus,
+  type WireguardBinding,
+  type WireguardUsage,
 } from './engine.js';
 import { packLegs, type NativeEngine } from './native-engine.js';
 import {
@@ -121,7 +122,7 @@ export class AcceleratedEngine implements Engine {
       try {
         native.shareAccounts(path.accounts());
         native.mirrorIndices(path.indices());
-        path.indicesMirrored();
+        path.setIndicesKnown(true);
       } catch (error) {
         path.close(true);
         throw error;
@@ -311,11 +312,6 @@ export class AcceleratedEngine implements Engine {
     return this.#native.peers();
   }
 
-  /** The threads of the socket engine; frames that stay in the kernel meet none of them. */
-  workers(): readonly WorkerStatus[] {
-    return this.#native.workers();
-  }
-
   /** What a leg carried in the kernel and through the socket, together. */
   legs(): readonly LegStatus[] {
     const inKernel = new Map(this.#kernelLegs().map((leg) => [leg.id, leg]));
@@ -359,6 +355,18 @@ export class AcceleratedEngine implements Engine {
    * The native engine's counters, with those of the kernel path added to the ones of the same name.
    * `xdp_forwarded_packets`, `xdp_forwarded_bytes` are its own share, `xdp_passed_…` what it left to the socket.
    */
+  /** Stock WireGuard clients are relayed in user space. */
+  setWireguardBindings(bindings: readonly WireguardBinding[]): void {
+    // Relayed sessions have indices that are not mirrored: they have to reach the socket.
+    if (bindings.length > 0) this.#path?.setIndicesKnown(false);
+    this.#native.setWireguardBindings(bindings);
+    if (bindings.length === 0) this.#path?.setIndicesKnown(true);
+  }
+
+  wireguardUsage(): readonly WireguardUsage[] {
+    return this.#native.wireguardUsage();
+  }
+
   counters(): ReadonlyMap<string, number> {
     const totals = new Map(this.#native.counters());
     const path = this.#path;

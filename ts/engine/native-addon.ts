@@ -56,6 +56,7 @@ export interface NativeOptions {
   readonly workers: number;
   readonly maxLegs: number;
   readonly maxPeers: number;
+  readonly wireguardSessions: number;
   readonly identities: number;
   readonly networks: number;
   readonly classes: number;
@@ -113,6 +114,9 @@ export interface NativeHandle {
   shareAccounts(files: Int32Array): void;
   /** For each id: 1 or 0 (no such leg), packets, bytes, sent packets, sent bytes. */
   legCounters(ids: Uint32Array): Float64Array;
+  setWireguardBindings(bindings: Uint8Array): void;
+  /** Sessions, packets, bytes of each. */
+  wireguardUsage(): Float64Array;
   rebind(port: number): void;
   openPort(): void;
   closePort(): void;

@@ -16,6 +16,8 @@ import {
   type PeerState,
   type PeerStatus,
   type ReconfigurableEngine,
+  type WireguardBinding,
+  type WireguardUsage,
   type SessionKey,
   type WorkerStatus,
 } from './engine.js';
@@ -140,6 +142,7 @@ export class NativeEngine implements ReconfigurableEngine {
           workers: options.workers ?? 1,
           maxLegs: options.maxLegs,
           maxPeers: options.maxPeers,
+          wireguardSessions: options.wireguardSessions ?? 0,
           ...(options.accounts ?? NO_ACCOUNTS),
           controlFramesPerSecond: options.controlFramesPerSecond,
           stunPerSecond: options.stunPerSecond ?? DEFAULT_STUN_PER_SECOND,
@@ -217,6 +220,7 @@ export class NativeEngine implements ReconfigurableEngine {
       aead: native.aead,
       accelerators,
       tun: native.tun,
+      wireguardRelay: true,
     };
   }
 
@@ -379,6 +383,30 @@ export class NativeEngine implements ReconfigurableEngine {
     return ids.map((_, index) => {
       const [present, packets = 0, bytes = 0, sentPackets = 0, sentBytes = 0] = values.subarray(index * 5);
       return present === 1 ? { packets, bytes, sentPackets, sentBytes } : undefined;
+    });
+  }
+
+  setWireguardBindings(bindings: readonly WireguardBinding[]): void {
+    const packed = bindings.map(({ publicKey, address, charging }) => {
+      if (publicKey.length !== 32)
+        throw new EngineError('BAD_ARGUMENT', `publicKey: ${publicKey.length} bytes given, must be 32`);
+      const entry = new Uint8Array(60);
+      entry.set(publicKey);
+      entry.set(packAddress(address), 32);
+      const view = new DataView(entry.buffer);
+      view.setUint16(50, charging.network, true);
+      view.setUint32(52, charging.identity, true);
+      view.setUint16(56, charging.limits, true);
+      return entry;
+    });
+    this.#call(() => this.#handle.setWireguardBindings(Buffer.concat(packed)));
+  }
+
+  wireguardUsage(): readonly WireguardUsage[] {
+    const values = this.#call(() => this.#handle.wireguardUsage());
+    return Array.from({ length: values.length / 3 }, (_, index) => {
+      const [sessions = 0, packets = 0, bytes = 0] = values.subarray(index * 3);
+      return { sessions, packets, bytes };
     });
   }
 

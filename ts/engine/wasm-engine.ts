@@ -41,6 +41,8 @@ import {
   type PeerEndpoint,
   type PeerStatus,
   type SessionKey,
+  type WireguardBinding,
+  type WireguardUsage,
   type WorkerStatus,
 } from './engine.js';
 import {
@@ -135,6 +137,7 @@ class WasmEngine implements Engine {
       aead: 'ChaCha20-Poly1305 (libsodium WebAssembly)',
       accelerators: [this.#forwarding.accelerator],
       tun: undefined,
+      wireguardRelay: false,
     };
   }
 
@@ -317,6 +320,20 @@ class WasmEngine implements Engine {
       const { packets: sentPackets, bytes: sentBytes } = this.#waysBack.get(id) ?? { packets: 0, bytes: 0 };
       return { packets: Number(counters.packets), bytes: Number(counters.bytes), sentPackets, sentBytes };
     });
+  }
+
+  setWireguardBindings(bindings: readonly WireguardBinding[]): void {
+    this.#open();
+    if (bindings.length > 0)
+      throw new EngineError(
+        'BAD_ARGUMENT',
+        'bindings: the wasm engine relays no stock WireGuard clients; use the native engine (npm run build)',
+      );
+  }
+
+  wireguardUsage(): readonly WireguardUsage[] {
+    this.#open();
+    return [];
   }
 
   counters(): ReadonlyMap<string, number> {

@@ -62,7 +62,8 @@ export interface XdpHandle {
   counters(): Float64Array;
   /** File descriptor of the memory for NativeHandle.mirrorIndices. */
   indices(): number;
-  indicesMirrored(): void;
+  /** Whether a WireGuard message with an index that is not mirrored is nobody's, and dropped. */
+  setIndicesKnown(known: boolean): void;
   /** File descriptors for NativeHandle.shareAccounts. */
   accounts(): Int32Array;
   close(unload: boolean): void;

@@ -14,6 +14,7 @@ import { addRelayOptions, applyRelayOptions, type RelayOptions } from '../relay-
 import { relayStopCommand } from './relay-stop.js';
 import { relayReceiptsCommand } from './receipts.js';
 import { relayLinkCommand } from './relay-link.js';
+import { relayWireguardCommand } from './relay-wireguard.js';
 import { relaySessionsCommands } from './relay-sessions.js';
 
 interface Options extends NodeOptions, RelayOptions {
@@ -104,5 +105,6 @@ export function relayCommand(program: Command): void {
   );
   relayLinkCommand(command);
   relayReceiptsCommand(command);
+  relayWireguardCommand(command);
   relaySessionsCommands(command);
 }
