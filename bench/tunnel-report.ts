@@ -25,8 +25,12 @@ function values(results: Results, id: string, name: ImplementationName, field: s
 
 /** The aims, each a ratio taken round by round unless it says otherwise. */
 export function verdicts(results: Results): Verdict[] {
-  const over = (id: string, field: string, other: ImplementationName): Spread | undefined =>
-    ratio(values(results, id, 'omerta', field), values(results, id, other, field));
+  const over = (
+    id: string,
+    field: string,
+    other: ImplementationName,
+    own: ImplementationName = 'omerta',
+  ): Spread | undefined => ratio(values(results, id, own, field), values(results, id, other, field));
   const atLeast = (aim: string, measured: Spread | undefined, limit: number): Verdict => ({
     ...{ aim, measured, limit, atLeast: true },
     met: measured && measured.median >= limit,
@@ -39,11 +43,21 @@ export function verdicts(results: Results): Verdict[] {
   return [
     ...['tcp-1', 'tcp-8'].flatMap((id) => [
       atLeast(`${id}: over the newest wireguard-go`, over(id, 'bitsPerSecond', 'newest'), 2),
+      atLeast(
+        `${id}: the same, both with ChaCha20-Poly1305`,
+        over(id, 'bitsPerSecond', 'newest', 'omerta-chacha'),
+        2,
+      ),
       atLeast(`${id}: over Debian's`, over(id, 'bitsPerSecond', 'debian'), 5),
     ]),
-    ...['udp-64-burst', 'udp-64-bulk', 'udp-1300-burst', 'udp-1300-bulk'].map((id) =>
+    ...['udp-64-burst', 'udp-64-bulk', 'udp-1300-burst', 'udp-1300-bulk'].flatMap((id) => [
       atLeast(`${id}: packets/s over the newest`, over(id, 'packetsPerSecond', 'newest'), 2),
-    ),
+      atLeast(
+        `${id}: the same, both with ChaCha20-Poly1305`,
+        over(id, 'packetsPerSecond', 'newest', 'omerta-chacha'),
+        2,
+      ),
+    ]),
     ...['p50Ns', 'p99Ns'].map((field) =>
       atMost(`ping ${field.slice(0, 3)} over the newest`, over('ping', field, 'newest'), 1),
     ),
@@ -92,7 +106,7 @@ export function chart(results: Results, implementations: readonly Implementation
     const bars = implementations.map(({ name, title }) => ({
       label: title,
       value: spread((measurements.get(name) ?? []).map((round) => round[field] ?? NaN)).median / unit,
-      own: name === 'omerta',
+      own: name === 'omerta' || name === 'omerta-chacha',
     }));
     return [{ title: `${scenario.title}: ${first.title}`, bars }];
   });

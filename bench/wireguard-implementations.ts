@@ -7,7 +7,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-export type ImplementationName = 'omerta' | 'newest' | 'debian';
+export type ImplementationName = 'omerta' | 'omerta-chacha' | 'newest' | 'debian';
 
 export interface Implementation {
   readonly name: ImplementationName;
@@ -46,8 +46,15 @@ function newestWireguardGo(): { file: string; version: string } | undefined {
 /** Those that are here, and for each of the others why not and how to get it. */
 export function wireguardImplementations(): { present: Implementation[]; skipped: string[] } {
   const omerta = fileURLToPath(new URL('../../bin/omerta', import.meta.url));
+  const command = [process.execPath, omerta, 'wg', '--foreground'];
   const present: Implementation[] = [
-    { name: 'omerta', title: 'Omerta', command: [process.execPath, omerta, 'wg', '--foreground'] },
+    // AES-256-GCM where both CPUs have instructions for it, as it comes.
+    { name: 'omerta', title: 'Omerta', command },
+    {
+      name: 'omerta-chacha',
+      title: 'Omerta, ChaCha20-Poly1305',
+      command: [...command, '--disable', 'aes-256-gcm'],
+    },
   ];
   const skipped: string[] = [];
   const newest = newestWireguardGo();

@@ -62,7 +62,8 @@ export class WireguardInterface {
     mkdirSync(SOCKETS, { recursive: true });
     const [file = '', ...args] = implementation.command;
     const child = namespace.spawn(file, [...args, made.name], {
-      stdio: ['ignore', 'ignore', 'inherit'],
+      // Standard output is the results' alone.
+      stdio: ['ignore', 2, 2],
       // The second spares standard error wireguard-go's word of welcome.
       env: { ...process.env, LOG_LEVEL: 'error', WG_PROCESS_FOREGROUND: '1' },
     });

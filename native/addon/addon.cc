@@ -15,6 +15,8 @@ namespace {
 
 using omerta::Key32;
 using omerta::engine::Engine;
+using omerta::engine::Offload;
+using omerta::engine::Offloads;
 
 [[noreturn]] void throw_error(Napi::Env env, const std::string& code, const std::string& message) {
   Napi::Error error = Napi::Error::New(env, message);
@@ -84,6 +86,27 @@ omerta_address address_of(std::span<const uint8_t> bytes) {
   return address;
 }
 
+constexpr std::array kUdpOffloads = {Offload::udp_gro, Offload::udp_gso};
+constexpr std::array kTunOffloads = {Offload::tun_checksum, Offload::tun_tcp, Offload::tun_udp};
+
+/// Appends name, state and reason of each.
+void describe_offloads(Napi::Array list, const Offloads& offloads, std::span<const Offload> which) {
+  for (const Offload offload : which) {
+    auto out = Napi::Object::New(list.Env());
+    out.Set("name", std::string(Offloads::name(offload)));
+    out.Set("state", std::string(Offloads::name(offloads.state(offload))));
+    out.Set("reason", offloads.reason(offload));
+    list.Set(list.Length(), out);
+  }
+}
+
+/// The offloads of a TUN interface as they would be found if one was opened now.
+Napi::Value test_tun_offloads(const Napi::CallbackInfo& info) {
+  auto list = Napi::Array::New(info.Env());
+  describe_offloads(list, Offloads({false, false, true, true, true}, true), kTunOffloads);
+  return list;
+}
+
 class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
  public:
   static Napi::Function define(Napi::Env env) {
@@ -92,6 +115,8 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
                            InstanceAccessor<&NativeEngine::port>("port"),
                            InstanceMethod<&NativeEngine::event_memory>("eventMemory"),
                            InstanceMethod<&NativeEngine::counter_memory>("counterMemory"),
+                           InstanceMethod<&NativeEngine::instrument_memory>("instrumentMemory"),
+                           InstanceMethod<&NativeEngine::queues>("queues"),
                            InstanceMethod<&NativeEngine::describe>("describe"),
                            InstanceMethod<&NativeEngine::set_peers>("setPeers"),
                            InstanceMethod<&NativeEngine::has_room>("hasRoom"),
@@ -110,7 +135,11 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
                            InstanceMethod<&NativeEngine::accounts>("accounts"),
                            InstanceMethod<&NativeEngine::peers>("peers"),
                            InstanceMethod<&NativeEngine::legs>("legs"),
+                           InstanceMethod<&NativeEngine::mirror_indices>("mirrorIndices"),
+                           InstanceMethod<&NativeEngine::share_accounts>("shareAccounts"),
                            InstanceMethod<&NativeEngine::leg_counters>("legCounters"),
+                           InstanceMethod<&NativeEngine::set_wireguard_bindings>("setWireguardBindings"),
+                           InstanceMethod<&NativeEngine::wireguard_usage>("wireguardUsage"),
                            InstanceMethod<&NativeEngine::rebind>("rebind"),
                            InstanceMethod<&NativeEngine::open_port>("openPort"),
                            InstanceMethod<&NativeEngine::close_port>("closePort"),
@@ -131,6 +160,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     settings.workers = static_cast<size_t>(number_of(options, "workers"));
     settings.max_legs = static_cast<size_t>(number_of(options, "maxLegs"));
     settings.max_peers = static_cast<size_t>(number_of(options, "maxPeers"));
+    settings.wireguard_sessions = static_cast<size_t>(number_of(options, "wireguardSessions"));
     settings.accounts = {static_cast<size_t>(number_of(options, "identities")),
                          static_cast<size_t>(number_of(options, "networks")),
                          static_cast<size_t>(number_of(options, "classes"))};
@@ -145,6 +175,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     settings.wide_window = options.Get("wideWindow").ToBoolean();
     settings.gro = options.Get("udpGro").ToBoolean();
     settings.gso = options.Get("udpGso").ToBoolean();
+    settings.tun_checksum_offload = options.Get("tunChecksumOffload").ToBoolean();
     settings.tun_tcp_offload = options.Get("tunTcpOffload").ToBoolean();
     settings.tun_udp_offload = options.Get("tunUdpOffload").ToBoolean();
     settings.steering = options.Get("steering").ToBoolean();
@@ -207,11 +238,30 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
                          sizeof(omerta::CounterRow) * (engine_->workers() + 1));
   }
 
+  Napi::Value instrument_memory(const Napi::CallbackInfo& info) {
+    return shared_memory(info.Env(), engine_->instruments(),
+                         sizeof(omerta::engine::Instruments) * engine_->workers());
+  }
+
+  /// Of each worker: receive, its limit, send, its limit, in bytes of kernel memory.
+  Napi::Value queues(const Napi::CallbackInfo& info) {
+    const std::vector<omerta::udp::Queues> all = open(info.Env()).queues();
+    auto out = Napi::Uint32Array::New(info.Env(), 4 * all.size());
+    for (size_t i = 0; i < all.size(); i++) {
+      out[4 * i] = all[i].receive;
+      out[4 * i + 1] = all[i].receive_limit;
+      out[4 * i + 2] = all[i].send;
+      out[4 * i + 3] = all[i].send_limit;
+    }
+    return out;
+  }
+
   Napi::Value describe(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     Engine& engine = open(env);
     auto out = Napi::Object::New(env);
     out.Set("workers", static_cast<double>(engine.workers()));
+    out.Set("indexSlots", static_cast<double>(engine.index_slots()));
     const omerta::crypto::SuiteChoice& gcm = engine.aead().of(omerta::crypto::Suite::aes_256_gcm);
     out.Set("aead", engine.aead().name());
     out.Set("ipsecMb", engine.aead().ipsec_mb());
@@ -222,9 +272,11 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     out.Set("ioRefused", engine.io().refused);
     out.Set("ioReason", engine.io().reason);
     out.Set("ioRemedy", engine.io().remedy);
+    auto offloads = Napi::Array::New(env);
+    describe_offloads(offloads, engine.offloads(), kUdpOffloads);
+    if (engine.tun() != nullptr) describe_offloads(offloads, engine.offloads(), kTunOffloads);
+    out.Set("offloads", offloads);
     if (const omerta::udp::UdpSocket* socket = engine.socket(); socket != nullptr) {
-      out.Set("udpGro", socket->gro());
-      out.Set("udpGso", socket->gso());
       out.Set("receiveBufferBytes", socket->receive_buffer_bytes());
       out.Set("sendBufferBytes", socket->send_buffer_bytes());
       out.Set("steering", engine.steering().on);
@@ -232,8 +284,6 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     }
     if (const omerta::tun::TunDevice* tun = engine.tun(); tun != nullptr) {
       out.Set("tun", tun->name());
-      out.Set("tunTcpOffload", tun->tcp_offload());
-      out.Set("tunUdpOffload", tun->udp_offload());
     }
     return out;
   }
@@ -380,6 +430,35 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     return Napi::Boolean::New(info.Env(), added);
   }
 
+  /// Packed: public key 32 | ip 16 | port u16 | network u16 | identity u32 | limits u16 | zero u16, repeated.
+  void set_wireguard_bindings(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    Unpacker batch(info.Env(), bytes_of(info[0], "bindings"));
+    std::vector<omerta_wireguard_binding> bindings;
+    while (!batch.done()) {
+      omerta_wireguard_binding binding{};
+      std::memcpy(binding.public_key, batch.take(32).data(), 32);
+      binding.server = address_of(batch.take(18));
+      binding.network = omerta::load<uint16_t>(batch.take(2).data());
+      binding.identity = batch.take_u32();
+      binding.limits = omerta::load<uint16_t>(batch.take(4).data());
+      bindings.push_back(binding);
+    }
+    checked(info.Env(), [&] { engine.set_wireguard_bindings(bindings); });
+  }
+
+  /// Sessions, packets and bytes of each binding, in the order they were set.
+  Napi::Value wireguard_usage(const Napi::CallbackInfo& info) {
+    const auto usage = open(info.Env()).wireguard_usage();
+    auto out = Napi::Float64Array::New(info.Env(), usage.size() * 3);
+    for (size_t i = 0; i < usage.size(); i++) {
+      out[i * 3] = usage[i].sessions;
+      out[i * 3 + 1] = static_cast<double>(usage[i].packets);
+      out[i * 3 + 2] = static_cast<double>(usage[i].bytes);
+    }
+    return out;
+  }
+
   /// Tells an index that is out of its range as a bad argument.
   template <class Call>
   static void checked(Napi::Env env, const Call& call) {
@@ -502,16 +581,33 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     auto list = Napi::Array::New(env);
     const omerta::Nanoseconds now = omerta::boot_clock();
     uint32_t count = 0;
-    open(env).legs().for_each([&](const omerta_leg& leg) {
+    Engine& engine = open(env);
+    engine.legs().for_each([&](const omerta_leg& leg) {
       auto out = Napi::Object::New(env);
       out.Set("id", leg.leg_id);
       out.Set("packets", static_cast<double>(leg.packets));
       out.Set("bytes", static_cast<double>(leg.bytes));
+      out.Set("refused", engine.refused(leg.leg_id));
       if (leg.last_used != 0)
         out.Set("idleMs", static_cast<double>(now > leg.last_used ? now - leg.last_used : 0) / 1e6);
       list.Set(count++, out);
     });
     return list;
+  }
+
+  /// The file descriptor stays the caller's.
+  void mirror_indices(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    const int fd = info[0].As<Napi::Number>().Int32Value();
+    system_call(info.Env(), [&engine, fd] { engine.mirror_indices(fd); });
+  }
+
+  /// File descriptors, which stay the caller's: policy, limits, identities, networks, host, prefixes.
+  void share_accounts(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    const auto fds = info[0].As<Napi::Int32Array>();
+    if (fds.ElementLength() != 6) throw_error(info.Env(), "BAD_ARGUMENT", "shareAccounts: expected 6 files");
+    system_call(info.Env(), [&] { engine.share_accounts({fds[0], fds[1], fds[2], fds[3], fds[4], fds[5]}); });
   }
 
   void rebind(const Napi::CallbackInfo& info) {
@@ -561,11 +657,16 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
 };
 
 Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  exports.Set("testTunOffloads", Napi::Function::New(env, test_tun_offloads, "testTunOffloads"));
   exports.Set("NativeEngine", NativeEngine::define(env));
   auto names = Napi::Array::New(env);
   for (uint32_t i = 0; i < omerta::kCounterCount; i++)
     names.Set(i, Napi::String::New(env, std::string(omerta::kCounterNames[i])));
   exports.Set("counterNames", names);
+  using omerta::engine::Instruments;
+  exports.Set("instrumentRowBytes", static_cast<double>(sizeof(Instruments)));
+  exports.Set("latencyBuckets", static_cast<double>(Instruments::kBuckets));
+  exports.Set("latencyFirstBits", static_cast<double>(Instruments::kFirstBucketBits));
   exports.Set("counterRowBytes", static_cast<double>(sizeof(omerta::CounterRow)));
   return exports;
 }

@@ -25,7 +25,6 @@ namespace omerta {
   X(tx_over_path_mtu)               \
   X(tx_zero_copy)                   \
   X(tx_zero_copy_copied)            \
-  X(rx_queue_overflows)             \
   X(forwarded_packets)              \
   X(forwarded_bytes)                \
   X(delivered_packets)              \
@@ -57,7 +56,9 @@ namespace omerta {
   X(suites_settled)                 \
   X(suites_given_up)                \
   X(unreachable_sent)               \
+  X(offloads_demoted)               \
   X(events_queued)                  \
+  X(drop_receive_queue)             \
   X(drop_send_too_big)              \
   X(drop_send_no_route)             \
   X(drop_send_failed)               \
@@ -77,9 +78,19 @@ namespace omerta {
   X(drop_inner_ecn)                 \
   X(drop_no_route)                  \
   X(drop_no_tun)                    \
+  X(drop_seal_failed)               \
   X(drop_staging_overflow)          \
   X(drop_tun_write)                 \
-  X(drop_event_ring_full)
+  X(drop_event_ring_full)           \
+  X(wireguard_relayed_packets)      \
+  X(wireguard_relayed_bytes)        \
+  X(wireguard_relayed_handshakes)   \
+  X(wireguard_cookies_sent)         \
+  X(drop_wireguard_rate)            \
+  X(drop_wireguard_half_open)       \
+  X(drop_wireguard_sessions)        \
+  X(drop_wireguard_unproven)        \
+  X(drop_wireguard_index)
 
 enum class Counter : size_t {
 #define OMERTA_X(name) name,

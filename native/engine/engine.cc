@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <stdexcept>
 #include <system_error>
@@ -77,6 +78,7 @@ void random_bytes(std::span<uint8_t> out) { randombytes_buf(out.data(), out.size
 
 Shared::Shared(const EngineSettings& settings, size_t workers)
     : counters(new CounterRow[workers + 1]),
+      instruments(new Instruments[workers]),
       aead(crypto::choose_aead({settings.ipsec_mb, settings.aes_256_gcm})),
       sessions(std::make_unique<session::SessionTable>(
           settings.private_key, settings.max_peers, workers,
@@ -86,12 +88,18 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
       legs(settings.max_legs, settings.accounts,
            workers == 1 ? ForwardingTable::Workers::one : ForwardingTable::Workers::several),
       sent(std::min(std::max<size_t>(settings.max_legs, 1), kMaxCountedWaysBack)),
+      wireguard(settings.wireguard_sessions, random_bytes, {{random_word(), random_word()}}),
+      refusals(settings.max_legs),
       control_budget(settings.control_frames_per_second,
                      std::max<uint64_t>(settings.control_frames_per_second / 4, 1)),
       stun_budget(settings.stun_per_second, settings.stun_per_second, {24, 48},
                   {{random_word(), random_word()}}),
+      host_shares(legs.accounts()),
       inner_mtu(settings.tun.has_value() ? static_cast<size_t>(settings.tun->mtu) : 65535),
       io(udp::choose_io(settings.io)),
+      offloads({settings.gro, settings.gso, settings.tun_checksum_offload, settings.tun_tcp_offload,
+                settings.tun_udp_offload},
+               settings.tun.has_value()),
       proven_remotes(settings.max_legs + std::min(settings.max_peers, kMaxPeersRemembered),
                      {random_word(), random_word()}),
       strangers(kStrangers, {random_word(), random_word()}) {
@@ -135,8 +143,6 @@ Engine::Engine(const EngineSettings& settings)
   output_ = std::make_unique<ControlOutput>(shared_, shared_.counters[worker_count_]);
   port_ = settings.port;
   socket_options_.bind = settings.bind;
-  socket_options_.gro = settings.gro;
-  socket_options_.gso = settings.gso;
   socket_options_.fwmark = settings.fwmark;
   if (settings.port_follows_interface)
     shared_.sessions->suspend();
@@ -145,9 +151,12 @@ Engine::Engine(const EngineSettings& settings)
   if (settings.tun.has_value()) {
     tun::TunSettings tun = *settings.tun;
     tun.queues = worker_count_;
-    tun.tcp_offload = settings.tun_tcp_offload;
-    tun.udp_offload = settings.tun_udp_offload;
+    tun.checksum_offload = shared_.offloads.on(Offload::tun_checksum);
+    tun.tcp_offload = shared_.offloads.on(Offload::tun_tcp);
+    tun.udp_offload = shared_.offloads.on(Offload::tun_udp);
     tun_ = std::make_unique<tun::TunDevice>(tun);
+    if (tun.udp_offload && !tun_->udp_offload())
+      shared_.offloads.set_unavailable(Offload::tun_udp, "needs Linux 6.2 (TUN_F_USO4/6)");
   }
   stop_event_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (stop_event_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
@@ -171,6 +180,8 @@ bool Engine::interface_changed(const tun::LinkWatch::State& state) {
 std::vector<std::unique_ptr<udp::UdpSocket>> Engine::open_sockets(uint16_t port) const {
   udp::SocketOptions options = socket_options_;
   options.port = port;
+  options.gro = shared_.offloads.on(Offload::udp_gro);
+  options.gso = shared_.offloads.on(Offload::udp_gso);
   if (worker_count_ > 1) {
     // With SO_REUSEPORT somebody else of ours may silently share the port, whether it is given or
     // chosen by the kernel: find one that is free without it.
@@ -188,6 +199,10 @@ std::vector<std::unique_ptr<udp::UdpSocket>> Engine::open_sockets(uint16_t port)
 void Engine::adopt_sockets(std::vector<std::unique_ptr<udp::UdpSocket>> sockets) {
   sockets_ = std::move(sockets);
   port_ = sockets_[0]->port();
+  if (shared_.offloads.on(Offload::udp_gro) && !sockets_[0]->gro())
+    shared_.offloads.set_unavailable(Offload::udp_gro, "needs Linux 5.0");
+  if (shared_.offloads.on(Offload::udp_gso) && !sockets_[0]->gso())
+    shared_.offloads.set_unavailable(Offload::udp_gso, "needs Linux 4.18");
   steering_ = settings_.steering ? udp::steer_shared_port(sockets_[0]->fd(), worker_count_)
                                  : udp::Steering{false, "switched off"};
 }
@@ -208,6 +223,12 @@ void Engine::stop_workers() {
   threads_.clear();
   workers_.clear();
   output_->use(nullptr);
+}
+
+std::vector<udp::Queues> Engine::queues() const {
+  std::vector<udp::Queues> all;
+  for (const auto& socket : sockets_) all.push_back(socket->queues());
+  return all;
 }
 
 const char* Engine::io_name() const { return workers_.empty() ? "" : workers_[0]->io_name(); }
@@ -277,6 +298,18 @@ void Engine::close() {
   ::close(stop_event_);
 }
 
+void Engine::mirror_indices(int fd) {
+  if (index_mirror_.has_value()) throw std::logic_error("receiver indices are mirrored already");
+  index_mirror_.emplace(fd, index_slots() * sizeof(uint64_t), "map indices");
+  shared_.sessions->mirror_indices(index_mirror_->as<uint64_t>());
+}
+
+void Engine::share_accounts(const AccountFiles& files) {
+  if (shared_accounts_.has_value()) throw std::logic_error("accounts are shared already");
+  shared_accounts_.emplace(files, settings_.accounts);
+  shared_.legs.share_accounts(shared_accounts_->memory());
+}
+
 bool Engine::set_peers(std::vector<session::PeerSettings> peers, bool replace) {
   for (session::PeerSettings& peer : peers) peer.keep_session_on_new_psk = settings_.keep_session_on_new_psk;
   return shared_.sessions->set_peers(peers, boot_clock(), *output_, replace);
@@ -319,6 +352,7 @@ void Engine::remove_legs(std::span<const uint32_t> ids) {
   for (const uint32_t id : ids) {
     shared_.legs.remove(id);
     shared_.sent.close(id);
+    shared_.refusals.forget(id);
   }
 }
 
@@ -326,12 +360,55 @@ std::vector<omerta_account> Engine::accounts(AccountKind kind) {
   std::vector<omerta_account> all;
   for (size_t i = 0; i < shared_.legs.accounts().size(kind); i++)
     all.push_back(shared_.legs.accounts().read(kind, i));
-  shared_.legs.for_each([&](const omerta_leg& leg) {
+  const auto charge = [&](const omerta_leg& leg) {
     omerta_account& account = all[kind == AccountKind::identity ? leg.identity : leg.network];
     account.packets += leg.packets;
     account.bytes += leg.bytes;
-  });
+  };
+  shared_.legs.for_each(charge);
+  shared_.wireguard.for_each_charge(charge);
   return all;
+}
+
+void Engine::set_wireguard_bindings(std::span<const omerta_wireguard_binding> bindings) {
+  if (bindings.size() > (shared_.wireguard.enabled() ? OMERTA_WIREGUARD_BINDINGS : 0))
+    throw std::out_of_range("bindings: " + std::to_string(bindings.size()) + " given, at most " +
+                            std::to_string(shared_.wireguard.enabled() ? OMERTA_WIREGUARD_BINDINGS : 0) +
+                            " are possible");
+  Accounts& accounts = shared_.legs.accounts();
+  const auto key_of = [](const omerta_wireguard_binding& b) { return load<Key32>(b.public_key); };
+  for (const omerta_wireguard_binding& binding : bindings) {
+    omerta_leg charged{};
+    charged.identity = binding.identity;
+    charged.network = binding.network;
+    charged.limits = binding.limits;
+    accounts.check(charged);
+  }
+  wireguard_numbers_.resize(OMERTA_WIREGUARD_BINDINGS);
+  for (size_t number = 0; number < wireguard_numbers_.size(); number++) {
+    auto& held = wireguard_numbers_[number];
+    const auto is_held = [&](const omerta_wireguard_binding& b) { return key_of(b) == held; };
+    if (!held.has_value() || std::ranges::any_of(bindings, is_held)) continue;
+    shared_.wireguard.unbind(number, accounts);
+    held.reset();
+  }
+  wireguard_order_.clear();
+  for (const omerta_wireguard_binding& binding : bindings) {
+    const Key32 key = key_of(binding);
+    auto place = std::ranges::find(wireguard_numbers_, std::optional(key));
+    if (place == wireguard_numbers_.end())
+      place = std::ranges::find(wireguard_numbers_, std::optional<Key32>());
+    *place = key;
+    const auto number = static_cast<size_t>(place - wireguard_numbers_.begin());
+    shared_.wireguard.bind(number, binding, boot_clock(), accounts);
+    wireguard_order_.push_back(number);
+  }
+}
+
+std::vector<WireguardTable::Usage> Engine::wireguard_usage() const {
+  std::vector<WireguardTable::Usage> usage;
+  for (const size_t number : wireguard_order_) usage.push_back(shared_.wireguard.usage(number));
+  return usage;
 }
 
 std::optional<session::Endpoint> Engine::endpoint_of_leg(uint32_t id) const {

@@ -17,11 +17,22 @@ constexpr uint32_t kStopBit = 1;
 constexpr uint32_t kTunBit = 2;
 constexpr Nanoseconds kTimerInterval = 100 * kMillisecond;
 constexpr int kTimerIntervalMs = 100;
+/// How soon a further address of the host is noticed.
+constexpr Nanoseconds kAddressCheckInterval = 10 * kSecond;
 /// Batches of one source handled before the other gets its turn.
 constexpr int kBudget = 8;
 /// ICMP errors a worker writes to TUN, as Linux limits its own (icmp_msgs_per_sec, icmp_msgs_burst).
 constexpr uint64_t kUnreachablePerSecond = 1000;
 constexpr uint64_t kUnreachableBurst = 50;
+/// Super-packets with impossible headers until no more are asked for.
+constexpr size_t kWrongSuperPackets = 8;
+/// One in this many receives asks the kernel how full the queue is.
+constexpr unsigned kQueueSampling = 64;
+/// Timestamps are on for 30 ms of each second in which something is received, and looked at for 10: what
+/// waited before carries the time of its reading.
+constexpr Nanoseconds kLatencyInterval = kSecond;
+constexpr Nanoseconds kLatencyWindow = 30 * kMillisecond;
+constexpr Nanoseconds kLatencyLeadIn = 20 * kMillisecond;
 constexpr size_t kTunPacketBytes = sizeof(tun::VirtioNetHeader) + 65536;
 /// A transport payload is an IP packet by its first nibble, or else a control frame (docs/protocol.md).
 bool is_ip(const uint8_t* payload) { return payload[0] >> 4 == 4 || payload[0] >> 4 == 6; }
@@ -32,19 +43,24 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
                int stop_event)
     : EventOutput(shared, shared.counters[index]),
       index_(index),
+      socket_(socket),
       aead_(shared.aead),
       io_(udp::make_io(shared.io.kind, socket)),
       send_(socket.gso()),
       arena_(new uint8_t[kArenaBytes]()),
       tun_buffer_(new uint8_t[kTunPacketBytes]()),
       unreachable_budget_(kUnreachablePerSecond, kUnreachableBurst),
+      instruments_(shared.instruments[index]),
       openings_(new Opening[kJobs]),
-      jobs_(new crypto::AeadJob[kJobs]) {
+      jobs_(new crypto::AeadJob[kJobs]),
+      sources_(new session::Endpoint[kJobs + 1]) {
   io_->watch(stop_event, kStopBit);
   if (tun != nullptr) {
+    tun_ = tun;
     tun_queue_ = tun->queue(index);
     io_->watch(tun_queue_, kTunBit);
-    coalescing_ = std::make_unique<tun::Coalescing>(tun_queue_, tun->tcp_offload());
+    coalescing_ = std::make_unique<tun::Coalescing>(tun_queue_, shared.offloads.on(Offload::tun_tcp),
+                                                    shared.offloads.on(Offload::tun_udp));
   }
 }
 
@@ -67,10 +83,19 @@ void Worker::run() {
       qsbr.quiescent(index_);
       now_ = boot_clock();
     }
+    check_offloads();
     if (index_ == 0 && now_ >= next_timers_) {
       next_timers_ = now_ + kTimerInterval;
       shared_.sessions->handle_timers(now_, *this);
+      shared_.host_shares.deal(now_);
+      shared_.wireguard.sweep(now_);
       flush();
+      if (shared_.gso_probe.tick(*shared_.sessions, now_, *this)) demote(Offload::udp_gso, Fault::lost);
+      flush();
+      if (now_ >= next_address_check_) {
+        next_address_check_ = now_ + kAddressCheckInterval;
+        shared_.proven_remotes.set_sole(udp::sole_addresses());
+      }
     }
   }
   qsbr.offline(index_);
@@ -81,6 +106,56 @@ void Worker::run() {
 void Worker::forget_tun() {
   io_->forget(tun_queue_);
   tun_queue_ = -1;
+  tun_ = nullptr;
+}
+
+// ---- offloads -------------------------------------------------------------------------------------
+
+/// What this worker's socket and interface showed counts for all, and what others found for this one.
+void Worker::check_offloads() {
+  const Offloads& offloads = shared_.offloads;
+  if (socket_.gso() && !offloads.on(Offload::udp_gso)) socket_.give_up_gso();
+  if (!socket_.gso() && offloads.on(Offload::udp_gso)) demote(Offload::udp_gso, Fault::refused);
+  switch (gro_watch_.tick(now_)) {
+    case udp::GroWatch::Action::none:
+      break;
+    case udp::GroWatch::Action::turn_off:
+      socket_.set_gro(false);
+      break;
+    case udp::GroWatch::Action::turn_on:
+      socket_.set_gro(offloads.on(Offload::udp_gro));
+      break;
+    case udp::GroWatch::Action::give_up:
+      demote(Offload::udp_gro, Fault::corrupted);
+      break;
+  }
+  if (socket_.gro() && !offloads.on(Offload::udp_gro)) socket_.set_gro(false);
+  if (!coalescing_) return;
+  if (!coalescing_->tcp() && offloads.on(Offload::tun_tcp)) demote(Offload::tun_tcp, Fault::refused);
+  if (!coalescing_->udp() && offloads.on(Offload::tun_udp)) demote(Offload::tun_udp, Fault::refused);
+  if (!offloads.on(Offload::tun_tcp)) coalescing_->give_up_tcp();
+  if (!offloads.on(Offload::tun_udp)) coalescing_->give_up_udp();
+}
+
+void Worker::demote(Offload offload, Fault fault) {
+  Offloads& offloads = shared_.offloads;
+  if (!offloads.demote(offload, fault)) return;
+  counters_.add(Counter::offloads_demoted);
+  const std::string text = std::string(Offloads::name(offload)) + '\n' + offloads.reason(offload);
+  const auto length = static_cast<uint32_t>(text.size());
+  emit(EventType::offload_demoted, {Bytes(reinterpret_cast<const uint8_t*>(&length), 4),
+                                    Bytes(reinterpret_cast<const uint8_t*>(text.data()), text.size())});
+  if (tun_ != nullptr)
+    tun_->set_offloads(offloads.on(Offload::tun_checksum), offloads.on(Offload::tun_tcp),
+                       offloads.on(Offload::tun_udp));
+}
+
+/// The interface handed over a packet that its header does not fit.
+void Worker::malformed(const tun::VirtioNetHeader& header) {
+  counters_.add(Counter::drop_inner_malformed);
+  const uint8_t protocol = tun::Segmentation::super_packet_protocol(header);
+  if (protocol != 0 && ++wrong_super_packets_ >= kWrongSuperPackets)
+    demote(protocol == tun::kTcp ? Offload::tun_tcp : Offload::tun_udp, Fault::wrong_header);
 }
 
 // ---- sending --------------------------------------------------------------------------------------
@@ -90,13 +165,15 @@ void Worker::flush() {
   arena_used_ = 0;
 }
 
-/// Adds a datagram to what is to be sent. When there is no room the batch is sent, but the arena is not
-/// handed out anew: segments that wait in it may not have been added yet.
+/// Adds datagrams that lie back to back to what is to be sent (SendBatch::append). When there is no room
+/// the batch is sent, but the arena is not handed out anew: what waits in it may not have been added yet.
 void Worker::append(const omerta_address& to, const udp::LocalAddress& local, uint8_t* data, size_t size,
-                    uint8_t traffic_class) {
-  if (send_.append(to, local, data, size, traffic_class)) return;
-  io_->flush(send_, counters_);
-  send_.append(to, local, data, size, traffic_class);
+                    size_t segment, uint8_t traffic_class) {
+  size_t added = send_.append(to, local, data, size, segment, traffic_class);
+  while (added < size) {
+    io_->flush(send_, counters_);
+    added += send_.append(to, local, data + added, size - added, segment, traffic_class);
+  }
 }
 
 /// Memory in the send arena that lives until the next flush.
@@ -114,14 +191,38 @@ void Worker::send(const session::Endpoint& to, Bytes message, uint8_t traffic_cl
   std::memcpy(out + prefix, message.data(), message.size());
   if (to.relayed()) write_frame_header(out, size, to);
   count_sent(to, 1, size);
-  append(to.remote, local_of(to), out, size, traffic_class);
+  append(to.remote, local_of(to), out, size, size, probe_class_.value_or(traffic_class));
 }
 
 // ---- from UDP -------------------------------------------------------------------------------------
 
+/// How full the worker finds its queue.
+void Worker::sample_queue() {
+  if (receives_++ % kQueueSampling == 0) instruments_.receive_queue(socket_.queues().receive);
+}
+
+void Worker::turn_latency_window() {
+  if (now_ < (window_.open ? window_.closes : window_.opens)) return;
+  window_.open = !window_.open;
+  socket_.set_timestamps(window_.open);
+  if (window_.open) window_ = {true, now_ + kLatencyInterval, now_ + kLatencyLeadIn, now_ + kLatencyWindow};
+}
+
+/// The frames of this batch have left.
+void Worker::record_latencies() {
+  if (forwarded_count_ == 0) return;
+  timespec t{};
+  clock_gettime(CLOCK_REALTIME, &t);
+  const uint64_t sent_at = static_cast<uint64_t>(t.tv_sec) * kSecond + static_cast<uint64_t>(t.tv_nsec);
+  for (size_t i = 0; i < forwarded_count_; i++)
+    if (sent_at >= forwarded_at_[i])
+      instruments_.latency(sent_at - forwarded_at_[i]);  // else the clock was set
+  forwarded_count_ = 0;
+}
+
 bool Worker::receive_from_udp() {
+  sample_queue();
   const std::span<const udp::Message> messages = io_->receive(counters_);
-  cached_leg_ = 0;
   learned_ = nullptr;
   last_next_ = {};
   // Judged many at a time, so that the legs of the next ones are on their way from memory meanwhile.
@@ -131,8 +232,10 @@ bool Worker::receive_from_udp() {
   const auto judge_gathered = [&] {
     Decision decisions[kJudged];
     shared_.legs.judge_all(datagrams, count, now_, decisions);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+      coalesced_ = message_of[i]->segment < message_of[i]->size;
       act_on(decisions[i], datagrams[i].data, datagrams[i].size, *message_of[i]);
+    }
     count = 0;
   };
   for (const udp::Message& message : messages) {
@@ -149,6 +252,8 @@ bool Worker::receive_from_udp() {
   finish_opening();
   if (coalescing_) coalescing_->flush(counters_);
   flush();  // before the next receive: forwarded datagrams lie in the receive buffers
+  record_latencies();
+  turn_latency_window();
   return io_->release();
 }
 
@@ -170,11 +275,14 @@ const udp::LocalAddress& Worker::return_address(const omerta_address& to) {
 void Worker::act_on(const Decision& decision, uint8_t* data, size_t size, const udp::Message& message) {
   switch (decision.verdict) {
     case OMERTA_FORWARD:
+      gro_watch_.count(coalesced_, true);
       counters_.add(Counter::forwarded_packets);
       counters_.add(Counter::forwarded_bytes, size);
       // Congestion met so far is told on; the priority a stranger asked for is not.
+      if (learned_ != &message && message.received_at != 0 && now_ >= window_.counts)
+        forwarded_at_[forwarded_count_++] = message.received_at;
       learn(message);
-      append(decision.next, return_address(decision.next), data, size, message.ecn);
+      append(decision.next, return_address(decision.next), data, size, size, message.ecn);
       return;
     case OMERTA_DELIVER:
       counters_.add(Counter::delivered_packets);
@@ -200,18 +308,24 @@ void Worker::act_on(const Decision& decision, uint8_t* data, size_t size, const 
       return;
     }
     case OMERTA_WIREGUARD: {
-      session::Endpoint from;
-      from.remote = message.from;
-      std::memcpy(from.local_ip, message.local.ip, 16);
-      from.local_interface = message.local.interface;
-      handle_wireguard(data, size, from, message.ecn);
+      if (source_message_ != &message) {
+        session::Endpoint& from = new_source();
+        from.remote = message.from;
+        std::memcpy(from.local_ip, message.local.ip, 16);
+        from.local_interface = message.local.interface;
+        source_message_ = &message;
+      }
+      handle_wireguard(data, size, message.ecn);
       return;
     }
     case OMERTA_STUN:
       answer_stun(data, size, message);
       return;
     case OMERTA_DROP:
+      gro_watch_.count(coalesced_, false);
       counters_.drop(static_cast<uint8_t>(decision.reason));
+      // Reasons after this one are told by a leg (docs/protocol.md, Verdict).
+      if (decision.reason > OMERTA_DROP_UNKNOWN_LEG) shared_.refusals.add(load<uint32_t>(data + 4));
       return;
   }
 }
@@ -225,23 +339,33 @@ void Worker::deliver(uint32_t leg_id, uint8_t* payload, size_t size, uint8_t ecn
                                                 : static_cast<uint8_t>(OMERTA_DROP_WRONG_KIND));
     return;
   }
-  if (cached_leg_ != leg_id) {
+  if (source_leg_ != leg_id) {
     omerta_leg leg;
     if (!shared_.legs.find(leg_id, leg)) return counters_.drop(OMERTA_DROP_UNKNOWN_LEG);
-    cached_endpoint_ = endpoint_of(leg);
-    cached_leg_ = leg_id;
+    new_source() = endpoint_of(leg);
+    source_leg_ = leg_id;
   }
-  handle_wireguard(payload, size, cached_endpoint_, ecn);
+  handle_wireguard(payload, size, ecn);
 }
 
-void Worker::handle_wireguard(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn) {
+/// A place for where the next packets come from.
+session::Endpoint& Worker::new_source() {
+  if (sources_count_ > kJobs) finish_opening();
+  source_message_ = nullptr;
+  source_leg_ = 0;
+  return sources_[sources_count_++] = {};
+}
+
+/// A WireGuard message from the last of sources_.
+void Worker::handle_wireguard(uint8_t* data, size_t size, uint8_t ecn) {
+  const session::Endpoint& from = sources_[sources_count_ - 1];
   if (data[0] == session::kTransportType)
     open_transport(data, size, from, ecn);
   else
-    handle_handshake(data, size, from);
+    handle_handshake(data, size, from, ecn);
 }
 
-void Worker::handle_handshake(uint8_t* data, size_t, const session::Endpoint& from) {
+void Worker::handle_handshake(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn) {
   session::SessionTable& sessions = *shared_.sessions;
   session::Outcome outcome = session::Outcome::accepted;
   // Sizes were enforced by omerta_classify.
@@ -256,6 +380,10 @@ void Worker::handle_handshake(uint8_t* data, size_t, const session::Endpoint& fr
     counters_.add(Counter::cookie_replies_received);
     outcome = sessions.handle_cookie_reply(load<session::CookieReply>(data), now_);
   }
+  // Not ours: somebody's whose clients are relayed?
+  if ((outcome == session::Outcome::bad_mac1 || outcome == session::Outcome::unknown_index) &&
+      relay_handshake(data, size, from, ecn))
+    return;
   switch (outcome) {
     case session::Outcome::accepted:
       return;
@@ -282,20 +410,87 @@ void Worker::handle_handshake(uint8_t* data, size_t, const session::Endpoint& fr
 /// padding → source → deliver. The AEAD is done for up to kJobs packets at once.
 void Worker::open_transport(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn) {
   session::Keypair* keypair = shared_.sessions->find(load<uint32_t>(data + 4));
-  if (keypair == nullptr) return counters_.add(Counter::drop_unknown_index);
+  if (keypair == nullptr) {
+    gro_watch_.count(coalesced_, false);
+    return relay_transport(data, size, from, ecn);
+  }
   if (keypair->expired(now_)) return counters_.add(Counter::drop_key_expired);
-  openings_[openings_count_] = {keypair, from, size, ecn};
+  openings_[openings_count_] = {keypair, &from, size, ecn, coalesced_};
   jobs_[openings_count_] = {&keypair->receive_key, load<uint64_t>(data + 8),
                             data + session::kTransportHeaderSize, size - session::kTransportOverhead, false};
   if (++openings_count_ == kJobs) finish_opening();
 }
 
+/// Messages of stock WireGuard sessions that are relayed. False: nobody's; the caller counts it.
+bool Worker::relay_handshake(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn) {
+  const auto own = [this](uint32_t index) { return shared_.sessions->find(index) != nullptr; };
+  session::CookieReply reply;
+  const WireguardTable::Result result =
+      shared_.wireguard.handshake(Bytes(data, size), from, now_, own, reply);
+  if (result.verdict == WireguardTable::Verdict::cookie) {
+    counters_.add(Counter::wireguard_cookies_sent);
+    send(from, Bytes(reinterpret_cast<const uint8_t*>(&reply), sizeof reply), 0);
+    return true;
+  }
+  if (result.verdict == WireguardTable::Verdict::forward)
+    counters_.add(Counter::wireguard_relayed_handshakes);
+  return relay_wireguard(result, data, size, ecn);
+}
+
+void Worker::relay_transport(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn) {
+  const auto index = load<uint32_t>(data + 4);
+  if (!relay_wireguard(shared_.wireguard.transport(index, size, from, now_, shared_.legs.accounts()), data,
+                       size, ecn))
+    counters_.add(Counter::drop_unknown_index);
+}
+
+bool Worker::relay_wireguard(const WireguardTable::Result& result, uint8_t* data, size_t size, uint8_t ecn) {
+  using Verdict = WireguardTable::Verdict;
+  switch (result.verdict) {
+    case Verdict::not_ours:
+    case Verdict::cookie:
+      return false;
+    case Verdict::forward:
+      counters_.add(Counter::wireguard_relayed_packets);
+      counters_.add(Counter::wireguard_relayed_bytes, size);
+      append(result.to.remote, local_of(result.to), data, size, size, ecn);
+      return true;
+    case Verdict::refused_by_limit:
+      counters_.drop(static_cast<uint8_t>(result.limit));
+      return true;
+    case Verdict::over_rate:
+      counters_.add(Counter::drop_wireguard_rate);
+      return true;
+    case Verdict::half_open_full:
+      counters_.add(Counter::drop_wireguard_half_open);
+      return true;
+    case Verdict::sessions_full:
+      counters_.add(Counter::drop_wireguard_sessions);
+      return true;
+    case Verdict::too_much:
+      counters_.add(Counter::drop_wireguard_unproven);
+      return true;
+    case Verdict::self:
+    case Verdict::index_taken:
+      counters_.add(Counter::drop_wireguard_index);
+      return true;
+    case Verdict::repeated:
+      counters_.add(Counter::drop_replayed_initiation);
+      return true;
+  }
+  return false;
+}
+
 void Worker::finish_opening() {
-  if (openings_count_ == 0) return;
-  aead_.open(std::span(jobs_.get(), openings_count_));
-  for (size_t i = 0; i < openings_count_; i++) handle_opened(openings_[i], jobs_[i]);
-  end_run();
-  openings_count_ = 0;
+  if (openings_count_ != 0) {
+    aead_.open(std::span(jobs_.get(), openings_count_));
+    for (size_t i = 0; i < openings_count_; i++) handle_opened(openings_[i], jobs_[i]);
+    end_run();
+    openings_count_ = 0;
+  }
+  sources_count_ = 0;
+  source_message_ = nullptr;
+  source_leg_ = 0;
 }
 
 /// Packets of one session from one place are counted in the peer, which workers share, together.
@@ -305,15 +500,17 @@ void Worker::end_run() {
 }
 
 void Worker::handle_opened(Opening& opening, const crypto::AeadJob& job) {
+  gro_watch_.count(opening.coalesced, job.ok);
   if (!job.ok) return counters_.add(Counter::drop_decrypt_failed);
   session::Keypair& keypair = *opening.keypair;
   if (!keypair.accept(job.counter)) return counters_.add(Counter::drop_replayed);
   counters_.add(Counter::transport_received);
-  if (run_.keypair != &keypair || !run_.from->same_path(opening.from)) {
+  if (run_.keypair != &keypair || (run_.from != opening.from && !run_.from->same_path(*opening.from))) {
     end_run();
-    shared_.sessions->authenticated(keypair, opening.from, now_, *this);
-    if (!opening.from.relayed()) shared_.proven_remotes.learn(opening.from.remote, local_of(opening.from));
-    run_ = {&keypair, &opening.from, 0};
+    shared_.sessions->authenticated(keypair, *opening.from, now_, *this);
+    if (!opening.from->relayed()) shared_.proven_remotes.learn(opening.from->remote, local_of(*opening.from));
+    keypair.peer.bursts.received(now_);
+    run_ = {&keypair, opening.from, 0};
   }
   run_.bytes += opening.message_size;
   if (job.size == 0) return counters_.add(Counter::keepalives_received);
@@ -389,7 +586,7 @@ bool Worker::receive_from_tun() {
     counters_.add(Counter::tun_rx_bytes, size);
     const tun::Segmentation segments(load<tun::VirtioNetHeader>(tun_buffer_.get()), packet, size);
     if (!segments.valid()) {
-      counters_.add(Counter::drop_inner_malformed);
+      malformed(load<tun::VirtioNetHeader>(tun_buffer_.get()));
       continue;
     }
     counters_.add(Counter::tun_rx_packets, segments.count());
@@ -422,45 +619,71 @@ void Worker::seal_from_tun(const tun::Segmentation& segments) {
     seal_segments(*keypair, endpoint, segments, first, std::min(kJobs, segments.count() - first));
 }
 
+/// Lets an initiation ride with the message begun for a suspicious peer, if that is wanted and possible.
+void Worker::probe_gso(session::Peer& peer, const session::Endpoint& endpoint, size_t prefix, uint8_t ecn) {
+  if (!send_.would_join(endpoint.remote, local_of(endpoint), prefix + sizeof(session::Initiation), ecn) ||
+      !shared_.gso_probe.take(peer.remote.public_key, now_))
+    return;
+  probe_class_ = ecn;
+  const uint64_t joined = send_.joined();
+  shared_.sessions->start_handshake(peer.remote.public_key, now_, *this);
+  if (send_.joined() != joined) shared_.gso_probe.rode(now_);
+  probe_class_.reset();
+}
+
 void Worker::seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
                            const tun::Segmentation& segments, size_t first, size_t count) {
+  const session::CounterRange taken = keypair.take_counters(count, now_);
+  if (taken.count == 0) return;
   if (arena_used_ + kArenaReserve > kArenaBytes) flush();
   const size_t prefix = endpoint.relayed() ? OMERTA_FRAME_HEADER_SIZE : 0;
   const size_t inner_mtu = shared_.inner_mtu.load(std::memory_order_relaxed);
-  // Segments lie back to back in the arena: that is what makes them one GSO message.
+  // Datagrams lie back to back in the arena: that is what makes them one GSO message.
   crypto::AeadJob jobs[kJobs];
-  uint8_t* starts[kJobs];
-  size_t bytes = 0;
-  const session::CounterRange taken = keypair.take_counters(count, now_);
+  uint8_t* starts[kJobs + 1];
+  starts[0] = arena_.get() + arena_used_;
   for (size_t i = 0; i < taken.count; i++) {
-    const uint64_t counter = taken.first + i;
     const size_t size = segments.size(first + i);
     // Padded to 16, but never past the MTU (WIREGUARD checklist 11).
     const size_t padded = std::max(size, std::min((size + 15) & ~size_t{15}, inner_mtu));
-    uint8_t* start = arena(prefix + session::kTransportOverhead + padded);
-    uint8_t* message = start + prefix;
+    uint8_t* message = starts[i] + prefix;
     uint8_t* text = message + session::kTransportHeaderSize;
     store(message, session::kTransportType);
     store(message + 4, keypair.remote_index);
-    store(message + 8, counter);
+    store(message + 8, taken.first + i);
     segments.write(first + i, text);
-    std::memset(text + size, 0, padded - size);
-    starts[i] = start;
-    jobs[i] = {&keypair.send_key, counter, text, padded, false};
-    bytes += session::kTransportOverhead + padded;
+    store(text + size, std::array<uint8_t, crypto::kAeadTagSize>{});  // the tag follows: there is room
+    jobs[i] = {&keypair.send_key, taken.first + i, text, padded, false};
+    starts[i + 1] = text + padded + crypto::kAeadTagSize;
   }
+  arena_used_ = static_cast<size_t>(starts[taken.count] - arena_.get());
   aead_.seal(std::span(jobs, taken.count));
+  bool sealed = true;
+  for (size_t i = 0; i < taken.count; i++) {
+    sealed &= jobs[i].ok;
+    if (endpoint.relayed())
+      write_frame_header(starts[i], static_cast<size_t>(starts[i + 1] - starts[i]), endpoint);
+  }
+  if (!sealed) return counters_.add(Counter::drop_seal_failed, taken.count);
+  const auto bytes = static_cast<size_t>(starts[taken.count] - starts[0]);
+  const size_t segment = static_cast<size_t>(starts[1] - starts[0]);
   const udp::LocalAddress local = local_of(endpoint);
   const uint8_t ecn = ecn_of(segments.packet());
-  for (size_t i = 0; i < taken.count; i++) {
-    if (!jobs[i].ok) continue;
-    const size_t size = prefix + session::kTransportOverhead + jobs[i].size;
-    if (endpoint.relayed()) write_frame_header(starts[i], size, endpoint);
-    append(endpoint.remote, local, starts[i], size, ecn);
+  const uint64_t joined = send_.joined();
+  session::BurstWatch& bursts = keypair.peer.bursts;
+  // A probe rides before the last datagram, which may be shorter and close the message.
+  const size_t head = bursts.suspicious()
+                          ? bytes - static_cast<size_t>(starts[taken.count] - starts[taken.count - 1])
+                          : bytes;
+  if (head != 0) append(endpoint.remote, local, starts[0], head, segment, ecn);
+  if (head != bytes) {
+    probe_gso(keypair.peer, endpoint, prefix, ecn);
+    append(endpoint.remote, local, starts[taken.count - 1], bytes - head, bytes - head, ecn);
   }
+  if (send_.joined() != joined) bursts.sent(now_);
   counters_.add(Counter::transport_sent, taken.count);
-  count_sent(endpoint, taken.count, bytes + taken.count * prefix);
-  if (taken.count != 0) shared_.sessions->data_sent(keypair, bytes, now_, *this);
+  count_sent(endpoint, taken.count, bytes);
+  shared_.sessions->data_sent(keypair, bytes - taken.count * prefix, now_, *this);
 }
 
 }  // namespace omerta::engine

@@ -13,6 +13,7 @@
 #include "engine/output.h"
 #include "tun/coalescing.h"
 #include "tun/segmentation.h"
+#include "udp/gro_watch.h"
 #include "udp/socket_io.h"
 
 namespace omerta::engine {
@@ -38,9 +39,10 @@ class Worker final : public EventOutput {
   /// A transport packet between its look-up and its delivery.
   struct Opening {
     session::Keypair* keypair;
-    session::Endpoint from;
+    const session::Endpoint* from;  ///< in sources_
     size_t message_size;
     uint8_t ecn;
+    bool coalesced;  ///< arrived in one message with others
   };
 
   /// Opened packets of one session from one place, one after the other.
@@ -53,10 +55,16 @@ class Worker final : public EventOutput {
   bool receive_from_udp();
   bool receive_from_tun();
   void forget_tun();
+  void check_offloads();
+  void demote(Offload offload, Fault fault);
+  void malformed(const tun::VirtioNetHeader& header);
   void act_on(const Decision& decision, uint8_t* data, size_t size, const udp::Message& message);
   void deliver(uint32_t leg_id, uint8_t* payload, size_t size, uint8_t ecn);
-  void handle_wireguard(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn);
-  void handle_handshake(uint8_t* data, size_t size, const session::Endpoint& from);
+  void handle_wireguard(uint8_t* data, size_t size, uint8_t ecn);
+  void handle_handshake(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn);
+  bool relay_handshake(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn);
+  void relay_transport(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn);
+  bool relay_wireguard(const WireguardTable::Result& result, uint8_t* data, size_t size, uint8_t ecn);
   void open_transport(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn);
   void finish_opening();
   void handle_opened(Opening& opening, const crypto::AeadJob& job);
@@ -66,15 +74,24 @@ class Worker final : public EventOutput {
   void seal_from_tun(const tun::Segmentation& segments);
   void seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
                      const tun::Segmentation& segments, size_t first, size_t count);
+  void probe_gso(session::Peer& peer, const session::Endpoint& endpoint, size_t prefix, uint8_t ecn);
   void append(const omerta_address& to, const udp::LocalAddress& local, uint8_t* data, size_t size,
-              uint8_t traffic_class);
+              size_t segment, uint8_t traffic_class);
+  session::Endpoint& new_source();
   uint8_t* arena(size_t size);
   void flush();
 
+  void sample_queue();
+  void turn_latency_window();
+  void record_latencies();
+
   size_t index_;
+  udp::UdpSocket& socket_;
+  const tun::TunDevice* tun_ = nullptr;
   int tun_queue_ = -1;  ///< -1: none, or the interface was deleted
   Nanoseconds now_ = 0;
   Nanoseconds next_timers_ = 0;
+  Nanoseconds next_address_check_ = 0;
   crypto::Aead aead_;
   std::unique_ptr<udp::SocketIo> io_;
   udp::SendBatch send_;
@@ -82,22 +99,39 @@ class Worker final : public EventOutput {
   size_t arena_used_ = 0;
   std::unique_ptr<uint8_t[]> tun_buffer_;
   std::unique_ptr<tun::Coalescing> coalescing_;
+  udp::GroWatch gro_watch_;
+  bool coalesced_ = false;  ///< the message being judged holds several datagrams
+  size_t wrong_super_packets_ = 0;
+  std::optional<uint8_t> probe_class_;  ///< traffic class an initiation has to have to ride with a burst
   TokenBucket unreachable_budget_;
+  Instruments& instruments_;
   Run run_;
   size_t openings_count_ = 0;
   std::unique_ptr<Opening[]> openings_;
   std::unique_ptr<crypto::AeadJob[]> jobs_;
+  /// Where packets waiting to be opened came from; a burst of one message or leg has one.
+  std::unique_ptr<session::Endpoint[]> sources_;
+  size_t sources_count_ = 0;
+  const udp::Message* source_message_ = nullptr;  ///< whose the last of them is, or
+  uint32_t source_leg_ = 0;                       ///< of which leg it is the way back
   void learn(const udp::Message& message);
   const udp::LocalAddress& return_address(const omerta_address& to);
+
+  unsigned receives_ = 0;  ///< of which every kQueueSampling'th looks at the queue
+  /// Latency is measured a moment each second: timestamps are on until `closes`, and looked at from
+  /// `counts` on, when nothing waits any more that was received without.
+  struct LatencyWindow {
+    bool open = false;
+    Nanoseconds opens = 0, counts = 0, closes = 0;
+  } window_;
+  uint64_t forwarded_at_[udp::SocketIo::kMessages]{};  ///< when the messages forwarded now were received
+  size_t forwarded_count_ = 0;
 
   // What a burst looks up once: the message last learned from, the destination last forwarded to and
   // what it is sent from.
   const udp::Message* learned_ = nullptr;
   omerta_address last_next_{};
   udp::LocalAddress last_source_;
-  // The way back of the leg last delivered from, so that a burst looks it up once.
-  uint32_t cached_leg_ = 0;
-  session::Endpoint cached_endpoint_;
 };
 
 }  // namespace omerta::engine

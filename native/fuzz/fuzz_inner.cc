@@ -17,7 +17,7 @@ using namespace omerta::tun;
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const int null = open("/dev/null", O_WRONLY);
   static CounterRow counters;
-  static Coalescing coalescing(null, true);
+  static Coalescing coalescing(null, true, true);
   if (size < sizeof(VirtioNetHeader)) return 0;
   const auto header = load<VirtioNetHeader>(data);
   // Exact allocations, so that reading one byte too many is seen.

@@ -16,6 +16,7 @@
 #include "common/seqlock.h"
 #include "crypto/aead_key.h"
 #include "session/allowed_ips.h"
+#include "session/burst_watch.h"
 #include "session/constants.h"
 #include "session/cookie.h"
 #include "session/endpoint.h"
@@ -153,6 +154,7 @@ class Peer {
   std::atomic<Nanoseconds> last_initiation{0};
   std::atomic<uint64_t> rx_bytes{0};
   std::atomic<uint64_t> tx_bytes{0};
+  BurstWatch bursts;
 
   /// What to send with; nullptr: there is no session.
   Keypair* sending() const {

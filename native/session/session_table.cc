@@ -241,6 +241,13 @@ bool SessionTable::start_handshake(const Key32& key, Nanoseconds now, SessionOut
   return true;
 }
 
+std::optional<Nanoseconds> SessionTable::last_handshake(const Key32& key) {
+  const std::lock_guard lock(mutex_);
+  const Peer* peer = find_peer(key);
+  if (peer == nullptr) return std::nullopt;
+  return peer->last_handshake.load(std::memory_order_relaxed);
+}
+
 bool SessionTable::send_inside(const Key32& key, Bytes packet, Nanoseconds now, SessionOutput& out) {
   const std::lock_guard lock(mutex_);
   Peer* peer = find_peer(key);
@@ -254,6 +261,11 @@ bool SessionTable::send_inside(const Key32& key, Bytes packet, Nanoseconds now, 
 }
 
 // ---- keys and indices -----------------------------------------------------------------------------
+
+void SessionTable::mirror_indices(uint64_t* words) {
+  const std::lock_guard lock(mutex_);
+  indices_.mirror(words, static_cast<uint32_t>(index_slots() - 1));
+}
 
 void SessionTable::release_handshake_index(Peer& peer) {
   if (peer.handshake.local_index != 0) indices_.release(peer.handshake.local_index);

@@ -110,6 +110,8 @@ class SessionTable {
   void resume(Nanoseconds now);
   /// Starts a handshake now, even if one was started less than REKEY_TIMEOUT ago.
   bool start_handshake(const Key32& peer, Nanoseconds now, SessionOutput& out);
+  /// When the last handshake of a peer completed, 0 = never; nullopt: no such peer.
+  std::optional<Nanoseconds> last_handshake(const Key32& peer);
   /// Sends a packet inside the session, or stages it until there is one. false: no such peer.
   bool send_inside(const Key32& peer, Bytes packet, Nanoseconds now, SessionOutput& out);
   /// Calls visit(peer) for each peer under the mutex, in the order they were added.
@@ -117,6 +119,11 @@ class SessionTable {
   size_t size();
   /// Frees what no worker can hold any more.
   void reclaim();
+  /// Words mirror_indices needs.
+  size_t index_slots() const { return IndexTable::most_slots(max_peers_); }
+  /// From now on every index i of ours is to be found in words[i & (index_slots() - 1)], until another
+  /// takes the place: memory that others read.
+  void mirror_indices(uint64_t* words);
 
   // --- slow path (workers; takes the mutex) -------------------------------------------------------
   Outcome handle_initiation(const Initiation& message, const Endpoint& from, Nanoseconds now,

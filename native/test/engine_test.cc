@@ -239,6 +239,8 @@ void frames_leave_from_the_address_the_other_end_talks_to() {
   // A wrong tag teaches nothing; talking to another address does.
   a.send(known_as(9), frame_on(11, 9, 100));
   CHECK(wait_for([&] { return dropped(r, OMERTA_DROP_BAD_TAG) == 1; }));
+  CHECK(wait_for([&] { return r.refused(11) == 1; }));
+  CHECK(r.refused(33) == 0);
   b.send(known_as(7), frame_on(33, 3, 100));
   CHECK(equal(a.sender_of_next(100), known_as(5)));
   a.send(known_as(5), frame_on(11, 1, 100));
@@ -251,6 +253,46 @@ void frames_leave_from_the_address_the_other_end_talks_to() {
   CHECK(equal(stranger.sender_of_next(80), known_as(8)));
   r.send_frame(a.at(), Bytes(frame_on(1, 1, 80)));
   CHECK(equal(a.sender_of_next(80), known_as(5)));
+}
+
+void a_worker_measures_how_long_frames_are_in_the_box_and_how_full_its_queue_is() {
+  EngineSettings s = settings(3);
+  Engine r(s);
+  Client a("127.0.0.1"), b("127.0.0.1");
+  CHECK(r.install_legs({leg(11, OMERTA_LEG_FORWARD, 1, a.at(), b.at(), 22, 2)}));
+  const Instruments& instruments = r.instruments()[0];
+  const auto samples = [&] {
+    uint64_t sum = 0;
+    for (size_t i = 0; i < Instruments::kBuckets; i++)
+      sum += instruments.get(Instruments::kLatencyBuckets + i);
+    return sum;
+  };
+  CHECK(wait_for([&] {
+    a.send(loopback(r.port()), frame_on(11, 1, 100));
+    b.sender_of_next(100);
+    return samples() >= 2;
+  }));
+  CHECK(samples() < total(r, Counter::forwarded_packets));
+  const uint64_t sum = instruments.get(Instruments::kLatencySum);
+  CHECK(sum > 1000 * samples() && sum < kSecond * samples());
+  // A ring has taken the datagrams out of the queue when the worker wakes.
+  CHECK(instruments.get(Instruments::kReceiveQueuePeak) > 0 || wanted_io == udp::IoWanted::io_uring);
+  CHECK(r.queues().size() == 1 && r.queues()[0].receive == 0);
+  CHECK(r.queues()[0].receive_limit >= 2 * static_cast<uint32_t>(r.socket()->receive_buffer_bytes()));
+  r.close();
+  CHECK(r.queues().empty());
+}
+
+void a_latency_is_counted_in_the_bucket_that_holds_it() {
+  Instruments instruments;
+  const auto bucket = [&](size_t i) { return instruments.get(Instruments::kLatencyBuckets + i); };
+  for (const uint64_t ns : {0, 1, 1024}) instruments.latency(ns);
+  for (const uint64_t ns : {1025, 2048}) instruments.latency(ns);
+  instruments.latency(uint64_t{1} << 30);
+  instruments.latency((uint64_t{1} << 30) + 1);
+  instruments.latency(UINT64_MAX >> 1);
+  CHECK(bucket(0) == 3 && bucket(1) == 2 && bucket(2) == 0);
+  CHECK(bucket(20) == 1 && bucket(21) == 2);
 }
 
 void a_circuit_joins_ipv4_and_ipv6() {
@@ -420,6 +462,8 @@ int main() {
     RUN(a_relay_tells_on_the_congestion_it_was_told_of);
     RUN(frames_leave_from_the_address_the_other_end_talks_to);
     RUN(a_circuit_joins_ipv4_and_ipv6);
+    RUN(a_worker_measures_how_long_frames_are_in_the_box_and_how_full_its_queue_is);
+    RUN(a_latency_is_counted_in_the_bucket_that_holds_it);
     RUN(garbage_is_counted_and_answered_with_silence);
     RUN(a_stun_request_is_answered_within_its_budget);
     RUN(stun_can_be_switched_off);

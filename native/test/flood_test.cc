@@ -207,7 +207,7 @@ void flood(Engine& a, Engine& b, Engine* relay, Path& path, Transfer& transfer, 
   }
   CHECK(wait_for([&] { return transfer.verified() > 1'000'000; }, kStall));
   path.remember_no_more();
-  CHECK(total(a, Counter::rx_queue_overflows) + total(b, Counter::rx_queue_overflows) == 0);
+  CHECK(total(a, Counter::drop_receive_queue) + total(b, Counter::drop_receive_queue) == 0);
   const uint64_t a_moved = total(a, Counter::endpoint_changes);
   const uint64_t b_moved = total(b, Counter::endpoint_changes);
 
@@ -217,10 +217,10 @@ void flood(Engine& a, Engine& b, Engine* relay, Path& path, Transfer& transfer, 
     attack.change_to(static_cast<Kind>(k));
     const uint64_t before = transfer.verified();
     const uint64_t got = received(a, b);
-    const uint64_t overflows = total(a, Counter::rx_queue_overflows) + total(b, Counter::rx_queue_overflows);
+    const uint64_t overflows = total(a, Counter::drop_receive_queue) + total(b, Counter::drop_receive_queue);
     std::this_thread::sleep_for(std::chrono::duration<double>(seconds / kKinds));
     const bool goes_on = wait_for([&] { return transfer.verified() > before; }, kStall);
-    const uint64_t lost = total(a, Counter::rx_queue_overflows) + total(b, Counter::rx_queue_overflows);
+    const uint64_t lost = total(a, Counter::drop_receive_queue) + total(b, Counter::drop_receive_queue);
     std::printf("%-17s %8.1f kB of transfer, %7llu datagrams received, %6llu lost in the sockets%s\n",
                 kKindNames[k], static_cast<double>(transfer.verified() - before) / 1e3,
                 static_cast<unsigned long long>(received(a, b) - got),

@@ -53,6 +53,27 @@ void a_remote_keeps_the_address_it_last_sent_to() {
   CHECK(!table.find(remote(1)).known());
 }
 
+void an_address_that_is_the_only_one_of_its_family_is_left_to_routing() {
+  ReturnAddresses table(1000, kKey);
+  SoleAddresses sole;
+  std::memcpy(sole.ipv4, local(5).ip, 16);
+  sole.ipv6[0] = 0x20;
+  LocalAddress local6;
+  local6.ip[0] = 0x20;
+  table.set_sole(sole);
+  table.learn(remote(1), local(5));
+  table.learn(remote(2), local6);
+  CHECK(!table.find(remote(1)).known() && !table.find(remote(2)).known());
+  table.learn(remote(3), local(6));  // one that came since
+  CHECK(is(table.find(remote(3)), local(6)));
+  CHECK(!table.find(remote(1)).known());
+  sole.ipv4[15] = 6;  // the other went
+  table.set_sole(sole);
+  CHECK(is(table.find(remote(1)), local(5)) && !table.find(remote(3)).known());
+  table.set_sole({});
+  CHECK(is(table.find(remote(1)), local(5)) && is(table.find(remote(2)), local6));
+}
+
 void a_link_local_address_keeps_its_interface() {
   ReturnAddresses table(1000, kKey);
   LocalAddress link{};
@@ -127,6 +148,7 @@ void workers_learn_and_look_up_at_once() {
 
 int main() {
   RUN(a_remote_keeps_the_address_it_last_sent_to);
+  RUN(an_address_that_is_the_only_one_of_its_family_is_left_to_routing);
   RUN(a_link_local_address_keeps_its_interface);
   RUN(what_nothing_can_be_sent_from_is_not_learned);
   RUN(as_many_remotes_as_it_was_made_for_are_nearly_all_kept_and_more_do_no_harm);

@@ -2,14 +2,34 @@
 // Segmentation and coalescing are each other's inverse, and every segment's checksums verify.
 #include <fcntl.h>
 #include <sodium.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <vector>
 
 #include "check.h"
 #include "tun/coalescing.h"
 #include "tun/icmp_unreachable.h"
 #include "tun/segmentation.h"
+
+namespace {
+
+/// Makes the kernel one that knows no super-packets: a write of one is EINVAL.
+bool refuse_super_packets = false;
+
+}  // namespace
+
+/// Stands in front of libc's, for that.
+extern "C" ssize_t writev(int fd, const iovec* parts, int count) {
+  if (refuse_super_packets &&
+      static_cast<const omerta::tun::VirtioNetHeader*>(parts[0].iov_base)->gso_type != 0) {
+    errno = EINVAL;
+    return -1;
+  }
+  return syscall(SYS_writev, fd, parts, count);
+}
 
 namespace {
 
@@ -84,16 +104,32 @@ bool checksums_verify(std::vector<uint8_t>& packet, uint8_t protocol) {
 }
 
 void the_checksum_agrees_with_rfc_1071_summing_for_every_length_and_alignment() {
-  uint8_t data[300];
+  uint8_t data[400];
+  uint8_t copy[400];
   randombytes_buf(data, sizeof data);
-  for (size_t offset = 0; offset < 8; offset++)
+  for (size_t offset = 0; offset < 40; offset++)
     for (size_t size = 0; size + offset < sizeof data; size++) {
       uint32_t sum = 0;
       for (size_t i = 0; i < size; i++)
         sum += i % 2 == 0 ? data[offset + i] : static_cast<uint32_t>(data[offset + i]) << 8;
       while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
       CHECK(checksum_fold(checksum_add(data + offset, size)) == sum);
+      CHECK(checksum_fold(checksum_payload(data + offset, size)) == sum);
+      std::memset(copy, 0xa5, sizeof copy);
+      CHECK(checksum_fold(checksum_copy(copy, data + offset, size)) == sum);
+      CHECK(std::memcmp(copy, data + offset, size) == 0 && copy[size] == 0xa5);
     }
+}
+
+void a_sum_of_the_largest_words_does_not_lose_a_carry() {
+  std::vector<uint8_t> data(65536, 0xff), copy(65536);
+  for (const size_t size : {size_t{65536}, size_t{65535}, size_t{1420}, size_t{8}}) {
+    // 0xffff is ones' complement for zero: the sum of any number of them.
+    const uint16_t expected = size % 2 == 0 ? 0xffff : 0x00ff;
+    CHECK(checksum_fold(checksum_add(data.data(), size)) == expected);
+    CHECK(checksum_fold(checksum_payload(data.data(), size)) == expected);
+    CHECK(checksum_fold(checksum_copy(copy.data(), data.data(), size)) == expected);
+  }
 }
 
 void segments_are_whole_packets_with_good_checksums_and_the_payload_in_order() {
@@ -188,67 +224,209 @@ class Pipe {
   int ends_[2];
 };
 
-void coalesced_segments_become_the_super_packet_they_were() {
-  for (const uint8_t family : {uint8_t{4}, uint8_t{6}}) {
-    SuperPacket p = make(family, kTcp, 20000, 1000);
-    const Segmentation segments(p.header, p.bytes.data(), p.bytes.size());
-    std::vector<std::vector<uint8_t>> packets;
-    Pipe pipe;
-    CounterRow counters;
-    Coalescing coalescing(pipe.input(), true);
-    for (size_t i = 0; i < segments.count(); i++) {
-      packets.emplace_back(segments.size(i));
-      segments.write(i, packets.back().data());
-    }
-    for (auto& packet : packets)
-      coalescing.add(packet.data(), parse_ip(packet.data(), packet.size()), counters);
-    coalescing.flush(counters);
-    CHECK(counters.get(Counter::tun_tx_writes) == 1);
-    CHECK(counters.get(Counter::drop_tun_write) == 0);
-    const std::vector<uint8_t> written = pipe.read_all();
-    CHECK(written.size() == sizeof(VirtioNetHeader) + p.bytes.size());
-    if (written.size() != sizeof(VirtioNetHeader) + p.bytes.size()) continue;
-    const auto header = load<VirtioNetHeader>(written.data());
-    CHECK(header.gso_type == p.header.gso_type && header.gso_size == 1000 && header.flags == kNeedsChecksum);
-    CHECK(header.checksum_start == p.transport && header.header_length == p.headers);
-    const uint8_t* packet = written.data() + sizeof(VirtioNetHeader);
-    CHECK(std::memcmp(packet + p.headers, p.bytes.data() + p.headers, 20000) == 0);
-    CHECK(packet[p.transport + 13] == 0x18);
-    if (family == 4) CHECK(checksum_finish(checksum_add(packet, 20)) == 0);
-  }
-}
+using Packets = std::vector<std::vector<uint8_t>>;
 
-/// Runs segments of one flow through coalescing after `change` touched segment 3.
-template <class Change>
-uint64_t writes_after(Change change) {
-  SuperPacket p = make(4, kTcp, 6000, 1000);
+Packets segments_of(SuperPacket& p) {
   const Segmentation segments(p.header, p.bytes.data(), p.bytes.size());
-  std::vector<std::vector<uint8_t>> packets;
+  Packets packets;
   for (size_t i = 0; i < segments.count(); i++) {
     packets.emplace_back(segments.size(i));
     segments.write(i, packets.back().data());
   }
+  return packets;
+}
+
+/// Writes packets of one flow through coalescing, to a pipe.
+struct Coalesced {
+  explicit Coalesced(Packets packets) : Coalesced(packets, true, true) {}
+  Coalesced(Packets packets, bool tcp, bool udp) {
+    Pipe pipe;
+    CounterRow counters;
+    Coalescing coalescing(pipe.input(), tcp, udp);
+    for (auto& packet : packets)
+      coalescing.add(packet.data(), parse_ip(packet.data(), packet.size()), counters);
+    coalescing.flush(counters);
+    CHECK(counters.get(Counter::drop_tun_write) == 0);
+    writes = counters.get(Counter::tun_tx_writes);
+    written = pipe.read_all();
+  }
+  /// Whether this packet was written byte for byte, and with nothing claimed of it.
+  bool has_unchanged(const std::vector<uint8_t>& packet) const {
+    std::vector<uint8_t> whole(sizeof(VirtioNetHeader));
+    whole.insert(whole.end(), packet.begin(), packet.end());
+    return std::search(written.begin(), written.end(), whole.begin(), whole.end()) != written.end();
+  }
+  uint64_t writes;
+  std::vector<uint8_t> written;
+};
+
+void coalesced_segments_become_the_super_packet_they_were() {
+  for (const uint8_t family : {uint8_t{4}, uint8_t{6}})
+    for (const uint8_t protocol : {kTcp, kUdp}) {
+      SuperPacket p = make(family, protocol, 20300, 1000);  // the last segment is shorter
+      const Coalesced result(segments_of(p));
+      CHECK(result.writes == 1);
+      const std::vector<uint8_t>& written = result.written;
+      CHECK(written.size() == sizeof(VirtioNetHeader) + p.bytes.size());
+      if (written.size() != sizeof(VirtioNetHeader) + p.bytes.size()) continue;
+      const auto header = load<VirtioNetHeader>(written.data());
+      CHECK(header.gso_type == p.header.gso_type && header.gso_size == 1000 &&
+            header.flags == kNeedsChecksum);
+      CHECK(header.checksum_start == p.transport && header.header_length == p.headers);
+      CHECK(header.checksum_offset == p.header.checksum_offset);
+      // The kernel would make of it what was joined.
+      SuperPacket again = p;
+      again.bytes.assign(written.begin() + sizeof(VirtioNetHeader), written.end());
+      again.header = header;
+      CHECK(segments_of(again) == segments_of(p));
+      const uint8_t* packet = again.bytes.data();
+      const IpView ip = parse_ip(again.bytes.data(), again.bytes.size());
+      if (family == 4) CHECK(checksum_finish(checksum_add(packet, 20)) == 0);
+      CHECK(load<uint16_t>(packet + p.transport + header.checksum_offset) ==
+            checksum_fold(pseudo_header_sum(ip, protocol, again.bytes.size() - p.transport)));
+    }
+}
+
+/// How often segments of one flow are written after `change` touched them.
+template <class Change>
+uint64_t writes_after(uint8_t protocol, Change change) {
+  SuperPacket p = make(4, protocol, 6000, 1000);
+  Packets packets = segments_of(p);
   change(packets);
-  Pipe pipe;
-  CounterRow counters;
-  Coalescing coalescing(pipe.input(), true);
-  for (auto& packet : packets)
-    coalescing.add(packet.data(), parse_ip(packet.data(), packet.size()), counters);
-  coalescing.flush(counters);
-  return counters.get(Counter::tun_tx_writes);
+  return Coalesced(std::move(packets)).writes;
+}
+
+/// Makes the transport checksum of an IPv4 packet right again.
+void repair(std::vector<uint8_t>& packet, uint8_t protocol) {
+  const IpView ip = parse_ip(packet.data(), packet.size());
+  uint8_t* field = packet.data() + 20 + (protocol == kTcp ? 16 : 6);
+  store<uint16_t>(field, 0);
+  const size_t size = packet.size() - 20;
+  store(field,
+        checksum_finish(checksum_add(packet.data() + 20, size, pseudo_header_sum(ip, protocol, size))));
 }
 
 void what_differs_in_its_headers_is_not_joined() {
-  using Packets = std::vector<std::vector<uint8_t>>;
-  CHECK(writes_after([](Packets&) {}) == 1);
-  CHECK(writes_after([](Packets& p) { p[3][1] = 4; }) == 3);         // type of service
-  CHECK(writes_after([](Packets& p) { p[3][8] = 9; }) == 3);         // time to live
-  CHECK(writes_after([](Packets& p) { p[3][20 + 13] |= 1; }) == 3);  // FIN
-  CHECK(writes_after([](Packets& p) { p[3][20 + 11]++; }) == 3);     // acknowledgement
-  CHECK(writes_after([](Packets& p) { p[3][20 + 25]++; }) == 3);     // an option
-  CHECK(writes_after([](Packets& p) { std::swap(p[2], p[3]); }) >= 3);
-  CHECK(writes_after([](Packets& p) { p[3][20 + 13] |= 8; }) == 2);  // PSH closes
-  CHECK(writes_after([](Packets& p) { p[3][6] = 0x20; }) >= 2);      // a fragment is left alone
+  const auto after = [](uint8_t protocol, size_t offset, uint8_t flip) {
+    return writes_after(protocol, [=](Packets& p) {
+      p[3][offset] ^= flip;
+      repair(p[3], protocol);
+    });
+  };
+  for (const uint8_t protocol : {kTcp, kUdp}) {
+    CHECK(writes_after(protocol, [](Packets&) {}) == 1);
+    CHECK(after(protocol, 1, 4) == 3);                            // type of service
+    CHECK(after(protocol, 1, 3) == 3);                            // congestion experienced
+    CHECK(after(protocol, 8, 1) == 3);                            // time to live
+    CHECK(after(protocol, 6, 0x20) >= 2);                         // a fragment is left alone
+    CHECK(after(protocol, 20, 1) == (protocol == kTcp ? 3 : 2));  // another flow, a gap in this one
+    CHECK(after(protocol, 6, 0x40) == 3);                         // may be fragmented, unlike the others
+    CHECK(after(protocol, 9, 0xff) >= 2);                         // another protocol
+  }
+  CHECK(after(kTcp, 20 + 13, 1) == 3);  // FIN
+  CHECK(after(kTcp, 20 + 11, 1) == 3);  // acknowledgement
+  CHECK(after(kTcp, 20 + 25, 1) == 3);  // an option
+  CHECK(after(kTcp, 20 + 13, 8) == 2);  // PSH closes
+  CHECK(after(kUdp, 20 + 5, 1) == 3);   // a length that is not the packet's
+  CHECK(writes_after(kTcp, [](Packets& p) { std::swap(p[2], p[3]); }) >= 3);
+  CHECK(writes_after(kUdp, [](Packets& p) { std::swap(p[2], p[3]); }) == 1);  // datagrams have no order
+}
+
+void identifications_that_mean_something_have_to_count_up() {
+  for (const uint8_t protocol : {kTcp, kUdp})
+    for (const bool dont_fragment : {true, false})
+      for (const bool consecutive : {true, false}) {
+        const uint64_t writes = writes_after(protocol, [=](Packets& packets) {
+          for (auto& p : packets) {
+            if (!dont_fragment) p[6] = 0;
+            if (!consecutive) store<uint16_t>(p.data() + 4, 0);
+          }
+        });
+        CHECK(writes == (dont_fragment || consecutive ? 1 : 6));
+      }
+}
+
+void a_packet_with_a_wrong_checksum_is_never_repaired() {
+  for (const uint8_t family : {uint8_t{4}, uint8_t{6}})
+    for (const uint8_t protocol : {kTcp, kUdp})
+      for (const size_t bad : {size_t{0}, size_t{1}, size_t{3}, size_t{5}}) {
+        SuperPacket p = make(family, protocol, 6000, 1000);
+        Packets packets = segments_of(p);
+        packets[bad].back() ^= 1;
+        const Coalesced result(packets);
+        CHECK(result.has_unchanged(packets[bad]));
+        CHECK(result.writes == (bad == 0 || bad == 5 ? 2 : 3));
+      }
+}
+
+void a_datagram_without_a_checksum_is_left_alone() {
+  SuperPacket p = make(4, kUdp, 6000, 1000);
+  Packets packets = segments_of(p);
+  for (auto& packet : packets) store<uint16_t>(packet.data() + 26, 0);
+  const Coalesced result(packets);
+  CHECK(result.writes == 6);
+  for (const auto& packet : packets) CHECK(result.has_unchanged(packet));
+}
+
+void datagrams_are_joined_while_their_size_is_one() {
+  SuperPacket p = make(4, kUdp, 6000, 1000);
+  Packets packets = segments_of(p);
+  SuperPacket small = make(4, kUdp, 400, 0);
+  small.header.gso_size = 1000;
+  SuperPacket large = make(4, kUdp, 1200, 2000);
+  const auto put = [&](SuperPacket& what, size_t at) {
+    packets.insert(packets.begin() + static_cast<long>(at), segments_of(what)[0]);
+  };
+  put(small, 3);  // a shorter one is the last of its super-packet
+  CHECK(Coalesced(packets).writes == 2);
+  put(large, 5);  // a longer one begins another, and what follows is shorter: its last
+  CHECK(Coalesced(packets).writes == 4);
+  packets.assign(200, segments_of(small)[0]);
+  CHECK(Coalesced(packets).writes == 4);  // 64 at most
+  SuperPacket empty = make(4, kUdp, 1, 1000);
+  std::vector<uint8_t> nothing = segments_of(empty)[0];
+  nothing.pop_back();
+  nothing[3] = 28, nothing[25] = 8;
+  repair(nothing, kUdp);
+  CHECK(Coalesced(Packets(3, nothing)).writes == 3);  // no payload to join
+}
+
+void each_protocol_is_joined_only_when_it_may_be() {
+  SuperPacket tcp = make(4, kTcp, 6000, 1000);
+  SuperPacket udp = make(4, kUdp, 6000, 1000);
+  CHECK(Coalesced(segments_of(tcp), true, false).writes == 1);
+  CHECK(Coalesced(segments_of(tcp), false, true).writes == 6);
+  CHECK(Coalesced(segments_of(udp), true, false).writes == 6);
+  CHECK(Coalesced(segments_of(udp), false, true).writes == 1);
+}
+
+void a_refused_super_packet_is_written_packet_by_packet_and_soon_none_is_made() {
+  for (const uint8_t protocol : {kTcp, kUdp}) {
+    SuperPacket p = make(4, protocol, 6000, 1000);
+    const Packets packets = segments_of(p);
+    Pipe pipe;
+    CounterRow counters;
+    Coalescing coalescing(pipe.input(), true, true);
+    refuse_super_packets = true;
+    for (int round = 1; round <= 6; round++) {
+      Packets copies = packets;
+      for (auto& packet : copies)
+        coalescing.add(packet.data(), parse_ip(packet.data(), packet.size()), counters);
+      coalescing.flush(counters);
+      const std::vector<uint8_t> written = pipe.read_all();
+      std::vector<uint8_t> expected;
+      for (const auto& packet : packets) {
+        expected.insert(expected.end(), sizeof(VirtioNetHeader), 0);
+        expected.insert(expected.end(), packet.begin(), packet.end());
+      }
+      CHECK(written == expected);
+      CHECK((protocol == kTcp ? coalescing.tcp() : coalescing.udp()) == (round < 4));
+    }
+    refuse_super_packets = false;
+    CHECK((protocol == kTcp ? coalescing.udp() : coalescing.tcp()));
+    CHECK(counters.get(Counter::drop_tun_write) == 0);
+    CHECK(counters.get(Counter::tun_tx_writes) == 4 * 7 + 2 * 6);
+  }
 }
 
 void an_unreachable_answer_quotes_the_packet_and_its_checksums_verify() {
@@ -292,16 +470,18 @@ void no_unreachable_answer_goes_to_multicast_broadcast_fragments_or_nobody() {
   CHECK(!answered([](uint8_t* b) { b[9] = 1, b[20] = 11; }, 4));  // time exceeded is not
 }
 
-void two_interleaved_flows_are_each_joined() {
-  CHECK(writes_after([](std::vector<std::vector<uint8_t>>& packets) {
-          std::vector<std::vector<uint8_t>> both;
-          for (const auto& packet : packets) {
-            both.push_back(packet);
-            both.push_back(packet);
-            both.back()[20] = 99;  // another source port
-          }
-          packets = both;
-        }) == 2);
+void interleaved_flows_are_each_joined() {
+  for (const uint8_t protocol : {kTcp, kUdp})
+    CHECK(writes_after(protocol, [protocol](Packets& packets) {
+            Packets both;
+            for (const auto& packet : packets) {
+              both.push_back(packet);
+              both.push_back(packet);
+              both.back()[20] = 99;  // another source port
+              repair(both.back(), protocol);
+            }
+            packets = both;
+          }) == 2);
 }
 
 }  // namespace
@@ -309,12 +489,19 @@ void two_interleaved_flows_are_each_joined() {
 int main() {
   if (sodium_init() < 0) return 1;
   RUN(the_checksum_agrees_with_rfc_1071_summing_for_every_length_and_alignment);
+  RUN(a_sum_of_the_largest_words_does_not_lose_a_carry);
   RUN(segments_are_whole_packets_with_good_checksums_and_the_payload_in_order);
   RUN(a_packet_without_segmentation_gets_its_checksum_completed);
   RUN(headers_that_disagree_with_the_packet_are_refused);
   RUN(coalesced_segments_become_the_super_packet_they_were);
   RUN(what_differs_in_its_headers_is_not_joined);
-  RUN(two_interleaved_flows_are_each_joined);
+  RUN(interleaved_flows_are_each_joined);
+  RUN(identifications_that_mean_something_have_to_count_up);
+  RUN(a_packet_with_a_wrong_checksum_is_never_repaired);
+  RUN(a_datagram_without_a_checksum_is_left_alone);
+  RUN(datagrams_are_joined_while_their_size_is_one);
+  RUN(each_protocol_is_joined_only_when_it_may_be);
+  RUN(a_refused_super_packet_is_written_packet_by_packet_and_soon_none_is_made);
   RUN(an_unreachable_answer_quotes_the_packet_and_its_checksums_verify);
   RUN(no_unreachable_answer_goes_to_multicast_broadcast_fragments_or_nobody);
   return omerta::check::finish();

@@ -87,7 +87,8 @@ uint64_t exchange(bool gso, bool gro, size_t count, size_t destinations, SizeOf 
     sent[to].push_back(datagram);
     memory.push_back(std::move(datagram));
     const auto add = [&] {
-      return send.append(loopback(receivers[to]->port()), {}, memory.back().data(), memory.back().size());
+      const size_t size = memory.back().size();
+      return send.append(loopback(receivers[to]->port()), {}, memory.back().data(), size, size, 0) == size;
     };
     if (!add()) {
       sender_io->flush(send, counters);
@@ -279,6 +280,33 @@ void the_choice_names_its_reason() {
   CHECK(ring.refused != (ring.kind == IoKind::io_uring));
 }
 
+void what_a_full_receive_queue_loses_is_counted() {
+  SocketOptions small = options(true);
+  small.buffer_bytes = 4096;
+  UdpSocket receiver(small);
+  UdpSocket sender(options(false));
+  constexpr uint64_t kCount = 500;
+  const uint8_t byte = 1;
+  const auto send = [&] { sender.send_one(loopback(receiver.port()), {}, &byte, 1, 0); };
+  // Before the ring lends its buffers: those would hold what the queue does not.
+  for (uint64_t i = 0; i < kCount; i++) send();
+  CHECK(receiver.queues().receive > 0);
+  CHECK(receiver.queues().receive_limit == 2 * static_cast<uint32_t>(receiver.receive_buffer_bytes()));
+  const Started io(receiver);
+  CounterRow counters;
+  const auto take_all = [&] {
+    while (io->wait(100).socket) do
+        io->receive(counters);
+      while (io->release());
+  };
+  take_all();
+  send();  // the next one tells
+  take_all();
+  CHECK(counters.get(Counter::drop_receive_queue) > 0);
+  CHECK(counters.get(Counter::rx_datagrams) + counters.get(Counter::drop_receive_queue) == kCount + 1);
+  CHECK(receiver.queues().receive == 0);
+}
+
 void what_the_kernel_will_not_send_is_dropped_and_counted_by_reason() {
   UdpSocket sender(options(true));
   UdpSocket receiver(options(true));
@@ -322,6 +350,38 @@ void where_io_uring_is_forbidden_mmsg_is_used_and_the_reason_told() {
   CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
+/// Sends runs of datagrams that lie back to back, of one size but for the last.
+void runs_are_sent_whole_whatever_their_length_and_size() {
+  for (const bool gso : {true, false})
+    for (const size_t segment : {size_t{1}, size_t{100}, size_t{1452}, size_t{9032}, size_t{40000}}) {
+      UdpSocket sender(options(gso)), receiver(options(true));
+      const Started sender_io(sender), receiver_io(receiver);
+      SendBatch send(sender.gso());
+      CounterRow counters;
+      std::vector<uint8_t> memory(std::min<size_t>(segment * 150, 700000));
+      randombytes_buf(memory.data(), memory.size());
+      Datagrams sent;
+      size_t at = 0;
+      while (at < memory.size()) {
+        // Runs of 1, 2, … datagrams, with a shorter one at the end of every second.
+        const size_t run = sent.size() % 40 + 1;
+        const size_t bytes =
+            std::min(segment * run - (run % 2 == 0 && segment > 1 ? segment / 2 : 0), memory.size() - at);
+        for (size_t from = 0; from < bytes; from += segment)
+          sent.emplace_back(memory.data() + at + from, memory.data() + at + std::min(from + segment, bytes));
+        size_t added = 0;
+        while ((added += send.append(loopback(receiver.port()), {}, memory.data() + at + added, bytes - added,
+                                     segment, 0)) < bytes)
+          sender_io->flush(send, counters);
+        at += bytes;
+      }
+      sender_io->flush(send, counters);
+      CHECK(counters.get(Counter::tx_datagrams) == sent.size());
+      CHECK(counters.get(Counter::tx_errors) == 0);
+      CHECK(receive_all(*receiver_io.io, sent.size()) == sent);
+    }
+}
+
 /// Sends `datagrams` of 100 bytes, the traffic class of each by `class_of`; returns the ECN of each on
 /// arrival.
 template <class ClassOf>
@@ -342,7 +402,7 @@ std::vector<uint8_t> ecn_after(const char* bind, bool gso, size_t datagrams, siz
   std::vector<uint8_t> memory(datagrams * 100);
   for (size_t i = 0; i < datagrams; i++) {
     memory[i * 100] = static_cast<uint8_t>(i);
-    CHECK(send.append(to, {}, memory.data() + i * 100, 100, class_of(i)));
+    CHECK(send.append(to, {}, memory.data() + i * 100, 100, 100, class_of(i)) == 100);
   }
   sender_io->flush(send, counters);
   std::vector<uint8_t> out;
@@ -396,8 +456,10 @@ int main() {
     RUN(a_source_address_that_is_gone_leaves_the_choice_to_routing);
     RUN(a_stopped_engine_leaves_the_socket_to_its_owner);
     RUN(forwarded_coalesced_messages_arrive_whole_zero_copy_or_not);
+    RUN(runs_are_sent_whole_whatever_their_length_and_size);
     RUN(each_datagram_arrives_with_its_own_ecn);
     RUN(what_the_kernel_will_not_send_is_dropped_and_counted_by_reason);
+    RUN(what_a_full_receive_queue_loses_is_counted);
     RUN(a_small_send_buffer_loses_nothing);
   }
   return omerta::check::finish();

@@ -1,32 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Internet checksum (RFC 1071), summed eight bytes at a time with the carry added back.
+// The Internet checksum (RFC 1071): ones' complement sums in memory order, wide words with the carry
+// added back. Payloads are summed by the widest instructions the CPU has, while they are copied if
+// they have to be.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
 namespace omerta::tun {
-
-/// Ones' complement sum of `size` bytes in memory order, added to `sum`.
-inline uint64_t checksum_add(const uint8_t* data, size_t size, uint64_t sum = 0) {
-  // Two accumulators of 32-bit words cannot overflow 64 bits below 16 GiB, and they vectorise.
-  uint64_t a = 0, b = 0;
-  while (size >= 8) {
-    uint32_t low, high;
-    std::memcpy(&low, data, 4);
-    std::memcpy(&high, data + 4, 4);
-    a += low;
-    b += high;
-    data += 8;
-    size -= 8;
-  }
-  uint64_t tail = 0;
-  std::memcpy(&tail, data, size);  // zero-padded, as RFC 1071 asks of an odd byte
-  a += (tail & 0xffffffff) + (tail >> 32);
-  a += b;
-  sum += (a & 0xffffffff) + (a >> 32);
-  return sum;
-}
 
 /// Folds a sum to the 16 bits that are stored, not complemented.
 inline uint16_t checksum_fold(uint64_t sum) {
@@ -35,5 +17,27 @@ inline uint16_t checksum_fold(uint64_t sum) {
 }
 
 inline uint16_t checksum_finish(uint64_t sum) { return static_cast<uint16_t>(~checksum_fold(sum)); }
+
+/// Ones' complement sum of `size` bytes in memory order, added to `sum`; for headers.
+inline uint64_t checksum_add(const uint8_t* data, size_t size, uint64_t sum = 0) {
+  uint64_t words = 0;
+  for (; size >= 8; data += 8, size -= 8) {
+    uint64_t word;
+    std::memcpy(&word, data, 8);
+    words += word;
+    words += words < word ? 1 : 0;
+  }
+  uint64_t tail = 0;
+  std::memcpy(&tail, data, size);  // zero-padded, as RFC 1071 asks of an odd byte
+  words += tail;
+  words += words < tail ? 1 : 0;
+  return sum + (words & 0xffffffff) + (words >> 32);
+}
+
+/// The same for payloads.
+uint64_t checksum_payload(const uint8_t* data, size_t size, uint64_t sum = 0);
+
+/// Copies `size` bytes and returns their sum, added to `sum`, in one pass. The two must not overlap.
+uint64_t checksum_copy(uint8_t* to, const uint8_t* from, size_t size, uint64_t sum = 0);
 
 }  // namespace omerta::tun

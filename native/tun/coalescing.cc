@@ -1,132 +1,212 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tun/coalescing.h"
 
+#include <cerrno>
+
 namespace omerta::tun {
 namespace {
+
 constexpr uint8_t kAck = 0x10, kPsh = 0x08;
+constexpr uint8_t kNobody = UINT8_MAX;
+/// IPv4 with every option and TCP with every option.
+constexpr size_t kMaxHeaders = 60 + 60;
+
+/// Spreads flows over the places of Coalescing::recent_; a collision costs a write, no more.
+size_t place_of(const IpView& ip, const uint8_t* ports) {
+  uint64_t mixed = load<uint32_t>(ports);
+  for (size_t at = 0; at < size_t{2} * ip.address_size; at += 8) mixed ^= load<uint64_t>(ip.source + at);
+  return mixed * 0x9E3779B97F4A7C15u >> 57;  // 7 bits: Coalescing::kRecent
 }
 
-Coalescing::Coalescing(int queue, bool tcp) : queue_(queue), tcp_(tcp), items_(kMaxItems) {}
+/// RFC 9293 3.1, RFC 768: UDP over IPv4 may have none, and that cannot be kept through segmentation.
+bool checksum_is_right(const uint8_t* packet, const IpView& ip, size_t transport, uint8_t protocol) {
+  if (protocol == kUdp && load<uint16_t>(packet + transport + 6) == 0) return false;
+  const size_t size = ip.length - transport;
+  return checksum_finish(checksum_payload(packet + transport, size, pseudo_header_sum(ip, protocol, size))) ==
+         0;
+}
 
-bool Coalescing::same_flow(const Item& item, const uint8_t* packet, const IpView& ip,
-                           size_t transport_offset) {
-  return item.header_size != 0 && item.ip.family == ip.family && item.transport_offset == transport_offset &&
+}  // namespace
+
+Coalescing::Coalescing(int queue, bool tcp, bool udp)
+    : queue_(queue), tcp_{tcp}, udp_{udp}, items_(kMaxItems) {
+  recent_.fill(kNobody);
+}
+
+/// IPv4 without options or fragments, IPv6 without extension headers.
+Coalescing::Candidate Coalescing::examine(const uint8_t* packet, const IpView& ip) const {
+  Candidate c;
+  if (ip.family == 4) {
+    if (packet[0] != 0x45 || (ntohs(load<uint16_t>(packet + 6)) & 0x3fff) != 0) return c;
+    c.protocol = packet[9];
+    c.transport_offset = 20;
+  } else {
+    c.protocol = packet[6];
+    c.transport_offset = 40;
+  }
+  const uint8_t* transport = packet + c.transport_offset;
+  if (c.protocol == kTcp && tcp_.on && ip.length >= c.transport_offset + 20) {
+    const size_t header_size = c.transport_offset + static_cast<size_t>(transport[12] >> 4) * 4;
+    if (header_size < c.transport_offset + 20 || header_size > ip.length) return c;
+    c.header_size = header_size;
+    c.sequence = ntohl(load<uint32_t>(transport + 4));
+    c.push = (transport[13] & kPsh) != 0;
+    c.joinable = ip.length > header_size && (transport[13] & ~kPsh) == kAck;
+  } else if (c.protocol == kUdp && udp_.on && ip.length >= c.transport_offset + 8) {
+    c.header_size = c.transport_offset + 8;
+    c.joinable =
+        ip.length > c.header_size && ntohs(load<uint16_t>(transport + 4)) == ip.length - c.transport_offset;
+  }
+  if (c.header_size != 0) c.payload = ip.length - c.header_size;
+  return c;
+}
+
+bool Coalescing::same_flow(const Item& item, const Candidate& candidate, const uint8_t* packet,
+                           const IpView& ip) {
+  return item.protocol == candidate.protocol && item.ip.family == ip.family &&
          std::memcmp(item.ip.source, ip.source, size_t{2} * ip.address_size) == 0 &&
-         std::memcmp(item.packet + transport_offset, packet + transport_offset, 4) == 0;
+         load<uint32_t>(item.packet + item.transport_offset) ==
+             load<uint32_t>(packet + candidate.transport_offset);
 }
 
-/// Whether the packet's headers say nothing that the item's do not (as GRO in the kernel asks).
-bool Coalescing::joinable(const Item& item, const uint8_t* packet, size_t header_size) {
-  if (item.header_size != header_size) return false;
-  const size_t t = item.transport_offset;
+/// Whether the packet's headers say nothing that segmentation would not make of the item's (as GRO in the
+/// kernel asks).
+bool Coalescing::same_headers(const Item& item, const Candidate& candidate, const uint8_t* packet) {
   if (item.ip.family == 4) {
     if (item.packet[1] != packet[1] || item.packet[8] != packet[8] || item.packet[6] != packet[6])
       return false;
-  } else if (std::memcmp(item.packet, packet, 4) != 0 || item.packet[7] != packet[7]) {
+    // An identification that means something (RFC 6864: one without DF) has to count up.
+    constexpr uint8_t kDontFragment = 0x40;
+    const auto expected = static_cast<uint16_t>(ntohs(load<uint16_t>(item.packet + 4)) + item.segments);
+    if ((packet[6] & kDontFragment) == 0 && ntohs(load<uint16_t>(packet + 4)) != expected) return false;
+  } else if (load<uint32_t>(item.packet) != load<uint32_t>(packet) || item.packet[7] != packet[7]) {
     return false;
   }
+  if (candidate.protocol == kUdp) return true;
+  if (item.header_size != candidate.header_size || item.next_sequence != candidate.sequence) return false;
   // Acknowledgement number, window and urgent pointer, options.
+  const size_t t = item.transport_offset;
   return std::memcmp(item.packet + t + 8, packet + t + 8, 4) == 0 &&
          std::memcmp(item.packet + t + 14, packet + t + 14, 2) == 0 &&
-         std::memcmp(item.packet + t + 18, packet + t + 18, header_size - t - 18) == 0;
+         std::memcmp(item.packet + t + 18, packet + t + 18, candidate.header_size - t - 18) == 0;
+}
+
+bool Coalescing::join(Item& item, const Candidate& candidate, uint8_t* packet, const IpView& ip) {
+  if (!item.open || !candidate.joinable || candidate.payload > item.segment_payload ||
+      item.segments == kMaxSegments || item.total + candidate.payload > kMaxBytes ||
+      !same_headers(item, candidate, packet))
+    return false;
+  if (!item.verified) {
+    item.verified = checksum_is_right(item.packet, item.ip, item.transport_offset, item.protocol);
+    if (!item.verified) return false;
+  }
+  if (!checksum_is_right(packet, ip, candidate.transport_offset, candidate.protocol)) return false;
+  item.payload[item.segments++] = {packet + candidate.header_size, candidate.payload};
+  item.total += candidate.payload;
+  item.next_sequence += static_cast<uint32_t>(candidate.payload);
+  item.push = candidate.push;
+  item.open = !candidate.push && candidate.payload == item.segment_payload;
+  return true;
 }
 
 void Coalescing::add(uint8_t* packet, const IpView& ip, CounterRow& counters) {
   counters.add(Counter::tun_tx_packets);
   counters.add(Counter::tun_tx_bytes, ip.length);
-  size_t header_size = 0;
-  size_t transport = 0;
-  uint32_t sequence = 0;
-  bool candidate = false;
-  if (tcp_) {
-    // IPv4 without options or fragments, IPv6 without extension headers.
-    if (ip.family == 4 && packet[0] == 0x45 && packet[9] == kTcp &&
-        (ntohs(load<uint16_t>(packet + 6)) & 0x3fff) == 0)
-      transport = 20;
-    else if (ip.family == 6 && packet[6] == kTcp)
-      transport = 40;
-    if (transport != 0 && ip.length >= transport + 20) {
-      header_size = transport + static_cast<size_t>(packet[transport + 12] >> 4) * 4;
-      if (header_size < transport + 20 || header_size > ip.length) header_size = 0;
-    }
-    if (header_size != 0) {
-      const uint8_t flags = packet[transport + 13];
-      candidate = ip.length > header_size && (flags & ~kPsh) == kAck;
-      sequence = ntohl(load<uint32_t>(packet + transport + 4));
-    }
-  }
-  const size_t payload = ip.length - (header_size != 0 ? header_size : ip.length);
-  if (header_size != 0) {
-    for (size_t i = count_; i-- > 0;) {
-      Item& item = items_[i];
-      if (!item.open || !same_flow(item, packet, ip, transport)) continue;
-      if (candidate && sequence == item.next_sequence && payload <= item.segment_payload &&
-          item.segments < kMaxSegments && item.total + payload <= kMaxBytes &&
-          joinable(item, packet, header_size)) {
-        item.payload[item.segments++] = {packet + header_size, payload};
-        item.total += payload;
-        item.next_sequence += static_cast<uint32_t>(payload);
-        if ((packet[transport + 13] & kPsh) != 0) {
-          item.packet[transport + 13] |= kPsh;
-          item.open = false;
-        }
-        if (payload < item.segment_payload) item.open = false;
-        return;
-      }
-      item.open = false;  // what follows in this flow must not overtake
-      break;
-    }
+  const Candidate candidate = examine(packet, ip);
+  uint8_t* recent = nullptr;
+  if (candidate.header_size != 0) {
+    recent = &recent_[place_of(ip, packet + candidate.transport_offset)];
+    if (*recent < count_ && same_flow(items_[*recent], candidate, packet, ip) &&
+        join(items_[*recent], candidate, packet, ip))
+      return;
   }
   if (count_ == kMaxItems) flush(counters);
+  // What follows in this flow joins this one: it must not overtake.
+  if (recent != nullptr) *recent = static_cast<uint8_t>(count_);
   Item& item = items_[count_++];
   item.packet = packet;
   item.ip = ip;
-  item.header_size = header_size;
-  item.transport_offset = transport;
-  item.segment_payload = payload;
+  item.header_size = candidate.header_size;
+  item.transport_offset = candidate.transport_offset;
+  item.segment_payload = candidate.payload;
   item.total = ip.length;
-  item.next_sequence = sequence + static_cast<uint32_t>(payload);
+  item.next_sequence = candidate.sequence + static_cast<uint32_t>(candidate.payload);
+  item.protocol = candidate.protocol;
+  item.open = candidate.joinable && !candidate.push;
+  item.verified = false;
+  item.push = candidate.push;
   item.segments = 1;
-  item.payload[0] = {packet + header_size, payload};
-  item.open = candidate && (packet[transport + 13] & kPsh) == 0;
+  item.payload[0] = {packet + candidate.header_size, candidate.payload};
 }
 
-void Coalescing::write(Item& item, CounterRow& counters) {
+/// As it is. Nothing is claimed of its checksum: who receives it looks.
+void Coalescing::write_whole(uint8_t* packet, size_t size, CounterRow& counters) const {
   VirtioNetHeader header{};
+  iovec vectors[2] = {{&header, sizeof header}, {packet, size}};
+  counters.add(Counter::tun_tx_writes);
+  if (writev(queue_, vectors, 2) < 0) counters.add(Counter::drop_tun_write);
+}
+
+/// The headers are changed in a copy, so that the packets stay what they were. false: refused.
+bool Coalescing::write_joined(const Item& item, CounterRow& counters) const {
+  uint8_t headers[kMaxHeaders];
+  const size_t t = item.transport_offset;
+  const size_t transport_size = item.total - t;
+  std::memcpy(headers, item.packet, item.header_size);
+  if (item.ip.family == 4) {
+    store(headers + 2, htons(static_cast<uint16_t>(item.total)));
+    store<uint16_t>(headers + 10, 0);
+    store(headers + 10, checksum_finish(checksum_add(headers, 20)));
+  } else {
+    store(headers + 4, htons(static_cast<uint16_t>(item.total - 40)));
+  }
+  VirtioNetHeader header{};
+  header.flags = kNeedsChecksum;
+  header.header_length = static_cast<uint16_t>(item.header_size);
+  header.gso_size = static_cast<uint16_t>(item.segment_payload);
+  header.checksum_start = static_cast<uint16_t>(t);
+  if (item.protocol == kTcp) {
+    header.gso_type = item.ip.family == 4 ? kGsoTcp4 : kGsoTcp6;
+    header.checksum_offset = 16;
+    if (item.push) headers[t + 13] |= kPsh;
+  } else {
+    header.gso_type = kGsoUdp;
+    header.checksum_offset = 6;
+    store(headers + t + 4, htons(static_cast<uint16_t>(transport_size)));
+  }
+  store(headers + t + header.checksum_offset,
+        checksum_fold(pseudo_header_sum(item.ip, item.protocol, transport_size)));
   iovec vectors[kMaxSegments + 2];
   size_t used = 0;
   vectors[used++] = {&header, sizeof header};
-  if (item.segments == 1) {
-    // The tag proved that nothing changed on the way: the checksum is as good as its sender made it.
-    header.flags = kDataValid;
-    vectors[used++] = {item.packet, item.ip.length};
-  } else {
-    const size_t t = item.transport_offset;
-    if (item.ip.family == 4) {
-      store(item.packet + 2, htons(static_cast<uint16_t>(item.total)));
-      store<uint16_t>(item.packet + 10, 0);
-      store(item.packet + 10, checksum_finish(checksum_add(item.packet, 20)));
-    } else {
-      store(item.packet + 4, htons(static_cast<uint16_t>(item.total - 40)));
-    }
-    store(item.packet + t + 16, checksum_fold(pseudo_header_sum(item.ip, kTcp, item.total - t)));
-    header.flags = kNeedsChecksum;
-    header.gso_type = item.ip.family == 4 ? kGsoTcp4 : kGsoTcp6;
-    header.header_length = static_cast<uint16_t>(item.header_size);
-    header.gso_size = static_cast<uint16_t>(item.segment_payload);
-    header.checksum_start = static_cast<uint16_t>(t);
-    header.checksum_offset = 16;
-    vectors[used++] = {item.packet, item.header_size};
-    for (size_t i = 0; i < item.segments; i++) vectors[used++] = item.payload[i];
-  }
+  vectors[used++] = {headers, item.header_size};
+  for (size_t i = 0; i < item.segments; i++) vectors[used++] = item.payload[i];
   counters.add(Counter::tun_tx_writes);
-  if (writev(queue_, vectors, static_cast<int>(used)) < 0)
-    counters.add(Counter::drop_tun_write, item.segments);
+  if (writev(queue_, vectors, static_cast<int>(used)) >= 0) return true;
+  if (errno == EINVAL) return false;
+  counters.add(Counter::drop_tun_write, item.segments);  // the interface is down, or memory is short
+  return true;
+}
+
+void Coalescing::write(Item& item, CounterRow& counters) {
+  if (item.segments == 1) return write_whole(item.packet, item.ip.length, counters);
+  Joining& joining = item.protocol == kTcp ? tcp_ : udp_;
+  if (write_joined(item, counters)) {
+    joining.refused = 0;
+    return;
+  }
+  if (++joining.refused == kMaxRefused) joining.on = false;
+  for (size_t i = 0; i < item.segments; i++) {
+    const iovec& payload = item.payload[i];
+    write_whole(static_cast<uint8_t*>(payload.iov_base) - item.header_size,
+                item.header_size + payload.iov_len, counters);
+  }
 }
 
 void Coalescing::flush(CounterRow& counters) {
   for (size_t i = 0; i < count_; i++) write(items_[i], counters);
   count_ = 0;
+  recent_.fill(kNobody);
 }
 
 }  // namespace omerta::tun

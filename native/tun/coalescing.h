@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The way back into a TUN device: consecutive TCP segments of one flow become one super-packet and
-// one write. Payloads are not copied: the write gathers them from the buffer they were opened in.
+// The way back into a TUN device: consecutive TCP segments or UDP datagrams of one flow become one
+// super-packet and one write. Payloads are not copied: the write gathers them from the buffer they were
+// opened in. The kernel makes the checksums of a super-packet's segments, so only packets whose
+// checksum is right are joined; all others are written byte for byte as they came.
 #pragma once
 
 #include <sys/uio.h>
 
+#include <array>
 #include <vector>
 
 #include "common/counters.h"
@@ -15,40 +18,76 @@ namespace omerta::tun {
 
 class Coalescing {
  public:
-  /// tcp: whether segments may be joined (TunDevice::tcp_offload).
-  Coalescing(int queue, bool tcp);
+  /// tcp, udp: what may be joined (TunDevice::tcp_offload, udp_offload).
+  Coalescing(int queue, bool tcp, bool udp);
 
   /// Takes an IP packet of exactly ip.length bytes; its memory must live until flush().
   void add(uint8_t* packet, const IpView& ip, CounterRow& counters);
-  /// Writes everything, in order within each flow.
+  /// Writes everything, in order within each flow. A super-packet the kernel refuses is written packet
+  /// by packet.
   void flush(CounterRow& counters);
+
+  /// What is joined. Turned off for good when the kernel refuses one super-packet after the other.
+  bool tcp() const { return tcp_.on; }
+  bool udp() const { return udp_.on; }
+  void give_up_tcp() { tcp_.on = false; }
+  void give_up_udp() { udp_.on = false; }
 
  private:
   static constexpr size_t kMaxItems = 64;
   static constexpr size_t kMaxSegments = 64;
   static constexpr size_t kMaxBytes = 65535;
+  static constexpr size_t kRecent = 128;
+  /// Super-packets refused in a row until no more are made.
+  static constexpr int kMaxRefused = 4;
 
+  /// TCP or UDP.
+  struct Joining {
+    bool on;
+    int refused = 0;  ///< in a row
+  };
   struct Item {
     uint8_t* packet;
     IpView ip;
-    size_t header_size;  ///< IP and TCP headers; 0 = not TCP, written as it is
+    size_t header_size;  ///< IP and transport headers; 0 = neither TCP nor UDP, written as it is
     size_t transport_offset;
     size_t segment_payload;
     size_t total;  ///< bytes of the packet it has become
     uint32_t next_sequence;
-    bool open;  ///< may still grow
+    uint8_t protocol;
+    bool open;      ///< may still grow
+    bool verified;  ///< the checksum of its first packet is right
+    bool push;      ///< a segment has TCP's PSH flag
     size_t segments;
     iovec payload[kMaxSegments];
   };
+  /// What add() reads of a packet; header_size 0 when it is no TCP or UDP that may be joined.
+  struct Candidate {
+    size_t header_size = 0;
+    size_t transport_offset = 0;
+    size_t payload = 0;
+    uint32_t sequence = 0;
+    uint8_t protocol = 0;
+    bool push = false;
+    bool joinable = false;  ///< its flags allow that others follow in the same super-packet
+  };
 
-  static bool same_flow(const Item& item, const uint8_t* packet, const IpView& ip, size_t transport_offset);
-  static bool joinable(const Item& item, const uint8_t* packet, size_t header_size);
+  Candidate examine(const uint8_t* packet, const IpView& ip) const;
+  static bool same_flow(const Item& item, const Candidate& candidate, const uint8_t* packet,
+                        const IpView& ip);
+  static bool same_headers(const Item& item, const Candidate& candidate, const uint8_t* packet);
+  static bool join(Item& item, const Candidate& candidate, uint8_t* packet, const IpView& ip);
   void write(Item& item, CounterRow& counters);
+  bool write_joined(const Item& item, CounterRow& counters) const;
+  void write_whole(uint8_t* packet, size_t size, CounterRow& counters) const;
 
   int queue_;
-  bool tcp_;
+  Joining tcp_;
+  Joining udp_;
   std::vector<Item> items_;
   size_t count_ = 0;
+  /// Item last begun for a flow, by a hash of it; one that lost its place does not grow any more.
+  std::array<uint8_t, kRecent> recent_;
 };
 
 }  // namespace omerta::tun

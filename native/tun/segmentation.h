@@ -11,10 +11,12 @@ namespace omerta::tun {
 
 class Segmentation {
  public:
-  /// Examines a packet; valid() tells whether header and packet agree. The packet may be modified.
+  /// Examines a packet; valid() tells whether header and packet agree. The packet has to outlive it.
   Segmentation(const VirtioNetHeader& header, uint8_t* packet, size_t size);
 
   bool valid() const { return count_ != 0; }
+  /// What the header says: protocol of a super-packet, 0 for any other.
+  static uint8_t super_packet_protocol(const VirtioNetHeader& header);
   size_t count() const { return count_; }
   /// Length of segment `index`; all but the last are equal.
   size_t size(size_t index) const;
@@ -24,12 +26,18 @@ class Segmentation {
   const uint8_t* packet() const { return packet_; }
 
  private:
+  void sum_headers(size_t ip_header);
+  void write_whole(uint8_t* out) const;
+
   uint8_t* packet_;
   IpView ip_;
   size_t size_;
   size_t header_size_ = 0;  ///< IP and transport headers, copied in front of every segment
   size_t transport_offset_ = 0;
+  size_t checksum_at_ = 0;  ///< offset of the transport checksum; 0 = nothing to fill in
   size_t payload_per_segment_ = 0;
+  uint64_t ip_sum_ = 0;
+  uint64_t transport_sum_ = 0;
   uint8_t protocol_ = 0;
   size_t count_ = 0;
 };

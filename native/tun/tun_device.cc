@@ -100,11 +100,12 @@ TunDevice::TunDevice(const TunSettings& settings)
       if (i == 0) request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_TUN_EXCL);
       if (ioctl(fd, TUNSETIFF, &request) != 0) fail("create interface " + settings.name);
       name_ = request.ifr_name;
-      unsigned offload = TUN_F_CSUM;
-      if (settings.tcp_offload) offload |= TUN_F_TSO4 | TUN_F_TSO6;
-      tcp_offload_ = settings.tcp_offload;
-      udp_offload_ = settings.udp_offload && ioctl(fd, TUNSETOFFLOAD, offload | TUN_F_USO4 | TUN_F_USO6) == 0;
-      if (!udp_offload_ && ioctl(fd, TUNSETOFFLOAD, offload) != 0) fail("offloads of " + settings.name);
+      checksum_offload_ = settings.checksum_offload;
+      tcp_offload_ = checksum_offload_ && settings.tcp_offload;
+      udp_offload_ =
+          checksum_offload_ && settings.udp_offload && set_offloads(checksum_offload_, tcp_offload_, true);
+      if (!udp_offload_ && !set_offloads(checksum_offload_, tcp_offload_, false))
+        fail("offloads of " + settings.name);
     }
     const ControlSocket control(AF_INET);
     ifreq request = request_for(name_);
@@ -121,6 +122,13 @@ TunDevice::TunDevice(const TunSettings& settings)
     for (const int fd : queues_) close(fd);
     throw;
   }
+}
+
+bool TunDevice::set_offloads(bool checksum, bool tcp, bool udp) const {
+  const unsigned flags = (checksum ? TUN_F_CSUM : 0u) | (tcp ? TUN_F_TSO4 | TUN_F_TSO6 : 0u) |
+                         (udp ? TUN_F_USO4 | TUN_F_USO6 : 0u);
+  // A property of the interface: any queue will do.
+  return ioctl(queues_.back(), TUNSETOFFLOAD, flags) == 0;
 }
 
 TunDevice::~TunDevice() {

@@ -15,6 +15,7 @@ struct TunSettings {
   int mtu = 1400;
   bool up = true;  ///< false: somebody else brings the interface up
   size_t queues = 1;
+  bool checksum_offload = true;  ///< the others need it
   bool tcp_offload = true;
   bool udp_offload = true;
 };
@@ -32,13 +33,18 @@ class TunDevice {
   const std::string& name() const { return name_; }
   /// The MTU it was made with.
   size_t mtu() const { return mtu_; }
+  bool checksum_offload() const { return checksum_offload_; }
   bool tcp_offload() const { return tcp_offload_; }
   bool udp_offload() const { return udp_offload_; }
+  /// Changes what the kernel may hand over from now on; super-packets under way are not taken back. Any
+  /// thread. false: the kernel does not know one of them, and nothing changed.
+  bool set_offloads(bool checksum, bool tcp, bool udp) const;
 
  private:
   std::string name_;
   std::vector<int> queues_;
   size_t mtu_;
+  bool checksum_offload_ = false;
   bool tcp_offload_ = false;
   bool udp_offload_ = false;
 };

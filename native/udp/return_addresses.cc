@@ -69,7 +69,30 @@ uint64_t ReturnAddresses::number_of(const LocalAddress& local) {
   if (count == kNumber) return 0;
   locals_[count + 1] = wanted;
   locals_count_.store(count + 1, std::memory_order_release);
+  note_choice();
   return count + 1;
+}
+
+void ReturnAddresses::set_sole(const SoleAddresses& sole) {
+  const std::lock_guard lock(adding_);
+  sole_ = sole;
+  note_choice();
+}
+
+/// Under the mutex.
+void ReturnAddresses::note_choice() {
+  uint64_t numbers[2] = {0, 0};
+  bool choice = false;
+  for (uint64_t i = 1; i <= locals_count_.load(std::memory_order_relaxed); i++) {
+    if (std::memcmp(locals_[i].ip, sole_.ipv4, 16) == 0)
+      numbers[0] = i;
+    else if (std::memcmp(locals_[i].ip, sole_.ipv6, 16) == 0)
+      numbers[1] = i;
+    else
+      choice = true;
+  }
+  for (size_t i = 0; i < 2; i++) sole_numbers_[i].store(numbers[i], std::memory_order_relaxed);
+  choice_.store(choice, std::memory_order_relaxed);
 }
 
 void ReturnAddresses::learn(const omerta_address& remote, const LocalAddress& local) {
@@ -93,11 +116,16 @@ void ReturnAddresses::learn(const omerta_address& remote, const LocalAddress& lo
 }
 
 LocalAddress ReturnAddresses::find(const omerta_address& remote) const {
+  if (!choice_.load(std::memory_order_relaxed)) return {};
   const uint64_t hashed = hash(remote);
   const Word* words = bucket(hashed);
   for (size_t i = 0; i < kWays; i++) {
     const uint64_t present = words[i].load(std::memory_order_acquire);
-    if (((present ^ hashed) & ~kNumber) == 0 && present != 0) return locals_[present & kNumber];
+    if (((present ^ hashed) & ~kNumber) != 0 || present == 0) continue;
+    const uint64_t number = present & kNumber;
+    const bool sole = number == sole_numbers_[0].load(std::memory_order_relaxed) ||
+                      number == sole_numbers_[1].load(std::memory_order_relaxed);
+    return sole ? LocalAddress{} : locals_[number];
   }
   return {};
 }

@@ -6,6 +6,9 @@
 //   bucket   eight words, one cache line; a remote hashes to one bucket
 //   word     56 bits of the remote's keyed hash, and the number of a local address (0: empty)
 //
+// A host with one address of a family needs no telling: routing has no choice. Naming the source of a
+// send costs 170 ns, so it is left out then.
+//
 // Bounded: a full bucket loses one of its remotes, for whom routing then chooses until it sends again.
 // Any thread may call anything: a word is one atomic, a local address never changes once it has a number.
 #pragma once
@@ -15,6 +18,7 @@
 #include <mutex>
 
 #include "common/touched_memory.h"
+#include "udp/sole_addresses.h"
 #include "udp/udp_socket.h"
 
 namespace omerta::udp {
@@ -26,8 +30,10 @@ class ReturnAddresses {
 
   /// The remote sent to this address of ours. Only what an address proved belongs here.
   void learn(const omerta_address& remote, const LocalAddress& local);
-  /// What to send from; all zero when that is not known.
+  /// What to send from; all zero when that is not known, or routing chooses it anyway.
   LocalAddress find(const omerta_address& remote) const;
+  /// The host's addresses that are the only one of their family, at most one of each.
+  void set_sole(const SoleAddresses& sole);
   /// Routing has changed.
   void clear();
 
@@ -39,13 +45,17 @@ class ReturnAddresses {
   uint64_t hash(const omerta_address& remote) const;
   Word* bucket(uint64_t hash) const;
   uint64_t number_of(const LocalAddress& local);
+  void note_choice();
 
   uint64_t key_[2];
   size_t buckets_;
   TouchedMemory words_;
   std::mutex adding_;
   std::atomic<uint64_t> locals_count_{0};
-  LocalAddress locals_[kNumber + 1];  ///< by number; 0 stays empty
+  LocalAddress locals_[kNumber + 1];             ///< by number; 0 stays empty
+  SoleAddresses sole_;                           ///< under the mutex
+  std::atomic<uint64_t> sole_numbers_[2]{0, 0};  ///< of the host's only IPv4 and IPv6 address
+  std::atomic<bool> choice_{false};              ///< remotes talk to other addresses than those
 };
 
 }  // namespace omerta::udp

@@ -2,6 +2,7 @@
 #include "udp/udp_socket.h"
 
 #include <arpa/inet.h>
+#include <linux/sock_diag.h>
 #include <netinet/udp.h>
 #include <unistd.h>
 
@@ -82,42 +83,65 @@ bool same(const omerta_address& a, const omerta_address& b) {
 
 }  // namespace
 
-bool SendBatch::extend(Entry& entry, uint8_t* data, size_t size) {
-  // Every segment but the last has the same size, so a shorter one closes the message.
-  if (size > entry.segment || entry.size != entry.segment * entry.segments ||
-      entry.segments == max_segments_ || entry.size + size > kMaxMessageBytes)
-    return false;
-  iovec& last = entry.piece[entry.pieces - 1];
-  if (static_cast<uint8_t*>(last.iov_base) + last.iov_len == data)
-    last.iov_len += size;
-  else
-    entry.piece[entry.pieces++] = {data, size};
-  entry.size += size;
-  entry.segments++;
-  return true;
+/// The message last begun for a destination, if it may still grow; nullptr when there is none.
+SendBatch::Entry* SendBatch::recent(const omerta_address& to, const LocalAddress& local,
+                                    uint8_t traffic_class) const {
+  const uint8_t index = recent_[place_of(to)];
+  if (!coalesce_ || index >= count_) return nullptr;
+  Entry& entry = entries_[index];
+  const bool alike = same(entry.to, to) && std::memcmp(&entry.local, &local, sizeof local) == 0 &&
+                     entry.traffic_class == traffic_class;
+  return alike ? &entry : nullptr;
 }
 
-bool SendBatch::append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size,
-                       uint8_t traffic_class) {
-  uint8_t& recent = recent_[place_of(to)];
-  if (coalesce_ && recent < count_) {
-    Entry& entry = entries_[recent];
-    if (same(entry.to, to) && std::memcmp(&entry.local, &local, sizeof local) == 0 &&
-        entry.traffic_class == traffic_class && extend(entry, data, size))
-      return true;
+bool SendBatch::would_join(const omerta_address& to, const LocalAddress& local, size_t size,
+                           uint8_t traffic_class) const {
+  const Entry* entry = recent(to, local, traffic_class);
+  return entry != nullptr && size <= entry->segment && entry->size == entry->segment * entry->segments &&
+         entry->segments < max_segments_ && entry->size + size <= kMaxMessageBytes;
+}
+
+/// Adds as many of the datagrams as the message can take; returns their bytes.
+size_t SendBatch::extend(Entry& entry, uint8_t* data, size_t size, size_t segment) {
+  const size_t next = std::min(segment, size);
+  if (entry.segments == 0)
+    entry.segment = next;
+  else if (next > entry.segment || entry.size != entry.segment * entry.segments)
+    return 0;  // every segment but the last has the same size, so a shorter one closes the message
+  size_t room = entry.size < kMaxMessageBytes ? (kMaxMessageBytes - entry.size) / next : 0;
+  if (entry.segments == 0) room = std::max<size_t>(room, 1);
+  if (next < entry.segment || !coalesce_) room = std::min<size_t>(room, 1);
+  room = std::min(room, max_segments_ - entry.segments);
+  if (room == 0) return 0;
+  const size_t bytes = std::min(size, room * next);
+  iovec* last = entry.pieces == 0 ? nullptr : &entry.piece[entry.pieces - 1];
+  if (last != nullptr && static_cast<uint8_t*>(last->iov_base) + last->iov_len == data)
+    last->iov_len += bytes;
+  else
+    entry.piece[entry.pieces++] = {data, bytes};
+  const size_t count = (bytes + next - 1) / next;
+  joined_ += entry.segments == 0 ? count - 1 : count;
+  entry.size += bytes;
+  entry.segments += count;
+  return bytes;
+}
+
+size_t SendBatch::append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size,
+                         size_t segment, uint8_t traffic_class) {
+  if (size == 0) return 0;
+  size_t added = 0;
+  if (Entry* entry = recent(to, local, traffic_class); entry != nullptr)
+    added = extend(*entry, data, size, segment);
+  while (added < size && count_ < kMessages) {
+    recent_[place_of(to)] = static_cast<uint8_t>(count_);
+    Entry& entry = entries_[count_++];
+    entry.to = to;
+    entry.local = local;
+    entry.traffic_class = traffic_class;
+    entry.size = entry.segments = entry.pieces = 0;
+    added += extend(entry, data + added, size - added, segment);
   }
-  if (count_ == kMessages) return false;
-  recent = static_cast<uint8_t>(count_);
-  Entry& entry = entries_[count_++];
-  entry.to = to;
-  entry.local = local;
-  entry.traffic_class = traffic_class;
-  entry.size = size;
-  entry.segment = size;
-  entry.segments = 1;
-  entry.pieces = 1;
-  entry.piece[0] = {data, size};
-  return true;
+  return added;
 }
 
 UdpSocket::UdpSocket(const SocketOptions& options) {
@@ -198,13 +222,26 @@ UdpSocket::~UdpSocket() {
   if (fd_ >= 0) close(fd_);
 }
 
+void UdpSocket::set_gro(bool on) { gro_ = set(fd_, IPPROTO_UDP, UDP_GRO, on ? 1 : 0) && on; }
+
 void UdpSocket::set_fwmark(uint32_t fwmark) {
   if (!set(fd_, SOL_SOCKET, SO_MARK, static_cast<int>(fwmark))) fail("fwmark");
 }
 
+Queues UdpSocket::queues() const {
+  uint32_t values[SK_MEMINFO_VARS]{};
+  socklen_t size = sizeof values;
+  getsockopt(fd_, SOL_SOCKET, SO_MEMINFO, values, &size);
+  return {values[SK_MEMINFO_RMEM_ALLOC], values[SK_MEMINFO_RCVBUF], values[SK_MEMINFO_WMEM_ALLOC],
+          values[SK_MEMINFO_SNDBUF]};
+}
+
+void UdpSocket::set_timestamps(bool on) { set(fd_, SOL_SOCKET, SO_TIMESTAMPNS, on ? 1 : 0); }
+
 void UdpSocket::read_header(msghdr& header, Message& message, CounterRow& counters) {
   message.segment = message.size;
   message.local = {};
+  message.received_at = 0;
   message.ecn = 0;
   canonical(*static_cast<const sockaddr_storage*>(header.msg_name), message.from);
   for (cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(&header, c)) {
@@ -229,10 +266,15 @@ void UdpSocket::read_header(msghdr& header, Message& message, CounterRow& counte
       int traffic_class = 0;
       std::memcpy(&traffic_class, CMSG_DATA(c), std::min(sizeof traffic_class, c->cmsg_len - CMSG_LEN(0)));
       message.ecn = static_cast<uint8_t>(traffic_class & 3);
+    } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_TIMESTAMPNS) {
+      timespec at{};
+      std::memcpy(&at, CMSG_DATA(c), sizeof at);
+      message.received_at =
+          static_cast<uint64_t>(at.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(at.tv_nsec);
     } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
       uint32_t total = 0;
       std::memcpy(&total, CMSG_DATA(c), sizeof total);
-      counters.add(Counter::rx_queue_overflows, total - overflow_seen_);
+      counters.add(Counter::drop_receive_queue, total - overflow_seen_);
       overflow_seen_ = total;
     }
   }
@@ -314,8 +356,9 @@ void count_refused_datagram(int error, CounterRow& counters) {
   }
 }
 
-int UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size,
-                        uint8_t traffic_class) {
+/// 0, or the errno with which the kernel refused it.
+int UdpSocket::send_one_from(const omerta_address& to, const LocalAddress& local, const uint8_t* data,
+                             size_t size, uint8_t traffic_class) {
   sockaddr_storage address;
   SendBatch::Control control;
   iovec vector{const_cast<uint8_t*>(data), size};
@@ -324,27 +367,36 @@ int UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, con
   header.msg_namelen = to_sockaddr(to, address);
   header.msg_iov = &vector;
   header.msg_iovlen = 1;
-  const auto attempt = [&](const LocalAddress& from) {
-    header.msg_controllen = fill_control(control.bytes, to, from, 0, traffic_class);
-    header.msg_control = header.msg_controllen == 0 ? nullptr : control.bytes;
-    return sendmsg(fd_, &header, MSG_NOSIGNAL) >= 0 ? 0 : errno;
-  };
-  const int error = attempt(local);
-  // The address we stick to is gone from this host (ENETUNREACH, EINVAL with IPv6): let routing choose.
-  return error == ENETUNREACH || error == EINVAL ? attempt({}) : error;
+  header.msg_controllen = fill_control(control.bytes, to, local, 0, traffic_class);
+  header.msg_control = header.msg_controllen == 0 ? nullptr : control.bytes;
+  return sendmsg(fd_, &header, MSG_NOSIGNAL) >= 0 ? 0 : errno;
 }
 
-void UdpSocket::send_segments(const SendBatch::Entry& entry, CounterRow& counters) {
+int UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size,
+                        uint8_t traffic_class) {
+  const int error = send_one_from(to, local, data, size, traffic_class);
+  // The address we stick to is gone from this host (ENETUNREACH, EINVAL with IPv6): let routing choose.
+  const bool gone = error == ENETUNREACH || error == EINVAL;
+  return gone ? send_one_from(to, {}, data, size, traffic_class) : error;
+}
+
+/// false: not all of them went as they were to go.
+bool UdpSocket::send_segments(const SendBatch::Entry& entry, CounterRow& counters) {
   std::vector<uint8_t> joined;
   joined.reserve(entry.size);
   for (size_t i = 0; i < entry.pieces; i++) {
     const auto* from = static_cast<const uint8_t*>(entry.piece[i].iov_base);
     joined.insert(joined.end(), from, from + entry.piece[i].iov_len);
   }
-  for (size_t at = 0; at < joined.size(); at += entry.segment)
-    count_refused_datagram(send_one(entry.to, entry.local, joined.data() + at,
-                                    std::min(entry.segment, joined.size() - at), entry.traffic_class),
-                           counters);
+  bool as_asked = true;
+  for (size_t at = 0; at < joined.size(); at += entry.segment) {
+    const uint8_t* data = joined.data() + at;
+    const size_t size = std::min(entry.segment, joined.size() - at);
+    if (send_one_from(entry.to, entry.local, data, size, entry.traffic_class) == 0) continue;
+    as_asked = false;
+    count_refused_datagram(send_one(entry.to, entry.local, data, size, entry.traffic_class), counters);
+  }
+  return as_asked;
 }
 
 mmsghdr* UdpSocket::prepare(SendBatch& batch, CounterRow& counters) const {
@@ -369,18 +421,26 @@ mmsghdr* UdpSocket::prepare(SendBatch& batch, CounterRow& counters) const {
   return batch.headers_.get();
 }
 
+/// Segments of this size fit every path (RFC 8200 section 5).
+constexpr size_t kFitsAnyPath = 1280 - 40 - 8;
+constexpr int kMaxRefused = 8;
+
 void UdpSocket::send_refused(SendBatch& batch, size_t index, int error, CounterRow& counters) {
   const SendBatch::Entry& entry = batch.entries_[index];
   // EMSGSIZE (EINVAL before Linux 6.14): segments are larger than the path, as an ICMP message told the
   // kernel, and what it segments it does not fragment. Alone they are sent as fragments.
   const bool over_path = entry.segments > 1 && (error == EMSGSIZE || error == EINVAL);
   counters.add(over_path ? Counter::tx_over_path_mtu : Counter::tx_errors);
-  // EIO: the device cannot checksum segments (some virtual NICs); it never will.
+  const bool as_asked = send_segments(entry, counters);
+  if (entry.segments == 1) return;
+  // EIO: the way out cannot make the segments' checksums (IPsec, some virtual NICs); it never will.
   if (error == EIO) gso_ = false;
-  // EINVAL: an older kernel takes fewer at once.
-  if (error == EINVAL && entry.segments > SendBatch::kFormerMaxSegments)
+  if (error != EINVAL) return;
+  // An older kernel takes fewer at once; one that refuses few and small ones does not want them at all.
+  if (entry.segments > SendBatch::kFormerMaxSegments)
     max_segments_ = SendBatch::kFormerMaxSegments;
-  send_segments(entry, counters);
+  else if (as_asked && entry.segment <= kFitsAnyPath && ++gso_refused_ == kMaxRefused)
+    gso_ = false;
 }
 
 void UdpSocket::finish(SendBatch& batch) const {

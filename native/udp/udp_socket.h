@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <omerta/wire.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include <array>
 #include <cstdint>
@@ -35,6 +36,8 @@ struct Message {
   size_t segment;  ///< size of each datagram in it; equal to `size` when there is only one
   omerta_address from;
   LocalAddress local;
+  /// When the kernel received it, ns of CLOCK_REALTIME; 0 unless timestamps are on.
+  uint64_t received_at;
   uint8_t ecn;  ///< of its IP header; every datagram of a message has the same
 };
 
@@ -51,8 +54,17 @@ struct SocketOptions {
 /// Room for everything asked for at once. A control message that does not fit is cut off silently,
 /// and a lost segment size would turn a coalesced buffer into one bad datagram.
 struct ReceiveControl {
-  alignas(cmsghdr) uint8_t bytes[CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(in_pktinfo)) +
-                                 2 * CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(uint32_t))];
+  alignas(cmsghdr) uint8_t
+      bytes[CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(in_pktinfo)) + 2 * CMSG_SPACE(sizeof(int)) +
+            CMSG_SPACE(sizeof(uint32_t)) + CMSG_SPACE(sizeof(timespec))];
+};
+
+/// What waits in a socket, in bytes of kernel memory, and what may (SO_MEMINFO).
+struct Queues {
+  uint32_t receive = 0;
+  uint32_t receive_limit = 0;
+  uint32_t send = 0;
+  uint32_t send_limit = 0;
 };
 
 /// Datagrams to be sent with one system call. Those for one destination become segments of one
@@ -73,11 +85,22 @@ class SendBatch {
   SendBatch& operator=(const SendBatch&) = delete;
 
   bool empty() const { return count_ == 0; }
+  bool coalesces() const { return coalesce_; }
+  /// How many datagrams shared a message with an earlier one, ever.
+  uint64_t joined() const { return joined_; }
+  /// Whether a datagram would share a message with one that waits.
+  bool would_join(const omerta_address& to, const LocalAddress& local, size_t size,
+                  uint8_t traffic_class) const;
   size_t size() const { return count_; }  ///< in messages
-  /// Adds a datagram; false, and nothing is added, when there is no room: flush, then add again.
-  /// traffic_class: DSCP and ECN of its IP header; datagrams of different ones share no message.
-  bool append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size,
-              uint8_t traffic_class = 0);
+  /// Adds datagrams that lie back to back: `segment` bytes each, the last may be shorter. Returns how many
+  /// bytes were added, whole datagrams: fewer than `size` when there is no more room. Flush then, and add
+  /// the rest. traffic_class: DSCP and ECN of their IP header; datagrams of different ones share no message.
+  size_t append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size,
+                size_t segment, uint8_t traffic_class);
+  /// Adds one datagram without DSCP and ECN; false when there is no room.
+  bool append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size) {
+    return append(to, local, data, size, size, 0) == size;
+  }
 
  private:
   friend class UdpSocket;
@@ -94,10 +117,12 @@ class SendBatch {
   struct Control;
   static constexpr size_t kRecent = 128;
 
-  bool extend(Entry& entry, uint8_t* data, size_t size);
+  Entry* recent(const omerta_address& to, const LocalAddress& local, uint8_t traffic_class) const;
+  size_t extend(Entry& entry, uint8_t* data, size_t size, size_t segment);
 
   size_t count_ = 0;
   bool coalesce_;
+  uint64_t joined_ = 0;
   size_t max_segments_ = kMaxSegments;
   /// Message last begun for a destination, by a hash of it; one that lost its place gets a new message.
   std::array<uint8_t, kRecent> recent_;
@@ -120,11 +145,20 @@ class UdpSocket {
 
   int fd() const { return fd_; }
   uint16_t port() const { return port_; }
+  /// Whether they are used. GSO is given up when the kernel refuses segmented messages and takes their
+  /// datagrams. Both belong to the thread that receives and sends.
   bool gro() const { return gro_; }
   bool gso() const { return gso_; }
+  /// What arrived coalesced and still waits loses its sizes when GRO is turned off.
+  void set_gro(bool on);
+  void give_up_gso() { gso_ = false; }
   /// What the kernel granted of SocketOptions::buffer_bytes.
   int receive_buffer_bytes() const { return receive_buffer_; }
   int send_buffer_bytes() const { return send_buffer_; }
+
+  Queues queues() const;
+  /// Whether received messages carry the time the kernel received them; costs 130 ns a message.
+  void set_timestamps(bool on);
 
   /// SO_MARK of what is sent from now on (0: none). @throws std::system_error
   void set_fwmark(uint32_t fwmark);
@@ -148,13 +182,16 @@ class UdpSocket {
   socklen_t to_sockaddr(const omerta_address& address, sockaddr_storage& out) const;
   size_t fill_control(void* buffer, const omerta_address& to, const LocalAddress& local, size_t segment,
                       uint8_t traffic_class) const;
-  void send_segments(const SendBatch::Entry& entry, CounterRow& counters);
+  int send_one_from(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size,
+                    uint8_t traffic_class);
+  bool send_segments(const SendBatch::Entry& entry, CounterRow& counters);
 
   int fd_ = -1;
   int family_ = AF_INET6;
   uint16_t port_ = 0;
   bool gro_ = false;
   bool gso_ = false;
+  int gso_refused_ = 0;
   size_t max_segments_ = SendBatch::kMaxSegments;
   int receive_buffer_ = 0;
   int send_buffer_ = 0;

@@ -220,7 +220,7 @@ describe('omerta relay', { concurrency: 2 }, () => {
     const json = await get(`http://${address}/status.json`);
     assert.equal((JSON.parse(json.body) as { mode: string }).mode, 'relay');
     const metrics = await get(`http://${address}/metrics`);
-    assert.match(metrics.body, /^omerta_rx_bytes_total \d+$/m);
+    assert.match(metrics.body, /^omerta_rx_bytes_total\{worker="0"\} \d+$/m);
     assert.match(metrics.body, /^omerta_registrations 0$/m);
     assert.equal((await get(`http://${address}/`, 'rebind.example')).status, 403);
 
@@ -276,7 +276,7 @@ describe('omerta doctor', () => {
       'tun',
       'kernel',
       'net.core.rmem_max',
-      'xdp object',
+      'kernel path',
       'clock',
       'configuration',
       'state directory',

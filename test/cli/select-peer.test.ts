@@ -47,12 +47,15 @@ function statusOf(...members: MemberStatus[]): DaemonStatus {
           lastError: undefined,
         },
       ],
+      wireguard: [],
       relay: undefined,
     },
     sessions: [],
     legs: 0,
     circuitBytes: {},
     counters: {},
+    wireguard: { publicKey: '', bindings: [] },
+    workers: [],
     failures: 0,
   };
 }

@@ -9,6 +9,9 @@ import type {
   PeerConfig,
   PeerStatus,
   SessionKey,
+  WireguardBinding,
+  WireguardUsage,
+  WorkerStatus,
 } from '../../ts/engine/engine.js';
 import type { AccountStatus } from '../../ts/engine/limit-control.js';
 import type { Leg } from '../../ts/wire/leg.js';
@@ -36,6 +39,7 @@ export class FakeEngine implements Engine {
       aead: 'none',
       accelerators: [{ name: 'warp', state: 'unavailable', reason: 'no <drive>', remedy: 'wait' }],
       tun: undefined,
+      wireguardRelay: false,
     };
   }
   onEvents(listener: (events: readonly EngineEvent[]) => void): void {
@@ -101,9 +105,21 @@ export class FakeEngine implements Engine {
   legs(): readonly LegStatus[] {
     return [];
   }
+  workers(): readonly WorkerStatus[] {
+    return [{ name: '0', counters: this.counters(), queues: undefined, latency: undefined }];
+  }
   legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[] {
     this.#note('legCounters', ids);
     return ids.map(() => ({ packets: 1, bytes: 2, sentPackets: 3, sentBytes: 4 }));
+  }
+  setWireguardBindings(bindings: readonly WireguardBinding[]): void {
+    this.#note(
+      'setWireguardBindings',
+      bindings.map(({ address }) => address.port),
+    );
+  }
+  wireguardUsage(): readonly WireguardUsage[] {
+    return [];
   }
   counters(): ReadonlyMap<string, number> {
     return new Map([

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { RateSampler } from '../../ts/daemon/rate-sampler.js';
 import { sparkline } from '../../ts/daemon/sparkline.js';
-import { formatBytes, formatCount, formatDuration } from '../../ts/daemon/units.js';
+import { latencyWithin, sumLatencies } from '../../ts/daemon/latency.js';
+import { formatBytes, formatCount, formatDuration, formatNanoseconds } from '../../ts/daemon/units.js';
 
 describe('rates and units', () => {
   test('a rate is the difference of two samples over the time between them', () => {
@@ -32,6 +33,27 @@ describe('rates and units', () => {
     sampler.sample(0, new Map([['tx_bytes', 5000]]));
     sampler.sample(1000, new Map([['tx_bytes', 10]]));
     assert.deepEqual(sampler.series()[1]?.values, [0]);
+  });
+
+  test('a latency histogram tells what part of the samples stays within which bound', () => {
+    const one = { boundsNs: [1024, 2048], counts: [50, 40, 10], sumNs: 200_000 };
+    assert.deepEqual(
+      [0.5, 0.51, 0.9, 0.91].map((part) => latencyWithin(one, part)),
+      [1024, 2048, 2048, Infinity],
+    );
+    const none = { boundsNs: [1024, 2048], counts: [0, 0, 0], sumNs: 0 };
+    assert.equal(sumLatencies([none, undefined]), undefined);
+    assert.deepEqual(sumLatencies([one, none, undefined, one]), {
+      boundsNs: [1024, 2048],
+      counts: [100, 80, 20],
+      sumNs: 400_000,
+    });
+    assert.deepEqual([1024, 131_072, 1_073_741_824, Infinity].map(formatNanoseconds), [
+      '1.0 µs',
+      '131 µs',
+      '1.1 s',
+      '∞',
+    ]);
   });
 
   test('only the last five minutes are kept', () => {

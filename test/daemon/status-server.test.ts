@@ -48,6 +48,7 @@ const status: DaemonStatus = {
       },
     ],
     bootstraps: [],
+    wireguard: [],
     drops: { 'frame-malformed': 6 },
     relay: {
       registrations: 2,
@@ -58,6 +59,7 @@ const status: DaemonStatus = {
           id: 'c1',
           callerPeerId: 'omerta1a',
           calleePeerId: 'omerta1b',
+          network: '00',
           previousRelays: [],
           nextRelay: undefined,
           legs: [1],
@@ -65,6 +67,7 @@ const status: DaemonStatus = {
           expiresInMs: 2000,
         },
       ],
+      wireguard: [],
       refusals: { capacity: 4 },
     },
   },
@@ -82,7 +85,23 @@ const status: DaemonStatus = {
   ],
   legs: 2,
   circuitBytes: { c1: 4096 },
+  wireguard: { publicKey: 'q6s=', bindings: [] },
   counters: { rx_bytes: 7, drop_bad_tag: 3 },
+  workers: [
+    {
+      name: '0',
+      counters: { rx_bytes: 5, drop_bad_tag: 3 },
+      queues: {
+        receiveBytes: 10,
+        receiveLimitBytes: 20,
+        receivePeakBytes: 15,
+        sendBytes: 1,
+        sendLimitBytes: 30,
+      },
+      latency: { boundsNs: [1024, 2048], counts: [3, 4, 1], sumNs: 9000 },
+    },
+    { name: 'control', counters: { rx_bytes: 2, drop_bad_tag: 0 }, queues: undefined, latency: undefined },
+  ],
   failures: 0,
 };
 
@@ -160,8 +179,19 @@ describe('status page', () => {
     const metrics = await ask(port, '/metrics', 'localhost');
     assert.match(String(metrics.headers['content-type']), /text\/plain/);
     for (const line of [
-      'omerta_rx_bytes_total 7',
-      'omerta_drop_bad_tag_total 3',
+      'omerta_rx_bytes_total{worker="0"} 5',
+      'omerta_rx_bytes_total{worker="control"} 2',
+      'omerta_drop_bad_tag_total{worker="0"} 3',
+      'omerta_drop_bad_tag_total{worker="control"} 0',
+      'omerta_receive_queue_bytes{worker="0"} 10',
+      'omerta_receive_queue_peak_bytes{worker="0"} 15',
+      'omerta_send_queue_limit_bytes{worker="0"} 30',
+      '# TYPE omerta_forward_latency_seconds histogram',
+      'omerta_forward_latency_seconds_bucket{worker="0",le="0.000001024"} 3',
+      'omerta_forward_latency_seconds_bucket{worker="0",le="0.000002048"} 7',
+      'omerta_forward_latency_seconds_bucket{worker="0",le="+Inf"} 8',
+      'omerta_forward_latency_seconds_sum{worker="0"} 0.000009',
+      'omerta_forward_latency_seconds_count{worker="0"} 8',
       'omerta_registrations 2',
       'omerta_circuits 1',
       'omerta_circuits_half_open 1',

@@ -327,6 +327,35 @@ describe('native engine', { skip: unavailable(), timeout: 20_000 }, () => {
     assert.ok(engine.counters().size > 30); // shared memory outlives the workers
   });
 
+  it('what the workers report adds up to the counters of the engine', async () => {
+    const a = keys();
+    const engine = openNativeEngine({ ...options(a.privateKey), workers: 2 });
+    engines.push(engine);
+    engine.sendFrames([{ to: addressOf(engine), frame: randomBytes(40) }]);
+    const received = (): number => engine.counters().get('rx_datagrams') ?? 0;
+    while (received() === 0) await new Promise((r) => setTimeout(r, 5));
+    const workers = engine.workers();
+    assert.deepEqual(
+      workers.map(({ name }) => name),
+      ['0', '1', 'control'],
+    );
+    for (const [name, total] of engine.counters())
+      assert.equal(
+        workers.reduce((sum, { counters }) => sum + (counters.get(name) ?? NaN), 0),
+        total,
+        name,
+      );
+    for (const { queues, latency } of workers.slice(0, 2)) {
+      assert.ok(queues !== undefined && latency !== undefined);
+      assert.ok(queues.receiveLimitBytes > 100_000 && queues.sendLimitBytes > 100_000);
+      assert.equal(queues.receiveBytes, 0);
+      assert.equal(latency.counts.length, latency.boundsNs.length + 1);
+      assert.equal(latency.boundsNs[0], 1024);
+      assert.equal(latency.sumNs, 0, 'nothing was forwarded');
+    }
+    assert.deepEqual([workers[2]?.queues, workers[2]?.latency], [undefined, undefined]);
+  });
+
   it('each socket engine that is asked for carries traffic, and says so', async () => {
     for (const io of ['mmsg', 'io_uring', 'auto'] as const) {
       const [a, b] = [keys(), keys()];

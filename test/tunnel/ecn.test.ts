@@ -3,6 +3,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { MeshPair } from '../../ts/lab/mesh-pair.js';
+import { Namespace } from '../../ts/lab/namespace.js';
+import { labUnavailable } from '../../ts/lab/requirements.js';
 import { World } from '../../ts/lab/world.js';
 import { TunnelPair, counted, tunnelUnavailable } from './tunnel-pair.js';
 
@@ -91,6 +93,49 @@ for (const outer of [4, 6] as const)
       assert.equal(await pair.answered(3), 3);
     });
   });
+
+describe(
+  'datagrams of one session with and without a congestion mark',
+  { skip: skip !== false ? skip : (labUnavailable(['ethtool']) ?? false), timeout: 60_000 },
+  () => {
+    it('are not coalesced with each other on receipt', async () => {
+      const pair = await TunnelPair.start({ left: ['--disable', 'udp-gso'] });
+      const { left, right, world } = pair;
+      try {
+        assert.equal(await pair.answered(3), 3);
+        await pair.coalesceOnReceipt();
+        const port = new Namespace(`${world.prefix}net`);
+        await port.nft(`table netdev congested {
+          chain out {
+            type filter hook egress device port2 priority 0
+            udp dport ${right.port} ip ecn ect0 ip ecn set ce
+          }
+        }`);
+        await right.node.nft(`table inet count {
+          chain outer {
+            type filter hook prerouting priority 0
+            iifname eth0 udp dport ${right.port} meta length > 300 counter comment "coalesced"
+          }
+          chain in {
+            type filter hook input priority 0
+            iifname ${right.name} ip ecn ce counter comment "inner ce"
+          }
+        }`);
+        // Bursts of both kinds at once; had one been joined to the other, its field would be lost or the
+        // packet dropped.
+        const burst = (tos: string): Promise<string> =>
+          left.node.mustRun('ping', ['-n', '-q', '-l50', '-c2000', '-i0.002', '-Q', tos, right.inside]);
+        const [marked, plain] = await Promise.all([burst('2'), burst('0')]);
+        assert.match(plain, / 2000 received/);
+        assert.match(marked, / 2000 received/);
+        assert.equal(await counted(right.node, 'inet count', 'inner ce'), 2000);
+        assert.ok((await counted(right.node, 'inet count', 'coalesced')) > 0, 'nothing was coalesced');
+      } finally {
+        pair.remove();
+      }
+    });
+  },
+);
 
 describe('a relayed packet', { skip, timeout: 60_000 }, () => {
   it('arrives with the congestion its first leg met', async () => {

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -55,6 +55,10 @@ export interface End {
 
 let count = 0;
 
+function socketOf(name: string): string {
+  return `/var/run/wireguard/${name}.sock`;
+}
+
 /** Starts `omerta wg` and gives its interface addresses; `mtu` is the interface's. */
 async function startEnd(
   node: Node,
@@ -66,10 +70,15 @@ async function startEnd(
   const daemon = node.spawn(OMERTA_WG, ['-f', ...options, name], { stdio: ['ignore', 'ignore', 'pipe'] });
   let text = '';
   daemon.stderr?.setEncoding('utf8').on('data', (part: string) => (text += part));
-  await until(`${name} is there`, async () => {
-    assert.equal(daemon.exitCode, null, text);
-    return (await node.run('wg', ['show', name])).code === 0;
-  });
+  // Not by asking wg: it removes a socket that does not listen yet.
+  await until(
+    `${name} is there`,
+    () => {
+      assert.equal(daemon.exitCode, null, text);
+      return existsSync(socketOf(name));
+    },
+    20_000,
+  );
   const inside = `10.78.0.${index}`;
   const inside6 = `fd78::${index}`;
   await node.ip(
@@ -151,8 +160,23 @@ export class TunnelPair {
     return Number(/(\d+) received/.exec(stdout)?.[1] ?? 0);
   }
 
+  /** Makes the right end's network interface coalesce datagrams that come one by one, as a fast NIC does. */
+  async coalesceOnReceipt(): Promise<void> {
+    await this.right.node.mustRun('ethtool', ['-K', 'eth0', 'gro', 'on']);
+    // `ip netns exec`, because only it shows a namespace's interfaces in /sys.
+    const inside = (name: string, command: string): Promise<string> =>
+      mustRun('ip', ['netns', 'exec', name, 'sh', '-c', command]);
+    await inside(
+      this.right.node.name,
+      'cd /sys/class/net/eth0 && echo 200000 > gro_flush_timeout && echo 4 > napi_defer_hard_irqs',
+    );
+    // A veth passes by GRO what comes from a port that could have segmented.
+    await inside(`${this.world.prefix}net`, 'ethtool -K port2 tso off');
+  }
+
   remove(): void {
     this.world.remove();
+    for (const { name } of [this.left, this.right]) rmSync(socketOf(name), { force: true });
   }
 }
 

@@ -1,7 +1,8 @@
 // A daemon's status as text for the terminal.
 
 import { peerRows, type DaemonStatus, type PeerRow } from '../daemon/daemon-status.js';
-import { formatBytes, formatDuration } from '../daemon/units.js';
+import { latencyWithin, sumLatencies } from '../daemon/latency.js';
+import { formatBytes, formatDuration, formatNanoseconds } from '../daemon/units.js';
 import { columns } from './context.js';
 
 /** Makes a name or reason from elsewhere safe for a terminal: control characters become `?`. */
@@ -10,10 +11,13 @@ export function printable(text: string): string {
   return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, '?');
 }
 
-/** The accelerators in use, or that there are none. */
+/** The accelerators in use, or that there are none, and those given up while the engine ran. */
 export function describeAccelerators({ engine }: DaemonStatus): string {
   const on = engine.accelerators.filter(({ state }) => state === 'on').map(({ name }) => name);
-  return on.length === 0 ? 'none' : on.join(', ');
+  const demoted = engine.accelerators
+    .filter(({ state }) => state === 'demoted')
+    .map(({ name, reason }) => `${name} demoted: ${reason}`);
+  return [on.length === 0 ? 'none' : on.join(', '), ...demoted].join('; ');
 }
 
 /** `omerta status` */
@@ -43,11 +47,27 @@ export function describeStatus(status: DaemonStatus): string {
         ...(lastError === undefined || state === 'registered' ? [] : [lastError]),
       ].join(', '),
     ]);
+  for (const { address, state } of mesh.wireguard)
+    rows.push([
+      'wireguard',
+      state === 'bound'
+        ? `stock clients reach this node at ${address}, public key ${status.wireguard.publicKey}`
+        : `the relay at ${address}: ${state}`,
+    ]);
   if (mesh.relay !== undefined) {
     const { registrations, admissions, circuits, halfOpen } = mesh.relay;
     rows.push([
       'relay',
       `${registrations} registered, ${admissions} admitted, ${circuits.length} circuits, ${halfOpen} waiting for consent`,
+    ]);
+  }
+  const latency = sumLatencies(status.workers.map((worker) => worker.latency));
+  if (latency !== undefined) {
+    const within = (part: number): string => formatNanoseconds(latencyWithin(latency, part));
+    const samples = latency.counts.reduce((sum, count) => sum + count, 0);
+    rows.push([
+      'time in relay',
+      `half within ${within(0.5)}, 99 % within ${within(0.99)} (${samples} sampled)`,
     ]);
   }
   const { rx_bytes: received = 0, tx_bytes: sent = 0, forwarded_bytes: forwarded = 0 } = status.counters;

@@ -3,14 +3,18 @@
 
 import { randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
-import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
-import type { Engine, EngineDescription, EngineOptions } from '../engine/engine.js';
+import type { Accelerator, Engine, EngineDescription, EngineOptions } from '../engine/engine.js';
 import { openNative, openWasm } from '../engine/open-engine.js';
 import type { Config } from './config.js';
+import { ControlClient } from './control-client.js';
 import { isLiveSocket } from './control-server.js';
+import type { DaemonStatus } from './daemon-status.js';
+import { defaultRouteDevices, deviceTuning, hostSettings } from './host-tuning.js';
 import { loadIdentity } from './identity.js';
+import { kernelPathChecks } from './kernel-path-checks.js';
 import { loadNetworks } from './network-files.js';
 import { OperatorError, messageOf, systemErrorCode } from './operator-error.js';
 import { requirePrivate, type StateDirectory } from './state-directory.js';
@@ -92,16 +96,48 @@ async function engineChecks(): Promise<Check[]> {
       },
     ];
   checks.push(passed('aead', used.aead));
-  for (const { name, state, reason, remedy } of used.accelerators)
-    checks.push({
-      name: `accelerator ${name}`,
-      // What was measured not to pay is off as it should be.
-      ok: state !== 'unavailable',
-      required: false,
-      detail: reason === '' ? state : `${state}: ${reason}`,
-      remedy,
-    });
-  return checks;
+  const offloads = 'error' in native ? [] : await tunOffloads();
+  return [...checks, ...[...used.accelerators, ...offloads].map(acceleratorCheck)];
+}
+
+function acceleratorCheck({ name, state, reason, remedy }: Accelerator): Check {
+  return {
+    name: `accelerator ${name}`,
+    // What was measured not to pay is off as it should be.
+    ok: state === 'on' || state === 'off',
+    required: false,
+    detail: reason === '' ? state : `${state}: ${reason}`,
+    remedy,
+  };
+}
+
+/** Those of the interface a member has; the engine above has none. */
+async function tunOffloads(): Promise<readonly Accelerator[]> {
+  if (!tunAccess().ok) return [];
+  const { testTunOffloads } = await import('../engine/native-engine.js');
+  return testTunOffloads();
+}
+
+/** What the running daemon had to give up: a fresh engine does not know that. */
+async function demotions(socket: string): Promise<Check[]> {
+  const client = await ControlClient.connectIfRunning(socket);
+  if (client === undefined) return [];
+  try {
+    const { engine } = (await client.request({ command: 'status' })) as DaemonStatus;
+    return engine.accelerators
+      .filter(({ state }) => state === 'demoted')
+      .map(({ name, reason }) =>
+        missing(
+          `running daemon's ${name}`,
+          `demoted: ${reason}`,
+          'omerta down, then start it again, to have it tried anew',
+        ),
+      );
+  } catch (error) {
+    return [missing('running daemon', messageOf(error), 'omerta status')];
+  } finally {
+    client.close();
+  }
 }
 
 /** @param granted whether the engine got buffers of the size it wants all the same. */
@@ -121,18 +157,21 @@ function socketBufferChecks(granted: boolean): Check[] {
   });
 }
 
-function xdpObjectCheck(root: string): Check {
-  const found = ['build', 'dist', 'prebuilds']
-    .map((directory) => join(root, directory))
-    .filter((directory) => existsSync(directory))
-    .flatMap((directory) =>
-      readdirSync(directory, { recursive: true, encoding: 'utf8' }).map((file) => join(directory, file)),
-    )
-    .filter((file) => file.endsWith('.bpf.o'))
-    .sort((a, b) => a.length - b.length)[0];
-  return found === undefined
-    ? missing('xdp object', 'no compiled BPF program', 'npm run build')
-    : passed('xdp object', `${found}; the daemon does not attach it yet`);
+/** Bursts joined before the socket cost a relay a seventh (docs/benchmarks.md); waiting for them costs time. */
+function hostTuningChecks(): Check[] {
+  return defaultRouteDevices(hostSettings).map((device) => {
+    const name = `host tuning ${device}`;
+    const tuning = deviceTuning(device, hostSettings);
+    if ('unknown' in tuning) return missing(name, `cannot be told: ${tuning.unknown}`, tuning.remedy);
+    return tuning.remedy === undefined
+      ? passed(name, 'single datagrams are joined before the socket; each may wait up to gro_flush_timeout')
+      : missing(
+          name,
+          `single datagrams are not joined before the socket (${tuning.missing.join(', ')}). Joined, bursts ` +
+            'cost a relay less CPU; every packet may then wait up to 200 µs longer, and it lasts until the next boot',
+          tuning.remedy,
+        );
+  });
 }
 
 function clockCheck(root: string): Check {
@@ -168,7 +207,8 @@ export async function diagnose(state: StateDirectory, load: () => Config): Promi
       : missing('tun', `${tun.reason}: "omerta up" needs it, a relay does not`, tun.remedy),
     passed('kernel', `Linux ${release()}, Node.js ${process.version}`),
     ...socketBufferChecks(checks.some(({ name, ok }) => name === 'accelerator udp-buffers' && ok)),
-    xdpObjectCheck(root),
+    ...hostTuningChecks(),
+    ...kernelPathChecks(),
     clockCheck(root),
   );
 
@@ -195,6 +235,7 @@ export async function diagnose(state: StateDirectory, load: () => Config): Promi
     checks.push(failed('state directory', error));
   }
   checks.push(passed('daemon', running ? 'running' : 'not running'));
+  if (running) checks.push(...(await demotions(state.socket)));
   if (config !== undefined && !running) {
     const { port } = config.node;
     checks.push(

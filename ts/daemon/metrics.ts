@@ -2,6 +2,7 @@
 // the core do the counting.
 
 import { Counter, Gauge, Registry } from 'prom-client';
+import type { QueueStatus } from '../engine/engine.js';
 import type { DaemonStatus } from './daemon-status.js';
 
 /** The text of /metrics and its content type. */
@@ -85,7 +86,51 @@ export async function renderMetrics(status: DaemonStatus): Promise<{ text: strin
   });
   for (const [reason, count] of Object.entries(status.mesh.drops)) drops.inc({ reason }, count);
   counter('omerta_step_failures_total', 'Steps of the control plane that failed.', status.failures);
-  for (const [name, value] of Object.entries(status.counters))
-    counter(`omerta_${name}_total`, `Engine counter ${name}.`, value);
-  return { text: await registry.metrics(), contentType: registry.contentType };
+  for (const name of Object.keys(status.counters)) {
+    const perWorker = new Counter({
+      name: `omerta_${name}_total`,
+      help: `Engine counter ${name}.`,
+      labelNames: ['worker'],
+      registers,
+    });
+    for (const worker of status.workers) perWorker.inc({ worker: worker.name }, worker.counters[name] ?? 0);
+  }
+  for (const [name, help, value] of QUEUE_GAUGES) {
+    const perWorker = new Gauge({ name, help, labelNames: ['worker'], registers });
+    for (const worker of status.workers)
+      if (worker.queues !== undefined) perWorker.set({ worker: worker.name }, value(worker.queues));
+  }
+  const text = `${await registry.metrics()}${latencyText(status)}`;
+  return { text, contentType: registry.contentType };
+}
+
+const QUEUE_GAUGES: readonly (readonly [string, string, (queues: QueueStatus) => number])[] = [
+  ['omerta_receive_queue_bytes', 'Kernel memory of datagrams that wait.', (queues) => queues.receiveBytes],
+  ['omerta_receive_queue_limit_bytes', 'Above this they are dropped.', (queues) => queues.receiveLimitBytes],
+  ['omerta_receive_queue_peak_bytes', 'The most found waiting.', (queues) => queues.receivePeakBytes],
+  ['omerta_send_queue_bytes', 'Kernel memory of datagrams not sent yet.', (queues) => queues.sendBytes],
+  ['omerta_send_queue_limit_bytes', 'At this sending waits.', (queues) => queues.sendLimitBytes],
+];
+
+/** The engine's buckets as they are: prom-client only takes one sample at a time. */
+function latencyText(status: DaemonStatus): string {
+  const name = 'omerta_forward_latency_seconds';
+  const lines = status.workers.flatMap(({ name: worker, latency }) => {
+    if (latency === undefined) return [];
+    let seen = 0;
+    const buckets = latency.counts.map((count, bucket) => {
+      seen += count;
+      const bound = latency.boundsNs[bucket];
+      const le = bound === undefined ? '+Inf' : String(bound / 1e9);
+      return `${name}_bucket{worker="${worker}",le="${le}"} ${seen}`;
+    });
+    return [
+      ...buckets,
+      `${name}_sum{worker="${worker}"} ${latency.sumNs / 1e9}`,
+      `${name}_count{worker="${worker}"} ${seen}`,
+    ];
+  });
+  if (lines.length === 0) return '';
+  const help = "Forwarded frames, from the kernel's receipt to the send's return; sampled 10 ms each second.";
+  return ['', `# HELP ${name} ${help}`, `# TYPE ${name} histogram`, ...lines, ''].join('\n');
 }

@@ -5,7 +5,8 @@ import { createHash } from 'node:crypto';
 import { peerRows, type DaemonStatus } from './daemon-status.js';
 import type { RateSeries } from './rate-sampler.js';
 import { sparkline } from './sparkline.js';
-import { formatBytes, formatCount, formatDuration } from './units.js';
+import { latencyWithin, sumLatencies } from './latency.js';
+import { formatBytes, formatCount, formatDuration, formatNanoseconds } from './units.js';
 
 /** Rows shown of a long table; /status.json has all of them. */
 const MAX_ROWS = 200;
@@ -92,6 +93,30 @@ function engine(status: DaemonStatus): string {
       ...(status.engineFallback === undefined ? [] : [['Why not native', e(status.engineFallback)] as const]),
     ]) + (rows.length === 0 ? '' : table(['Accelerator', 'State', 'Reason', 'Remedy'], rows))
   );
+}
+
+function workers(status: DaemonStatus): string {
+  const rows = status.workers.map(({ name, counters, queues, latency }) => {
+    const dropped = Object.entries(counters)
+      .filter(([counter]) => counter.startsWith('drop_'))
+      .reduce((sum, [, count]) => sum + count, 0);
+    const sampled = sumLatencies([latency]);
+    const within = (part: number): string =>
+      sampled === undefined ? '' : formatNanoseconds(latencyWithin(sampled, part));
+    return [
+      cell(name),
+      number(formatCount(counters['rx_datagrams'] ?? 0)),
+      number(formatCount(counters['forwarded_packets'] ?? 0)),
+      number(formatCount(dropped)),
+      number(queues === undefined ? '' : formatBytes(queues.receiveBytes)),
+      number(queues === undefined ? '' : formatBytes(queues.receivePeakBytes)),
+      number(queues === undefined ? '' : formatBytes(queues.receiveLimitBytes)),
+      number(within(0.5)),
+      number(within(0.99)),
+    ];
+  });
+  const columns = 'Worker,Received,Forwarded,Dropped,Queue,Queue peak,Queue limit,Half within,99 % within';
+  return table(columns.split(','), rows);
 }
 
 function peers(status: DaemonStatus): string {
@@ -183,6 +208,8 @@ ${definition([
 ${charts(series)}
 <h2>Engine</h2>
 ${engine(status)}
+<h2>Workers</h2>
+${workers(status)}
 <h2>Networks</h2>
 ${networks.length === 0 ? '<p class="dim">None joined.</p>' : table(['Network', 'IPv4', 'IPv6', 'Other members'], networks)}
 <h2>Peers</h2>

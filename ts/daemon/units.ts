@@ -21,6 +21,11 @@ function scaled(value: number, units: readonly string[]): string {
   return `${rest.toFixed(digits)} ${units[step] ?? ''}`;
 }
 
+/** `33 µs`: nanoseconds in the unit that leaves one to three digits. */
+export function formatNanoseconds(ns: number): string {
+  return ns === Infinity ? '∞' : scaled(ns, ['ns', 'µs', 'ms', 's']);
+}
+
 /** `3 d 4 h`, `5 min 2 s`: the two largest units. */
 export function formatDuration(seconds: number): string {
   const whole = Math.max(0, Math.floor(seconds));

@@ -2,7 +2,7 @@
 // Implementations: native-engine.ts (C++ addon), wasm-engine.ts (AssemblyScript over node:dgram).
 // Nothing else in ts/ opens a mesh socket, and a data packet never crosses this interface.
 
-import type { Leg } from '../wire/leg.js';
+import type { Leg, LegCharging } from '../wire/leg.js';
 import type { AccountCapacity } from '../wire/limits.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 import type { LimitControl } from './limit-control.js';
@@ -60,6 +60,8 @@ export interface EngineOptions {
   readonly accounts?: AccountCapacity | undefined;
   /** Most peers the session table may hold. */
   readonly maxPeers: number;
+  /** Most sessions of stock WireGuard clients relayed; default 0, none. Native engine only. */
+  readonly wireguardSessions?: number | undefined;
   /** Control frames per second let through to TypeScript from all strangers together. */
   readonly controlFramesPerSecond: number;
   /**
@@ -103,7 +105,9 @@ export type EngineEvent =
   | { readonly type: 'interface-gone' }
   /** Somebody brought the TUN interface up, or down; told at start too. */
   | { readonly type: 'interface-up' }
-  | { readonly type: 'interface-down' };
+  | { readonly type: 'interface-down' }
+  /** An accelerator was found to spoil packets and is not used any more. */
+  | { readonly type: 'accelerator-demoted'; readonly name: string; readonly reason: string };
 
 /** A change of one peer; what is undefined stays as it is. */
 export interface PeerChange {
@@ -154,8 +158,36 @@ export interface LegStatus {
   readonly id: number;
   readonly packets: number;
   readonly bytes: number;
+  /** Frames dropped on it, whatever the reason; 0 also when too many legs lose frames to count each. */
+  readonly refused: number;
   /** Milliseconds since the last accepted frame; undefined = never. */
   readonly idleMs: number | undefined;
+}
+
+/** Samples by their length; the last bucket holds what is longer than the last bound. */
+export interface LatencyHistogram {
+  readonly boundsNs: readonly number[];
+  readonly counts: readonly number[];
+  readonly sumNs: number;
+}
+
+/** What waits in a worker's socket, in bytes of kernel memory. */
+export interface QueueStatus {
+  readonly receiveBytes: number;
+  readonly receiveLimitBytes: number;
+  /** The most the worker found waiting; looked at in one receive of 64. */
+  readonly receivePeakBytes: number;
+  readonly sendBytes: number;
+  readonly sendLimitBytes: number;
+}
+
+/** One thread that moves packets, or, as `control`, the one that decides. */
+export interface WorkerStatus {
+  readonly name: string;
+  readonly counters: ReadonlyMap<string, number>;
+  readonly queues: QueueStatus | undefined;
+  /** Forwarded frames from the kernel's receipt to the send's return; sampled 10 ms each second. */
+  readonly latency: LatencyHistogram | undefined;
 }
 
 /** What went by a leg since it was installed: whole frames, headers included. */
@@ -168,10 +200,28 @@ export interface LegCounts {
   readonly sentBytes: number;
 }
 
+/** A WireGuard server whose stock clients are relayed on the engine's port. */
+export interface WireguardBinding {
+  /** Its X25519 public key, 32 bytes: handshakes are told by it. */
+  readonly publicKey: Uint8Array;
+  /** Where it is; proven, or configured by the operator. */
+  readonly address: SocketAddress;
+  /** Who pays for what is relayed. */
+  readonly charging: LegCharging;
+}
+
+export interface WireguardUsage {
+  /** Sessions that stand: one for each handshake of the last three minutes. */
+  readonly sessions: number;
+  readonly packets: number;
+  readonly bytes: number;
+}
+
 /** An optional way of being faster, with what became of it on this machine. */
 export interface Accelerator {
   readonly name: string;
-  readonly state: 'on' | 'off' | 'unavailable';
+  /** Demoted: it was on, and given up while the engine ran because it spoiled packets. */
+  readonly state: 'on' | 'off' | 'unavailable' | 'demoted';
   /** Why it is not on, or what the self-test found. */
   readonly reason: string;
   /** The command that would make it available, if there is one. */
@@ -187,6 +237,8 @@ export interface EngineDescription {
   readonly accelerators: readonly Accelerator[];
   /** Name of the TUN interface in use. */
   readonly tun: string | undefined;
+  /** Whether stock WireGuard clients can be relayed: not by the wasm engine. */
+  readonly wireguardRelay: boolean;
 }
 
 /** Errors an engine throws; `code` is one of these, `message` names the field and the remedy. */
@@ -196,6 +248,8 @@ export type EngineErrorCode =
   | 'BIND_FAILED'
   | 'TUN_PERMISSION' // CAP_NET_ADMIN or /dev/net/tun missing
   | 'TUN_FAILED'
+  | 'XDP_PERMISSION' // CAP_BPF, CAP_NET_ADMIN or the bpf file system
+  | 'XDP_UNAVAILABLE'
   | 'TABLE_FULL'
   | 'BAD_ARGUMENT'
   | 'CLOSED';
@@ -238,8 +292,17 @@ export interface Engine extends LimitControl {
   legs(): readonly LegStatus[];
   /** Counts of these legs, in their order; undefined where there is no such leg. */
   legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[];
+  /**
+   * The servers whose stock WireGuard clients are relayed, all of them: those left out are no longer.
+   * @throws EngineError BAD_ARGUMENT for more than 64, or any where the engine relays none.
+   */
+  setWireguardBindings(bindings: readonly WireguardBinding[]): void;
+  /** What was relayed for each binding, in the order they were set. */
+  wireguardUsage(): readonly WireguardUsage[];
   /** Every counter the engine has, zero ones included; drops are named `drop_<reason>`. */
   counters(): ReadonlyMap<string, number>;
+  /** The same and more, thread by thread. */
+  workers(): readonly WorkerStatus[];
   /** Stops workers, closes sockets, removes the TUN interface. Idempotent. */
   close(): Promise<void>;
 }

@@ -16,6 +16,7 @@ const Type = {
   interfaceGone: 7,
   interfaceUp: 8,
   interfaceDown: 9,
+  offloadDemoted: 10,
 } as const;
 
 export class EventRingReader {
@@ -73,6 +74,10 @@ export class EventRingReader {
         return { type: 'interface-up' };
       case Type.interfaceDown:
         return { type: 'interface-down' };
+      case Type.offloadDemoted: {
+        const [name = '', reason = ''] = Buffer.from(this.#blob(at)).toString().split('\n');
+        return { type: 'accelerator-demoted', name, reason };
+      }
       default:
         return undefined;
     }

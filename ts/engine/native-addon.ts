@@ -21,6 +21,7 @@ export interface NativePeerStatus {
 
 export interface NativeDescription {
   readonly workers: number;
+  readonly indexSlots: number;
   readonly aead: string;
   readonly ipsecMb: boolean;
   readonly ipsecMbReason: string;
@@ -31,18 +32,21 @@ export interface NativeDescription {
   readonly ioReason: string;
   /** Empty when nothing has to be typed. */
   readonly ioRemedy: string;
+  readonly offloads: readonly NativeOffload[];
   readonly aes256Gcm: boolean;
   readonly aes256GcmReason: string;
   // Of the sockets: not there while the port is closed.
-  readonly udpGro?: boolean;
-  readonly udpGso?: boolean;
   readonly receiveBufferBytes?: number;
   readonly sendBufferBytes?: number;
   readonly steering?: boolean;
   readonly steeringReason?: string;
   readonly tun?: string;
-  readonly tunTcpOffload?: boolean;
-  readonly tunUdpOffload?: boolean;
+}
+
+export interface NativeOffload {
+  readonly name: string;
+  readonly state: 'on' | 'off' | 'unavailable' | 'demoted';
+  readonly reason: string;
 }
 
 export interface NativeOptions {
@@ -52,6 +56,7 @@ export interface NativeOptions {
   readonly workers: number;
   readonly maxLegs: number;
   readonly maxPeers: number;
+  readonly wireguardSessions: number;
   readonly identities: number;
   readonly networks: number;
   readonly classes: number;
@@ -63,6 +68,7 @@ export interface NativeOptions {
   readonly wideWindow: boolean;
   readonly udpGro: boolean;
   readonly udpGso: boolean;
+  readonly tunChecksumOffload: boolean;
   readonly tunTcpOffload: boolean;
   readonly tunUdpOffload: boolean;
   readonly steering: boolean;
@@ -83,6 +89,8 @@ export interface NativeHandle {
   readonly port: number;
   eventMemory(): ArrayBuffer;
   counterMemory(): ArrayBuffer;
+  instrumentMemory(): ArrayBuffer;
+  queues(): Uint32Array;
   describe(): NativeDescription;
   setPeers(changes: Uint8Array, replace: boolean): boolean;
   hasRoom(changes: Uint8Array, replace: boolean): boolean;
@@ -101,9 +109,14 @@ export interface NativeHandle {
   /** Packets, bytes and refused of each account, one after the other. */
   accounts(network: boolean): Float64Array;
   peers(): readonly NativePeerStatus[];
-  legs(): readonly { id: number; packets: number; bytes: number; idleMs?: number }[];
+  legs(): readonly { id: number; packets: number; bytes: number; refused: number; idleMs?: number }[];
+  mirrorIndices(file: number): void;
+  shareAccounts(files: Int32Array): void;
   /** For each id: 1 or 0 (no such leg), packets, bytes, sent packets, sent bytes. */
   legCounters(ids: Uint32Array): Float64Array;
+  setWireguardBindings(bindings: Uint8Array): void;
+  /** Sessions, packets, bytes of each. */
+  wireguardUsage(): Float64Array;
   rebind(port: number): void;
   openPort(): void;
   closePort(): void;
@@ -115,8 +128,14 @@ export interface NativeHandle {
 
 export interface NativeAddon {
   readonly NativeEngine: new (options: NativeOptions, drain: () => void) => NativeHandle;
+  /** Runs the self-test of a TUN interface's offloads without one. */
+  readonly testTunOffloads: () => readonly NativeOffload[];
   readonly counterNames: readonly string[];
   readonly counterRowBytes: number;
+  readonly instrumentRowBytes: number;
+  readonly latencyBuckets: number;
+  /** The first bucket holds latencies up to 2 to this many ns. */
+  readonly latencyFirstBits: number;
 }
 
 const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');

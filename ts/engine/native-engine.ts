@@ -16,7 +16,10 @@ import {
   type PeerState,
   type PeerStatus,
   type ReconfigurableEngine,
+  type WireguardBinding,
+  type WireguardUsage,
   type SessionKey,
+  type WorkerStatus,
 } from './engine.js';
 import { EventRingReader } from './event-ring.js';
 import type { AccountStatus } from './limit-control.js';
@@ -25,6 +28,7 @@ import {
   type NativeAddon,
   type NativeDescription,
   type NativeHandle,
+  type NativeOffload,
 } from './native-addon.js';
 import { keyBytes, packAddress, packPeerChanges, unpackPeerStates } from './peer-batch.js';
 import { PrefixBatch } from './prefix-batch.js';
@@ -53,6 +57,7 @@ export const NATIVE_ACCELERATORS = [
   'wide-window',
   'udp-gro',
   'udp-gso',
+  'tun-checksum-offload',
   'steering',
   'tun-tcp-offload',
   'tun-udp-offload',
@@ -86,23 +91,34 @@ function changeOf(peer: PeerConfig): PeerChange {
  * Entries of `struct omerta_leg`. The addon adds its clock to a lifetime, so it counts from zero here;
  * from one, in fact, because an expiry of 0 means "never".
  */
-function packLegs(legs: readonly Leg[]): Uint8Array {
+export function packLegs(legs: readonly Leg[]): Uint8Array {
   return Buffer.concat(legs.map((leg) => encodeLegEntry(legEntry(leg, 1n))));
 }
 
+function acceleratorOf({ name, state, reason }: NativeOffload): Accelerator {
+  return { name, state, reason, remedy: undefined };
+}
+
+/** What the offloads of a TUN interface would be like here; found out without making one that stays. */
+export function testTunOffloads(): readonly Accelerator[] {
+  return loadNativeAddon().testTunOffloads().map(acceleratorOf);
+}
+
 /** @throws EngineError; the code tells what to do about it. */
-export function openNativeEngine(options: EngineOptions): ReconfigurableEngine {
+export function openNativeEngine(options: EngineOptions): NativeEngine {
   return new NativeEngine(loadNativeAddon(), options);
 }
 
 type DescribeAccelerator = (name: string, on: boolean, what: string, missing: string) => Accelerator;
 
-class NativeEngine implements ReconfigurableEngine {
+export class NativeEngine implements ReconfigurableEngine {
   readonly #addon: NativeAddon;
   readonly #handle: NativeHandle;
   readonly #disabled: ReadonlySet<string>;
   readonly #counters: BigUint64Array;
+  readonly #instruments: BigUint64Array;
   #description: EngineDescription;
+  #closed = false;
   #listener: ((events: readonly EngineEvent[]) => void) | undefined;
 
   constructor(addon: NativeAddon, options: EngineOptions) {
@@ -126,6 +142,7 @@ class NativeEngine implements ReconfigurableEngine {
           workers: options.workers ?? 1,
           maxLegs: options.maxLegs,
           maxPeers: options.maxPeers,
+          wireguardSessions: options.wireguardSessions ?? 0,
           ...(options.accounts ?? NO_ACCOUNTS),
           controlFramesPerSecond: options.controlFramesPerSecond,
           stunPerSecond: options.stunPerSecond ?? DEFAULT_STUN_PER_SECOND,
@@ -135,6 +152,7 @@ class NativeEngine implements ReconfigurableEngine {
           wideWindow: !this.#disabled.has('wide-window'),
           udpGro: !this.#disabled.has('udp-gro'),
           udpGso: !this.#disabled.has('udp-gso'),
+          tunChecksumOffload: !this.#disabled.has('tun-checksum-offload'),
           tunTcpOffload: !this.#disabled.has('tun-tcp-offload'),
           tunUdpOffload: !this.#disabled.has('tun-udp-offload'),
           steering: !this.#disabled.has('steering'),
@@ -153,6 +171,7 @@ class NativeEngine implements ReconfigurableEngine {
     try {
       ring.reader = new EventRingReader(this.#handle.eventMemory());
       this.#counters = new BigUint64Array(this.#handle.counterMemory());
+      this.#instruments = new BigUint64Array(this.#handle.instrumentMemory());
       this.#description = this.#describe();
     } catch (error) {
       this.#handle.close(); // an addon of another version: do not leave its workers running
@@ -165,6 +184,7 @@ class NativeEngine implements ReconfigurableEngine {
   }
 
   describe(): EngineDescription {
+    if (!this.#closed) this.#description = this.#describe();
     return this.#description;
   }
 
@@ -191,30 +211,16 @@ class NativeEngine implements ReconfigurableEngine {
       },
       accelerator('aes-256-gcm', native.aes256Gcm, native.aes256GcmReason, native.aes256GcmReason),
       accelerator('wide-window', true, 'replay window of 65472 packets with peers that agree', ''),
+      ...native.offloads.map(acceleratorOf),
     ];
-    if (native.udpGro !== undefined) accelerators.push(...this.#socketAccelerators(native, accelerator));
-    if (native.tun !== undefined) {
-      accelerators.push(
-        accelerator(
-          'tun-tcp-offload',
-          native.tunTcpOffload ?? false,
-          'TCP super-packets cross the interface in one call',
-          'the kernel refused TUN_F_TSO4/6',
-        ),
-        accelerator(
-          'tun-udp-offload',
-          native.tunUdpOffload ?? false,
-          'UDP super-packets are read in one call',
-          'needs Linux 6.2 (TUN_F_USO4/6)',
-        ),
-      );
-    }
+    if (native.steering !== undefined) accelerators.push(...this.#socketAccelerators(native, accelerator));
     return {
       kind: 'native',
       summary: `native (C++20, ${native.workers} worker${native.workers === 1 ? '' : 's'})`,
       aead: native.aead,
       accelerators,
       tun: native.tun,
+      wireguardRelay: true,
     };
   }
 
@@ -222,13 +228,6 @@ class NativeEngine implements ReconfigurableEngine {
     const { receiveBufferBytes = 0, sendBufferBytes = 0, steering = false, steeringReason = '' } = native;
     const granted = Math.min(receiveBufferBytes, sendBufferBytes) >= WANTED_BUFFER_BYTES;
     return [
-      accelerator(
-        'udp-gro',
-        native.udpGro ?? false,
-        'received datagrams arrive coalesced',
-        'needs Linux 5.0',
-      ),
-      accelerator('udp-gso', native.udpGso ?? false, 'a send carries up to 64 datagrams', 'needs Linux 4.18'),
       native.workers === 1
         ? { name: 'steering', state: 'off', reason: steeringReason, remedy: undefined }
         : accelerator('steering', steering, steeringReason, steeringReason),
@@ -271,7 +270,12 @@ class NativeEngine implements ReconfigurableEngine {
   }
 
   installLegs(legs: readonly Leg[]): void {
-    const added = this.#call(() => this.#handle.installLegs(packLegs(legs)));
+    this.installPackedLegs(packLegs(legs));
+  }
+
+  /** As installLegs; entries as packLegs() makes them. */
+  installPackedLegs(packed: Uint8Array): void {
+    const added = this.#call(() => this.#handle.installLegs(packed));
     if (!added) throw new EngineError('TABLE_FULL', 'legs: the forwarding table is full (maxLegs)');
   }
 
@@ -354,8 +358,24 @@ class NativeEngine implements ReconfigurableEngine {
       id: leg.id,
       packets: leg.packets,
       bytes: leg.bytes,
+      refused: leg.refused,
       idleMs: leg.idleMs,
     }));
+  }
+
+  /** Slots of the look-up of receiver indices. */
+  get indexSlots(): number {
+    return this.#handle.describe().indexSlots;
+  }
+
+  /** Mirrors receiver indices into the file (a BPF array of indexSlots 64-bit words). */
+  mirrorIndices(file: number): void {
+    this.#call(() => this.#handle.mirrorIndices(file));
+  }
+
+  /** Charges accounts in memory the XDP relay charges too (XdpHandle.accounts). */
+  shareAccounts(files: Int32Array): void {
+    this.#call(() => this.#handle.shareAccounts(files));
   }
 
   legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[] {
@@ -363,6 +383,30 @@ class NativeEngine implements ReconfigurableEngine {
     return ids.map((_, index) => {
       const [present, packets = 0, bytes = 0, sentPackets = 0, sentBytes = 0] = values.subarray(index * 5);
       return present === 1 ? { packets, bytes, sentPackets, sentBytes } : undefined;
+    });
+  }
+
+  setWireguardBindings(bindings: readonly WireguardBinding[]): void {
+    const packed = bindings.map(({ publicKey, address, charging }) => {
+      if (publicKey.length !== 32)
+        throw new EngineError('BAD_ARGUMENT', `publicKey: ${publicKey.length} bytes given, must be 32`);
+      const entry = new Uint8Array(60);
+      entry.set(publicKey);
+      entry.set(packAddress(address), 32);
+      const view = new DataView(entry.buffer);
+      view.setUint16(50, charging.network, true);
+      view.setUint32(52, charging.identity, true);
+      view.setUint16(56, charging.limits, true);
+      return entry;
+    });
+    this.#call(() => this.#handle.setWireguardBindings(Buffer.concat(packed)));
+  }
+
+  wireguardUsage(): readonly WireguardUsage[] {
+    const values = this.#call(() => this.#handle.wireguardUsage());
+    return Array.from({ length: values.length / 3 }, (_, index) => {
+      const [sessions = 0, packets = 0, bytes = 0] = values.subarray(index * 3);
+      return { sessions, packets, bytes };
     });
   }
 
@@ -375,6 +419,48 @@ class NativeEngine implements ReconfigurableEngine {
       totals.set(name, Number(total));
     });
     return totals;
+  }
+
+  workers(): readonly WorkerStatus[] {
+    const { counterNames, counterRowBytes, instrumentRowBytes, latencyBuckets, latencyFirstBits } =
+      this.#addon;
+    const queues = this.#call(() => this.#handle.queues());
+    const rows = this.#counters.length / (counterRowBytes / 8);
+    return Array.from({ length: rows }, (_, row): WorkerStatus => {
+      const first = (row * counterRowBytes) / 8;
+      const counters = new Map(
+        counterNames.map((name, index) => [name, Number(this.#counters[first + index] ?? 0n)]),
+      );
+      // The last row is the control thread's.
+      if (row === rows - 1) return { name: 'control', counters, queues: undefined, latency: undefined };
+      const at = (row * instrumentRowBytes) / 8;
+      const [peak = 0, sumNs = 0, ...counts] = Array.from(
+        this.#instruments.subarray(at, at + 2 + latencyBuckets),
+        Number,
+      );
+      const [receiveBytes = 0, receiveLimitBytes = 0, sendBytes = 0, sendLimitBytes = 0] = queues.subarray(
+        4 * row,
+      );
+      return {
+        name: String(row),
+        counters,
+        queues: {
+          receiveBytes,
+          receiveLimitBytes,
+          receivePeakBytes: Math.max(peak, receiveBytes),
+          sendBytes,
+          sendLimitBytes,
+        },
+        latency: {
+          boundsNs: Array.from(
+            { length: latencyBuckets - 1 },
+            (__, bucket) => 2 ** (latencyFirstBits + bucket),
+          ),
+          counts,
+          sumNs,
+        },
+      };
+    });
   }
 
   rebind(port: number): void {
@@ -403,6 +489,7 @@ class NativeEngine implements ReconfigurableEngine {
 
   close(): Promise<void> {
     this.#listener = undefined;
+    this.#closed = true;
     this.#handle.close();
     return Promise.resolve();
   }

@@ -15,6 +15,7 @@ import { NO_ACCOUNTS, classify, type ForwardingTable } from '../wire/forwarding-
 import type { Leg, LegTarget } from '../wire/leg.js';
 import { encodeLegEntry, legEntry, type LegEntry } from '../wire/leg-entry.js';
 import {
+  NO_RATE,
   limitsOf,
   prefixRateOf,
   rateOf,
@@ -23,6 +24,7 @@ import {
   type AccountKind,
   type LegLimits,
   type PrefixLimit,
+  type Rate,
   type RateLimit,
 } from '../wire/limits.js';
 import type { SocketAddress } from '../wire/socket-address.js';
@@ -39,6 +41,9 @@ import {
   type PeerEndpoint,
   type PeerStatus,
   type SessionKey,
+  type WireguardBinding,
+  type WireguardUsage,
+  type WorkerStatus,
 } from './engine.js';
 import {
   requireControlPayload,
@@ -49,6 +54,7 @@ import {
 } from './wasm/arguments.js';
 import type { AccountStatus } from './limit-control.js';
 import { Counters } from './wasm/counters.js';
+import { FAIR_SHARE_INTERVAL_MS, FairShare } from './wasm/fair-share.js';
 import { openForwarding, type Forwarding } from './wasm/forwarding.js';
 import { PrefixRateLimiter } from './wasm/prefix-rate-limiter.js';
 import type { SessionOutput } from './wasm/session-peer.js';
@@ -85,10 +91,13 @@ class WasmEngine implements Engine {
   /** The odd secret that spreads source prefixes over buckets. */
   readonly #prefixKey = randomBytes(8).readBigUInt64LE() | 1n;
   /** The ways back of `deliver` legs, by leg id, and what was sent on them. */
+  readonly #refused = new Map<number, number>();
   readonly #waysBack = new Map<number, { to: LegTarget; packets: number; bytes: number }>();
   readonly #controlBudget: TokenBucket;
   /** Undefined: STUN is switched off. */
   readonly #stunBudget: PrefixRateLimiter | undefined;
+  readonly #fairShare = new FairShare();
+  #shareTimer: NodeJS.Timeout | undefined;
   #socket: UdpShell | undefined;
   #events: EngineEvent[] = [];
   #eventsScheduled = false;
@@ -128,6 +137,7 @@ class WasmEngine implements Engine {
       aead: 'ChaCha20-Poly1305 (libsodium WebAssembly)',
       accelerators: [this.#forwarding.accelerator],
       tun: undefined,
+      wireguardRelay: false,
     };
   }
 
@@ -179,6 +189,7 @@ class WasmEngine implements Engine {
     this.#open();
     for (const id of ids) {
       this.#forwarding.table.remove(id);
+      this.#refused.delete(id);
       this.#forgetWayBack(id);
     }
   }
@@ -196,7 +207,32 @@ class WasmEngine implements Engine {
   }
 
   setHostLimit(limit: RateLimit | undefined): void {
-    this.#limit((table) => table.setHostRate(rateOf(limit, 'host')));
+    this.#limit((table) => {
+      const rate = rateOf(limit, 'host');
+      table.setHostRate(rate);
+      clearInterval(this.#shareTimer);
+      this.#fairShare.reset();
+      if (rate === NO_RATE) {
+        table.setFairShare({ factor: 0, burst: 0 });
+        return;
+      }
+      this.#dealShares(rate);
+      this.#shareTimer = setInterval(() => this.#dealShares(rate), FAIR_SHARE_INTERVAL_MS);
+      this.#shareTimer.unref();
+    });
+  }
+
+  /** Deals the host's rate out to identities. */
+  #dealShares({ burst }: Rate): void {
+    const { table } = this.#forwarding;
+    const now = nanoseconds();
+    const demands = Array.from(
+      { length: this.#accounts.identities },
+      (_, index) => table.account('identity', index).demand,
+    );
+    const { theoreticalArrival } = table.host();
+    const backlog = theoreticalArrival > now ? Number(theoreticalArrival - now) : 0;
+    table.setFairShare({ factor: this.#fairShare.update(demands, Number(now), backlog), burst });
   }
 
   setPrefixLimit(limit: PrefixLimit | undefined): void {
@@ -271,6 +307,7 @@ class WasmEngine implements Engine {
       id,
       packets: Number(packets),
       bytes: Number(bytes),
+      refused: this.#refused.get(id) ?? 0,
       idleMs: lastUsed === 0n ? undefined : Number(now - lastUsed) / 1e6,
     }));
   }
@@ -285,8 +322,26 @@ class WasmEngine implements Engine {
     });
   }
 
+  setWireguardBindings(bindings: readonly WireguardBinding[]): void {
+    this.#open();
+    if (bindings.length > 0)
+      throw new EngineError(
+        'BAD_ARGUMENT',
+        'bindings: the wasm engine relays no stock WireGuard clients; use the native engine (npm run build)',
+      );
+  }
+
+  wireguardUsage(): readonly WireguardUsage[] {
+    this.#open();
+    return [];
+  }
+
   counters(): ReadonlyMap<string, number> {
     return this.#counters.snapshot();
+  }
+
+  workers(): readonly WorkerStatus[] {
+    return [{ name: '0', counters: this.counters(), queues: undefined, latency: undefined }];
   }
 
   close(): Promise<void> {
@@ -297,6 +352,7 @@ class WasmEngine implements Engine {
   async #close(): Promise<void> {
     clearTimeout(this.#timer);
     clearImmediate(this.#immediate);
+    clearInterval(this.#shareTimer);
     this.#listener = undefined;
     this.#sessions.destroy();
     await this.#socket?.close();
@@ -335,7 +391,16 @@ class WasmEngine implements Engine {
         return;
       case 'drop':
         this.#counters.drop(decision.reason);
+        this.#countRefused(datagram);
     }
+  }
+
+  /** A frame was dropped: counted on its leg, if there is one. */
+  #countRefused(datagram: Uint8Array): void {
+    if (classify(datagram) !== undefined) return; // not a frame that was judged by a leg
+    const leg = new DataView(datagram.buffer, datagram.byteOffset).getUint32(4, true);
+    if (this.#forwarding.table.counters(leg) === undefined) return;
+    this.#refused.set(leg, (this.#refused.get(leg) ?? 0) + 1);
   }
 
   #deliver(payload: Uint8Array, leg: number): void {

@@ -25,6 +25,7 @@ import {
   type AccountCounters,
   type AccountKind,
   type FairShare,
+  type HostCounters,
   type Limits,
   type PrefixRate,
   type Rate,
@@ -53,6 +54,7 @@ const FAIR_BURST = 28;
 const PREFIX_MASK6 = 32;
 const PREFIX_MASK4 = 40;
 const PREFIX_KEY = 48;
+const THEORETICAL_ARRIVAL = 16;
 const DEMAND = 32;
 
 // The part of the WebAssembly JavaScript interface used here; its types come with the DOM only.
@@ -197,8 +199,10 @@ export class WasmForwardingTable implements ForwardingTable {
     return this.#accountCountersAt(this.#accountAt(kind, index));
   }
 
-  hostRefused(): bigint {
-    return this.#accountCountersAt(this.#module.host()).refused;
+  host(): HostCounters {
+    const at = this.#module.host();
+    const theoreticalArrival = this.#view.getBigUint64(at + THEORETICAL_ARRIVAL, true);
+    return { theoreticalArrival, refused: this.#accountCountersAt(at).refused };
   }
 
   #accountAt(kind: AccountKind, index: number): number {

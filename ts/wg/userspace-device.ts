@@ -21,6 +21,8 @@ export interface UserspaceDeviceOptions {
   readonly disable: readonly string[];
   /** The interface was brought up but its port is refused: it was brought down again. */
   readonly onPortRefused: (error: EngineError) => void;
+  /** An accelerator spoiled packets and is not used any more. */
+  readonly onDemoted: (name: string, reason: string) => void;
 }
 
 export interface UserspaceDevice {
@@ -85,6 +87,8 @@ export async function openUserspaceDevice(
   engine.onEvents((events) => {
     followInterface(engine, events, options.onPortRefused);
     if (events.some(({ type }) => type === 'interface-gone')) signalGone();
+    for (const event of events)
+      if (event.type === 'accelerator-demoted') options.onDemoted(event.name, event.reason);
   });
   const device = new WgDevice({
     engine,

@@ -22,6 +22,7 @@ import {
   type AccountCounters,
   type AccountKind,
   type FairShare,
+  type HostCounters,
   type Limits,
   type PrefixRate,
   type Rate,
@@ -59,8 +60,7 @@ export interface ForwardingTable {
   setPrefixRate(prefix: PrefixRate, key: bigint): void;
   setFairShare(share: FairShare): void;
   account(kind: AccountKind, index: number): AccountCounters;
-  /** Datagrams the host's rate refused. */
-  hostRefused(): bigint;
+  host(): HostCounters;
 }
 
 /** Without accounts and classes of its own: everything is charged to number 0. */
@@ -246,8 +246,9 @@ export class ForwardingTableModel implements ForwardingTable {
     return { demand, refused, packets, bytes };
   }
 
-  hostRefused(): bigint {
-    return this.#host.refused;
+  host(): HostCounters {
+    const { theoreticalArrival, refused } = this.#host;
+    return { theoreticalArrival, refused };
   }
 
   #limitsAt(index: number): Limits {

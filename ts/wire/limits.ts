@@ -75,6 +75,14 @@ export interface AccountCounters {
   readonly bytes: bigint;
 }
 
+/** What the host was charged. */
+export interface HostCounters {
+  /** ns on the engine's clock. */
+  readonly theoreticalArrival: bigint;
+  /** Datagrams its rate refused. */
+  readonly refused: bigint;
+}
+
 /** How many accounts and classes there are, index 0 included. */
 export interface AccountCapacity {
   readonly identities: number;

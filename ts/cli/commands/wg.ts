@@ -47,6 +47,9 @@ async function runForeground(name: string, workers: number, disable: readonly st
     device = await openUserspaceDevice(name, {
       workers,
       disable,
+      onDemoted: (accelerator, reason) => {
+        console.error(`omerta: ${accelerator} is not used any more: ${reason}`);
+      },
       onPortRefused: ({ message }) => {
         console.error(`omerta: ${message}. ${name} is down again: choose another listen-port`);
       },

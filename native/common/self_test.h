@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a start-up self-test of an accelerator found.
+#pragma once
+
+#include <string>
+
+namespace omerta {
+
+struct SelfTest {
+  enum class Verdict {
+    untested,  ///< it could not be tried here; it is used all the same
+    passed,
+    failed,
+  };
+  Verdict verdict = Verdict::untested;
+  std::string detail;  ///< what was tried, what went wrong, or why it could not be tried
+
+  bool failed() const { return verdict == Verdict::failed; }
+};
+
+}  // namespace omerta

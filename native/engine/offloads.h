@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// What lets many packets cross the kernel in one call, and may be switched off, missing, or broken: each
+// with its state and the reason. Decided at start by switches, self-tests and what the kernel knows; while
+// the engine runs an offload found to spoil packets is demoted, for good.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "common/self_test.h"
+
+namespace omerta::engine {
+
+enum class Offload : uint8_t { udp_gro, udp_gso, tun_checksum, tun_tcp, tun_udp };
+inline constexpr size_t kOffloadCount = 5;
+
+enum class OffloadState : uint8_t { on, off, unavailable, demoted };
+
+/// What made an offload be demoted.
+enum class Fault : uint8_t {
+  none,
+  refused,      ///< the kernel takes the same packets only one by one
+  lost,         ///< what was sent with it does not arrive, what was sent without does
+  corrupted,    ///< what arrived with it does not open, what arrived without does
+  wrong_header  ///< it describes packets that cannot be
+};
+
+/// Which of them are wanted, in the order of Offload.
+using OffloadSwitches = std::array<bool, kOffloadCount>;
+
+class Offloads {
+ public:
+  /// Runs the self-tests of those wanted; of the TUN interface's only when there is one. Takes a few
+  /// milliseconds once in a process.
+  Offloads(const OffloadSwitches& wanted, bool with_tun);
+
+  static std::string_view name(Offload offload);
+  static std::string_view name(OffloadState state);
+  bool on(Offload offload) const { return state(offload) == OffloadState::on; }
+  OffloadState state(Offload offload) const {
+    return entries_[index(offload)].state.load(std::memory_order_relaxed);
+  }
+  /// Why it is not on, or what the self-test found.
+  std::string reason(Offload offload) const;
+
+  /// Before any worker runs: the kernel does not have it.
+  void set_unavailable(Offload offload, std::string reason);
+  /// Any thread. False when it was not on: then nothing changed.
+  bool demote(Offload offload, Fault fault);
+
+ private:
+  struct Entry {
+    std::atomic<OffloadState> state{OffloadState::off};
+    std::atomic<Fault> fault{Fault::none};
+    std::string reason = "switched off";
+  };
+  static size_t index(Offload offload) { return static_cast<size_t>(offload); }
+  void decide(Offload offload, bool wanted, const SelfTest& test);
+
+  std::array<Entry, kOffloadCount> entries_;
+};
+
+}  // namespace omerta::engine
