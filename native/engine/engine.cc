@@ -202,6 +202,8 @@ void Engine::adopt_sockets(std::vector<std::unique_ptr<udp::UdpSocket>> sockets)
 
 void Engine::start_workers() {
   output_->use(sockets_[0].get());
+  shared_.sockets.clear();
+  for (const auto& socket : sockets_) shared_.sockets.push_back(socket.get());
   for (size_t i = 0; i < worker_count_; i++)
     workers_.push_back(std::make_unique<Worker>(shared_, i, *sockets_[i], tun_.get(), stop_event_));
   for (auto& worker : workers_) threads_.emplace_back([w = worker.get()] { w->run(); });

@@ -78,6 +78,8 @@ struct Shared {
   udp::IoChoice io;
   Offloads offloads;
   GsoProbe gso_probe;
+  /// Of all workers; they share a port. Changed only while no worker runs.
+  std::vector<udp::UdpSocket*> sockets;
   udp::ReturnAddresses proven_remotes;  ///< those a frame on a leg or a session came from
   udp::ReturnAddresses strangers;       ///< those a contact frame came from; only control frames go there
 };

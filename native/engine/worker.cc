@@ -119,21 +119,26 @@ void Worker::check_offloads() {
     case udp::GroWatch::Action::none:
       break;
     case udp::GroWatch::Action::turn_off:
-      socket_.set_gro(false);
+      set_gro(false);
       break;
     case udp::GroWatch::Action::turn_on:
-      socket_.set_gro(offloads.on(Offload::udp_gro));
+      set_gro(offloads.on(Offload::udp_gro));
       break;
     case udp::GroWatch::Action::give_up:
       demote(Offload::udp_gro, Fault::corrupted);
+      set_gro(false);  // another worker's trial may have ended meanwhile
       break;
   }
-  if (socket_.gro() && !offloads.on(Offload::udp_gro)) socket_.set_gro(false);
   if (!coalescing_) return;
   if (!coalescing_->tcp() && offloads.on(Offload::tun_tcp)) demote(Offload::tun_tcp, Fault::refused);
   if (!coalescing_->udp() && offloads.on(Offload::tun_udp)) demote(Offload::tun_udp, Fault::refused);
   if (!offloads.on(Offload::tun_tcp)) coalescing_->give_up_tcp();
   if (!offloads.on(Offload::tun_udp)) coalescing_->give_up_udp();
+}
+
+/// For every worker: the kernel coalesces before it knows which of the sockets of a port gets a datagram.
+void Worker::set_gro(bool on) {
+  for (udp::UdpSocket* socket : shared_.sockets) socket->set_gro(on);
 }
 
 void Worker::demote(Offload offload, Fault fault) {

@@ -57,6 +57,7 @@ class Worker final : public EventOutput {
   void forget_tun();
   void check_offloads();
   void demote(Offload offload, Fault fault);
+  void set_gro(bool on);
   void malformed(const tun::VirtioNetHeader& header);
   void act_on(const Decision& decision, uint8_t* data, size_t size, const udp::Message& message);
   void deliver(uint32_t leg_id, uint8_t* payload, size_t size, uint8_t ecn);

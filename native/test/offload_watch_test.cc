@@ -99,7 +99,7 @@ void gro_stays_when_good_datagrams_outnumber_the_bad_or_nothing_comes_to_compare
   count(watch, true, 0, 32);
   CHECK(watch.tick(now) == Action::turn_off);
   watch.tick(now += 60 * kMillisecond);
-  CHECK(watch.tick(now += 9 * kSecond) == Action::none);
+  CHECK(watch.tick(now += 29 * kSecond) == Action::none);
   CHECK(watch.tick(now += 2 * kSecond) == Action::turn_on);
 }
 

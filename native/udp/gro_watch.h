@@ -61,7 +61,8 @@ class GroWatch {
   /// So many good ones outweigh the bad ones seen meanwhile.
   static constexpr uint64_t kPlenty = 1024;
   static constexpr Nanoseconds kSettle = 50 * kMillisecond;
-  static constexpr Nanoseconds kTrial = 10 * kSecond;
+  /// Long, because a stream that was spoiled starts again slowly.
+  static constexpr Nanoseconds kTrial = 30 * kSecond;
   static constexpr Nanoseconds kLongestPause = 3600 * kSecond;
 
   void become(State state, Nanoseconds now) {

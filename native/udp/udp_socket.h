@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -146,10 +147,10 @@ class UdpSocket {
   int fd() const { return fd_; }
   uint16_t port() const { return port_; }
   /// Whether they are used. GSO is given up when the kernel refuses segmented messages and takes their
-  /// datagrams. Both belong to the thread that receives and sends.
+  /// datagrams; it belongs to the thread that sends.
   bool gro() const { return gro_; }
   bool gso() const { return gso_; }
-  /// What arrived coalesced and still waits loses its sizes when GRO is turned off.
+  /// Any thread. What arrived coalesced and still waits loses its sizes when GRO is turned off.
   void set_gro(bool on);
   void give_up_gso() { gso_ = false; }
   /// What the kernel granted of SocketOptions::buffer_bytes.
@@ -189,7 +190,7 @@ class UdpSocket {
   int fd_ = -1;
   int family_ = AF_INET6;
   uint16_t port_ = 0;
-  bool gro_ = false;
+  std::atomic<bool> gro_ = false;
   bool gso_ = false;
   int gso_refused_ = 0;
   size_t max_segments_ = SendBatch::kMaxSegments;

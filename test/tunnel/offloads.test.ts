@@ -15,7 +15,7 @@ import { MeshPair } from '../../ts/lab/mesh-pair.js';
 import type { Namespace } from '../../ts/lab/namespace.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
 import { World } from '../../ts/lab/world.js';
-import { TunnelPair, counted, tunnelUnavailable, until } from './tunnel-pair.js';
+import { TunnelPair, counted, tunnelUnavailable, until, type End } from './tunnel-pair.js';
 
 const OMERTA = fileURLToPath(new URL('../../../bin/omerta', import.meta.url));
 const FAULTS = fileURLToPath(new URL('../../../test/tunnel/segment-fault.bpf.c', import.meta.url));
@@ -32,6 +32,11 @@ async function makeFaulty(
   await namespace.mustRun('tc', ['qdisc', 'add', 'dev', device, 'clsact']);
   const program = ['bpf', 'da', 'obj', object, 'sec', fault];
   await namespace.mustRun('tc', ['filter', 'add', 'dev', device, 'ingress', ...program]);
+}
+
+/** Repeats what makes traffic until this end's daemon has said something; a faulty path takes its time. */
+async function whileSilent(end: End, traffic: () => Promise<unknown>): Promise<void> {
+  for (let tries = 0; tries < 8 && end.log() === ''; tries++) await traffic();
 }
 
 /** Sends `count` datagrams from left to right that tell their number; returns those that arrived whole, in order. */
@@ -52,6 +57,7 @@ async function datagramsThrough(pair: TunnelPair, count: number, size: number): 
         timer = setTimeout(end, seen.length === ${count} ? 0 : 500);
       });
       socket.bind(9000, '${right.inside}', () => console.log('ready'));
+      timer = setTimeout(end, 3000);
       setTimeout(end, 10000);`,
     ],
     { stdio: ['ignore', 'pipe', 'inherit'] },
@@ -224,7 +230,7 @@ describe('a faulty kernel or device', { skip: skipFaults, timeout: 120_000 }, ()
     try {
       assert.equal(await pair.answered(3), 3);
       await makeFaulty(right.node, 'eth0', object, 'lose');
-      await tcpThroughput(left.node, right.node, right.inside, 12);
+      await whileSilent(left, () => tcpThroughput(left.node, right.node, right.inside, 3));
       assert.equal(
         left.log(),
         'omerta: udp-gso is not used any more: a handshake sent at the end of a segmented message was ' +
@@ -260,21 +266,19 @@ describe('a faulty kernel or device', { skip: skipFaults, timeout: 120_000 }, ()
     }
   });
 
-  it('that spoils what it coalesces makes the receiver give that up, and the stream goes on', async () => {
+  it('that spoils what it coalesces makes the receiver give that up, and every datagram arrives', async () => {
     const pair = await TunnelPair.start({ left: ['--disable', 'udp-gso'] });
-    const { left, right } = pair;
+    const { right } = pair;
     try {
       await pair.coalesceOnReceipt();
-      assert.equal(await pair.answered(3), 3);
       await makeFaulty(right.node, 'eth0', object, 'spoil');
-      await tcpThroughput(left.node, right.node, right.inside, 8);
+      await whileSilent(right, () => datagramsThrough(pair, 500, 1200));
       assert.equal(
         right.log(),
         'omerta: udp-gro is not used any more: datagrams that arrived coalesced did not open, and did ' +
           'without coalescing\n',
       );
-      const { megabitsPerSecond } = await tcpThroughput(left.node, right.node, right.inside, 1);
-      assert.ok(megabitsPerSecond > 10, `${megabitsPerSecond} Mbit/s`);
+      assert.equal((await datagramsThrough(pair, 500, 1200)).length, 500);
     } finally {
       pair.remove();
     }
