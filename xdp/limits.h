@@ -11,6 +11,7 @@
 
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
   __uint(max_entries, 1);
   __type(key, __u32);
   __type(value, struct omerta_policy);
@@ -18,6 +19,7 @@ struct {
 
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
   __uint(max_entries, 64);
   __type(key, __u32);
   __type(value, struct omerta_limits);
@@ -25,6 +27,7 @@ struct {
 
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
   __uint(max_entries, 65536);
   __type(key, __u32);
   __type(value, struct omerta_account);
@@ -32,6 +35,7 @@ struct {
 
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
   __uint(max_entries, 65536);
   __type(key, __u32);
   __type(value, struct omerta_account);
@@ -39,6 +43,7 @@ struct {
 
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
   __uint(max_entries, 1);
   __type(key, __u32);
   __type(value, struct omerta_account);
@@ -46,15 +51,16 @@ struct {
 
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
   __uint(max_entries, OMERTA_PREFIX_BUCKETS);
   __type(key, __u32);
   __type(value, __u64);
 } prefixes SEC(".maps");
 
 /* Where a forward leg's frame is charged; false when the leg names what is not there. */
-static __always_inline bool open_books(const struct omerta_leg* leg, const struct omerta_address* source,
-                                       struct omerta_books* books) {
-  __u32 zero = 0, class = leg->limits, identity = leg->identity, network = leg->network, bucket;
+static __always_inline bool open_books(__u32 identity, __u32 network, __u32 class,
+                                       const struct omerta_address* source, struct omerta_books* books) {
+  __u32 zero = 0, bucket;
 
   books->policy = bpf_map_lookup_elem(&policy, &zero);
   books->host = bpf_map_lookup_elem(&host, &zero);
@@ -65,6 +71,20 @@ static __always_inline bool open_books(const struct omerta_leg* leg, const struc
   bucket = omerta_prefix_bucket(books->policy, source);
   books->prefix = bpf_map_lookup_elem(&prefixes, &bucket);
   return books->prefix;
+}
+
+#define CHARGE_NO_BOOKS 255
+
+/*
+ * Charges a frame of a forward leg (omerta_admit): a drop reason, or CHARGE_NO_BOOKS when the leg names
+ * what is not there. Not static: so the verifier goes through it once, not for every way that leads to it.
+ */
+__noinline int charge(struct omerta_leg* leg, const struct omerta_address* source, __u32 size, __u64 now) {
+  struct omerta_books books;
+
+  if (!leg || !source) return CHARGE_NO_BOOKS; /* never: the verifier asks */
+  if (!open_books(leg->identity, leg->network, leg->limits, source, &books)) return CHARGE_NO_BOOKS;
+  return omerta_admit(leg, OMERTA_LEG_FORWARD, &books, size, now, 1);
 }
 
 #endif

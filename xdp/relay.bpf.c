@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * Forwards Omerta frames in the driver, before the kernel has made a socket buffer of them.
+ * Forwards Omerta frames in the driver, before the kernel has made a socket buffer of them, and turns
+ * strangers' floods away there.
  *
- * What is claimed: UDP datagrams for the relay's port that are Omerta frames of kind `forward` on a
- * `forward` leg whose next address is of the family they came in. They are judged by the functions
- * of omerta/wire.h and dropped, or rewritten and sent out of the interface they came in by.
+ *   a datagram for the relay's port at an address of this machine (datagram.h), else PASS
+ *   └ classify                     what no engine would take            DROP
+ *     ├ WireGuard, for this node   receiver index not ours              DROP
+ *     │                            initiations beyond the budget        DROP   (strangers.h)
+ *     ├ STUN                       beyond the budget                    DROP
+ *     └ Omerta frame: its leg      unknown; wrong source, tag, …        DROP
+ *       ├ ends here                contact leg beyond the budget        DROP
+ *       │                          else                                 PASS
+ *       └ goes on                  no way to its next hop is known      PASS   (next_hop.h)
+ *                                  beyond the leg's limits              DROP
+ *                                  rewritten (readdress.h)              TX, or REDIRECT
  *
- * What passes to the socket untouched: everything else. VLAN tags, IPv4 options, IPv6 extension
- * headers, fragments, other ports, WireGuard, STUN, all other kinds of frame, legs that deliver to
- * this node, a hop from one family to the other, and UDP over IPv6 without a checksum. The socket
- * engine judges those itself, so they are not counted here.
+ * What passes goes up untouched and is judged again by the socket engine, which has the whole table:
+ * verdicts are counted there. The verdict is decided before the first byte of a packet is changed.
  *
- * The verdict is decided before the first byte of the packet is changed.
- *
- * Preconditions of attaching this program:
- *  - `legs` mirrors the whole forwarding table, legs of every action included: a `forward` frame on
- *    a leg it does not know is dropped as unknown_leg.
- *  - The next hop of every forward leg is reached through the neighbour its frames come from (one
- *    gateway), because the answer's Ethernet header is the question's with its ends exchanged.
- *  - Whoever replaces a leg copies the counters of the entry it replaces.
+ * Preconditions of attaching this program: `legs` holds legs of every action, and whoever replaces a
+ * leg copies the counters of the entry it replaces.
  */
 #include "vmlinux.h"
 
@@ -26,13 +27,9 @@
 #include <bpf/bpf_helpers.h>
 #include <omerta/wire.h>
 
-#include "checksum.h"
+#include "datagram.h"
 #include "limits.h"
-
-#define ETH_P_IP 0x0800
-#define ETH_P_IPV6 0x86DD
-#define IP_FRAGMENT_MASK 0x3FFF /* more fragments, and the offset; "don't fragment" is no fragment */
-#define IP_TTL 64               /* a relay sends a datagram of its own: RFC 1700's default */
+#include "relay_maps.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -43,6 +40,12 @@ const volatile bool use_test_clock = false;
 /* ns of CLOCK_BOOTTIME as golden packets have it; read only with use_test_clock. */
 __u64 test_clock = 0;
 
+struct omerta_xdp_settings settings;
+
+#include "next_hop.h"
+#include "readdress.h"
+#include "strangers.h"
+
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
   __uint(max_entries, 65536);
@@ -50,176 +53,225 @@ struct {
   __type(value, struct omerta_leg);
 } legs SEC(".maps");
 
-/* Frames dropped, by enum omerta_drop_reason. Index 0 (no reason) counts those sent on. */
 struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-  __uint(max_entries, OMERTA_DROP_REASON_COUNT);
+  __uint(max_entries, 1);
   __type(key, __u32);
-  __type(value, __u64);
-} decisions SEC(".maps");
+  __type(value, struct omerta_xdp_counters);
+} counters SEC(".maps");
 
-/* A datagram for the relay's port. */
-struct datagram {
-  struct ethhdr* ethernet; /* the IP header follows at once: no VLAN tag */
-  struct udphdr* udp;
-  bool v4;
-  __u8* payload;
-  __u32 size; /* of the payload; all of it lies before data_end */
-  struct omerta_address from;
-};
+/* The leg a frame is judged by: BPF's stack of 512 bytes has no room for it beside charge()'s. */
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct omerta_leg);
+} judged_legs SEC(".maps");
 
-static __always_inline void count(__u32 reason) {
-  __u64* counter = bpf_map_lookup_elem(&decisions, &reason);
-
-  if (counter) *counter += 1; /* per CPU, and a program runs on one without preemption */
-}
-
-/* Finds the datagram in a packet; false when it is not one this program claims. */
-static __always_inline bool parse(struct xdp_md* ctx, struct datagram* d) {
-  void* data = (void*)(long)ctx->data;
-  void* end = (void*)(long)ctx->data_end;
-  __u32 ip_payload;
-
-  d->ethernet = data;
-  if ((void*)(d->ethernet + 1) > end) return false;
-  __builtin_memset(&d->from, 0, sizeof(d->from));
-  if (d->ethernet->h_proto == bpf_htons(ETH_P_IP)) {
-    struct iphdr* ip = (void*)(d->ethernet + 1);
-
-    if ((void*)(ip + 1) > end || ip->version != 4 || ip->ihl != 5 || ip->protocol != IPPROTO_UDP ||
-        (ip->frag_off & bpf_htons(IP_FRAGMENT_MASK)))
-      return false;
-    ip_payload = bpf_ntohs(ip->tot_len) - sizeof(*ip);
-    d->v4 = true;
-    d->udp = (void*)(ip + 1);
-    d->from.ip[10] = 0xff;
-    d->from.ip[11] = 0xff;
-    omerta_store32(d->from.ip + 12, ip->saddr);
-  } else if (d->ethernet->h_proto == bpf_htons(ETH_P_IPV6)) {
-    struct ipv6hdr* ip = (void*)(d->ethernet + 1);
-
-    if ((void*)(ip + 1) > end || ip->version != 6 || ip->nexthdr != IPPROTO_UDP) return false;
-    ip_payload = bpf_ntohs(ip->payload_len);
-    d->v4 = false;
-    d->udp = (void*)(ip + 1);
-    omerta_store64(d->from.ip, omerta_load64(&ip->saddr));
-    omerta_store64(d->from.ip + 8, omerta_load64((__u8*)&ip->saddr + 8));
-  } else {
-    return false;
-  }
-  if ((void*)(d->udp + 1) > end || !relay_port || d->udp->dest != relay_port) return false;
-  /* RFC 6935 allows IPv6 without a checksum to tunnels only: not ours to repair. */
-  if (!d->v4 && !d->udp->check) return false;
-  d->from.port = d->udp->source;
-  d->payload = (void*)(d->udp + 1);
-  d->size = bpf_ntohs(d->udp->len) - sizeof(*d->udp);
-  /* A length that contradicts IP's, and a datagram that is not here as a whole, are not ours. */
-  if (bpf_ntohs(d->udp->len) < sizeof(*d->udp) || bpf_ntohs(d->udp->len) != ip_payload) return false;
-  return (__u64)(end - (void*)d->payload) >= d->size;
-}
-
-static __always_inline bool is_v4(const __u8 ip[16]) {
-  return omerta_load64(ip) == 0 && omerta_load32(ip + 8) == bpf_htonl(0xffff);
-}
+/* For the daemons: the program does not read it. */
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct omerta_xdp_state);
+} state SEC(".maps");
 
 /*
- * Sends the rewritten datagram to the leg's next address: from the address it was sent to, with
- * fresh TTL, all checksums brought up to date. `frame_difference` is what the frame's header added.
+ * Receiver indices of this node's WireGuard sessions, written by the session engine through shared
+ * memory: index i is ours when slot i & index_mask holds i. A slot may keep one that has expired.
  */
-static __always_inline void readdress(struct datagram* d, const struct omerta_leg* leg,
-                                      __u64 frame_difference) {
-  __u64 difference = frame_difference;
-  __u32 mac_high;
-  __u16 mac_low;
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, __u64);
+} indices SEC(".maps");
 
-  /* Swapping addresses leaves their sum as it is: only what is new counts. */
-  difference += checksum_replace16(d->udp->source, leg->next_port);
-  if (d->v4) {
-    struct iphdr* ip = (void*)(d->ethernet + 1);
-    __u16* ttl_and_protocol = (__u16*)&ip->ttl;
-    __u16 before = *ttl_and_protocol;
-    __u32 next = omerta_load32(leg->next_ip + 12);
-    __u64 address = checksum_replace32(ip->saddr, next);
+/* This CPU's row; a program runs on one without preemption. */
+static __always_inline struct omerta_xdp_counters* row(void) {
+  __u32 zero = 0;
 
-    ip->ttl = IP_TTL;
-    ip->check = checksum_update(ip->check, address + checksum_replace16(before, *ttl_and_protocol));
-    ip->saddr = ip->daddr;
-    ip->daddr = next;
-    difference += address;
-  } else {
-    struct ipv6hdr* ip = (void*)(d->ethernet + 1);
-    __u32* source = ip->saddr.in6_u.u6_addr32;
-    __u32* destination = ip->daddr.in6_u.u6_addr32;
-    __u32 i;
+  return bpf_map_lookup_elem(&counters, &zero);
+}
 
-    for (i = 0; i < 4; i++) {
-      __u32 next = omerta_load32(leg->next_ip + 4 * i);
+static __always_inline int pass(int why) {
+  struct omerta_xdp_counters* mine = row();
 
-      difference += checksum_replace32(source[i], next);
-      source[i] = destination[i];
-      destination[i] = next;
-    }
-    ip->hop_limit = IP_TTL;
-  }
-  d->udp->source = d->udp->dest;
-  d->udp->dest = leg->next_port;
-  /* IPv4 may go without a checksum and then still does; a computed 0 is written as its twin. */
-  if (d->udp->check) {
-    d->udp->check = checksum_update(d->udp->check, difference);
-    if (!d->udp->check) d->udp->check = 0xffff;
-  }
-  mac_high = omerta_load32(d->ethernet->h_source);
-  mac_low = *(__u16*)(d->ethernet->h_source + 4);
-  omerta_store32(d->ethernet->h_source, omerta_load32(d->ethernet->h_dest));
-  *(__u16*)(d->ethernet->h_source + 4) = *(__u16*)(d->ethernet->h_dest + 4);
-  omerta_store32(d->ethernet->h_dest, mac_high);
-  *(__u16*)(d->ethernet->h_dest + 4) = mac_low;
+  if (mine && (__u32)why < OMERTA_XDP_COUNTER_ROOM) mine->others[why] += 1;
+  return XDP_PASS;
 }
 
 static __always_inline int drop(__u32 reason) {
-  count(reason);
+  struct omerta_xdp_counters* mine = row();
+
+  if (mine && reason < OMERTA_XDP_COUNTER_ROOM) mine->drops[reason] += 1;
   return XDP_DROP;
+}
+
+static __always_inline int drop_otherwise(enum omerta_xdp_counter why) {
+  struct omerta_xdp_counters* mine = row();
+
+  if (mine) mine->others[why] += 1;
+  return XDP_DROP;
+}
+
+static __always_inline __u64 clock(void) { return use_test_clock ? test_clock : bpf_ktime_get_boot_ns(); }
+
+/* A WireGuard message outside any frame: for this node's own sessions. */
+static __always_inline int judge_wireguard(const struct datagram* d, const __u8* head, const void* end) {
+  __u32 index, slot;
+  __u64* known;
+
+  if (head[0] == 1)
+    return within_budget(OMERTA_STRANGER_HANDSHAKE, &d->from, clock())
+               ? pass(OMERTA_XDP_PASSED_OWN)
+               : drop_otherwise(OMERTA_XDP_DROP_HANDSHAKE_RATE);
+  if (!settings.indices_known) return pass(OMERTA_XDP_PASSED_OWN);
+  index = omerta_load32(head + 4);
+  if (head[0] == 2) { /* the sender's index comes first */
+    if ((void*)(d->payload + 12) > end) return pass(OMERTA_XDP_PASSED_OWN);
+    index = omerta_load32(d->payload + 8);
+  }
+  slot = index & settings.index_mask;
+  known = bpf_map_lookup_elem(&indices, &slot);
+  return known && index && *known == index ? pass(OMERTA_XDP_PASSED_OWN)
+                                           : drop_otherwise(OMERTA_XDP_DROP_UNKNOWN_INDEX);
+}
+
+#define POLICY_WORDS (__builtin_offsetof(struct omerta_leg, theoretical_arrival) / sizeof(__u64))
+
+/*
+ * An entry that userspace replaces may be given to another leg at once. Judging a copy, and finding
+ * the entry as it was copied in the end, sees a leg whole or passes the frame on.
+ */
+static __always_inline void copy_policy(struct omerta_leg* to, const struct omerta_leg* from) {
+  __u32 i;
+
+  for (i = 0; i < POLICY_WORDS; i++) ((__u64*)to)[i] = ((const volatile __u64*)from)[i];
+}
+
+static __always_inline bool same_policy(const struct omerta_leg* copy, const struct omerta_leg* entry) {
+  __u64 difference = 0;
+  __u32 i;
+
+  for (i = 0; i < POLICY_WORDS; i++)
+    difference |= ((const __u64*)copy)[i] ^ ((const volatile __u64*)entry)[i];
+  return !difference;
+}
+
+/* Rewrites the frame for its next hop; what that changes in the sum of its header. */
+static __always_inline __u64 rewrite(const struct omerta_leg* leg, __u8* frame, __u32 size) {
+  __u64 difference = 0;
+  __u32 before[4];
+  __u32 i;
+
+  for (i = 0; i < 4; i++) before[i] = omerta_load32(frame + 4 * i);
+  omerta_leg_rewrite(leg, frame, size);
+  for (i = 0; i < 4; i++) difference += checksum_replace32(before[i], omerta_load32(frame + 4 * i));
+  return difference;
+}
+
+/* A frame on a leg that goes on and that it was judged to be in order for. */
+static __always_inline int forward(struct xdp_md* ctx, const struct datagram* d, struct omerta_leg* entry,
+                                   const struct omerta_leg* leg, __u64 now) {
+  const bool next_v4 = is_v4(leg->next_ip);
+  const __u32 ip_size = next_v4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+  const __u8 ecn = ecn_of(d);
+  struct omerta_xdp_counters* mine = row();
+  struct omerta_next_hop* hop;
+  struct ethhdr* ethernet;
+  struct udphdr* udp;
+  __u64 difference;
+  __u8* frame;
+  __u32 slot;
+  int reason, why;
+
+  if (!mine) return XDP_PASS; /* never */
+  if (!next_v4 && d->v4 && !d->udp->check) return pass(OMERTA_XDP_PASSED_NO_CHECKSUM);
+  why = find_way(ctx, leg, now);
+  if (why) return pass(why);
+  slot = omerta_next_hop_slot(leg->next_ip);
+  hop = bpf_map_lookup_elem(&next_hops, &slot);
+  if (!hop) return XDP_PASS; /* never */
+  if (ip_size + sizeof(struct udphdr) + d->size > hop->mtu) return pass(OMERTA_XDP_PASSED_TOO_BIG);
+  if (!same_policy(leg, entry)) return pass(OMERTA_XDP_PASSED_LEG_CHANGED);
+  reason = charge(entry, &d->from, d->size, now);
+  if (reason == CHARGE_NO_BOOKS) return pass(OMERTA_XDP_PASSED_NO_ACCOUNT);
+  if (reason != OMERTA_DROP_NONE) return drop(reason);
+
+  /* It goes on: from here its bytes change. */
+  if (next_v4 != d->v4) {
+    const int grows = sizeof(struct ipv6hdr) - sizeof(struct iphdr);
+
+    if (bpf_xdp_adjust_head(ctx, d->v4 ? -grows : grows)) return drop_otherwise(OMERTA_XDP_DROP_NO_HEADROOM);
+  }
+  ethernet = (void*)(long)ctx->data;
+  udp = (void*)(ethernet + 1) + ip_size;
+  frame = (void*)(udp + 1);
+  if ((void*)(frame + OMERTA_FRAME_MIN_SIZE) > (void*)(long)ctx->data_end) return XDP_ABORTED; /* never */
+  difference = rewrite(leg, frame, d->size);
+  if (next_v4 != d->v4)
+    difference += next_v4 ? to_v4(ethernet, udp, ecn, d, leg, hop) : to_v6(ethernet, udp, ecn, d, leg, hop);
+  else
+    difference += next_v4 ? within_v4(ethernet, ecn, leg, hop) : within_v6(ethernet, ecn, leg, hop);
+  write_ethernet(ethernet, hop, next_v4 ? ETH_P_IP : ETH_P_IPV6);
+  write_udp(udp, leg->next_port, difference);
+
+  mine->others[OMERTA_XDP_FORWARDED_PACKETS] += 1;
+  mine->others[OMERTA_XDP_FORWARDED_BYTES] += d->size;
+  if (hop->interface == ctx->ingress_ifindex) return XDP_TX;
+  mine->others[OMERTA_XDP_REDIRECTED_PACKETS] += 1;
+  return bpf_redirect_map(&devices, hop->interface, XDP_DROP);
 }
 
 SEC("xdp")
 int omerta_relay(struct xdp_md* ctx) {
   void* end = (void*)(long)ctx->data_end;
   struct omerta_classification class;
-  struct datagram d;
+  struct omerta_leg* entry;
   struct omerta_leg* leg;
-  struct omerta_books books;
-  __u32 before[4];
-  __u64 difference = 0, now;
-  __u32 id, i;
+  struct datagram d;
+  __u8 head[8] = {}; /* what classifying looks at */
+  __u64 now;
+  __u32 id, zero = 0;
   __u8 reason;
 
-  if (!parse(ctx, &d)) return XDP_PASS;
-  if (d.size < 2 || (void*)(d.payload + 2) > end || d.payload[0] != OMERTA_FRAME_MAGIC ||
-      d.payload[1] != OMERTA_KIND_FORWARD)
-    return XDP_PASS;
-  if (d.size < OMERTA_FRAME_MIN_SIZE) return drop(OMERTA_DROP_FRAME_TOO_SHORT);
-  if ((void*)(d.payload + OMERTA_FRAME_MIN_SIZE) > end)
-    return XDP_PASS; /* never: parse() has seen all of it, the verifier has not */
-  class = omerta_classify(d.payload, d.size);
+  if (!parse(ctx, relay_port, &d) || !is_own(d.to)) return XDP_PASS;
+  if (d.size >= sizeof(head)) {
+    if ((void*)(d.payload + sizeof(head)) > end)
+      return XDP_PASS; /* never: parse() has seen all of it, the verifier has not */
+    omerta_store64(head, omerta_load64(d.payload));
+  } else if (d.size) {
+    if ((void*)(d.payload + 1) > end) return XDP_PASS;
+    head[0] = d.payload[0]; /* of one that short nothing else matters */
+  }
+  class = omerta_classify(head, d.size);
   if (class.verdict == OMERTA_DROP) return drop(class.reason);
+  if (class.verdict == OMERTA_WIREGUARD) return judge_wireguard(&d, head, end);
+  now = clock();
+  if (class.verdict == OMERTA_STUN)
+    return within_budget(OMERTA_STRANGER_STUN, &d.from, now) ? pass(OMERTA_XDP_PASSED_OWN)
+                                                             : drop_otherwise(OMERTA_XDP_DROP_STUN_RATE);
 
-  id = omerta_load32(d.payload + 4);
-  leg = bpf_map_lookup_elem(&legs, &id);
-  if (!leg) return drop(OMERTA_DROP_UNKNOWN_LEG);
-  if (leg->action != OMERTA_LEG_FORWARD) return XDP_PASS;
-  now = use_test_clock ? test_clock : bpf_ktime_get_boot_ns();
+  if ((void*)(d.payload + OMERTA_FRAME_MIN_SIZE) > end) return XDP_PASS; /* never, as above */
+  id = omerta_load32(head + 4);
+  entry = bpf_map_lookup_elem(&legs, &id);
+  if (!entry) {
+    if (settings.complete) return drop(OMERTA_DROP_UNKNOWN_LEG);
+    return within_budget(OMERTA_STRANGER_CONTROL, &d.from, now)
+               ? pass(OMERTA_XDP_PASSED_UNKNOWN_LEG)
+               : drop_otherwise(OMERTA_XDP_DROP_CONTROL_RATE);
+  }
+  leg = bpf_map_lookup_elem(&judged_legs, &zero);
+  if (!leg) return XDP_PASS; /* never */
+  copy_policy(leg, entry);
   reason = omerta_leg_judge(leg, d.payload, d.size, &d.from, now);
   if (reason != OMERTA_DROP_NONE) return drop(reason);
-  if (is_v4(leg->next_ip) != d.v4)
-    return XDP_PASS; /* before anything is charged: the socket engine judges it again */
-  if (!open_books(leg, &d.from, &books)) return XDP_PASS;
-  reason = omerta_admit(leg, OMERTA_LEG_FORWARD, &books, d.size, now, 1);
-  if (reason != OMERTA_DROP_NONE) return drop(reason);
-  count(OMERTA_DROP_NONE);
-
-  for (i = 0; i < 4; i++) before[i] = omerta_load32(d.payload + 4 * i);
-  omerta_leg_rewrite(leg, d.payload, d.size);
-  for (i = 0; i < 4; i++) difference += checksum_replace32(before[i], omerta_load32(d.payload + 4 * i));
-  readdress(&d, leg, difference);
-  return XDP_TX;
+  if ((d.v4 ? settings.several4 : settings.several6) && !(leg->flags & OMERTA_LEG_ANY_SOURCE))
+    learn_remote(&d.from, d.to);
+  if (leg->action == OMERTA_LEG_FORWARD) return forward(ctx, &d, entry, leg, now);
+  if ((leg->flags & OMERTA_LEG_ANY_SOURCE) && !within_budget(OMERTA_STRANGER_CONTROL, &d.from, now))
+    return drop_otherwise(OMERTA_XDP_DROP_CONTROL_RATE);
+  return pass(OMERTA_XDP_PASSED_OWN);
 }

@@ -135,7 +135,11 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
                            InstanceMethod<&NativeEngine::accounts>("accounts"),
                            InstanceMethod<&NativeEngine::peers>("peers"),
                            InstanceMethod<&NativeEngine::legs>("legs"),
+                           InstanceMethod<&NativeEngine::mirror_indices>("mirrorIndices"),
+                           InstanceMethod<&NativeEngine::share_accounts>("shareAccounts"),
                            InstanceMethod<&NativeEngine::leg_counters>("legCounters"),
+                           InstanceMethod<&NativeEngine::set_wireguard_bindings>("setWireguardBindings"),
+                           InstanceMethod<&NativeEngine::wireguard_usage>("wireguardUsage"),
                            InstanceMethod<&NativeEngine::rebind>("rebind"),
                            InstanceMethod<&NativeEngine::open_port>("openPort"),
                            InstanceMethod<&NativeEngine::close_port>("closePort"),
@@ -156,6 +160,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     settings.workers = static_cast<size_t>(number_of(options, "workers"));
     settings.max_legs = static_cast<size_t>(number_of(options, "maxLegs"));
     settings.max_peers = static_cast<size_t>(number_of(options, "maxPeers"));
+    settings.wireguard_sessions = static_cast<size_t>(number_of(options, "wireguardSessions"));
     settings.accounts = {static_cast<size_t>(number_of(options, "identities")),
                          static_cast<size_t>(number_of(options, "networks")),
                          static_cast<size_t>(number_of(options, "classes"))};
@@ -256,6 +261,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     Engine& engine = open(env);
     auto out = Napi::Object::New(env);
     out.Set("workers", static_cast<double>(engine.workers()));
+    out.Set("indexSlots", static_cast<double>(engine.index_slots()));
     const omerta::crypto::SuiteChoice& gcm = engine.aead().of(omerta::crypto::Suite::aes_256_gcm);
     out.Set("aead", engine.aead().name());
     out.Set("ipsecMb", engine.aead().ipsec_mb());
@@ -424,6 +430,35 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     return Napi::Boolean::New(info.Env(), added);
   }
 
+  /// Packed: public key 32 | ip 16 | port u16 | network u16 | identity u32 | limits u16 | zero u16, repeated.
+  void set_wireguard_bindings(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    Unpacker batch(info.Env(), bytes_of(info[0], "bindings"));
+    std::vector<omerta_wireguard_binding> bindings;
+    while (!batch.done()) {
+      omerta_wireguard_binding binding{};
+      std::memcpy(binding.public_key, batch.take(32).data(), 32);
+      binding.server = address_of(batch.take(18));
+      binding.network = omerta::load<uint16_t>(batch.take(2).data());
+      binding.identity = batch.take_u32();
+      binding.limits = omerta::load<uint16_t>(batch.take(4).data());
+      bindings.push_back(binding);
+    }
+    checked(info.Env(), [&] { engine.set_wireguard_bindings(bindings); });
+  }
+
+  /// Sessions, packets and bytes of each binding, in the order they were set.
+  Napi::Value wireguard_usage(const Napi::CallbackInfo& info) {
+    const auto usage = open(info.Env()).wireguard_usage();
+    auto out = Napi::Float64Array::New(info.Env(), usage.size() * 3);
+    for (size_t i = 0; i < usage.size(); i++) {
+      out[i * 3] = usage[i].sessions;
+      out[i * 3 + 1] = static_cast<double>(usage[i].packets);
+      out[i * 3 + 2] = static_cast<double>(usage[i].bytes);
+    }
+    return out;
+  }
+
   /// Tells an index that is out of its range as a bad argument.
   template <class Call>
   static void checked(Napi::Env env, const Call& call) {
@@ -546,16 +581,33 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     auto list = Napi::Array::New(env);
     const omerta::Nanoseconds now = omerta::boot_clock();
     uint32_t count = 0;
-    open(env).legs().for_each([&](const omerta_leg& leg) {
+    Engine& engine = open(env);
+    engine.legs().for_each([&](const omerta_leg& leg) {
       auto out = Napi::Object::New(env);
       out.Set("id", leg.leg_id);
       out.Set("packets", static_cast<double>(leg.packets));
       out.Set("bytes", static_cast<double>(leg.bytes));
+      out.Set("refused", engine.refused(leg.leg_id));
       if (leg.last_used != 0)
         out.Set("idleMs", static_cast<double>(now > leg.last_used ? now - leg.last_used : 0) / 1e6);
       list.Set(count++, out);
     });
     return list;
+  }
+
+  /// The file descriptor stays the caller's.
+  void mirror_indices(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    const int fd = info[0].As<Napi::Number>().Int32Value();
+    system_call(info.Env(), [&engine, fd] { engine.mirror_indices(fd); });
+  }
+
+  /// File descriptors, which stay the caller's: policy, limits, identities, networks, host, prefixes.
+  void share_accounts(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    const auto fds = info[0].As<Napi::Int32Array>();
+    if (fds.ElementLength() != 6) throw_error(info.Env(), "BAD_ARGUMENT", "shareAccounts: expected 6 files");
+    system_call(info.Env(), [&] { engine.share_accounts({fds[0], fds[1], fds[2], fds[3], fds[4], fds[5]}); });
   }
 
   void rebind(const Napi::CallbackInfo& info) {

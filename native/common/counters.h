@@ -81,7 +81,16 @@ namespace omerta {
   X(drop_seal_failed)               \
   X(drop_staging_overflow)          \
   X(drop_tun_write)                 \
-  X(drop_event_ring_full)
+  X(drop_event_ring_full)           \
+  X(wireguard_relayed_packets)      \
+  X(wireguard_relayed_bytes)        \
+  X(wireguard_relayed_handshakes)   \
+  X(wireguard_cookies_sent)         \
+  X(drop_wireguard_rate)            \
+  X(drop_wireguard_half_open)       \
+  X(drop_wireguard_sessions)        \
+  X(drop_wireguard_unproven)        \
+  X(drop_wireguard_index)
 
 enum class Counter : size_t {
 #define OMERTA_X(name) name,

@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <stdexcept>
 #include <system_error>
@@ -43,6 +44,9 @@ uint64_t random_word() {
 namespace {
 /// A node's own circuits, on whose legs it counts what it sends. A relay has many more legs, but of others.
 constexpr size_t kMaxCountedWaysBack = 8192;
+/// Peers whose remotes are given room for beside the legs'; a session keeps its own source anyway, this is
+/// for frames outside of it.
+constexpr size_t kMaxPeersRemembered = 16384;
 
 /// libsodium chooses its implementations before anything of ours runs.
 const EngineSettings& with_sodium(const EngineSettings& settings) {
@@ -84,6 +88,8 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
       legs(settings.max_legs, settings.accounts,
            workers == 1 ? ForwardingTable::Workers::one : ForwardingTable::Workers::several),
       sent(std::min(std::max<size_t>(settings.max_legs, 1), kMaxCountedWaysBack)),
+      wireguard(settings.wireguard_sessions, random_bytes, {{random_word(), random_word()}}),
+      refusals(settings.max_legs),
       control_budget(settings.control_frames_per_second,
                      std::max<uint64_t>(settings.control_frames_per_second / 4, 1)),
       stun_budget(settings.stun_per_second, settings.stun_per_second, {24, 48},
@@ -94,7 +100,8 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
       offloads({settings.gro, settings.gso, settings.tun_checksum_offload, settings.tun_tcp_offload,
                 settings.tun_udp_offload},
                settings.tun.has_value()),
-      proven_remotes(settings.max_legs + settings.max_peers, {random_word(), random_word()}),
+      proven_remotes(settings.max_legs + std::min(settings.max_peers, kMaxPeersRemembered),
+                     {random_word(), random_word()}),
       strangers(kStrangers, {random_word(), random_word()}) {
   legs.accounts().set_prefix_key(random_word());
 }
@@ -293,6 +300,18 @@ void Engine::close() {
   ::close(stop_event_);
 }
 
+void Engine::mirror_indices(int fd) {
+  if (index_mirror_.has_value()) throw std::logic_error("receiver indices are mirrored already");
+  index_mirror_.emplace(fd, index_slots() * sizeof(uint64_t), "map indices");
+  shared_.sessions->mirror_indices(index_mirror_->as<uint64_t>());
+}
+
+void Engine::share_accounts(const AccountFiles& files) {
+  if (shared_accounts_.has_value()) throw std::logic_error("accounts are shared already");
+  shared_accounts_.emplace(files, settings_.accounts);
+  shared_.legs.share_accounts(shared_accounts_->memory());
+}
+
 bool Engine::set_peers(std::vector<session::PeerSettings> peers, bool replace) {
   for (session::PeerSettings& peer : peers) peer.keep_session_on_new_psk = settings_.keep_session_on_new_psk;
   return shared_.sessions->set_peers(peers, boot_clock(), *output_, replace);
@@ -335,6 +354,7 @@ void Engine::remove_legs(std::span<const uint32_t> ids) {
   for (const uint32_t id : ids) {
     shared_.legs.remove(id);
     shared_.sent.close(id);
+    shared_.refusals.forget(id);
   }
 }
 
@@ -342,12 +362,55 @@ std::vector<omerta_account> Engine::accounts(AccountKind kind) {
   std::vector<omerta_account> all;
   for (size_t i = 0; i < shared_.legs.accounts().size(kind); i++)
     all.push_back(shared_.legs.accounts().read(kind, i));
-  shared_.legs.for_each([&](const omerta_leg& leg) {
+  const auto charge = [&](const omerta_leg& leg) {
     omerta_account& account = all[kind == AccountKind::identity ? leg.identity : leg.network];
     account.packets += leg.packets;
     account.bytes += leg.bytes;
-  });
+  };
+  shared_.legs.for_each(charge);
+  shared_.wireguard.for_each_charge(charge);
   return all;
+}
+
+void Engine::set_wireguard_bindings(std::span<const omerta_wireguard_binding> bindings) {
+  if (bindings.size() > (shared_.wireguard.enabled() ? OMERTA_WIREGUARD_BINDINGS : 0))
+    throw std::out_of_range("bindings: " + std::to_string(bindings.size()) + " given, at most " +
+                            std::to_string(shared_.wireguard.enabled() ? OMERTA_WIREGUARD_BINDINGS : 0) +
+                            " are possible");
+  Accounts& accounts = shared_.legs.accounts();
+  const auto key_of = [](const omerta_wireguard_binding& b) { return load<Key32>(b.public_key); };
+  for (const omerta_wireguard_binding& binding : bindings) {
+    omerta_leg charged{};
+    charged.identity = binding.identity;
+    charged.network = binding.network;
+    charged.limits = binding.limits;
+    accounts.check(charged);
+  }
+  wireguard_numbers_.resize(OMERTA_WIREGUARD_BINDINGS);
+  for (size_t number = 0; number < wireguard_numbers_.size(); number++) {
+    auto& held = wireguard_numbers_[number];
+    const auto is_held = [&](const omerta_wireguard_binding& b) { return key_of(b) == held; };
+    if (!held.has_value() || std::ranges::any_of(bindings, is_held)) continue;
+    shared_.wireguard.unbind(number, accounts);
+    held.reset();
+  }
+  wireguard_order_.clear();
+  for (const omerta_wireguard_binding& binding : bindings) {
+    const Key32 key = key_of(binding);
+    auto place = std::ranges::find(wireguard_numbers_, std::optional(key));
+    if (place == wireguard_numbers_.end())
+      place = std::ranges::find(wireguard_numbers_, std::optional<Key32>());
+    *place = key;
+    const auto number = static_cast<size_t>(place - wireguard_numbers_.begin());
+    shared_.wireguard.bind(number, binding, boot_clock(), accounts);
+    wireguard_order_.push_back(number);
+  }
+}
+
+std::vector<WireguardTable::Usage> Engine::wireguard_usage() const {
+  std::vector<WireguardTable::Usage> usage;
+  for (const size_t number : wireguard_order_) usage.push_back(shared_.wireguard.usage(number));
+  return usage;
 }
 
 std::optional<session::Endpoint> Engine::endpoint_of_leg(uint32_t id) const {

@@ -19,7 +19,10 @@
 #include "engine/offloads.h"
 #include "ratelimit/prefix_buckets.h"
 #include "relay/forwarding_table.h"
+#include "relay/leg_refusals.h"
 #include "relay/sent_counters.h"
+#include "relay/wireguard_table.h"
+#include "relay/shared_accounts.h"
 #include "session/session_table.h"
 #include "tun/link_watch.h"
 #include "tun/tun_device.h"
@@ -37,7 +40,8 @@ struct EngineSettings {
   size_t workers = 1;
   size_t max_legs = 65536;
   size_t max_peers = 16384;
-  Accounts::Capacity accounts;  ///< accounts and classes of limits legs may name
+  Accounts::Capacity accounts;    ///< accounts and classes of limits legs may name
+  size_t wireguard_sessions = 0;  ///< sessions of stock clients relayed at most; 0 relays none
   uint64_t control_frames_per_second = 1000;
   uint64_t stun_per_second = 20;  ///< and source prefix; 0 answers none
   std::optional<tun::TunSettings> tun;
@@ -70,6 +74,8 @@ struct Shared {
   std::unique_ptr<session::SessionTable> sessions;
   ForwardingTable legs;
   SentCounters sent;
+  WireguardTable wireguard;
+  LegRefusals refusals;
   EventRing events;
   TokenBucket control_budget;
   PrefixBuckets stun_budget;
@@ -125,12 +131,26 @@ class Engine {
   void remove_legs(std::span<const uint32_t> ids);
   ForwardingTable& legs() { return shared_.legs; }
   /// What this node sent on the way back of a `deliver` leg; nullopt when there is no such leg.
+  /// Frames dropped on this leg.
+  uint32_t refused(uint32_t leg) const { return shared_.refusals.of(leg); }
   std::optional<SentCounters::Sent> sent(uint32_t leg) const { return shared_.sent.read(leg); }
   /// Packets, bytes and refused datagrams of each account, those of its live legs included.
   std::vector<omerta_account> accounts(AccountKind kind);
+  /// The servers whose stock clients are relayed, all of them; those left out are no longer.
+  /// @throws std::out_of_range for more than OMERTA_WIREGUARD_BINDINGS, or accounts there are none of.
+  void set_wireguard_bindings(std::span<const omerta_wireguard_binding> bindings);
+  /// In the order they were set.
+  std::vector<WireguardTable::Usage> wireguard_usage() const;
   session::SessionTable& sessions() { return *shared_.sessions; }
   /// The endpoint a `deliver` leg leads back to; nullopt when there is no such leg.
   std::optional<session::Endpoint> endpoint_of_leg(uint32_t id) const;
+
+  /// Receiver indices are mirrored into shared memory (SessionTable::mirror_indices): `fd` is a file of
+  /// index_slots() 64-bit words. @throws std::system_error
+  void mirror_indices(int fd);
+  /// Charges accounts in memory that the XDP relay charges too. @throws std::system_error
+  void share_accounts(const AccountFiles& files);
+  size_t index_slots() const { return shared_.sessions->index_slots(); }
 
   // --- changes of a running engine: the TUN interface, legs and counters stay ---------------------
   /// Listens on another port (0: one the kernel chooses), or will, once the port is opened.
@@ -156,6 +176,8 @@ class Engine {
   bool interface_changed(const tun::LinkWatch::State& state);
   void stop_workers();
   void forget_sources();
+  std::optional<SharedAccounts> shared_accounts_;  ///< outlives what charges them
+  std::optional<SharedMapping> index_mirror_;
   Shared shared_;
   const EngineSettings settings_;  ///< without the private key
   std::vector<std::unique_ptr<udp::UdpSocket>> sockets_;
@@ -168,6 +190,9 @@ class Engine {
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::thread> threads_;
   std::unique_ptr<ControlOutput> output_;
+  /// Public key by number, and the order they were set in.
+  std::vector<std::optional<Key32>> wireguard_numbers_;
+  std::vector<size_t> wireguard_order_;
   uint16_t port_ = 0;
   const size_t worker_count_;
   bool closed_ = false;

@@ -88,6 +88,7 @@ void Worker::run() {
       next_timers_ = now_ + kTimerInterval;
       shared_.sessions->handle_timers(now_, *this);
       shared_.host_shares.deal(now_);
+      shared_.wireguard.sweep(now_);
       flush();
       if (shared_.gso_probe.tick(*shared_.sessions, now_, *this)) demote(Offload::udp_gso, Fault::lost);
       flush();
@@ -328,6 +329,8 @@ void Worker::act_on(const Decision& decision, uint8_t* data, size_t size, const 
     case OMERTA_DROP:
       gro_watch_.count(coalesced_, false);
       counters_.drop(static_cast<uint8_t>(decision.reason));
+      // Reasons after this one are told by a leg (docs/protocol.md, Verdict).
+      if (decision.reason > OMERTA_DROP_UNKNOWN_LEG) shared_.refusals.add(load<uint32_t>(data + 4));
       return;
   }
 }
@@ -364,10 +367,10 @@ void Worker::handle_wireguard(uint8_t* data, size_t size, uint8_t ecn) {
   if (data[0] == session::kTransportType)
     open_transport(data, size, from, ecn);
   else
-    handle_handshake(data, size, from);
+    handle_handshake(data, size, from, ecn);
 }
 
-void Worker::handle_handshake(uint8_t* data, size_t, const session::Endpoint& from) {
+void Worker::handle_handshake(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn) {
   session::SessionTable& sessions = *shared_.sessions;
   session::Outcome outcome = session::Outcome::accepted;
   // Sizes were enforced by omerta_classify.
@@ -382,6 +385,10 @@ void Worker::handle_handshake(uint8_t* data, size_t, const session::Endpoint& fr
     counters_.add(Counter::cookie_replies_received);
     outcome = sessions.handle_cookie_reply(load<session::CookieReply>(data), now_);
   }
+  // Not ours: somebody's whose clients are relayed?
+  if ((outcome == session::Outcome::bad_mac1 || outcome == session::Outcome::unknown_index) &&
+      relay_handshake(data, size, from, ecn))
+    return;
   switch (outcome) {
     case session::Outcome::accepted:
       return;
@@ -410,13 +417,73 @@ void Worker::open_transport(uint8_t* data, size_t size, const session::Endpoint&
   session::Keypair* keypair = shared_.sessions->find(load<uint32_t>(data + 4));
   if (keypair == nullptr) {
     gro_watch_.count(coalesced_, false);
-    return counters_.add(Counter::drop_unknown_index);
+    return relay_transport(data, size, from, ecn);
   }
   if (keypair->expired(now_)) return counters_.add(Counter::drop_key_expired);
   openings_[openings_count_] = {keypair, &from, size, ecn, coalesced_};
   jobs_[openings_count_] = {&keypair->receive_key, load<uint64_t>(data + 8),
                             data + session::kTransportHeaderSize, size - session::kTransportOverhead, false};
   if (++openings_count_ == kJobs) finish_opening();
+}
+
+/// Messages of stock WireGuard sessions that are relayed. False: nobody's; the caller counts it.
+bool Worker::relay_handshake(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn) {
+  const auto own = [this](uint32_t index) { return shared_.sessions->find(index) != nullptr; };
+  session::CookieReply reply;
+  const WireguardTable::Result result =
+      shared_.wireguard.handshake(Bytes(data, size), from, now_, own, reply);
+  if (result.verdict == WireguardTable::Verdict::cookie) {
+    counters_.add(Counter::wireguard_cookies_sent);
+    send(from, Bytes(reinterpret_cast<const uint8_t*>(&reply), sizeof reply), 0);
+    return true;
+  }
+  if (result.verdict == WireguardTable::Verdict::forward)
+    counters_.add(Counter::wireguard_relayed_handshakes);
+  return relay_wireguard(result, data, size, ecn);
+}
+
+void Worker::relay_transport(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn) {
+  const auto index = load<uint32_t>(data + 4);
+  if (!relay_wireguard(shared_.wireguard.transport(index, size, from, now_, shared_.legs.accounts()), data,
+                       size, ecn))
+    counters_.add(Counter::drop_unknown_index);
+}
+
+bool Worker::relay_wireguard(const WireguardTable::Result& result, uint8_t* data, size_t size, uint8_t ecn) {
+  using Verdict = WireguardTable::Verdict;
+  switch (result.verdict) {
+    case Verdict::not_ours:
+    case Verdict::cookie:
+      return false;
+    case Verdict::forward:
+      counters_.add(Counter::wireguard_relayed_packets);
+      counters_.add(Counter::wireguard_relayed_bytes, size);
+      append(result.to.remote, local_of(result.to), data, size, size, ecn);
+      return true;
+    case Verdict::refused_by_limit:
+      counters_.drop(static_cast<uint8_t>(result.limit));
+      return true;
+    case Verdict::over_rate:
+      counters_.add(Counter::drop_wireguard_rate);
+      return true;
+    case Verdict::half_open_full:
+      counters_.add(Counter::drop_wireguard_half_open);
+      return true;
+    case Verdict::sessions_full:
+      counters_.add(Counter::drop_wireguard_sessions);
+      return true;
+    case Verdict::too_much:
+      counters_.add(Counter::drop_wireguard_unproven);
+      return true;
+    case Verdict::self:
+    case Verdict::index_taken:
+      counters_.add(Counter::drop_wireguard_index);
+      return true;
+    case Verdict::repeated:
+      counters_.add(Counter::drop_replayed_initiation);
+      return true;
+  }
+  return false;
 }
 
 void Worker::finish_opening() {

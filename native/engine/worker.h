@@ -62,7 +62,10 @@ class Worker final : public EventOutput {
   void act_on(const Decision& decision, uint8_t* data, size_t size, const udp::Message& message);
   void deliver(uint32_t leg_id, uint8_t* payload, size_t size, uint8_t ecn);
   void handle_wireguard(uint8_t* data, size_t size, uint8_t ecn);
-  void handle_handshake(uint8_t* data, size_t size, const session::Endpoint& from);
+  void handle_handshake(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn);
+  bool relay_handshake(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn);
+  void relay_transport(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn);
+  bool relay_wireguard(const WireguardTable::Result& result, uint8_t* data, size_t size, uint8_t ecn);
   void open_transport(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn);
   void finish_opening();
   void handle_opened(Opening& opening, const crypto::AeadJob& job);

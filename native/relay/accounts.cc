@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/accounts.h"
 
+#include <cstring>
 #include <stdexcept>
 
 namespace omerta {
@@ -56,6 +57,9 @@ Accounts::Accounts(const Capacity& capacity) : capacity_(capacity) {
   identities_ = std::make_unique<omerta_account[]>(capacity.identities);
   networks_ = std::make_unique<omerta_account[]>(capacity.networks);
   prefixes_ = std::make_unique<__u64[]>(OMERTA_PREFIX_BUCKETS);
+  single_ = std::make_unique<Single>();
+  own_ = {&single_->policy, limits_.get(),  identities_.get(),
+          networks_.get(),  &single_->host, prefixes_.get()};
   set_prefix_key(1);
   set_prefix_rate({}, {});
 }
@@ -63,7 +67,7 @@ Accounts::Accounts(const Capacity& capacity) : capacity_(capacity) {
 omerta_account& Accounts::at(AccountKind kind, std::size_t index) {
   const bool identity = kind == AccountKind::identity;
   require(index < size(kind), identity ? "identity" : "network", index, size(kind));
-  return identity ? identities_[index] : networks_[index];
+  return identity ? memory().identities[index] : memory().networks[index];
 }
 
 std::size_t Accounts::size(AccountKind kind) const {
@@ -72,8 +76,8 @@ std::size_t Accounts::size(AccountKind kind) const {
 
 void Accounts::set_limits(std::size_t index, const omerta_limits& limits) {
   require(index < capacity_.classes, "limits", index, capacity_.classes);
-  store_rate(limits_[index].rate, limits.rate);
-  OMERTA_WRITE(&limits_[index].byte_cap, limits.byte_cap);
+  store_rate(memory().limits[index].rate, limits.rate);
+  OMERTA_WRITE(&memory().limits[index].byte_cap, limits.byte_cap);
 }
 
 void Accounts::set_rate(AccountKind kind, std::size_t index, const omerta_rate& rate) {
@@ -87,21 +91,35 @@ void Accounts::reset(AccountKind kind, std::size_t index) {
     OMERTA_WRITE(field, 0);
 }
 
-void Accounts::set_host_rate(const omerta_rate& rate) { store_rate(policy_.host, rate); }
+void Accounts::move_to(const Memory& memory) {
+  const Memory& before = this->memory();
+  std::memcpy(static_cast<void*>(memory.policy), before.policy, sizeof *before.policy);
+  std::memcpy(static_cast<void*>(memory.limits), before.limits, capacity_.classes * sizeof *before.limits);
+  const auto copy = [](omerta_account* to, const omerta_account* from, std::size_t count) {
+    for (std::size_t i = 0; i < count; i++) to[i] = load_account(from[i]);
+  };
+  copy(memory.identities, before.identities, capacity_.identities);
+  copy(memory.networks, before.networks, capacity_.networks);
+  copy(memory.host, before.host, 1);
+  shared_ = memory;
+  memory_.store(&shared_, std::memory_order_release);
+}
+
+void Accounts::set_host_rate(const omerta_rate& rate) { store_rate(memory().policy->host, rate); }
 
 void Accounts::set_prefix_rate(const omerta_rate& rate, PrefixBits bits) {
   require(bits.ipv4 <= 32, "IPv4 prefix", bits.ipv4, 33);
   require(bits.ipv6 <= 64, "IPv6 prefix", bits.ipv6, 65);
-  OMERTA_WRITE(&policy_.prefix_mask4, static_cast<__u32>(leading(32, bits.ipv4)));
-  OMERTA_WRITE(&policy_.prefix_mask6, static_cast<__u64>(leading(64, bits.ipv6)));
-  store_rate(policy_.prefix, rate);
+  OMERTA_WRITE(&memory().policy->prefix_mask4, static_cast<__u32>(leading(32, bits.ipv4)));
+  OMERTA_WRITE(&memory().policy->prefix_mask6, static_cast<__u64>(leading(64, bits.ipv6)));
+  store_rate(memory().policy->prefix, rate);
 }
 
-void Accounts::set_prefix_key(uint64_t key) { OMERTA_WRITE(&policy_.prefix_key, __u64{key | 1}); }
+void Accounts::set_prefix_key(uint64_t key) { OMERTA_WRITE(&memory().policy->prefix_key, __u64{key | 1}); }
 
 void Accounts::set_fair_share(uint32_t factor, uint32_t burst) {
-  OMERTA_WRITE(&policy_.fair_burst, burst);
-  OMERTA_WRITE(&policy_.fair_factor, factor);
+  OMERTA_WRITE(&memory().policy->fair_burst, burst);
+  OMERTA_WRITE(&memory().policy->fair_factor, factor);
 }
 
 void Accounts::check(const omerta_leg& leg) const {
@@ -111,7 +129,7 @@ void Accounts::check(const omerta_leg& leg) const {
 }
 
 void Accounts::settle(const omerta_leg& leg, int sign) {
-  for (omerta_account* account : {&identities_[leg.identity], &networks_[leg.network]}) {
+  for (omerta_account* account : {&memory().identities[leg.identity], &memory().networks[leg.network]}) {
     OMERTA_WRITE(&account->packets, account->packets + (sign < 0 ? -leg.packets : leg.packets));
     OMERTA_WRITE(&account->bytes, account->bytes + (sign < 0 ? -leg.bytes : leg.bytes));
   }
@@ -122,11 +140,11 @@ omerta_account Accounts::read(AccountKind kind, std::size_t index) const {
 }
 
 void Accounts::demands(std::span<uint64_t> out) const {
-  for (std::size_t i = 0; i < capacity_.identities; i++) out[i] = OMERTA_READ(&identities_[i].demand);
+  for (std::size_t i = 0; i < capacity_.identities; i++) out[i] = OMERTA_READ(&memory().identities[i].demand);
 }
 
-omerta_account Accounts::host() const { return load_account(host_); }
+omerta_account Accounts::host() const { return load_account(*memory().host); }
 
-omerta_rate Accounts::host_rate() const { return load_rate(policy_.host); }
+omerta_rate Accounts::host_rate() const { return load_rate(memory().policy->host); }
 
 }  // namespace omerta

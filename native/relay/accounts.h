@@ -6,6 +6,7 @@
 
 #include <omerta/limits.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -25,8 +26,21 @@ class Accounts {
     std::size_t classes = 1;
   };
 
+  /// Where the state is: as many entries of each as the capacity says, OMERTA_PREFIX_BUCKETS buckets.
+  struct Memory {
+    omerta_policy* policy;
+    omerta_limits* limits;
+    omerta_account* identities;
+    omerta_account* networks;
+    omerta_account* host;
+    __u64* prefixes;
+  };
+
   /// @throws std::invalid_argument naming the number that is out of its range.
   explicit Accounts(const Capacity& capacity);
+  /// Control thread: goes on in zeroed memory that others charge too, with what was set so far. What
+  /// workers charge at this very moment is lost. The memory has to outlive this.
+  void move_to(const Memory& memory);
 
   // Control thread. Indexes that do not exist: std::out_of_range naming the field.
 
@@ -62,24 +76,34 @@ class Accounts {
 
   /// Where a leg's frames from `source` are charged.
   omerta_books books(uint32_t identity, uint16_t network, uint16_t limits, const omerta_address& source) {
-    return {&policy_,
-            &limits_[limits],
-            &identities_[identity],
-            &networks_[network],
-            &host_,
-            &prefixes_[omerta_prefix_bucket(&policy_, &source)]};
+    const Memory& at = *memory_.load(std::memory_order_acquire);
+    return {at.policy,
+            &at.limits[limits],
+            &at.identities[identity],
+            &at.networks[network],
+            at.host,
+            &at.prefixes[omerta_prefix_bucket(at.policy, &source)]};
   }
 
  private:
   omerta_account& at(AccountKind kind, std::size_t index);
 
   Capacity capacity_;
+  const Memory& memory() const { return *memory_.load(std::memory_order_relaxed); }
+
+  /// A cache line each: the policy is read by every frame and seldom written.
+  struct Single {
+    alignas(64) omerta_policy policy{};
+    alignas(64) omerta_account host{};
+  };
   std::unique_ptr<omerta_limits[]> limits_;
   std::unique_ptr<omerta_account[]> identities_;
   std::unique_ptr<omerta_account[]> networks_;
   std::unique_ptr<__u64[]> prefixes_;
-  alignas(64) omerta_policy policy_{};  ///< read by every frame, seldom written
-  alignas(64) omerta_account host_{};
+  std::unique_ptr<Single> single_;
+  Memory own_{};
+  Memory shared_{};
+  std::atomic<const Memory*> memory_{&own_};
 };
 
 }  // namespace omerta

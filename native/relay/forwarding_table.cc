@@ -141,6 +141,11 @@ void ForwardingTable::publish(uint32_t entry, const omerta_leg& leg, std::size_t
   word_of(entries_[entry], 0).store(copy[0] | next_sequence(writing), std::memory_order_release);
 }
 
+void ForwardingTable::share_accounts(const Accounts::Memory& memory) {
+  shared_.store(true, std::memory_order_relaxed);
+  accounts_.move_to(memory);
+}
+
 bool ForwardingTable::install(const omerta_leg& leg) {
   accounts_.check(leg);
   const std::size_t present = slot_of(leg.leg_id);

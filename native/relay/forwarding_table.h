@@ -77,6 +77,8 @@ class ForwardingTable {
   bool remove(uint32_t leg_id);
   /// The limits legs are held to, and what is charged to their accounts.
   Accounts& accounts() { return accounts_; }
+  /// Charges accounts in memory that others charge too, from now on (Accounts::move_to).
+  void share_accounts(const Accounts::Memory& memory);
 
   // Any thread.
 
@@ -129,7 +131,7 @@ class ForwardingTable {
   void publish(uint32_t entry, const omerta_leg& leg, std::size_t words);
 
   Accounts accounts_;
-  bool shared_;
+  std::atomic<bool> shared_;
   std::size_t capacity_;
   std::size_t slots_;
   unsigned shift_;       ///< of the hash: leaves the home

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "session/index_table.h"
 
+#include <algorithm>
+#include <bit>
+
 #include "session/peer.h"
 
 namespace omerta::session {
 namespace {
 
 constexpr uint32_t kFirstSlots = 1024;
-/// Beyond this the table gets fuller instead; every peer takes at most four slots.
+/// Beyond this the table gets fuller instead.
 constexpr uint32_t kMostSlots = uint32_t{1} << 28;
+constexpr size_t kSlotsOfPeer = 4;  ///< three keypairs and a handshake
 
 }  // namespace
 
@@ -39,6 +43,7 @@ uint32_t IndexTable::allocate(Peer& peer, const RandomBytes& random) {
     slot.handshake = &peer;
     slot.handshake_index = index;
     used_++;
+    write_mirror(index);
     return index;
   }
 }
@@ -61,6 +66,30 @@ void IndexTable::remove(const Keypair& keypair) {
   if (slot.keypair.load(std::memory_order_relaxed) != &keypair) return;
   slot.keypair.store(nullptr, std::memory_order_release);
   used_--;
+}
+
+uint32_t IndexTable::most_slots(size_t peers) {
+  // It grows when half of it is taken.
+  const size_t most = std::bit_ceil(2 * kSlotsOfPeer * peers + 2);
+  return static_cast<uint32_t>(std::clamp<size_t>(most, kFirstSlots, kMostSlots));
+}
+
+void IndexTable::mirror(uint64_t* words, uint32_t mask) {
+  mirror_ = words;
+  mirror_mask_ = mask;
+  const Slots& slots = *slots_.load(std::memory_order_relaxed);
+  for (uint32_t i = 0; i <= slots.mask; i++) {
+    const Slot& slot = slots.slot[i];
+    if (const Keypair* keypair = slot.keypair.load(std::memory_order_relaxed); keypair != nullptr)
+      write_mirror(keypair->local_index);
+    else if (slot.handshake != nullptr)
+      write_mirror(slot.handshake_index);
+  }
+}
+
+void IndexTable::write_mirror(uint32_t index) const {
+  if (mirror_ == nullptr) return;
+  std::atomic_ref<uint64_t>(mirror_[index & mirror_mask_]).store(index, std::memory_order_relaxed);
 }
 
 /// Two indices that had slots of their own under a short mask have them under a longer one.

@@ -37,6 +37,11 @@ class IndexTable {
   void promote(Keypair& keypair);
   /// Nobody finds the session from now on but those who have.
   void remove(const Keypair& keypair);
+  /// From now on index i is to be found in words[i & mask], until another takes the place. With a mask of
+  /// most_slots() - 1 that is never one that is in use: indices are apart under a shorter mask already.
+  void mirror(uint64_t* words, uint32_t mask);
+  /// The slots that many peers can make the table grow to.
+  static uint32_t most_slots(size_t peers);
 
  private:
   struct Slot {
@@ -51,10 +56,13 @@ class IndexTable {
     const std::unique_ptr<Slot[]> slot;
   };
   void grow();
+  void write_mirror(uint32_t index) const;
 
   Qsbr& qsbr_;
   std::atomic<Slots*> slots_;
   uint32_t used_ = 0;
+  uint64_t* mirror_ = nullptr;
+  uint32_t mirror_mask_ = 0;
 };
 
 }  // namespace omerta::session

@@ -262,6 +262,11 @@ bool SessionTable::send_inside(const Key32& key, Bytes packet, Nanoseconds now, 
 
 // ---- keys and indices -----------------------------------------------------------------------------
 
+void SessionTable::mirror_indices(uint64_t* words) {
+  const std::lock_guard lock(mutex_);
+  indices_.mirror(words, static_cast<uint32_t>(index_slots() - 1));
+}
+
 void SessionTable::release_handshake_index(Peer& peer) {
   if (peer.handshake.local_index != 0) indices_.release(peer.handshake.local_index);
   peer.handshake.local_index = 0;

@@ -119,6 +119,11 @@ class SessionTable {
   size_t size();
   /// Frees what no worker can hold any more.
   void reclaim();
+  /// Words mirror_indices needs.
+  size_t index_slots() const { return IndexTable::most_slots(max_peers_); }
+  /// From now on every index i of ours is to be found in words[i & (index_slots() - 1)], until another
+  /// takes the place: memory that others read.
+  void mirror_indices(uint64_t* words);
 
   // --- slow path (workers; takes the mutex) -------------------------------------------------------
   Outcome handle_initiation(const Initiation& message, const Endpoint& from, Nanoseconds now,

@@ -239,6 +239,8 @@ void frames_leave_from_the_address_the_other_end_talks_to() {
   // A wrong tag teaches nothing; talking to another address does.
   a.send(known_as(9), frame_on(11, 9, 100));
   CHECK(wait_for([&] { return dropped(r, OMERTA_DROP_BAD_TAG) == 1; }));
+  CHECK(wait_for([&] { return r.refused(11) == 1; }));
+  CHECK(r.refused(33) == 0);
   b.send(known_as(7), frame_on(33, 3, 100));
   CHECK(equal(a.sender_of_next(100), known_as(5)));
   a.send(known_as(5), frame_on(11, 1, 100));

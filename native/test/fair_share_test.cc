@@ -65,10 +65,13 @@ void factors() {
   CHECK(shares.update(std::vector<uint64_t>{kInterval * 21 / 10, kInterval * 21}, 4 * kInterval,
                       5 * kInterval) > factor);
   TEST("after reset, and after a long pause, an identity may take half of the host");
-  CHECK(shares.update(std::vector<uint64_t>{kInterval * 30, kInterval * 30}, 1000 * kInterval, 0) == 2 * 65536);
-  CHECK(shares.update(std::vector<uint64_t>{kInterval * 40, kInterval * 40}, 1001 * kInterval, 0) == 2 * 65536);
+  CHECK(shares.update(std::vector<uint64_t>{kInterval * 30, kInterval * 30}, 1000 * kInterval, 0) ==
+        2 * 65536);
+  CHECK(shares.update(std::vector<uint64_t>{kInterval * 40, kInterval * 40}, 1001 * kInterval, 0) ==
+        2 * 65536);
   shares.reset();
-  CHECK(shares.update(std::vector<uint64_t>{kInterval * 50, kInterval * 50}, 1002 * kInterval, 0) == 2 * 65536);
+  CHECK(shares.update(std::vector<uint64_t>{kInterval * 50, kInterval * 50}, 1002 * kInterval, 0) ==
+        2 * 65536);
 }
 
 /// Identities 1 to n, each with one leg, sending 1,000-byte frames evenly through a table whose host may

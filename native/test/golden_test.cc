@@ -6,41 +6,24 @@
 
 #include "relay/forwarding_table.h"
 #include "test/check.h"
+#include "test/golden_settings.h"
 
 using namespace omerta;
 
 namespace {
 
-AccountKind kind_of(const std::string& name) {
-  return name == "identity" ? AccountKind::identity : AccountKind::network;
-}
-
-void apply(Accounts& accounts, const golden::Setting& setting) {
-  if (setting.set == "limits")
-    accounts.set_limits(setting.index, {setting.rate, 0, setting.byte_cap});
-  else if (setting.set == "reset")
-    accounts.reset(kind_of(setting.kind), setting.index);
-  else if (setting.set == "host")
-    accounts.set_host_rate(setting.rate);
-  else if (setting.set == "prefix")
-    accounts.set_prefix_rate(setting.rate, {setting.ipv4_bits, setting.ipv6_bits});
-  else if (setting.set == "fair")
-    accounts.set_fair_share(setting.factor, setting.rate.burst);
-  else
-    accounts.set_rate(kind_of(setting.set), setting.index, setting.rate);
-}
-
 void run(const golden::Json& sequence, ForwardingTable::Workers workers) {
   const std::string name = sequence.at("name");
   ForwardingTable table(64, {golden::kIdentities, golden::kNetworks, golden::kClasses}, workers);
   table.accounts().set_prefix_key(golden::kPrefixKey);
-  for (const golden::Setting& setting : golden::settings_of(sequence)) apply(table.accounts(), setting);
+  for (const golden::Setting& setting : golden::settings_of(sequence))
+    golden::apply(table.accounts(), setting);
   for (const golden::Json& leg : sequence.at("legs")) CHECK(table.install(golden::leg_of(leg)));
   for (const golden::Json& json : sequence.at("packets")) {
     golden::Packet packet = golden::packet_of(json);
     const std::string title = name + ": " + packet.shows;
     TEST(title.c_str());
-    for (const golden::Setting& setting : packet.settings) apply(table.accounts(), setting);
+    for (const golden::Setting& setting : packet.settings) golden::apply(table.accounts(), setting);
     for (const uint32_t id : packet.remove) CHECK(table.remove(id));
     for (const omerta_leg& leg : packet.install) CHECK(table.install(leg));
     const Decision decision = table.judge_datagram(packet.from, packet.datagram.data(),
@@ -63,7 +46,7 @@ void run(const golden::Json& sequence, ForwardingTable::Workers workers) {
   }
   CHECK(legs == table.size());
   for (const golden::Json& json : sequence.at("accounts")) {
-    const omerta_account account = table.accounts().read(kind_of(json.at("kind")), json.at("index"));
+    const omerta_account account = table.accounts().read(golden::kind_of(json.at("kind")), json.at("index"));
     CHECK(account.demand == json.at("demand").get<uint64_t>());
     CHECK(account.refused == json.at("refused").get<uint64_t>());
     CHECK(account.packets == json.at("packets").get<uint64_t>());

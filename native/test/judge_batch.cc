@@ -1,116 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs a file of table changes and datagrams through the C++ forwarding table and writes what
-// became of each: how test/wire/agreement.test.ts compares this engine with the others.
+// The C++ forwarding table behind test/wire/agreement.test.ts, as batch.h describes it:
 //
 //   judge_batch one|several < operations > results      (workers the table counts for)
-//
-// operation: 'I' leg[128] · 'R' leg id u32 · 'P' now u64, ip[16], port u16 BE, size u32, datagram
-//            'S' which u8 (limits, identity, network, host, prefix, fair share, reset), index u8,
-//                network u8, rate[12], byte cap u64, IPv4 bits u32, IPv6 bits u32, factor u32, u32
-// result:    'I' ok u8 · 'R' ok u8 · 'P' verdict u8, reason u8, leg id u32, ip[16], port u16 BE, datagram
-// in the end: demand u64, refused u64, packets u64, bytes u64 of identities 0-7, then of networks 0-7
-// Host byte order (little-endian) unless marked. Exit code 2: the input ends in mid-operation.
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <vector>
-
-#include "relay/forwarding_table.h"
+#include "batch.h"
 
 namespace {
 
-bool input_ended = false;
+using Workers = omerta::ForwardingTable::Workers;
 
-template <typename T>
-T take() {
-  T value{};
-  if (std::fread(&value, sizeof value, 1, stdin) != 1) input_ended = true;
-  return value;
-}
+struct Table : omerta::ForwardingTable {
+  explicit Table(Workers workers)
+      : ForwardingTable(omerta::batch::kLegs, omerta::batch::kAccounts, workers) {}
 
-template <typename T>
-void put(const T& value) {
-  if (std::fwrite(&value, sizeof value, 1, stdout) != 1) std::exit(1);
-}
-
-void judge(omerta::ForwardingTable& table) {
-  const auto now = take<uint64_t>();
-  omerta_address from{};
-  if (std::fread(from.ip, 16, 1, stdin) != 1) input_ended = true;
-  from.port = take<uint16_t>();
-  const auto size = take<uint32_t>();
-  std::vector<uint8_t> datagram(size + 1);  // an empty datagram has an address, too
-  if (std::fread(datagram.data(), 1, size, stdin) != size) input_ended = true;
-  if (input_ended) return;
-  const omerta::Decision decision = table.judge_datagram(from, datagram.data(), size, now);
-  put(static_cast<uint8_t>(decision.verdict));
-  put(static_cast<uint8_t>(decision.reason));
-  put(decision.leg_id);
-  put(decision.next.ip);
-  put(decision.next.port);
-  if (std::fwrite(datagram.data(), 1, size, stdout) != size) std::exit(1);
-}
-
-struct Setting {
-  uint8_t which, index, network;
-  omerta_rate rate;
-  uint64_t byte_cap;
-  uint32_t ipv4_bits, ipv6_bits, factor, zero;
-};
-static_assert(sizeof(Setting) == 40);
-
-void set(omerta::Accounts& accounts) {
-  using Kind = omerta::AccountKind;
-  uint8_t bytes[sizeof(Setting)] = {};
-  if (std::fread(bytes + 1, sizeof bytes - 1, 1, stdin) != 1) input_ended = true;
-  std::memmove(bytes, bytes + 1, 3);
-  Setting s;
-  std::memcpy(&s, bytes, sizeof s);
-  switch (s.which) {
-    case 0:
-      return accounts.set_limits(s.index, {s.rate, 0, s.byte_cap});
-    case 1:
-      return accounts.set_rate(Kind::identity, s.index, s.rate);
-    case 2:
-      return accounts.set_rate(Kind::network, s.index, s.rate);
-    case 3:
-      return accounts.set_host_rate(s.rate);
-    case 4:
-      return accounts.set_prefix_rate(s.rate, {s.ipv4_bits, s.ipv6_bits});
-    case 5:
-      return accounts.set_fair_share(s.factor, s.rate.burst);
-    default:
-      return accounts.reset(s.network ? Kind::network : Kind::identity, s.index);
+  omerta::Decision judge_datagram(const omerta_address& from, std::vector<uint8_t>& datagram, uint64_t now) {
+    return ForwardingTable::judge_datagram(from, datagram.data(), static_cast<uint32_t>(datagram.size()),
+                                           now);
   }
-}
+  omerta::batch::Counters counters(uint32_t id) const {
+    omerta_leg leg;
+    if (!find(id, leg)) return {};
+    return {leg.packets, leg.bytes, leg.last_used};
+  }
+};
 
 }  // namespace
 
 int main(int count, char** arguments) {
-  using Workers = omerta::ForwardingTable::Workers;
-  const bool one = count == 2 && std::strcmp(arguments[1], "one") == 0;
-  omerta::ForwardingTable table(64, {8, 8, 8}, one ? Workers::one : Workers::several);
-  table.accounts().set_prefix_key(0x9e3779b97f4a7c15);
-  for (int operation; (operation = std::getchar()) != EOF && !input_ended;) {
-    if (operation == 'I')
-      put(static_cast<uint8_t>(table.install(take<omerta_leg>())));
-    else if (operation == 'R')
-      put(static_cast<uint8_t>(table.remove(take<uint32_t>())));
-    else if (operation == 'P')
-      judge(table);
-    else if (operation == 'S')
-      set(table.accounts());
-    else
-      input_ended = true;
-  }
-  for (const auto kind : {omerta::AccountKind::identity, omerta::AccountKind::network}) {
-    for (std::size_t i = 0; i < 8; i++) {
-      const omerta_account account = table.accounts().read(kind, i);
-      for (const uint64_t field : {account.demand, account.refused, account.packets, account.bytes})
-        put(field);
-    }
-  }
-  if (!input_ended) return 0;
-  std::fputs("judge_batch: the input is no sequence of operations\n", stderr);
-  return 2;
+  Table table(count == 2 && std::strcmp(arguments[1], "one") == 0 ? Workers::one : Workers::several);
+  return omerta::batch::run(table);
 }

@@ -338,19 +338,24 @@ void a_persistent_keepalive_is_put_off_by_any_authenticated_packet() {
   CHECK(p.b.keepalives > before);
 }
 
+/// Uses up what is answered without a cookie.
+void put_under_load(Node& node) {
+  Node noise(9, 9);
+  noise.now = node.now;
+  noise.add(node);
+  for (int i = 0; i < 300; i++) {
+    noise.peer().last_initiation.store(0);
+    noise.table.start_handshake(node.table.local().public_key, noise.now, noise);
+    node.receive(noise.sent.back().bytes, noise.self);
+  }
+  node.sent.clear();
+}
+
 void under_load_a_cookie_is_asked_for_and_used_at_the_next_attempt() {
   Pair p;
   p.a.add(p.b);
   p.b.add(p.a, std::nullopt, false);
-  Node noise(9, 9);
-  noise.add(p.b);
-  // Strangers with valid mac1 use the budget up.
-  for (int i = 0; i < 300; i++) {
-    noise.peer().last_initiation.store(0);
-    noise.table.start_handshake(p.b.table.local().public_key, noise.now, noise);
-    p.b.receive(noise.sent.back().bytes, noise.self);
-  }
-  p.b.sent.clear();
+  put_under_load(p.b);
   p.a.write(p.b, "x");
   CHECK(p.b.receive(p.a.sent.front().bytes, p.a.self) == Outcome::cookie_sent);
   CHECK(p.b.sent.size() == 1 && p.b.sent.front().bytes.size() == 64);
@@ -812,6 +817,171 @@ void the_timer_heap_agrees_with_a_linear_search() {
   }
 }
 
+/// The seven points of small order (RFC 7748 section 6.1), of which any shared secret is zero.
+constexpr std::string_view kLowOrder[] = {
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+    "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+};
+
+void every_low_order_point_is_refused_as_a_public_key_and_as_an_ephemeral() {
+  for (const std::string_view point : kLowOrder) {
+    Node a(1, 1);
+    PeerSettings settings;
+    settings.public_key = hex32(point);
+    settings.endpoint = endpoint(5);
+    CHECK(a.table.set_peers({settings}, a.now, a));
+    a.table.start_handshake(settings.public_key, a.now, a);
+    CHECK(a.sent.empty());
+
+    Pair p;
+    p.a.add(p.b);
+    p.b.add(p.a, std::nullopt, false);
+    p.a.write(p.b, "x");
+    const auto resigned = [&](auto message, const Node& receiver) {
+      message.ephemeral = hex32(point);
+      message.mac1 = crypto::blake2s_mac(receiver.table.local().mac1_key, {before_mac1(message)});
+      const auto* bytes = reinterpret_cast<const uint8_t*>(&message);
+      return std::vector<uint8_t>(bytes, bytes + sizeof message);
+    };
+    const std::vector<uint8_t> initiation = p.a.sent.front().bytes;
+    CHECK(p.b.receive(resigned(load<Initiation>(initiation.data()), p.b), p.a.self) ==
+          Outcome::bad_handshake);
+    CHECK(p.b.receive(initiation, p.a.self) == Outcome::accepted);
+    const std::vector<uint8_t> response = p.b.sent.back().bytes;
+    CHECK(p.a.receive(resigned(load<Response>(response.data()), p.a), p.b.self) == Outcome::bad_handshake);
+    CHECK(p.a.receive(response, p.b.self) == Outcome::accepted);
+  }
+}
+
+void a_cookie_is_good_for_its_address_and_its_port_alone() {
+  CookieJar jar;
+  const RandomBytes random = [](std::span<uint8_t> out) { randombytes_buf(out.data(), out.size()); };
+  const uint8_t covered[100] = {1, 2, 3};
+  const Nanoseconds start = 1000 * kSecond;
+  const Cookie cookie = jar.cookie_for(address(7, 1000), start, random);
+  const Mac16 mac2 = crypto::blake2s_mac(cookie, {covered});
+  const auto good = [&](const omerta_address& from, Nanoseconds age) {
+    return jar.verify(covered, mac2, from, start + age, random);
+  };
+  CHECK(good(address(7, 1000), 0));
+  CHECK(!good(address(7, 1001), 0) && !good(address(8, 1000), 0));
+  CHECK(good(address(7, 1000), 119 * kSecond));
+  CHECK(good(address(7, 1000), 121 * kSecond));  // under the secret of before
+  CHECK(!good(address(7, 1000), 245 * kSecond));
+}
+
+void a_cookie_reply_moves_no_endpoint_and_is_taken_once() {
+  Pair p;
+  p.a.add(p.b);
+  p.b.add(p.a, std::nullopt, false);
+  put_under_load(p.b);
+  p.a.write(p.b, "x");
+  CHECK(p.b.receive(p.a.sent.front().bytes, p.a.self) == Outcome::cookie_sent);
+  const std::vector<uint8_t> reply = p.b.sent.front().bytes;
+  CHECK(reply.size() < sizeof(Initiation));
+  const int moved = p.a.moved;
+  CHECK(p.a.receive(reply, endpoint(77)) == Outcome::accepted);
+  CHECK(p.a.peer().endpoint().same_path(p.b.self) && p.a.moved == moved);
+  CHECK(p.a.receive(reply, p.b.self) == Outcome::unknown_index);  // it answered one message
+}
+
+void a_cookie_is_used_for_115_s() {
+  for (const Nanoseconds age : {114 * kSecond, 116 * kSecond}) {
+    Pair p;
+    p.a.add(p.b);
+    p.b.add(p.a, std::nullopt, false);
+    put_under_load(p.b);
+    p.a.write(p.b, "x");
+    CHECK(p.b.receive(p.a.sent.front().bytes, p.a.self) == Outcome::cookie_sent);
+    CHECK(p.a.receive(p.b.sent.front().bytes, p.b.self) == Outcome::accepted);
+    p.advance(age);
+    p.a.table.start_handshake(p.b.table.local().public_key, p.a.now, p.a);
+    const bool used = load<Initiation>(p.a.sent.back().bytes.data()).mac2 != Mac16{};
+    CHECK(used == (age < kCookieUseTime));
+  }
+}
+
+void under_load_a_missing_cookie_is_asked_for_until_a_second_after() {
+  Pair p;
+  p.a.add(p.b);
+  p.b.add(p.a, std::nullopt, false);
+  put_under_load(p.b);
+  p.advance(999 * kMillisecond);
+  p.a.write(p.b, "x");
+  CHECK(p.b.receive(p.a.sent.back().bytes, p.a.self) == Outcome::cookie_sent);
+  p.advance(kSecond + kMillisecond);
+  p.a.table.start_handshake(p.b.table.local().public_key, p.a.now, p.a);
+  std::vector<uint8_t> plain = p.a.sent.back().bytes;
+  std::memset(plain.data() + sizeof(Initiation) - sizeof(Mac16), 0, sizeof(Mac16));
+  CHECK(p.b.receive(plain, p.a.self) == Outcome::accepted);
+}
+
+void the_source_address_is_kept_until_a_handshake_is_repeated() {
+  Pair p;
+  p.connect();
+  Endpoint heard = p.b.self;
+  heard.local_ip[15] = 42;  // what b's packet was sent to
+  heard.local_interface = 3;
+  p.b.write(p.a, "x");
+  CHECK(p.a.receive(p.b.sent.front().bytes, heard) == Outcome::accepted);
+  p.b.sent.clear();
+  const auto source = [&p] { return p.a.sent.back().to.local_ip[15]; };
+  p.a.write(p.b, "y");
+  CHECK(source() == 42 && p.a.sent.back().to.local_interface == 3);
+  // Nothing comes back: the first attempt still goes out as before, the next ones as routing wants.
+  p.advance(kSecond);
+  p.a.table.start_handshake(p.b.table.local().public_key, p.a.now, p.a);
+  CHECK(p.a.sent.back().bytes[0] == kInitiationType && source() == 42);
+  p.a.now += kRekeyTimeout + kRekeyTimeoutJitter;
+  p.a.tick();
+  CHECK(p.a.sent.back().bytes[0] == kInitiationType && source() == 0);
+  CHECK(p.a.sent.back().to.local_interface == 0);
+}
+
+void an_initiation_must_be_later_than_the_last_one() {
+  Pair p;
+  p.a.add(p.b);
+  p.b.add(p.a, std::nullopt, false);
+  p.a.write(p.b, "x");
+  const std::vector<uint8_t> first = p.a.sent.back().bytes;
+  p.a.now += 6 * kSecond;
+  p.a.table.start_handshake(p.b.table.local().public_key, p.a.now, p.a);
+  const std::vector<uint8_t> second = p.a.sent.back().bytes;
+  CHECK(p.b.receive(second, p.a.self) == Outcome::accepted);
+  p.advance(kSecond);
+  // The earlier one was never seen, and comes too late.
+  CHECK(p.b.receive(first, p.a.self) == Outcome::replayed_initiation);
+  CHECK(p.b.receive(second, p.a.self) == Outcome::replayed_initiation);
+}
+
+void previous_current_and_next_keys_are_kept_over_a_renewal() {
+  Pair p;
+  p.connect();
+  p.a.write(p.b, "under the old key");
+  const std::vector<uint8_t> late = p.a.sent.front().bytes;
+  p.a.sent.clear();
+  p.advance(kSecond);
+  p.a.table.start_handshake(p.b.table.local().public_key, p.a.now, p.a);
+  CHECK(p.b.receive(p.a.sent.front().bytes, p.a.self) == Outcome::accepted);
+  p.a.sent.clear();
+  // The responder holds the new key back, and goes on with the one it has.
+  CHECK(p.b.peer().next.load() != nullptr && p.b.peer().current.load() != nullptr);
+  p.b.write(p.a, "still on the old one");
+  const std::vector<uint8_t> response = p.b.sent.front().bytes;
+  CHECK(p.a.receive(p.b.sent.back().bytes, p.b.self) == Outcome::accepted);
+  CHECK(p.a.receive(response, p.b.self) == Outcome::accepted);
+  CHECK(p.a.sent.size() == 1 && p.a.sent.front().bytes.size() == 32);  // confirmed at once
+  CHECK(p.b.receive(p.a.sent.front().bytes, p.a.self) == Outcome::accepted);
+  CHECK(p.b.peer().next.load() == nullptr && p.b.peer().previous.load() != nullptr);
+  CHECK(p.b.receive(late, p.a.self) == Outcome::accepted);
+  CHECK(starts_with(p.b.inbox.back(), "under the old key"));
+}
+
 void more_peers_than_allowed_are_refused_as_a_whole() {
   SessionTable table(Node::key(1), 2, 1, Node(5, 5).environment());
   Node out(6, 6);
@@ -880,5 +1050,13 @@ int main() {
   RUN(a_change_of_peers_is_carried_out_in_order);
   RUN(what_a_change_leaves_out_stays);
   RUN(the_timer_heap_agrees_with_a_linear_search);
+  RUN(every_low_order_point_is_refused_as_a_public_key_and_as_an_ephemeral);
+  RUN(a_cookie_is_good_for_its_address_and_its_port_alone);
+  RUN(a_cookie_reply_moves_no_endpoint_and_is_taken_once);
+  RUN(a_cookie_is_used_for_115_s);
+  RUN(under_load_a_missing_cookie_is_asked_for_until_a_second_after);
+  RUN(the_source_address_is_kept_until_a_handshake_is_repeated);
+  RUN(an_initiation_must_be_later_than_the_last_one);
+  RUN(previous_current_and_next_keys_are_kept_over_a_renewal);
   return omerta::check::finish();
 }

@@ -225,6 +225,57 @@ void the_port_is_remembered_while_it_is_closed_and_sessions_end() {
   CHECK(a.port() != 0);
 }
 
+void a_handshake_does_not_tell_the_exact_clock() {
+  Engine engine(settings(1));
+  Wire responder;
+  Key32 key;
+  key.fill(2);
+  const session::LocalIdentity self(key);
+  const session::RemoteIdentity initiator(self, public_key(1));
+  session::PeerSettings known = peer(2, session::Endpoint{});
+  known.endpoint->remote = loopback(responder.port());
+  engine.set_peers({known});
+  engine.start_handshake(public_key(2));
+  const auto datagram = responder.receive();
+  CHECK(datagram.has_value() && datagram->second.size() == sizeof(session::Initiation));
+  if (!datagram.has_value()) return;
+  const auto message = load<session::Initiation>(datagram->second.data());
+  std::optional<session::ReceivedInitiation> opened = session::open_initiation_static(self, message);
+  CHECK(opened.has_value() && opened->static_key == public_key(1));
+  if (!opened.has_value()) return;
+  const auto stamp = session::open_initiation_timestamp(initiator, *opened, message);
+  CHECK(stamp.has_value());
+  // TAI64N: seconds since 1970 plus 2^62 + 10, then nanoseconds, both big-endian.
+  const uint64_t seconds = __builtin_bswap64(load<uint64_t>(stamp->data())) - 0x400000000000000aULL;
+  const uint32_t nanoseconds = __builtin_bswap32(load<uint32_t>(stamp->data() + 8));
+  const auto now = static_cast<uint64_t>(time(nullptr));
+  CHECK(seconds + 2 >= now && seconds <= now);
+  CHECK((nanoseconds & 0xffffff) == 0 && nanoseconds < 1'000'000'000);
+}
+
+void the_largest_datagrams_of_every_kind_are_dropped() {
+  Engine engine(settings(1, 2));
+  Wire wire;
+  std::vector<uint8_t> datagram(65507);
+  uint64_t sent = 0;
+  for (const uint32_t first : {1u, 2u, 3u, 4u, 5u, 0x0801016fu, 0x0100u, 0xffffffffu})
+    for (const size_t size : {datagram.size(), datagram.size() - 1, size_t{65000}}) {
+      randombytes_buf(datagram.data(), size);
+      store(datagram.data(), first);
+      wire.send(engine.port(), Bytes(datagram.data(), size));
+      sent++;
+    }
+  CHECK(wait_for([&] { return total(engine, Counter::rx_datagrams) == sent; }));
+  uint64_t dropped_by_reason = total(engine, Counter::drop_unknown_index);
+  CHECK(wait_for([&] {
+    dropped_by_reason = total(engine, Counter::drop_unknown_index);
+    for (size_t i = 0; i < OMERTA_DROP_REASON_COUNT; i++)
+      dropped_by_reason += dropped(engine, static_cast<omerta_drop_reason>(i));
+    return dropped_by_reason == sent;
+  }));
+  CHECK(total(engine, Counter::tx_datagrams) == 0);
+}
+
 /// Between a node and its relay: whatever one sends goes to the other, and what the node sends is kept.
 class Tap {
  public:
@@ -310,6 +361,8 @@ int main() {
     RUN(without_steering_packets_go_by_their_addresses);
     RUN(many_sessions_run_through_several_workers_at_once);
     RUN(the_port_is_remembered_while_it_is_closed_and_sessions_end);
+    RUN(a_handshake_does_not_tell_the_exact_clock);
+    RUN(the_largest_datagrams_of_every_kind_are_dropped);
     RUN(relay_path_replays_are_forwarded_and_neither_delivered_nor_followed);
   }
   return omerta::check::finish();

@@ -276,7 +276,7 @@ describe('omerta doctor', () => {
       'tun',
       'kernel',
       'net.core.rmem_max',
-      'xdp object',
+      'kernel path',
       'clock',
       'configuration',
       'state directory',

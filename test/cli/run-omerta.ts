@@ -30,7 +30,8 @@ function dropping(capabilities: readonly string[]): readonly string[] {
   return ['setpriv', `--inh-caps=${list}`, `--bounding-set=${list}`];
 }
 
-function start(args: readonly string[], { without = [], env }: RunOptions): ChildProcess {
+/** Starts a command and leaves it running; the caller ends it. */
+export function start(args: readonly string[], { without = [], env }: RunOptions = {}): ChildProcess {
   const environment = { ...process.env, ...env };
   // A test runs with IPC to its runner; the command must not take that for a waiting parent.
   delete environment['NODE_CHANNEL_FD'];

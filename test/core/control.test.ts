@@ -64,6 +64,8 @@ const message: fc.Arbitrary<ControlMessage> = fc.oneof(
   plain({ type: type('circuit-closed'), circuit }),
   plain({ type: type('receipt'), circuit }),
   plain({ type: type('receipt-given'), receipt: fc.uint8Array({ minLength: 1, maxLength: 512 }) }),
+  plain({ type: type('wireguard-bind') }),
+  plain({ type: type('wireguard-bound') }),
   plain({ type: type('address-challenge'), nonce: exactly(16) }),
   plain({ type: type('address-answer'), nonce: exactly(16) }),
   plain({

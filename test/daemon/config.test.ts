@@ -20,6 +20,7 @@ const LINK = encodeRelayLink({
   sessionKey: new Uint8Array(32).fill(2),
   addresses: [{ ip: new Uint8Array(16).fill(3), port: 51900 }],
 });
+const WIREGUARD_KEY = Buffer.alloc(32, 7).toString('base64');
 const ID = 'omerta1th6lgnkdzldyue0yjuyfqmez0ml0x9t3v0gt57a00s3599jqrcustcsaks';
 
 describe('configuration', () => {
@@ -65,6 +66,16 @@ describe('configuration', () => {
        circuit_seconds = 60
        rate_bytes_per_second = 125_000
        burst_bytes = 65536
+       accel = "xdp"
+       accel_interfaces = ["eth0", "eth1"]
+       accel_mode = "generic"
+       detach = true
+       wireguard_bindings = 8
+       wireguard_servers = [{ public_key = "${WIREGUARD_KEY}", endpoint = "203.0.113.9:51820" }]
+       wireguard_sessions = 100
+       [wireguard]
+       relay = true
+       peers = [{ public_key = "${WIREGUARD_KEY}", allowed_ips = ["100.64.9.1/32", "fd00::9/128"] }]
        [status]
        listen = "off"
        [log]
@@ -77,7 +88,7 @@ describe('configuration', () => {
 
   const wrong: readonly [toml: string, field: string, expected: RegExp][] = [
     ['[node]\nprot = 1', 'config node.prot', /known: name, port, bind, announce, interface, mtu, engine/],
-    ['[nodes]', 'config nodes', /not a known section; known: node, relay, status, log/],
+    ['[nodes]', 'config nodes', /not a known section; known: node, relay, wireguard, status, log/],
     ['[relay]\ncircuit = 5', 'config relay.circuit', /known: serve, allow, deny, admissions/],
     ['node = 3', 'config node', /write \[node\]/],
     ['[node]\nport = 0', 'config node.port', /1 to 65535/],
@@ -100,9 +111,31 @@ describe('configuration', () => {
     ['[relay]\ndeny = ["omerta1x"]', 'config relay.deny.0', /peer ids/],
     ['[relay]\npeers = "omerta://relay/x"', 'config relay.peers', /a list of relay links/],
     [`[relay]\npeers = ["${LINK.slice(0, -1)}"]`, 'config relay.peers.0', /omerta relay link/],
+    ['[relay]\nwireguard_bindings = 65', 'config relay.wireguard_bindings', /0 to 64/],
+    [
+      `[relay]\nwireguard_bindings = 64\nwireguard_servers = [{ public_key = "${WIREGUARD_KEY}", endpoint = "203.0.113.9:1" }]`,
+      'config relay.wireguard_bindings',
+      /at most 64/,
+    ],
+    [
+      '[relay]\nwireguard_servers = [{ public_key = "x", endpoint = "203.0.113.9:1" }]',
+      'config relay.wireguard_servers.0.public_key',
+      /wg pubkey/,
+    ],
+    [
+      `[wireguard]\npeers = [{ public_key = "${WIREGUARD_KEY}", allowed_ips = ["100.64.9.1"] }]`,
+      'config wireguard.peers.0.allowed_ips.0',
+      /prefix length/,
+    ],
+    ['[wireguard]\nrelay = 1', 'config wireguard.relay', /true or false/],
     ['[relay]\ncircuits = -1', 'config relay.circuits', /1 to/],
     ['[relay]\ncircuit_seconds = 1', 'config relay.circuit_seconds', /60 to/],
     ['[relay]\nburst_bytes = 5000', 'config relay.burst_bytes', /rate_bytes_per_second/],
+    ['[relay]\naccel = "fast"', 'config relay.accel', /"auto", "xdp", "native" or "wasm"/],
+    ['[relay]\naccel_mode = "skb"', 'config relay.accel_mode', /"native" or "generic"/],
+    ['[relay]\naccel_interfaces = []', 'config relay.accel_interfaces', /at least one interface/],
+    ['[relay]\naccel_interfaces = ["a/b"]', 'config relay.accel_interfaces.0', /interface name/],
+    ['[relay]\ndetach = "yes"', 'config relay.detach', /true or false/],
     ['[status]\nlisten = "9090"', 'config status.listen', /or "off"/],
     ['[log]\nlevel = "verbose"', 'config log.level', /"debug", "info"/],
     ['[node\nport = 1', 'config', /line 1 column/],

@@ -9,6 +9,8 @@ import type {
   PeerConfig,
   PeerStatus,
   SessionKey,
+  WireguardBinding,
+  WireguardUsage,
   WorkerStatus,
 } from '../../ts/engine/engine.js';
 import type { AccountStatus } from '../../ts/engine/limit-control.js';
@@ -37,6 +39,7 @@ export class FakeEngine implements Engine {
       aead: 'none',
       accelerators: [{ name: 'warp', state: 'unavailable', reason: 'no <drive>', remedy: 'wait' }],
       tun: undefined,
+      wireguardRelay: false,
     };
   }
   onEvents(listener: (events: readonly EngineEvent[]) => void): void {
@@ -108,6 +111,15 @@ export class FakeEngine implements Engine {
   legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[] {
     this.#note('legCounters', ids);
     return ids.map(() => ({ packets: 1, bytes: 2, sentPackets: 3, sentBytes: 4 }));
+  }
+  setWireguardBindings(bindings: readonly WireguardBinding[]): void {
+    this.#note(
+      'setWireguardBindings',
+      bindings.map(({ address }) => address.port),
+    );
+  }
+  wireguardUsage(): readonly WireguardUsage[] {
+    return [];
   }
   counters(): ReadonlyMap<string, number> {
     return new Map([

@@ -48,6 +48,7 @@ const status: DaemonStatus = {
       },
     ],
     bootstraps: [],
+    wireguard: [],
     drops: { 'frame-malformed': 6 },
     relay: {
       registrations: 2,
@@ -58,6 +59,7 @@ const status: DaemonStatus = {
           id: 'c1',
           callerPeerId: 'omerta1a',
           calleePeerId: 'omerta1b',
+          network: '00',
           previousRelays: [],
           nextRelay: undefined,
           legs: [1],
@@ -65,6 +67,7 @@ const status: DaemonStatus = {
           expiresInMs: 2000,
         },
       ],
+      wireguard: [],
       refusals: { capacity: 4 },
     },
   },
@@ -82,6 +85,7 @@ const status: DaemonStatus = {
   ],
   legs: 2,
   circuitBytes: { c1: 4096 },
+  wireguard: { publicKey: 'q6s=', bindings: [] },
   counters: { rx_bytes: 7, drop_bad_tag: 3 },
   workers: [
     {

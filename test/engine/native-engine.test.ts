@@ -377,6 +377,18 @@ describe('native engine', { skip: unavailable(), timeout: 20_000 }, () => {
     }
   });
 
+  it('steering is on with several workers, off with one, and has a switch', async () => {
+    const steering = async (change: Partial<EngineOptions>): Promise<string> => {
+      const engine = openNativeEngine({ ...options(randomBytes(32)), ...change });
+      const found = engine.describe().accelerators.find(({ name }) => name === 'steering');
+      await engine.close();
+      return `${found?.state ?? 'missing'}: ${found?.reason ?? ''}`;
+    };
+    assert.equal(await steering({ workers: 2 }), 'on: a session or leg stays with one worker');
+    assert.equal(await steering({ workers: 1 }), 'off: one worker needs none');
+    assert.equal(await steering({ workers: 2, disable: ['steering'] }), 'off: switched off');
+  });
+
   it('a disabled accelerator is off and traffic flows all the same', async () => {
     const [a, b] = [keys(), keys()];
     const B = native(b.privateKey);

@@ -672,6 +672,30 @@ describe('under load', () => {
     assert.equal(b.count('cookie_replies_sent'), 3, 'two to the flood, one to the first attempt');
   });
 
+  test('one address at its limit does not hurt another: there is no limit for all together', () => {
+    const c = network.node('c');
+    for (const node of [a, c]) {
+      node.setPeer(b);
+      b.setPeer(node, { endpoint: undefined });
+    }
+    flood(65);
+    a.handshake(b);
+    c.handshake(b);
+    network.settle();
+    assert.deepEqual([a.count('cookie_replies_received'), c.count('cookie_replies_received')], [1, 1]);
+    network.filter = lose;
+    const attempt = (node: VirtualNode): void => {
+      network.now += 20;
+      node.handshake(b);
+      network.inject(b, Uint8Array.from(network.log.at(-1)?.datagram ?? []), node.address);
+    };
+    for (let i = 0; i < 20; i++) attempt(a);
+    const limited = b.count('drop_handshake_rate');
+    assert.ok(limited > 0);
+    for (let i = 0; i < 5; i++) attempt(c);
+    assert.equal(b.count('drop_handshake_rate'), limited);
+  });
+
   test('the queue ends at 512, even for senders who proved their address', () => {
     flood(64);
     const message = Uint8Array.from(network.log.at(-1)?.datagram ?? []);

@@ -117,8 +117,20 @@ test('bad peers, legs, payloads and frames are refused with the field named', as
 
 test('it describes itself, with the forwarding module and why it is off', async () => {
   const engine = await openWasmEngine(OPTIONS);
-  const { kind, summary, tun, accelerators } = engine.describe();
-  assert.deepEqual([kind, tun], ['wasm', undefined]);
+  const { kind, summary, tun, wireguardRelay, accelerators } = engine.describe();
+  assert.deepEqual([kind, tun, wireguardRelay], ['wasm', undefined, false]);
+  engine.setWireguardBindings([]);
+  assert.throws(
+    () =>
+      engine.setWireguardBindings([
+        {
+          publicKey: new Uint8Array(32),
+          address: { ip: new Uint8Array(16), port: 1 },
+          charging: UNCHARGED,
+        },
+      ]),
+    /the wasm engine relays no stock WireGuard clients/,
+  );
   assert.match(summary, /AssemblyScript/);
   assert.deepEqual(
     accelerators.map(({ name, state }) => [name, state]),
@@ -151,7 +163,7 @@ test('every counter is there from the start, named as in the native engine', asy
   );
   for (const name of native) {
     if (name?.startsWith('drop_') === true && /rate|leg|tag|hop|epoch|source$|kind|frame/.test(name)) {
-      if (!name.startsWith('drop_inner')) assert.ok(counters.has(name), name);
+      if (!/^drop_(inner|wireguard)/.test(name)) assert.ok(counters.has(name), name);
     }
   }
 });

@@ -97,5 +97,40 @@ describe(
           assert.deepEqual({ sent, lost }, { sent: 50, lost: 0 }, `${a.log}\n${b.log}`);
         }
       });
+
+    it('lists these circuits with what went in each direction, and watches them', async () => {
+      const sessions = (await relay.command(['relay', 'sessions', '--interval', '0.2'])) as readonly {
+        readonly state: string;
+        readonly networkName: string;
+        readonly expiresInSeconds: number;
+        readonly fromCaller: { readonly packets: number };
+        readonly fromCallee: { readonly packets: number };
+      }[];
+      assert.ok(sessions.length >= 3);
+      for (const { state, networkName, expiresInSeconds } of sessions) {
+        assert.deepEqual([state, networkName], ['open', 'home']);
+        assert.ok(expiresInSeconds > 0);
+      }
+      const busy = sessions.filter((one) => one.fromCaller.packets > 40 && one.fromCallee.packets > 40);
+      assert.ok(busy.length >= 3, JSON.stringify(sessions));
+
+      const [from, to] = [members.get('only4'), members.get('nat4')];
+      assert.ok(from !== undefined && to !== undefined);
+      const pinging = ping(from.node, await overlayAddress(to), 100, 10);
+      const top = (await relay.command([
+        'relay',
+        'top',
+        '--once',
+        '--by',
+        'identity',
+        '--interval',
+        '0.5',
+      ])) as {
+        readonly rows: readonly { readonly circuits: number; readonly rate: { readonly packets: number } }[];
+      };
+      await pinging;
+      assert.equal(top.rows.length, 3, 'one row for each member');
+      assert.ok((top.rows[0]?.rate.packets ?? 0) > 20, JSON.stringify(top));
+    });
   },
 );

@@ -105,7 +105,8 @@ describe("omerta wg and the kernel's WireGuard", { skip, timeout: 120_000 }, () 
   };
   /** One ping from the guest; whether it was answered. */
   const kernelPings = async (to: string, seconds = 5): Promise<boolean> =>
-    (await kernel(`ping -c 1 -W ${seconds} ${to} > /dev/null && echo answered || echo silence`)) === 'answered\n';
+    (await kernel(`ping -c 1 -W ${seconds} ${to} > /dev/null && echo answered || echo silence`)) ===
+    'answered\n';
   const omertaShows = async (what: string): Promise<string> =>
     (await wg('show', NAME, what)).trim().split('\t').slice(1).join('\t');
   const kernelShows = async (what: string): Promise<string> =>

@@ -113,7 +113,7 @@ async function connect(a: EngineNode, b: EngineNode): Promise<void> {
 /** Pings both ways, 50 of them at once and then one every 2 ms, none of which may get lost; then a TCP stream. */
 async function transfer(from: Node, to: Node, fromInside: string, toInside: string): Promise<void> {
   // wireguard-go stages nothing before it was told where its peer is.
-  await from.mustRun('ping', ['-nq', '-c1', '-W2', toInside]);
+  await from.mustRun('ping', ['-nq', '-c1', '-W8', toInside]);
   const burst = ['-nq', '-l50', '-c500', '-i0.002', '-W2', '-s1200'];
   const [there, back] = await Promise.all([
     from.mustRun('ping', [...burst, toInside]),

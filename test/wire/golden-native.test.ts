@@ -9,7 +9,7 @@ const SKIPPED = 77;
 
 for (const [engine, path] of [
   ['the C++ forwarding table', 'native/test/golden_test'],
-  ['the XDP relay', 'xdp/golden_bpf_test'],
+  ['the XDP relay', 'xdp/test/golden_bpf_test'],
 ] as const) {
   test(`${engine} judges the golden packets as they say`, (t) => {
     const program = nativeProgram(path);

@@ -47,6 +47,13 @@ export function describeStatus(status: DaemonStatus): string {
         ...(lastError === undefined || state === 'registered' ? [] : [lastError]),
       ].join(', '),
     ]);
+  for (const { address, state } of mesh.wireguard)
+    rows.push([
+      'wireguard',
+      state === 'bound'
+        ? `stock clients reach this node at ${address}, public key ${status.wireguard.publicKey}`
+        : `the relay at ${address}: ${state}`,
+    ]);
   if (mesh.relay !== undefined) {
     const { registrations, admissions, circuits, halfOpen } = mesh.relay;
     rows.push([

@@ -1,6 +1,7 @@
 // Runs a daemon in this process until SIGTERM, SIGINT or `omerta down`, and reports its start to a
 // parent that waits for it (`omerta up` in the background).
 
+import type { Config } from '../daemon/config.js';
 import { Daemon } from '../daemon/daemon.js';
 import type { DaemonMode } from '../daemon/daemon-status.js';
 import { openLog } from '../daemon/log.js';
@@ -8,12 +9,16 @@ import { applyNodeOptions, type NodeOptions } from './node-options.js';
 import type { Context } from './context.js';
 import { reportFailure, reportReady } from './start-report.js';
 
-/** @param ready called once the daemon serves; prints the banner. */
+/**
+ * @param ready called once the daemon serves; prints the banner.
+ * @param adapt what more the command line overrides in the configuration.
+ */
 export async function runForeground(
   context: Context,
   mode: DaemonMode,
   options: NodeOptions,
   ready: (daemon: Daemon) => void,
+  adapt: (config: Config) => Config = (config) => config,
 ): Promise<void> {
   process.umask(0o077);
   let end: (failure?: Error) => void = () => undefined;
@@ -24,7 +29,7 @@ export async function runForeground(
   process.once('SIGINT', () => end());
   let daemon: Daemon;
   try {
-    const config = applyNodeOptions(context.loadConfig(), options);
+    const config = adapt(applyNodeOptions(context.loadConfig(), options));
     const log = openLog(config.log.level);
     daemon = await Daemon.start({ mode, state: context.state, config, log, onEnd: end });
   } catch (error) {

@@ -118,6 +118,8 @@ const SCHEMA = {
   'circuit-closed': { circuit },
   receipt: { circuit },
   'receipt-given': { receipt },
+  'wireguard-bind': {},
+  'wireguard-bound': {},
   'address-challenge': { nonce },
   'address-answer': { nonce },
   refused: { reason: refusal, what: shortText },
@@ -142,6 +144,7 @@ export const ANSWER_OF = {
   'circuit-refresh': 'circuit-refreshed',
   'circuit-close': 'circuit-closed',
   receipt: 'receipt-given',
+  'wireguard-bind': 'wireguard-bound',
   'address-challenge': 'address-answer',
 } as const satisfies Partial<Record<MessageType, MessageType>>;
 export type RequestType = keyof typeof ANSWER_OF;

@@ -2,7 +2,7 @@
 // both speak exactly this. The core takes `now` and random bytes as arguments and returns effects
 // as data; it never waits, reads a clock, or touches a socket, file or engine.
 
-import type { EngineEvent, LegCounts, PeerConfig, SessionKey } from '../engine/engine.js';
+import type { EngineEvent, LegCounts, PeerConfig, SessionKey, WireguardBinding } from '../engine/engine.js';
 import type { Leg } from '../wire/leg.js';
 import type { LegLimits } from '../wire/limits.js';
 import type { SocketAddress } from '../wire/socket-address.js';
@@ -55,6 +55,8 @@ export type Effect =
   | { readonly type: 'set-limits'; readonly index: number; readonly limits: LegLimits }
   /** A peer answered MeshNode.ping; `token` is the caller's 8 bytes. */
   | { readonly type: 'pong'; readonly identity: Uint8Array; readonly token: Uint8Array }
+  /** The servers whose stock WireGuard clients are relayed, all of them. */
+  | { readonly type: 'set-wireguard-bindings'; readonly bindings: readonly WireguardBinding[] }
   /** Wants the engine's counts of these legs at this moment; answered by handleLegCounts. */
   | { readonly type: 'count-legs'; readonly query: number; readonly legs: readonly number[] }
   /** What MeshNode.fetchReceipts came to; `token` is the caller's. */

@@ -10,7 +10,7 @@
 
 import type { EngineEvent, LegCounts, SessionKey } from '../engine/engine.js';
 import { CONTACT_LEG, parseFrame } from '../wire/frame.js';
-import type { SocketAddress } from '../wire/socket-address.js';
+import { formatSocketAddress, type SocketAddress } from '../wire/socket-address.js';
 import { BootstrapClient } from './bootstrap-client.js';
 import { isZero, sameBytes, toHex, utf8 } from './bytes.js';
 import { CircuitClient } from './circuit-client.js';
@@ -21,7 +21,7 @@ import type { Component, Effect, Primitives, Step } from './io.js';
 import { LegIds } from './leg-ids.js';
 import { LegQueries } from './leg-queries.js';
 import { MemberTable, type Member } from './member-table.js';
-import type { MemberStatus, MeshStatus, NetworkStatus } from './mesh-status.js';
+import type { MemberStatus, MeshStatus, NetworkStatus, WireguardReachStatus } from './mesh-status.js';
 import { blindedNetworkId, isName, membershipProof, type Network } from './network.js';
 import { OwnRecord } from './own-record.js';
 import { encodePeerId } from './peer-id.js';
@@ -56,6 +56,8 @@ export interface MeshNodeConfig {
   readonly relay: RelayPolicy | undefined;
   /** At most 16 texts of at most 32 bytes. */
   readonly capabilities: readonly string[];
+  /** Whether relays are asked to relay stock WireGuard clients to this node. */
+  readonly wireguardRelay?: boolean | undefined;
 }
 
 export class MeshNode implements Component {
@@ -69,6 +71,8 @@ export class MeshNode implements Component {
   readonly #legQueries = new LegQueries();
   readonly #peers = new PeerTable();
   readonly #pings = new PingTable();
+  /** What came of asking relays for stock WireGuard clients. */
+  readonly #wireguard = new Map<SessionKey, WireguardReachStatus['state']>();
   readonly #drops = new Counter();
   readonly #members: MemberTable;
   readonly #ownRecord: OwnRecord;
@@ -339,6 +343,12 @@ export class MeshNode implements Component {
         ),
       })),
       bootstraps: [...this.#bootstraps.values()].map((bootstrap) => bootstrap.status(step.now)),
+      wireguard: [...this.#wireguard].flatMap(([key, state]): WireguardReachStatus[] => {
+        const bootstrap = this.#bootstraps.get(key);
+        if (bootstrap === undefined) return [];
+        const relayPeerId = encodePeerId(bootstrap.bootstrap.identity);
+        return [{ relayPeerId, address: formatSocketAddress(bootstrap.address), state }];
+      }),
       relay: this.#relay?.status(step.now),
       drops: this.#drops.toRecord(),
     };
@@ -423,6 +433,10 @@ export class MeshNode implements Component {
           relay?.handleClose(peer, request, message, turn);
         else this.#circuits.handleClose(peer, request, message, turn);
         break;
+      case 'wireguard-bind':
+        if (relay) relay.handleWireguardBind(peer, request, turn);
+        else turn.refuse(peer, request, message.type, 'not-served');
+        break;
       case 'receipt':
         if (relay) relay.handleReceipt(peer, request, message, turn);
         else turn.refuse(peer, request, message.type, 'unknown-circuit');
@@ -489,6 +503,7 @@ export class MeshNode implements Component {
             registered: (registered, fresh, later) => {
               this.#circuits.relayReady(registered, fresh, later);
               this.#relay?.neighbourReady(key, fresh, later);
+              this.#askForWireguard(registered, later);
               this.#proveTo(registered, fresh, later);
             },
             learned: (records, later) => this.#learn(client, records, later),
@@ -501,6 +516,18 @@ export class MeshNode implements Component {
         );
         this.#bootstraps.set(key, client);
       }
+  }
+
+  /** Again with every registration: it ends with the one before. */
+  #askForWireguard({ sessionKey }: BootstrapClient, turn: Turn): void {
+    if (this.#config.wireguardRelay !== true) return;
+    if (!this.#wireguard.has(sessionKey)) this.#wireguard.set(sessionKey, 'asking');
+    this.#requests.send(sessionKey, { type: 'wireguard-bind' }, turn, (answer, later) => {
+      const state = answer?.type === 'wireguard-bound' ? 'bound' : (answer?.reason ?? 'unanswered');
+      if (state !== this.#wireguard.get(sessionKey) && state !== 'bound')
+        later.notify('warn', 'wireguard-relay-refused', { reason: state });
+      this.#wireguard.set(sessionKey, state);
+    });
   }
 
   #learn(from: BootstrapClient, records: readonly Uint8Array[], turn: Turn): void {

@@ -1,5 +1,8 @@
 // What a MeshNode tells the CLI, the status page and the metrics: plain data, no secrets.
 
+import type { SocketAddress } from '../wire/socket-address.js';
+import type { Refusal } from './control-message.js';
+
 /** Where a bootstrap client is: `registered` means the directory and circuits are at hand. */
 export type BootstrapState =
   'admitting' | 'connecting' | 'registering' | 'registered' | 'probing' | 'backoff';
@@ -46,6 +49,8 @@ export interface CircuitStatus {
   readonly id: string;
   readonly callerPeerId: string;
   readonly calleePeerId: string;
+  /** Blinded id, lower-case hex. */
+  readonly network: string;
   /** Peer ids of the relays between the caller and this one; empty when the caller is our client. */
   readonly previousRelays: readonly string[];
   /** Peer id of the relay that carries it on; undefined when the callee is our client. */
@@ -56,11 +61,30 @@ export interface CircuitStatus {
   readonly expiresInMs: number;
 }
 
+/** A WireGuard server whose stock clients this relay relays. */
+export interface WireguardBindingStatus {
+  /** The client that asked for it; undefined = named by the operator. */
+  readonly peerId: string | undefined;
+  /** X25519, lower-case hex. */
+  readonly publicKey: string;
+  readonly address: SocketAddress;
+}
+
+/** A relay by which stock WireGuard clients reach this node, or why not. */
+export interface WireguardReachStatus {
+  readonly relayPeerId: string;
+  /** What clients put as endpoint, `ip:port`. */
+  readonly address: string;
+  readonly state: 'asking' | 'bound' | 'unanswered' | Refusal;
+}
+
 export interface RelayStatus {
   readonly registrations: number;
   readonly admissions: number;
   readonly halfOpen: number;
   readonly circuits: readonly CircuitStatus[];
+  /** In the order the engine has them. */
+  readonly wireguard: readonly WireguardBindingStatus[];
   /** Refusals and silent drops since start, by reason. */
   readonly refusals: Readonly<Record<string, number>>;
 }
@@ -71,6 +95,8 @@ export interface MeshStatus {
   readonly sessionKey: string;
   readonly networks: readonly NetworkStatus[];
   readonly bootstraps: readonly BootstrapStatus[];
+  /** Empty unless this node has stock WireGuard clients relayed. */
+  readonly wireguard: readonly WireguardReachStatus[];
   /** Undefined when this node is not a relay. */
   readonly relay: RelayStatus | undefined;
   /** Control frames and records that were not as they should be, by reason. */

@@ -1,6 +1,7 @@
 // What a relay is willing to do, and how much of it. Every number is a cap that a test crosses.
 
 import { limitsOf, type LegLimits } from '../wire/limits.js';
+import type { SocketAddress } from '../wire/socket-address.js';
 import type { Bootstrap } from './network.js';
 
 /** Caps and lifetimes of a relay. */
@@ -45,6 +46,17 @@ export const DEFAULT_RELAY_LIMITS: RelayLimits = {
   leg: undefined,
 };
 
+/** Stock WireGuard clients: whose are relayed. */
+export interface WireguardPolicy {
+  /** Clients of the relay that may have theirs relayed, at most; 0 = none. */
+  readonly clients: number;
+  /** Servers the operator names, by public key and address. */
+  readonly servers: readonly { readonly publicKey: Uint8Array; readonly address: SocketAddress }[];
+}
+
+/** What the engine has numbers for. */
+export const MAX_WIREGUARD_BINDINGS = 64;
+
 export interface RelayPolicy {
   /** Networks served: all, or those with these blinded ids (16 bytes each). */
   readonly serve: 'any' | readonly Uint8Array[];
@@ -54,6 +66,8 @@ export interface RelayPolicy {
   readonly deny: readonly Uint8Array[];
   /** Relays that carry circuits on, and whose circuits are carried on; each must name the other. */
   readonly peers?: readonly Bootstrap[];
+  /** Undefined = no stock WireGuard clients are relayed. At most 64 bindings in all. */
+  readonly wireguard?: WireguardPolicy | undefined;
   /** Caps that differ from DEFAULT_RELAY_LIMITS. */
   readonly limits: Partial<RelayLimits>;
 }

@@ -40,6 +40,7 @@ import { AnswerTable, type RequestTable } from './request-table.js';
 import { TimerQueue } from './timer-queue.js';
 import type { Turn } from './turn.js';
 import { signReceipt } from './usage-receipt.js';
+import { WireguardBindings } from './wireguard-bindings.js';
 
 /** An offer unanswered for 250 + 500 + 1000 + 2000 ms: the callee is not there. */
 const OFFER_TRIES = 4;
@@ -136,6 +137,7 @@ export class RelayService {
   readonly #admission: AdmissionServer;
   readonly #directory = new Directory();
   readonly #neighbours: RelayNeighbours;
+  readonly #wireguard: WireguardBindings;
   /** Identities of configured neighbours: admitted whatever network they are in. */
   readonly #peers: ReadonlySet<string>;
   readonly #clients = new Map<SessionKey, Client>();
@@ -159,6 +161,10 @@ export class RelayService {
     this.#deny = new Set(policy.deny.map(toHex));
     this.#peers = new Set((policy.peers ?? []).map(({ identity }) => toHex(identity)));
     this.#neighbours = new RelayNeighbours(() => host.bootstraps(), this.#limits.registrations);
+    this.#wireguard = new WireguardBindings(policy.wireguard ?? { clients: 0, servers: [] }, () => ({
+      ...UNCHARGED,
+      limits: CIRCUIT_LIMITS,
+    }));
     this.#admission = new AdmissionServer(
       host.primitives,
       host.identity,
@@ -172,6 +178,7 @@ export class RelayService {
   start(restored: ReadonlyMap<string, Uint8Array>, turn: Turn): void {
     turn.emit({ type: 'set-limits', index: CIRCUIT_LIMITS, limits: this.#limits.leg ?? {} });
     this.#host.legs.install(contactLeg(this.#host.primitives, this.#host.sessionKey), turn);
+    this.#wireguard.start(turn);
     for (const [key, value] of restored)
       if (key.startsWith(CLIENT_PREFIX) && !this.#restoreClient(value, turn)) drop(key, turn);
     for (const [key, value] of restored)
@@ -359,6 +366,15 @@ export class RelayService {
     turn.send(peer, request, { type: 'circuit-closed', circuit: message.circuit });
   }
 
+  /** A client wants stock WireGuard clients relayed to it, for as long as it is registered. */
+  handleWireguardBind(peer: SessionKey, request: number, turn: Turn): void {
+    const client = this.#clients.get(peer);
+    const refused =
+      client?.registration === undefined ? 'not-registered' : this.#wireguard.bind(client, turn);
+    if (refused !== undefined) this.#refuse(peer, request, 'wireguard-bind', refused, turn);
+    else turn.send(peer, request, { type: 'wireguard-bound' });
+  }
+
   /** What was carried in a circuit so far, for its two ends. */
   handleReceipt(peer: SessionKey, request: number, message: MessageOf<'receipt'>, turn: Turn): void {
     const circuit = this.#circuits.get(toHex(message.circuit));
@@ -504,12 +520,14 @@ export class RelayService {
         id: circuit.name,
         callerPeerId: encodePeerId(circuit.callerIdentity),
         calleePeerId: encodePeerId(circuit.calleeIdentity),
+        network: toHex(circuit.network),
         previousRelays: circuit.path.map(encodePeerId),
         nextRelay: circuit.callee instanceof Neighbour ? encodePeerId(circuit.callee.identity) : undefined,
         legs: circuit.legCallee === undefined ? [] : [circuit.fromCaller.id, circuit.fromCallee.id],
         ageMs: now - circuit.openedAt,
         expiresInMs: Math.max(0, circuit.expiresAt - now),
       })),
+      wireguard: this.#wireguard.status(),
       refusals: this.#refusals.toRecord(),
     };
   }
@@ -597,6 +615,7 @@ export class RelayService {
   }
 
   #unregister(client: Client, turn: Turn): void {
+    this.#wireguard.release(client.key, turn);
     if (client.registration === undefined) return;
     this.#directory.remove(client.registration.record);
     this.#registered.delete(toHex(client.identity));
@@ -626,11 +645,9 @@ export class RelayService {
     if (!sameBytes(client.identity, record.identity)) this.#rebind(client, record.identity, turn);
     const before = client.registration;
     // Another life of the client: it knows nothing of the circuits it had. A relay does, and asks.
-    if (
-      before !== undefined &&
-      !sameBytes(before.boot, message.boot) &&
-      !this.#neighbours.knows(record.identity)
-    )
+    const reborn = before !== undefined && !sameBytes(before.boot, message.boot);
+    if (reborn) this.#wireguard.release(client.key, turn);
+    if (reborn && !this.#neighbours.knows(record.identity))
       for (const circuit of [...client.circuits]) this.#close(circuit, turn, otherEnd(circuit, client.key));
     client.hasSession = true;
     this.#stopHandshakes(client.key); // its end of the session stands too
@@ -760,6 +777,7 @@ export class RelayService {
     this.#admissionsOf.add(prefixOf(address), 1);
     client.address = address;
     for (const circuit of client.circuits) this.#install(circuit, turn);
+    this.#wireguard.changed(client.key, turn);
     if (client.registration !== undefined) this.#persistClient(client, turn);
     turn.notify('info', 'client-moved', { peer: encodePeerId(client.identity) });
   }

@@ -9,8 +9,11 @@ import { z } from 'zod';
 import { fromHex } from '../core/bytes.js';
 import { decodePeerId } from '../core/peer-id.js';
 import { decodeRelayLink } from '../core/relay-link.js';
+import { MAX_WIREGUARD_BINDINGS } from '../core/relay-policy.js';
 import { parseIp, parseSocketAddress } from '../wire/socket-address.js';
+import { parsePrefix } from '../wire/prefix.js';
 import { ExitCode, OperatorError, fileError, systemErrorCode } from './operator-error.js';
+import { parseWireguardKey } from './wireguard-key.js';
 
 export const DEFAULT_PORT = 51900;
 export const DEFAULT_STATUS_ADDRESS = '127.0.0.1:9090';
@@ -62,8 +65,19 @@ export const BIND_RULE = 'an IP address of this machine such as "192.0.2.1" or "
 export const PORT_RULE = 'a UDP port, a whole number from 1 to 65535';
 export const ENGINE_RULE = '"auto", "native" or "wasm"';
 export const IO_RULE = '"auto", "mmsg" or "io_uring"';
+export const ACCEL_RULE = '"auto", "xdp", "native" or "wasm"';
+export const ACCEL_MODE_RULE = '"native" or "generic"';
 export const NAME_RULE = '1 to 63 of a-z, 0-9 and "-"';
 export const INTERFACE_RULE = 'an interface name, 1 to 15 of a-z, A-Z, 0-9, "_", "-" and "."';
+
+const PREFIX_RULE = 'an address with prefix length such as "100.64.9.1/32"';
+const wireguardKey = text(
+  'a WireGuard public key (44 characters, printed by: wg pubkey)',
+  (value) => parseWireguardKey(value) !== undefined,
+);
+/** Two for each stock client, since one is renewed before it ends. */
+const DEFAULT_WIREGUARD_SESSIONS = 2048;
+export const isInterfaceName = (value: string): boolean => /^[a-zA-Z0-9_.-]{1,15}$/.test(value);
 
 const SERVE_RULE = '"own", "any", or a list of blinded network ids (32 hex digits each)';
 
@@ -80,7 +94,7 @@ const schema = z.strictObject({
         )
         .max(8, { error: 'at most 8 addresses' })
         .default([]),
-      interface: text(INTERFACE_RULE, (value) => /^[a-zA-Z0-9_.-]{1,15}$/.test(value)).default('omerta0'),
+      interface: text(INTERFACE_RULE, (value) => isInterfaceName(value)).default('omerta0'),
       mtu: integer('bytes of the inner MTU', 576, 65535).default(DEFAULT_MTU),
       engine: z.enum(['auto', 'native', 'wasm'], ENGINE_RULE).default('auto'),
       io: z.enum(['auto', 'mmsg', 'io_uring'], IO_RULE).default('auto'),
@@ -124,10 +138,57 @@ const schema = z.strictObject({
         1e11,
       ).optional(),
       burst_bytes: integer('bytes', 2000, 1e10).optional(),
+      accel: z.enum(['auto', 'xdp', 'native', 'wasm'], ACCEL_RULE).optional(),
+      accel_interfaces: z
+        .array(
+          text(INTERFACE_RULE, (value) => isInterfaceName(value)),
+          `a list; each entry is ${INTERFACE_RULE}`,
+        )
+        .min(1, { error: 'at least one interface' })
+        .max(64, { error: 'at most 64 interfaces' })
+        .optional(),
+      accel_mode: z.enum(['native', 'generic'], ACCEL_MODE_RULE).default('native'),
+      detach: z.boolean('true or false').default(false),
       stun_per_second: integer('STUN answers per second and source prefix, 0 = none', 0, 1_000_000).default(
         DEFAULT_STUN_PER_SECOND,
       ),
       peers: relayLinks.default([]),
+      wireguard_bindings: integer(
+        'members whose stock WireGuard clients are relayed, 0 = none',
+        0,
+        64,
+      ).default(0),
+      wireguard_servers: z
+        .array(
+          z.strictObject({
+            public_key: wireguardKey,
+            endpoint: text(ANNOUNCE_RULE, (value) => parseSocketAddress(value) !== undefined),
+          }),
+          'a list of { public_key = "…", endpoint = "203.0.113.9:51820" }',
+        )
+        .max(64, { error: 'at most 64 servers' })
+        .default([]),
+      wireguard_sessions: integer('WireGuard sessions relayed', 1, 1_000_000).default(
+        DEFAULT_WIREGUARD_SESSIONS,
+      ),
+    })
+    .prefault({}),
+  wireguard: z
+    .strictObject({
+      relay: z.boolean('true or false').default(false),
+      peers: z
+        .array(
+          z.strictObject({
+            public_key: wireguardKey,
+            allowed_ips: z.array(
+              text(PREFIX_RULE, (value) => parsePrefix(value) !== undefined),
+              `a list; each entry is ${PREFIX_RULE}`,
+            ),
+          }),
+          'a list of { public_key = "…", allowed_ips = ["100.64.9.1/32"] }',
+        )
+        .max(1024, { error: 'at most 1024 peers' })
+        .default([]),
     })
     .prefault({}),
   status: z
@@ -197,6 +258,13 @@ export function parseConfig(toml: string, source: string): Config {
       'config relay.burst_bytes',
       'it means nothing without relay.rate_bytes_per_second',
       `Set both or neither in ${source}`,
+    );
+  if (relay.wireguard_bindings + relay.wireguard_servers.length > MAX_WIREGUARD_BINDINGS)
+    throw new OperatorError(
+      ExitCode.usage,
+      'config relay.wireguard_bindings',
+      `with the servers in wireguard_servers, at most ${MAX_WIREGUARD_BINDINGS} are possible`,
+      `Lower it, or name fewer servers, in ${source}`,
     );
   return {
     ...result.data,

@@ -26,10 +26,13 @@ function notRunning(path: string): OperatorError {
 export class ControlClient {
   #nextId = 1;
   readonly #waiting = new Map<number, (response: ControlResponse | Error) => void>();
+  /** Why nothing can be asked any more. */
+  #ended: Error | undefined;
 
   private constructor(readonly socket: Socket) {
     const reader = new LineReader(MAX_RESPONSE_BYTES);
     const fail = (error: Error): void => {
+      this.#ended ??= error;
       for (const settle of this.#waiting.values()) settle(error);
       this.#waiting.clear();
       socket.destroy();
@@ -92,6 +95,7 @@ export class ControlClient {
 
   /** Sends one command and waits for its result. @throws OperatorError the daemon answered with. */
   async request(command: ControlCommand, timeoutMs = ANSWER_TIMEOUT_MS): Promise<unknown> {
+    if (this.#ended !== undefined) throw this.#ended;
     const id = this.#nextId++;
     const response = await new Promise<ControlResponse | Error>((resolve) => {
       const timer = setTimeout(() => {

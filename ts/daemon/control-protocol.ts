@@ -16,7 +16,13 @@ export const MAX_RESPONSE_BYTES = 64 * 1024 * 1024;
 
 const requestSchema = z.discriminatedUnion('command', [
   z.strictObject({ v: z.literal(CONTROL_VERSION), id: z.int().min(0), command: z.literal('status') }),
-  z.strictObject({ v: z.literal(CONTROL_VERSION), id: z.int().min(0), command: z.literal('down') }),
+  z.strictObject({
+    v: z.literal(CONTROL_VERSION),
+    id: z.int().min(0),
+    command: z.literal('down'),
+    /** Take the kernel path away, whatever `detach` says. */
+    unload: z.boolean().optional(),
+  }),
   z.strictObject({
     v: z.literal(CONTROL_VERSION),
     id: z.int().min(0),
@@ -37,6 +43,11 @@ const requestSchema = z.discriminatedUnion('command', [
     /** A peer id; everybody when absent. */
     peer: z.string().max(128).optional(),
     timeoutMs: z.int().min(1).max(60_000),
+  }),
+  z.strictObject({
+    v: z.literal(CONTROL_VERSION),
+    id: z.int().min(0),
+    command: z.literal('relay-sessions'),
   }),
   z.strictObject({
     v: z.literal(CONTROL_VERSION),

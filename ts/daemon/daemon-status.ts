@@ -1,8 +1,16 @@
 // What a running daemon tells the CLI, the status page and the metrics: plain JSON, no secrets.
 
-import type { MeshStatus } from '../core/mesh-status.js';
-import type { EngineDescription, PeerEndpoint, PeerStatus, WorkerStatus } from '../engine/engine.js';
+import { fromHex } from '../core/bytes.js';
+import type { MeshStatus, WireguardBindingStatus } from '../core/mesh-status.js';
+import type {
+  EngineDescription,
+  PeerEndpoint,
+  PeerStatus,
+  WireguardUsage,
+  WorkerStatus,
+} from '../engine/engine.js';
 import { formatSocketAddress } from '../wire/socket-address.js';
+import { formatWireguardKey } from './wireguard-key.js';
 
 export type DaemonMode = 'relay' | 'up';
 
@@ -20,6 +28,19 @@ export interface SessionStatus {
   readonly replayWindow: number | undefined;
   readonly rxBytes: number;
   readonly txBytes: number;
+}
+
+/** A WireGuard server whose stock clients this relay relays, and what was relayed. */
+export interface WireguardBindingUsage {
+  /** The member that asked for it; undefined = named in the configuration. */
+  readonly peerId: string | undefined;
+  /** Base64, as wg(8) writes keys. */
+  readonly publicKey: string;
+  /** `ip:port`. */
+  readonly address: string;
+  readonly sessions: number;
+  readonly packets: number;
+  readonly bytes: number;
 }
 
 /** A WorkerStatus as JSON. */
@@ -47,6 +68,11 @@ export interface DaemonStatus {
   readonly legs: number;
   /** Bytes forwarded in each circuit, by circuit id. */
   readonly circuitBytes: Readonly<Record<string, number>>;
+  readonly wireguard: {
+    /** What stock WireGuard clients know this node by: base64. */
+    readonly publicKey: string;
+    readonly bindings: readonly WireguardBindingUsage[];
+  };
   readonly counters: Readonly<Record<string, number>>;
   /** Thread by thread: the same counters, queues and latency. */
   readonly workers: readonly WorkerReport[];
@@ -84,6 +110,19 @@ export function sessionStatus(peer: PeerStatus): SessionStatus {
     rxBytes: peer.rxBytes,
     txBytes: peer.txBytes,
   };
+}
+
+/** What the relay binds and what the engine has relayed, which are in the same order. */
+export function wireguardBindings(
+  bindings: readonly WireguardBindingStatus[],
+  usage: readonly WireguardUsage[],
+): WireguardBindingUsage[] {
+  return bindings.map(({ peerId, publicKey, address }, index) => ({
+    peerId,
+    publicKey: formatWireguardKey(fromHex(publicKey) ?? new Uint8Array(32)),
+    address: formatSocketAddress(address),
+    ...(usage[index] ?? { sessions: 0, packets: 0, bytes: 0 }),
+  }));
 }
 
 /** Every member and bootstrap this node knows. */

@@ -4,13 +4,15 @@
 import { performance } from 'node:perf_hooks';
 import type { Logger } from 'pino';
 import type { Network } from '../core/network.js';
+import { fromHex } from '../core/bytes.js';
 import { decodePeerId } from '../core/peer-id.js';
 import type { CircuitStatus } from '../core/mesh-status.js';
 import { formatSocketAddress, parseSocketAddress } from '../wire/socket-address.js';
 import { DEFAULT_STATUS_ADDRESS, type Config } from './config.js';
 import type { ControlRequest } from './control-protocol.js';
+import { removeKernelPath } from '../engine/accelerated-engine.js';
 import { ControlServer, alreadyRunning } from './control-server.js';
-import { sessionStatus, type DaemonMode, type DaemonStatus } from './daemon-status.js';
+import { sessionStatus, wireguardBindings, type DaemonMode, type DaemonStatus } from './daemon-status.js';
 import { loadOrCreateIdentity, type Identity } from './identity.js';
 import { Mesh, configuredAddresses, ownBootstrap, withOwnAddresses, type MeshSettings } from './mesh.js';
 import { addNetwork, loadNetworks, newNetwork, replaceNetwork } from './network-files.js';
@@ -19,13 +21,16 @@ import { isProcessAlive, ownProcessIdentity } from './process-identity.js';
 import { RateSampler, SAMPLE_INTERVAL_MS } from './rate-sampler.js';
 import { checkedReceipt, issuedReceipt, type CheckedReceipt } from './receipts.js';
 import type { StateDirectory } from './state-directory.js';
+import { relaySessions, type RelaySessions } from './relay-sessions.js';
 import { StatusServer } from './status-server.js';
 import { Store } from './store.js';
 import { VERSION } from './version.js';
+import { formatWireguardKey } from './wireguard-key.js';
 
 /** The network a relay makes when it has none. */
 export const DEFAULT_NETWORK = 'home';
 const ADDRESS_CHECK_INTERVAL_MS = 5000;
+const KERNEL_PATH_CHECK_INTERVAL_MS = 1000;
 /** What the daemon itself answers, without a question to another node. */
 const ANSWER_TIMEOUT_MS = 5000;
 
@@ -51,6 +56,7 @@ export class Daemon {
   #statusServer: StatusServer | undefined;
   #reload: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
+  #unload: true | undefined;
   /** True when this start made the identity. */
   created = false;
 
@@ -101,12 +107,14 @@ export class Daemon {
       },
       networks,
     );
-    this.#closers.push(() => this.#mesh?.close());
+    this.#closers.push(() => this.#mesh?.close(this.#unload));
+    if (mode === 'relay') this.#reportKernelPath();
     await this.#openStatusPage();
     this.#every(SAMPLE_INTERVAL_MS, () =>
       this.#sampler.sample(performance.now(), this.#running.shell.engine.counters()),
     );
     this.#every(ADDRESS_CHECK_INTERVAL_MS, () => this.#running.refreshAddresses());
+    this.#every(KERNEL_PATH_CHECK_INTERVAL_MS, () => this.#checkKernelPath());
     control.handle((request) => this.#handle(request));
     log.info(
       { mode, port: this.#running.shell.engine.port, peer: identity.peerId, version: VERSION },
@@ -123,6 +131,26 @@ export class Daemon {
     this.#mesh = await Mesh.open(settings, networks);
     if (this.#mesh.engineFallback !== undefined)
       settings.log.warn({ reason: this.#mesh.engineFallback }, 'native-engine-unavailable');
+  }
+
+  /** One line when legs go by the sockets although they need not; nothing an earlier daemon left stays. */
+  #reportKernelPath(): void {
+    const { log } = this.settings;
+    const { accelerated } = this.#running;
+    if (accelerated?.off !== undefined)
+      log.warn({ reason: accelerated.off.message, remedy: accelerated.off.remedy }, 'kernel-path-off');
+    if (accelerated !== undefined || this.settings.open !== undefined) return;
+    try {
+      if (removeKernelPath(this.#running.shell.engine.port)) log.info('kernel-path-removed');
+    } catch (error) {
+      log.debug({ reason: messageOf(error) }, 'kernel-path-unknown'); // no XDP here: nothing can be left
+    }
+  }
+
+  #checkKernelPath(): void {
+    for (const { attached, ...change } of this.#running.accelerated?.check() ?? [])
+      if (attached) this.settings.log.info(change, 'kernel-path-attached');
+      else this.settings.log.warn(change, 'kernel-path-lost');
   }
 
   /** Makes the default network of a relay, and keeps its own addresses in invites up to date. */
@@ -174,6 +202,7 @@ export class Daemon {
       case 'status':
         return this.status();
       case 'down':
+        if (request.unload === true) this.#unload = true;
         setImmediate(() => this.settings.onEnd()); // after the answer is on its way
         return { pid: process.pid };
       case 'reload-networks':
@@ -181,6 +210,8 @@ export class Daemon {
         return null;
       case 'receipts':
         return this.#receipts(request.peer, request.timeoutMs);
+      case 'relay-sessions':
+        return this.#relaySessions();
       case 'relay-receipts':
         return this.#relayReceipts(request.peer, request.most);
       case 'ping':
@@ -219,6 +250,23 @@ export class Daemon {
     );
   }
 
+  #relaySessions(): RelaySessions {
+    const { relay, networks } = this.#running.shell.status();
+    if (relay === undefined)
+      throw new OperatorError(
+        ExitCode.usage,
+        'relay',
+        'this machine runs as a member',
+        'Type it on the relay; here: omerta peers',
+      );
+    return relaySessions(
+      relay.circuits,
+      this.#running.shell.engine.legs(),
+      new Map(networks.map(({ blindedId, name }) => [blindedId, name])),
+      performance.now(),
+    );
+  }
+
   async #relayReceipts(peer: string | undefined, most: number): Promise<ReturnType<typeof issuedReceipt>[]> {
     if (this.settings.mode !== 'relay')
       throw new OperatorError(
@@ -241,7 +289,7 @@ export class Daemon {
       const networks = loadNetworks(this.settings.state);
       const mesh = this.#running;
       if (mesh.changeNetworks(networks)) return;
-      await mesh.close();
+      await mesh.close(false); // the next one takes the kernel path over
       try {
         await this.#openMesh(mesh.settings, networks);
       } catch (error) {
@@ -278,6 +326,10 @@ export class Daemon {
         status.relay?.circuits ?? [],
         new Map(legs.map(({ id, bytes }) => [id, bytes])),
       ),
+      wireguard: {
+        publicKey: formatWireguardKey(fromHex(status.sessionKey) ?? new Uint8Array(32)),
+        bindings: wireguardBindings(status.relay?.wireguard ?? [], engine.wireguardUsage()),
+      },
       counters: Object.fromEntries(engine.counters()),
       workers: engine
         .workers()

@@ -3,7 +3,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
-import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
 import type { Accelerator, Engine, EngineDescription, EngineOptions } from '../engine/engine.js';
@@ -12,7 +12,9 @@ import type { Config } from './config.js';
 import { ControlClient } from './control-client.js';
 import { isLiveSocket } from './control-server.js';
 import type { DaemonStatus } from './daemon-status.js';
+import { defaultRouteDevices, deviceTuning, hostSettings } from './host-tuning.js';
 import { loadIdentity } from './identity.js';
+import { kernelPathChecks } from './kernel-path-checks.js';
 import { loadNetworks } from './network-files.js';
 import { OperatorError, messageOf, systemErrorCode } from './operator-error.js';
 import { requirePrivate, type StateDirectory } from './state-directory.js';
@@ -57,6 +59,7 @@ async function tryEngine(
       privateKey: new Uint8Array(randomBytes(32)),
       port: 0,
       bind: '127.0.0.1',
+      workers: 2, // so that what several need is tried too
       maxLegs: 16,
       maxPeers: 16,
       controlFramesPerSecond: 1,
@@ -154,18 +157,21 @@ function socketBufferChecks(granted: boolean): Check[] {
   });
 }
 
-function xdpObjectCheck(root: string): Check {
-  const found = ['build', 'dist', 'prebuilds']
-    .map((directory) => join(root, directory))
-    .filter((directory) => existsSync(directory))
-    .flatMap((directory) =>
-      readdirSync(directory, { recursive: true, encoding: 'utf8' }).map((file) => join(directory, file)),
-    )
-    .filter((file) => file.endsWith('.bpf.o'))
-    .sort((a, b) => a.length - b.length)[0];
-  return found === undefined
-    ? missing('xdp object', 'no compiled BPF program', 'npm run build')
-    : passed('xdp object', `${found}; the daemon does not attach it yet`);
+/** Bursts joined before the socket cost a relay a seventh (docs/benchmarks.md); waiting for them costs time. */
+function hostTuningChecks(): Check[] {
+  return defaultRouteDevices(hostSettings).map((device) => {
+    const name = `host tuning ${device}`;
+    const tuning = deviceTuning(device, hostSettings);
+    if ('unknown' in tuning) return missing(name, `cannot be told: ${tuning.unknown}`, tuning.remedy);
+    return tuning.remedy === undefined
+      ? passed(name, 'single datagrams are joined before the socket; each may wait up to gro_flush_timeout')
+      : missing(
+          name,
+          `single datagrams are not joined before the socket (${tuning.missing.join(', ')}). Joined, bursts ` +
+            'cost a relay less CPU; every packet may then wait up to 200 µs longer, and it lasts until the next boot',
+          tuning.remedy,
+        );
+  });
 }
 
 function clockCheck(root: string): Check {
@@ -201,7 +207,8 @@ export async function diagnose(state: StateDirectory, load: () => Config): Promi
       : missing('tun', `${tun.reason}: "omerta up" needs it, a relay does not`, tun.remedy),
     passed('kernel', `Linux ${release()}, Node.js ${process.version}`),
     ...socketBufferChecks(checks.some(({ name, ok }) => name === 'accelerator udp-buffers' && ok)),
-    xdpObjectCheck(root),
+    ...hostTuningChecks(),
+    ...kernelPathChecks(),
     clockCheck(root),
   );
 

@@ -49,6 +49,17 @@ export function engineFailure(
         detail,
         'Build it with: npm run build, then see: omerta doctor',
       );
+    case 'XDP_PERMISSION':
+    case 'XDP_UNAVAILABLE': {
+      const [what = detail, remedy] = detail.split('. Type: ');
+      const next = remedy === undefined ? 'See: omerta doctor' : `Type: ${remedy}`;
+      return new OperatorError(
+        error.code === 'XDP_PERMISSION' ? ExitCode.permission : ExitCode.failure,
+        'accel',
+        `there is no kernel path (${what})`,
+        `${next}; or let the sockets do it: --accel auto`,
+      );
+    }
     case 'TABLE_FULL':
     case 'BAD_ARGUMENT':
     case 'CLOSED':

@@ -199,6 +199,8 @@ export class MeshShell<Node extends ShellNode = ShellNode> {
     // Legs before peers: a peer's endpoint may be a leg.
     if (legs.length > 0) this.#guard('install legs', () => this.engine.installLegs(legs));
     if (peers.length > 0) this.#guard('set peers', () => this.engine.setPeers(peers));
+    for (const { bindings } of of('set-wireguard-bindings').slice(-1))
+      this.#guard('wireguard bindings', () => this.engine.setWireguardBindings(bindings));
     for (const { peer } of of('handshake')) this.#guard('handshake', () => this.engine.handshake(peer));
     if (frames.length > 0) this.#guard('send frames', () => this.engine.sendFrames(frames));
     if (messages.length > 0) this.#guard('send control', () => this.engine.sendControl(messages));

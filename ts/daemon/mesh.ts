@@ -2,7 +2,7 @@
 // identity and the networks of a state directory.
 
 import type { Logger } from 'pino';
-import { fromHex, sameBytes } from '../core/bytes.js';
+import { fromHex, sameBytes, toHex } from '../core/bytes.js';
 import { MeshNode } from '../core/mesh-node.js';
 import {
   OVERLAY_PREFIX_IPV4,
@@ -14,10 +14,17 @@ import {
 } from '../core/network.js';
 import { decodePeerId } from '../core/peer-id.js';
 import { decodeRelayLink } from '../core/relay-link.js';
-import { DEFAULT_RELAY_LIMITS, type RelayLimits, type RelayPolicy } from '../core/relay-policy.js';
-import type { EngineOptions } from '../engine/engine.js';
+import {
+  DEFAULT_RELAY_LIMITS,
+  type RelayLimits,
+  type RelayPolicy,
+  type WireguardPolicy,
+} from '../core/relay-policy.js';
+import type { EngineOptions, PeerConfig } from '../engine/engine.js';
 import { nodePrimitives } from '../engine/node-primitives.js';
-import { openEngine, type EngineChoice, type OpenedEngine } from '../engine/open-engine.js';
+import { AcceleratedEngine, accelerationError, type Acceleration } from '../engine/accelerated-engine.js';
+import { accelerateEngine, openEngine, type EngineChoice, type OpenedEngine } from '../engine/open-engine.js';
+import { NO_ACCOUNTS } from '../wire/forwarding-table.js';
 import { parseSocketAddress, type SocketAddress } from '../wire/socket-address.js';
 import type { Config } from './config.js';
 import type { DaemonMode } from './daemon-status.js';
@@ -25,8 +32,9 @@ import { engineFailure } from './engine-failure.js';
 import type { Identity } from './identity.js';
 import { ExitCode, OperatorError } from './operator-error.js';
 import { MeshShell } from './mesh-shell.js';
-import { ownAddresses, sameAddresses } from './own-addresses.js';
+import { addressedInterfaces, ownAddresses, sameAddresses } from './own-addresses.js';
 import type { Store } from './store.js';
+import { parseWireguardKey } from './wireguard-key.js';
 
 /** Room in the engine's tables beside what the relay's caps allow: own legs, bootstraps, members. */
 const OWN_LEGS = 8192;
@@ -69,6 +77,37 @@ function relayLimits({ relay }: Config): Partial<RelayLimits> {
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
+/** Which engine and kernel path `accel` asks for. */
+function choices({ node, relay }: Config, mode: DaemonMode): { engine: EngineChoice; kernelPath: boolean } {
+  const accel = mode === 'relay' ? relay.accel : undefined;
+  if (accel === 'xdp' && node.engine === 'wasm')
+    throw new OperatorError(
+      ExitCode.usage,
+      'accel',
+      '"xdp" needs the native engine, and engine is "wasm"',
+      'Leave one of the two out',
+    );
+  if (accel === 'xdp') return { engine: 'native', kernelPath: true };
+  if (accel === 'native' || accel === 'wasm') return { engine: accel, kernelPath: false };
+  return { engine: node.engine, kernelPath: accel === 'auto' };
+}
+
+function acceleration(
+  { node, relay }: Config,
+  { maxLegs, accounts = NO_ACCOUNTS }: EngineOptions,
+): Acceleration {
+  return {
+    required: relay.accel === 'xdp',
+    interfaces: relay.accel_interfaces,
+    mode: relay.accel_mode,
+    detach: relay.detach,
+    bind: node.bind,
+    maxLegs,
+    accounts,
+    addressed: addressedInterfaces(node.interface),
+  };
+}
+
 export class Mesh {
   #addresses: readonly SocketAddress[];
   #networks: readonly Network[];
@@ -97,6 +136,7 @@ export class Mesh {
       io: config.node.io,
       maxLegs: OWN_LEGS + (mode === 'relay' ? 2 * limits.circuits : 0),
       maxPeers: OWN_PEERS + (mode === 'relay' ? limits.admissions : 0),
+      wireguardSessions: relaysWireguard(config, mode) ? config.relay.wireguard_sessions : 0,
       accounts: { identities: 1, networks: 1, classes: 2 },
       controlFramesPerSecond: CONTROL_FRAMES_PER_SECOND,
       // A member is nobody's STUN server.
@@ -104,14 +144,20 @@ export class Mesh {
       tun: mode === 'up' ? tunOptions(settings, networks) : undefined,
       disable: config.node.disable,
     };
-    const { engine, fallback } = await (settings.open ?? openEngine)(config.node.engine, options).catch(
-      (error: unknown) => {
-        throw engineFailure(error, { port, bind, state });
-      },
-    );
+    const choice = choices(config, mode);
+    const open = async (): Promise<OpenedEngine> => {
+      const { engine, fallback } = await (settings.open ?? openEngine)(choice.engine, options);
+      if (!choice.kernelPath) return { engine, fallback };
+      const accelerated = await accelerateEngine(engine, acceleration(config, options));
+      return { engine: accelerated ?? engine, fallback };
+    };
+    const { engine, fallback } = await open().catch((error: unknown) => {
+      throw engineFailure(error, { port, bind, state });
+    });
     options.privateKey.fill(0);
     try {
       const addresses = configuredAddresses(config, engine.port);
+      const { wireguardRelay } = engine.describe();
       const node = new MeshNode(
         {
           identitySeed: identity.seed,
@@ -119,17 +165,24 @@ export class Mesh {
           name: config.node.name,
           endpoints: addresses,
           networks: networks.map((network) => withoutSelf(network, identity)),
-          relay: mode === 'relay' ? relayPolicy(config, networks) : undefined,
+          relay: mode === 'relay' ? relayPolicy(config, networks, wireguardRelay) : undefined,
           capabilities: mode === 'relay' ? ['bootstrap', 'relay'] : [],
+          wireguardRelay: mode === 'up' && config.wireguard.relay,
         },
         nodePrimitives,
       );
       const shell = new MeshShell(node, engine, store, log);
       shell.start();
+      if (relaysWireguard(config, mode) && !wireguardRelay)
+        log.warn({ remedy: 'npm run build, and engine = "native"' }, 'wireguard-relay-needs-native-engine');
+      // Stock peers are the operator's: the node knows nothing of them.
+      if (mode === 'up') engine.setPeers(config.wireguard.peers.map(stockPeer));
+      // Now the table holds what the store held.
+      if (engine instanceof AcceleratedEngine) engine.activate();
       return new Mesh(settings, shell, fallback, networks, addresses);
     } catch (error) {
       await engine.close();
-      throw error;
+      throw engineFailure(accelerationError(error), { port, bind, state });
     }
   }
 
@@ -169,9 +222,16 @@ export class Mesh {
     this.shell.command((node, step) => node.setEndpoints(addresses, step));
   }
 
-  async close(): Promise<void> {
+  /** The kernel path in front of the engine, if one was asked for. */
+  get accelerated(): AcceleratedEngine | undefined {
+    const { engine } = this.shell;
+    return engine instanceof AcceleratedEngine ? engine : undefined;
+  }
+
+  /** @param unload whether the kernel path goes too; default: what the configuration says. */
+  async close(unload?: boolean): Promise<void> {
     this.shell.close();
-    await this.shell.engine.close();
+    await (this.accelerated?.close(unload) ?? this.shell.engine.close());
   }
 }
 
@@ -189,7 +249,16 @@ function withoutSelf(network: Network, identity: Identity): Network {
   };
 }
 
-function relayPolicy(config: Config, networks: readonly Network[]): RelayPolicy {
+function wireguardPolicy({ relay }: Config): WireguardPolicy {
+  const servers = relay.wireguard_servers.flatMap(({ public_key: key, endpoint }) => {
+    const publicKey = parseWireguardKey(key);
+    const address = parseSocketAddress(endpoint);
+    return publicKey === undefined || address === undefined ? [] : [{ publicKey, address }];
+  });
+  return { clients: relay.wireguard_bindings, servers };
+}
+
+function relayPolicy(config: Config, networks: readonly Network[], wireguardRelay: boolean): RelayPolicy {
   const { serve, allow, deny, peers } = config.relay;
   const own = networks.map((network) => blindedNetworkId(nodePrimitives, network.id));
   return {
@@ -198,7 +267,26 @@ function relayPolicy(config: Config, networks: readonly Network[]): RelayPolicy 
     allow: allow.map(decodePeerId),
     deny: deny.map(decodePeerId),
     peers: peers.map(decodeRelayLink),
+    wireguard: wireguardRelay ? wireguardPolicy(config) : undefined,
     limits: relayLimits(config),
+  };
+}
+
+/** Whether this node relays stock WireGuard clients to others. */
+function relaysWireguard({ relay }: Config, mode: DaemonMode): boolean {
+  return mode === 'relay' && relay.wireguard_bindings + relay.wireguard_servers.length > 0;
+}
+
+function stockPeer({
+  public_key: key,
+  allowed_ips: allowedIps,
+}: Config['wireguard']['peers'][number]): PeerConfig {
+  return {
+    sessionKey: toHex(parseWireguardKey(key) ?? new Uint8Array(32)), // the configuration has checked it
+    presharedKey: undefined,
+    allowedIps,
+    endpoint: undefined,
+    persistentKeepalive: 0,
   };
 }
 

@@ -53,6 +53,16 @@ export function ownAddresses(
     .slice(0, MAX_ADDRESSES);
 }
 
+/** Interfaces with an address others could send to: neither loopback nor the mesh's own tunnel. */
+export function addressedInterfaces(
+  ownTunnel: string,
+  interfaces: NodeJS.Dict<NetworkInterfaceInfo[]> = networkInterfaces(),
+): string[] {
+  return Object.entries(interfaces)
+    .filter(([name, infos]) => name !== ownTunnel && infos?.some(({ internal }) => !internal) === true)
+    .map(([name]) => name);
+}
+
 /** Whether two address lists are the same, in the same order. */
 export function sameAddresses(a: readonly SocketAddress[], b: readonly SocketAddress[]): boolean {
   const text = (list: readonly SocketAddress[]): string => list.map(formatSocketAddress).join(' ');

@@ -2,7 +2,7 @@
 // Implementations: native-engine.ts (C++ addon), wasm-engine.ts (AssemblyScript over node:dgram).
 // Nothing else in ts/ opens a mesh socket, and a data packet never crosses this interface.
 
-import type { Leg } from '../wire/leg.js';
+import type { Leg, LegCharging } from '../wire/leg.js';
 import type { AccountCapacity } from '../wire/limits.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 import type { LimitControl } from './limit-control.js';
@@ -60,6 +60,8 @@ export interface EngineOptions {
   readonly accounts?: AccountCapacity | undefined;
   /** Most peers the session table may hold. */
   readonly maxPeers: number;
+  /** Most sessions of stock WireGuard clients relayed; default 0, none. Native engine only. */
+  readonly wireguardSessions?: number | undefined;
   /** Control frames per second let through to TypeScript from all strangers together. */
   readonly controlFramesPerSecond: number;
   /**
@@ -156,6 +158,8 @@ export interface LegStatus {
   readonly id: number;
   readonly packets: number;
   readonly bytes: number;
+  /** Frames dropped on it, whatever the reason; 0 also when too many legs lose frames to count each. */
+  readonly refused: number;
   /** Milliseconds since the last accepted frame; undefined = never. */
   readonly idleMs: number | undefined;
 }
@@ -196,6 +200,23 @@ export interface LegCounts {
   readonly sentBytes: number;
 }
 
+/** A WireGuard server whose stock clients are relayed on the engine's port. */
+export interface WireguardBinding {
+  /** Its X25519 public key, 32 bytes: handshakes are told by it. */
+  readonly publicKey: Uint8Array;
+  /** Where it is; proven, or configured by the operator. */
+  readonly address: SocketAddress;
+  /** Who pays for what is relayed. */
+  readonly charging: LegCharging;
+}
+
+export interface WireguardUsage {
+  /** Sessions that stand: one for each handshake of the last three minutes. */
+  readonly sessions: number;
+  readonly packets: number;
+  readonly bytes: number;
+}
+
 /** An optional way of being faster, with what became of it on this machine. */
 export interface Accelerator {
   readonly name: string;
@@ -216,6 +237,8 @@ export interface EngineDescription {
   readonly accelerators: readonly Accelerator[];
   /** Name of the TUN interface in use. */
   readonly tun: string | undefined;
+  /** Whether stock WireGuard clients can be relayed: not by the wasm engine. */
+  readonly wireguardRelay: boolean;
 }
 
 /** Errors an engine throws; `code` is one of these, `message` names the field and the remedy. */
@@ -225,6 +248,8 @@ export type EngineErrorCode =
   | 'BIND_FAILED'
   | 'TUN_PERMISSION' // CAP_NET_ADMIN or /dev/net/tun missing
   | 'TUN_FAILED'
+  | 'XDP_PERMISSION' // CAP_BPF, CAP_NET_ADMIN or the bpf file system
+  | 'XDP_UNAVAILABLE'
   | 'TABLE_FULL'
   | 'BAD_ARGUMENT'
   | 'CLOSED';
@@ -267,6 +292,13 @@ export interface Engine extends LimitControl {
   legs(): readonly LegStatus[];
   /** Counts of these legs, in their order; undefined where there is no such leg. */
   legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[];
+  /**
+   * The servers whose stock WireGuard clients are relayed, all of them: those left out are no longer.
+   * @throws EngineError BAD_ARGUMENT for more than 64, or any where the engine relays none.
+   */
+  setWireguardBindings(bindings: readonly WireguardBinding[]): void;
+  /** What was relayed for each binding, in the order they were set. */
+  wireguardUsage(): readonly WireguardUsage[];
   /** Every counter the engine has, zero ones included; drops are named `drop_<reason>`. */
   counters(): ReadonlyMap<string, number>;
   /** The same and more, thread by thread. */

@@ -21,6 +21,7 @@ export interface NativePeerStatus {
 
 export interface NativeDescription {
   readonly workers: number;
+  readonly indexSlots: number;
   readonly aead: string;
   readonly ipsecMb: boolean;
   readonly ipsecMbReason: string;
@@ -55,6 +56,7 @@ export interface NativeOptions {
   readonly workers: number;
   readonly maxLegs: number;
   readonly maxPeers: number;
+  readonly wireguardSessions: number;
   readonly identities: number;
   readonly networks: number;
   readonly classes: number;
@@ -107,9 +109,14 @@ export interface NativeHandle {
   /** Packets, bytes and refused of each account, one after the other. */
   accounts(network: boolean): Float64Array;
   peers(): readonly NativePeerStatus[];
-  legs(): readonly { id: number; packets: number; bytes: number; idleMs?: number }[];
+  legs(): readonly { id: number; packets: number; bytes: number; refused: number; idleMs?: number }[];
+  mirrorIndices(file: number): void;
+  shareAccounts(files: Int32Array): void;
   /** For each id: 1 or 0 (no such leg), packets, bytes, sent packets, sent bytes. */
   legCounters(ids: Uint32Array): Float64Array;
+  setWireguardBindings(bindings: Uint8Array): void;
+  /** Sessions, packets, bytes of each. */
+  wireguardUsage(): Float64Array;
   rebind(port: number): void;
   openPort(): void;
   closePort(): void;

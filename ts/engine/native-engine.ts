@@ -16,6 +16,8 @@ import {
   type PeerState,
   type PeerStatus,
   type ReconfigurableEngine,
+  type WireguardBinding,
+  type WireguardUsage,
   type SessionKey,
   type WorkerStatus,
 } from './engine.js';
@@ -89,7 +91,7 @@ function changeOf(peer: PeerConfig): PeerChange {
  * Entries of `struct omerta_leg`. The addon adds its clock to a lifetime, so it counts from zero here;
  * from one, in fact, because an expiry of 0 means "never".
  */
-function packLegs(legs: readonly Leg[]): Uint8Array {
+export function packLegs(legs: readonly Leg[]): Uint8Array {
   return Buffer.concat(legs.map((leg) => encodeLegEntry(legEntry(leg, 1n))));
 }
 
@@ -103,13 +105,13 @@ export function testTunOffloads(): readonly Accelerator[] {
 }
 
 /** @throws EngineError; the code tells what to do about it. */
-export function openNativeEngine(options: EngineOptions): ReconfigurableEngine {
+export function openNativeEngine(options: EngineOptions): NativeEngine {
   return new NativeEngine(loadNativeAddon(), options);
 }
 
 type DescribeAccelerator = (name: string, on: boolean, what: string, missing: string) => Accelerator;
 
-class NativeEngine implements ReconfigurableEngine {
+export class NativeEngine implements ReconfigurableEngine {
   readonly #addon: NativeAddon;
   readonly #handle: NativeHandle;
   readonly #disabled: ReadonlySet<string>;
@@ -140,6 +142,7 @@ class NativeEngine implements ReconfigurableEngine {
           workers: options.workers ?? 1,
           maxLegs: options.maxLegs,
           maxPeers: options.maxPeers,
+          wireguardSessions: options.wireguardSessions ?? 0,
           ...(options.accounts ?? NO_ACCOUNTS),
           controlFramesPerSecond: options.controlFramesPerSecond,
           stunPerSecond: options.stunPerSecond ?? DEFAULT_STUN_PER_SECOND,
@@ -217,6 +220,7 @@ class NativeEngine implements ReconfigurableEngine {
       aead: native.aead,
       accelerators,
       tun: native.tun,
+      wireguardRelay: true,
     };
   }
 
@@ -266,7 +270,12 @@ class NativeEngine implements ReconfigurableEngine {
   }
 
   installLegs(legs: readonly Leg[]): void {
-    const added = this.#call(() => this.#handle.installLegs(packLegs(legs)));
+    this.installPackedLegs(packLegs(legs));
+  }
+
+  /** As installLegs; entries as packLegs() makes them. */
+  installPackedLegs(packed: Uint8Array): void {
+    const added = this.#call(() => this.#handle.installLegs(packed));
     if (!added) throw new EngineError('TABLE_FULL', 'legs: the forwarding table is full (maxLegs)');
   }
 
@@ -349,8 +358,24 @@ class NativeEngine implements ReconfigurableEngine {
       id: leg.id,
       packets: leg.packets,
       bytes: leg.bytes,
+      refused: leg.refused,
       idleMs: leg.idleMs,
     }));
+  }
+
+  /** Slots of the look-up of receiver indices. */
+  get indexSlots(): number {
+    return this.#handle.describe().indexSlots;
+  }
+
+  /** Mirrors receiver indices into the file (a BPF array of indexSlots 64-bit words). */
+  mirrorIndices(file: number): void {
+    this.#call(() => this.#handle.mirrorIndices(file));
+  }
+
+  /** Charges accounts in memory the XDP relay charges too (XdpHandle.accounts). */
+  shareAccounts(files: Int32Array): void {
+    this.#call(() => this.#handle.shareAccounts(files));
   }
 
   legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[] {
@@ -358,6 +383,30 @@ class NativeEngine implements ReconfigurableEngine {
     return ids.map((_, index) => {
       const [present, packets = 0, bytes = 0, sentPackets = 0, sentBytes = 0] = values.subarray(index * 5);
       return present === 1 ? { packets, bytes, sentPackets, sentBytes } : undefined;
+    });
+  }
+
+  setWireguardBindings(bindings: readonly WireguardBinding[]): void {
+    const packed = bindings.map(({ publicKey, address, charging }) => {
+      if (publicKey.length !== 32)
+        throw new EngineError('BAD_ARGUMENT', `publicKey: ${publicKey.length} bytes given, must be 32`);
+      const entry = new Uint8Array(60);
+      entry.set(publicKey);
+      entry.set(packAddress(address), 32);
+      const view = new DataView(entry.buffer);
+      view.setUint16(50, charging.network, true);
+      view.setUint32(52, charging.identity, true);
+      view.setUint16(56, charging.limits, true);
+      return entry;
+    });
+    this.#call(() => this.#handle.setWireguardBindings(Buffer.concat(packed)));
+  }
+
+  wireguardUsage(): readonly WireguardUsage[] {
+    const values = this.#call(() => this.#handle.wireguardUsage());
+    return Array.from({ length: values.length / 3 }, (_, index) => {
+      const [sessions = 0, packets = 0, bytes = 0] = values.subarray(index * 3);
+      return { sessions, packets, bytes };
     });
   }
 

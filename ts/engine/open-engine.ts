@@ -1,7 +1,9 @@
 // Which engine moves the packets: the native one where it loads, else the WebAssembly one, which
 // can relay but has no TUN interface.
 
+import { AcceleratedEngine, accelerationError, type Acceleration } from './accelerated-engine.js';
 import { EngineError, type Engine, type EngineOptions } from './engine.js';
+import { NativeEngine } from './native-engine.js';
 
 export type EngineChoice = 'auto' | 'native' | 'wasm';
 
@@ -48,5 +50,24 @@ export async function openEngine(
     const unavailable = error instanceof EngineError && error.code === 'ENGINE_UNAVAILABLE';
     if (!unavailable || choice === 'native' || options.tun !== undefined) throw error;
     return { engine: await open.wasm(options), fallback: error.message };
+  }
+}
+
+/**
+ * Puts the kernel path in front of a native engine. Another engine has none: then undefined, or an error
+ * when it is required.
+ * @throws EngineError XDP_PERMISSION, XDP_UNAVAILABLE; the engine is closed then.
+ */
+export async function accelerateEngine(
+  engine: Engine,
+  acceleration: Acceleration,
+): Promise<AcceleratedEngine | undefined> {
+  try {
+    if (engine instanceof NativeEngine) return new AcceleratedEngine(engine, acceleration);
+    if (!acceleration.required) return undefined;
+    throw new EngineError('XDP_UNAVAILABLE', 'only the native engine has one. Type: npm run build');
+  } catch (error) {
+    await engine.close();
+    throw accelerationError(error);
   }
 }

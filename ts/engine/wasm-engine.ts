@@ -41,6 +41,8 @@ import {
   type PeerEndpoint,
   type PeerStatus,
   type SessionKey,
+  type WireguardBinding,
+  type WireguardUsage,
   type WorkerStatus,
 } from './engine.js';
 import {
@@ -89,6 +91,7 @@ class WasmEngine implements Engine {
   /** The odd secret that spreads source prefixes over buckets. */
   readonly #prefixKey = randomBytes(8).readBigUInt64LE() | 1n;
   /** The ways back of `deliver` legs, by leg id, and what was sent on them. */
+  readonly #refused = new Map<number, number>();
   readonly #waysBack = new Map<number, { to: LegTarget; packets: number; bytes: number }>();
   readonly #controlBudget: TokenBucket;
   /** Undefined: STUN is switched off. */
@@ -134,6 +137,7 @@ class WasmEngine implements Engine {
       aead: 'ChaCha20-Poly1305 (libsodium WebAssembly)',
       accelerators: [this.#forwarding.accelerator],
       tun: undefined,
+      wireguardRelay: false,
     };
   }
 
@@ -185,6 +189,7 @@ class WasmEngine implements Engine {
     this.#open();
     for (const id of ids) {
       this.#forwarding.table.remove(id);
+      this.#refused.delete(id);
       this.#forgetWayBack(id);
     }
   }
@@ -302,6 +307,7 @@ class WasmEngine implements Engine {
       id,
       packets: Number(packets),
       bytes: Number(bytes),
+      refused: this.#refused.get(id) ?? 0,
       idleMs: lastUsed === 0n ? undefined : Number(now - lastUsed) / 1e6,
     }));
   }
@@ -314,6 +320,20 @@ class WasmEngine implements Engine {
       const { packets: sentPackets, bytes: sentBytes } = this.#waysBack.get(id) ?? { packets: 0, bytes: 0 };
       return { packets: Number(counters.packets), bytes: Number(counters.bytes), sentPackets, sentBytes };
     });
+  }
+
+  setWireguardBindings(bindings: readonly WireguardBinding[]): void {
+    this.#open();
+    if (bindings.length > 0)
+      throw new EngineError(
+        'BAD_ARGUMENT',
+        'bindings: the wasm engine relays no stock WireGuard clients; use the native engine (npm run build)',
+      );
+  }
+
+  wireguardUsage(): readonly WireguardUsage[] {
+    this.#open();
+    return [];
   }
 
   counters(): ReadonlyMap<string, number> {
@@ -371,7 +391,16 @@ class WasmEngine implements Engine {
         return;
       case 'drop':
         this.#counters.drop(decision.reason);
+        this.#countRefused(datagram);
     }
+  }
+
+  /** A frame was dropped: counted on its leg, if there is one. */
+  #countRefused(datagram: Uint8Array): void {
+    if (classify(datagram) !== undefined) return; // not a frame that was judged by a leg
+    const leg = new DataView(datagram.buffer, datagram.byteOffset).getUint32(4, true);
+    if (this.#forwarding.table.counters(leg) === undefined) return;
+    this.#refused.set(leg, (this.#refused.get(leg) ?? 0) + 1);
   }
 
   #deliver(payload: Uint8Array, leg: number): void {

@@ -52,15 +52,27 @@ export interface StartTimes {
   readonly firstPacket: number;
 }
 
+export interface MeshPairOptions {
+  /** What the relay is started with beside `relay`. */
+  readonly relayArguments?: readonly string[];
+  /** Called when every node is there and none has been started. */
+  readonly prepare?: (nodes: readonly Node[]) => Promise<void>;
+}
+
 export class MeshPair {
   private constructor(
     readonly relay: OmertaNode,
     readonly left: Member,
     readonly right: Member,
     readonly times: StartTimes,
+    private readonly relayCommand: readonly string[],
   ) {}
 
-  static async start(world: World, say: (text: string) => void): Promise<MeshPair> {
+  static async start(
+    world: World,
+    say: (text: string) => void,
+    { relayArguments = [], prepare }: MeshPairOptions = {},
+  ): Promise<MeshPair> {
     const relayNode = await world.addNode('relay');
     const home = await world.addNat('home', 'port-restricted');
     const mobile = await world.addNat('mobile', 'symmetric');
@@ -69,9 +81,12 @@ export class MeshPair {
       right: await world.addNode('right', { behind: mobile }),
     };
 
+    await prepare?.([relayNode, nodes.left, nodes.right]);
+
     say('the relay starts');
     const relay = new OmertaNode(world, relayNode, 'relay');
-    const { networks } = banner.parse(await relay.start('relay'));
+    const relayCommand = ['relay', ...relayArguments];
+    const { networks } = banner.parse(await relay.start(...relayCommand));
     const [{ invite }] = networks;
 
     say('two nodes join');
@@ -94,7 +109,7 @@ export class MeshPair {
       serving: serving - registered,
       firstPacket: performance.now() - serving,
     };
-    return new MeshPair(relay, ...members, times);
+    return new MeshPair(relay, ...members, times, relayCommand);
   }
 
   /** What the left node knows about its mesh. */
@@ -127,6 +142,11 @@ export class MeshPair {
     return { ...stream, relayedBytes: (await receivedBytes(this.relay.node)) - before };
   }
 
+  /** Starts the relay again, as it was started first. */
+  async startRelay(): Promise<void> {
+    await this.relay.start(...this.relayCommand);
+  }
+
   /**
    * Kills the relay with SIGKILL, starts it again, and tells how long the tunnel was out of
    * service. @throws Error when no ping gets through before or within 30 s after.
@@ -138,7 +158,7 @@ export class MeshPair {
         throw new Error('no ping gets through before the relay is killed');
       const start = performance.now();
       await this.relay.kill();
-      await this.relay.start('relay');
+      await this.startRelay();
       if (!(await watch.steady(1000, 30_000))) throw new Error('the tunnel did not come back within 30 s');
       return watch.outage(start);
     } finally {

@@ -93,6 +93,7 @@ export class OmertaNode {
     const { daemon } = this;
     if (daemon === undefined || daemon.exitCode !== null || daemon.signalCode !== null) return;
     const gone = once(daemon, 'exit');
+    daemon.ref(); // somebody waits for it now
     daemon.kill('SIGKILL');
     await gone;
   }

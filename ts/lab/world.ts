@@ -17,6 +17,7 @@ import { join } from 'node:path';
 import { mustRun } from './command.js';
 import { Namespace } from './namespace.js';
 import { WAN, natRules, type NatKind } from './nat.js';
+import { removePins } from './pins.js';
 
 const NAMESPACES = '/run/netns';
 /** om-PID-COUNT-NAME; a world that is kept is omkeep-PID-COUNT-NAME and outlives its process. */
@@ -94,6 +95,7 @@ function removeNamespaces(names: readonly string[]): void {
         // It ended by itself meanwhile.
       }
     }
+    removePins(name);
     execFileSync('ip', ['netns', 'delete', name]);
   }
   const prefixes = new Set(names.map((name) => NAME.exec(name)?.[1] ?? ''));

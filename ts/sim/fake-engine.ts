@@ -6,7 +6,14 @@
 //   response    92   02 · sender index · receiver index · psk hash 8
 //   transport        04 · receiver index · counter 8 · payload · padding to 16 · 16
 
-import type { EngineEvent, LegCounts, PeerConfig, PeerEndpoint, SessionKey } from '../engine/engine.js';
+import type {
+  EngineEvent,
+  LegCounts,
+  WireguardBinding,
+  PeerConfig,
+  PeerEndpoint,
+  SessionKey,
+} from '../engine/engine.js';
 import type { Effect } from '../core/io.js';
 import { encodeFrame, FRAME_HEADER_SIZE, FrameKind, HOP_LIMIT_DEFAULT } from '../wire/frame.js';
 import { ForwardingTableModel } from '../wire/forwarding-table.js';
@@ -79,6 +86,8 @@ export class FakeEngine {
   readonly #byIndex = new Map<number, Peer>();
   /** Frames sent on the way back of a `deliver` leg. */
   readonly #sent = new Map<number, { packets: number; bytes: number }>();
+  /** As the core set them last; the simulated engine relays no stock clients. */
+  wireguardBindings: readonly WireguardBinding[] = [];
   /** Datagrams by verdict, drops by reason. */
   readonly counters = new Map<string, number>();
 
@@ -134,6 +143,9 @@ export class FakeEngine {
         for (const peer of this.#peers.values())
           if (peer.endpoint !== undefined && 'leg' in peer.endpoint && peer.endpoint.leg === effect.id)
             peer.endpoint = undefined;
+        break;
+      case 'set-wireguard-bindings':
+        this.wireguardBindings = effect.bindings;
         break;
       case 'pong':
       case 'count-legs':

@@ -3,17 +3,28 @@
 import type { Command } from 'commander';
 import { encodeInvite } from '../../core/invite.js';
 import type { Daemon } from '../../daemon/daemon.js';
+import type { DaemonStatus } from '../../daemon/daemon-status.js';
 import { loadNetworks } from '../../daemon/network-files.js';
 import { Context, columns, print, printJson } from '../context.js';
 import { describeAccelerators } from '../describe-status.js';
 import { runForeground } from '../foreground.js';
 import { explain } from '../help.js';
 import { addNodeOptions, type NodeOptions } from '../node-options.js';
+import { addRelayOptions, applyRelayOptions, type RelayOptions } from '../relay-options.js';
+import { relayStopCommand } from './relay-stop.js';
 import { relayReceiptsCommand } from './receipts.js';
 import { relayLinkCommand } from './relay-link.js';
+import { relayWireguardCommand } from './relay-wireguard.js';
+import { relaySessionsCommands } from './relay-sessions.js';
 
-interface RelayOptions extends NodeOptions {
+interface Options extends NodeOptions, RelayOptions {
   readonly json?: boolean;
+}
+
+/** A kernel path that was asked for and is not there. */
+function whyNotXdp({ engine }: DaemonStatus): string[][] {
+  const xdp = engine.accelerators.find(({ name }) => name === 'xdp');
+  return xdp === undefined || xdp.state === 'on' ? [] : [['  why not XDP', xdp.reason]];
 }
 
 /** What is printed once the relay serves. The invite is a secret: it goes to standard output only. */
@@ -39,6 +50,7 @@ function banner(daemon: Daemon, json: boolean): void {
         ['  engine', `${status.engine.summary}, ${status.engine.aead}`],
         ['  accelerators', describeAccelerators(status)],
         ...(status.engineFallback === undefined ? [] : [['  why not native', status.engineFallback]]),
+        ...whyNotXdp(status),
         ['  status page', status.statusPage ?? 'off'],
         ['  state', status.stateDirectory],
       ]),
@@ -57,32 +69,42 @@ function banner(daemon: Daemon, json: boolean): void {
 }
 
 export function relayCommand(program: Command): void {
-  const command = addNodeOptions(
-    program
-      .command('relay')
-      .summary('run a bootstrap and relay in the foreground')
-      .description(
-        'Runs a bootstrap and relay in the foreground: members find each other through it, and it forwards ' +
-          'their encrypted packets where they cannot reach each other directly. It cannot read them. ' +
-          'The first start makes an identity and a network called "home" and prints an invite link; ' +
-          'later starts reuse both. Needs no special privileges.',
-      ),
+  const command = addRelayOptions(
+    addNodeOptions(
+      program
+        .command('relay')
+        .summary('run a bootstrap and relay in the foreground')
+        .description(
+          'Runs a bootstrap and relay in the foreground: members find each other through it, and it forwards ' +
+            'their encrypted packets where they cannot reach each other directly. It cannot read them. ' +
+            'The first start makes an identity and a network called "home" and prints an invite link; ' +
+            'later starts reuse both. Needs no special privileges, but for --accel.',
+        ),
+    ),
   )
     .option('--json', 'print the banner as JSON')
-    .action(async (options: RelayOptions, self: Command) => {
-      await runForeground(Context.of(self), 'relay', options, (daemon) =>
-        banner(daemon, options.json === true),
+    .action(async (options: Options, self: Command) => {
+      await runForeground(
+        Context.of(self),
+        'relay',
+        options,
+        (daemon) => banner(daemon, options.json === true),
+        (config) => applyRelayOptions(config, options),
       );
     });
+  relayStopCommand(command);
   explain(
     command,
     [
       'omerta relay',
       'omerta relay --port 443 --announce 203.0.113.7:443',
       'omerta relay --status off --engine wasm',
+      'sudo omerta relay --accel auto --detach',
     ],
     { 1: 'failed: port taken, engine does not load, or another daemon uses this state', 2: true, 4: true },
   );
   relayLinkCommand(command);
   relayReceiptsCommand(command);
+  relayWireguardCommand(command);
+  relaySessionsCommands(command);
 }

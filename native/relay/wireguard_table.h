@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stock WireGuard clients relayed as they are (omerta/wireguard_relay.h, docs/protocol.md).
+//
+//   initiation   C ─► relay   MAC1 tells whose it is ─► S            half-open: who asked, 5 s at most
+//   response     S ─► relay   receiver index tells for whom ─► C     its sender index is remembered
+//   transport    C ─► relay   the first one, from the very address the initiation came from, proves that
+//                             C has read the response there: two routes, 180 s (the life of the keys)
+//   transport    both ways    route by receiver index and source, no lock
+//
+// What a stranger can make of it is bounded: MAC1 checks by a budget that known addresses do not share,
+// half-open entries by a table of fixed size and a cap per prefix. Above an eighth of either the relay
+// demands a cookie first, by the responder's own means (whitepaper 5.3): anybody who knows the responder's
+// public key can make a cookie reply, and the client answers it with MAC2, so that the relay keeps
+// nothing before the address is proven. Towards an unproven address goes no more than came from it.
+#pragma once
+
+#include <omerta/wireguard_relay.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "common/bytes.h"
+#include "common/seqlock.h"
+#include "ratelimit/prefix_buckets.h"
+#include "ratelimit/token_bucket.h"
+#include "relay/wireguard_routes.h"
+#include "session/cookie.h"
+#include "session/endpoint.h"
+
+namespace omerta {
+
+class WireguardTable {
+ public:
+  static constexpr size_t kHalfOpen = 1024;
+  static constexpr size_t kHalfOpenPerPrefix = 64;
+  static constexpr Nanoseconds kHalfOpenTime = 5 * kSecond;
+
+  enum class Verdict : uint8_t {
+    not_ours,         ///< no binding, half-open handshake or session takes it
+    forward,          ///< to `to`, as it is
+    cookie,           ///< a cookie reply goes back
+    repeated,         ///< a copy of an initiation under way
+    over_rate,        ///< too many handshakes of strangers, or of this prefix
+    half_open_full,   ///< of this prefix, or in all
+    sessions_full,    ///< of this server, or in all
+    too_much,         ///< more than the initiator sent; its address is not proven
+    self,             ///< a server asking for itself
+    index_taken,      ///< somebody else has the receiver index: own sessions, or another client
+    refused_by_limit  ///< `limit` says by which
+  };
+
+  struct Result {
+    Verdict verdict = Verdict::not_ours;
+    omerta_drop_reason limit = OMERTA_DROP_NONE;
+    session::Endpoint to{};
+  };
+
+  struct Usage {
+    uint32_t sessions;
+    uint64_t packets;
+    uint64_t bytes;
+  };
+
+  /// `sessions` at most; 0: the table takes no binding.
+  WireguardTable(size_t sessions, session::RandomBytes random, WireguardRoutes::Secret secret);
+
+  bool enabled() const { return routes_ != nullptr; }
+  /// Whether there is anything to relay: one load, for the path of datagrams nobody else took.
+  bool active() const { return bound_.load(std::memory_order_relaxed) != 0; }
+
+  // Control thread.
+
+  /// Sets or replaces one; the keys but the public one are derived here. Sessions of another server end,
+  /// those of the same one follow it to its address. What `accounts` were charged so far is settled when
+  /// others take over. @throws std::out_of_range
+  void bind(size_t number, const omerta_wireguard_binding& binding, Nanoseconds now, Accounts& accounts);
+  void unbind(size_t number, Accounts& accounts);
+  /// Sessions that stand, and what was charged for a binding since its accounts were the present ones.
+  Usage usage(size_t number) const;
+  /// What was charged and is not settled, as legs.
+  void for_each_charge(const std::function<void(const omerta_leg&)>& visit) const;
+
+  // Workers.
+
+  /// A handshake message or cookie reply of the right size that this node's own sessions did not take.
+  /// `own(index)`: whether one of them has that receiver index. `reply`: for Verdict::cookie.
+  template <class OwnIndex>
+  Result handshake(Bytes message, const session::Endpoint& from, Nanoseconds now, const OwnIndex& own,
+                   session::CookieReply& reply) {
+    if (!active() || from.relayed()) return {};
+    if (message.size() == sizeof(session::Initiation)) {
+      const auto initiation = load<session::Initiation>(message.data());
+      return own(initiation.sender) ? Result{Verdict::index_taken} : ask(initiation, from, now, reply);
+    }
+    if (message.size() == sizeof(session::Response)) {
+      const auto response = load<session::Response>(message.data());
+      return own(response.sender) ? Result{Verdict::index_taken} : answer(response, from, now);
+    }
+    if (message.size() == sizeof(session::CookieReply))
+      return cookie_reply(load<session::CookieReply>(message.data()), from, now);
+    return {};
+  }
+  /// A transport message with a receiver index that is none of this node's sessions'.
+  Result transport(uint32_t receiver_index, size_t size, const session::Endpoint& from, Nanoseconds now,
+                   Accounts& accounts);
+  /// Forgets what has run out, once a second; one worker calls it.
+  void sweep(Nanoseconds now);
+
+ private:
+  static constexpr size_t kNone = SIZE_MAX;
+  static constexpr size_t kAwaited = 4096;
+
+  struct HalfOpen {
+    bool used = false;
+    bool answered = false;
+    uint8_t binding = 0;
+    uint32_t client_index = 0;
+    uint32_t server_index = 0;
+    uint32_t spent = 0;  ///< bytes sent towards the unproven address
+    session::Endpoint client;
+    omerta_address server{};
+    Nanoseconds expires = 0;
+  };
+  struct Session {
+    bool used = false;
+    uint8_t binding = 0;
+    uint32_t client_index = 0;
+    uint32_t server_index = 0;
+    omerta_address client{};
+    omerta_address server{};
+    Nanoseconds expires = 0;
+  };
+  /// What sessions that ended had carried.
+  struct Past {
+    uint64_t packets = 0;
+    uint64_t bytes = 0;
+  };
+
+  Result ask(const session::Initiation& message, const session::Endpoint& from, Nanoseconds now,
+             session::CookieReply& reply);
+  Result answer(const session::Response& message, const session::Endpoint& from, Nanoseconds now);
+  Result cookie_reply(const session::CookieReply& message, const session::Endpoint& from, Nanoseconds now);
+  Result towards_client(HalfOpen& entry, uint32_t size);
+  Verdict promote(uint32_t server_index, const omerta_address& client, Nanoseconds now);
+  size_t match(const session::Initiation& message) const;
+  bool may_try(const omerta_address& source, Nanoseconds now);
+  void await(uint32_t server_index, int by);
+  void end(Session& session);
+  omerta_leg settled(size_t number) const;
+  void forget(HalfOpen& entry);
+  bool install(const Session& session, const omerta_wireguard_binding& binding,
+               const session::Endpoint& client);
+
+  session::RandomBytes random_;
+  std::unique_ptr<WireguardRoutes> routes_;
+  SeqLock<omerta_wireguard_binding> bindings_[OMERTA_WIREGUARD_BINDINGS];
+  std::atomic<uint64_t> bound_{0};  ///< a bit for each number in use
+  // Budgets of MAC1 checks.
+  TokenBucket strangers_;
+  PrefixBuckets known_budget_;
+  std::unique_ptr<std::atomic<Nanoseconds>[]> known_;  ///< when a prefix last proved an address
+  __u64 known_key_[2];
+  /// How many responses under way have a sender index with these low bits: a filter before the lock.
+  std::unique_ptr<std::atomic<uint16_t>[]> awaited_;
+
+  Nanoseconds next_sweep_ = 0;
+
+  mutable std::mutex mutex_;  ///< all below
+  session::CookieJar cookies_;
+  std::vector<HalfOpen> half_open_;
+  std::vector<Session> sessions_;
+  Past past_[OMERTA_WIREGUARD_BINDINGS];
+};
+
+}  // namespace omerta

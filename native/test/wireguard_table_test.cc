@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: Apache-2.0
+// Relayed WireGuard sessions: who gets through to whom, and what a stranger can make of it.
+#include "relay/wireguard_table.h"
+
+#include <omerta/limits.h>
+#include <sodium.h>
+
+#include <thread>
+
+#include "check.h"
+#include "crypto/blake2s.h"
+#include "session/noise.h"
+
+namespace {
+
+using namespace omerta;
+using Verdict = WireguardTable::Verdict;
+
+constexpr Nanoseconds kStart = 1000 * kSecond;
+
+void random_bytes(std::span<uint8_t> out) { randombytes_buf(out.data(), out.size()); }
+template <class Message>
+Bytes bytes_of(const Message& message) {
+  return Bytes(reinterpret_cast<const uint8_t*>(&message), sizeof message);
+}
+bool none_own(uint32_t) { return false; }
+
+/// 198.51.100.`host`, or 2001:db8::`host` when `v6`.
+session::Endpoint at(uint8_t host, uint16_t port, bool v6 = false) {
+  session::Endpoint endpoint;
+  const uint8_t four[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 198, 51, 100, host};
+  const uint8_t six[16] = {0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, host};
+  std::memcpy(endpoint.remote.ip, v6 ? six : four, 16);
+  endpoint.remote.port = __builtin_bswap16(port);
+  return endpoint;
+}
+
+bool is(const session::Endpoint& a, const session::Endpoint& b) {
+  return omerta_same_address(a.remote.ip, a.remote.port, &b.remote) != 0;
+}
+
+Key32 server_key(uint8_t seed) {
+  Key32 key;
+  key.fill(seed);
+  return session::public_key_of(key);
+}
+
+/// A relay with one server (key 1, at .200) and what its clients send.
+struct World {
+  Accounts accounts{{4, 4, 4}};
+  WireguardTable table;
+  Nanoseconds now = kStart;
+  session::CookieReply reply{};
+  session::Endpoint server = at(200, 51820);
+
+  explicit World(size_t sessions = 64) : table(sessions, random_bytes, {{1, 2}}) {
+    if (sessions > 0) table.bind(3, binding(1, server), now, accounts);
+  }
+
+  static omerta_wireguard_binding binding(uint8_t seed, const session::Endpoint& at, uint32_t identity = 0) {
+    omerta_wireguard_binding b{};
+    const Key32 key = server_key(seed);
+    std::memcpy(b.public_key, key.data(), 32);
+    b.server = at.remote;
+    b.identity = identity;
+    return b;
+  }
+
+  static session::Initiation initiation(uint32_t index, uint8_t seed = 1) {
+    session::Initiation message{};
+    message.type = session::kInitiationType;
+    message.sender = index;
+    random_bytes(message.ephemeral);
+    const uint8_t label[8] = {'m', 'a', 'c', '1', '-', '-', '-', '-'};
+    const Key32 key = crypto::blake2s({label, server_key(seed)});
+    message.mac1 = crypto::blake2s_mac(key, {session::before_mac1(message)});
+    return message;
+  }
+
+  WireguardTable::Result handshake(const auto& message, const session::Endpoint& from) {
+    return table.handshake(bytes_of(message), from, now, none_own, reply);
+  }
+  Verdict ask(uint32_t index, const session::Endpoint& from) {
+    return handshake(initiation(index), from).verdict;
+  }
+  WireguardTable::Result answer(uint32_t server_index, uint32_t client_index, const session::Endpoint& from) {
+    session::Response message{};
+    message.type = session::kResponseType;
+    message.sender = server_index;
+    message.receiver = client_index;
+    return handshake(message, from);
+  }
+  WireguardTable::Result carry(uint32_t index, const session::Endpoint& from, size_t size = 128) {
+    return table.transport(index, size, from, now, accounts);
+  }
+  /// A whole handshake: client index 100 + n, server index 200 + n.
+  bool connect(uint32_t n, const session::Endpoint& client) {
+    return ask(100 + n, client) == Verdict::forward &&
+           answer(200 + n, 100 + n, server).verdict == Verdict::forward &&
+           carry(200 + n, client).verdict == Verdict::forward;
+  }
+};
+
+void a_session_is_relayed_both_ways_and_counted() {
+  World w;
+  session::Endpoint client = at(1, 40000);
+  client.local_ip[15] = 9;
+  client.local_interface = 5;
+  const auto asked = w.handshake(World::initiation(100), client);
+  CHECK(asked.verdict == Verdict::forward && is(asked.to, w.server));
+  CHECK(w.carry(100, w.server).verdict == Verdict::not_ours);
+  const auto answered = w.answer(200, 100, w.server);
+  CHECK(answered.verdict == Verdict::forward && is(answered.to, client));
+  CHECK(answered.to.local_ip[15] == 9 && answered.to.local_interface == 5);
+  // Before the client has shown that it read the response, nothing else goes to its address.
+  CHECK(w.carry(100, w.server).verdict == Verdict::not_ours);
+  CHECK(w.table.usage(3).sessions == 0);
+  const auto first = w.carry(200, client, 128);
+  CHECK(first.verdict == Verdict::forward && is(first.to, w.server));
+  const auto back = w.carry(100, w.server, 1000);
+  CHECK(back.verdict == Verdict::forward && is(back.to, client));
+  CHECK(back.to.local_ip[15] == 9 && back.to.local_interface == 5);
+  const auto usage = w.table.usage(3);
+  CHECK(usage.sessions == 1 && usage.packets == 2 && usage.bytes == 1128);
+  // IPv6 towards an IPv4 server just as well.
+  CHECK(w.connect(1, at(1, 40000, true)));
+}
+
+void packets_from_elsewhere_go_nowhere() {
+  World w;
+  const session::Endpoint client = at(1, 40000);
+  CHECK(w.ask(100, client) == Verdict::forward);
+  CHECK(w.answer(200, 100, at(199, 51820)).verdict == Verdict::not_ours);  // not the server
+  CHECK(w.answer(200, 101, w.server).verdict == Verdict::not_ours);        // no such client
+  CHECK(w.answer(200, 100, w.server).verdict == Verdict::forward);
+  CHECK(w.carry(200, at(2, 40000)).verdict == Verdict::not_ours);  // somebody who guessed the index
+  CHECK(w.carry(200, at(1, 40001)).verdict == Verdict::not_ours);  // another port
+  CHECK(w.carry(201, client).verdict == Verdict::not_ours);
+  CHECK(w.carry(200, client).verdict == Verdict::forward);
+  // A client whose address changed is heard again after its next handshake.
+  CHECK(w.carry(200, at(1, 40001)).verdict == Verdict::not_ours);
+  CHECK(w.carry(100, client).verdict == Verdict::not_ours);
+  CHECK(w.connect(1, at(1, 40001)));
+  session::Endpoint relayed = client;
+  relayed.receive_leg = 7;
+  CHECK(w.carry(200, relayed).verdict == Verdict::not_ours);  // a datagram inside a frame
+}
+
+void an_initiation_for_nobody_is_nobodys() {
+  World w;
+  CHECK(w.handshake(World::initiation(1, 2), at(1, 40000)).verdict == Verdict::not_ours);
+  session::Initiation message = World::initiation(1);
+  message.ephemeral[0] = static_cast<uint8_t>(message.ephemeral[0] ^ 1);
+  CHECK(w.handshake(message, at(1, 40000)).verdict == Verdict::not_ours);
+  CHECK(w.ask(1, w.server) == Verdict::self);
+  CHECK(w.table
+            .handshake(
+                bytes_of(message), at(1, 40000), w.now, [](uint32_t index) { return index == 1; }, w.reply)
+            .verdict == Verdict::index_taken);
+  World none(0);
+  CHECK(!none.table.enabled() && none.ask(1, at(1, 40000)) == Verdict::not_ours);
+  bool refused = false;
+  try {
+    none.table.bind(0, World::binding(1, none.server), none.now, none.accounts);
+  } catch (const std::out_of_range&) {
+    refused = true;
+  }
+  CHECK(refused);
+}
+
+void an_unproven_address_is_sent_no_more_than_it_sent() {
+  World w;
+  const session::Endpoint client = at(1, 40000);
+  session::CookieReply cookie{};
+  cookie.type = session::kCookieReplyType;
+  cookie.receiver = 100;
+  CHECK(w.ask(100, client) == Verdict::forward);
+  size_t bytes = 0;
+  for (int i = 0; i < 10; i++) {
+    if (w.handshake(cookie, w.server).verdict == Verdict::forward) bytes += sizeof cookie;
+    if (w.answer(200, 100, w.server).verdict == Verdict::forward) bytes += sizeof(session::Response);
+  }
+  CHECK(bytes > 0 && bytes <= sizeof(session::Initiation));
+  CHECK(w.handshake(cookie, at(9, 9)).verdict == Verdict::not_ours);
+  CHECK(sizeof(session::CookieReply) < sizeof(session::Initiation));
+}
+
+void above_an_eighth_a_cookie_is_asked_for_and_proves_the_address() {
+  World w;
+  const session::Endpoint client = at(1, 40000);
+  uint32_t index = 100;
+  while (w.ask(index, client) == Verdict::forward) index++;
+  CHECK(index == 100 + WireguardTable::kHalfOpenPerPrefix / 8);
+
+  // The client opens the reply by what it knows of the server alone, and asks again with a mac2.
+  session::Initiation message = World::initiation(++index);
+  CHECK(w.handshake(message, client).verdict == Verdict::cookie);
+  const uint8_t label[8] = {'c', 'o', 'o', 'k', 'i', 'e', '-', '-'};
+  session::Cookie cookie;
+  CHECK(w.reply.receiver == index);
+  CHECK(session::open_cookie_reply(crypto::blake2s({label, server_key(1)}), w.reply, message.mac1, cookie));
+  const auto with_cookie = [&](uint32_t sender) {
+    session::Initiation m = World::initiation(sender);
+    m.mac2 = crypto::blake2s_mac(cookie, {session::before_mac2(m)});
+    return m;
+  };
+  CHECK(w.handshake(with_cookie(++index), client).verdict == Verdict::forward);
+  // It is bound to address and port.
+  CHECK(w.handshake(with_cookie(++index), at(1, 40001)).verdict == Verdict::cookie);
+  // Others are not asked for one.
+  CHECK(w.ask(1, at(2, 40000)) == Verdict::forward);
+  // With it a prefix may have more, up to its cap.
+  size_t more = 0;
+  while (w.handshake(with_cookie(++index), client).verdict == Verdict::forward) more++;
+  CHECK(more == WireguardTable::kHalfOpenPerPrefix - WireguardTable::kHalfOpenPerPrefix / 8 - 1);
+  CHECK(w.handshake(with_cookie(++index), client).verdict == Verdict::half_open_full);
+  w.now += WireguardTable::kHalfOpenTime;
+  CHECK(w.ask(++index, client) == Verdict::forward);
+}
+
+void a_flood_of_forged_addresses_leaves_the_table_as_large_as_it_was() {
+  World w;
+  CHECK(w.connect(0, at(250, 40000)));
+  size_t taken = 0, cookies = 0;
+  uint32_t index = 1000;
+  for (int i = 0; i < 3000; i++) {
+    w.now += kSecond / 3000;
+    const Verdict verdict = w.ask(index++, at(static_cast<uint8_t>(i % 250), static_cast<uint16_t>(i + 1)));
+    taken += verdict == Verdict::forward ? 1 : 0;
+    cookies += verdict == Verdict::cookie ? 1 : 0;
+  }
+  CHECK(taken == WireguardTable::kHalfOpen / 8 && cookies + taken == 3000);
+  // Sent once, an initiation is not sent on twice.
+  World fresh;
+  const session::Initiation message = World::initiation(5);
+  CHECK(fresh.handshake(message, at(1, 1)).verdict == Verdict::forward);
+  CHECK(fresh.handshake(message, at(1, 1)).verdict == Verdict::repeated);
+}
+
+void strangers_do_not_spend_the_checks_of_addresses_that_are_known() {
+  World w;
+  CHECK(w.connect(0, at(250, 40000)));
+  size_t over = 0;
+  session::Initiation garbage{};
+  garbage.type = session::kInitiationType;
+  for (uint32_t i = 0; i < 30000; i++) {
+    garbage.sender = i;
+    const auto from = at(static_cast<uint8_t>(i % 249), static_cast<uint16_t>(i));
+    over += w.handshake(garbage, from).verdict == Verdict::over_rate ? 1 : 0;
+  }
+  CHECK(over > 20000);
+  CHECK(w.ask(900, at(249, 1)) == Verdict::over_rate);  // a newcomer has to wait
+  CHECK(w.connect(1, at(250, 40000)));
+  w.now += kSecond;
+  CHECK(w.ask(901, at(249, 1)) == Verdict::forward);
+  // And one that is known does not get in without end.
+  size_t taken = 0;
+  for (uint32_t i = 0; i < 30000; i++) taken += w.ask(5000 + i, at(250, 40000)) != Verdict::over_rate;
+  CHECK(taken < 5000);
+}
+
+void sessions_last_as_long_as_their_keys() {
+  World w(4);
+  const session::Endpoint client = at(1, 40000);
+  CHECK(w.connect(0, client));
+  w.now += 179 * kSecond;
+  CHECK(w.carry(200, client).verdict == Verdict::forward);
+  CHECK(w.connect(1, client));  // renewed, as every 120 s
+  w.now += kSecond;
+  CHECK(w.carry(200, client).verdict == Verdict::not_ours);
+  CHECK(w.carry(201, client).verdict == Verdict::forward);
+  w.table.sweep(w.now);
+  const auto usage = w.table.usage(3);
+  CHECK(usage.sessions == 1 && usage.packets == 4);
+}
+
+void sessions_have_a_cap_and_every_server_its_part() {
+  World w(4);
+  w.table.bind(5, World::binding(2, at(201, 51820)), w.now, w.accounts);
+  CHECK(w.connect(0, at(1, 40000)));
+  CHECK(w.connect(1, at(2, 40000)));
+  CHECK(!w.connect(2, at(3, 40000)));
+  CHECK(w.carry(202, at(3, 40000)).verdict == Verdict::sessions_full);
+  // The other server's half is untouched.
+  CHECK(w.handshake(World::initiation(300, 2), at(4, 40000)).verdict == Verdict::forward);
+  CHECK(w.answer(400, 300, at(201, 51820)).verdict == Verdict::forward);
+  CHECK(w.carry(400, at(4, 40000)).verdict == Verdict::forward);
+  CHECK(w.table.usage(5).sessions == 1 && w.table.usage(3).sessions == 2);
+  // Another server's index at the same client, and the same index at another server, are told apart.
+  CHECK(is(w.carry(400, at(4, 40000)).to, at(201, 51820)));
+}
+
+void sessions_follow_a_server_to_its_new_address_and_end_with_it() {
+  World w;
+  const session::Endpoint client = at(1, 40000);
+  CHECK(w.connect(0, client));
+  const session::Endpoint moved = at(210, 4000);
+  w.table.bind(3, World::binding(1, moved), w.now, w.accounts);
+  CHECK(is(w.carry(200, client).to, moved));
+  CHECK(w.carry(100, w.server).verdict == Verdict::not_ours);
+  CHECK(is(w.carry(100, moved).to, client));
+  CHECK(w.table.usage(3).packets == 3);
+  w.table.bind(3, World::binding(2, moved), w.now, w.accounts);  // somebody else's now
+  CHECK(w.carry(200, client).verdict == Verdict::not_ours);
+  CHECK(w.table.usage(3).packets == 0);
+  w.table.unbind(3, w.accounts);
+  CHECK(!w.table.active());
+  CHECK(w.accounts.read(AccountKind::identity, 0).packets == 3);
+}
+
+void what_is_relayed_is_charged_to_the_server_and_held_to_its_limits() {
+  World w;
+  const session::Endpoint client = at(1, 40000);
+  omerta_wireguard_binding binding = World::binding(1, w.server, 2);
+  binding.limits = 1;
+  w.table.bind(3, binding, w.now, w.accounts);
+  CHECK(w.connect(0, client));
+  // A thousand a second, ten at once.
+  w.accounts.set_rate(AccountKind::identity, 2, {0, 1'000'000, 10'000'000});
+  size_t passed = 0;
+  for (int i = 0; i < 100; i++) passed += w.carry(200, client).verdict == Verdict::forward ? 1 : 0;
+  CHECK(passed == 10);
+  const auto refused = w.carry(100, w.server);
+  CHECK(refused.verdict == Verdict::refused_by_limit && refused.limit == OMERTA_DROP_IDENTITY_RATE);
+  uint64_t packets = 0;
+  w.table.for_each_charge([&](const omerta_leg& leg) { packets += leg.identity == 2 ? leg.packets : 0; });
+  CHECK(packets == passed + 1);
+  w.table.unbind(3, w.accounts);
+  CHECK(w.accounts.read(AccountKind::identity, 2).packets == passed + 1);
+}
+
+void workers_relay_while_servers_come_and_go() {
+  World w(256);
+  std::atomic<bool> stop = false;
+  std::atomic<uint64_t> carried = 0;
+  const auto client = [&](uint8_t host) {
+    session::CookieReply reply;
+    uint32_t n = 1;
+    while (!stop) {
+      const uint32_t index = static_cast<uint32_t>(host) << 24 | n++;
+      const session::Endpoint from = at(host, static_cast<uint16_t>(1 + n % 60000));
+      const session::Initiation ask = World::initiation(index);
+      w.table.handshake(bytes_of(ask), from, w.now, none_own, reply);
+      session::Response answer{};
+      answer.type = session::kResponseType;
+      answer.sender = index ^ 0x800000;
+      answer.receiver = index;
+      w.table.handshake(bytes_of(answer), w.server, w.now, none_own, reply);
+      for (int i = 0; i < 20; i++) {
+        carried +=
+            w.table.transport(index ^ 0x800000, 100, from, w.now, w.accounts).verdict == Verdict::forward;
+        carried += w.table.transport(index, 100, w.server, w.now, w.accounts).verdict == Verdict::forward;
+      }
+    }
+  };
+  std::thread one(client, uint8_t{1}), two(client, uint8_t{2});
+  for (int i = 0; i < 200; i++) {
+    w.table.bind(3, World::binding(1, w.server, static_cast<uint32_t>(i % 4)), w.now, w.accounts);
+    w.table.bind(4, World::binding(2, at(201, 1)), w.now, w.accounts);
+    w.table.usage(3);
+    if (i % 10 == 0) w.table.unbind(3, w.accounts);
+    w.table.unbind(4, w.accounts);
+    w.table.sweep(w.now + (i % 20 == 0 ? 300 * kSecond : 0));
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  stop = true;
+  one.join();
+  two.join();
+  CHECK(carried > 0);
+}
+
+}  // namespace
+
+int main() {
+  if (sodium_init() < 0) return 1;
+  RUN(a_session_is_relayed_both_ways_and_counted);
+  RUN(packets_from_elsewhere_go_nowhere);
+  RUN(an_initiation_for_nobody_is_nobodys);
+  RUN(an_unproven_address_is_sent_no_more_than_it_sent);
+  RUN(above_an_eighth_a_cookie_is_asked_for_and_proves_the_address);
+  RUN(a_flood_of_forged_addresses_leaves_the_table_as_large_as_it_was);
+  RUN(strangers_do_not_spend_the_checks_of_addresses_that_are_known);
+  RUN(sessions_last_as_long_as_their_keys);
+  RUN(sessions_have_a_cap_and_every_server_its_part);
+  RUN(sessions_follow_a_server_to_its_new_address_and_end_with_it);
+  RUN(what_is_relayed_is_charged_to_the_server_and_held_to_its_limits);
+  RUN(workers_relay_while_servers_come_and_go);
+  return omerta::check::finish();
+}

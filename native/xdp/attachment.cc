@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "xdp/attachment.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <linux/bpf.h>
+#include <linux/if_link.h>
+#include <net/if.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "xdp/interface_facts.h"
+
+namespace omerta::xdp {
+namespace {
+
+/// Lost frames that say nothing: a full queue for a moment.
+constexpr uint64_t kForgivenErrors = 16;
+
+/// The interface a link leads to; 0 when the interface is gone or somebody detached it.
+uint32_t interface_of(int link) {
+  bpf_link_info info{};
+  uint32_t size = sizeof info;
+  if (bpf_obj_get_info_by_fd(link, &info, &size) != 0 || info.type != BPF_LINK_TYPE_XDP) return 0;
+  return info.xdp.ifindex;
+}
+
+XdpError attach_error(const std::string& interface, Mode mode, int error) {
+  const std::optional<InterfaceFacts> facts = interface_facts(interface);
+  const std::string driver = facts.has_value() && !facts->driver.empty() ? " (" + facts->driver + ")" : "";
+  if (error == EBUSY || error == EEXIST) {
+    const std::string id = facts.has_value() ? std::to_string(facts->program_id) : "?";
+    return {XdpError::Code::busy,
+            "another XDP program (id " + id + ") is attached; bpftool prog show id " + id + " tells whose",
+            "sudo ip link set dev " + interface + " xdp off"};
+  }
+  if (error == EPERM || error == EACCES)
+    return {XdpError::Code::permission, "attaching is not permitted",
+            "run it as root, or with CAP_NET_ADMIN"};
+  // virtio, ixgbe, veth and others answer one of these when a frame may not fit one page.
+  const bool big = facts.has_value() && facts->mtu > 1500;
+  if (mode == Mode::native && (error == ERANGE || (big && (error == EINVAL || error == EOPNOTSUPP))))
+    return {XdpError::Code::mtu,
+            "an MTU of " + std::to_string(facts.has_value() ? facts->mtu : 0) +
+                ", or that of its peer, is too big for native XDP on this driver" + driver,
+            "sudo ip link set dev " + interface + " mtu 1500"};
+  if (mode == Mode::native && (error == EOPNOTSUPP || error == EINVAL))
+    return {XdpError::Code::unsupported,
+            "its driver" + driver +
+                " has no native XDP, or not with its present settings: " + std::strerror(error),
+            ""};
+  return {XdpError::Code::failed, std::string("attaching failed: ") + std::strerror(error)};
+}
+
+}  // namespace
+
+void Attachment::attach(int program_fd, const Pins& pins) {
+  const uint32_t times = status_.times;
+  status_ = {};
+  status_.interface = interface_;
+  status_.times = times;
+  link_.reset();
+  try {
+    const uint32_t index = if_nametoindex(interface_.c_str());
+    if (index == 0)
+      throw XdpError(XdpError::Code::interface, "there is no interface " + interface_, "ip -brief link show");
+    status_.index = index;
+    status_.adopted = update_pinned(program_fd, pins, index);
+    if (!status_.adopted) create(program_fd, pins, index);
+    status_.attached = true;
+    status_.times++;
+    errors_seen_ = transmit_errors(interface_).value_or(0);
+  } catch (const XdpError& error) {
+    link_.reset();
+    status_.reason = error.what();
+    status_.remedy = error.remedy();
+    status_.code = error.name();
+  }
+}
+
+/// Replaces the program of a link that is pinned, without a packet seeing none.
+bool Attachment::update_pinned(int program_fd, const Pins& pins, uint32_t index) {
+  FileDescriptor link = open_pin(pins.link_path(index));
+  if (!link) return false;
+  const std::optional<InterfaceFacts> facts = interface_facts(interface_);
+  const bool same_mode = facts.has_value() && facts->generic == (mode_ == Mode::generic);
+  if (interface_of(link.get()) != index || !same_mode) {
+    pins.drop_link(index);
+    return false;
+  }
+  if (bpf_link_update(link.get(), program_fd, nullptr) != 0) throw attach_error(interface_, mode_, errno);
+  link_ = std::move(link);
+  return true;
+}
+
+void Attachment::create(int program_fd, const Pins& pins, uint32_t index) {
+  LIBBPF_OPTS(bpf_link_create_opts, options);
+  options.flags = mode_ == Mode::native ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE;
+  const int fd = bpf_link_create(program_fd, static_cast<int>(index), BPF_XDP, &options);
+  if (fd < 0) throw attach_error(interface_, mode_, errno);
+  link_ = FileDescriptor(fd);
+  pins.pin_link(fd, index);
+}
+
+void Attachment::check(int program_fd, const Pins& pins, uint64_t forwarded) {
+  if (demoted_) return;
+  const uint32_t index = if_nametoindex(interface_.c_str());
+  if (link_ && index != 0 && interface_of(link_.get()) == index) {
+    demote_if_losing(pins, forwarded);
+    return;
+  }
+  if (status_.attached) pins.drop_link(status_.index);
+  attach(program_fd, pins);
+  forwarded_seen_ = forwarded;
+}
+
+/// A driver that takes frames and loses them is worse than none (a veth whose peer runs no program).
+void Attachment::demote_if_losing(const Pins& pins, uint64_t forwarded) {
+  const uint64_t errors = transmit_errors(interface_).value_or(0);
+  const uint64_t lost = errors - std::min(errors, errors_seen_);
+  const uint64_t sent = forwarded - std::min(forwarded, forwarded_seen_);
+  errors_seen_ = errors;
+  forwarded_seen_ = forwarded;
+  if (lost <= kForgivenErrors || lost * 10 < sent) return;
+  pins.drop_link(status_.index);
+  link_.reset();
+  demoted_ = true;
+  status_.attached = false;
+  status_.code = "LOSES_FRAMES";
+  status_.reason = "its driver lost " + std::to_string(lost) + " of the last " + std::to_string(sent) +
+                   " frames (ethtool -S " + interface_ + " | grep xdp)";
+  const std::optional<InterfaceFacts> facts = interface_facts(interface_);
+  if (facts.has_value() && facts->driver == "veth")
+    status_.remedy = "run an XDP program (one that passes everything) on the other end of the veth";
+}
+
+}  // namespace omerta::xdp
