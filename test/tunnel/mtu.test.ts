@@ -21,7 +21,7 @@ describe('the MTU of a tunnel that runs', { skip, timeout: 60_000 }, () => {
   /** How many of three packets of `inner` bytes leave in datagrams with `padded` bytes inside. */
   async function leaving(inner: number, padded: number): Promise<number> {
     const { left, right } = pair;
-    await left.node.nft(`table inet size {
+    await left.node.nft(`table inet sizes {
       chain out {
         type filter hook output priority 0
         udp dport ${right.port} udp length ${padded + OUTER} counter comment "seen"
@@ -29,9 +29,9 @@ describe('the MTU of a tunnel that runs', { skip, timeout: 60_000 }, () => {
     }`);
     try {
       assert.equal(await pair.answered(3, '-M', 'do', '-s', String(inner - INNER_HEADERS)), 3);
-      return await counted(left.node, 'inet size', 'seen');
+      return await counted(left.node, 'inet sizes', 'seen');
     } finally {
-      await left.node.nft('delete table inet size');
+      await left.node.nft('delete table inet sizes');
     }
   }
 
@@ -70,19 +70,19 @@ describe('the MTU of a tunnel that runs', { skip, timeout: 60_000 }, () => {
 
 for (const outer of [4, 6] as const)
   describe(`an outer packet over IPv${outer}`, { skip, timeout: 60_000 }, () => {
-    it('is fragmented to what the path carries, as ICMP told it, and never marked "do not fragment"', async () => {
+    it('is fragmented to what the path carries and never marked "do not fragment"', async () => {
       const pair = await TunnelPair.start({ outer });
       const { left, right } = pair;
       try {
         assert.equal(await pair.answered(2), 2);
-        // What the kernel keeps when a router tells it "too big".
+        // As the kernel keeps it when a router has told it "too big".
         const to = outer === 4 ? right.node.address : (right.node.address6 ?? '');
         await left.node.ip(`route add ${to} dev eth0 mtu 1300`);
         const ip = outer === 4 ? 'ip protocol udp' : 'meta l4proto udp';
         await right.node.nft(`table netdev count {
           chain in {
             type filter hook ingress device eth0 priority 0
-            meta length > ${1300} ${ip} counter comment "too large"
+            meta length > 1300 ${ip} counter comment "too large"
             ip frag-off & 0x4000 != 0 udp dport ${right.port} counter comment "do not fragment"
           }
         }`);
