@@ -33,7 +33,7 @@ import {
 import { keyBytes, packAddress, packPeerChanges, unpackPeerStates } from './peer-batch.js';
 import { PrefixBatch } from './prefix-batch.js';
 import type { Leg } from '../wire/leg.js';
-import { encodeLegEntry, legEntry } from '../wire/leg-entry.js';
+import { LEG_ENTRY_SIZE, encodeLegEntry, legEntry } from '../wire/leg-entry.js';
 import { NO_ACCOUNTS } from '../wire/forwarding-table.js';
 import {
   encodeLimits,
@@ -92,7 +92,11 @@ function changeOf(peer: PeerConfig): PeerChange {
  * from one, in fact, because an expiry of 0 means "never".
  */
 export function packLegs(legs: readonly Leg[]): Uint8Array {
-  return Buffer.concat(legs.map((leg) => encodeLegEntry(legEntry(leg, 1n))));
+  const packed = new Uint8Array(legs.length * LEG_ENTRY_SIZE);
+  legs.forEach((leg, index) =>
+    encodeLegEntry(legEntry(leg, 1n), packed.subarray(index * LEG_ENTRY_SIZE, (index + 1) * LEG_ENTRY_SIZE)),
+  );
+  return packed;
 }
 
 function acceleratorOf({ name, state, reason }: NativeOffload): Accelerator {

@@ -94,13 +94,12 @@ export function legEntry(leg: Leg, now: bigint): LegEntry {
 }
 
 /**
- * The 128 bytes of an entry, counters zero.
+ * The 128 bytes of an entry, counters zero; `bytes`, where they are written, is zero.
  * @throws RangeError naming the field that is missing or out of its range.
  */
-export function encodeLegEntry(entry: LegEntry): Uint8Array {
+export function encodeLegEntry(entry: LegEntry, bytes = new Uint8Array(LEG_ENTRY_SIZE)): Uint8Array {
   requireKey('leg', entry);
-  const bytes = new Uint8Array(LEG_ENTRY_SIZE);
-  const view = new DataView(bytes.buffer);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, LEG_ENTRY_SIZE);
   view.setUint32(0, entry.id, true);
   bytes[4] = ACTIONS[entry.action];
   bytes[6] = entry.epoch;
