@@ -333,15 +333,17 @@ void relay_path_replays_are_forwarded_and_neither_delivered_nor_followed() {
   CHECK(wait_for([&] { return !endpoint().relayed(); }));
   const session::Endpoint moved = endpoint();
   // Everything the relay was sent comes once more. It forwards it again; that it may.
+  // Something else may still be on its way, so these are lower bounds; what must not happen is exact.
+  const auto refused = [&b] {
+    return total(b, Counter::drop_replayed) + total(b, Counter::drop_replayed_initiation) +
+           total(b, Counter::drop_handshake_rate) + total(b, Counter::drop_unknown_index);
+  };
   const uint64_t forwarded = total(r, Counter::forwarded_packets);
+  const uint64_t refused_before = refused();
   const uint64_t changes = total(b, Counter::endpoint_changes);
   tap.replay();
-  CHECK(wait_for([&] { return total(r, Counter::forwarded_packets) == forwarded + tap.kept.size(); }));
-  CHECK(wait_for([&] {
-    return total(b, Counter::drop_replayed) + total(b, Counter::drop_replayed_initiation) +
-               total(b, Counter::drop_handshake_rate) ==
-           tap.kept.size();
-  }));
+  CHECK(wait_for([&] { return total(r, Counter::forwarded_packets) >= forwarded + tap.kept.size(); }));
+  CHECK(wait_for([&] { return refused() >= refused_before + tap.kept.size(); }));
   CHECK(total(b, Counter::drop_replayed) >= 20);
   CHECK(total(b, Counter::control_messages) == 21 && total(b, Counter::endpoint_changes) == changes);
   CHECK(endpoint().same_path(moved));
