@@ -1,8 +1,17 @@
 // The unix socket `wg` finds a device by: /var/run/wireguard/IFNAME.sock, for its owner only.
 
-import { chmodSync, existsSync, lstatSync, mkdirSync, unlinkSync, watch, type FSWatcher } from 'node:fs';
+import {
+  chmodSync,
+  lstatSync,
+  mkdirSync,
+  renameSync,
+  rmSync,
+  unlinkSync,
+  watch,
+  type FSWatcher,
+} from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
-import { dirname } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { ExitCode, OperatorError, fileError, systemErrorCode } from '../daemon/operator-error.js';
 import { RequestReader, UapiError, formatErrno, type UapiRequest } from './uapi.js';
 
@@ -38,16 +47,20 @@ async function removeStale(path: string): Promise<void> {
 
 export class UapiSocket {
   readonly #path: string;
+  readonly #inode: number;
   readonly #server: Server;
   readonly #connections = new Set<Socket>();
   readonly #watcher: FSWatcher;
 
-  private constructor(path: string, server: Server, onRemoved: () => void) {
+  private constructor(path: string, inode: number, server: Server, onRemoved: () => void) {
     this.#path = path;
+    this.#inode = inode;
     this.#server = server;
     this.#watcher = watch(dirname(path), () => {
-      if (!existsSync(path)) onRemoved();
+      if (!this.#isThere()) onRemoved();
     });
+    // Gone before there was a watcher to see it go.
+    if (!this.#isThere()) queueMicrotask(onRemoved);
     server.on('connection', (socket) => {
       this.#connections.add(socket);
       socket.once('close', () => this.#connections.delete(socket));
@@ -62,6 +75,8 @@ export class UapiSocket {
   static async listen(path: string, handler: UapiHandler, onRemoved: () => void): Promise<UapiSocket> {
     const server = createServer({ allowHalfOpen: true }, (socket) => serve(socket, handler));
     server.maxConnections = MAX_CONNECTIONS;
+    // `wg` removes a socket it finds bound and not listening yet: it gets its name when it listens.
+    const unnamed = join(dirname(path), `.${basename(path)}.${process.pid}`);
     try {
       if (mkdirSync(dirname(path), { recursive: true }) !== undefined) chmodSync(dirname(path), 0o755);
       await removeStale(path);
@@ -69,14 +84,17 @@ export class UapiSocket {
       try {
         await new Promise<void>((resolve, reject) => {
           server.once('error', reject);
-          server.listen(path, () => resolve());
+          server.listen(unnamed, () => resolve());
         });
       } finally {
         process.umask(umask);
       }
-      return new UapiSocket(path, server, onRemoved);
+      const { ino } = lstatSync(unnamed);
+      renameSync(unnamed, path);
+      return new UapiSocket(path, ino, server, onRemoved);
     } catch (error) {
       server.close();
+      rmSync(unnamed, { force: true });
       if (systemErrorCode(error) === undefined) throw error;
       throw fileError('socket', path, error);
     }
@@ -86,9 +104,13 @@ export class UapiSocket {
   close(): void {
     this.#watcher.close();
     for (const socket of this.#connections) socket.destroy();
-    // Closing removes the file; if it is gone already, another process may have put its own there.
-    if (existsSync(this.#path)) this.#server.close();
-    else this.#server.unref();
+    if (this.#isThere()) rmSync(this.#path, { force: true });
+    this.#server.close();
+  }
+
+  /** Whether the file is there and is this socket: another process may have put its own in its place. */
+  #isThere(): boolean {
+    return lstatSync(this.#path, { throwIfNoEntry: false })?.ino === this.#inode;
   }
 }
 
