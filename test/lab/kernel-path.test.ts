@@ -127,7 +127,7 @@ describe(
       const program = await programId();
       assert.equal((await stop('--unload')).trim(), 'stopped and unloaded');
       assert.equal(await programId(), undefined);
-      assert.deepEqual(pinsOf(pair.relay.node.name), []);
+      assert.deepEqual(pinsOf(pair.relay.node), []);
       let gone = false;
       for (let tries = 0; tries < 100 && !gone; tries++) {
         gone = (await pair.relay.node.run('bpftool', ['prog', 'show', 'id', String(program)])).code !== 0;
@@ -192,7 +192,7 @@ describe(
         pair.relay.start('relay', '--accel', 'xdp', '--status', 'off'),
         /omerta: accel: .*ip link set dev eth0 xdp off/,
       );
-      assert.deepEqual(pinsOf(pair.relay.node.name), []);
+      assert.deepEqual(pinsOf(pair.relay.node), []);
     });
   },
 );
