@@ -665,7 +665,8 @@ void SessionTable::arm(Peer& peer, Nanoseconds now) {
     if (usable)
       at(persistent_keepalive_due(peer));
     else if (!peer.retry_armed)
-      at(std::max(persistent_keepalive_due(peer), last_initiation == 0 ? 0 : last_initiation + kRekeyTimeout));
+      at(std::max(persistent_keepalive_due(peer),
+                  last_initiation == 0 ? 0 : last_initiation + kRekeyTimeout));
   }
   if (current != nullptr || peer.previous.load(std::memory_order_relaxed) != nullptr ||
       peer.next.load(std::memory_order_relaxed) != nullptr) {
