@@ -46,6 +46,9 @@ export const DEFAULT_RELAY_LIMITS: RelayLimits = {
   leg: undefined,
 };
 
+/** The class of limits of circuits. */
+export const CIRCUIT_LIMITS = 1;
+
 /** Stock WireGuard clients: whose are relayed. */
 export interface WireguardPolicy {
   /** Clients of the relay that may have theirs relayed, at most; 0 = none. */
