@@ -1,7 +1,7 @@
 // Circuits over a relay: two ends, each a client of ours or another relay, joined by two forward legs.
 
 import type { SessionKey } from '../engine/engine.js';
-import { UNCHARGED, type LegKey } from '../wire/leg.js';
+import type { LegCharging, LegKey } from '../wire/leg.js';
 import { sameBytes, toHex } from './bytes.js';
 import { MAX_CONTROL_BODY } from './control-frame.js';
 import { messageSize, type MessageOf, type Refusal } from './control-message.js';
@@ -10,11 +10,12 @@ import type { CircuitStatus } from './mesh-status.js';
 import { encodePeerId } from './peer-id.js';
 import { openPeerRecord } from './peer-record.js';
 import { hasEnd, MAX_CIRCUIT_RELAYS, otherEnd, type Circuit, type CircuitEnd } from './relay-circuit.js';
+import type { Payer, RelayAccounts } from './relay-accounts.js';
 import { prefixOf, type Client } from './relay-client.js';
 import type { RelayClients } from './relay-clients.js';
 import { isOwnAddress, refuse, type RelayHost, type RelayParts } from './relay-host.js';
 import { Neighbour, type RelayNeighbours } from './relay-neighbours.js';
-import { CIRCUIT_LIMITS } from './relay-policy.js';
+import { isCap, type Cap } from './relay-policy.js';
 import type { RelayRules } from './relay-rules.js';
 import { CIRCUIT_PREFIX, decodeStoredCircuit, encodeStoredCircuit } from './relay-store.js';
 import { AnswerTable } from './request-table.js';
@@ -52,6 +53,7 @@ export class RelayCircuits {
   readonly #host: RelayHost;
   readonly #rules: RelayRules;
   readonly #neighbours: RelayNeighbours;
+  readonly #accounts: RelayAccounts;
   readonly #refusals: Counter;
   readonly #clients: RelayClients;
   readonly #circuits = new Map<string, Circuit>();
@@ -65,6 +67,7 @@ export class RelayCircuits {
     this.#host = parts.host;
     this.#rules = parts.rules;
     this.#neighbours = parts.neighbours;
+    this.#accounts = parts.accounts;
     this.#refusals = parts.refusals;
     this.#clients = clients;
   }
@@ -139,6 +142,24 @@ export class RelayCircuits {
   /** An end has another address. */
   moved(end: CircuitEnd, turn: Turn): void {
     for (const circuit of end.circuits) this.#install(circuit, turn);
+  }
+
+  /** Ends circuits the rules no longer allow; the others go on under the new limits. */
+  rulesChanged(turn: Turn): void {
+    for (const circuit of [...this.#circuits.values()]) {
+      const { caller, callee, callerIdentity, calleeIdentity, network } = circuit;
+      const allowed = this.#rules.allows(callerIdentity) && this.#rules.allows(calleeIdentity);
+      if (!allowed || !this.#rules.serves(toHex(network))) {
+        this.#removeCircuit(circuit, turn, allowed ? 'not-served' : 'denied');
+        if (circuit.legCallee !== undefined)
+          for (const end of [caller, callee]) this.#tellClosed(end, circuit.id, turn);
+        continue;
+      }
+      const most = Math.min(turn.now + this.#rules.limits.circuitSeconds * 1000, this.#endsAt(circuit));
+      if (circuit.legCallee !== undefined && circuit.expiresAt > most)
+        this.#prolong(circuit, Math.max(0, (most - turn.now) / 1000), turn);
+      else this.#install(circuit, turn);
+    }
   }
 
   /** A neighbour may have forgotten circuits. */
@@ -223,21 +244,26 @@ export class RelayCircuits {
       return;
     }
     const other = otherEnd(circuit, peer);
+    const lifetime = this.#lifetime(circuit, turn);
+    if (lifetime < 1) {
+      this.#close(circuit, turn, other);
+      refuse(this.#parts, peer, request, message.type, 'unknown-circuit', turn);
+      return;
+    }
     if (!this.#isRelayEnd(circuit, other)) {
-      this.#prolong(circuit, this.#rules.limits.circuitSeconds, turn);
-      const lifetime = this.#rules.limits.circuitSeconds;
+      this.#prolong(circuit, lifetime, turn);
       turn.send(peer, request, { type: 'circuit-refreshed', circuit: message.circuit, lifetime });
       return;
     }
     // The rest of the circuit is the other relay's to promise: a refresh goes all the way.
     if (!this.#answers.begin(peer, request, turn)) return;
-    this.#refreshAt(other, circuit, turn, (lifetime, later) => {
+    this.#refreshAt(other, circuit, turn, (promised, later) => {
       this.#answers.answer(
         peer,
         request,
-        lifetime === undefined
+        promised === undefined
           ? { type: 'refused', reason: 'unknown-circuit', what: message.type }
-          : { type: 'circuit-refreshed', circuit: message.circuit, lifetime },
+          : { type: 'circuit-refreshed', circuit: message.circuit, lifetime: promised },
         later,
       );
     });
@@ -257,7 +283,7 @@ export class RelayCircuits {
     request: number,
     what: Circuit['asked'],
     turn: Turn,
-    open: (client: Client) => Refusal | undefined,
+    open: (client: Client) => Refusal | Cap | undefined,
   ): void {
     const client = this.#clients.get(peer);
     if (client === undefined) {
@@ -269,11 +295,12 @@ export class RelayCircuits {
     const refused = open(client);
     if (refused === undefined) return;
     this.#refusals.add(refused, 1);
-    this.#answers.answer(peer, request, { type: 'refused', reason: refused, what }, turn);
+    const reason = isCap(refused) ? 'capacity' : refused;
+    this.#answers.answer(peer, request, { type: 'refused', reason, what }, turn);
   }
 
   /** @returns why not; undefined when the callee is being asked. */
-  #open(opening: Opening, turn: Turn): Refusal | undefined {
+  #open(opening: Opening, turn: Turn): Refusal | Cap | undefined {
     const { caller, callerIdentity, callee, network, path, id } = opening;
     if (sameBytes(callee, callerIdentity)) return 'own-address';
     const [first, ...others] = this.#ways(opening);
@@ -285,17 +312,11 @@ export class RelayCircuits {
     if (between.length >= CIRCUITS_PER_PAIR && oldest !== undefined)
       this.#close(oldest, turn, oldest.caller, oldest.callee);
     const counted = countersOf({ ...opening, callee: first, calleeIdentity: callee });
-    const limits = this.#rules.limits;
-    const capOf = (counter: string): number =>
-      counter.startsWith('prefix') ? limits.circuitsPerPrefix : limits.circuitsPerIdentity;
-    if (
-      this.#circuits.size >= limits.circuits ||
-      this.#halfOpen >= limits.halfOpen ||
-      this.#isCrowded(caller) ||
-      this.#isCrowded(first) ||
-      counted.some((counter) => this.#circuitsOf.get(counter) >= capOf(counter))
-    )
-      return 'capacity';
+    const crowded =
+      this.#crowded([...counted, halfOpenOf(opening)]) ??
+      this.#crowdedEnd(caller, network) ??
+      this.#crowdedEnd(first, network);
+    if (crowded !== undefined) return crowded;
     const circuit: Circuit = {
       id,
       name: toHex(id),
@@ -313,11 +334,14 @@ export class RelayCircuits {
       asked: opening.asked,
       asking: { record: opening.record, others },
       counted,
+      charged: undefined,
       openedAt: turn.now,
-      expiresAt: turn.now + limits.circuitSeconds * 1000,
+      countedSince: turn.now,
+      expiresAt: turn.now + this.#rules.limits.circuitSeconds * 1000,
     };
     this.#addCircuit(circuit);
     this.#halfOpen++;
+    this.#circuitsOf.add(halfOpenOf(circuit), 1);
     this.#ask(circuit, turn);
     return undefined;
   }
@@ -333,10 +357,45 @@ export class RelayCircuits {
     return this.#neighbours.towards(callee, [...path, callee]);
   }
 
-  #isCrowded(end: CircuitEnd): boolean {
+  /** The cap that one more circuit counted so would exceed. */
+  #crowded(counted: readonly string[]): Cap | undefined {
+    const { limits } = this.#rules;
+    if (this.#circuits.size >= limits.circuits) return 'circuits';
+    if (this.#halfOpen >= limits.halfOpen) return 'half-open';
+    const caps: readonly (readonly [string, number, Cap])[] = [
+      ['prefix', limits.circuitsPerPrefix, 'circuits-per-prefix'],
+      ['network', limits.circuitsPerNetwork, 'circuits-per-network'],
+      ['caller', limits.circuitsPerIdentity, 'circuits-per-identity'],
+      ['callee', limits.circuitsPerIdentity, 'circuits-per-identity'],
+      ['half-open', limits.halfOpenPerIdentity, 'half-open-per-identity'],
+    ];
+    for (const counter of counted)
+      for (const [what, most, cap] of caps)
+        if (counter.startsWith(what) && this.#circuitsOf.get(counter) >= most) return cap;
+    return undefined;
+  }
+
+  #crowdedEnd(end: CircuitEnd, network: Uint8Array): Cap | undefined {
     const { circuitsPerRelay, circuitsPerIdentity } = this.#rules.limits;
-    const cap = this.#neighbours.knows(end.identity) ? circuitsPerRelay : circuitsPerIdentity;
-    return end.circuits.size >= cap;
+    if (this.#neighbours.knows(end.identity))
+      return end.circuits.size >= circuitsPerRelay ? 'circuits-per-relay' : undefined;
+    const { circuits = circuitsPerIdentity } = this.#rules.classOf(end.identity, [toHex(network)]);
+    return end.circuits.size >= circuits ? 'circuits-per-identity' : undefined;
+  }
+
+  /** When a circuit ends for good, by the classes of those who pay. */
+  #endsAt({ caller, callee, network, openedAt }: Circuit): number {
+    const networks = [toHex(network)];
+    const seconds = [caller, callee].map(
+      ({ identity }) => this.#rules.classOf(identity, networks).seconds ?? Infinity,
+    );
+    return openedAt + Math.min(...seconds) * 1000;
+  }
+
+  /** Seconds a circuit may be promised now. */
+  #lifetime(circuit: Circuit, turn: Turn): number {
+    const left = Math.floor((this.#endsAt(circuit) - turn.now) / 1000);
+    return Math.min(this.#rules.limits.circuitSeconds, left);
   }
 
   /** Asks the callee's side for its consent. */
@@ -348,7 +407,7 @@ export class RelayCircuits {
       const offer = {
         type: 'circuit-offer',
         ...common,
-        lifetime: this.#rules.limits.circuitSeconds,
+        lifetime: Math.max(1, this.#lifetime(circuit, turn)),
       } as const;
       this.#host.requests.send(
         callee.key,
@@ -358,8 +417,7 @@ export class RelayCircuits {
           if (this.#circuits.get(circuit.name) !== circuit) return;
           const held = this.#clients.registered(circuit.calleeIdentity)?.registration?.record;
           if (answer?.type !== 'circuit-accept') this.#removeCircuit(circuit, later, answer?.reason);
-          else if (held !== undefined)
-            this.#established(circuit, answer.leg, held.bytes, this.#rules.limits.circuitSeconds, later);
+          else if (held !== undefined) this.#established(circuit, answer.leg, held.bytes, Infinity, later);
         },
         OFFER_TRIES,
       );
@@ -393,7 +451,7 @@ export class RelayCircuits {
   /** Asks another neighbour in place of the one that refused or fell silent. */
   #askNext(circuit: Circuit, reason: Refusal | undefined, turn: Turn): void {
     const [next, ...others] = circuit.asking?.others ?? [];
-    if (circuit.asking === undefined || next === undefined || this.#isCrowded(next)) {
+    if (circuit.asking === undefined || next === undefined || this.#crowdedEnd(next, circuit.network)) {
       this.#removeCircuit(circuit, turn, reason);
       return;
     }
@@ -413,8 +471,9 @@ export class RelayCircuits {
   #established(circuit: Circuit, legCallee: LegKey, callee: Uint8Array, promised: number, turn: Turn): void {
     circuit.legCallee = legCallee;
     circuit.asking = undefined;
-    this.#halfOpen--;
-    const lifetime = Math.min(promised, this.#rules.limits.circuitSeconds);
+    this.#noLongerHalfOpen(circuit);
+    this.#charge(circuit, turn);
+    const lifetime = Math.max(1, Math.min(promised, this.#lifetime(circuit, turn)));
     this.#prolong(circuit, lifetime, turn);
     const { caller, request, id, fromCaller } = circuit;
     const granted = { type: 'circuit-granted', circuit: id, callee, leg: fromCaller, lifetime } as const;
@@ -426,6 +485,26 @@ export class RelayCircuits {
     circuit.caller.circuits.add(circuit);
     circuit.callee.circuits.add(circuit);
     for (const counter of circuit.counted) this.#circuitsOf.add(counter, 1);
+  }
+
+  #noLongerHalfOpen(circuit: Circuit): void {
+    this.#halfOpen--;
+    this.#circuitsOf.add(halfOpenOf(circuit), -1);
+  }
+
+  /** Those next to us pay: for another relay's clients, that relay. */
+  #charge(circuit: Circuit, turn: Turn): void {
+    const { caller, callee, network } = circuit;
+    circuit.charged = [caller.identity, callee.identity];
+    this.#accounts.hold(
+      circuit.charged.map((identity) => this.#payer(identity)),
+      toHex(network),
+      turn,
+    );
+  }
+
+  #payer(identity: Uint8Array): Payer {
+    return { identity, networks: this.#clients.registered(identity)?.registration?.networks ?? [] };
   }
 
   /** Whether this end of a circuit is another relay, with the rest of the circuit behind it. */
@@ -445,7 +524,7 @@ export class RelayCircuits {
     table.send(end.key, { type: 'circuit-refresh', circuit: circuit.id }, turn, (answer, later) => {
       if (this.#circuits.get(circuit.name) !== circuit || answer === undefined) return;
       if (answer.type === 'circuit-refreshed') {
-        const lifetime = Math.min(answer.lifetime, this.#rules.limits.circuitSeconds);
+        const lifetime = Math.max(1, Math.min(answer.lifetime, this.#lifetime(circuit, later)));
         this.#prolong(circuit, lifetime, later);
         done(lifetime, later);
       } else {
@@ -473,19 +552,30 @@ export class RelayCircuits {
 
   /** Writes both forward legs; addresses are the ends' proven ones of this moment. */
   #install(circuit: Circuit, turn: Turn): void {
-    const { caller, callee, legCaller, legCallee, fromCaller, fromCallee } = circuit;
-    if (legCallee === undefined) return;
-    const common = {
-      action: 'forward',
-      lifetimeMs: Math.max(1, circuit.expiresAt - turn.now),
-      charging: { ...UNCHARGED, limits: CIRCUIT_LIMITS },
-    } as const;
+    const { caller, callee, legCaller, legCallee, fromCaller, fromCallee, charged } = circuit;
+    if (legCallee === undefined || charged === undefined) return;
+    const [callerCharging, calleeCharging] = charged.map((identity) =>
+      this.#accounts.charging(this.#payer(identity), toHex(circuit.network), turn),
+    ) as [LegCharging, LegCharging];
+    const common = { action: 'forward', lifetimeMs: Math.max(1, circuit.expiresAt - turn.now) } as const;
     this.#host.legs.install(
-      { ...fromCaller, ...common, source: caller.address, next: { ...legCallee, address: callee.address } },
+      {
+        ...fromCaller,
+        ...common,
+        charging: callerCharging,
+        source: caller.address,
+        next: { ...legCallee, address: callee.address },
+      },
       turn,
     );
     this.#host.legs.install(
-      { ...fromCallee, ...common, source: callee.address, next: { ...legCaller, address: caller.address } },
+      {
+        ...fromCallee,
+        ...common,
+        charging: calleeCharging,
+        source: callee.address,
+        next: { ...legCaller, address: caller.address },
+      },
       turn,
     );
   }
@@ -506,14 +596,18 @@ export class RelayCircuits {
   #removeCircuit(circuit: Circuit, turn: Turn, reason: Refusal = 'callee-offline'): void {
     if (!this.#circuits.delete(circuit.name)) return;
     if (circuit.legCallee === undefined) {
-      this.#halfOpen--;
+      this.#noLongerHalfOpen(circuit);
       this.#refusals.add(reason, 1);
       const refused = { type: 'refused', reason, what: circuit.asked } as const;
       this.#answers.answer(circuit.caller.key, circuit.request, refused, turn);
-    } else turn.emit({ type: 'persist', key: CIRCUIT_PREFIX + circuit.name, value: undefined });
+    } else {
+      turn.emit({ type: 'persist', key: CIRCUIT_PREFIX + circuit.name, value: undefined });
+      if (this.#lifetime(circuit, turn) < 1) this.#refusals.add('circuit-time', 1);
+    }
     circuit.caller.circuits.delete(circuit);
     circuit.callee.circuits.delete(circuit);
     for (const counter of circuit.counted) this.#circuitsOf.add(counter, -1);
+    if (circuit.charged !== undefined) this.#accounts.release(circuit.charged, toHex(circuit.network));
     this.#timers.clear(`circuit ${circuit.name}`);
     this.#timers.clear(`recheck ${circuit.name}`);
     this.#host.legs.remove(circuit.fromCaller.id, turn);
@@ -539,6 +633,7 @@ export class RelayCircuits {
       calleeIdentity,
       path,
       onward: circuit.callee instanceof Neighbour,
+      opened: Math.max(0, Math.floor((turn.step.wallClock + circuit.openedAt - turn.now) / 1000)),
       expires: Math.ceil((turn.step.wallClock + circuit.expiresAt - turn.now) / 1000),
     });
     turn.emit({ type: 'persist', key: CIRCUIT_PREFIX + circuit.name, value });
@@ -564,10 +659,15 @@ export class RelayCircuits {
       asked: stored.path.length > 0 ? 'circuit-extend' : 'circuit-open',
       asking: undefined,
       counted: countersOf({ ...stored, caller, callee }),
-      openedAt: turn.now,
+      charged: undefined,
+      openedAt: turn.now - Math.max(0, turn.step.wallClock - stored.opened * 1000),
+      countedSince: turn.now,
       expiresAt: turn.now + leftMs,
     };
+    if (this.#lifetime(circuit, turn) < 1) return false;
+    circuit.expiresAt = Math.min(circuit.expiresAt, this.#endsAt(circuit));
     this.#addCircuit(circuit);
+    this.#charge(circuit, turn);
     this.#timers.set(`circuit ${circuit.name}`, circuit.expiresAt);
     this.#install(circuit, turn);
     return true;
@@ -586,12 +686,19 @@ function joins({ callerIdentity, calleeIdentity }: Circuit, a: Uint8Array, b: Ui
  */
 function countersOf({
   path,
+  network,
   caller,
   callerIdentity,
   callee,
   calleeIdentity,
-}: Pick<Circuit, 'path' | 'caller' | 'callerIdentity' | 'callee' | 'calleeIdentity'>): string[] {
+}: Pick<Circuit, 'path' | 'network' | 'caller' | 'callerIdentity' | 'callee' | 'calleeIdentity'>): string[] {
   const onward = callee instanceof Neighbour ? [`callee ${toHex(calleeIdentity)} elsewhere`] : [];
-  if (path.length === 0) return [prefixOf(caller.address), ...onward];
-  return [`caller ${toHex(callerIdentity)} of ${caller.key}`, ...onward];
+  const calling =
+    path.length === 0 ? prefixOf(caller.address) : `caller ${toHex(callerIdentity)} of ${caller.key}`;
+  return [calling, `network ${toHex(network)}`, ...onward];
+}
+
+/** Under what a circuit counts while it waits for consent. */
+function halfOpenOf({ callerIdentity, caller }: Pick<Circuit, 'callerIdentity' | 'caller'>): string {
+  return `half-open ${toHex(callerIdentity)} of ${caller.key}`;
 }

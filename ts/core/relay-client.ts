@@ -10,6 +10,8 @@ export interface Client extends CircuitEnd {
   readonly key: SessionKey;
   readonly sessionKey: Uint8Array;
   identity: Uint8Array;
+  /** The network (hex) it was admitted for. */
+  readonly network: string;
   /** Proven by admission or by an answered challenge. */
   address: SocketAddress;
   /** A session came up: the client holds the session key it claimed. */

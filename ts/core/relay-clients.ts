@@ -12,7 +12,8 @@ import { Counter } from './counter.js';
 import { HANDSHAKE_WAITS_MS } from './handshake-waits.js';
 import { encodePeerId } from './peer-id.js';
 import { openPeerRecord } from './peer-record.js';
-import { prefixOf, type Client } from './relay-client.js';
+import { isCap, type Cap } from './relay-policy.js';
+import { prefixOf, type Client, type Registration } from './relay-client.js';
 import { isOwnAddress, type RelayHost, type RelayParts } from './relay-host.js';
 import type { RelayNeighbours } from './relay-neighbours.js';
 import type { RelayDirectory } from './relay-directory.js';
@@ -130,7 +131,7 @@ export class RelayClients {
   }
 
   /** @returns why not; undefined when registered. */
-  register(client: Client, message: MessageOf<'register'>, turn: Turn): Refusal | undefined {
+  register(client: Client, message: MessageOf<'register'>, turn: Turn): Refusal | Cap | undefined {
     const record = openPeerRecord(this.#host.primitives, message.record, turn.step.wallClock);
     // The session proves the session key, the record's signature binds it to the identity.
     if (typeof record === 'string' || !sameBytes(record.sessionKey, client.sessionKey)) return 'bad-record';
@@ -143,7 +144,8 @@ export class RelayClients {
     const held = holder?.registration?.record;
     const unchanged = held !== undefined && sameBytes(held.bytes, record.bytes);
     if (held !== undefined && record.sequence <= held.sequence && !unchanged) return 'stale-record';
-    if (held === undefined && this.#registered.size >= this.#rules.limits.registrations) return 'capacity';
+    if (held === undefined && this.#registered.size >= this.#rules.limits.registrations)
+      return 'registrations';
 
     if (holder !== undefined && holder !== client) this.#removeClient(holder, turn);
     if (!sameBytes(client.identity, record.identity)) this.#rebind(client, record.identity, turn);
@@ -168,6 +170,22 @@ export class RelayClients {
       this.#directory.pushChanges(networks, turn);
     }
     return undefined;
+  }
+
+  /** Lets go of those the rules no longer admit; the others keep what is still served. */
+  rulesChanged(turn: Turn): void {
+    for (const client of [...this.#clients.values()]) {
+      const { registration, identity } = client;
+      const networks = registration && this.#rules.servedOf(registration.record);
+      const served =
+        this.#rules.isPeer(identity) ||
+        (networks === undefined ? this.#rules.serves(client.network) : networks.length > 0);
+      if (!this.#rules.allows(identity) || !served) {
+        turn.notify('info', 'client-removed', { peer: encodePeerId(identity) });
+        this.#removeClient(client, turn);
+      } else if (registration !== undefined && networks !== undefined)
+        this.#serve(registration, networks, turn);
+    }
   }
 
   handleTimeout(turn: Turn): void {
@@ -196,11 +214,11 @@ export class RelayClients {
     const refusal = this.#admit(claim, turn);
     if (refusal === undefined) return { status: GrantStatus.granted, lifetime };
     this.#refusals.add(refusal, 1);
-    const status = refusal === 'capacity' ? GrantStatus.atCapacity : GrantStatus.refused;
+    const status = isCap(refusal) ? GrantStatus.atCapacity : GrantStatus.refused;
     return { status, lifetime: 0 };
   }
 
-  #admit(claim: AdmissionClaim, turn: Turn): Refusal | undefined {
+  #admit(claim: AdmissionClaim, turn: Turn): Refusal | Cap | undefined {
     const { identity, sessionKey, address } = claim;
     if (isOwnAddress(this.#host, address)) return 'own-address';
     if (sameBytes(identity, this.#host.identity) || sameBytes(sessionKey, this.#host.sessionKey))
@@ -222,24 +240,32 @@ export class RelayClients {
       }
       this.#removeClient(present, turn);
     }
-    const ofIdentity = `identity ${toHex(identity)}`;
-    if (
-      this.#clients.size >= this.#rules.limits.admissions ||
-      this.#admissionsOf.get(ofIdentity) >= this.#rules.limits.admissionsPerIdentity ||
-      this.#admissionsOf.get(prefixOf(address)) >= this.#rules.limits.admissionsPerPrefix
-    )
-      return 'capacity';
-    const client = this.#addClient(sessionKey, identity, address, turn);
+    const network = toHex(claim.network);
+    const crowded = this.#crowded(identity, network, address);
+    if (crowded !== undefined) return crowded;
+    const client = this.#addClient({ sessionKey, identity, network, address }, turn);
     this.#expireClient(client, this.#rules.limits.admissionSeconds, turn);
     return undefined;
   }
 
-  #addClient(sessionKey: Uint8Array, identity: Uint8Array, address: SocketAddress, turn: Turn): Client {
+  /** The cap that another admission would exceed. */
+  #crowded(identity: Uint8Array, network: string, address: SocketAddress): Cap | undefined {
+    const { limits } = this.#rules;
+    if (this.#clients.size >= limits.admissions) return 'admissions';
+    if (this.#admissionsOf.get(`identity ${toHex(identity)}`) >= limits.admissionsPerIdentity)
+      return 'admissions-per-identity';
+    if (this.#admissionsOf.get(`network ${network}`) >= limits.admissionsPerNetwork)
+      return 'admissions-per-network';
+    if (this.#admissionsOf.get(prefixOf(address)) >= limits.admissionsPerPrefix)
+      return 'admissions-per-prefix';
+    return undefined;
+  }
+
+  #addClient(given: Pick<Client, 'sessionKey' | 'identity' | 'network' | 'address'>, turn: Turn): Client {
+    const { identity, network, address } = given;
     const client: Client = {
-      key: toHex(sessionKey),
-      sessionKey,
-      identity,
-      address,
+      ...given,
+      key: toHex(given.sessionKey),
       hasSession: false,
       registration: undefined,
       challenged: undefined,
@@ -249,6 +275,7 @@ export class RelayClients {
     };
     this.#clients.set(client.key, client);
     this.#admissionsOf.add(`identity ${toHex(identity)}`, 1);
+    this.#admissionsOf.add(`network ${network}`, 1);
     this.#admissionsOf.add(prefixOf(address), 1);
     this.#host.peers.addRole(client.key, 'client', { address }, turn);
     return client;
@@ -263,6 +290,7 @@ export class RelayClients {
     this.#unregister(client, turn);
     this.#clients.delete(client.key);
     this.#admissionsOf.add(`identity ${toHex(client.identity)}`, -1);
+    this.#admissionsOf.add(`network ${client.network}`, -1);
     this.#admissionsOf.add(prefixOf(client.address), -1);
     this.#timers.clear(`client ${client.key}`);
     this.#stopHandshakes(client.key);
@@ -280,6 +308,16 @@ export class RelayClients {
     client.registration = undefined;
     if (elsewhere !== undefined) this.#directory.pushChanges(this.#rules.servedOf(elsewhere), turn);
     turn.emit({ type: 'persist', key: CLIENT_PREFIX + client.key, value: undefined });
+  }
+
+  /** The networks served have changed under a registration. */
+  #serve(registration: Registration, networks: readonly string[], turn: Turn): void {
+    const before = registration.networks;
+    if (networks.length === before.length && networks.every((network) => before.includes(network))) return;
+    this.#directory.put(registration.record, networks);
+    registration.networks = networks;
+    for (const network of before) if (!networks.includes(network)) registration.cursors.delete(network);
+    this.#directory.pushChanges([...new Set([...before, ...networks])], turn);
   }
 
   /** The record inside the session names another identity than the admission did. */
@@ -351,7 +389,12 @@ export class RelayClients {
     if ((networks.length === 0 && !this.#rules.isPeer(record.identity)) || this.#registered.has(identity))
       return false;
     if (isOwnAddress(this.#host, stored.address)) return false;
-    const client = this.#addClient(record.sessionKey, record.identity, stored.address, turn);
+    const { sessionKey } = record;
+    const network = networks[0] ?? '';
+    const client = this.#addClient(
+      { sessionKey, identity: record.identity, network, address: stored.address },
+      turn,
+    );
     client.hasSession = true; // it had one: only a registered client is in the store
     client.registration = { record, boot: stored.boot, networks, cursors: new Map(), pushing: new Set() };
     this.#registered.set(identity, client);

@@ -8,6 +8,7 @@ import type { LegIds } from './leg-ids.js';
 import type { LegQueries } from './leg-queries.js';
 import type { PeerRecord } from './peer-record.js';
 import type { PeerTable } from './peer-table.js';
+import type { RelayAccounts } from './relay-accounts.js';
 import type { RelayDirectory } from './relay-directory.js';
 import type { RelayNeighbours } from './relay-neighbours.js';
 import type { RelayRules } from './relay-rules.js';
@@ -45,6 +46,7 @@ export interface RelayHost {
 export interface RelayParts {
   readonly host: RelayHost;
   readonly rules: RelayRules;
+  readonly accounts: RelayAccounts;
   readonly neighbours: RelayNeighbours;
   readonly directory: RelayDirectory;
   /** Refusals and silent drops, by reason. */

@@ -54,7 +54,7 @@ export class RelayReceipts {
   }
 
   #signReceipt(circuit: Circuit, turn: Turn, done: (receipt: Uint8Array, later: Turn) => void): void {
-    const { fromCaller, fromCallee, id, network, callerIdentity, calleeIdentity, openedAt } = circuit;
+    const { fromCaller, fromCallee, id, network, callerIdentity, calleeIdentity, countedSince } = circuit;
     this.#host.legQueries.ask([fromCaller.id, fromCallee.id], turn, ([toCallee, toCaller], later) => {
       const none = { packets: 0, bytes: 0 };
       const receipt = {
@@ -64,7 +64,7 @@ export class RelayReceipts {
         caller: callerIdentity,
         callee: calleeIdentity,
         issued: Math.floor(later.step.wallClock / 1000),
-        seconds: Math.ceil((later.now - openedAt) / 1000),
+        seconds: Math.ceil((later.now - countedSince) / 1000),
         toCallee: toCallee ?? none,
         toCaller: toCaller ?? none,
       };

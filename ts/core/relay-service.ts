@@ -3,11 +3,11 @@
 
 import type { EngineEvent, SessionKey } from '../engine/engine.js';
 import type { ParsedFrame } from '../wire/frame.js';
-import { UNCHARGED } from '../wire/leg.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 import { sameBytes, toHex } from './bytes.js';
 import { contactLeg } from './contact-leg.js';
-import type { MessageOf } from './control-message.js';
+import { ADMISSION_DROPS } from './admission-server.js';
+import { REFUSALS, type MessageOf } from './control-message.js';
 import { Counter } from './counter.js';
 import type { RelayStatus } from './mesh-status.js';
 import type { PeerRecord } from './peer-record.js';
@@ -17,11 +17,22 @@ import { RelayClients } from './relay-clients.js';
 import { RelayDirectory } from './relay-directory.js';
 import { refuse, type RelayHost, type RelayParts } from './relay-host.js';
 import { RelayNeighbours } from './relay-neighbours.js';
-import { CIRCUIT_LIMITS, type RelayPolicy } from './relay-policy.js';
+import { RelayAccounts } from './relay-accounts.js';
+import { CAPS, isCap, type RelayPolicy } from './relay-policy.js';
 import { RelayReceipts } from './relay-receipts.js';
 import { RelayRules } from './relay-rules.js';
 import type { Turn } from './turn.js';
 import { WireguardBindings } from './wireguard-bindings.js';
+
+/** Every reason something is turned down for, or silently dropped. */
+const TURNED_DOWN: readonly string[] = [
+  ...REFUSALS.filter((reason) => reason !== 'capacity'),
+  'capacity', // of whom was asked in turn: the callee, another relay
+  ...CAPS,
+  ...ADMISSION_DROPS,
+  'message-rate',
+  'circuit-time',
+];
 
 export class RelayService {
   readonly #parts: RelayParts;
@@ -35,14 +46,16 @@ export class RelayService {
     this.#parts = {
       host,
       rules,
+      accounts: new RelayAccounts(rules),
       neighbours: new RelayNeighbours(() => host.bootstraps(), rules.limits.registrations),
       directory: new RelayDirectory(host.requests, () => this.#clients.allRegistered()),
-      refusals: new Counter(),
+      refusals: new Counter(TURNED_DOWN),
     };
-    this.#wireguard = new WireguardBindings(policy.wireguard ?? { clients: 0, servers: [] }, () => ({
-      ...UNCHARGED,
-      limits: CIRCUIT_LIMITS,
-    }));
+    this.#wireguard = new WireguardBindings(
+      rules,
+      this.#parts.accounts,
+      (key) => this.#clients.get(key)?.registration?.networks ?? [],
+    );
     this.#clients = new RelayClients(this.#parts, {
       reborn: (client, turn) => this.#reborn(client, turn),
       moved: (client, turn) => {
@@ -58,14 +71,27 @@ export class RelayService {
 
   /** Installs the contact leg and takes up what the store holds. */
   start(restored: ReadonlyMap<string, Uint8Array>, turn: Turn): void {
-    const { host, rules } = this.#parts;
-    turn.emit({ type: 'set-limits', index: CIRCUIT_LIMITS, limits: rules.limits.leg ?? {} });
+    const { host, accounts } = this.#parts;
+    accounts.apply(turn);
     host.legs.install(contactLeg(host.primitives, host.sessionKey), turn);
     this.#wireguard.start(turn);
     this.#clients.restore(restored, turn);
     this.#circuits.restore(restored, turn);
     if (this.#clients.size > 0)
       turn.notify('info', 'relay-restored', { clients: this.#clients.size, circuits: this.#circuits.size });
+  }
+
+  /** From now on these rules hold, for those who are connected already too. */
+  setPolicy(policy: RelayPolicy, turn: Turn): void {
+    this.#parts.rules.replace(policy);
+    this.#parts.accounts.apply(turn);
+    this.#clients.rulesChanged(turn);
+    this.#circuits.rulesChanged(turn);
+    const { neighbours, directory, rules } = this.#parts;
+    for (const record of neighbours.records())
+      if (this.#clients.registered(record.identity) === undefined)
+        directory.put(record, rules.allows(record.identity) ? rules.servedOf(record) : []);
+    this.#wireguard.start(turn);
   }
 
   /** Puts the node's own record into the directory: a bootstrap may be a member itself. */
@@ -104,9 +130,11 @@ export class RelayService {
 
   handleRegister(peer: SessionKey, request: number, message: MessageOf<'register'>, turn: Turn): void {
     const client = this.#clients.get(peer);
-    const outcome = client === undefined ? 'not-registered' : this.#clients.register(client, message, turn);
-    if (client === undefined || outcome !== undefined) {
-      refuse(this.#parts, peer, request, message.type, outcome ?? 'not-registered', turn);
+    const refused = client === undefined ? 'not-registered' : this.#clients.register(client, message, turn);
+    if (client === undefined || refused !== undefined) {
+      const reason = refused ?? 'not-registered';
+      this.#parts.refusals.add(reason, 1);
+      turn.refuse(peer, request, message.type, isCap(reason) ? 'capacity' : reason);
       return;
     }
     this.#follow(client.registration?.networks ?? [], turn);
@@ -155,8 +183,10 @@ export class RelayService {
     const client = this.#clients.get(peer);
     const refused =
       client?.registration === undefined ? 'not-registered' : this.#wireguard.bind(client, turn);
-    if (refused !== undefined) refuse(this.#parts, peer, request, 'wireguard-bind', refused, turn);
-    else turn.send(peer, request, { type: 'wireguard-bound' });
+    if (refused !== undefined) {
+      this.#parts.refusals.add(refused, 1);
+      turn.refuse(peer, request, 'wireguard-bind', isCap(refused) ? 'capacity' : refused);
+    } else turn.send(peer, request, { type: 'wireguard-bound' });
   }
 
   handleReceipt(peer: SessionKey, request: number, message: MessageOf<'receipt'>, turn: Turn): void {
@@ -236,6 +266,7 @@ export class RelayService {
       halfOpen: this.#circuits.halfOpen,
       circuits: this.#circuits.status(now),
       wireguard: this.#wireguard.status(),
+      accounts: this.#parts.accounts.status(),
       refusals: this.#parts.refusals.toRecord(),
     };
   }
