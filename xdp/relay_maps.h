@@ -112,7 +112,6 @@ struct omerta_next_hop {
   __u32 interface;
   __u32 mtu;
   __u32 redirects; /* `interface` is in `devices` */
-  __u32 zero;
   __u64 valid_until; /* ns of CLOCK_BOOTTIME */
 };
 
