@@ -78,6 +78,7 @@ struct Shared {
   LegRefusals refusals;
   EventRing events;
   TokenBucket control_budget;
+  PrefixBuckets control_budget_of_prefix;  ///< so that no one source takes all of control_budget
   PrefixBuckets stun_budget;
   HostShares host_shares;
   std::atomic<size_t> inner_mtu = 65535;

@@ -316,7 +316,8 @@ void Worker::act_on(const Decision& decision, uint8_t* data, size_t size, const 
       deliver(decision.leg_id, data + OMERTA_FRAME_HEADER_SIZE, size - OMERTA_FRAME_HEADER_SIZE, message.ecn);
       return;
     case OMERTA_CONTROL: {
-      if (decision.leg_id == OMERTA_CONTACT_LEG && !shared_.control_budget.take(now_)) {
+      if (decision.leg_id == OMERTA_CONTACT_LEG &&
+          !(shared_.control_budget_of_prefix.take(message.from, now_) && shared_.control_budget.take(now_))) {
         counters_.add(Counter::drop_control_rate);
         return;
       }
