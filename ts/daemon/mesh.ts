@@ -94,7 +94,7 @@ function choices({ node, relay }: Config, mode: DaemonMode): { engine: EngineCho
 
 function acceleration(
   { node, relay }: Config,
-  { maxLegs, accounts = NO_ACCOUNTS }: EngineOptions,
+  { maxLegs, wireguardSessions = 0, accounts = NO_ACCOUNTS }: EngineOptions,
 ): Acceleration {
   return {
     required: relay.accel === 'xdp',
@@ -103,6 +103,7 @@ function acceleration(
     detach: relay.detach,
     bind: node.bind,
     maxLegs,
+    wireguardSessions,
     accounts,
     addressed: addressedInterfaces(node.interface),
   };
