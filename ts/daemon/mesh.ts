@@ -156,6 +156,7 @@ export class Mesh {
       throw engineFailure(error, { port, bind, state });
     });
     options.privateKey.fill(0);
+    let shell: MeshShell<MeshNode> | undefined;
     try {
       const addresses = configuredAddresses(config, engine.port);
       const { wireguardRelay } = engine.describe();
@@ -172,7 +173,7 @@ export class Mesh {
         },
         nodePrimitives,
       );
-      const shell = new MeshShell(node, engine, store, log);
+      shell = new MeshShell(node, engine, store, log);
       shell.start();
       if (relaysWireguard(config, mode) && !wireguardRelay)
         log.warn({ remedy: 'npm run build, and engine = "native"' }, 'wireguard-relay-needs-native-engine');
@@ -182,6 +183,7 @@ export class Mesh {
       if (engine instanceof AcceleratedEngine) engine.activate();
       return new Mesh(settings, shell, fallback, networks, addresses);
     } catch (error) {
+      shell?.close();
       await engine.close();
       throw engineFailure(accelerationError(error), { port, bind, state });
     }

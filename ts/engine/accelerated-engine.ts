@@ -172,7 +172,8 @@ export class AcceleratedEngine implements Engine {
       const refused = interfaces.filter(({ attached }) => !attached);
       const named = this.#acceleration.interfaces !== undefined && this.#acceleration.required;
       if (refused.length > 0 && (named || refused.length === interfaces.length)) throw refusal(refused);
-      this.#seen = interfaces;
+      // Those that refused are told by the first check().
+      this.#seen = interfaces.filter(({ attached }) => attached);
     } catch (error) {
       this.#giveUp(error);
     }
