@@ -131,7 +131,21 @@ static __noinline int resolve(struct xdp_md* ctx, struct omerta_next_hop* hop, _
   return 0;
 }
 
-/* Looks the way to a leg's next address up in its slot; 0, or the counter of what goes by the socket. */
+/* Whether a slot holds the way to a leg's next address as it is on a machine of one address. */
+static __always_inline bool is_way(const struct omerta_next_hop* hop, const struct omerta_leg* leg,
+                                   __u32 ingress, __u64 now) {
+  const bool v4 = is_v4(leg->next_ip);
+
+  return hop->valid_until >= now && same_ip(hop->to, leg->next_ip) &&
+         !(v4 ? settings.several4 : settings.several6) &&
+         same_ip(hop->from, v4 ? settings.only4.ip : settings.only6.ip) &&
+         (hop->interface == ingress || hop->redirects);
+}
+
+/*
+ * Looks the way to a leg's next address up in its slot, or asks for it; 0, or the counter of what goes by
+ * the socket.
+ */
 static __noinline int find_way(struct xdp_md* ctx, const struct omerta_leg* leg, bool route, __u64 now) {
   __u8 from[16] __attribute__((aligned(8)));
   __u32 slot = omerta_next_hop_slot(leg->next_ip);

@@ -114,8 +114,7 @@ struct omerta_next_hop {
   __u8 source_mac[6];
   __u32 interface;
   __u32 mtu;
-  __u32 redirects; /* `interface` is in `devices` */
-  __u32 zero;
+  __u32 redirects;   /* `interface` is in `devices` */
   __u64 valid_until; /* ns of CLOCK_BOOTTIME */
 };
 
