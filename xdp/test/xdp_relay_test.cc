@@ -223,6 +223,23 @@ void frames_leave_by_the_kernels_routes() {
   type("ip route add 192.0.2.9/32 dev near0 mtu lock 90");
   passes("a frame too big for its route is the socket's", relay, near, OMERTA_XDP_PASSED_TOO_BIG);
   type("ip route del 192.0.2.9/32 dev near0");
+  usleep(1'100'000);
+  {
+    TEST("an MTU that changed counts within its second, and so does one that changed back");
+    Traffic big("192.0.2.9:5000", 1);
+    big.frame.resize(1400);
+    const uint64_t tag = omerta_frame_tag(big.leg.key, big.frame.data(), 1400);
+    std::memcpy(&big.frame[8], &tag, 8);
+    CHECK(run(big).action == XDP_TX);
+    type("ip link set near0 mtu 1300");
+    usleep(1'100'000);
+    passes("a frame too big for the interface", relay, big, OMERTA_XDP_PASSED_TOO_BIG);
+    type("ip link set near0 mtu 1500");
+    usleep(1'100'000);
+    CHECK(run(big).action == XDP_TX);
+    relay.check();
+    CHECK(relay.interfaces()[0].attached);
+  }
 
   usleep(1'100'000);
   disable_loopback_forwarding(OMERTA_XDP_SET_FORWARDING_4);
