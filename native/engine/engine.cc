@@ -103,6 +103,9 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
       refusals(settings.max_legs),
       control_budget(settings.control_frames_per_second,
                      std::max<uint64_t>(settings.control_frames_per_second / 4, 1)),
+      control_budget_of_prefix(std::max<uint64_t>(settings.control_frames_per_second / 8, 1),
+                               std::max<uint64_t>(settings.control_frames_per_second / 16, 1), {32, 64},
+                               {{random_word(), random_word()}}),
       stun_budget(settings.stun_per_second, settings.stun_per_second, {24, 48},
                   {{random_word(), random_word()}}),
       host_shares(legs.accounts()),
@@ -318,6 +321,22 @@ void Engine::mirror_indices(int fd) {
   if (index_mirror_.has_value()) throw std::logic_error("receiver indices are mirrored already");
   index_mirror_.emplace(fd, index_slots() * sizeof(uint64_t), "map indices");
   shared_.sessions->mirror_indices(index_mirror_->as<uint64_t>());
+}
+
+void Engine::mirror_expected(int fd) {
+  if (expected_mirror_.has_value()) throw std::logic_error("expected indices are mirrored already");
+  expected_mirror_.emplace(fd, OMERTA_EXPECTED_INDICES * sizeof(uint64_t), "map expected");
+  shared_.wireguard.mirror_expected(expected_mirror_->as<uint64_t>());
+}
+
+void Engine::adopt_wireguard_routes(std::span<const omerta_leg> routes) {
+  shared_.wireguard.adopt(routes, boot_clock());
+}
+
+void Engine::add_wireguard_carried(std::span<const omerta_leg> ended) {
+  Accounts& accounts = shared_.legs.accounts();
+  for (const omerta_leg& route : ended) accounts.check(route);
+  shared_.wireguard.add_carried(ended, accounts);
 }
 
 void Engine::share_accounts(const AccountFiles& files) {

@@ -51,6 +51,7 @@ function statusOf(...members: MemberStatus[]): DaemonStatus {
       relay: undefined,
     },
     sessions: [],
+    accounts: undefined,
     legs: 0,
     circuitBytes: {},
     counters: {},

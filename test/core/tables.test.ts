@@ -12,7 +12,8 @@ import { blindedNetworkId, overlayAddresses, type Network } from '../../ts/core/
 import { OwnRecord } from '../../ts/core/own-record.js';
 import { signPeerRecord, type PeerRecord } from '../../ts/core/peer-record.js';
 import { PeerTable } from '../../ts/core/peer-table.js';
-import type { RelayLimits } from '../../ts/core/relay-policy.js';
+import type { QuotaClass, RelayLimits, RelayPolicy } from '../../ts/core/relay-policy.js';
+import { NO_QUOTA } from '../../ts/core/relay-rules.js';
 import { AnswerTable, RequestTable } from '../../ts/core/request-table.js';
 import { TimerQueue } from '../../ts/core/timer-queue.js';
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';
@@ -357,9 +358,14 @@ describe('the configuration of a node', () => {
   };
 
   it('is refused with the name of the field that is wrong', () => {
-    const relay = (limits: Partial<RelayLimits>): Partial<MeshNodeConfig> => ({
-      relay: { serve: 'any', allow: [], deny: [], limits },
+    const relay = (
+      limits: Partial<RelayLimits>,
+      rest: Partial<RelayPolicy> = {},
+    ): Partial<MeshNodeConfig> => ({
+      relay: { serve: 'any', allow: [], deny: [], limits, ...rest },
     });
+    const quota = (given: Partial<QuotaClass>): Partial<MeshNodeConfig> =>
+      relay({}, { classes: [{ ...NO_QUOTA, ...given }] });
     const cases: [Partial<MeshNodeConfig>, RegExp][] = [
       [{ identitySeed: bytes(31) }, /identitySeed: 31 bytes/],
       [{ sessionPrivateKey: bytes(33) }, /sessionPrivateKey: 33 bytes/],
@@ -370,8 +376,12 @@ describe('the configuration of a node', () => {
       [{ networks: [{ id: bytes(16), name: 'n', key: bytes(16), bootstraps: [] }] }, /network key: 16 bytes/],
       [relay({ circuits: 0 }), /relay limit circuits: 0/],
       [relay({ leaseSeconds: 100_000 }), /relay limit leaseSeconds: 100000/],
-      [relay({ leg: { rate: { bytesPerSecond: 10 } } }), /limits\.rate\.bytesPerSecond: 10/],
-      [relay({ leg: { rate: { packetsPerSecond: 20, burstMs: 1e9 } } }), /limits\.rate\.burstMs/],
+      [quota({ circuit: { rate: { bytesPerSecond: 10 } } }), /limits\.rate\.bytesPerSecond: 10/],
+      [quota({ circuit: { rate: { packetsPerSecond: 20, burstMs: 1e9 } } }), /limits\.rate\.burstMs/],
+      [quota({ identity: { packetsPerSecond: 0.1 } }), /identity\.packetsPerSecond: 0\.1/],
+      [quota({ network: { bytesPerSecond: 1 } }), /network\.bytesPerSecond: 1/],
+      [relay({}, { host: { bytesPerSecond: 1 } }), /host\.bytesPerSecond: 1/],
+      [relay({}, { prefix: { packetsPerSecond: 9, ipv6Bits: 65 } }), /prefix\.ipv6Bits: 65/],
     ];
     assert.ok(new MeshNode(good, nodePrimitives));
     for (const [changed, message] of cases)

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { encodeRelayLink } from '../../ts/core/relay-link.js';
 import { loadConfig, machineName, parseConfig } from '../../ts/daemon/config.js';
+import { relayPolicy } from '../../ts/daemon/relay-configuration.js';
 import { OperatorError } from '../../ts/daemon/operator-error.js';
 import { temporaryDirectory } from './temporary.js';
 
@@ -64,8 +65,11 @@ describe('configuration', () => {
        half_open = 1
        lease_seconds = 60
        circuit_seconds = 60
-       rate_bytes_per_second = 125_000
-       burst_bytes = 65536
+       admissions_per_network = 1
+       circuits_per_network = 1
+       half_open_per_identity = 1
+       host_limit = { bytes_per_second = 125_000_000, burst_ms = 20 }
+       prefix_limit = { packets_per_second = 20_000, ipv4_bits = 24, ipv6_bits = 48 }
        accel = "xdp"
        accel_interfaces = ["eth0", "eth1"]
        accel_mode = "generic"
@@ -73,6 +77,17 @@ describe('configuration', () => {
        wireguard_bindings = 8
        wireguard_servers = [{ public_key = "${WIREGUARD_KEY}", endpoint = "203.0.113.9:51820" }]
        wireguard_sessions = 100
+       [relay.classes.default]
+       circuit_limit = { bytes_per_second = 125_000 }
+       [relay.classes.gold]
+       identities = ["${ID}"]
+       networks = ["00112233445566778899aabbccddeeff"]
+       circuit_limit = { bytes_per_second = 1_250_000, packets_per_second = 2000, burst_ms = 50 }
+       circuit_bytes = 10_000_000_000
+       circuit_seconds = 86_400
+       circuits = 8
+       identity_limit = { packets_per_second = 4000 }
+       network_limit = { bytes_per_second = 12_500_000 }
        [wireguard]
        relay = true
        peers = [{ public_key = "${WIREGUARD_KEY}", allowed_ips = ["100.64.9.1/32", "fd00::9/128"] }]
@@ -83,7 +98,23 @@ describe('configuration', () => {
       'x',
     );
     assert.deepEqual(config.node.announce, ['203.0.113.7:443', '[2001:db8::7]:443']);
-    assert.equal(config.relay.rate_bytes_per_second, 125_000);
+    const policy = relayPolicy(config, [], false);
+    assert.deepEqual(policy.host, { bytesPerSecond: 125_000_000, packetsPerSecond: undefined, burstMs: 20 });
+    assert.equal(policy.prefix?.ipv6Bits, 48);
+    assert.deepEqual(
+      policy.classes?.map(({ name }) => name),
+      ['default', 'gold'],
+    );
+    const gold = policy.classes[1];
+    assert.ok(gold);
+    assert.deepEqual(gold.circuit, {
+      rate: { bytesPerSecond: 1_250_000, packetsPerSecond: 2000, burstMs: 50 },
+      byteCap: 10_000_000_000,
+    });
+    assert.equal(gold.circuits, 8);
+    assert.equal(gold.seconds, 86_400);
+    assert.equal(gold.identities.length, 1);
+    assert.equal(gold.networks[0]?.[1], 0x11);
   });
 
   const wrong: readonly [toml: string, field: string, expected: RegExp][] = [
@@ -130,7 +161,40 @@ describe('configuration', () => {
     ['[wireguard]\nrelay = 1', 'config wireguard.relay', /true or false/],
     ['[relay]\ncircuits = -1', 'config relay.circuits', /1 to/],
     ['[relay]\ncircuit_seconds = 1', 'config relay.circuit_seconds', /60 to/],
-    ['[relay]\nburst_bytes = 5000', 'config relay.burst_bytes', /rate_bytes_per_second/],
+    ['[relay]\nhost_limit = 5', 'config relay.host_limit', /a rate such as/],
+    ['[relay]\nhost_limit = { burst_ms = 5 }', 'config relay.host_limit', /packets_per_second or both/],
+    ['[relay]\nhost_limit = { bytes = 5 }', 'config relay.host_limit.bytes', /known: bytes_per_second/],
+    [
+      '[relay]\nhost_limit = { bytes_per_second = 5 }',
+      'config relay.host_limit.bytes_per_second',
+      /from 15259 to/,
+    ],
+    [
+      '[relay]\nprefix_limit = { packets_per_second = 5, bits = 1 }',
+      'config relay.prefix_limit.bits',
+      /ipv4_bits, ipv6_bits/,
+    ],
+    ['[relay.classes.Gold]', 'config relay.classes.Gold', /a name of 1 to 63/],
+    ['[relay]\nclasses = 1', 'config relay.classes', /\[relay\.classes\.NAME\]/],
+    ['[relay]\nclasses.gold = 1', 'config relay.classes.gold', /\[relay\.classes\.NAME\]/],
+    ['[relay.classes.gold]\nrate = 1', 'config relay.classes.gold.rate', /known: identities, networks/],
+    [
+      '[relay.classes.gold]\ncircuit_limit = { packets_per_second = 0 }',
+      'config relay.classes.gold.circuit_limit.packets_per_second',
+      /from 1 to/,
+    ],
+    ['[relay.classes.gold]\ncircuit_bytes = 1', 'config relay.classes.gold.circuit_bytes', /65536 to/],
+    ['[relay.classes.gold]\nnetworks = ["x"]', 'config relay.classes.gold.networks.0', /32 hex digits/],
+    [
+      `[relay.classes.default]\nidentities = ["${ID}"]`,
+      'config relay.classes.default.identities',
+      /lists nobody/,
+    ],
+    [
+      `[relay.classes.a]\nidentities = ["${ID}"]\n[relay.classes.b]\nidentities = ["${ID}"]`,
+      'config relay.classes.b.identities',
+      /in two classes, "a" and "b"/,
+    ],
     ['[relay]\naccel = "fast"', 'config relay.accel', /"auto", "xdp", "native" or "wasm"/],
     ['[relay]\naccel_mode = "skb"', 'config relay.accel_mode', /"native" or "generic"/],
     ['[relay]\naccel_interfaces = []', 'config relay.accel_interfaces', /at least one interface/],

@@ -397,7 +397,7 @@ describe('the caps of a relay hold for circuits over its neighbours', () => {
     world.simulation.run(5000);
     assert.equal(relayStatus(r1).circuits.length, 2);
     assert.equal(relayStatus(r2).circuits.length, 2);
-    assert.ok(refusals(r1, 'capacity') > 0);
+    assert.ok(refusals(r1, 'circuits-per-relay') > 0);
   });
 
   it('circuits of one caller of a neighbour count apart from those of a client of that identity', () => {
@@ -426,7 +426,7 @@ describe('the caps of a relay hold for circuits over its neighbours', () => {
     });
     world.simulation.run(1000);
     assert.equal(relayStatus(r2).circuits.length, 2, 'R1 has spent what it may for this caller');
-    assert.equal(refusals(r2, 'capacity'), 1);
+    assert.equal(refusals(r2, 'circuits-per-identity'), 1);
     const [b] = callees;
     assert.ok(b && pings(world, a, b) !== undefined, 'and A, at R2 itself, nothing');
     assert.equal(relayStatus(r2).circuits.length, 3);

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { encodeMessage } from '../../ts/core/control-message.js';
+import { encodeMessage, REFUSALS } from '../../ts/core/control-message.js';
 import { blindedNetworkId } from '../../ts/core/network.js';
 import type { RelayStatus } from '../../ts/core/mesh-status.js';
-import type { RelayLimits, RelayPolicy } from '../../ts/core/relay-policy.js';
+import { CAPS, type QuotaClass, type RelayLimits, type RelayPolicy } from '../../ts/core/relay-policy.js';
+import { NO_QUOTA } from '../../ts/core/relay-rules.js';
 import { PORT_RESTRICTED } from '../../ts/sim/nat.js';
 import type { SimNode } from '../../ts/sim/simulation.js';
+import type { RateLimit } from '../../ts/wire/limits.js';
 import { hex, ip, meshWorld, OPEN_POLICY, type MeshWorld } from './mesh-world.js';
 
 function limited(limits: Partial<RelayLimits>): RelayPolicy {
@@ -19,8 +21,12 @@ function relayStatus({ relay }: MeshWorld): RelayStatus {
 }
 
 /** Four members; `sharing` puts them behind one NAT. */
-function world(limits: Partial<RelayLimits>, sharing = false): { world: MeshWorld; nodes: SimNode[] } {
-  const made = meshWorld({ seed: 9, count: 4, policy: limited(limits) });
+function world(
+  limits: Partial<RelayLimits>,
+  sharing = false,
+  policy: Partial<RelayPolicy> = {},
+): { world: MeshWorld; nodes: SimNode[] } {
+  const made = meshWorld({ seed: 9, count: 4, policy: { ...limited(limits), ...policy } });
   const { simulation, network } = made;
   const nat = simulation.nat(ip('198.19.0.1'), PORT_RESTRICTED);
   const nodes = sharing
@@ -54,13 +60,13 @@ describe('every cap of a relay holds when it is crossed', () => {
   it('admissions in total', () => {
     const { world: made } = world({ admissions: 2 });
     assert.equal(relayStatus(made).admissions, 2);
-    assert.ok((relayStatus(made).refusals['capacity'] ?? 0) >= 2);
+    assert.ok((relayStatus(made).refusals['admissions'] ?? 0) >= 2);
   });
 
   it('admissions of one address', () => {
     const { world: made } = world({ admissionsPerPrefix: 3 }, true);
     assert.equal(relayStatus(made).admissions, 3);
-    assert.ok((relayStatus(made).refusals['capacity'] ?? 0) >= 1);
+    assert.ok((relayStatus(made).refusals['admissions-per-prefix'] ?? 0) >= 1);
   });
 
   it('admissions of one identity', () => {
@@ -84,13 +90,13 @@ describe('every cap of a relay holds when it is crossed', () => {
     twin.start();
     made.simulation.run(1500);
     assert.equal(relayStatus(made).admissions, 1);
-    assert.ok((relayStatus(made).refusals['capacity'] ?? 0) >= 1);
+    assert.ok((relayStatus(made).refusals['admissions-per-identity'] ?? 0) >= 1);
   });
 
   it('registrations', () => {
     const { world: made } = world({ registrations: 2 });
     assert.equal(relayStatus(made).registrations, 2);
-    assert.ok((relayStatus(made).refusals['capacity'] ?? 0) >= 2);
+    assert.ok((relayStatus(made).refusals['registrations'] ?? 0) >= 2);
   });
 
   it('circuits in total', () => {
@@ -98,7 +104,7 @@ describe('every cap of a relay holds when it is crossed', () => {
     pingAll(nodes);
     made.simulation.run(3000);
     assert.equal(relayStatus(made).circuits.length, 2);
-    assert.ok((relayStatus(made).refusals['capacity'] ?? 0) > 0);
+    assert.ok((relayStatus(made).refusals['circuits'] ?? 0) > 0);
   });
 
   it('circuits of one identity, at either end', () => {
@@ -111,7 +117,7 @@ describe('every cap of a relay holds when it is crossed', () => {
     ]);
     assert.ok(ends.length > 0);
     assert.equal(new Set(ends).size, ends.length);
-    assert.ok((relayStatus(made).refusals['capacity'] ?? 0) > 0);
+    assert.ok((relayStatus(made).refusals['circuits-per-identity'] ?? 0) > 0);
   });
 
   it('circuits opened from one address', () => {
@@ -119,7 +125,7 @@ describe('every cap of a relay holds when it is crossed', () => {
     pingAll(nodes);
     made.simulation.run(3000);
     assert.equal(relayStatus(made).circuits.length, 1);
-    assert.ok((relayStatus(made).refusals['capacity'] ?? 0) > 0);
+    assert.ok((relayStatus(made).refusals['circuits-per-prefix'] ?? 0) > 0);
   });
 
   it('circuits that wait for consent', () => {
@@ -132,7 +138,7 @@ describe('every cap of a relay holds when it is crossed', () => {
     b.ping(d.identity);
     made.simulation.run(1000);
     assert.equal(relayStatus(made).halfOpen, 1);
-    assert.ok((relayStatus(made).refusals['capacity'] ?? 0) > 0);
+    assert.ok((relayStatus(made).refusals['half-open'] ?? 0) > 0);
     made.simulation.run(3500);
     assert.ok((relayStatus(made).refusals['callee-offline'] ?? 0) > 0, 'then the offer runs out');
   });
@@ -183,16 +189,270 @@ describe('every cap of a relay holds when it is crossed', () => {
     assert.ok((refusals['not-a-member'] ?? 0) >= 190, 'the others were answered');
   });
 
-  it('the rate of a leg', () => {
-    const { world: made, nodes } = world({ leg: { rate: { bytesPerSecond: 16_000, burstMs: 125 } } });
+  it('admissions for one network', () => {
+    const { world: made } = world({ admissionsPerNetwork: 3 });
+    assert.equal(relayStatus(made).admissions, 3);
+    assert.ok((relayStatus(made).refusals['admissions-per-network'] ?? 0) >= 1);
+  });
+
+  it('circuits of one network', () => {
+    const { world: made, nodes } = world({ circuitsPerNetwork: 2 });
+    pingAll(nodes);
+    made.simulation.run(3000);
+    assert.equal(relayStatus(made).circuits.length, 2);
+    assert.ok((relayStatus(made).refusals['circuits-per-network'] ?? 0) > 0);
+  });
+
+  it('circuits of one caller that wait for consent', () => {
+    const { world: made, nodes } = world({ halfOpenPerIdentity: 1 });
+    const [a, b, c, d] = nodes;
+    assert.ok(a && b && c && d);
+    c.kill();
+    d.kill();
+    a.ping(c.identity);
+    a.ping(d.identity);
+    b.ping(d.identity);
+    made.simulation.run(1000);
+    assert.equal(relayStatus(made).halfOpen, 2, 'one of either caller');
+    assert.ok((relayStatus(made).refusals['half-open-per-identity'] ?? 0) > 0);
+  });
+});
+
+/** A class for everybody in no other. */
+function quota(given: Partial<QuotaClass>): Partial<RelayPolicy> {
+  return { classes: [{ ...NO_QUOTA, ...given }] };
+}
+
+/** Node 0 reaches node 1; then sends it 100 pings at once. */
+function burst(policy: Partial<RelayPolicy>): { made: MeshWorld; nodes: SimNode[]; answered: number } {
+  const { world: made, nodes } = world({}, false, policy);
+  const [a, b] = nodes;
+  assert.ok(a && b);
+  a.ping(b.identity);
+  made.simulation.run(1000);
+  assert.equal(a.pongs.length, 1);
+  for (let i = 0; i < 100; i++) a.ping(b.identity);
+  made.simulation.run(1000);
+  return { made, nodes, answered: a.pongs.length - 1 };
+}
+
+const SLOW: RateLimit = { packetsPerSecond: 20, burstMs: 1000 };
+
+describe('every rate and cap of what is relayed holds when it is crossed, and is counted by its name', () => {
+  const dropped = ({ relay }: MeshWorld, reason: string): number =>
+    relay.engine.counters.get(`drop_${reason}`) ?? 0;
+
+  const cases: readonly (readonly [string, Partial<RelayPolicy>, string])[] = [
+    ['of a circuit, packets', quota({ circuit: { rate: SLOW } }), 'rate_limited'],
+    [
+      'of a circuit, bytes',
+      quota({ circuit: { rate: { bytesPerSecond: 16_000, burstMs: 125 } } }),
+      'rate_limited',
+    ],
+    ['of a circuit, bytes in all', quota({ circuit: { byteCap: 3000 } }), 'byte_cap'],
+    ['of an identity', quota({ identity: SLOW }), 'identity_rate'],
+    ['of a network', quota({ network: SLOW }), 'network_rate'],
+    ['of a source prefix', { prefix: SLOW }, 'prefix_rate'],
+    ['of the host', { host: SLOW }, 'host_rate'],
+  ];
+  for (const [name, policy, reason] of cases)
+    it(name, () => {
+      const { made, answered } = burst(policy);
+      assert.ok(dropped(made, reason) > 0, `drop_${reason}`);
+      assert.ok(answered < 60, `${answered} of 100`);
+      const others = [...made.relay.engine.counters.keys()].filter((key) => key.startsWith('drop_'));
+      assert.deepEqual(others, [`drop_${reason}`]);
+    });
+
+  it('of a class: for the identities it lists, and the networks, and nobody else', () => {
+    const draft = world({});
+    const [first] = draft.nodes;
+    assert.ok(first);
+    const slow = { ...NO_QUOTA, name: 'slow', circuit: { rate: SLOW } };
+    const listed = burst({ classes: [{ ...slow, identities: [first.identity] }] });
+    assert.ok(listed.answered < 60, 'the first node, by identity');
+    const [, b] = listed.nodes;
+    const [a] = listed.nodes;
+    assert.ok(a && b);
+    const before = dropped(listed.made, 'rate_limited');
+    for (let i = 0; i < 100; i++) b.ping(a.identity);
+    listed.made.simulation.run(1);
+    listed.made.simulation.run(100);
+    assert.ok(dropped(listed.made, 'rate_limited') > before, "the first node's answers are held back");
+    const { accounts } = relayStatus(listed.made);
+    assert.deepEqual(accounts.identities.map(({ quotaClass }) => quotaClass).sort(), ['default', 'slow']);
+
+    const { simulation, network } = draft.world;
+    const networks = [blindedNetworkId(simulation.primitives, network.id)];
+    assert.ok(burst({ classes: [{ ...slow, networks }] }).answered < 60, 'by network');
+    const elsewhere = burst({ classes: [{ ...slow, networks: [new Uint8Array(16).fill(1)] }] });
+    assert.equal(elsewhere.answered, 100);
+  });
+
+  it('of a class: circuits of one identity', () => {
+    const { world: made, nodes } = world({}, false, quota({ circuits: 1 }));
+    pingAll(nodes);
+    made.simulation.run(3000);
+    assert.ok(relayStatus(made).circuits.length <= 2);
+    assert.ok((relayStatus(made).refusals['circuits-per-identity'] ?? 0) > 0);
+  });
+
+  it('of a class: the time a circuit may last, refreshed or not, restarts of the relay included', () => {
+    const { world: made, nodes } = world({ circuitSeconds: 100 }, false, quota({ seconds: 150 }));
     const [a, b] = nodes;
     assert.ok(a && b);
     a.ping(b.identity);
     made.simulation.run(1000);
-    for (let i = 0; i < 100; i++) a.ping(b.identity);
+    const first = relayStatus(made).circuits[0]?.id;
+    assert.ok(first);
+    const goOn = (seconds: number): void => {
+      for (let i = 0; i < seconds; i += 5) {
+        a.ping(b.identity);
+        made.simulation.run(5000);
+      }
+    };
+    goOn(60);
+    made.relay.kill();
+    made.relay.start();
+    goOn(60);
+    assert.equal(relayStatus(made).circuits[0]?.id, first, 'refreshed, and taken up after a restart');
+    goOn(40);
+    const { circuits, refusals } = relayStatus(made);
+    assert.ok((refusals['circuit-time'] ?? 0) > 0);
+    assert.ok(circuits.every(({ id }) => id !== first));
+    const token = a.ping(b.identity);
+    made.simulation.run(5000);
+    assert.ok(
+      a.pongs.some((pong) => pong.token === token),
+      'and another is opened when it is needed',
+    );
+  });
+
+  it('an account outlives the circuits it was charged for: opening anew gives no new burst', () => {
+    const { made, nodes } = burst(quota({ identity: { packetsPerSecond: 1, burstMs: 4000 } }));
+    const [a, b, c] = nodes;
+    assert.ok(a && b && c);
+    const before = dropped(made, 'identity_rate');
+    for (const [index] of nodes.entries()) {
+      const other = nodes[index];
+      if (other !== undefined && other !== a) a.ping(other.identity);
+    }
+    made.simulation.run(500);
+    for (let i = 0; i < 20; i++) a.ping(c.identity);
+    made.simulation.run(500);
+    assert.ok(dropped(made, 'identity_rate') > before);
+  });
+
+  it('every reason is there from the start, at zero', () => {
+    const made = meshWorld({ seed: 9, count: 0 });
+    made.relay.start();
+    const { refusals } = relayStatus(made);
+    for (const reason of [...REFUSALS, ...CAPS, 'message-rate', 'circuit-time', 'admission-bad-cookie'])
+      assert.equal(refusals[reason], 0, reason);
+    const { drops } = made.relay.mesh.status(made.relay.step);
+    assert.equal(drops['record-bad-signature'], 0);
+  });
+});
+
+describe('a policy that changes while the relay runs', () => {
+  const change = ({ relay }: MeshWorld, policy: RelayPolicy): void =>
+    relay.apply(relay.mesh.setRelayPolicy(policy, relay.step));
+
+  /** Nodes 0 and 1 have a circuit. */
+  function established(): { made: MeshWorld; a: SimNode; b: SimNode; sent: () => number } {
+    const { world: made, nodes } = world({});
+    const [a, b] = nodes;
+    assert.ok(a && b);
+    a.ping(b.identity);
     made.simulation.run(1000);
-    assert.ok((made.relay.engine.counters.get('drop_rate_limited') ?? 0) > 0);
-    assert.ok(a.pongs.length > 1 && a.pongs.length < 100);
+    const sent = (): number => {
+      const before = a.pongs.length;
+      for (let i = 0; i < 100; i++) a.ping(b.identity);
+      made.simulation.run(1000);
+      return a.pongs.length - before;
+    };
+    assert.equal(sent(), 100);
+    return { made, a, b, sent };
+  }
+
+  it('gives standing circuits their new limits, and takes them away', () => {
+    const { made, sent } = established();
+    for (const policy of [
+      quota({ circuit: { rate: SLOW } }),
+      quota({ identity: SLOW }),
+      quota({ network: SLOW }),
+      { prefix: SLOW },
+      { host: SLOW },
+    ]) {
+      change(made, { ...OPEN_POLICY, ...policy });
+      assert.ok(sent() < 60, JSON.stringify(policy));
+      change(made, OPEN_POLICY);
+      made.simulation.run(5000);
+      assert.equal(sent(), 100, 'unlimited again');
+    }
+    assert.equal(relayStatus(made).circuits.length, 1, 'the same circuit all the time');
+  });
+
+  it('moves a standing circuit into a class and out of it', () => {
+    const { made, a, sent } = established();
+    const slow = { ...NO_QUOTA, name: 'slow', circuit: { rate: SLOW }, identities: [a.identity] };
+    change(made, { ...OPEN_POLICY, classes: [slow] });
+    assert.ok(sent() < 60);
+    change(made, { ...OPEN_POLICY, classes: [{ ...slow, identities: [] }] });
+    assert.equal(sent(), 100);
+  });
+
+  it('shortens a standing circuit', () => {
+    const { made } = established();
+    change(made, { ...OPEN_POLICY, limits: { circuitSeconds: 60 } });
+    const left = relayStatus(made).circuits[0]?.expiresInMs ?? 0;
+    assert.ok(left <= 60_000, `${left} ms`);
+  });
+
+  it('ends what is denied, and what is not served any more, and tells the ends', () => {
+    const { made, a, b } = established();
+    change(made, { ...OPEN_POLICY, deny: [b.identity] });
+    made.simulation.run(1000);
+    assert.equal(relayStatus(made).circuits.length, 0);
+    assert.equal(relayStatus(made).registrations, 3);
+    assert.equal(a.engine.legCount, 0, 'the caller has been told');
+    made.simulation.run(60_000);
+    assert.ok((relayStatus(made).refusals['denied'] ?? 0) > 0, 'it comes back and is turned down');
+    change(made, OPEN_POLICY);
+    made.simulation.run(120_000);
+    assert.equal(relayStatus(made).registrations, 4, 'and is let in again');
+
+    change(made, { ...OPEN_POLICY, serve: [new Uint8Array(16).fill(1)] });
+    made.simulation.run(1000);
+    assert.equal(relayStatus(made).admissions, 0);
+  });
+
+  it('leaves those alone whom it still allows', () => {
+    const { made, a, b } = established();
+    change(made, { ...OPEN_POLICY, allow: [a.identity, b.identity] });
+    assert.equal(relayStatus(made).circuits.length, 1);
+    assert.equal(relayStatus(made).registrations, 2);
+    const token = a.ping(b.identity);
+    made.simulation.run(1000);
+    assert.ok(a.pongs.some((pong) => pong.token === token));
+  });
+
+  it('lowers a cap: nobody is thrown out, nobody new comes in', () => {
+    const { made } = established();
+    change(made, { ...OPEN_POLICY, limits: { circuits: 1 } });
+    const [, , c, d] = made.members;
+    assert.ok(c && d);
+    c.ping(d.identity);
+    made.simulation.run(2000);
+    assert.equal(relayStatus(made).circuits.length, 1);
+    assert.ok((relayStatus(made).refusals['circuits'] ?? 0) > 0);
+  });
+
+  it('is refused whole when a part of it cannot be', () => {
+    const { made, sent } = established();
+    const wrong = { ...OPEN_POLICY, ...quota({ circuit: { rate: SLOW } }), host: { bytesPerSecond: 1 } };
+    assert.throws(() => change(made, wrong), /host\.bytesPerSecond/);
+    assert.equal(sent(), 100);
   });
 });
 

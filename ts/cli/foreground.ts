@@ -5,6 +5,7 @@ import type { Config } from '../daemon/config.js';
 import { Daemon } from '../daemon/daemon.js';
 import type { DaemonMode } from '../daemon/daemon-status.js';
 import { openLog } from '../daemon/log.js';
+import { messageOf } from '../daemon/operator-error.js';
 import { applyNodeOptions, type NodeOptions } from './node-options.js';
 import type { Context } from './context.js';
 import { reportFailure, reportReady } from './start-report.js';
@@ -29,13 +30,24 @@ export async function runForeground(
   process.once('SIGINT', () => end());
   let daemon: Daemon;
   try {
-    const config = adapt(applyNodeOptions(context.loadConfig(), options));
+    const configure = (): Config => adapt(applyNodeOptions(context.loadConfig(), options));
+    const config = configure();
     const log = openLog(config.log.level);
-    daemon = await Daemon.start({ mode, state: context.state, config, log, onEnd: end });
+    const settings = { mode, state: context.state, config, log, onEnd: end, reload: configure };
+    daemon = await Daemon.start(settings);
   } catch (error) {
     await reportFailure(error);
     throw error;
   }
+  // A terminal that goes away ends a relay it started, as it ends any program.
+  if (mode === 'relay' && !process.stdin.isTTY && !process.stderr.isTTY)
+    process.on('SIGHUP', () => {
+      try {
+        daemon.reloadConfiguration();
+      } catch (error) {
+        daemon.settings.log.error({ error: messageOf(error) }, 'configuration-not-reloaded');
+      }
+    });
   try {
     ready(daemon);
     await reportReady();

@@ -41,13 +41,15 @@ export interface AdmissionVerdict {
 }
 
 /** Why a frame was dropped. */
-export type AdmissionDrop =
-  | 'admission-malformed'
-  | 'admission-bad-cookie'
-  | 'admission-bad-seal'
-  | 'admission-bad-commitment'
-  | 'admission-bad-signature'
-  | 'admission-replay';
+export const ADMISSION_DROPS = [
+  'admission-malformed',
+  'admission-bad-cookie',
+  'admission-bad-seal',
+  'admission-bad-commitment',
+  'admission-bad-signature',
+  'admission-replay',
+] as const;
+export type AdmissionDrop = (typeof ADMISSION_DROPS)[number];
 
 interface Slot {
   readonly number: number;

@@ -1,6 +1,11 @@
-/** Counts by name; a count of zero takes no room. */
+/** Counts by name; a count of zero takes no room, but for those named from the start. */
 export class Counter {
   readonly #counts = new Map<string, number>();
+  readonly #known: readonly string[];
+
+  constructor(known: readonly string[] = []) {
+    this.#known = known;
+  }
 
   get(name: string): number {
     return this.#counts.get(name) ?? 0;
@@ -13,6 +18,6 @@ export class Counter {
   }
 
   toRecord(): Record<string, number> {
-    return Object.fromEntries(this.#counts);
+    return Object.fromEntries([...this.#known.map((name) => [name, 0] as const), ...this.#counts]);
   }
 }

@@ -4,7 +4,7 @@
 
 import type { EngineEvent, LegCounts, PeerConfig, SessionKey, WireguardBinding } from '../engine/engine.js';
 import type { Leg } from '../wire/leg.js';
-import type { LegLimits } from '../wire/limits.js';
+import type { AccountKind, LegLimits, PrefixLimit, RateLimit } from '../wire/limits.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 import type { ReceiptReport } from './receipt-collector.js';
 
@@ -52,7 +52,7 @@ export type Effect =
   | { readonly type: 'handshake'; readonly peer: SessionKey }
   | { readonly type: 'install-leg'; readonly leg: Leg }
   | { readonly type: 'remove-leg'; readonly id: number }
-  | { readonly type: 'set-limits'; readonly index: number; readonly limits: LegLimits }
+  | LimitEffect
   /** A peer answered MeshNode.ping; `token` is the caller's 8 bytes. */
   | { readonly type: 'pong'; readonly identity: Uint8Array; readonly token: Uint8Array }
   /** The servers whose stock WireGuard clients are relayed, all of them. */
@@ -66,6 +66,31 @@ export type Effect =
   /** Keep this across a restart; undefined deletes it. Values are opaque to the shell. */
   | { readonly type: 'persist'; readonly key: string; readonly value: Uint8Array | undefined }
   | { readonly type: 'notify'; readonly notice: Notice };
+
+/** A change of what the engine holds frames to; see LimitControl. Applied in order, before legs. */
+export type LimitEffect =
+  | { readonly type: 'set-limits'; readonly index: number; readonly limits: LegLimits }
+  | {
+      readonly type: 'set-account-limit';
+      readonly kind: AccountKind;
+      readonly index: number;
+      readonly limit: RateLimit | undefined;
+    }
+  | { readonly type: 'reset-account'; readonly kind: AccountKind; readonly index: number }
+  | { readonly type: 'set-host-limit'; readonly limit: RateLimit | undefined }
+  | { readonly type: 'set-prefix-limit'; readonly limit: PrefixLimit | undefined };
+
+const LIMIT_EFFECTS: ReadonlySet<string> = new Set<LimitEffect['type']>([
+  'set-limits',
+  'set-account-limit',
+  'reset-account',
+  'set-host-limit',
+  'set-prefix-limit',
+]);
+
+export function isLimitEffect(effect: Effect): effect is LimitEffect {
+  return LIMIT_EFFECTS.has(effect.type);
+}
 
 /** Things a person or a log may want to know. */
 export interface Notice {

@@ -22,14 +22,14 @@ import { LegIds } from './leg-ids.js';
 import { LegQueries } from './leg-queries.js';
 import { MemberTable, type Member } from './member-table.js';
 import type { MemberStatus, MeshStatus, NetworkStatus, WireguardReachStatus } from './mesh-status.js';
-import { blindedNetworkId, isName, membershipProof, type Network } from './network.js';
+import { blindedNetworkId, isName, membershipProof, type Bootstrap, type Network } from './network.js';
 import { OwnRecord } from './own-record.js';
 import { encodePeerId } from './peer-id.js';
-import { MAX_RECORD_NETWORKS, openPeerRecord, type PeerRecord } from './peer-record.js';
+import { MAX_RECORD_NETWORKS, openPeerRecord, RECORD_REFUSALS, type PeerRecord } from './peer-record.js';
 import { PeerTable } from './peer-table.js';
 import { PingTable } from './ping-table.js';
 import { collectReceipts } from './receipt-collector.js';
-import { checkRelayLimits, DEFAULT_RELAY_LIMITS, type RelayPolicy } from './relay-policy.js';
+import { checkRelayPolicy, type RelayPolicy } from './relay-policy.js';
 import { RelayService } from './relay-service.js';
 import { RequestTable } from './request-table.js';
 import { Turn } from './turn.js';
@@ -40,6 +40,15 @@ const MAX_CAPABILITIES = 16;
 const MAX_CAPABILITY_BYTES = 32;
 /** How often run-out records are looked for, ours included. */
 const SWEEP_MS = 60_000;
+
+/** What control frames and records are dropped for. */
+const DROPS: readonly string[] = [
+  'frame-malformed',
+  'control-malformed',
+  'membership-proof',
+  ...RECORD_REFUSALS.map((reason) => `record-${reason}`),
+  'record-capacity',
+];
 
 export interface MeshNodeConfig {
   /** Ed25519 seed, 32 bytes. */
@@ -73,12 +82,14 @@ export class MeshNode implements Component {
   readonly #pings = new PingTable();
   /** What came of asking relays for stock WireGuard clients. */
   readonly #wireguard = new Map<SessionKey, WireguardReachStatus['state']>();
-  readonly #drops = new Counter();
+  readonly #drops = new Counter(DROPS);
   readonly #members: MemberTable;
   readonly #ownRecord: OwnRecord;
   readonly #circuits: CircuitClient;
   readonly #bootstraps = new Map<SessionKey, BootstrapClient>();
   #relay: RelayService | undefined;
+  /** Relays the operator named. */
+  #relayPeers: readonly Bootstrap[];
   #endpoints: readonly SocketAddress[];
   #boot: Uint8Array = new Uint8Array(8);
   #published: PeerRecord | undefined;
@@ -90,6 +101,7 @@ export class MeshNode implements Component {
     this.#config = config;
     this.#primitives = primitives;
     this.#endpoints = config.endpoints;
+    this.#relayPeers = config.relay?.peers ?? [];
     this.#identity = primitives.ed25519PublicKey(config.identitySeed);
     this.#sessionKey = primitives.x25519PublicKey(config.sessionPrivateKey);
     const self = {
@@ -253,13 +265,7 @@ export class MeshNode implements Component {
     const turn = new Turn(step);
     const blindedId = toHex(blindedNetworkId(this.#primitives, id));
     for (const peer of this.#members.removeNetwork(blindedId, turn)) this.#circuits.memberGone(peer, turn);
-    for (const [key, bootstrap] of this.#bootstraps) {
-      if (this.#networksOf(key).length > 0 || this.#isPeer(bootstrap)) continue;
-      this.#circuits.relayGone(key, turn);
-      this.#relay?.neighbourGone(key, turn);
-      this.#bootstraps.delete(key);
-      bootstrap.close(turn);
-    }
+    this.#dropBootstraps(turn);
     this.#recordMayHaveChanged(turn);
     return turn.effects;
   }
@@ -270,6 +276,21 @@ export class MeshNode implements Component {
     const turn = new Turn(step);
     this.#endpoints = addresses;
     this.#recordMayHaveChanged(turn);
+    return turn.effects;
+  }
+
+  /**
+   * A relay goes on by other rules, for those who are connected already too. Relays that are not named
+   * any more are no neighbours from now on.
+   * @throws RangeError that names the field and what it may be; then nothing has changed.
+   */
+  setRelayPolicy(policy: RelayPolicy, step: Step): Effect[] {
+    checkRelayPolicy(policy);
+    const turn = new Turn(step);
+    this.#relayPeers = policy.peers ?? [];
+    this.#dropBootstraps(turn);
+    this.#relay?.setPolicy(policy, turn);
+    this.#useBootstraps(turn);
     return turn.effects;
   }
 
@@ -473,12 +494,23 @@ export class MeshNode implements Component {
 
   /** Whether the operator named this bootstrap as a relay to carry circuits on. */
   #isPeer({ bootstrap }: BootstrapClient): boolean {
-    return (this.#config.relay?.peers ?? []).some(({ identity }) => sameBytes(identity, bootstrap.identity));
+    return this.#relayPeers.some(({ identity }) => sameBytes(identity, bootstrap.identity));
+  }
+
+  /** Lets go of those no network and no operator names any more. */
+  #dropBootstraps(turn: Turn): void {
+    for (const [key, bootstrap] of this.#bootstraps) {
+      if (this.#networksOf(key).length > 0 || this.#isPeer(bootstrap)) continue;
+      this.#circuits.relayGone(key, turn);
+      this.#relay?.neighbourGone(key, turn);
+      this.#bootstraps.delete(key);
+      bootstrap.close(turn);
+    }
   }
 
   #useBootstraps(turn: Turn): void {
     const ofNetworks = [...this.#members.networks.values()].map(({ network }) => network.bootstraps);
-    for (const bootstraps of [...ofNetworks, this.#config.relay?.peers ?? []])
+    for (const bootstraps of [...ofNetworks, this.#relayPeers])
       for (const bootstrap of bootstraps) {
         const key = toHex(bootstrap.sessionKey);
         if (this.#bootstraps.has(key) || sameBytes(bootstrap.identity, this.#identity)) continue;
@@ -624,7 +656,7 @@ function checkConfig(config: MeshNodeConfig): void {
       `networks: ${config.networks.length} given, at most ${MAX_RECORD_NETWORKS} are possible`,
     );
   config.networks.forEach(checkNetwork);
-  if (config.relay !== undefined) checkRelayLimits({ ...DEFAULT_RELAY_LIMITS, ...config.relay.limits });
+  if (config.relay !== undefined) checkRelayPolicy(config.relay);
   if (config.capabilities.length > MAX_CAPABILITIES)
     throw new RangeError(
       `capabilities: ${config.capabilities.length} given, at most ${MAX_CAPABILITIES} are possible`,

@@ -1,6 +1,7 @@
 // What a MeshNode tells the CLI, the status page and the metrics: plain data, no secrets.
 
 import type { SocketAddress } from '../wire/socket-address.js';
+import type { RateLimit } from '../wire/limits.js';
 import type { Refusal } from './control-message.js';
 
 /** Where a bootstrap client is: `registered` means the directory and circuits are at hand. */
@@ -78,6 +79,18 @@ export interface WireguardReachStatus {
   readonly state: 'asking' | 'bound' | 'unanswered' | Refusal;
 }
 
+/** Who is charged for what this relay relays. */
+export interface AccountUse {
+  /** A peer id, or a network's blinded id. */
+  readonly name: string;
+  /** Its index in the engine. */
+  readonly index: number;
+  readonly quotaClass: string;
+  /** Circuits and bindings charged to it at present. */
+  readonly uses: number;
+  readonly limit: RateLimit | undefined;
+}
+
 export interface RelayStatus {
   readonly registrations: number;
   readonly admissions: number;
@@ -85,7 +98,8 @@ export interface RelayStatus {
   readonly circuits: readonly CircuitStatus[];
   /** In the order the engine has them. */
   readonly wireguard: readonly WireguardBindingStatus[];
-  /** Refusals and silent drops since start, by reason. */
+  readonly accounts: { readonly identities: readonly AccountUse[]; readonly networks: readonly AccountUse[] };
+  /** Refusals and silent drops since start, by reason, those of zero included. */
   readonly refusals: Readonly<Record<string, number>>;
 }
 
@@ -99,6 +113,6 @@ export interface MeshStatus {
   readonly wireguard: readonly WireguardReachStatus[];
   /** Undefined when this node is not a relay. */
   readonly relay: RelayStatus | undefined;
-  /** Control frames and records that were not as they should be, by reason. */
+  /** Control frames and records that were not as they should be, by reason, zero ones included. */
   readonly drops: Readonly<Record<string, number>>;
 }

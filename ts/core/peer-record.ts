@@ -77,7 +77,8 @@ export interface PeerRecord extends RecordFields {
 }
 
 /** Why a record is not accepted. */
-export type RecordRefusal = 'malformed' | 'bad-signature' | 'expired' | 'too-long-lived';
+export const RECORD_REFUSALS = ['malformed', 'bad-signature', 'expired', 'too-long-lived'] as const;
+export type RecordRefusal = (typeof RECORD_REFUSALS)[number];
 
 /**
  * Encodes and signs a record.

@@ -51,7 +51,11 @@ export interface Circuit {
   asking: { readonly record: Uint8Array; readonly others: readonly CircuitEnd[] } | undefined;
   /** What the caps count it under, beside either neighbour's own set. */
   readonly counted: readonly string[];
+  /** Who pays for what the caller's and the callee's side sends; undefined while half-open. */
+  charged: readonly [Uint8Array, Uint8Array] | undefined;
   readonly openedAt: number;
+  /** When its legs' counts began: when it was opened, or this relay was restarted. */
+  readonly countedSince: number;
   expiresAt: number;
 }
 

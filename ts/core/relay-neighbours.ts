@@ -116,6 +116,11 @@ export class RelayNeighbours {
     return true;
   }
 
+  /** The newest record neighbours told of everybody they told of. */
+  *records(): Iterable<PeerRecord> {
+    for (const { record } of this.#remote.values()) yield record;
+  }
+
   /** The newest record neighbours told of this identity (hex). */
   record(identity: string): PeerRecord | undefined {
     return this.#remote.get(identity)?.record;

@@ -37,6 +37,7 @@ export interface StoredCircuit {
   readonly path: readonly Uint8Array[];
   /** Whether `callee` is a relay that carries the circuit on. */
   readonly onward: boolean;
+  readonly opened: number;
   readonly expires: number;
 }
 
@@ -77,6 +78,7 @@ export function encodeStoredCircuit(circuit: StoredCircuit): Uint8Array {
     circuit.calleeIdentity,
     circuit.path,
     circuit.onward,
+    circuit.opened,
     circuit.expires,
   ]);
 }
@@ -84,9 +86,23 @@ export function encodeStoredCircuit(circuit: StoredCircuit): Uint8Array {
 /** Undefined when the store holds something else. */
 export function decodeStoredCircuit(bytes: Uint8Array): StoredCircuit | undefined {
   const value = decodeCbor(bytes, MAX_CIRCUIT_BYTES);
-  if (!Array.isArray(value) || value.length !== 13) return undefined;
-  const [id, network, caller, callee, a, b, c, d, callerIdentity, calleeIdentity, path, onward, expires] =
-    value as unknown[];
+  if (!Array.isArray(value) || value.length !== 14) return undefined;
+  const [
+    id,
+    network,
+    caller,
+    callee,
+    a,
+    b,
+    c,
+    d,
+    callerIdentity,
+    calleeIdentity,
+    path,
+    onward,
+    opened,
+    expires,
+  ] = value as unknown[];
   const legCaller = decodeLeg(a);
   const legCallee = decodeLeg(b);
   const fromCaller = decodeLeg(c);
@@ -96,8 +112,21 @@ export function decodeStoredCircuit(bytes: Uint8Array): StoredCircuit | undefine
   if (!isBytes(callerIdentity, 32) || !isBytes(calleeIdentity, 32) || typeof onward !== 'boolean')
     return undefined;
   if (!isArrayOf(path, MAX_CIRCUIT_RELAYS - 1, (relay) => isBytes(relay, 32))) return undefined;
-  if (!isInteger(expires, 0, Number.MAX_SAFE_INTEGER)) return undefined;
+  if (!isInteger(opened, 0, Number.MAX_SAFE_INTEGER) || !isInteger(expires, 0, Number.MAX_SAFE_INTEGER))
+    return undefined;
   if (!legCaller || !legCallee || !fromCaller || !fromCallee) return undefined;
   const ends = { caller, callee, callerIdentity, calleeIdentity };
-  return { id, network, ...ends, legCaller, legCallee, fromCaller, fromCallee, path, onward, expires };
+  return {
+    id,
+    network,
+    ...ends,
+    legCaller,
+    legCallee,
+    fromCaller,
+    fromCallee,
+    path,
+    onward,
+    opened,
+    expires,
+  };
 }

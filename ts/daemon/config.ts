@@ -9,7 +9,8 @@ import { z } from 'zod';
 import { fromHex } from '../core/bytes.js';
 import { decodePeerId } from '../core/peer-id.js';
 import { decodeRelayLink } from '../core/relay-link.js';
-import { MAX_WIREGUARD_BINDINGS } from '../core/relay-policy.js';
+import { DEFAULT_CLASS, MAX_QUOTA_CLASSES, MAX_WIREGUARD_BINDINGS } from '../core/relay-policy.js';
+import { LONGEST_BURST_MS, LOWEST_BYTES_PER_SECOND } from '../wire/limits.js';
 import { parseIp, parseSocketAddress } from '../wire/socket-address.js';
 import { parsePrefix } from '../wire/prefix.js';
 import { ExitCode, OperatorError, fileError, systemErrorCode } from './operator-error.js';
@@ -81,6 +82,54 @@ export const isInterfaceName = (value: string): boolean => /^[a-zA-Z0-9_.-]{1,15
 
 const SERVE_RULE = '"own", "any", or a list of blinded network ids (32 hex digits each)';
 
+/** What a rate takes; at least one of the first two. */
+const rateKeys = {
+  bytes_per_second: integer('bytes per second', LOWEST_BYTES_PER_SECOND, 1e11).optional(),
+  packets_per_second: integer('packets per second', 1, 1e9).optional(),
+  burst_ms: integer('milliseconds of the rate that may come at once', 1, LONGEST_BURST_MS).optional(),
+};
+const RATE_RULE =
+  'a rate such as { bytes_per_second = 1_250_000, packets_per_second = 2000, burst_ms = 100 }';
+const hasRate = (given: { bytes_per_second?: unknown; packets_per_second?: unknown }): boolean =>
+  given.bytes_per_second !== undefined || given.packets_per_second !== undefined;
+const NO_RATE_RULE = 'bytes_per_second, packets_per_second or both';
+const rate = z.strictObject(rateKeys, RATE_RULE).refine(hasRate, { error: NO_RATE_RULE });
+const prefixRate = z
+  .strictObject(
+    {
+      ...rateKeys,
+      ipv4_bits: integer('leading bits of an IPv4 address that count as one source', 0, 32).optional(),
+      ipv6_bits: integer('leading bits of an IPv6 address that count as one source', 0, 64).optional(),
+    },
+    RATE_RULE,
+  )
+  .refine(hasRate, { error: NO_RATE_RULE });
+
+const NETWORK_LIST_RULE = 'a list of blinded network ids (32 hex digits each)';
+const quotaClass = z.strictObject(
+  {
+    identities: peerIds.default([]),
+    networks: z
+      .array(
+        text(NETWORK_LIST_RULE, (value) => fromHex(value)?.length === 16),
+        NETWORK_LIST_RULE,
+      )
+      .default([]),
+    circuit_limit: rate.optional(),
+    circuit_bytes: integer(
+      'bytes in each direction of a circuit',
+      65_536,
+      Number.MAX_SAFE_INTEGER,
+    ).optional(),
+    circuit_seconds: integer('seconds', 60, 31_536_000).optional(),
+    circuits: integer('circuits of one identity', 1, 1_000_000).optional(),
+    identity_limit: rate.optional(),
+    network_limit: rate.optional(),
+  },
+  'a table of limits, written [relay.classes.NAME]',
+);
+const CLASS_NAME_RULE = 'a name of 1 to 63 of a-z, 0-9 and "-"';
+
 const schema = z.strictObject({
   node: z
     .strictObject({
@@ -123,21 +172,34 @@ const schema = z.strictObject({
       deny: peerIds.default([]),
       admissions: integer('admissions in total', 1, 1_000_000).optional(),
       admissions_per_identity: integer('admissions of one identity', 1, 1_000_000).optional(),
+      admissions_per_network: integer('admissions for one network', 1, 1_000_000).optional(),
       admissions_per_prefix: integer('admissions of one IPv4 address or IPv6 /64', 1, 1_000_000).optional(),
       registrations: integer('registered records in total', 1, 1_000_000).optional(),
       circuits: integer('circuits in total', 1, 1_000_000).optional(),
       circuits_per_identity: integer('circuits of one identity', 1, 1_000_000).optional(),
+      circuits_per_network: integer('circuits of one network', 1, 1_000_000).optional(),
       circuits_per_prefix: integer('circuits of one IPv4 address or IPv6 /64', 1, 1_000_000).optional(),
       circuits_per_relay: integer('circuits from or to one neighbouring relay', 1, 1_000_000).optional(),
       half_open: integer('circuits that wait for consent', 1, 1_000_000).optional(),
+      half_open_per_identity: integer(
+        'circuits of one caller that wait for consent',
+        1,
+        1_000_000,
+      ).optional(),
       lease_seconds: integer('seconds', 60, 86_400).optional(),
       circuit_seconds: integer('seconds', 60, 86_400).optional(),
-      rate_bytes_per_second: integer(
-        'bytes per second in each direction of a circuit',
-        15_259, // the smallest rate a leg's 32 bits can express
-        1e11,
-      ).optional(),
-      burst_bytes: integer('bytes', 2000, 1e10).optional(),
+      host_limit: rate.optional(),
+      prefix_limit: prefixRate.optional(),
+      classes: z
+        .record(
+          z.string().regex(/^[a-z0-9-]{1,63}$/, { error: CLASS_NAME_RULE }),
+          quotaClass,
+          'tables of limits, written [relay.classes.NAME]',
+        )
+        .refine((classes) => Object.keys(classes).length < MAX_QUOTA_CLASSES, {
+          error: `at most ${MAX_QUOTA_CLASSES - 1} classes`,
+        })
+        .default({}),
       accel: z.enum(['auto', 'xdp', 'native', 'wasm'], ACCEL_RULE).optional(),
       accel_interfaces: z
         .array(
@@ -220,6 +282,13 @@ const KNOWN_KEYS: Readonly<Record<string, readonly string[]>> = {
   ),
 };
 
+function knownKeys(section: string): readonly string[] {
+  if (/^relay\.classes\.[^.]+$/.test(section)) return Object.keys(quotaClass.shape);
+  if (section === 'relay.prefix_limit') return [...Object.keys(rateKeys), 'ipv4_bits', 'ipv6_bits'];
+  if (section.endsWith('_limit')) return Object.keys(rateKeys);
+  return KNOWN_KEYS[section] ?? [];
+}
+
 /** The host name as a machine name: `[a-z0-9-]`, 1–63. */
 export function machineName(host: string): string {
   const name = (host.split('.')[0] ?? '')
@@ -251,14 +320,8 @@ export function parseConfig(toml: string, source: string): Config {
   }
   const result = schema.safeParse(document);
   if (!result.success) throw configError(result.error.issues, source);
-  const relay = result.data.relay;
-  if (relay.burst_bytes !== undefined && relay.rate_bytes_per_second === undefined)
-    throw new OperatorError(
-      ExitCode.usage,
-      'config relay.burst_bytes',
-      'it means nothing without relay.rate_bytes_per_second',
-      `Set both or neither in ${source}`,
-    );
+  const { relay } = result.data;
+  checkClasses(relay.classes, source);
   if (relay.wireguard_bindings + relay.wireguard_servers.length > MAX_WIREGUARD_BINDINGS)
     throw new OperatorError(
       ExitCode.usage,
@@ -272,13 +335,37 @@ export function parseConfig(toml: string, source: string): Config {
   };
 }
 
+function checkClasses(classes: Parsed['relay']['classes'], source: string): void {
+  const classOf = new Map<string, string>();
+  for (const [name, { identities, networks }] of Object.entries(classes))
+    for (const [list, members] of [
+      ['identities', identities],
+      ['networks', networks],
+    ] as const)
+      for (const member of members) {
+        const other = classOf.get(member);
+        if (name !== DEFAULT_CLASS && other === undefined) {
+          classOf.set(member, name);
+          continue;
+        }
+        throw new OperatorError(
+          ExitCode.usage,
+          `config relay.classes.${name}.${list}`,
+          name === DEFAULT_CLASS
+            ? 'the class "default" is for those in no other, so it lists nobody'
+            : `${member} is in two classes, "${other ?? ''}" and "${name}"`,
+          `Name it once in ${source}`,
+        );
+      }
+}
+
 function configError(issues: readonly z.core.$ZodIssue[], source: string): OperatorError {
   const issue = issues[0];
   const path = issue?.path.map(String) ?? [];
   if (issue?.code === 'unrecognized_keys') {
     const section = path.join('.');
     const key = [...path, issue.keys[0] ?? ''].join('.');
-    const known = (KNOWN_KEYS[section] ?? []).join(', ');
+    const known = knownKeys(section).join(', ');
     return new OperatorError(
       ExitCode.usage,
       `config ${key}`,
@@ -286,12 +373,11 @@ function configError(issues: readonly z.core.$ZodIssue[], source: string): Opera
       `Correct or remove it in ${source}`,
     );
   }
+  const expected = issue?.code === 'invalid_key' ? issue.issues[0]?.message : issue?.message;
   return new OperatorError(
     ExitCode.usage,
     `config ${path.join('.')}`,
-    path.length === 1
-      ? `a section is expected: write [${path[0] ?? ''}]`
-      : `expected ${issue?.message ?? ''}`,
+    path.length === 1 ? `a section is expected: write [${path[0] ?? ''}]` : `expected ${expected ?? ''}`,
     `Correct it in ${source}`,
   );
 }

@@ -31,6 +31,16 @@ const requestSchema = z.discriminatedUnion('command', [
   z.strictObject({
     v: z.literal(CONTROL_VERSION),
     id: z.int().min(0),
+    command: z.literal('reload-configuration'),
+  }),
+  z.strictObject({
+    v: z.literal(CONTROL_VERSION),
+    id: z.int().min(0),
+    command: z.literal('relay-accounts'),
+  }),
+  z.strictObject({
+    v: z.literal(CONTROL_VERSION),
+    id: z.int().min(0),
     command: z.literal('ping'),
     /** A peer id. */
     peer: z.string().max(128),

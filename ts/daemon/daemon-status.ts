@@ -10,6 +10,7 @@ import type {
   WorkerStatus,
 } from '../engine/engine.js';
 import { formatSocketAddress } from '../wire/socket-address.js';
+import type { RelayAccountsStatus } from './relay-accounts.js';
 import { formatWireguardKey } from './wireguard-key.js';
 
 export type DaemonMode = 'relay' | 'up';
@@ -64,6 +65,8 @@ export interface DaemonStatus {
   readonly statusPage: string | undefined;
   readonly mesh: MeshStatus;
   readonly sessions: readonly SessionStatus[];
+  /** Who uses a relay how much; undefined when this is none. */
+  readonly accounts: RelayAccountsStatus | undefined;
   /** Entries of the forwarding table. */
   readonly legs: number;
   /** Bytes forwarded in each circuit, by circuit id. */

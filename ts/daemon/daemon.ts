@@ -6,7 +6,7 @@ import type { Logger } from 'pino';
 import type { Network } from '../core/network.js';
 import { fromHex } from '../core/bytes.js';
 import { decodePeerId } from '../core/peer-id.js';
-import type { CircuitStatus } from '../core/mesh-status.js';
+import type { CircuitStatus, MeshStatus, RelayStatus } from '../core/mesh-status.js';
 import { formatSocketAddress, parseSocketAddress } from '../wire/socket-address.js';
 import { DEFAULT_STATUS_ADDRESS, type Config } from './config.js';
 import type { ControlRequest } from './control-protocol.js';
@@ -21,6 +21,8 @@ import { isProcessAlive, ownProcessIdentity } from './process-identity.js';
 import { RateSampler, SAMPLE_INTERVAL_MS } from './rate-sampler.js';
 import { checkedReceipt, issuedReceipt, type CheckedReceipt } from './receipts.js';
 import type { StateDirectory } from './state-directory.js';
+import { relayAccounts, type RelayAccountsStatus } from './relay-accounts.js';
+import type { ConfigurationChange } from './relay-configuration.js';
 import { relaySessions, type RelaySessions } from './relay-sessions.js';
 import { StatusServer } from './status-server.js';
 import { Store } from './store.js';
@@ -41,6 +43,8 @@ export interface DaemonSettings {
   readonly log: Logger;
   /** Called when the daemon should end: asked by `omerta down`, or because of a failure. The caller closes it. */
   readonly onEnd: (failure?: Error) => void;
+  /** Reads the configuration again, with what the command line overrides. @throws OperatorError */
+  readonly reload?: () => Config;
   /** Opens the engine; tests give another. */
   readonly open?: MeshSettings['open'];
 }
@@ -208,6 +212,10 @@ export class Daemon {
       case 'reload-networks':
         await this.reloadNetworks();
         return null;
+      case 'reload-configuration':
+        return this.reloadConfiguration();
+      case 'relay-accounts':
+        return this.#relayAccounts();
       case 'receipts':
         return this.#receipts(request.peer, request.timeoutMs);
       case 'relay-sessions':
@@ -250,7 +258,28 @@ export class Daemon {
     );
   }
 
-  #relaySessions(): RelaySessions {
+  /**
+   * Takes over the configuration file as it is now.
+   * @throws OperatorError naming what is wrong in it; then nothing has changed.
+   */
+  reloadConfiguration(): ConfigurationChange {
+    const { mode, reload, log } = this.settings;
+    if (mode !== 'relay' || reload === undefined)
+      throw new OperatorError(
+        ExitCode.usage,
+        'relay',
+        'this machine runs as a member, which reads its configuration when it starts',
+        'Type: omerta down, then omerta up',
+      );
+    const change = this.#running.changeConfiguration(reload());
+    log.info(
+      { applied: change.applied.join(' '), restart: change.restart.join(' ') },
+      'configuration-reloaded',
+    );
+    return change;
+  }
+
+  #relayStatus(): { relay: RelayStatus; networks: ReadonlyMap<string, string> } {
     const { relay, networks } = this.#running.shell.status();
     if (relay === undefined)
       throw new OperatorError(
@@ -259,12 +288,17 @@ export class Daemon {
         'this machine runs as a member',
         'Type it on the relay; here: omerta peers',
       );
-    return relaySessions(
-      relay.circuits,
-      this.#running.shell.engine.legs(),
-      new Map(networks.map(({ blindedId, name }) => [blindedId, name])),
-      performance.now(),
-    );
+    return { relay, networks: networkNames({ networks }) };
+  }
+
+  #relayAccounts(): RelayAccountsStatus {
+    const { relay, networks } = this.#relayStatus();
+    return relayAccounts(relay.accounts, this.#running.shell.engine, networks);
+  }
+
+  #relaySessions(): RelaySessions {
+    const { relay, networks } = this.#relayStatus();
+    return relaySessions(relay.circuits, this.#running.shell.engine.legs(), networks, performance.now());
   }
 
   async #relayReceipts(peer: string | undefined, most: number): Promise<ReturnType<typeof issuedReceipt>[]> {
@@ -321,6 +355,7 @@ export class Daemon {
       statusPage: this.#statusServer?.url,
       mesh: status,
       sessions: engine.peers().map(sessionStatus),
+      accounts: status.relay && relayAccounts(status.relay.accounts, engine, networkNames(status)),
       legs: legs.length,
       circuitBytes: circuitBytes(
         status.relay?.circuits ?? [],
@@ -365,6 +400,11 @@ function peerIdOf(text: string): Uint8Array {
       'Copy a peer id from: omerta peers',
     );
   }
+}
+
+/** Names by blinded id. */
+function networkNames({ networks }: Pick<MeshStatus, 'networks'>): Map<string, string> {
+  return new Map(networks.map(({ blindedId, name }) => [blindedId, name]));
 }
 
 function circuitBytes(

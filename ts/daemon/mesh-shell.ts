@@ -11,9 +11,10 @@ import { randomBytes } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import type { Logger } from 'pino';
 import { toHex } from '../core/bytes.js';
-import type { Component, Effect, Step } from '../core/io.js';
+import { isLimitEffect, type Component, type Effect, type Step } from '../core/io.js';
 import type { MeshStatus } from '../core/mesh-status.js';
 import type { Engine, EngineEvent } from '../engine/engine.js';
+import { applyLimit } from '../engine/limit-control.js';
 import { messageOf } from './operator-error.js';
 import type { StoreWrite } from './store.js';
 
@@ -194,8 +195,8 @@ export class MeshShell<Node extends ShellNode = ShellNode> {
     const peers = of('set-peer').map(({ peer }) => peer);
     const frames = of('send-frame');
     const messages = of('send-control');
-    for (const { index, limits } of of('set-limits'))
-      this.#guard('set limits', () => this.engine.setLimits(index, limits));
+    for (const effect of effects)
+      if (isLimitEffect(effect)) this.#guard(effect.type, () => applyLimit(this.engine, effect));
     // Legs before peers: a peer's endpoint may be a leg.
     if (legs.length > 0) this.#guard('install legs', () => this.engine.installLegs(legs));
     if (peers.length > 0) this.#guard('set peers', () => this.engine.setPeers(peers));

@@ -2,24 +2,16 @@
 // identity and the networks of a state directory.
 
 import type { Logger } from 'pino';
-import { fromHex, sameBytes, toHex } from '../core/bytes.js';
+import { sameBytes, toHex } from '../core/bytes.js';
 import { MeshNode } from '../core/mesh-node.js';
 import {
   OVERLAY_PREFIX_IPV4,
   OVERLAY_PREFIX_IPV6,
-  blindedNetworkId,
   overlayAddresses,
   type Bootstrap,
   type Network,
 } from '../core/network.js';
-import { decodePeerId } from '../core/peer-id.js';
-import { decodeRelayLink } from '../core/relay-link.js';
-import {
-  DEFAULT_RELAY_LIMITS,
-  type RelayLimits,
-  type RelayPolicy,
-  type WireguardPolicy,
-} from '../core/relay-policy.js';
+import { accountCapacity } from '../core/relay-accounts.js';
 import type { EngineOptions, PeerConfig } from '../engine/engine.js';
 import { nodePrimitives } from '../engine/node-primitives.js';
 import { AcceleratedEngine, accelerationError, type Acceleration } from '../engine/accelerated-engine.js';
@@ -33,6 +25,13 @@ import type { Identity } from './identity.js';
 import { ExitCode, OperatorError } from './operator-error.js';
 import { MeshShell } from './mesh-shell.js';
 import { addressedInterfaces, ownAddresses, sameAddresses } from './own-addresses.js';
+import {
+  changeWhileRunning,
+  relayLimits,
+  relayPolicy,
+  relaysWireguard,
+  type ConfigurationChange,
+} from './relay-configuration.js';
 import type { Store } from './store.js';
 import { parseWireguardKey } from './wireguard-key.js';
 
@@ -53,30 +52,6 @@ export interface MeshSettings {
   readonly open?: (choice: EngineChoice, options: EngineOptions) => Promise<OpenedEngine>;
 }
 
-function relayLimits({ relay }: Config): Partial<RelayLimits> {
-  const { rate_bytes_per_second: rate, burst_bytes: burst } = relay;
-  const given = {
-    admissions: relay.admissions,
-    admissionsPerIdentity: relay.admissions_per_identity,
-    admissionsPerPrefix: relay.admissions_per_prefix,
-    registrations: relay.registrations,
-    circuits: relay.circuits,
-    circuitsPerIdentity: relay.circuits_per_identity,
-    circuitsPerPrefix: relay.circuits_per_prefix,
-    circuitsPerRelay: relay.circuits_per_relay,
-    halfOpen: relay.half_open,
-    leaseSeconds: relay.lease_seconds,
-    circuitSeconds: relay.circuit_seconds,
-    leg:
-      rate === undefined
-        ? undefined
-        : {
-            rate: { bytesPerSecond: rate, burstMs: burst === undefined ? undefined : (burst * 1000) / rate },
-          },
-  };
-  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-}
-
 /** Which engine and kernel path `accel` asks for. */
 function choices({ node, relay }: Config, mode: DaemonMode): { engine: EngineChoice; kernelPath: boolean } {
   const accel = mode === 'relay' ? relay.accel : undefined;
@@ -94,7 +69,7 @@ function choices({ node, relay }: Config, mode: DaemonMode): { engine: EngineCho
 
 function acceleration(
   { node, relay }: Config,
-  { maxLegs, accounts = NO_ACCOUNTS }: EngineOptions,
+  { maxLegs, wireguardSessions = 0, accounts = NO_ACCOUNTS }: EngineOptions,
 ): Acceleration {
   return {
     required: relay.accel === 'xdp',
@@ -103,6 +78,7 @@ function acceleration(
     detach: relay.detach,
     bind: node.bind,
     maxLegs,
+    wireguardSessions,
     accounts,
     addressed: addressedInterfaces(node.interface),
   };
@@ -111,6 +87,8 @@ function acceleration(
 export class Mesh {
   #addresses: readonly SocketAddress[];
   #networks: readonly Network[];
+  /** What it runs by now; the settings have what it was opened with. */
+  #config: Config;
 
   private constructor(
     readonly settings: MeshSettings,
@@ -121,12 +99,14 @@ export class Mesh {
   ) {
     this.#networks = networks;
     this.#addresses = addresses;
+    this.#config = settings.config;
   }
 
   /** Opens the engine and starts the node. @throws OperatorError */
   static async open(settings: MeshSettings, networks: readonly Network[]): Promise<Mesh> {
     const { config, identity, mode, state, store, log } = settings;
-    const limits = { ...DEFAULT_RELAY_LIMITS, ...relayLimits(config) };
+    const limits = relayLimits(config);
+    const relaysStock = mode === 'relay' && relaysWireguard(config);
     const { port, bind } = config.node;
     const options: EngineOptions = {
       privateKey: Uint8Array.from(identity.sessionPrivateKey),
@@ -136,8 +116,8 @@ export class Mesh {
       io: config.node.io,
       maxLegs: OWN_LEGS + (mode === 'relay' ? 2 * limits.circuits : 0),
       maxPeers: OWN_PEERS + (mode === 'relay' ? limits.admissions : 0),
-      wireguardSessions: relaysWireguard(config, mode) ? config.relay.wireguard_sessions : 0,
-      accounts: { identities: 1, networks: 1, classes: 2 },
+      wireguardSessions: relaysStock ? config.relay.wireguard_sessions : 0,
+      accounts: mode === 'relay' ? accountCapacity(limits) : undefined,
       controlFramesPerSecond: CONTROL_FRAMES_PER_SECOND,
       // A member is nobody's STUN server.
       stunPerSecond: mode === 'relay' ? config.relay.stun_per_second : 0,
@@ -155,6 +135,7 @@ export class Mesh {
       throw engineFailure(error, { port, bind, state });
     });
     options.privateKey.fill(0);
+    let shell: MeshShell<MeshNode> | undefined;
     try {
       const addresses = configuredAddresses(config, engine.port);
       const { wireguardRelay } = engine.describe();
@@ -171,9 +152,9 @@ export class Mesh {
         },
         nodePrimitives,
       );
-      const shell = new MeshShell(node, engine, store, log);
+      shell = new MeshShell(node, engine, store, log);
       shell.start();
-      if (relaysWireguard(config, mode) && !wireguardRelay)
+      if (relaysStock && !wireguardRelay)
         log.warn({ remedy: 'npm run build, and engine = "native"' }, 'wireguard-relay-needs-native-engine');
       // Stock peers are the operator's: the node knows nothing of them.
       if (mode === 'up') engine.setPeers(config.wireguard.peers.map(stockPeer));
@@ -181,6 +162,7 @@ export class Mesh {
       if (engine instanceof AcceleratedEngine) engine.activate();
       return new Mesh(settings, shell, fallback, networks, addresses);
     } catch (error) {
+      shell?.close();
       await engine.close();
       throw engineFailure(accelerationError(error), { port, bind, state });
     }
@@ -197,21 +179,36 @@ export class Mesh {
   /**
    * Takes over a changed list of networks.
    * @returns false when the mesh has to be opened anew for it: a TUN interface gets the addresses of
-   * a joined network, and a relay the list of the networks it serves, only when it is made.
+   * a joined network only when it is made.
    */
   changeNetworks(networks: readonly Network[]): boolean {
-    const { mode, config, identity } = this.settings;
+    const { mode, identity } = this.settings;
     const without = (list: readonly Network[], others: readonly Network[]): Network[] =>
       list.filter((network) => !others.some(({ id }) => sameBytes(id, network.id)));
     const joined = without(networks, this.#networks);
     const left = without(this.#networks, networks);
     if (mode === 'up' && joined.length > 0) return false;
-    if (mode === 'relay' && config.relay.serve === 'own' && joined.length + left.length > 0) return false;
     for (const network of left) this.shell.command((node, step) => node.removeNetwork(network.id, step));
     for (const network of joined)
       this.shell.command((node, step) => node.addNetwork(withoutSelf(network, identity), step));
     this.#networks = networks;
+    if (mode === 'relay' && joined.length + left.length > 0) this.#applyPolicy();
     return true;
+  }
+
+  /** Goes on by a changed configuration, as far as that is possible without a new start. */
+  changeConfiguration(wanted: Config): ConfigurationChange {
+    const { config, change } = changeWhileRunning(this.settings.config, this.#config, wanted);
+    this.#config = config;
+    this.settings.log.level = config.log.level;
+    this.#applyPolicy();
+    return change;
+  }
+
+  #applyPolicy(): void {
+    const { wireguardRelay } = this.shell.engine.describe();
+    const policy = relayPolicy(this.#config, this.#networks, wireguardRelay);
+    this.shell.command((node, step) => node.setRelayPolicy(policy, step));
   }
 
   /** Looks whether the interfaces have other addresses now and tells the node. */
@@ -247,34 +244,6 @@ function withoutSelf(network: Network, identity: Identity): Network {
     ...network,
     bootstraps: network.bootstraps.filter((bootstrap) => !sameBytes(bootstrap.identity, identity.publicKey)),
   };
-}
-
-function wireguardPolicy({ relay }: Config): WireguardPolicy {
-  const servers = relay.wireguard_servers.flatMap(({ public_key: key, endpoint }) => {
-    const publicKey = parseWireguardKey(key);
-    const address = parseSocketAddress(endpoint);
-    return publicKey === undefined || address === undefined ? [] : [{ publicKey, address }];
-  });
-  return { clients: relay.wireguard_bindings, servers };
-}
-
-function relayPolicy(config: Config, networks: readonly Network[], wireguardRelay: boolean): RelayPolicy {
-  const { serve, allow, deny, peers } = config.relay;
-  const own = networks.map((network) => blindedNetworkId(nodePrimitives, network.id));
-  return {
-    serve:
-      serve === 'any' ? 'any' : serve === 'own' ? own : serve.map(fromHex).filter((id) => id !== undefined),
-    allow: allow.map(decodePeerId),
-    deny: deny.map(decodePeerId),
-    peers: peers.map(decodeRelayLink),
-    wireguard: wireguardRelay ? wireguardPolicy(config) : undefined,
-    limits: relayLimits(config),
-  };
-}
-
-/** Whether this node relays stock WireGuard clients to others. */
-function relaysWireguard({ relay }: Config, mode: DaemonMode): boolean {
-  return mode === 'relay' && relay.wireguard_bindings + relay.wireguard_servers.length > 0;
 }
 
 function stockPeer({

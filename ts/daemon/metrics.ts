@@ -78,6 +78,20 @@ export async function renderMetrics(status: DaemonStatus): Promise<{ text: strin
     for (const [reason, count] of Object.entries(relay.refusals)) refusals.inc({ reason }, count);
   }
 
+  if (status.accounts !== undefined) {
+    const { identities, networks } = status.accounts;
+    const sums = [
+      ['network', networks.map((account) => ({ ...account, label: account.id }))],
+      ['class', identities.map((account) => ({ ...account, label: account.quotaClass }))],
+    ] as const;
+    for (const [label, accounts] of sums)
+      for (const [what, help] of ACCOUNT_COUNTERS) {
+        const name = `omerta_${label}_${what}_total`;
+        const sum = new Counter({ name, help: `${help}, by ${label}.`, labelNames: [label], registers });
+        for (const account of accounts) sum.inc({ [label]: account.label }, account[what]);
+      }
+  }
+
   const drops = new Counter({
     name: 'omerta_control_drops_total',
     help: 'Control frames and records that were not as they should be, by reason.',
@@ -103,6 +117,13 @@ export async function renderMetrics(status: DaemonStatus): Promise<{ text: strin
   const text = `${await registry.metrics()}${latencyText(status)}`;
   return { text, contentType: registry.contentType };
 }
+
+/** Identities are too many for labels: `omerta relay accounts` has them one by one. */
+const ACCOUNT_COUNTERS = [
+  ['packets', 'Frames relayed'],
+  ['bytes', 'Bytes relayed, headers included'],
+  ['refused', 'Frames refused for the limit of an account or the fair share of the host'],
+] as const;
 
 const QUEUE_GAUGES: readonly (readonly [string, string, (queues: QueueStatus) => number])[] = [
   ['omerta_receive_queue_bytes', 'Kernel memory of datagrams that wait.', (queues) => queues.receiveBytes],

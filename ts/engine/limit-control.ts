@@ -2,6 +2,7 @@
 // what holds for the whole host. Indexes are the control plane's; 0 is everybody's who has none.
 // Every change applies to live legs from the next frame on.
 
+import type { LimitEffect } from '../core/io.js';
 import type { AccountKind, LegLimits, PrefixLimit, RateLimit } from '../wire/limits.js';
 
 export interface AccountStatus {
@@ -29,4 +30,24 @@ export interface LimitControl {
   setPrefixLimit(limit: PrefixLimit | undefined): void;
   /** Accounts that carried or were refused something. */
   accounts(kind: AccountKind): readonly AccountStatus[];
+}
+
+/** Carries a change out. */
+export function applyLimit(engine: LimitControl, effect: LimitEffect): void {
+  switch (effect.type) {
+    case 'set-limits':
+      engine.setLimits(effect.index, effect.limits);
+      break;
+    case 'set-account-limit':
+      engine.setAccountLimit(effect.kind, effect.index, effect.limit);
+      break;
+    case 'reset-account':
+      engine.resetAccount(effect.kind, effect.index);
+      break;
+    case 'set-host-limit':
+      engine.setHostLimit(effect.limit);
+      break;
+    case 'set-prefix-limit':
+      engine.setPrefixLimit(effect.limit);
+  }
 }

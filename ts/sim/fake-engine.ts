@@ -15,11 +15,13 @@ import type {
   SessionKey,
 } from '../engine/engine.js';
 import type { Effect } from '../core/io.js';
+import { accountCapacity } from '../core/relay-accounts.js';
+import { DEFAULT_RELAY_LIMITS } from '../core/relay-policy.js';
 import { encodeFrame, FRAME_HEADER_SIZE, FrameKind, HOP_LIMIT_DEFAULT } from '../wire/frame.js';
 import { ForwardingTableModel } from '../wire/forwarding-table.js';
 import type { Leg } from '../wire/leg.js';
 import { legEntry } from '../wire/leg-entry.js';
-import { limitsOf } from '../wire/limits.js';
+import { limitsOf, prefixRateOf, rateOf } from '../wire/limits.js';
 import { siphash24 } from '../wire/siphash.js';
 import { sameSocketAddress, type SocketAddress } from '../wire/socket-address.js';
 import { concat, fromHex, toHex, viewOf } from '../core/bytes.js';
@@ -36,7 +38,9 @@ const INITIATION_SPACING_MS = 20;
 const MAX_STAGED = 128;
 const PATH_NEEDED_MS = 1000;
 const TRANSPORT_OVERHEAD = 32;
-const ACCOUNTS = { identities: 4096, networks: 256, classes: 16 };
+const ACCOUNTS = accountCapacity(DEFAULT_RELAY_LIMITS);
+/** Nobody in a simulation looks for prefixes that share a bucket. */
+const PREFIX_KEY = 0x9e3779b97f4a7c15n;
 
 interface Keypair {
   readonly local: number;
@@ -135,6 +139,18 @@ export class FakeEngine {
         break;
       case 'set-limits':
         this.#table.setLimits(effect.index, limitsOf(effect.limits));
+        break;
+      case 'set-account-limit':
+        this.#table.setRate(effect.kind, effect.index, rateOf(effect.limit, effect.kind));
+        break;
+      case 'reset-account':
+        this.#table.resetAccount(effect.kind, effect.index);
+        break;
+      case 'set-host-limit':
+        this.#table.setHostRate(rateOf(effect.limit, 'host'));
+        break;
+      case 'set-prefix-limit':
+        this.#table.setPrefixRate(prefixRateOf(effect.limit), PREFIX_KEY);
         break;
       case 'remove-leg':
         this.#legs.delete(effect.id);

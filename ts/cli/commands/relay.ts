@@ -11,6 +11,8 @@ import { runForeground } from '../foreground.js';
 import { explain } from '../help.js';
 import { addNodeOptions, type NodeOptions } from '../node-options.js';
 import { addRelayOptions, applyRelayOptions, type RelayOptions } from '../relay-options.js';
+import { relayAccountsCommand } from './relay-accounts.js';
+import { relayReloadCommand } from './relay-reload.js';
 import { relayStopCommand } from './relay-stop.js';
 import { relayReceiptsCommand } from './receipts.js';
 import { relayLinkCommand } from './relay-link.js';
@@ -103,8 +105,10 @@ export function relayCommand(program: Command): void {
     ],
     { 1: 'failed: port taken, engine does not load, or another daemon uses this state', 2: true, 4: true },
   );
+  relayReloadCommand(command);
   relayLinkCommand(command);
   relayReceiptsCommand(command);
   relayWireguardCommand(command);
   relaySessionsCommands(command);
+  relayAccountsCommand(command);
 }

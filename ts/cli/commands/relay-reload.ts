@@ -1,0 +1,34 @@
+// omerta relay reload: the running relay reads its configuration again.
+
+import type { Command } from 'commander';
+import type { ConfigurationChange } from '../../daemon/relay-configuration.js';
+import { Context, print, printJson } from '../context.js';
+import { explain } from '../help.js';
+
+function describe({ applied, restart }: ConfigurationChange): string {
+  const lines = [
+    ...applied.map((key) => `${key}: in force`),
+    ...restart.map((key) => `${key}: from the next start on`),
+  ];
+  return lines.length === 0 ? 'nothing has changed' : lines.join('\n');
+}
+
+export function relayReloadCommand(relay: Command): void {
+  const command = relay
+    .command('reload')
+    .summary('read the configuration again')
+    .description(
+      'Makes the running relay read its configuration file again. Whom it serves and every limit change at ' +
+        'once, for circuits that stand too; what only a new start can change is named. A file with an ' +
+        'error changes nothing. SIGHUP does the same to a relay that has no terminal.',
+    )
+    .option('--json', 'print as JSON')
+    .action(async (_: unknown, self: Command) => {
+      const change = await Context.of(self).withDaemon(
+        async (client) => (await client.request({ command: 'reload-configuration' })) as ConfigurationChange,
+      );
+      if (self.optsWithGlobals<{ json?: true }>().json === true) printJson(change);
+      else print(describe(change));
+    });
+  explain(command, ['omerta relay reload'], { 2: true, 3: true, 4: true });
+}
