@@ -11,8 +11,8 @@ import { readArguments } from './lib/usage.mjs';
 const HELP = `Usage: npm run bench [-- NAME ... [--quick] [--json] [--chart FILE]]
 
 Runs every bench/*.bench.ts whose name contains one of NAMEs (all of them without a NAME).
-  --quick       fewer and shorter rounds (aead, handshakes, relay, tunnel)
-  --json        results as JSON on standard output (aead, handshakes, relay, tunnel)
+  --quick       fewer and shorter rounds (aead, handshakes, relay, relay-flood, tunnel)
+  --json        results as JSON on standard output (the same)
   --chart FILE  write the results as an SVG (relay, tunnel)`;
 
 const OPTIONS = {
@@ -22,8 +22,10 @@ const OPTIONS = {
 };
 
 /** They take the options and need the tools. */
-const WITH_TOOLS = ['aead', 'handshakes', 'judge', 'relay', 'tunnel'].map((name) => `${name}.bench.js`);
-const TOOLS = ['generator', 'forwarder', 'datagrams', 'pings', 'handshakes', 'aead', 'judge'];
+const WITH_TOOLS = ['aead', 'handshakes', 'judge', 'relay', 'relay-flood', 'tunnel'].map(
+  (name) => `${name}.bench.js`,
+);
+const TOOLS = ['generator', 'forwarder', 'flooder', 'datagrams', 'pings', 'handshakes', 'aead', 'judge'];
 
 // Load generators and forwarders: a build of their own, so that `npm test` never waits for them.
 async function buildTools() {
