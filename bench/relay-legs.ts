@@ -1,4 +1,4 @@
-// The legs of the relay benchmark: the numbers bench/native/traffic.h derives, for the relay's table.
+// The legs of the relay benchmark: the numbers bench/native/legs.h derives, for the relay's table.
 
 import { UNCHARGED, type Leg } from '../ts/wire/leg.js';
 import { parseIp, type SocketAddress } from '../ts/wire/socket-address.js';

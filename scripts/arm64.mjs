@@ -1,6 +1,6 @@
 // npm run build:arm64: everything native compiled for arm64, and its tests run under emulation.
 
-import { copyFileSync, mkdirSync, statSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { SYSROOT, prepareSysroot } from './lib/arm64-sysroot.mjs';
@@ -10,34 +10,41 @@ import { setup } from './lib/setup.mjs';
 import { StepFailed, main, step, warn } from './lib/steps.mjs';
 import { readArguments } from './lib/usage.mjs';
 
-const HELP = `Usage: npm run build:arm64 [-- --prebuild]
+const HELP = `Usage: npm run build:arm64 [-- --prebuild | --compile-only]
 
 Compiles the addon, the native tests and the BPF objects for arm64 (ARM servers, DPUs such as
 BlueField) with Debian's cross compiler into build/arm64, and runs the native tests under QEMU's
 user mode emulation. Needs root on Debian the first time, to install the cross compiler; where
 it cannot be had this is skipped and says so.
-  --prebuild   put the addon, without debug information, into prebuilds/linux-arm64, from where
-               the package loads it on an arm64 machine (docs/operators-guide.md, "arm64")`;
+  --prebuild      put the addon, without debug information, into prebuilds/linux-arm64, from where
+                  the package loads it on an arm64 machine (docs/operators-guide.md, "arm64")
+  --compile-only  run no tests, install no emulator, and fail where it cannot be compiled`;
 
 const BUILD = join(root, 'build/arm64');
 const ADDON = join(BUILD, 'omerta.node');
 const PREBUILT = 'prebuilds/linux-arm64/omerta.node';
 
 await main(async () => {
-  const { values } = readArguments(HELP, { prebuild: { type: 'boolean', default: false } });
-  await setup(['build', 'arm64']);
-  if (!hasProgram('aarch64-linux-gnu-g++') || !hasProgram('apt-get')) {
-    warn(
-      'skipped: no cross compiler for arm64 here. As root on Debian: apt-get install g++-aarch64-linux-gnu',
+  const { values } = readArguments(HELP, {
+    prebuild: { type: 'boolean', default: false },
+    'compile-only': { type: 'boolean', default: false },
+  });
+  const compileOnly = values['compile-only'];
+  await setup(['build', 'arm64', ...(compileOnly ? [] : ['emulator'])]);
+  // Who asks for the compilation alone asks whether it compiles: that it was skipped is no answer.
+  const skipped = (reason) => {
+    warn(`${compileOnly ? 'failed' : 'skipped'}: ${reason}`);
+    return compileOnly ? 1 : 0;
+  };
+  if (!hasProgram('aarch64-linux-gnu-g++') || !hasProgram('apt-get'))
+    return skipped(
+      'no cross compiler for arm64 here. As root on Debian: apt-get install g++-aarch64-linux-gnu',
     );
-    return 0;
-  }
   try {
     await prepareSysroot();
   } catch (error) {
     if (!(error instanceof StepFailed)) throw error;
-    warn('skipped: the arm64 packages cannot be downloaded here');
-    return 0;
+    return skipped('the arm64 packages cannot be downloaded here');
   }
   await step('arm64: addon, tests, BPF', async (say) => {
     const modules = join(root, 'node_modules');
@@ -53,6 +60,11 @@ await main(async () => {
     await quietly('arm64', 'cmake', ['--build', BUILD, ...parallel], { say, append: true });
     const header = output('readelf', ['-h', ADDON]) ?? '';
     if (!header.includes('AArch64')) throw new Error('build/arm64/omerta.node is not an arm64 library');
+    // Without type information of a kernel there is nothing to compile BPF programs against.
+    const wanted = existsSync('/sys/kernel/btf/vmlinux');
+    const bpf = output('readelf', ['-h', join(BUILD, 'xdp/generated/relay.bpf.o')]) ?? '';
+    if (wanted && !(bpf.includes('BPF') && existsSync(join(BUILD, 'omerta_xdp.node'))))
+      throw new Error('the kernel path was left out: build/logs/arm64.log says what is missing');
   });
   if (values.prebuild) {
     await step(PREBUILT, async () => {
@@ -63,6 +75,7 @@ await main(async () => {
       return `${Math.round(statSync(target).size / 1024)} KiB`;
     });
   }
+  if (compileOnly) return 0;
   if (!hasProgram('qemu-aarch64-static')) {
     warn('arm64 tests skipped: no emulator (apt-get install qemu-user-static)');
     return 0;

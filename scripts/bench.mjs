@@ -11,8 +11,9 @@ import { readArguments } from './lib/usage.mjs';
 const HELP = `Usage: npm run bench [-- NAME ... [--quick] [--json] [--chart FILE]]
 
 Runs every bench/*.bench.ts whose name contains one of NAMEs (all of them without a NAME).
-  --quick       fewer and shorter rounds (aead, handshakes, relay, tunnel)
-  --json        results as JSON on standard output (aead, handshakes, relay, tunnel)
+  --quick       fewer and shorter rounds (aead, data-path, handshakes, relay, tunnel)
+  --json        results as JSON on standard output (aead, data-path, handshakes, relay,
+                tunnel)
   --chart FILE  write the results as an SVG (relay, tunnel)`;
 
 const OPTIONS = {
@@ -22,12 +23,16 @@ const OPTIONS = {
 };
 
 /** They take the options and need the tools. */
-const WITH_TOOLS = ['aead', 'handshakes', 'judge', 'relay', 'tunnel'].map((name) => `${name}.bench.js`);
-const TOOLS = ['generator', 'forwarder', 'datagrams', 'pings', 'handshakes', 'aead', 'judge'];
+const WITH_TOOLS = ['aead', 'data-path', 'handshakes', 'judge', 'relay', 'tunnel'].map(
+  (name) => `${name}.bench.js`,
+);
+const TOOLS = ['generator', 'forwarder', 'datagrams', 'pings', 'handshakes', 'aead', 'judge', 'data_path'];
 
 // Load generators and forwarders: a build of their own, so that `npm test` never waits for them.
 async function buildTools() {
-  const sources = ['wire', 'common', 'crypto', 'session', 'relay'].map((folder) => `native/${folder}`);
+  const sources = ['wire', 'common', 'crypto', 'session', 'relay', 'udp', 'tun', 'engine', 'ratelimit'].map(
+    (folder) => `native/${folder}`,
+  );
   const value = fingerprint(['CMakeLists.txt', 'bench/native', ...sources]);
   const outputs = TOOLS.map((tool) => `build/bench/bench/native/${tool}`);
   if (isCurrent('bench', value, outputs)) return unchanged('tools of the benchmark');

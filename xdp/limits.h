@@ -73,6 +73,16 @@ static __always_inline bool open_books(__u32 identity, __u32 network, __u32 clas
   return books->prefix;
 }
 
+/*
+ * Begins to fetch the account charge() will want, so that it comes from memory while the tags are made. BPF
+ * has no instruction for that, and a load would hold up what comes after it; a store does not.
+ */
+static __always_inline void expect_charge(__u32 identity) {
+  struct omerta_account* account = bpf_map_lookup_elem(&identities, &identity);
+
+  if (account) OMERTA_WRITE(&account->reserved, 0);
+}
+
 #define CHARGE_NO_BOOKS 255
 
 /*

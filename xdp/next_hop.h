@@ -69,12 +69,16 @@ static __always_inline bool is_own(const __u8 ip[16]) {
   return false;
 }
 
-/* The address to send to a leg's next hop from; false when that is not known. */
-static __always_inline bool source_for(const struct omerta_leg* leg, __u8 source[16]) {
+/* The address to send to a leg's next hop from; false when that is not known. A route may say which. */
+static __always_inline bool source_for(const struct omerta_leg* leg, bool route, __u8 source[16]) {
   const bool v4 = is_v4(leg->next_ip);
   struct remote key = {.port = leg->next_port};
   const struct omerta_own_address* known;
 
+  if (route && (leg->key[0] | leg->key[1])) {
+    copy_ip(source, leg->key);
+    return is_own(source);
+  }
   if (v4 ? settings.several4 : settings.several6) {
     copy_ip(key.ip, leg->next_ip);
     known = bpf_map_lookup_elem(&remotes, &key);
@@ -127,20 +131,36 @@ static __noinline int resolve(struct xdp_md* ctx, struct omerta_next_hop* hop, _
   return 0;
 }
 
-/* Looks the way to a leg's next address up in its slot; 0, or the counter of what goes by the socket. */
-static __noinline int find_way(struct xdp_md* ctx, const struct omerta_leg* leg, __u64 now) {
+/* Whether a slot holds the way to a leg's next address as it is on a machine of one address. */
+static __always_inline bool is_way(const struct omerta_next_hop* hop, const struct omerta_leg* leg,
+                                   __u32 ingress, __u64 now) {
+  const bool v4 = is_v4(leg->next_ip);
+
+  return hop->valid_until >= now && same_ip(hop->to, leg->next_ip) &&
+         !(v4 ? settings.several4 : settings.several6) &&
+         same_ip(hop->from, v4 ? settings.only4.ip : settings.only6.ip) &&
+         (hop->interface == ingress || hop->redirects);
+}
+
+/*
+ * Looks the way to a leg's next address up in its slot, or asks for it; 0, or the counter of what goes by
+ * the socket.
+ */
+static __noinline int find_way(struct xdp_md* ctx, const struct omerta_leg* leg, bool route, __u64 now) {
   __u8 from[16] __attribute__((aligned(8)));
   __u32 slot = omerta_next_hop_slot(leg->next_ip);
   struct omerta_next_hop* hop = bpf_map_lookup_elem(&next_hops, &slot);
   int why = 0;
 
-  if (!hop || !source_for(leg, from)) return OMERTA_XDP_PASSED_NO_SOURCE;
+  if (!hop || !source_for(leg, route, from)) return OMERTA_XDP_PASSED_NO_SOURCE;
   if (hop->valid_until < now || !same_ip(hop->to, leg->next_ip) || !same_ip(hop->from, from)) {
     copy_ip(hop->to, leg->next_ip);
     copy_ip(hop->from, from);
     why = resolve(ctx, hop, now);
   }
-  if (!why && hop->interface != ctx->ingress_ifindex && !hop->redirects)
+  if (why) return why;
+  if ((hop->interface != ctx->ingress_ifindex && !hop->redirects) ||
+      (route && leg->next_leg_id && leg->next_leg_id != hop->interface))
     why = OMERTA_XDP_PASSED_OTHER_INTERFACE;
   return why;
 }

@@ -5,8 +5,10 @@
  *
  *   a datagram for the relay's port at an address of this machine (datagram.h), else PASS
  *   └ classify                     what no engine would take            DROP
- *     ├ WireGuard, for this node   receiver index not ours              DROP
+ *     ├ WireGuard                  a relayed session's transport        as a leg that goes on (routes.h)
+ *     │                            receiver index nobody has            DROP
  *     │                            initiations beyond the budget        DROP   (strangers.h)
+ *     │                            else                                 PASS
  *     ├ STUN                       beyond the budget                    DROP
  *     └ Omerta frame: its leg      unknown; wrong source, tag, …        DROP
  *       ├ ends here                contact leg beyond the budget        DROP
@@ -25,6 +27,7 @@
 
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
+#include <omerta/tag_pair.h>
 #include <omerta/wire.h>
 
 #include "datagram.h"
@@ -44,6 +47,7 @@ struct omerta_xdp_settings settings;
 
 #include "next_hop.h"
 #include "readdress.h"
+#include "routes.h"
 #include "strangers.h"
 
 struct {
@@ -76,18 +80,6 @@ struct {
   __type(value, struct omerta_xdp_state);
 } state SEC(".maps");
 
-/*
- * Receiver indices of this node's WireGuard sessions, written by the session engine through shared
- * memory: index i is ours when slot i & index_mask holds i. A slot may keep one that has expired.
- */
-struct {
-  __uint(type, BPF_MAP_TYPE_ARRAY);
-  __uint(map_flags, BPF_F_MMAPABLE);
-  __uint(max_entries, 1);
-  __type(key, __u32);
-  __type(value, __u64);
-} indices SEC(".maps");
-
 /* This CPU's row; a program runs on one without preemption. */
 static __always_inline struct omerta_xdp_counters* row(void) {
   __u32 zero = 0;
@@ -116,15 +108,51 @@ static __always_inline int drop_otherwise(enum omerta_xdp_counter why) {
   return XDP_DROP;
 }
 
-static __always_inline __u64 clock(void) { return use_test_clock ? test_clock : bpf_ktime_get_boot_ns(); }
+/* What the clock said last, on each CPU. */
+struct reading {
+  __u64 jiffies;
+  __u64 now;
+  __u64 uses;
+};
 
-/* A WireGuard message outside any frame: for this node's own sessions. */
-static __always_inline int judge_wireguard(const struct datagram* d, const __u8* head, const void* end) {
-  __u32 index, slot;
-  __u64* known;
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct reading);
+} readings SEC(".maps");
+
+#define READING_USES 16
+
+/*
+ * The time, as old as fifteen datagrams of this CPU at most, and never older than a jiffy: reading the
+ * clock costs as much as a tag does.
+ */
+static __always_inline __u64 clock(void) {
+  struct reading* last;
+  __u64 jiffies;
+  __u32 zero = 0;
+
+  if (use_test_clock) return test_clock;
+  last = bpf_map_lookup_elem(&readings, &zero);
+  if (!last) return bpf_ktime_get_boot_ns(); /* never */
+  jiffies = bpf_jiffies64();
+  if (last->jiffies != jiffies || last->uses >= READING_USES) {
+    last->jiffies = jiffies;
+    last->uses = 0;
+    last->now = bpf_ktime_get_boot_ns();
+  }
+  last->uses++;
+  return last->now;
+}
+
+/* A WireGuard message that no route takes: for this node, or for a session that is about to be relayed. */
+static __always_inline int judge_wireguard(const struct datagram* d, const __u8* head, const void* end,
+                                           __u64 now) {
+  __u32 index;
 
   if (head[0] == 1)
-    return within_budget(OMERTA_STRANGER_HANDSHAKE, &d->from, clock())
+    return within_budget(OMERTA_STRANGER_HANDSHAKE, &d->from, now)
                ? pass(OMERTA_XDP_PASSED_OWN)
                : drop_otherwise(OMERTA_XDP_DROP_HANDSHAKE_RATE);
   if (!settings.indices_known) return pass(OMERTA_XDP_PASSED_OWN);
@@ -133,10 +161,9 @@ static __always_inline int judge_wireguard(const struct datagram* d, const __u8*
     if ((void*)(d->payload + 12) > end) return pass(OMERTA_XDP_PASSED_OWN);
     index = omerta_load32(d->payload + 8);
   }
-  slot = index & settings.index_mask;
-  known = bpf_map_lookup_elem(&indices, &slot);
-  return known && index && *known == index ? pass(OMERTA_XDP_PASSED_OWN)
-                                           : drop_otherwise(OMERTA_XDP_DROP_UNKNOWN_INDEX);
+  if (is_own_index(index)) return pass(OMERTA_XDP_PASSED_OWN);
+  return is_expected_index(index) ? pass(OMERTA_XDP_PASSED_WIREGUARD_RELAY)
+                                  : drop_otherwise(OMERTA_XDP_DROP_UNKNOWN_INDEX);
 }
 
 #define POLICY_WORDS (__builtin_offsetof(struct omerta_leg, theoretical_arrival) / sizeof(__u64))
@@ -160,21 +187,28 @@ static __always_inline bool same_policy(const struct omerta_leg* copy, const str
   return !difference;
 }
 
-/* Rewrites the frame for its next hop; what that changes in the sum of its header. */
-static __always_inline __u64 rewrite(const struct omerta_leg* leg, __u8* frame, __u32 size) {
-  __u64 difference = 0;
-  __u32 before[4];
-  __u32 i;
+/* The difference that replacing a 64-bit word makes. */
+static __always_inline __u64 checksum_replace64(__u64 from, __u64 to) {
+  return checksum_replace32((__u32)from, (__u32)to) + checksum_replace32(from >> 32, to >> 32);
+}
 
-  for (i = 0; i < 4; i++) before[i] = omerta_load32(frame + 4 * i);
-  omerta_leg_rewrite(leg, frame, size);
-  for (i = 0; i < 4; i++) difference += checksum_replace32(before[i], omerta_load32(frame + 4 * i));
+/* Rewrites the frame for its next hop; what that changes in the sum of its header. */
+static __always_inline __u64 rewrite(const struct omerta_leg* leg, __u8* frame, __u64 tag) {
+  const __u64 header = omerta_load64(frame), next = omerta_next_header(leg, header);
+  const __u64 difference =
+      checksum_replace64(header, next) + checksum_replace64(omerta_load64(frame + 8), tag);
+
+  omerta_store64(frame, next);
+  omerta_store64(frame + 8, tag);
   return difference;
 }
 
-/* A frame on a leg that goes on and that it was judged to be in order for. */
+/*
+ * A frame on a leg that goes on and that it was judged to be in order for, `tag` being the next hop's; or,
+ * `relayed`, a WireGuard message on its route.
+ */
 static __always_inline int forward(struct xdp_md* ctx, const struct datagram* d, struct omerta_leg* entry,
-                                   const struct omerta_leg* leg, __u64 now) {
+                                   const struct omerta_leg* leg, bool relayed, __u64 tag, __u64 now) {
   const bool next_v4 = is_v4(leg->next_ip);
   const __u32 ip_size = next_v4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
   const __u8 ecn = ecn_of(d);
@@ -189,11 +223,14 @@ static __always_inline int forward(struct xdp_md* ctx, const struct datagram* d,
 
   if (!mine) return XDP_PASS; /* never */
   if (!next_v4 && d->v4 && !d->udp->check) return pass(OMERTA_XDP_PASSED_NO_CHECKSUM);
-  why = find_way(ctx, leg, now);
-  if (why) return pass(why);
   slot = omerta_next_hop_slot(leg->next_ip);
   hop = bpf_map_lookup_elem(&next_hops, &slot);
   if (!hop) return XDP_PASS; /* never */
+  /* A route may say where to send from. */
+  if (relayed || !is_way(hop, leg, ctx->ingress_ifindex, now)) {
+    why = find_way(ctx, leg, relayed, now);
+    if (why) return pass(why);
+  }
   if (ip_size + sizeof(struct udphdr) + d->size > hop->mtu) return pass(OMERTA_XDP_PASSED_TOO_BIG);
   if (!same_policy(leg, entry)) return pass(OMERTA_XDP_PASSED_LEG_CHANGED);
   reason = charge(entry, &d->from, d->size, now);
@@ -210,7 +247,7 @@ static __always_inline int forward(struct xdp_md* ctx, const struct datagram* d,
   udp = (void*)(ethernet + 1) + ip_size;
   frame = (void*)(udp + 1);
   if ((void*)(frame + OMERTA_FRAME_MIN_SIZE) > (void*)(long)ctx->data_end) return XDP_ABORTED; /* never */
-  difference = rewrite(leg, frame, d->size);
+  difference = relayed ? 0 : rewrite(leg, frame, tag);
   if (next_v4 != d->v4)
     difference += next_v4 ? to_v4(ethernet, udp, ecn, d, leg, hop) : to_v6(ethernet, udp, ecn, d, leg, hop);
   else
@@ -218,8 +255,8 @@ static __always_inline int forward(struct xdp_md* ctx, const struct datagram* d,
   write_ethernet(ethernet, hop, next_v4 ? ETH_P_IP : ETH_P_IPV6);
   write_udp(udp, leg->next_port, difference);
 
-  mine->others[OMERTA_XDP_FORWARDED_PACKETS] += 1;
-  mine->others[OMERTA_XDP_FORWARDED_BYTES] += d->size;
+  mine->others[relayed ? OMERTA_XDP_WIREGUARD_RELAYED_PACKETS : OMERTA_XDP_FORWARDED_PACKETS] += 1;
+  mine->others[relayed ? OMERTA_XDP_WIREGUARD_RELAYED_BYTES : OMERTA_XDP_FORWARDED_BYTES] += d->size;
   if (hop->interface == ctx->ingress_ifindex) return XDP_TX;
   mine->others[OMERTA_XDP_REDIRECTED_PACKETS] += 1;
   return bpf_redirect_map(&devices, hop->interface, XDP_DROP);
@@ -229,10 +266,12 @@ SEC("xdp")
 int omerta_relay(struct xdp_md* ctx) {
   void* end = (void*)(long)ctx->data_end;
   struct omerta_classification class;
+  struct omerta_tag_pair tags = {};
   struct omerta_leg* entry;
   struct omerta_leg* leg;
   struct datagram d;
-  __u8 head[8] = {}; /* what classifying looks at */
+  __u8 head[8] __attribute__((aligned(8))) = {}; /* what classifying looks at */
+  bool relayed;
   __u64 now;
   __u32 id, zero = 0;
   __u8 reason;
@@ -248,7 +287,6 @@ int omerta_relay(struct xdp_md* ctx) {
   }
   class = omerta_classify(head, d.size);
   if (class.verdict == OMERTA_DROP) return drop(class.reason);
-  if (class.verdict == OMERTA_WIREGUARD) return judge_wireguard(&d, head, end);
   now = clock();
   if (class.verdict == OMERTA_STUN)
     return within_budget(OMERTA_STRANGER_STUN, &d.from, now) ? pass(OMERTA_XDP_PASSED_OWN)
@@ -256,21 +294,36 @@ int omerta_relay(struct xdp_md* ctx) {
 
   if ((void*)(d.payload + OMERTA_FRAME_MIN_SIZE) > end) return XDP_PASS; /* never, as above */
   id = omerta_load32(head + 4);
-  entry = bpf_map_lookup_elem(&legs, &id);
-  if (!entry) {
-    if (settings.complete) return drop(OMERTA_DROP_UNKNOWN_LEG);
-    return within_budget(OMERTA_STRANGER_CONTROL, &d.from, now)
-               ? pass(OMERTA_XDP_PASSED_UNKNOWN_LEG)
-               : drop_otherwise(OMERTA_XDP_DROP_CONTROL_RATE);
+  relayed = class.verdict == OMERTA_WIREGUARD;
+  if (relayed) {
+    entry = head[0] == 4 ? route_of(id, &d.from) : NULL;
+    if (!entry) return judge_wireguard(&d, head, end, now);
+  } else {
+    entry = bpf_map_lookup_elem(&legs, &id);
+    if (!entry) {
+      if (settings.complete) return drop(OMERTA_DROP_UNKNOWN_LEG);
+      return within_budget(OMERTA_STRANGER_CONTROL, &d.from, now)
+                 ? pass(OMERTA_XDP_PASSED_UNKNOWN_LEG)
+                 : drop_otherwise(OMERTA_XDP_DROP_CONTROL_RATE);
+    }
   }
   leg = bpf_map_lookup_elem(&judged_legs, &zero);
   if (!leg) return XDP_PASS; /* never */
   copy_policy(leg, entry);
-  reason = omerta_leg_judge(leg, d.payload, d.size, &d.from, now);
-  if (reason != OMERTA_DROP_NONE) return drop(reason);
+  if (relayed) {
+    if (!omerta_wireguard_route_takes(leg, id, &d.from, now)) return pass(OMERTA_XDP_PASSED_WIREGUARD_RELAY);
+    expect_charge(leg->identity);
+  } else {
+    reason = omerta_leg_judge_sender(leg, d.payload, &d.from);
+    if (reason != OMERTA_DROP_NONE) return drop(reason);
+    expect_charge(leg->identity);
+    tags = omerta_tag_pair_of(leg, d.payload, d.size);
+    reason = omerta_leg_judge_tag(leg, d.payload, tags.in, now);
+    if (reason != OMERTA_DROP_NONE) return drop(reason);
+  }
   if ((d.v4 ? settings.several4 : settings.several6) && !(leg->flags & OMERTA_LEG_ANY_SOURCE))
     learn_remote(&d.from, d.to);
-  if (leg->action == OMERTA_LEG_FORWARD) return forward(ctx, &d, entry, leg, now);
+  if (leg->action == OMERTA_LEG_FORWARD) return forward(ctx, &d, entry, leg, relayed, tags.out, now);
   if ((leg->flags & OMERTA_LEG_ANY_SOURCE) && !within_budget(OMERTA_STRANGER_CONTROL, &d.from, now))
     return drop_otherwise(OMERTA_XDP_DROP_CONTROL_RATE);
   return pass(OMERTA_XDP_PASSED_OWN);

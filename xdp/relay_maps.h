@@ -6,11 +6,11 @@
 #ifndef OMERTA_RELAY_MAPS_H
 #define OMERTA_RELAY_MAPS_H
 
-#include <omerta/wire.h>
+#include <omerta/wireguard_relay.h>
 
 /*
- * The layout of the pinned maps (`legs`, `counters`, `state`, `remotes`). A map of another layout is never
- * adopted. The assertions at the end fail when something moves: raise the number with them.
+ * The layout of the pinned maps (`legs`, `routes`, `counters`, `state`, `remotes`). A map of another layout
+ * is never adopted. The assertions at the end fail when something moves: raise the number with them.
  */
 #define OMERTA_XDP_LAYOUT 1
 
@@ -25,26 +25,29 @@
  * What the program counts beside drop reasons. `drop_*` and `forwarded_*` mean what the engine's
  * counters of that name mean. `passed_*` went up to the socket untouched, and why.
  */
-#define OMERTA_XDP_COUNTERS(X)                                                             \
-  X(FORWARDED_PACKETS, forwarded_packets)                                                  \
-  X(FORWARDED_BYTES, forwarded_bytes)                                                      \
-  X(REDIRECTED_PACKETS, redirected_packets)   /* of these, by another interface */         \
-  X(DROP_UNKNOWN_INDEX, drop_unknown_index)   /* WireGuard for no session of ours */       \
-  X(DROP_HANDSHAKE_RATE, drop_handshake_rate) /* strangers beyond their budgets */         \
-  X(DROP_CONTROL_RATE, drop_control_rate)                                                  \
-  X(DROP_STUN_RATE, drop_stun_rate)                                                        \
-  X(DROP_NO_HEADROOM, drop_no_headroom)     /* no room for IPv6's longer header */         \
-  X(PASSED_OWN, passed_own)                 /* for this node itself */                     \
-  X(PASSED_UNKNOWN_LEG, passed_unknown_leg) /* the map does not hold every leg */          \
-  X(PASSED_FORWARDING_OFF, passed_forwarding_off)                                          \
-  X(PASSED_NO_ROUTE, passed_no_route)                                                      \
-  X(PASSED_NO_NEIGHBOUR, passed_no_neighbour) /* the kernel asks for it when we send */    \
-  X(PASSED_NO_SOURCE, passed_no_source)       /* which of ours it talks to is not known */ \
-  X(PASSED_OTHER_INTERFACE, passed_other_interface)                                        \
-  X(PASSED_TOO_BIG, passed_too_big)         /* for the interface it leaves by */           \
-  X(PASSED_NO_CHECKSUM, passed_no_checksum) /* IPv4 without one, on to IPv6 */             \
-  X(PASSED_NO_ACCOUNT, passed_no_account)   /* the leg's is not in the maps */             \
-  X(PASSED_LEG_CHANGED, passed_leg_changed) /* while it was being judged */
+#define OMERTA_XDP_COUNTERS(X)                                                                 \
+  X(FORWARDED_PACKETS, forwarded_packets)                                                      \
+  X(FORWARDED_BYTES, forwarded_bytes)                                                          \
+  X(REDIRECTED_PACKETS, redirected_packets)   /* of these, by another interface */             \
+  X(DROP_UNKNOWN_INDEX, drop_unknown_index)   /* WireGuard for no session of ours */           \
+  X(DROP_HANDSHAKE_RATE, drop_handshake_rate) /* strangers beyond their budgets */             \
+  X(DROP_CONTROL_RATE, drop_control_rate)                                                      \
+  X(DROP_STUN_RATE, drop_stun_rate)                                                            \
+  X(DROP_NO_HEADROOM, drop_no_headroom)     /* no room for IPv6's longer header */             \
+  X(PASSED_OWN, passed_own)                 /* for this node itself */                         \
+  X(PASSED_UNKNOWN_LEG, passed_unknown_leg) /* the map does not hold every leg */              \
+  X(PASSED_FORWARDING_OFF, passed_forwarding_off)                                              \
+  X(PASSED_NO_ROUTE, passed_no_route)                                                          \
+  X(PASSED_NO_NEIGHBOUR, passed_no_neighbour) /* the kernel asks for it when we send */        \
+  X(PASSED_NO_SOURCE, passed_no_source)       /* which of ours it talks to is not known */     \
+  X(PASSED_OTHER_INTERFACE, passed_other_interface)                                            \
+  X(PASSED_TOO_BIG, passed_too_big)                       /* for the interface it leaves by */ \
+  X(PASSED_NO_CHECKSUM, passed_no_checksum)               /* IPv4 without one, on to IPv6 */   \
+  X(PASSED_NO_ACCOUNT, passed_no_account)                 /* the leg's is not in the maps */   \
+  X(PASSED_LEG_CHANGED, passed_leg_changed)               /* while it was being judged */      \
+  X(WIREGUARD_RELAYED_PACKETS, wireguard_relayed_packets) /* of stock clients */               \
+  X(WIREGUARD_RELAYED_BYTES, wireguard_relayed_bytes)                                          \
+  X(PASSED_WIREGUARD_RELAY, passed_wireguard_relay) /* a relayed session's, perhaps */
 
 enum omerta_xdp_counter {
 #define OMERTA_X(upper, lower) OMERTA_XDP_##upper,
@@ -90,7 +93,7 @@ struct omerta_own_address {
 struct omerta_xdp_settings {
   __u32 complete;      /* `legs` holds every leg: a frame on another one may be dropped */
   __u32 index_mask;    /* slots of `indices` - 1 */
-  __u32 indices_known; /* `indices` holds every receiver index of ours */
+  __u32 indices_known; /* `indices` and `expected` hold every receiver index there is a use for */
   __u32 own_count;
   __u64 secret[2]; /* chooses the bucket of a prefix: nobody can aim at another's */
   struct omerta_budget prefix[OMERTA_STRANGER_KINDS]; /* each IPv4 /24 or IPv6 /48 */
@@ -111,8 +114,7 @@ struct omerta_next_hop {
   __u8 source_mac[6];
   __u32 interface;
   __u32 mtu;
-  __u32 redirects; /* `interface` is in `devices` */
-  __u32 zero;
+  __u32 redirects;   /* `interface` is in `devices` */
   __u64 valid_until; /* ns of CLOCK_BOOTTIME */
 };
 
@@ -156,6 +158,11 @@ OMERTA_AT(omerta_xdp_counters, drops, 0);
 OMERTA_AT(omerta_xdp_counters, others, 512);
 OMERTA_AT(omerta_xdp_state, layout, 0);
 OMERTA_AT(omerta_xdp_state, flags, 4);
+OMERTA_AT(omerta_wireguard_route_key, receiver_index, 0);
+OMERTA_AT(omerta_wireguard_route_key, source_port, 4);
+OMERTA_AT(omerta_wireguard_route_key, source_ip, 8);
+OMERTA_AT(omerta_wireguard_session_mark, server, 0);
+OMERTA_AT(omerta_wireguard_session_mark, other_index, 12);
 OMERTA_ASSERT(sizeof(struct omerta_leg) == 128 && sizeof(struct omerta_xdp_counters) == 1024);
 OMERTA_ASSERT(sizeof(struct omerta_xdp_state) == 8);
 OMERTA_ASSERT(OMERTA_DROP_REASON_COUNT <= OMERTA_XDP_COUNTER_ROOM);

@@ -148,7 +148,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   for (uint32_t d = 0; d < route.destinations; d++)
-    route.ports.push_back(ipv4(route.server, server_port(d, route.destinations)));
+    route.ports.push_back(ipv4(route.server, bench_server_port(d, route.destinations)));
   route.fd = udp_socket(port, kBufferBytes);
   std::puts("ready");
   std::fflush(stdout);

@@ -62,7 +62,7 @@ class Sink {
  public:
   explicit Sink(const Options& options) : options_(options), seen_(kSequences / 64) {
     for (uint32_t d = 0; d < options.destinations; d++) {
-      const int fd = udp_socket(server_port(d, options.destinations), 64 << 20);
+      const int fd = udp_socket(bench_server_port(d, options.destinations), 64 << 20);
       const int on = 1;
       setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof on);
       setsockopt(fd, SOL_SOCKET, SO_RXQ_OVFL, &on, sizeof on);
@@ -162,9 +162,9 @@ class Sink {
       return;
     }
     const uint32_t arrived = omerta_load32(frame + 4);
-    const uint32_t id = relayed ? next_leg_id(arrived) : arrived;  // its own inverse
+    const uint32_t id = relayed ? bench_next_leg_id(arrived) : arrived;  // its own inverse
     __u64 key[2];
-    leg_key(arrived, key);
+    bench_leg_key(arrived, key);
     const uint8_t header[4] = {OMERTA_FRAME_MAGIC, OMERTA_KIND_FORWARD,
                                static_cast<uint8_t>(OMERTA_HOP_LIMIT_DEFAULT - (relayed ? 1 : 0)),
                                relayed ? kNextEpoch : kEpoch};
@@ -237,7 +237,7 @@ void turn_request(int fd, uint16_t type, const std::vector<uint8_t>& attributes)
 void open_channels(int fd, const Options& options) {
   turn_request(fd, 0x0003, {0x00, 0x19, 0, 4, IPPROTO_UDP, 0, 0, 0});  // Allocate: REQUESTED-TRANSPORT
   for (uint32_t d = 0; d < options.destinations; d++) {
-    const sockaddr_in server = ipv4(options.server.c_str(), server_port(d, options.destinations));
+    const sockaddr_in server = ipv4(options.server.c_str(), bench_server_port(d, options.destinations));
     const uint16_t port = static_cast<uint16_t>(ntohs(server.sin_port) ^ 0x2112);
     const uint32_t address = ntohl(server.sin_addr.s_addr) ^ 0x2112A442;
     const auto byte = [](uint32_t value, unsigned shift) { return static_cast<uint8_t>(value >> shift); };
@@ -379,8 +379,8 @@ class Sender {
   /// Legs belong to flows in turn: leg i is flow (i mod flows)'s, whose source address it demands.
   void next_leg(uint32_t flow) {
     const uint32_t own = options_.legs / options_.flows;
-    id_ = leg_id(flow + options_.flows * (cursor_++ % own));
-    leg_key(id_, key_);
+    id_ = bench_leg_id(flow + options_.flows * (cursor_++ % own));
+    bench_leg_key(id_, key_);
   }
 
   void write(unsigned i, uint64_t t) {

@@ -54,7 +54,7 @@ omerta_address source_of() {
 
 omerta_leg leg_of(uint32_t i) {
   omerta_leg leg{};
-  leg.leg_id = leg_id(i);
+  leg.leg_id = bench_leg_id(i);
   leg.action = OMERTA_LEG_FORWARD;
   leg.key_epoch = kEpoch;
   leg.next_key_epoch = kNextEpoch;
@@ -62,9 +62,9 @@ omerta_leg leg_of(uint32_t i) {
   std::memcpy(leg.source_ip, source.ip, 16);
   std::memcpy(leg.next_ip, source.ip, 16);
   leg.source_port = leg.next_port = source.port;
-  leg.next_leg_id = next_leg_id(leg.leg_id);
-  leg_key(leg.leg_id, leg.key);
-  leg_key(leg.next_leg_id, leg.next_key);
+  leg.next_leg_id = bench_next_leg_id(leg.leg_id);
+  bench_leg_key(leg.leg_id, leg.key);
+  bench_leg_key(leg.next_leg_id, leg.next_key);
   leg.expires_at = UINT64_MAX;
   leg.identity = 1 + i / kLegsOfIdentity;
   leg.network = static_cast<uint16_t>(1 + i % 64);
@@ -122,7 +122,7 @@ int main(int argc, char** argv) {
     for (size_t b = 0; b < batches; b++) {
       for (size_t i = 0; i < kBatch; i++) {
         uint8_t* frame = &frames[i * kSize];
-        const uint32_t id = leg_id(next);
+        const uint32_t id = bench_leg_id(next);
         if (i % run == run - 1) next = (next + 1) % static_cast<uint32_t>(legs);
         std::memset(frame, 0, kSize);
         frame[0] = OMERTA_FRAME_MAGIC;
@@ -132,7 +132,7 @@ int main(int argc, char** argv) {
         omerta_store32(frame + 4, id);
         omerta_store64(frame + kSequenceAt, forwarded + i);
         __u64 key[2];
-        leg_key(id, key);
+        bench_leg_key(id, key);
         omerta_store64(frame + 8, omerta_frame_tag(key, frame, kSize));
       }
       now += 1'000'000;

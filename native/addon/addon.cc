@@ -136,10 +136,15 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
                            InstanceMethod<&NativeEngine::peers>("peers"),
                            InstanceMethod<&NativeEngine::legs>("legs"),
                            InstanceMethod<&NativeEngine::mirror_indices>("mirrorIndices"),
+                           InstanceMethod<&NativeEngine::mirror_expected>("mirrorExpected"),
                            InstanceMethod<&NativeEngine::share_accounts>("shareAccounts"),
                            InstanceMethod<&NativeEngine::leg_counters>("legCounters"),
                            InstanceMethod<&NativeEngine::set_wireguard_bindings>("setWireguardBindings"),
                            InstanceMethod<&NativeEngine::wireguard_usage>("wireguardUsage"),
+                           InstanceMethod<&NativeEngine::wireguard_changes>("wireguardChanges"),
+                           InstanceMethod<&NativeEngine::wireguard_routes>("wireguardRoutes"),
+                           InstanceMethod<&NativeEngine::adopt_wireguard_routes>("adoptWireguardRoutes"),
+                           InstanceMethod<&NativeEngine::add_wireguard_carried>("addWireguardCarried"),
                            InstanceMethod<&NativeEngine::rebind>("rebind"),
                            InstanceMethod<&NativeEngine::open_port>("openPort"),
                            InstanceMethod<&NativeEngine::close_port>("closePort"),
@@ -447,16 +452,42 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     checked(info.Env(), [&] { engine.set_wireguard_bindings(bindings); });
   }
 
-  /// Sessions, packets and bytes of each binding, in the order they were set.
+  /// Sessions, packets, bytes and number of each binding, in the order they were set.
   Napi::Value wireguard_usage(const Napi::CallbackInfo& info) {
-    const auto usage = open(info.Env()).wireguard_usage();
-    auto out = Napi::Float64Array::New(info.Env(), usage.size() * 3);
+    const Engine& engine = open(info.Env());
+    const auto usage = engine.wireguard_usage();
+    auto out = Napi::Float64Array::New(info.Env(), usage.size() * 4);
     for (size_t i = 0; i < usage.size(); i++) {
-      out[i * 3] = usage[i].sessions;
-      out[i * 3 + 1] = static_cast<double>(usage[i].packets);
-      out[i * 3 + 2] = static_cast<double>(usage[i].bytes);
+      out[i * 4] = usage[i].sessions;
+      out[i * 4 + 1] = static_cast<double>(usage[i].packets);
+      out[i * 4 + 2] = static_cast<double>(usage[i].bytes);
+      out[i * 4 + 3] = static_cast<double>(engine.wireguard_numbers()[i]);
     }
     return out;
+  }
+
+  /// Another number after every change of wireguardRoutes().
+  Napi::Value wireguard_changes(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), static_cast<double>(open(info.Env()).wireguard_changes()));
+  }
+  /// Packed struct omerta_leg (omerta/wireguard_relay.h); expires_at as the kernel counts.
+  Napi::Value wireguard_routes(const Napi::CallbackInfo& info) {
+    const std::vector<omerta_leg> routes = open(info.Env()).wireguard_routes();
+    return Napi::Buffer<uint8_t>::Copy(info.Env(), reinterpret_cast<const uint8_t*>(routes.data()),
+                                       routes.size() * sizeof(omerta_leg));
+  }
+  void adopt_wireguard_routes(const Napi::CallbackInfo& info) {
+    open(info.Env()).adopt_wireguard_routes(routes_of(info));
+  }
+  void add_wireguard_carried(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    checked(info.Env(), [&] { engine.add_wireguard_carried(routes_of(info)); });
+  }
+  static std::vector<omerta_leg> routes_of(const Napi::CallbackInfo& info) {
+    Unpacker batch(info.Env(), bytes_of(info[0], "routes"));
+    std::vector<omerta_leg> routes;
+    while (!batch.done()) routes.push_back(omerta::load<omerta_leg>(batch.take(sizeof(omerta_leg)).data()));
+    return routes;
   }
 
   /// Tells an index that is out of its range as a bad argument.
@@ -600,6 +631,12 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     Engine& engine = open(info.Env());
     const int fd = info[0].As<Napi::Number>().Int32Value();
     system_call(info.Env(), [&engine, fd] { engine.mirror_indices(fd); });
+  }
+
+  void mirror_expected(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    const int fd = info[0].As<Napi::Number>().Int32Value();
+    system_call(info.Env(), [&engine, fd] { engine.mirror_expected(fd); });
   }
 
   /// File descriptors, which stay the caller's: policy, limits, identities, networks, host, prefixes.

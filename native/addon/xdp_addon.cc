@@ -55,7 +55,10 @@ class Relay : public Napi::ObjectWrap<Relay> {
                            InstanceMethod<&Relay::leg_counters>("legCounters"),
                            InstanceMethod<&Relay::counters>("counters"),
                            InstanceMethod<&Relay::indices>("indices"),
+                           InstanceMethod<&Relay::expected>("expected"),
                            InstanceMethod<&Relay::set_indices_known>("setIndicesKnown"),
+                           InstanceMethod<&Relay::routes>("routes"),
+                           InstanceMethod<&Relay::replace_routes>("replaceRoutes"),
                            InstanceMethod<&Relay::accounts>("accounts"),
                            InstanceMethod<&Relay::close>("close"),
                        });
@@ -68,6 +71,7 @@ class Relay : public Napi::ObjectWrap<Relay> {
     settings.bind = options.Get("bind").As<Napi::String>().Utf8Value();
     settings.mode = options.Get("generic").ToBoolean() ? Mode::generic : Mode::native;
     settings.max_legs = static_cast<size_t>(number_of(options, "maxLegs"));
+    settings.max_routes = static_cast<size_t>(number_of(options, "maxRoutes"));
     settings.index_slots = static_cast<size_t>(number_of(options, "indexSlots"));
     settings.accounts = {static_cast<size_t>(number_of(options, "identities")),
                          static_cast<size_t>(number_of(options, "networks")),
@@ -84,15 +88,17 @@ class Relay : public Napi::ObjectWrap<Relay> {
     return *relay_;
   }
 
-  /// Packed struct omerta_leg, 128 bytes each; expires_at counts from now.
-  void install_legs(const Napi::CallbackInfo& info) {
+  static std::vector<omerta_leg> legs_of(const Napi::CallbackInfo& info) {
     const auto bytes = info[0].As<Napi::Uint8Array>();
     if (bytes.ByteLength() % sizeof(omerta_leg) != 0)
       throw_error(info.Env(), "BAD_ARGUMENT", "packed batch: truncated");
     std::vector<omerta_leg> legs(bytes.ByteLength() / sizeof(omerta_leg));
-    std::memcpy(legs.data(), bytes.Data(), bytes.ByteLength());
-    open(info.Env()).install_legs(std::move(legs));
+    if (!legs.empty()) std::memcpy(legs.data(), bytes.Data(), bytes.ByteLength());
+    return legs;
   }
+
+  /// Packed struct omerta_leg, 128 bytes each; expires_at counts from now.
+  void install_legs(const Napi::CallbackInfo& info) { open(info.Env()).install_legs(legs_of(info)); }
 
   void remove_legs(const Napi::CallbackInfo& info) {
     const auto ids = info[0].As<Napi::Uint32Array>();
@@ -184,9 +190,28 @@ class Relay : public Napi::ObjectWrap<Relay> {
   Napi::Value indices(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), open(info.Env()).program().indices_fd());
   }
-  /// Whether the mirror holds every index the socket engine knows; a datagram with another is dropped then.
+  /// File descriptor of the memory the socket engine mirrors expected indices into.
+  Napi::Value expected(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), open(info.Env()).program().expected_fd());
+  }
+
+  /// Both mirrors hold every index the socket engine knows: a datagram with another is dropped from now on.
   void set_indices_known(const Napi::CallbackInfo& info) {
-    open(info.Env()).program().settings().indices_known = info[0].ToBoolean() ? 1 : 0;
+    open(info.Env()).program().settings().indices_known = 1;
+  }
+
+  // Routes are packed struct omerta_leg; expires_at as the kernel counts.
+
+  Napi::Value routes(const Napi::CallbackInfo& info) {
+    return packed(info.Env(), open(info.Env()).routes().all());
+  }
+  /// Gives the kernel these routes and no others; those that ended, as they had counted.
+  Napi::Value replace_routes(const Napi::CallbackInfo& info) {
+    return packed(info.Env(), open(info.Env()).routes().replace(legs_of(info)));
+  }
+  static Napi::Value packed(Napi::Env env, const std::vector<omerta_leg>& legs) {
+    return Napi::Buffer<uint8_t>::Copy(env, reinterpret_cast<const uint8_t*>(legs.data()),
+                                       legs.size() * sizeof(omerta_leg));
   }
 
   /// File descriptors of the memory the socket engine's accounts are shared in.

@@ -309,6 +309,22 @@ void Engine::mirror_indices(int fd) {
   shared_.sessions->mirror_indices(index_mirror_->as<uint64_t>());
 }
 
+void Engine::mirror_expected(int fd) {
+  if (expected_mirror_.has_value()) throw std::logic_error("expected indices are mirrored already");
+  expected_mirror_.emplace(fd, OMERTA_EXPECTED_INDICES * sizeof(uint64_t), "map expected");
+  shared_.wireguard.mirror_expected(expected_mirror_->as<uint64_t>());
+}
+
+void Engine::adopt_wireguard_routes(std::span<const omerta_leg> routes) {
+  shared_.wireguard.adopt(routes, boot_clock());
+}
+
+void Engine::add_wireguard_carried(std::span<const omerta_leg> ended) {
+  Accounts& accounts = shared_.legs.accounts();
+  for (const omerta_leg& route : ended) accounts.check(route);
+  shared_.wireguard.add_carried(ended, accounts);
+}
+
 void Engine::share_accounts(const AccountFiles& files) {
   if (shared_accounts_.has_value()) throw std::logic_error("accounts are shared already");
   shared_accounts_.emplace(files, settings_.accounts);

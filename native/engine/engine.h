@@ -142,6 +142,15 @@ class Engine {
   void set_wireguard_bindings(std::span<const omerta_wireguard_binding> bindings);
   /// In the order they were set.
   std::vector<WireguardTable::Usage> wireguard_usage() const;
+  /// Number of each binding, in the same order: key_epoch of its routes.
+  const std::vector<size_t>& wireguard_numbers() const { return wireguard_order_; }
+  /// For the kernel path: WireguardTable::changes, routes, adopt, add_carried, mirror_expected.
+  uint64_t wireguard_changes() const { return shared_.wireguard.changes(); }
+  std::vector<omerta_leg> wireguard_routes() const { return shared_.wireguard.routes(boot_clock()); }
+  void adopt_wireguard_routes(std::span<const omerta_leg> routes);
+  void add_wireguard_carried(std::span<const omerta_leg> ended);
+  /// `fd` is a file of OMERTA_EXPECTED_INDICES words. @throws std::system_error
+  void mirror_expected(int fd);
   session::SessionTable& sessions() { return *shared_.sessions; }
   /// The endpoint a `deliver` leg leads back to; nullopt when there is no such leg.
   std::optional<session::Endpoint> endpoint_of_leg(uint32_t id) const;
@@ -179,6 +188,7 @@ class Engine {
   void forget_sources();
   std::optional<SharedAccounts> shared_accounts_;  ///< outlives what charges them
   std::optional<SharedMapping> index_mirror_;
+  std::optional<SharedMapping> expected_mirror_;
   Shared shared_;
   const EngineSettings settings_;  ///< without the private key
   std::vector<std::unique_ptr<udp::UdpSocket>> sockets_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/worker.h"
 
+#include <sys/prctl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -26,8 +27,11 @@ constexpr uint64_t kUnreachablePerSecond = 1000;
 constexpr uint64_t kUnreachableBurst = 50;
 /// Super-packets with impossible headers until no more are asked for.
 constexpr size_t kWrongSuperPackets = 8;
-/// One in this many receives asks the kernel how full the queue is.
+/// After this many receives, or this long, the kernel is asked how full the queue is and what it lost.
 constexpr unsigned kQueueSampling = 64;
+constexpr Nanoseconds kQueueSamplingInterval = 100 * kMillisecond;
+/// So that a pause of microseconds is not one of a hundred.
+constexpr unsigned long kTimerSlack = 1000;
 /// Timestamps are on for 30 ms of each second in which something is received, and looked at for 10: what
 /// waited before carries the time of its reading.
 constexpr Nanoseconds kLatencyInterval = kSecond;
@@ -67,14 +71,19 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
 void Worker::run() {
   Qsbr& qsbr = shared_.sessions->qsbr();
   io_->start();
+  prctl(PR_SET_TIMERSLACK, kTimerSlack);
+  bool udp = false;
   for (bool running = true; running;) {
     qsbr.offline(index_);
-    const udp::SocketIo::Ready ready = io_->wait(index_ == 0 ? kTimerIntervalMs : -1);
+    // Sealing must not wait, so only a relay pauses.
+    if (!udp && tun_queue_ < 0 && gathering_.worth(now_)) pause();
+    const udp::SocketIo::Ready ready = io_->wait(index_ == 0 || receives_ != 0 ? kTimerIntervalMs : -1);
     qsbr.quiescent(index_);
     now_ = boot_clock();
+    const Nanoseconds woken = now_;
     if ((ready.readable & kStopBit) != 0) running = false;
     if ((ready.failed & kTunBit) != 0) forget_tun();
-    bool udp = ready.socket;
+    udp = ready.socket;
     bool tun = (ready.readable & kTunBit & ~ready.failed) != 0;
     // Both sides take turns until both are dry or the budget is spent; then the wait and timers again.
     for (int turn = 0; (udp || tun) && turn < kBudget; turn++) {
@@ -83,7 +92,9 @@ void Worker::run() {
       qsbr.quiescent(index_);
       now_ = boot_clock();
     }
+    gathering_.worked(now_ - woken);
     check_offloads();
+    if (receives_ != 0) sample_queue();  // what was lost is told, even when nothing follows
     if (index_ == 0 && now_ >= next_timers_) {
       next_timers_ = now_ + kTimerInterval;
       shared_.sessions->handle_timers(now_, *this);
@@ -201,9 +212,17 @@ void Worker::send(const session::Endpoint& to, Bytes message, uint8_t traffic_cl
 
 // ---- from UDP -------------------------------------------------------------------------------------
 
-/// How full the worker finds its queue.
+/// How full the worker finds its queue, and what was lost of it.
 void Worker::sample_queue() {
-  if (receives_++ % kQueueSampling == 0) instruments_.receive_queue(socket_.queues().receive);
+  if (receives_ < kQueueSampling && now_ - queue_sampled_ < kQueueSamplingInterval) return;
+  instruments_.receive_queue(socket_.sample_queues(counters_).receive);
+  queue_sampled_ = now_;
+  receives_ = 0;
+}
+
+void Worker::pause() {
+  const timespec time{0, static_cast<long>(udp::Gathering::kPause)};
+  clock_nanosleep(CLOCK_MONOTONIC, 0, &time, nullptr);
 }
 
 void Worker::turn_latency_window() {
@@ -227,7 +246,9 @@ void Worker::record_latencies() {
 
 bool Worker::receive_from_udp() {
   sample_queue();
+  receives_++;
   const std::span<const udp::Message> messages = io_->receive(counters_);
+  gathering_.count(messages.size());
   learned_ = nullptr;
   last_next_ = {};
   // Judged many at a time, so that the legs of the next ones are on their way from memory meanwhile.

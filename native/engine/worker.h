@@ -13,6 +13,7 @@
 #include "engine/output.h"
 #include "tun/coalescing.h"
 #include "tun/segmentation.h"
+#include "udp/gathering.h"
 #include "udp/gro_watch.h"
 #include "udp/socket_io.h"
 
@@ -83,6 +84,7 @@ class Worker final : public EventOutput {
   void flush();
 
   void sample_queue();
+  void pause();
   void turn_latency_window();
   void record_latencies();
 
@@ -101,6 +103,7 @@ class Worker final : public EventOutput {
   std::unique_ptr<uint8_t[]> tun_buffer_;
   std::unique_ptr<tun::Coalescing> coalescing_;
   udp::GroWatch gro_watch_;
+  udp::Gathering gathering_;
   bool coalesced_ = false;  ///< the message being judged holds several datagrams
   size_t wrong_super_packets_ = 0;
   std::optional<uint8_t> probe_class_;  ///< traffic class an initiation has to have to ride with a burst
@@ -118,7 +121,8 @@ class Worker final : public EventOutput {
   void learn(const udp::Message& message);
   const udp::LocalAddress& return_address(const omerta_address& to);
 
-  unsigned receives_ = 0;  ///< of which every kQueueSampling'th looks at the queue
+  unsigned receives_ = 0;  ///< since the queue was looked at
+  Nanoseconds queue_sampled_ = 0;
   /// Latency is measured a moment each second: timestamps are on until `closes`, and looked at from
   /// `counts` on, when nothing waits any more that was received without.
   struct LatencyWindow {

@@ -3,12 +3,12 @@
 
 #include <sys/mman.h>
 
+#include <omerta/tag_pair.h>
+
 #include <bit>
 #include <cstring>
 #include <new>
 #include <stdexcept>
-
-#include "relay/tag_pair.h"
 
 namespace omerta {
 namespace {
@@ -232,9 +232,9 @@ void ForwardingTable::judge_by(const Reading& reading, const omerta_address& fro
     return;
   }
   __u8 reason = omerta_leg_judge_sender(&leg, frame, &from);
-  TagPair tags{};
+  omerta_tag_pair tags{};
   if (reason == OMERTA_DROP_NONE) {
-    tags = tag_pair(leg, frame, size);
+    tags = omerta_tag_pair_of(&leg, frame, size);
     reason = omerta_leg_judge_tag(&leg, frame, tags.in, now);
   }
   if (reason == OMERTA_DROP_NONE) {
@@ -249,7 +249,7 @@ void ForwardingTable::judge_by(const Reading& reading, const omerta_address& fro
   decision.leg_id = leg.leg_id;
   switch (leg.action) {
     case OMERTA_LEG_FORWARD:
-      omerta_store64(frame, next_header(leg, omerta_load64(frame)));
+      omerta_store64(frame, omerta_next_header(&leg, omerta_load64(frame)));
       omerta_store64(frame + 8, tags.out);
       std::memcpy(decision.next.ip, leg.next_ip, sizeof(leg.next_ip));
       decision.next.port = leg.next_port;

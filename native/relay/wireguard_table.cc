@@ -3,6 +3,7 @@
 
 #include <sodium.h>
 
+#include <algorithm>
 #include <bit>
 #include <stdexcept>
 
@@ -30,6 +31,15 @@ constexpr uint8_t kMac1Label[8] = {'m', 'a', 'c', '1', '-', '-', '-', '-'};
 constexpr uint8_t kCookieLabel[8] = {'c', 'o', 'o', 'k', 'i', 'e', '-', '-'};
 
 bool same(const omerta_address& a, const omerta_address& b) { return omerta_same_address(a.ip, a.port, &b); }
+
+omerta_address address_of(const uint8_t ip[16], uint16_t port) {
+  omerta_address address{};
+  std::memcpy(address.ip, ip, 16);
+  address.port = port;
+  return address;
+}
+omerta_address source_of(const omerta_leg& route) { return address_of(route.source_ip, route.source_port); }
+omerta_address next_of(const omerta_leg& route) { return address_of(route.next_ip, route.next_port); }
 
 /// IPv4 counts per address, IPv6 per /64.
 struct Prefix {
@@ -122,6 +132,7 @@ void WireguardTable::bind(size_t number, const omerta_wireguard_binding& given, 
   }
   bindings_[number].write(binding);
   bound_.fetch_or(uint64_t{1} << number, std::memory_order_relaxed);
+  claim(number, binding, now);
 }
 
 void WireguardTable::unbind(size_t number, Accounts& accounts) {
@@ -141,8 +152,7 @@ WireguardTable::Usage WireguardTable::usage(size_t number) const {
   if (!enabled() || number >= OMERTA_WIREGUARD_BINDINGS) return {};
   const std::lock_guard lock(mutex_);
   Usage usage{0, past_[number].packets, past_[number].bytes};
-  for (const Session& session : sessions_)
-    usage.sessions += session.used && session.binding == number ? 1 : 0;
+  usage.sessions = static_cast<uint32_t>(sessions_of(number));
   routes_->for_each([&](const omerta_leg& route) {
     if (route.key_epoch != number) return;
     usage.packets += route.packets;
@@ -158,6 +168,121 @@ void WireguardTable::for_each_charge(const std::function<void(const omerta_leg&)
     if ((bound_.load(std::memory_order_relaxed) >> number & 1) != 0) visit(settled(number));
   }
   routes_->for_each(visit);
+}
+
+// ---- the kernel path ------------------------------------------------------------------------------
+
+std::vector<omerta_leg> WireguardTable::routes(Nanoseconds now) const {
+  std::vector<omerta_leg> all;
+  if (!enabled()) return all;
+  const std::lock_guard lock(mutex_);
+  for (const Orphan& orphan : orphans_) {
+    if (orphan.until <= now) continue;
+    all.push_back(orphan.to_server);
+    all.push_back(orphan.to_client);
+  }
+  routes_->for_each([&all](const omerta_leg& route) { all.push_back(route); });
+  return all;
+}
+
+void WireguardTable::adopt(std::span<const omerta_leg> found, Nanoseconds now) {
+  if (!enabled()) return;
+  const std::lock_guard lock(mutex_);
+  for (const omerta_leg& route : found) {
+    if ((route.flags & OMERTA_ROUTE_TO_CLIENT) != 0 || route.expires_at <= now) continue;
+    const auto mark = load<omerta_wireguard_session_mark>(reinterpret_cast<const uint8_t*>(route.next_key));
+    const auto other = std::ranges::find_if(found, [&](const omerta_leg& each) {
+      const omerta_address server = next_of(route);
+      return (each.flags & OMERTA_ROUTE_TO_CLIENT) != 0 && each.leg_id == mark.other_index &&
+             omerta_same_address(each.source_ip, each.source_port, &server) &&
+             same(next_of(each), source_of(route));
+    });
+    if (other == found.end()) continue;
+    Orphan orphan{route, *other, std::min<Nanoseconds>(route.expires_at, now + kAdoptionTime)};
+    for (omerta_leg* each : {&orphan.to_server, &orphan.to_client}) {
+      each->key_epoch = OMERTA_WIREGUARD_UNBOUND;
+      each->identity = 0;
+      each->network = 0;
+      expect(each->leg_id, 1);
+    }
+    orphans_.push_back(orphan);
+  }
+  adopted_.store(!orphans_.empty(), std::memory_order_relaxed);
+  changes_.fetch_add(1, std::memory_order_release);
+}
+
+/// Under the lock: sessions of an earlier daemon with the server that was just bound go on.
+void WireguardTable::claim(size_t number, const omerta_wireguard_binding& binding, Nanoseconds now) {
+  std::erase_if(orphans_, [&](const Orphan& orphan) {
+    const auto mark =
+        load<omerta_wireguard_session_mark>(reinterpret_cast<const uint8_t*>(orphan.to_server.next_key));
+    const bool ours = std::memcmp(mark.server, binding.public_key, sizeof mark.server) == 0;
+    if (orphan.until > now && !ours) return false;
+    expect(orphan.to_server.leg_id, -1);
+    expect(orphan.to_client.leg_id, -1);
+    changes_.fetch_add(1, std::memory_order_release);
+    const auto room = std::ranges::find(sessions_, false, &Session::used);
+    if (orphan.until <= now || room == sessions_.end() || sessions_of(number) >= share()) return true;
+    Session session;
+    session.used = true;
+    session.binding = static_cast<uint8_t>(number);
+    session.client_index = orphan.to_client.leg_id;
+    session.server_index = orphan.to_server.leg_id;
+    session.client = source_of(orphan.to_server);
+    session.server = binding.server;
+    session.expires = orphan.to_server.expires_at;
+    session::Endpoint client;
+    client.remote = session.client;
+    std::memcpy(client.local_ip, orphan.to_client.key, 16);
+    client.local_interface = orphan.to_client.next_leg_id;
+    if (install(session, binding, client)) *room = session;
+    return true;
+  });
+}
+
+void WireguardTable::add_carried(std::span<const omerta_leg> ended, Accounts& accounts) {
+  if (!enabled()) return;
+  const std::lock_guard lock(mutex_);
+  for (const omerta_leg& route : ended) {
+    const size_t number = route.key_epoch;
+    if (number >= OMERTA_WIREGUARD_BINDINGS) continue;
+    const auto mark = load<omerta_wireguard_session_mark>(reinterpret_cast<const uint8_t*>(route.next_key));
+    const omerta_wireguard_binding binding = bindings_[number].read();
+    if ((bound_.load(std::memory_order_relaxed) >> number & 1) == 0 ||
+        std::memcmp(mark.server, binding.public_key, sizeof mark.server) != 0 ||
+        route.identity != binding.identity || route.network != binding.network) {
+      accounts.settle(route);
+      continue;
+    }
+    past_[number].packets += route.packets;
+    past_[number].bytes += route.bytes;
+  }
+}
+
+void WireguardTable::mirror_expected(uint64_t* words) {
+  if (!enabled()) return;
+  const std::lock_guard lock(mutex_);
+  expected_ = words;
+  std::fill_n(words, OMERTA_EXPECTED_INDICES, 0);
+  for (const HalfOpen& entry : half_open_) {
+    if (!entry.used) continue;
+    expect(entry.client_index, 1);
+    if (entry.answered) expect(entry.server_index, 1);
+  }
+  const auto expect_both = [this](uint32_t client_index, uint32_t server_index) {
+    expect(client_index, 1);
+    expect(server_index, 1);
+  };
+  for (const Session& session : sessions_)
+    if (session.used) expect_both(session.client_index, session.server_index);
+  for (const Orphan& orphan : orphans_) expect_both(orphan.to_client.leg_id, orphan.to_server.leg_id);
+}
+
+/// Under the lock.
+void WireguardTable::expect(uint32_t index, int by) {
+  if (expected_ == nullptr) return;
+  uint64_t& count = expected_[index % OMERTA_EXPECTED_INDICES];
+  __atomic_store_n(&count, count + static_cast<uint64_t>(by), __ATOMIC_RELEASE);
 }
 
 // ---- handshakes -----------------------------------------------------------------------------------
@@ -226,6 +351,7 @@ WireguardTable::Result WireguardTable::ask(const session::Initiation& message, c
   room->client = from;
   room->server = binding.server;
   room->expires = now + kHalfOpenTime;
+  expect(room->client_index, 1);
   Result result{Verdict::forward};
   result.to.remote = binding.server;
   return result;
@@ -252,6 +378,7 @@ WireguardTable::Result WireguardTable::answer(const session::Response& message, 
     entry.answered = true;
     entry.server_index = message.sender;
     await(message.sender, 1);
+    expect(message.sender, 1);
     return result;
   }
   return {};
@@ -276,7 +403,11 @@ void WireguardTable::await(uint32_t server_index, int by) {
 }
 
 void WireguardTable::forget(HalfOpen& entry) {
-  if (entry.answered) await(entry.server_index, -1);
+  expect(entry.client_index, -1);
+  if (entry.answered) {
+    await(entry.server_index, -1);
+    expect(entry.server_index, -1);
+  }
   entry = {};
 }
 
@@ -304,10 +435,35 @@ bool WireguardTable::install(const Session& session, const omerta_wireguard_bind
   // The client hears from the address it asked.
   std::memcpy(to_client.key, client.local_ip, 16);
   to_client.next_leg_id = client.local_interface;
+  to_client.flags = OMERTA_ROUTE_TO_CLIENT;
+  const auto mark = [&binding](omerta_leg& marked, uint32_t other_index) {
+    omerta_wireguard_session_mark value{};
+    std::memcpy(value.server, binding.public_key, sizeof value.server);
+    value.other_index = other_index;
+    std::memcpy(marked.next_key, &value, sizeof value);
+  };
+  mark(to_server, session.client_index);
+  mark(to_client, session.server_index);
   if (!routes_->install(to_server)) return false;
-  if (routes_->install(to_client)) return true;
-  routes_->remove(session.server_index, session.client);
-  return false;
+  if (!routes_->install(to_client)) {
+    routes_->remove(session.server_index, session.client);
+    return false;
+  }
+  expect(session.client_index, 1);
+  expect(session.server_index, 1);
+  changes_.fetch_add(1, std::memory_order_release);
+  return true;
+}
+
+/// Every binding has its part of the sessions: no server takes another's.
+size_t WireguardTable::share() const {
+  const auto bound = static_cast<size_t>(std::popcount(bound_.load(std::memory_order_relaxed)));
+  return std::max<size_t>(1, sessions_.size() / std::max<size_t>(1, bound));
+}
+
+size_t WireguardTable::sessions_of(size_t number) const {
+  return static_cast<size_t>(std::ranges::count_if(
+      sessions_, [number](const Session& session) { return session.used && session.binding == number; }));
 }
 
 void WireguardTable::end(Session& session) {
@@ -317,6 +473,9 @@ void WireguardTable::end(Session& session) {
     past_[session.binding].packets += route->packets;
     past_[session.binding].bytes += route->bytes;
   }
+  expect(session.client_index, -1);
+  expect(session.server_index, -1);
+  changes_.fetch_add(1, std::memory_order_release);
   session = {};
 }
 
@@ -328,9 +487,6 @@ WireguardTable::Verdict WireguardTable::promote(uint32_t server_index, const ome
     if (!entry.used || !entry.answered || entry.server_index != server_index || entry.expires <= now ||
         !same(entry.client.remote, client))
       continue;
-    // Every binding has its part of the sessions: no server takes another's.
-    const size_t share = std::max<size_t>(
-        1, sessions_.size() / static_cast<size_t>(std::popcount(bound_.load(std::memory_order_relaxed))));
     Session* room = nullptr;
     size_t of_binding = 0;
     for (Session& session : sessions_) {
@@ -338,7 +494,7 @@ WireguardTable::Verdict WireguardTable::promote(uint32_t server_index, const ome
       if (!session.used && room == nullptr) room = &session;
       of_binding += session.used && session.binding == entry.binding ? 1 : 0;
     }
-    if (room == nullptr || of_binding >= share) return Verdict::sessions_full;
+    if (room == nullptr || of_binding >= share()) return Verdict::sessions_full;
     Session session;
     session.used = true;
     session.binding = entry.binding;
@@ -382,13 +538,21 @@ WireguardTable::Result WireguardTable::transport(uint32_t receiver_index, size_t
 }
 
 void WireguardTable::sweep(Nanoseconds now) {
-  if (!active() || now < next_sweep_) return;
+  if ((!active() && !adopted_.load(std::memory_order_relaxed)) || now < next_sweep_) return;
   next_sweep_ = now + kSweepInterval;
   const std::lock_guard lock(mutex_);
   for (HalfOpen& entry : half_open_)
     if (entry.used && entry.expires <= now) forget(entry);
   for (Session& session : sessions_)
     if (session.used && session.expires <= now) end(session);
+  std::erase_if(orphans_, [&](const Orphan& orphan) {
+    if (orphan.until > now) return false;
+    expect(orphan.to_server.leg_id, -1);
+    expect(orphan.to_client.leg_id, -1);
+    changes_.fetch_add(1, std::memory_order_release);
+    return true;
+  });
+  adopted_.store(!orphans_.empty(), std::memory_order_relaxed);
 }
 
 }  // namespace omerta

@@ -37,6 +37,8 @@ class WireguardTable {
   static constexpr size_t kHalfOpen = 1024;
   static constexpr size_t kHalfOpenPerPrefix = 64;
   static constexpr Nanoseconds kHalfOpenTime = 5 * kSecond;
+  /// Time for a server to register again with a relay that was restarted.
+  static constexpr Nanoseconds kAdoptionTime = 60 * kSecond;
 
   enum class Verdict : uint8_t {
     not_ours,         ///< no binding, half-open handshake or session takes it
@@ -82,6 +84,23 @@ class WireguardTable {
   Usage usage(size_t number) const;
   /// What was charged and is not settled, as legs.
   void for_each_charge(const std::function<void(const omerta_leg&)>& visit) const;
+
+  // Control thread, with a kernel path in front: it is given the routes, and forwards by itself what they
+  // take.
+
+  /// Another value after every change of routes().
+  uint64_t changes() const { return changes_.load(std::memory_order_acquire); }
+  /// The routes the kernel is to have; of those it was found with, what may still be claimed (key_epoch
+  /// OMERTA_WIREGUARD_UNBOUND, nobody's accounts).
+  std::vector<omerta_leg> routes(Nanoseconds now) const;
+  /// Routes an earlier daemon left in the kernel. Their sessions go on when their server, known by its
+  /// key, is bound again within kAdoptionTime.
+  void adopt(std::span<const omerta_leg> routes, Nanoseconds now);
+  /// Counts what the kernel forwarded by routes that ended: on their binding, or settles it when the
+  /// binding is gone or has other accounts by now.
+  void add_carried(std::span<const omerta_leg> ended, Accounts& accounts);
+  /// From now on words[index % OMERTA_EXPECTED_INDICES] counts the indices somebody waits for.
+  void mirror_expected(uint64_t* words);
 
   // Workers.
 
@@ -133,6 +152,12 @@ class WireguardTable {
     omerta_address server{};
     Nanoseconds expires = 0;
   };
+  /// A session of an earlier daemon, by its routes.
+  struct Orphan {
+    omerta_leg to_server{};
+    omerta_leg to_client{};
+    Nanoseconds until = 0;
+  };
   /// What sessions that ended had carried.
   struct Past {
     uint64_t packets = 0;
@@ -148,6 +173,10 @@ class WireguardTable {
   size_t match(const session::Initiation& message) const;
   bool may_try(const omerta_address& source, Nanoseconds now);
   void await(uint32_t server_index, int by);
+  void expect(uint32_t index, int by);
+  void claim(size_t number, const omerta_wireguard_binding& binding, Nanoseconds now);
+  size_t share() const;
+  size_t sessions_of(size_t number) const;
   void end(Session& session);
   omerta_leg settled(size_t number) const;
   void forget(HalfOpen& entry);
@@ -167,11 +196,15 @@ class WireguardTable {
   std::unique_ptr<std::atomic<uint16_t>[]> awaited_;
 
   Nanoseconds next_sweep_ = 0;
+  std::atomic<bool> adopted_{false};  ///< there are orphans
 
   mutable std::mutex mutex_;  ///< all below
   session::CookieJar cookies_;
   std::vector<HalfOpen> half_open_;
   std::vector<Session> sessions_;
+  std::vector<Orphan> orphans_;
+  std::atomic<uint64_t> changes_{0};
+  uint64_t* expected_ = nullptr;
   Past past_[OMERTA_WIREGUARD_BINDINGS];
 };
 

@@ -37,6 +37,13 @@ size_t padded(size_t size, size_t inner_mtu) {
   return std::max(size, std::min((size + 15) & ~size_t{15}, inner_mtu));
 }
 
+/// At once when nothing was sent or heard yet, however short the clock has been running.
+Nanoseconds persistent_keepalive_due(const Peer& peer) {
+  const Nanoseconds last = std::max(peer.last_sent.load(std::memory_order_relaxed),
+                                    peer.last_received.load(std::memory_order_relaxed));
+  return last == 0 ? 0 : last + peer.persistent_keepalive;
+}
+
 }  // namespace
 
 Keypair::Keypair(Peer& peer_, crypto::Suite suite_, const TransportKeys& keys, const Origin& origin,
@@ -173,7 +180,7 @@ void SessionTable::change_peer(Peer& peer, const PeerSettings& settings, Nanosec
     flush_staged(peer, now, out);
     if (peer.handshake_wanted || !peer.staged.empty()) want_handshake(peer, now, out);
   }
-  if (!was_kept_alive && peer.persistent_keepalive != 0) send_packet(peer, {}, now, out);
+  if (!was_kept_alive && peer.persistent_keepalive != 0) send_persistent_keepalive(peer, now, out);
   arm(peer, now);
 }
 
@@ -366,6 +373,11 @@ bool SessionTable::send_packet(Peer& peer, Bytes packet, Nanoseconds now, Sessio
     peer.unanswered_since.store(now, std::memory_order_relaxed);
   if (offer_due(*keypair, previous, now)) offer_suites(*keypair, now, out);
   return true;
+}
+
+void SessionTable::send_persistent_keepalive(Peer& peer, Nanoseconds now, SessionOutput& out) {
+  if (peer.endpoint().known() && !send_packet(peer, {}, now, out) && !peer.retry_armed)
+    want_handshake(peer, now, out);
 }
 
 void SessionTable::flush_staged(Peer& peer, Nanoseconds now, SessionOutput& out) {
@@ -649,13 +661,12 @@ void SessionTable::arm(Peer& peer, Nanoseconds now) {
     at(owed + kKeepaliveTimeout);
   if (current != nullptr) at(next_negotiation_step(current->negotiation));
   if (peer.persistent_keepalive != 0 && peer.endpoint().known() && has_identity_) {
-    const Nanoseconds last = std::max(peer.last_sent.load(std::memory_order_relaxed),
-                                      peer.last_received.load(std::memory_order_relaxed));
     const bool usable = current != nullptr && !current->expired(now);
     if (usable)
-      at(last + peer.persistent_keepalive);
+      at(persistent_keepalive_due(peer));
     else if (!peer.retry_armed)
-      at(std::max(last + peer.persistent_keepalive, last_initiation + kRekeyTimeout));
+      at(std::max(persistent_keepalive_due(peer),
+                  last_initiation == 0 ? 0 : last_initiation + kRekeyTimeout));
   }
   if (current != nullptr || peer.previous.load(std::memory_order_relaxed) != nullptr ||
       peer.next.load(std::memory_order_relaxed) != nullptr) {
@@ -700,13 +711,8 @@ void SessionTable::check_timers(Peer& peer, Nanoseconds now, SessionOutput& out)
     send_packet(peer, {}, now, out);
   }
 
-  if (peer.persistent_keepalive != 0 && peer.endpoint().known()) {
-    const Nanoseconds last = std::max(peer.last_sent.load(std::memory_order_relaxed),
-                                      peer.last_received.load(std::memory_order_relaxed));
-    if (now > last && now - last >= peer.persistent_keepalive && !send_packet(peer, {}, now, out) &&
-        !peer.retry_armed)
-      want_handshake(peer, now, out);
-  }
+  if (peer.persistent_keepalive != 0 && now >= persistent_keepalive_due(peer))
+    send_persistent_keepalive(peer, now, out);
 
   const Nanoseconds last_handshake = peer.last_handshake.load(std::memory_order_relaxed);
   if (last_handshake != 0 && now - last_handshake >= kZeroKeysTime &&

@@ -176,6 +176,8 @@ class SessionTable {
   void want_handshake(Peer& peer, Nanoseconds now, SessionOutput& out);
   bool send_packet(Peer& peer, Bytes packet, Nanoseconds now, SessionOutput& out);
   bool send_under(Keypair& keypair, Bytes packet, Nanoseconds now, SessionOutput& out);
+  /// Starts a handshake when there is no session to send it in.
+  void send_persistent_keepalive(Peer& peer, Nanoseconds now, SessionOutput& out);
   void flush_staged(Peer& peer, Nanoseconds now, SessionOutput& out);
   void check_timers(Peer& peer, Nanoseconds now, SessionOutput& out);
   void arm(Peer& peer, Nanoseconds now);

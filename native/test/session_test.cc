@@ -705,6 +705,32 @@ void turning_on_the_persistent_keepalive_sends_one() {
   CHECK(p.b.keepalives == before + 1);
 }
 
+void turning_on_the_persistent_keepalive_without_a_session_starts_one() {
+  Pair p;
+  p.connect();
+  p.pass(600 * kSecond);  // the keys are gone
+  const int before = p.a.established;
+  p.a.add(p.b, std::nullopt, true, 3600 * kSecond);
+  p.deliver();
+  CHECK(p.a.established == before + 1);
+}
+
+void the_first_persistent_keepalive_does_not_wait_for_the_machine_to_be_up_for_its_interval() {
+  Pair p;
+  p.a.now = p.b.now = 10 * kMillisecond;
+  p.a.table.suspend();
+  p.a.add(p.b, std::nullopt, true, 600 * kSecond);
+  p.b.add(p.a, std::nullopt, false);
+  p.a.table.resume(p.a.now);
+  p.pass(200 * kMillisecond);
+  CHECK(p.a.established == 1);
+  p.a.table.suspend();
+  p.pass(kSecond);
+  p.a.table.resume(p.a.now);
+  p.pass(200 * kMillisecond);
+  CHECK(p.a.established == 2);
+}
+
 void a_short_persistent_keepalive_is_kept_whoever_started_the_session() {
   for (const bool responder : {false, true}) {
     Pair p;
@@ -1046,6 +1072,8 @@ int main() {
   RUN(without_a_private_key_no_handshake_is_started_or_answered);
   RUN(a_suspended_table_forgets_sessions_and_sends_nothing_until_it_is_resumed);
   RUN(turning_on_the_persistent_keepalive_sends_one);
+  RUN(turning_on_the_persistent_keepalive_without_a_session_starts_one);
+  RUN(the_first_persistent_keepalive_does_not_wait_for_the_machine_to_be_up_for_its_interval);
   RUN(a_short_persistent_keepalive_is_kept_whoever_started_the_session);
   RUN(a_change_of_peers_is_carried_out_in_order);
   RUN(what_a_change_leaves_out_stays);

@@ -300,10 +300,9 @@ void what_a_full_receive_queue_loses_is_counted() {
       while (io->release());
   };
   take_all();
-  send();  // the next one tells
-  take_all();
+  receiver.sample_queues(counters);
   CHECK(counters.get(Counter::drop_receive_queue) > 0);
-  CHECK(counters.get(Counter::rx_datagrams) + counters.get(Counter::drop_receive_queue) == kCount + 1);
+  CHECK(counters.get(Counter::rx_datagrams) + counters.get(Counter::drop_receive_queue) == kCount);
   CHECK(receiver.queues().receive == 0);
 }
 

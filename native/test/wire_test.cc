@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The shared header against independent references: libsodium's SipHash and the protocol's tables.
 #include <omerta/limits.h>
+#include <omerta/tag_pair.h>
 #include <sodium.h>
 
 #include <cstring>
 #include <vector>
 
-#include "relay/tag_pair.h"
 #include "test/check.h"
 
 namespace {
@@ -136,8 +136,8 @@ void tag_pairs() {
     leg.next_key_epoch &= 0x0f;
     frame[2] |= 2;
     const auto size = static_cast<__u32>(frame.size());
-    const omerta::TagPair tags = omerta::tag_pair(leg, frame.data(), size);
-    const uint64_t header = omerta::next_header(leg, omerta_load64(frame.data()));
+    const omerta_tag_pair tags = omerta_tag_pair_of(&leg, frame.data(), size);
+    const uint64_t header = omerta_next_header(&leg, omerta_load64(frame.data()));
     CHECK(tags.in == omerta_frame_tag(leg.key, frame.data(), size));
     omerta_leg_rewrite(&leg, frame.data(), size);
     CHECK(header == omerta_load64(frame.data()));

@@ -3,26 +3,23 @@
 #include "relay/wireguard_table.h"
 
 #include <omerta/limits.h>
-#include <sodium.h>
 
 #include <thread>
 
 #include "check.h"
-#include "crypto/blake2s.h"
-#include "session/noise.h"
+#include "stock_wireguard.h"
 
 namespace {
 
 using namespace omerta;
+using stock::bytes_of;
+using stock::initiation;
+using stock::random_bytes;
+using stock::server_key;
 using Verdict = WireguardTable::Verdict;
 
 constexpr Nanoseconds kStart = 1000 * kSecond;
 
-void random_bytes(std::span<uint8_t> out) { randombytes_buf(out.data(), out.size()); }
-template <class Message>
-Bytes bytes_of(const Message& message) {
-  return Bytes(reinterpret_cast<const uint8_t*>(&message), sizeof message);
-}
 bool none_own(uint32_t) { return false; }
 
 /// 198.51.100.`host`, or 2001:db8::`host` when `v6`.
@@ -37,12 +34,6 @@ session::Endpoint at(uint8_t host, uint16_t port, bool v6 = false) {
 
 bool is(const session::Endpoint& a, const session::Endpoint& b) {
   return omerta_same_address(a.remote.ip, a.remote.port, &b.remote) != 0;
-}
-
-Key32 server_key(uint8_t seed) {
-  Key32 key;
-  key.fill(seed);
-  return session::public_key_of(key);
 }
 
 /// A relay with one server (key 1, at .200) and what its clients send.
@@ -66,17 +57,6 @@ struct World {
     return b;
   }
 
-  static session::Initiation initiation(uint32_t index, uint8_t seed = 1) {
-    session::Initiation message{};
-    message.type = session::kInitiationType;
-    message.sender = index;
-    random_bytes(message.ephemeral);
-    const uint8_t label[8] = {'m', 'a', 'c', '1', '-', '-', '-', '-'};
-    const Key32 key = crypto::blake2s({label, server_key(seed)});
-    message.mac1 = crypto::blake2s_mac(key, {session::before_mac1(message)});
-    return message;
-  }
-
   WireguardTable::Result handshake(const auto& message, const session::Endpoint& from) {
     return table.handshake(bytes_of(message), from, now, none_own, reply);
   }
@@ -84,11 +64,7 @@ struct World {
     return handshake(initiation(index), from).verdict;
   }
   WireguardTable::Result answer(uint32_t server_index, uint32_t client_index, const session::Endpoint& from) {
-    session::Response message{};
-    message.type = session::kResponseType;
-    message.sender = server_index;
-    message.receiver = client_index;
-    return handshake(message, from);
+    return handshake(stock::response(server_index, client_index), from);
   }
   WireguardTable::Result carry(uint32_t index, const session::Endpoint& from, size_t size = 128) {
     return table.transport(index, size, from, now, accounts);
@@ -106,7 +82,7 @@ void a_session_is_relayed_both_ways_and_counted() {
   session::Endpoint client = at(1, 40000);
   client.local_ip[15] = 9;
   client.local_interface = 5;
-  const auto asked = w.handshake(World::initiation(100), client);
+  const auto asked = w.handshake(initiation(100), client);
   CHECK(asked.verdict == Verdict::forward && is(asked.to, w.server));
   CHECK(w.carry(100, w.server).verdict == Verdict::not_ours);
   const auto answered = w.answer(200, 100, w.server);
@@ -148,8 +124,8 @@ void packets_from_elsewhere_go_nowhere() {
 
 void an_initiation_for_nobody_is_nobodys() {
   World w;
-  CHECK(w.handshake(World::initiation(1, 2), at(1, 40000)).verdict == Verdict::not_ours);
-  session::Initiation message = World::initiation(1);
+  CHECK(w.handshake(initiation(1, 2), at(1, 40000)).verdict == Verdict::not_ours);
+  session::Initiation message = initiation(1);
   message.ephemeral[0] = static_cast<uint8_t>(message.ephemeral[0] ^ 1);
   CHECK(w.handshake(message, at(1, 40000)).verdict == Verdict::not_ours);
   CHECK(w.ask(1, w.server) == Verdict::self);
@@ -193,14 +169,14 @@ void above_an_eighth_a_cookie_is_asked_for_and_proves_the_address() {
   CHECK(index == 100 + WireguardTable::kHalfOpenPerPrefix / 8);
 
   // The client opens the reply by what it knows of the server alone, and asks again with a mac2.
-  session::Initiation message = World::initiation(++index);
+  session::Initiation message = initiation(++index);
   CHECK(w.handshake(message, client).verdict == Verdict::cookie);
   const uint8_t label[8] = {'c', 'o', 'o', 'k', 'i', 'e', '-', '-'};
   session::Cookie cookie;
   CHECK(w.reply.receiver == index);
   CHECK(session::open_cookie_reply(crypto::blake2s({label, server_key(1)}), w.reply, message.mac1, cookie));
   const auto with_cookie = [&](uint32_t sender) {
-    session::Initiation m = World::initiation(sender);
+    session::Initiation m = initiation(sender);
     m.mac2 = crypto::blake2s_mac(cookie, {session::before_mac2(m)});
     return m;
   };
@@ -232,7 +208,7 @@ void a_flood_of_forged_addresses_leaves_the_table_as_large_as_it_was() {
   CHECK(taken == WireguardTable::kHalfOpen / 8 && cookies + taken == 3000);
   // Sent once, an initiation is not sent on twice.
   World fresh;
-  const session::Initiation message = World::initiation(5);
+  const session::Initiation message = initiation(5);
   CHECK(fresh.handshake(message, at(1, 1)).verdict == Verdict::forward);
   CHECK(fresh.handshake(message, at(1, 1)).verdict == Verdict::repeated);
 }
@@ -282,7 +258,7 @@ void sessions_have_a_cap_and_every_server_its_part() {
   CHECK(!w.connect(2, at(3, 40000)));
   CHECK(w.carry(202, at(3, 40000)).verdict == Verdict::sessions_full);
   // The other server's half is untouched.
-  CHECK(w.handshake(World::initiation(300, 2), at(4, 40000)).verdict == Verdict::forward);
+  CHECK(w.handshake(initiation(300, 2), at(4, 40000)).verdict == Verdict::forward);
   CHECK(w.answer(400, 300, at(201, 51820)).verdict == Verdict::forward);
   CHECK(w.carry(400, at(4, 40000)).verdict == Verdict::forward);
   CHECK(w.table.usage(5).sessions == 1 && w.table.usage(3).sessions == 2);
@@ -329,8 +305,101 @@ void what_is_relayed_is_charged_to_the_server_and_held_to_its_limits() {
   CHECK(w.accounts.read(AccountKind::identity, 2).packets == passed + 1);
 }
 
+void sessions_an_earlier_daemon_left_in_the_kernel_go_on() {
+  World before;
+  session::Endpoint client = at(1, 40000);
+  client.local_ip[15] = 9;
+  client.local_interface = 5;
+  CHECK(before.connect(0, client));
+  CHECK(before.connect(1, at(2, 40000)));
+  std::vector<omerta_leg> routes = before.table.routes(before.now);
+  CHECK(routes.size() == 4);
+
+  World w;
+  w.table.unbind(3, w.accounts);
+  uint64_t changes = w.table.changes();
+  const auto changed = [&] {
+    const uint64_t known = changes;
+    changes = w.table.changes();
+    return changes != known;
+  };
+  w.table.adopt(std::span(routes).first(3), w.now);  // one of them without its other direction
+  CHECK(changed());
+  // They stay in the kernel, on nobody's account, until their server is bound again.
+  CHECK(w.table.routes(w.now).size() == 2);
+  for (const omerta_leg& route : w.table.routes(w.now))
+    CHECK(route.key_epoch == OMERTA_WIREGUARD_UNBOUND && route.identity == 0 && route.network == 0);
+  CHECK(w.carry(200, client).verdict == Verdict::not_ours);
+  w.table.bind(4, World::binding(2, at(201, 1)), w.now, w.accounts);
+  CHECK(w.table.usage(4).sessions == 0 && w.table.routes(w.now).size() == 2);
+  const session::Endpoint moved = at(210, 4000);
+  w.table.bind(5, World::binding(1, moved, 2), w.now, w.accounts);
+  CHECK(changed() && w.table.usage(5).sessions == 1);
+  CHECK(w.carry(201, at(2, 40000)).verdict == Verdict::not_ours);
+  CHECK(is(w.carry(200, client).to, moved));
+  const auto back = w.carry(100, moved);
+  CHECK(is(back.to, client) && back.to.local_ip[15] == 9 && back.to.local_interface == 5);
+  for (const omerta_leg& route : w.table.routes(w.now)) CHECK(route.key_epoch == 5 && route.identity == 2);
+  w.now += 180 * kSecond;  // no longer than their keys
+  CHECK(w.carry(200, client).verdict == Verdict::not_ours);
+
+  // What nobody claims is taken out of the kernel.
+  World late;
+  late.table.unbind(3, late.accounts);
+  late.table.adopt(routes, late.now);
+  CHECK(late.table.routes(late.now).size() == 4);
+  late.now += WireguardTable::kAdoptionTime;
+  const uint64_t last = late.table.changes();
+  late.table.sweep(late.now);
+  CHECK(late.table.changes() != last && late.table.routes(late.now).empty());
+  late.table.bind(3, World::binding(1, late.server), late.now, late.accounts);
+  CHECK(late.table.usage(3).sessions == 0);
+}
+
+void what_the_kernel_carried_is_charged() {
+  World w;
+  w.table.bind(3, World::binding(1, w.server, 2), w.now, w.accounts);
+  CHECK(w.connect(0, at(1, 40000)));
+  std::vector<omerta_leg> ended = w.table.routes(w.now);
+  for (omerta_leg& route : ended) {
+    route.packets = 10;
+    route.bytes = 1000;
+  }
+  w.table.add_carried(ended, w.accounts);
+  CHECK(w.table.usage(3).packets == 21 && w.table.usage(3).bytes == 2128);
+  w.table.bind(3, World::binding(1, w.server, 1), w.now, w.accounts);  // another's account from now on
+  CHECK(w.accounts.read(AccountKind::identity, 2).packets == 21);
+  w.table.add_carried(ended, w.accounts);  // of the former
+  CHECK(w.table.usage(3).packets == 0);
+  CHECK(w.accounts.read(AccountKind::identity, 2).packets == 41);
+}
+
+void indices_somebody_waits_for_are_mirrored() {
+  World w;
+  std::vector<uint64_t> words(OMERTA_EXPECTED_INDICES, 7);
+  CHECK(w.ask(5, at(9, 1)) == Verdict::forward);
+  w.table.mirror_expected(words.data());
+  const auto expected = [&](uint32_t index) { return words[index % OMERTA_EXPECTED_INDICES]; };
+  CHECK(expected(5) == 1);  // of a handshake under way: the response may come
+  const session::Endpoint client = at(1, 40000);
+  CHECK(w.ask(100, client) == Verdict::forward);
+  CHECK(expected(100) == 1 && expected(200) == 0);
+  CHECK(w.answer(200, 100, w.server).verdict == Verdict::forward);
+  CHECK(expected(100) == 1 && expected(200) == 1);
+  CHECK(w.carry(200, client).verdict == Verdict::forward);
+  CHECK(expected(100) == 1 && expected(200) == 1);
+  w.now += 180 * kSecond;
+  w.table.sweep(w.now);
+  for (const uint64_t count : words) CHECK(count == 0);
+  CHECK(w.connect(1, client));
+  w.table.unbind(3, w.accounts);
+  for (const uint64_t count : words) CHECK(count == 0);
+}
+
 void workers_relay_while_servers_come_and_go() {
   World w(256);
+  std::vector<uint64_t> expected(OMERTA_EXPECTED_INDICES);
+  w.table.mirror_expected(expected.data());
   std::atomic<bool> stop = false;
   std::atomic<uint64_t> carried = 0;
   const auto client = [&](uint8_t host) {
@@ -339,12 +408,9 @@ void workers_relay_while_servers_come_and_go() {
     while (!stop) {
       const uint32_t index = static_cast<uint32_t>(host) << 24 | n++;
       const session::Endpoint from = at(host, static_cast<uint16_t>(1 + n % 60000));
-      const session::Initiation ask = World::initiation(index);
+      const session::Initiation ask = initiation(index);
       w.table.handshake(bytes_of(ask), from, w.now, none_own, reply);
-      session::Response answer{};
-      answer.type = session::kResponseType;
-      answer.sender = index ^ 0x800000;
-      answer.receiver = index;
+      const session::Response answer = stock::response(index ^ 0x800000, index);
       w.table.handshake(bytes_of(answer), w.server, w.now, none_own, reply);
       for (int i = 0; i < 20; i++) {
         carried +=
@@ -361,6 +427,7 @@ void workers_relay_while_servers_come_and_go() {
     if (i % 10 == 0) w.table.unbind(3, w.accounts);
     w.table.unbind(4, w.accounts);
     w.table.sweep(w.now + (i % 20 == 0 ? 300 * kSecond : 0));
+    w.table.add_carried(w.table.routes(w.now), w.accounts);
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   stop = true;
@@ -384,6 +451,9 @@ int main() {
   RUN(sessions_have_a_cap_and_every_server_its_part);
   RUN(sessions_follow_a_server_to_its_new_address_and_end_with_it);
   RUN(what_is_relayed_is_charged_to_the_server_and_held_to_its_limits);
+  RUN(sessions_an_earlier_daemon_left_in_the_kernel_go_on);
+  RUN(what_the_kernel_carried_is_charged);
+  RUN(indices_somebody_waits_for_are_mirrored);
   RUN(workers_relay_while_servers_come_and_go);
   return omerta::check::finish();
 }

@@ -27,6 +27,8 @@ constexpr uint32_t kNotificationCopied = 1u << 31;  // IORING_NOTIF_USAGE_ZC_COP
 /// A power of two. They are used in turn, so more of them are also more that is not in cache: at 64
 /// coalesced datagrams cost 12 % more than at 32. Beside a full receive, half wait for notifications.
 constexpr unsigned kBuffers = 32;
+constexpr size_t kAtOnce = kBuffers / 2;  ///< handed out by one receive
+static_assert(kAtOnce <= SocketIo::kMessages);
 constexpr unsigned kSubmissions = 2 * SendBatch::kMessages;
 constexpr unsigned kCompletions = 512;  // more than can be under way: receives, sends, notifications
 constexpr uint16_t kGroup = 0;
@@ -139,11 +141,11 @@ class IoUringIo final : public SocketIo {
   }
 
   std::span<const Message> receive(CounterRow& counters) override {
-    if (ready_count_ < kMessages) {
+    if (ready_count_ < kAtOnce) {
       if (work_waits()) enter(0);
       drain();
     }
-    for (; handed_out_ < kMessages && ready_count_ != 0; ready_count_--) {
+    for (; handed_out_ < kAtOnce && ready_count_ != 0; ready_count_--) {
       const Arrived& ready = ready_[ready_first_++ % kBuffers];
       if (read(ready, messages_[handed_out_], counters))
         handed_[handed_out_++] = ready.buffer;
@@ -381,8 +383,8 @@ class IoUringIo final : public SocketIo {
   Arrived ready_[kBuffers]{};
   unsigned ready_first_ = 0;
   unsigned ready_count_ = 0;
-  Message messages_[kMessages];
-  unsigned handed_[kMessages]{};
+  Message messages_[kAtOnce];
+  unsigned handed_[kAtOnce]{};
   size_t handed_out_ = 0;
   size_t sends_under_way_ = 0;
   int results_[SendBatch::kMessages]{};

@@ -3,6 +3,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <system_error>
 
@@ -13,6 +14,10 @@ namespace omerta::udp {
 namespace {
 
 constexpr size_t kMessageBytes = 65536;
+/// What one receive fetches of large messages: sent on while it is still in cache, it costs a tenth less
+/// than when a megabyte is fetched first.
+constexpr size_t kCachedBytes = size_t{256} << 10;
+constexpr size_t kFewestMessages = 4;
 constexpr uint32_t kSocketBit = 0;  // of no watched descriptor
 
 class Epoll {
@@ -74,16 +79,19 @@ class MmsgIo final : public SocketIo {
       header.msg_hdr.msg_namelen = sizeof(sockaddr_storage);
       header.msg_hdr.msg_controllen = sizeof(ReceiveControl);
     }
-    const int count = recvmmsg(socket_.fd(), headers_, kMessages, MSG_DONTWAIT, nullptr);
-    full_ = count == static_cast<int>(kMessages);
+    const int count = recvmmsg(socket_.fd(), headers_, static_cast<unsigned>(wanted_), MSG_DONTWAIT, nullptr);
+    full_ = count == static_cast<int>(wanted_);
     if (count <= 0) return {};
     counters.add(Counter::rx_batches);
+    size_t bytes = 0;
     for (size_t i = 0; i < static_cast<size_t>(count); i++) {
       Message& message = messages_[i];
       message.data = static_cast<uint8_t*>(vectors_[i].iov_base);
       message.size = headers_[i].msg_len;
       socket_.read_header(headers_[i].msg_hdr, message, counters);
+      bytes += message.size;
     }
+    wanted_ = std::clamp(kCachedBytes * static_cast<size_t>(count) / (bytes + 1), kFewestMessages, kMessages);
     return {messages_, static_cast<size_t>(count)};
   }
 
@@ -112,7 +120,8 @@ class MmsgIo final : public SocketIo {
   sockaddr_storage addresses_[kMessages]{};
   ReceiveControl controls_[kMessages]{};
   Message messages_[kMessages];
-  bool full_ = false;  ///< the last receive may have left something
+  size_t wanted_ = kMessages;  ///< most messages the next receive fetches
+  bool full_ = false;          ///< the last receive may have left something
 };
 
 }  // namespace

@@ -13,7 +13,7 @@ namespace omerta::udp {
 class SocketIo {
  public:
   /// Most messages one receive returns.
-  static constexpr size_t kMessages = 16;
+  static constexpr size_t kMessages = 64;
 
   virtual ~SocketIo() = default;
   SocketIo(const SocketIo&) = delete;

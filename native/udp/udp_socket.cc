@@ -204,7 +204,6 @@ UdpSocket::UdpSocket(const SocketOptions& options) {
   // The outer packet may be fragmented, as the kernel's WireGuard allows: the inner MTU bounds it.
   set(fd_, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
   set(fd_, IPPROTO_IP, IP_RECVTOS, 1);
-  set(fd_, SOL_SOCKET, SO_RXQ_OVFL, 1);
   // FORCE ignores net.core.{r,w}mem_max but needs CAP_NET_ADMIN; without it the kernel caps.
   if (!set(fd_, SOL_SOCKET, SO_RCVBUFFORCE, options.buffer_bytes))
     set(fd_, SOL_SOCKET, SO_RCVBUF, options.buffer_bytes);
@@ -233,7 +232,14 @@ Queues UdpSocket::queues() const {
   socklen_t size = sizeof values;
   getsockopt(fd_, SOL_SOCKET, SO_MEMINFO, values, &size);
   return {values[SK_MEMINFO_RMEM_ALLOC], values[SK_MEMINFO_RCVBUF], values[SK_MEMINFO_WMEM_ALLOC],
-          values[SK_MEMINFO_SNDBUF]};
+          values[SK_MEMINFO_SNDBUF], values[SK_MEMINFO_DROPS]};
+}
+
+Queues UdpSocket::sample_queues(CounterRow& counters) {
+  const Queues found = queues();
+  counters.add(Counter::drop_receive_queue, found.dropped - drops_seen_);
+  drops_seen_ = found.dropped;
+  return found;
 }
 
 void UdpSocket::set_timestamps(bool on) { set(fd_, SOL_SOCKET, SO_TIMESTAMPNS, on ? 1 : 0); }
@@ -271,11 +277,6 @@ void UdpSocket::read_header(msghdr& header, Message& message, CounterRow& counte
       std::memcpy(&at, CMSG_DATA(c), sizeof at);
       message.received_at =
           static_cast<uint64_t>(at.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(at.tv_nsec);
-    } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
-      uint32_t total = 0;
-      std::memcpy(&total, CMSG_DATA(c), sizeof total);
-      counters.add(Counter::drop_receive_queue, total - overflow_seen_);
-      overflow_seen_ = total;
     }
   }
   counters.add(Counter::rx_bytes, message.size);

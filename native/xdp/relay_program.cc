@@ -63,6 +63,7 @@ RelayProgram::RelayProgram(const Options& options) {
   skeleton_->rodata->relay_port = htons(options.port);
   skeleton_->rodata->use_test_clock = options.test_clock;
   bpf_map__set_max_entries(skeleton_->maps.legs, static_cast<uint32_t>(options.max_legs));
+  bpf_map__set_max_entries(skeleton_->maps.routes, static_cast<uint32_t>(options.max_routes));
   bpf_map__set_max_entries(skeleton_->maps.indices, static_cast<uint32_t>(options.index_slots));
   bpf_map__set_max_entries(skeleton_->maps.identities, static_cast<uint32_t>(options.accounts.identities));
   bpf_map__set_max_entries(skeleton_->maps.networks, static_cast<uint32_t>(options.accounts.networks));
@@ -70,6 +71,7 @@ RelayProgram::RelayProgram(const Options& options) {
   bpf_map__set_max_entries(skeleton_->maps.remotes,
                            static_cast<uint32_t>(std::min(options.max_legs, kMostRemotes)));
   reuse(skeleton_->maps.legs, options.legs_fd);
+  reuse(skeleton_->maps.routes, options.routes_fd);
   reuse(skeleton_->maps.counters, options.counters_fd);
   reuse(skeleton_->maps.state, options.state_fd);
   reuse(skeleton_->maps.remotes, options.remotes_fd);
@@ -81,11 +83,13 @@ RelayProgram::~RelayProgram() = default;
 
 int RelayProgram::fd() const { return bpf_program__fd(skeleton_->progs.omerta_relay); }
 int RelayProgram::legs_fd() const { return bpf_map__fd(skeleton_->maps.legs); }
+int RelayProgram::routes_fd() const { return bpf_map__fd(skeleton_->maps.routes); }
 int RelayProgram::counters_fd() const { return bpf_map__fd(skeleton_->maps.counters); }
 int RelayProgram::state_fd() const { return bpf_map__fd(skeleton_->maps.state); }
 int RelayProgram::remotes_fd() const { return bpf_map__fd(skeleton_->maps.remotes); }
 int RelayProgram::devices_fd() const { return bpf_map__fd(skeleton_->maps.devices); }
 int RelayProgram::indices_fd() const { return bpf_map__fd(skeleton_->maps.indices); }
+int RelayProgram::expected_fd() const { return bpf_map__fd(skeleton_->maps.expected); }
 AccountFiles RelayProgram::account_files() const {
   return {bpf_map__fd(skeleton_->maps.policy),     bpf_map__fd(skeleton_->maps.limits),
           bpf_map__fd(skeleton_->maps.identities), bpf_map__fd(skeleton_->maps.networks),

@@ -28,6 +28,8 @@ class RelayProgram {
   struct Options {
     uint16_t port = 0;
     size_t max_legs = 65536;
+    /// Routes of relayed WireGuard sessions, two for each; at least 1.
+    size_t max_routes = 1;
     /// Slots of the session table's index mirror; a power of two.
     size_t index_slots = 1;
     /// Accounts and classes of limits legs may name.
@@ -36,6 +38,7 @@ class RelayProgram {
     bool test_clock = false;
     /// Maps to take over; -1 makes new ones.
     int legs_fd = -1;
+    int routes_fd = -1;
     int counters_fd = -1;
     int state_fd = -1;
     int remotes_fd = -1;
@@ -50,11 +53,13 @@ class RelayProgram {
   int fd() const;
   uint32_t id() const;
   int legs_fd() const;
+  int routes_fd() const;
   int counters_fd() const;
   int state_fd() const;
   int remotes_fd() const;
   int devices_fd() const;
   int indices_fd() const;
+  int expected_fd() const;
   AccountFiles account_files() const;
   /// Shared memory: what is written here counts from the next packet on.
   omerta_xdp_settings& settings();

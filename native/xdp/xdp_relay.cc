@@ -96,7 +96,7 @@ XdpRelay::~XdpRelay() = default;
 /// Takes over the pinned maps of this layout, and keeps those of others until the program is replaced.
 void XdpRelay::open_maps() {
   FileDescriptor legs = pins_.open("legs"), counters = pins_.open("counters"), state = pins_.open("state"),
-                 remotes = pins_.open("remotes");
+                 remotes = pins_.open("remotes"), routes = pins_.open("routes");
   const bool adoptable = legs && counters && state && has_sizes(legs.get(), 4, sizeof(omerta_leg)) &&
                          has_sizes(counters.get(), 4, sizeof(omerta_xdp_counters)) &&
                          has_sizes(state.get(), 4, sizeof(omerta_xdp_state)) &&
@@ -104,6 +104,9 @@ void XdpRelay::open_maps() {
   uint32_t flags = read_state(state.get()).flags;
   const bool roomy = adoptable && capacity_of(legs.get()) >= settings_.max_legs;
   if (legs && !roomy) previous_legs_ = std::move(legs);
+  const bool known_routes =
+      adoptable && routes && has_sizes(routes.get(), sizeof(omerta_wireguard_route_key), sizeof(omerta_leg));
+  const bool roomy_routes = known_routes && capacity_of(routes.get()) >= settings_.max_routes;
   for (const std::string& folder : pins_.foreign_layouts()) {
     flags |= read_state(open_pin(folder + "/state").get()).flags;
     if (!previous_legs_) previous_legs_ = open_pin(folder + "/legs");
@@ -113,15 +116,20 @@ void XdpRelay::open_maps() {
   program_ = std::make_unique<RelayProgram>(RelayProgram::Options{
       .port = settings_.port,
       .max_legs = settings_.max_legs,
+      .max_routes = settings_.max_routes,
       .index_slots = settings_.index_slots,
       .accounts = settings_.accounts,
       .legs_fd = roomy ? legs.get() : -1,
+      .routes_fd = roomy_routes ? routes.get() : -1,
       .counters_fd = adoptable ? counters.get() : -1,
       .state_fd = adoptable ? state.get() : -1,
       .remotes_fd = adoptable && remotes ? remotes.get() : -1,
   });
   accounts_.emplace(program_->account_files(), settings_.accounts);
   legs_ = std::make_unique<LegMap>(program_->legs_fd(), previous_legs_.get());
+  routes_.emplace(program_->routes_fd());
+  if (known_routes && !roomy_routes)
+    for (const omerta_leg& route : RouteMap(routes.get()).all()) routes_->add(route);
   write_state(program_->state_fd(), {OMERTA_XDP_LAYOUT, flags});
   if (roomy) legs_->for_each([this](const omerta_leg&) { adopted_legs_++; });
   if (!adoptable) pins_.pin(program_->counters_fd(), "counters");
@@ -173,6 +181,7 @@ void XdpRelay::activate() {
   enable_forwarding();
   pins_.pin(program_->fd(), "program");
   pins_.pin(program_->legs_fd(), "legs");
+  pins_.pin(program_->routes_fd(), "routes");
   std::vector<uint32_t> all;
   for (const std::string& name : settings_.interfaces)
     if (const uint32_t index = if_nametoindex(name.c_str()); index != 0) all.push_back(index);
@@ -199,7 +208,9 @@ void XdpRelay::settle(const omerta_leg& leg, int sign) {
 void XdpRelay::check() {
   set_own_addresses();
   enable_forwarding();
-  const uint64_t forwarded = program_->counters().others[OMERTA_XDP_FORWARDED_PACKETS];
+  const omerta_xdp_counters counters = program_->counters();
+  const uint64_t forwarded =
+      counters.others[OMERTA_XDP_FORWARDED_PACKETS] + counters.others[OMERTA_XDP_WIREGUARD_RELAYED_PACKETS];
   for (Attachment& attachment : attachments_) attachment.check(program_->fd(), pins_, forwarded);
   set_devices(attached());
 }
@@ -280,6 +291,7 @@ void XdpRelay::close(bool unload_pins) {
   attachments_.clear();
   if (unload_pins) unload(settings_.port);
   legs_.reset();
+  routes_.reset();
   accounts_.reset();
   program_.reset();
 }

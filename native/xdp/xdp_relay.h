@@ -17,6 +17,7 @@
 #include "xdp/leg_map.h"
 #include "xdp/pins.h"
 #include "xdp/relay_program.h"
+#include "xdp/route_map.h"
 
 namespace omerta::xdp {
 
@@ -34,6 +35,7 @@ struct RelaySettings {
   std::vector<std::string> interfaces;
   Mode mode = Mode::native;
   size_t max_legs = 65536;
+  size_t max_routes = 1;  ///< of relayed WireGuard sessions
   size_t index_slots = 1;
   Accounts::Capacity accounts;
   StrangerLimits strangers;
@@ -66,6 +68,8 @@ class XdpRelay {
   bool forwarding_enabled() const;
   int self_test_packets() const { return self_test_packets_; }
   const LegMap& legs() const { return *legs_; }
+  /// Routes of relayed WireGuard sessions; at first those an earlier daemon left.
+  RouteMap& routes() { return *routes_; }
   RelayProgram& program() { return *program_; }
   const Pins& pins() const { return pins_; }
 
@@ -89,6 +93,7 @@ class XdpRelay {
   std::unique_ptr<RelayProgram> program_;
   std::optional<SharedAccounts> accounts_;
   std::unique_ptr<LegMap> legs_;
+  std::optional<RouteMap> routes_;
   std::vector<Attachment> attachments_;
   FileDescriptor previous_legs_;  ///< of another layout or size, until activate()
   bool active_ = false;

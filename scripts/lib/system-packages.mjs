@@ -38,8 +38,9 @@ export const PACKAGES = {
   ],
   /** What boots a guest machine: the kernel's own WireGuard is nowhere else (its kernel: guest-kernel.mjs). */
   guest: ['qemu-system-x86', 'busybox-static'],
-  /** What `npm run build:arm64` needs: the cross compiler, and an emulator for the tests. */
-  arm64: ['g++-aarch64-linux-gnu', 'qemu-user-static'],
+  /** What `npm run build:arm64` compiles with, and what it runs the tests in. */
+  arm64: ['g++-aarch64-linux-gnu'],
+  emulator: ['qemu-user-static'],
 };
 
 const PURPOSE = {
@@ -47,6 +48,7 @@ const PURPOSE = {
   lab: 'tests and the lab',
   guest: 'the guest machine',
   arm64: 'arm64',
+  emulator: 'tests of the arm64 build',
 };
 
 /** Those of `names` that dpkg does not know as installed. */

@@ -127,7 +127,7 @@ describe(
       const program = await programId();
       assert.equal((await stop('--unload')).trim(), 'stopped and unloaded');
       assert.equal(await programId(), undefined);
-      assert.deepEqual(pinsOf(pair.relay.node.name), []);
+      assert.deepEqual(pinsOf(pair.relay.node), []);
       let gone = false;
       for (let tries = 0; tries < 100 && !gone; tries++) {
         gone = (await pair.relay.node.run('bpftool', ['prog', 'show', 'id', String(program)])).code !== 0;
@@ -167,6 +167,37 @@ describe(
       assert.match(await stop(), /stopped/);
     });
 
+    for (const [where, through, reason] of [
+      [
+        'without the privilege',
+        ['setpriv', '--bounding-set', '-all', '--inh-caps', '-all'],
+        /loading a BPF program is not permitted/,
+      ],
+      [
+        'without a bpf file system',
+        ['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs none /sys/fs/bpf && exec "$@"', 'sh'],
+        /no bpf file system is mounted at \/sys\/fs\/bpf/,
+      ],
+    ] as const)
+      it(`with --accel auto goes on through the socket ${where}, with one line`, async () => {
+        pair.relay.through = through;
+        const started = (await pair.relay.start(
+          ...['relay', '--accel', 'auto', '--status', 'off'],
+        )) as RelayStatus;
+        const xdp = started.engine.accelerators.find(({ name }) => name === 'xdp');
+        assert.equal(xdp?.state, 'unavailable');
+        assert.match(xdp.reason, reason);
+        assert.equal(pair.relay.log.match(/kernel-path/g)?.length, 1, pair.relay.log);
+        assert.equal((await ping(pair.left.omerta.node, pair.right.ipv6, 20, 5)).lost, 0);
+        assert.match(await stop(), /stopped/);
+        await assert.rejects(pair.relay.start('relay', '--accel', 'xdp', '--status', 'off'), (error) => {
+          assert.match(String(error), /ended with code \d+: omerta: accel: /);
+          assert.match(String(error), reason);
+          return true;
+        });
+        pair.relay.through = [];
+      });
+
     it('with --accel auto goes on through the socket where another program is attached', async () => {
       await pair.relay.node.mustRun('ip', [
         ...[
@@ -186,13 +217,17 @@ describe(
       assert.equal(xdp?.state, 'unavailable');
       assert.match(xdp.reason, /eth0: another XDP program \(id \d+\) is attached/);
       assert.equal(pair.relay.log.match(/kernel-path-off/g)?.length, 1);
+      const doctor = await pair.relay.node.run(process.execPath, [
+        ...['bin/omerta', '--state', pair.relay.state, 'doctor'],
+      ]);
+      assert.match(doctor.stdout, /running daemon's xdp.*another XDP program/);
       assert.equal((await ping(pair.left.omerta.node, pair.right.ipv6, 20, 5)).lost, 0);
       assert.match(await stop(), /stopped/);
       await assert.rejects(
         pair.relay.start('relay', '--accel', 'xdp', '--status', 'off'),
-        /omerta: accel: .*ip link set dev eth0 xdp off/,
+        /ended with code 1: [^]*omerta: accel: .*ip link set dev eth0 xdp off/,
       );
-      assert.deepEqual(pinsOf(pair.relay.node.name), []);
+      assert.deepEqual(pinsOf(pair.relay.node), []);
     });
   },
 );

@@ -15,6 +15,7 @@ describe(`${LEGS} legs in the kernel`, { skip: labUnavailable() ?? xdpUnavailabl
   before(async () => {
     world = await World.create();
     node = await world.addNode('relay');
+    await world.mountBpf();
   });
   after(() => world.remove());
 

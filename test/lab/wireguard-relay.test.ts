@@ -2,14 +2,14 @@
 // a NAT of its own, and a stock wireguard-go the relay's operator named.
 
 import assert from 'node:assert/strict';
-import { appendFileSync, existsSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { after, before, describe, it } from 'node:test';
-import { mustRun } from '../../ts/lab/command.js';
 import { OmertaNode } from '../../ts/lab/omerta-node.js';
 import { ping } from '../../ts/lab/ping.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
+import { StockWireguard } from '../../ts/lab/stock-wireguard.js';
 import { World, type Node } from '../../ts/lab/world.js';
 
 const RELAY_PORT = 51900;
@@ -24,50 +24,6 @@ interface Binding {
   readonly packets: number;
 }
 
-/** wireguard-go in a node, as its users run it. */
-class Stock {
-  private constructor(
-    readonly node: Node,
-    readonly name: string,
-    readonly publicKey: string,
-  ) {}
-
-  static async start(world: World, node: Node, name: string, address: string): Promise<Stock> {
-    // The control socket is a file outside the namespace: its name is unique on the machine.
-    const device = `omr${process.pid}${name}`;
-    const privateKey = (await mustRun('wg', ['genkey'])).trim();
-    const publicKey = (await mustRun('wg', ['pubkey'], { input: privateKey })).trim();
-    const file = join(world.folder, `${name}.key`);
-    writeFileSync(file, privateKey, { mode: 0o600 });
-    node.spawn('wireguard-go', ['-f', device], {
-      stdio: 'ignore',
-      env: { ...process.env, LOG_LEVEL: 'error' },
-    });
-    for (let tries = 0; (await node.run('wg', ['show', device])).code !== 0; tries++) {
-      if (tries === 100) throw new Error(`wireguard-go did not start in ${node.name}`);
-      await setTimeout(50);
-    }
-    await node.mustRun('wg', ['set', device, 'private-key', file]);
-    await node.ip(`address add ${address}/24 dev ${device}`, `link set ${device} mtu 1380 up`);
-    return new Stock(node, device, publicKey);
-  }
-
-  async set(...settings: readonly string[]): Promise<void> {
-    await this.node.mustRun('wg', ['set', this.name, ...settings]);
-  }
-
-  async handshakeAt(publicKey: string): Promise<number> {
-    const lines = await this.node.mustRun('wg', ['show', this.name, 'latest-handshakes']);
-    const line = lines.split('\n').find((text) => text.startsWith(publicKey));
-    return Number(line?.split('\t')[1] ?? 0);
-  }
-
-  remove(): void {
-    const socket = `/var/run/wireguard/${this.name}.sock`;
-    if (existsSync(socket)) rmSync(socket);
-  }
-}
-
 describe(
   'stock WireGuard clients behind NATs',
   { skip: labUnavailable(['ping', 'wg', 'wireguard-go']) ?? false },
@@ -77,9 +33,9 @@ describe(
     let member: OmertaNode;
     let memberKey: string;
     let memberAddress: string;
-    let server: Stock;
-    let client: Stock;
-    let second: Stock;
+    let server: StockWireguard;
+    let client: StockWireguard;
+    let second: StockWireguard;
 
     before(async () => {
       world = await World.create();
@@ -88,9 +44,19 @@ describe(
       const home = await world.addNat('home', 'port-restricted');
       const mobile = await world.addNat('mobile', 'symmetric');
       const cafe = await world.addNat('cafe', 'port-restricted');
-      client = await Stock.start(world, await world.addNode('client', { behind: mobile }), 'c', CLIENT);
-      second = await Stock.start(world, await world.addNode('second', { behind: cafe }), 'd', '100.64.9.3');
-      server = await Stock.start(world, serverNode, 's', STOCK_SERVER);
+      client = await StockWireguard.start(
+        world,
+        await world.addNode('client', { behind: mobile }),
+        'c',
+        CLIENT,
+      );
+      second = await StockWireguard.start(
+        world,
+        await world.addNode('second', { behind: cafe }),
+        'd',
+        '100.64.9.3',
+      );
+      server = await StockWireguard.start(world, serverNode, 's', STOCK_SERVER);
       await server.set('listen-port', '51820', 'peer', client.publicKey, 'allowed-ips', `${CLIENT}/32`);
 
       relay = new OmertaNode(world, relayNode, 'relay');

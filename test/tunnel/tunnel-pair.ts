@@ -30,7 +30,7 @@ export function tunnelUnavailable(programs: readonly string[] = []): string | fa
 export async function until(
   what: string,
   holds: () => boolean | Promise<boolean>,
-  timeoutMs = 5000,
+  timeoutMs = 20_000,
 ): Promise<void> {
   const deadline = Date.now() + timeoutMs;
   while (Date.now() < deadline) {
@@ -71,14 +71,10 @@ async function startEnd(
   let text = '';
   daemon.stderr?.setEncoding('utf8').on('data', (part: string) => (text += part));
   // Not by asking wg: it removes a socket that does not listen yet.
-  await until(
-    `${name} is there`,
-    () => {
-      assert.equal(daemon.exitCode, null, text);
-      return existsSync(socketOf(name));
-    },
-    20_000,
-  );
+  await until(`${name} is there`, () => {
+    assert.equal(daemon.exitCode, null, text);
+    return existsSync(socketOf(name));
+  });
   const inside = `10.78.0.${index}`;
   const inside6 = `fd78::${index}`;
   await node.ip(

@@ -63,7 +63,7 @@ const RECEIVE = `
     socket.pipe(require('node:fs').createWriteStream(file)).on('finish', () => process.exit(0));
   }).listen(Number(port), () => console.log('listening'));`;
 
-async function until(what: string, holds: () => Promise<boolean>, timeoutMs = 8000): Promise<void> {
+async function until(what: string, holds: () => Promise<boolean>, timeoutMs = 20_000): Promise<void> {
   const deadline = Date.now() + timeoutMs;
   while (Date.now() < deadline) {
     if (await holds()) return;

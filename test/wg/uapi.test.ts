@@ -216,11 +216,12 @@ describe('the configuration', { skip }, () => {
       'allowed_ip=::ffff:1.2.3.4/128',
       'protocol_version=1',
     );
+    // The persistent keepalive asked for a session at once: an initiation of 148 bytes went out.
     assert.equal(
       ask('get=1'),
       `private_key=${PRIVATE}\nlisten_port=7001\nfwmark=51820\npublic_key=${ALICE}\npreshared_key=${PSK}\n` +
         'protocol_version=1\nendpoint=[2001:db8::1]:51820\nlast_handshake_time_sec=0\n' +
-        'last_handshake_time_nsec=0\ntx_bytes=0\nrx_bytes=0\npersistent_keepalive_interval=25\n' +
+        'last_handshake_time_nsec=0\ntx_bytes=148\nrx_bytes=0\npersistent_keepalive_interval=25\n' +
         'allowed_ip=10.0.0.0/8\nallowed_ip=::ffff:1.2.3.4/128\nerrno=0\n\n',
     );
   });

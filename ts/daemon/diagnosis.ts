@@ -118,19 +118,25 @@ async function tunOffloads(): Promise<readonly Accelerator[]> {
   return testTunOffloads();
 }
 
-/** What the running daemon had to give up: a fresh engine does not know that. */
+/** What of a running daemon's accelerators an operator should know of: a fresh engine does not. */
+function troubled({ name, state, remedy }: Accelerator): boolean {
+  // The kernel path is listed only where it was asked for; a part of it may be on and still want something.
+  if (name === 'xdp' || name.startsWith('xdp ')) return state === 'unavailable' || remedy !== undefined;
+  return state === 'demoted';
+}
+
 async function demotions(socket: string): Promise<Check[]> {
   const client = await ControlClient.connectIfRunning(socket);
   if (client === undefined) return [];
   try {
     const { engine } = (await client.request({ command: 'status' })) as DaemonStatus;
     return engine.accelerators
-      .filter(({ state }) => state === 'demoted')
-      .map(({ name, reason }) =>
+      .filter(troubled)
+      .map(({ name, state, reason, remedy }) =>
         missing(
           `running daemon's ${name}`,
-          `demoted: ${reason}`,
-          'omerta down, then start it again, to have it tried anew',
+          `${state}: ${reason}`,
+          remedy ?? 'omerta down, then start it again, to have it tried anew',
         ),
       );
   } catch (error) {

@@ -69,7 +69,7 @@ function choices({ node, relay }: Config, mode: DaemonMode): { engine: EngineCho
 
 function acceleration(
   { node, relay }: Config,
-  { maxLegs, accounts = NO_ACCOUNTS }: EngineOptions,
+  { maxLegs, wireguardSessions = 0, accounts = NO_ACCOUNTS }: EngineOptions,
 ): Acceleration {
   return {
     required: relay.accel === 'xdp',
@@ -78,6 +78,7 @@ function acceleration(
     detach: relay.detach,
     bind: node.bind,
     maxLegs,
+    wireguardSessions,
     accounts,
     addressed: addressedInterfaces(node.interface),
   };
@@ -134,6 +135,7 @@ export class Mesh {
       throw engineFailure(error, { port, bind, state });
     });
     options.privateKey.fill(0);
+    let shell: MeshShell<MeshNode> | undefined;
     try {
       const addresses = configuredAddresses(config, engine.port);
       const { wireguardRelay } = engine.describe();
@@ -150,7 +152,7 @@ export class Mesh {
         },
         nodePrimitives,
       );
-      const shell = new MeshShell(node, engine, store, log);
+      shell = new MeshShell(node, engine, store, log);
       shell.start();
       if (relaysStock && !wireguardRelay)
         log.warn({ remedy: 'npm run build, and engine = "native"' }, 'wireguard-relay-needs-native-engine');
@@ -160,6 +162,7 @@ export class Mesh {
       if (engine instanceof AcceleratedEngine) engine.activate();
       return new Mesh(settings, shell, fallback, networks, addresses);
     } catch (error) {
+      shell?.close();
       await engine.close();
       throw engineFailure(accelerationError(error), { port, bind, state });
     }

@@ -17,6 +17,7 @@ import {
   type WireguardBinding,
   type WireguardUsage,
 } from './engine.js';
+import { KernelRoutes } from './kernel-routes.js';
 import { packLegs, type NativeEngine } from './native-engine.js';
 import {
   XdpError,
@@ -42,6 +43,8 @@ export interface Acceleration {
   readonly detach: boolean;
   readonly bind: string | undefined;
   readonly maxLegs: number;
+  /** Stock WireGuard sessions that are relayed at most. */
+  readonly wireguardSessions: number;
   readonly accounts: AccountCapacity;
   /** Names of this machine's interfaces that have an address. */
   readonly addressed: readonly string[];
@@ -80,6 +83,7 @@ export class AcceleratedEngine implements Engine {
   readonly #native: NativeEngine;
   readonly #acceleration: Acceleration;
   #path: XdpHandle | undefined;
+  #routes: KernelRoutes | undefined;
   /** Why there is no kernel path. */
   #off: XdpError | undefined;
   #seen: readonly XdpInterfaceStatus[] = [];
@@ -99,7 +103,7 @@ export class AcceleratedEngine implements Engine {
   }
 
   #open(): XdpHandle {
-    const { interfaces, mode, bind, maxLegs, accounts, addressed } = this.#acceleration;
+    const { interfaces, mode, bind, maxLegs, wireguardSessions, accounts, addressed } = this.#acceleration;
     const native = this.#native;
     return callXdp(() => {
       const addon = loadXdpAddon();
@@ -116,13 +120,16 @@ export class AcceleratedEngine implements Engine {
         interfaces: names,
         generic: mode === 'generic',
         maxLegs,
+        maxRoutes: Math.max(1, 2 * wireguardSessions),
         indexSlots: native.indexSlots,
         ...accounts,
       });
       try {
         native.shareAccounts(path.accounts());
         native.mirrorIndices(path.indices());
-        path.setIndicesKnown(true);
+        native.mirrorExpected(path.expected());
+        path.setIndicesKnown();
+        this.#routes = new KernelRoutes(native, path);
       } catch (error) {
         path.close(true);
         throw error;
@@ -135,6 +142,7 @@ export class AcceleratedEngine implements Engine {
   #giveUp(error: unknown): void {
     this.#path?.close(true);
     this.#path = undefined;
+    this.#routes = undefined;
     if (!(error instanceof XdpError) || this.#acceleration.required) throw error;
     this.#off = error;
     try {
@@ -158,12 +166,14 @@ export class AcceleratedEngine implements Engine {
     const path = this.#path;
     if (path === undefined) return;
     try {
+      this.#routes?.update();
       callXdp(() => path.activate());
       const { interfaces } = path.status();
       const refused = interfaces.filter(({ attached }) => !attached);
       const named = this.#acceleration.interfaces !== undefined && this.#acceleration.required;
       if (refused.length > 0 && (named || refused.length === interfaces.length)) throw refusal(refused);
-      this.#seen = interfaces;
+      // Those that refused are told by the first check().
+      this.#seen = interfaces.filter(({ attached }) => attached);
     } catch (error) {
       this.#giveUp(error);
     }
@@ -174,6 +184,7 @@ export class AcceleratedEngine implements Engine {
     const path = this.#path;
     if (path === undefined) return [];
     callXdp(() => path.check());
+    this.#routes?.update();
     const before = new Map(this.#seen.map((each) => [each.name, each]));
     this.#seen = path.status().interfaces;
     return this.#seen
@@ -267,7 +278,7 @@ export class AcceleratedEngine implements Engine {
   /** What live legs carried in the kernel is not in the native engine's sum yet. */
   accounts(kind: AccountKind): readonly AccountStatus[] {
     const all = new Map(this.#native.accounts(kind).map((account) => [account.index, account]));
-    for (const { packets, bytes, ...leg } of this.#kernelLegs()) {
+    for (const { packets, bytes, ...leg } of [...this.#kernelLegs(), ...(this.#routes?.counts() ?? [])]) {
       if (packets === 0) continue;
       const index = leg[kind];
       const before = all.get(index) ?? { index, packets: 0, bytes: 0, refused: 0 };
@@ -351,22 +362,29 @@ export class AcceleratedEngine implements Engine {
     return path === undefined ? [] : readLegs(callXdp(() => path.legs()));
   }
 
+  /** Handshakes are relayed in user space, and the sessions they lead to in the kernel. */
+  setWireguardBindings(bindings: readonly WireguardBinding[]): void {
+    this.#native.setWireguardBindings(bindings);
+    this.#routes?.update();
+  }
+
+  wireguardUsage(): readonly WireguardUsage[] {
+    const inKernel = this.#routes?.counts() ?? [];
+    return this.#native.wireguardUsage().map(({ number, sessions, ...carried }) => ({
+      sessions,
+      ...inKernel
+        .filter(({ binding }) => binding === number)
+        .reduce(
+          (sum, { packets, bytes }) => ({ packets: sum.packets + packets, bytes: sum.bytes + bytes }),
+          carried,
+        ),
+    }));
+  }
+
   /**
    * The native engine's counters, with those of the kernel path added to the ones of the same name.
    * `xdp_forwarded_packets`, `xdp_forwarded_bytes` are its own share, `xdp_passed_…` what it left to the socket.
    */
-  /** Stock WireGuard clients are relayed in user space. */
-  setWireguardBindings(bindings: readonly WireguardBinding[]): void {
-    // Relayed sessions have indices that are not mirrored: they have to reach the socket.
-    if (bindings.length > 0) this.#path?.setIndicesKnown(false);
-    this.#native.setWireguardBindings(bindings);
-    if (bindings.length === 0) this.#path?.setIndicesKnown(true);
-  }
-
-  wireguardUsage(): readonly WireguardUsage[] {
-    return this.#native.wireguardUsage();
-  }
-
   counters(): ReadonlyMap<string, number> {
     const totals = new Map(this.#native.counters());
     const path = this.#path;
@@ -376,9 +394,10 @@ export class AcceleratedEngine implements Engine {
     loadXdpAddon().counterNames.forEach((name, index) => {
       const value = values[index] ?? 0;
       if (!name.startsWith('drop_')) add(`xdp_${name}`, value);
-      if (name.startsWith('drop_') || name.startsWith('forwarded_')) add(name, value);
-      const unit = name === 'forwarded_packets' ? 'datagrams' : name === 'forwarded_bytes' ? 'bytes' : '';
-      if (unit !== '') for (const direction of ['rx', 'tx']) add(`${direction}_${unit}`, value);
+      const sent = /^(?:forwarded|wireguard_relayed)_(packets|bytes)$/.exec(name)?.[1];
+      if (name.startsWith('drop_') || sent !== undefined) add(name, value);
+      const unit = sent === 'packets' ? 'datagrams' : sent;
+      if (unit !== undefined) for (const direction of ['rx', 'tx']) add(`${direction}_${unit}`, value);
     });
     return totals;
   }
@@ -392,6 +411,7 @@ export class AcceleratedEngine implements Engine {
   close(unload = !this.#acceleration.detach): Promise<void> {
     this.#path?.close(unload);
     this.#path = undefined;
+    this.#routes = undefined;
     return this.#native.close();
   }
 }

@@ -111,12 +111,19 @@ export interface NativeHandle {
   peers(): readonly NativePeerStatus[];
   legs(): readonly { id: number; packets: number; bytes: number; refused: number; idleMs?: number }[];
   mirrorIndices(file: number): void;
+  mirrorExpected(file: number): void;
   shareAccounts(files: Int32Array): void;
   /** For each id: 1 or 0 (no such leg), packets, bytes, sent packets, sent bytes. */
   legCounters(ids: Uint32Array): Float64Array;
   setWireguardBindings(bindings: Uint8Array): void;
-  /** Sessions, packets, bytes of each. */
+  /** Sessions, packets, bytes, number of each. */
   wireguardUsage(): Float64Array;
+  /** Another number after every change of wireguardRoutes(). */
+  wireguardChanges(): number;
+  /** Packed routes (omerta/wireguard_relay.h), as XdpHandle takes and gives them. */
+  wireguardRoutes(): Uint8Array;
+  adoptWireguardRoutes(routes: Uint8Array): void;
+  addWireguardCarried(ended: Uint8Array): void;
   rebind(port: number): void;
   openPort(): void;
   closePort(): void;

@@ -377,6 +377,11 @@ export class NativeEngine implements ReconfigurableEngine {
     this.#call(() => this.#handle.mirrorIndices(file));
   }
 
+  /** Mirrors the indices of relayed sessions, those under way included (XdpHandle.expected). */
+  mirrorExpected(file: number): void {
+    this.#call(() => this.#handle.mirrorExpected(file));
+  }
+
   /** Charges accounts in memory the XDP relay charges too (XdpHandle.accounts). */
   shareAccounts(files: Int32Array): void {
     this.#call(() => this.#handle.shareAccounts(files));
@@ -406,12 +411,32 @@ export class NativeEngine implements ReconfigurableEngine {
     this.#call(() => this.#handle.setWireguardBindings(Buffer.concat(packed)));
   }
 
-  wireguardUsage(): readonly WireguardUsage[] {
+  wireguardUsage(): readonly (WireguardUsage & { readonly number: number })[] {
     const values = this.#call(() => this.#handle.wireguardUsage());
-    return Array.from({ length: values.length / 3 }, (_, index) => {
-      const [sessions = 0, packets = 0, bytes = 0] = values.subarray(index * 3);
-      return { sessions, packets, bytes };
+    return Array.from({ length: values.length / 4 }, (_, index) => {
+      const [sessions = 0, packets = 0, bytes = 0, number = 0] = values.subarray(index * 4);
+      return { sessions, packets, bytes, number };
     });
+  }
+
+  // For the kernel path, which is given the routes of relayed WireGuard sessions.
+
+  wireguardChanges(): number {
+    return this.#call(() => this.#handle.wireguardChanges());
+  }
+
+  wireguardRoutes(): Uint8Array {
+    return this.#call(() => this.#handle.wireguardRoutes());
+  }
+
+  /** Routes of an earlier daemon: their sessions go on when their servers are bound again. */
+  adoptWireguardRoutes(routes: Uint8Array): void {
+    this.#call(() => this.#handle.adoptWireguardRoutes(routes));
+  }
+
+  /** Counts what the kernel forwarded by routes that ended. */
+  addWireguardCarried(ended: Uint8Array): void {
+    this.#call(() => this.#handle.addWireguardCarried(ended));
   }
 
   counters(): ReadonlyMap<string, number> {

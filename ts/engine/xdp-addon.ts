@@ -14,6 +14,8 @@ export interface XdpOptions {
   /** After the socket buffer is made, for drivers without native XDP; slow. */
   readonly generic: boolean;
   readonly maxLegs: number;
+  /** Routes of relayed WireGuard sessions. */
+  readonly maxRoutes: number;
   readonly indexSlots: number;
   readonly identities: number;
   readonly networks: number;
@@ -62,8 +64,14 @@ export interface XdpHandle {
   counters(): Float64Array;
   /** File descriptor of the memory for NativeHandle.mirrorIndices. */
   indices(): number;
-  /** Whether a WireGuard message with an index that is not mirrored is nobody's, and dropped. */
-  setIndicesKnown(known: boolean): void;
+  /** File descriptor of the memory for NativeHandle.mirrorExpected. */
+  expected(): number;
+  /** Both are mirrored: a WireGuard message with another index is nobody's, and dropped. */
+  setIndicesKnown(): void;
+  /** Routes of relayed WireGuard sessions (NativeHandle.wireguardRoutes), as they have counted. */
+  routes(): Uint8Array;
+  /** Gives the kernel these and no others; returns those that ended. */
+  replaceRoutes(routes: Uint8Array): Uint8Array;
   /** File descriptors for NativeHandle.shareAccounts. */
   accounts(): Int32Array;
   close(unload: boolean): void;

@@ -54,7 +54,7 @@ async function main(count: number, leave: boolean): Promise<void> {
   });
   const engine = new AcceleratedEngine(native, {
     ...{ required: true, interfaces: ['eth0'], mode: 'native', detach: true, bind: undefined },
-    ...{ maxLegs, accounts: NO_ACCOUNTS, addressed: [] },
+    ...{ maxLegs, wireguardSessions: 0, accounts: NO_ACCOUNTS, addressed: [] },
   });
   const taken = cpuSeconds(() => {
     for (let at = 0; at < count; at += BATCH)

@@ -1,10 +1,13 @@
 // One network namespace and what runs in it.
 
 import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
+import type { BpfMount } from './bpf-mount.js';
 import { mustRun, run, type Finished, type RunOptions } from './command.js';
 
 export class Namespace {
   private readonly children = new Set<ChildProcess>();
+  /** Where programs find their bpf file system; the machine's without one. */
+  bpf: BpfMount | undefined;
 
   constructor(
     /** The name `ip netns` knows. */
@@ -13,7 +16,11 @@ export class Namespace {
 
   // nsenter and not `ip netns exec`: the latter hides the bpf file system behind a new /sys.
   private entered(file: string, args: readonly string[]): [string, string[]] {
-    return ['nsenter', [`--net=/run/netns/${this.name}`, '--', file, ...args]];
+    const net = `--net=/run/netns/${this.name}`;
+    if (this.bpf === undefined) return ['nsenter', [net, '--', file, ...args]];
+    // Entering a mount namespace leads to its root folder.
+    const back = ['env', `--chdir=${process.cwd()}`];
+    return ['nsenter', [net, `--mount=${this.bpf.namespace}`, '--', ...back, file, ...args]];
   }
 
   /** Runs a program in here to its end, whatever its exit code. */

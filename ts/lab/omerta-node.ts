@@ -16,6 +16,8 @@ export class OmertaNode {
   readonly state: string;
   private daemon: ChildProcess | undefined;
   private starts = 0;
+  /** What start() starts it by, such as `unshare`; it has to become the daemon (exec). */
+  through: readonly string[] = [];
 
   constructor(
     world: World,
@@ -62,7 +64,12 @@ export class OmertaNode {
   async start(...command: readonly string[]): Promise<unknown> {
     this.starts++;
     const files = [openSync(this.outputFile, 'w', 0o600), openSync(this.errorFile, 'w', 0o600)] as const;
-    const daemon = this.node.spawn(process.execPath, this.arguments(command), {
+    const [file = process.execPath, ...args] = [
+      ...this.through,
+      process.execPath,
+      ...this.arguments(command),
+    ];
+    const daemon = this.node.spawn(file, args, {
       stdio: ['ignore', ...files],
       detached: true,
     });

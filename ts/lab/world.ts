@@ -14,6 +14,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { BpfMount } from './bpf-mount.js';
 import { mustRun } from './command.js';
 import { Namespace } from './namespace.js';
 import { WAN, natRules, type NatKind } from './nat.js';
@@ -146,6 +147,7 @@ export class World {
   private readonly onExit = (): void => this.removeNow();
   private hosts = 0;
   private nats = 0;
+  private bpf: BpfMount | undefined;
 
   private constructor(
     private readonly net: Namespace,
@@ -175,7 +177,14 @@ export class World {
     return world;
   }
 
+  /** Gives what is started from now on a bpf file system of this world. */
+  async mountBpf(): Promise<void> {
+    this.bpf ??= await BpfMount.create();
+    for (const namespace of this.namespaces) namespace.bpf = this.bpf;
+  }
+
   private async addNamespace(namespace: Namespace): Promise<void> {
+    namespace.bpf = this.bpf;
     this.namespaces.push(namespace);
     await mustRun('ip', ['netns', 'add', namespace.name]);
     await namespace.ip('link set lo up');
@@ -257,6 +266,8 @@ export class World {
     for (const namespace of namespaces) namespace.killChildren();
     const present = namespaceNames();
     removeNamespaces(namespaces.map(({ name }) => name).filter((name) => present.includes(name)));
+    this.bpf?.close();
+    this.bpf = undefined;
     rmSync(this.folder, { recursive: true, force: true });
   }
 }

@@ -36,6 +36,7 @@ export async function computeChecksums(namespace: Namespace, name: string): Prom
 
 /** Prepares every port of the world's public switch, and the interface of each of these nodes. */
 export async function prepareForXdp(world: World, nodes: readonly Node[]): Promise<void> {
+  await world.mountBpf();
   const net = new Namespace(`${world.prefix}net`);
   const links = JSON.parse(await net.mustRun('ip', ['-json', 'link', 'show', 'type', 'veth'])) as {
     readonly ifname: string;

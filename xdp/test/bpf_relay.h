@@ -35,8 +35,12 @@ class BpfRelay {
   static constexpr Accounts::Capacity kAccounts = {golden::kIdentities, golden::kNetworks, golden::kClasses};
 
   BpfRelay()
-      : program_(
-            {.port = kPort, .max_legs = 128, .index_slots = 64, .accounts = kAccounts, .test_clock = true}),
+      : program_({.port = kPort,
+                  .max_legs = 128,
+                  .max_routes = 256,
+                  .index_slots = 64,
+                  .accounts = kAccounts,
+                  .test_clock = true}),
         legs_(program_.legs_fd()),
         shared_(program_.account_files(), kAccounts),
         accounts_(kAccounts) {

@@ -15,9 +15,14 @@
  *
  *   leg_id                the receiver index on the wire
  *   action                OMERTA_LEG_FORWARD
- *   key_epoch             number of its binding
+ *   flags                 OMERTA_ROUTE_TO_CLIENT in that direction
+ *   key_epoch             number of its binding, or OMERTA_WIREGUARD_UNBOUND
  *   source_*, next_*      as in a leg; nothing of the datagram is rewritten
  *   next_leg_id, key      interface and address to send from (0 = the kernel chooses)
+ *   next_key              struct omerta_wireguard_session_mark
+ *
+ * Routes are kept in the kernel too, where they outlive the daemon: the mark tells the next one which
+ * two belong together, and to which server's binding.
  */
 #ifndef OMERTA_WIREGUARD_RELAY_H
 #define OMERTA_WIREGUARD_RELAY_H
@@ -29,6 +34,27 @@ extern "C" {
 #endif
 
 #define OMERTA_WIREGUARD_BINDINGS 64u
+#define OMERTA_WIREGUARD_UNBOUND 255u /* of a daemon that is gone: no server has claimed the session yet */
+#define OMERTA_ROUTE_TO_CLIENT 0x02   /* flags */
+
+struct omerta_wireguard_session_mark {
+  __u8 server[12];   /* the first bytes of its public key */
+  __u32 other_index; /* receiver index of the other direction */
+};
+
+/* What a route is found by in the kernel. */
+struct omerta_wireguard_route_key {
+  __u32 receiver_index;
+  __u16 source_port;
+  __u16 zero;
+  __u8 source_ip[16];
+};
+
+/*
+ * Receiver indices user space may have a use for, own sessions apart: of routes, and of handshakes under
+ * way. Slot index % OMERTA_EXPECTED_INDICES counts them; 0: nobody waits for such an index.
+ */
+#define OMERTA_EXPECTED_INDICES 65536u
 
 /* A server that is relayed; 136 bytes. Address and accounts are the control plane's. */
 struct omerta_wireguard_binding {
@@ -65,8 +91,12 @@ static inline __attribute__((always_inline)) int omerta_wireguard_route_takes(
 
 #ifdef __cplusplus
 }
-static_assert(sizeof(struct omerta_wireguard_binding) == 136, "a binding is 136 bytes");
+#define OMERTA_SIZE_IS(type, size) static_assert(sizeof(type) == (size), #type)
 #else
-_Static_assert(sizeof(struct omerta_wireguard_binding) == 136, "a binding is 136 bytes");
+#define OMERTA_SIZE_IS(type, size) _Static_assert(sizeof(type) == (size), #type)
 #endif
+OMERTA_SIZE_IS(struct omerta_wireguard_binding, 136);
+OMERTA_SIZE_IS(struct omerta_wireguard_session_mark, 16);
+OMERTA_SIZE_IS(struct omerta_wireguard_route_key, 24);
+#undef OMERTA_SIZE_IS
 #endif

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Packets written by BPF: a frame of 64 bytes on leg i, tagged, with every checksum right, in
+ *
+ *   Ethernet | IPv4 or IPv6 | UDP | [TURN ChannelData header] | frame
+ *
+ * No table of packets is read for it: what is written follows from i and the sequence number, so the
+ * caches are the forwarder's.
+ */
+#ifndef OMERTA_BENCH_FRAMES_H
+#define OMERTA_BENCH_FRAMES_H
+
+#include "../legs.h"
+
+#define FRAME_SIZE 64
+#define IPV4 0x0800
+#define IPV6 0x86DD
+#define FIRST_CHANNEL 0x4000 /* RFC 8656 section 12: channel numbers start here */
+
+const volatile struct bench_traffic traffic = {};
+
+#define ADDRESS_OF(i) (traffic.client + ((i) & (traffic.clients - 1)))
+#define PORT_OF(i) ((__u16)(traffic.client_port + ((i) & (traffic.flows - 1))))
+
+static __always_inline __u16 fold(__u64 sum) {
+  sum = (sum & 0xffffffff) + (sum >> 32);
+  sum = (sum & 0xffff) + (sum >> 16);
+  sum = (sum & 0xffff) + (sum >> 16);
+  sum = (sum & 0xffff) + (sum >> 16);
+  return (__u16)sum;
+}
+
+/* xorshift64* (Vigna 2016). */
+static __always_inline __u32 random_below(__u64* state, __u32 limit) {
+  __u64 x = *state;
+
+  x ^= x >> 12;
+  x ^= x << 25;
+  x ^= x >> 27;
+  *state = x;
+  return (__u32)((((x * 0x2545F4914F6CDD1DULL) >> 32) * limit) >> 32);
+}
+
+static __always_inline void write_ethernet_header(struct ethhdr* ethernet, __u16 protocol) {
+  omerta_store32(ethernet->h_dest, omerta_load32((const void*)traffic.receiver_mac));
+  *(__u16*)(ethernet->h_dest + 4) = *(const __u16*)(traffic.receiver_mac + 4);
+  omerta_store32(ethernet->h_source, omerta_load32((const void*)traffic.sender_mac));
+  *(__u16*)(ethernet->h_source + 4) = *(const __u16*)(traffic.sender_mac + 4);
+  ethernet->h_proto = bpf_htons(protocol);
+}
+
+/* The frame; returns the sum of what it wrote. */
+static __always_inline __u64 write_frame(__u8* frame, __u32 i, __u64 sequence) {
+  const __u32 id = bench_leg_id(i);
+  const __u64 header = OMERTA_FRAME_MAGIC | OMERTA_KIND_FORWARD << 8 | OMERTA_HOP_LIMIT_DEFAULT << 16 |
+                       (__u64)BENCH_EPOCH << 24 | (__u64)id << 32;
+  const __u64 message = 4 | (__u64)traffic.run << 32; /* WireGuard data, and its receiver index */
+  __u64 key[2], tag;
+  int at;
+
+  bench_leg_key(id, key);
+  tag = omerta_tag(key, header, FRAME_SIZE - OMERTA_FRAME_HEADER_SIZE, message, sequence);
+  omerta_store64(frame, header);
+  omerta_store64(frame + 8, tag);
+  omerta_store64(frame + 16, message);
+  omerta_store64(frame + BENCH_SEQUENCE_AT, sequence);
+  for (at = 32; at < FRAME_SIZE; at += 8) omerta_store64(frame + at, 0);
+  return (header & 0xffffffff) + (header >> 32) + (tag & 0xffffffff) + (tag >> 32) + (message & 0xffffffff) +
+         (message >> 32) + (sequence & 0xffffffff) + (sequence >> 32);
+}
+
+static __always_inline void write_udp_header(struct udphdr* udp, __u32 i, __u32 size, __u64 sum) {
+  udp->source = bpf_htons(PORT_OF(i));
+  udp->dest = bpf_htons(traffic.relay_port);
+  udp->len = bpf_htons(sizeof(*udp) + size);
+  sum += (__u64)udp->source + udp->dest + udp->len + udp->len + bpf_htons(IPPROTO_UDP);
+  udp->check = (__u16)~fold(sum);
+  if (!udp->check) udp->check = 0xffff;
+}
+
+/* `size` bytes of UDP payload follow; returns the sum of the addresses. */
+static __always_inline __u64 write_ipv4_header(struct iphdr* ip, __u32 i, __u32 size) {
+  const __u32 source = bpf_htonl(ADDRESS_OF(i)), relay = bpf_htonl(traffic.relay);
+  const __u32 first = bpf_htonl(0x45000000 | (sizeof(*ip) + sizeof(struct udphdr) + size));
+  const __u32 second = bpf_htonl(0x4000); /* not to be fragmented */
+  const __u32 third = bpf_htonl(64 << 24 | IPPROTO_UDP << 16);
+
+  omerta_store32(ip, first);
+  omerta_store32((__u8*)ip + 4, second);
+  omerta_store32((__u8*)ip + 8, third);
+  ip->saddr = source;
+  ip->daddr = relay;
+  ip->check = (__u16)~fold((__u64)first + second + third + source + relay);
+  return (__u64)source + relay;
+}
+
+static __always_inline __u64 sum128(const __u8* at) {
+  return (__u64)omerta_load32(at) + omerta_load32(at + 4) + omerta_load32(at + 8) + omerta_load32(at + 12);
+}
+
+static __always_inline __u64 write_ipv6_header(struct ipv6hdr* ip, __u32 i, __u32 size) {
+  __u8* source = (__u8*)&ip->saddr;
+  __u8* relay = (__u8*)&ip->daddr;
+  int at;
+
+  omerta_store32(ip, bpf_htonl(0x60000000));
+  ip->payload_len = bpf_htons(sizeof(struct udphdr) + size);
+  ip->nexthdr = IPPROTO_UDP;
+  ip->hop_limit = 64;
+  for (at = 0; at < 16; at += 4) {
+    omerta_store32(source + at, omerta_load32((const void*)(traffic.client6 + at)));
+    omerta_store32(relay + at, omerta_load32((const void*)(traffic.relay6 + at)));
+  }
+  omerta_store32(source + 12, bpf_htonl(ADDRESS_OF(i)));
+  return sum128(source) + sum128(relay);
+}
+
+/* A whole packet; false when there is not exactly room for one. */
+static __always_inline bool write_packet4(struct xdp_md* ctx, __u32 i, __u64 sequence) {
+  struct ethhdr* ethernet = (void*)(long)ctx->data;
+  struct iphdr* ip = (void*)(ethernet + 1);
+  struct udphdr* udp = (void*)(ip + 1);
+  __u8* frame = (void*)(udp + 1);
+
+  if ((void*)(frame + FRAME_SIZE) > (void*)(long)ctx->data_end) return false;
+  write_ethernet_header(ethernet, IPV4);
+  write_udp_header(udp, i, FRAME_SIZE, write_ipv4_header(ip, i, FRAME_SIZE) + write_frame(frame, i, sequence));
+  return true;
+}
+
+static __always_inline bool write_packet6(struct xdp_md* ctx, __u32 i, __u64 sequence) {
+  struct ethhdr* ethernet = (void*)(long)ctx->data;
+  struct ipv6hdr* ip = (void*)(ethernet + 1);
+  struct udphdr* udp = (void*)(ip + 1);
+  __u8* frame = (void*)(udp + 1);
+
+  if ((void*)(frame + FRAME_SIZE) > (void*)(long)ctx->data_end) return false;
+  write_ethernet_header(ethernet, IPV6);
+  write_udp_header(udp, i, FRAME_SIZE, write_ipv6_header(ip, i, FRAME_SIZE) + write_frame(frame, i, sequence));
+  return true;
+}
+
+/* For coturn: the frame as the data of a channel that was bound before. */
+static __always_inline bool write_packet_turn(struct xdp_md* ctx, __u32 i, __u64 sequence) {
+  const __u32 channel =
+      bpf_htonl((FIRST_CHANNEL + (bench_leg_id(i) & (traffic.destinations - 1))) << 16 | FRAME_SIZE);
+  struct ethhdr* ethernet = (void*)(long)ctx->data;
+  struct iphdr* ip = (void*)(ethernet + 1);
+  struct udphdr* udp = (void*)(ip + 1);
+  __u8* data = (void*)(udp + 1);
+  __u64 sum;
+
+  if ((void*)(data + 4 + FRAME_SIZE) > (void*)(long)ctx->data_end) return false;
+  write_ethernet_header(ethernet, IPV4);
+  omerta_store32(data, channel);
+  sum = channel + write_ipv4_header(ip, i, 4 + FRAME_SIZE) + write_frame(data + 4, i, sequence);
+  write_udp_header(udp, i, 4 + FRAME_SIZE, sum);
+  return true;
+}
+
+#endif

@@ -1,0 +1,50 @@
+// wireguard-go in a node, as its users run it.
+
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { mustRun } from './command.js';
+import type { Node, World } from './world.js';
+
+export class StockWireguard {
+  private constructor(
+    readonly node: Node,
+    readonly name: string,
+    readonly publicKey: string,
+  ) {}
+
+  static async start(world: World, node: Node, name: string, address: string): Promise<StockWireguard> {
+    // The control socket is a file outside the namespace: its name is unique on the machine.
+    const device = `omr${process.pid}${name}`;
+    const privateKey = (await mustRun('wg', ['genkey'])).trim();
+    const publicKey = (await mustRun('wg', ['pubkey'], { input: privateKey })).trim();
+    const file = join(world.folder, `${name}.key`);
+    writeFileSync(file, privateKey, { mode: 0o600 });
+    node.spawn('wireguard-go', ['-f', device], {
+      stdio: 'ignore',
+      env: { ...process.env, LOG_LEVEL: 'error' },
+    });
+    for (let tries = 0; (await node.run('wg', ['show', device])).code !== 0; tries++) {
+      if (tries === 100) throw new Error(`wireguard-go did not start in ${node.name}`);
+      await setTimeout(50);
+    }
+    await node.mustRun('wg', ['set', device, 'private-key', file]);
+    await node.ip(`address add ${address}/24 dev ${device}`, `link set ${device} mtu 1380 up`);
+    return new StockWireguard(node, device, publicKey);
+  }
+
+  async set(...settings: readonly string[]): Promise<void> {
+    await this.node.mustRun('wg', ['set', this.name, ...settings]);
+  }
+
+  async handshakeAt(publicKey: string): Promise<number> {
+    const lines = await this.node.mustRun('wg', ['show', this.name, 'latest-handshakes']);
+    const line = lines.split('\n').find((text) => text.startsWith(publicKey));
+    return Number(line?.split('\t')[1] ?? 0);
+  }
+
+  remove(): void {
+    const socket = `/var/run/wireguard/${this.name}.sock`;
+    if (existsSync(socket)) rmSync(socket);
+  }
+}
