@@ -6,6 +6,8 @@
 
 #include <omerta/wire.h>
 
+#include <cstdint>
+
 namespace omerta {
 
 struct TagPair {
