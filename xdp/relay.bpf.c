@@ -146,7 +146,14 @@ static __always_inline __u64 clock(void) {
   return last->now;
 }
 
-/* A WireGuard message that no route takes: for this node, or for a session that is about to be relayed. */
+/* What a message is for whose receiver index no route takes it by. */
+static __always_inline int judge_index(__u32 index) {
+  if (!settings.indices_known || is_own_index(index)) return pass(OMERTA_XDP_PASSED_OWN);
+  return is_expected_index(index) ? pass(OMERTA_XDP_PASSED_WIREGUARD_RELAY)
+                                  : drop_otherwise(OMERTA_XDP_DROP_UNKNOWN_INDEX);
+}
+
+/* A handshake message or cookie reply: for this node, or for a session that is about to be relayed. */
 static __always_inline int judge_wireguard(const struct datagram* d, const __u8* head, const void* end,
                                            __u64 now) {
   __u32 index;
@@ -155,15 +162,12 @@ static __always_inline int judge_wireguard(const struct datagram* d, const __u8*
     return within_budget(OMERTA_STRANGER_HANDSHAKE, &d->from, now)
                ? pass(OMERTA_XDP_PASSED_OWN)
                : drop_otherwise(OMERTA_XDP_DROP_HANDSHAKE_RATE);
-  if (!settings.indices_known) return pass(OMERTA_XDP_PASSED_OWN);
   index = omerta_load32(head + 4);
   if (head[0] == 2) { /* the sender's index comes first */
     if ((void*)(d->payload + 12) > end) return pass(OMERTA_XDP_PASSED_OWN);
     index = omerta_load32(d->payload + 8);
   }
-  if (is_own_index(index)) return pass(OMERTA_XDP_PASSED_OWN);
-  return is_expected_index(index) ? pass(OMERTA_XDP_PASSED_WIREGUARD_RELAY)
-                                  : drop_otherwise(OMERTA_XDP_DROP_UNKNOWN_INDEX);
+  return judge_index(index);
 }
 
 #define POLICY_WORDS (__builtin_offsetof(struct omerta_leg, theoretical_arrival) / sizeof(__u64))
@@ -262,16 +266,34 @@ static __always_inline int forward(struct xdp_md* ctx, const struct datagram* d,
   return bpf_redirect_map(&devices, hop->interface, XDP_DROP);
 }
 
+/*
+ * A transport message: goes on by its route, if there is one. A function of its own, so that frames pay
+ * nothing for it.
+ */
+static __always_inline int relay_wireguard(struct xdp_md* ctx, const struct datagram* d, __u32 index, __u64 now) {
+  struct omerta_leg* entry = route_of(index, &d->from);
+  struct omerta_leg* route;
+  __u32 zero = 0;
+
+  if (!entry) return judge_index(index);
+  route = bpf_map_lookup_elem(&judged_legs, &zero);
+  if (!route) return XDP_PASS; /* never */
+  copy_policy(route, entry);
+  if (!omerta_wireguard_route_takes(route, index, &d->from, now))
+    return pass(OMERTA_XDP_PASSED_WIREGUARD_RELAY);
+  if (d->v4 ? settings.several4 : settings.several6) learn_remote(&d->from, d->to);
+  return forward(ctx, d, entry, route, true, 0, now);
+}
+
 SEC("xdp")
 int omerta_relay(struct xdp_md* ctx) {
   void* end = (void*)(long)ctx->data_end;
   struct omerta_classification class;
-  struct omerta_tag_pair tags = {};
+  struct omerta_tag_pair tags;
   struct omerta_leg* entry;
   struct omerta_leg* leg;
   struct datagram d;
-  __u8 head[8] __attribute__((aligned(8))) = {}; /* what classifying looks at */
-  bool relayed;
+  __u8 head[8] = {}; /* what classifying looks at */
   __u64 now;
   __u32 id, zero = 0;
   __u8 reason;
@@ -288,42 +310,35 @@ int omerta_relay(struct xdp_md* ctx) {
   class = omerta_classify(head, d.size);
   if (class.verdict == OMERTA_DROP) return drop(class.reason);
   now = clock();
+  if (class.verdict == OMERTA_WIREGUARD) {
+    if (head[0] != 4) return judge_wireguard(&d, head, end, now);
+    return relay_wireguard(ctx, &d, omerta_load32(head + 4), now);
+  }
   if (class.verdict == OMERTA_STUN)
     return within_budget(OMERTA_STRANGER_STUN, &d.from, now) ? pass(OMERTA_XDP_PASSED_OWN)
                                                              : drop_otherwise(OMERTA_XDP_DROP_STUN_RATE);
 
   if ((void*)(d.payload + OMERTA_FRAME_MIN_SIZE) > end) return XDP_PASS; /* never, as above */
   id = omerta_load32(head + 4);
-  relayed = class.verdict == OMERTA_WIREGUARD;
-  if (relayed) {
-    entry = head[0] == 4 ? route_of(id, &d.from) : NULL;
-    if (!entry) return judge_wireguard(&d, head, end, now);
-  } else {
-    entry = bpf_map_lookup_elem(&legs, &id);
-    if (!entry) {
-      if (settings.complete) return drop(OMERTA_DROP_UNKNOWN_LEG);
-      return within_budget(OMERTA_STRANGER_CONTROL, &d.from, now)
-                 ? pass(OMERTA_XDP_PASSED_UNKNOWN_LEG)
-                 : drop_otherwise(OMERTA_XDP_DROP_CONTROL_RATE);
-    }
+  entry = bpf_map_lookup_elem(&legs, &id);
+  if (!entry) {
+    if (settings.complete) return drop(OMERTA_DROP_UNKNOWN_LEG);
+    return within_budget(OMERTA_STRANGER_CONTROL, &d.from, now)
+               ? pass(OMERTA_XDP_PASSED_UNKNOWN_LEG)
+               : drop_otherwise(OMERTA_XDP_DROP_CONTROL_RATE);
   }
   leg = bpf_map_lookup_elem(&judged_legs, &zero);
   if (!leg) return XDP_PASS; /* never */
   copy_policy(leg, entry);
-  if (relayed) {
-    if (!omerta_wireguard_route_takes(leg, id, &d.from, now)) return pass(OMERTA_XDP_PASSED_WIREGUARD_RELAY);
-    expect_charge(leg->identity);
-  } else {
-    reason = omerta_leg_judge_sender(leg, d.payload, &d.from);
-    if (reason != OMERTA_DROP_NONE) return drop(reason);
-    expect_charge(leg->identity);
-    tags = omerta_tag_pair_of(leg, d.payload, d.size);
-    reason = omerta_leg_judge_tag(leg, d.payload, tags.in, now);
-    if (reason != OMERTA_DROP_NONE) return drop(reason);
-  }
+  reason = omerta_leg_judge_sender(leg, d.payload, &d.from);
+  if (reason != OMERTA_DROP_NONE) return drop(reason);
+  expect_charge(leg->identity);
+  tags = omerta_tag_pair_of(leg, d.payload, d.size);
+  reason = omerta_leg_judge_tag(leg, d.payload, tags.in, now);
+  if (reason != OMERTA_DROP_NONE) return drop(reason);
   if ((d.v4 ? settings.several4 : settings.several6) && !(leg->flags & OMERTA_LEG_ANY_SOURCE))
     learn_remote(&d.from, d.to);
-  if (leg->action == OMERTA_LEG_FORWARD) return forward(ctx, &d, entry, leg, relayed, tags.out, now);
+  if (leg->action == OMERTA_LEG_FORWARD) return forward(ctx, &d, entry, leg, false, tags.out, now);
   if ((leg->flags & OMERTA_LEG_ANY_SOURCE) && !within_budget(OMERTA_STRANGER_CONTROL, &d.from, now))
     return drop_otherwise(OMERTA_XDP_DROP_CONTROL_RATE);
   return pass(OMERTA_XDP_PASSED_OWN);

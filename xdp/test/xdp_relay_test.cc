@@ -46,8 +46,9 @@ bool mount_bpf_file_system() {
 void make_network() {
   if (unshare(CLONE_NEWNET) != 0) throw std::runtime_error("a network namespace cannot be made");
   type("ip link set lo up");
-  for (const char* cable : {"near0 type veth peer name far0", "other0 type veth peer name beyond0",
-                            "third0 type veth peer name outside0"})
+  for (const char* cable :
+       {"near0 numrxqueues 4 numtxqueues 4 type veth peer name far0 numrxqueues 4 numtxqueues 4",
+        "other0 type veth peer name beyond0", "third0 type veth peer name outside0"})
     type(std::string("ip link add ") + cable);
   for (const char* name : {"near0", "far0", "other0", "beyond0", "third0", "outside0"})
     type(std::string("ip link set ") + name + " up");
@@ -356,6 +357,7 @@ void nothing_is_left_after_an_unload() {
   TEST("after an unload there is no program, no link, no map and no changed sysctl");
   disable_loopback_forwarding(OMERTA_XDP_SET_FORWARDING_4 | OMERTA_XDP_SET_FORWARDING_6);
   auto relay = started(Traffic("192.0.2.9:5000"), settings_of({"near0", "other0"}));
+  CHECK(interface_facts("near0")->receive_queues == 4);  // one program for all of them
   const uint32_t program = relay->program().id();
   const std::string folder = relay->pins().folder();
   CHECK(loopback_forwarding().ipv4 && loopback_forwarding().ipv6);
