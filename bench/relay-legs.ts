@@ -1,10 +1,13 @@
 // The legs of the relay benchmark: the numbers bench/native/legs.h derives, for the relay's table.
 
+import { encodeFrame, FrameKind, HOP_LIMIT_DEFAULT } from '../ts/wire/frame.js';
 import { UNCHARGED, type Leg } from '../ts/wire/leg.js';
 import { parseIp, type SocketAddress } from '../ts/wire/socket-address.js';
 
 export const FIRST_CLIENT_PORT = 40000;
 export const FIRST_SERVER_PORT = 50000;
+/** Where the client has its control leg to the relay. */
+export const CONTROL_PORT = 41000;
 const EPOCH = 1;
 const NEXT_EPOCH = 2;
 
@@ -62,4 +65,22 @@ export function benchLegs(plan: LegPlan, first: number, end: number): Leg[] {
     });
   }
   return legs;
+}
+
+const CONTROL_LEG = 0x0c0ffee0;
+
+export function controlLeg(clientIp: string): Leg {
+  return {
+    ...{ id: CONTROL_LEG, key: legKey(CONTROL_LEG), epoch: EPOCH, action: 'control' },
+    source: addressOf(clientIp, CONTROL_PORT),
+    ...{ next: undefined, lifetimeMs: undefined, charging: UNCHARGED },
+  };
+}
+
+/** What the client asks on its control leg; the relay of the benchmark sends it back as it is. */
+export function controlFrame(payload: Uint8Array): Uint8Array {
+  return encodeFrame({
+    ...{ kind: FrameKind.probe, hopLimit: HOP_LIMIT_DEFAULT, epoch: EPOCH },
+    ...{ legId: CONTROL_LEG, key: legKey(CONTROL_LEG), payload },
+  });
 }

@@ -1,10 +1,11 @@
 // The relay under test: the native engine as the daemon opens it, with the benchmark's legs in its table.
+// Sends what comes on the client's control leg back, as a control plane with the shortest of answers.
 // Prints "ready"; each line on standard input is answered by a line of JSON (RelayReport).
 
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { openNativeEngine } from '../ts/engine/native-engine.js';
-import { benchLegs, type LegPlan } from './relay-legs.js';
+import { benchLegs, controlLeg, type LegPlan } from './relay-legs.js';
 
 export interface RelayReport {
   /** User and system time of the process, µs. */
@@ -13,7 +14,8 @@ export interface RelayReport {
   readonly counters: Readonly<Record<string, number>>;
 }
 
-const INSTALL_AT_ONCE = 10_000;
+/** Few, so that what JavaScript has of them is little beside the table. */
+const INSTALL_AT_ONCE = 1_000;
 
 const { values } = parseArgs({
   options: {
@@ -36,13 +38,18 @@ const plan: LegPlan = {
 const engine = openNativeEngine({
   privateKey: new Uint8Array(32).fill(1),
   port: Number(values.port),
-  maxLegs: legs,
+  maxLegs: legs + 1,
   maxPeers: 1,
   controlFramesPerSecond: 1,
 });
 for (let first = 0; first < legs; first += INSTALL_AT_ONCE) {
   engine.installLegs(benchLegs(plan, first, Math.min(legs, first + INSTALL_AT_ONCE)));
 }
+engine.installLegs([controlLeg(plan.clientIp)]);
+engine.onEvents((events) => {
+  const frames = events.flatMap((event) => (event.type === 'frame' ? [event] : []));
+  engine.sendFrames(frames.map(({ from, frame }) => ({ to: from, frame })));
+});
 // What building the table left behind on the JavaScript heap is not the table's.
 globalThis.gc?.();
 console.log('ready');

@@ -68,6 +68,16 @@ export class Topology {
     ]);
   }
 
+  /**
+   * What arrives at the relay's client-side interface is handled on this core, as a network card's
+   * interrupts are bound to one; otherwise it is on the sender's.
+   */
+  async receiveOn(core: number): Promise<void> {
+    const file = '/sys/class/net/client0/queues/rx-0/rps_cpus';
+    const write = `echo ${(1 << core).toString(16)} > ${file}`;
+    await mustRun('ip', ['netns', 'exec', this.relay.name, 'sh', '-c', write]);
+  }
+
   #remove(): void {
     for (const namespace of [this.client, this.relay, this.server]) {
       namespace.killChildren();

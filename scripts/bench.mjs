@@ -11,9 +11,8 @@ import { readArguments } from './lib/usage.mjs';
 const HELP = `Usage: npm run bench [-- NAME ... [--quick] [--json] [--chart FILE]]
 
 Runs every bench/*.bench.ts whose name contains one of NAMEs (all of them without a NAME).
-  --quick       fewer and shorter rounds (aead, data-path, handshakes, relay, tunnel)
-  --json        results as JSON on standard output (aead, data-path, handshakes, relay,
-                tunnel)
+  --quick       fewer and shorter rounds (all but frame and judge)
+  --json        results as JSON on standard output (the same)
   --chart FILE  write the results as an SVG (relay, tunnel)`;
 
 const OPTIONS = {
@@ -23,10 +22,10 @@ const OPTIONS = {
 };
 
 /** They take the options and need the tools. */
-const WITH_TOOLS = ['aead', 'data-path', 'handshakes', 'judge', 'relay', 'tunnel'].map(
+const WITH_TOOLS = ['aead', 'data-path', 'handshakes', 'judge', 'relay', 'relay-flood', 'tunnel'].map(
   (name) => `${name}.bench.js`,
 );
-const TOOLS = ['generator', 'forwarder', 'datagrams', 'pings', 'handshakes', 'aead', 'judge', 'data_path'];
+const TOOLS = 'aead data_path datagrams flooder forwarder generator handshakes judge pings'.split(' ');
 
 // Load generators and forwarders: a build of their own, so that `npm test` never waits for them.
 async function buildTools() {

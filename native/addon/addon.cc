@@ -17,6 +17,7 @@ using omerta::Key32;
 using omerta::engine::Engine;
 using omerta::engine::Offload;
 using omerta::engine::Offloads;
+using omerta::engine::OffloadState;
 
 [[noreturn]] void throw_error(Napi::Env env, const std::string& code, const std::string& message) {
   Napi::Error error = Napi::Error::New(env, message);
@@ -267,10 +268,11 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     auto out = Napi::Object::New(env);
     out.Set("workers", static_cast<double>(engine.workers()));
     out.Set("indexSlots", static_cast<double>(engine.index_slots()));
-    const omerta::crypto::SuiteChoice& gcm = engine.aead().of(omerta::crypto::Suite::aes_256_gcm);
-    out.Set("aead", engine.aead().name());
-    out.Set("ipsecMb", engine.aead().ipsec_mb());
-    out.Set("ipsecMbReason", engine.aead().ipsec_mb_reason);
+    const omerta::crypto::AeadChoice aead = engine.aead();
+    const omerta::crypto::SuiteChoice& gcm = aead.of(omerta::crypto::Suite::aes_256_gcm);
+    out.Set("aead", aead.name());
+    out.Set("ipsecMb", aead.ipsec_mb());
+    out.Set("ipsecMbReason", aead.ipsec_mb_reason);
     out.Set("aes256Gcm", gcm.available);
     out.Set("aes256GcmReason", gcm.reason);
     out.Set("io", engine.io_name());
@@ -281,6 +283,11 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     describe_offloads(offloads, engine.offloads(), kUdpOffloads);
     if (engine.tun() != nullptr) describe_offloads(offloads, engine.offloads(), kTunOffloads);
     out.Set("offloads", offloads);
+    auto demoted = Napi::Array::New(env);
+    for (const Offload offload : {Offload::io_uring, Offload::ipsec_mb})
+      if (engine.offloads().state(offload) == OffloadState::demoted)
+        describe_offloads(demoted, engine.offloads(), {&offload, 1});
+    out.Set("demoted", demoted);
     if (const omerta::udp::UdpSocket* socket = engine.socket(); socket != nullptr) {
       out.Set("receiveBufferBytes", socket->receive_buffer_bytes());
       out.Set("sendBufferBytes", socket->send_buffer_bytes());

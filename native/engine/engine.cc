@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <stdexcept>
 #include <system_error>
@@ -21,15 +22,25 @@ namespace {
 constexpr size_t kStrangers = 4096;
 
 /// TAI64N (cr.yp.to/libtai/tai64.html) with the low 24 bits of the nanoseconds cleared, so that a
-/// handshake does not tell the exact clock: steps of 16.8 ms.
+/// handshake does not tell the exact clock: steps of 16.8 ms. Each is later than the one before, also within
+/// a step and when the clock was set back: a peer takes no other.
 session::Timestamp tai64n_now() {
+  constexpr uint32_t kStepBits = 24;
+  constexpr uint64_t kStepsInSecond = (kSecond - 1) >> kStepBits;  // and one more, which is cut short
   timespec t{};
   clock_gettime(CLOCK_REALTIME, &t);
-  const uint64_t seconds = 0x400000000000000aULL + static_cast<uint64_t>(t.tv_sec);
-  const auto nanoseconds = static_cast<uint32_t>(t.tv_nsec) & ~uint32_t{0xffffff};
+  const uint64_t present =
+      static_cast<uint64_t>(t.tv_sec) << 8 | static_cast<uint64_t>(t.tv_nsec) >> kStepBits;
+  static std::atomic<uint64_t> last{0};  // seconds, then eight bits of steps
+  uint64_t before = last.load(std::memory_order_relaxed);
+  uint64_t now = 0;
+  do {
+    const uint64_t next = (before & 0xff) < kStepsInSecond ? before + 1 : (before | 0xff) + 1;
+    now = std::max(present, next);
+  } while (!last.compare_exchange_weak(before, now, std::memory_order_relaxed));
   session::Timestamp stamp;
-  store(stamp.data(), __builtin_bswap64(seconds));
-  store(stamp.data() + 8, __builtin_bswap32(nanoseconds));
+  store(stamp.data(), __builtin_bswap64(0x400000000000000aULL + (now >> 8)));
+  store(stamp.data() + 8, __builtin_bswap32(static_cast<uint32_t>(now & 0xff) << kStepBits));
   return stamp;
 }
 
@@ -92,6 +103,9 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
       refusals(settings.max_legs),
       control_budget(settings.control_frames_per_second,
                      std::max<uint64_t>(settings.control_frames_per_second / 4, 1)),
+      control_budget_of_prefix(std::max<uint64_t>(settings.control_frames_per_second / 8, 1),
+                               std::max<uint64_t>(settings.control_frames_per_second / 16, 1), {32, 64},
+                               {{random_word(), random_word()}}),
       stun_budget(settings.stun_per_second, settings.stun_per_second, {24, 48},
                   {{random_word(), random_word()}}),
       host_shares(legs.accounts()),
@@ -103,6 +117,8 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
       proven_remotes(settings.max_legs + std::min(settings.max_peers, kMaxPeersRemembered),
                      {random_word(), random_word()}),
       strangers(kStrangers, {random_word(), random_word()}) {
+  if (io.kind == udp::IoKind::io_uring) offloads.set_on(Offload::io_uring, io.reason);
+  if (aead.ipsec_mb()) offloads.set_on(Offload::ipsec_mb, aead.ipsec_mb_reason);
   legs.accounts().set_prefix_key(random_word());
 }
 
@@ -250,9 +266,10 @@ void Engine::rebind(uint16_t port) {
 void Engine::open_port() {
   if (!sockets_.empty()) return;
   adopt_sockets(open_sockets(port_));
-  start_workers();
   forget_sources();
+  // Before a worker reads from the interface: what it stages while nothing may be sent starts no handshake.
   shared_.sessions->resume(boot_clock());
+  start_workers();
 }
 
 void Engine::close_port() {

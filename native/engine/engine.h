@@ -78,6 +78,7 @@ struct Shared {
   LegRefusals refusals;
   EventRing events;
   TokenBucket control_budget;
+  PrefixBuckets control_budget_of_prefix;  ///< so that no one source takes all of control_budget
   PrefixBuckets stun_budget;
   HostShares host_shares;
   std::atomic<size_t> inner_mtu = 65535;
@@ -105,7 +106,11 @@ class Engine {
   /// nullptr while the port is closed.
   const udp::UdpSocket* socket() const { return sockets_.empty() ? nullptr : sockets_[0].get(); }
   const udp::Steering& steering() const { return steering_; }
-  const crypto::AeadChoice& aead() const { return shared_.aead; }
+  /// What seals and opens now.
+  crypto::AeadChoice aead() const {
+    return offloads().state(Offload::ipsec_mb) == OffloadState::demoted ? shared_.aead.without_ipsec_mb()
+                                                                        : shared_.aead;
+  }
   const Offloads& offloads() const { return shared_.offloads; }
   const udp::IoChoice& io() const { return shared_.io; }
   /// The socket engine in use: what was chosen, unless its ring could not be made again.

@@ -7,8 +7,9 @@
 namespace omerta::engine {
 namespace {
 
-constexpr std::array<std::string_view, kOffloadCount> kNames = {"udp-gro", "udp-gso", "tun-checksum-offload",
-                                                                "tun-tcp-offload", "tun-udp-offload"};
+constexpr std::array<std::string_view, kOffloadCount> kNames = {
+    "udp-gro",  "udp-gso", "tun-checksum-offload", "tun-tcp-offload", "tun-udp-offload",
+    "io-uring", "ipsec-mb"};
 
 std::string_view explain(Offload offload, Fault fault) {
   switch (fault) {
@@ -21,9 +22,13 @@ std::string_view explain(Offload offload, Fault fault) {
       return "a handshake sent at the end of a segmented message was lost twice, and answered when it was "
              "sent alone";
     case Fault::corrupted:
-      return "datagrams that arrived coalesced did not open, and did without coalescing";
+      return offload == Offload::ipsec_mb
+                 ? "a packet with a known answer came out wrong; OpenSSL is used instead"
+                 : "datagrams that arrived coalesced did not open, and did without coalescing";
     case Fault::wrong_header:
       return "the kernel handed over super-packets whose headers cannot be";
+    case Fault::broken:
+      return "the kernel refused a call of the ring; recvmmsg and sendmmsg are used instead";
   }
   return {};
 }
@@ -69,6 +74,12 @@ std::string Offloads::reason(Offload offload) const {
   const Entry& entry = entries_[index(offload)];
   const Fault fault = entry.fault.load(std::memory_order_acquire);
   return fault == Fault::none ? entry.reason : std::string(explain(offload, fault));
+}
+
+void Offloads::set_on(Offload offload, std::string reason) {
+  Entry& entry = entries_[index(offload)];
+  entry.state.store(OffloadState::on, std::memory_order_relaxed);
+  entry.reason = std::move(reason);
 }
 
 void Offloads::set_unavailable(Offload offload, std::string reason) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What lets many packets cross the kernel in one call, and may be switched off, missing, or broken: each
-// with its state and the reason. Decided at start by switches, self-tests and what the kernel knows; while
+// What makes packets cheaper and may be switched off, missing, or broken: each with its state and the
+// reason. Decided at start by switches, self-tests and what the kernel knows; while
 // the engine runs an offload found to spoil packets is demoted, for good.
 #pragma once
 
@@ -14,21 +14,22 @@
 
 namespace omerta::engine {
 
-enum class Offload : uint8_t { udp_gro, udp_gso, tun_checksum, tun_tcp, tun_udp };
-inline constexpr size_t kOffloadCount = 5;
+enum class Offload : uint8_t { udp_gro, udp_gso, tun_checksum, tun_tcp, tun_udp, io_uring, ipsec_mb };
+inline constexpr size_t kOffloadCount = 7;
 
 enum class OffloadState : uint8_t { on, off, unavailable, demoted };
 
 /// What made an offload be demoted.
 enum class Fault : uint8_t {
   none,
-  refused,      ///< the kernel takes the same packets only one by one
-  lost,         ///< what was sent with it does not arrive, what was sent without does
-  corrupted,    ///< what arrived with it does not open, what arrived without does
-  wrong_header  ///< it describes packets that cannot be
+  refused,       ///< the kernel takes the same packets only one by one
+  lost,          ///< what was sent with it does not arrive, what was sent without does
+  corrupted,     ///< what arrived with it does not open, what arrived without does
+  wrong_header,  ///< it describes packets that cannot be
+  broken         ///< a call of it fails that did not before
 };
 
-/// Which of them are wanted, in the order of Offload.
+/// Which of them are wanted, in the order of Offload; those chosen elsewhere are told by set_on.
 using OffloadSwitches = std::array<bool, kOffloadCount>;
 
 class Offloads {
@@ -46,6 +47,8 @@ class Offloads {
   /// Why it is not on, or what the self-test found.
   std::string reason(Offload offload) const;
 
+  /// Before any worker runs: it was chosen, and why.
+  void set_on(Offload offload, std::string reason);
   /// Before any worker runs: the kernel does not have it.
   void set_unavailable(Offload offload, std::string reason);
   /// Any thread. False when it was not on: then nothing changed.

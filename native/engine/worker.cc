@@ -18,6 +18,8 @@ constexpr uint32_t kStopBit = 1;
 constexpr uint32_t kTunBit = 2;
 constexpr Nanoseconds kTimerInterval = 100 * kMillisecond;
 constexpr int kTimerIntervalMs = 100;
+/// How often what seals and opens has to produce known answers.
+constexpr Nanoseconds kAeadCheckInterval = kSecond;
 /// How soon a further address of the host is noticed.
 constexpr Nanoseconds kAddressCheckInterval = 10 * kSecond;
 /// Batches of one source handled before the other gets its turn.
@@ -49,7 +51,11 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
       index_(index),
       socket_(socket),
       aead_(shared.aead),
-      io_(udp::make_io(shared.io.kind, socket)),
+      ipsec_mb_(shared.aead.ipsec_mb()),
+      io_(udp::make_io(shared.offloads.on(Offload::io_uring) ? udp::IoKind::io_uring : udp::IoKind::mmsg,
+                       socket)),
+      io_name_(io_->name()),
+      stop_event_(stop_event),
       send_(socket.gso()),
       arena_(new uint8_t[kArenaBytes]()),
       tun_buffer_(new uint8_t[kTunPacketBytes]()),
@@ -69,48 +75,78 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, const tun::
 }
 
 void Worker::run() {
-  Qsbr& qsbr = shared_.sessions->qsbr();
-  io_->start();
   prctl(PR_SET_TIMERSLACK, kTimerSlack);
-  bool udp = false;
-  for (bool running = true; running;) {
-    qsbr.offline(index_);
-    // Sealing must not wait, so only a relay pauses.
-    if (!udp && tun_queue_ < 0 && gathering_.worth(now_)) pause();
-    const udp::SocketIo::Ready ready = io_->wait(index_ == 0 || receives_ != 0 ? kTimerIntervalMs : -1);
-    qsbr.quiescent(index_);
-    now_ = boot_clock();
-    const Nanoseconds woken = now_;
-    if ((ready.readable & kStopBit) != 0) running = false;
-    if ((ready.failed & kTunBit) != 0) forget_tun();
-    udp = ready.socket;
-    bool tun = (ready.readable & kTunBit & ~ready.failed) != 0;
-    // Both sides take turns until both are dry or the budget is spent; then the wait and timers again.
-    for (int turn = 0; (udp || tun) && turn < kBudget; turn++) {
-      if (udp) udp = receive_from_udp();
-      if (tun) tun = receive_from_tun();
-      qsbr.quiescent(index_);
-      now_ = boot_clock();
-    }
-    gathering_.worked(now_ - woken);
-    check_offloads();
-    if (receives_ != 0) sample_queue();  // what was lost is told, even when nothing follows
-    if (index_ == 0 && now_ >= next_timers_) {
-      next_timers_ = now_ + kTimerInterval;
-      shared_.sessions->handle_timers(now_, *this);
-      shared_.host_shares.deal(now_);
-      shared_.wireguard.sweep(now_);
-      flush();
-      if (shared_.gso_probe.tick(*shared_.sessions, now_, *this)) demote(Offload::udp_gso, Fault::lost);
-      flush();
-      if (now_ >= next_address_check_) {
-        next_address_check_ = now_ + kAddressCheckInterval;
-        shared_.proven_remotes.set_sole(udp::sole_addresses());
-      }
+  for (bool started = false, running = true; running;) {
+    try {
+      if (!started) io_->start();
+      started = true;
+      running = turn();
+    } catch (const std::system_error&) {
+      // A ring that worked fails: the kernel is short of memory, or somebody took it away.
+      if (io_name() != std::string_view("io_uring")) throw;
+      demote(Offload::io_uring, Fault::broken);
+      use_mmsg();
     }
   }
-  qsbr.offline(index_);
+  shared_.sessions->qsbr().offline(index_);
   io_->stop();
+}
+
+/// Waits once and handles what is there. false: the stop event came.
+bool Worker::turn() {
+  Qsbr& qsbr = shared_.sessions->qsbr();
+  qsbr.offline(index_);
+  // Sealing must not wait, so only a relay pauses.
+  if (!udp_left_ && tun_queue_ < 0 && gathering_.worth(now_)) pause();
+  const udp::SocketIo::Ready ready = io_->wait(index_ == 0 || receives_ != 0 ? kTimerIntervalMs : -1);
+  qsbr.quiescent(index_);
+  now_ = boot_clock();
+  const Nanoseconds woken = now_;
+  if ((ready.failed & kTunBit) != 0) forget_tun();
+  bool udp = ready.socket;
+  bool tun = (ready.readable & kTunBit & ~ready.failed) != 0;
+  // Both sides take turns until both are dry or the budget is spent; then the wait and timers again.
+  for (int i = 0; (udp || tun) && i < kBudget; i++) {
+    if (udp) udp = receive_from_udp();
+    if (tun) tun = receive_from_tun();
+    qsbr.quiescent(index_);
+    now_ = boot_clock();
+  }
+  udp_left_ = udp;
+  gathering_.worked(now_ - woken);
+  check_offloads();
+  if (receives_ != 0) sample_queue();  // what was lost is told, even when nothing follows
+  if (index_ == 0 && now_ >= next_timers_) {
+    next_timers_ = now_ + kTimerInterval;
+    shared_.sessions->handle_timers(now_, *this);
+    shared_.host_shares.deal(now_);
+    shared_.wireguard.sweep(now_);
+    flush();
+    if (shared_.gso_probe.tick(*shared_.sessions, now_, *this)) demote(Offload::udp_gso, Fault::lost);
+    flush();
+    if (now_ >= next_address_check_) {
+      next_address_check_ = now_ + kAddressCheckInterval;
+      shared_.proven_remotes.set_sole(udp::sole_addresses());
+    }
+  }
+  return (ready.readable & kStopBit) == 0;
+}
+
+/// Another socket engine in place of io_uring. What was under way is lost: it may lie in memory of the ring.
+void Worker::use_mmsg() {
+  openings_count_ = sources_count_ = forwarded_count_ = 0;
+  source_message_ = learned_ = nullptr;
+  source_leg_ = 0;
+  run_ = {};
+  if (coalescing_) coalescing_->clear();
+  socket_.finish(send_);
+  arena_used_ = 0;
+  io_->stop();
+  io_ = udp::make_io(udp::IoKind::mmsg, socket_);
+  io_->watch(stop_event_, kStopBit);
+  if (tun_ != nullptr) io_->watch(tun_queue_, kTunBit);
+  io_->start();
+  io_name_.store(io_->name(), std::memory_order_relaxed);
 }
 
 /// The interface was deleted (tun's poll says POLLERR then, for good).
@@ -125,6 +161,8 @@ void Worker::forget_tun() {
 /// What this worker's socket and interface showed counts for all, and what others found for this one.
 void Worker::check_offloads() {
   const Offloads& offloads = shared_.offloads;
+  if (io_name() == std::string_view("io_uring") && !offloads.on(Offload::io_uring)) use_mmsg();
+  check_aead();
   if (socket_.gso() && !offloads.on(Offload::udp_gso)) socket_.give_up_gso();
   if (!socket_.gso() && offloads.on(Offload::udp_gso)) demote(Offload::udp_gso, Fault::refused);
   switch (gro_watch_.tick(now_)) {
@@ -146,6 +184,20 @@ void Worker::check_offloads() {
   if (!coalescing_->udp() && offloads.on(Offload::tun_udp)) demote(Offload::tun_udp, Fault::refused);
   if (!offloads.on(Offload::tun_tcp)) coalescing_->give_up_tcp();
   if (!offloads.on(Offload::tun_udp)) coalescing_->give_up_udp();
+}
+
+void Worker::check_aead() {
+  if (!ipsec_mb_) return;
+  if (now_ >= next_aead_check_) {
+    next_aead_check_ = now_ + kAeadCheckInterval;
+    if (!aead_.passes_spot_check()) {
+      demote(Offload::ipsec_mb, Fault::corrupted);
+      shared_.sessions->use_aead(shared_.aead.without_ipsec_mb());
+    }
+  }
+  if (shared_.offloads.on(Offload::ipsec_mb)) return;
+  aead_ = crypto::Aead(shared_.aead.without_ipsec_mb());
+  ipsec_mb_ = false;
 }
 
 /// For every worker: the kernel coalesces before it knows which of the sockets of a port gets a datagram.
@@ -316,7 +368,8 @@ void Worker::act_on(const Decision& decision, uint8_t* data, size_t size, const 
       deliver(decision.leg_id, data + OMERTA_FRAME_HEADER_SIZE, size - OMERTA_FRAME_HEADER_SIZE, message.ecn);
       return;
     case OMERTA_CONTROL: {
-      if (decision.leg_id == OMERTA_CONTACT_LEG && !shared_.control_budget.take(now_)) {
+      if (decision.leg_id == OMERTA_CONTACT_LEG &&
+          !(shared_.control_budget_of_prefix.take(message.from, now_) && shared_.control_budget.take(now_))) {
         counters_.add(Counter::drop_control_rate);
         return;
       }

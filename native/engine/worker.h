@@ -26,7 +26,8 @@ class Worker final : public EventOutput {
 
   /// Runs until the stop event is signalled.
   void run();
-  const char* io_name() const { return io_->name(); }
+  /// Any thread.
+  const char* io_name() const { return io_name_.load(std::memory_order_relaxed); }
   void send(const session::Endpoint& to, Bytes message, uint8_t traffic_class) override;
 
  private:
@@ -53,10 +54,13 @@ class Worker final : public EventOutput {
     size_t bytes = 0;
   };
 
+  bool turn();
+  void use_mmsg();
   bool receive_from_udp();
   bool receive_from_tun();
   void forget_tun();
   void check_offloads();
+  void check_aead();
   void demote(Offload offload, Fault fault);
   void set_gro(bool on);
   void malformed(const tun::VirtioNetHeader& header);
@@ -96,7 +100,12 @@ class Worker final : public EventOutput {
   Nanoseconds next_timers_ = 0;
   Nanoseconds next_address_check_ = 0;
   crypto::Aead aead_;
+  bool ipsec_mb_;
+  Nanoseconds next_aead_check_ = 0;
   std::unique_ptr<udp::SocketIo> io_;
+  std::atomic<const char*> io_name_;
+  const int stop_event_;
+  bool udp_left_ = false;  ///< the turns of the last wake-up did not receive all there was
   udp::SendBatch send_;
   std::unique_ptr<uint8_t[]> arena_;
   size_t arena_used_ = 0;

@@ -116,6 +116,11 @@ void SessionTable::reclaim() {
   qsbr_.reclaim();
 }
 
+void SessionTable::use_aead(const crypto::AeadChoice& choice) {
+  const std::lock_guard lock(mutex_);
+  aead_ = crypto::Aead(choice);
+}
+
 // ---- configuration --------------------------------------------------------------------------------
 
 bool SessionTable::fits(const std::vector<PeerSettings>& settings, bool replace) {

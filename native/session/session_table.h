@@ -119,6 +119,8 @@ class SessionTable {
   size_t size();
   /// Frees what no worker can hold any more.
   void reclaim();
+  /// From now on for what the table itself sends.
+  void use_aead(const crypto::AeadChoice& choice);
   /// Words mirror_indices needs.
   size_t index_slots() const { return IndexTable::most_slots(max_peers_); }
   /// From now on every index i of ours is to be found in words[i & (index_slots() - 1)], until another

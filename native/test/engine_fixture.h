@@ -44,7 +44,7 @@ inline uint64_t dropped(Engine& engine, omerta_drop_reason reason) {
 
 template <class Condition>
 bool wait_for(Condition condition) {
-  for (int i = 0; i < 500; i++) {
+  for (int i = 0; i < 2000; i++) {
     if (condition()) return true;
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }

@@ -362,23 +362,59 @@ void stun_can_be_switched_off() {
   CHECK(total(engine, Counter::tx_datagrams) == 0);
 }
 
-void control_frames_of_strangers_are_budgeted() {
-  Engine engine(settings(1));
-  Engine client(settings(2));
+/// A request any stranger may send, for an engine with the contact leg contact_leg().
+std::array<uint8_t, 128> stranger_frame() {
+  std::array<uint8_t, 128> frame = {OMERTA_FRAME_MAGIC, OMERTA_KIND_RESERVATION_REQUEST, 1};
+  const __u64 key[2] = {0, 0};
+  const __u64 tag = omerta_frame_tag(key, frame.data(), frame.size());
+  std::memcpy(frame.data() + 8, &tag, 8);
+  return frame;
+}
+
+omerta_leg contact_leg() {
   omerta_leg contact{};
   contact.leg_id = OMERTA_CONTACT_LEG;
   contact.action = OMERTA_LEG_CONTROL;
   contact.flags = OMERTA_LEG_ANY_SOURCE;
-  CHECK(engine.install_legs({contact}));
-  uint8_t frame[128] = {OMERTA_FRAME_MAGIC, OMERTA_KIND_RESERVATION_REQUEST, 1};
-  const __u64 key[2] = {0, 0};
-  const __u64 tag = omerta_frame_tag(key, frame, sizeof frame);
-  std::memcpy(frame + 8, &tag, 8);
-  for (int i = 0; i < 300; i++) client.send_frame(loopback(engine.port()), frame);
-  CHECK(wait_for([&] {
-    return total(engine, Counter::control_frames) + total(engine, Counter::drop_control_rate) == 300;
-  }));
-  CHECK(total(engine, Counter::control_frames) >= 25 && total(engine, Counter::control_frames) < 120);
+  return contact;
+}
+
+void control_frames_of_strangers_are_budgeted() {
+  Engine engine(settings(1));
+  CHECK(engine.install_legs({contact_leg()}));
+  const auto frame = stranger_frame();
+  uint64_t sent = 0;
+  // Twenty sources that ask for more together than all of them may.
+  for (int host = 2; host < 22; host++) {
+    EngineSettings from = settings(2);
+    from.bind = "127.0.0." + std::to_string(host);
+    Engine client(from);
+    for (int i = 0; i < 20; i++, sent++) client.send_frame(loopback(engine.port()), frame);
+    CHECK(wait_for([&] {
+      return total(engine, Counter::control_frames) + total(engine, Counter::drop_control_rate) == sent;
+    }));
+  }
+  CHECK(total(engine, Counter::control_frames) >= 25 && total(engine, Counter::drop_control_rate) >= 200);
+}
+
+void a_source_cannot_take_all_of_the_strangers_budget() {
+  EngineSettings generous = settings(1);
+  generous.control_frames_per_second = 1600;  // 400 at once, 100 of them of one source
+  Engine engine(generous);
+  CHECK(engine.install_legs({contact_leg()}));
+  const auto frame = stranger_frame();
+  Engine greedy(settings(2));
+  const auto begin = std::chrono::steady_clock::now();
+  for (int i = 0; i < 2000; i++) greedy.send_frame(loopback(engine.port()), frame);
+  CHECK(wait_for([&] { return total(engine, Counter::drop_control_rate) > 500; }));
+  const uint64_t taken = total(engine, Counter::control_frames);
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
+  CHECK(static_cast<double>(taken) <= 101 + 200 * elapsed.count());
+  EngineSettings elsewhere = settings(3);
+  elsewhere.bind = "127.0.0.2";
+  Engine other(elsewhere);
+  for (int i = 0; i < 50; i++) other.send_frame(loopback(engine.port()), frame);
+  CHECK(wait_for([&] { return total(engine, Counter::control_frames) >= taken + 50; }));
 }
 
 void a_full_event_ring_drops_and_counts() {
@@ -468,6 +504,7 @@ int main() {
     RUN(a_stun_request_is_answered_within_its_budget);
     RUN(stun_can_be_switched_off);
     RUN(control_frames_of_strangers_are_budgeted);
+    RUN(a_source_cannot_take_all_of_the_strangers_budget);
     RUN(a_full_event_ring_drops_and_counts);
     RUN(a_taken_port_is_an_error);
     RUN(a_closed_engine_gives_its_port_back_and_may_be_closed_again);

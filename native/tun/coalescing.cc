@@ -7,7 +7,6 @@ namespace omerta::tun {
 namespace {
 
 constexpr uint8_t kAck = 0x10, kPsh = 0x08;
-constexpr uint8_t kNobody = UINT8_MAX;
 /// IPv4 with every option and TCP with every option.
 constexpr size_t kMaxHeaders = 60 + 60;
 
@@ -30,7 +29,7 @@ bool checksum_is_right(const uint8_t* packet, const IpView& ip, size_t transport
 
 Coalescing::Coalescing(int queue, bool tcp, bool udp)
     : queue_(queue), tcp_{tcp}, udp_{udp}, items_(kMaxItems) {
-  recent_.fill(kNobody);
+  clear();
 }
 
 /// IPv4 without options or fragments, IPv6 without extension headers.
@@ -205,8 +204,7 @@ void Coalescing::write(Item& item, CounterRow& counters) {
 
 void Coalescing::flush(CounterRow& counters) {
   for (size_t i = 0; i < count_; i++) write(items_[i], counters);
-  count_ = 0;
-  recent_.fill(kNobody);
+  clear();
 }
 
 }  // namespace omerta::tun

@@ -26,6 +26,11 @@ class Coalescing {
   /// Writes everything, in order within each flow. A super-packet the kernel refuses is written packet
   /// by packet.
   void flush(CounterRow& counters);
+  /// Forgets what was taken and not written.
+  void clear() {
+    count_ = 0;
+    recent_.fill(UINT8_MAX);
+  }
 
   /// What is joined. Turned off for good when the kernel refuses one super-packet after the other.
   bool tcp() const { return tcp_.on; }

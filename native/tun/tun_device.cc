@@ -84,6 +84,16 @@ void add_address(const std::string& name, const std::string& text) {
   }
 }
 
+/// As the kernel's WireGuard has it: no link-local address but one that somebody gives it, and nobody asks
+/// for routers. Where /proc/sys may not be written it gets one.
+void without_link_local_address(const std::string& name) {
+  const int fd = open(("/proc/sys/net/ipv6/conf/" + name + "/addr_gen_mode").c_str(), O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return;
+  constexpr char kNone = '1';
+  [[maybe_unused]] const ssize_t written = ::write(fd, &kNone, 1);
+  close(fd);
+}
+
 }  // namespace
 
 TunDevice::TunDevice(const TunSettings& settings)
@@ -107,6 +117,7 @@ TunDevice::TunDevice(const TunSettings& settings)
       if (!udp_offload_ && !set_offloads(checksum_offload_, tcp_offload_, false))
         fail("offloads of " + settings.name);
     }
+    without_link_local_address(name_);
     const ControlSocket control(AF_INET);
     ifreq request = request_for(name_);
     request.ifr_mtu = settings.mtu;

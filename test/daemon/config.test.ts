@@ -105,7 +105,7 @@ describe('configuration', () => {
       policy.classes?.map(({ name }) => name),
       ['default', 'gold'],
     );
-    const gold = policy.classes?.[1];
+    const gold = policy.classes[1];
     assert.ok(gold);
     assert.deepEqual(gold.circuit, {
       rate: { bytesPerSecond: 1_250_000, packetsPerSecond: 2000, burstMs: 50 },

@@ -61,7 +61,7 @@ function nextEvent(engine: Engine, matches: (event: EngineEvent) => boolean): Pr
 const HELLO = Buffer.from('c00208000102030405060708', 'hex');
 const isControl = (event: EngineEvent): boolean => event.type === 'control';
 
-describe('native engine', { skip: unavailable(), timeout: 20_000 }, () => {
+describe('native engine', { skip: unavailable(), timeout: 300_000 }, () => {
   const engines: Engine[] = [];
   const native = (privateKey: Uint8Array): Engine => {
     const engine = openNativeEngine(options(privateKey));

@@ -48,7 +48,7 @@ describe('with wireguard-go', { skip }, () => {
         script,
         `omw${process.pid}`,
       ],
-      { encoding: 'utf8', timeout: 30_000, env: environment },
+      { encoding: 'utf8', timeout: 240_000, env: environment },
     );
     assert.equal(run.status, 0, `${run.stderr}${run.stdout}`);
     facts = JSON.parse(run.stdout) as WireguardGoFacts;

@@ -2,12 +2,15 @@
 // about a kernel or device that loses or spoils coalesced packets, and that each can be switched off.
 
 import assert from 'node:assert/strict';
-import { rmSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { openNativeEngine } from '../../ts/engine/native-engine.js';
+import { sessionKeys } from '../../ts/engine/wasm/conformance.js';
 import { mustRun } from '../../ts/lab/command.js';
 import type { DaemonStatus } from '../../ts/daemon/daemon-status.js';
 import type { Check } from '../../ts/daemon/diagnosis.js';
@@ -22,6 +25,34 @@ const OMERTA = fileURLToPath(new URL('../../../bin/omerta', import.meta.url));
 const FAULTS = fileURLToPath(new URL('../../../test/tunnel/segment-fault.bpf.c', import.meta.url));
 const skip = tunnelUnavailable(['iperf3', 'ss']);
 const skipFaults = skip !== false ? skip : (labUnavailable(['clang', 'tc', 'setpriv', 'ethtool']) ?? false);
+
+const IPSEC_MB = 'libIPSec_MB.so.1';
+const IPSEC_MB_FAULT = fileURLToPath(new URL('../../../test/tunnel/ipsec-mb-fault.c', import.meta.url));
+const ipsecMbLibrary = /\S*libIPSec_MB\.so\.1$/m.exec(
+  spawnSync('ldconfig', ['-p'], { encoding: 'utf8' }).stdout,
+)?.[0];
+
+/** Why there is no such library here, or none that can be replaced by a faulty one. */
+function ipsecMbUnavailable(): string | false {
+  if (skip !== false) return skip;
+  const missing = labUnavailable(['cc']);
+  if (missing !== undefined) return missing;
+  if (ipsecMbLibrary === undefined || !existsSync('/usr/include/intel-ipsec-mb.h'))
+    return 'needs intel-ipsec-mb: apt install libipsec-mb-dev';
+  return openedAead().includes('ipsec-mb') ? false : 'intel-ipsec-mb is not used on this CPU';
+}
+
+function openedAead(): string {
+  const keys = sessionKeys();
+  const engine = openNativeEngine({
+    ...{ privateKey: keys.privateKey, port: 0, bind: '127.0.0.1' },
+    ...{ maxLegs: 1, maxPeers: 1, controlFramesPerSecond: 1 },
+  });
+  const { aead } = engine.describe();
+  void engine.close();
+  return aead;
+}
+const skipIpsecMb = ipsecMbUnavailable();
 
 /** `lose` or `spoil` coalesced packets that come in on an interface. */
 async function makeFaulty(
@@ -55,11 +86,11 @@ async function datagramsThrough(pair: TunnelPair, count: number, size: number): 
         const n = m.readUInt32LE();
         if (m.length === ${size} && m.subarray(4).every((byte) => byte === (n & 255))) seen.push(n);
         clearTimeout(timer);
-        timer = setTimeout(end, seen.length === ${count} ? 0 : 500);
+        timer = setTimeout(end, seen.length === ${count} ? 0 : 3000);
       });
       socket.bind(9000, '${right.inside}', () => console.log('ready'));
       timer = setTimeout(end, 3000);
-      setTimeout(end, 10000);`,
+      setTimeout(end, 30000);`,
     ],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );
@@ -80,11 +111,11 @@ async function datagramsThrough(pair: TunnelPair, count: number, size: number): 
     };
     burst();`,
   ]);
-  await until('the receiver has ended', () => receiver.exitCode !== null, 20_000);
+  await until('the receiver has ended', () => receiver.exitCode !== null, 40_000);
   return JSON.parse(output.split('\n')[1] ?? '[]') as number[];
 }
 
-describe('packets joined on the way into the interface', { skip, timeout: 60_000 }, () => {
+describe('packets joined on the way into the interface', { skip, timeout: 300_000 }, () => {
   let pair: TunnelPair;
   before(async () => {
     pair = await TunnelPair.start();
@@ -135,7 +166,7 @@ for (const accelerator of [
   'tun-tcp-offload',
   'tun-udp-offload',
 ])
-  describe(`a tunnel without ${accelerator}`, { skip, timeout: 60_000 }, () => {
+  describe(`a tunnel without ${accelerator}`, { skip, timeout: 300_000 }, () => {
     it('carries datagrams and a stream', async () => {
       const off = ['--disable', accelerator];
       const pair = await TunnelPair.start({ left: off, right: off });
@@ -156,7 +187,7 @@ for (const accelerator of [
     });
   });
 
-describe('a faulty kernel or device', { skip: skipFaults, timeout: 120_000 }, () => {
+describe('a faulty kernel or device', { skip: skipFaults, timeout: 300_000 }, () => {
   const object = join(tmpdir(), `segment-fault-${process.pid}.o`);
 
   before(async () => {
@@ -286,7 +317,47 @@ describe('a faulty kernel or device', { skip: skipFaults, timeout: 120_000 }, ()
   });
 });
 
-describe('a sound path on which nothing comes back', { skip, timeout: 60_000 }, () => {
+describe('intel-ipsec-mb that begins to seal wrongly', { skip: skipIpsecMb, timeout: 300_000 }, () => {
+  it('is found out and replaced by OpenSSL, and the session goes on', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'omerta-ipsec-mb-'));
+    const fault = join(folder, 'fault');
+    await mustRun('cc', ['-shared', '-fPIC', '-o', join(folder, IPSEC_MB), IPSEC_MB_FAULT, '-ldl']);
+    const pair = await TunnelPair.start({
+      environment: {
+        ...process.env,
+        LD_LIBRARY_PATH: folder,
+        IPSEC_MB_LIBRARY: ipsecMbLibrary,
+        IPSEC_MB_FAULT: fault,
+      },
+    });
+    const { left, right } = pair;
+    try {
+      assert.equal(await pair.answered(3), 3);
+      const { megabitsPerSecond: before } = await tcpThroughput(left.node, right.node, right.inside, 1);
+      assert.ok(before > 10, `${before} Mbit/s`);
+      const handshake = await left.node.mustRun('wg', ['show', left.name, 'latest-handshakes']);
+      writeFileSync(fault, '');
+      await until('it is found out', async () => {
+        await pair.answered(1, '-W1');
+        return left.log() !== '';
+      });
+      assert.equal(
+        left.log(),
+        'omerta: ipsec-mb is not used any more: a packet with a known answer came out wrong; OpenSSL is used ' +
+          'instead\n',
+      );
+      assert.equal(await pair.answered(3), 3);
+      const { megabitsPerSecond } = await tcpThroughput(left.node, right.node, right.inside, 1);
+      assert.ok(megabitsPerSecond > 10, `${megabitsPerSecond} Mbit/s`);
+      assert.equal(await left.node.mustRun('wg', ['show', left.name, 'latest-handshakes']), handshake);
+    } finally {
+      pair.remove();
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
+
+describe('a sound path on which nothing comes back', { skip, timeout: 300_000 }, () => {
   it('is probed once by a handshake and keeps its segmented messages', async () => {
     const pair = await TunnelPair.start();
     const { left, right } = pair;

@@ -22,7 +22,7 @@ const WORKERS = 3;
 const skip = wgUnavailable() ?? false;
 if (skip !== false) console.log(`the interface state of omerta wg is not tested: ${skip}`);
 
-describe('the port of omerta wg', { skip, timeout: 60_000 }, () => {
+describe('the port of omerta wg', { skip, timeout: 300_000 }, () => {
   let world: World;
   let alice: Node;
   let bob: Node;

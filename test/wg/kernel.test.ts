@@ -72,7 +72,7 @@ async function until(what: string, holds: () => Promise<boolean>, timeoutMs = 20
   throw new Error(`not within ${timeoutMs} ms: ${what}`);
 }
 
-describe("omerta wg and the kernel's WireGuard", { skip, timeout: 120_000 }, () => {
+describe("omerta wg and the kernel's WireGuard", { skip, timeout: 300_000 }, () => {
   let alice: Node;
   let aliceKey: string;
   let kernelKey: string;

@@ -23,7 +23,7 @@ function publicKey(peer: number): Buffer {
 
 const prefixOf = (peer: number): string => `10.${peer >> 16}.${(peer >> 8) & 255}.${peer & 255}/32`;
 
-describe('omerta wg with many peers', { skip, timeout: 120_000 }, () => {
+describe('omerta wg with many peers', { skip, timeout: 300_000 }, () => {
   let world: World;
   let node: Node;
 

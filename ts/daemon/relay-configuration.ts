@@ -158,9 +158,13 @@ export function changeWhileRunning(
 ): { readonly config: Config; readonly change: ConfigurationChange } {
   const relay: Record<string, unknown> = { ...wanted.relay };
   for (const key of FIXED_RELAY_KEYS) relay[key] = (running.relay as Tables)[key];
-  const room = relayLimits(opened);
-  const asked = relayLimits(wanted);
-  for (const key of SIZES) if (asked[key] > room[key]) relay[key] = room[key];
+  const [room, present, asked] = [opened, running, wanted].map(relayLimits) as [
+    RelayLimits,
+    RelayLimits,
+    RelayLimits,
+  ];
+  for (const key of SIZES)
+    if (asked[key] > room[key]) relay[key] = present[key] === room[key] ? running.relay[key] : room[key];
   if (!relaysWireguard(opened)) {
     relay['wireguard_bindings'] = running.relay.wireguard_bindings;
     relay['wireguard_servers'] = running.relay.wireguard_servers;

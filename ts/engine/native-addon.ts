@@ -33,6 +33,8 @@ export interface NativeDescription {
   /** Empty when nothing has to be typed. */
   readonly ioRemedy: string;
   readonly offloads: readonly NativeOffload[];
+  /** Of io-uring and ipsec-mb those given up while the engine ran. */
+  readonly demoted: readonly NativeOffload[];
   readonly aes256Gcm: boolean;
   readonly aes256GcmReason: string;
   // Of the sockets: not there while the port is closed.

@@ -218,11 +218,12 @@ export class NativeEngine implements ReconfigurableEngine {
       ...native.offloads.map(acceleratorOf),
     ];
     if (native.steering !== undefined) accelerators.push(...this.#socketAccelerators(native, accelerator));
+    const demoted = new Map(native.demoted.map((one) => [one.name, acceleratorOf(one)]));
     return {
       kind: 'native',
       summary: `native (C++20, ${native.workers} worker${native.workers === 1 ? '' : 's'})`,
       aead: native.aead,
-      accelerators,
+      accelerators: accelerators.map((one) => demoted.get(one.name) ?? one),
       tun: native.tun,
       wireguardRelay: true,
     };

@@ -25,14 +25,33 @@ export function parseReply(line: string): PingReply | undefined {
   return match === null ? undefined : { sequence: Number(match[1]), milliseconds: Number(match[2]) };
 }
 
-/** Sends `count` pings, `intervalMs` apart (at least 2), and waits up to 2 s for the last reply. */
+/** For replies, after the time the pings take to send. */
+const PATIENCE_SECONDS = 10;
+
+/**
+ * Sends `count` pings, `intervalMs` apart (at least 2), and waits for their replies. While one is missing it
+ * goes on sending, because ping(8) waits for the last one only twice the longest time it saw; what it sends
+ * beyond `count` is not counted. `options` are further ones of ping(8).
+ */
 export async function ping(
   from: Namespace,
   address: string,
   count: number,
   intervalMs: number,
+  ...options: readonly string[]
 ): Promise<PingResult> {
-  const args = ['-n', '-c', String(count), '-i', String(intervalMs / 1000), '-W', '2', address];
+  const seconds = Math.ceil((count * intervalMs) / 1000) + PATIENCE_SECONDS;
+  const args = [
+    '-n',
+    '-c',
+    String(count),
+    '-i',
+    String(intervalMs / 1000),
+    '-w',
+    String(seconds),
+    ...options,
+    address,
+  ];
   const { stdout, stderr } = await from.run('ping', args, { timeoutMs: count * intervalMs * 3 + 30_000 });
   const summary = /(\d+) packets transmitted/.exec(stdout);
   if (summary === null) throw new Error(`ping ${address} in ${from.name} said: ${(stderr || stdout).trim()}`);
@@ -40,8 +59,9 @@ export async function ping(
     .split('\n')
     .map(parseReply)
     .filter((reply) => reply !== undefined)
-    .map((reply) => reply.milliseconds);
-  const sent = Number(summary[1]);
+    .filter(({ sequence }) => sequence <= count)
+    .map(({ milliseconds }) => milliseconds);
+  const sent = Math.min(count, Number(summary[1]));
   return {
     sent,
     lost: sent - times.length,

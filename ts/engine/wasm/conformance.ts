@@ -33,7 +33,7 @@ export interface ConformanceScenario {
   readonly run: (engines: ConformanceEngines) => Promise<void>;
 }
 
-const TIMEOUT_MS = 8_000;
+const TIMEOUT_MS = 20_000;
 /** A responder takes one initiation of a peer in 20 ms; an engine need not start more than five a second. */
 const INITIATION_DISTANCE_MS = 250;
 
