@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { encodeRelayLink } from '../../ts/core/relay-link.js';
 import { loadConfig, machineName, parseConfig } from '../../ts/daemon/config.js';
 import { relayPolicy } from '../../ts/daemon/relay-configuration.js';
+import { packageRoot } from '../../ts/daemon/version.js';
 import { OperatorError } from '../../ts/daemon/operator-error.js';
 import { temporaryDirectory } from './temporary.js';
 
@@ -25,6 +28,14 @@ const WIREGUARD_KEY = Buffer.alloc(32, 7).toString('base64');
 const ID = 'omerta1th6lgnkdzldyue0yjuyfqmez0ml0x9t3v0gt57a00s3599jqrcustcsaks';
 
 describe('configuration', () => {
+  test('the quotas in the operator\u2019s guide are valid', () => {
+    const guide = readFileSync(join(packageRoot(), 'docs/operators-guide.md'), 'utf8');
+    const quotas = guide.slice(guide.indexOf('## Quotas'));
+    const [, example = ''] = /```toml\n([^]*?)```/.exec(quotas) ?? [];
+    const { classes } = parseConfig(example.replace('"omerta1…"', `"${ID}"`), 'x').relay;
+    assert.deepEqual(Object.keys(classes), ['default', 'gold']);
+  });
+
   test('an empty file gives the documented defaults', () => {
     const config = parseConfig('', 'x');
     assert.equal(config.node.port, 51900);

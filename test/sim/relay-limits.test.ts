@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { encodeMessage, REFUSALS } from '../../ts/core/control-message.js';
+import { encodeMessage, REFUSALS, type ControlMessage } from '../../ts/core/control-message.js';
 import { blindedNetworkId } from '../../ts/core/network.js';
 import type { RelayStatus } from '../../ts/core/mesh-status.js';
 import { CAPS, type QuotaClass, type RelayLimits, type RelayPolicy } from '../../ts/core/relay-policy.js';
@@ -454,6 +454,30 @@ describe('a policy that changes while the relay runs', () => {
     assert.throws(() => change(made, wrong), /host\.bytesPerSecond/);
     assert.equal(sent(), 100);
   });
+});
+
+it('a refusal, and an answer nobody waits for, are not answered', () => {
+  const { world: made, nodes } = world({});
+  const [a] = nodes;
+  assert.ok(a);
+  const heard = (): number => a.engine.counters.get('wireguard') ?? 0;
+  const before = heard();
+  const say = (message: ControlMessage): void =>
+    a.apply([
+      {
+        type: 'send-control',
+        peer: hex(made.relay.sessionKey),
+        payload: encodeMessage({ request: 77, message }),
+      },
+    ]);
+  say({ type: 'lookup', network: made.network.id, after: 0 });
+  made.simulation.run(200);
+  assert.equal(heard(), before + 1, 'a request is');
+  for (const reason of REFUSALS) say({ type: 'refused', reason, what: 'refused' });
+  say({ type: 'circuit-closed', circuit: new Uint8Array(16) });
+  say({ type: 'membership-proven', network: made.network.id, proof: new Uint8Array(32) });
+  made.simulation.run(200);
+  assert.equal(heard(), before + 1);
 });
 
 describe('the policy of a relay', () => {

@@ -78,18 +78,16 @@ export async function renderMetrics(status: DaemonStatus): Promise<{ text: strin
     for (const [reason, count] of Object.entries(relay.refusals)) refusals.inc({ reason }, count);
   }
 
-  if (status.accounts !== undefined) {
-    const { identities, networks } = status.accounts;
-    const sums = [
-      ['network', networks.map((account) => ({ ...account, label: account.id }))],
-      ['class', identities.map((account) => ({ ...account, label: account.quotaClass }))],
-    ] as const;
-    for (const [label, accounts] of sums)
-      for (const [what, help] of ACCOUNT_COUNTERS) {
-        const name = `omerta_${label}_${what}_total`;
-        const sum = new Counter({ name, help: `${help}, by ${label}.`, labelNames: [label], registers });
-        for (const account of accounts) sum.inc({ [label]: account.label }, account[what]);
-      }
+  for (const [what, help] of ACCOUNT_COUNTERS) {
+    const name = `omerta_network_${what}_total`;
+    const perNetwork = new Counter({
+      name,
+      help: `${help}, by network.`,
+      labelNames: ['network'],
+      registers,
+    });
+    for (const account of status.accounts?.networks ?? [])
+      perNetwork.inc({ network: account.id }, account[what]);
   }
 
   const drops = new Counter({
@@ -122,7 +120,7 @@ export async function renderMetrics(status: DaemonStatus): Promise<{ text: strin
 const ACCOUNT_COUNTERS = [
   ['packets', 'Frames relayed'],
   ['bytes', 'Bytes relayed, headers included'],
-  ['refused', 'Frames refused for the limit of an account or the fair share of the host'],
+  ['refused', 'Frames refused for the limit of the account'],
 ] as const;
 
 const QUEUE_GAUGES: readonly (readonly [string, string, (queues: QueueStatus) => number])[] = [
