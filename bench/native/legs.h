@@ -51,9 +51,9 @@ struct bench_traffic {
   __u32 flows;   /* ports of each */
   __u32 client;  /* host byte order */
   __u32 relay;
-  __u16 relay_port;       /* host byte order */
-  __u16 client_port;      /* the first */
-  __u8 sender_mac[8];     /* 6 of them */
+  __u16 relay_port;   /* host byte order */
+  __u16 client_port;  /* the first */
+  __u8 sender_mac[8]; /* 6 of them */
   __u8 receiver_mac[8];
   __u8 client6[16]; /* the last four bytes are counted up */
   __u8 relay6[16];

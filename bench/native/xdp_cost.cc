@@ -318,8 +318,11 @@ int run(const Options& options, const std::vector<std::string>& names) {
   };
   std::vector<Subject> subjects;
   const bool moves = options.from != options.to;
-  subjects.push_back(
-      {"nothing", bpf_program__fd(moves ? driver->progs.nothing_moved : driver->progs.nothing), false, {}, {}});
+  subjects.push_back({"nothing",
+                      bpf_program__fd(moves ? driver->progs.nothing_moved : driver->progs.nothing),
+                      false,
+                      {},
+                      {}});
   for (const std::string& name : names) {
     if (name == "relay") {
       subjects.push_back({name, relay.program().fd(), true, {}, {}});
@@ -340,8 +343,8 @@ int run(const Options& options, const std::vector<std::string>& names) {
       const uint64_t before = forwarded();
       const double spent = runner.run(subject.fd);
       if (subject.counts && forwarded() - before != options.repeat)
-        throw std::runtime_error(subject.name + " forwarded " + std::to_string(forwarded() - before) + " of " +
-                                 std::to_string(options.repeat));
+        throw std::runtime_error(subject.name + " forwarded " + std::to_string(forwarded() - before) +
+                                 " of " + std::to_string(options.repeat));
       if (round > 0) subject.rounds.push_back(spent);
     }
   }
@@ -362,7 +365,7 @@ int run(const Options& options, const std::vector<std::string>& names) {
 int main(int argc, char** argv) {
   const option long_options[] = {
       {"legs", required_argument, nullptr, 'l'},   {"hosts", required_argument, nullptr, 'h'},
-      {"limits", required_argument, nullptr, 'L'},       {"from-v6", no_argument, nullptr, 'f'},
+      {"limits", required_argument, nullptr, 'L'}, {"from-v6", no_argument, nullptr, 'f'},
       {"to-v6", no_argument, nullptr, 't'},        {"repeat", required_argument, nullptr, 'r'},
       {"rounds", required_argument, nullptr, 'R'}, {}};
   Options options;

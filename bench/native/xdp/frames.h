@@ -124,7 +124,8 @@ static __always_inline bool write_packet4(struct xdp_md* ctx, __u32 i, __u64 seq
 
   if ((void*)(frame + FRAME_SIZE) > (void*)(long)ctx->data_end) return false;
   write_ethernet_header(ethernet, IPV4);
-  write_udp_header(udp, i, FRAME_SIZE, write_ipv4_header(ip, i, FRAME_SIZE) + write_frame(frame, i, sequence));
+  write_udp_header(udp, i, FRAME_SIZE,
+                   write_ipv4_header(ip, i, FRAME_SIZE) + write_frame(frame, i, sequence));
   return true;
 }
 
@@ -136,7 +137,8 @@ static __always_inline bool write_packet6(struct xdp_md* ctx, __u32 i, __u64 seq
 
   if ((void*)(frame + FRAME_SIZE) > (void*)(long)ctx->data_end) return false;
   write_ethernet_header(ethernet, IPV6);
-  write_udp_header(udp, i, FRAME_SIZE, write_ipv6_header(ip, i, FRAME_SIZE) + write_frame(frame, i, sequence));
+  write_udp_header(udp, i, FRAME_SIZE,
+                   write_ipv6_header(ip, i, FRAME_SIZE) + write_frame(frame, i, sequence));
   return true;
 }
 

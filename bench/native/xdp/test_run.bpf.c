@@ -24,7 +24,7 @@ struct {
 } under_test SEC(".maps");
 
 /* A constant: the branch that is never taken is not there. */
-#define PACKET_SIZE                                                                   \
+#define PACKET_SIZE                                                                    \
   (sizeof(struct ethhdr) + (over_v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) + \
    sizeof(struct udphdr) + FRAME_SIZE)
 
