@@ -267,10 +267,11 @@ static __always_inline int forward(struct xdp_md* ctx, const struct datagram* d,
 }
 
 /*
- * A transport message: goes on by its route, if there is one. A function of its own, so that frames pay
+ * A transport message: goes on by its route, if there is one. Apart from the way of frames, which pay
  * nothing for it.
  */
-static __always_inline int relay_wireguard(struct xdp_md* ctx, const struct datagram* d, __u32 index, __u64 now) {
+static __always_inline int relay_wireguard(struct xdp_md* ctx, const struct datagram* d, __u32 index,
+                                           __u64 now) {
   struct omerta_leg* entry = route_of(index, &d->from);
   struct omerta_leg* route;
   __u32 zero = 0;

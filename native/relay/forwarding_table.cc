@@ -5,10 +5,14 @@
 
 #include <omerta/tag_pair.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
+#include <iterator>
 #include <new>
 #include <stdexcept>
+
+#include "relay/tag_lanes.h"
 
 namespace omerta {
 namespace {
@@ -216,32 +220,20 @@ void ForwardingTable::for_each(const std::function<void(const omerta_leg&)>& vis
   }
 }
 
-void ForwardingTable::read(uint32_t leg_id, Reading& reading) const {
-  if (reading.entry != not_found && id_of(reading.first_word) == leg_id &&
-      word_of(entries_[reading.entry], 0).load(std::memory_order_acquire) == reading.first_word)
-    return;
-  reading.entry = snapshot(leg_id, policy_words, reading.leg, reading.first_word);
+bool ForwardingTable::current(const Reading& reading, uint32_t leg_id) const {
+  return reading.entry != not_found && id_of(reading.first_word) == leg_id &&
+         word_of(entries_[reading.entry], 0).load(std::memory_order_acquire) == reading.first_word;
 }
 
-void ForwardingTable::judge_by(const Reading& reading, const omerta_address& from, uint8_t* frame,
-                               uint32_t size, uint64_t now, Decision& decision) {
+void ForwardingTable::judge_tagged(const Reading& reading, const Datagram& frame, const omerta_tag_pair& tags,
+                                   uint64_t now, Decision& decision) {
   const omerta_leg& leg = reading.leg;
-  decision.verdict = OMERTA_DROP;
-  if (reading.entry == not_found) {
-    decision.reason = OMERTA_DROP_UNKNOWN_LEG;
-    return;
-  }
-  __u8 reason = omerta_leg_judge_sender(&leg, frame, &from);
-  omerta_tag_pair tags{};
+  __u8 reason = omerta_leg_judge_tag(&leg, frame.data, tags.in, now);
   if (reason == OMERTA_DROP_NONE) {
-    tags = omerta_tag_pair_of(&leg, frame, size);
-    reason = omerta_leg_judge_tag(&leg, frame, tags.in, now);
-  }
-  if (reason == OMERTA_DROP_NONE) {
-    const omerta_books books = accounts_.books(leg.identity, leg.network, leg.limits, from);
+    const omerta_books books = accounts_.books(leg.identity, leg.network, leg.limits, *frame.from);
     omerta_leg& entry = entries_[reading.entry];
-    reason = shared_ ? omerta_admit(&entry, leg.action, &books, size, now, 1)
-                     : omerta_admit(&entry, leg.action, &books, size, now, 0);
+    reason = shared_ ? omerta_admit(&entry, leg.action, &books, frame.size, now, 1)
+                     : omerta_admit(&entry, leg.action, &books, frame.size, now, 0);
   }
   decision.reason = static_cast<omerta_drop_reason>(reason);
   if (reason != OMERTA_DROP_NONE) return;
@@ -249,8 +241,8 @@ void ForwardingTable::judge_by(const Reading& reading, const omerta_address& fro
   decision.leg_id = leg.leg_id;
   switch (leg.action) {
     case OMERTA_LEG_FORWARD:
-      omerta_store64(frame, omerta_next_header(&leg, omerta_load64(frame)));
-      omerta_store64(frame + 8, tags.out);
+      omerta_store64(frame.data, omerta_next_header(&leg, omerta_load64(frame.data)));
+      omerta_store64(frame.data + 8, tags.out);
       std::memcpy(decision.next.ip, leg.next_ip, sizeof(leg.next_ip));
       decision.next.port = leg.next_port;
       decision.verdict = OMERTA_FORWARD;
@@ -264,10 +256,9 @@ void ForwardingTable::judge_by(const Reading& reading, const omerta_address& fro
 }
 
 Decision ForwardingTable::judge(const omerta_address& from, uint8_t* frame, uint32_t size, uint64_t now) {
-  Reading reading;
+  const Datagram datagram = {frame, size, &from};
   Decision decision;
-  read(omerta_load32(frame + 4), reading);
-  judge_by(reading, from, frame, size, now, decision);
+  judge_all(&datagram, 1, now, &decision);
   return decision;
 }
 
@@ -304,22 +295,51 @@ void ForwardingTable::judge_all(const Datagram* datagrams, std::size_t count, ui
     return i < count && datagrams[i].size >= OMERTA_FRAME_MIN_SIZE &&
            (datagrams[i - 1].size < OMERTA_FRAME_MIN_SIZE || leg_of(i) != leg_of(i - 1));
   };
-  Reading reading;
+  // One more than there are frames at a time: the last one's may be the next one's.
+  Reading readings[kTagLanes + 1];
+  std::size_t latest = 0;
 
   for (std::size_t i = 1; i < kIndexAhead; i++)
     if (names_another(i)) prefetch_index(leg_of(i));
-  for (std::size_t i = 0; i < count; i++) {
-    if (names_another(i + kIndexAhead)) prefetch_index(leg_of(i + kIndexAhead));
-    if (names_another(i + kEntryAhead)) prefetch_entry(leg_of(i + kEntryAhead));
-    const Datagram& datagram = datagrams[i];
-    const omerta_classification c = omerta_classify(datagram.data, datagram.size);
-    if (c.verdict != OMERTA_FORWARD) {
+  for (std::size_t first = 0; first < count; first += kTagLanes) {
+    const std::size_t end = std::min(first + kTagLanes, count);
+    // Those whose leg and sender are in order: only the tags are missing.
+    TagWork work[kTagLanes];
+    omerta_tag_pair tags[kTagLanes];
+    const Reading* reading_of[kTagLanes];
+    std::size_t index_of[kTagLanes];
+    std::size_t tagged = 0;
+    for (std::size_t i = first; i < end; i++) {
+      if (names_another(i + kIndexAhead)) prefetch_index(leg_of(i + kIndexAhead));
+      if (names_another(i + kEntryAhead)) prefetch_entry(leg_of(i + kEntryAhead));
+      const Datagram& datagram = datagrams[i];
+      const omerta_classification c = omerta_classify(datagram.data, datagram.size);
       decisions[i] = {
           static_cast<omerta_verdict>(c.verdict), static_cast<omerta_drop_reason>(c.reason), 0, {}};
-      continue;
+      if (c.verdict != OMERTA_FORWARD) continue;
+      decisions[i].verdict = OMERTA_DROP;
+      if (!current(readings[latest], leg_of(i))) {
+        latest = (latest + 1) % std::size(readings);
+        Reading& fresh = readings[latest];
+        fresh.entry = snapshot(leg_of(i), policy_words, fresh.leg, fresh.first_word);
+      }
+      const Reading& reading = readings[latest];
+      decisions[i].reason = reading.entry == not_found
+                                ? OMERTA_DROP_UNKNOWN_LEG
+                                : static_cast<omerta_drop_reason>(
+                                      omerta_leg_judge_sender(&reading.leg, datagram.data, datagram.from));
+      if (decisions[i].reason != OMERTA_DROP_NONE) continue;
+      work[tagged] = {&reading.leg, datagram.data, datagram.size};
+      reading_of[tagged] = &reading;
+      index_of[tagged++] = i;
     }
-    read(leg_of(i), reading);
-    judge_by(reading, *datagram.from, datagram.data, datagram.size, now, decisions[i]);
+    if (tagged == kTagLanes && tag_lanes_available())
+      tag_lanes(work, tags);
+    else
+      for (std::size_t j = 0; j < tagged; j++)
+        tags[j] = omerta_tag_pair_of(work[j].leg, work[j].frame, work[j].size);
+    for (std::size_t j = 0; j < tagged; j++)
+      judge_tagged(*reading_of[j], datagrams[index_of[j]], tags[j], now, decisions[index_of[j]]);
   }
 }
 

@@ -31,6 +31,7 @@
 #include <cstdint>
 #include <functional>
 
+#include <omerta/tag_pair.h>
 #include "relay/accounts.h"
 
 namespace omerta {
@@ -122,10 +123,11 @@ class ForwardingTable {
     uint64_t first_word = 0;
     omerta_leg leg;
   };
-  /// Reads a leg, unless it is the one `reading` has and that was not changed since.
-  void read(uint32_t leg_id, Reading& reading) const;
-  void judge_by(const Reading& reading, const omerta_address& from, uint8_t* frame, uint32_t size,
-                uint64_t now, Decision& decision);
+  /// Whether it is this leg's, and that was not changed since.
+  bool current(const Reading& reading, uint32_t leg_id) const;
+  /// The rest of a verdict, of a frame whose leg and sender are known and which ought to have tags.in.
+  void judge_tagged(const Reading& reading, const Datagram& frame, const omerta_tag_pair& tags, uint64_t now,
+                    Decision& decision);
   void prefetch_index(uint32_t leg_id) const;
   void prefetch_entry(uint32_t leg_id) const;
   void publish(uint32_t entry, const omerta_leg& leg, std::size_t words);

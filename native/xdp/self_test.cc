@@ -80,7 +80,8 @@ Headers arriving(const omerta_leg& leg, bool from_v4, UdpChecksum checksum) {
 
 class SelfTest {
  public:
-  SelfTest() : program_({.port = kPort, .max_legs = 64, .test_clock = true}) {
+  explicit SelfTest(const std::function<void(omerta_xdp_settings&)>& spoil)
+      : program_({.port = kPort, .max_legs = 64, .test_clock = true}) {
     omerta_xdp_settings& settings = program_.settings();
     settings.complete = 1;
     settings.own_count = 2;
@@ -88,6 +89,7 @@ class SelfTest {
     std::memcpy(settings.own[1].ip, own(false).ip, 16);
     settings.only4 = settings.own[0];
     settings.only6 = settings.own[1];
+    if (spoil) spoil(settings);
   }
 
   int run() {
@@ -199,6 +201,6 @@ class SelfTest {
 
 }  // namespace
 
-int self_test() { return SelfTest().run(); }
+int self_test(const std::function<void(omerta_xdp_settings&)>& spoil) { return SelfTest(spoil).run(); }
 
 }  // namespace omerta::xdp

@@ -277,6 +277,7 @@ describe('omerta doctor', () => {
       'kernel',
       'net.core.rmem_max',
       'kernel path',
+      'kernel features',
       'clock',
       'configuration',
       'state directory',

@@ -1,6 +1,6 @@
 // What `omerta doctor` says of the kernel path: whether XDP can be had here, and on which interfaces.
 
-import { statfsSync } from 'node:fs';
+import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { XdpError, callXdp, loadXdpAddon, type InterfaceFacts } from '../engine/xdp-addon.js';
 import type { Check } from './diagnosis.js';
 
@@ -44,6 +44,36 @@ function fileSystemCheck(): Check {
       );
 }
 
+/** What of the kernel's the program is built on, or slow without. */
+function featureCheck(): Check {
+  const name = 'kernel features';
+  if (!existsSync('/sys/kernel/btf/vmlinux'))
+    return optional(name, false, 'no type information (BTF)', 'use a kernel with CONFIG_DEBUG_INFO_BTF=y');
+  let jit: string | undefined;
+  try {
+    jit = readFileSync('/proc/sys/net/core/bpf_jit_enable', 'utf8').trim();
+  } catch {
+    // A kernel without the switch, or no right to look: neither keeps the program from running.
+  }
+  if (jit === '0')
+    return optional(
+      name,
+      false,
+      'BTF; BPF programs are interpreted, which is slow',
+      'sudo sysctl -w net.core.bpf_jit_enable=1',
+    );
+  const forwarding = callXdp(() => loadXdpAddon().forwardingEnabled());
+  return optional(
+    name,
+    true,
+    [
+      'BTF',
+      jit === undefined ? 'JIT not known' : 'JIT',
+      `route look-ups ${forwarding ? 'on' : 'off until a relay with --accel starts'}`,
+    ].join('; '),
+  );
+}
+
 /** An interface as one line. */
 export function describeInterface(facts: InterfaceFacts): string {
   const { driver, mtu, receiveQueues, transmitQueues, receiveRing, transmitRing, nativeXdp } = facts;
@@ -82,6 +112,7 @@ export function kernelPathChecks(): Check[] {
   }
   return [
     first,
+    featureCheck(),
     fileSystemCheck(),
     ...interfaces.filter(({ ethernet, up }) => ethernet && up).map(interfaceCheck),
   ];

@@ -21,6 +21,7 @@
 #include "bpf_relay.h"
 #include "xdp/interface_facts.h"
 #include "xdp/loopback_forwarding.h"
+#include "xdp/self_test.h"
 #include "xdp/xdp_relay.h"
 
 using namespace omerta;
@@ -459,6 +460,25 @@ void a_full_map_leaves_the_rest_to_the_socket() {
   relay.close(true);
 }
 
+void the_self_test_notices_a_wrong_byte() {
+  CHECK(self_test() > 50);
+  const auto complaint = [](const std::function<void(omerta_xdp_settings&)>& spoil) -> std::string {
+    try {
+      self_test(spoil);
+    } catch (const XdpError& error) {
+      return error.code() == XdpError::Code::self_test ? error.what() : "another error";
+    }
+    return "";
+  };
+  TEST("one wrong byte of a forwarded packet is found and named");
+  const std::string wrong_source = complaint([](omerta_xdp_settings& s) { s.only4.ip[15] ^= 1; });
+  CHECK(wrong_source.find("from IPv4 to IPv4: ") != std::string::npos);
+  TEST("a wrong verdict is found and named");
+  CHECK(complaint([](omerta_xdp_settings& s) { s.own_count = 0; }).find("XDP action 2 instead of 3") !=
+        std::string::npos);
+  CHECK(!complaint([](omerta_xdp_settings& s) { s.complete = 0; }).empty());
+}
+
 // ---- what goes wrong ------------------------------------------------------------------------------
 
 FileDescriptor pass_program() {
@@ -535,14 +555,14 @@ void an_interface_that_vanishes_is_attached_again_when_it_is_back() {
   type("ip link del brief0");
 }
 
-/// A packet socket on the far end of the cable.
+/// A packet socket on the far end of a cable.
 class FarEnd {
  public:
-  FarEnd() : socket_(::socket(AF_PACKET, SOCK_RAW, htons(0x0003))) {
+  explicit FarEnd(const char* interface = "far0") : socket_(::socket(AF_PACKET, SOCK_RAW, htons(0x0003))) {
     sockaddr_ll address{};
     address.sll_family = AF_PACKET;
     address.sll_protocol = htons(0x0003);
-    address.sll_ifindex = static_cast<int>(index_of("far0"));
+    address.sll_ifindex = static_cast<int>(index_of(interface));
     CHECK(bind(socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
   }
   void send(const Packet& packet) { CHECK(::send(socket_.get(), packet.data(), packet.size(), 0) > 0); }
@@ -572,6 +592,22 @@ void a_driver_that_loses_frames_is_given_up() {
     CHECK(far.receive(kFarMac) == traffic.forwarded(traffic.own, kRelayMac, kFarMac));
     relay->close(true);
     CHECK(bpf_xdp_detach(static_cast<int>(index_of("far0")), 0, nullptr) == 0);
+  }
+  {
+    TEST("a frame from one cable goes out by another");
+    const Traffic across("198.51.100.9:5000");
+    // They went with an address, in a test above.
+    type("ip route replace 198.51.100.0/24 dev other0 src 192.0.2.1");
+    type("ip neigh replace 198.51.100.9 lladdr 02:00:00:00:01:02 dev other0 nud permanent");
+    const FileDescriptor pass = pass_program();
+    CHECK(bpf_xdp_attach(static_cast<int>(index_of("beyond0")), pass.get(), 0, nullptr) == 0);
+    FarEnd beyond("beyond0");
+    auto relay = started(across, settings_of({"near0", "other0"}));
+    far.send(across.packet());
+    CHECK(beyond.receive(kBeyondMac) == across.forwarded(across.own, mac_of("other0"), kBeyondMac));
+    CHECK(count_of(*relay, OMERTA_XDP_REDIRECTED_PACKETS) == 1);
+    relay->close(true);
+    CHECK(bpf_xdp_detach(static_cast<int>(index_of("beyond0")), 0, nullptr) == 0);
   }
   TEST("a veth whose other end runs no program loses frames and is given up");
   auto relay = started(traffic);
@@ -646,6 +682,7 @@ int main() {
     maps_of_another_layout_are_not_adopted();
     a_map_that_is_too_small_is_replaced();
     a_full_map_leaves_the_rest_to_the_socket();
+    the_self_test_notices_a_wrong_byte();
     a_second_program_is_named();
     an_mtu_that_is_too_big_is_named();
     an_interface_that_vanishes_is_attached_again_when_it_is_back();

@@ -34,7 +34,7 @@ static inline __attribute__((always_inline)) struct omerta_tag_pair omerta_tag_p
   __u64 a2 = 0x6c7967656e657261ULL ^ leg->key[0], b2 = 0x6c7967656e657261ULL ^ leg->next_key[0];
   __u64 a3 = 0x7465646279746573ULL ^ leg->key[1], b3 = 0x7465646279746573ULL ^ leg->next_key[1];
 
-#define OMERTA_ROUNDS                \
+#define OMERTA_ROUNDS              \
   OMERTA_SIPROUND(a0, a1, a2, a3); \
   OMERTA_SIPROUND(b0, b1, b2, b3); \
   OMERTA_SIPROUND(a0, a1, a2, a3); \
