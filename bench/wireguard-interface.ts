@@ -5,9 +5,9 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout } from 'node:timers/promises';
 import { mustRun } from '../ts/lab/command.js';
 import { Namespace } from '../ts/lab/namespace.js';
+import { uapiListening } from '../ts/lab/uapi-listening.js';
 import { idOf, processCpu, residentBytes } from './process-cpu.js';
 import type { Implementation } from './wireguard-implementations.js';
 
@@ -68,13 +68,11 @@ export class WireguardInterface {
       env: { ...process.env, LOG_LEVEL: 'error', WG_PROCESS_FOREGROUND: '1' },
     });
     made.#processId = idOf(child);
-    for (let attempt = 0; (await namespace.run('wg', ['show', made.name])).code !== 0; attempt++) {
+    await uapiListening(made.name, () => {
       const { exitCode, signalCode } = child;
-      if (exitCode !== null || signalCode !== null)
-        throw new Error(`${implementation.title} ended at its start: ${signalCode ?? `code ${exitCode}`}`);
-      if (attempt === 100) throw new Error(`${implementation.title} did not make an interface within 5 s`);
-      await setTimeout(50);
-    }
+      if (exitCode === null && signalCode === null) return undefined;
+      return `${implementation.title} ended at its start: ${signalCode ?? `code ${exitCode}`}`;
+    });
     const port = String(PORT);
     await wgWithFile(privateKey, (key) => ['set', made.name, 'private-key', key, 'listen-port', port]);
     return made;

@@ -166,7 +166,7 @@ class Flood {
       payload[1] = OMERTA_KIND_FORWARD;
       payload[2] = OMERTA_HOP_LIMIT_DEFAULT;
       payload[3] = kEpoch;
-      if (kind >= 2) omerta_store32(payload + 4, leg_id(0));
+      if (kind >= 2) omerta_store32(payload + 4, bench_leg_id(0));
     }
     if (kind == 3) {
       packet.ip.saddr = client_.sin_addr.s_addr;

@@ -3,13 +3,14 @@
 
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openWasmEngine } from '../../ts/engine/wasm-engine.js';
 import { ConformanceNode, sessionKeys, until } from '../../ts/engine/wasm/conformance.js';
 import { formatSocketAddress } from '../../ts/wire/socket-address.js';
+import { uapiListening } from '../../ts/lab/uapi-listening.js';
 import { socketAddress } from './virtual-network.js';
 
 export interface WireguardGoFacts {
@@ -71,7 +72,7 @@ class WireguardGo {
       env: { ...process.env, WG_PROCESS_FOREGROUND: '1', LOG_LEVEL: 'error' },
       stdio: ['ignore', 'ignore', 'inherit'],
     });
-    await until(() => existsSync(join(UAPI_FOLDER, `${this.name}.sock`)), 'wireguard-go to listen');
+    await uapiListening(this.name);
     this.wg(
       'set',
       this.name,

@@ -2,8 +2,8 @@
 
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout } from 'node:timers/promises';
 import { mustRun } from './command.js';
+import { uapiListening } from './uapi-listening.js';
 import type { Node, World } from './world.js';
 
 export class StockWireguard {
@@ -24,10 +24,7 @@ export class StockWireguard {
       stdio: 'ignore',
       env: { ...process.env, LOG_LEVEL: 'error' },
     });
-    for (let tries = 0; (await node.run('wg', ['show', device])).code !== 0; tries++) {
-      if (tries === 100) throw new Error(`wireguard-go did not start in ${node.name}`);
-      await setTimeout(50);
-    }
+    await uapiListening(device);
     await node.mustRun('wg', ['set', device, 'private-key', file]);
     await node.ip(`address add ${address}/24 dev ${device}`, `link set ${device} mtu 1380 up`);
     return new StockWireguard(node, device, publicKey);

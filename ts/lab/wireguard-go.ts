@@ -3,9 +3,9 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout } from 'node:timers/promises';
 import { mustRun } from './command.js';
 import { controlSocketName, removeStaleControlSockets } from './control-sockets.js';
+import { uapiListening } from './uapi-listening.js';
 import type { Node } from './world.js';
 
 const PORT = 51820;
@@ -30,7 +30,7 @@ export async function wireguardGo(first: Node, second: Node): Promise<readonly [
         stdio: 'ignore',
         env: { ...process.env, LOG_LEVEL: 'error' },
       });
-      await controlSocket(own);
+      await uapiListening(own.name);
       const peer = [
         'peer',
         other.publicKey,
@@ -62,13 +62,4 @@ async function side(node: Node, index: number, folder: string): Promise<Side> {
   writeFileSync(keyFile, privateKey, { mode: 0o600 });
   const publicKey = (await mustRun('wg', ['pubkey'], { input: privateKey })).trim();
   return { node, name: controlSocketName(index), overlay: `10.200.0.${index}`, keyFile, publicKey };
-}
-
-async function controlSocket(own: Side): Promise<void> {
-  for (let tries = 0; tries < 100; tries++) {
-    const { code } = await own.node.run('wg', ['show', own.name]);
-    if (code === 0) return;
-    await setTimeout(30);
-  }
-  throw new Error(`wireguard-go did not start in ${own.node.name}`);
 }

@@ -1,0 +1,32 @@
+// Waits for a userspace WireGuard to listen on its configuration socket. Not by asking wg(8): that removes
+// a socket which is there but does not listen yet, and the process never gets another.
+
+import { connect } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { uapiSocketPath } from '../wg/uapi-socket.js';
+
+function listens(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => {
+      resolve(false);
+    });
+  });
+}
+
+/** @throws Error when nothing listens for this interface within 20 s, or once `ended` says that nothing will. */
+export async function uapiListening(
+  name: string,
+  ended: () => string | undefined = () => undefined,
+): Promise<void> {
+  const deadline = performance.now() + 20_000;
+  while (!(await listens(uapiSocketPath(name)))) {
+    const why = ended() ?? (performance.now() > deadline ? 'nothing listens within 20 s' : undefined);
+    if (why !== undefined) throw new Error(`the WireGuard interface ${name}: ${why}`);
+    await sleep(20);
+  }
+}
