@@ -33,6 +33,7 @@ export const PACKAGES = {
     'wireguard-go',
     'wireguard-tools',
     'clang-format',
+    'bpftrace',
     'tcpdump',
     'procps',
   ],
