@@ -152,8 +152,11 @@ export async function programTime(
 }
 
 export interface Restart {
+  /** Frames that came to the relay's interface, and those of them that did not arrive. */
   readonly sent: number;
   readonly lost: number;
+  /** Frames the generator had no room for in the cable, which holds 256: they never came to the relay. */
+  readonly refused: number;
   readonly programs: number;
 }
 
@@ -170,7 +173,14 @@ export async function restart(
   const { relay } = subjects.topology;
   const program = async (): Promise<string> =>
     /prog\/xdp id (\d+)/.exec(await relay.mustRun('ip', ['-details', 'link', 'show', 'client0']))?.[1] ?? '';
+  const refusals = async (): Promise<number> =>
+    Number(
+      /tx_queue_0_xdp_xmit_errors: (\d+)/.exec(
+        await subjects.topology.client.mustRun('ethtool', ['-S', 'eth0']),
+      )?.[1],
+    );
   const seen = new Set([await program()]);
+  const before = await refusals();
   const load = traffic.run({ protocol: 'omerta', port: xdp.port, legs: LEGS, rate, durationMs: 5000 });
   await sleep(1000);
   xdp.process.kill('SIGKILL');
@@ -179,5 +189,6 @@ export async function restart(
   const successor = await startXdp(subjects, xdp.port, '0');
   seen.add(await program());
   const { sent, received } = await load;
-  return { sent, lost: sent - received, programs: seen.size, successor };
+  const refused = (await refusals()) - before;
+  return { sent: sent - refused, lost: sent - refused - received, refused, programs: seen.size, successor };
 }

@@ -134,6 +134,7 @@ export function report(results: Results, verdicts: readonly Verdict[]): string {
   table(`SIGKILL under ${short(restart.rate)} frames/s, another process adopts and replaces the program`, [
     ['sent', short(restart.sent)],
     ['lost', short(restart.lost)],
+    ['not sent: the cable was full', short(restart.refused)],
     ['programs that forwarded them', short(restart.programs)],
   ]);
   table(`${short(manyLegs.legs)} legs from TypeScript, seconds of CPU`, [
