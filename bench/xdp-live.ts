@@ -124,9 +124,9 @@ export class LiveTraffic {
     const sinks = napiThreads('eth0');
     for (const id of this.#threads) await mustRun('taskset', ['-pc', RELAY_CORE, String(id)]);
     for (const id of sinks) await mustRun('taskset', ['-pc', LOAD_CORE, String(id)]);
-    // Receiving goes before processes, as an interrupt does; a queue holds no more than 256 frames.
-    for (const id of this.#threads) await mustRun('renice', ['-n', '-20', '-p', String(id)]);
-    for (const id of sinks) await mustRun('chrt', ['-f', '-p', '1', String(id)]);
+    // Receiving goes before processes, as an interrupt does; a queue holds no more than 256 frames. Linux
+    // stops such threads for a twentieth of each second they fill (kernel.sched_rt_runtime_us).
+    for (const id of [...this.#threads, ...sinks]) await mustRun('chrt', ['-f', '-p', '1', String(id)]);
   }
 
   /** ns the relay's interface has spent on a CPU: receiving, the XDP program, and sending what it sends on. */
