@@ -1,10 +1,13 @@
 // The relay under test: the native engine as the daemon opens it, with the benchmark's legs in its table.
-// Sends what comes on the client's control leg back, as a control plane with the shortest of answers.
-// Prints "ready"; each line on standard input is answered by a line of JSON (RelayReport).
+// Sends what comes on the client's control leg back, as a control plane with the shortest of answers. With
+// --interfaces it has its kernel path on those, and leaves it there when it is killed. Prints "ready"; each
+// line on standard input is answered by a line of JSON (RelayReport).
 
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
+import { AcceleratedEngine } from '../ts/engine/accelerated-engine.js';
 import { openNativeEngine } from '../ts/engine/native-engine.js';
+import { NO_ACCOUNTS } from '../ts/wire/forwarding-table.js';
 import { benchLegs, controlLeg, type LegPlan } from './relay-legs.js';
 
 export interface RelayReport {
@@ -25,6 +28,8 @@ const { values } = parseArgs({
     server: { type: 'string', default: '' },
     flows: { type: 'string', default: '1' },
     destinations: { type: 'string', default: '1' },
+    bind: { type: 'string' },
+    interfaces: { type: 'string' },
   },
 });
 const legs = Number(values.legs);
@@ -35,13 +40,26 @@ const plan: LegPlan = {
   destinations: Number(values.destinations),
 };
 
-const engine = openNativeEngine({
+const native = openNativeEngine({
   privateKey: new Uint8Array(32).fill(1),
   port: Number(values.port),
   maxLegs: legs + 1,
   maxPeers: 1,
   controlFramesPerSecond: 1,
 });
+const engine =
+  values.interfaces === undefined
+    ? native
+    : new AcceleratedEngine(native, {
+        ...{ required: true, interfaces: values.interfaces.split(','), mode: 'native', detach: true },
+        ...{
+          bind: values.bind,
+          maxLegs: legs + 1,
+          accounts: NO_ACCOUNTS,
+          addressed: [],
+          wireguardSessions: 0,
+        },
+      });
 for (let first = 0; first < legs; first += INSTALL_AT_ONCE) {
   engine.installLegs(benchLegs(plan, first, Math.min(legs, first + INSTALL_AT_ONCE)));
 }
@@ -50,6 +68,10 @@ engine.onEvents((events) => {
   const frames = events.flatMap((event) => (event.type === 'frame' ? [event] : []));
   engine.sendFrames(frames.map(({ from, frame }) => ({ to: from, frame })));
 });
+if (engine instanceof AcceleratedEngine) {
+  engine.activate();
+  setInterval(() => void engine.check(), 1000).unref(); // as the daemon does
+}
 // What building the table left behind on the JavaScript heap is not the table's.
 globalThis.gc?.();
 console.log('ready');

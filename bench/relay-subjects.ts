@@ -14,12 +14,13 @@ export const LOAD_CORE = '0';
 export const FLOWS = 4;
 
 export type SubjectName =
-  'engine' | 'engine-1k' | 'engine-1m' | 'single' | 'batch' | 'gather' | 'dgram' | 'coturn' | 'none';
+  'engine' | 'engine-1k' | 'engine-1m' | 'xdp' | 'single' | 'batch' | 'gather' | 'dgram' | 'coturn' | 'none';
 
 export const TITLES: Readonly<Record<SubjectName, string>> = {
   engine: 'Omerta relay',
   'engine-1k': 'Omerta relay, 1,000 legs',
   'engine-1m': 'Omerta relay, 1,000,000 legs',
+  xdp: 'Omerta relay, XDP',
   single: 'recvfrom/sendto forwarder',
   batch: 'recvmmsg/sendmmsg forwarder',
   gather: 'recvmmsg/gathered GSO forwarder',
@@ -66,14 +67,18 @@ export class Subjects {
     readonly tools: string,
   ) {}
 
-  #spawn(command: readonly string[]): ChildProcess {
-    return this.topology.relay.spawn('taskset', ['-c', RELAY_CORE, ...command], {
+  #spawn(command: readonly string[], core = RELAY_CORE): ChildProcess {
+    return this.topology.relay.spawn('taskset', ['-c', core, ...command], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
   }
 
-  async #startReady(name: SubjectName, command: readonly string[]): Promise<[ChildProcess, Interface]> {
-    const child = this.#spawn(command);
+  async #startReady(
+    name: SubjectName,
+    command: readonly string[],
+    core = RELAY_CORE,
+  ): Promise<[ChildProcess, Interface]> {
+    const child = this.#spawn(command, core);
     const lines = linesOf(child);
     const said = await nextLine(lines, child, TITLES[name]);
     if (said !== 'ready') throw new Error(`${TITLES[name]} said "${said}" and not "ready"`);
@@ -81,21 +86,36 @@ export class Subjects {
   }
 
   async engine(name: 'engine' | 'engine-1k' | 'engine-1m'): Promise<Subject> {
-    const port = this.#nextPort++;
     const legs = name === 'engine-1m' ? 1_000_000 : 1_000;
     // The comparison of table sizes sends a datagram of another leg each time to one address, so that
     // look-ups and nothing else differ.
-    const destinations = name === 'engine' ? 4 : 1;
-    const [child, lines] = await this.#startReady(name, [
-      process.execPath,
-      '--expose-gc',
-      fileURLToPath(new URL('relay-process.js', import.meta.url)),
-      ...['--port', String(port), '--legs', String(legs), '--client', CLIENT_IP, '--server', SERVER_IP],
-      ...['--flows', String(FLOWS), '--destinations', String(destinations)],
-    ]);
+    return this.relay(name, { legs, flows: FLOWS, destinations: name === 'engine' ? 4 : 1 });
+  }
+
+  /** The engine with these legs; with its kernel path on the topology's interfaces where `xdp` says so. */
+  async relay(
+    name: SubjectName,
+    plan: { readonly legs: number; readonly flows: number; readonly destinations: number },
+    xdp = false,
+    port = this.#nextPort++,
+    core = RELAY_CORE,
+  ): Promise<Subject & { readonly process: ChildProcess }> {
+    const { legs, flows, destinations } = plan;
+    const [child, lines] = await this.#startReady(
+      name,
+      [
+        process.execPath,
+        '--expose-gc',
+        fileURLToPath(new URL('relay-process.js', import.meta.url)),
+        ...['--port', String(port), '--legs', String(legs), '--client', CLIENT_IP, '--server', SERVER_IP],
+        ...['--flows', String(flows), '--destinations', String(destinations)],
+        ...(xdp ? ['--interfaces', 'client0,server0', '--bind', RELAY_IP] : []),
+      ],
+      core,
+    );
     const id = idOf(child);
     return {
-      ...{ name, protocol: 'omerta', address: RELAY_IP, port, legs, destinations },
+      ...{ name, protocol: 'omerta', address: RELAY_IP, port, legs, destinations, process: child },
       cpu: () => processCpu(id),
       report: async () => {
         const line = nextLine(lines, child, TITLES[name]);

@@ -10,6 +10,7 @@ import { execFileSync } from 'node:child_process';
 import { constants } from 'node:os';
 import { mustRun } from '../ts/lab/command.js';
 import { Namespace } from '../ts/lab/namespace.js';
+import { removePins } from '../ts/lab/pins.js';
 
 export const CLIENT_IP = '10.77.1.2';
 export const RELAY_IP = '10.77.1.1';
@@ -56,16 +57,13 @@ export class Topology {
   async setTuned(on: boolean): Promise<void> {
     const state = on ? 'on' : 'off';
     await this.relay.mustRun('ethtool', ['-K', 'client0', 'gro', state, 'rx-udp-gro-forwarding', state]);
-    // `ip netns exec`, because only it shows this namespace's interfaces in /sys.
-    const write = `echo ${on ? 200_000 : 0} > gro_flush_timeout; echo ${on ? 4 : 0} > napi_defer_hard_irqs`;
-    await mustRun('ip', [
-      'netns',
-      'exec',
-      this.relay.name,
-      'sh',
-      '-c',
-      `cd /sys/class/net/client0 && ${write}`,
-    ]);
+    const write = `cd /sys/class/net/client0; echo ${on ? 200_000 : 0} > gro_flush_timeout; echo ${on ? 4 : 0} > napi_defer_hard_irqs`;
+    await this.withSysfs(this.relay, write);
+  }
+
+  /** Runs a shell command that sees the namespace's interfaces in /sys, which only `ip netns exec` shows. */
+  async withSysfs({ name }: Namespace, command: string): Promise<void> {
+    await mustRun('ip', ['netns', 'exec', name, 'sh', '-ec', command]);
   }
 
   /**
@@ -81,6 +79,7 @@ export class Topology {
   #remove(): void {
     for (const namespace of [this.client, this.relay, this.server]) {
       namespace.killChildren();
+      removePins(namespace.name);
       try {
         execFileSync('ip', ['netns', 'delete', namespace.name], { stdio: 'ignore' });
       } catch {

@@ -13,7 +13,7 @@ const HELP = `Usage: npm run bench [-- NAME ... [--quick] [--json] [--chart FILE
 Runs every bench/*.bench.ts whose name contains one of NAMEs (all of them without a NAME).
   --quick       fewer and shorter rounds (all but frame and judge)
   --json        results as JSON on standard output (the same)
-  --chart FILE  write the results as an SVG (relay, tunnel)`;
+  --chart FILE  write the results as an SVG (relay, tunnel, xdp)`;
 
 const OPTIONS = {
   quick: { type: 'boolean', default: false },
@@ -22,23 +22,23 @@ const OPTIONS = {
 };
 
 /** They take the options and need the tools. */
-const WITH_TOOLS = ['aead', 'data-path', 'handshakes', 'judge', 'relay', 'relay-flood', 'tunnel'].map(
+const WITH_TOOLS = ['aead', 'data-path', 'handshakes', 'judge', 'relay', 'relay-flood', 'tunnel', 'xdp'].map(
   (name) => `${name}.bench.js`,
 );
 const TOOLS = 'aead data_path datagrams flooder forwarder generator handshakes judge pings'.split(' ');
 
 // Load generators and forwarders: a build of their own, so that `npm test` never waits for them.
 async function buildTools() {
-  const sources = ['wire', 'common', 'crypto', 'session', 'relay', 'udp', 'tun', 'engine', 'ratelimit'].map(
-    (folder) => `native/${folder}`,
-  );
-  const value = fingerprint(['CMakeLists.txt', 'bench/native', ...sources]);
+  const parts = ['wire', 'common', 'crypto', 'session', 'relay', 'udp', 'tun', 'engine', 'ratelimit', 'xdp'];
+  const sources = parts.map((folder) => `native/${folder}`);
+  const value = fingerprint(['CMakeLists.txt', 'bench/native', 'xdp', ...sources]);
   const outputs = TOOLS.map((tool) => `build/bench/bench/native/${tool}`);
   if (isCurrent('bench', value, outputs)) return unchanged('tools of the benchmark');
   await step('tools of the benchmark', async (say) => {
     const options = ['-DOMERTA_BENCH=ON', '-DOMERTA_TESTS=OFF'];
     await quietly('bench', 'cmake', ['-S', '.', '-B', 'build/bench', ...options], { say });
-    const targets = ['--target', ...TOOLS];
+    // Nothing, where the XDP relay is left out.
+    const targets = ['--target', ...TOOLS, 'omerta_bench_xdp'];
     await quietly('bench', 'cmake', ['--build', 'build/bench', ...targets], { say, append: true });
   });
   setCurrent('bench', value);

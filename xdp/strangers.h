@@ -13,6 +13,12 @@
 __u64 prefix_buckets[OMERTA_STRANGER_KINDS][STRANGER_BUCKETS];
 __u64 total_buckets[OMERTA_STRANGER_KINDS];
 
+static __always_inline bool has_budget(const __u64* bucket, const struct omerta_budget* budget, __u64 now) {
+  const __u64 before = *(const volatile __u64*)bucket;
+
+  return (before < now ? now : before) + budget->interval - now <= budget->burst;
+}
+
 static __always_inline bool take_budget(__u64* bucket, const struct omerta_budget* budget, __u64 now) {
   int i;
 
@@ -34,6 +40,8 @@ static __always_inline bool within_budget(enum omerta_stranger_kind kind, const 
   __u64 low = 0;
   __u32 slot;
 
+  /* A flood has used this one up: no hash is made for it. */
+  if (!has_budget(&total_buckets[kind], &settings.total[kind], now)) return false;
   if (is_v4(from->ip)) low = omerta_load64(from->ip + 8) & bpf_cpu_to_be64(0xffffffffffffff00ULL); /* /24 */
   slot = omerta_tag((const __u64*)settings.secret, high, low, 0, 0) & (STRANGER_BUCKETS - 1);
   return take_budget(&prefix_buckets[kind][slot], &settings.prefix[kind], now) &&

@@ -292,7 +292,7 @@ class Runner {
       fail("BPF_PROG_TEST_RUN");
     const uint64_t spent = cpu() - start;
     if (test.retval != XDP_TX)
-      throw std::runtime_error("the last packet was not sent on: " + std::to_string(test.retval));
+      throw std::runtime_error("the last packet was not sent on: action " + std::to_string(test.retval));
     return static_cast<double>(spent) / options_.repeat;
   }
 

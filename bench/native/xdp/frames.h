@@ -19,6 +19,10 @@
 
 const volatile struct bench_traffic traffic = {};
 
+/* As volatile as it is declared: the compiler would take what is not set yet for a constant. */
+#define SET32(field) (*(const volatile __u32*)(field))
+#define SET16(field) (*(const volatile __u16*)(field))
+
 #define ADDRESS_OF(i) (traffic.client + ((i) & (traffic.clients - 1)))
 #define PORT_OF(i) ((__u16)(traffic.client_port + ((i) & (traffic.flows - 1))))
 
@@ -42,10 +46,10 @@ static __always_inline __u32 random_below(__u64* state, __u32 limit) {
 }
 
 static __always_inline void write_ethernet_header(struct ethhdr* ethernet, __u16 protocol) {
-  omerta_store32(ethernet->h_dest, omerta_load32((const void*)traffic.receiver_mac));
-  *(__u16*)(ethernet->h_dest + 4) = *(const __u16*)(traffic.receiver_mac + 4);
-  omerta_store32(ethernet->h_source, omerta_load32((const void*)traffic.sender_mac));
-  *(__u16*)(ethernet->h_source + 4) = *(const __u16*)(traffic.sender_mac + 4);
+  omerta_store32(ethernet->h_dest, SET32(traffic.receiver_mac));
+  *(__u16*)(ethernet->h_dest + 4) = SET16(traffic.receiver_mac + 4);
+  omerta_store32(ethernet->h_source, SET32(traffic.sender_mac));
+  *(__u16*)(ethernet->h_source + 4) = SET16(traffic.sender_mac + 4);
   ethernet->h_proto = bpf_htons(protocol);
 }
 
@@ -108,8 +112,8 @@ static __always_inline __u64 write_ipv6_header(struct ipv6hdr* ip, __u32 i, __u3
   ip->nexthdr = IPPROTO_UDP;
   ip->hop_limit = 64;
   for (at = 0; at < 16; at += 4) {
-    omerta_store32(source + at, omerta_load32((const void*)(traffic.client6 + at)));
-    omerta_store32(relay + at, omerta_load32((const void*)(traffic.relay6 + at)));
+    omerta_store32(source + at, SET32(traffic.client6 + at));
+    omerta_store32(relay + at, SET32(traffic.relay6 + at));
   }
   omerta_store32(source + 12, bpf_htonl(ADDRESS_OF(i)));
   return sum128(source) + sum128(relay);

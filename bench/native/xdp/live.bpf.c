@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+// Load and sink of the end-to-end benchmark. `generate` is run by BPF_PROG_TEST_RUN with live frames: a
+// frame it sends leaves by the client's interface, one that is not due yet goes back to be used again.
+// `sink` counts what arrives at the server's, and checks its tag.
+#include "vmlinux.h"
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "frames.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+const volatile bool turn = false;
+const volatile __u64 interval = 0; /* ns from one frame to the next; 0: as fast as it goes */
+/* Garbage at every so many calls that no frame is due at; 0: none. */
+const volatile __u32 flood = 0;
+
+__u64 start = 0, sent = 0, garbage = 0, allowed = 0, calls = 0;
+__u64 random_state = 0x9E3779B97F4A7C15ULL;
+
+/* What arrived: intact, not as it was sent, and of another run. */
+__u64 intact = 0, corrupt = 0, stale = 0;
+__u32 run = 0;
+
+/* Frames that come together, as a network card's interrupt moderation has them come. */
+#define BURST 32
+#define CLOCK_READ_EVERY 8 /* calls: reading the clock costs as much as writing a frame */
+
+/* The kinds of garbage, one after the other. */
+enum {
+  NO_PROTOCOL,   /* no protocol of ours */
+  UNKNOWN_LEG,   /* a frame on a leg nobody has */
+  WRONG_SOURCE,  /* on a leg of ours, from elsewhere */
+  BAD_TAG,       /* on a leg of ours, from its client's address and port */
+  UNKNOWN_INDEX, /* WireGuard data for no session */
+  COOKIE,        /* and a cookie reply */
+  HANDSHAKE,     /* a WireGuard initiation without a MAC */
+  STUN,          /* a binding request, which asks for an answer */
+  KINDS
+};
+
+#define INITIATION_SIZE 148
+
+static __always_inline int write_garbage(struct xdp_md* ctx) {
+  const __u32 kind = garbage++ % KINDS;
+  const __u32 i = random_below(&random_state, traffic.legs);
+  const __u64 noise = random_state;
+  __u32 size = FRAME_SIZE;
+  struct ethhdr* ethernet;
+  struct iphdr* ip;
+  struct udphdr* udp;
+  __u8* payload;
+
+  if (kind == HANDSHAKE) {
+    size = INITIATION_SIZE;
+    if (bpf_xdp_adjust_tail(ctx, INITIATION_SIZE - FRAME_SIZE)) return XDP_ABORTED;
+  }
+  ethernet = (void*)(long)ctx->data;
+  ip = (void*)(ethernet + 1);
+  udp = (void*)(ip + 1);
+  payload = (void*)(udp + 1);
+  if ((void*)(payload + FRAME_SIZE) > (void*)(long)ctx->data_end) return XDP_ABORTED;
+  write_ethernet_header(ethernet, IPV4);
+  write_ipv4_header(ip, i, size);
+  udp->source = bpf_htons(PORT_OF(i));
+  udp->dest = bpf_htons(traffic.relay_port);
+  udp->len = bpf_htons(sizeof(*udp) + size);
+  udp->check = 0; /* none: it reaches the socket whatever is in it */
+  write_frame(payload, i, noise);
+  if (kind != BAD_TAG) { /* from 11.0.0.0/8 */
+    const __u32 spoofed = bpf_htonl(0x0b000000 | (noise >> 40));
+    const __u64 sum = (__u64)(__u16)~ip->check + (__u32)~ip->saddr + spoofed;
+
+    ip->check = (__u16)~fold(sum);
+    ip->saddr = spoofed;
+  }
+  switch (kind) {
+    case NO_PROTOCOL:
+      omerta_store64(payload, noise | 0x80);
+      break;
+    case UNKNOWN_LEG:
+      omerta_store32(payload + 4, noise);
+      break;
+    case BAD_TAG:
+      omerta_store64(payload + 8, noise);
+      break;
+    case UNKNOWN_INDEX:
+      omerta_store64(payload, 4 | noise << 32);
+      break;
+    case COOKIE:
+      omerta_store64(payload, 3 | noise << 32);
+      break;
+    case HANDSHAKE:
+      omerta_store64(payload, 1 | noise << 32);
+      break;
+    case STUN:
+      omerta_store64(payload, 0x2C000100 | (__u64)0x42A41221 << 32);
+      break;
+  }
+  return XDP_TX;
+}
+
+SEC("xdp")
+int generate(struct xdp_md* ctx) {
+  const bool due = !interval || sent < allowed;
+  bool written;
+  __u32 i;
+
+  if (calls++ % CLOCK_READ_EVERY == 0 && interval) {
+    const __u64 now = bpf_ktime_get_ns();
+
+    if (!start) start = now;
+    allowed = (now - start) / interval / BURST * BURST;
+    /* What was missed while another thread had the core is not made up for: it would come all at once. */
+    if (allowed > sent + BURST) {
+      start += (allowed - sent - BURST) * interval;
+      allowed = sent + BURST;
+    }
+  }
+  if (!due) return flood && calls % flood == 0 ? write_garbage(ctx) : XDP_DROP;
+  i = random_below(&random_state, traffic.legs);
+  written = turn ? write_packet_turn(ctx, i, sent) : write_packet4(ctx, i, sent);
+  if (!written) return XDP_ABORTED;
+  sent++;
+  return XDP_TX;
+}
+
+SEC("xdp")
+int sink(struct xdp_md* ctx) {
+  struct ethhdr* ethernet = (void*)(long)ctx->data;
+  struct iphdr* ip = (void*)(ethernet + 1);
+  struct udphdr* udp = (void*)(ip + 1);
+  __u8* frame = (void*)(udp + 1);
+  __u64 key[2];
+
+  if ((void*)(frame + FRAME_SIZE) > (void*)(long)ctx->data_end) return XDP_PASS;
+  if (ethernet->h_proto != bpf_htons(IPV4) || ip->protocol != IPPROTO_UDP || frame[0] != OMERTA_FRAME_MAGIC)
+    return XDP_PASS;
+  if (omerta_load32(frame + BENCH_RUN_AT) != run) {
+    __sync_fetch_and_add(&stale, 1);
+    return XDP_DROP;
+  }
+  bench_leg_key(omerta_load32(frame + 4), key);
+  if (omerta_frame_tag(key, frame, FRAME_SIZE) == omerta_load64(frame + 8))
+    __sync_fetch_and_add(&intact, 1);
+  else
+    __sync_fetch_and_add(&corrupt, 1);
+  return XDP_DROP;
+}

@@ -1,0 +1,158 @@
+// The XDP benchmark's results as tables, and against the aims.
+
+import { TITLES } from './relay-subjects.js';
+import type { EndToEnd, Restart } from './xdp-end-to-end.js';
+import type { DaemonUnderFlood, Flood } from './xdp-flood.js';
+import type { ProgramCosts } from './xdp-program.js';
+import type { Spread } from './spread.js';
+import { columns, short, spreadText } from './text-table.js';
+
+export interface Results {
+  readonly program: ProgramCosts;
+  readonly endToEnd: readonly EndToEnd[];
+  /** ns of the attached program alone. */
+  readonly programNs: number;
+  /** At the generator's full rate, and at half of it. */
+  readonly floods: readonly Flood[];
+  readonly restart: Restart & { readonly rate: number };
+  readonly daemon: DaemonUnderFlood;
+  readonly manyLegs: {
+    readonly legs: number;
+    /** Seconds of CPU. */
+    readonly installed: number;
+    readonly adopted: number;
+    readonly taken: number;
+    readonly removed: number;
+  };
+}
+
+export interface Verdict {
+  readonly aim: string;
+  readonly measured: Spread | number | undefined;
+  readonly limit: number;
+  readonly atLeast: boolean;
+  readonly met: boolean | undefined;
+}
+
+const MEGABYTE = 1e6;
+const percent = (value: number): string => `${(value * 100).toFixed(value < 0.1 ? 2 : 1)} %`;
+
+export function verdictsOf(results: Results): Verdict[] {
+  const verdict = (
+    aim: string,
+    measured: Spread | number | undefined,
+    limit: number,
+    atLeast = false,
+  ): Verdict => {
+    const value = typeof measured === 'number' ? measured : measured?.median;
+    return {
+      ...{ aim, measured, limit, atLeast },
+      met: value === undefined ? undefined : atLeast ? value >= limit : value <= limit,
+    };
+  };
+  const { program, endToEnd, floods, daemon, manyLegs, restart } = results;
+  const setting = (start: string): ProgramCosts['settings'][number] | undefined =>
+    program.settings.find(({ title }) => title.startsWith(start));
+  const of = (name: string): EndToEnd | undefined => endToEnd.find((row) => row.name === name);
+  const xdp = of('xdp');
+  const userspace = of('engine')?.atItsHighest.nsPerPacket.median ?? NaN;
+  const share = (cost: Spread | undefined): number | undefined =>
+    cost === undefined || Number.isNaN(userspace) ? undefined : cost.median / userspace;
+  return [
+    verdict('program, 10,000 legs, each has a rate: ns', setting('10,000, each')?.relay, 200),
+    verdict('program, 10,000 legs, every limit configured: ns', setting('10,000, every')?.relay, 200),
+    verdict('program, 1,000,000 legs with a rate, over bare', setting('1,000,000 random')?.overBare, 1.3),
+    verdict('program, 1,000,000 legs, every limit, over bare', setting('1,000,000, every')?.overBare, 1.3),
+    verdict('end to end, CPU per packet over user space', share(xdp?.atItsHighest.nsPerPacket), 0.2),
+    verdict('the same, at the rate user space manages', share(xdp?.atEqualRate?.nsPerPacket), 0.2),
+    verdict('lost through SIGKILL, restart and a new program', restart.lost, 0),
+    verdict('circuit under a flood at full rate over undisturbed', floods[0]?.kept, 0.9, true),
+    verdict('circuit under a flood at half of it', floods[1]?.kept, 0.9, true),
+    verdict('daemon’s CPU under a flood, of a core', daemon.cpuShare, 0.05),
+    verdict('daemon’s memory after a flood over before', daemon.residentAfter / daemon.residentBefore, 1.02),
+    verdict('legs installed per second of CPU', manyLegs.legs / manyLegs.installed, 200_000, true),
+    verdict('legs removed per second of CPU', manyLegs.legs / manyLegs.removed, 200_000, true),
+    verdict(`${short(manyLegs.legs)} legs adopted, seconds of CPU`, manyLegs.taken, 5),
+  ];
+}
+
+export function report(results: Results, verdicts: readonly Verdict[]): string {
+  const { program, endToEnd, programNs, floods, daemon, manyLegs, restart } = results;
+  const lines: string[] = [];
+  const table = (title: string, rows: readonly (readonly string[])[]): void =>
+    void lines.push('', title, ...columns(rows));
+
+  table('The program alone (BPF_PROG_TEST_RUN, one core), ns per packet, median (smallest–largest)', [
+    ['', 'relay', 'bare forwarder', 'relay over bare'],
+    ...program.settings.map(({ title, relay, bare, overBare }) => [
+      title,
+      spreadText(relay),
+      spreadText(bare),
+      spreadText(overBare),
+    ]),
+  ]);
+  table('What a feature costs at 10,000 legs with every limit, ns per packet', [
+    ...program.features.map(({ title, ns }) => [title, spreadText(ns)]),
+    ['writing the packet for a repeat (subtracted above)', spreadText(program.driver)],
+  ]);
+  table('End to end, single packets of mixed flows, 64 B, at the highest rate that loses at most 1 %', [
+    ['', 'packets/s', 'CPU ns/packet', 'of these, process', 'loss'],
+    ...endToEnd.flatMap(({ name, atItsHighest, atEqualRate }) =>
+      [
+        [TITLES[name], atItsHighest] as const,
+        ...(atEqualRate === undefined
+          ? []
+          : [[`${TITLES[name]}, at user space’s rate`, atEqualRate] as const]),
+      ].map(([title, cost]) => [
+        title,
+        spreadText(cost.packetsPerSecond),
+        spreadText(cost.nsPerPacket),
+        spreadText(cost.processNsPerPacket),
+        percent(cost.loss.median),
+      ]),
+    ),
+  ]);
+  lines.push(`the XDP program's own time of these (kernel.bpf_stats_enabled): ${short(programNs)} ns`);
+  table('Spoofed garbage beside a circuit, packets/s', [
+    ['garbage', 'circuit undisturbed', 'circuit under the flood', 'of undisturbed', 'of what was sent'],
+    ...floods.map(({ garbagePerSecond, undisturbed, flooded, kept, delivered }) => [
+      spreadText(garbagePerSecond),
+      spreadText(undisturbed),
+      spreadText(flooded),
+      spreadText(kept),
+      percent(delivered.median),
+    ]),
+  ]);
+  table('omerta relay --accel xdp under the flood at full rate', [
+    ['garbage', `${short(daemon.garbage)} in ${short(daemon.seconds)} s`],
+    ['CPU of a core', `${percent(daemon.cpuShare)} (idle ${percent(daemon.idleCpuShare)})`],
+    [
+      'memory before and after',
+      `${(daemon.residentBefore / MEGABYTE).toFixed(1)} MB, ${(daemon.residentAfter / MEGABYTE).toFixed(1)} MB`,
+    ],
+  ]);
+  table(`SIGKILL under ${short(restart.rate)} frames/s, another process adopts and replaces the program`, [
+    ['sent', short(restart.sent)],
+    ['lost', short(restart.lost)],
+    ['not sent: the cable was full', short(restart.refused)],
+    ['programs that forwarded them', short(restart.programs)],
+  ]);
+  table(`${short(manyLegs.legs)} legs from TypeScript, seconds of CPU`, [
+    ['installed, program attached', short(manyLegs.installed)],
+    [`${short(manyLegs.adopted)} adopted by the next process after SIGKILL`, short(manyLegs.taken)],
+    ['removed', short(manyLegs.removed)],
+  ]);
+  table(
+    'Against the aims',
+    verdicts.map(({ aim, measured, limit, atLeast, met }) => [
+      `${met === undefined ? ' ' : met ? '✓' : '✗'} ${aim}`,
+      measured === undefined
+        ? 'not measured'
+        : typeof measured === 'number'
+          ? short(measured)
+          : spreadText(measured),
+      `${atLeast ? '≥' : '≤'} ${short(limit)}`,
+    ]),
+  );
+  return lines.join('\n');
+}
