@@ -22,25 +22,13 @@ namespace {
 constexpr size_t kStrangers = 4096;
 
 /// TAI64N (cr.yp.to/libtai/tai64.html) with the low 24 bits of the nanoseconds cleared, so that a
-/// handshake does not tell the exact clock: steps of 16.8 ms. Each is later than the one before, also within
-/// a step and when the clock was set back: a peer takes no other.
+/// handshake does not tell the exact clock: steps of 16.8 ms.
 session::Timestamp tai64n_now() {
-  constexpr uint32_t kStepBits = 24;
-  constexpr uint64_t kStepsInSecond = (kSecond - 1) >> kStepBits;  // and one more, which is cut short
   timespec t{};
   clock_gettime(CLOCK_REALTIME, &t);
-  const uint64_t present =
-      static_cast<uint64_t>(t.tv_sec) << 8 | static_cast<uint64_t>(t.tv_nsec) >> kStepBits;
-  static std::atomic<uint64_t> last{0};  // seconds, then eight bits of steps
-  uint64_t before = last.load(std::memory_order_relaxed);
-  uint64_t now = 0;
-  do {
-    const uint64_t next = (before & 0xff) < kStepsInSecond ? before + 1 : (before | 0xff) + 1;
-    now = std::max(present, next);
-  } while (!last.compare_exchange_weak(before, now, std::memory_order_relaxed));
   session::Timestamp stamp;
-  store(stamp.data(), __builtin_bswap64(0x400000000000000aULL + (now >> 8)));
-  store(stamp.data() + 8, __builtin_bswap32(static_cast<uint32_t>(now & 0xff) << kStepBits));
+  store(stamp.data(), __builtin_bswap64(0x400000000000000aULL + static_cast<uint64_t>(t.tv_sec)));
+  store(stamp.data() + 8, __builtin_bswap32(static_cast<uint32_t>(t.tv_nsec) & ~uint32_t{0xffffff}));
   return stamp;
 }
 

@@ -176,6 +176,7 @@ class Peer {
   Nanoseconds jitter = 0;
   Nanoseconds last_path_needed = 0;
   Timestamp greatest_timestamp{};
+  Timestamp sent_timestamp{};  ///< of the last initiation to it
   Nanoseconds last_initiation_consumed = 0;
   bool has_cookie = false;
   Cookie cookie{};

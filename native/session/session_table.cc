@@ -44,6 +44,22 @@ Nanoseconds persistent_keepalive_due(const Peer& peer) {
   return last == 0 ? 0 : last + peer.persistent_keepalive;
 }
 
+/// The next whitened timestamp: a peer takes none that is not later than the last, and two initiations may
+/// fall into one step of 16.8 ms, or the clock may have been set back.
+Timestamp step_after(const Timestamp& last) {
+  constexpr uint32_t kStep = 1U << 24;
+  uint64_t seconds = __builtin_bswap64(load<uint64_t>(last.data()));
+  uint32_t nanoseconds = __builtin_bswap32(load<uint32_t>(last.data() + 8)) + kStep;
+  if (nanoseconds >= 1'000'000'000) {
+    seconds++;
+    nanoseconds = 0;
+  }
+  Timestamp next;
+  store(next.data(), __builtin_bswap64(seconds));
+  store(next.data() + 8, __builtin_bswap32(nanoseconds));
+  return next;
+}
+
 }  // namespace
 
 Keypair::Keypair(Peer& peer_, crypto::Suite suite_, const TransportKeys& keys, const Origin& origin,
@@ -161,6 +177,7 @@ bool SessionTable::set_peers(const std::vector<PeerSettings>& settings, Nanoseco
 
 Peer& SessionTable::add_peer(const Key32& key) {
   auto created = std::make_unique<Peer>(local_, key);
+  created->sent_timestamp = removed_timestamp_;
   created->sequence = next_sequence_++;
   return *peers_.emplace(key, std::move(created)).first->second;
 }
@@ -197,6 +214,7 @@ void SessionTable::remove_peers(const std::vector<Key32>& keys) {
 }
 
 void SessionTable::remove_peer(Peer& peer) {
+  removed_timestamp_ = std::max(removed_timestamp_, peer.sent_timestamp);
   drop_keys(peer);
   routes_.clear(peer);
   timers_.cancel(peer);
@@ -491,7 +509,8 @@ void SessionTable::initiate(Peer& peer, Nanoseconds now, SessionOutput& out, boo
   Key32 ephemeral{};
   environment_.random(ephemeral);
   Initiation message;
-  const bool made = create_initiation(local_, peer.remote, ephemeral, environment_.timestamp(),
+  peer.sent_timestamp = std::max(environment_.timestamp(), step_after(peer.sent_timestamp));
+  const bool made = create_initiation(local_, peer.remote, ephemeral, peer.sent_timestamp,
                                       indices_.allocate(peer, environment_.random), peer.handshake, message);
   sodium_memzero(ephemeral.data(), ephemeral.size());
   peer.last_initiation.store(now, std::memory_order_relaxed);

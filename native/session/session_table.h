@@ -200,6 +200,7 @@ class SessionTable {
   crypto::Aead aead_;  // under the mutex
   Qsbr qsbr_;
   std::mutex mutex_;
+  Timestamp removed_timestamp_{};  ///< the latest sent to a peer that was removed: it may come back
   std::unordered_map<Key32, std::unique_ptr<Peer>, KeyHash> peers_;
   AllowedIps routes_;
   IndexTable indices_;
