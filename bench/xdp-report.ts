@@ -12,7 +12,7 @@ export interface Results {
   readonly endToEnd: readonly EndToEnd[];
   /** ns of the attached program alone. */
   readonly programNs: number;
-  /** At the generator's full rate, and at half of it. */
+  /** With garbage as fast as the generator goes, and with less. */
   readonly floods: readonly Flood[];
   readonly restart: Restart & { readonly rate: number };
   readonly daemon: DaemonUnderFlood;
@@ -67,7 +67,7 @@ export function verdictsOf(results: Results): Verdict[] {
     verdict('the same, at the rate user space manages', share(xdp?.atEqualRate?.nsPerPacket), 0.2),
     verdict('lost through SIGKILL, restart and a new program', restart.lost, 0),
     verdict('circuit under a flood at full rate over undisturbed', floods[0]?.kept, 0.9, true),
-    verdict('circuit under a flood at half of it', floods[1]?.kept, 0.9, true),
+    verdict('circuit under the lesser flood', floods[1]?.kept, 0.9, true),
     verdict('daemon’s CPU under a flood, of a core', daemon.cpuShare, 0.05),
     verdict('daemon’s memory after a flood over before', daemon.residentAfter / daemon.residentBefore, 1.02),
     verdict('legs installed per second of CPU', manyLegs.legs / manyLegs.installed, 200_000, true),

@@ -17,8 +17,8 @@
 #include <string>
 #include <vector>
 
+#include "limited_legs.h"
 #include "relay/forwarding_table.h"
-#include "traffic.h"
 
 using namespace omerta;
 using namespace omerta::bench;
@@ -29,7 +29,6 @@ constexpr size_t kBatch = 1024;
 constexpr size_t kChunk = 64;
 constexpr size_t kSize = 64;
 constexpr int kRounds = 7;
-constexpr uint32_t kLegsOfIdentity = 16;
 
 uint64_t cpu_ns() {
   timespec t{};
@@ -53,34 +52,12 @@ omerta_address source_of() {
 }
 
 omerta_leg leg_of(uint32_t i) {
-  omerta_leg leg{};
-  leg.leg_id = bench_leg_id(i);
-  leg.action = OMERTA_LEG_FORWARD;
-  leg.key_epoch = kEpoch;
-  leg.next_key_epoch = kNextEpoch;
+  omerta_leg leg = charged_leg(i);
   const omerta_address source = source_of();
   std::memcpy(leg.source_ip, source.ip, 16);
   std::memcpy(leg.next_ip, source.ip, 16);
   leg.source_port = leg.next_port = source.port;
-  leg.next_leg_id = bench_next_leg_id(leg.leg_id);
-  bench_leg_key(leg.leg_id, leg.key);
-  bench_leg_key(leg.next_leg_id, leg.next_key);
-  leg.expires_at = UINT64_MAX;
-  leg.identity = 1 + i / kLegsOfIdentity;
-  leg.network = static_cast<uint16_t>(1 + i % 64);
-  leg.limits = 1;
   return leg;
-}
-
-void limit(Accounts& accounts, size_t identities) {
-  // A tenth of a ns per byte and less: never in the way.
-  const omerta_rate rate = {6554, 1, 1'000'000'000};
-  accounts.set_limits(1, {rate, 0, uint64_t{1} << 62});
-  for (size_t i = 1; i < identities; i++) accounts.set_rate(AccountKind::identity, i, rate);
-  for (size_t i = 1; i <= 64; i++) accounts.set_rate(AccountKind::network, i, rate);
-  accounts.set_prefix_rate(rate, {});
-  accounts.set_host_rate(rate);
-  accounts.set_fair_share(65536, 1'000'000'000);
 }
 
 }  // namespace
@@ -104,7 +81,7 @@ int main(int argc, char** argv) {
   const size_t before = resident_bytes();
   ForwardingTable table(legs, {identities, 65, 2},
                         several ? ForwardingTable::Workers::several : ForwardingTable::Workers::one);
-  if (limited) limit(table.accounts(), identities);
+  if (limited) limit_all(table.accounts(), identities);
   for (size_t i = 0; i < legs; i++) table.install(leg_of(static_cast<uint32_t>(i)));
   const size_t after = resident_bytes();
 

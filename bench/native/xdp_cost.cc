@@ -23,7 +23,7 @@
 
 #include "../../xdp/relay_maps.h"
 #include "common/clock.h"
-#include "traffic.h"
+#include "limited_legs.h"
 #include "xdp/leg_map.h"
 #include "xdp/loopback_forwarding.h"
 #include "xdp/relay_program.h"
@@ -45,7 +45,6 @@ constexpr uint32_t kServer = 0xC6140000;  ///< 198.20.0.0 and on
 constexpr uint16_t kPort = 51820;
 constexpr uint32_t kClients = 65536;
 constexpr Mac kFarMac = {2, 0, 0, 0, 1, 1}, kNearMac = {2, 0, 0, 0, 0, 2};
-constexpr uint32_t kLegsOfIdentity = 16;
 constexpr size_t kFrame = 64;
 
 enum class Family { v4, v6 };
@@ -97,36 +96,17 @@ void put_address(uint8_t ip[16], Family family, uint8_t prefix, uint32_t host) {
 constexpr uint8_t kClientPrefix = 1, kServerPrefix = 2;
 
 omerta_leg leg_of(const Options& options, uint32_t i) {
-  omerta_leg leg{};
-  leg.leg_id = bench_leg_id(i);
-  leg.action = OMERTA_LEG_FORWARD;
-  leg.key_epoch = kEpoch;
-  leg.next_key_epoch = kNextEpoch;
+  omerta_leg leg = charged_leg(i);
   put_address(leg.source_ip, options.from, kClientPrefix, kClient + i % kClients);
   put_address(leg.next_ip, options.to, kServerPrefix, kServer + leg.leg_id % options.hosts);
   leg.source_port = htons(static_cast<uint16_t>(kFirstClientPort + (i & 3)));
   leg.next_port = htons(bench_server_port(leg.leg_id, 4));
-  leg.next_leg_id = bench_next_leg_id(leg.leg_id);
-  bench_leg_key(leg.leg_id, leg.key);
-  bench_leg_key(leg.next_leg_id, leg.next_key);
-  leg.expires_at = UINT64_MAX;
-  leg.identity = 1 + i / kLegsOfIdentity;
-  leg.network = static_cast<uint16_t>(1 + i % 64);
-  leg.limits = 1;
   return leg;
 }
 
-/// The leg's limit or every one there is, none of them in the way.
 void limit(Accounts& accounts, size_t identities, Limits limits) {
-  const omerta_rate rate = {6554, 1, 1'000'000'000};
-  if (limits == Limits::none) return;
-  accounts.set_limits(1, {rate, 0, uint64_t{1} << 62});
-  if (limits == Limits::leg) return;
-  for (size_t i = 1; i < identities; i++) accounts.set_rate(AccountKind::identity, i, rate);
-  for (size_t i = 1; i <= 64; i++) accounts.set_rate(AccountKind::network, i, rate);
-  accounts.set_prefix_rate(rate, {});
-  accounts.set_host_rate(rate);
-  accounts.set_fair_share(65536, 1'000'000'000);
+  if (limits == Limits::leg) limit_legs(accounts);
+  if (limits == Limits::every) limit_all(accounts, identities);
 }
 
 /// The relay as the daemon loads it, with its table.

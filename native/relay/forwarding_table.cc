@@ -3,8 +3,6 @@
 
 #include <sys/mman.h>
 
-#include <omerta/tag_pair.h>
-
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -253,13 +251,6 @@ void ForwardingTable::judge_tagged(const Reading& reading, const Datagram& frame
     default:
       decision.verdict = OMERTA_CONTROL;
   }
-}
-
-Decision ForwardingTable::judge(const omerta_address& from, uint8_t* frame, uint32_t size, uint64_t now) {
-  const Datagram datagram = {frame, size, &from};
-  Decision decision;
-  judge_all(&datagram, 1, now, &decision);
-  return decision;
 }
 
 Decision ForwardingTable::judge_datagram(const omerta_address& from, uint8_t* data, uint32_t size,

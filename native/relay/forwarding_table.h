@@ -24,6 +24,7 @@
 // counted on the leg that takes the entry next.
 #pragma once
 
+#include <omerta/tag_pair.h>
 #include <omerta/wire.h>
 
 #include <atomic>
@@ -31,7 +32,6 @@
 #include <cstdint>
 #include <functional>
 
-#include <omerta/tag_pair.h>
 #include "relay/accounts.h"
 
 namespace omerta {
@@ -56,7 +56,7 @@ struct Datagram {
 
 class ForwardingTable {
  public:
-  /// Who calls judge(): one worker alone counts without locked instructions.
+  /// Who judges: one worker alone counts without locked instructions.
   enum class Workers { one, several };
 
   /// Makes room for `capacity` legs. All memory is touched here; nothing is allocated later.
@@ -92,11 +92,9 @@ class ForwardingTable {
   std::size_t size() const { return size_.load(std::memory_order_relaxed); }
   std::size_t capacity() const { return capacity_; }
 
-  /// Judges a frame that omerta_classify() passed (verdict OMERTA_FORWARD): leg, source, tag,
-  /// expiry, hop limit, limits. Counts an accepted frame on its leg; rewrites a forwarded one in
-  /// place. A dropped frame is left as it was. `now` is ns of CLOCK_BOOTTIME.
-  Decision judge(const omerta_address& from, uint8_t* frame, uint32_t size, uint64_t now);
-  /// Classifies any datagram and judges it if it is a frame.
+  /// Classifies any datagram, and judges it if it is a frame: leg, source, tag, expiry, hop limit,
+  /// limits. Counts an accepted frame on its leg; rewrites a forwarded one in place. A dropped frame is
+  /// left as it was. `now` is ns of CLOCK_BOOTTIME.
   Decision judge_datagram(const omerta_address& from, uint8_t* data, uint32_t size, uint64_t now);
   /// The same for `count` datagrams, in their order: what the next ones need is fetched from memory
   /// while the first are judged.

@@ -3,10 +3,10 @@
 // chains of SipHash in the lanes of a vector, which take little longer than the two of tag_pair.h.
 #pragma once
 
+#include <omerta/tag_pair.h>
+
 #include <cstddef>
 #include <cstdint>
-
-#include <omerta/tag_pair.h>
 
 namespace omerta {
 

@@ -138,7 +138,7 @@ class World {
     omerta_store64(frame + 8, omerta_frame_tag(sender.leg.key, frame, kSize));
     sender.sent++;
     const omerta::Decision decision =
-        table_.judge(omerta_address{}, frame, kSize, static_cast<uint64_t>(now_));
+        table_.judge_datagram(omerta_address{}, frame, kSize, static_cast<uint64_t>(now_));
     sender.carried += decision.verdict == OMERTA_FORWARD;
   }
 

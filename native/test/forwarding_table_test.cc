@@ -284,7 +284,7 @@ void readers_see_whole_entries() {
           // one version's next key, and a dropped one is untouched.
           std::vector<uint8_t> frame = make_frame(leg);
           const std::vector<uint8_t> before = frame;
-          const Decision d = table.judge(address(1, 4000), frame.data(), 64, kNow);
+          const Decision d = table.judge_datagram(address(1, 4000), frame.data(), 64, kNow);
           if (d.verdict == OMERTA_FORWARD) {
             if (omerta_load64(&frame[8]) != omerta_frame_tag(leg.next_key, frame.data(), 64)) wrong++;
           } else if (frame != before ||
@@ -293,7 +293,7 @@ void readers_see_whole_entries() {
           }
         }
         std::vector<uint8_t> frame = make_frame(steady);
-        if (table.judge(address(1, 4000), frame.data(), 64, kNow).verdict == OMERTA_FORWARD)
+        if (table.judge_datagram(address(1, 4000), frame.data(), 64, kNow).verdict == OMERTA_FORWARD)
           accepted++;
         else
           lost++;
@@ -328,7 +328,8 @@ uint64_t race(ForwardingTable& table, const std::vector<omerta_leg>& legs, int f
     workers.emplace_back([&table, &accepted, leg, frames] {
       for (int i = 0; i < frames; i++) {
         std::vector<uint8_t> frame = make_frame(leg);
-        if (table.judge(address(1, 4000), frame.data(), 64, kNow).verdict == OMERTA_FORWARD) accepted++;
+        if (table.judge_datagram(address(1, 4000), frame.data(), 64, kNow).verdict == OMERTA_FORWARD)
+          accepted++;
       }
     });
   }

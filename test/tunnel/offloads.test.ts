@@ -348,6 +348,7 @@ describe('intel-ipsec-mb that begins to seal wrongly', { skip: skipIpsecMb, time
       );
       // Each worker of each end finds out by itself, within a second.
       await until('both ends have found out', async () => (await pair.answered(3)) === 3);
+      assert.equal(await pair.answered(3), 3);
       const { megabitsPerSecond } = await tcpThroughput(left.node, right.node, right.inside, 1);
       assert.ok(megabitsPerSecond > 1, `${megabitsPerSecond} Mbit/s`);
       assert.equal(await left.node.mustRun('wg', ['show', left.name, 'latest-handshakes']), handshake);

@@ -26,7 +26,8 @@ export function uapiSocketPath(name: string, directory = DIRECTORY): string {
   return `${directory}/${name}.sock`;
 }
 
-function answers(path: string): Promise<boolean> {
+/** Whether somebody listens on a socket. */
+export function answers(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(path);
     socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
