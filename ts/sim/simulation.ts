@@ -5,6 +5,7 @@ import { MeshNode, type MeshNodeConfig } from '../core/mesh-node.js';
 import type { Effect, Notice, Primitives, Step } from '../core/io.js';
 import { toHex } from '../core/bytes.js';
 import type { Network } from '../core/network.js';
+import type { Consent } from '../core/own-policy.js';
 import type { ReceiptReport } from '../core/receipt-collector.js';
 import type { RelayPolicy } from '../core/relay-policy.js';
 import { nodePrimitives } from '../engine/node-primitives.js';
@@ -52,6 +53,7 @@ export interface SimNodeOptions {
   readonly latencyMs: number;
   /** Another node's, to have two machines of one identity; default random. */
   readonly identitySeed?: Uint8Array;
+  readonly consent?: Consent;
 }
 
 export class Simulation {
@@ -126,6 +128,7 @@ export class SimNode implements Host {
       networks: options.networks ?? [],
       relay: options.relay,
       capabilities: [],
+      consent: options.consent,
     };
     this.identity = nodePrimitives.ed25519PublicKey(this.config.identitySeed);
     this.sessionKey = nodePrimitives.x25519PublicKey(this.config.sessionPrivateKey);
