@@ -186,14 +186,15 @@ describe('a standing policy', () => {
       address: { ip: ip('192.0.2.9'), port: 51820 },
       networks: [made.network],
       latencyMs: 10,
-      consent: { ...MEMBERS, until: Math.floor(a.step.wallClock / 1000) + 300 },
+      consent: { ...MEMBERS, until: Math.floor(a.step.wallClock / 1000) + 330 },
     });
     callee.start();
     made.simulation.run(2000);
     assert.equal(policyOf(callee)?.state, 'held');
     assert.equal(relayStatus(made.relay).standingPolicies, 1);
-    made.simulation.run(300_000);
-    assert.ok(relayStatus(made.relay).standingPolicies <= 1);
+    made.simulation.run(335_000);
+    assert.equal(policyOf(callee)?.state, 'held', 'the callee has not noticed yet');
+    assert.equal(relayStatus(made.relay).standingPolicies, 0);
     reach(made, a, callee);
     assert.equal(circuitOf(made.relay, a, callee)?.consent, 'asked');
     made.simulation.run(60_000);
@@ -309,7 +310,10 @@ describe('a standing policy', () => {
     const heard = overhear(b);
     reach(made, c, b);
     assert.equal(circuitOf(made.relay, c, b)?.consent, 'asked');
-    assert.ok(heard.some(({ type }) => type === 'circuit-offer'));
+    assert.deepEqual(
+      heard.map(({ type }) => type).filter((type) => type.startsWith('circuit')),
+      ['circuit-offer'],
+    );
     reach(made, a, b);
   });
 
@@ -384,6 +388,23 @@ describe('a standing policy', () => {
     assert.equal(circuitOf(made.relay, c, b)?.legs.length, 0);
     made.simulation.run(10_000);
     assert.equal(c.engine.legCount, 0);
+  });
+
+  it('is in use again once the callee was heard: it gives legs when it is asked', () => {
+    const { world: made, nodes } = world({ count: 3 });
+    const [a, b, c] = nodes;
+    assert.ok(c);
+    let silent = true;
+    const heard = overhear(b, ({ type }) => !(silent && type === 'circuit-opened'));
+    a.ping(b.identity);
+    made.simulation.run(4500);
+    assert.ok(refusals(made.relay, 'callee-offline') > 0);
+    assert.equal(circuitOf(made.relay, a, b)?.consent, 'asked', 'the next one of the same caller');
+    const types = heard.map(({ type }) => type);
+    assert.ok(types.indexOf('policy-held') > types.indexOf('circuit-offer'), types.join());
+    silent = false;
+    reach(made, c, b);
+    assert.equal(circuitOf(made.relay, c, b)?.consent, 'standing');
   });
 
   it('is of one relay: where the callee is not heard, the caller goes on to the next', () => {
