@@ -486,11 +486,7 @@ void an_engine_changes_its_port_while_it_runs() {
 
 int main() {
   if (sodium_init() < 0) return 1;
-  const udp::IoChoice ring = udp::choose_io(udp::IoWanted::io_uring);
-  if (ring.refused) std::printf("SKIP: io_uring: %s\n", ring.reason.c_str());
-  for (const udp::IoWanted each : {udp::IoWanted::mmsg, udp::IoWanted::io_uring}) {
-    if (each == udp::IoWanted::io_uring && ring.refused) continue;
-    wanted_io = each;
+  with_each_io([] {
     RUN(control_messages_cross_a_session);
     RUN(a_transfer_loses_nothing_while_both_engines_switch_to_aes);
     RUN(an_engine_pinned_off_stays_in_chacha_and_loses_nothing);
@@ -509,6 +505,6 @@ int main() {
     RUN(a_taken_port_is_an_error);
     RUN(a_closed_engine_gives_its_port_back_and_may_be_closed_again);
     RUN(an_engine_changes_its_port_while_it_runs);
-  }
+  });
   return omerta::check::finish();
 }
