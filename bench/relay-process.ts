@@ -14,6 +14,8 @@ export interface RelayReport {
   /** User and system time of the process, µs. */
   readonly cpuUs: number;
   readonly rssBytes: number;
+  /** Of these, JavaScript's heap, what it has freed included. */
+  readonly heapBytes: number;
   readonly counters: Readonly<Record<string, number>>;
 }
 
@@ -80,9 +82,11 @@ console.log('ready');
 createInterface({ input: process.stdin })
   .on('line', () => {
     const { user, system } = process.cpuUsage();
+    const { rss, heapTotal } = process.memoryUsage();
     const report: RelayReport = {
       cpuUs: user + system,
-      rssBytes: process.memoryUsage.rss(),
+      rssBytes: rss,
+      heapBytes: heapTotal,
       counters: Object.fromEntries(engine.counters()),
     };
     console.log(JSON.stringify(report));

@@ -25,7 +25,7 @@ function of(results: Results, id: string): Measurements | undefined {
   return [...results].find(([scenario]) => scenario.id === id)?.[1];
 }
 
-/** Memory: resident bytes of the relay with 1,000 and with 1,000,000 legs. */
+/** Memory: resident bytes of the relay with 1,000 and with 1,000,000 legs, without JavaScript's heap. */
 export function targets(
   results: Results,
   memory: { readonly thousand: number; readonly million: number },
@@ -81,7 +81,7 @@ export function targets(
     ),
     {
       // Its interfaces have an address each, so its return addresses are in it; `judge` has the parts.
-      target: 'process per leg, bytes (of those there is room for; reported)',
+      target: 'process without JavaScript per leg, bytes (of those there is room for; reported)',
       measured: { median: perLeg, min: perLeg, max: perLeg },
       ...{ limit: NaN, atLeast: false, met: undefined },
     },
