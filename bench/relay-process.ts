@@ -9,12 +9,14 @@ import { parseArgs } from 'node:util';
 import { AcceleratedEngine } from '../ts/engine/accelerated-engine.js';
 import { openNativeEngine } from '../ts/engine/native-engine.js';
 import { NO_ACCOUNTS } from '../ts/wire/forwarding-table.js';
-import { benchLegs, controlLeg, type LegPlan } from './relay-legs.js';
+import { benchLegs, controlLeg, slotsFor, type LegPlan } from './relay-legs.js';
 
 export interface RelayReport {
   /** User and system time of the process, µs. */
   readonly cpuUs: number;
   readonly rssBytes: number;
+  /** Of these, JavaScript's heap, what it has freed included. */
+  readonly heapBytes: number;
   readonly counters: Readonly<Record<string, number>>;
 }
 
@@ -35,6 +37,7 @@ const { values } = parseArgs({
   },
 });
 const legs = Number(values.legs);
+const maxLegs = slotsFor(legs);
 const plan: LegPlan = {
   clientIp: values.client,
   serverIp: values.server,
@@ -46,7 +49,7 @@ const native = openNativeEngine({
   privateKey: new Uint8Array(32).fill(1),
   port: Number(values.port),
   io: values.io === 'io_uring' ? 'io_uring' : 'mmsg',
-  maxLegs: legs + 1,
+  maxLegs,
   maxPeers: 1,
   controlFramesPerSecond: 1,
 });
@@ -65,7 +68,7 @@ const engine =
         ...{ required: true, interfaces: values.interfaces.split(','), mode: 'native', detach: true },
         ...{
           bind: values.bind,
-          maxLegs: legs + 1,
+          maxLegs,
           accounts: NO_ACCOUNTS,
           addressed: [],
           wireguardSessions: 0,
@@ -90,9 +93,11 @@ console.log('ready');
 createInterface({ input: process.stdin })
   .on('line', () => {
     const { user, system } = process.cpuUsage();
+    const { rss, heapTotal } = process.memoryUsage();
     const report: RelayReport = {
       cpuUs: user + system,
-      rssBytes: process.memoryUsage.rss(),
+      rssBytes: rss,
+      heapBytes: heapTotal,
       counters: Object.fromEntries(engine.counters()),
     };
     console.log(JSON.stringify(report));

@@ -140,9 +140,14 @@ async function main(): Promise<number> {
     rate,
     subjects: ['engine', 'single', 'dgram', 'coturn', 'none'],
   });
-  const rss = async (name: SubjectName): Promise<number> =>
-    (await available.get(name)?.report())?.rssBytes ?? NaN;
-  const memory = { thousand: await rss('engine-1k'), million: await rss('engine-1m') };
+  const outsideTheHeap = async (name: SubjectName): Promise<number> => {
+    const { rssBytes, heapBytes } = (await available.get(name)?.report()) ?? { rssBytes: NaN, heapBytes: 0 };
+    return rssBytes - heapBytes;
+  };
+  const memory = {
+    thousand: await outsideTheHeap('engine-1k'),
+    million: await outsideTheHeap('engine-1m'),
+  };
 
   const verdicts = targets(results, memory);
   if (values.json) {

@@ -128,6 +128,7 @@ bool Worker::turn() {
       next_address_check_ = now_ + kAddressCheckInterval;
       shared_.proven_remotes.set_sole(udp::sole_addresses());
     }
+    shared_.proven_remotes.prepare();
   }
   return (ready.readable & kStopBit) == 0;
 }
