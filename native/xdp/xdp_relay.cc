@@ -93,7 +93,7 @@ XdpRelay::XdpRelay(const RelaySettings& settings) : settings_(settings), pins_(s
 
 XdpRelay::~XdpRelay() = default;
 
-/// Takes over the pinned maps of this layout, and keeps those of others until the program is replaced.
+/// Takes over the pinned maps of this layout; of others the counters, and legs until the program is replaced.
 void XdpRelay::open_maps() {
   FileDescriptor legs = pins_.open("legs"), counters = pins_.open("counters"), state = pins_.open("state"),
                  remotes = pins_.open("remotes"), routes = pins_.open("routes");
@@ -107,12 +107,19 @@ void XdpRelay::open_maps() {
   const bool known_routes =
       adoptable && routes && has_sizes(routes.get(), sizeof(omerta_wireguard_route_key), sizeof(omerta_leg));
   const bool roomy_routes = known_routes && capacity_of(routes.get()) >= settings_.max_routes;
+  FileDescriptor counted = adoptable ? std::move(counters) : FileDescriptor();
+  FileDescriptor previous_routes = known_routes && !roomy_routes ? std::move(routes) : FileDescriptor();
   for (const std::string& folder : pins_.foreign_layouts()) {
     flags |= read_state(open_pin(folder + "/state").get()).flags;
     if (!previous_legs_) previous_legs_ = open_pin(folder + "/legs");
+    if (!counted) counted = open_pin(folder + "/counters");
+    if (!known_routes && !previous_routes) previous_routes = open_pin(folder + "/routes");
   }
-  // Every layout so far has a leg's counters in the same place.
+  // Every layout so far has routes, counters, and a leg's counters in the same place.
   if (previous_legs_ && !has_sizes(previous_legs_.get(), 4, sizeof(omerta_leg))) previous_legs_.reset();
+  if (!has_sizes(counted.get(), 4, sizeof(omerta_xdp_counters))) counted.reset();
+  if (!has_sizes(previous_routes.get(), sizeof(omerta_wireguard_route_key), sizeof(omerta_leg)))
+    previous_routes.reset();
   program_ = std::make_unique<RelayProgram>(RelayProgram::Options{
       .port = settings_.port,
       .max_legs = settings_.max_legs,
@@ -121,15 +128,15 @@ void XdpRelay::open_maps() {
       .accounts = settings_.accounts,
       .legs_fd = roomy ? legs.get() : -1,
       .routes_fd = roomy_routes ? routes.get() : -1,
-      .counters_fd = adoptable ? counters.get() : -1,
+      .counters_fd = counted.get(),
       .state_fd = adoptable ? state.get() : -1,
       .remotes_fd = adoptable && remotes ? remotes.get() : -1,
   });
   accounts_.emplace(program_->account_files(), settings_.accounts);
   legs_ = std::make_unique<LegMap>(program_->legs_fd(), previous_legs_.get());
   routes_.emplace(program_->routes_fd());
-  if (known_routes && !roomy_routes)
-    for (const omerta_leg& route : RouteMap(routes.get()).all()) routes_->add(route);
+  if (previous_routes)
+    for (const omerta_leg& route : RouteMap(previous_routes.get()).all()) routes_->add(route);
   write_state(program_->state_fd(), {OMERTA_XDP_LAYOUT, flags});
   if (roomy) legs_->for_each([this](const omerta_leg&) { adopted_legs_++; });
   if (!adoptable) pins_.pin(program_->counters_fd(), "counters");

@@ -2,6 +2,7 @@
 // The kernel path's life on real interfaces, in a network namespace of its own: attached, taken over,
 // migrated, replaced, lost, unloaded; and the kernel's own routes and neighbours behind it.
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <fcntl.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
@@ -381,7 +382,7 @@ void an_interface_that_is_no_longer_asked_for_is_let_go() {
   relay->close(true);
 }
 
-/// Pins a map of another layout: legs of `value_size` bytes with a leg in it.
+/// Pins maps of another layout: legs and routes of `value_size` bytes with one in each, and what it counted.
 void pin_foreign(const omerta_leg& leg, uint32_t value_size) {
   const Pins pins(kPort);
   pins.create();
@@ -392,21 +393,36 @@ void pin_foreign(const omerta_leg& leg, uint32_t value_size) {
   std::memcpy(value.data(), &leg, std::min<size_t>(value_size, sizeof leg));
   CHECK(bpf_map_update_elem(legs.get(), &leg.leg_id, value.data(), BPF_ANY) == 0);
   CHECK(bpf_obj_pin(legs.get(), (folder + "/legs").c_str()) == 0);
+  const FileDescriptor routes(bpf_map_create(BPF_MAP_TYPE_HASH, "routes", sizeof(omerta_wireguard_route_key),
+                                             value_size, 16, nullptr));
+  omerta_wireguard_route_key key{};
+  key.receiver_index = leg.leg_id;
+  CHECK(bpf_map_update_elem(routes.get(), &key, value.data(), BPF_ANY) == 0);
+  CHECK(bpf_obj_pin(routes.get(), (folder + "/routes").c_str()) == 0);
+  const FileDescriptor counters(bpf_map_create(BPF_MAP_TYPE_PERCPU_ARRAY, "counters", 4,
+                                               sizeof(omerta_xdp_counters), 1, nullptr));
+  std::vector<omerta_xdp_counters> rows(static_cast<size_t>(libbpf_num_possible_cpus()));
+  rows[0].others[OMERTA_XDP_FORWARDED_PACKETS] = leg.packets;
+  const uint32_t zero = 0;
+  CHECK(bpf_map_update_elem(counters.get(), &zero, rows.data(), BPF_ANY) == 0);
+  CHECK(bpf_obj_pin(counters.get(), (folder + "/counters").c_str()) == 0);
 }
 
 void maps_of_another_layout_are_not_adopted() {
   const Traffic traffic("192.0.2.9:5000");
   for (const bool readable : {true, false}) {
-    TEST(readable ? "legs of another layout are installed anew and go on counting"
-                  : "legs whose counters cannot be read start at zero");
+    TEST(readable ? "legs of another layout are installed anew and go on counting, routes go on"
+                  : "legs and routes that cannot be read are left out; what all counted goes on");
     omerta_leg counted = traffic.leg;
     counted.packets = 41;
     counted.key[0] ^= 1;  // whatever it holds, the store's leg counts
     pin_foreign(counted, readable ? 128 : 96);
     auto relay = started(traffic);
     CHECK(relay->adopted_legs() == 0);
+    CHECK(relay->routes().all().size() == (readable ? 1 : 0));
     CHECK(relay->program().run(traffic.packet(), kAnyTime, index_of("near0")).action == XDP_TX);
     relay->legs().for_each([&](const omerta_leg& leg) { CHECK(leg.packets == (readable ? 42 : 1)); });
+    CHECK(count_of(*relay, OMERTA_XDP_FORWARDED_PACKETS) == 42);
     CHECK(relay->pins().foreign_layouts().empty());
     relay->close(true);
   }
