@@ -114,7 +114,8 @@ class Relay {
  public:
   explicit Relay(const Options& options)
       : capacity_{options.legs / kLegsOfIdentity + 2, 65, 2},
-        program_({.port = kPort, .max_legs = options.legs, .index_slots = 64, .accounts = capacity_}),
+        program_(
+            {.port = kPort, .max_legs = bench_slots(options.legs), .index_slots = 64, .accounts = capacity_}),
         shared_(program_.account_files(), capacity_),
         accounts_(capacity_) {
     accounts_.set_prefix_key(0x9E3779B97F4A7C15);
