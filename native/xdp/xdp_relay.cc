@@ -16,6 +16,7 @@
 #include "../../xdp/relay_maps.h"
 #include "common/clock.h"
 #include "xdp/loopback_forwarding.h"
+#include "xdp/map_facts.h"
 #include "xdp/self_test.h"
 
 namespace omerta::xdp {
@@ -33,6 +34,8 @@ omerta_xdp_state read_state(int fd) {
   if (fd < 0 || bpf_map_lookup_elem(fd, &zero, &state) != 0) return {};
   return state;
 }
+
+bool are_routes(int fd) { return has_sizes(fd, sizeof(omerta_wireguard_route_key), sizeof(omerta_leg)); }
 
 void write_state(int fd, const omerta_xdp_state& state) {
   const uint32_t zero = 0;
@@ -103,16 +106,16 @@ void XdpRelay::open_maps() {
                          read_state(state.get()).layout == OMERTA_XDP_LAYOUT;
   uint32_t flags = read_state(state.get()).flags;
   const bool roomy = adoptable && capacity_of(legs.get()) >= settings_.max_legs;
-  if (legs && !roomy) previous_legs_ = std::move(legs);
-  const bool known_routes =
-      adoptable && routes && has_sizes(routes.get(), sizeof(omerta_wireguard_route_key), sizeof(omerta_leg));
-  const bool roomy_routes = known_routes && capacity_of(routes.get()) >= settings_.max_routes;
+  if (legs && !roomy) former_legs_file_ = std::move(legs);
+  const bool roomy_routes =
+      adoptable && routes && are_routes(routes.get()) && capacity_of(routes.get()) >= settings_.max_routes;
+  FileDescriptor former_routes;
+  if (routes && !roomy_routes) former_routes = std::move(routes);
   for (const std::string& folder : pins_.foreign_layouts()) {
     flags |= read_state(open_pin(folder + "/state").get()).flags;
-    if (!previous_legs_) previous_legs_ = open_pin(folder + "/legs");
+    if (!former_legs_file_) former_legs_file_ = open_pin(folder + "/legs");
+    if (!former_routes) former_routes = open_pin(folder + "/routes");
   }
-  // Every layout so far has a leg's counters in the same place.
-  if (previous_legs_ && !has_sizes(previous_legs_.get(), 4, sizeof(omerta_leg))) previous_legs_.reset();
   program_ = std::make_unique<RelayProgram>(RelayProgram::Options{
       .port = settings_.port,
       .max_legs = settings_.max_legs,
@@ -126,10 +129,12 @@ void XdpRelay::open_maps() {
       .remotes_fd = adoptable && remotes ? remotes.get() : -1,
   });
   accounts_.emplace(program_->account_files(), settings_.accounts);
-  legs_ = std::make_unique<LegMap>(program_->legs_fd(), previous_legs_.get());
+  legs_ = std::make_unique<LegMap>(*program_);
+  if (former_legs_file_ && FormerLegs::readable(former_legs_file_.get()))
+    legs_->continue_from(&former_legs_.emplace(former_legs_file_.get()));
   routes_.emplace(program_->routes_fd());
-  if (known_routes && !roomy_routes)
-    for (const omerta_leg& route : RouteMap(routes.get()).all()) routes_->add(route);
+  if (former_routes && are_routes(former_routes.get()))
+    for (const omerta_leg& route : RouteMap(former_routes.get()).all()) routes_->add(route);
   write_state(program_->state_fd(), {OMERTA_XDP_LAYOUT, flags});
   if (roomy) legs_->for_each([this](const omerta_leg&) { adopted_legs_++; });
   if (!adoptable) pins_.pin(program_->counters_fd(), "counters");
@@ -150,8 +155,9 @@ void XdpRelay::install_legs(std::vector<omerta_leg> legs) {
 void XdpRelay::install_absolute(std::span<const omerta_leg> legs) {
   for (const omerta_leg& leg : legs) missing_.erase(leg.leg_id);
   const std::vector<uint32_t> refused = legs_->install(legs);
+  auto next = refused.begin();  // they come in the same order
   for (const omerta_leg& leg : legs)
-    if (std::find(refused.begin(), refused.end(), leg.leg_id) != refused.end()) missing_[leg.leg_id] = leg;
+    if (next != refused.end() && *next == leg.leg_id) missing_[*next++] = leg;
   program_->settings().complete = active_ && missing_.empty() ? 1 : 0;
 }
 
@@ -176,7 +182,7 @@ void XdpRelay::activate() {
   // Until now legs named the accounts of an earlier daemon.
   legs_->on_settle([this](const omerta_leg& leg, int sign) { settle(leg, sign); });
   retry_missing();
-  legs_->forget_previous();
+  legs_->continue_from(nullptr);
   set_own_addresses();
   enable_forwarding();
   pins_.pin(program_->fd(), "program");
@@ -192,7 +198,8 @@ void XdpRelay::activate() {
     if (std::find(present.begin(), present.end(), interface) == present.end()) pins_.drop_link(interface);
   set_devices(present);
   for (const std::string& folder : pins_.foreign_layouts()) pins_.remove_layout(folder);
-  previous_legs_.reset();
+  former_legs_.reset();
+  former_legs_file_.reset();
 }
 
 /// As Accounts::settle, in the memory both engines share.
