@@ -20,15 +20,21 @@ export interface LegPlan {
   readonly destinations: number;
 }
 
-/** The finalizer of MurmurHash3: a bijection, so every leg has an id of its own. */
+/** Ids as a relay chooses them: the first 2^k have homes of their own in a table of 2^k legs. */
 function legId(i: number): number {
-  let h = i + 1;
-  h ^= h >>> 16;
-  h = Math.imul(h, 0x85ebca6b);
-  h ^= h >>> 13;
+  let h = Math.imul(i + 1, 0x9e3779b1);
+  h ^= Math.imul(h, 0x85ebca6a);
   h = Math.imul(h, 0xc2b2ae35);
-  return (h ^ (h >>> 16)) >>> 0;
+  h ^= Math.imul(h, 0x27d4eb2e);
+  h = ((h & 0x55555555) << 1) | ((h >>> 1) & 0x55555555);
+  h = ((h & 0x33333333) << 2) | ((h >>> 2) & 0x33333333);
+  h = ((h & 0x0f0f0f0f) << 4) | ((h >>> 4) & 0x0f0f0f0f);
+  h = ((h & 0x00ff00ff) << 8) | ((h >>> 8) & 0x00ff00ff);
+  return ((h << 16) | (h >>> 16)) >>> 0;
 }
+
+/** Room for this many legs and the control leg, in a table where all of them are at home. */
+export const slotsFor = (legs: number): number => 2 ** Math.ceil(Math.log2(legs + 1));
 
 function legKey(id: number): Uint8Array {
   const key = new DataView(new ArrayBuffer(16));
@@ -67,7 +73,8 @@ export function benchLegs(plan: LegPlan, first: number, end: number): Leg[] {
   return legs;
 }
 
-const CONTROL_LEG = 0x0c0ffee0;
+/** A number whose lower bits are all ones, the last in a table of any size. */
+const CONTROL_LEG = legId(2 ** 20 - 1);
 
 export function controlLeg(clientIp: string): Leg {
   return {

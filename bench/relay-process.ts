@@ -8,7 +8,7 @@ import { parseArgs } from 'node:util';
 import { AcceleratedEngine } from '../ts/engine/accelerated-engine.js';
 import { openNativeEngine } from '../ts/engine/native-engine.js';
 import { NO_ACCOUNTS } from '../ts/wire/forwarding-table.js';
-import { benchLegs, controlLeg, type LegPlan } from './relay-legs.js';
+import { benchLegs, controlLeg, slotsFor, type LegPlan } from './relay-legs.js';
 
 export interface RelayReport {
   /** User and system time of the process, µs. */
@@ -33,6 +33,7 @@ const { values } = parseArgs({
   },
 });
 const legs = Number(values.legs);
+const maxLegs = slotsFor(legs);
 const plan: LegPlan = {
   clientIp: values.client,
   serverIp: values.server,
@@ -43,7 +44,7 @@ const plan: LegPlan = {
 const native = openNativeEngine({
   privateKey: new Uint8Array(32).fill(1),
   port: Number(values.port),
-  maxLegs: legs + 1,
+  maxLegs,
   maxPeers: 1,
   controlFramesPerSecond: 1,
 });
@@ -54,7 +55,7 @@ const engine =
         ...{ required: true, interfaces: values.interfaces.split(','), mode: 'native', detach: true },
         ...{
           bind: values.bind,
-          maxLegs: legs + 1,
+          maxLegs,
           accounts: NO_ACCOUNTS,
           addressed: [],
           wireguardSessions: 0,

@@ -111,17 +111,22 @@ export function report(results: Results, verdicts: readonly Verdict[]): string {
     void lines.push('', title, ...columns(rows));
 
   table('The program alone (BPF_PROG_TEST_RUN, one core), ns per packet, median (smallest–largest)', [
-    ['', 'relay', 'bare forwarder', 'relay over bare'],
-    ...program.settings.map(({ title, relay, bare, overBare }) => [
+    ['', 'relay', 'bare, of a hash', 'relay over it', 'bare, of an array', 'relay over it'],
+    ...program.settings.map(({ title, relay, bare, overBare, bareArray, overBareArray }) => [
       title,
       spreadText(relay),
       spreadText(bare),
       spreadText(overBare),
+      spreadText(bareArray),
+      spreadText(overBareArray),
     ]),
   ]);
   table('What a feature costs at 10,000 legs with every limit, ns per packet', [
     ...program.features.map(({ title, ns }) => [title, spreadText(ns)]),
     ['writing the packet for a repeat (subtracted above)', spreadText(program.driver)],
+  ]);
+  table('What dropping a datagram of the flood costs at 10,000 legs, ns', [
+    ...program.garbage.map(({ title, ns }) => [title, spreadText(ns)]),
   ]);
   table('End to end, single packets of mixed flows, 64 B, at the highest rate that loses at most 1 %', [
     COST_COLUMNS,

@@ -79,7 +79,7 @@ int main(int argc, char** argv) {
   }
   const size_t identities = legs / kLegsOfIdentity + 2;
   const size_t before = resident_bytes();
-  ForwardingTable table(legs, {identities, 65, 2},
+  ForwardingTable table(bench_slots(static_cast<uint32_t>(legs)), {identities, 65, 2},
                         several ? ForwardingTable::Workers::several : ForwardingTable::Workers::one);
   if (limited) limit_all(table.accounts(), identities);
   for (size_t i = 0; i < legs; i++) table.install(leg_of(static_cast<uint32_t>(i)));

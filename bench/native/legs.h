@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * The legs of the relay benchmarks, for C++ and BPF; bench/relay-legs.ts derives the very same numbers.
- * Leg i of M has a scattered id, and everything else follows from that id or from i.
+ * Leg i has an id of its own, and everything else follows from that id or from i. The ids are such as a
+ * relay chooses: random, and of the first 2^k legs no two have one home in a table of 2^k slots or more
+ * (omerta/leg_slots.h).
  */
 #ifndef OMERTA_BENCH_LEGS_H
 #define OMERTA_BENCH_LEGS_H
@@ -19,15 +21,29 @@
 #define BENCH_TIME_AT 32
 #define BENCH_MINIMUM_SIZE 40
 
-/* The finalizer of MurmurHash3: a bijection, so legs 0, 1, 2 … get different ids all over the table. */
+/*
+ * A low-discrepancy sequence with nested scrambling (van der Corput's, scrambled as Owen does; in the
+ * manner of Laine & Karras 2011): every step carries bits upwards only, so the lowest k bits of 2^k
+ * numbers in a row stay all different; reversed, they are the upper bits, which choose the home.
+ */
 static inline __attribute__((always_inline)) __u32 bench_leg_id(__u32 i) {
-  __u32 h = i + 1;
+  __u32 h = (i + 1) * 0x9e3779b1U;
 
-  h ^= h >> 16;
-  h *= 0x85ebca6bU;
-  h ^= h >> 13;
+  h ^= h * 0x85ebca6aU;
   h *= 0xc2b2ae35U;
-  return h ^ (h >> 16);
+  h ^= h * 0x27d4eb2eU;
+  h = (h & 0x55555555U) << 1 | (h >> 1 & 0x55555555U);
+  h = (h & 0x33333333U) << 2 | (h >> 2 & 0x33333333U);
+  h = (h & 0x0f0f0f0fU) << 4 | (h >> 4 & 0x0f0f0f0fU);
+  return __builtin_bswap32(h);
+}
+
+/* The table that legs up to `legs` have their homes in: a power of two. */
+static inline __attribute__((always_inline)) __u32 bench_slots(__u32 legs) {
+  __u32 slots = 1;
+
+  while (slots < legs) slots *= 2;
+  return slots;
 }
 
 /* Its own inverse. */

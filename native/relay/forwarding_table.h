@@ -3,27 +3,26 @@
 // entries; any number of workers look them up, judge by them and count on them without a lock.
 //
 // Terms
-//   entry        a struct omerta_leg, 128 bytes on its own pair of cache lines; exactly `capacity` of them
-//   index        open-addressed array of 32-bit words: which entry, and a fingerprint of its leg's id
-//   home         the index slot an id hashes to; a leg sits there or a few slots further (linear probing)
-//   reach        the furthest any leg ever sat from its home
-//   fingerprint  bits of the id's hash beside those that chose the home: nearly every word that is not
-//                the leg's is passed over without a look at its entry
+//   entry        a struct omerta_leg, 128 bytes on its own pair of cache lines; exactly `capacity` of
+//                them, and nothing else
+//   home         the entry an id leads to (omerta/leg_slots.h); the control plane chooses ids whose home
+//                is free, so a leg sits there
+//   reach        the furthest any leg sits from its home: ids chosen for another capacity, or by chance,
+//                share homes, and the leg that comes later sits in the next vacant entry
 //
-// Probing ends at the reach, not at a vacant slot. So a removed leg leaves no tombstone that would
+// A look-up ends at the reach, not at a vacant entry. So a removed leg leaves no tombstone that would
 // have to be probed past for ever after, and no entry ever moves under a reader.
 //
-// Publication. An entry's sequence counter is in its first word, in the upper bits of four bytes that
-// need only the lower ones (the leg itself has no byte to spare). It is odd while the writer is at the
-// entry. A reader copies the entry between two loads of that word and starts again if they differ: it
-// sees an entry whole or not at all. (To be fooled it would have to sleep through a multiple of 2^20
-// writes of one entry that end with the same leg in it.)
+// Publication is that of omerta/leg_slots.h: a reader sees an entry whole or not at all. (To be fooled
+// it would have to sleep through a multiple of 2^20 writes of one entry that end with the same leg in
+// it.) While it is written, an entry has the id it had: a vacant one stays vacant until it is a leg.
 //
 // The counters at the end of an entry belong to the workers. Replacing a leg leaves them alone,
 // installing a new one zeroes them. A frame judged at the very moment its leg is removed may be
 // counted on the leg that takes the entry next.
 #pragma once
 
+#include <omerta/leg_slots.h>
 #include <omerta/tag_pair.h>
 #include <omerta/wire.h>
 
@@ -31,6 +30,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "relay/accounts.h"
 
@@ -59,7 +59,7 @@ class ForwardingTable {
   /// Who judges: one worker alone counts without locked instructions.
   enum class Workers { one, several };
 
-  /// Makes room for `capacity` legs. All memory is touched here; nothing is allocated later.
+  /// Makes room for `capacity` legs, 128 bytes each, all of it touched here.
   /// @throws std::bad_alloc when the memory cannot be had; std::invalid_argument for capacity 0
   ///   or more than 2^28, and for account capacities out of their range.
   explicit ForwardingTable(std::size_t capacity, const Accounts::Capacity& accounts = {},
@@ -87,7 +87,7 @@ class ForwardingTable {
   bool find(uint32_t leg_id, omerta_leg& out) const;
   /// Calls `visit` with a copy of every leg; off the control thread, a leg being replaced is left out.
   void for_each(const std::function<void(const omerta_leg&)>& visit) const;
-  /// How many index words a lookup that finds nothing looks at.
+  /// How many entries a look-up that finds nothing looks at.
   std::size_t reach() const { return reach_.load(std::memory_order_relaxed) + 1; }
   std::size_t size() const { return size_.load(std::memory_order_relaxed); }
   std::size_t capacity() const { return capacity_; }
@@ -103,15 +103,10 @@ class ForwardingTable {
  private:
   static constexpr uint32_t not_found = UINT32_MAX;
 
-  /// Where an id is looked for, and the fingerprint its index word has there.
-  struct Place {
-    std::size_t home;
-    uint32_t fingerprint;
-  };
-  Place place_of(uint32_t leg_id) const;
-  /// Writer: the index slot of a leg in use; `slots` when there is none.
-  std::size_t slot_of(uint32_t leg_id) const;
-  uint32_t entry_at(std::size_t slot) const;
+  uint32_t home_of(uint32_t leg_id) const { return omerta_leg_home(leg_id, capacity_); }
+  uint32_t after(uint32_t entry) const { return omerta_leg_slot_after(entry, capacity_); }
+  /// How far an entry is from a leg's home, in the direction of probing.
+  uint32_t distance_of(uint32_t entry, uint32_t leg_id) const;
   /// Reader: the entry of a leg in use, and a copy of its first `words` 64-bit words.
   uint32_t snapshot(uint32_t leg_id, std::size_t words, omerta_leg& out, uint64_t& first_word) const;
   bool copy(uint32_t entry, uint64_t first_word, std::size_t words, omerta_leg& out) const;
@@ -126,20 +121,14 @@ class ForwardingTable {
   /// The rest of a verdict, of a frame whose leg and sender are known and which ought to have tags.in.
   void judge_tagged(const Reading& reading, const Datagram& frame, const omerta_tag_pair& tags, uint64_t now,
                     Decision& decision);
-  void prefetch_index(uint32_t leg_id) const;
-  void prefetch_entry(uint32_t leg_id) const;
+  void prefetch(uint32_t leg_id) const;
   void publish(uint32_t entry, const omerta_leg& leg, std::size_t words);
 
   Accounts accounts_;
   std::atomic<bool> shared_;
-  std::size_t capacity_;
-  std::size_t slots_;
-  unsigned shift_;       ///< of the hash: leaves the home
-  uint32_t entry_mask_;  ///< of an index word: entry + 1; above it the fingerprint
-  std::size_t mapped_bytes_;
+  uint32_t capacity_;
   omerta_leg* entries_;
-  std::atomic<uint32_t>* index_;
-  uint32_t free_ = not_found;  ///< writer: first entry not in use; each names the next
+  std::vector<uint32_t> displaced_;  ///< writer: how many legs sit 1, 2, 3 … entries from home
   std::atomic<std::size_t> reach_{0};
   std::atomic<std::size_t> size_{0};
 };

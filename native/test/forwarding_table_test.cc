@@ -111,8 +111,10 @@ void matches_a_map_under_churn() {
   ForwardingTable table(256);
   std::unordered_map<uint32_t, uint64_t> model;
   std::mt19937 random(20261122);
+  // Two ids to a home.
+  const auto id_of = [](uint32_t i) { return i << 23; };
   for (uint64_t step = 0; step < 60000; step++) {
-    const uint32_t id = random() % 512;
+    const uint32_t id = id_of(random() % 512);
     if (random() % 2) {
       const bool room = model.contains(id) || model.size() < 256;
       CHECK(table.install(make_leg(id, step)) == room);
@@ -122,7 +124,8 @@ void matches_a_map_under_churn() {
     }
   }
   CHECK(table.size() == model.size());
-  for (uint32_t id = 0; id < 512; id++) {
+  for (uint32_t i = 0; i < 512; i++) {
+    const uint32_t id = id_of(i);
     omerta_leg leg;
     const bool found = table.find(id, leg);
     CHECK(found == model.contains(id));
@@ -130,10 +133,60 @@ void matches_a_map_under_churn() {
   }
 }
 
-void churn_does_not_lengthen_lookups() {
-  TEST("lookups stay short however many legs have come and gone");
-  constexpr size_t kLegs = 4096;
+void legs_whose_homes_are_free_are_found_at_once() {
+  TEST("a full table of legs whose ids were chosen for it is looked up in one step, whatever came and went");
+  constexpr uint32_t kLegs = 1000;
   ForwardingTable table(kLegs);
+  std::mt19937 random(1);
+  const auto id_at = [&random](uint64_t home) {
+    const uint64_t first = ((home << 32) + kLegs - 1) / kLegs;
+    return static_cast<uint32_t>(first + random() % (uint32_t{UINT32_MAX} / kLegs));
+  };
+  std::vector<uint32_t> ids;
+  for (uint32_t home = 0; home < kLegs; home++) CHECK(table.install(make_leg(ids.emplace_back(id_at(home)))));
+  for (size_t i = 0; i < 50 * kLegs; i++) {
+    const auto home = static_cast<uint32_t>(random() % kLegs);
+    CHECK(table.remove(ids[home]));
+    CHECK(table.install(make_leg(ids[home] = id_at(home))));
+  }
+  CHECK(table.size() == kLegs);
+  CHECK(table.reach() == 1);
+  omerta_leg leg;
+  for (const uint32_t id : ids) CHECK(table.find(id, leg) && leg.leg_id == id);
+}
+
+void any_ids_do() {
+  TEST("legs of one home sit one after the other, past the end of the table too");
+  constexpr uint32_t kHome = 0xfffffff0;
+  ForwardingTable table(8, {2, 2, 2});
+  omerta_leg leg;
+  for (uint32_t i = 0; i < 3; i++) CHECK(table.install(make_leg(kHome + i)));
+  CHECK(table.install(make_leg(1)));  // whose home the second has
+  CHECK(table.reach() == 3);
+  for (const uint32_t id : {kHome, kHome + 1, kHome + 2, 1u}) CHECK(table.find(id, leg) && leg.leg_id == id);
+  CHECK(!table.find(kHome + 3, leg));
+
+  TEST("a leg that is replaced stays where it is, though a place nearer its home is vacant by now");
+  std::vector<uint8_t> frame = make_frame(make_leg(kHome + 2));
+  CHECK(table.judge_datagram(address(1, 4000), frame.data(), 64, kNow).verdict == OMERTA_FORWARD);
+  CHECK(table.remove(kHome));
+  CHECK(table.install(make_leg(kHome + 2, 7)));
+  CHECK(table.size() == 3 && table.reach() == 3);
+  CHECK(table.find(kHome + 2, leg) && leg.packets == 1 && leg.key[0] == make_leg(kHome + 2, 7).key[0]);
+
+  TEST("look-ups are as short again once the legs that sat far from their homes are gone");
+  CHECK(table.remove(kHome + 2));
+  CHECK(table.reach() == 3);  // leg 1's home is the first entry
+  CHECK(table.remove(1));
+  CHECK(table.reach() == 2);
+  CHECK(table.install(make_leg(kHome + 3)) && table.reach() == 2);  // at home
+  CHECK(table.remove(kHome + 1));
+  CHECK(table.reach() == 1);
+  CHECK(table.find(kHome + 3, leg) && table.size() == 1);
+
+  TEST("lookups among random ids stay short in a table half full, however many have come and gone");
+  constexpr size_t kLegs = 4096;
+  ForwardingTable half(2 * kLegs);
   std::mt19937 random(1);
   uint32_t drawn = 0;
   // Scattered like random ids, and never the same twice (the murmur3 finaliser is a permutation).
@@ -144,14 +197,14 @@ void churn_does_not_lengthen_lookups() {
     return id ^ (id >> 16);
   };
   std::vector<uint32_t> ids;
-  for (size_t i = 0; i < kLegs; i++) CHECK(table.install(make_leg(ids.emplace_back(fresh_id()))));
+  for (size_t i = 0; i < kLegs; i++) CHECK(half.install(make_leg(ids.emplace_back(fresh_id()))));
   for (size_t i = 0; i < 50 * kLegs; i++) {
     uint32_t& id = ids[random() % kLegs];
-    CHECK(table.remove(id));
-    CHECK(table.install(make_leg(id = fresh_id())));
+    CHECK(half.remove(id));
+    CHECK(half.install(make_leg(id = fresh_id())));
   }
-  CHECK(table.size() == kLegs);
-  CHECK(table.reach() <= 64);
+  CHECK(half.size() == kLegs);
+  CHECK(half.reach() <= 64);
 }
 
 void an_entry_outlives_its_sequence_counter() {
@@ -267,6 +320,7 @@ void readers_see_whole_entries() {
   constexpr uint32_t kIds = 16;
   ForwardingTable table(kIds + 1);
   const omerta_leg steady = make_leg(1000);
+  CHECK(table.install(make_leg(0)));  // all of them have one home; the steady one sits next to it
   CHECK(table.install(steady));
   std::atomic<bool> stop{false};
   std::atomic<long> torn{0}, found{0}, lost{0}, wrong{0}, accepted{0};
@@ -431,7 +485,8 @@ void accounts_are_bounded() {
 int main() {
   installs_and_removes();
   matches_a_map_under_churn();
-  churn_does_not_lengthen_lookups();
+  legs_whose_homes_are_free_are_found_at_once();
+  any_ids_do();
   an_entry_outlives_its_sequence_counter();
   judges_many_like_one();
   forwards_and_counts();

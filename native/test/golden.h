@@ -19,6 +19,7 @@ using Json = nlohmann::json;
 using Bytes = std::vector<uint8_t>;
 
 inline const char* const kFile = "test/golden/forwarding.json";
+inline const char* const kLegHomes = "test/golden/leg-homes.json";
 
 /// @throws std::runtime_error when the file cannot be opened (tests run from the root).
 inline Json read(const std::string& path = kFile) {

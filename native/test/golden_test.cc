@@ -58,6 +58,9 @@ void run(const golden::Json& sequence, ForwardingTable::Workers workers) {
 }  // namespace
 
 int main() {
+  TEST("a leg id has the home the golden file gives it");
+  for (const golden::Json& each : golden::read(golden::kLegHomes))
+    CHECK(omerta_leg_home(each.at("id"), each.at("slots")) == each.at("home").get<uint32_t>());
   for (const golden::Json& sequence : golden::read())
     for (const auto workers : {ForwardingTable::Workers::one, ForwardingTable::Workers::several})
       run(sequence, workers);

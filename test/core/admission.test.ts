@@ -70,7 +70,7 @@ function bench(status: GrantStatus = GrantStatus.granted, maxUsedCookies?: numbe
     maxUsedCookies,
   );
   const begin = turn();
-  const legs = new LegIds();
+  const legs = new LegIds(64);
   const bootstrap = { identity: node.identity, sessionKey: node.sessionKey, addresses: [nodeAddress] };
   const client = new AdmissionClient(nodePrimitives, self, bootstrap, nodeAddress, network, legs, begin);
   const [sent] = framesOf(begin.effects);

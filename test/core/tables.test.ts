@@ -355,6 +355,7 @@ describe('the configuration of a node', () => {
     networks: [],
     relay: undefined,
     capabilities: [],
+    maxLegs: 64,
   };
 
   it('is refused with the name of the field that is wrong', () => {
@@ -373,6 +374,8 @@ describe('the configuration of a node', () => {
       [{ endpoints: [{ ip: new Uint8Array(16), port: 1 }] }, /endpoints/],
       [{ endpoints: Array.from({ length: 9 }, () => address('192.0.2.1:1')) }, /endpoints: 9 given/],
       [{ capabilities: ['x'.repeat(33)] }, /capabilities/],
+      [{ maxLegs: 0 }, /maxLegs: 0 given/],
+      [{ maxLegs: 2 ** 28 + 1 }, /maxLegs: 268435457 given/],
       [{ networks: [{ id: bytes(16), name: 'n', key: bytes(16), bootstraps: [] }] }, /network key: 16 bytes/],
       [relay({ circuits: 0 }), /relay limit circuits: 0/],
       [relay({ leaseSeconds: 100_000 }), /relay limit leaseSeconds: 100000/],

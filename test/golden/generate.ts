@@ -11,8 +11,10 @@ import type { DropReason, Verdict } from '../../ts/wire/verdict.js';
 import {
   bytesOf,
   GOLDEN_FILE,
+  LEG_HOMES_FILE,
   hexOf,
   type GoldenLeg,
+  type GoldenLegHome,
   type GoldenPacket,
   type GoldenSequence,
   type GoldenSetting,
@@ -1047,4 +1049,23 @@ export function goldenText(): string {
   return `[\n${sequences.join(',\n')}\n]\n`;
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) writeFileSync(GOLDEN_FILE, goldenText());
+/** The homes of ids, those on both sides of a home's edge above all, by arithmetic without rounding. */
+export function legHomesText(): string {
+  const lines = [1, 2, 3, 1000, 8192, 40_960, 1_000_000, 1_008_192, 2 ** 28 - 1, 2 ** 28].flatMap((slots) => {
+    const ids = [0, 1, 0xffff, 0x10000, 0x7fffffff, 0x80000000, 0xffffffff];
+    for (const slot of [1, 2, Math.floor(slots / 3), slots - 1].filter((each) => each > 0 && each < slots)) {
+      const first = Number(((BigInt(slot) << 32n) + BigInt(slots) - 1n) / BigInt(slots));
+      ids.push(first - 1, first);
+    }
+    return [...new Set(ids)].map((id) => {
+      const home = Number((BigInt(id) * BigInt(slots)) >> 32n);
+      return ` ${JSON.stringify({ id, slots, home } satisfies GoldenLegHome)}`;
+    });
+  });
+  return `[\n${lines.join(',\n')}\n]\n`;
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  writeFileSync(GOLDEN_FILE, goldenText());
+  writeFileSync(LEG_HOMES_FILE, legHomesText());
+}

@@ -112,6 +112,18 @@ export function applySetting(table: ForwardingTable, setting: GoldenSetting): vo
 }
 
 export const GOLDEN_FILE = 'test/golden/forwarding.json';
+export const LEG_HOMES_FILE = 'test/golden/leg-homes.json';
+
+/** What native/wire/include/omerta/leg_slots.h makes of an id. */
+export interface GoldenLegHome {
+  readonly id: number;
+  readonly slots: number;
+  readonly home: number;
+}
+
+export function readLegHomes(): GoldenLegHome[] {
+  return JSON.parse(readFileSync(LEG_HOMES_FILE, 'utf8')) as GoldenLegHome[];
+}
 
 export function readGolden(): GoldenSequence[] {
   return JSON.parse(readFileSync(GOLDEN_FILE, 'utf8')) as GoldenSequence[];

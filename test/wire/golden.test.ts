@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
+import { legHome } from '../../ts/wire/leg-slots.js';
 import { DROP_REASONS, VERDICTS } from '../../ts/wire/verdict.js';
 import { formatSocketAddress } from '../../ts/wire/socket-address.js';
-import { goldenText } from '../golden/generate.js';
+import { goldenText, legHomesText } from '../golden/generate.js';
 import {
   applySetting,
   bytesOf,
@@ -11,15 +12,24 @@ import {
   GOLDEN_ACCOUNTS,
   GOLDEN_FILE,
   hexOf,
+  LEG_HOMES_FILE,
   readGolden,
+  readLegHomes,
   socketAddress,
 } from '../golden/golden.js';
 import { IMPLEMENTATIONS } from './implementations.js';
 
 const golden = readGolden();
 
-test('the golden file is what its generator writes', () => {
-  assert.equal(readFileSync(GOLDEN_FILE, 'utf8'), goldenText(), 'run: node dist/test/golden/generate.js');
+test('the golden files are what their generator writes', () => {
+  const remedy = 'run: node dist/test/golden/generate.js';
+  assert.equal(readFileSync(GOLDEN_FILE, 'utf8'), goldenText(), remedy);
+  assert.equal(readFileSync(LEG_HOMES_FILE, 'utf8'), legHomesText(), remedy);
+});
+
+test('a leg id has the home the golden file gives it', () => {
+  for (const { id, slots, home } of readLegHomes())
+    assert.equal(legHome(id, slots), home, `${id} of ${slots}`);
 });
 
 test('the golden packets show every verdict and every drop reason', () => {

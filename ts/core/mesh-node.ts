@@ -10,6 +10,7 @@
 
 import type { EngineEvent, LegCounts, SessionKey } from '../engine/engine.js';
 import { CONTACT_LEG, parseFrame } from '../wire/frame.js';
+import { MAX_SLOTS } from '../wire/leg-slots.js';
 import { formatSocketAddress, type SocketAddress } from '../wire/socket-address.js';
 import { BootstrapClient } from './bootstrap-client.js';
 import { isZero, sameBytes, toHex, utf8 } from './bytes.js';
@@ -65,6 +66,8 @@ export interface MeshNodeConfig {
   readonly relay: RelayPolicy | undefined;
   /** At most 16 texts of at most 32 bytes. */
   readonly capabilities: readonly string[];
+  /** Legs the engine has room for, 1 to 2^28. */
+  readonly maxLegs: number;
   /** Whether relays are asked to relay stock WireGuard clients to this node. */
   readonly wireguardRelay?: boolean | undefined;
 }
@@ -76,7 +79,7 @@ export class MeshNode implements Component {
   readonly #sessionKey: Uint8Array;
   readonly #requests = new RequestTable();
   readonly #relayRequests = new RequestTable();
-  readonly #legs = new LegIds();
+  readonly #legs: LegIds;
   readonly #legQueries = new LegQueries();
   readonly #peers = new PeerTable();
   readonly #pings = new PingTable();
@@ -102,6 +105,7 @@ export class MeshNode implements Component {
     this.#primitives = primitives;
     this.#endpoints = config.endpoints;
     this.#relayPeers = config.relay?.peers ?? [];
+    this.#legs = new LegIds(config.maxLegs);
     this.#identity = primitives.ed25519PublicKey(config.identitySeed);
     this.#sessionKey = primitives.x25519PublicKey(config.sessionPrivateKey);
     const self = {
@@ -657,6 +661,8 @@ function checkConfig(config: MeshNodeConfig): void {
     );
   config.networks.forEach(checkNetwork);
   if (config.relay !== undefined) checkRelayPolicy(config.relay);
+  if (!Number.isInteger(config.maxLegs) || config.maxLegs < 1 || config.maxLegs > MAX_SLOTS)
+    throw new RangeError(`maxLegs: ${config.maxLegs} given, must be an integer from 1 to ${MAX_SLOTS}`);
   if (config.capabilities.length > MAX_CAPABILITIES)
     throw new RangeError(
       `capabilities: ${config.capabilities.length} given, at most ${MAX_CAPABILITIES} are possible`,

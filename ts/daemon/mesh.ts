@@ -148,6 +148,7 @@ export class Mesh {
           networks: networks.map((network) => withoutSelf(network, identity)),
           relay: mode === 'relay' ? relayPolicy(config, networks, wireguardRelay) : undefined,
           capabilities: mode === 'relay' ? ['bootstrap', 'relay'] : [],
+          maxLegs: options.maxLegs,
           wireguardRelay: mode === 'up' && config.wireguard.relay,
         },
         nodePrimitives,

@@ -2,8 +2,11 @@
 // `many-legs.js COUNT leave|remove`, in a namespace with an interface eth0. Prints how long it took, as
 // JSON; then either is killed, and leaves the legs in the kernel, or removes them.
 
+import { LegIds } from '../core/leg-ids.js';
+import { Turn } from '../core/turn.js';
 import { AcceleratedEngine } from '../engine/accelerated-engine.js';
 import { openNativeEngine } from '../engine/native-engine.js';
+import { Prng } from '../sim/prng.js';
 import { NO_ACCOUNTS } from '../wire/forwarding-table.js';
 import type { Leg } from '../wire/leg.js';
 
@@ -21,14 +24,22 @@ export interface ManyLegs {
 const ip = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 192, 0, 2, 9);
 const key = new Uint8Array(16).fill(3);
 
-function leg(index: number): Leg {
+/** The same ids in every process, chosen as a node chooses them. */
+function idsOf(count: number, maxLegs: number): number[] {
+  const random = new Prng(1);
+  const turn = new Turn({ now: 0, wallClock: 0, random: (length) => random.bytes(length) });
+  const ids = new LegIds(maxLegs);
+  return Array.from({ length: count }, () => ids.create(turn).id);
+}
+
+function leg(id: number): Leg {
   return {
-    id: ((index + 1) * 2_654_435_761) >>> 0,
+    id,
     key,
     epoch: 0,
     action: 'forward',
     source: { ip, port: 4000 },
-    next: { address: { ip, port: 5000 }, id: index, key, epoch: 0 },
+    next: { address: { ip, port: 5000 }, id, key, epoch: 0 },
     lifetimeMs: 3_600_000,
     charging: { identity: 0, network: 0, limits: 0 },
   };
@@ -42,7 +53,8 @@ function cpuSeconds(run: () => void): number {
 }
 
 async function main(count: number, leave: boolean): Promise<void> {
-  const maxLegs = count;
+  const maxLegs = count + 1; // one for strangers
+  const ids = idsOf(count, maxLegs);
   const native = openNativeEngine({
     ...{
       privateKey: new Uint8Array(32).fill(7),
@@ -57,13 +69,11 @@ async function main(count: number, leave: boolean): Promise<void> {
     ...{ maxLegs, wireguardSessions: 0, accounts: NO_ACCOUNTS, addressed: [] },
   });
   const taken = cpuSeconds(() => {
-    for (let at = 0; at < count; at += BATCH)
-      engine.installLegs(Array.from({ length: Math.min(BATCH, count - at) }, (_, index) => leg(at + index)));
+    for (let at = 0; at < count; at += BATCH) engine.installLegs(ids.slice(at, at + BATCH).map(leg));
     engine.activate();
   });
   const xdp = engine.describe().accelerators.find(({ name }) => name === 'xdp');
   const adopted = Number(/(\d+) legs adopted/.exec(xdp?.reason ?? '')?.[1] ?? 0);
-  const ids = Array.from({ length: count }, (_, index) => leg(index).id);
   const removed = leave ? 0 : cpuSeconds(() => engine.removeLegs(ids));
   console.log(JSON.stringify({ adopted, taken, removed } satisfies ManyLegs));
   if (leave) process.kill(process.pid, 'SIGKILL');

@@ -84,7 +84,7 @@ export class FakeEngine {
   readonly #host: FakeEngineHost;
   readonly #prng: Prng;
   readonly #key: SessionKey;
-  readonly #table = new ForwardingTableModel(1 << 20, ACCOUNTS);
+  readonly #table: ForwardingTableModel;
   readonly #legs = new Map<number, Leg>();
   readonly #peers = new Map<SessionKey, Peer>();
   readonly #byIndex = new Map<number, Peer>();
@@ -95,7 +95,8 @@ export class FakeEngine {
   /** Datagrams by verdict, drops by reason. */
   readonly counters = new Map<string, number>();
 
-  constructor(sessionKey: SessionKey, prng: Prng, host: FakeEngineHost) {
+  constructor(sessionKey: SessionKey, maxLegs: number, prng: Prng, host: FakeEngineHost) {
+    this.#table = new ForwardingTableModel(maxLegs, ACCOUNTS);
     this.#key = sessionKey;
     this.#prng = prng;
     this.#host = host;

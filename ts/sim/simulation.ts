@@ -6,7 +6,7 @@ import type { Effect, Notice, Primitives, Step } from '../core/io.js';
 import { toHex } from '../core/bytes.js';
 import type { Network } from '../core/network.js';
 import type { ReceiptReport } from '../core/receipt-collector.js';
-import type { RelayPolicy } from '../core/relay-policy.js';
+import { DEFAULT_RELAY_LIMITS, type RelayPolicy } from '../core/relay-policy.js';
 import { nodePrimitives } from '../engine/node-primitives.js';
 import type { EngineEvent } from '../engine/engine.js';
 import type { SocketAddress } from '../wire/socket-address.js';
@@ -16,6 +16,8 @@ import { Internet, type Host } from './internet.js';
 import { Nat, type NatBehaviourModel } from './nat.js';
 import { Prng } from './prng.js';
 
+/** Room in the engine's table beside a relay's circuits. */
+const OWN_LEGS = 1024;
 /** Wall clock at virtual time 0: 2026-01-01. */
 const EPOCH_MS = 1_767_225_600_000;
 
@@ -126,6 +128,9 @@ export class SimNode implements Host {
       networks: options.networks ?? [],
       relay: options.relay,
       capabilities: [],
+      maxLegs:
+        OWN_LEGS +
+        2 * (options.relay === undefined ? 0 : { ...DEFAULT_RELAY_LIMITS, ...options.relay.limits }.circuits),
     };
     this.identity = nodePrimitives.ed25519PublicKey(this.config.identitySeed);
     this.sessionKey = nodePrimitives.x25519PublicKey(this.config.sessionPrivateKey);
@@ -152,7 +157,7 @@ export class SimNode implements Host {
   /** Starts the node with what its store holds; `networks` replaces the configured ones. */
   start(networks: readonly Network[] = this.config.networks): void {
     const { queue, primitives, internet } = this.#simulation;
-    const engine = new FakeEngine(toHex(this.sessionKey), this.#prng, {
+    const engine = new FakeEngine(toHex(this.sessionKey), this.config.maxLegs, this.#prng, {
       now: () => queue.now,
       send: (to, datagram) => {
         if (this.#life === life) internet.send(this, to, datagram);

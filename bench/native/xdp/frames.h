@@ -165,4 +165,79 @@ static __always_inline bool write_packet_turn(struct xdp_md* ctx, __u32 i, __u64
   return true;
 }
 
+/* The kinds of garbage, one after the other. */
+enum {
+  NO_PROTOCOL,   /* no protocol of ours */
+  UNKNOWN_LEG,   /* a frame on a leg nobody has */
+  WRONG_SOURCE,  /* on a leg of ours, from elsewhere */
+  BAD_TAG,       /* on a leg of ours, from its client's address and port */
+  UNKNOWN_INDEX, /* WireGuard data for no session */
+  COOKIE,        /* and a cookie reply */
+  HANDSHAKE,     /* a WireGuard initiation without a MAC */
+  STUN,          /* a binding request, which asks for an answer */
+  KINDS
+};
+
+#define INITIATION_SIZE 148
+
+/* A packet of 64 bytes of payload becomes the n-th of them; false when there is no room for it. */
+static __always_inline bool write_garbage(struct xdp_md* ctx, __u64 n, __u64* random_state) {
+  const __u32 kind = n % KINDS;
+  const __u32 i = random_below(random_state, traffic.legs);
+  const __u64 noise = *random_state;
+  __u32 size = FRAME_SIZE;
+  struct ethhdr* ethernet;
+  struct iphdr* ip;
+  struct udphdr* udp;
+  __u8* payload;
+
+  if (kind == HANDSHAKE) {
+    size = INITIATION_SIZE;
+    if (bpf_xdp_adjust_tail(ctx, INITIATION_SIZE - FRAME_SIZE)) return false;
+  }
+  ethernet = (void*)(long)ctx->data;
+  ip = (void*)(ethernet + 1);
+  udp = (void*)(ip + 1);
+  payload = (void*)(udp + 1);
+  if ((void*)(payload + FRAME_SIZE) > (void*)(long)ctx->data_end) return false;
+  write_ethernet_header(ethernet, IPV4);
+  write_ipv4_header(ip, i, size);
+  udp->source = bpf_htons(PORT_OF(i));
+  udp->dest = bpf_htons(traffic.relay_port);
+  udp->len = bpf_htons(sizeof(*udp) + size);
+  udp->check = 0; /* none: it reaches the socket whatever is in it */
+  write_frame(payload, i, noise, 0);
+  if (kind != BAD_TAG) { /* from 11.0.0.0/8 */
+    const __u32 spoofed = bpf_htonl(0x0b000000 | (noise >> 40));
+    const __u64 sum = (__u64)(__u16)~ip->check + (__u32)~ip->saddr + spoofed;
+
+    ip->check = (__u16)~fold(sum);
+    ip->saddr = spoofed;
+  }
+  switch (kind) {
+    case NO_PROTOCOL:
+      omerta_store64(payload, noise | 0x80);
+      break;
+    case UNKNOWN_LEG:
+      omerta_store32(payload + 4, noise);
+      break;
+    case BAD_TAG:
+      omerta_store64(payload + 8, noise);
+      break;
+    case UNKNOWN_INDEX:
+      omerta_store64(payload, 4 | noise << 32);
+      break;
+    case COOKIE:
+      omerta_store64(payload, 3 | noise << 32);
+      break;
+    case HANDSHAKE:
+      omerta_store64(payload, 1 | noise << 32);
+      break;
+    case STUN:
+      omerta_store64(payload, 0x2C000100 | (__u64)0x42A41221 << 32);
+      break;
+  }
+  return true;
+}
+
 #endif
