@@ -69,8 +69,8 @@ bool is_link_local(const uint8_t ip[16]) {
   return is_v4(ip) ? ip[12] == 169 && ip[13] == 254 : ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80;
 }
 
-/// Until no CPU is in a program that was replaced before: the kernel waits for an RCU grace period here. Where
-/// it refuses (nohz_full), a frame that is with one right now is not counted.
+/// Until no CPU is in a program that was replaced before: the kernel waits for an RCU grace period here.
+/// Where it refuses (nohz_full), a frame that is with one right now is not counted.
 void wait_for_running_programs() { syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0); }
 
 /// The one address the relay is bound to; false when it is bound to all of them.

@@ -407,8 +407,8 @@ void pin_foreign(const omerta_leg& leg, bool readable) {
   const omerta_wireguard_route_key key = {
       .receiver_index = leg.leg_id, .source_port = 7, .zero = 0, .source_ip = {}};
   pin_hash(folder + "/routes", &key, sizeof key, leg, size);
-  const FileDescriptor counters(bpf_map_create(BPF_MAP_TYPE_PERCPU_ARRAY, "counters", 4,
-                                               sizeof(omerta_xdp_counters), 1, nullptr));
+  const FileDescriptor counters(
+      bpf_map_create(BPF_MAP_TYPE_PERCPU_ARRAY, "counters", 4, sizeof(omerta_xdp_counters), 1, nullptr));
   std::vector<omerta_xdp_counters> rows(static_cast<size_t>(libbpf_num_possible_cpus()));
   rows[0].others[OMERTA_XDP_FORWARDED_PACKETS] = leg.packets;
   const uint32_t zero = 0;
