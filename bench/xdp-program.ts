@@ -1,4 +1,4 @@
-// ns per packet of the XDP program by BPF_PROG_TEST_RUN, beside a bare forwarder and variants of itself
+// ns per packet of the XDP program by BPF_PROG_TEST_RUN, beside bare forwarders and variants of itself
 // (bench/native/xdp_cost.cc). What writing each packet takes has been measured with it and subtracted.
 
 import { readdirSync } from 'node:fs';
@@ -43,11 +43,27 @@ const FEATURES: Readonly<Record<string, string>> = {
   without_clock: 'reading the clock',
 };
 
+/** In the order of bench/native/xdp/frames.h. */
+const GARBAGE = [
+  'no protocol of ours',
+  'a frame on an unknown leg',
+  'from another address',
+  'with a wrong tag',
+  'WireGuard data for no session',
+  'a WireGuard cookie for no session',
+  'a WireGuard initiation beyond the budget',
+  'a STUN request beyond the budget',
+];
+
 export interface ProgramCost {
   readonly title: string;
   readonly relay: Spread;
+  /** Of a hash, as anybody would write it. */
   readonly bare: Spread;
   readonly overBare: Spread | undefined;
+  /** Of an array, with ids that say where. */
+  readonly bareArray: Spread;
+  readonly overBareArray: Spread | undefined;
 }
 
 export interface FeatureCost {
@@ -58,6 +74,8 @@ export interface FeatureCost {
 export interface ProgramCosts {
   readonly settings: readonly ProgramCost[];
   readonly features: readonly FeatureCost[];
+  /** A dropped datagram of the flood's kinds (bench/native/xdp/frames.h), in turn and each alone. */
+  readonly garbage: readonly FeatureCost[];
   readonly driver: Spread;
 }
 
@@ -74,10 +92,12 @@ export async function programCosts(tools: string, quick: boolean): Promise<Progr
     relay: spread(rounds['relay'] ?? []),
     bare: spread(rounds['bare'] ?? []),
     overBare: ratio(rounds['relay'], rounds['bare']),
+    bareArray: spread(rounds['bare-array'] ?? []),
+    overBareArray: ratio(rounds['relay'], rounds['bare-array']),
   });
   const settings: ProgramCost[] = [];
   for (const { title, options } of SETTINGS)
-    settings.push(cost(title, await run(options, ['relay', 'bare'])));
+    settings.push(cost(title, await run(options, ['relay', 'bare', 'bare-array'])));
 
   const variants = readdirSync(folder).filter((name) => /^without_.*\.bpf\.o$/.test(name));
   const base = await run([...MANY, ...LIMITED], ['relay', ...variants.map((name) => join(folder, name))]);
@@ -96,5 +116,11 @@ export async function programCosts(tools: string, quick: boolean): Promise<Progr
     const rounds = await run([...MANY, ...LIMITED, ...options], ['relay']);
     features.push(difference(`${title}, more than IPv4 to IPv4`, rounds['relay'] ?? [], whole));
   }
-  return { settings, features, driver: spread(base['nothing'] ?? []) };
+  const garbage: FeatureCost[] = [];
+  for (const [at, title] of ['all in turn', ...GARBAGE].entries()) {
+    const kind = at === 0 ? '--garbage' : `--garbage=${at - 1}`;
+    const rounds = await run([...MANY, kind], ['relay']);
+    garbage.push({ title, ns: spread(rounds['relay'] ?? []) });
+  }
+  return { settings, features, garbage, driver: spread(base['nothing'] ?? []) };
 }

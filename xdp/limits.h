@@ -57,9 +57,15 @@ struct {
   __type(value, __u64);
 } prefixes SEC(".maps");
 
+/* What a leg names to be charged: identity u32, network u16, class of limits u16. */
+static __always_inline __u64 accounts_of(const struct omerta_leg* leg) {
+  return omerta_load64(&leg->identity);
+}
+
 /* Where a forward leg's frame is charged; false when the leg names what is not there. */
-static __always_inline bool open_books(__u32 identity, __u32 network, __u32 class,
-                                       const struct omerta_address* source, struct omerta_books* books) {
+static __always_inline bool open_books(__u64 accounts, const struct omerta_address* source,
+                                       struct omerta_books* books) {
+  __u32 identity = (__u32)accounts, network = (__u16)(accounts >> 32), class = accounts >> 48;
   __u32 zero = 0, bucket;
 
   books->policy = bpf_map_lookup_elem(&policy, &zero);
@@ -86,14 +92,15 @@ static __always_inline void expect_charge(__u32 identity) {
 #define CHARGE_NO_BOOKS 255
 
 /*
- * Charges a frame of a forward leg (omerta_admit): a drop reason, or CHARGE_NO_BOOKS when the leg names
- * what is not there. Not static: so the verifier goes through it once, not for every way that leads to it.
+ * Charges a frame of a forward leg (omerta_admit) to what it named: a drop reason, or CHARGE_NO_BOOKS when
+ * that is not there. Not static: so the verifier goes through it once, not for every way that leads to it.
  */
-__noinline int charge(struct omerta_leg* leg, const struct omerta_address* source, __u32 size, __u64 now) {
+__noinline int charge(struct omerta_leg* leg, __u64 accounts, const struct omerta_address* source, __u32 size,
+                      __u64 now) {
   struct omerta_books books;
 
   if (!leg || !source) return CHARGE_NO_BOOKS; /* never: the verifier asks */
-  if (!open_books(leg->identity, leg->network, leg->limits, source, &books)) return CHARGE_NO_BOOKS;
+  if (!open_books(accounts, source, &books)) return CHARGE_NO_BOOKS;
   return omerta_admit(leg, OMERTA_LEG_FORWARD, &books, size, now, 1);
 }
 

@@ -54,13 +54,12 @@ static __always_inline __u8 ecn_of(const struct datagram* d) {
 
 /* IP headers. Each returns the difference it makes to the sum behind UDP's checksum. */
 
-static __always_inline __u64 within_v4(struct ethhdr* ethernet, __u8 ecn, const struct omerta_leg* leg,
-                                       const struct omerta_next_hop* hop) {
+static __always_inline __u64 within_v4(struct ethhdr* ethernet, __u8 ecn, const struct omerta_next_hop* hop) {
   struct iphdr* ip = (void*)(ethernet + 1);
   __u16* version_and_service = (__u16*)ip;
   __u16* ttl_and_protocol = (__u16*)&ip->ttl;
   const __u16 service = *version_and_service, ttl = *ttl_and_protocol;
-  const __u32 source = omerta_load32(hop->from + 12), next = omerta_load32(leg->next_ip + 12);
+  const __u32 source = omerta_load32(hop->from + 12), next = omerta_load32(hop->to + 12);
   const __u64 addresses = checksum_replace32(ip->saddr, source) + checksum_replace32(ip->daddr, next);
 
   ip->tos = ecn;
@@ -72,16 +71,15 @@ static __always_inline __u64 within_v4(struct ethhdr* ethernet, __u8 ecn, const 
   return addresses;
 }
 
-static __always_inline __u64 within_v6(struct ethhdr* ethernet, __u8 ecn, const struct omerta_leg* leg,
-                                       const struct omerta_next_hop* hop) {
+static __always_inline __u64 within_v6(struct ethhdr* ethernet, __u8 ecn, const struct omerta_next_hop* hop) {
   struct ipv6hdr* ip = (void*)(ethernet + 1);
   const __u64 before = without_ip((__u8*)&ip->saddr) + without_ip((__u8*)&ip->daddr);
 
   omerta_store32(ip, bpf_htonl(0x60000000 | (__u32)ecn << 20)); /* the flow label was the sender's */
   ip->hop_limit = IP_TTL;
   copy_ip((__u8*)&ip->saddr, hop->from);
-  copy_ip((__u8*)&ip->daddr, leg->next_ip);
-  return before + sum_of_ip(hop->from) + sum_of_ip(leg->next_ip);
+  copy_ip((__u8*)&ip->daddr, hop->to);
+  return before + sum_of_ip(hop->from) + sum_of_ip(hop->to);
 }
 
 /*
@@ -90,8 +88,7 @@ static __always_inline __u64 within_v6(struct ethhdr* ethernet, __u8 ecn, const 
  * numbers in both (RFC 768, RFC 8200 section 8.1).
  */
 static __always_inline __u64 to_v6(struct ethhdr* ethernet, const struct udphdr* udp, __u8 ecn,
-                                   const struct datagram* d, const struct omerta_leg* leg,
-                                   const struct omerta_next_hop* hop) {
+                                   const struct datagram* d, const struct omerta_next_hop* hop) {
   struct ipv6hdr* ip = (void*)(ethernet + 1);
 
   omerta_store32(ip, bpf_htonl(0x60000000 | (__u32)ecn << 20));
@@ -99,17 +96,16 @@ static __always_inline __u64 to_v6(struct ethhdr* ethernet, const struct udphdr*
   ip->nexthdr = IPPROTO_UDP;
   ip->hop_limit = IP_TTL;
   copy_ip((__u8*)&ip->saddr, hop->from);
-  copy_ip((__u8*)&ip->daddr, leg->next_ip);
+  copy_ip((__u8*)&ip->daddr, hop->to);
   return (__u64)(__u32)~omerta_load32(d->from.ip + 12) + (__u32)~omerta_load32(d->to + 12) +
-         sum_of_ip(hop->from) + sum_of_ip(leg->next_ip);
+         sum_of_ip(hop->from) + sum_of_ip(hop->to);
 }
 
 static __always_inline __u64 to_v4(struct ethhdr* ethernet, const struct udphdr* udp, __u8 ecn,
-                                   const struct datagram* d, const struct omerta_leg* leg,
-                                   const struct omerta_next_hop* hop) {
+                                   const struct datagram* d, const struct omerta_next_hop* hop) {
   struct iphdr* ip = (void*)(ethernet + 1);
   const __u32 source = omerta_load32(hop->from + 12);
-  const __u32 next = omerta_load32(leg->next_ip + 12);
+  const __u32 next = omerta_load32(hop->to + 12);
   __u32 words[5];
   __u64 sum = 0;
   __u32 i;

@@ -20,8 +20,8 @@
  * What passes goes up untouched and is judged again by the socket engine, which has the whole table:
  * verdicts are counted there. The verdict is decided before the first byte of a packet is changed.
  *
- * Preconditions of attaching this program: `legs` holds legs of every action, and whoever replaces a
- * leg copies the counters of the entry it replaces.
+ * Preconditions of attaching this program: `legs` holds legs of every action, and whoever writes it keeps
+ * to omerta/leg_slots.h.
  */
 #include "vmlinux.h"
 
@@ -43,19 +43,13 @@ const volatile bool use_test_clock = false;
 /* ns of CLOCK_BOOTTIME as golden packets have it; read only with use_test_clock. */
 __u64 test_clock = 0;
 
-struct omerta_xdp_settings settings;
+struct omerta_xdp_settings settings __attribute__((aligned(64)));
 
+#include "legs.h"
 #include "next_hop.h"
 #include "readdress.h"
 #include "routes.h"
 #include "strangers.h"
-
-struct {
-  __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(max_entries, 65536);
-  __type(key, __u32);
-  __type(value, struct omerta_leg);
-} legs SEC(".maps");
 
 struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -64,13 +58,13 @@ struct {
   __type(value, struct omerta_xdp_counters);
 } counters SEC(".maps");
 
-/* The leg a frame is judged by: BPF's stack of 512 bytes has no room for it beside charge()'s. */
+/* The route a message goes by: BPF's stack of 512 bytes has no room for it beside charge()'s. */
 struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
   __uint(max_entries, 1);
   __type(key, __u32);
   __type(value, struct omerta_leg);
-} judged_legs SEC(".maps");
+} judged_routes SEC(".maps");
 
 /* For the daemons: the program does not read it. */
 struct {
@@ -122,7 +116,9 @@ struct {
   __type(value, struct reading);
 } readings SEC(".maps");
 
+#ifndef READING_USES /* another build of the program, for tests, has another */
 #define READING_USES 16
+#endif
 
 /*
  * The time, as old as fifteen datagrams of this CPU at most, and never older than a jiffy: reading the
@@ -146,6 +142,11 @@ static __always_inline __u64 clock(void) {
   return last->now;
 }
 
+/* A leg's verdict on a frame, unless the leg was being written. */
+static __always_inline int drop_by(const struct omerta_leg* leg, __u64 word, __u32 reason) {
+  return is_unchanged(leg, word) ? drop(reason) : pass(OMERTA_XDP_PASSED_LEG_CHANGED);
+}
+
 /* What a message is for whose receiver index no route takes it by. */
 static __always_inline int judge_index(__u32 index) {
   if (!settings.indices_known || is_own_index(index)) return pass(OMERTA_XDP_PASSED_OWN);
@@ -154,12 +155,11 @@ static __always_inline int judge_index(__u32 index) {
 }
 
 /* A handshake message or cookie reply: for this node, or for a session that is about to be relayed. */
-static __always_inline int judge_wireguard(const struct datagram* d, const __u8* head, const void* end,
-                                           __u64 now) {
+static __always_inline int judge_wireguard(const struct datagram* d, const __u8* head, const void* end) {
   __u32 index;
 
   if (head[0] == 1)
-    return within_budget(OMERTA_STRANGER_HANDSHAKE, &d->from, now)
+    return within_budget(OMERTA_STRANGER_HANDSHAKE, &d->from, clock())
                ? pass(OMERTA_XDP_PASSED_OWN)
                : drop_otherwise(OMERTA_XDP_DROP_HANDSHAKE_RATE);
   index = omerta_load32(head + 4);
@@ -173,8 +173,8 @@ static __always_inline int judge_wireguard(const struct datagram* d, const __u8*
 #define POLICY_WORDS (__builtin_offsetof(struct omerta_leg, theoretical_arrival) / sizeof(__u64))
 
 /*
- * An entry that userspace replaces may be given to another leg at once. Judging a copy, and finding
- * the entry as it was copied in the end, sees a leg whole or passes the frame on.
+ * A route that user space deletes may be given to another one at once. Judging a copy, and finding the
+ * entry as it was copied in the end, sees a route whole or passes the message on.
  */
 static __always_inline void copy_policy(struct omerta_leg* to, const struct omerta_leg* from) {
   __u32 i;
@@ -196,24 +196,32 @@ static __always_inline __u64 checksum_replace64(__u64 from, __u64 to) {
   return checksum_replace32((__u32)from, (__u32)to) + checksum_replace32(from >> 32, to >> 32);
 }
 
-/* Rewrites the frame for its next hop; what that changes in the sum of its header. */
-static __always_inline __u64 rewrite(const struct omerta_leg* leg, __u8* frame, __u64 tag) {
-  const __u64 header = omerta_load64(frame), next = omerta_next_header(leg, header);
+/* Writes the next header and tag of a frame; what that changes in the sum of it. */
+static __always_inline __u64 rewrite(__u8* frame, __u64 header, __u64 tag) {
   const __u64 difference =
-      checksum_replace64(header, next) + checksum_replace64(omerta_load64(frame + 8), tag);
+      checksum_replace64(omerta_load64(frame), header) + checksum_replace64(omerta_load64(frame + 8), tag);
 
-  omerta_store64(frame, next);
+  omerta_store64(frame, header);
   omerta_store64(frame + 8, tag);
   return difference;
 }
 
+/* Whether what was read of a leg, or copied of a route, is still what the entry holds. */
+static __always_inline bool still_holds(const struct omerta_leg* entry, const struct omerta_leg* leg,
+                                        __u64 word, bool relayed) {
+  return relayed ? same_policy(leg, entry) : is_unchanged(leg, word);
+}
+
 /*
- * A frame on a leg that goes on and that it was judged to be in order for, `tag` being the next hop's; or,
- * `relayed`, a WireGuard message on its route.
+ * A frame on a leg that goes on and that it was judged to be in order for, `header` and `tag` being the next
+ * hop's; or, `relayed`, a WireGuard message on its route. `leg` is the entry itself, or a route's copy.
  */
 static __always_inline int forward(struct xdp_md* ctx, const struct datagram* d, struct omerta_leg* entry,
-                                   const struct omerta_leg* leg, bool relayed, __u64 tag, __u64 now) {
+                                   const struct omerta_leg* leg, __u64 word, bool relayed, __u64 header,
+                                   __u64 tag, __u64 now) {
   const bool next_v4 = is_v4(leg->next_ip);
+  const __u64 accounts = accounts_of(leg);
+  const __u16 next_port = leg->next_port;
   const __u32 ip_size = next_v4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
   const __u8 ecn = ecn_of(d);
   struct omerta_xdp_counters* mine = row();
@@ -236,8 +244,9 @@ static __always_inline int forward(struct xdp_md* ctx, const struct datagram* d,
     if (why) return pass(why);
   }
   if (ip_size + sizeof(struct udphdr) + d->size > hop->mtu) return pass(OMERTA_XDP_PASSED_TOO_BIG);
-  if (!same_policy(leg, entry)) return pass(OMERTA_XDP_PASSED_LEG_CHANGED);
-  reason = charge(entry, &d->from, d->size, now);
+  /* From here on the leg is not read any more: where it leads to is hop->to. */
+  if (!still_holds(entry, leg, word, relayed)) return pass(OMERTA_XDP_PASSED_LEG_CHANGED);
+  reason = charge(entry, accounts, &d->from, d->size, now);
   if (reason == CHARGE_NO_BOOKS) return pass(OMERTA_XDP_PASSED_NO_ACCOUNT);
   if (reason != OMERTA_DROP_NONE) return drop(reason);
 
@@ -251,13 +260,13 @@ static __always_inline int forward(struct xdp_md* ctx, const struct datagram* d,
   udp = (void*)(ethernet + 1) + ip_size;
   frame = (void*)(udp + 1);
   if ((void*)(frame + OMERTA_FRAME_MIN_SIZE) > (void*)(long)ctx->data_end) return XDP_ABORTED; /* never */
-  difference = relayed ? 0 : rewrite(leg, frame, tag);
+  difference = relayed ? 0 : rewrite(frame, header, tag);
   if (next_v4 != d->v4)
-    difference += next_v4 ? to_v4(ethernet, udp, ecn, d, leg, hop) : to_v6(ethernet, udp, ecn, d, leg, hop);
+    difference += next_v4 ? to_v4(ethernet, udp, ecn, d, hop) : to_v6(ethernet, udp, ecn, d, hop);
   else
-    difference += next_v4 ? within_v4(ethernet, ecn, leg, hop) : within_v6(ethernet, ecn, leg, hop);
+    difference += next_v4 ? within_v4(ethernet, ecn, hop) : within_v6(ethernet, ecn, hop);
   write_ethernet(ethernet, hop, next_v4 ? ETH_P_IP : ETH_P_IPV6);
-  write_udp(udp, leg->next_port, difference);
+  write_udp(udp, next_port, difference);
 
   mine->others[relayed ? OMERTA_XDP_WIREGUARD_RELAYED_PACKETS : OMERTA_XDP_FORWARDED_PACKETS] += 1;
   mine->others[relayed ? OMERTA_XDP_WIREGUARD_RELAYED_BYTES : OMERTA_XDP_FORWARDED_BYTES] += d->size;
@@ -270,20 +279,21 @@ static __always_inline int forward(struct xdp_md* ctx, const struct datagram* d,
  * A transport message: goes on by its route, if there is one. Apart from the way of frames, which pay
  * nothing for it.
  */
-static __always_inline int relay_wireguard(struct xdp_md* ctx, const struct datagram* d, __u32 index,
-                                           __u64 now) {
+static __always_inline int relay_wireguard(struct xdp_md* ctx, const struct datagram* d, __u32 index) {
   struct omerta_leg* entry = route_of(index, &d->from);
   struct omerta_leg* route;
   __u32 zero = 0;
+  __u64 now;
 
   if (!entry) return judge_index(index);
-  route = bpf_map_lookup_elem(&judged_legs, &zero);
+  now = clock();
+  route = bpf_map_lookup_elem(&judged_routes, &zero);
   if (!route) return XDP_PASS; /* never */
   copy_policy(route, entry);
   if (!omerta_wireguard_route_takes(route, index, &d->from, now))
     return pass(OMERTA_XDP_PASSED_WIREGUARD_RELAY);
   if (d->v4 ? settings.several4 : settings.several6) learn_remote(&d->from, d->to);
-  return forward(ctx, d, entry, route, true, 0, now);
+  return forward(ctx, d, entry, route, 0, true, 0, 0, now);
 }
 
 SEC("xdp")
@@ -291,12 +301,12 @@ int omerta_relay(struct xdp_md* ctx) {
   void* end = (void*)(long)ctx->data_end;
   struct omerta_classification class;
   struct omerta_tag_pair tags;
-  struct omerta_leg* entry;
   struct omerta_leg* leg;
   struct datagram d;
   __u8 head[8] = {}; /* what classifying looks at */
-  __u64 now;
-  __u32 id, zero = 0;
+  __u64 now, header, word;
+  bool any_source;
+  __u32 id;
   __u8 reason;
 
   if (!parse(ctx, relay_port, &d) || !is_own(d.to)) return XDP_PASS;
@@ -310,37 +320,38 @@ int omerta_relay(struct xdp_md* ctx) {
   }
   class = omerta_classify(head, d.size);
   if (class.verdict == OMERTA_DROP) return drop(class.reason);
-  now = clock();
   if (class.verdict == OMERTA_WIREGUARD) {
-    if (head[0] != 4) return judge_wireguard(&d, head, end, now);
-    return relay_wireguard(ctx, &d, omerta_load32(head + 4), now);
+    if (head[0] != 4) return judge_wireguard(&d, head, end);
+    return relay_wireguard(ctx, &d, omerta_load32(head + 4));
   }
   if (class.verdict == OMERTA_STUN)
-    return within_budget(OMERTA_STRANGER_STUN, &d.from, now) ? pass(OMERTA_XDP_PASSED_OWN)
-                                                             : drop_otherwise(OMERTA_XDP_DROP_STUN_RATE);
+    return within_budget(OMERTA_STRANGER_STUN, &d.from, clock()) ? pass(OMERTA_XDP_PASSED_OWN)
+                                                                 : drop_otherwise(OMERTA_XDP_DROP_STUN_RATE);
 
   if ((void*)(d.payload + OMERTA_FRAME_MIN_SIZE) > end) return XDP_PASS; /* never, as above */
   id = omerta_load32(head + 4);
-  entry = bpf_map_lookup_elem(&legs, &id);
-  if (!entry) {
+  leg = find_leg(id, &word);
+  if (!leg) {
     if (settings.complete) return drop(OMERTA_DROP_UNKNOWN_LEG);
-    return within_budget(OMERTA_STRANGER_CONTROL, &d.from, now)
+    return within_budget(OMERTA_STRANGER_CONTROL, &d.from, clock())
                ? pass(OMERTA_XDP_PASSED_UNKNOWN_LEG)
                : drop_otherwise(OMERTA_XDP_DROP_CONTROL_RATE);
   }
-  leg = bpf_map_lookup_elem(&judged_legs, &zero);
-  if (!leg) return XDP_PASS; /* never */
-  copy_policy(leg, entry);
   reason = omerta_leg_judge_sender(leg, d.payload, &d.from);
-  if (reason != OMERTA_DROP_NONE) return drop(reason);
+  if (reason != OMERTA_DROP_NONE) return drop_by(leg, word, reason);
   expect_charge(leg->identity);
   tags = omerta_tag_pair_of(leg, d.payload, d.size);
+  header = omerta_next_header(leg, omerta_load64(d.payload));
+  now = clock();
   reason = omerta_leg_judge_tag(leg, d.payload, tags.in, now);
-  if (reason != OMERTA_DROP_NONE) return drop(reason);
-  if ((d.v4 ? settings.several4 : settings.several6) && !(leg->flags & OMERTA_LEG_ANY_SOURCE))
+  if (reason != OMERTA_DROP_NONE) return drop_by(leg, word, reason);
+  any_source = leg->flags & OMERTA_LEG_ANY_SOURCE;
+  if ((d.v4 ? settings.several4 : settings.several6) && !any_source && is_unchanged(leg, word))
     learn_remote(&d.from, d.to);
-  if (leg->action == OMERTA_LEG_FORWARD) return forward(ctx, &d, entry, leg, false, tags.out, now);
-  if ((leg->flags & OMERTA_LEG_ANY_SOURCE) && !within_budget(OMERTA_STRANGER_CONTROL, &d.from, now))
+  if (omerta_leg_action(leg) == OMERTA_LEG_FORWARD)
+    return forward(ctx, &d, leg, leg, word, false, header, tags.out, now);
+  if (!is_unchanged(leg, word)) return pass(OMERTA_XDP_PASSED_LEG_CHANGED);
+  if (any_source && !within_budget(OMERTA_STRANGER_CONTROL, &d.from, now))
     return drop_otherwise(OMERTA_XDP_DROP_CONTROL_RATE);
   return pass(OMERTA_XDP_PASSED_OWN);
 }

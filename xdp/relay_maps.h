@@ -12,10 +12,16 @@
  * The layout of the pinned maps (`legs`, `routes`, `counters`, `state`, `remotes`). A map of another layout
  * is never adopted. The assertions at the end fail when something moves: raise the number with them.
  */
-#define OMERTA_XDP_LAYOUT 1
+#ifndef OMERTA_XDP_LAYOUTS_AHEAD /* a build of a layout to come, for tests, has one */
+#define OMERTA_XDP_LAYOUTS_AHEAD 0
+#endif
+#define OMERTA_XDP_LAYOUT (2 + OMERTA_XDP_LAYOUTS_AHEAD)
 
 /* Next hops remembered on each CPU; a power of two. Two that share a slot take turns. */
 #define OMERTA_NEXT_HOPS 4096u
+/* How far from its home a leg may lie in `legs` (omerta/leg_slots.h); one with no place there is the
+ * socket's. */
+#define OMERTA_XDP_REACH 16u
 /* Addresses of this machine. Datagrams for those beyond it pass to the socket. */
 #define OMERTA_OWN_ADDRESSES 64u
 /* Room for reasons and counters to come: appending one does not change the layout. */
@@ -90,20 +96,22 @@ struct omerta_own_address {
   __u8 ip[16]; /* canonical */
 };
 
-struct omerta_xdp_settings {
-  __u32 complete;      /* `legs` holds every leg: a frame on another one may be dropped */
-  __u32 index_mask;    /* slots of `indices` - 1 */
-  __u32 indices_known; /* `indices` and `expected` hold every receiver index there is a use for */
+struct omerta_xdp_settings { /* every packet needs the first 64 bytes: a cache line */
+  __u32 complete;            /* `legs` holds every leg: a frame on another one may be dropped */
+  __u32 index_mask;          /* slots of `indices` - 1 */
+  __u32 indices_known;       /* `indices` and `expected` hold every receiver index there is a use for */
   __u32 own_count;
+  __u32 reach;    /* of `legs`, at most OMERTA_XDP_REACH */
+  __u32 several4; /* this machine has several IPv4 addresses: which to send from is learned (`remotes`) */
+  __u32 several6;
+  __u32 reserved;
+  struct omerta_own_address only4; /* else the only one, or zero */
+  struct omerta_own_address only6;
   __u64 secret[2]; /* chooses the bucket of a prefix: nobody can aim at another's */
   struct omerta_budget prefix[OMERTA_STRANGER_KINDS]; /* each IPv4 /24 or IPv6 /48 */
   struct omerta_budget total[OMERTA_STRANGER_KINDS];
   /* Link-local ones are among them, but are nobody's source. */
   struct omerta_own_address own[OMERTA_OWN_ADDRESSES];
-  __u32 several4; /* this machine has several IPv4 addresses: which to send from is learned (`remotes`) */
-  __u32 several6;
-  struct omerta_own_address only4; /* else the only one, or zero */
-  struct omerta_own_address only6;
 };
 
 /* How a destination is reached, as the kernel said not long ago: an entry of `next_hops`. */
@@ -132,7 +140,7 @@ static inline __attribute__((always_inline)) __u32 omerta_next_hop_slot(const __
 #define OMERTA_ASSERT(what) _Static_assert(what, #what)
 #endif
 #define OMERTA_AT(type, field, offset) OMERTA_ASSERT(__builtin_offsetof(struct type, field) == (offset))
-/* Both compilers check both sides of every pinned map here: layout 1. */
+/* Both compilers check both sides of every pinned map here: layout 2. */
 OMERTA_AT(omerta_leg, leg_id, 0);
 OMERTA_AT(omerta_leg, action, 4);
 OMERTA_AT(omerta_leg, flags, 5);
@@ -149,7 +157,8 @@ OMERTA_AT(omerta_leg, expires_at, 80);
 OMERTA_AT(omerta_leg, identity, 88);
 OMERTA_AT(omerta_leg, network, 92);
 OMERTA_AT(omerta_leg, limits, 94);
-/* Of every layout so far: a leg's counters are read from here when a map is not adopted. */
+/* Of every layout so far: a leg's counters are read from here when a map is not adopted, and so are routes
+ * and `counters` whole. */
 OMERTA_AT(omerta_leg, theoretical_arrival, 96);
 OMERTA_AT(omerta_leg, packets, 104);
 OMERTA_AT(omerta_leg, bytes, 112);

@@ -2,135 +2,213 @@
 #include "xdp/leg_map.h"
 
 #include <bpf/bpf.h>
-#include <linux/bpf.h>
 
 #include <algorithm>
-#include <cerrno>
+#include <atomic>
 #include <cstring>
 #include <string>
 
+#include "../../xdp/relay_maps.h"
+#include "xdp/map_facts.h"
 #include "xdp/xdp_error.h"
 
 namespace omerta::xdp {
 namespace {
 
-constexpr uint32_t kBatch = 4096;
+constexpr size_t kWords = sizeof(omerta_leg) / sizeof(__u64);
 /// What the control plane writes; the counters come after it.
-constexpr size_t kPolicyBytes = offsetof(omerta_leg, theoretical_arrival);
+constexpr size_t kPolicyWords = offsetof(omerta_leg, theoretical_arrival) / sizeof(__u64);
 
-void take_counters(omerta_leg& leg, const omerta_leg& from) {
-  std::memcpy(reinterpret_cast<uint8_t*>(&leg) + kPolicyBytes,
-              reinterpret_cast<const uint8_t*>(&from) + kPolicyBytes, sizeof leg - kPolicyBytes);
+/// The i-th 64-bit word of an entry. Entries are only ever read and written through these.
+std::atomic_ref<__u64> word_of(omerta_leg& entry, size_t i) {
+  return std::atomic_ref<__u64>(reinterpret_cast<__u64*>(&entry)[i]);
 }
 
-bool info_of(int fd, bpf_map_info& info) {
-  uint32_t size = sizeof info;
-  std::memset(&info, 0, sizeof info);
-  return bpf_obj_get_info_by_fd(fd, &info, &size) == 0;
+/// Copies an entry from word `first` on; its policy is this thread's, and its counters change under the copy.
+void copy(omerta_leg& entry, omerta_leg& out, size_t first = 0) {
+  auto* to = reinterpret_cast<__u64*>(&out);
+  for (size_t i = first; i < kWords; i++) to[i] = word_of(entry, i).load(std::memory_order_relaxed);
+  to[0] &= OMERTA_LEG_POLICY_BITS;
+}
+
+/// The protocol of omerta/leg_slots.h.
+void publish(omerta_leg& entry, const omerta_leg& leg, size_t words) {
+  __u64 from[kWords];
+  std::memcpy(from, &leg, sizeof leg);
+  from[0] &= OMERTA_LEG_POLICY_BITS;
+  __u64 writing = omerta_leg_next_sequence(word_of(entry, 0).load(std::memory_order_relaxed));
+  if ((writing & OMERTA_LEG_WRITING_BIT) == 0) writing = omerta_leg_next_sequence(writing);  // is_torn()
+  word_of(entry, 0).store(from[0] | writing, std::memory_order_relaxed);
+  for (size_t i = 1; i < words; i++) word_of(entry, i).store(from[i], std::memory_order_release);
+  word_of(entry, 0).store(from[0] | omerta_leg_next_sequence(writing), std::memory_order_release);
+}
+
+bool in_use(omerta_leg& entry) {
+  return (word_of(entry, 0).load(std::memory_order_relaxed) & OMERTA_LEG_ACTION_BITS) != 0;
+}
+
+/// Whether a daemon died while it wrote the entry.
+bool is_torn(omerta_leg& entry) {
+  return (word_of(entry, 0).load(std::memory_order_relaxed) & OMERTA_LEG_WRITING_BIT) != 0;
+}
+
+/// The slot of a leg in use at most `reach` from its home.
+std::optional<uint32_t> slot_of(omerta_leg* entries, uint32_t slots, uint32_t reach, uint32_t id) {
+  uint32_t slot = omerta_leg_home(id, slots);
+  for (uint32_t distance = 0; distance <= std::min(reach, slots - 1); distance++) {
+    const __u64 word = word_of(entries[slot], 0).load(std::memory_order_relaxed);
+    if (static_cast<uint32_t>(word) == id && (word & OMERTA_LEG_ACTION_BITS) != 0) return slot;
+    slot = omerta_leg_slot_after(slot, slots);
+  }
+  return std::nullopt;
+}
+
+uint32_t distance_from_home(uint32_t slot, uint32_t slots, uint32_t id) {
+  const uint32_t home = omerta_leg_home(id, slots);
+  return slot >= home ? slot - home : slot + slots - home;
+}
+
+SharedMapping mapped(int fd) {
+  try {
+    return {fd, capacity_of(fd) * sizeof(omerta_leg), "legs"};
+  } catch (const std::system_error& error) {
+    throw XdpError(XdpError::Code::failed, std::string("map ") + error.what());
+  }
 }
 
 }  // namespace
 
-bool has_sizes(int fd, uint32_t key_size, uint32_t value_size) {
-  bpf_map_info info;
-  return info_of(fd, info) && info.key_size == key_size && info.value_size == value_size;
+FormerLegs::FormerLegs(int fd) : fd_(fd) {
+  if (map_facts(fd).type != BPF_MAP_TYPE_ARRAY) return;
+  memory_.emplace(mapped(fd));
+  slots_ = capacity_of(fd);
 }
 
-uint32_t capacity_of(int fd) {
-  bpf_map_info info;
-  return info_of(fd, info) ? info.max_entries : 0;
+bool FormerLegs::readable(int fd) {
+  const bpf_map_info info = map_facts(fd);
+  // Every layout so far has a leg's counters in the same place.
+  return has_sizes(fd, 4, sizeof(omerta_leg)) &&
+         (info.type == BPF_MAP_TYPE_HASH ||
+          (info.type == BPF_MAP_TYPE_ARRAY && (info.map_flags & BPF_F_MMAPABLE) != 0));
+}
+
+bool FormerLegs::find(uint32_t id, omerta_leg& out) const {
+  if (slots_ == 0) return bpf_map_lookup_elem(fd_, &id, &out) == 0;
+  auto* entries = memory_->as<omerta_leg>();
+  const auto slot = slot_of(entries, slots_, OMERTA_XDP_REACH, id);
+  if (!slot.has_value() || is_torn(entries[*slot])) return false;
+  copy(entries[*slot], out);
+  return true;
+}
+
+LegMap::LegMap(RelayProgram& program)
+    : memory_(mapped(program.legs_fd())),
+      entries_(memory_.as<omerta_leg>()),
+      slots_(capacity_of(program.legs_fd())),
+      reach_(program.settings().reach) {
+  uint32_t reach = 0;
+  for (uint32_t slot = 0; slot < slots_; slot++) {
+    if (is_torn(entries_[slot])) publish(entries_[slot], omerta_leg{}, kPolicyWords);
+    if (in_use(entries_[slot]))
+      reach = std::max(reach, distance_from_home(slot, slots_, entries_[slot].leg_id));
+  }
+  reach_ = std::min(reach, OMERTA_XDP_REACH);
 }
 
 std::vector<uint32_t> LegMap::install(std::span<const omerta_leg> legs) {
   std::vector<uint32_t> refused;
-  std::vector<uint32_t> new_ids;
-  std::vector<omerta_leg> new_legs;
-  for (const omerta_leg& wanted : legs) {
-    omerta_leg present;
-    omerta_leg leg = wanted;
-    if (bpf_map_lookup_elem(fd_, &leg.leg_id, &present) != 0) {
-      std::memset(reinterpret_cast<uint8_t*>(&leg) + kPolicyBytes, 0, sizeof leg - kPolicyBytes);
-      if (previous_ >= 0 && bpf_map_lookup_elem(previous_, &leg.leg_id, &present) == 0)
-        take_counters(leg, present);
-      new_ids.push_back(leg.leg_id);
-      new_legs.push_back(leg);
-    } else if (std::memcmp(&present, &leg, kPolicyBytes) != 0) {
-      // At once, not with the batch: what is counted in between is lost.
-      take_counters(leg, present);
-      if (bpf_map_update_elem(fd_, &leg.leg_id, &leg, BPF_ANY) != 0)
-        refused.push_back(leg.leg_id);
-      else
-        settle_moved(present, leg);
-    }
-  }
-  for (size_t done = 0; done < new_ids.size();) {
-    auto count = static_cast<uint32_t>(std::min<size_t>(kBatch, new_ids.size() - done));
-    const uint32_t wanted = count;
-    if (bpf_map_update_batch(fd_, &new_ids[done], &new_legs[done], &count, nullptr) == 0) count = wanted;
-    done += std::min(count, wanted);
-    if (count < wanted) refused.push_back(new_ids[done++]);  // the one it stopped at
-  }
+  for (const omerta_leg& leg : legs)
+    if (!install(leg)) refused.push_back(leg.leg_id);
   return refused;
+}
+
+bool LegMap::install(const omerta_leg& leg) {
+  if (const auto present = slot_of(entries_, slots_, reach_, leg.leg_id); present.has_value()) {
+    omerta_leg before;
+    copy(entries_[*present], before);
+    publish(entries_[*present], leg, kPolicyWords);
+    settle_moved(before, leg);
+    return true;
+  }
+  uint32_t slot = omerta_leg_home(leg.leg_id, slots_), distance = 0;
+  for (; in_use(entries_[slot]); slot = omerta_leg_slot_after(slot, slots_))
+    if (++distance > std::min(OMERTA_XDP_REACH, slots_ - 1)) return false;
+  omerta_leg fresh = leg, former;
+  fresh.theoretical_arrival = fresh.packets = fresh.bytes = fresh.last_used = 0;
+  if (former_ != nullptr && former_->find(leg.leg_id, former)) {
+    fresh.theoretical_arrival = former.theoretical_arrival;
+    fresh.packets = former.packets;
+    fresh.bytes = former.bytes;
+    fresh.last_used = former.last_used;
+    continued_[leg.leg_id] = {former.packets, former.bytes};
+  }
+  // Before the leg can be found there, the program must look that far.
+  if (distance > reach_) std::atomic_ref(reach_).store(distance, std::memory_order_relaxed);
+  publish(entries_[slot], fresh, kWords);
+  return true;
+}
+
+void LegMap::catch_up() {
+  constexpr size_t kPackets = offsetof(omerta_leg, packets) / sizeof(__u64);
+  constexpr size_t kBytes = offsetof(omerta_leg, bytes) / sizeof(__u64);
+  for (const auto& [id, counted] : continued_) {
+    omerta_leg former;
+    const auto slot = slot_of(entries_, slots_, reach_, id);
+    if (!slot.has_value() || !former_->find(id, former)) continue;
+    word_of(entries_[*slot], kPackets).fetch_add(former.packets - counted.packets, std::memory_order_relaxed);
+    word_of(entries_[*slot], kBytes).fetch_add(former.bytes - counted.bytes, std::memory_order_relaxed);
+  }
+  continued_ = {};
+  former_ = nullptr;
 }
 
 /// What a leg carried so far was its former accounts'.
 void LegMap::settle_moved(const omerta_leg& from, const omerta_leg& to) const {
   if (!settle_ || (from.identity == to.identity && from.network == to.network)) return;
+  omerta_leg moved = from;
+  moved.identity = to.identity;
+  moved.network = to.network;
   settle_(from, 1);
-  settle_(to, -1);
+  settle_(moved, -1);
 }
 
-void LegMap::settle_removed(std::span<const uint32_t> ids) const {
-  if (!settle_) return;
+/// A frame on its way may still be counted on the entry: its counters are read when none can begin.
+void LegMap::remove_at(uint32_t slot) {
   omerta_leg leg;
-  for (const uint32_t id : ids)
-    if (find(id, leg)) settle_(leg, 1);
+  copy(entries_[slot], leg);
+  publish(entries_[slot], omerta_leg{}, kPolicyWords);
+  copy(entries_[slot], leg, kPolicyWords);
+  if (settle_) settle_(leg, 1);
 }
 
 void LegMap::remove(std::span<const uint32_t> ids) {
-  settle_removed(ids);
-  for (size_t done = 0; done < ids.size();) {
-    auto count = static_cast<uint32_t>(std::min<size_t>(kBatch, ids.size() - done));
-    const uint32_t wanted = count;
-    if (bpf_map_delete_batch(fd_, &ids[done], &count, nullptr) == 0) count = wanted;
-    done += std::min(count, wanted);
-    if (count < wanted) done++;  // it stops at an id it does not have
-  }
+  for (const uint32_t id : ids)
+    if (const auto slot = slot_of(entries_, slots_, reach_, id); slot.has_value()) remove_at(*slot);
 }
 
-bool LegMap::find(uint32_t id, omerta_leg& out) const { return bpf_map_lookup_elem(fd_, &id, &out) == 0; }
+bool LegMap::find(uint32_t id, omerta_leg& out) const {
+  const auto slot = slot_of(entries_, slots_, reach_, id);
+  if (slot.has_value()) copy(entries_[*slot], out);
+  return slot.has_value();
+}
 
 size_t LegMap::keep_only(const std::vector<uint32_t>& ids) {
-  std::vector<uint32_t> unknown;
-  for_each([&](const omerta_leg& leg) {
-    if (!std::binary_search(ids.begin(), ids.end(), leg.leg_id)) unknown.push_back(leg.leg_id);
-  });
-  remove(unknown);
-  return unknown.size();
+  size_t removed = 0;
+  for (uint32_t slot = 0; slot < slots_; slot++) {
+    if (!in_use(entries_[slot]) || std::binary_search(ids.begin(), ids.end(), entries_[slot].leg_id))
+      continue;
+    remove_at(slot);
+    removed++;
+  }
+  return removed;
 }
 
 void LegMap::for_each(const std::function<void(const omerta_leg&)>& visit) const {
-  uint32_t size = kBatch;
-  std::vector<uint32_t> keys(size);
-  std::vector<omerta_leg> legs(size);
-  uint32_t cursor = 0;
-  bool begun = false;
-  for (;;) {
-    uint32_t count = size;
-    const int result = bpf_map_lookup_batch(fd_, begun ? &cursor : nullptr, &cursor, keys.data(), legs.data(),
-                                            &count, nullptr);
-    const int error = result == 0 ? 0 : errno;
-    if (error == ENOSPC) {  // a bucket holds more than there is room for
-      size *= 2;
-      keys.resize(size);
-      legs.resize(size);
-      continue;
-    }
-    if (error != 0 && error != ENOENT)
-      throw XdpError(XdpError::Code::failed, std::string("legs: ") + std::strerror(error));
-    for (uint32_t i = 0; i < count; i++) visit(legs[i]);
-    if (error == ENOENT) return;
-    begun = true;
+  for (uint32_t slot = 0; slot < slots_; slot++) {
+    if (!in_use(entries_[slot])) continue;
+    omerta_leg leg;
+    copy(entries_[slot], leg);
+    visit(leg);
   }
 }
 

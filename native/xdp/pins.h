@@ -3,7 +3,7 @@
 //
 //   /sys/fs/bpf/omerta/PORT-NAMESPACE/        NAMESPACE: inode of the network namespace
 //     link-INTERFACE                          one for each interface, by its index
-//     v1/program v1/legs v1/counters …         the program, maps of layout 1 (OMERTA_XDP_LAYOUT)
+//     v2/program v2/legs v2/counters …         the program, maps of layout 2 (OMERTA_XDP_LAYOUT)
 //
 // Maps of another layout lie in another folder: a daemon sees at once what it must not adopt.
 #pragma once

@@ -18,8 +18,16 @@
 #include "relay.skel.h"
 // clang-format on
 
+#include "xdp/map_facts.h"
+
 namespace omerta::xdp {
 namespace {
+
+#if defined(__x86_64__) || defined(__i386__)
+constexpr bool kLoadsPassLoads = false;
+#else
+constexpr bool kLoadsPassLoads = true;
+#endif
 
 /// Of a machine with several addresses; one it does not remember goes by the socket.
 constexpr size_t kMostRemotes = 262'144;
@@ -62,7 +70,11 @@ RelayProgram::RelayProgram(const Options& options) {
   if (!skeleton_) throw_load_error(errno);
   skeleton_->rodata->relay_port = htons(options.port);
   skeleton_->rodata->use_test_clock = options.test_clock;
-  bpf_map__set_max_entries(skeleton_->maps.legs, static_cast<uint32_t>(options.max_legs));
+  const auto slots =
+      options.legs_fd >= 0 ? capacity_of(options.legs_fd) : static_cast<uint32_t>(options.max_legs);
+  skeleton_->rodata->leg_slots = slots;
+  skeleton_->rodata->loads_pass_loads = kLoadsPassLoads;
+  bpf_map__set_max_entries(skeleton_->maps.legs, slots);
   bpf_map__set_max_entries(skeleton_->maps.routes, static_cast<uint32_t>(options.max_routes));
   bpf_map__set_max_entries(skeleton_->maps.indices, static_cast<uint32_t>(options.index_slots));
   bpf_map__set_max_entries(skeleton_->maps.identities, static_cast<uint32_t>(options.accounts.identities));

@@ -93,7 +93,7 @@ class SelfTest {
   }
 
   int run() {
-    LegMap legs(program_.legs_fd());
+    LegMap legs(program_);
     uint32_t id = 1;
     for (const bool from_v4 : {true, false})
       for (const bool to_v4 : {true, false}) {

@@ -5,9 +5,12 @@
 #include <bpf/bpf.h>
 #include <ifaddrs.h>
 #include <linux/bpf.h>
+#include <linux/membarrier.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -16,6 +19,7 @@
 #include "../../xdp/relay_maps.h"
 #include "common/clock.h"
 #include "xdp/loopback_forwarding.h"
+#include "xdp/map_facts.h"
 #include "xdp/self_test.h"
 
 namespace omerta::xdp {
@@ -33,6 +37,8 @@ omerta_xdp_state read_state(int fd) {
   if (fd < 0 || bpf_map_lookup_elem(fd, &zero, &state) != 0) return {};
   return state;
 }
+
+bool are_routes(int fd) { return has_sizes(fd, sizeof(omerta_wireguard_route_key), sizeof(omerta_leg)); }
 
 void write_state(int fd, const omerta_xdp_state& state) {
   const uint32_t zero = 0;
@@ -62,6 +68,10 @@ bool is_loopback(const uint8_t ip[16]) {
 bool is_link_local(const uint8_t ip[16]) {
   return is_v4(ip) ? ip[12] == 169 && ip[13] == 254 : ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80;
 }
+
+/// Until no CPU is in a program that was replaced before: the kernel waits for an RCU grace period here.
+/// Where it refuses (nohz_full), a frame that is with one right now is not counted.
+void wait_for_running_programs() { syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0); }
 
 /// The one address the relay is bound to; false when it is bound to all of them.
 bool bound_address(const std::string& bind, uint8_t out[16]) {
@@ -93,7 +103,7 @@ XdpRelay::XdpRelay(const RelaySettings& settings) : settings_(settings), pins_(s
 
 XdpRelay::~XdpRelay() = default;
 
-/// Takes over the pinned maps of this layout, and keeps those of others until the program is replaced.
+/// Takes over the pinned maps of this layout; of others the counters, and legs until the program is replaced.
 void XdpRelay::open_maps() {
   FileDescriptor legs = pins_.open("legs"), counters = pins_.open("counters"), state = pins_.open("state"),
                  remotes = pins_.open("remotes"), routes = pins_.open("routes");
@@ -103,16 +113,20 @@ void XdpRelay::open_maps() {
                          read_state(state.get()).layout == OMERTA_XDP_LAYOUT;
   uint32_t flags = read_state(state.get()).flags;
   const bool roomy = adoptable && capacity_of(legs.get()) >= settings_.max_legs;
-  if (legs && !roomy) previous_legs_ = std::move(legs);
-  const bool known_routes =
-      adoptable && routes && has_sizes(routes.get(), sizeof(omerta_wireguard_route_key), sizeof(omerta_leg));
-  const bool roomy_routes = known_routes && capacity_of(routes.get()) >= settings_.max_routes;
+  if (legs && !roomy) former_legs_file_ = std::move(legs);
+  const bool roomy_routes =
+      adoptable && routes && are_routes(routes.get()) && capacity_of(routes.get()) >= settings_.max_routes;
+  FileDescriptor former_routes;
+  if (routes && !roomy_routes) former_routes = std::move(routes);
+  FileDescriptor counted = adoptable ? std::move(counters) : FileDescriptor();
   for (const std::string& folder : pins_.foreign_layouts()) {
     flags |= read_state(open_pin(folder + "/state").get()).flags;
-    if (!previous_legs_) previous_legs_ = open_pin(folder + "/legs");
+    if (!former_legs_file_) former_legs_file_ = open_pin(folder + "/legs");
+    if (!former_routes) former_routes = open_pin(folder + "/routes");
+    if (!counted) counted = open_pin(folder + "/counters");
   }
-  // Every layout so far has a leg's counters in the same place.
-  if (previous_legs_ && !has_sizes(previous_legs_.get(), 4, sizeof(omerta_leg))) previous_legs_.reset();
+  // Every layout so far has them alike.
+  if (!has_sizes(counted.get(), 4, sizeof(omerta_xdp_counters))) counted.reset();
   program_ = std::make_unique<RelayProgram>(RelayProgram::Options{
       .port = settings_.port,
       .max_legs = settings_.max_legs,
@@ -121,15 +135,17 @@ void XdpRelay::open_maps() {
       .accounts = settings_.accounts,
       .legs_fd = roomy ? legs.get() : -1,
       .routes_fd = roomy_routes ? routes.get() : -1,
-      .counters_fd = adoptable ? counters.get() : -1,
+      .counters_fd = counted.get(),
       .state_fd = adoptable ? state.get() : -1,
       .remotes_fd = adoptable && remotes ? remotes.get() : -1,
   });
   accounts_.emplace(program_->account_files(), settings_.accounts);
-  legs_ = std::make_unique<LegMap>(program_->legs_fd(), previous_legs_.get());
+  legs_ = std::make_unique<LegMap>(*program_);
+  if (former_legs_file_ && FormerLegs::readable(former_legs_file_.get()))
+    legs_->continue_from(&former_legs_.emplace(former_legs_file_.get()));
   routes_.emplace(program_->routes_fd());
-  if (known_routes && !roomy_routes)
-    for (const omerta_leg& route : RouteMap(routes.get()).all()) routes_->add(route);
+  if (former_routes && are_routes(former_routes.get()))
+    for (const omerta_leg& route : RouteMap(former_routes.get()).all()) routes_->add(route);
   write_state(program_->state_fd(), {OMERTA_XDP_LAYOUT, flags});
   if (roomy) legs_->for_each([this](const omerta_leg&) { adopted_legs_++; });
   if (!adoptable) pins_.pin(program_->counters_fd(), "counters");
@@ -150,8 +166,9 @@ void XdpRelay::install_legs(std::vector<omerta_leg> legs) {
 void XdpRelay::install_absolute(std::span<const omerta_leg> legs) {
   for (const omerta_leg& leg : legs) missing_.erase(leg.leg_id);
   const std::vector<uint32_t> refused = legs_->install(legs);
+  auto next = refused.begin();  // they come in the same order
   for (const omerta_leg& leg : legs)
-    if (std::find(refused.begin(), refused.end(), leg.leg_id) != refused.end()) missing_[leg.leg_id] = leg;
+    if (next != refused.end() && *next == leg.leg_id) missing_[*next++] = leg;
   program_->settings().complete = active_ && missing_.empty() ? 1 : 0;
 }
 
@@ -176,7 +193,6 @@ void XdpRelay::activate() {
   // Until now legs named the accounts of an earlier daemon.
   legs_->on_settle([this](const omerta_leg& leg, int sign) { settle(leg, sign); });
   retry_missing();
-  legs_->forget_previous();
   set_own_addresses();
   enable_forwarding();
   pins_.pin(program_->fd(), "program");
@@ -191,8 +207,11 @@ void XdpRelay::activate() {
   for (const uint32_t interface : pins_.links())
     if (std::find(present.begin(), present.end(), interface) == present.end()) pins_.drop_link(interface);
   set_devices(present);
+  if (former_legs_.has_value()) wait_for_running_programs();
+  legs_->catch_up();
   for (const std::string& folder : pins_.foreign_layouts()) pins_.remove_layout(folder);
-  previous_legs_.reset();
+  former_legs_.reset();
+  former_legs_file_.reset();
 }
 
 /// As Accounts::settle, in the memory both engines share.

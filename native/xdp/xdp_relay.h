@@ -95,7 +95,8 @@ class XdpRelay {
   std::unique_ptr<LegMap> legs_;
   std::optional<RouteMap> routes_;
   std::vector<Attachment> attachments_;
-  FileDescriptor previous_legs_;  ///< of another layout or size, until activate()
+  FileDescriptor former_legs_file_;  ///< of another layout or size, until activate()
+  std::optional<FormerLegs> former_legs_;
   bool active_ = false;
   size_t adopted_legs_ = 0;
   size_t removed_legs_ = 0;

@@ -41,7 +41,7 @@ class BpfRelay {
                   .index_slots = 64,
                   .accounts = kAccounts,
                   .test_clock = true}),
-        legs_(program_.legs_fd()),
+        legs_(program_),
         shared_(program_.account_files(), kAccounts),
         accounts_(kAccounts) {
     accounts_.set_prefix_key(golden::kPrefixKey);
@@ -62,12 +62,13 @@ class BpfRelay {
   /// What the program charges.
   Accounts& accounts() { return accounts_; }
   Accounts::Memory account_memory() const { return shared_.memory(); }
-  void install(const omerta_leg& leg) { CHECK(legs_.install({&leg, 1}).empty()); }
+  /// False when there is no room for it near its home.
+  bool try_install(const omerta_leg& leg) { return legs_.install({&leg, 1}).empty(); }
+  void install(const omerta_leg& leg) { CHECK(try_install(leg)); }
   void remove(uint32_t id) { legs_.remove({&id, 1}); }
   std::optional<omerta_leg> find(uint32_t id) const {
     omerta_leg leg;
-    if (bpf_map_lookup_elem(program_.legs_fd(), &id, &leg) != 0) return std::nullopt;
-    return leg;
+    return legs_.find(id, leg) ? std::optional(leg) : std::nullopt;
   }
 
   /// The way to a leg's next address: back by the interface its frames came from.

@@ -5,6 +5,8 @@
 //
 // Every datagram comes in a packet, and every packet XDP sends on has to be, byte for byte, the one
 // built from scratch around the frame it carries: else the outcome is one that no engine gives.
+#include <map>
+
 #include "bpf_relay.h"
 #include "relay/forwarding_table.h"
 #include "test/batch.h"
@@ -22,12 +24,15 @@ class Pair {
   Accounts& accounts() { return table_.accounts(); }
   bool install(const omerta_leg& leg) {
     if (!table_.install(leg)) return false;
-    kernel_.install(leg);
+    missing_[leg.leg_id] = leg;
+    install_missing();
     return true;
   }
   bool remove(uint32_t id) {
     if (!table_.remove(id)) return false;
     kernel_.remove(id);
+    missing_.erase(id);
+    install_missing();
     return true;
   }
 
@@ -43,13 +48,18 @@ class Pair {
 
   batch::Counters counters(uint32_t id) const {
     omerta_leg above;
-    const auto below = kernel_.find(id);
-    if (!table_.find(id, above) || !below) return {};
-    return {above.packets + below->packets, above.bytes + below->bytes,
-            std::max(above.last_used, below->last_used)};
+    if (!table_.find(id, above)) return {};
+    const omerta_leg below = kernel_.find(id).value_or(omerta_leg{});
+    return {above.packets + below.packets, above.bytes + below.bytes,
+            std::max(above.last_used, below.last_used)};
   }
 
  private:
+  /// As XdpRelay does it: those without a place near their homes are the table's until there is one.
+  void install_missing() {
+    std::erase_if(missing_, [this](const auto& each) { return kernel_.try_install(each.second); });
+    kernel_.program().settings().complete = missing_.empty() ? 1 : 0;
+  }
   /// Dropped for no reason: no engine says that.
   static Decision wrong() { return {}; }
 
@@ -83,6 +93,7 @@ class Pair {
   BpfRelay kernel_;  // the table charges its accounts
   ForwardingTable table_{batch::kLegs, batch::kAccounts};
   omerta_xdp_counters seen_{};
+  std::map<uint32_t, omerta_leg> missing_;
 };
 
 }  // namespace

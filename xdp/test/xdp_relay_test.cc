@@ -2,6 +2,7 @@
 // The kernel path's life on real interfaces, in a network namespace of its own: attached, taken over,
 // migrated, replaced, lost, unloaded; and the kernel's own routes and neighbours behind it.
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <fcntl.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
@@ -12,15 +13,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <ctime>
 #include <filesystem>
+#include <thread>
 
 #include "bpf_relay.h"
 #include "xdp/interface_facts.h"
 #include "xdp/loopback_forwarding.h"
+#include "xdp/map_facts.h"
 #include "xdp/self_test.h"
 #include "xdp/xdp_relay.h"
 
@@ -362,7 +367,7 @@ void nothing_is_left_after_an_unload() {
   const uint32_t program = relay->program().id();
   const std::string folder = relay->pins().folder();
   CHECK(loopback_forwarding().ipv4 && loopback_forwarding().ipv6);
-  CHECK(std::filesystem::exists(folder + "/v1/legs") && relay->pins().links().size() == 2);
+  CHECK(std::filesystem::exists(folder + "/v2/legs") && relay->pins().links().size() == 2);
   relay->close(true);
   relay.reset();
   CHECK(attached_program("near0") == 0 && attached_program("other0") == 0);
@@ -381,32 +386,51 @@ void an_interface_that_is_no_longer_asked_for_is_let_go() {
   relay->close(true);
 }
 
-/// Pins a map of another layout: legs of `value_size` bytes with a leg in it.
-void pin_foreign(const omerta_leg& leg, uint32_t value_size) {
-  const Pins pins(kPort);
-  pins.create();
-  const std::string folder = pins.folder() + "/v0";
-  CHECK(mkdir(folder.c_str(), 0700) == 0);
-  const FileDescriptor legs(bpf_map_create(BPF_MAP_TYPE_HASH, "legs", 4, value_size, 16, nullptr));
+/// Pins a hash with one value in it, of `value_size` bytes, as the map `path` of another layout.
+void pin_hash(const std::string& path, const void* key, uint32_t key_size, const omerta_leg& leg,
+              uint32_t value_size) {
+  const FileDescriptor map(bpf_map_create(BPF_MAP_TYPE_HASH, "former", key_size, value_size, 16, nullptr));
   std::vector<uint8_t> value(value_size);
   std::memcpy(value.data(), &leg, std::min<size_t>(value_size, sizeof leg));
-  CHECK(bpf_map_update_elem(legs.get(), &leg.leg_id, value.data(), BPF_ANY) == 0);
-  CHECK(bpf_obj_pin(legs.get(), (folder + "/legs").c_str()) == 0);
+  CHECK(bpf_map_update_elem(map.get(), key, value.data(), BPF_ANY) == 0);
+  CHECK(bpf_obj_pin(map.get(), path.c_str()) == 0);
+}
+
+/// Pins the maps of layout 1, which had its legs in a hash, or of one nobody can read.
+void pin_foreign(const omerta_leg& leg, bool readable) {
+  const Pins pins(kPort);
+  pins.create();
+  const std::string folder = pins.folder() + (readable ? "/v1" : "/v0");
+  CHECK(mkdir(folder.c_str(), 0700) == 0);
+  const uint32_t size = readable ? sizeof leg : 96;
+  pin_hash(folder + "/legs", &leg.leg_id, 4, leg, size);
+  const omerta_wireguard_route_key key = {
+      .receiver_index = leg.leg_id, .source_port = 7, .zero = 0, .source_ip = {}};
+  pin_hash(folder + "/routes", &key, sizeof key, leg, size);
+  const FileDescriptor counters(
+      bpf_map_create(BPF_MAP_TYPE_PERCPU_ARRAY, "counters", 4, sizeof(omerta_xdp_counters), 1, nullptr));
+  std::vector<omerta_xdp_counters> rows(static_cast<size_t>(libbpf_num_possible_cpus()));
+  rows[0].others[OMERTA_XDP_FORWARDED_PACKETS] = leg.packets;
+  const uint32_t zero = 0;
+  CHECK(bpf_map_update_elem(counters.get(), &zero, rows.data(), BPF_ANY) == 0);
+  CHECK(bpf_obj_pin(counters.get(), (folder + "/counters").c_str()) == 0);
 }
 
 void maps_of_another_layout_are_not_adopted() {
   const Traffic traffic("192.0.2.9:5000");
   for (const bool readable : {true, false}) {
-    TEST(readable ? "legs of another layout are installed anew and go on counting"
-                  : "legs whose counters cannot be read start at zero");
+    TEST(readable ? "legs of another layout are installed anew and go on counting, routes go on"
+                  : "legs and routes that cannot be read are left out; what all counted goes on");
     omerta_leg counted = traffic.leg;
     counted.packets = 41;
     counted.key[0] ^= 1;  // whatever it holds, the store's leg counts
-    pin_foreign(counted, readable ? 128 : 96);
+    pin_foreign(counted, readable);
     auto relay = started(traffic);
+    CHECK(relay->routes().all().size() == (readable ? 1 : 0));
     CHECK(relay->adopted_legs() == 0);
     CHECK(relay->program().run(traffic.packet(), kAnyTime, index_of("near0")).action == XDP_TX);
     relay->legs().for_each([&](const omerta_leg& leg) { CHECK(leg.packets == (readable ? 42 : 1)); });
+    CHECK(count_of(*relay, OMERTA_XDP_FORWARDED_PACKETS) == 42);
     CHECK(relay->pins().foreign_layouts().empty());
     relay->close(true);
   }
@@ -430,6 +454,21 @@ void a_map_that_is_too_small_is_replaced() {
   relay = started(traffic, larger);
   CHECK(relay->adopted_legs() == 1);  // what is pinned is the new one
   relay->close(true);
+}
+
+void what_is_counted_until_a_program_is_replaced_is_kept() {
+  TEST("what a map that is not adopted counts until its program is replaced is kept");
+  const Traffic traffic("192.0.2.9:5000");
+  auto former = started(traffic);
+  RelaySettings larger = settings_of();
+  larger.max_legs = 4096;
+  XdpRelay relay(larger);
+  relay.install_legs({traffic.leg});
+  CHECK(former->program().run(traffic.packet(), kAnyTime, index_of("near0")).action == XDP_TX);
+  relay.activate();
+  CHECK(relay.program().run(traffic.packet(), kAnyTime, index_of("near0")).action == XDP_TX);
+  relay.legs().for_each([](const omerta_leg& leg) { CHECK(leg.packets == 2 && leg.bytes == 128); });
+  relay.close(true);
 }
 
 void a_full_map_leaves_the_rest_to_the_socket() {
@@ -458,6 +497,152 @@ void a_full_map_leaves_the_rest_to_the_socket() {
   CHECK(relay.missing_legs() == 0);
   CHECK((actions() == std::array<int, 3>{2, 0, 2}));
   relay.close(true);
+}
+
+/// Legs of one home, in the map of settings_of().
+std::vector<Traffic> crowd(uint32_t home, size_t count) {
+  std::vector<Traffic> traffic;
+  constexpr uint32_t kShare = 1u << 22;  // of 2^32 ids, by 1024 slots
+  for (uint32_t i = 0; i < count; i++) traffic.emplace_back("192.0.2.9:5000", home * kShare + i + 1);
+  return traffic;
+}
+
+void legs_whose_homes_are_taken_lie_nearby() {
+  for (const uint32_t home : {7u, 1020u}) {  // the second one's places wrap
+    TEST(
+        "legs whose homes are taken lie nearby; those with no place there go by the socket until there is "
+        "one");
+    const std::vector<Traffic> traffic = crowd(home, OMERTA_XDP_REACH + 2);
+    XdpRelay relay(settings_of());
+    std::vector<omerta_leg> legs;
+    for (const Traffic& each : traffic) legs.push_back(each.leg);
+    const auto action = [&relay](const Traffic& each) {
+      return relay.program().run(each.packet(), kAnyTime, index_of("near0")).action;
+    };
+    relay.install_legs({legs[0]});
+    relay.activate();
+    CHECK(relay.program().settings().reach == 0);
+    CHECK(action(traffic[0]) == XDP_TX && action(traffic[1]) == XDP_DROP);
+    relay.install_legs(legs);
+    CHECK(relay.program().settings().reach == OMERTA_XDP_REACH && relay.missing_legs() == 1);
+    for (const Traffic& each : traffic) CHECK(action(each) == (&each == &traffic.back() ? XDP_PASS : XDP_TX));
+    relay.remove_legs({{legs[0].leg_id}});
+    CHECK(relay.missing_legs() == 0);
+    for (const Traffic& each : traffic)
+      CHECK(action(each) == (&each == &traffic.front() ? XDP_DROP : XDP_TX));
+    for (const omerta_leg& leg : legs) {
+      omerta_leg found;
+      CHECK(relay.legs().find(leg.leg_id, found) == (leg.leg_id != legs[0].leg_id));
+    }
+    relay.close(false);
+
+    TEST("the next daemon finds them where they are");
+    auto next = std::make_unique<XdpRelay>(settings_of());
+    CHECK(next->adopted_legs() == legs.size() - 1);
+    CHECK(next->program().settings().reach == OMERTA_XDP_REACH);
+    next->install_legs({legs.begin() + 1, legs.end()});
+    next->activate();
+    next->legs().for_each(
+        [](const omerta_leg& leg) { CHECK(leg.packets == (leg.leg_id % 64 == 18 ? 1 : 2)); });
+    next->close(true);
+  }
+}
+
+/// The first word of a leg's entry, in the memory of the map.
+class FirstWord {
+ public:
+  FirstWord(XdpRelay& relay, uint32_t id)
+      : memory_(relay.program().legs_fd(), 1024 * sizeof(omerta_leg), "legs"),
+        entry_(memory_.as<omerta_leg>() + omerta_leg_home(id, 1024)) {}
+  uint64_t& operator*() { return *reinterpret_cast<uint64_t*>(entry_); }
+
+ private:
+  SharedMapping memory_;
+  omerta_leg* entry_;
+};
+
+void a_leg_that_is_being_written_is_not_judged_by() {
+  const Traffic traffic("192.0.2.9:5000");
+  auto relay = started(traffic);
+  {
+    FirstWord word(*relay, traffic.leg.leg_id);
+    CHECK(*word != 0);
+    *word ^= OMERTA_LEG_WRITING_BIT;
+    passes("a frame on a leg that is being written is the socket's", *relay, traffic,
+           OMERTA_XDP_PASSED_LEG_CHANGED);
+    Traffic wrong = traffic;
+    wrong.frame[20] ^= 1;
+    passes("and so is one with a wrong tag", *relay, wrong, OMERTA_XDP_PASSED_LEG_CHANGED);
+    wrong.from.port ^= 1;
+    passes("and one from elsewhere", *relay, wrong, OMERTA_XDP_PASSED_LEG_CHANGED);
+  }
+  relay->close(false);
+
+  TEST("a leg that a daemon died writing is not adopted, but written anew");
+  relay = std::make_unique<XdpRelay>(settings_of());
+  CHECK(relay->adopted_legs() == 0);
+  relay->install_legs({traffic.leg});
+  relay->activate();
+  CHECK(relay->program().run(traffic.packet(), kAnyTime, index_of("near0")).action == XDP_TX);
+  relay->close(true);
+}
+
+void no_frame_is_judged_by_half_a_leg() {
+  TEST("while a leg is replaced, every frame is judged by the one or the other, or by the socket");
+  const Traffic one("192.0.2.9:5000");
+  Traffic other("[2001:db8:a::9]:6000");
+  other.leg.key[0] ^= 1;
+  other.leg.key[1] ^= 1;
+  other.leg.next_leg_id ^= 1;
+  other.leg.next_key[1] ^= 1;
+  auto relay = started(one);
+  const omerta_address source6 = golden::address_of("[2001:db8:a::1]:51820");
+  const auto run = [&](const Traffic& traffic) {
+    return relay->program().run(traffic.packet(), kAnyTime, index_of("near0"));
+  };
+  const Packet forwarded = one.forwarded(one.own, kRelayMac, kFarMac);
+  CHECK(run(one).packet == forwarded);
+  const Packet otherwise = [&] {
+    Traffic signed_by_other = other;
+    const uint64_t tag = omerta_frame_tag(other.leg.key, signed_by_other.frame.data(), 64);
+    std::memcpy(&signed_by_other.frame[8], &tag, 8);
+    other = signed_by_other;
+    return other.forwarded(source6, kRelayMac, kFarMac);
+  }();
+
+  std::atomic<bool> done = false;
+  std::thread writer([&] {
+    while (!done) {
+      relay->install_legs({other.leg});
+      relay->install_legs({one.leg});
+    }
+  });
+  std::array<uint64_t, 5> actions{};
+  uint64_t torn = 0;
+  const time_t deadline = std::time(nullptr) + 20;
+  const auto seen_all = [&] {
+    return actions[XDP_TX] >= 20'000 && actions[XDP_DROP] >= 1'000 && actions[XDP_PASS] >= 20;
+  };
+  while (!seen_all() && std::time(nullptr) < deadline)
+    for (const Traffic* traffic : {&one, static_cast<const Traffic*>(&other)}) {
+      const RunResult result = run(*traffic);
+      actions[result.action]++;
+      const Packet& whole = traffic == &one ? forwarded : otherwise;
+      if (result.packet != (result.action == XDP_TX ? whole : traffic->packet())) torn++;
+    }
+  done = true;
+  writer.join();
+  const omerta_xdp_counters counters = relay->program().counters();
+  CHECK(torn == 0);
+  CHECK(actions[XDP_TX] > 0 && actions[XDP_DROP] > 0);
+  // Half a leg may lead nowhere: then that is why it passes.
+  CHECK(counters.others[OMERTA_XDP_PASSED_LEG_CHANGED] > 0);
+  CHECK(counters.drops[OMERTA_DROP_BAD_TAG] == actions[XDP_DROP]);
+  std::printf("frames while their leg was replaced: %llu forwarded, %llu dropped, %llu passed\n",
+              static_cast<unsigned long long>(actions[XDP_TX]),
+              static_cast<unsigned long long>(actions[XDP_DROP]),
+              static_cast<unsigned long long>(actions[XDP_PASS]));
+  relay->close(true);
 }
 
 void the_self_test_notices_a_wrong_byte() {
@@ -681,7 +866,11 @@ int main() {
     an_interface_that_is_no_longer_asked_for_is_let_go();
     maps_of_another_layout_are_not_adopted();
     a_map_that_is_too_small_is_replaced();
+    what_is_counted_until_a_program_is_replaced_is_kept();
     a_full_map_leaves_the_rest_to_the_socket();
+    legs_whose_homes_are_taken_lie_nearby();
+    a_leg_that_is_being_written_is_not_judged_by();
+    no_frame_is_judged_by_half_a_leg();
     the_self_test_notices_a_wrong_byte();
     a_second_program_is_named();
     an_mtu_that_is_too_big_is_named();

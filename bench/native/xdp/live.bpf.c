@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 // Load and sink of the end-to-end benchmark. `generate` is run by BPF_PROG_TEST_RUN with live frames: a
 // frame it sends leaves by the client's interface, one that is not due yet goes back to be used again.
-// `sink` counts what arrives at the server's, and checks its tag.
+// `sink` counts what arrives at the server's, checks its tag, its number and how long it took.
 #include "vmlinux.h"
 
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 #include "frames.h"
+#include "live.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -17,89 +18,22 @@ const volatile __u64 interval = 0; /* ns from one frame to the next; 0: as fast 
 const volatile __u32 flood = 0;
 
 __u64 start = 0, sent = 0, garbage = 0, allowed = 0, calls = 0;
+__u64 now = 0; /* as the clock was read last; 0 without an interval */
 __u64 random_state = 0x9E3779B97F4A7C15ULL;
 
-/* What arrived: intact, not as it was sent, and of another run. */
-__u64 intact = 0, corrupt = 0, stale = 0;
+/* What arrived: intact, once more, not as it was sent, and of another run. */
+__u64 intact = 0, repeated = 0, corrupt = 0, stale = 0;
 __u32 run = 0;
+
+/* Numbers that have arrived, a bit each. A run has no more, or those beyond it go unnoticed when they repeat.
+ */
+__u64 seen[SEEN_WORDS];
+/* Frames by the whole µs they took; the last has the rest. */
+__u64 latencies[LATENCIES];
 
 /* Frames that come together, as a network card's interrupt moderation has them come. */
 #define BURST 32
 #define CLOCK_READ_EVERY 8 /* calls: reading the clock costs as much as writing a frame */
-
-/* The kinds of garbage, one after the other. */
-enum {
-  NO_PROTOCOL,   /* no protocol of ours */
-  UNKNOWN_LEG,   /* a frame on a leg nobody has */
-  WRONG_SOURCE,  /* on a leg of ours, from elsewhere */
-  BAD_TAG,       /* on a leg of ours, from its client's address and port */
-  UNKNOWN_INDEX, /* WireGuard data for no session */
-  COOKIE,        /* and a cookie reply */
-  HANDSHAKE,     /* a WireGuard initiation without a MAC */
-  STUN,          /* a binding request, which asks for an answer */
-  KINDS
-};
-
-#define INITIATION_SIZE 148
-
-static __always_inline int write_garbage(struct xdp_md* ctx) {
-  const __u32 kind = garbage++ % KINDS;
-  const __u32 i = random_below(&random_state, traffic.legs);
-  const __u64 noise = random_state;
-  __u32 size = FRAME_SIZE;
-  struct ethhdr* ethernet;
-  struct iphdr* ip;
-  struct udphdr* udp;
-  __u8* payload;
-
-  if (kind == HANDSHAKE) {
-    size = INITIATION_SIZE;
-    if (bpf_xdp_adjust_tail(ctx, INITIATION_SIZE - FRAME_SIZE)) return XDP_ABORTED;
-  }
-  ethernet = (void*)(long)ctx->data;
-  ip = (void*)(ethernet + 1);
-  udp = (void*)(ip + 1);
-  payload = (void*)(udp + 1);
-  if ((void*)(payload + FRAME_SIZE) > (void*)(long)ctx->data_end) return XDP_ABORTED;
-  write_ethernet_header(ethernet, IPV4);
-  write_ipv4_header(ip, i, size);
-  udp->source = bpf_htons(PORT_OF(i));
-  udp->dest = bpf_htons(traffic.relay_port);
-  udp->len = bpf_htons(sizeof(*udp) + size);
-  udp->check = 0; /* none: it reaches the socket whatever is in it */
-  write_frame(payload, i, noise);
-  if (kind != BAD_TAG) { /* from 11.0.0.0/8 */
-    const __u32 spoofed = bpf_htonl(0x0b000000 | (noise >> 40));
-    const __u64 sum = (__u64)(__u16)~ip->check + (__u32)~ip->saddr + spoofed;
-
-    ip->check = (__u16)~fold(sum);
-    ip->saddr = spoofed;
-  }
-  switch (kind) {
-    case NO_PROTOCOL:
-      omerta_store64(payload, noise | 0x80);
-      break;
-    case UNKNOWN_LEG:
-      omerta_store32(payload + 4, noise);
-      break;
-    case BAD_TAG:
-      omerta_store64(payload + 8, noise);
-      break;
-    case UNKNOWN_INDEX:
-      omerta_store64(payload, 4 | noise << 32);
-      break;
-    case COOKIE:
-      omerta_store64(payload, 3 | noise << 32);
-      break;
-    case HANDSHAKE:
-      omerta_store64(payload, 1 | noise << 32);
-      break;
-    case STUN:
-      omerta_store64(payload, 0x2C000100 | (__u64)0x42A41221 << 32);
-      break;
-  }
-  return XDP_TX;
-}
 
 SEC("xdp")
 int generate(struct xdp_md* ctx) {
@@ -108,8 +42,7 @@ int generate(struct xdp_md* ctx) {
   __u32 i;
 
   if (calls++ % CLOCK_READ_EVERY == 0 && interval) {
-    const __u64 now = bpf_ktime_get_ns();
-
+    now = bpf_ktime_get_ns();
     if (!start) start = now;
     allowed = (now - start) / interval / BURST * BURST;
     /* What was missed while another thread had the core is not made up for: it would come all at once. */
@@ -118,12 +51,31 @@ int generate(struct xdp_md* ctx) {
       allowed = sent + BURST;
     }
   }
-  if (!due) return flood && calls % flood == 0 ? write_garbage(ctx) : XDP_DROP;
+  if (!due) {
+    if (!flood || calls % flood != 0) return XDP_DROP;
+    return write_garbage(ctx, garbage++, &random_state) ? XDP_TX : XDP_ABORTED;
+  }
   i = random_below(&random_state, traffic.legs);
-  written = turn ? write_packet_turn(ctx, i, sent) : write_packet4(ctx, i, sent);
+  written = turn ? write_packet_turn(ctx, i, sent, now) : write_packet4(ctx, i, sent, now);
   if (!written) return XDP_ABORTED;
   sent++;
   return XDP_TX;
+}
+
+/* Whether it is the first with this number. */
+static __always_inline bool is_new(__u64 number) {
+  const __u64 bit = 1ULL << (number % 64);
+
+  return number / 64 >= SEEN_WORDS || !(__sync_fetch_and_or(&seen[number / 64], bit) & bit);
+}
+
+static __always_inline void count_latency(__u64 time) {
+  __u64 us = (bpf_ktime_get_ns() - time) / 1000;
+
+  asm volatile(
+      ""
+      : "+r"(us)); /* else the compiler compares before it divides, which the verifier cannot follow */
+  if (time) __sync_fetch_and_add(&latencies[us < LATENCIES ? us : LATENCIES - 1], 1);
 }
 
 SEC("xdp")
@@ -142,9 +94,13 @@ int sink(struct xdp_md* ctx) {
     return XDP_DROP;
   }
   bench_leg_key(omerta_load32(frame + 4), key);
-  if (omerta_frame_tag(key, frame, FRAME_SIZE) == omerta_load64(frame + 8))
-    __sync_fetch_and_add(&intact, 1);
-  else
+  if (omerta_frame_tag(key, frame, FRAME_SIZE) != omerta_load64(frame + 8)) {
     __sync_fetch_and_add(&corrupt, 1);
+  } else if (!is_new(omerta_load64(frame + BENCH_SEQUENCE_AT))) {
+    __sync_fetch_and_add(&repeated, 1);
+  } else {
+    __sync_fetch_and_add(&intact, 1);
+    count_latency(omerta_load64(frame + BENCH_TIME_AT));
+  }
   return XDP_DROP;
 }

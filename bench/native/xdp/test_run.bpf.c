@@ -12,6 +12,7 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 const volatile bool over_v6 = false;
+const volatile __u32 garbage_kind = KINDS; /* KINDS: all in turn */
 
 __u64 random_state = 0x9E3779B97F4A7C15ULL;
 __u64 sequence = 0;
@@ -35,7 +36,19 @@ int next_packet(struct xdp_md* ctx) {
   const int grown = (int)(ctx->data_end - ctx->data) - (int)PACKET_SIZE;
 
   if (grown && bpf_xdp_adjust_head(ctx, grown)) return XDP_ABORTED;
-  if (!(over_v6 ? write_packet6(ctx, i, sequence) : write_packet4(ctx, i, sequence))) return XDP_ABORTED;
+  if (!(over_v6 ? write_packet6(ctx, i, sequence) : write_packet4(ctx, i, sequence, 0))) return XDP_ABORTED;
+  sequence++;
+  bpf_tail_call_static(ctx, &under_test, 0);
+  return XDP_ABORTED;
+}
+
+/* As next_packet, with garbage. */
+SEC("xdp")
+int next_garbage(struct xdp_md* ctx) {
+  const int longer = (int)(ctx->data_end - ctx->data) - (int)PACKET_SIZE;
+
+  if (longer && bpf_xdp_adjust_tail(ctx, -longer)) return XDP_ABORTED;
+  if (!write_garbage(ctx, garbage_kind < KINDS ? garbage_kind : sequence, &random_state)) return XDP_ABORTED;
   sequence++;
   bpf_tail_call_static(ctx, &under_test, 0);
   return XDP_ABORTED;

@@ -7,6 +7,6 @@
 #include <omerta/wire.h>
 
 #include "limits.h"
-#define charge(leg, source, size, now) OMERTA_DROP_NONE
+#define charge(leg, accounts, source, size, now) ((void)(accounts), OMERTA_DROP_NONE)
 
 #include "relay.bpf.c"

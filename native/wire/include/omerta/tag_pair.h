@@ -17,8 +17,8 @@ struct omerta_tag_pair {
 /* The first eight bytes of a frame as omerta_leg_rewrite() leaves them. */
 static inline __attribute__((always_inline)) __u64 omerta_next_header(const struct omerta_leg* leg,
                                                                       __u64 header) {
-  return (header & 0xffff) | ((header - 0x10000) & 0xff0000) | (__u64)leg->next_key_epoch << 24 |
-         (__u64)leg->next_leg_id << 32;
+  return (header & 0xffff) | ((header - 0x10000) & 0xff0000) |
+         (__u64)(leg->next_key_epoch & OMERTA_FRAME_EPOCH_MASK) << 24 | (__u64)leg->next_leg_id << 32;
 }
 
 /*

@@ -332,11 +332,21 @@ static inline __attribute__((always_inline)) int omerta_leg_accepts_kind(__u8 ac
   return kind == OMERTA_KIND_FORWARD;
 }
 
+/*
+ * A table may keep a sequence counter in the bits of the first eight bytes that no leg uses
+ * (omerta/leg_slots.h): what is judged by is read without them.
+ */
+#define OMERTA_LEG_ACTION_MASK 0x03
+
+static inline __attribute__((always_inline)) __u8 omerta_leg_action(const struct omerta_leg* leg) {
+  return leg->action & OMERTA_LEG_ACTION_MASK;
+}
+
 /* The part of omerta_leg_judge() before the tag: kind, epoch, source. */
 static inline __attribute__((always_inline)) __u8 omerta_leg_judge_sender(
     const struct omerta_leg* leg, const __u8* frame, const struct omerta_address* source) {
-  if (!omerta_leg_accepts_kind(leg->action, frame[1])) return OMERTA_DROP_WRONG_KIND;
-  if ((frame[3] & OMERTA_FRAME_EPOCH_MASK) != leg->key_epoch) return OMERTA_DROP_WRONG_KEY_EPOCH;
+  if (!omerta_leg_accepts_kind(omerta_leg_action(leg), frame[1])) return OMERTA_DROP_WRONG_KIND;
+  if ((frame[3] ^ leg->key_epoch) & OMERTA_FRAME_EPOCH_MASK) return OMERTA_DROP_WRONG_KEY_EPOCH;
   if (!(leg->flags & OMERTA_LEG_ANY_SOURCE) &&
       ((omerta_load64(leg->source_ip) ^ omerta_load64(source->ip)) |
        (omerta_load64(leg->source_ip + 8) ^ omerta_load64(source->ip + 8)) |
@@ -352,7 +362,7 @@ static inline __attribute__((always_inline)) __u8 omerta_leg_judge_tag(const str
   /* One 64-bit comparison: constant time. */
   if (tag ^ omerta_load64(frame + 8)) return OMERTA_DROP_BAD_TAG;
   if (leg->expires_at && now >= leg->expires_at) return OMERTA_DROP_EXPIRED;
-  if (leg->action == OMERTA_LEG_FORWARD && frame[2] < 2) return OMERTA_DROP_HOP_LIMIT;
+  if (omerta_leg_action(leg) == OMERTA_LEG_FORWARD && frame[2] < 2) return OMERTA_DROP_HOP_LIMIT;
   return OMERTA_DROP_NONE;
 }
 
@@ -375,7 +385,7 @@ static inline __attribute__((always_inline)) __u8 omerta_leg_judge(const struct 
 static inline __attribute__((always_inline)) void omerta_leg_rewrite(const struct omerta_leg* leg,
                                                                      __u8* frame, __u32 size) {
   frame[2] -= 1;
-  frame[3] = leg->next_key_epoch;
+  frame[3] = leg->next_key_epoch & OMERTA_FRAME_EPOCH_MASK;
   omerta_store32(frame + 4, leg->next_leg_id);
   omerta_store64(frame + 8, omerta_frame_tag(leg->next_key, frame, size));
 }
