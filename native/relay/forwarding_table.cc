@@ -230,8 +230,11 @@ void ForwardingTable::judge_all(const Datagram* datagrams, std::size_t count, ui
       if (names_another(i + kAhead)) prefetch(leg_of(i + kAhead));
       const Datagram& datagram = datagrams[i];
       const omerta_classification c = omerta_classify(datagram.data, datagram.size);
-      decisions[i] = {
-          static_cast<omerta_verdict>(c.verdict), static_cast<omerta_drop_reason>(c.reason), 0, {}};
+      // Each field by itself: a whole Decision is made elsewhere first and copied in pieces that do not match
+      // those it was written in, for which the processor waits.
+      decisions[i].verdict = static_cast<omerta_verdict>(c.verdict);
+      decisions[i].reason = static_cast<omerta_drop_reason>(c.reason);
+      decisions[i].leg_id = 0;
       if (c.verdict != OMERTA_FORWARD) continue;
       decisions[i].verdict = OMERTA_DROP;
       if (!current(readings[latest], leg_of(i))) {
