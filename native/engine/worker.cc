@@ -414,7 +414,9 @@ void Worker::act_on(const Decision& decision, uint8_t* data, size_t size, const 
       answer_stun(data, size, message);
       return;
     case OMERTA_DROP:
-      gro_watch_.count(coalesced_, false);
+      // The sender is known by its address: whom nobody knows is no witness of what the kernel spoils.
+      if (decision.reason == OMERTA_DROP_BAD_TAG && load<uint32_t>(data + 4) != OMERTA_CONTACT_LEG)
+        gro_watch_.count(coalesced_, false);
       counters_.drop(static_cast<uint8_t>(decision.reason));
       // Reasons after this one are told by a leg (docs/protocol.md, Verdict).
       if (decision.reason > OMERTA_DROP_UNKNOWN_LEG) shared_.refusals.add(load<uint32_t>(data + 4));
@@ -502,10 +504,7 @@ void Worker::handle_handshake(uint8_t* data, size_t size, const session::Endpoin
 /// padding → source → deliver. The AEAD is done for up to kJobs packets at once.
 void Worker::open_transport(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn) {
   session::Keypair* keypair = shared_.sessions->find(load<uint32_t>(data + 4));
-  if (keypair == nullptr) {
-    gro_watch_.count(coalesced_, false);
-    return relay_transport(data, size, from, ecn);
-  }
+  if (keypair == nullptr) return relay_transport(data, size, from, ecn);
   if (keypair->expired(now_)) return counters_.add(Counter::drop_key_expired);
   openings_[openings_count_] = {keypair, &from, size, ecn, coalesced_};
   jobs_[openings_count_] = {&keypair->receive_key, load<uint64_t>(data + 8),
@@ -592,7 +591,8 @@ void Worker::end_run() {
 }
 
 void Worker::handle_opened(Opening& opening, const crypto::AeadJob& job) {
-  gro_watch_.count(opening.coalesced, job.ok);
+  if (job.ok || opening.keypair->peer.endpoint().same_path(*opening.from))
+    gro_watch_.count(opening.coalesced, job.ok);
   if (!job.ok) return counters_.add(Counter::drop_decrypt_failed);
   session::Keypair& keypair = *opening.keypair;
   if (!keypair.accept(job.counter)) return counters_.add(Counter::drop_replayed);

@@ -322,6 +322,44 @@ void a_coalesced_message_parts_where_its_datagrams_do() {
   CHECK(dropped(r, OMERTA_DROP_BAD_TAG) == number - for_b.size() - for_c.size());
 }
 
+/// Coalesced garbage of all kinds from an address nobody knows, then good frames alone, longer than a trial
+/// takes.
+void garbage_of_strangers_has_no_offload_given_up() {
+  Engine r(settings(3));
+  Client a("127.0.0.1"), b("127.0.0.1"), stranger("127.0.0.1");
+  omerta_leg contact{};
+  contact.leg_id = OMERTA_CONTACT_LEG;
+  contact.action = OMERTA_LEG_CONTROL;
+  contact.flags = OMERTA_LEG_ANY_SOURCE;
+  r.set_peers({peer(1, std::nullopt)});
+  CHECK(r.install_legs({leg(11, OMERTA_LEG_FORWARD, 1, a.at(), b.at(), 22, 2), contact}));
+  constexpr size_t kSize = 100, kOfAKind = 60;
+  std::vector<uint8_t> transport(kSize);
+  transport[0] = 4;
+  store(transport.data() + 4, uint32_t{77});
+  CounterRow counters;
+  udp::SendBatch batch(stranger.socket.gso());
+  std::vector<std::vector<uint8_t>> messages;
+  for (const std::vector<uint8_t>& kind :
+       {transport, std::vector<uint8_t>(kSize, 0x99), frame_on(12, 1, kSize), frame_on(11, 1, kSize),
+        frame_on(OMERTA_CONTACT_LEG, 9, kSize, OMERTA_KIND_CONTACT)}) {
+    std::vector<uint8_t>& message = messages.emplace_back();
+    for (size_t i = 0; i < kOfAKind; i++) message.insert(message.end(), kind.begin(), kind.end());
+    CHECK(batch.append(loopback(r.port()), {}, message.data(), message.size(), kSize, 0) == message.size());
+  }
+  stranger.io->flush(batch, counters);
+  for (const omerta_drop_reason reason :
+       {OMERTA_DROP_UNKNOWN_PROTOCOL, OMERTA_DROP_UNKNOWN_LEG, OMERTA_DROP_WRONG_SOURCE, OMERTA_DROP_BAD_TAG})
+    CHECK(wait_for([&] { return dropped(r, reason) == kOfAKind; }));
+  for (int i = 0; i < 100; i++) {
+    a.send(loopback(r.port()), frame_on(11, 1, 200));
+    CHECK(equal(b.sender_of_next(200), loopback(r.port())));
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  CHECK(r.offloads().state(Offload::udp_gro) == OffloadState::on);
+  CHECK(total(r, Counter::offloads_demoted) == 0);
+}
+
 void a_worker_measures_how_long_frames_are_in_the_box_and_how_full_its_queue_is() {
   EngineSettings s = settings(3);
   Engine r(s);
@@ -562,6 +600,7 @@ int main() {
     RUN(frames_leave_from_the_address_the_other_end_talks_to);
     RUN(a_circuit_joins_ipv4_and_ipv6);
     RUN(a_coalesced_message_parts_where_its_datagrams_do);
+    RUN(garbage_of_strangers_has_no_offload_given_up);
     RUN(a_worker_measures_how_long_frames_are_in_the_box_and_how_full_its_queue_is);
     RUN(a_latency_is_counted_in_the_bucket_that_holds_it);
     RUN(garbage_is_counted_and_answered_with_silence);

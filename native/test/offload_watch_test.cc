@@ -101,6 +101,8 @@ void gro_stays_when_good_datagrams_outnumber_the_bad_or_nothing_comes_to_compare
   watch.tick(now += 60 * kMillisecond);
   CHECK(watch.tick(now += 29 * kSecond) == Action::none);
   CHECK(watch.tick(now += 2 * kSecond) == Action::turn_on);
+  count(watch, true, 0, 32);  // a trial that found nothing is repeated at once
+  CHECK(watch.tick(now) == Action::turn_off);
 }
 
 void bursts_are_suspicious_when_four_in_a_row_are_followed_by_nothing_in_time() {

@@ -2,6 +2,9 @@
 // Tells whether coalescing on receipt (UDP GRO) spoils datagrams: when most of those that arrived
 // coalesced are bad, it is turned off for a trial. If what then arrives is good, GRO was to blame; if it
 // is as bad as before, somebody sends garbage, and GRO is turned on again.
+//
+// Counted are datagrams of senders that are known, by address, leg and session. Else a burst of garbage from
+// anywhere, and silence after it, would have GRO given up.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +17,7 @@ class GroWatch {
  public:
   enum class Action : uint8_t { none, turn_off, turn_on, give_up };
 
-  /// What became of a datagram, or of several: good is one that was authentic.
+  /// What became of a datagram of a known sender, or of several: good is one that was authentic.
   void count(bool coalesced, bool good, uint64_t datagrams = 1) {
     Counts& counts = coalesced ? together_ : alone_;
     (good ? counts.good : counts.bad) += datagrams;
@@ -40,10 +43,13 @@ class GroWatch {
           become(State::given_up, now);
           return Action::give_up;
         }
-        if (alone_.bad < kEvidence && now - since_ < kTrial) return Action::none;
+        if (alone_.bad >= kEvidence) {
+          not_before_ = now + pause_;
+          pause_ = pause_ < kLongestPause / 2 ? 2 * pause_ : kLongestPause;
+        } else if (now - since_ < kTrial) {
+          return Action::none;
+        }
         become(State::watching, now);
-        not_before_ = now + pause_;
-        pause_ = pause_ < kLongestPause / 2 ? 2 * pause_ : kLongestPause;
         return Action::turn_on;
       case State::given_up:
         return Action::none;

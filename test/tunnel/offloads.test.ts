@@ -70,7 +70,7 @@ async function makeFaulty(
 /** Repeats what makes traffic until this end's daemon has said something; a faulty path takes its time. */
 async function whileSilent(end: End, traffic: () => Promise<unknown>): Promise<void> {
   // Beside a busy neighbour hardly anything arrives together: what is looked for needs another time then.
-  const deadline = performance.now() + 90_000;
+  const deadline = performance.now() + 150_000;
   while (end.log() === '' && performance.now() < deadline) await traffic();
 }
 
