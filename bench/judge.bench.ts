@@ -19,19 +19,34 @@ const COLUMNS: readonly (readonly [title: string, options: readonly string[]])[]
   ['with every limit', ['--several', '--limits']],
 ];
 
-interface Measured {
-  readonly medianNs: number;
-  readonly bytesPerLeg: number;
+/** Bytes a leg. */
+interface Memory {
+  readonly table: number;
+  readonly accounts: number;
+  /** Which of the host's addresses each remote talks to, where the host has one and where it has several. */
+  readonly oneAddress: number;
+  readonly severalAddresses: number;
 }
 
-const measure = (options: readonly string[]): Measured =>
-  JSON.parse(execFileSync(tool, [...options], { encoding: 'utf8' })) as Measured;
+const run = (...options: readonly string[]): unknown =>
+  JSON.parse(execFileSync(tool, options, { encoding: 'utf8' }));
+const nsPerFrame = (...options: readonly string[]): string =>
+  (run(...options) as { readonly medianNs: number }).medianNs.toFixed(0);
 
 const rows = ROWS.map(([title, row]) => [
   title,
-  ...COLUMNS.map(([, column]) => measure([...row, ...column]).medianNs.toFixed(0)),
+  ...COLUMNS.map(([, column]) => nsPerFrame(...row, ...column)),
 ]);
 console.log(columns([['ns per frame', ...COLUMNS.map(([title]) => title)], ...rows]).join('\n'));
-// 16 legs of an identity, whose account takes 64 bytes.
-const { bytesPerLeg } = measure(MILLION);
-console.log(`\nmemory of 1,000,000 legs and 62,500 accounts: ${bytesPerLeg.toFixed(0)} bytes a leg`);
+const memory = run('--legs', '1000000', '--memory') as Memory;
+console.log(
+  [
+    '\nmemory of 1,000,000 legs, bytes a leg',
+    ...columns([
+      ['forwarding table', memory.table.toFixed(1)],
+      ['accounts (62,500 identities)', memory.accounts.toFixed(1)],
+      ['return addresses, host with one address of a family', memory.oneAddress.toFixed(1)],
+      ['return addresses, host with several', memory.severalAddresses.toFixed(1)],
+    ]),
+  ].join('\n'),
+);

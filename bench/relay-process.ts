@@ -1,7 +1,8 @@
 // The relay under test: the native engine as the daemon opens it, with the benchmark's legs in its table.
 // Sends what comes on the client's control leg back, as a control plane with the shortest of answers. With
-// --interfaces it has its kernel path on those, and leaves it there when it is killed. Prints "ready"; each
-// line on standard input is answered by a line of JSON (RelayReport).
+// --interfaces it has its kernel path on those, and leaves it there when it is killed. Prints "ready", or why
+// it cannot have the io_uring that was asked for; each line on standard input is answered by a line of JSON
+// (RelayReport).
 
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
@@ -14,6 +15,8 @@ export interface RelayReport {
   /** User and system time of the process, µs. */
   readonly cpuUs: number;
   readonly rssBytes: number;
+  /** Of these, JavaScript's heap, what it has freed included. */
+  readonly heapBytes: number;
   readonly counters: Readonly<Record<string, number>>;
 }
 
@@ -28,6 +31,7 @@ const { values } = parseArgs({
     server: { type: 'string', default: '' },
     flows: { type: 'string', default: '1' },
     destinations: { type: 'string', default: '1' },
+    io: { type: 'string', default: 'mmsg' },
     bind: { type: 'string' },
     interfaces: { type: 'string' },
   },
@@ -44,10 +48,19 @@ const plan: LegPlan = {
 const native = openNativeEngine({
   privateKey: new Uint8Array(32).fill(1),
   port: Number(values.port),
+  io: values.io === 'io_uring' ? 'io_uring' : 'mmsg',
   maxLegs,
   maxPeers: 1,
   controlFramesPerSecond: 1,
 });
+if (values.io === 'io_uring') {
+  const ring = native.describe().accelerators.find(({ name }) => name === 'io-uring');
+  if (ring?.state !== 'on') {
+    console.log(ring?.reason);
+    await native.close();
+    process.exit();
+  }
+}
 const engine =
   values.interfaces === undefined
     ? native
@@ -80,9 +93,11 @@ console.log('ready');
 createInterface({ input: process.stdin })
   .on('line', () => {
     const { user, system } = process.cpuUsage();
+    const { rss, heapTotal } = process.memoryUsage();
     const report: RelayReport = {
       cpuUs: user + system,
-      rssBytes: process.memoryUsage.rss(),
+      rssBytes: rss,
+      heapBytes: heapTotal,
       counters: Object.fromEntries(engine.counters()),
     };
     console.log(JSON.stringify(report));

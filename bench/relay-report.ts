@@ -1,6 +1,7 @@
 // The relay benchmark's results as a table, against the targets, and as a chart.
 
 import { barChart } from './bar-chart.js';
+import { slotsFor } from './relay-legs.js';
 import { ratioOf, spreadOf, type Measurements, type Round, type Scenario } from './relay-rounds.js';
 import { TITLES, type SubjectName } from './relay-subjects.js';
 import { spread, type Spread } from './spread.js';
@@ -24,7 +25,7 @@ function of(results: Results, id: string): Measurements | undefined {
   return [...results].find(([scenario]) => scenario.id === id)?.[1];
 }
 
-/** Memory: resident bytes of the relay with 1,000 and with 1,000,000 legs. */
+/** Memory: resident bytes of the relay with 1,000 and with 1,000,000 legs, without JavaScript's heap. */
 export function targets(
   results: Results,
   memory: { readonly thousand: number; readonly million: number },
@@ -38,9 +39,13 @@ export function targets(
     ...{ target, measured, limit, atLeast },
     met: measured && (atLeast ? measured.median >= limit : measured.median <= limit),
   });
+  const reported = (target: string, measured: Spread | undefined): Verdict => ({
+    ...{ target: `${target} (reported)`, measured, limit: NaN, atLeast: false, met: undefined },
+  });
   const [single, batched] = [of(results, 'single'), of(results, 'batched')];
   const latency = of(results, 'latency');
-  const perLeg = (memory.million - memory.thousand) / 999_000;
+  const room = slotsFor(1_000_000) - slotsFor(1_000);
+  const perLeg = (memory.million - memory.thousand) / room;
   return [
     verdict('single: CPU over coturn', ratioOf(single, 'engine', 'coturn', cpu), 0.6),
     verdict('single: CPU over recvfrom/sendto', ratioOf(single, 'engine', 'single', cpu), 1.15),
@@ -56,6 +61,10 @@ export function targets(
     ...['bulk-64', 'bulk-1300'].flatMap((id) => [
       verdict(`${id}: packets/s over coturn`, ratioOf(of(results, id), 'engine', 'coturn', rate), 20, true),
       verdict(`${id}: packets/s over recvmmsg`, ratioOf(of(results, id), 'engine', 'batch', rate), 3, true),
+      reported(
+        `${id}: CPU over GRO and GSO, checking nothing`,
+        ratioOf(of(results, id), 'engine', 'coalesced', cpu),
+      ),
     ]),
     verdict(
       'latency p50 over recvfrom/sendto',
@@ -77,11 +86,12 @@ export function targets(
       ratioOf(of(results, 'legs-bulk'), 'engine-1m', 'engine-1k', cpu),
       2,
     ),
-    {
-      target: 'memory per leg, bytes (1,000,000 legs; reported)',
-      measured: { median: perLeg, min: perLeg, max: perLeg },
-      ...{ limit: NaN, atLeast: false, met: undefined },
-    },
+    // Its interfaces have an address each, so its return addresses are in it; `judge` has the parts.
+    reported('process without JavaScript per leg, bytes, of those there is room for', {
+      median: perLeg,
+      min: perLeg,
+      max: perLeg,
+    }),
   ];
 }
 

@@ -4,6 +4,7 @@
 import { execFileSync, type ChildProcess } from 'node:child_process';
 import { createInterface, type Interface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import type { IoChoice } from '../ts/engine/engine.js';
 import { idOf, processCpu } from './process-cpu.js';
 import type { RelayReport } from './relay-process.js';
 import { CLIENT_IP, RELAY_IP, SERVER_IP, type Topology } from './relay-topology.js';
@@ -13,17 +14,22 @@ export const RELAY_CORE = '1';
 export const LOAD_CORE = '0';
 export const FLOWS = 4;
 
-export type SubjectName =
-  'engine' | 'engine-1k' | 'engine-1m' | 'xdp' | 'single' | 'batch' | 'gather' | 'dgram' | 'coturn' | 'none';
+export const FORWARDERS = ['single', 'batch', 'gather', 'coalesced', 'dgram'] as const;
+type ForwarderName = (typeof FORWARDERS)[number];
+export const ENGINES = ['engine', 'engine-1k', 'engine-1m'] as const;
+type EngineName = (typeof ENGINES)[number];
+export type SubjectName = EngineName | 'engine-io-uring' | ForwarderName | 'xdp' | 'coturn' | 'none';
 
 export const TITLES: Readonly<Record<SubjectName, string>> = {
   engine: 'Omerta relay',
+  'engine-io-uring': 'Omerta relay, io_uring',
   'engine-1k': 'Omerta relay, 1,000 legs',
   'engine-1m': 'Omerta relay, 1,000,000 legs',
   xdp: 'Omerta relay, XDP',
   single: 'recvfrom/sendto forwarder',
   batch: 'recvmmsg/sendmmsg forwarder',
   gather: 'recvmmsg/gathered GSO forwarder',
+  coalesced: 'recvmsg/sendmsg forwarder, GRO and GSO',
   dgram: 'node:dgram forwarder',
   coturn: 'coturn',
   none: 'no relay (routed)',
@@ -85,22 +91,33 @@ export class Subjects {
     return [child, lines];
   }
 
-  async engine(name: 'engine' | 'engine-1k' | 'engine-1m'): Promise<Subject> {
+  async engine(name: EngineName): Promise<Subject> {
     const legs = name === 'engine-1m' ? 1_000_000 : 1_000;
     // The comparison of table sizes sends a datagram of another leg each time to one address, so that
     // look-ups and nothing else differ.
     return this.relay(name, { legs, flows: FLOWS, destinations: name === 'engine' ? 4 : 1 });
   }
 
+  /** The reason when io_uring cannot be had. */
+  async ioUringEngine(): Promise<Subject | string> {
+    const plan = { legs: 1000, flows: FLOWS, destinations: 4, io: 'io_uring' } as const;
+    return this.relay('engine-io-uring', plan).catch((error: unknown) => (error as Error).message);
+  }
+
   /** The engine with these legs; with its kernel path on the topology's interfaces where `xdp` says so. */
   async relay(
     name: SubjectName,
-    plan: { readonly legs: number; readonly flows: number; readonly destinations: number },
+    plan: {
+      readonly legs: number;
+      readonly flows: number;
+      readonly destinations: number;
+      readonly io?: IoChoice;
+    },
     xdp = false,
     port = this.#nextPort++,
     core = RELAY_CORE,
   ): Promise<Subject & { readonly process: ChildProcess }> {
-    const { legs, flows, destinations } = plan;
+    const { legs, flows, destinations, io = 'mmsg' } = plan;
     const [child, lines] = await this.#startReady(
       name,
       [
@@ -108,7 +125,7 @@ export class Subjects {
         '--expose-gc',
         fileURLToPath(new URL('relay-process.js', import.meta.url)),
         ...['--port', String(port), '--legs', String(legs), '--client', CLIENT_IP, '--server', SERVER_IP],
-        ...['--flows', String(flows), '--destinations', String(destinations)],
+        ...['--flows', String(flows), '--destinations', String(destinations), '--io', io],
         ...(xdp ? ['--interfaces', 'client0,server0', '--bind', RELAY_IP] : []),
       ],
       core,
@@ -125,7 +142,7 @@ export class Subjects {
     };
   }
 
-  async forwarder(name: 'single' | 'batch' | 'gather' | 'dgram'): Promise<Subject> {
+  async forwarder(name: ForwarderName): Promise<Subject> {
     const port = this.#nextPort++;
     const destinations = 4;
     const options = ['--port', String(port), '--server', SERVER_IP, '--destinations', String(destinations)];

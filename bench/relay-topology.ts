@@ -33,6 +33,7 @@ export class Topology {
       `link add server0 type veth peer name eth0 netns ${server.name}`,
       `address add ${RELAY_IP}/24 dev client0`,
       'address add 10.77.2.1/24 dev server0',
+      'link set lo up', // for the engine's self-tests
       'link set client0 up',
       'link set server0 up',
     );

@@ -16,7 +16,7 @@ import { writeFileSync } from 'node:fs';
 import { labUnavailable } from '../ts/lab/requirements.js';
 import { table, targets, chart } from './relay-report.js';
 import { run, spreadOf, type Measurements, type Scenario } from './relay-rounds.js';
-import { Subjects, type Subject, type SubjectName } from './relay-subjects.js';
+import { ENGINES, FORWARDERS, Subjects, type Subject, type SubjectName } from './relay-subjects.js';
 import { Topology } from './relay-topology.js';
 
 const { values } = parseArgs({
@@ -29,7 +29,7 @@ const { values } = parseArgs({
 const rounds = values.quick ? 2 : 5;
 const durationMs = values.quick ? 150 : 400;
 
-const PEERS = ['engine', 'single', 'batch', 'dgram', 'coturn'] as const;
+const PEERS = ['engine', 'engine-io-uring', 'single', 'batch', 'dgram', 'coturn'] as const;
 const SCENARIOS: readonly Scenario[] = [
   { id: 'single', title: 'single packets, 64 B', mode: 'single', size: 64, subjects: PEERS },
   {
@@ -47,8 +47,20 @@ const SCENARIOS: readonly Scenario[] = [
     subjects: [...PEERS, 'gather'],
     mixed: true,
   },
-  { id: 'bulk-64', title: 'bulk, 64 segments of 64 B', mode: 'bulk', size: 64, subjects: PEERS },
-  { id: 'bulk-1300', title: 'bulk, 50 segments of 1,300 B', mode: 'bulk', size: 1300, subjects: PEERS },
+  {
+    id: 'bulk-64',
+    title: 'bulk, 64 segments of 64 B',
+    mode: 'bulk',
+    size: 64,
+    subjects: [...PEERS, 'coalesced'],
+  },
+  {
+    id: 'bulk-1300',
+    title: 'bulk, 50 segments of 1,300 B',
+    mode: 'bulk',
+    size: 1300,
+    subjects: [...PEERS, 'coalesced'],
+  },
   {
     id: 'single-tuned',
     title: 'single packets, 64 B, veth tuned to coalesce',
@@ -85,12 +97,12 @@ const SCENARIOS: readonly Scenario[] = [
 async function startAll(subjects: Subjects): Promise<[Map<SubjectName, Subject>, string[]]> {
   const started: Subject[] = [subjects.none()];
   const skipped: string[] = [];
-  for (const name of ['engine', 'engine-1k', 'engine-1m'] as const) started.push(await subjects.engine(name));
-  for (const name of ['single', 'batch', 'gather', 'dgram'] as const)
-    started.push(await subjects.forwarder(name));
-  const coturn = await subjects.coturn();
-  if (typeof coturn === 'string') skipped.push(coturn);
-  else started.push(coturn);
+  for (const name of ENGINES) started.push(await subjects.engine(name));
+  for (const name of FORWARDERS) started.push(await subjects.forwarder(name));
+  for (const one of [await subjects.ioUringEngine(), await subjects.coturn()]) {
+    if (typeof one === 'string') skipped.push(one);
+    else started.push(one);
+  }
   return [new Map(started.map((subject) => [subject.name, subject])), skipped];
 }
 
@@ -128,9 +140,14 @@ async function main(): Promise<number> {
     rate,
     subjects: ['engine', 'single', 'dgram', 'coturn', 'none'],
   });
-  const rss = async (name: SubjectName): Promise<number> =>
-    (await available.get(name)?.report())?.rssBytes ?? NaN;
-  const memory = { thousand: await rss('engine-1k'), million: await rss('engine-1m') };
+  const outsideTheHeap = async (name: SubjectName): Promise<number> => {
+    const { rssBytes, heapBytes } = (await available.get(name)?.report()) ?? { rssBytes: NaN, heapBytes: 0 };
+    return rssBytes - heapBytes;
+  };
+  const memory = {
+    thousand: await outsideTheHeap('engine-1k'),
+    million: await outsideTheHeap('engine-1m'),
+  };
 
   const verdicts = targets(results, memory);
   if (values.json) {

@@ -2,10 +2,12 @@
 // What a relay costs without a relay's work: plain UDP forwarders that look at four bytes to find the
 // server's port and change nothing. No leg, no source check, no tag.
 //
-//   forwarder --mode single|batch|gather --port N --server IP [--destinations N]
-//     single   recvfrom, sendto
-//     batch    recvmmsg of up to 64, sendmmsg of the same
-//     gather   recvmmsg of up to 64, one GSO message per destination gathered from where they lie
+//   forwarder --mode single|batch|gather|coalesced --port N --server IP [--destinations N]
+//     single     recvfrom, sendto
+//     batch      recvmmsg of up to 64, sendmmsg of the same
+//     gather     recvmmsg of up to 64, one GSO message per destination gathered from where they lie
+//     coalesced  recvmsg of what GRO joined, sendmsg of the same as one GSO message: the kernel's own price.
+//                Its segments have to be for one destination.
 #include <getopt.h>
 
 #include <string>
@@ -120,6 +122,35 @@ void send_all(int fd, mmsghdr* headers, unsigned count) {
   }
 }
 
+[[noreturn]] void forward_coalesced(Route& route) {
+  const int on = 1;
+  if (setsockopt(route.fd, IPPROTO_UDP, UDP_GRO, &on, sizeof on) != 0) fail("UDP_GRO");
+  std::vector<uint8_t> buffer(65536);
+  for (;;) {
+    iovec vector{buffer.data(), buffer.size()};
+    alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int))];
+    sockaddr_in from;
+    msghdr header{};
+    header.msg_name = &from;
+    header.msg_namelen = sizeof from;
+    header.msg_iov = &vector;
+    header.msg_iovlen = 1;
+    header.msg_control = control;
+    header.msg_controllen = sizeof control;
+    const ssize_t size = recvmsg(route.fd, &header, 0);
+    if (size < static_cast<ssize_t>(kMinimumSize)) continue;
+    int segment = 0;
+    if (const cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr)
+      std::memcpy(&segment, CMSG_DATA(c), sizeof segment);
+    vector.iov_len = static_cast<size_t>(size);
+    header.msg_name = &route.of(buffer.data());
+    header.msg_controllen = segment == 0 || segment >= size ? 0
+                                                            : put_control(control, IPPROTO_UDP, UDP_SEGMENT,
+                                                                          static_cast<uint16_t>(segment));
+    sendmsg(route.fd, &header, 0);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -154,5 +185,6 @@ int main(int argc, char** argv) {
   std::fflush(stdout);
   if (mode == "batch") forward_batch(route);
   if (mode == "gather") forward_gathered(route);
+  if (mode == "coalesced") forward_coalesced(route);
   forward_single(route);
 }

@@ -107,6 +107,9 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
   if (io.kind == udp::IoKind::io_uring) offloads.set_on(Offload::io_uring, io.reason);
   if (aead.ipsec_mb()) offloads.set_on(Offload::ipsec_mb, aead.ipsec_mb_reason);
   legs.accounts().set_prefix_key(random_word());
+  proven_remotes.set_sole(udp::sole_addresses());
+  proven_remotes.prepare();
+  strangers.prepare();
 }
 
 /// What the session table asks for while the control thread is inside it.

@@ -128,6 +128,7 @@ bool Worker::turn() {
       next_address_check_ = now_ + kAddressCheckInterval;
       shared_.proven_remotes.set_sole(udp::sole_addresses());
     }
+    shared_.proven_remotes.prepare();
   }
   return (ready.readable & kStopBit) == 0;
 }
@@ -310,9 +311,17 @@ bool Worker::receive_from_udp() {
   const auto judge_gathered = [&] {
     Decision decisions[kJudged];
     shared_.legs.judge_all(datagrams, count, now_, decisions);
-    for (size_t i = 0; i < count; i++) {
-      coalesced_ = message_of[i]->segment < message_of[i]->size;
-      act_on(decisions[i], datagrams[i].data, datagrams[i].size, *message_of[i]);
+    for (size_t i = 0, end; i < count; i = end) {
+      const Decision& decision = decisions[i];
+      const auto alike = [&](size_t j) {
+        return message_of[j] == message_of[i] && decisions[j].verdict == OMERTA_FORWARD &&
+               std::memcmp(&decisions[j].next, &decision.next, sizeof decision.next) == 0;
+      };
+      // Datagrams of a message that go one way lie back to back, and are sent on so.
+      for (end = i + 1; decision.verdict == OMERTA_FORWARD && end < count && alike(end);) end++;
+      const Datagram& last = datagrams[end - 1];
+      act_on(decision, datagrams[i].data, static_cast<size_t>(last.data + last.size - datagrams[i].data),
+             *message_of[i]);
     }
     count = 0;
   };
@@ -350,18 +359,22 @@ const udp::LocalAddress& Worker::return_address(const omerta_address& to) {
   return last_source_;
 }
 
+/// Of those that are forwarded, `size` may be that of several datagrams of the message.
 void Worker::act_on(const Decision& decision, uint8_t* data, size_t size, const udp::Message& message) {
+  coalesced_ = message.segment < message.size;
   switch (decision.verdict) {
-    case OMERTA_FORWARD:
-      gro_watch_.count(coalesced_, true);
-      counters_.add(Counter::forwarded_packets);
+    case OMERTA_FORWARD: {
+      const size_t count = (size + message.segment - 1) / message.segment;
+      gro_watch_.count(coalesced_, true, count);
+      counters_.add(Counter::forwarded_packets, count);
       counters_.add(Counter::forwarded_bytes, size);
       // Congestion met so far is told on; the priority a stranger asked for is not.
       if (learned_ != &message && message.received_at != 0 && now_ >= window_.counts)
         forwarded_at_[forwarded_count_++] = message.received_at;
       learn(message);
-      append(decision.next, return_address(decision.next), data, size, size, message.ecn);
+      append(decision.next, return_address(decision.next), data, size, message.segment, message.ecn);
       return;
+    }
     case OMERTA_DELIVER:
       counters_.add(Counter::delivered_packets);
       learn(message);

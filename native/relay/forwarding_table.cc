@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/forwarding_table.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstring>
 #include <iterator>
-#include <new>
 #include <stdexcept>
 
 #include "relay/tag_lanes.h"
@@ -34,17 +31,11 @@ uint32_t checked(std::size_t capacity) {
 }  // namespace
 
 ForwardingTable::ForwardingTable(std::size_t capacity, const Accounts::Capacity& accounts, Workers workers)
-    : accounts_(accounts), shared_(workers == Workers::several), capacity_(checked(capacity)) {
-  const std::size_t bytes = capacity * sizeof(omerta_leg);
-  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) throw std::bad_alloc();
-  // Huge pages spare a TLB miss per lookup; without them the table is only slower.
-  madvise(memory, bytes, MADV_HUGEPAGE);
-  std::memset(memory, 0, bytes);
-  entries_ = static_cast<omerta_leg*>(memory);
-}
-
-ForwardingTable::~ForwardingTable() { munmap(entries_, capacity_ * sizeof(omerta_leg)); }
+    : accounts_(accounts),
+      shared_(workers == Workers::several),
+      capacity_(checked(capacity)),
+      memory_(capacity * sizeof(omerta_leg), TouchedMemory::Pages::huge),
+      entries_(reinterpret_cast<omerta_leg*>(memory_.data())) {}
 
 uint32_t ForwardingTable::distance_of(uint32_t entry, uint32_t leg_id) const {
   const uint32_t home = home_of(leg_id);

@@ -32,6 +32,7 @@
 #include <functional>
 #include <vector>
 
+#include "common/touched_memory.h"
 #include "relay/accounts.h"
 
 namespace omerta {
@@ -64,7 +65,6 @@ class ForwardingTable {
   ///   or more than 2^28, and for account capacities out of their range.
   explicit ForwardingTable(std::size_t capacity, const Accounts::Capacity& accounts = {},
                            Workers workers = Workers::several);
-  ~ForwardingTable();
   ForwardingTable(const ForwardingTable&) = delete;
   ForwardingTable& operator=(const ForwardingTable&) = delete;
 
@@ -127,6 +127,7 @@ class ForwardingTable {
   Accounts accounts_;
   std::atomic<bool> shared_;
   uint32_t capacity_;
+  TouchedMemory memory_;
   omerta_leg* entries_;
   std::vector<uint32_t> displaced_;  ///< writer: how many legs sit 1, 2, 3 … entries from home
   std::atomic<std::size_t> reach_{0};

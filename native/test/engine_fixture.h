@@ -3,6 +3,8 @@
 #pragma once
 
 #include <chrono>
+#include <cstdio>
+#include <functional>
 #include <thread>
 
 #include "engine/engine.h"
@@ -14,6 +16,17 @@ using namespace omerta::engine;
 
 /// The socket engine under test.
 inline udp::IoWanted wanted_io = udp::IoWanted::mmsg;
+
+/// Runs tests with each socket engine that can be had here.
+inline void with_each_io(const std::function<void()>& tests) {
+  const udp::IoChoice ring = udp::choose_io(udp::IoWanted::io_uring);
+  if (ring.refused) std::printf("SKIP: io_uring: %s\n", ring.reason.c_str());
+  for (const udp::IoWanted each : {udp::IoWanted::mmsg, udp::IoWanted::io_uring}) {
+    if (each == udp::IoWanted::io_uring && ring.refused) continue;
+    wanted_io = each;
+    tests();
+  }
+}
 
 inline EngineSettings settings(uint8_t seed, size_t workers = 1) {
   EngineSettings s;

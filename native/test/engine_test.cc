@@ -230,6 +230,13 @@ void frames_leave_from_the_address_the_other_end_talks_to() {
   const auto chosen_by_routing = known_as(1);
   b.send(known_as(6), frame_on(33, 3, 100));
   CHECK(equal(a.sender_of_next(100), chosen_by_routing));  // nothing came from A yet
+  // No interface has these addresses: a timer finds out that there is a choice, and then it is remembered.
+  CHECK(wait_for([&] {
+    a.send(known_as(5), frame_on(11, 1, 100));
+    const bool to_b = equal(b.sender_of_next(100), known_as(6));
+    b.send(known_as(6), frame_on(33, 3, 100));
+    return equal(a.sender_of_next(100), known_as(5)) && to_b;
+  }));
   for (int i = 0; i < 3; i++) {
     a.send(known_as(5), frame_on(11, 1, 100));
     CHECK(equal(b.sender_of_next(100), known_as(6)));
@@ -253,6 +260,66 @@ void frames_leave_from_the_address_the_other_end_talks_to() {
   CHECK(equal(stranger.sender_of_next(80), known_as(8)));
   r.send_frame(a.at(), Bytes(frame_on(1, 1, 80)));
   CHECK(equal(a.sender_of_next(80), known_as(5)));
+}
+
+/// Datagrams that arrive as one message part at the relay: by destination, by leg, where one is dropped, and
+/// where the worker stops to judge what it has. What goes one way stays in order and whole.
+void a_coalesced_message_parts_where_its_datagrams_do() {
+  Engine r(settings(3));
+  Client a("127.0.0.1"), b("127.0.0.1"), c("127.0.0.1");
+  CHECK(r.install_legs({leg(11, OMERTA_LEG_FORWARD, 1, a.at(), b.at(), 22, 2),
+                        leg(12, OMERTA_LEG_FORWARD, 1, a.at(), b.at(), 24, 4),
+                        leg(13, OMERTA_LEG_FORWARD, 1, a.at(), c.at(), 26, 6)}));
+  // B by two legs, C, and a wrong tag; each message ends with a shorter datagram.
+  constexpr std::string_view kWays = "bbbbbbbBBb!bbbcccbcbcbb!!BcccccBBBBBBBBbbbbbb";
+  constexpr size_t kMessages = 20, kSize = 200, kLastSize = 90, kNumberAt = 40;
+  struct Arrival {
+    uint32_t number, leg;
+    size_t size;
+    bool operator==(const Arrival&) const = default;
+  };
+  std::vector<Arrival> for_b, for_c;
+  std::vector<std::vector<uint8_t>> messages(kMessages);
+  udp::SendBatch batch(a.socket.gso());
+  size_t bytes = 0;
+  uint32_t number = 0;
+  for (std::vector<uint8_t>& message : messages) {
+    for (size_t i = 0; i < kWays.size(); i++, number++) {
+      const size_t size = i + 1 == kWays.size() ? kLastSize : kSize;
+      const char way = kWays[i];
+      std::vector<uint8_t> frame = frame_on(way == 'B'   ? 12
+                                            : way == 'c' ? 13
+                                                         : 11,
+                                            way == '!' ? 99 : 1, size);
+      store(frame.data() + kNumberAt, number);
+      message.insert(message.end(), frame.begin(), frame.end());
+      if (way == 'b') for_b.push_back({number, 22, size});
+      if (way == 'B') for_b.push_back({number, 24, size});
+      if (way == 'c') for_c.push_back({number, 26, size});
+      if (way != '!') bytes += size;
+    }
+    CHECK(batch.append(loopback(r.port()), {}, message.data(), message.size(), kSize, 0) == message.size());
+  }
+  CounterRow counters;
+  a.io->flush(batch, counters);
+  const auto all_came_to = [&](Client& client, const std::vector<Arrival>& expected) {
+    std::vector<Arrival> arrived;
+    return wait_for([&] {
+             for (const udp::Message& message : client.io->receive(counters))
+               for (size_t at = 0; at < message.size; at += message.segment)
+                 arrived.push_back({load<uint32_t>(message.data + at + kNumberAt),
+                                    load<uint32_t>(message.data + at + 4),
+                                    std::min(message.segment, message.size - at)});
+             client.io->release();
+             return arrived.size() >= expected.size();
+           }) &&
+           arrived == expected;
+  };
+  CHECK(all_came_to(b, for_b));
+  CHECK(all_came_to(c, for_c));
+  CHECK(total(r, Counter::forwarded_packets) == for_b.size() + for_c.size());
+  CHECK(total(r, Counter::forwarded_bytes) == bytes);
+  CHECK(dropped(r, OMERTA_DROP_BAD_TAG) == number - for_b.size() - for_c.size());
 }
 
 void a_worker_measures_how_long_frames_are_in_the_box_and_how_full_its_queue_is() {
@@ -486,11 +553,7 @@ void an_engine_changes_its_port_while_it_runs() {
 
 int main() {
   if (sodium_init() < 0) return 1;
-  const udp::IoChoice ring = udp::choose_io(udp::IoWanted::io_uring);
-  if (ring.refused) std::printf("SKIP: io_uring: %s\n", ring.reason.c_str());
-  for (const udp::IoWanted each : {udp::IoWanted::mmsg, udp::IoWanted::io_uring}) {
-    if (each == udp::IoWanted::io_uring && ring.refused) continue;
-    wanted_io = each;
+  with_each_io([] {
     RUN(control_messages_cross_a_session);
     RUN(a_transfer_loses_nothing_while_both_engines_switch_to_aes);
     RUN(an_engine_pinned_off_stays_in_chacha_and_loses_nothing);
@@ -498,6 +561,7 @@ int main() {
     RUN(a_relay_tells_on_the_congestion_it_was_told_of);
     RUN(frames_leave_from_the_address_the_other_end_talks_to);
     RUN(a_circuit_joins_ipv4_and_ipv6);
+    RUN(a_coalesced_message_parts_where_its_datagrams_do);
     RUN(a_worker_measures_how_long_frames_are_in_the_box_and_how_full_its_queue_is);
     RUN(a_latency_is_counted_in_the_bucket_that_holds_it);
     RUN(garbage_is_counted_and_answered_with_silence);
@@ -509,6 +573,6 @@ int main() {
     RUN(a_taken_port_is_an_error);
     RUN(a_closed_engine_gives_its_port_back_and_may_be_closed_again);
     RUN(an_engine_changes_its_port_while_it_runs);
-  }
+  });
   return omerta::check::finish();
 }

@@ -33,12 +33,19 @@ LocalAddress local(uint8_t last, uint32_t interface = 0) {
   return address;
 }
 
+constexpr SoleAddresses kNoneAndNotSeveral = [] {
+  SoleAddresses sole;
+  sole.several = false;
+  return sole;
+}();
+
 bool is(const LocalAddress& a, const LocalAddress& b) {
   return a.interface == b.interface && std::memcmp(a.ip, b.ip, 16) == 0;
 }
 
 void a_remote_keeps_the_address_it_last_sent_to() {
   ReturnAddresses table(1000, kKey);
+  table.prepare();
   CHECK(!table.find(remote(1)).known());
   table.learn(remote(1), local(5, 7));
   table.learn(remote(2), local(6));
@@ -55,6 +62,7 @@ void a_remote_keeps_the_address_it_last_sent_to() {
 
 void an_address_that_is_the_only_one_of_its_family_is_left_to_routing() {
   ReturnAddresses table(1000, kKey);
+  table.prepare();
   SoleAddresses sole;
   std::memcpy(sole.ipv4, local(5).ip, 16);
   sole.ipv6[0] = 0x20;
@@ -74,8 +82,43 @@ void an_address_that_is_the_only_one_of_its_family_is_left_to_routing() {
   CHECK(is(table.find(remote(1)), local(5)) && is(table.find(remote(2)), local6));
 }
 
+void a_host_without_a_choice_has_no_memory_for_it() {
+  ReturnAddresses table(1000, kKey);
+  SoleAddresses sole = kNoneAndNotSeveral;
+  std::memcpy(sole.ipv4, local(5).ip, 16);
+  table.set_sole(sole);
+  table.prepare();
+  table.learn(remote(1), local(5));
+  table.prepare();
+  CHECK(table.memory() == 0 && !table.find(remote(1)).known());
+  table.clear();
+
+  // A remote sends to an address nobody knew of. No packet waits for the memory: a timer brings it.
+  table.learn(remote(2), local(6));
+  CHECK(table.memory() == 0 && !table.find(remote(2)).known());
+  table.prepare();
+  CHECK(table.memory() == 8000);
+  table.learn(remote(1), local(5));
+  table.learn(remote(2), local(6));
+  CHECK(!table.find(remote(1)).known() && is(table.find(remote(2)), local(6)));
+  table.set_sole(sole);
+  table.prepare();
+  CHECK(table.memory() == 8000 && is(table.find(remote(2)), local(6)));
+}
+
+void a_host_with_several_addresses_has_it_at_once() {
+  ReturnAddresses table(1000, kKey);
+  table.set_sole({});
+  CHECK(table.memory() == 0);
+  table.prepare();
+  CHECK(table.memory() == 8000);
+  table.learn(remote(1), local(5));
+  CHECK(is(table.find(remote(1)), local(5)));
+}
+
 void a_link_local_address_keeps_its_interface() {
   ReturnAddresses table(1000, kKey);
+  table.prepare();
   LocalAddress link{};
   link.ip[0] = 0xfe;
   link.ip[1] = 0x80;
@@ -87,6 +130,7 @@ void a_link_local_address_keeps_its_interface() {
 
 void what_nothing_can_be_sent_from_is_not_learned() {
   ReturnAddresses table(1000, kKey);
+  table.prepare();
   LocalAddress broadcast = local(255);
   std::memset(broadcast.ip + 12, 255, 4);
   LocalAddress multicast = local(1);
@@ -102,14 +146,15 @@ void what_nothing_can_be_sent_from_is_not_learned() {
 void as_many_remotes_as_it_was_made_for_are_nearly_all_kept_and_more_do_no_harm() {
   constexpr uint32_t kRemotes = 20000;
   ReturnAddresses table(kRemotes, kKey);
+  table.prepare();
   const auto kept = [&](uint32_t count) {
-    uint32_t found = 0;
+    uint32_t found = 0, mistaken = 0;
     for (uint32_t i = 0; i < count; i++) {
       const LocalAddress address = table.find(remote(i));
       if (!address.known()) continue;
-      CHECK(is(address, local(static_cast<uint8_t>(i % 200))));  // its own or none, never another's
-      found++;
+      is(address, local(static_cast<uint8_t>(i % 200))) ? found++ : mistaken++;
     }
+    CHECK(mistaken <= 4);  // of 400,000 with a chance of 16 in 2^24 each
     return found;
   };
   for (uint32_t i = 0; i < kRemotes; i++) table.learn(remote(i), local(static_cast<uint8_t>(i % 200)));
@@ -120,6 +165,7 @@ void as_many_remotes_as_it_was_made_for_are_nearly_all_kept_and_more_do_no_harm(
 
 void more_local_addresses_than_have_a_number_are_not_learned() {
   ReturnAddresses table(1000, kKey);
+  table.prepare();
   for (uint32_t i = 0; i < 300; i++) {
     LocalAddress address = local(static_cast<uint8_t>(i));
     address.ip[14] = static_cast<uint8_t>(i >> 8);
@@ -130,6 +176,7 @@ void more_local_addresses_than_have_a_number_are_not_learned() {
 
 void workers_learn_and_look_up_at_once() {
   ReturnAddresses table(256, kKey);
+  table.set_sole(kNoneAndNotSeveral);
   std::vector<std::thread> threads;
   std::atomic<bool> wrong{false};
   for (uint8_t t = 0; t < 4; t++)
@@ -137,11 +184,12 @@ void workers_learn_and_look_up_at_once() {
       for (uint32_t i = 0; i < 20000; i++) {
         table.learn(remote(i % 300), local(static_cast<uint8_t>(1 + i % 300 % 50)));
         const LocalAddress found = table.find(remote((i + t) % 300));
+        if (t == 0) table.prepare();  // the memory comes while they are at it
         if (found.known() && !is(found, local(static_cast<uint8_t>(1 + (i + t) % 300 % 50)))) wrong = true;
       }
     });
   for (std::thread& thread : threads) thread.join();
-  CHECK(!wrong);
+  CHECK(!wrong && table.memory() != 0);
 }
 
 }  // namespace
@@ -149,6 +197,8 @@ void workers_learn_and_look_up_at_once() {
 int main() {
   RUN(a_remote_keeps_the_address_it_last_sent_to);
   RUN(an_address_that_is_the_only_one_of_its_family_is_left_to_routing);
+  RUN(a_host_without_a_choice_has_no_memory_for_it);
+  RUN(a_host_with_several_addresses_has_it_at_once);
   RUN(a_link_local_address_keeps_its_interface);
   RUN(what_nothing_can_be_sent_from_is_not_learned);
   RUN(as_many_remotes_as_it_was_made_for_are_nearly_all_kept_and_more_do_no_harm);

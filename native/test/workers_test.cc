@@ -427,11 +427,7 @@ void a_ring_that_fails_is_given_up_and_the_sessions_go_on() {
 
 int main() {
   if (sodium_init() < 0) return 1;
-  const udp::IoChoice ring = udp::choose_io(udp::IoWanted::io_uring);
-  if (ring.refused) std::printf("SKIP: io_uring: %s\n", ring.reason.c_str());
-  for (const udp::IoWanted each : {udp::IoWanted::mmsg, udp::IoWanted::io_uring}) {
-    if (each == udp::IoWanted::io_uring && ring.refused) continue;
-    wanted_io = each;
+  with_each_io([] {
     RUN(a_session_or_leg_stays_with_one_worker_whoever_sends);
     RUN(what_belongs_to_no_session_goes_by_its_addresses);
     RUN(without_steering_packets_go_by_their_addresses);
@@ -441,7 +437,7 @@ int main() {
     RUN(the_timestamp_of_each_initiation_is_later_than_the_one_before);
     RUN(the_largest_datagrams_of_every_kind_are_dropped);
     RUN(relay_path_replays_are_forwarded_and_neither_delivered_nor_followed);
-    if (each == udp::IoWanted::io_uring) RUN(a_ring_that_fails_is_given_up_and_the_sessions_go_on);
-  }
+    if (wanted_io == udp::IoWanted::io_uring) RUN(a_ring_that_fails_is_given_up_and_the_sessions_go_on);
+  });
   return omerta::check::finish();
 }

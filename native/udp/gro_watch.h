@@ -14,10 +14,10 @@ class GroWatch {
  public:
   enum class Action : uint8_t { none, turn_off, turn_on, give_up };
 
-  /// What became of a datagram: good is one that was authentic.
-  void count(bool coalesced, bool good) {
+  /// What became of a datagram, or of several: good is one that was authentic.
+  void count(bool coalesced, bool good, uint64_t datagrams = 1) {
     Counts& counts = coalesced ? together_ : alone_;
-    (good ? counts.good : counts.bad)++;
+    (good ? counts.good : counts.bad) += datagrams;
   }
 
   /// After each receive; says what to do with GRO now. give_up: leave it off, for good.

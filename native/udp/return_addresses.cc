@@ -2,8 +2,8 @@
 #include "udp/return_addresses.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
+#include <new>
 
 namespace omerta::udp {
 namespace {
@@ -29,8 +29,23 @@ bool same_local(const LocalAddress& a, const LocalAddress& b) {
 ReturnAddresses::ReturnAddresses(size_t remotes, const uint64_t (&key)[2])
     : key_{key[0], key[1]},
       // Half full, few buckets overflow.
-      buckets_(std::bit_ceil(std::max<size_t>(2 * remotes, 64) / kWays)),
-      words_(buckets_ * kWays * sizeof(Word)) {}
+      buckets_((2 * std::max<size_t>(remotes, 32) + kWays - 1) / kWays) {}
+
+void ReturnAddresses::prepare() {
+  if (words_.load(std::memory_order_relaxed) != nullptr) return;
+  const std::lock_guard lock(changing_);
+  if (memory_ != nullptr || !(sole_.several || choice_.load(std::memory_order_relaxed))) return;
+  try {
+    memory_ = std::make_unique<TouchedMemory>(buckets_ * kWays * sizeof(Word), TouchedMemory::Pages::huge);
+  } catch (const std::bad_alloc&) {
+    return;
+  }
+  words_.store(reinterpret_cast<Word*>(memory_->data()), std::memory_order_release);
+}
+
+size_t ReturnAddresses::memory() const {
+  return words_.load(std::memory_order_relaxed) == nullptr ? 0 : buckets_ * kWays * sizeof(Word);
+}
 
 /// SipHash-1-3 (Aumasson & Bernstein 2012) of the 18 bytes: remotes choose their addresses.
 uint64_t ReturnAddresses::hash(const omerta_address& remote) const {
@@ -51,20 +66,22 @@ uint64_t ReturnAddresses::hash(const omerta_address& remote) const {
 }
 
 ReturnAddresses::Word* ReturnAddresses::bucket(uint64_t hash) const {
-  return reinterpret_cast<Word*>(words_.data()) + (hash >> 8 & (buckets_ - 1)) * kWays;
+  Word* words = words_.load(std::memory_order_acquire);
+  // The upper half of the hash chooses the bucket, the lower half is in the word.
+  return words == nullptr ? nullptr : words + ((hash >> 32) * buckets_ >> 32) * kWays;
 }
 
-uint64_t ReturnAddresses::number_of(const LocalAddress& local) {
+uint32_t ReturnAddresses::number_of(const LocalAddress& local) {
   if (!is_source(local.ip)) return 0;
   LocalAddress wanted = local;
   // Elsewhere the interface is routing's: an address may move.
   if (!is_link_local(local.ip)) wanted.interface = 0;
-  uint64_t count = locals_count_.load(std::memory_order_acquire);
-  for (uint64_t i = 1; i <= count; i++)
+  uint32_t count = locals_count_.load(std::memory_order_acquire);
+  for (uint32_t i = 1; i <= count; i++)
     if (same_local(locals_[i], wanted)) return i;
-  const std::lock_guard lock(adding_);
+  const std::lock_guard lock(changing_);
   count = locals_count_.load(std::memory_order_relaxed);
-  for (uint64_t i = 1; i <= count; i++)
+  for (uint32_t i = 1; i <= count; i++)
     if (same_local(locals_[i], wanted)) return i;
   if (count == kNumber) return 0;
   locals_[count + 1] = wanted;
@@ -74,16 +91,16 @@ uint64_t ReturnAddresses::number_of(const LocalAddress& local) {
 }
 
 void ReturnAddresses::set_sole(const SoleAddresses& sole) {
-  const std::lock_guard lock(adding_);
+  const std::lock_guard lock(changing_);
   sole_ = sole;
   note_choice();
 }
 
 /// Under the mutex.
 void ReturnAddresses::note_choice() {
-  uint64_t numbers[2] = {0, 0};
+  uint32_t numbers[2] = {0, 0};
   bool choice = false;
-  for (uint64_t i = 1; i <= locals_count_.load(std::memory_order_relaxed); i++) {
+  for (uint32_t i = 1; i <= locals_count_.load(std::memory_order_relaxed); i++) {
     if (std::memcmp(locals_[i].ip, sole_.ipv4, 16) == 0)
       numbers[0] = i;
     else if (std::memcmp(locals_[i].ip, sole_.ipv6, 16) == 0)
@@ -96,14 +113,14 @@ void ReturnAddresses::note_choice() {
 }
 
 void ReturnAddresses::learn(const omerta_address& remote, const LocalAddress& local) {
-  const uint64_t number = number_of(local);
-  if (number == 0) return;
+  const uint32_t number = number_of(local);
+  if (number == 0 || words_.load(std::memory_order_relaxed) == nullptr) return;
   const uint64_t hashed = hash(remote);
-  const uint64_t word = (hashed & ~kNumber) | number;
+  const uint32_t word = (static_cast<uint32_t>(hashed) & ~kNumber) | number;
   Word* words = bucket(hashed);
   size_t place = kWays;
   for (size_t i = 0; i < kWays; i++) {
-    const uint64_t present = words[i].load(std::memory_order_relaxed);
+    const uint32_t present = words[i].load(std::memory_order_relaxed);
     if (present == word) return;
     if (((present ^ word) & ~kNumber) == 0) {
       place = i;  // it talks to another address now
@@ -111,7 +128,7 @@ void ReturnAddresses::learn(const omerta_address& remote, const LocalAddress& lo
     }
     if (present == 0 && place == kWays) place = i;
   }
-  if (place == kWays) place = hashed >> 61;  // somebody else's
+  if (place == kWays) place = hashed % kWays;  // somebody else's
   words[place].store(word, std::memory_order_release);
 }
 
@@ -119,10 +136,11 @@ LocalAddress ReturnAddresses::find(const omerta_address& remote) const {
   if (!choice_.load(std::memory_order_relaxed)) return {};
   const uint64_t hashed = hash(remote);
   const Word* words = bucket(hashed);
+  if (words == nullptr) return {};
   for (size_t i = 0; i < kWays; i++) {
-    const uint64_t present = words[i].load(std::memory_order_acquire);
-    if (((present ^ hashed) & ~kNumber) != 0 || present == 0) continue;
-    const uint64_t number = present & kNumber;
+    const uint32_t present = words[i].load(std::memory_order_acquire);
+    if (((present ^ static_cast<uint32_t>(hashed)) & ~kNumber) != 0 || present == 0) continue;
+    const uint32_t number = present & kNumber;
     const bool sole = number == sole_numbers_[0].load(std::memory_order_relaxed) ||
                       number == sole_numbers_[1].load(std::memory_order_relaxed);
     return sole ? LocalAddress{} : locals_[number];
@@ -131,7 +149,8 @@ LocalAddress ReturnAddresses::find(const omerta_address& remote) const {
 }
 
 void ReturnAddresses::clear() {
-  Word* words = reinterpret_cast<Word*>(words_.data());
+  Word* words = words_.load(std::memory_order_acquire);
+  if (words == nullptr) return;
   for (size_t i = 0; i < buckets_ * kWays; i++) words[i].store(0, std::memory_order_relaxed);
 }
 

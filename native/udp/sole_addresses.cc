@@ -29,6 +29,7 @@ SoleAddresses sole_addresses() {
     }
   }
   freeifaddrs(list);
+  sole.several = ipv4 > 1 || ipv6 > 1;
   if (ipv4 > 1) std::memset(sole.ipv4, 0, sizeof sole.ipv4);
   if (ipv6 > 1) std::memset(sole.ipv6, 0, sizeof sole.ipv6);
   return sole;

@@ -10,9 +10,10 @@ namespace omerta::udp {
 struct SoleAddresses {
   uint8_t ipv4[16]{};
   uint8_t ipv6[16]{};
+  bool several = true;  ///< a family has more than one, or it cannot be told
 };
 
-/// Addresses of interfaces that are up, without loopback and link-local ones. None when it cannot be told.
+/// Addresses of interfaces that are up, without loopback and link-local ones.
 SoleAddresses sole_addresses();
 
 }  // namespace omerta::udp

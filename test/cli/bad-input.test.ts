@@ -3,7 +3,7 @@ import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, statSync, wri
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { temporaryDirectory } from '../daemon/temporary.js';
-import { omerta } from './run-omerta.js';
+import { freeUdpPort, omerta } from './run-omerta.js';
 
 /** Every error is one line: `omerta: <field>: <expected>. <next>`. */
 function assertErrorLine(stderr: string, field: RegExp): void {
@@ -23,6 +23,18 @@ describe('bad input', { concurrency: 2 }, () => {
     [['relay', '--status', 'localhost:9090'], 2, /^--status: .*or "off"/],
     [['relay', '--io', 'warp'], 2, /^--io: .*"auto", "mmsg" or "io_uring"/],
     [['relay', '--engine', 'warp'], 2, /^--engine: .*"auto", "native" or "wasm"/],
+    [
+      ['relay', '--consent', 'Living Room'],
+      2,
+      /^--consent: "Living Room" is not "own", the name of a network/,
+    ],
+    [['relay', '--consent-until', 'soon'], 2, /^--consent-until: "soon" is not a time in UTC such as/],
+    [['relay', '--consent-until', '2099-01-01'], 2, /^--consent-until: nobody is accepted in advance/],
+    [
+      ['relay', ...Array.from({ length: 9 }, (_, index) => ['--consent', `n${index}`]).flat()],
+      2,
+      /^--consent: at most 8 networks can be named\. Leave some out/,
+    ],
     [['up'], 2, /^network: none is joined yet.*omerta network join LINK/],
     [['down'], 3, /^daemon: none is running.*omerta up/],
     [['status'], 3, /^daemon: none is running/],
@@ -64,6 +76,18 @@ describe('bad input', { concurrency: 2 }, () => {
     assert.equal(doctor.code, 1);
     assert.match(doctor.stdout, /✗ configuration: config node\.prot/);
     assert.deepEqual(readdirSync(state), ['omerta.toml']);
+  });
+
+  test('a network that is accepted and was never joined stops relay and up, naming it', async (t) => {
+    const state = join(temporaryDirectory(t), 'state');
+    const port = ['--port', `${await freeUdpPort()}`, '--status', 'off'];
+    const relay = await omerta(['--state', state, 'relay', ...port, '--consent', 'office']);
+    assert.equal(relay.code, 2);
+    assertErrorLine(relay.stderr, /^consent: "office" is not a network this machine has joined \(home\)/);
+    writeFileSync(join(state, 'omerta.toml'), '[consent]\nnetworks = ["office"]\n', { mode: 0o600 });
+    const up = await omerta(['--state', state, 'up', ...port]);
+    assert.equal(up.code, 2);
+    assertErrorLine(up.stderr, /^consent: "office" is not a network/);
   });
 
   test('a mistyped invite from standard input is refused without being repeated', async (t) => {

@@ -48,6 +48,7 @@ function statusOf(...members: MemberStatus[]): DaemonStatus {
         },
       ],
       wireguard: [],
+      standingPolicies: [],
       relay: undefined,
     },
     sessions: [],

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { plain } from './fixtures.js';
+import type { LegKey } from '../../ts/wire/leg.js';
 import { concat } from '../../ts/core/bytes.js';
 import { encodeCbor } from '../../ts/core/cbor.js';
 import {
@@ -20,6 +21,8 @@ import {
   type ControlMessage,
   type Envelope,
 } from '../../ts/core/control-message.js';
+import { MAX_RECORD_BYTES } from '../../ts/core/peer-record.js';
+import { MAX_POLICY_BYTES, PREPARED_LEGS } from '../../ts/core/standing-policy.js';
 
 const exactly = (length: number): fc.Arbitrary<Uint8Array> =>
   fc.uint8Array({ minLength: length, maxLength: length });
@@ -57,6 +60,22 @@ const message: fc.Arbitrary<ControlMessage> = fc.oneof(
   }),
   plain({ type: type('circuit-offer'), circuit, caller: record, network, leg, lifetime }),
   plain({ type: type('circuit-accept'), circuit, leg }),
+  plain({
+    type: type('standing-policy'),
+    policy: fc.uint8Array({ minLength: 1, maxLength: MAX_POLICY_BYTES }),
+    legs: fc.uniqueArray(leg, { maxLength: PREPARED_LEGS, selector: ({ id }) => id }),
+  }),
+  plain({ type: type('policy-held'), serial: fc.maxSafeNat() }),
+  plain({
+    type: type('circuit-opened'),
+    circuit,
+    caller: record,
+    network,
+    leg,
+    on: fc.integer({ min: 1, max: 2 ** 32 - 1 }),
+    lifetime,
+  }),
+  plain({ type: type('circuit-joined'), circuit, leg }),
   plain({ type: type('circuit-granted'), circuit, callee: record, leg, lifetime }),
   plain({ type: type('circuit-refresh'), circuit }),
   plain({ type: type('circuit-refreshed'), circuit, lifetime }),
@@ -108,6 +127,23 @@ describe('a control message', () => {
       assert.equal(messageSize(sent(most)), MAX_CONTROL_BODY);
       assert.equal(messageSize(sent(most + 1)), MAX_CONTROL_BODY + 1);
     }
+  });
+
+  it('has room for the longest standing policy with all its legs, and for the longest record in a circuit', () => {
+    const leg = (id: number): LegKey => ({ id: 2 ** 32 - 1 - id, key: new Uint8Array(16), epoch: 15 });
+    const policy = new Uint8Array(MAX_POLICY_BYTES);
+    const legs = Array.from({ length: PREPARED_LEGS }, (_, index) => leg(index));
+    assert.ok(messageSize({ type: 'standing-policy', policy, legs }) <= MAX_CONTROL_BODY);
+    const opened: ControlMessage = {
+      type: 'circuit-opened',
+      circuit: new Uint8Array(16),
+      caller: new Uint8Array(MAX_RECORD_BYTES),
+      network: new Uint8Array(16),
+      leg: leg(0),
+      on: 2 ** 32 - 1,
+      lifetime: 86_400,
+    };
+    assert.ok(messageSize(opened) <= MAX_CONTROL_BODY);
   });
 
   it('cut short anywhere is no message', () => {
@@ -177,6 +213,32 @@ describe('a control message', () => {
       encode('circuit-refreshed', 1, [
         ['circuit', circuitId],
         ['lifetime', 86_401],
+      ]),
+      encode('standing-policy', 1, [
+        ['policy', new Uint8Array(MAX_POLICY_BYTES + 1)],
+        ['legs', []],
+      ]),
+      encode('standing-policy', 1, [
+        ['policy', new Uint8Array(0)],
+        ['legs', []],
+      ]),
+      encode('standing-policy', 1, [
+        ['policy', new Uint8Array(1)],
+        ['legs', Array.from({ length: PREPARED_LEGS + 1 }, (_, index) => [index + 1, circuitId, 0])],
+      ]),
+      encode('standing-policy', 1, [
+        ['policy', new Uint8Array(1)],
+        [
+          'legs',
+          [
+            [5, circuitId, 0],
+            [5, circuitId, 1],
+          ],
+        ],
+      ]),
+      encode('standing-policy', 1, [
+        ['policy', new Uint8Array(1)],
+        ['legs', [[0, circuitId, 0]]],
       ]),
       encode('refused', 1, [
         ['reason', 'because'],

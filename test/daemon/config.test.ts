@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { encodeRelayLink } from '../../ts/core/relay-link.js';
 import { loadConfig, machineName, parseConfig } from '../../ts/daemon/config.js';
+import { nodeConsent } from '../../ts/daemon/consent-configuration.js';
 import { relayPolicy } from '../../ts/daemon/relay-configuration.js';
 import { packageRoot } from '../../ts/daemon/version.js';
 import { OperatorError } from '../../ts/daemon/operator-error.js';
@@ -102,6 +103,10 @@ describe('configuration', () => {
        [wireguard]
        relay = true
        peers = [{ public_key = "${WIREGUARD_KEY}", allowed_ips = ["100.64.9.1/32", "fd00::9/128"] }]
+       [consent]
+       networks = ["home"]
+       identities = ["${ID}"]
+       until = 2026-12-31T12:00:00Z
        [status]
        listen = "off"
        [log]
@@ -109,6 +114,10 @@ describe('configuration', () => {
       'x',
     );
     assert.deepEqual(config.node.announce, ['203.0.113.7:443', '[2001:db8::7]:443']);
+    const consent = nodeConsent(config);
+    assert.deepEqual(consent?.networks, ['home']);
+    assert.equal(consent.identities.length, 1);
+    assert.equal(consent.until, Date.UTC(2026, 11, 31, 12) / 1000);
     const policy = relayPolicy(config, [], false);
     assert.deepEqual(policy.host, { bytesPerSecond: 125_000_000, packetsPerSecond: undefined, burstMs: 20 });
     assert.equal(policy.prefix?.ipv6Bits, 48);
@@ -130,7 +139,7 @@ describe('configuration', () => {
 
   const wrong: readonly [toml: string, field: string, expected: RegExp][] = [
     ['[node]\nprot = 1', 'config node.prot', /known: name, port, bind, announce, interface, mtu, engine/],
-    ['[nodes]', 'config nodes', /not a known section; known: node, relay, wireguard, status, log/],
+    ['[nodes]', 'config nodes', /not a known section; known: node, relay, wireguard, consent, status, log/],
     ['[relay]\ncircuit = 5', 'config relay.circuit', /known: serve, allow, deny, admissions/],
     ['node = 3', 'config node', /write \[node\]/],
     ['[node]\nport = 0', 'config node.port', /1 to 65535/],
@@ -211,6 +220,23 @@ describe('configuration', () => {
     ['[relay]\naccel_interfaces = []', 'config relay.accel_interfaces', /at least one interface/],
     ['[relay]\naccel_interfaces = ["a/b"]', 'config relay.accel_interfaces.0', /interface name/],
     ['[relay]\ndetach = "yes"', 'config relay.detach', /true or false/],
+    ['[consent]\nnetworks = "home"', 'config consent.networks', /"own" .*, or a list of names/],
+    ['[consent]\nnetworks = ["Living Room"]', 'config consent.networks.0', /a list of names/],
+    [
+      `[consent]\nnetworks = [${Array.from({ length: 9 }, (_, index) => `"n${index}"`).join()}]`,
+      'config consent.networks',
+      /at most 8 networks/,
+    ],
+    ['[consent]\nidentities = ["omerta1x"]', 'config consent.identities.0', /peer ids/],
+    [
+      `[consent]\nidentities = [${Array.from({ length: 17 }, () => `"${ID}"`).join()}]`,
+      'config consent.identities',
+      /at most 16 peer ids; "networks" accepts all/,
+    ],
+    ['[consent]\nuntil = "tomorrow"', 'config consent.until', /such as "2026-12-31T12:00:00Z"/],
+    ['[consent]\nuntil = "2026-13-31"', 'config consent.until', /or a day/],
+    ['[consent]\nuntil = 2026-12-31T12:00:00', 'config consent.until', /in UTC/],
+    ['[consent]\nmembers = true', 'config consent.members', /known: networks, identities, until/],
     ['[status]\nlisten = "9090"', 'config status.listen', /or "off"/],
     ['[log]\nlevel = "verbose"', 'config log.level', /"debug", "info"/],
     ['[node\nport = 1', 'config', /line 1 column/],
@@ -225,6 +251,13 @@ describe('configuration', () => {
       assert.match(error.next, /\/etc\/omerta\.toml/);
       assert.doesNotMatch(error.message, /\n/, 'an error is one line');
     });
+
+  test('nobody is accepted without being asked for unless it is said who', () => {
+    assert.equal(nodeConsent(parseConfig('', 'x')), undefined);
+    assert.equal(nodeConsent(parseConfig('[consent]\nuntil = 2026-12-31', 'x')), undefined);
+    const own = nodeConsent(parseConfig('[consent]\nnetworks = "own"\nuntil = 2026-12-31', 'x'));
+    assert.deepEqual(own, { networks: 'own', identities: [], until: Date.UTC(2026, 11, 31) / 1000 });
+  });
 
   test('a file named on the command line has to exist, the default one need not', (t) => {
     const path = `${temporaryDirectory(t)}/none.toml`;

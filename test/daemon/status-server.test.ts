@@ -49,9 +49,11 @@ const status: DaemonStatus = {
     ],
     bootstraps: [],
     wireguard: [],
+    standingPolicies: [],
     drops: { 'frame-malformed': 6 },
     relay: {
       registrations: 2,
+      standingPolicies: 0,
       admissions: 3,
       halfOpen: 1,
       circuits: [
@@ -61,6 +63,7 @@ const status: DaemonStatus = {
           calleePeerId: 'omerta1b',
           network: '00',
           previousRelays: [],
+          consent: 'asked',
           nextRelay: undefined,
           legs: [1],
           ageMs: 1000,

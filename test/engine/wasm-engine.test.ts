@@ -14,7 +14,6 @@ import {
   until,
 } from '../../ts/engine/wasm/conformance.js';
 import { Counters } from '../../ts/engine/wasm/counters.js';
-import { encodeFrame, FrameKind } from '../../ts/wire/frame.js';
 import { fromHex, toHex } from './vectors.js';
 import { UNCHARGED } from '../../ts/wire/leg.js';
 
@@ -228,33 +227,6 @@ test('with stunPerSecond 0 no STUN request is answered', async () => {
     assert.equal(engine.counters().get('drop_stun_rate'), 1);
   } finally {
     await engine.close();
-  }
-});
-
-test('frames on the contact leg share one budget; beyond it they are dropped and counted', async () => {
-  const node = await ConformanceNode.open(openWasmEngine, { controlFramesPerSecond: 10 });
-  const socket = createSocket('udp4');
-  try {
-    const key = new Uint8Array(16).fill(5);
-    const contact = { id: 0, key, epoch: 0, action: 'control', source: undefined } as const;
-    node.engine.installLegs([{ ...contact, next: undefined, lifetimeMs: undefined, charging: UNCHARGED }]);
-    const frame = encodeFrame({
-      kind: FrameKind.contact,
-      hopLimit: 1,
-      epoch: 0,
-      legId: 0,
-      key,
-      payload: new Uint8Array(16),
-    });
-    for (let i = 0; i < 50; i++) socket.send(frame, node.engine.port, '127.0.0.1');
-    await until(() => node.count('rx_datagrams') === 50, '50 frames');
-    const let_through = node.count('control_frames');
-    assert.ok(let_through >= 10 && let_through <= 13, `${let_through} let through`);
-    assert.equal(node.count('drop_control_rate'), 50 - let_through);
-    await until(() => node.events.length === let_through, 'the events');
-  } finally {
-    socket.close();
-    await node.engine.close();
   }
 });
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { OmertaNode } from '../../ts/lab/omerta-node.js';
-import { ping } from '../../ts/lab/ping.js';
+import { PingWatch, ping } from '../../ts/lab/ping.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
 import { World, type Node } from '../../ts/lab/world.js';
 
@@ -116,7 +116,7 @@ describe(
 
       const [from, to] = [members.get('only4'), members.get('nat4')];
       assert.ok(from !== undefined && to !== undefined);
-      const pinging = ping(from.node, await overlayAddress(to), 100, 10);
+      const pinging = PingWatch.start(from.node, await overlayAddress(to));
       const top = (await relay.command([
         'relay',
         'top',
@@ -128,7 +128,7 @@ describe(
       ])) as {
         readonly rows: readonly { readonly circuits: number; readonly rate: { readonly packets: number } }[];
       };
-      await pinging;
+      pinging.close();
       assert.equal(top.rows.length, 3, 'one row for each member');
       assert.ok((top.rows[0]?.rate.packets ?? 0) > 20, JSON.stringify(top));
     });

@@ -2,6 +2,7 @@
 
 import { toHex } from '../../ts/core/bytes.js';
 import type { Bootstrap, Network } from '../../ts/core/network.js';
+import type { Consent } from '../../ts/core/own-policy.js';
 import type { RelayPolicy } from '../../ts/core/relay-policy.js';
 import { PORT_RESTRICTED } from '../../ts/sim/nat.js';
 import { Simulation, type SimNode } from '../../ts/sim/simulation.js';
@@ -32,6 +33,8 @@ export function meshWorld(options: {
   readonly count: number;
   readonly loss?: number;
   readonly policy?: RelayPolicy;
+  /** Of every member. */
+  readonly consent?: Consent | undefined;
 }): MeshWorld {
   const simulation = new Simulation({ seed: options.seed, loss: options.loss ?? 0 });
   const relay = simulation.node({
@@ -53,6 +56,7 @@ export function meshWorld(options: {
       nat: simulation.nat(ip(`198.18.${index >> 8}.${index & 255}`), PORT_RESTRICTED),
       networks: [network],
       latencyMs: simulation.prng.integer(5, 40),
+      ...(options.consent && { consent: options.consent }),
     }),
   );
   return { simulation, relay, members, network };

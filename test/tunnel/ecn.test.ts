@@ -7,9 +7,10 @@ import { Namespace } from '../../ts/lab/namespace.js';
 import { ping, type PingResult } from '../../ts/lab/ping.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
 import { World } from '../../ts/lab/world.js';
-import { TunnelPair, counted, tunnelUnavailable } from './tunnel-pair.js';
+import { wgUnavailable } from '../wg/wg-lab.js';
+import { TunnelPair, counted } from './tunnel-pair.js';
 
-const skip = tunnelUnavailable();
+const skip = wgUnavailable() ?? false;
 
 for (const outer of [4, 6] as const)
   describe(`the outer header of a tunnel over IPv${outer}`, { skip, timeout: 300_000 }, () => {

@@ -2,9 +2,10 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { TunnelPair, counted, tunnelUnavailable, until } from './tunnel-pair.js';
+import { until, wgUnavailable } from '../wg/wg-lab.js';
+import { TunnelPair, counted } from './tunnel-pair.js';
 
-const skip = tunnelUnavailable();
+const skip = wgUnavailable() ?? false;
 /** IPv4, ICMP; and what WireGuard and UDP add. */
 const INNER_HEADERS = 28;
 const OUTER = 32 + 8;

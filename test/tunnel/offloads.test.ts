@@ -19,11 +19,12 @@ import { MeshPair } from '../../ts/lab/mesh-pair.js';
 import type { Namespace } from '../../ts/lab/namespace.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
 import { World } from '../../ts/lab/world.js';
-import { TunnelPair, counted, tunnelUnavailable, until, type End } from './tunnel-pair.js';
+import { until, wgUnavailable } from '../wg/wg-lab.js';
+import { TunnelPair, counted, type End } from './tunnel-pair.js';
 
 const OMERTA = fileURLToPath(new URL('../../../bin/omerta', import.meta.url));
 const FAULTS = fileURLToPath(new URL('../../../test/tunnel/segment-fault.bpf.c', import.meta.url));
-const skip = tunnelUnavailable(['iperf3', 'ss']);
+const skip = wgUnavailable('iperf3') ?? false;
 const skipFaults = skip !== false ? skip : (labUnavailable(['clang', 'tc', 'setpriv', 'ethtool']) ?? false);
 
 const IPSEC_MB = 'libIPSec_MB.so.1';

@@ -4,41 +4,10 @@ import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { mustRun } from '../../ts/lab/command.js';
 import type { Namespace } from '../../ts/lab/namespace.js';
-import { labUnavailable } from '../../ts/lab/requirements.js';
 import { World, type Node } from '../../ts/lab/world.js';
-import { loadNativeAddon } from '../../ts/engine/native-addon.js';
-
-const OMERTA_WG = fileURLToPath(new URL('../../../bin/omerta-wg', import.meta.url));
-
-/** Why such a pair cannot be made here; false when it can. */
-export function tunnelUnavailable(programs: readonly string[] = []): string | false {
-  const missing = labUnavailable(['wg', 'ping', ...programs]);
-  if (missing !== undefined) return missing;
-  if (!existsSync('/dev/net/tun')) return 'needs /dev/net/tun: modprobe tun';
-  try {
-    loadNativeAddon();
-    return false;
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
-}
-
-export async function until(
-  what: string,
-  holds: () => boolean | Promise<boolean>,
-  timeoutMs = 20_000,
-): Promise<void> {
-  const deadline = Date.now() + timeoutMs;
-  while (Date.now() < deadline) {
-    if (await holds()) return;
-    await sleep(20);
-  }
-  throw new Error(`not within ${timeoutMs} ms: ${what}`);
-}
+import { OMERTA_WG, socketOf, until } from '../wg/wg-lab.js';
 
 /** One end: `omerta wg` in a machine of the world. */
 export interface End {
@@ -54,10 +23,6 @@ export interface End {
 }
 
 let count = 0;
-
-function socketOf(name: string): string {
-  return `/var/run/wireguard/${name}.sock`;
-}
 
 /** Starts `omerta wg` and gives its interface addresses; `mtu` is the interface's. */
 async function startEnd(

@@ -6,9 +6,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { mustRun } from '../../ts/lab/command.js';
-import { ping } from '../../ts/lab/ping.js';
 import { World, type Node } from '../../ts/lab/world.js';
-import { OMERTA_WG, processesOf, until, wgUnavailable } from './wg-lab.js';
+import { OMERTA_WG, carriesPings, processesOf, until, wgUnavailable } from './wg-lab.js';
 
 const A = `oa${process.pid}r`;
 const B = `ob${process.pid}r`;
@@ -76,7 +75,7 @@ describe('cryptokey routing of omerta wg', { skip, timeout: 300_000 }, () => {
   });
 
   it('sends to the peer with the longest prefix, also when it changes', async () => {
-    assert.equal((await ping(alice, B_INSIDE, 5, 20)).lost, 0);
+    await carriesPings(alice, B_INSIDE);
     assert.ok(await answered('10.79.5.5'));
     await allow(stranger, '10.79.5.0/24'); // a subnet of Bob's prefix
     assert.equal(await answered('-W1', '10.79.5.5'), false);
@@ -99,7 +98,7 @@ describe('cryptokey routing of omerta wg', { skip, timeout: 300_000 }, () => {
     await until('both got in', async () => (await seen()) === 2);
     await allow(keyOfBob, `${B_INSIDE}/32`);
     await fromAside();
-    assert.equal((await ping(bob, A_INSIDE, 3, 20)).lost, 0);
+    await carriesPings(bob, A_INSIDE);
     assert.equal(await seen(), 2, 'neither packet of a source that is not the peer’s got in');
     await allow(keyOfBob, '10.79.0.0/16');
   });

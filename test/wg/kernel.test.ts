@@ -3,18 +3,14 @@
 
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-import { loadNativeAddon } from '../../ts/engine/native-addon.js';
 import { mustRun } from '../../ts/lab/command.js';
 import { Guest, guestUnavailable } from '../../ts/lab/guest.js';
-import { ping } from '../../ts/lab/ping.js';
 import { World, type Node } from '../../ts/lab/world.js';
+import { OMERTA_WG, carriesPings, until, wgUnavailable } from './wg-lab.js';
 
-const OMERTA_WG = fileURLToPath(new URL('../../../bin/omerta-wg', import.meta.url));
 /** Sockets are files all namespaces see: the name is of this process. */
 const NAME = `ok${process.pid}`;
 const INSIDE = { omerta: '10.78.0.1', kernel: '10.78.0.2' };
@@ -27,22 +23,10 @@ const KERNEL_PORT = 51821;
 const MEGABYTE = 1 << 20;
 const TRANSFER = 4 * MEGABYTE;
 
-function unavailable(): string | undefined {
-  const missing = guestUnavailable();
-  if (missing !== undefined) return missing;
-  if (!existsSync('/dev/net/tun')) return 'needs /dev/net/tun: modprobe tun';
-  try {
-    loadNativeAddon();
-    return undefined;
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
-}
-
 // Whether a guest runs here, only booting one tells.
 let world: World | undefined;
 let guest: Guest | undefined;
-let skip: string | false = unavailable() ?? false;
+let skip: string | false = guestUnavailable() ?? wgUnavailable() ?? false;
 if (skip === false) {
   world = await World.create();
   const booted = await Guest.boot(world);
@@ -62,15 +46,6 @@ const RECEIVE = `
   createServer((socket) => {
     socket.pipe(require('node:fs').createWriteStream(file)).on('finish', () => process.exit(0));
   }).listen(Number(port), () => console.log('listening'));`;
-
-async function until(what: string, holds: () => Promise<boolean>, timeoutMs = 20_000): Promise<void> {
-  const deadline = Date.now() + timeoutMs;
-  while (Date.now() < deadline) {
-    if (await holds()) return;
-    await sleep(100);
-  }
-  throw new Error(`not within ${timeoutMs} ms: ${what}`);
-}
 
 describe("omerta wg and the kernel's WireGuard", { skip, timeout: 300_000 }, () => {
   let alice: Node;
@@ -99,12 +74,8 @@ describe("omerta wg and the kernel's WireGuard", { skip, timeout: 300_000 }, () 
     file(name, secret);
     return { secret, publicKey: (await mustRun('wg', ['pubkey'], { input: secret })).trim() };
   };
-  const lossless = async (to: string): Promise<void> => {
-    const { lost } = await ping(alice, to, 5, 50);
-    assert.equal(lost, 0);
-  };
   /** One ping from the guest; whether it was answered. */
-  const kernelPings = async (to: string, seconds = 5): Promise<boolean> =>
+  const kernelPings = async (to: string, seconds = 15): Promise<boolean> =>
     (await kernel(`ping -c 1 -W ${seconds} ${to} > /dev/null && echo answered || echo silence`)) ===
     'answered\n';
   const omertaShows = async (what: string): Promise<string> =>
@@ -158,8 +129,8 @@ describe("omerta wg and the kernel's WireGuard", { skip, timeout: 300_000 }, () 
 
   it('a handshake that Omerta starts is answered by the kernel', async () => {
     await strangers('omerta');
-    await lossless(INSIDE.kernel);
-    await lossless(INSIDE6.kernel);
+    await carriesPings(alice, INSIDE.kernel);
+    await carriesPings(alice, INSIDE6.kernel);
     assert.equal(await kernelShows('endpoints'), `${alice.address}:${port}`);
   });
 
@@ -172,7 +143,7 @@ describe("omerta wg and the kernel's WireGuard", { skip, timeout: 300_000 }, () 
   });
 
   it('both count the same bytes', async () => {
-    await lossless(INSIDE.kernel);
+    await carriesPings(alice, INSIDE.kernel);
     // A passive keepalive comes ten seconds later, if at all.
     const [omertaReceived, omertaSent] = (await omertaShows('transfer')).split('\t');
     assert.deepEqual((await kernelShows('transfer')).split('\t'), [omertaSent, omertaReceived]);
@@ -211,11 +182,11 @@ describe("omerta wg and the kernel's WireGuard", { skip, timeout: 300_000 }, () 
     await strangers('kernel', { psk });
     assert.ok(await kernelPings(INSIDE.omerta));
     await strangers('omerta', { psk });
-    await lossless(INSIDE.kernel);
+    await carriesPings(alice, INSIDE.kernel);
     const other = (await mustRun('wg', ['genpsk'])).trim();
     await wg('set', NAME, 'peer', kernelKey, 'preshared-key', file('psk', other));
     // The running session goes on; the next handshake needs the new key on both sides.
-    await lossless(INSIDE.kernel);
+    await carriesPings(alice, INSIDE.kernel);
     await kernelWg(`peer ${aliceKey} remove`);
     await kernelWg(`peer ${aliceKey} allowed-ips ${ALLOWED.omerta} endpoint ${alice.address}:${port}`);
     assert.ok(!(await kernelPings(INSIDE.omerta, 2)));
@@ -223,7 +194,7 @@ describe("omerta wg and the kernel's WireGuard", { skip, timeout: 300_000 }, () 
 
   it('a new private key of the kernel makes a new session', async () => {
     await strangers('omerta');
-    await lossless(INSIDE.kernel);
+    await carriesPings(alice, INSIDE.kernel);
     const { secret, publicKey } = await newKey('kernel2.key');
     await kernel(`echo ${secret} > /tmp/key && wg set wg0 private-key /tmp/key`);
     const old = kernelKey;
@@ -231,7 +202,7 @@ describe("omerta wg and the kernel's WireGuard", { skip, timeout: 300_000 }, () 
     await wg('set', NAME, 'peer', old, 'remove');
     await strangers('kernel');
     assert.ok(await kernelPings(INSIDE.omerta));
-    await lossless(INSIDE.kernel);
+    await carriesPings(alice, INSIDE.kernel);
   });
 
   it('persistent keepalives are understood in both directions', async () => {
@@ -253,13 +224,13 @@ describe("omerta wg and the kernel's WireGuard", { skip, timeout: 300_000 }, () 
     const handshake = await omertaShows('latest-handshakes');
     port = 7002;
     await wg('set', NAME, 'listen-port', String(port));
-    await lossless(INSIDE.kernel);
+    await carriesPings(alice, INSIDE.kernel);
     assert.equal(await kernelShows('endpoints'), `${alice.address}:${port}`);
     const moved = '198.51.100.200';
     await alice.ip(`address add ${moved}/24 dev eth0`, `address delete ${alice.address}/24 dev eth0`);
     // The kernel makes a secondary address primary or drops it, as the system is set up.
     await alice.ip(`address replace ${moved}/24 dev eth0`);
-    await lossless(INSIDE.kernel);
+    await carriesPings(alice, INSIDE.kernel);
     assert.equal(await kernelShows('endpoints'), `${moved}:${port}`);
     assert.equal(await omertaShows('latest-handshakes'), handshake, 'the session is the same');
     await alice.ip(`address replace ${alice.address}/24 dev eth0`, `address delete ${moved}/24 dev eth0`);
@@ -267,7 +238,7 @@ describe("omerta wg and the kernel's WireGuard", { skip, timeout: 300_000 }, () 
   });
 
   it('Omerta follows the kernel to another port and another address', async () => {
-    await lossless(INSIDE.kernel);
+    await carriesPings(alice, INSIDE.kernel);
     await kernelWg('listen-port 51822');
     assert.ok(await kernelPings(INSIDE.omerta));
     assert.equal(await omertaShows('endpoints'), `${machine().address}:51822`);
@@ -277,9 +248,9 @@ describe("omerta wg and the kernel's WireGuard", { skip, timeout: 300_000 }, () 
       `ip address add 198.51.100.201/32 dev eth0 && ip route add ${alice.address} dev eth0 src 198.51.100.201`,
     );
     await kernelWg(`peer ${aliceKey} endpoint ${alice.address}:${port}`);
-    await until('a ping from there is answered', () => kernelPings(INSIDE.omerta));
+    await until('a ping from there is answered', () => kernelPings(INSIDE.omerta, 5));
     assert.equal(await omertaShows('endpoints'), '198.51.100.201:51822');
-    await lossless(INSIDE.kernel);
+    await carriesPings(alice, INSIDE.kernel);
   });
 
   it('the kernel had nothing to complain about', async () => {

@@ -1,8 +1,24 @@
-// The native engine under a device, but for what needs privileges or other people's ports.
+// The native engine under a device, but for what needs privileges or other people's ports; and what the
+// socket of such a device answers.
 
 import { EngineError, type PeerChange, type PeerState, type SessionKey } from '../../ts/engine/engine.js';
 import { openNativeEngine } from '../../ts/engine/native-engine.js';
-import type { WgEngine } from '../../ts/wg/wg-device.js';
+import { RequestReader, UapiError, formatErrno, formatState } from '../../ts/wg/uapi.js';
+import type { WgDevice, WgEngine } from '../../ts/wg/wg-device.js';
+
+/** To one request, lines without the empty one. */
+export function answer(device: WgDevice, lines: readonly string[]): string {
+  try {
+    const [request] = new RequestReader().push([...lines, '', ''].join('\n'));
+    if (request === undefined || request instanceof UapiError) throw request ?? new Error('no request');
+    if (request.type === 'get') return [...formatState(device.state())].join('');
+    device.apply(request.change);
+    return formatErrno(0);
+  } catch (error) {
+    if (!(error instanceof UapiError)) throw error;
+    return formatErrno(error.errno);
+  }
+}
 
 export class ModelEngine implements WgEngine {
   port = 40000;

@@ -7,10 +7,9 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { mustRun } from '../../ts/lab/command.js';
 import { tcpThroughput } from '../../ts/lab/iperf.js';
-import { ping } from '../../ts/lab/ping.js';
 import { uapiListening } from '../../ts/lab/uapi-listening.js';
 import { World, type Node } from '../../ts/lab/world.js';
-import { OMERTA_WG, ask, processesOf, socketOf, until, wgUnavailable } from './wg-lab.js';
+import { OMERTA_WG, ask, carriesPings, processesOf, socketOf, until, wgUnavailable } from './wg-lab.js';
 
 /** Sockets are files all namespaces see: names are of this process. */
 const NAME = `om${process.pid}`;
@@ -54,10 +53,6 @@ describe('omerta wg under the stock tools', { skip, timeout: 300_000 }, () => {
   const show = async (what: string): Promise<string> => (await wg('show', NAME, what)).trim();
   const field = async (what: string, index: number): Promise<number> =>
     Number((await show(what)).split('\t')[index]);
-  const lossless = async (from: Node, to: string, count = 5): Promise<void> => {
-    const { lost } = await ping(from, to, count, 20);
-    assert.equal(lost, 0);
-  };
   const peerAtGo = (...args: readonly string[]): Promise<string> =>
     goWg('set', GO_NAME, 'peer', aliceKey, ...args);
 
@@ -113,7 +108,7 @@ describe('omerta wg under the stock tools', { skip, timeout: 300_000 }, () => {
     );
     assert.equal(await field('latest-handshakes', 1), 0);
     await alice.ip(`address add ${INSIDE}/24 dev ${NAME}`, `link set ${NAME} up`);
-    await lossless(alice, GO_INSIDE);
+    await carriesPings(alice, GO_INSIDE);
     assert.equal(
       await alice.mustRun('ip', ['-6', 'address', 'show', 'dev', NAME]),
       '',
@@ -123,8 +118,8 @@ describe('omerta wg under the stock tools', { skip, timeout: 300_000 }, () => {
     assert.match(await goWg('show', GO_NAME, 'endpoints'), new RegExp(`${alice.address}:7001`));
     // As the kernel counts them: 148 + 92 bytes of handshake, 128 for each ping, 32 for a keepalive.
     const [received, sent] = [await field('transfer', 1), await field('transfer', 2)];
-    assert.ok(received >= 92 + 5 * 128 && received <= 92 + 5 * 128 + 64, `${received} received`);
-    assert.ok(sent >= 148 + 5 * 128 && sent <= 148 + 5 * 128 + 64, `${sent} sent`);
+    assert.ok(received >= 92 + 5 * 128 && (received - 92) % 128 <= 64, `${received} received`);
+    assert.ok(sent >= 148 + 5 * 128 && (sent - 148) % 128 <= 64, `${sent} sent`);
   });
 
   it('answers a handshake that wireguard-go starts', async () => {
@@ -133,7 +128,7 @@ describe('omerta wg under the stock tools', { skip, timeout: 300_000 }, () => {
     await wg('set', NAME, 'peer', bobKey, 'allowed-ips', `${GO_INSIDE}/32`);
     await peerAtGo('remove');
     await peerAtGo('allowed-ips', `${INSIDE}/32`, 'endpoint', `${alice.address}:7001`);
-    await lossless(bob, INSIDE);
+    await carriesPings(bob, INSIDE);
     assert.equal(await show('endpoints'), `${bobKey}\t${bob.address}:51820`);
   });
 
@@ -146,7 +141,7 @@ describe('omerta wg under the stock tools', { skip, timeout: 300_000 }, () => {
     const psk = file('psk', await mustRun('wg', ['genpsk']));
     const handshake = await show('latest-handshakes');
     await wg('set', NAME, 'peer', bobKey, 'preshared-key', psk);
-    await lossless(alice, GO_INSIDE);
+    await carriesPings(alice, GO_INSIDE);
     assert.equal(await show('latest-handshakes'), handshake);
     // A new peer has no session: the other end has to shake hands, without the key and with it.
     await peerAtGo('remove');
@@ -154,7 +149,7 @@ describe('omerta wg under the stock tools', { skip, timeout: 300_000 }, () => {
     assert.notEqual((await bob.run('ping', ['-c1', '-W1', INSIDE])).code, 0);
     await peerAtGo('remove');
     await peerAtGo('allowed-ips', `${INSIDE}/32`, 'endpoint', `${alice.address}:7001`, 'preshared-key', psk);
-    await lossless(bob, INSIDE);
+    await carriesPings(bob, INSIDE);
   });
 
   it('sends persistent keepalives', async () => {
@@ -181,7 +176,7 @@ describe('omerta wg under the stock tools', { skip, timeout: 300_000 }, () => {
     assert.match(refused.stderr, /Address already in use/);
     assert.deepEqual([await show('listen-port'), await show('fwmark')], ['7001', 'off']);
     await wg('set', NAME, 'listen-port', '7003');
-    await lossless(alice, GO_INSIDE);
+    await carriesPings(alice, GO_INSIDE);
     assert.match(await goWg('show', GO_NAME, 'endpoints'), new RegExp(`${alice.address}:7003`));
     assert.equal(await show('latest-handshakes'), handshake);
   });
@@ -194,7 +189,7 @@ describe('omerta wg under the stock tools', { skip, timeout: 300_000 }, () => {
       }
     }`);
     await wg('set', NAME, 'fwmark', '0x1234');
-    await lossless(alice, GO_INSIDE);
+    await carriesPings(alice, GO_INSIDE);
     const packets = (await alice.mustRun('nft', ['list', 'table', 'inet', 'marks'])).match(
       /packets (\d+)/,
     )?.[1];
@@ -213,7 +208,7 @@ describe('omerta wg under the stock tools', { skip, timeout: 300_000 }, () => {
     aliceKey = newPublic;
     const psk = keyFile('psk');
     await peerAtGo('allowed-ips', `${INSIDE}/32`, 'endpoint', `${alice.address}:7003`, 'preshared-key', psk);
-    await lossless(alice, GO_INSIDE);
+    await carriesPings(alice, GO_INSIDE);
     assert.ok((await field('transfer', 1)) > before, 'counters go on');
     assert.equal(await alice.mustRun('cat', [`/sys/class/net/${NAME}/ifindex`]).catch(() => ''), index);
   });
@@ -232,7 +227,7 @@ describe('omerta wg under the stock tools', { skip, timeout: 300_000 }, () => {
     await wg('setconf', NAME, keyFile('saved.conf'));
     assert.equal(await wg('showconf', NAME), saved);
     assert.equal(await field('latest-handshakes', 1), 0, 'setconf makes peers anew');
-    await lossless(alice, GO_INSIDE);
+    await carriesPings(alice, GO_INSIDE);
   });
 
   it('round-trips 65,000 prefixes of one peer and 40 peers of 52', async () => {
@@ -243,7 +238,7 @@ describe('omerta wg under the stock tools', { skip, timeout: 300_000 }, () => {
     const allowed = (await show('allowed-ips')).split('\n').find((line) => line.includes('10.253.0.0/24'));
     assert.deepEqual(allowed?.split('\t')[1]?.split(' '), prefixes);
     // Every route was built, and the longer one of the other peer wins.
-    await lossless(alice, GO_INSIDE);
+    await carriesPings(alice, GO_INSIDE);
     let many = saved;
     for (let p = 0; p < 40; p++) {
       const list = Array.from(
@@ -262,11 +257,11 @@ describe('omerta wg under the stock tools', { skip, timeout: 300_000 }, () => {
     const inner = await world.addNode('inner');
     await alice.ip(`link set ${NAME} netns ${inner.name}`);
     await inner.ip(`address add ${INSIDE}/24 dev ${NAME}`, `link set ${NAME} mtu 1380 up`);
-    await lossless(inner, GO_INSIDE);
+    await carriesPings(inner, GO_INSIDE);
     assert.match(await alice.mustRun('ss', ['-Hulnp', 'sport = :7003']), /:7003/);
     assert.equal(await inner.mustRun('ss', ['-Huln']), '');
     await wg('set', NAME, 'listen-port', '7004');
-    await lossless(inner, GO_INSIDE);
+    await carriesPings(inner, GO_INSIDE);
     assert.match(await alice.mustRun('ss', ['-Hulnp', 'sport = :7004']), /:7004/);
     await inner.ip(`link set ${NAME} netns ${alice.name}`);
   });
@@ -332,9 +327,9 @@ describe('omerta wg under the stock tools', { skip, timeout: 300_000 }, () => {
       await bob.ip('address add 203.0.113.9/32 dev lo');
       await quick('up');
       try {
-        await lossless(alice, GO_INSIDE);
+        await carriesPings(alice, GO_INSIDE);
         // Not an address of the tunnel's subnet: the default route leads there.
-        await lossless(alice, '203.0.113.9');
+        await carriesPings(alice, '203.0.113.9');
         assert.match(await alice.mustRun('wg', ['show', name, 'fwmark']), /^0x/);
         assert.equal(readlinkSync(`/proc/${processesOf(name)[0] ?? ''}/cwd`), '/');
       } finally {

@@ -4,10 +4,10 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openNativeEngine } from '../../ts/engine/native-engine.js';
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';
-import { Errno, RequestReader, UapiError, formatErrno, formatState } from '../../ts/wg/uapi.js';
+import { Errno, RequestReader, UapiError } from '../../ts/wg/uapi.js';
 import { WgDevice } from '../../ts/wg/wg-device.js';
 import { addonMissing } from '../engine/addon.js';
-import { ModelEngine } from './model-engine.js';
+import { ModelEngine, answer } from './model-engine.js';
 
 const MAX_PEERS = 100;
 const PRIVATE = '48'.repeat(32);
@@ -21,22 +21,9 @@ const PSK = '5c'.repeat(32);
 let engine: ModelEngine;
 let device: WgDevice;
 
-/** One request, lines without the empty one, as the socket would answer it. */
+/** What the socket would answer. */
 function ask(...lines: readonly string[]): string {
-  return askLines(lines);
-}
-
-function askLines(lines: readonly string[]): string {
-  try {
-    const [request] = new RequestReader().push([...lines, '', ''].join('\n'));
-    if (request === undefined || request instanceof UapiError) throw request ?? new Error('no request');
-    if (request.type === 'get') return [...formatState(device.state())].join('');
-    device.apply(request.change);
-    return formatErrno(0);
-  } catch (error) {
-    if (!(error instanceof UapiError)) throw error;
-    return formatErrno(error.errno);
-  }
+  return answer(device, lines);
 }
 
 function set(...lines: readonly string[]): void {
@@ -323,7 +310,7 @@ describe('large configurations', { skip }, () => {
     const prefixes = Array.from({ length: 65_000 }, (_, i) => `10.${i >> 8}.${i & 255}.0/24`);
     const lines = prefixes.map((prefix) => `allowed_ip=${prefix}`);
     const request = ['set=1', `private_key=${PRIVATE}`, `public_key=${ALICE}`].concat(lines);
-    assert.equal(askLines(request), 'errno=0\n\n');
+    assert.equal(answer(device, request), 'errno=0\n\n');
     assert.deepEqual(shown('allowed_ip'), prefixes);
     assert.deepEqual(allowedIpsOf(ALICE), prefixes);
   });

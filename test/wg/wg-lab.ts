@@ -5,6 +5,8 @@ import { existsSync } from 'node:fs';
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import type { Namespace } from '../../ts/lab/namespace.js';
+import { ping } from '../../ts/lab/ping.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
 import { addonMissing } from '../engine/addon.js';
 
@@ -33,6 +35,19 @@ export async function until(
     await sleep(20);
   }
   throw new Error(`not within ${timeoutMs} ms: ${what}`);
+}
+
+/**
+ * Waits for five pings in a row to be answered. On a busy machine any datagram may be lost: all interfaces
+ * share the queues of its processors. One of a handshake is repeated after 5 s, and of the pings of that time
+ * the first ones no longer wait: 128 packets do.
+ */
+export function carriesPings(from: Namespace, to: string): Promise<void> {
+  return until(
+    `${from.name} has five answers in a row from ${to}`,
+    async () => (await ping(from, to, 5, 20)).lost === 0,
+    40_000,
+  );
 }
 
 /** Sends text to a configuration socket and resolves with the answer to it. */

@@ -3,6 +3,7 @@
 import { peerRows, type DaemonStatus, type PeerRow } from '../daemon/daemon-status.js';
 import { latencyWithin, sumLatencies } from '../daemon/latency.js';
 import { formatBytes, formatDuration, formatNanoseconds } from '../daemon/units.js';
+import type { StandingPolicyStatus } from '../core/mesh-status.js';
 import { columns } from './context.js';
 
 /** Makes a name or reason from elsewhere safe for a terminal: control characters become `?`. */
@@ -18,6 +19,14 @@ export function describeAccelerators({ engine }: DaemonStatus): string {
     .filter(({ state }) => state === 'demoted')
     .map(({ name, reason }) => `${name} demoted: ${reason}`);
   return [on.length === 0 ? 'none' : on.join(', '), ...demoted].join('; ');
+}
+
+/** Our standing policy at a relay. */
+function describePolicy({ address, state, notAfter }: StandingPolicyStatus): string {
+  const until = new Date(notAfter * 1000).toISOString().slice(0, 16);
+  if (state === 'held') return `standing policy at ${address}: held until ${until}Z`;
+  if (state === 'withdrawn') return `standing policy at ${address}: withdrawn`;
+  return `standing policy at ${address}: ${state}`;
 }
 
 /** `omerta status` */
@@ -54,11 +63,13 @@ export function describeStatus(status: DaemonStatus): string {
         ? `stock clients reach this node at ${address}, public key ${status.wireguard.publicKey}`
         : `the relay at ${address}: ${state}`,
     ]);
+  for (const policy of mesh.standingPolicies) rows.push(['consent', describePolicy(policy)]);
   if (mesh.relay !== undefined) {
-    const { registrations, admissions, circuits, halfOpen } = mesh.relay;
+    const { registrations, admissions, standingPolicies, circuits, halfOpen } = mesh.relay;
     rows.push([
       'relay',
-      `${registrations} registered, ${admissions} admitted, ${circuits.length} circuits, ${halfOpen} waiting for consent`,
+      `${registrations} registered, ${admissions} admitted, ${standingPolicies} with a standing policy, ` +
+        `${circuits.length} circuits, ${halfOpen} waiting for consent`,
     ]);
   }
   const latency = sumLatencies(status.workers.map((worker) => worker.latency));

@@ -1,6 +1,6 @@
 // The end of every command's help: examples and exit codes.
 
-import type { Command } from 'commander';
+import { Help, type Command } from 'commander';
 
 const MEANINGS = {
   0: 'done',
@@ -10,6 +10,8 @@ const MEANINGS = {
   4: 'permission: file modes, another user, or a missing capability',
   5: 'the peer is not known or does not answer',
 } as const;
+
+const help = new Help();
 
 /**
  * Adds examples and exit codes to a command's help.
@@ -24,6 +26,11 @@ export function explain(
     ([code, meaning]) =>
       `  ${code}  ${meaning === true ? MEANINGS[Number(code) as keyof typeof MEANINGS] : meaning}`,
   );
+  // Commander puts defaults in quotation marks.
+  command.configureHelp({
+    optionDescription: (option) =>
+      help.optionDescription(option).replace(/\(default: "(.*?)"/, '(default: $1'),
+  });
   return command.addHelpText(
     'after',
     `\nExamples:\n${examples.map((example) => `  $ ${example}`).join('\n')}\n\nExit codes:\n${lines.join('\n')}`,

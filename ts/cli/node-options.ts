@@ -4,13 +4,19 @@ import { Option, type Command } from 'commander';
 import {
   ANNOUNCE_RULE,
   BIND_RULE,
+  CONSENT_RULE,
   ENGINE_RULE,
   IO_RULE,
   PORT_RULE,
   STATUS_ADDRESS_RULE,
+  UNTIL_RULE,
+  isPeerId,
+  parseUntil,
   type Config,
 } from '../daemon/config.js';
 import { ExitCode, OperatorError } from '../daemon/operator-error.js';
+import { isName } from '../core/network.js';
+import { MAX_POLICY_IDENTITIES, MAX_POLICY_NETWORKS } from '../core/standing-policy.js';
 import { parseIp, parseSocketAddress } from '../wire/socket-address.js';
 
 export interface NodeOptions {
@@ -20,6 +26,8 @@ export interface NodeOptions {
   readonly status?: string;
   readonly engine?: string;
   readonly io?: string;
+  readonly consent?: readonly string[];
+  readonly consentUntil?: string;
 }
 
 /** Adds the options to a command. */
@@ -38,7 +46,15 @@ export function addNodeOptions(command: Command): Command {
     .option(
       '--io <kind>',
       'how the native engine calls its sockets: auto (measured at start), mmsg or io_uring',
-    );
+    )
+    .addOption(
+      new Option(
+        '--consent <who>',
+        'callers relays need not ask this node about: "own" (members of its networks), a network, or a peer id; ' +
+          'repeatable (default: each circuit is asked for)',
+      ).argParser((value: string, previous: string[] | undefined) => [...(previous ?? []), value]),
+    )
+    .option('--consent-until <time>', 'when that ends, such as 2026-12-31T12:00:00Z (default: never)');
 }
 
 function wrong(option: string, value: string, rule: string, example: string): OperatorError {
@@ -60,9 +76,29 @@ function ioOf(value: string): Config['node']['io'] {
   throw wrong('io', value, IO_RULE, '--io auto');
 }
 
+/** Whom the command line accepts. @throws OperatorError naming what is none. */
+function consentOf(who: readonly string[]): Pick<Config['consent'], 'networks' | 'identities'> {
+  const identities = who.filter(isPeerId);
+  const networks = who.filter((value) => !isPeerId(value));
+  const unknown = networks.find((value) => !isName(value));
+  if (unknown !== undefined) throw wrong('consent', unknown, CONSENT_RULE, '--consent own');
+  for (const [given, most, what] of [
+    [identities, MAX_POLICY_IDENTITIES, 'peer ids'],
+    [networks, MAX_POLICY_NETWORKS, 'networks'],
+  ] as const)
+    if (given.length > most)
+      throw new OperatorError(
+        ExitCode.usage,
+        '--consent',
+        `at most ${most} ${what} can be named`,
+        'Leave some out, or accept all members of a network by its name',
+      );
+  return { networks: networks.includes('own') ? 'own' : networks, identities };
+}
+
 /** The configuration with the command line's overrides. @throws OperatorError naming the option. */
 export function applyNodeOptions(config: Config, options: NodeOptions): Config {
-  const { port, bind, announce, status, engine, io } = options;
+  const { port, bind, announce, status, engine, io, consent, consentUntil } = options;
   if (port !== undefined && (!/^\d{1,5}$/.test(port) || Number(port) < 1 || Number(port) > 65_535))
     throw wrong('port', port, PORT_RULE, '--port 51901');
   if (bind !== undefined && parseIp(bind) === undefined)
@@ -79,6 +115,16 @@ export function applyNodeOptions(config: Config, options: NodeOptions): Config {
     );
   if (status !== undefined && status !== 'off' && parseSocketAddress(status) === undefined)
     throw wrong('status', status, STATUS_ADDRESS_RULE, '--status 127.0.0.1:9091');
+  if (consentUntil !== undefined && parseUntil(consentUntil) === undefined)
+    throw wrong('consent-until', consentUntil, UNTIL_RULE, '--consent-until 2026-12-31T12:00:00Z');
+  const accepted = { ...config.consent, ...(consent && consentOf(consent)) };
+  if (consentUntil !== undefined && accepted.networks.length + accepted.identities.length === 0)
+    throw new OperatorError(
+      ExitCode.usage,
+      '--consent-until',
+      'nobody is accepted in advance',
+      'Say who: --consent own',
+    );
   return {
     ...config,
     node: {
@@ -89,12 +135,17 @@ export function applyNodeOptions(config: Config, options: NodeOptions): Config {
       ...(engine === undefined ? {} : { engine: engineOf(engine) }),
       ...(io === undefined ? {} : { io: ioOf(io) }),
     },
+    consent: {
+      ...accepted,
+      ...(consentUntil === undefined ? {} : { until: consentUntil }),
+    },
     status: status === undefined ? config.status : { listen: status },
   };
 }
 
 /** The overrides as a child process is given them. */
-export function nodeArguments({ port, bind, announce, status, engine, io }: NodeOptions): string[] {
+export function nodeArguments(options: NodeOptions): string[] {
+  const { port, bind, announce, status, engine, io, consent, consentUntil } = options;
   const one = (name: string, value: string | undefined): string[] =>
     value === undefined ? [] : [`--${name}`, value];
   return [
@@ -104,5 +155,7 @@ export function nodeArguments({ port, bind, announce, status, engine, io }: Node
     ...one('status', status),
     ...one('engine', engine),
     ...one('io', io),
+    ...(consent ?? []).flatMap((who) => one('consent', who)),
+    ...one('consent-until', consentUntil),
   ];
 }

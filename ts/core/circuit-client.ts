@@ -6,11 +6,12 @@ import { UNCHARGED, type LegKey, type LegTarget } from '../wire/leg.js';
 import { sameSocketAddress } from '../wire/socket-address.js';
 import type { BootstrapClient } from './bootstrap-client.js';
 import { compareBytes, fromHex, sameBytes, toHex } from './bytes.js';
-import type { MessageOf } from './control-message.js';
+import type { MessageOf, Refusal } from './control-message.js';
 import { HANDSHAKE_WAITS_MS } from './handshake-waits.js';
 import type { Primitives } from './io.js';
 import type { LegIds } from './leg-ids.js';
 import type { Member, MemberTable } from './member-table.js';
+import type { OwnPolicy } from './own-policy.js';
 import { openPeerRecord } from './peer-record.js';
 import type { PeerTable } from './peer-table.js';
 import { AnswerTable, type RequestTable } from './request-table.js';
@@ -32,6 +33,8 @@ export interface CircuitHost {
   readonly legs: LegIds;
   readonly peers: PeerTable;
   readonly members: MemberTable;
+  /** Undefined = every circuit is asked for. */
+  readonly policy: OwnPolicy | undefined;
   bootstraps(): Iterable<BootstrapClient>;
 }
 
@@ -197,53 +200,93 @@ export class CircuitClient {
   handleOffer(relay: BootstrapClient, request: number, offer: MessageOf<'circuit-offer'>, turn: Turn): void {
     const { sessionKey } = relay;
     if (!this.#answers.begin(sessionKey, request, turn)) return;
-    const refuse = (reason: 'no-consent' | 'bad-record' | 'busy'): void =>
-      this.#answers.answer(sessionKey, request, { type: 'refused', reason, what: offer.type }, turn);
-    const network = toHex(offer.network);
-    const record = openPeerRecord(this.#host.primitives, offer.caller, turn.step.wallClock);
-    if (typeof record === 'string') {
-      refuse('bad-record');
+    const member = this.#consented(relay, offer, turn);
+    if (typeof member === 'string') {
+      this.#answers.answer(sessionKey, request, { type: 'refused', reason: member, what: offer.type }, turn);
       return;
     }
+    const leg = this.#host.legs.create(turn);
+    this.#join(relay, offer, member, leg, turn);
+    const accept = { type: 'circuit-accept', circuit: offer.circuit, leg } as const;
+    this.#answers.answer(sessionKey, request, accept, turn);
+    const { policy } = this.#host;
+    if (policy?.accepts(sessionKey, member.identity, offer.network) === true) policy.ranOut(relay, turn);
+  }
+
+  /** The relay set a circuit up under our standing policy. */
+  handleOpened(
+    relay: BootstrapClient,
+    request: number,
+    opened: MessageOf<'circuit-opened'>,
+    turn: Turn,
+  ): void {
+    const { sessionKey } = relay;
+    if (!this.#answers.begin(sessionKey, request, turn)) return;
+    const { policy } = this.#host;
+    const leg = policy?.leg(sessionKey, opened.on);
+    const member = leg === undefined ? 'no-consent' : this.#consented(relay, opened, turn);
+    if (policy === undefined || leg === undefined || typeof member === 'string') {
+      const reason = typeof member === 'string' ? member : 'no-consent';
+      this.#answers.answer(sessionKey, request, { type: 'refused', reason, what: opened.type }, turn);
+      return;
+    }
+    const next = policy.replaceLeg(sessionKey, leg.id, turn);
+    this.#join(relay, opened, member, leg, turn);
+    const joined = { type: 'circuit-joined', circuit: opened.circuit, leg: next } as const;
+    this.#answers.answer(sessionKey, request, joined, turn);
+  }
+
+  /** The caller, if a circuit with it is one this node wants. */
+  #consented(
+    { sessionKey }: BootstrapClient,
+    message: MessageOf<'circuit-offer' | 'circuit-opened'>,
+    turn: Turn,
+  ): Member | Extract<Refusal, 'no-consent' | 'bad-record' | 'busy'> {
+    const record = openPeerRecord(this.#host.primitives, message.caller, turn.step.wallClock);
+    if (typeof record === 'string') return 'bad-record';
     this.#host.members.learnOpened(record, turn);
     const member = this.#host.members.members.get(toHex(record.identity));
     // Consent: members of a network of ours, and nobody else. The preshared key proves them later.
-    if (member?.overlay.has(network) !== true || this.#host.peers.hasRole(member.sessionKey)) {
-      refuse('no-consent');
-      return;
-    }
+    if (member?.overlay.has(toHex(message.network)) !== true) return 'no-consent';
+    if (this.#host.peers.hasRole(member.sessionKey)) return 'no-consent';
+    // A policy is the node's word of when it was signed: what it says now counts.
+    const accepted = this.#host.policy?.accepts(sessionKey, member.identity, message.network) === true;
+    if (message.type === 'circuit-opened' && !accepted) return 'no-consent';
     const route = this.#route(member.sessionKey);
     if (route.opening !== undefined) {
       // Both ends open at once: the request of the lower identity is carried through.
-      if (compareBytes(this.#host.identity, member.identity) < 0 && route.opening.relay === sessionKey) {
-        refuse('busy');
-        return;
-      }
+      if (compareBytes(this.#host.identity, member.identity) < 0 && route.opening.relay === sessionKey)
+        return 'busy';
       this.#abandonOpening(route, turn);
     }
-    const local = this.#host.legs.create(turn);
+    return member;
+  }
+
+  /** This node's end of a circuit a member opened, received on `local`. */
+  #join(
+    relay: BootstrapClient,
+    message: MessageOf<'circuit-offer' | 'circuit-opened'>,
+    member: Member,
+    local: LegKey,
+    turn: Turn,
+  ): void {
+    const route = this.#route(member.sessionKey);
     const circuit: Circuit = {
-      id: toHex(offer.circuit),
-      relay: sessionKey,
+      id: toHex(message.circuit),
+      relay: relay.sessionKey,
       member: member.sessionKey,
       calling: false,
       since: turn.now,
       local,
-      remote: { ...offer.leg, address: relay.address },
-      expiresAt: turn.now + offer.lifetime * 1000,
+      remote: { ...message.leg, address: relay.address },
+      expiresAt: turn.now + message.lifetime * 1000,
       used: true,
     };
-    this.#add(circuit, offer.lifetime, turn);
+    this.#add(circuit, message.lifetime, turn);
     // With a working circuit the member's first packet moves the session over; without, this is it.
     if (route.seekUntil !== undefined || (route.current === undefined && !route.direct))
       this.#use(circuit, turn);
     this.#stopSeeking(member.sessionKey, route);
-    this.#answers.answer(
-      sessionKey,
-      request,
-      { type: 'circuit-accept', circuit: offer.circuit, leg: local },
-      turn,
-    );
   }
 
   /** The relay ended a circuit. */
@@ -251,8 +294,12 @@ export class CircuitClient {
     turn.send(relay, request, { type: 'circuit-closed', circuit: message.circuit });
     const circuit = this.#circuits.get(circuitKey(relay, toHex(message.circuit)));
     if (circuit === undefined) return;
-    const wasCurrent = this.#routes.get(circuit.member)?.current === circuit;
+    const route = this.#routes.get(circuit.member);
+    const wasCurrent = route?.current === circuit;
     this.#forget(circuit, turn);
+    // Ended before a session came up over it: as if it had been refused, the next relay is asked.
+    if (wasCurrent && route.circuits.length === 0 && this.#timers.has(`handshake ${circuit.member}`))
+      this.#seek(circuit.member, turn);
     if (wasCurrent) this.#pathLost(circuit.member, turn);
   }
 
@@ -304,10 +351,7 @@ export class CircuitClient {
 
   #seek(member: SessionKey, turn: Turn): void {
     const route = this.#route(member);
-    if (route.seekUntil === undefined) {
-      route.seekUntil = turn.now + SEEK_MS;
-      route.attempts = 0;
-    }
+    route.seekUntil ??= turn.now + SEEK_MS;
     if (route.opening === undefined && !this.#timers.has(`seek ${member}`)) this.#open(member, turn);
   }
 
@@ -389,7 +433,9 @@ export class CircuitClient {
     };
     this.#add(circuit, answer.lifetime, turn);
     this.#use(circuit, turn);
-    this.#stopSeeking(member.sessionKey, route);
+    // The relays asked so far are remembered until a session is up: this one may end the circuit yet.
+    route.seekUntil = undefined;
+    this.#timers.clear(`seek ${member.sessionKey}`);
     // Make before break: what the new circuit replaces goes after it stands.
     if (before !== undefined) this.#close(before, turn);
     route.handshakes = 0;

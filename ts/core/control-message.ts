@@ -8,6 +8,7 @@ import { decodeCbor, encodeCbor, isArrayOf, isBytes, isInteger } from './cbor.js
 import { ControlKind, encodeControlFrame, MAX_CONTROL_BODY } from './control-frame.js';
 import { MAX_RECORD_BYTES } from './peer-record.js';
 import { MAX_CIRCUIT_RELAYS } from './relay-circuit.js';
+import { MAX_POLICY_BYTES, PREPARED_LEGS } from './standing-policy.js';
 import { MAX_RECEIPT_BYTES } from './usage-receipt.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 
@@ -26,6 +27,8 @@ export const REFUSALS = [
   'own-address',
   'not-a-member',
   'loop',
+  'bad-policy',
+  'stale-policy',
 ] as const;
 export type Refusal = (typeof REFUSALS)[number];
 
@@ -50,6 +53,10 @@ const record: Field<Uint8Array> = same(isRecord);
 const receipt: Field<Uint8Array> = same(
   (value): value is Uint8Array =>
     value instanceof Uint8Array && value.length > 0 && value.length <= MAX_RECEIPT_BYTES,
+);
+const policy: Field<Uint8Array> = same(
+  (value): value is Uint8Array =>
+    value instanceof Uint8Array && value.length > 0 && value.length <= MAX_POLICY_BYTES,
 );
 /** A page of records; its size is bounded by the body's. */
 const records: Field<readonly Uint8Array[]> = same(
@@ -86,6 +93,17 @@ const leg: Field<LegKey> = {
     return { id, key, epoch };
   },
 };
+/** Legs a callee keeps prepared, each once. */
+const legs: Field<readonly LegKey[]> = {
+  encode: (value) => value.map((each) => leg.encode(each)),
+  decode(value) {
+    if (!Array.isArray(value) || value.length > PREPARED_LEGS) return undefined;
+    const decoded = value.map((each) => leg.decode(each)).filter((each) => each !== undefined);
+    const ids = new Set(decoded.map(({ id }) => id));
+    return ids.size === value.length ? decoded : undefined;
+  },
+};
+const legId = integer(1, 0xffffffff);
 /** 18 bytes: ip ‖ port, little-endian. */
 const address: Field<SocketAddress> = {
   encode({ ip, port }) {
@@ -111,6 +129,10 @@ const SCHEMA = {
   'circuit-extend': { circuit, caller: record, callee: identity, network, leg, path },
   'circuit-offer': { circuit, caller: record, network, leg, lifetime },
   'circuit-accept': { circuit, leg },
+  'standing-policy': { policy, legs },
+  'policy-held': { serial: version },
+  'circuit-opened': { circuit, caller: record, network, leg, on: legId, lifetime },
+  'circuit-joined': { circuit, leg },
   'circuit-granted': { circuit, callee: record, leg, lifetime },
   'circuit-refresh': { circuit },
   'circuit-refreshed': { circuit, lifetime },
@@ -141,6 +163,8 @@ export const ANSWER_OF = {
   'circuit-open': 'circuit-granted',
   'circuit-extend': 'circuit-granted',
   'circuit-offer': 'circuit-accept',
+  'standing-policy': 'policy-held',
+  'circuit-opened': 'circuit-joined',
   'circuit-refresh': 'circuit-refreshed',
   'circuit-close': 'circuit-closed',
   receipt: 'receipt-given',

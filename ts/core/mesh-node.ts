@@ -24,6 +24,7 @@ import { LegQueries } from './leg-queries.js';
 import { MemberTable, type Member } from './member-table.js';
 import type { MemberStatus, MeshStatus, NetworkStatus, WireguardReachStatus } from './mesh-status.js';
 import { blindedNetworkId, isName, membershipProof, type Bootstrap, type Network } from './network.js';
+import { checkConsent, OwnPolicy, type Consent } from './own-policy.js';
 import { OwnRecord } from './own-record.js';
 import { encodePeerId } from './peer-id.js';
 import { MAX_RECORD_NETWORKS, openPeerRecord, RECORD_REFUSALS, type PeerRecord } from './peer-record.js';
@@ -70,6 +71,8 @@ export interface MeshNodeConfig {
   readonly maxLegs: number;
   /** Whether relays are asked to relay stock WireGuard clients to this node. */
   readonly wireguardRelay?: boolean | undefined;
+  /** Whom circuits need not be asked for of; undefined = for each one this node is asked. */
+  readonly consent?: Consent | undefined;
 }
 
 export class MeshNode implements Component {
@@ -88,6 +91,7 @@ export class MeshNode implements Component {
   readonly #drops = new Counter(DROPS);
   readonly #members: MemberTable;
   readonly #ownRecord: OwnRecord;
+  readonly #policy: OwnPolicy | undefined;
   readonly #circuits: CircuitClient;
   readonly #bootstraps = new Map<SessionKey, BootstrapClient>();
   #relay: RelayService | undefined;
@@ -115,6 +119,16 @@ export class MeshNode implements Component {
     };
     this.#members = new MemberTable(primitives, this.#identity, toHex(this.#sessionKey), this.#peers);
     this.#ownRecord = new OwnRecord(primitives, self, config.name, config.capabilities);
+    this.#policy =
+      config.consent &&
+      new OwnPolicy(config.consent, {
+        primitives,
+        identitySeed: config.identitySeed,
+        identity: this.#identity,
+        requests: this.#requests,
+        legs: this.#legs,
+        networks: () => this.#members.networks,
+      });
     this.#circuits = new CircuitClient({
       primitives,
       identity: this.#identity,
@@ -122,6 +136,7 @@ export class MeshNode implements Component {
       legs: this.#legs,
       peers: this.#peers,
       members: this.#members,
+      policy: this.#policy,
       bootstraps: () => this.#bootstraps.values(),
     });
   }
@@ -137,6 +152,7 @@ export class MeshNode implements Component {
     this.#boot = turn.random(8);
     this.#sweepAt = turn.now + SWEEP_MS;
     this.#ownRecord.restore(restored);
+    this.#policy?.restore(restored);
     for (const network of this.#config.networks) this.#members.addNetwork(network, turn);
     if (this.#config.relay !== undefined) {
       this.#relay = new RelayService(this.#config.relay, {
@@ -230,6 +246,7 @@ export class MeshNode implements Component {
       for (const peer of this.#members.expire(turn)) this.#circuits.memberGone(peer, turn);
       this.#relay?.sweep(turn);
       this.#recordMayHaveChanged(turn);
+      this.#policy?.renew(turn);
     }
     return turn.effects;
   }
@@ -261,6 +278,7 @@ export class MeshNode implements Component {
     this.#members.addNetwork(network, turn);
     this.#useBootstraps(turn);
     this.#recordMayHaveChanged(turn);
+    this.#policy?.renew(turn);
     return turn.effects;
   }
 
@@ -271,6 +289,7 @@ export class MeshNode implements Component {
     for (const peer of this.#members.removeNetwork(blindedId, turn)) this.#circuits.memberGone(peer, turn);
     this.#dropBootstraps(turn);
     this.#recordMayHaveChanged(turn);
+    this.#policy?.renew(turn);
     return turn.effects;
   }
 
@@ -374,7 +393,8 @@ export class MeshNode implements Component {
         const relayPeerId = encodePeerId(bootstrap.bootstrap.identity);
         return [{ relayPeerId, address: formatSocketAddress(bootstrap.address), state }];
       }),
-      relay: this.#relay?.status(step.now),
+      standingPolicies: this.#policy?.status() ?? [],
+      relay: this.#relay?.status(step),
       drops: this.#drops.toRecord(),
     };
   }
@@ -462,12 +482,20 @@ export class MeshNode implements Component {
         if (relay) relay.handleWireguardBind(peer, request, turn);
         else turn.refuse(peer, request, message.type, 'not-served');
         break;
+      case 'standing-policy':
+        if (relay) relay.handleStandingPolicy(peer, request, message, turn);
+        else turn.refuse(peer, request, message.type, 'not-served');
+        break;
       case 'receipt':
         if (relay) relay.handleReceipt(peer, request, message, turn);
         else turn.refuse(peer, request, message.type, 'unknown-circuit');
         break;
       case 'circuit-offer':
         if (bootstrap) this.#circuits.handleOffer(bootstrap, request, message, turn);
+        else turn.refuse(peer, request, message.type, 'no-consent');
+        break;
+      case 'circuit-opened':
+        if (bootstrap) this.#circuits.handleOpened(bootstrap, request, message, turn);
         else turn.refuse(peer, request, message.type, 'no-consent');
         break;
       case 'records-changed':
@@ -506,6 +534,7 @@ export class MeshNode implements Component {
     for (const [key, bootstrap] of this.#bootstraps) {
       if (this.#networksOf(key).length > 0 || this.#isPeer(bootstrap)) continue;
       this.#circuits.relayGone(key, turn);
+      this.#policy?.relayGone(key, turn);
       this.#relay?.neighbourGone(key, turn);
       this.#bootstraps.delete(key);
       bootstrap.close(turn);
@@ -539,6 +568,7 @@ export class MeshNode implements Component {
             registered: (registered, fresh, later) => {
               this.#circuits.relayReady(registered, fresh, later);
               this.#relay?.neighbourReady(key, fresh, later);
+              this.#policy?.relayReady(registered, fresh, later);
               this.#askForWireguard(registered, later);
               this.#proveTo(registered, fresh, later);
             },
@@ -661,6 +691,7 @@ function checkConfig(config: MeshNodeConfig): void {
     );
   config.networks.forEach(checkNetwork);
   if (config.relay !== undefined) checkRelayPolicy(config.relay);
+  if (config.consent !== undefined) checkConsent(config.consent);
   if (!Number.isInteger(config.maxLegs) || config.maxLegs < 1 || config.maxLegs > MAX_SLOTS)
     throw new RangeError(`maxLegs: ${config.maxLegs} given, must be an integer from 1 to ${MAX_SLOTS}`);
   if (config.capabilities.length > MAX_CAPABILITIES)

@@ -54,6 +54,8 @@ export interface CircuitStatus {
   readonly network: string;
   /** Peer ids of the relays between the caller and this one; empty when the caller is our client. */
   readonly previousRelays: readonly string[];
+  /** `standing`: set up under the callee's standing policy. */
+  readonly consent: 'asked' | 'standing';
   /** Peer id of the relay that carries it on; undefined when the callee is our client. */
   readonly nextRelay: string | undefined;
   /** Forward legs: what the caller and what the callee sends to. Empty while half-open. */
@@ -79,6 +81,19 @@ export interface WireguardReachStatus {
   readonly state: 'asking' | 'bound' | 'unanswered' | Refusal;
 }
 
+/** Our standing policy at a relay, or why it is not held there. */
+export interface StandingPolicyStatus {
+  readonly relayPeerId: string;
+  /** `ip:port`. */
+  readonly address: string;
+  readonly state: 'asking' | 'held' | 'withdrawn' | 'unanswered' | Refusal;
+  readonly serial: number;
+  /** Seconds since 1970; a policy that goes on is renewed before. */
+  readonly notAfter: number;
+  /** Circuits that can be set up before this node has answered one. */
+  readonly preparedLegs: number;
+}
+
 /** Who is charged for what this relay relays. */
 export interface AccountUse {
   /** A peer id, or a network's blinded id. */
@@ -93,6 +108,8 @@ export interface AccountUse {
 
 export interface RelayStatus {
   readonly registrations: number;
+  /** Standing policies in force. */
+  readonly standingPolicies: number;
   readonly admissions: number;
   readonly halfOpen: number;
   readonly circuits: readonly CircuitStatus[];
@@ -111,6 +128,8 @@ export interface MeshStatus {
   readonly bootstraps: readonly BootstrapStatus[];
   /** Empty unless this node has stock WireGuard clients relayed. */
   readonly wireguard: readonly WireguardReachStatus[];
+  /** Empty unless this node has a standing policy. */
+  readonly standingPolicies: readonly StandingPolicyStatus[];
   /** Undefined when this node is not a relay. */
   readonly relay: RelayStatus | undefined;
   /** Control frames and records that were not as they should be, by reason, zero ones included. */

@@ -39,11 +39,15 @@ export interface Circuit {
   readonly path: readonly Uint8Array[];
   /** What the caller receives on. */
   readonly legCaller: LegKey;
+  /** Serial of the callee's standing policy it was set up under; undefined = the callee is asked. */
+  readonly policy: number | undefined;
   /** What the callee receives on; undefined while half-open. */
   legCallee: LegKey | undefined;
   /** What we receive on from either end. */
   readonly fromCaller: LegKey;
   readonly fromCallee: LegKey;
+  /** Whether the callee has joined it: only then it is kept across a restart. */
+  joined: boolean;
   /** The caller's request, answered when the callee decides. */
   readonly request: number;
   readonly asked: Extract<RequestType, 'circuit-open' | 'circuit-extend'>;

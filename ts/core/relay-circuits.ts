@@ -13,12 +13,14 @@ import { hasEnd, MAX_CIRCUIT_RELAYS, otherEnd, type Circuit, type CircuitEnd } f
 import type { Payer, RelayAccounts } from './relay-accounts.js';
 import { prefixOf, type Client } from './relay-client.js';
 import type { RelayClients } from './relay-clients.js';
+import type { RelayConsent } from './relay-consent.js';
 import { isOwnAddress, refuse, type RelayHost, type RelayParts } from './relay-host.js';
 import { Neighbour, type RelayNeighbours } from './relay-neighbours.js';
 import { isCap, type Cap } from './relay-policy.js';
 import type { RelayRules } from './relay-rules.js';
 import { CIRCUIT_PREFIX, decodeStoredCircuit, encodeStoredCircuit } from './relay-store.js';
 import { AnswerTable } from './request-table.js';
+import type { StandingPolicy } from './standing-policy.js';
 import { TimerQueue } from './timer-queue.js';
 import type { Turn } from './turn.js';
 
@@ -56,13 +58,14 @@ export class RelayCircuits {
   readonly #accounts: RelayAccounts;
   readonly #refusals: Counter;
   readonly #clients: RelayClients;
+  readonly #consent: RelayConsent;
   readonly #circuits = new Map<string, Circuit>();
   readonly #circuitsOf = new Counter();
   readonly #answers = new AnswerTable();
   readonly #timers = new TimerQueue<Timer>();
   #halfOpen = 0;
 
-  constructor(parts: RelayParts, clients: RelayClients) {
+  constructor(parts: RelayParts, clients: RelayClients, consent: RelayConsent) {
     this.#parts = parts;
     this.#host = parts.host;
     this.#rules = parts.rules;
@@ -70,6 +73,7 @@ export class RelayCircuits {
     this.#accounts = parts.accounts;
     this.#refusals = parts.refusals;
     this.#clients = clients;
+    this.#consent = consent;
   }
 
   /** Takes up what the store holds; the ends have to be there already. */
@@ -102,6 +106,7 @@ export class RelayCircuits {
       calleePeerId: encodePeerId(circuit.calleeIdentity),
       network: toHex(circuit.network),
       previousRelays: circuit.path.map(encodePeerId),
+      consent: circuit.policy === undefined ? 'asked' : 'standing',
       nextRelay: circuit.callee instanceof Neighbour ? encodePeerId(circuit.callee.identity) : undefined,
       legs: circuit.legCallee === undefined ? [] : [circuit.fromCaller.id, circuit.fromCallee.id],
       ageMs: now - circuit.openedAt,
@@ -299,7 +304,7 @@ export class RelayCircuits {
     this.#answers.answer(peer, request, { type: 'refused', reason, what }, turn);
   }
 
-  /** @returns why not; undefined when the callee is being asked. */
+  /** @returns why not; undefined when the callee is being asked, or has accepted in advance. */
   #open(opening: Opening, turn: Turn): Refusal | Cap | undefined {
     const { caller, callerIdentity, callee, network, path, id } = opening;
     if (sameBytes(callee, callerIdentity)) return 'own-address';
@@ -312,8 +317,10 @@ export class RelayCircuits {
     if (between.length >= CIRCUITS_PER_PAIR && oldest !== undefined)
       this.#close(oldest, turn, oldest.caller, oldest.callee);
     const counted = countersOf({ ...opening, callee: first, calleeIdentity: callee });
+    const policy = this.#policyOf(first, opening, turn);
     const crowded =
-      this.#crowded([...counted, halfOpenOf(opening)]) ??
+      this.#crowded(counted) ??
+      (policy === undefined ? this.#crowdedHalfOpen(halfOpenOf(opening)) : undefined) ??
       this.#crowdedEnd(caller, network) ??
       this.#crowdedEnd(first, network);
     if (crowded !== undefined) return crowded;
@@ -327,9 +334,11 @@ export class RelayCircuits {
       calleeIdentity: callee,
       path,
       legCaller: opening.leg,
+      policy: policy?.serial,
       legCallee: undefined,
       fromCaller: this.#host.legs.create(turn),
       fromCallee: this.#host.legs.create(turn),
+      joined: false,
       request: opening.request,
       asked: opening.asked,
       asking: { record: opening.record, others },
@@ -342,8 +351,16 @@ export class RelayCircuits {
     this.#addCircuit(circuit);
     this.#halfOpen++;
     this.#circuitsOf.add(halfOpenOf(circuit), 1);
-    this.#ask(circuit, turn);
+    const prepared = policy && this.#consent.takeLeg(first.key, turn);
+    if (prepared === undefined) this.#ask(circuit, turn);
+    else this.#setUp(circuit, prepared, turn);
     return undefined;
+  }
+
+  /** The standing policy of a callee that is our client and accepts this without being asked. */
+  #policyOf(end: CircuitEnd, { callerIdentity, network }: Opening, turn: Turn): StandingPolicy | undefined {
+    const client = this.#clients.get(end.key);
+    return client === end ? this.#consent.covering(client, callerIdentity, network, turn) : undefined;
   }
 
   /**
@@ -361,18 +378,23 @@ export class RelayCircuits {
   #crowded(counted: readonly string[]): Cap | undefined {
     const { limits } = this.#rules;
     if (this.#circuits.size >= limits.circuits) return 'circuits';
-    if (this.#halfOpen >= limits.halfOpen) return 'half-open';
     const caps: readonly (readonly [string, number, Cap])[] = [
       ['prefix', limits.circuitsPerPrefix, 'circuits-per-prefix'],
       ['network', limits.circuitsPerNetwork, 'circuits-per-network'],
       ['caller', limits.circuitsPerIdentity, 'circuits-per-identity'],
       ['callee', limits.circuitsPerIdentity, 'circuits-per-identity'],
-      ['half-open', limits.halfOpenPerIdentity, 'half-open-per-identity'],
     ];
     for (const counter of counted)
       for (const [what, most, cap] of caps)
         if (counter.startsWith(what) && this.#circuitsOf.get(counter) >= most) return cap;
     return undefined;
+  }
+
+  /** The cap that one more circuit that waits for consent, counted so, would exceed. */
+  #crowdedHalfOpen(counter: string): Cap | undefined {
+    const { halfOpen, halfOpenPerIdentity } = this.#rules.limits;
+    if (this.#halfOpen >= halfOpen) return 'half-open';
+    return this.#circuitsOf.get(counter) >= halfOpenPerIdentity ? 'half-open-per-identity' : undefined;
   }
 
   #crowdedEnd(end: CircuitEnd, network: Uint8Array): Cap | undefined {
@@ -417,7 +439,10 @@ export class RelayCircuits {
           if (this.#circuits.get(circuit.name) !== circuit) return;
           const held = this.#clients.registered(circuit.calleeIdentity)?.registration?.record;
           if (answer?.type !== 'circuit-accept') this.#removeCircuit(circuit, later, answer?.reason);
-          else if (held !== undefined) this.#established(circuit, answer.leg, held.bytes, Infinity, later);
+          else if (held !== undefined) {
+            circuit.joined = true;
+            this.#established(circuit, answer.leg, held.bytes, Infinity, later);
+          }
         },
         OFFER_TRIES,
       );
@@ -436,9 +461,10 @@ export class RelayCircuits {
         return;
       }
       if (answer?.type === 'circuit-granted') {
-        if (this.#isOf(answer.callee, circuit.calleeIdentity, later))
+        if (this.#isOf(answer.callee, circuit.calleeIdentity, later)) {
+          circuit.joined = true;
           this.#established(circuit, answer.leg, answer.callee, answer.lifetime, later);
-        else {
+        } else {
           this.#tellClosed(callee, circuit.id, later);
           this.#removeCircuit(circuit, later, 'bad-record');
         }
@@ -446,6 +472,47 @@ export class RelayCircuits {
       }
       this.#askNext(circuit, answer?.reason, later);
     });
+  }
+
+  /**
+   * Joins both ends at once, on a leg the callee prepared. The callee is told before the caller, so that
+   * it knows of the circuit when the first frame of it arrives.
+   */
+  #setUp(circuit: Circuit, prepared: LegKey, turn: Turn): void {
+    const { id, network, fromCallee, callee, asking } = circuit;
+    const record = this.#clients.registered(circuit.calleeIdentity)?.registration?.record;
+    if (asking === undefined || record === undefined) return;
+    const opened = {
+      type: 'circuit-opened',
+      circuit: id,
+      caller: asking.record,
+      network,
+      leg: fromCallee,
+      on: prepared.id,
+      lifetime: Math.max(1, this.#lifetime(circuit, turn)),
+    } as const;
+    this.#host.requests.send(
+      callee.key,
+      opened,
+      turn,
+      (answer, later) => {
+        const stands = this.#circuits.get(circuit.name) === circuit;
+        if (answer?.type === 'circuit-joined') {
+          this.#consent.addLeg(callee.key, answer.leg, later);
+          if (!stands) this.#tellClosed(callee, id, later);
+          circuit.joined = true;
+          if (stands) this.#persistCircuit(circuit, later);
+          return;
+        }
+        // Both ends called at once and this call gives way; anything else contradicts the policy.
+        if (answer?.reason !== 'busy') this.#consent.suspend(callee.key, circuit.policy, later);
+        if (!stands) return;
+        this.#refusals.add(answer?.reason ?? 'callee-offline', 1);
+        this.#close(circuit, later, circuit.caller);
+      },
+      OFFER_TRIES,
+    );
+    this.#established(circuit, prepared, record.bytes, Infinity, turn);
   }
 
   /** Asks another neighbour in place of the one that refused or fell silent. */
@@ -619,7 +686,7 @@ export class RelayCircuits {
   #persistCircuit(circuit: Circuit, turn: Turn): void {
     const { id, network, legCaller, legCallee, fromCaller, fromCallee } = circuit;
     const { callerIdentity, calleeIdentity, path } = circuit;
-    if (legCallee === undefined) return;
+    if (legCallee === undefined || !circuit.joined) return;
     const value = encodeStoredCircuit({
       id,
       network,
@@ -633,6 +700,7 @@ export class RelayCircuits {
       calleeIdentity,
       path,
       onward: circuit.callee instanceof Neighbour,
+      policy: circuit.policy,
       opened: Math.max(0, Math.floor((turn.step.wallClock + circuit.openedAt - turn.now) / 1000)),
       expires: Math.ceil((turn.step.wallClock + circuit.expiresAt - turn.now) / 1000),
     });
@@ -655,6 +723,7 @@ export class RelayCircuits {
       name: toHex(stored.id),
       caller,
       callee,
+      joined: true,
       request: 0,
       asked: stored.path.length > 0 ? 'circuit-extend' : 'circuit-open',
       asking: undefined,

@@ -9,11 +9,13 @@ import { contactLeg } from './contact-leg.js';
 import { ADMISSION_DROPS } from './admission-server.js';
 import { REFUSALS, type MessageOf } from './control-message.js';
 import { Counter } from './counter.js';
+import type { Step } from './io.js';
 import type { RelayStatus } from './mesh-status.js';
 import type { PeerRecord } from './peer-record.js';
 import { RelayCircuits } from './relay-circuits.js';
 import type { Client } from './relay-client.js';
 import { RelayClients } from './relay-clients.js';
+import { RelayConsent } from './relay-consent.js';
 import { RelayDirectory } from './relay-directory.js';
 import { refuse, type RelayHost, type RelayParts } from './relay-host.js';
 import { RelayNeighbours } from './relay-neighbours.js';
@@ -38,6 +40,7 @@ export class RelayService {
   readonly #parts: RelayParts;
   readonly #wireguard: WireguardBindings;
   readonly #clients: RelayClients;
+  readonly #consent: RelayConsent;
   readonly #circuits: RelayCircuits;
   readonly #receipts: RelayReceipts;
 
@@ -62,10 +65,14 @@ export class RelayService {
         this.#circuits.moved(client, turn);
         this.#wireguard.changed(client.key, turn);
       },
-      unregistered: ({ key }, turn) => this.#wireguard.release(key, turn),
+      unregistered: ({ key }, turn) => {
+        this.#wireguard.release(key, turn);
+        this.#consent.release(key, turn);
+      },
       removed: (client, turn) => this.#circuits.clientGone(client, turn),
     });
-    this.#circuits = new RelayCircuits(this.#parts, this.#clients);
+    this.#consent = new RelayConsent(this.#parts, this.#clients);
+    this.#circuits = new RelayCircuits(this.#parts, this.#clients, this.#consent);
     this.#receipts = new RelayReceipts(this.#parts, this.#circuits);
   }
 
@@ -76,6 +83,7 @@ export class RelayService {
     host.legs.install(contactLeg(host.primitives, host.sessionKey), turn);
     this.#wireguard.start(turn);
     this.#clients.restore(restored, turn);
+    this.#consent.restore(restored, turn);
     this.#circuits.restore(restored, turn);
     if (this.#clients.size > 0)
       turn.notify('info', 'relay-restored', { clients: this.#clients.size, circuits: this.#circuits.size });
@@ -178,6 +186,15 @@ export class RelayService {
     this.#circuits.handleClose(peer, request, message, turn);
   }
 
+  handleStandingPolicy(
+    peer: SessionKey,
+    request: number,
+    message: MessageOf<'standing-policy'>,
+    turn: Turn,
+  ): void {
+    this.#consent.handle(peer, request, message, turn);
+  }
+
   /** A client wants stock WireGuard clients relayed to it, for as long as it is registered. */
   handleWireguardBind(peer: SessionKey, request: number, turn: Turn): void {
     const client = this.#clients.get(peer);
@@ -259,12 +276,13 @@ export class RelayService {
     return deadlines.length === 0 ? undefined : Math.min(...deadlines);
   }
 
-  status(now: number): RelayStatus {
+  status(step: Step): RelayStatus {
     return {
       registrations: this.#clients.registrations,
+      standingPolicies: this.#consent.size(step.wallClock),
       admissions: this.#clients.size,
       halfOpen: this.#circuits.halfOpen,
-      circuits: this.#circuits.status(now),
+      circuits: this.#circuits.status(step.now),
       wireguard: this.#wireguard.status(),
       accounts: this.#parts.accounts.status(),
       refusals: this.#parts.refusals.toRecord(),
@@ -274,6 +292,7 @@ export class RelayService {
   /** It knows nothing of the circuits it had. A relay does, and asks. */
   #reborn(client: Client, turn: Turn): void {
     this.#wireguard.release(client.key, turn);
+    this.#consent.release(client.key, turn);
     if (!this.#parts.neighbours.knows(client.identity)) this.#circuits.closeAll(client, turn);
   }
 

@@ -1,4 +1,5 @@
-// What a relay keeps across a restart: registered clients and standing circuits, one entry each.
+// What a relay keeps across a restart: registered clients, their standing policies, and standing
+// circuits, one entry each.
 // Times are wall clock, in seconds: the monotonic clock does not survive.
 
 import type { LegKey } from '../wire/leg.js';
@@ -6,11 +7,14 @@ import type { SocketAddress } from '../wire/socket-address.js';
 import { decodeCbor, encodeCbor, isArrayOf, isBytes, isInteger } from './cbor.js';
 import { MAX_RECORD_BYTES } from './peer-record.js';
 import { MAX_CIRCUIT_RELAYS } from './relay-circuit.js';
+import { MAX_POLICY_BYTES, PREPARED_LEGS } from './standing-policy.js';
 
 export const CLIENT_PREFIX = 'relay/client/';
 export const CIRCUIT_PREFIX = 'relay/circuit/';
+export const POLICY_PREFIX = 'relay/policy/';
 const MAX_CIRCUIT_BYTES = 768;
 const MAX_CLIENT_BYTES = MAX_RECORD_BYTES + 256;
+const MAX_STORED_POLICY_BYTES = MAX_POLICY_BYTES + 256;
 
 export interface StoredClient {
   readonly address: SocketAddress;
@@ -37,6 +41,8 @@ export interface StoredCircuit {
   readonly path: readonly Uint8Array[];
   /** Whether `callee` is a relay that carries the circuit on. */
   readonly onward: boolean;
+  /** Serial of the standing policy it was set up under; undefined = the callee was asked. */
+  readonly policy: number | undefined;
   readonly opened: number;
   readonly expires: number;
 }
@@ -78,6 +84,7 @@ export function encodeStoredCircuit(circuit: StoredCircuit): Uint8Array {
     circuit.calleeIdentity,
     circuit.path,
     circuit.onward,
+    circuit.policy ?? false,
     circuit.opened,
     circuit.expires,
   ]);
@@ -86,7 +93,7 @@ export function encodeStoredCircuit(circuit: StoredCircuit): Uint8Array {
 /** Undefined when the store holds something else. */
 export function decodeStoredCircuit(bytes: Uint8Array): StoredCircuit | undefined {
   const value = decodeCbor(bytes, MAX_CIRCUIT_BYTES);
-  if (!Array.isArray(value) || value.length !== 14) return undefined;
+  if (!Array.isArray(value) || value.length !== 15) return undefined;
   const [
     id,
     network,
@@ -100,6 +107,7 @@ export function decodeStoredCircuit(bytes: Uint8Array): StoredCircuit | undefine
     calleeIdentity,
     path,
     onward,
+    policy,
     opened,
     expires,
   ] = value as unknown[];
@@ -112,6 +120,7 @@ export function decodeStoredCircuit(bytes: Uint8Array): StoredCircuit | undefine
   if (!isBytes(callerIdentity, 32) || !isBytes(calleeIdentity, 32) || typeof onward !== 'boolean')
     return undefined;
   if (!isArrayOf(path, MAX_CIRCUIT_RELAYS - 1, (relay) => isBytes(relay, 32))) return undefined;
+  if (policy !== false && !isInteger(policy, 0, Number.MAX_SAFE_INTEGER)) return undefined;
   if (!isInteger(opened, 0, Number.MAX_SAFE_INTEGER) || !isInteger(expires, 0, Number.MAX_SAFE_INTEGER))
     return undefined;
   if (!legCaller || !legCallee || !fromCaller || !fromCallee) return undefined;
@@ -126,7 +135,29 @@ export function decodeStoredCircuit(bytes: Uint8Array): StoredCircuit | undefine
     fromCallee,
     path,
     onward,
+    policy: policy === false ? undefined : policy,
     opened,
     expires,
   };
+}
+
+/** A client's standing policy, under its session key, and the legs not used yet. */
+export interface StoredPolicy {
+  readonly policy: Uint8Array;
+  readonly legs: readonly LegKey[];
+}
+
+export function encodeStoredPolicy({ policy, legs }: StoredPolicy): Uint8Array {
+  return encodeCbor([policy, legs.map(encodeLeg)]);
+}
+
+/** Undefined when the store holds something else. */
+export function decodeStoredPolicy(bytes: Uint8Array): StoredPolicy | undefined {
+  const value = decodeCbor(bytes, MAX_STORED_POLICY_BYTES);
+  if (!Array.isArray(value) || value.length !== 2) return undefined;
+  const [policy, encoded] = value as unknown[];
+  if (!(policy instanceof Uint8Array) || !Array.isArray(encoded) || encoded.length > PREPARED_LEGS)
+    return undefined;
+  const legs = encoded.map(decodeLeg).filter((leg) => leg !== undefined);
+  return legs.length === encoded.length ? { policy, legs } : undefined;
 }

@@ -9,6 +9,7 @@ import { z } from 'zod';
 import { fromHex } from '../core/bytes.js';
 import { decodePeerId } from '../core/peer-id.js';
 import { decodeRelayLink } from '../core/relay-link.js';
+import { MAX_POLICY_IDENTITIES, MAX_POLICY_NETWORKS } from '../core/standing-policy.js';
 import { DEFAULT_CLASS, MAX_QUOTA_CLASSES, MAX_WIREGUARD_BINDINGS } from '../core/relay-policy.js';
 import { LONGEST_BURST_MS, LOWEST_BYTES_PER_SECOND } from '../wire/limits.js';
 import { parseIp, parseSocketAddress } from '../wire/socket-address.js';
@@ -34,16 +35,15 @@ const integer = (what: string, min: number, max: number): z.ZodType<number> =>
 const text = (expected: string, valid: (value: string) => boolean): z.ZodType<string> =>
   z.string(expected).refine(valid, { error: expected });
 
-const peerIds = z.array(
-  text('a list of peer ids ("omerta1…")', (value) => {
-    try {
-      return decodePeerId(value).length === 32;
-    } catch {
-      return false;
-    }
-  }),
-  'a list of peer ids ("omerta1…")',
-);
+export function isPeerId(value: string): boolean {
+  try {
+    return decodePeerId(value).length === 32;
+  } catch {
+    return false;
+  }
+}
+
+const peerIds = z.array(text('a list of peer ids ("omerta1…")', isPeerId), 'a list of peer ids ("omerta1…")');
 
 const RELAY_LINK_RULE = 'a list of relay links ("omerta://relay/…", printed by: omerta relay link)';
 const relayLinks = z
@@ -79,6 +79,19 @@ const wireguardKey = text(
 /** Two for each stock client, since one is renewed before it ends. */
 const DEFAULT_WIREGUARD_SESSIONS = 2048;
 export const isInterfaceName = (value: string): boolean => /^[a-zA-Z0-9_.-]{1,15}$/.test(value);
+
+export const CONSENT_NETWORKS_RULE =
+  '"own" (members of all your networks), or a list of names of your networks';
+export const CONSENT_RULE =
+  '"own", the name of a network (1 to 63 of a-z, 0-9 and "-"), or a peer id ("omerta1…")';
+export const UNTIL_RULE = 'a time in UTC such as "2026-12-31T12:00:00Z", or a day such as "2026-12-31"';
+
+/** Seconds since 1970; undefined when the text is no time. */
+export function parseUntil(value: string): number | undefined {
+  if (!/^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?Z)?$/.test(value)) return undefined;
+  const milliseconds = Date.parse(value);
+  return milliseconds > 0 ? Math.floor(milliseconds / 1000) : undefined;
+}
 
 const SERVE_RULE = '"own", "any", or a list of blinded network ids (32 hex digits each)';
 
@@ -251,6 +264,34 @@ const schema = z.strictObject({
         )
         .max(1024, { error: 'at most 1024 peers' })
         .default([]),
+    })
+    .prefault({}),
+  consent: z
+    .strictObject({
+      networks: z
+        .union(
+          [
+            z.literal('own'),
+            z.array(text(CONSENT_NETWORKS_RULE, (value) => /^[a-z0-9-]{1,63}$/.test(value))),
+          ],
+          CONSENT_NETWORKS_RULE,
+        )
+        .refine((networks) => networks === 'own' || networks.length <= MAX_POLICY_NETWORKS, {
+          error: `at most ${MAX_POLICY_NETWORKS} networks`,
+        })
+        .default([]),
+      identities: peerIds
+        .max(MAX_POLICY_IDENTITIES, {
+          error: `at most ${MAX_POLICY_IDENTITIES} peer ids; "networks" accepts all members of a network`,
+        })
+        .default([]),
+      // TOML has times of its own.
+      until: z
+        .preprocess(
+          (value) => (value instanceof Date ? value.toISOString() : value),
+          text(UNTIL_RULE, (value) => parseUntil(value) !== undefined),
+        )
+        .optional(),
     })
     .prefault({}),
   status: z

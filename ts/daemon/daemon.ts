@@ -9,6 +9,7 @@ import { decodePeerId } from '../core/peer-id.js';
 import type { CircuitStatus, MeshStatus, RelayStatus } from '../core/mesh-status.js';
 import { formatSocketAddress, parseSocketAddress } from '../wire/socket-address.js';
 import { DEFAULT_STATUS_ADDRESS, type Config } from './config.js';
+import { requireJoined } from './consent-configuration.js';
 import type { ControlRequest } from './control-protocol.js';
 import { removeKernelPath } from '../engine/accelerated-engine.js';
 import { ControlServer, alreadyRunning } from './control-server.js';
@@ -92,6 +93,7 @@ export class Daemon {
     this.created = created;
     if (mode === 'relay') this.#keepOwnNetworks(identity);
     const networks = loadNetworks(state);
+    requireJoined(config, networks);
     if (mode === 'up' && networks.length === 0)
       throw new OperatorError(
         ExitCode.usage,

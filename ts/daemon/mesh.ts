@@ -19,6 +19,7 @@ import { accelerateEngine, openEngine, type EngineChoice, type OpenedEngine } fr
 import { NO_ACCOUNTS } from '../wire/forwarding-table.js';
 import { parseSocketAddress, type SocketAddress } from '../wire/socket-address.js';
 import type { Config } from './config.js';
+import { nodeConsent } from './consent-configuration.js';
 import type { DaemonMode } from './daemon-status.js';
 import { engineFailure } from './engine-failure.js';
 import type { Identity } from './identity.js';
@@ -150,6 +151,7 @@ export class Mesh {
           capabilities: mode === 'relay' ? ['bootstrap', 'relay'] : [],
           maxLegs: options.maxLegs,
           wireguardRelay: mode === 'up' && config.wireguard.relay,
+          consent: nodeConsent(config),
         },
         nodePrimitives,
       );

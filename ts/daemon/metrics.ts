@@ -66,6 +66,7 @@ export async function renderMetrics(status: DaemonStatus): Promise<{ text: strin
   const { relay } = status.mesh;
   if (relay !== undefined) {
     gauge('omerta_registrations', 'Records registered with this relay.', relay.registrations);
+    gauge('omerta_standing_policies', 'Standing policies this relay holds.', relay.standingPolicies);
     gauge('omerta_admissions', 'Admissions held by this relay.', relay.admissions);
     gauge('omerta_circuits', 'Circuits through this relay.', relay.circuits.length);
     gauge('omerta_circuits_half_open', 'Circuits that wait for consent.', relay.halfOpen);

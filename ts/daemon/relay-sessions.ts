@@ -24,6 +24,8 @@ export interface RelaySession {
   readonly networkName: string | undefined;
   /** Between the caller and this relay, and between this relay and the callee. */
   readonly previousRelays: readonly string[];
+  /** `standing`: set up under the callee's standing policy. */
+  readonly consent: 'asked' | 'standing';
   readonly nextRelay: string | undefined;
   readonly ageSeconds: number;
   readonly expiresInSeconds: number;
@@ -75,6 +77,7 @@ export function relaySessions(
       network: circuit.network,
       networkName: networks.get(circuit.network),
       previousRelays: circuit.previousRelays,
+      consent: circuit.consent,
       nextRelay: circuit.nextRelay,
       ageSeconds: tenths(circuit.ageMs),
       expiresInSeconds: tenths(circuit.expiresInMs),

@@ -161,6 +161,7 @@ function relay(status: DaemonStatus): string {
       ['Registrations', e(formatCount(relayed.registrations))],
       ['Admissions', e(formatCount(relayed.admissions))],
       ['Waiting for consent', e(formatCount(relayed.halfOpen))],
+      ['Standing policies', e(formatCount(relayed.standingPolicies))],
       ['Refused', e(refusals.length === 0 ? 'none' : refusals.join(', '))],
     ]) +
     `<h2>Circuits (${relayed.circuits.length})</h2>` +

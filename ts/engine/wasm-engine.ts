@@ -64,6 +64,8 @@ import { TokenBucket } from './wasm/token-bucket.js';
 import { UdpShell } from './wasm/udp-shell.js';
 
 /** STUN is the one reply larger than its request: what one prefix may be sent, as in the native engine. */
+/** A source's share of what strangers may cost is an eighth; less at once than a second's worth. */
+const CONTROL_PREFIXES = { ipv4Bits: 32, ipv6Bits: 64, capacity: 4096 };
 const STUN_PREFIXES = { ipv4Bits: 24, ipv6Bits: 48, capacity: 4096 };
 /** Events kept for a listener that is not there yet; later ones are lost. */
 const MAX_PENDING_EVENTS = 4096;
@@ -94,6 +96,8 @@ class WasmEngine implements Engine {
   readonly #refused = new Map<number, number>();
   readonly #waysBack = new Map<number, { to: LegTarget; packets: number; bytes: number }>();
   readonly #controlBudget: TokenBucket;
+  /** So that no one source takes all of it. */
+  readonly #controlBudgetOfPrefix: PrefixRateLimiter;
   /** Undefined: STUN is switched off. */
   readonly #stunBudget: PrefixRateLimiter | undefined;
   readonly #fairShare = new FairShare();
@@ -116,7 +120,13 @@ class WasmEngine implements Engine {
     if (stun > 0)
       this.#stunBudget = new PrefixRateLimiter({ perSecond: stun, burst: stun, ...STUN_PREFIXES });
     const rate = options.controlFramesPerSecond;
-    this.#controlBudget = new TokenBucket(rate, rate, performance.now());
+    const part = (divisor: number): number => Math.max(1, Math.floor(rate / divisor));
+    this.#controlBudget = new TokenBucket(rate, part(4), performance.now());
+    this.#controlBudgetOfPrefix = new PrefixRateLimiter({
+      perSecond: part(8),
+      burst: part(16),
+      ...CONTROL_PREFIXES,
+    });
   }
 
   async bind(options: EngineOptions): Promise<void> {
@@ -415,12 +425,17 @@ class WasmEngine implements Engine {
   }
 
   #control(frame: Uint8Array, leg: number, from: SocketAddress): void {
-    if (leg === CONTACT_LEG && !this.#controlBudget.take(performance.now())) {
+    if (leg === CONTACT_LEG && !this.#admitsStranger(from.ip)) {
       this.#counters.add('drop_control_rate');
       return;
     }
     this.#counters.add('control_frames');
     this.#emit({ type: 'frame', from, leg, frame });
+  }
+
+  #admitsStranger(ip: Uint8Array): boolean {
+    const now = performance.now();
+    return this.#controlBudgetOfPrefix.allow(ip, now) && this.#controlBudget.take(now);
   }
 
   #answerStun(request: Uint8Array, from: SocketAddress): void {

@@ -1,10 +1,11 @@
 // A stream of numbered UDP datagrams from one node to another: which of them arrived, and how often.
 // Run as a program it is one end, `numbered-stream.js send|receive ADDRESS PORT RATE`, that goes on until
-// its standard input ends and then prints what it counted.
+// its standard input ends and then prints what it counted. The receiver reads there how many were sent.
 
 import type { ChildProcess } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
+import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Namespace } from './namespace.js';
@@ -13,7 +14,11 @@ const PROGRAM = fileURLToPath(import.meta.url);
 const PORT = 7007;
 const TICK_MS = 2;
 const DATAGRAM_BYTES = 200;
-/** Datagrams still on their way when the sender has ended. */
+/** Of a sender that was late, together: a burst would fill queues that the stream as it is meant does not. */
+const MOST_A_TICK = 32;
+/** For datagrams still on their way when the sender has ended. */
+const PATIENCE_MS = 10_000;
+/** For those that come a second time. */
 const LINGER_MS = 300;
 
 export interface Arrivals {
@@ -41,20 +46,20 @@ export class NumberedStream {
 
   /** Ends the stream. */
   async stop(): Promise<Arrivals> {
-    const { sent } = (await finish(this.sender)) as { sent: number };
-    await sleep(LINGER_MS);
-    const { received, repeated } = (await finish(this.receiver)) as { received: number; repeated: number };
+    const { sent } = (await finish(this.sender, '')) as { sent: number };
+    const counted = await finish(this.receiver, String(sent));
+    const { received, repeated } = counted as { received: number; repeated: number };
     return { sent, lost: sent - received, repeated };
   }
 }
 
-async function finish(end: ChildProcess): Promise<unknown> {
-  let text = '';
-  end.stdout?.on('data', (chunk) => (text += String(chunk)));
+async function finish(end: ChildProcess, input: string): Promise<unknown> {
+  let said = '';
+  end.stdout?.on('data', (chunk) => (said += String(chunk)));
   const closed = once(end, 'close');
-  end.stdin?.end();
+  end.stdin?.end(input);
   await closed;
-  return JSON.parse(text) as unknown;
+  return JSON.parse(said) as unknown;
 }
 
 function send(address: string, port: number, rate: number): void {
@@ -62,7 +67,7 @@ function send(address: string, port: number, rate: number): void {
   const start = performance.now();
   let sent = 0;
   const timer = setInterval(() => {
-    const due = ((performance.now() - start) / 1000) * rate;
+    const due = Math.min(((performance.now() - start) / 1000) * rate, sent + MOST_A_TICK);
     for (; sent < due; sent++) {
       const datagram = Buffer.alloc(DATAGRAM_BYTES);
       datagram.writeUInt32LE(sent);
@@ -89,7 +94,10 @@ function receive(address: string, port: number): void {
     socket.setRecvBufferSize(4 << 20);
     console.log('');
   });
-  process.stdin.resume().on('end', () => {
+  void text(process.stdin).then(async (sent) => {
+    const deadline = performance.now() + PATIENCE_MS;
+    while (seen.size < Number(sent) && performance.now() < deadline) await sleep(20);
+    await sleep(LINGER_MS);
     socket.close();
     console.log(JSON.stringify({ received: seen.size, repeated }));
   });

@@ -1,6 +1,8 @@
 // What happens when, in virtual time. Events of the same moment happen in the order they were added:
 // that, and the seed, make a run repeatable.
 
+import { BinaryHeap } from '../core/binary-heap.js';
+
 interface Entry {
   readonly at: number;
   readonly order: number;
@@ -8,7 +10,7 @@ interface Entry {
 }
 
 export class EventQueue {
-  readonly #heap: Entry[] = [];
+  readonly #heap = new BinaryHeap<Entry>((a, b) => a.at < b.at || (a.at === b.at && a.order < b.order));
   #order = 0;
   #now = 0;
 
@@ -18,57 +20,24 @@ export class EventQueue {
   }
 
   get size(): number {
-    return this.#heap.length;
+    return this.#heap.size;
   }
 
   /** Runs `run` at `at`, or next if that is past. */
   at(at: number, run: () => void): void {
-    const heap = this.#heap;
-    const entry = { at: Math.max(at, this.#now), order: this.#order++, run };
-    let index = heap.push(entry) - 1;
-    while (index > 0) {
-      const parent = (index - 1) >> 1;
-      const above = heap[parent];
-      if (above === undefined || before(above, entry)) break;
-      heap[index] = above;
-      index = parent;
-    }
-    heap[index] = entry;
+    this.#heap.push({ at: Math.max(at, this.#now), order: this.#order++, run });
   }
 
   /** Runs the next event if it is due by `until`; false when there is none. */
   step(until: number): boolean {
-    const top = this.#heap[0];
+    const { top } = this.#heap;
     if (top === undefined || top.at > until) {
       this.#now = Math.max(this.#now, until);
       return false;
     }
-    this.#pop();
+    this.#heap.pop();
     this.#now = top.at;
     top.run();
     return true;
   }
-
-  #pop(): void {
-    const heap = this.#heap;
-    const last = heap.pop();
-    if (last === undefined || heap.length === 0) return;
-    let index = 0;
-    for (;;) {
-      const left = index * 2 + 1;
-      const leftEntry = heap[left];
-      if (leftEntry === undefined) break;
-      const rightEntry = heap[left + 1];
-      const useRight = rightEntry !== undefined && before(rightEntry, leftEntry);
-      const child = useRight ? rightEntry : leftEntry;
-      if (before(last, child)) break;
-      heap[index] = child;
-      index = useRight ? left + 1 : left;
-    }
-    heap[index] = last;
-  }
-}
-
-function before(a: Entry, b: Entry): boolean {
-  return a.at < b.at || (a.at === b.at && a.order < b.order);
 }

@@ -5,6 +5,7 @@ import { MeshNode, type MeshNodeConfig } from '../core/mesh-node.js';
 import type { Effect, Notice, Primitives, Step } from '../core/io.js';
 import { toHex } from '../core/bytes.js';
 import type { Network } from '../core/network.js';
+import type { Consent } from '../core/own-policy.js';
 import type { ReceiptReport } from '../core/receipt-collector.js';
 import { DEFAULT_RELAY_LIMITS, type RelayPolicy } from '../core/relay-policy.js';
 import { nodePrimitives } from '../engine/node-primitives.js';
@@ -54,6 +55,7 @@ export interface SimNodeOptions {
   readonly latencyMs: number;
   /** Another node's, to have two machines of one identity; default random. */
   readonly identitySeed?: Uint8Array;
+  readonly consent?: Consent;
 }
 
 export class Simulation {
@@ -128,6 +130,7 @@ export class SimNode implements Host {
       networks: options.networks ?? [],
       relay: options.relay,
       capabilities: [],
+      consent: options.consent,
       maxLegs:
         OWN_LEGS +
         2 * (options.relay === undefined ? 0 : { ...DEFAULT_RELAY_LIMITS, ...options.relay.limits }.circuits),

@@ -92,13 +92,26 @@ function carried({ packets, bytes }: Carried): string {
 function describeSessions(rows: readonly RatedSession[]): string {
   if (rows.length === 0) return 'no circuits';
   return columns([
-    ['CIRCUIT', 'CALLER', 'CALLEE', 'NETWORK', 'AGE', 'LEFT', 'TO CALLEE', 'TO CALLER', 'RATE', 'DROPPED'],
+    [
+      'CIRCUIT',
+      'CALLER',
+      'CALLEE',
+      'NETWORK',
+      'CONSENT',
+      'AGE',
+      'LEFT',
+      'TO CALLEE',
+      'TO CALLER',
+      'RATE',
+      'DROPPED',
+    ],
     ...rows.map((row) =>
       [
         row.id.slice(0, 8),
         short(row.callerPeerId),
         short(row.calleePeerId),
         row.networkName ?? row.network.slice(0, 8),
+        row.consent,
         formatDuration(row.ageSeconds),
         row.state === 'open' ? formatDuration(row.expiresInSeconds) : 'half-open',
         carried(row.fromCaller),
@@ -155,7 +168,8 @@ function sessionsCommand(relay: Command): void {
       .command('sessions')
       .summary('list the circuits over this relay')
       .description(
-        'Lists the circuits over the running relay: their ends and network, age and remaining lifetime, ' +
+        'Lists the circuits over the running relay: their ends and network, whether the callee was asked or has ' +
+          'a standing policy, age and remaining lifetime, ' +
           'what went in each direction since the relay set them up, the present rate, and dropped packets.',
       ),
   )

@@ -3,6 +3,8 @@
 
 import assert from 'node:assert/strict';
 import { generateKeyPairSync, randomBytes, randomInt } from 'node:crypto';
+import { createSocket, type Socket } from 'node:dgram';
+import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CONTACT_LEG, FrameKind, encodeFrame } from '../../wire/frame.js';
 import { UNCHARGED, type Leg, type LegKey, type LegTarget } from '../../wire/leg.js';
@@ -180,6 +182,43 @@ export function connectCircuit(
     leg(fromB, { action: 'forward', source: b.address, next: at(a, toA), charging }),
   ]);
   return { legOfA: toA.id, legOfB: toB.id, relayLegs: [fromA, fromB] };
+}
+
+const STRANGERS_KEY = new Uint8Array(16).fill(5);
+
+/** Somebody who sends frames on the contact leg, from a loopback address of his own. */
+class Stranger {
+  static readonly #frame = encodeFrame({
+    kind: FrameKind.contact,
+    hopLimit: 1,
+    epoch: 0,
+    legId: CONTACT_LEG,
+    key: STRANGERS_KEY,
+    payload: new Uint8Array(16),
+  });
+
+  private constructor(readonly socket: Socket) {}
+
+  static async at(host: string): Promise<Stranger> {
+    const socket = createSocket('udp4');
+    socket.bind(0, host);
+    await once(socket, 'listening');
+    return new Stranger(socket);
+  }
+
+  /** Sends until `enough`, at most `burst` at a time: a socket's queue has an end. */
+  async flood({ engine }: ConformanceNode, enough: () => boolean, burst = 50): Promise<void> {
+    const end = performance.now() + TIMEOUT_MS;
+    while (!enough()) {
+      if (performance.now() > end) throw new Error(`the flood: not enough within ${TIMEOUT_MS} ms`);
+      for (let i = 0; i < burst; i++) this.socket.send(Stranger.#frame, engine.port, '127.0.0.1');
+      await sleep(5);
+    }
+  }
+
+  close(): void {
+    this.socket.close();
+  }
 }
 
 /** Opens nodes, runs `body`, and closes them whatever happens. */
@@ -391,6 +430,59 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
     assert.deepEqual([...event.frame], [...frame]);
     assert.equal(b.count('control_frames'), 1);
   }),
+
+  {
+    name: 'strangers have one budget, and each source a share of it; what is above is dropped and counted',
+    run: async ({ a }) => {
+      await withNodes([ConformanceNode.open(a, { controlFramesPerSecond: 1600 })], async (node) => {
+        const [one, another] = [await Stranger.at('127.0.0.1'), await Stranger.at('127.0.0.2')];
+        try {
+          node.engine.installLegs([
+            leg({ id: CONTACT_LEG, key: STRANGERS_KEY, epoch: 0 }, { action: 'control' }),
+          ]);
+          const begin = performance.now();
+          // Without shares it would take 400 at once, and the other one would find nothing left.
+          await one.flood(node, () => node.count('drop_control_rate') >= 500);
+          const taken = node.count('control_frames');
+          const seconds = (performance.now() - begin) / 1000;
+          assert.ok(taken >= 100 && taken <= 101 + 200 * seconds, `${taken} in ${seconds} s`);
+          const ofOther = (): number =>
+            node.events.filter((event) => event.type === 'frame' && event.from.ip[15] === 2).length;
+          await another.flood(node, () => ofOther() >= 50);
+        } finally {
+          one.close();
+          another.close();
+        }
+      });
+    },
+  },
+
+  {
+    name: 'all strangers together take no more than their budget',
+    run: async ({ a }) => {
+      await withNodes([ConformanceNode.open(a, { controlFramesPerSecond: 100 })], async (node) => {
+        const hosts = Array.from({ length: 20 }, (_, index) => `127.0.0.${index + 2}`);
+        const strangers = await Promise.all(hosts.map((host) => Stranger.at(host)));
+        try {
+          node.engine.installLegs([
+            leg({ id: CONTACT_LEG, key: STRANGERS_KEY, epoch: 0 }, { action: 'control' }),
+          ]);
+          const begin = performance.now();
+          const heard = (): number => node.count('control_frames') + node.count('drop_control_rate');
+          // 6 at once of each source would be 120; 25 of all are let through.
+          for (const stranger of strangers) {
+            const before = heard();
+            await stranger.flood(node, () => heard() >= before + 20, 20);
+          }
+          const taken = node.count('control_frames');
+          const seconds = (performance.now() - begin) / 1000;
+          assert.ok(taken >= 25 && taken <= 26 + 100 * seconds, `${taken} in ${seconds} s`);
+        } finally {
+          for (const stranger of strangers) stranger.close();
+        }
+      });
+    },
+  },
 
   scenario('a removed leg forwards nothing, a removed peer is a stranger', async (a, b, relay) => {
     const { legOfA, relayLegs } = connectCircuit(a, relay, b);
