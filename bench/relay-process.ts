@@ -1,8 +1,8 @@
 // The relay under test: the native engine as the daemon opens it, with the benchmark's legs in its table.
 // Sends what comes on the client's control leg back, as a control plane with the shortest of answers. With
-// --interfaces it has its kernel path on those, and leaves it there when it is killed. Prints "ready", or why
-// it cannot have the io_uring that was asked for; each line on standard input is answered by a line of JSON
-// (RelayReport).
+// --interfaces it has its kernel path on those, and leaves it there when it ends. Prints "ready", or why it
+// cannot have the io_uring that was asked for. The line `report` on standard input is answered by a line of
+// JSON (RelayReport), `carried` by the packets of all legs.
 
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
@@ -91,7 +91,11 @@ globalThis.gc?.();
 console.log('ready');
 
 createInterface({ input: process.stdin })
-  .on('line', () => {
+  .on('line', (line) => {
+    if (line === 'carried') {
+      console.log(engine.legs().reduce((sum, { packets }) => sum + packets, 0));
+      return;
+    }
     const { user, system } = process.cpuUsage();
     const { rss, heapTotal } = process.memoryUsage();
     const report: RelayReport = {

@@ -49,6 +49,25 @@ export interface Subject {
   report(): Promise<RelayReport | undefined>;
 }
 
+/** The engine in a process. */
+export interface RelayProcess extends Subject {
+  readonly process: ChildProcess;
+  /** Packets its legs have carried, by their counters. */
+  carried(): Promise<number>;
+}
+
+/** What a relay's process is started with beside its legs. */
+export interface RelayOptions {
+  /** Whether it has its kernel path on the topology's interfaces. */
+  readonly xdp?: boolean;
+  /** How it calls its sockets. */
+  readonly io?: IoChoice;
+  readonly port?: number | undefined;
+  readonly core?: string | undefined;
+  /** The folder of another release (ts/lab/release.ts). */
+  readonly installation?: string | undefined;
+}
+
 function linesOf(child: ChildProcess): Interface {
   if (child.stdout === null) throw new Error('standard output is not a pipe');
   return createInterface({ input: child.stdout });
@@ -100,30 +119,30 @@ export class Subjects {
 
   /** The reason when io_uring cannot be had. */
   async ioUringEngine(): Promise<Subject | string> {
-    const plan = { legs: 1000, flows: FLOWS, destinations: 4, io: 'io_uring' } as const;
-    return this.relay('engine-io-uring', plan).catch((error: unknown) => (error as Error).message);
+    const plan = { legs: 1000, flows: FLOWS, destinations: 4 };
+    return this.relay('engine-io-uring', plan, { io: 'io_uring' }).catch(
+      (error: unknown) => (error as Error).message,
+    );
   }
 
-  /** The engine with these legs; with its kernel path on the topology's interfaces where `xdp` says so. */
+  /** The engine with these legs. */
   async relay(
     name: SubjectName,
-    plan: {
-      readonly legs: number;
-      readonly flows: number;
-      readonly destinations: number;
-      readonly io?: IoChoice;
-    },
-    xdp = false,
-    port = this.#nextPort++,
-    core = RELAY_CORE,
-  ): Promise<Subject & { readonly process: ChildProcess }> {
-    const { legs, flows, destinations, io = 'mmsg' } = plan;
+    plan: { readonly legs: number; readonly flows: number; readonly destinations: number },
+    options: RelayOptions = {},
+  ): Promise<RelayProcess> {
+    const { legs, flows, destinations } = plan;
+    const { xdp = false, io = 'mmsg', port = this.#nextPort++, core = RELAY_CORE, installation } = options;
+    const program =
+      installation === undefined
+        ? fileURLToPath(new URL('relay-process.js', import.meta.url))
+        : `${installation}/dist/bench/relay-process.js`;
     const [child, lines] = await this.#startReady(
       name,
       [
         process.execPath,
         '--expose-gc',
-        fileURLToPath(new URL('relay-process.js', import.meta.url)),
+        program,
         ...['--port', String(port), '--legs', String(legs), '--client', CLIENT_IP, '--server', SERVER_IP],
         ...['--flows', String(flows), '--destinations', String(destinations), '--io', io],
         ...(xdp ? ['--interfaces', 'client0,server0', '--bind', RELAY_IP] : []),
@@ -131,14 +150,16 @@ export class Subjects {
       core,
     );
     const id = idOf(child);
+    const ask = async (question: 'report' | 'carried'): Promise<unknown> => {
+      const line = nextLine(lines, child, TITLES[name]);
+      child.stdin?.write(`${question}\n`);
+      return JSON.parse(await line) as unknown;
+    };
     return {
       ...{ name, protocol: 'omerta', address: RELAY_IP, port, legs, destinations, process: child },
       cpu: () => processCpu(id),
-      report: async () => {
-        const line = nextLine(lines, child, TITLES[name]);
-        child.stdin?.write('report\n');
-        return JSON.parse(await line) as RelayReport;
-      },
+      report: async () => (await ask('report')) as RelayReport,
+      carried: async () => (await ask('carried')) as number,
     };
   }
 

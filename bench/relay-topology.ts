@@ -8,6 +8,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { constants } from 'node:os';
+import { DEFER_HARD_IRQS, FLUSH_TIMEOUT_NS } from '../ts/daemon/host-tuning.js';
 import { mustRun } from '../ts/lab/command.js';
 import { Namespace } from '../ts/lab/namespace.js';
 import { removePins } from '../ts/lab/pins.js';
@@ -15,6 +16,16 @@ import { removePins } from '../ts/lab/pins.js';
 export const CLIENT_IP = '10.77.1.2';
 export const RELAY_IP = '10.77.1.1';
 export const SERVER_IP = '10.77.2.2';
+
+export interface Deferral {
+  readonly timeoutNs: number;
+  /** Polls without a packet before its interrupt, on a veth the sender, has to wake it again. */
+  readonly empty: number;
+}
+
+export const NO_DEFERRAL: Deferral = { timeoutNs: 0, empty: 0 };
+/** What `omerta doctor` advises. */
+export const ADVISED: Deferral = { timeoutNs: FLUSH_TIMEOUT_NS, empty: DEFER_HARD_IRQS };
 
 export class Topology {
   readonly client = new Namespace(`om-${process.pid}-0-client`);
@@ -58,8 +69,14 @@ export class Topology {
   async setTuned(on: boolean): Promise<void> {
     const state = on ? 'on' : 'off';
     await this.relay.mustRun('ethtool', ['-K', 'client0', 'gro', state, 'rx-udp-gro-forwarding', state]);
-    const write = `cd /sys/class/net/client0; echo ${on ? 200_000 : 0} > gro_flush_timeout; echo ${on ? 4 : 0} > napi_defer_hard_irqs`;
-    await this.withSysfs(this.relay, write);
+    await this.deferPolls(this.relay, 'client0', on ? ADVISED : NO_DEFERRAL);
+  }
+
+  /** Software interrupt moderation: an interface that was just polled is polled again by a timer. */
+  async deferPolls(namespace: Namespace, name: string, { timeoutNs, empty }: Deferral): Promise<void> {
+    const folder = `/sys/class/net/${name}`;
+    const write = `echo ${timeoutNs} > ${folder}/gro_flush_timeout; echo ${empty} > ${folder}/napi_defer_hard_irqs`;
+    await this.withSysfs(namespace, write);
   }
 
   /** Runs a shell command that sees the namespace's interfaces in /sys, which only `ip netns exec` shows. */

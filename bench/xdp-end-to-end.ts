@@ -1,9 +1,9 @@
 // Single 64-byte packets of mixed flows through namespaces, client – relay – server: what forwarding one
 // costs by XDP, by this project's relay in user space, and by coturn.
 
-import { setTimeout as sleep } from 'node:timers/promises';
 import { mustRun } from '../ts/lab/command.js';
-import type { Subject, SubjectName, Subjects } from './relay-subjects.js';
+import type { RelayOptions, RelayProcess, Subject, SubjectName, Subjects } from './relay-subjects.js';
+import { ADVISED, NO_DEFERRAL, type Deferral, type Topology } from './relay-topology.js';
 import { LIVE_DESTINATIONS, LIVE_FLOWS, type LiveTraffic } from './xdp-live.js';
 import { spread, type Spread } from './spread.js';
 
@@ -22,13 +22,24 @@ export interface Cost {
   /** Of the relay's interface and the relay's process, per packet that arrived. */
   readonly nsPerPacket: Spread;
   readonly processNsPerPacket: Spread;
+  /** From the generator to the sink, µs. */
+  readonly p50: Spread;
+  readonly p99: Spread;
 }
+
+/**
+ * Who defers polls: the relay as `omerta doctor` advises; the server as a machine whose network card holds
+ * back its interrupts. Over a veth whoever sends to one that does not wakes its thread on another core.
+ */
+export const DEFERRALS = ['nobody', 'relay', 'server', 'server, relay'] as const;
+/** The server is polled so often, and need not be woken while frames come. */
+const SERVER_DEFERRAL: Deferral = { timeoutNs: 50_000, empty: 100 };
 
 export interface EndToEnd {
   readonly name: SubjectName;
   readonly atItsHighest: Cost;
-  /** At the rate user space manages; undefined for subjects that are not asked. */
-  readonly atEqualRate: Cost | undefined;
+  /** At a step less than the highest rate of user space, with polls deferred by DEFERRALS; empty for subjects that are not asked. */
+  readonly atEqualRate: readonly Cost[];
 }
 
 interface Round {
@@ -36,6 +47,8 @@ interface Round {
   readonly loss: number;
   readonly nsPerPacket: number;
   readonly processNsPerPacket: number;
+  readonly p50: number;
+  readonly p99: number;
 }
 
 async function round(
@@ -47,7 +60,13 @@ async function round(
   const { protocol, port } = subject;
   if (protocol === 'plain') throw new Error('a plain forwarder is not driven by live frames');
   const before = { napi: traffic.cpu(), process: subject.cpu() ?? 0 };
-  const { sent, received, ns } = await traffic.run({ protocol, port, legs: LEGS, rate, durationMs });
+  const { sent, received, ns, latencyUs } = await traffic.run({
+    protocol,
+    port,
+    legs: LEGS,
+    rate,
+    durationMs,
+  });
   const napi = traffic.cpu() - before.napi;
   const process = (subject.cpu() ?? 0) - before.process;
   if (received === 0) throw new Error(`${subject.name}: nothing arrived`);
@@ -56,16 +75,17 @@ async function round(
     loss: 1 - received / sent,
     nsPerPacket: (napi + process) / received,
     processNsPerPacket: process / received,
+    ...latencyUs,
   };
 }
 
 /** The highest rate at which as good as nothing is lost. */
-async function highestRate(traffic: LiveTraffic, subject: Subject): Promise<number> {
+async function highestRate(traffic: LiveTraffic, subject: Subject, durationMs: number): Promise<number> {
   let good = FIRST_RATE;
   for (let rate = FIRST_RATE; rate < HIGHEST_RATE; rate *= STEP) {
-    const { loss } = await round(traffic, subject, rate, 200);
+    const { loss } = await round(traffic, subject, rate, durationMs);
     if (loss > TOLERATED_LOSS) {
-      const again = await round(traffic, subject, rate, 200);
+      const again = await round(traffic, subject, rate, durationMs);
       if (again.loss > TOLERATED_LOSS) break;
     }
     good = rate;
@@ -81,46 +101,58 @@ function costOf(offered: number, rounds: readonly Round[]): Cost {
     loss: of('loss'),
     nsPerPacket: of('nsPerPacket'),
     processNsPerPacket: of('processNsPerPacket'),
+    p50: of('p50'),
+    p99: of('p99'),
   };
 }
 
+async function deferPolls(topology: Topology, by: (typeof DEFERRALS)[number]): Promise<void> {
+  const { relay, server } = topology;
+  await topology.deferPolls(server, 'eth0', by.includes('server') ? SERVER_DEFERRAL : NO_DEFERRAL);
+  await topology.deferPolls(relay, 'client0', by.includes('relay') ? ADVISED : NO_DEFERRAL);
+}
+
 /** The relay in the kernel, with its process: `xdp` of the benchmark. */
-export function startXdp(subjects: Subjects, port?: number, core?: string): ReturnType<Subjects['relay']> {
-  return subjects.relay(
-    'xdp',
-    { legs: LEGS, flows: LIVE_FLOWS, destinations: LIVE_DESTINATIONS },
-    true,
-    port,
-    core,
-  );
+export function startXdp(subjects: Subjects, options: RelayOptions = {}): Promise<RelayProcess> {
+  const plan = { legs: LEGS, flows: LIVE_FLOWS, destinations: LIVE_DESTINATIONS };
+  return subjects.relay('xdp', plan, { ...options, xdp: true });
 }
 
 /** Every subject in turn, round after round. */
 export async function endToEnd(
+  topology: Topology,
   traffic: LiveTraffic,
   taking: readonly Subject[],
   { rounds, durationMs }: { readonly rounds: number; readonly durationMs: number },
 ): Promise<EndToEnd[]> {
   const rates = new Map<SubjectName, number>();
-  for (const subject of taking) rates.set(subject.name, await highestRate(traffic, subject));
+  for (const subject of taking) rates.set(subject.name, await highestRate(traffic, subject, durationMs));
   const highest = new Map<SubjectName, Round[]>(taking.map(({ name }) => [name, []]));
-  const equal: Round[] = [];
-  const userspace = rates.get('engine') ?? FIRST_RATE;
-  const xdp = taking.find(({ name }) => name === 'xdp');
   for (let count = 0; count <= rounds; count++) {
     for (const subject of count % 2 === 0 ? taking : taking.toReversed()) {
       const result = await round(traffic, subject, rates.get(subject.name) ?? FIRST_RATE, durationMs);
       if (count > 0) highest.get(subject.name)?.push(result);
     }
-    if (xdp !== undefined) {
-      const result = await round(traffic, xdp, userspace, durationMs);
-      if (count > 0) equal.push(result);
-    }
   }
+  // One that user space has a little room at: at its highest, a moment's disturbance makes a queue of frames.
+  const userspace = (rates.get('engine') ?? FIRST_RATE) / STEP;
+  const compared = taking.filter(({ name }) => name === 'xdp' || name === 'engine');
+  const equal = new Map<SubjectName, Cost[]>(compared.map(({ name }) => [name, []]));
+  for (const by of DEFERRALS) {
+    await deferPolls(topology, by);
+    const results = new Map<SubjectName, Round[]>(compared.map(({ name }) => [name, []]));
+    for (let count = 0; count <= rounds; count++)
+      for (const subject of count % 2 === 0 ? compared : compared.toReversed()) {
+        const result = await round(traffic, subject, userspace, durationMs);
+        if (count > 0) results.get(subject.name)?.push(result);
+      }
+    for (const [name, each] of results) equal.get(name)?.push(costOf(userspace, each));
+  }
+  await deferPolls(topology, 'nobody');
   return taking.map(({ name }) => ({
     name,
     atItsHighest: costOf(rates.get(name) ?? 0, highest.get(name) ?? []),
-    atEqualRate: name === 'xdp' ? costOf(userspace, equal) : undefined,
+    atEqualRate: equal.get(name) ?? [],
   }));
 }
 
@@ -149,46 +181,4 @@ export async function programTime(
   } finally {
     await mustRun('sysctl', ['-qw', 'kernel.bpf_stats_enabled=0']);
   }
-}
-
-export interface Restart {
-  /** Frames that came to the relay's interface, and those of them that did not arrive. */
-  readonly sent: number;
-  readonly lost: number;
-  /** Frames the generator had no room for in the cable, which holds 256: they never came to the relay. */
-  readonly refused: number;
-  readonly programs: number;
-}
-
-/**
- * The daemon is killed under load, and another started that adopts its legs and puts its own program in
- * place. What is sent and what arrives is counted from before to after.
- */
-export async function restart(
-  subjects: Subjects,
-  traffic: LiveTraffic,
-  xdp: Awaited<ReturnType<typeof startXdp>>,
-  rate: number,
-): Promise<Restart & { readonly successor: Awaited<ReturnType<typeof startXdp>> }> {
-  const { relay } = subjects.topology;
-  const program = async (): Promise<string> =>
-    /prog\/xdp id (\d+)/.exec(await relay.mustRun('ip', ['-details', 'link', 'show', 'client0']))?.[1] ?? '';
-  const refusals = async (): Promise<number> =>
-    Number(
-      /tx_queue_0_xdp_xmit_errors: (\d+)/.exec(
-        await subjects.topology.client.mustRun('ethtool', ['-S', 'eth0']),
-      )?.[1],
-    );
-  const seen = new Set([await program()]);
-  const before = await refusals();
-  const load = traffic.run({ protocol: 'omerta', port: xdp.port, legs: LEGS, rate, durationMs: 5000 });
-  await sleep(1000);
-  xdp.process.kill('SIGKILL');
-  await sleep(500);
-  seen.add(await program());
-  const successor = await startXdp(subjects, xdp.port, '0');
-  seen.add(await program());
-  const { sent, received } = await load;
-  const refused = (await refusals()) - before;
-  return { sent: sent - refused, lost: sent - refused - received, refused, programs: seen.size, successor };
 }

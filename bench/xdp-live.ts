@@ -19,10 +19,13 @@ export interface Delivery {
   readonly sent: number;
   readonly garbage: number;
   readonly received: number;
+  readonly repeated: number;
   readonly corrupt: number;
   readonly stale: number;
   /** How long the generator ran. */
   readonly ns: number;
+  /** From the generator to the sink, of frames at a rate. */
+  readonly latencyUs: { readonly p50: number; readonly p99: number };
 }
 
 export interface Load {
@@ -31,7 +34,6 @@ export interface Load {
   readonly legs: number;
   /** Frames a second; 0 = as fast as it goes. */
   readonly rate: number;
-  readonly durationMs: number;
   /** Garbage besides: 1 as fast as it goes, 2 half as much, and so on. */
   readonly flood?: number;
 }
@@ -138,12 +140,29 @@ export class LiveTraffic {
     this.#child.stdin?.end();
   }
 
-  async run(load: Load): Promise<Delivery> {
-    const { protocol, port, legs, rate, durationMs, flood } = load;
+  async #deliver(load: Load, durationMs: number): Promise<Delivery> {
+    const { protocol, port, legs, rate, flood } = load;
     const answer = this.#line();
     this.#child.stdin?.write(`${protocol} ${port} ${legs} ${Math.round(rate)} ${durationMs} ${flood ?? 0}\n`);
     const delivery = JSON.parse(await answer) as Delivery;
     if (delivery.corrupt > 0) throw new Error(`${delivery.corrupt} frames arrived corrupt`);
+    if (delivery.repeated > 0) throw new Error(`${delivery.repeated} frames arrived once more`);
     return delivery;
+  }
+
+  run(load: Load & { readonly durationMs: number }): Promise<Delivery> {
+    return this.#deliver(load, load.durationMs);
+  }
+
+  /** Goes on until it is stopped. */
+  start(load: Load): { stop(): Promise<Delivery> } {
+    const delivery = this.#deliver(load, 0);
+    delivery.catch(() => undefined); // it is told by stop()
+    return {
+      stop: () => {
+        this.#child.stdin?.write('stop\n');
+        return delivery;
+      },
+    };
   }
 }

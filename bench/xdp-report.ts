@@ -1,9 +1,10 @@
 // The XDP benchmark's results as tables, and against the aims.
 
 import { TITLES } from './relay-subjects.js';
-import type { EndToEnd, Restart } from './xdp-end-to-end.js';
+import { DEFERRALS, type Cost, type EndToEnd } from './xdp-end-to-end.js';
 import type { DaemonUnderFlood, Flood } from './xdp-flood.js';
 import type { ProgramCosts } from './xdp-program.js';
+import type { Changes } from './xdp-upgrade.js';
 import type { Spread } from './spread.js';
 import { columns, short, spreadText } from './text-table.js';
 
@@ -14,7 +15,13 @@ export interface Results {
   readonly programNs: number;
   /** With garbage as fast as the generator goes, and with less. */
   readonly floods: readonly Flood[];
-  readonly restart: Restart & { readonly rate: number };
+  readonly upgrades: {
+    readonly rate: number;
+    /** SIGKILL and restart, another build, and back. */
+    readonly upgrade: Changes;
+    /** A build of another layout, and back. */
+    readonly migration: Changes;
+  };
   readonly daemon: DaemonUnderFlood;
   readonly manyLegs: {
     readonly legs: number;
@@ -50,22 +57,30 @@ export function verdictsOf(results: Results): Verdict[] {
       met: value === undefined ? undefined : atLeast ? value >= limit : value <= limit,
     };
   };
-  const { program, endToEnd, floods, daemon, manyLegs, restart } = results;
+  const { program, endToEnd, floods, daemon, manyLegs } = results;
+  const { upgrade, migration } = results.upgrades;
   const setting = (start: string): ProgramCosts['settings'][number] | undefined =>
     program.settings.find(({ title }) => title.startsWith(start));
   const of = (name: string): EndToEnd | undefined => endToEnd.find((row) => row.name === name);
   const xdp = of('xdp');
-  const userspace = of('engine')?.atItsHighest.nsPerPacket.median ?? NaN;
-  const share = (cost: Spread | undefined): number | undefined =>
-    cost === undefined || Number.isNaN(userspace) ? undefined : cost.median / userspace;
+  const userspace = of('engine');
+  const over = (cost: Cost | undefined, other: Cost | undefined): number | undefined =>
+    cost && other && cost.nsPerPacket.median / other.nsPerPacket.median;
   return [
     verdict('program, 10,000 legs, each has a rate: ns', setting('10,000, each')?.relay, 200),
     verdict('program, 10,000 legs, every limit configured: ns', setting('10,000, every')?.relay, 200),
     verdict('program, 1,000,000 legs with a rate, over bare', setting('1,000,000 random')?.overBare, 1.3),
     verdict('program, 1,000,000 legs, every limit, over bare', setting('1,000,000, every')?.overBare, 1.3),
-    verdict('end to end, CPU per packet over user space', share(xdp?.atItsHighest.nsPerPacket), 0.2),
-    verdict('the same, at the rate user space manages', share(xdp?.atEqualRate?.nsPerPacket), 0.2),
-    verdict('lost through SIGKILL, restart and a new program', restart.lost, 0),
+    verdict('CPU per packet over user space', over(xdp?.atItsHighest, userspace?.atItsHighest), 0.2),
+    ...DEFERRALS.map((by, at) =>
+      verdict(
+        `the same, at a rate user space manages, polls deferred by ${by}`,
+        over(xdp?.atEqualRate[at], userspace?.atEqualRate[at]),
+        0.2,
+      ),
+    ),
+    verdict('lost through SIGKILL, restart, upgrade to another build and back', upgrade.lost, 0),
+    verdict('lost through an upgrade to another layout and back', migration.lost, 0),
     verdict('circuit under a flood at full rate over undisturbed', floods[0]?.kept, 0.9, true),
     verdict('circuit under the lesser flood', floods[1]?.kept, 0.9, true),
     verdict('daemon’s CPU under a flood, of a core', daemon.cpuShare, 0.05),
@@ -76,8 +91,21 @@ export function verdictsOf(results: Results): Verdict[] {
   ];
 }
 
+const COST_COLUMNS = ['', 'packets/s', 'CPU ns/packet', 'of these, process', 'loss', 'p50 µs', 'p99 µs'];
+
+function costCells(cost: Cost): string[] {
+  return [
+    spreadText(cost.packetsPerSecond),
+    spreadText(cost.nsPerPacket),
+    spreadText(cost.processNsPerPacket),
+    percent(cost.loss.median),
+    spreadText(cost.p50),
+    spreadText(cost.p99),
+  ];
+}
+
 export function report(results: Results, verdicts: readonly Verdict[]): string {
-  const { program, endToEnd, programNs, floods, daemon, manyLegs, restart } = results;
+  const { program, endToEnd, programNs, floods, daemon, manyLegs, upgrades } = results;
   const lines: string[] = [];
   const table = (title: string, rows: readonly (readonly string[])[]): void =>
     void lines.push('', title, ...columns(rows));
@@ -101,20 +129,16 @@ export function report(results: Results, verdicts: readonly Verdict[]): string {
     ...program.garbage.map(({ title, ns }) => [title, spreadText(ns)]),
   ]);
   table('End to end, single packets of mixed flows, 64 B, at the highest rate that loses at most 1 %', [
-    ['', 'packets/s', 'CPU ns/packet', 'of these, process', 'loss'],
-    ...endToEnd.flatMap(({ name, atItsHighest, atEqualRate }) =>
-      [
-        [TITLES[name], atItsHighest] as const,
-        ...(atEqualRate === undefined
-          ? []
-          : [[`${TITLES[name]}, at user space’s rate`, atEqualRate] as const]),
-      ].map(([title, cost]) => [
-        title,
-        spreadText(cost.packetsPerSecond),
-        spreadText(cost.nsPerPacket),
-        spreadText(cost.processNsPerPacket),
-        percent(cost.loss.median),
-      ]),
+    COST_COLUMNS,
+    ...endToEnd.map(({ name, atItsHighest }) => [TITLES[name], ...costCells(atItsHighest)]),
+  ]);
+  table('The same at a rate user space manages, by who defers polls', [
+    COST_COLUMNS,
+    ...DEFERRALS.flatMap((by, at) =>
+      endToEnd.flatMap(({ name, atEqualRate }) => {
+        const cost = atEqualRate[at];
+        return cost === undefined ? [] : [[`${by}: ${TITLES[name]}`, ...costCells(cost)]];
+      }),
     ),
   ]);
   lines.push(`the XDP program's own time of these (kernel.bpf_stats_enabled): ${short(programNs)} ns`);
@@ -136,11 +160,17 @@ export function report(results: Results, verdicts: readonly Verdict[]): string {
       `${(daemon.residentBefore / MEGABYTE).toFixed(1)} MB, ${(daemon.residentAfter / MEGABYTE).toFixed(1)} MB`,
     ],
   ]);
-  table(`SIGKILL under ${short(restart.rate)} frames/s, another process adopts and replaces the program`, [
-    ['sent', short(restart.sent)],
-    ['lost', short(restart.lost)],
-    ['not sent: the cable was full', short(restart.refused)],
-    ['programs that forwarded them', short(restart.programs)],
+  table(`The daemon replaced under ${short(upgrades.rate)} numbered frames/s`, [
+    ['', 'SIGKILL, restart, another build, and back', 'another layout, and back'],
+    ...(
+      [
+        ['programs that forwarded them, by tag', ({ programs }) => programs.map(({ tag }) => tag).join(' ')],
+        ['sent', ({ sent }) => short(sent)],
+        ['lost', ({ lost }) => short(lost)],
+        ['not in the legs’ counters', ({ uncounted }) => short(uncounted)],
+        ['no room in the cable before, behind', ({ refused: { before, behind } }) => `${before}, ${behind}`],
+      ] as [string, (changes: Changes) => string][]
+    ).map(([title, of]) => [title, of(upgrades.upgrade), of(upgrades.migration)]),
   ]);
   table(`${short(manyLegs.legs)} legs from TypeScript, seconds of CPU`, [
     ['installed, program attached', short(manyLegs.installed)],

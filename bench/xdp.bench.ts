@@ -21,10 +21,11 @@ import { barChart } from './bar-chart.js';
 import { Subjects, type Subject } from './relay-subjects.js';
 import { Topology } from './relay-topology.js';
 import { verdictsOf, report, type Results } from './xdp-report.js';
-import { LEGS, endToEnd, programTime, restart, startXdp } from './xdp-end-to-end.js';
+import { LEGS, endToEnd, programTime, startXdp } from './xdp-end-to-end.js';
 import { daemonUnderFlood, flood } from './xdp-flood.js';
 import { LIVE_DESTINATIONS, LIVE_FLOWS, LiveTraffic } from './xdp-live.js';
 import { programCosts } from './xdp-program.js';
+import { OTHER_LAYOUT, RESTART_AND_UPGRADE, underLoad } from './xdp-upgrade.js';
 
 const { values } = parseArgs({
   options: {
@@ -91,16 +92,18 @@ async function main(): Promise<number> {
   else taking.push(coturn);
   const traffic = await LiveTraffic.start(topology, tools);
   await traffic.pin();
-  const rows = await endToEnd(traffic, taking, timing);
+  const rows = await endToEnd(topology, traffic, taking, timing);
   const programNs = await programTime(subjects, traffic, xdp, rows[0]?.atItsHighest.offered ?? 0);
 
   say('a flood beside a circuit');
   const circuitRate = 100_000;
   const floods = [];
   for (const part of [1, 2]) floods.push(await flood(traffic, xdp, LEGS, circuitRate, part, timing));
-  say('a restart under load');
-  const { successor, ...restarted } = await restart(subjects, traffic, xdp, circuitRate);
-  successor.process.kill('SIGKILL');
+  say('restart and upgrade under load');
+  const { successor, ...upgrade } = await underLoad(subjects, traffic, xdp, circuitRate, RESTART_AND_UPGRADE);
+  const migrated = await underLoad(subjects, traffic, successor, circuitRate, OTHER_LAYOUT);
+  const { successor: last, ...migration } = migrated;
+  last.process.kill('SIGKILL');
   removePins(topology.relay.name);
   say('the daemon under a flood');
   const daemon = await daemonUnderFlood(topology, traffic, values.quick ? 3 : 10);
@@ -111,7 +114,7 @@ async function main(): Promise<number> {
     endToEnd: rows,
     programNs,
     floods,
-    restart: { ...restarted, rate: circuitRate },
+    upgrades: { rate: circuitRate, upgrade, migration },
     daemon,
     manyLegs: await manyLegs(topology),
   };

@@ -12,7 +12,10 @@
  * The layout of the pinned maps (`legs`, `routes`, `counters`, `state`, `remotes`). A map of another layout
  * is never adopted. The assertions at the end fail when something moves: raise the number with them.
  */
-#define OMERTA_XDP_LAYOUT 2
+#ifndef OMERTA_XDP_LAYOUTS_AHEAD /* a build of a layout to come, for tests, has one */
+#define OMERTA_XDP_LAYOUTS_AHEAD 0
+#endif
+#define OMERTA_XDP_LAYOUT (2 + OMERTA_XDP_LAYOUTS_AHEAD)
 
 /* Next hops remembered on each CPU; a power of two. Two that share a slot take turns. */
 #define OMERTA_NEXT_HOPS 4096u
@@ -154,7 +157,8 @@ OMERTA_AT(omerta_leg, expires_at, 80);
 OMERTA_AT(omerta_leg, identity, 88);
 OMERTA_AT(omerta_leg, network, 92);
 OMERTA_AT(omerta_leg, limits, 94);
-/* Of every layout so far: a leg's counters are read from here when a map is not adopted. */
+/* Of every layout so far: a leg's counters are read from here when a map is not adopted, and so are routes
+ * and `counters` whole. */
 OMERTA_AT(omerta_leg, theoretical_arrival, 96);
 OMERTA_AT(omerta_leg, packets, 104);
 OMERTA_AT(omerta_leg, bytes, 112);

@@ -7,8 +7,8 @@
 //
 //   omerta|turn RELAY-PORT LEGS RATE DURATION-MS FLOOD
 //
-// RATE is of frames on legs, 0 as fast as it goes; FLOOD 1 sends garbage besides as fast as it goes, 2 half
-// as much, and so on, 0 none.
+// RATE is of frames on legs, 0 as fast as it goes; DURATION-MS 0 goes on until there is another line, which
+// is not looked at; FLOOD 1 sends garbage besides as fast as it goes, 2 half as much, and so on, 0 none.
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <getopt.h>
@@ -24,6 +24,7 @@
 #include <thread>
 
 #include "turn.h"
+#include "xdp/live.h"
 
 // clang-format off
 #include "live.skel.h"
@@ -100,6 +101,29 @@ void open_all_channels(const Options& options, uint16_t port) {
   }
 }
 
+/// Returns when the run is to end.
+void wait_for_end(uint64_t duration_ms) {
+  if (duration_ms == 0) {
+    std::string line;
+    std::getline(std::cin, line);
+    return;
+  }
+  const uint64_t nanoseconds = duration_ms * 1'000'000;
+  const timespec pause{static_cast<time_t>(nanoseconds / kSecond), static_cast<long>(nanoseconds % kSecond)};
+  clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);
+}
+
+/// The µs that `share` of the frames did not exceed.
+unsigned percentile(const __u64 (&latencies)[LATENCIES], double share) {
+  __u64 total = 0, sum = 0;
+  for (const __u64 count : latencies) total += count;
+  for (unsigned us = 0; us < LATENCIES; us++) {
+    sum += latencies[us];
+    if (sum > 0 && static_cast<double>(sum) >= share * static_cast<double>(total)) return us;
+  }
+  return 0;
+}
+
 void run(const Options& options, live& sink, const Run& wanted, uint32_t number) {
   const bool turn = wanted.protocol == "turn";
   if (turn) open_all_channels(options, wanted.port);
@@ -123,7 +147,9 @@ void run(const Options& options, live& sink, const Run& wanted, uint32_t number)
   bpf_program__set_autoload(generator->progs.sink, false);
   if (live__load(generator.get()) != 0) fail("live");
 
-  sink.bss->intact = sink.bss->corrupt = sink.bss->stale = 0;
+  sink.bss->intact = sink.bss->repeated = sink.bss->corrupt = sink.bss->stale = 0;
+  std::memset(sink.bss->seen, 0, sizeof sink.bss->seen);
+  std::memset(sink.bss->latencies, 0, sizeof sink.bss->latencies);
   sink.bss->run = number;
   uint8_t packet[kPacket + kChannelHeader] = {};
   xdp_md context{};
@@ -142,10 +168,7 @@ void run(const Options& options, live& sink, const Run& wanted, uint32_t number)
   std::atomic<bool> ended = false;
   const uint64_t start = now();
   std::thread timer([&] {
-    const uint64_t nanoseconds = wanted.duration_ms * 1'000'000;
-    const timespec pause{static_cast<time_t>(nanoseconds / kSecond),
-                         static_cast<long>(nanoseconds % kSecond)};
-    clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);
+    wait_for_end(wanted.duration_ms);
     for (; !ended; usleep(1000)) pthread_kill(self, SIGUSR1);
   });
   const int error = bpf_prog_test_run_opts(bpf_program__fd(generator->progs.generate), &test);
@@ -157,9 +180,11 @@ void run(const Options& options, live& sink, const Run& wanted, uint32_t number)
   clock_nanosleep(CLOCK_MONOTONIC, 0, &settle, nullptr);
   const auto number_of = [](__u64 value) { return static_cast<unsigned long long>(value); };
   std::printf(
-      "{\"sent\":%llu,\"garbage\":%llu,\"received\":%llu,\"corrupt\":%llu,\"stale\":%llu,\"ns\":%llu}\n",
+      "{\"sent\":%llu,\"garbage\":%llu,\"received\":%llu,\"repeated\":%llu,\"corrupt\":%llu,\"stale\":%llu,"
+      "\"ns\":%llu,\"latencyUs\":{\"p50\":%u,\"p99\":%u}}\n",
       number_of(generator->bss->sent), number_of(generator->bss->garbage), number_of(sink.bss->intact),
-      number_of(sink.bss->corrupt), number_of(sink.bss->stale), number_of(spent));
+      number_of(sink.bss->repeated), number_of(sink.bss->corrupt), number_of(sink.bss->stale),
+      number_of(spent), percentile(sink.bss->latencies, 0.5), percentile(sink.bss->latencies, 0.99));
   std::fflush(stdout);
 }
 

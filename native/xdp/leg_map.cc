@@ -140,11 +140,26 @@ bool LegMap::install(const omerta_leg& leg) {
     fresh.packets = former.packets;
     fresh.bytes = former.bytes;
     fresh.last_used = former.last_used;
+    continued_[leg.leg_id] = {former.packets, former.bytes};
   }
   // Before the leg can be found there, the program must look that far.
   if (distance > reach_) std::atomic_ref(reach_).store(distance, std::memory_order_relaxed);
   publish(entries_[slot], fresh, kWords);
   return true;
+}
+
+void LegMap::catch_up() {
+  constexpr size_t kPackets = offsetof(omerta_leg, packets) / sizeof(__u64);
+  constexpr size_t kBytes = offsetof(omerta_leg, bytes) / sizeof(__u64);
+  for (const auto& [id, counted] : continued_) {
+    omerta_leg former;
+    const auto slot = slot_of(entries_, slots_, reach_, id);
+    if (!slot.has_value() || !former_->find(id, former)) continue;
+    word_of(entries_[*slot], kPackets).fetch_add(former.packets - counted.packets, std::memory_order_relaxed);
+    word_of(entries_[*slot], kBytes).fetch_add(former.bytes - counted.bytes, std::memory_order_relaxed);
+  }
+  continued_ = {};
+  former_ = nullptr;
 }
 
 /// What a leg carried so far was its former accounts'.

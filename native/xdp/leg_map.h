@@ -10,6 +10,7 @@
 #include <functional>
 #include <optional>
 #include <span>
+#include <unordered_map>
 #include <vector>
 
 #include "common/shared_mapping.h"
@@ -42,8 +43,10 @@ class LegMap {
   explicit LegMap(RelayProgram& program);
   /// From now on every change is settled.
   void on_settle(Settle settle) { settle_ = std::move(settle); }
-  /// From now on new legs continue what those of the same id have counted; nullptr: they start at zero.
+  /// From now on new legs continue what those of the same id have counted.
   void continue_from(const FormerLegs* former) { former_ = former; }
+  /// The former legs' program has ended: adds what they counted since. From now on new legs start at zero.
+  void catch_up();
 
   /// Adds legs or replaces those with their ids, which keep their counters (those in `legs` are not
   /// read). @returns the ids there was no room for near their homes, in the order of `legs`.
@@ -66,6 +69,10 @@ class LegMap {
   uint32_t slots_;
   __u32& reach_;  ///< the program's
   const FormerLegs* former_ = nullptr;
+  struct Counted {
+    __u64 packets, bytes;
+  };
+  std::unordered_map<uint32_t, Counted> continued_;  ///< as former legs had counted when they were continued
   Settle settle_;
 };
 

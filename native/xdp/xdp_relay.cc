@@ -5,9 +5,12 @@
 #include <bpf/bpf.h>
 #include <ifaddrs.h>
 #include <linux/bpf.h>
+#include <linux/membarrier.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -66,6 +69,10 @@ bool is_link_local(const uint8_t ip[16]) {
   return is_v4(ip) ? ip[12] == 169 && ip[13] == 254 : ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80;
 }
 
+/// Until no CPU is in a program that was replaced before: the kernel waits for an RCU grace period here.
+/// Where it refuses (nohz_full), a frame that is with one right now is not counted.
+void wait_for_running_programs() { syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0); }
+
 /// The one address the relay is bound to; false when it is bound to all of them.
 bool bound_address(const std::string& bind, uint8_t out[16]) {
   in_addr v4{};
@@ -96,7 +103,7 @@ XdpRelay::XdpRelay(const RelaySettings& settings) : settings_(settings), pins_(s
 
 XdpRelay::~XdpRelay() = default;
 
-/// Takes over the pinned maps of this layout, and keeps those of others until the program is replaced.
+/// Takes over the pinned maps of this layout; of others the counters, and legs until the program is replaced.
 void XdpRelay::open_maps() {
   FileDescriptor legs = pins_.open("legs"), counters = pins_.open("counters"), state = pins_.open("state"),
                  remotes = pins_.open("remotes"), routes = pins_.open("routes");
@@ -111,11 +118,15 @@ void XdpRelay::open_maps() {
       adoptable && routes && are_routes(routes.get()) && capacity_of(routes.get()) >= settings_.max_routes;
   FileDescriptor former_routes;
   if (routes && !roomy_routes) former_routes = std::move(routes);
+  FileDescriptor counted = adoptable ? std::move(counters) : FileDescriptor();
   for (const std::string& folder : pins_.foreign_layouts()) {
     flags |= read_state(open_pin(folder + "/state").get()).flags;
     if (!former_legs_file_) former_legs_file_ = open_pin(folder + "/legs");
     if (!former_routes) former_routes = open_pin(folder + "/routes");
+    if (!counted) counted = open_pin(folder + "/counters");
   }
+  // Every layout so far has them alike.
+  if (!has_sizes(counted.get(), 4, sizeof(omerta_xdp_counters))) counted.reset();
   program_ = std::make_unique<RelayProgram>(RelayProgram::Options{
       .port = settings_.port,
       .max_legs = settings_.max_legs,
@@ -124,7 +135,7 @@ void XdpRelay::open_maps() {
       .accounts = settings_.accounts,
       .legs_fd = roomy ? legs.get() : -1,
       .routes_fd = roomy_routes ? routes.get() : -1,
-      .counters_fd = adoptable ? counters.get() : -1,
+      .counters_fd = counted.get(),
       .state_fd = adoptable ? state.get() : -1,
       .remotes_fd = adoptable && remotes ? remotes.get() : -1,
   });
@@ -182,7 +193,6 @@ void XdpRelay::activate() {
   // Until now legs named the accounts of an earlier daemon.
   legs_->on_settle([this](const omerta_leg& leg, int sign) { settle(leg, sign); });
   retry_missing();
-  legs_->continue_from(nullptr);
   set_own_addresses();
   enable_forwarding();
   pins_.pin(program_->fd(), "program");
@@ -197,6 +207,8 @@ void XdpRelay::activate() {
   for (const uint32_t interface : pins_.links())
     if (std::find(present.begin(), present.end(), interface) == present.end()) pins_.drop_link(interface);
   set_devices(present);
+  if (former_legs_.has_value()) wait_for_running_programs();
+  legs_->catch_up();
   for (const std::string& folder : pins_.foreign_layouts()) pins_.remove_layout(folder);
   former_legs_.reset();
   former_legs_file_.reset();

@@ -26,7 +26,7 @@ export function loads(path) {
  */
 export async function buildNative({ tests = false, required = false } = {}) {
   const title = tests ? 'native engine and its tests' : 'native engine';
-  const sources = fingerprint(['CMakeLists.txt', 'native', 'xdp'], process.version);
+  const sources = fingerprint(['CMakeLists.txt', 'native', 'xdp', 'bench/native'], process.version);
   const current = (kind) => isCurrent('native', `${sources} ${kind}`, [ADDON]);
   if (current('with tests') || (!tests && current('addon'))) {
     unchanged(title);

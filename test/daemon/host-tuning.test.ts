@@ -1,6 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { defaultRouteDevices, deviceTuning, type HostSettings } from '../../ts/daemon/host-tuning.js';
+import {
+  defaultRouteDevices,
+  deviceTuning,
+  pollDeferralUs,
+  type HostSettings,
+} from '../../ts/daemon/host-tuning.js';
+import { describeInterface } from '../../ts/daemon/kernel-path-checks.js';
 
 const ROUTES: Readonly<Record<string, string>> = {
   '/proc/net/route':
@@ -50,6 +56,20 @@ describe('host tuning', () => {
       missing: ['gro_flush_timeout 0'],
       remedy: 'echo 200000 | sudo tee /sys/class/net/eth0/gro_flush_timeout',
     });
+  });
+
+  test('tells how long deferred polls make a packet wait', () => {
+    assert.equal(pollDeferralUs('eth0', host(tuned, '')), 200);
+    assert.equal(pollDeferralUs('eth1', host(tuned, '')), 0);
+    const woken = { ...tuned, '/sys/class/net/eth0/napi_defer_hard_irqs': '0\n' };
+    assert.equal(pollDeferralUs('eth0', host(woken, '')), 0, 'a timeout alone defers nothing');
+    const facts = {
+      ...{ name: 'eth0', mtu: 1500, up: true, ethernet: true, driver: 'veth', nativeXdp: true },
+      ...{ receiveQueues: 1, transmitQueues: 1, receiveRing: 0, transmitRing: 0 },
+      ...{ programId: 7, generic: false },
+    };
+    assert.match(describeInterface(facts, 200), /; polls deferred by up to 200 µs; program 7 attached/);
+    assert.doesNotMatch(describeInterface(facts, 0), /deferred/);
   });
 
   test('without ethtool, or when it fails, it says that it cannot tell', () => {

@@ -1,14 +1,15 @@
 // Whether the host joins single datagrams before a relay's socket sees them. The kernel can (GRO, with
-// a moment's wait in the driver's poll), and a joined burst costs a relay a fraction of the CPU. Only read.
+// a moment's wait in the driver's poll), and a joined burst costs a relay a fraction of the CPU. The wait alone
+// saves the kernel path wake-ups. Only read.
 
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { messageOf, systemErrorCode } from './operator-error.js';
 
 /** ns a driver may hold packets for others to join them. */
-const FLUSH_TIMEOUT_NS = 200_000;
+export const FLUSH_TIMEOUT_NS = 200_000;
 /** Empty polls before interrupts are taken again. */
-const DEFER_HARD_IRQS = 4;
+export const DEFER_HARD_IRQS = 4;
 const FEATURES = ['generic-receive-offload', 'rx-udp-gro-forwarding'] as const;
 
 export interface DeviceTuning {
@@ -61,6 +62,12 @@ export function defaultRouteDevices(settings: HostSettings): string[] {
   return [...new Set([...ipv4, ...ipv6])].filter(
     (device): device is string => device !== undefined && device !== 'lo',
   );
+}
+
+/** µs a packet may wait because a device's polls are deferred; 0 when they are not. */
+export function pollDeferralUs(device: string, settings: HostSettings): number {
+  const value = (name: string): number => Number(settings.read(`/sys/class/net/${device}/${name}`) ?? 0);
+  return value('napi_defer_hard_irqs') > 0 ? value('gro_flush_timeout') / 1000 : 0;
 }
 
 /** Looks at one device. @returns the tuning, or why it cannot be told. */

@@ -3,6 +3,7 @@
 import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { XdpError, callXdp, loadXdpAddon, type InterfaceFacts } from '../engine/xdp-addon.js';
 import type { Check } from './diagnosis.js';
+import { hostSettings, pollDeferralUs } from './host-tuning.js';
 
 const BPF_FILE_SYSTEM = 0xcafe4a11; // linux/magic.h, BPF_FS_MAGIC
 const NAME = 'kernel path';
@@ -75,7 +76,7 @@ function featureCheck(): Check {
 }
 
 /** An interface as one line. */
-export function describeInterface(facts: InterfaceFacts): string {
+export function describeInterface(facts: InterfaceFacts, deferralUs: number): string {
   const { driver, mtu, receiveQueues, transmitQueues, receiveRing, transmitRing, nativeXdp } = facts;
   const xdp = nativeXdp === undefined ? 'native XDP not known' : nativeXdp ? 'native XDP' : 'no native XDP';
   return [
@@ -86,6 +87,7 @@ export function describeInterface(facts: InterfaceFacts): string {
     `MTU ${mtu}`,
     ...(receiveQueues > 0 ? [`queues ${receiveQueues} in, ${transmitQueues} out`] : []),
     ...(receiveRing > 0 ? [`rings ${receiveRing} in, ${transmitRing} out`] : []),
+    ...(deferralUs > 0 ? [`polls deferred by up to ${deferralUs} µs`] : []),
     facts.programId === 0
       ? 'no program attached'
       : `program ${facts.programId} attached in ${facts.generic ? 'generic' : 'native'} mode`,
@@ -96,7 +98,7 @@ function interfaceCheck(facts: InterfaceFacts): Check {
   return optional(
     `xdp ${facts.name}`,
     facts.nativeXdp !== false,
-    describeInterface(facts),
+    describeInterface(facts, pollDeferralUs(facts.name, hostSettings)),
     facts.nativeXdp === false ? `omerta relay --accel auto --accel-mode generic (slow)` : undefined,
   );
 }

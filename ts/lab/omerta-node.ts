@@ -8,7 +8,7 @@ import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Node, World } from './world.js';
 
-const BINARY = fileURLToPath(new URL('../../../bin/omerta', import.meta.url));
+const INSTALLATION = fileURLToPath(new URL('../../..', import.meta.url));
 const START_TIMEOUT_MS = 20_000;
 
 export class OmertaNode {
@@ -18,6 +18,8 @@ export class OmertaNode {
   private starts = 0;
   /** What start() starts it by, such as `unshare`; it has to become the daemon (exec). */
   through: readonly string[] = [];
+  /** The folder of the release whose bin/omerta it runs. */
+  installation = INSTALLATION;
 
   constructor(
     world: World,
@@ -30,13 +32,17 @@ export class OmertaNode {
     writeFileSync(join(this.state, 'omerta.toml'), `[node]\nname = "${name}"\n`, { mode: 0o600 });
   }
 
+  private get binary(): string {
+    return join(this.installation, 'bin', 'omerta');
+  }
+
   private arguments(command: readonly string[]): string[] {
-    return [BINARY, ...command, '--state', this.state, '--json'];
+    return [this.binary, ...command, '--state', this.state, '--json'];
   }
 
   /** What a person would type to run a command in this node. */
   shellCommand(...command: readonly string[]): string {
-    return `nsenter --net=/run/netns/${this.node.name} -- ${BINARY} ${command.join(' ')} --state ${this.state}`;
+    return `nsenter --net=/run/netns/${this.node.name} -- ${this.binary} ${command.join(' ')} --state ${this.state}`;
   }
 
   /**

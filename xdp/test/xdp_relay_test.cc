@@ -2,6 +2,7 @@
 // The kernel path's life on real interfaces, in a network namespace of its own: attached, taken over,
 // migrated, replaced, lost, unloaded; and the kernel's own routes and neighbours behind it.
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <fcntl.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
@@ -406,13 +407,20 @@ void pin_foreign(const omerta_leg& leg, bool readable) {
   const omerta_wireguard_route_key key = {
       .receiver_index = leg.leg_id, .source_port = 7, .zero = 0, .source_ip = {}};
   pin_hash(folder + "/routes", &key, sizeof key, leg, size);
+  const FileDescriptor counters(
+      bpf_map_create(BPF_MAP_TYPE_PERCPU_ARRAY, "counters", 4, sizeof(omerta_xdp_counters), 1, nullptr));
+  std::vector<omerta_xdp_counters> rows(static_cast<size_t>(libbpf_num_possible_cpus()));
+  rows[0].others[OMERTA_XDP_FORWARDED_PACKETS] = leg.packets;
+  const uint32_t zero = 0;
+  CHECK(bpf_map_update_elem(counters.get(), &zero, rows.data(), BPF_ANY) == 0);
+  CHECK(bpf_obj_pin(counters.get(), (folder + "/counters").c_str()) == 0);
 }
 
 void maps_of_another_layout_are_not_adopted() {
   const Traffic traffic("192.0.2.9:5000");
   for (const bool readable : {true, false}) {
-    TEST(readable ? "legs of another layout are installed anew and go on counting"
-                  : "legs whose counters cannot be read start at zero");
+    TEST(readable ? "legs of another layout are installed anew and go on counting, routes go on"
+                  : "legs and routes that cannot be read are left out; what all counted goes on");
     omerta_leg counted = traffic.leg;
     counted.packets = 41;
     counted.key[0] ^= 1;  // whatever it holds, the store's leg counts
@@ -422,6 +430,7 @@ void maps_of_another_layout_are_not_adopted() {
     CHECK(relay->adopted_legs() == 0);
     CHECK(relay->program().run(traffic.packet(), kAnyTime, index_of("near0")).action == XDP_TX);
     relay->legs().for_each([&](const omerta_leg& leg) { CHECK(leg.packets == (readable ? 42 : 1)); });
+    CHECK(count_of(*relay, OMERTA_XDP_FORWARDED_PACKETS) == 42);
     CHECK(relay->pins().foreign_layouts().empty());
     relay->close(true);
   }
@@ -445,6 +454,21 @@ void a_map_that_is_too_small_is_replaced() {
   relay = started(traffic, larger);
   CHECK(relay->adopted_legs() == 1);  // what is pinned is the new one
   relay->close(true);
+}
+
+void what_is_counted_until_a_program_is_replaced_is_kept() {
+  TEST("what a map that is not adopted counts until its program is replaced is kept");
+  const Traffic traffic("192.0.2.9:5000");
+  auto former = started(traffic);
+  RelaySettings larger = settings_of();
+  larger.max_legs = 4096;
+  XdpRelay relay(larger);
+  relay.install_legs({traffic.leg});
+  CHECK(former->program().run(traffic.packet(), kAnyTime, index_of("near0")).action == XDP_TX);
+  relay.activate();
+  CHECK(relay.program().run(traffic.packet(), kAnyTime, index_of("near0")).action == XDP_TX);
+  relay.legs().for_each([](const omerta_leg& leg) { CHECK(leg.packets == 2 && leg.bytes == 128); });
+  relay.close(true);
 }
 
 void a_full_map_leaves_the_rest_to_the_socket() {
@@ -842,6 +866,7 @@ int main() {
     an_interface_that_is_no_longer_asked_for_is_let_go();
     maps_of_another_layout_are_not_adopted();
     a_map_that_is_too_small_is_replaced();
+    what_is_counted_until_a_program_is_replaced_is_kept();
     a_full_map_leaves_the_rest_to_the_socket();
     legs_whose_homes_are_taken_lie_nearby();
     a_leg_that_is_being_written_is_not_judged_by();

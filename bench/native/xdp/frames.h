@@ -53,8 +53,8 @@ static __always_inline void write_ethernet_header(struct ethhdr* ethernet, __u16
   ethernet->h_proto = bpf_htons(protocol);
 }
 
-/* The frame; returns the sum of what it wrote. */
-static __always_inline __u64 write_frame(__u8* frame, __u32 i, __u64 sequence) {
+/* The frame, sent at `time`; returns the sum of what it wrote. */
+static __always_inline __u64 write_frame(__u8* frame, __u32 i, __u64 sequence, __u64 time) {
   const __u32 id = bench_leg_id(i);
   const __u64 header = OMERTA_FRAME_MAGIC | OMERTA_KIND_FORWARD << 8 | OMERTA_HOP_LIMIT_DEFAULT << 16 |
                        (__u64)BENCH_EPOCH << 24 | (__u64)id << 32;
@@ -68,9 +68,10 @@ static __always_inline __u64 write_frame(__u8* frame, __u32 i, __u64 sequence) {
   omerta_store64(frame + 8, tag);
   omerta_store64(frame + 16, message);
   omerta_store64(frame + BENCH_SEQUENCE_AT, sequence);
-  for (at = 32; at < FRAME_SIZE; at += 8) omerta_store64(frame + at, 0);
-  return (header & 0xffffffff) + (header >> 32) + (tag & 0xffffffff) + (tag >> 32) + (message & 0xffffffff) +
-         (message >> 32) + (sequence & 0xffffffff) + (sequence >> 32);
+  omerta_store64(frame + BENCH_TIME_AT, time);
+  for (at = BENCH_TIME_AT + 8; at < FRAME_SIZE; at += 8) omerta_store64(frame + at, 0);
+  return (time & 0xffffffff) + (time >> 32) + (header & 0xffffffff) + (header >> 32) + (tag & 0xffffffff) +
+         (tag >> 32) + (message & 0xffffffff) + (message >> 32) + (sequence & 0xffffffff) + (sequence >> 32);
 }
 
 static __always_inline void write_udp_header(struct udphdr* udp, __u32 i, __u32 size, __u64 sum) {
@@ -120,7 +121,7 @@ static __always_inline __u64 write_ipv6_header(struct ipv6hdr* ip, __u32 i, __u3
 }
 
 /* A whole packet; false when there is not exactly room for one. */
-static __always_inline bool write_packet4(struct xdp_md* ctx, __u32 i, __u64 sequence) {
+static __always_inline bool write_packet4(struct xdp_md* ctx, __u32 i, __u64 sequence, __u64 time) {
   struct ethhdr* ethernet = (void*)(long)ctx->data;
   struct iphdr* ip = (void*)(ethernet + 1);
   struct udphdr* udp = (void*)(ip + 1);
@@ -129,7 +130,7 @@ static __always_inline bool write_packet4(struct xdp_md* ctx, __u32 i, __u64 seq
   if ((void*)(frame + FRAME_SIZE) > (void*)(long)ctx->data_end) return false;
   write_ethernet_header(ethernet, IPV4);
   write_udp_header(udp, i, FRAME_SIZE,
-                   write_ipv4_header(ip, i, FRAME_SIZE) + write_frame(frame, i, sequence));
+                   write_ipv4_header(ip, i, FRAME_SIZE) + write_frame(frame, i, sequence, time));
   return true;
 }
 
@@ -142,12 +143,12 @@ static __always_inline bool write_packet6(struct xdp_md* ctx, __u32 i, __u64 seq
   if ((void*)(frame + FRAME_SIZE) > (void*)(long)ctx->data_end) return false;
   write_ethernet_header(ethernet, IPV6);
   write_udp_header(udp, i, FRAME_SIZE,
-                   write_ipv6_header(ip, i, FRAME_SIZE) + write_frame(frame, i, sequence));
+                   write_ipv6_header(ip, i, FRAME_SIZE) + write_frame(frame, i, sequence, 0));
   return true;
 }
 
 /* For coturn: the frame as the data of a channel that was bound before. */
-static __always_inline bool write_packet_turn(struct xdp_md* ctx, __u32 i, __u64 sequence) {
+static __always_inline bool write_packet_turn(struct xdp_md* ctx, __u32 i, __u64 sequence, __u64 time) {
   const __u32 channel =
       bpf_htonl((FIRST_CHANNEL + (bench_leg_id(i) & (traffic.destinations - 1))) << 16 | FRAME_SIZE);
   struct ethhdr* ethernet = (void*)(long)ctx->data;
@@ -159,7 +160,7 @@ static __always_inline bool write_packet_turn(struct xdp_md* ctx, __u32 i, __u64
   if ((void*)(data + 4 + FRAME_SIZE) > (void*)(long)ctx->data_end) return false;
   write_ethernet_header(ethernet, IPV4);
   omerta_store32(data, channel);
-  sum = channel + write_ipv4_header(ip, i, 4 + FRAME_SIZE) + write_frame(data + 4, i, sequence);
+  sum = channel + write_ipv4_header(ip, i, 4 + FRAME_SIZE) + write_frame(data + 4, i, sequence, time);
   write_udp_header(udp, i, 4 + FRAME_SIZE, sum);
   return true;
 }
@@ -205,7 +206,7 @@ static __always_inline bool write_garbage(struct xdp_md* ctx, __u64 n, __u64* ra
   udp->dest = bpf_htons(traffic.relay_port);
   udp->len = bpf_htons(sizeof(*udp) + size);
   udp->check = 0; /* none: it reaches the socket whatever is in it */
-  write_frame(payload, i, noise);
+  write_frame(payload, i, noise, 0);
   if (kind != BAD_TAG) { /* from 11.0.0.0/8 */
     const __u32 spoofed = bpf_htonl(0x0b000000 | (noise >> 40));
     const __u64 sum = (__u64)(__u16)~ip->check + (__u32)~ip->saddr + spoofed;

@@ -36,7 +36,7 @@ int next_packet(struct xdp_md* ctx) {
   const int grown = (int)(ctx->data_end - ctx->data) - (int)PACKET_SIZE;
 
   if (grown && bpf_xdp_adjust_head(ctx, grown)) return XDP_ABORTED;
-  if (!(over_v6 ? write_packet6(ctx, i, sequence) : write_packet4(ctx, i, sequence))) return XDP_ABORTED;
+  if (!(over_v6 ? write_packet6(ctx, i, sequence) : write_packet4(ctx, i, sequence, 0))) return XDP_ABORTED;
   sequence++;
   bpf_tail_call_static(ctx, &under_test, 0);
   return XDP_ABORTED;
