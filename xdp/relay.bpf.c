@@ -280,12 +280,15 @@ static __always_inline int forward(struct xdp_md* ctx, const struct datagram* d,
  * nothing for it.
  */
 static __always_inline int relay_wireguard(struct xdp_md* ctx, const struct datagram* d, __u32 index) {
-  struct omerta_leg* entry = route_of(index, &d->from);
+  struct omerta_leg* entry;
   struct omerta_leg* route;
   __u32 zero = 0;
   __u64 now;
 
-  if (!entry) return judge_index(index);
+  /* Before the look-up: routes' indices are all expected. */
+  if (!settings.indices_known || is_own_index(index) || !is_expected_index(index)) return judge_index(index);
+  entry = route_of(index, &d->from);
+  if (!entry) return pass(OMERTA_XDP_PASSED_WIREGUARD_RELAY);
   now = clock();
   route = bpf_map_lookup_elem(&judged_routes, &zero);
   if (!route) return XDP_PASS; /* never */

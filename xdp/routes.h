@@ -50,11 +50,10 @@ static __always_inline bool is_expected_index(__u32 index) {
   return count && *count;
 }
 
-/* The route a transport message may go by; NULL when it is for this node, or nobody knows. */
+/* The route a transport message may go by. */
 static __always_inline struct omerta_leg* route_of(__u32 index, const struct omerta_address* from) {
   struct omerta_wireguard_route_key key = {.receiver_index = index, .source_port = from->port};
 
-  if (!settings.indices_known || is_own_index(index)) return NULL;
   copy_ip(key.source_ip, from->ip);
   return bpf_map_lookup_elem(&routes, &key);
 }
