@@ -329,6 +329,9 @@ bool Worker::receive_from_udp() {
     if (message.size == 0) counters_.drop(OMERTA_DROP_EMPTY);
     for (size_t at = 0; at < message.size; at += message.segment) {
       message_of[count] = &message;
+      // The kernel's copy of a long message leaves the frames' heads further away than the first cache.
+      __builtin_prefetch(message.data + at);
+      __builtin_prefetch(message.data + at + OMERTA_FRAME_MIN_SIZE - 1);
       datagrams[count++] = {message.data + at,
                             static_cast<uint32_t>(std::min(message.segment, message.size - at)),
                             &message.from};
