@@ -26,7 +26,6 @@ const { values } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
-    chart: { type: 'string' }, // for the benchmarks beside this one
   },
 });
 const [rounds, milliseconds] = values.quick ? [3, 20] : [9, 60];

@@ -35,7 +35,6 @@ const { values } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
-    chart: { type: 'string' }, // for the benchmarks beside this one
   },
 });
 const missing = labUnavailable([]);

@@ -10,7 +10,8 @@ import { readArguments } from './lib/usage.mjs';
 
 const HELP = `Usage: npm run bench [-- NAME ... [--quick] [--json] [--chart FILE]]
 
-Runs every bench/*.bench.ts whose name contains one of NAMEs (all of them without a NAME).
+Runs the benchmarks of bench/ of these names, all of them without a NAME. A NAME there is no benchmark of
+stands for those whose names contain it.
   --quick       fewer and shorter rounds (all but frame and judge)
   --json        results as JSON on standard output (the same)
   --chart FILE  write the results as an SVG (relay, tunnel, xdp)`;
@@ -21,10 +22,10 @@ const OPTIONS = {
   chart: { type: 'string' },
 };
 
-/** They take the options and need the tools. */
-const WITH_TOOLS = ['aead', 'data-path', 'handshakes', 'judge', 'relay', 'relay-flood', 'tunnel', 'xdp'].map(
-  (name) => `${name}.bench.js`,
-);
+/** They write what --chart asks for. */
+const WITH_CHART = ['relay', 'tunnel', 'xdp'];
+/** They take the other options and need the tools. */
+const WITH_TOOLS = ['aead', 'data-path', 'handshakes', 'judge', 'relay', 'relay-flood', 'tunnel', 'xdp'];
 const TOOLS = 'aead data_path datagrams flooder forwarder generator handshakes judge pings'.split(' ');
 
 // Load generators and forwarders: a build of their own, so that `npm test` never waits for them.
@@ -49,27 +50,28 @@ await main(async () => {
   await setup(['build', 'lab']);
   await build({ nativeTests: true });
   const all = filesUnder(['dist/bench'], (file) => file.endsWith('.bench.js'));
-  const wanted = all.filter(
-    (file) => positionals.length === 0 || positionals.some((name) => basename(file).includes(name)),
-  );
+  const nameOf = (file) => basename(file, '.bench.js');
+  const named = (name) => {
+    const exact = all.filter((file) => nameOf(file) === name);
+    return exact.length > 0 ? exact : all.filter((file) => nameOf(file).includes(name));
+  };
+  const wanted = positionals.length === 0 ? all : [...new Set(positionals.flatMap(named))];
   if (wanted.length === 0) {
     console.error(
-      `No benchmark ${positionals.join(', ')}. There are: ${all.map((file) => basename(file, '.bench.js')).join(', ') || 'none'}`,
+      `No benchmark ${positionals.join(', ')}. There are: ${all.map(nameOf).join(', ') || 'none'}`,
     );
     return 1;
   }
-  const passed = [
-    ...(values.quick ? ['--quick'] : []),
-    ...(values.json ? ['--json'] : []),
-    ...(values.chart === undefined ? [] : ['--chart', values.chart]),
-  ];
+  const passed = [...(values.quick ? ['--quick'] : []), ...(values.json ? ['--json'] : [])];
   let failed = 0;
   for (const file of wanted) {
-    const tools = WITH_TOOLS.includes(basename(file));
+    const tools = WITH_TOOLS.includes(nameOf(file));
     if (tools) await buildTools();
+    const draws = values.chart !== undefined && WITH_CHART.includes(nameOf(file));
+    const options = [...(tools ? passed : []), ...(draws ? ['--chart', values.chart] : [])];
     // Standard output is the results' alone, for --json.
-    console.error(`\n# ${basename(file, '.bench.js')}`);
-    if ((await attached(process.execPath, ['--expose-gc', file, ...(tools ? passed : [])])) !== 0) failed++;
+    console.error(`\n# ${nameOf(file)}`);
+    if ((await attached(process.execPath, ['--expose-gc', file, ...options])) !== 0) failed++;
   }
   return failed === 0 ? 0 : 1;
 });
