@@ -52,8 +52,16 @@ async function buildProgram(firstArgument: string | undefined): Promise<Command>
 }
 
 /** Commander's complaint as one line that says what to type. */
-function usageError(error: CommanderError): OperatorError {
-  const expected = error.message
+function usageError(error: CommanderError, program: Command | undefined): OperatorError {
+  // A group that does something by itself takes a mistyped command for an argument.
+  const group =
+    error.code === 'commander.excessArguments'
+      ? program?.commands.find((c) => c.commands.length > 0 && error.message.includes(`'${c.name()}'`))
+      : undefined;
+  const commands = group?.commands.map((c) => c.name()).join(', ');
+  const complaint =
+    group === undefined ? error.message : `unknown command of '${group.name()}'. There are: ${commands}`;
+  const expected = complaint
     .replace(/^error: /, '')
     .replace(/\s*\n\s*/g, ' ')
     .replace(/\.$/, '');
@@ -71,15 +79,16 @@ export async function run(argv: readonly string[]): Promise<number> {
   process.stdout.on('error', (error: NodeJS.ErrnoException) =>
     process.exit(error.code === 'EPIPE' ? 0 : ExitCode.failure),
   );
+  let program: Command | undefined;
   try {
-    const program = await buildProgram(argv[2]);
+    program = await buildProgram(argv[2]);
     await program.parseAsync(argv);
     return ExitCode.ok;
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return ExitCode.ok;
     // Help that nobody asked for: a command is missing.
     if (error instanceof CommanderError && error.code === 'commander.help') return ExitCode.usage;
-    const shown = error instanceof CommanderError ? usageError(error) : error;
+    const shown = error instanceof CommanderError ? usageError(error, program) : error;
     process.stderr.write(`omerta: ${lineOf(shown)}\n`);
     return shown instanceof OperatorError ? shown.exitCode : ExitCode.failure;
   }
