@@ -6,21 +6,13 @@
 #include <iterator>
 #include <stdexcept>
 
+#include "relay/leg_entry.h"
 #include "relay/tag_lanes.h"
 
 namespace omerta {
 namespace {
 
 constexpr uint32_t id_of(uint64_t word) { return static_cast<uint32_t>(word); }
-
-constexpr std::size_t leg_words = sizeof(omerta_leg) / sizeof(__u64);
-/// What the control plane writes and a verdict needs; the counters come after it.
-constexpr std::size_t policy_words = offsetof(omerta_leg, theoretical_arrival) / sizeof(__u64);
-
-/// The i-th 64-bit word of an entry. Entries are only ever read and written through these.
-std::atomic_ref<__u64> word_of(omerta_leg& entry, std::size_t i) {
-  return std::atomic_ref<__u64>(reinterpret_cast<__u64*>(&entry)[i]);
-}
 
 uint32_t checked(std::size_t capacity) {
   if (capacity == 0 || capacity > (std::size_t{1} << 28))
@@ -36,11 +28,6 @@ ForwardingTable::ForwardingTable(std::size_t capacity, const Accounts::Capacity&
       capacity_(checked(capacity)),
       memory_(capacity * sizeof(omerta_leg), TouchedMemory::Pages::huge),
       entries_(reinterpret_cast<omerta_leg*>(memory_.data())) {}
-
-uint32_t ForwardingTable::distance_of(uint32_t entry, uint32_t leg_id) const {
-  const uint32_t home = home_of(leg_id);
-  return entry >= home ? entry - home : entry + capacity_ - home;
-}
 
 bool ForwardingTable::copy(uint32_t entry, uint64_t first_word, std::size_t words, omerta_leg& out) const {
   auto* to = reinterpret_cast<__u64*>(&out);
@@ -69,19 +56,6 @@ uint32_t ForwardingTable::snapshot(uint32_t leg_id, std::size_t words, omerta_le
   }
 }
 
-void ForwardingTable::publish(uint32_t entry, const omerta_leg& leg, std::size_t words) {
-  __u64 copy[leg_words];
-  const uint64_t before = word_of(entries_[entry], 0).load(std::memory_order_relaxed);
-  const uint64_t writing = omerta_leg_next_sequence(before);
-
-  std::memcpy(copy, &leg, sizeof(leg));
-  copy[0] &= OMERTA_LEG_POLICY_BITS;
-  word_of(entries_[entry], 0).store((before & OMERTA_LEG_POLICY_BITS) | writing, std::memory_order_relaxed);
-  for (std::size_t i = 1; i < words; i++)
-    word_of(entries_[entry], i).store(copy[i], std::memory_order_release);
-  word_of(entries_[entry], 0).store(copy[0] | omerta_leg_next_sequence(writing), std::memory_order_release);
-}
-
 void ForwardingTable::share_accounts(const Accounts::Memory& memory) {
   shared_.store(true, std::memory_order_relaxed);
   accounts_.move_to(memory);
@@ -91,7 +65,7 @@ bool ForwardingTable::install(const omerta_leg& leg) {
   accounts_.check(leg);
   omerta_leg present;
   uint64_t first_word;
-  uint32_t entry = snapshot(leg.leg_id, leg_words, present, first_word);
+  uint32_t entry = snapshot(leg.leg_id, kLegWords, present, first_word);
   if (entry != not_found) {
     if (present.identity != leg.identity || present.network != leg.network) {
       // What it carried so far was the former accounts'.
@@ -100,7 +74,7 @@ bool ForwardingTable::install(const omerta_leg& leg) {
       present.network = leg.network;
       accounts_.settle(present, -1);
     }
-    publish(entry, leg, policy_words);
+    publish_leg(entries_[entry], leg, kLegPolicyWords);
     return true;
   }
   if (size() == capacity_) return false;
@@ -108,7 +82,7 @@ bool ForwardingTable::install(const omerta_leg& leg) {
   entry = home_of(leg.leg_id);
   while ((word_of(entries_[entry], 0).load(std::memory_order_relaxed) & OMERTA_LEG_ACTION_BITS) != 0)
     entry = after(entry);
-  const uint32_t distance = distance_of(entry, leg.leg_id);
+  const uint32_t distance = omerta_leg_distance(entry, leg.leg_id, capacity_);
   if (distance != 0) {
     if (distance > displaced_.size()) displaced_.resize(distance);
     displaced_[distance - 1]++;
@@ -117,7 +91,7 @@ bool ForwardingTable::install(const omerta_leg& leg) {
   }
   omerta_leg fresh = leg;
   fresh.theoretical_arrival = fresh.packets = fresh.bytes = fresh.last_used = 0;
-  publish(entry, fresh, leg_words);
+  publish_leg(entries_[entry], fresh, kLegWords);
   size_.store(size() + 1, std::memory_order_relaxed);
   return true;
 }
@@ -125,11 +99,11 @@ bool ForwardingTable::install(const omerta_leg& leg) {
 bool ForwardingTable::remove(uint32_t leg_id) {
   omerta_leg counted;
   uint64_t first_word;
-  const uint32_t entry = snapshot(leg_id, leg_words, counted, first_word);
+  const uint32_t entry = snapshot(leg_id, kLegWords, counted, first_word);
   if (entry == not_found) return false;
   accounts_.settle(counted);
-  publish(entry, {}, policy_words);
-  if (const uint32_t distance = distance_of(entry, leg_id); distance != 0) {
+  publish_leg(entries_[entry], {}, kLegPolicyWords);
+  if (const uint32_t distance = omerta_leg_distance(entry, leg_id, capacity_); distance != 0) {
     displaced_[distance - 1]--;
     while (!displaced_.empty() && displaced_.back() == 0) displaced_.pop_back();
     reach_.store(displaced_.size(), std::memory_order_release);
@@ -140,7 +114,7 @@ bool ForwardingTable::remove(uint32_t leg_id) {
 
 bool ForwardingTable::find(uint32_t leg_id, omerta_leg& out) const {
   uint64_t first_word;
-  return snapshot(leg_id, leg_words, out, first_word) != not_found;
+  return snapshot(leg_id, kLegWords, out, first_word) != not_found;
 }
 
 void ForwardingTable::for_each(const std::function<void(const omerta_leg&)>& visit) const {
@@ -149,7 +123,7 @@ void ForwardingTable::for_each(const std::function<void(const omerta_leg&)>& vis
     omerta_leg leg;
 
     if ((word & OMERTA_LEG_ACTION_BITS) != 0 && (word & OMERTA_LEG_WRITING_BIT) == 0 &&
-        copy(entry, word, leg_words, leg))
+        copy(entry, word, kLegWords, leg))
       visit(leg);
   }
 }
@@ -240,7 +214,7 @@ void ForwardingTable::judge_all(const Datagram* datagrams, std::size_t count, ui
       if (!current(readings[latest], leg_of(i))) {
         latest = (latest + 1) % std::size(readings);
         Reading& fresh = readings[latest];
-        fresh.entry = snapshot(leg_of(i), policy_words, fresh.leg, fresh.first_word);
+        fresh.entry = snapshot(leg_of(i), kLegPolicyWords, fresh.leg, fresh.first_word);
       }
       const Reading& reading = readings[latest];
       decisions[i].reason = reading.entry == not_found

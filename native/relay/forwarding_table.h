@@ -105,8 +105,6 @@ class ForwardingTable {
 
   uint32_t home_of(uint32_t leg_id) const { return omerta_leg_home(leg_id, capacity_); }
   uint32_t after(uint32_t entry) const { return omerta_leg_slot_after(entry, capacity_); }
-  /// How far an entry is from a leg's home, in the direction of probing.
-  uint32_t distance_of(uint32_t entry, uint32_t leg_id) const;
   /// Reader: the entry of a leg in use, and a copy of its first `words` 64-bit words.
   uint32_t snapshot(uint32_t leg_id, std::size_t words, omerta_leg& out, uint64_t& first_word) const;
   bool copy(uint32_t entry, uint64_t first_word, std::size_t words, omerta_leg& out) const;
@@ -122,7 +120,6 @@ class ForwardingTable {
   void judge_tagged(const Reading& reading, const Datagram& frame, const omerta_tag_pair& tags, uint64_t now,
                     Decision& decision);
   void prefetch(uint32_t leg_id) const;
-  void publish(uint32_t entry, const omerta_leg& leg, std::size_t words);
 
   Accounts accounts_;
   std::atomic<bool> shared_;

@@ -6,6 +6,8 @@
 #include <bit>
 #include <cstring>
 
+#include "relay/leg_entry.h"
+
 namespace omerta {
 namespace {
 
@@ -14,17 +16,12 @@ enum class State : uint64_t { vacant = 0, writing = 1, used = 2 };
 
 constexpr unsigned state_shift = 32;
 constexpr unsigned generation_shift = 34;
-constexpr std::size_t route_words = sizeof(omerta_leg) / sizeof(__u64);
 
 State state_of(uint64_t word) { return static_cast<State>((word >> state_shift) & 3); }
 
 uint64_t next_word(uint64_t before, State state, uint32_t fingerprint) {
   return (((before >> generation_shift) + 1) << generation_shift) |
          (static_cast<uint64_t>(state) << state_shift) | fingerprint;
-}
-
-std::atomic_ref<__u64> word_of(omerta_leg& entry, std::size_t i) {
-  return std::atomic_ref<__u64>(reinterpret_cast<__u64*>(&entry)[i]);
 }
 
 std::size_t slots_for(std::size_t capacity) { return std::bit_ceil(capacity * 2); }
@@ -51,9 +48,9 @@ uint64_t WireguardRoutes::hash(uint32_t receiver_index, const omerta_address& so
 }
 
 bool WireguardRoutes::copy(std::size_t slot, uint64_t word, omerta_leg& out) const {
-  __u64 words[route_words];
+  __u64 words[kLegWords];
   // Acquire pairs with the writer's release stores: who sees a new word sees `writing` below.
-  for (std::size_t i = 0; i < route_words; i++)
+  for (std::size_t i = 0; i < kLegWords; i++)
     words[i] = word_of(entries_[slot], i).load(std::memory_order_acquire);
   if (index_[slot].load(std::memory_order_relaxed) != word) return false;
   std::memcpy(static_cast<void*>(&out), words, sizeof out);
@@ -80,12 +77,12 @@ std::size_t WireguardRoutes::find(uint32_t receiver_index, const omerta_address&
 }
 
 void WireguardRoutes::publish(std::size_t slot, uint32_t fingerprint, const omerta_leg& route) {
-  __u64 words[route_words];
+  __u64 words[kLegWords];
   std::memcpy(words, &route, sizeof route);
   const uint64_t writing =
       next_word(index_[slot].load(std::memory_order_relaxed), State::writing, fingerprint);
   index_[slot].store(writing, std::memory_order_relaxed);
-  for (std::size_t i = 0; i < route_words; i++)
+  for (std::size_t i = 0; i < kLegWords; i++)
     word_of(entries_[slot], i).store(words[i], std::memory_order_release);
   index_[slot].store(next_word(writing, State::used, fingerprint), std::memory_order_release);
 }

@@ -5,42 +5,21 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <string>
 
 #include "../../xdp/relay_maps.h"
+#include "relay/leg_entry.h"
 #include "xdp/map_facts.h"
 #include "xdp/xdp_error.h"
 
 namespace omerta::xdp {
 namespace {
 
-constexpr size_t kWords = sizeof(omerta_leg) / sizeof(__u64);
-/// What the control plane writes; the counters come after it.
-constexpr size_t kPolicyWords = offsetof(omerta_leg, theoretical_arrival) / sizeof(__u64);
-
-/// The i-th 64-bit word of an entry. Entries are only ever read and written through these.
-std::atomic_ref<__u64> word_of(omerta_leg& entry, size_t i) {
-  return std::atomic_ref<__u64>(reinterpret_cast<__u64*>(&entry)[i]);
-}
-
 /// Copies an entry from word `first` on; its policy is this thread's, and its counters change under the copy.
 void copy(omerta_leg& entry, omerta_leg& out, size_t first = 0) {
   auto* to = reinterpret_cast<__u64*>(&out);
-  for (size_t i = first; i < kWords; i++) to[i] = word_of(entry, i).load(std::memory_order_relaxed);
+  for (size_t i = first; i < kLegWords; i++) to[i] = word_of(entry, i).load(std::memory_order_relaxed);
   to[0] &= OMERTA_LEG_POLICY_BITS;
-}
-
-/// The protocol of omerta/leg_slots.h.
-void publish(omerta_leg& entry, const omerta_leg& leg, size_t words) {
-  __u64 from[kWords];
-  std::memcpy(from, &leg, sizeof leg);
-  from[0] &= OMERTA_LEG_POLICY_BITS;
-  __u64 writing = omerta_leg_next_sequence(word_of(entry, 0).load(std::memory_order_relaxed));
-  if ((writing & OMERTA_LEG_WRITING_BIT) == 0) writing = omerta_leg_next_sequence(writing);  // is_torn()
-  word_of(entry, 0).store(from[0] | writing, std::memory_order_relaxed);
-  for (size_t i = 1; i < words; i++) word_of(entry, i).store(from[i], std::memory_order_release);
-  word_of(entry, 0).store(from[0] | omerta_leg_next_sequence(writing), std::memory_order_release);
 }
 
 bool in_use(omerta_leg& entry) {
@@ -61,11 +40,6 @@ std::optional<uint32_t> slot_of(omerta_leg* entries, uint32_t slots, uint32_t re
     slot = omerta_leg_slot_after(slot, slots);
   }
   return std::nullopt;
-}
-
-uint32_t distance_from_home(uint32_t slot, uint32_t slots, uint32_t id) {
-  const uint32_t home = omerta_leg_home(id, slots);
-  return slot >= home ? slot - home : slot + slots - home;
 }
 
 SharedMapping mapped(int fd) {
@@ -108,9 +82,9 @@ LegMap::LegMap(RelayProgram& program)
       reach_(program.settings().reach) {
   uint32_t reach = 0;
   for (uint32_t slot = 0; slot < slots_; slot++) {
-    if (is_torn(entries_[slot])) publish(entries_[slot], omerta_leg{}, kPolicyWords);
+    if (is_torn(entries_[slot])) publish_leg(entries_[slot], omerta_leg{}, kLegPolicyWords);
     if (in_use(entries_[slot]))
-      reach = std::max(reach, distance_from_home(slot, slots_, entries_[slot].leg_id));
+      reach = std::max(reach, omerta_leg_distance(slot, entries_[slot].leg_id, slots_));
   }
   reach_ = std::min(reach, OMERTA_XDP_REACH);
 }
@@ -126,7 +100,7 @@ bool LegMap::install(const omerta_leg& leg) {
   if (const auto present = slot_of(entries_, slots_, reach_, leg.leg_id); present.has_value()) {
     omerta_leg before;
     copy(entries_[*present], before);
-    publish(entries_[*present], leg, kPolicyWords);
+    publish_leg(entries_[*present], leg, kLegPolicyWords);
     settle_moved(before, leg);
     return true;
   }
@@ -144,7 +118,7 @@ bool LegMap::install(const omerta_leg& leg) {
   }
   // Before the leg can be found there, the program must look that far.
   if (distance > reach_) std::atomic_ref(reach_).store(distance, std::memory_order_relaxed);
-  publish(entries_[slot], fresh, kWords);
+  publish_leg(entries_[slot], fresh, kLegWords);
   return true;
 }
 
@@ -176,8 +150,8 @@ void LegMap::settle_moved(const omerta_leg& from, const omerta_leg& to) const {
 void LegMap::remove_at(uint32_t slot) {
   omerta_leg leg;
   copy(entries_[slot], leg);
-  publish(entries_[slot], omerta_leg{}, kPolicyWords);
-  copy(entries_[slot], leg, kPolicyWords);
+  publish_leg(entries_[slot], omerta_leg{}, kLegPolicyWords);
+  copy(entries_[slot], leg, kLegPolicyWords);
   if (settle_) settle_(leg, 1);
 }
 

@@ -53,6 +53,14 @@ static inline __attribute__((always_inline)) __u32 omerta_leg_slot_after(__u32 s
   return slot + 1 == slots ? 0 : slot + 1;
 }
 
+/* How far a slot is from the home of an id, in the direction of probing. */
+static inline __attribute__((always_inline)) __u32 omerta_leg_distance(__u32 slot, __u32 leg_id,
+                                                                       __u32 slots) {
+  const __u32 home = omerta_leg_home(leg_id, slots);
+
+  return slot >= home ? slot - home : slot + slots - home;
+}
+
 #ifdef __cplusplus
 }
 static_assert((OMERTA_LEG_SEQUENCE_BITS & -OMERTA_LEG_SEQUENCE_BITS) == OMERTA_LEG_WRITING_BIT, "lowest bit");
