@@ -147,16 +147,18 @@ static __always_inline int drop_by(const struct omerta_leg* leg, __u64 word, __u
   return is_unchanged(leg, word) ? drop(reason) : pass(OMERTA_XDP_PASSED_LEG_CHANGED);
 }
 
-/* What a message is for whose receiver index no route takes it by. */
+#define RELAYED_SESSION (-1)
+
+/* What becomes of a message by its receiver index alone, or RELAYED_SESSION. */
 static __always_inline int judge_index(__u32 index) {
   if (!settings.indices_known || is_own_index(index)) return pass(OMERTA_XDP_PASSED_OWN);
-  return is_expected_index(index) ? pass(OMERTA_XDP_PASSED_WIREGUARD_RELAY)
-                                  : drop_otherwise(OMERTA_XDP_DROP_UNKNOWN_INDEX);
+  return is_expected_index(index) ? RELAYED_SESSION : drop_otherwise(OMERTA_XDP_DROP_UNKNOWN_INDEX);
 }
 
 /* A handshake message or cookie reply: for this node, or for a session that is about to be relayed. */
 static __always_inline int judge_wireguard(const struct datagram* d, const __u8* head, const void* end) {
   __u32 index;
+  int verdict;
 
   if (head[0] == 1)
     return within_budget(OMERTA_STRANGER_HANDSHAKE, &d->from, clock())
@@ -167,7 +169,8 @@ static __always_inline int judge_wireguard(const struct datagram* d, const __u8*
     if ((void*)(d->payload + 12) > end) return pass(OMERTA_XDP_PASSED_OWN);
     index = omerta_load32(d->payload + 8);
   }
-  return judge_index(index);
+  verdict = judge_index(index);
+  return verdict == RELAYED_SESSION ? pass(OMERTA_XDP_PASSED_WIREGUARD_RELAY) : verdict;
 }
 
 #define POLICY_WORDS (__builtin_offsetof(struct omerta_leg, theoretical_arrival) / sizeof(__u64))
@@ -282,11 +285,11 @@ static __always_inline int forward(struct xdp_md* ctx, const struct datagram* d,
 static __always_inline int relay_wireguard(struct xdp_md* ctx, const struct datagram* d, __u32 index) {
   struct omerta_leg* entry;
   struct omerta_leg* route;
+  const int verdict = judge_index(index); /* before the look-up: routes' indices are all expected */
   __u32 zero = 0;
   __u64 now;
 
-  /* Before the look-up: routes' indices are all expected. */
-  if (!settings.indices_known || is_own_index(index) || !is_expected_index(index)) return judge_index(index);
+  if (verdict != RELAYED_SESSION) return verdict;
   entry = route_of(index, &d->from);
   if (!entry) return pass(OMERTA_XDP_PASSED_WIREGUARD_RELAY);
   now = clock();
