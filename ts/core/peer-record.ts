@@ -1,13 +1,13 @@
 // Peer record (docs/protocol.md, "Identities and records"): what an identity says of itself.
 //
-//   [ body, signature ]      body: CBOR map with the integer keys below, as a byte string
-//                            signature: Ed25519 over "omerta peer record v1" ‖ body
+// A signed map (signed-map.ts) of the keys below, labelled "omerta peer record v1".
 
 import type { SocketAddress } from '../wire/socket-address.js';
-import { concat, utf8 } from './bytes.js';
-import { decodeCbor, encodeCbor, isArrayOf, isBytes, isInteger } from './cbor.js';
+import { utf8 } from './bytes.js';
+import { isArrayOf, isBytes, isInteger } from './cbor.js';
 import type { Primitives } from './io.js';
 import { isName } from './network.js';
+import { readSignedMap, signMap, type SignedMap } from './signed-map.js';
 
 export const MAX_RECORD_BYTES = 1024;
 export const MAX_RECORD_NETWORKS = 8;
@@ -89,7 +89,8 @@ export function signPeerRecord(
   identitySeed: Uint8Array,
   fields: RecordFields,
 ): PeerRecord {
-  const body = encodeCbor(
+  const bytes = signMap(
+    SIGNATURE_LABEL,
     new Map<number, unknown>([
       [Key.version, VERSION],
       [Key.identity, fields.identity],
@@ -103,9 +104,8 @@ export function signPeerRecord(
       [Key.notAfter, fields.notAfter],
       [Key.name, fields.name],
     ]),
+    (message) => primitives.ed25519Sign(identitySeed, message),
   );
-  const signature = primitives.ed25519Sign(identitySeed, concat(SIGNATURE_LABEL, body));
-  const bytes = encodeCbor([body, signature]);
   if (parse(bytes) === undefined)
     throw new RangeError(
       `peer record: a field is outside its limits (${bytes.length} bytes of ${MAX_RECORD_BYTES})`,
@@ -121,24 +121,17 @@ export function openPeerRecord(
 ): PeerRecord | RecordRefusal {
   const parsed = parse(bytes);
   if (parsed === undefined) return 'malformed';
-  const { record, body, signature } = parsed;
+  const { record, signed } = parsed;
   const now = wallClock / 1000;
   if (record.notAfter <= now) return 'expired';
   if (record.notAfter > now + MAX_RECORD_VALIDITY_SECONDS) return 'too-long-lived';
-  const signed = primitives.ed25519Verify(record.identity, concat(SIGNATURE_LABEL, body), signature);
-  return signed ? record : 'bad-signature';
+  return signed.isSignedBy(primitives, record.identity) ? record : 'bad-signature';
 }
 
-function parse(
-  bytes: Uint8Array,
-): { record: PeerRecord; body: Uint8Array; signature: Uint8Array } | undefined {
-  const outer = decodeCbor(bytes, MAX_RECORD_BYTES);
-  if (!Array.isArray(outer) || outer.length !== 2) return undefined;
-  const [body, signature] = outer as unknown[];
-  if (!(body instanceof Uint8Array) || !isBytes(signature, 64)) return undefined;
-  const map = decodeCbor(body, MAX_RECORD_BYTES);
-  if (!(map instanceof Map) || map.size !== KEY_COUNT) return undefined;
-  const field = (key: number): unknown => (map as Map<unknown, unknown>).get(key);
+function parse(bytes: Uint8Array): { record: PeerRecord; signed: SignedMap } | undefined {
+  const signed = readSignedMap(SIGNATURE_LABEL, bytes, { maxBytes: MAX_RECORD_BYTES, size: KEY_COUNT });
+  if (signed === undefined) return undefined;
+  const { field } = signed;
   const identity = field(Key.identity);
   const sessionKey = field(Key.sessionKey);
   const networks = field(Key.networks);
@@ -177,7 +170,7 @@ function parse(
     name,
     bytes,
   };
-  return { record, body, signature };
+  return { record, signed };
 }
 
 const isBlindedId = (value: unknown): value is Uint8Array => isBytes(value, 16);

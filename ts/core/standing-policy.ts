@@ -1,13 +1,13 @@
 // Standing policy (docs/protocol.md, "Standing policies"): which callers an identity accepts at one
 // relay without being asked for each circuit.
 //
-//   [ body, signature ]      body: CBOR map with the integer keys below, as a byte string
-//                            signature: Ed25519 over "omerta standing policy v1" ‖ body
+// A signed map (signed-map.ts) of the keys below, labelled "omerta standing policy v1".
 
-import { concat, sameBytes, utf8 } from './bytes.js';
-import { decodeCbor, encodeCbor, isArrayOf, isBytes, isInteger } from './cbor.js';
+import { sameBytes, utf8 } from './bytes.js';
+import { isArrayOf, isBytes, isInteger } from './cbor.js';
 import type { Primitives } from './io.js';
 import { MAX_RECORD_NETWORKS } from './peer-record.js';
+import { readSignedMap, signMap, type SignedMap } from './signed-map.js';
 
 export const MAX_POLICY_BYTES = 896;
 export const MAX_POLICY_IDENTITIES = 16;
@@ -58,7 +58,8 @@ export function signStandingPolicy(
   identitySeed: Uint8Array,
   fields: PolicyFields,
 ): StandingPolicy {
-  const body = encodeCbor(
+  const bytes = signMap(
+    SIGNATURE_LABEL,
     new Map<number, unknown>([
       [Key.version, VERSION],
       [Key.identity, fields.identity],
@@ -68,9 +69,9 @@ export function signStandingPolicy(
       [Key.identities, fields.identities],
       [Key.networks, fields.networks],
     ]),
+    (message) => primitives.ed25519Sign(identitySeed, message),
   );
-  const bytes = encodeCbor([body, primitives.ed25519Sign(identitySeed, concat(SIGNATURE_LABEL, body))]);
-  if (parse(body) === undefined || bytes.length > MAX_POLICY_BYTES)
+  if (read(bytes) === undefined)
     throw new RangeError(
       `standing policy: at most ${MAX_POLICY_IDENTITIES} identities and ${MAX_POLICY_NETWORKS} networks are possible`,
     );
@@ -90,18 +91,14 @@ export function openStandingPolicy(
   { identity, relay }: Pick<PolicyFields, 'identity' | 'relay'>,
   wallClock: number,
 ): StandingPolicy | PolicyRefusal {
-  const outer = decodeCbor(bytes, MAX_POLICY_BYTES);
-  if (!Array.isArray(outer) || outer.length !== 2) return 'malformed';
-  const [body, signature] = outer as unknown[];
-  if (!(body instanceof Uint8Array) || !isBytes(signature, 64)) return 'malformed';
-  const fields = parse(body);
-  if (fields === undefined) return 'malformed';
+  const policy = read(bytes);
+  if (policy === undefined) return 'malformed';
+  const { signed, fields } = policy;
   if (!sameBytes(fields.identity, identity)) return 'another-identity';
   if (!sameBytes(fields.relay, relay)) return 'another-relay';
   const seconds = fields.notAfter - wallClock / 1000;
   if (seconds <= 0 || seconds > MAX_POLICY_VALIDITY_SECONDS) return 'expired';
-  const signed = primitives.ed25519Verify(fields.identity, concat(SIGNATURE_LABEL, body), signature);
-  return signed ? { ...fields, bytes } : 'bad-signature';
+  return signed.isSignedBy(primitives, fields.identity) ? { ...fields, bytes } : 'bad-signature';
 }
 
 /** Whether a caller is accepted in a circuit of this network (blinded id). */
@@ -116,10 +113,10 @@ export function accepts(
   );
 }
 
-function parse(body: Uint8Array): PolicyFields | undefined {
-  const map = decodeCbor(body, MAX_POLICY_BYTES);
-  if (!(map instanceof Map) || map.size !== KEY_COUNT) return undefined;
-  const field = (key: number): unknown => (map as Map<unknown, unknown>).get(key);
+function read(bytes: Uint8Array): { signed: SignedMap; fields: PolicyFields } | undefined {
+  const signed = readSignedMap(SIGNATURE_LABEL, bytes, { maxBytes: MAX_POLICY_BYTES, size: KEY_COUNT });
+  if (signed === undefined) return undefined;
+  const { field } = signed;
   const identity = field(Key.identity);
   const relay = field(Key.relay);
   const serial = field(Key.serial);
@@ -136,5 +133,5 @@ function parse(body: Uint8Array): PolicyFields | undefined {
     !isArrayOf(networks, MAX_POLICY_NETWORKS, (value) => isBytes(value, 16))
   )
     return undefined;
-  return { identity, relay, serial, notAfter, identities, networks };
+  return { signed, fields: { identity, relay, serial, notAfter, identities, networks } };
 }

@@ -1,12 +1,12 @@
 // Usage receipt (docs/protocol.md, "Usage receipts"): what a relay says it carried in one circuit,
 // signed, so that either end can hold it against its own counts and show it to others.
 //
-//   [ body, signature ]      body: CBOR map with the integer keys below, as a byte string
-//                            signature: Ed25519 over "omerta usage receipt v1" ‖ body
+// A signed map (signed-map.ts) of the keys below, labelled "omerta usage receipt v1".
 
-import { concat, utf8 } from './bytes.js';
-import { decodeCbor, encodeCbor, isBytes, isInteger } from './cbor.js';
+import { utf8 } from './bytes.js';
+import { isBytes, isInteger } from './cbor.js';
 import type { Primitives } from './io.js';
+import { readSignedMap, signMap, type SignedMap } from './signed-map.js';
 
 export const MAX_RECEIPT_BYTES = 512;
 const VERSION = 1;
@@ -52,7 +52,8 @@ export interface UsageReceipt {
 /** Encodes a receipt and signs it with `sign`, an Ed25519 signature by the relay's identity. */
 export function signReceipt(receipt: UsageReceipt, sign: (message: Uint8Array) => Uint8Array): Uint8Array {
   const usage = ({ packets, bytes }: Usage): number[] => [packets, bytes];
-  const body = encodeCbor(
+  return signMap(
+    SIGNATURE_LABEL,
     new Map<number, unknown>([
       [Key.version, VERSION],
       [Key.relay, receipt.relay],
@@ -65,8 +66,8 @@ export function signReceipt(receipt: UsageReceipt, sign: (message: Uint8Array) =
       [Key.toCallee, usage(receipt.toCallee)],
       [Key.toCaller, usage(receipt.toCaller)],
     ]),
+    sign,
   );
-  return encodeCbor([body, sign(concat(SIGNATURE_LABEL, body))]);
 }
 
 /** Reads a receipt; whoever relies on it compares `relay` with the relay he used. */
@@ -74,20 +75,13 @@ export function openReceipt(
   primitives: Primitives,
   bytes: Uint8Array,
 ): UsageReceipt | 'malformed' | 'bad-signature' {
-  const outer = decodeCbor(bytes, MAX_RECEIPT_BYTES);
-  if (!Array.isArray(outer) || outer.length !== 2) return 'malformed';
-  const [body, signature] = outer as unknown[];
-  if (!(body instanceof Uint8Array) || !isBytes(signature, 64)) return 'malformed';
-  const receipt = parse(body);
-  if (receipt === undefined) return 'malformed';
-  const signed = primitives.ed25519Verify(receipt.relay, concat(SIGNATURE_LABEL, body), signature);
-  return signed ? receipt : 'bad-signature';
+  const signed = readSignedMap(SIGNATURE_LABEL, bytes, { maxBytes: MAX_RECEIPT_BYTES, size: KEY_COUNT });
+  const receipt = signed && parse(signed);
+  if (signed === undefined || receipt === undefined) return 'malformed';
+  return signed.isSignedBy(primitives, receipt.relay) ? receipt : 'bad-signature';
 }
 
-function parse(body: Uint8Array): UsageReceipt | undefined {
-  const map = decodeCbor(body, MAX_RECEIPT_BYTES);
-  if (!(map instanceof Map) || map.size !== KEY_COUNT) return undefined;
-  const field = (key: number): unknown => (map as Map<unknown, unknown>).get(key);
+function parse({ field }: SignedMap): UsageReceipt | undefined {
   const relay = field(Key.relay);
   const circuit = field(Key.circuit);
   const network = field(Key.network);
