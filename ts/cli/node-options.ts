@@ -1,6 +1,6 @@
 // Options `relay` and `up` share: what the command line overrides in the configuration.
 
-import { Option, type Command } from 'commander';
+import type { Command } from 'commander';
 import {
   ANNOUNCE_RULE,
   BIND_RULE,
@@ -18,6 +18,7 @@ import { ExitCode, OperatorError } from '../daemon/operator-error.js';
 import { isName } from '../core/network.js';
 import { MAX_POLICY_IDENTITIES, MAX_POLICY_NETWORKS } from '../core/standing-policy.js';
 import { parseIp, parseSocketAddress } from '../wire/socket-address.js';
+import { repeatable } from './repeatable.js';
 
 export interface NodeOptions {
   readonly port?: string;
@@ -36,10 +37,10 @@ export function addNodeOptions(command: Command): Command {
     .option('--port <n>', 'UDP port to listen on (default: 51900)')
     .option('--bind <addr>', 'IP address to bind (default: all of both families)')
     .addOption(
-      new Option(
+      repeatable(
         '--announce <addr>',
         'address:port others are told to reach this node at; repeatable (default: those of the interfaces)',
-      ).argParser((value: string, previous: string[] | undefined) => [...(previous ?? []), value]),
+      ),
     )
     .option('--status <addr>', 'address:port of the status page, or "off" (default: 127.0.0.1:9090)')
     .option('--engine <kind>', 'auto, native or wasm (default: auto)')
@@ -48,11 +49,11 @@ export function addNodeOptions(command: Command): Command {
       'how the native engine calls its sockets: auto (measured at start), mmsg or io_uring',
     )
     .addOption(
-      new Option(
+      repeatable(
         '--consent <who>',
         'callers relays need not ask this node about: "own" (members of its networks), a network, or a peer id; ' +
           'repeatable (default: each circuit is asked for)',
-      ).argParser((value: string, previous: string[] | undefined) => [...(previous ?? []), value]),
+      ),
     )
     .option('--consent-until <time>', 'when that ends, such as 2026-12-31T12:00:00Z (default: never)');
 }

@@ -1,6 +1,6 @@
 // Options of `relay` alone: the kernel path, as the command line overrides it in the configuration.
 
-import { Option, type Command } from 'commander';
+import type { Command } from 'commander';
 import {
   ACCEL_MODE_RULE,
   ACCEL_RULE,
@@ -9,6 +9,7 @@ import {
   type Config,
 } from '../daemon/config.js';
 import { ExitCode, OperatorError } from '../daemon/operator-error.js';
+import { repeatable } from './repeatable.js';
 
 export interface RelayOptions {
   readonly accel?: string;
@@ -25,10 +26,10 @@ export function addRelayOptions(command: Command): Command {
       'forward in the kernel (XDP): auto = where it can be had, xdp = or fail; native or wasm = that engine\u2019s sockets',
     )
     .addOption(
-      new Option(
+      repeatable(
         '--accel-interface <name>',
         'interface XDP is attached to; repeatable (default: those with an address and an XDP driver)',
-      ).argParser((value: string, previous: string[] | undefined) => [...(previous ?? []), value]),
+      ),
     )
     .option('--accel-mode <mode>', 'native, or generic for drivers without XDP (default: native)')
     .option('--detach', 'leave the kernel forwarding when the daemon ends, for the next one to take over');

@@ -7,6 +7,7 @@ import { availableParallelism, hostname } from 'node:os';
 import { TomlError, parse } from 'smol-toml';
 import { z } from 'zod';
 import { fromHex } from '../core/bytes.js';
+import { isName } from '../core/network.js';
 import { decodePeerId } from '../core/peer-id.js';
 import { decodeRelayLink } from '../core/relay-link.js';
 import { MAX_POLICY_IDENTITIES, MAX_POLICY_NETWORKS } from '../core/standing-policy.js';
@@ -146,7 +147,7 @@ const CLASS_NAME_RULE = 'a name of 1 to 63 of a-z, 0-9 and "-"';
 const schema = z.strictObject({
   node: z
     .strictObject({
-      name: text(NAME_RULE, (value) => /^[a-z0-9-]{1,63}$/.test(value)).optional(),
+      name: text(NAME_RULE, isName).optional(),
       port: integer('a UDP port', 1, 65535).default(DEFAULT_PORT),
       bind: text(BIND_RULE, (value) => parseIp(value) !== undefined).optional(),
       announce: z
@@ -205,7 +206,7 @@ const schema = z.strictObject({
       prefix_limit: prefixRate.optional(),
       classes: z
         .record(
-          z.string().regex(/^[a-z0-9-]{1,63}$/, { error: CLASS_NAME_RULE }),
+          z.string().refine(isName, { error: CLASS_NAME_RULE }),
           quotaClass,
           'tables of limits, written [relay.classes.NAME]',
         )
@@ -269,13 +270,7 @@ const schema = z.strictObject({
   consent: z
     .strictObject({
       networks: z
-        .union(
-          [
-            z.literal('own'),
-            z.array(text(CONSENT_NETWORKS_RULE, (value) => /^[a-z0-9-]{1,63}$/.test(value))),
-          ],
-          CONSENT_NETWORKS_RULE,
-        )
+        .union([z.literal('own'), z.array(text(CONSENT_NETWORKS_RULE, isName))], CONSENT_NETWORKS_RULE)
         .refine((networks) => networks === 'own' || networks.length <= MAX_POLICY_NETWORKS, {
           error: `at most ${MAX_POLICY_NETWORKS} networks`,
         })

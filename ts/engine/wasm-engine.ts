@@ -63,9 +63,9 @@ import { answerBindingRequest } from './wasm/stun.js';
 import { TokenBucket } from './wasm/token-bucket.js';
 import { UdpShell } from './wasm/udp-shell.js';
 
-/** STUN is the one reply larger than its request: what one prefix may be sent, as in the native engine. */
 /** A source's share of what strangers may cost is an eighth; less at once than a second's worth. */
 const CONTROL_PREFIXES = { ipv4Bits: 32, ipv6Bits: 64, capacity: 4096 };
+/** STUN is the one reply larger than its request: what one prefix may be sent, as in the native engine. */
 const STUN_PREFIXES = { ipv4Bits: 24, ipv6Bits: 48, capacity: 4096 };
 /** Events kept for a listener that is not there yet; later ones are lost. */
 const MAX_PENDING_EVENTS = 4096;
