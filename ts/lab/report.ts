@@ -38,7 +38,14 @@ export class Report {
       mark === undefined ? '' : `${mark}${met ? '' : '  MISSED'}`,
     ]);
     rows.unshift(['', 'what', 'result', 'should be']);
-    const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+    // A long value that nothing follows pushes no mark away.
+    const widths = [0, 1, 2].map((column) =>
+      Math.max(
+        ...rows
+          .filter((row) => row.slice(column + 1).some((cell) => cell !== ''))
+          .map((row) => row[column]?.length ?? 0),
+      ),
+    );
     return rows
       .map((row) =>
         row
