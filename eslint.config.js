@@ -22,7 +22,7 @@ const impureGlobals = [
   'globalThis',
   'require',
   'navigator',
-].map((name) => ({ name, message: 'The core is sans-IO: take it as an argument (ts/core/io.ts).' }));
+].map((name) => ({ name, message: 'The core is sans-IO: take it as an argument (ts/core/runtime/io.ts).' }));
 
 export default tseslint.config(
   { ignores: ['dist/', 'build/', 'node_modules/', 'wasm/', 'prebuilds/', '.cache/'] },
@@ -55,7 +55,7 @@ export default tseslint.config(
     },
   },
   {
-    files: ['ts/core/**/*.ts', 'ts/wire/**/*.ts'],
+    files: ['ts/core/**/*.ts', 'ts/wire/**/*.ts', 'ts/contract/**/*.ts'],
     rules: {
       'no-restricted-globals': ['error', ...impureGlobals],
       'no-restricted-properties': [
@@ -85,13 +85,15 @@ export default tseslint.config(
                 '**/daemon/**',
                 '**/cli/**',
                 '**/lab/**',
-                '**/engine/*-engine*',
+                '**/engine/**',
+                '**/status/**',
+                '**/host/**',
                 'lmdb',
                 'pino',
                 'prom-client',
                 'libsodium-wrappers',
               ],
-              message: 'The core knows no shell: effects go out as data (ts/core/io.ts).',
+              message: 'The core knows no shell: effects go out as data (ts/core/runtime/io.ts).',
             },
           ],
         },

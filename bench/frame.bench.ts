@@ -1,7 +1,7 @@
 // What one relayed frame costs each forwarding table inside Node, and its tag alone.
 
 import { Bench } from 'tinybench';
-import { WasmForwardingTable } from '../ts/engine/wasm-forwarding.js';
+import { WasmForwardingTable } from '../ts/engine/wasm/wasm-forwarding-table.js';
 import { ForwardingTableModel } from '../ts/wire/forwarding-table.js';
 import { encodeFrame, FrameKind, frameTag } from '../ts/wire/frame.js';
 import type { LegEntry } from '../ts/wire/leg-entry.js';

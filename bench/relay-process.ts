@@ -6,8 +6,8 @@
 
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
-import { AcceleratedEngine } from '../ts/engine/accelerated-engine.js';
-import { openNativeEngine } from '../ts/engine/native-engine.js';
+import { AcceleratedEngine } from '../ts/engine/xdp/kernel-path-engine.js';
+import { openNativeEngine } from '../ts/engine/native/native-engine.js';
 import { NO_ACCOUNTS } from '../ts/wire/forwarding-table.js';
 import { benchLegs, controlLeg, slotsFor, type LegPlan } from './relay-legs.js';
 

@@ -4,7 +4,7 @@
 import { execFileSync, type ChildProcess } from 'node:child_process';
 import { createInterface, type Interface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import type { IoChoice } from '../ts/engine/engine.js';
+import type { IoChoice } from '../ts/contract/engine.js';
 import { idOf, processCpu } from './process-cpu.js';
 import type { RelayReport } from './relay-process.js';
 import { CLIENT_IP, RELAY_IP, SERVER_IP, type Topology } from './relay-topology.js';

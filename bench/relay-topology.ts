@@ -8,7 +8,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { constants } from 'node:os';
-import { DEFER_HARD_IRQS, FLUSH_TIMEOUT_NS } from '../ts/daemon/host-tuning.js';
+import { DEFER_HARD_IRQS, FLUSH_TIMEOUT_NS } from '../ts/host/host-tuning.js';
 import { mustRun } from '../ts/lab/command.js';
 import { Namespace } from '../ts/lab/namespace.js';
 import { removePins } from '../ts/lab/pins.js';

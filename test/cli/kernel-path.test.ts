@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { loadXdpAddon } from '../../ts/engine/xdp-addon.js';
-import { usableInterfaces } from '../../ts/engine/accelerated-engine.js';
-import type { InterfaceFacts } from '../../ts/engine/xdp-addon.js';
+import { loadXdpAddon } from '../../ts/engine/xdp/xdp-addon.js';
+import { usableInterfaces } from '../../ts/engine/xdp/kernel-path-engine.js';
+import type { InterfaceFacts } from '../../ts/engine/xdp/xdp-addon.js';
 import { temporaryDirectory } from '../daemon/temporary.js';
 import { freeUdpPort, omerta } from './run-omerta.js';
 

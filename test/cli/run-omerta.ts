@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { packageRoot } from '../../ts/daemon/version.js';
+import { packageRoot } from '../../ts/host/version.js';
 
 const BIN = join(packageRoot(), 'bin/omerta');
 

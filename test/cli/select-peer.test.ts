@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { describePeers, describeStatus } from '../../ts/cli/describe-status.js';
 import { selectPeer } from '../../ts/cli/select-peer.js';
-import type { DaemonStatus } from '../../ts/daemon/daemon-status.js';
-import type { MemberStatus } from '../../ts/core/mesh-status.js';
+import type { DaemonStatus } from '../../ts/status/model/daemon-status.js';
+import type { MemberStatus } from '../../ts/core/runtime/mesh-status.js';
 import { FakeEngine } from '../daemon/fake-engine.js';
 
 function member(name: string, id: string, ipv4: string): MemberStatus {

@@ -23,12 +23,12 @@ import {
   sealKey,
   type AdmissionChallenge,
   type AdmissionRequest,
-} from '../../ts/core/admission-payload.js';
-import { contactLegKey } from '../../ts/core/contact-leg.js';
-import { decodeInvite } from '../../ts/core/invite.js';
-import { blindedNetworkId, type Bootstrap, type Network } from '../../ts/core/network.js';
-import { ControlClient } from '../../ts/daemon/control-client.js';
-import type { DaemonStatus } from '../../ts/daemon/daemon-status.js';
+} from '../../ts/core/protocol/admission-payload.js';
+import { contactLegKey } from '../../ts/core/protocol/contact-leg.js';
+import { decodeInvite } from '../../ts/core/protocol/invite.js';
+import { blindedNetworkId, type Bootstrap, type Network } from '../../ts/core/protocol/network.js';
+import { ControlClient } from '../../ts/daemon/control/control-client.js';
+import type { DaemonStatus } from '../../ts/status/model/daemon-status.js';
 import { nodePrimitives as primitives } from '../../ts/engine/node-primitives.js';
 import { encodeFrame, FrameKind, parseFrame } from '../../ts/wire/frame.js';
 import { temporaryDirectory } from '../daemon/temporary.js';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { AdmissionClient, type AdmissionOutcome } from '../../ts/core/admission-client.js';
+import { AdmissionClient, type AdmissionOutcome } from '../../ts/core/uplink/admission-client.js';
 import {
   admissionSignatureInput,
   decodeAnswer,
@@ -16,18 +16,18 @@ import {
   encodeSignedPlain,
   GrantStatus,
   sealKey,
-} from '../../ts/core/admission-payload.js';
+} from '../../ts/core/protocol/admission-payload.js';
 import {
   AdmissionServer,
   SLOT_MS,
   type AdmissionClaim,
   type AdmissionDrop,
-} from '../../ts/core/admission-server.js';
-import { concat, sameBytes, utf8, viewOf } from '../../ts/core/bytes.js';
-import { contactLegKey } from '../../ts/core/contact-leg.js';
-import type { Effect } from '../../ts/core/io.js';
-import { LegIds } from '../../ts/core/leg-ids.js';
-import type { Turn } from '../../ts/core/turn.js';
+} from '../../ts/core/relay/admission-server.js';
+import { concat, sameBytes, utf8, viewOf } from '../../ts/wire/bytes.js';
+import { contactLegKey } from '../../ts/core/protocol/contact-leg.js';
+import type { Effect } from '../../ts/core/runtime/io.js';
+import { LegIds } from '../../ts/core/runtime/leg-ids.js';
+import type { Turn } from '../../ts/core/runtime/turn.js';
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';
 import {
   encodeFrame,

@@ -3,14 +3,14 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { plain } from './fixtures.js';
 import type { LegKey } from '../../ts/wire/leg.js';
-import { concat } from '../../ts/core/bytes.js';
-import { encodeCbor } from '../../ts/core/cbor.js';
+import { concat } from '../../ts/wire/bytes.js';
+import { encodeCbor } from '../../ts/core/protocol/cbor.js';
 import {
   ControlKind,
   decodeControlFrame,
   encodeControlFrame,
   MAX_CONTROL_BODY,
-} from '../../ts/core/control-frame.js';
+} from '../../ts/core/protocol/control-frame.js';
 import {
   ANSWER_OF,
   decodeMessage,
@@ -20,9 +20,9 @@ import {
   REFUSALS,
   type ControlMessage,
   type Envelope,
-} from '../../ts/core/control-message.js';
-import { MAX_RECORD_BYTES } from '../../ts/core/peer-record.js';
-import { MAX_POLICY_BYTES, PREPARED_LEGS } from '../../ts/core/standing-policy.js';
+} from '../../ts/core/protocol/control-message.js';
+import { MAX_RECORD_BYTES } from '../../ts/core/protocol/peer-record.js';
+import { MAX_POLICY_BYTES, PREPARED_LEGS } from '../../ts/core/protocol/standing-policy.js';
 
 const exactly = (length: number): fc.Arbitrary<Uint8Array> =>
   fc.uint8Array({ minLength: length, maxLength: length });

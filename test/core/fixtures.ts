@@ -1,11 +1,11 @@
 // What the core's tests share: a step, keys, a record.
 
 import fc from 'fast-check';
-import type { Step } from '../../ts/core/io.js';
-import { NatBehaviour, type RecordFields } from '../../ts/core/peer-record.js';
-import { Turn } from '../../ts/core/turn.js';
+import type { Step } from '../../ts/contract/step.js';
+import { NatBehaviour, type RecordFields } from '../../ts/core/protocol/peer-record.js';
+import { Turn } from '../../ts/core/runtime/turn.js';
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';
-import { Prng } from '../../ts/sim/prng.js';
+import { Prng } from '../../ts/sim/kernel/prng.js';
 import { parseSocketAddress, type SocketAddress } from '../../ts/wire/socket-address.js';
 
 export const WALL_CLOCK = 1_767_225_600_000; // 2026-01-01

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { plain } from './fixtures.js';
-import { compareBytes, sameBytes, toHex } from '../../ts/core/bytes.js';
-import { decodeInvite, encodeInvite } from '../../ts/core/invite.js';
+import { compareBytes, sameBytes, toHex } from '../../ts/wire/bytes.js';
+import { decodeInvite, encodeInvite } from '../../ts/core/protocol/invite.js';
 import {
   blindedNetworkId,
   combinePresharedKeys,
@@ -12,9 +12,9 @@ import {
   overlayAddresses,
   type Bootstrap,
   type Network,
-} from '../../ts/core/network.js';
-import { decodeRelayLink, encodeRelayLink } from '../../ts/core/relay-link.js';
-import { decodePeerId, encodePeerId } from '../../ts/core/peer-id.js';
+} from '../../ts/core/protocol/network.js';
+import { decodeRelayLink, encodeRelayLink } from '../../ts/core/protocol/relay-link.js';
+import { decodePeerId, encodePeerId } from '../../ts/core/protocol/peer-id.js';
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';
 import { isIPv4, parseIp, parseSocketAddress, sameSocketAddress } from '../../ts/wire/socket-address.js';
 

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import type { Effect } from '../../ts/core/io.js';
-import { LegIds } from '../../ts/core/leg-ids.js';
-import { Turn } from '../../ts/core/turn.js';
+import type { Effect } from '../../ts/core/runtime/io.js';
+import { LegIds } from '../../ts/core/runtime/leg-ids.js';
+import { Turn } from '../../ts/core/runtime/turn.js';
 import { firstIdOfHome, legHome, MAX_SLOTS } from '../../ts/wire/leg-slots.js';
 import { UNCHARGED, type Leg } from '../../ts/wire/leg.js';
 import { step, turn } from './fixtures.js';

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { concat, utf8 } from '../../ts/core/bytes.js';
-import { encodeCbor } from '../../ts/core/cbor.js';
+import { concat, utf8 } from '../../ts/wire/bytes.js';
+import { encodeCbor } from '../../ts/core/protocol/cbor.js';
 import {
   EndpointKind,
   MAX_RECORD_BYTES,
@@ -10,7 +10,7 @@ import {
   openPeerRecord,
   signPeerRecord,
   type RecordFields,
-} from '../../ts/core/peer-record.js';
+} from '../../ts/core/protocol/peer-record.js';
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';
 import { address, keys, plain, recordFields, WALL_CLOCK } from './fixtures.js';
 

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { keys, plain, WALL_CLOCK } from './fixtures.js';
-import { concat, utf8 } from '../../ts/core/bytes.js';
-import { decodeCbor, encodeCbor } from '../../ts/core/cbor.js';
-import { checkConsent, type Consent } from '../../ts/core/own-policy.js';
-import { decodeStoredPolicy, encodeStoredPolicy } from '../../ts/core/relay-store.js';
+import { concat, utf8 } from '../../ts/wire/bytes.js';
+import { decodeCbor, encodeCbor } from '../../ts/core/protocol/cbor.js';
+import { checkConsent, type Consent } from '../../ts/core/path/own-policy.js';
+import { decodeStoredPolicy, encodeStoredPolicy } from '../../ts/core/relay/relay-store.js';
 import {
   accepts,
   MAX_POLICY_BYTES,
@@ -16,7 +16,7 @@ import {
   PREPARED_LEGS,
   signStandingPolicy,
   type PolicyFields,
-} from '../../ts/core/standing-policy.js';
+} from '../../ts/core/protocol/standing-policy.js';
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';
 
 const callee = keys();

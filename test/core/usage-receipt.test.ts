@@ -2,15 +2,16 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { plain } from './fixtures.js';
-import { concat, utf8 } from '../../ts/core/bytes.js';
-import { decodeCbor, encodeCbor } from '../../ts/core/cbor.js';
-import { compareUsage, type Difference, type OwnUsage } from '../../ts/core/receipt-check.js';
+import { concat, utf8 } from '../../ts/wire/bytes.js';
+import { decodeCbor, encodeCbor } from '../../ts/core/protocol/cbor.js';
+import { compareUsage } from '../../ts/core/receipts/receipt-check.js';
+import type { Difference, OwnUsage } from '../../ts/core/runtime/receipt-report.js';
 import {
   MAX_RECEIPT_BYTES,
   openReceipt,
   signReceipt,
   type UsageReceipt,
-} from '../../ts/core/usage-receipt.js';
+} from '../../ts/core/protocol/usage-receipt.js';
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';
 
 const SEED = new Uint8Array(32).fill(7);

@@ -2,12 +2,12 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { encodeRelayLink } from '../../ts/core/relay-link.js';
-import { loadConfig, machineName, parseConfig } from '../../ts/daemon/config.js';
-import { nodeConsent } from '../../ts/daemon/consent-configuration.js';
-import { relayPolicy } from '../../ts/daemon/relay-configuration.js';
-import { packageRoot } from '../../ts/daemon/version.js';
-import { OperatorError } from '../../ts/daemon/operator-error.js';
+import { encodeRelayLink } from '../../ts/core/protocol/relay-link.js';
+import { loadConfig, machineName, parseConfig } from '../../ts/daemon/config/config.js';
+import { nodeConsent } from '../../ts/daemon/config/consent-configuration.js';
+import { relayPolicy } from '../../ts/daemon/config/relay-configuration.js';
+import { packageRoot } from '../../ts/host/version.js';
+import { OperatorError } from '../../ts/host/operator-error.js';
 import { temporaryDirectory } from './temporary.js';
 
 function errorOf(toml: string): OperatorError {

@@ -4,10 +4,10 @@ import { once } from 'node:events';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { connect } from 'node:net';
 import { describe, test } from 'node:test';
-import { ControlClient } from '../../ts/daemon/control-client.js';
-import { MAX_REQUEST_BYTES } from '../../ts/daemon/control-protocol.js';
-import { ControlServer } from '../../ts/daemon/control-server.js';
-import { ExitCode, OperatorError } from '../../ts/daemon/operator-error.js';
+import { ControlClient } from '../../ts/daemon/control/control-client.js';
+import { MAX_REQUEST_BYTES } from '../../ts/daemon/control/control-protocol.js';
+import { ControlServer } from '../../ts/daemon/control/control-server.js';
+import { ExitCode, OperatorError } from '../../ts/host/operator-error.js';
 import { temporaryDirectory } from './temporary.js';
 
 /** Sends raw bytes and reads until the server closes or one line has come. */

@@ -12,8 +12,8 @@ import type {
   WireguardBinding,
   WireguardUsage,
   WorkerStatus,
-} from '../../ts/engine/engine.js';
-import type { AccountStatus } from '../../ts/engine/limit-control.js';
+} from '../../ts/contract/engine.js';
+import type { AccountStatus } from '../../ts/contract/limit-control.js';
 import type { Leg } from '../../ts/wire/leg.js';
 import type { AccountKind, PrefixLimit, RateLimit } from '../../ts/wire/limits.js';
 import type { SocketAddress } from '../../ts/wire/socket-address.js';

@@ -5,8 +5,8 @@ import {
   deviceTuning,
   pollDeferralUs,
   type HostSettings,
-} from '../../ts/daemon/host-tuning.js';
-import { describeInterface } from '../../ts/daemon/kernel-path-checks.js';
+} from '../../ts/host/host-tuning.js';
+import { describeInterface } from '../../ts/daemon/doctor/kernel-path-checks.js';
 
 const ROUTES: Readonly<Record<string, string>> = {
   '/proc/net/route':

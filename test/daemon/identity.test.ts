@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { chmodSync, readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
-import { createIdentity, loadIdentity, loadOrCreateIdentity } from '../../ts/daemon/identity.js';
-import { defaultStatePath, writePrivate } from '../../ts/daemon/state-directory.js';
+import { createIdentity, loadIdentity, loadOrCreateIdentity } from '../../ts/daemon/state/identity.js';
+import { defaultStatePath, writePrivate } from '../../ts/daemon/state/state-directory.js';
 import { temporaryDirectory, temporaryState } from './temporary.js';
 
 const modeOf = (path: string): number => statSync(path).mode & 0o777;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { LineReader } from '../../ts/daemon/line-reader.js';
-import { readableLine } from '../../ts/daemon/log.js';
+import { LineReader } from '../../ts/host/line-reader.js';
+import { readableLine } from '../../ts/daemon/lifecycle/log.js';
 
 describe('log', () => {
   test('a line for a terminal holds time, level, event and fields, and no control characters', () => {

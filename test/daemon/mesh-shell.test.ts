@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { pino } from 'pino';
-import type { Effect, Step } from '../../ts/core/io.js';
-import type { MeshStatus } from '../../ts/core/mesh-status.js';
-import type { EngineEvent, LegCounts } from '../../ts/engine/engine.js';
-import { MeshShell, type ShellNode, type ShellStore } from '../../ts/daemon/mesh-shell.js';
-import type { StoreWrite } from '../../ts/daemon/store.js';
+import type { Effect } from '../../ts/core/runtime/io.js';
+import type { Step } from '../../ts/contract/step.js';
+import type { MeshStatus } from '../../ts/core/runtime/mesh-status.js';
+import type { EngineEvent, LegCounts } from '../../ts/contract/engine.js';
+import { MeshShell, type ShellNode, type ShellStore } from '../../ts/daemon/lifecycle/mesh-shell.js';
+import type { StoreWrite } from '../../ts/daemon/state/store.js';
 import { FakeEngine } from './fake-engine.js';
 import { UNCHARGED } from '../../ts/wire/leg.js';
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { chmodSync, existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { encodeInvite } from '../../ts/core/invite.js';
+import { encodeInvite } from '../../ts/core/protocol/invite.js';
 import {
   addNetwork,
   loadNetworks,
@@ -12,7 +12,7 @@ import {
   replaceNetwork,
   requireNetworkName,
   selectNetwork,
-} from '../../ts/daemon/network-files.js';
+} from '../../ts/daemon/state/network-files.js';
 import { parseSocketAddress, type SocketAddress } from '../../ts/wire/socket-address.js';
 import { temporaryState } from './temporary.js';
 

@@ -5,11 +5,11 @@ import {
   type Engine,
   type EngineErrorCode,
   type EngineOptions,
-} from '../../ts/engine/engine.js';
+} from '../../ts/contract/engine.js';
 import { openEngine } from '../../ts/engine/open-engine.js';
-import { engineFailure } from '../../ts/daemon/engine-failure.js';
-import { OperatorError } from '../../ts/daemon/operator-error.js';
-import { hasNetAdmin, tunAccess } from '../../ts/daemon/tun-access.js';
+import { engineFailure } from '../../ts/daemon/lifecycle/engine-failure.js';
+import { OperatorError } from '../../ts/host/operator-error.js';
+import { hasNetAdmin, tunAccess } from '../../ts/host/tun-access.js';
 import { FakeEngine } from './fake-engine.js';
 
 const options: EngineOptions = {

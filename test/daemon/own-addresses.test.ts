@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import type { NetworkInterfaceInfo } from 'node:os';
 import { describe, test } from 'node:test';
-import { ownAddresses } from '../../ts/daemon/own-addresses.js';
+import { ownAddresses } from '../../ts/host/own-addresses.js';
 import { formatSocketAddress, parseSocketAddress } from '../../ts/wire/socket-address.js';
 
 function info(address: string, internal = false): NetworkInterfaceInfo {

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { RateSampler } from '../../ts/daemon/rate-sampler.js';
-import { sparkline } from '../../ts/daemon/sparkline.js';
-import { latencyWithin, sumLatencies } from '../../ts/daemon/latency.js';
-import { formatBytes, formatCount, formatDuration, formatNanoseconds } from '../../ts/daemon/units.js';
+import { RateSampler } from '../../ts/status/model/rate-sampler.js';
+import { sparkline } from '../../ts/status/page/sparkline.js';
+import { latencyWithin, sumLatencies } from '../../ts/status/model/latency.js';
+import { formatBytes, formatCount, formatDuration, formatNanoseconds } from '../../ts/host/units.js';
 
 describe('rates and units', () => {
   test('a rate is the difference of two samples over the time between them', () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { CircuitStatus } from '../../ts/core/mesh-status.js';
+import type { CircuitStatus } from '../../ts/core/runtime/mesh-status.js';
 import {
   SORT_KEYS,
   filtered,
@@ -9,7 +9,7 @@ import {
   totals,
   withRates,
   type RelaySessions,
-} from '../../ts/daemon/relay-sessions.js';
+} from '../../ts/status/model/relay-circuits.js';
 
 function circuit(
   id: string,

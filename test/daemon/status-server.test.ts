@@ -3,10 +3,10 @@ import { request, type IncomingMessage } from 'node:http';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { describe, test, type TestContext } from 'node:test';
-import type { DaemonStatus } from '../../ts/daemon/daemon-status.js';
-import { RateSampler } from '../../ts/daemon/rate-sampler.js';
-import { STYLE_HASH } from '../../ts/daemon/status-page.js';
-import { StatusServer, isTrustedHost } from '../../ts/daemon/status-server.js';
+import type { DaemonStatus } from '../../ts/status/model/daemon-status.js';
+import { RateSampler } from '../../ts/status/model/rate-sampler.js';
+import { STYLE_HASH } from '../../ts/status/page/status-page.js';
+import { StatusServer, isTrustedHost } from '../../ts/status/server/status-server.js';
 import { parseIp } from '../../ts/wire/socket-address.js';
 import { FakeEngine } from './fake-engine.js';
 

@@ -4,8 +4,8 @@ import { once } from 'node:events';
 import { chmodSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { isProcessAlive, ownProcessIdentity } from '../../ts/daemon/process-identity.js';
-import { Store } from '../../ts/daemon/store.js';
+import { isProcessAlive, ownProcessIdentity } from '../../ts/host/process-identity.js';
+import { Store } from '../../ts/daemon/state/store.js';
 import { temporaryDirectory } from './temporary.js';
 
 const bytes = (...values: number[]): Uint8Array => Uint8Array.from(values);
@@ -56,7 +56,7 @@ describe('store', () => {
 
   test('a write that returned survives SIGKILL', async (t) => {
     const path = join(temporaryDirectory(t), 'store');
-    const module = new URL('../../ts/daemon/store.js', import.meta.url).href;
+    const module = new URL('../../ts/daemon/state/store.js', import.meta.url).href;
     const script = `
       const { Store } = await import(${JSON.stringify(module)});
       const store = new Store(${JSON.stringify(path)});
@@ -87,10 +87,10 @@ describe('store', () => {
     first.claim('1 0 left-by-a-killed-daemon', isProcessAlive);
     await first.close();
     const url = (name: string): string =>
-      JSON.stringify(new URL(`../../ts/daemon/${name}.js`, import.meta.url).href);
+      JSON.stringify(new URL(`../../ts/${name}.js`, import.meta.url).href);
     const script = `
-      const { Store } = await import(${url('store')});
-      const { isProcessAlive, ownProcessIdentity } = await import(${url('process-identity')});
+      const { Store } = await import(${url('daemon/state/store')});
+      const { isProcessAlive, ownProcessIdentity } = await import(${url('host/process-identity')});
       const store = new Store(${JSON.stringify(path)});
       console.log(store.claim(ownProcessIdentity(), isProcessAlive) === undefined ? 'won' : 'lost');
       process.stdin.resume(); // lives on until its input is closed`;

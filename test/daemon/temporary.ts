@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { StateDirectory } from '../../ts/daemon/state-directory.js';
+import { StateDirectory } from '../../ts/daemon/state/state-directory.js';
 
 export function temporaryDirectory(t: TestContext): string {
   const path = mkdtempSync(join(tmpdir(), 'omerta-test-'));

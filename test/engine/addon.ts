@@ -1,6 +1,6 @@
 // Whether the native engine is there to be tested.
 
-import { loadNativeAddon } from '../../ts/engine/native-addon.js';
+import { loadNativeAddon } from '../../ts/engine/native/native-addon.js';
 
 /** Why the addon cannot be had; undefined when it loads. */
 export function addonMissing(): string | undefined {

@@ -1,11 +1,11 @@
 // The conformance scenarios with the native engine on all sides, and with both engines mixed.
 
 import { describe, test } from 'node:test';
-import { EngineError, type EngineOptions } from '../../ts/engine/engine.js';
-import { loadNativeAddon } from '../../ts/engine/native-addon.js';
-import { openNativeEngine } from '../../ts/engine/native-engine.js';
-import { openWasmEngine } from '../../ts/engine/wasm-engine.js';
-import { conformanceScenarios, type ConformanceEngines } from '../../ts/engine/wasm/conformance.js';
+import { EngineError, type EngineOptions } from '../../ts/contract/engine.js';
+import { loadNativeAddon } from '../../ts/engine/native/native-addon.js';
+import { openNativeEngine } from '../../ts/engine/native/native-engine.js';
+import { openWasmEngine } from '../../ts/engine/wasm/wasm-engine.js';
+import { conformanceScenarios, type ConformanceEngines } from './conformance.js';
 
 /** Why the native engine cannot take part, or false. */
 function whyNot(): string | false {

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { createPrivateKey, createPublicKey, randomBytes } from 'node:crypto';
 import { after, describe, it } from 'node:test';
-import { EngineError, type Engine, type EngineEvent, type EngineOptions } from '../../ts/engine/engine.js';
-import { loadNativeAddon } from '../../ts/engine/native-addon.js';
-import { openNativeEngine } from '../../ts/engine/native-engine.js';
-import { openWasmEngine } from '../../ts/engine/wasm-engine.js';
+import { EngineError, type Engine, type EngineEvent, type EngineOptions } from '../../ts/contract/engine.js';
+import { loadNativeAddon } from '../../ts/engine/native/native-addon.js';
+import { openNativeEngine } from '../../ts/engine/native/native-engine.js';
+import { openWasmEngine } from '../../ts/engine/wasm/wasm-engine.js';
 import { parseIp, type SocketAddress } from '../../ts/wire/socket-address.js';
 import { UNCHARGED } from '../../ts/wire/leg.js';
 

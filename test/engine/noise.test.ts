@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Step } from '../../ts/core/io.js';
+import type { Step } from '../../ts/contract/step.js';
 import { CookieChecker, CookieJar, mac1Valid } from '../../ts/engine/wasm/cookie.js';
 import {
   consumeInitiation,

@@ -1,8 +1,8 @@
 // Session tables joined by a network without loss or delay, under a clock that only tests move.
 
 import { createHash } from 'node:crypto';
-import type { Step } from '../../ts/core/io.js';
-import type { EngineEvent, PeerConfig, PeerStatus } from '../../ts/engine/engine.js';
+import type { Step } from '../../ts/contract/step.js';
+import type { EngineEvent, PeerConfig, PeerStatus } from '../../ts/contract/engine.js';
 import { Counters } from '../../ts/engine/wasm/counters.js';
 import type { SessionOutput } from '../../ts/engine/wasm/session-peer.js';
 import { SessionTable } from '../../ts/engine/wasm/session-table.js';

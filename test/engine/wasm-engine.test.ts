@@ -5,14 +5,9 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
-import { EngineError, type EngineErrorCode, type EngineOptions } from '../../ts/engine/engine.js';
-import { openWasmEngine } from '../../ts/engine/wasm-engine.js';
-import {
-  ConformanceNode,
-  conformanceScenarios,
-  sessionKeys,
-  until,
-} from '../../ts/engine/wasm/conformance.js';
+import { EngineError, type EngineErrorCode, type EngineOptions } from '../../ts/contract/engine.js';
+import { openWasmEngine } from '../../ts/engine/wasm/wasm-engine.js';
+import { ConformanceNode, conformanceScenarios, sessionKeys, until } from './conformance.js';
 import { Counters } from '../../ts/engine/wasm/counters.js';
 import { fromHex, toHex } from './vectors.js';
 import { UNCHARGED } from '../../ts/wire/leg.js';

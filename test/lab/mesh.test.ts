@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import type { DaemonStatus, PeerRow } from '../../ts/daemon/daemon-status.js';
+import type { DaemonStatus, PeerRow } from '../../ts/status/model/daemon-status.js';
 import { capture } from '../../ts/lab/capture.js';
 import { MeshPair } from '../../ts/lab/mesh-pair.js';
 import { ping } from '../../ts/lab/ping.js';

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { encodePeerId } from '../../ts/core/peer-id.js';
-import { PORT_RESTRICTED } from '../../ts/sim/nat.js';
-import type { SimNode } from '../../ts/sim/simulation.js';
+import { encodePeerId } from '../../ts/core/protocol/peer-id.js';
+import { PORT_RESTRICTED } from '../../ts/sim/kernel/nat.js';
+import type { SimNode } from '../../ts/sim/mesh/simulation.js';
 import {
   allKnowAll,
   bootstrapOf,

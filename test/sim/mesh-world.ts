@@ -1,11 +1,11 @@
 // A network of members behind NATs with one relay: what the simulator tests start from.
 
-import { toHex } from '../../ts/core/bytes.js';
-import type { Bootstrap, Network } from '../../ts/core/network.js';
-import type { Consent } from '../../ts/core/own-policy.js';
-import type { RelayPolicy } from '../../ts/core/relay-policy.js';
-import { PORT_RESTRICTED } from '../../ts/sim/nat.js';
-import { Simulation, type SimNode } from '../../ts/sim/simulation.js';
+import { toHex } from '../../ts/wire/bytes.js';
+import type { Bootstrap, Network } from '../../ts/core/protocol/network.js';
+import type { Consent } from '../../ts/core/path/own-policy.js';
+import type { RelayPolicy } from '../../ts/core/relay/relay-policy.js';
+import { PORT_RESTRICTED } from '../../ts/sim/kernel/nat.js';
+import { Simulation, type SimNode } from '../../ts/sim/mesh/simulation.js';
 import { parseIp } from '../../ts/wire/socket-address.js';
 
 export const OPEN_POLICY: RelayPolicy = { serve: 'any', allow: [], deny: [], limits: {} };

@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { toHex } from '../../ts/core/bytes.js';
-import { encodeMessage } from '../../ts/core/control-message.js';
-import type { CircuitStatus, RelayStatus } from '../../ts/core/mesh-status.js';
-import { blindedNetworkId, type Network } from '../../ts/core/network.js';
-import { encodePeerId } from '../../ts/core/peer-id.js';
-import { NatBehaviour, signPeerRecord } from '../../ts/core/peer-record.js';
-import type { RelayLimits, RelayPolicy } from '../../ts/core/relay-policy.js';
+import { toHex } from '../../ts/wire/bytes.js';
+import { encodeMessage } from '../../ts/core/protocol/control-message.js';
+import type { CircuitStatus, RelayStatus } from '../../ts/core/runtime/mesh-status.js';
+import { blindedNetworkId, type Network } from '../../ts/core/protocol/network.js';
+import { encodePeerId } from '../../ts/core/protocol/peer-id.js';
+import { NatBehaviour, signPeerRecord } from '../../ts/core/protocol/peer-record.js';
+import type { RelayLimits, RelayPolicy } from '../../ts/core/relay/relay-policy.js';
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';
-import { PORT_RESTRICTED } from '../../ts/sim/nat.js';
-import { Simulation, type SimNode } from '../../ts/sim/simulation.js';
+import { PORT_RESTRICTED } from '../../ts/sim/kernel/nat.js';
+import { Simulation, type SimNode } from '../../ts/sim/mesh/simulation.js';
 import { bootstrapOf, ip, OPEN_POLICY, PingRound } from './mesh-world.js';
 
 interface ChainWorld {

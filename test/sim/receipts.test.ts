@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { toHex } from '../../ts/core/bytes.js';
-import { decodeControlFrame } from '../../ts/core/control-frame.js';
-import { decodeMessage, encodeMessage } from '../../ts/core/control-message.js';
-import type { ReceiptReport } from '../../ts/core/receipt-collector.js';
-import { openReceipt, signReceipt } from '../../ts/core/usage-receipt.js';
+import { toHex } from '../../ts/wire/bytes.js';
+import { decodeControlFrame } from '../../ts/core/protocol/control-frame.js';
+import { decodeMessage, encodeMessage } from '../../ts/core/protocol/control-message.js';
+import type { ReceiptReport } from '../../ts/core/runtime/receipt-report.js';
+import { openReceipt, signReceipt } from '../../ts/core/protocol/usage-receipt.js';
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';
-import type { SimNode } from '../../ts/sim/simulation.js';
+import type { SimNode } from '../../ts/sim/mesh/simulation.js';
 import { allKnowAll, meshWorld, PingRound, type MeshWorld } from './mesh-world.js';
 
 /** Two members with a circuit, and `count` pings over it. */

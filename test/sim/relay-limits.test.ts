@@ -1,12 +1,17 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { encodeMessage, REFUSALS, type ControlMessage } from '../../ts/core/control-message.js';
-import { blindedNetworkId } from '../../ts/core/network.js';
-import type { RelayStatus } from '../../ts/core/mesh-status.js';
-import { CAPS, type QuotaClass, type RelayLimits, type RelayPolicy } from '../../ts/core/relay-policy.js';
-import { NO_QUOTA } from '../../ts/core/relay-rules.js';
-import { PORT_RESTRICTED } from '../../ts/sim/nat.js';
-import type { SimNode } from '../../ts/sim/simulation.js';
+import { encodeMessage, REFUSALS, type ControlMessage } from '../../ts/core/protocol/control-message.js';
+import { blindedNetworkId } from '../../ts/core/protocol/network.js';
+import type { RelayStatus } from '../../ts/core/runtime/mesh-status.js';
+import {
+  CAPS,
+  type QuotaClass,
+  type RelayLimits,
+  type RelayPolicy,
+} from '../../ts/core/relay/relay-policy.js';
+import { NO_QUOTA } from '../../ts/core/relay/relay-rules.js';
+import { PORT_RESTRICTED } from '../../ts/sim/kernel/nat.js';
+import type { SimNode } from '../../ts/sim/mesh/simulation.js';
 import type { RateLimit } from '../../ts/wire/limits.js';
 import { hex, ip, meshWorld, OPEN_POLICY, type MeshWorld } from './mesh-world.js';
 

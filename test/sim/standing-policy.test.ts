@@ -1,21 +1,25 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { toHex } from '../../ts/core/bytes.js';
-import { decodeControlFrame } from '../../ts/core/control-frame.js';
+import { toHex } from '../../ts/wire/bytes.js';
+import { decodeControlFrame } from '../../ts/core/protocol/control-frame.js';
 import {
   decodeMessage,
   encodeMessage,
   type ControlMessage,
   type MessageOf,
-} from '../../ts/core/control-message.js';
-import type { CircuitStatus, RelayStatus, StandingPolicyStatus } from '../../ts/core/mesh-status.js';
-import { blindedNetworkId } from '../../ts/core/network.js';
-import type { Consent } from '../../ts/core/own-policy.js';
-import { encodePeerId } from '../../ts/core/peer-id.js';
-import { NatBehaviour, signPeerRecord } from '../../ts/core/peer-record.js';
-import { signStandingPolicy, PREPARED_LEGS, type PolicyFields } from '../../ts/core/standing-policy.js';
+} from '../../ts/core/protocol/control-message.js';
+import type { CircuitStatus, RelayStatus, StandingPolicyStatus } from '../../ts/core/runtime/mesh-status.js';
+import { blindedNetworkId } from '../../ts/core/protocol/network.js';
+import type { Consent } from '../../ts/core/path/own-policy.js';
+import { encodePeerId } from '../../ts/core/protocol/peer-id.js';
+import { NatBehaviour, signPeerRecord } from '../../ts/core/protocol/peer-record.js';
+import {
+  signStandingPolicy,
+  PREPARED_LEGS,
+  type PolicyFields,
+} from '../../ts/core/protocol/standing-policy.js';
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';
-import type { SimNode } from '../../ts/sim/simulation.js';
+import type { SimNode } from '../../ts/sim/mesh/simulation.js';
 import {
   allKnowAll,
   bootstrapOf,

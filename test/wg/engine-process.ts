@@ -3,8 +3,13 @@
 // peer or asks for its state; each is answered by one line.
 
 import { createInterface } from 'node:readline';
-import type { EngineOptions, PeerConfig, PeerStatus, ReconfigurableEngine } from '../../ts/engine/engine.js';
-import { openNativeEngine } from '../../ts/engine/native-engine.js';
+import type {
+  EngineOptions,
+  PeerConfig,
+  PeerStatus,
+  ReconfigurableEngine,
+} from '../../ts/contract/engine.js';
+import { openNativeEngine } from '../../ts/engine/native/native-engine.js';
 import { parseSocketAddress } from '../../ts/wire/socket-address.js';
 
 export interface EngineRequest {

@@ -1,8 +1,8 @@
 // The native engine under a device, but for what needs privileges or other people's ports; and what the
 // socket of such a device answers.
 
-import { EngineError, type PeerChange, type PeerState, type SessionKey } from '../../ts/engine/engine.js';
-import { openNativeEngine } from '../../ts/engine/native-engine.js';
+import { EngineError, type PeerChange, type PeerState, type SessionKey } from '../../ts/contract/engine.js';
+import { openNativeEngine } from '../../ts/engine/native/native-engine.js';
 import { RequestReader, UapiError, formatErrno, formatState } from '../../ts/wg/uapi.js';
 import type { WgDevice, WgEngine } from '../../ts/wg/wg-device.js';
 

@@ -14,9 +14,9 @@ import { ping, type PingResult } from '../../ts/lab/ping.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
 import { uapiListening } from '../../ts/lab/uapi-listening.js';
 import { World, type Node } from '../../ts/lab/world.js';
-import { loadNativeAddon } from '../../ts/engine/native-addon.js';
-import { NATIVE_ACCELERATORS, openNativeEngine } from '../../ts/engine/native-engine.js';
-import { sessionKeys } from '../../ts/engine/wasm/conformance.js';
+import { loadNativeAddon } from '../../ts/engine/native/native-addon.js';
+import { NATIVE_ACCELERATORS, openNativeEngine } from '../../ts/engine/native/native-engine.js';
+import { sessionKeys } from '../engine/conformance.js';
 import type { EngineRequest, EngineState } from './engine-process.js';
 
 const ENGINE = fileURLToPath(new URL('./engine-process.js', import.meta.url));

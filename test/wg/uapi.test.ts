@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { openNativeEngine } from '../../ts/engine/native-engine.js';
+import { openNativeEngine } from '../../ts/engine/native/native-engine.js';
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';
 import { Errno, RequestReader, UapiError } from '../../ts/wg/uapi.js';
 import { WgDevice } from '../../ts/wg/wg-device.js';

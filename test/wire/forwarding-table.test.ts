@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { WasmForwardingTable } from '../../ts/engine/wasm-forwarding.js';
+import { WasmForwardingTable } from '../../ts/engine/wasm/wasm-forwarding-table.js';
 import { encodeFrame, FrameKind } from '../../ts/wire/frame.js';
 import { UNCHARGED, type Leg } from '../../ts/wire/leg.js';
 import { encodeLegEntry, legEntry, type LegEntry } from '../../ts/wire/leg-entry.js';

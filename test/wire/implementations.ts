@@ -1,6 +1,6 @@
 // The forwarding tables that run inside Node, for tests that hold them to one standard.
 
-import { WasmForwardingTable } from '../../ts/engine/wasm-forwarding.js';
+import { WasmForwardingTable } from '../../ts/engine/wasm/wasm-forwarding-table.js';
 import { ForwardingTableModel, type ForwardingTable } from '../../ts/wire/forwarding-table.js';
 import type { AccountCapacity } from '../../ts/wire/limits.js';
 

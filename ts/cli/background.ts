@@ -2,7 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
-import { ExitCode, OperatorError, fileError, messageOf } from '../daemon/operator-error.js';
+import { ExitCode, OperatorError, fileError, messageOf } from '../host/operator-error.js';
 import type { Context } from './context.js';
 import { nodeArguments, type NodeOptions } from './node-options.js';
 import type { StartReport } from './start-report.js';

@@ -3,10 +3,10 @@
 
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { loadConfig, type Config } from '../daemon/config.js';
-import { ControlClient } from '../daemon/control-client.js';
-import type { DaemonStatus } from '../daemon/daemon-status.js';
-import { StateDirectory, defaultStatePath } from '../daemon/state-directory.js';
+import { loadConfig, type Config } from '../daemon/config/config.js';
+import { ControlClient } from '../daemon/control/control-client.js';
+import type { DaemonStatus } from '../status/model/daemon-status.js';
+import { StateDirectory, defaultStatePath } from '../daemon/state/state-directory.js';
 
 interface GlobalOptions {
   readonly state?: string;

@@ -1,9 +1,9 @@
 // A daemon's status as text for the terminal.
 
-import { peerRows, type DaemonStatus, type PeerRow } from '../daemon/daemon-status.js';
-import { latencyWithin, sumLatencies } from '../daemon/latency.js';
-import { formatBytes, formatDuration, formatNanoseconds } from '../daemon/units.js';
-import type { StandingPolicyStatus } from '../core/mesh-status.js';
+import { peerRows, type DaemonStatus, type PeerRow } from '../status/model/daemon-status.js';
+import { latencyWithin, sumLatencies } from '../status/model/latency.js';
+import { formatBytes, formatDuration, formatNanoseconds } from '../host/units.js';
+import type { StandingPolicyStatus } from '../core/runtime/mesh-status.js';
 import { columns } from './context.js';
 
 /** Makes a name or reason from elsewhere safe for a terminal: control characters become `?`. */

@@ -1,11 +1,11 @@
 // Runs a daemon in this process until SIGTERM, SIGINT or `omerta down`, and reports its start to a
 // parent that waits for it (`omerta up` in the background).
 
-import type { Config } from '../daemon/config.js';
-import { Daemon } from '../daemon/daemon.js';
-import type { DaemonMode } from '../daemon/daemon-status.js';
-import { openLog } from '../daemon/log.js';
-import { messageOf } from '../daemon/operator-error.js';
+import type { Config } from '../daemon/config/config.js';
+import { Daemon } from '../daemon/lifecycle/daemon.js';
+import type { DaemonMode } from '../status/model/daemon-status.js';
+import { openLog } from '../daemon/lifecycle/log.js';
+import { messageOf } from '../host/operator-error.js';
 import { applyNodeOptions, type NodeOptions } from './node-options.js';
 import type { Context } from './context.js';
 import { reportFailure, reportReady } from './start-report.js';

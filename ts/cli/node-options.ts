@@ -13,10 +13,10 @@ import {
   isPeerId,
   parseUntil,
   type Config,
-} from '../daemon/config.js';
-import { ExitCode, OperatorError } from '../daemon/operator-error.js';
-import { isName } from '../core/network.js';
-import { MAX_POLICY_IDENTITIES, MAX_POLICY_NETWORKS } from '../core/standing-policy.js';
+} from '../daemon/config/config.js';
+import { ExitCode, OperatorError } from '../host/operator-error.js';
+import { isName } from '../core/protocol/network.js';
+import { MAX_POLICY_IDENTITIES, MAX_POLICY_NETWORKS } from '../core/protocol/standing-policy.js';
 import { parseIp, parseSocketAddress } from '../wire/socket-address.js';
 import { repeatable } from './repeatable.js';
 

@@ -1,9 +1,9 @@
 // The command line: global options, commands, and how an error becomes one line and an exit code.
 
 import { Command, CommanderError } from 'commander';
-import { EngineError } from '../engine/engine.js';
-import { ExitCode, OperatorError, messageOf } from '../daemon/operator-error.js';
-import { VERSION } from '../daemon/version.js';
+import { EngineError } from '../contract/engine.js';
+import { ExitCode, OperatorError, messageOf } from '../host/operator-error.js';
+import { VERSION } from '../host/version.js';
 import { explain } from './help.js';
 
 /**

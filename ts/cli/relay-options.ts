@@ -7,8 +7,8 @@ import {
   INTERFACE_RULE,
   isInterfaceName,
   type Config,
-} from '../daemon/config.js';
-import { ExitCode, OperatorError } from '../daemon/operator-error.js';
+} from '../daemon/config/config.js';
+import { ExitCode, OperatorError } from '../host/operator-error.js';
 import { repeatable } from './repeatable.js';
 
 export interface RelayOptions {

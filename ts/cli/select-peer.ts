@@ -1,7 +1,7 @@
 // Which peer the operator means: a name, a peer id, the unique beginning of either, or an address.
 
-import { peerRows, type DaemonStatus, type PeerRow } from '../daemon/daemon-status.js';
-import { ExitCode, OperatorError } from '../daemon/operator-error.js';
+import { peerRows, type DaemonStatus, type PeerRow } from '../status/model/daemon-status.js';
+import { ExitCode, OperatorError } from '../host/operator-error.js';
 import { formatIp, parseIp, parseSocketAddress, formatSocketAddress } from '../wire/socket-address.js';
 
 const HRP = 'omerta1';

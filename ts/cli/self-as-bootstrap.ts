@@ -1,10 +1,10 @@
 // This machine as others are told of it: for networks it makes, invites and relay links.
 
-import type { Bootstrap } from '../core/network.js';
-import { ControlClient } from '../daemon/control-client.js';
-import { loadOrCreateIdentity } from '../daemon/identity.js';
-import { configuredAddresses, ownBootstrap } from '../daemon/mesh.js';
-import { ExitCode, OperatorError } from '../daemon/operator-error.js';
+import type { Bootstrap } from '../core/protocol/network.js';
+import { ControlClient } from '../daemon/control/control-client.js';
+import { loadOrCreateIdentity } from '../daemon/state/identity.js';
+import { configuredAddresses, ownBootstrap } from '../daemon/lifecycle/mesh.js';
+import { ExitCode, OperatorError } from '../host/operator-error.js';
 import { parseSocketAddress } from '../wire/socket-address.js';
 import { requestStatus, type Context } from './context.js';
 

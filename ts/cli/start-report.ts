@@ -1,6 +1,6 @@
 // How a process that was put into the background tells the one that started it how its start went.
 
-import { OperatorError } from '../daemon/operator-error.js';
+import { OperatorError } from '../host/operator-error.js';
 
 /** Sent over the IPC channel, once. */
 export type StartReport =

@@ -1,8 +1,8 @@
 // Ends a daemon and waits until its process has gone.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isLiveSocket } from '../daemon/control-server.js';
-import { ExitCode, OperatorError, systemErrorCode } from '../daemon/operator-error.js';
+import { isLiveSocket } from '../daemon/control/control-server.js';
+import { ExitCode, OperatorError, systemErrorCode } from '../host/operator-error.js';
 import type { Context } from './context.js';
 
 const STOP_TIMEOUT_MS = 10_000;

@@ -1,4 +1,4 @@
-// The core's cryptography (ts/core/io.ts) over node:crypto, that is OpenSSL.
+// The core's cryptography (ts/core/runtime/io.ts) over node:crypto, that is OpenSSL.
 
 import {
   createCipheriv,
@@ -14,7 +14,7 @@ import {
   verify,
   type KeyObject,
 } from 'node:crypto';
-import type { Primitives } from '../core/io.js';
+import type { Primitives } from '../contract/primitives.js';
 
 // RFC 8410: the fixed DER prefixes before the 32 bytes of a key.
 const PKCS8_ED25519 = Buffer.from('302e020100300506032b657004220420', 'hex');

@@ -1,9 +1,9 @@
 // Which engine moves the packets: the native one where it loads, else the WebAssembly one, which
 // can relay but has no TUN interface.
 
-import { AcceleratedEngine, accelerationError, type Acceleration } from './accelerated-engine.js';
-import { EngineError, type Engine, type EngineOptions } from './engine.js';
-import { NativeEngine } from './native-engine.js';
+import { AcceleratedEngine, accelerationError, type Acceleration } from './xdp/kernel-path-engine.js';
+import { EngineError, type Engine, type EngineOptions } from '../contract/engine.js';
+import { NativeEngine } from './native/native-engine.js';
 
 export type EngineChoice = 'auto' | 'native' | 'wasm';
 
@@ -15,13 +15,13 @@ export interface OpenedEngine {
 
 /** Opens the native engine, loading its module only now: it may be the one that is missing. */
 export async function openNative(options: EngineOptions): Promise<Engine> {
-  const { openNativeEngine } = await import('./native-engine.js');
+  const { openNativeEngine } = await import('./native/native-engine.js');
   return openNativeEngine(options);
 }
 
 /** Opens the WebAssembly engine. */
 export async function openWasm(options: EngineOptions): Promise<Engine> {
-  const { openWasmEngine } = await import('./wasm-engine.js');
+  const { openWasmEngine } = await import('./wasm/wasm-engine.js');
   return openWasmEngine(options);
 }
 

@@ -2,11 +2,11 @@
 // `many-legs.js COUNT leave|remove`, in a namespace with an interface eth0. Prints how long it took, as
 // JSON; then either is killed, and leaves the legs in the kernel, or removes them.
 
-import { LegIds } from '../core/leg-ids.js';
-import { Turn } from '../core/turn.js';
-import { AcceleratedEngine } from '../engine/accelerated-engine.js';
-import { openNativeEngine } from '../engine/native-engine.js';
-import { Prng } from '../sim/prng.js';
+import { LegIds } from '../core/runtime/leg-ids.js';
+import { Turn } from '../core/runtime/turn.js';
+import { AcceleratedEngine } from '../engine/xdp/kernel-path-engine.js';
+import { openNativeEngine } from '../engine/native/native-engine.js';
+import { Prng } from '../sim/kernel/prng.js';
 import { NO_ACCOUNTS } from '../wire/forwarding-table.js';
 import type { Leg } from '../wire/leg.js';
 

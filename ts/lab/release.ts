@@ -3,7 +3,7 @@
 
 import { cpSync, existsSync, mkdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { packageRoot } from '../daemon/version.js';
+import { packageRoot } from '../host/version.js';
 
 /** The same tables with another program, and other tables. */
 export type Release = 'next-build' | 'next-layout';

@@ -12,7 +12,7 @@ import {
 } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { basename, dirname, join } from 'node:path';
-import { ExitCode, OperatorError, fileError, systemErrorCode } from '../daemon/operator-error.js';
+import { ExitCode, OperatorError, fileError, systemErrorCode } from '../host/operator-error.js';
 import { RequestReader, UapiError, formatErrno, type UapiRequest } from './uapi.js';
 
 const DIRECTORY = '/var/run/wireguard';

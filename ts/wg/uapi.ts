@@ -6,8 +6,8 @@
 //
 // Device keys come first; `public_key` begins a peer, and what follows is about that peer.
 
-import type { PeerChange, PeerState, SessionKey } from '../engine/engine.js';
-import { PrefixBatch } from '../engine/prefix-batch.js';
+import type { PeerChange, PeerState, SessionKey } from '../contract/engine.js';
+import { PrefixBatch } from '../wire/prefix-batch.js';
 import { parsePrefix } from '../wire/prefix.js';
 import { formatSocketAddress, parseSocketAddress } from '../wire/socket-address.js';
 

@@ -1,11 +1,11 @@
 // A whole userspace WireGuard in this process: TUN interface, UDP socket, configuration socket.
 
 import { randomBytes } from 'node:crypto';
-import { EngineError, type EngineEvent, type ReconfigurableEngine } from '../engine/engine.js';
-import { openNativeEngine } from '../engine/native-engine.js';
+import { EngineError, type EngineEvent, type ReconfigurableEngine } from '../contract/engine.js';
+import { openNativeEngine } from '../engine/native/native-engine.js';
 import { nodePrimitives } from '../engine/node-primitives.js';
-import { ExitCode, OperatorError } from '../daemon/operator-error.js';
-import { tunAccess } from '../daemon/tun-access.js';
+import { ExitCode, OperatorError } from '../host/operator-error.js';
+import { tunAccess } from '../host/tun-access.js';
 import { UapiSocket, uapiSocketPath } from './uapi-socket.js';
 import { formatErrno, formatState, type UapiRequest } from './uapi.js';
 import { WgDevice } from './wg-device.js';

@@ -1,7 +1,7 @@
 // A WireGuard device as `wg` sees it. The engine holds the peers and all that is known about them; here
 // is what concerns the device as a whole, and in which order a change is carried out.
 
-import { EngineError, type ReconfigurableEngine, type SessionKey } from '../engine/engine.js';
+import { EngineError, type ReconfigurableEngine, type SessionKey } from '../contract/engine.js';
 import { Errno, UapiError, type DeviceChange, type DeviceState } from './uapi.js';
 
 /** What the device asks of its engine. */

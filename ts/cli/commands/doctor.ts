@@ -1,8 +1,8 @@
 // omerta doctor: what works on this machine, and what to type for what does not.
 
 import type { Command } from 'commander';
-import { diagnose, type Check } from '../../daemon/diagnosis.js';
-import { ExitCode } from '../../daemon/operator-error.js';
+import { diagnose, type Check } from '../../daemon/doctor/diagnosis.js';
+import { ExitCode } from '../../host/operator-error.js';
 import { Context, print, printJson } from '../context.js';
 import { explain } from '../help.js';
 

@@ -1,8 +1,8 @@
 // omerta keygen: makes an identity.
 
 import type { Command } from 'commander';
-import { createIdentity } from '../../daemon/identity.js';
-import { StateDirectory } from '../../daemon/state-directory.js';
+import { createIdentity } from '../../daemon/state/identity.js';
+import { StateDirectory } from '../../daemon/state/state-directory.js';
 import { Context, print, printJson } from '../context.js';
 import { explain } from '../help.js';
 

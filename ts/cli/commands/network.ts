@@ -2,12 +2,12 @@
 // what counts; a running daemon is told to read them again.
 
 import type { Command } from 'commander';
-import { encodeInvite } from '../../core/invite.js';
-import { blindedNetworkId, overlayAddresses, type Network } from '../../core/network.js';
-import { encodePeerId } from '../../core/peer-id.js';
-import { sameBytes, toHex } from '../../core/bytes.js';
-import { ControlClient } from '../../daemon/control-client.js';
-import { loadIdentity } from '../../daemon/identity.js';
+import { encodeInvite } from '../../core/protocol/invite.js';
+import { blindedNetworkId, overlayAddresses, type Network } from '../../core/protocol/network.js';
+import { encodePeerId } from '../../core/protocol/peer-id.js';
+import { sameBytes, toHex } from '../../wire/bytes.js';
+import { ControlClient } from '../../daemon/control/control-client.js';
+import { loadIdentity } from '../../daemon/state/identity.js';
 import {
   addNetwork,
   loadNetworks,
@@ -16,7 +16,7 @@ import {
   removeNetworkFile,
   requireNetworkName,
   selectNetwork,
-} from '../../daemon/network-files.js';
+} from '../../daemon/state/network-files.js';
 import { nodePrimitives } from '../../engine/node-primitives.js';
 import { formatSocketAddress } from '../../wire/socket-address.js';
 import { Context, columns, print, printJson } from '../context.js';

@@ -1,7 +1,7 @@
 // omerta peers: the members and bootstraps this node knows.
 
 import type { Command } from 'commander';
-import { peerRows } from '../../daemon/daemon-status.js';
+import { peerRows } from '../../status/model/daemon-status.js';
 import { Context, print, printJson, requestStatus } from '../context.js';
 import { describePeers } from '../describe-status.js';
 import { explain } from '../help.js';

@@ -2,8 +2,8 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
-import type { ControlClient } from '../../daemon/control-client.js';
-import { ExitCode, OperatorError } from '../../daemon/operator-error.js';
+import type { ControlClient } from '../../daemon/control/control-client.js';
+import { ExitCode, OperatorError } from '../../host/operator-error.js';
 import { Context, print, printJson, requestStatus } from '../context.js';
 import { printable } from '../describe-status.js';
 import { explain } from '../help.js';

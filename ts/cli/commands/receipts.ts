@@ -2,18 +2,18 @@
 // omerta relay receipts: the receipts this relay gives.
 
 import type { Command } from 'commander';
-import type { CheckedReceipt, ReceiptContent } from '../../daemon/receipts.js';
-import { receiptContent } from '../../daemon/receipts.js';
-import { ExitCode, OperatorError } from '../../daemon/operator-error.js';
-import { formatBytes, formatDuration } from '../../daemon/units.js';
-import type { Usage } from '../../core/usage-receipt.js';
-import { openReceipt } from '../../core/usage-receipt.js';
+import type { CheckedReceipt, ReceiptContent } from '../../status/model/receipts.js';
+import { receiptContent } from '../../status/model/receipts.js';
+import { ExitCode, OperatorError } from '../../host/operator-error.js';
+import { formatBytes, formatDuration } from '../../host/units.js';
+import type { Usage } from '../../core/protocol/usage-receipt.js';
+import { openReceipt } from '../../core/protocol/usage-receipt.js';
 import { nodePrimitives } from '../../engine/node-primitives.js';
 import { Context, columns, print, printJson, requestStatus } from '../context.js';
 import { printable } from '../describe-status.js';
 import { explain } from '../help.js';
 import { selectPeer } from '../select-peer.js';
-import { peerRows } from '../../daemon/daemon-status.js';
+import { peerRows } from '../../status/model/daemon-status.js';
 
 const TIMEOUT_MS = 10_000;
 /** Each costs a signature; with more circuits than this the operator names a peer. */

@@ -1,8 +1,8 @@
 // omerta relay accounts: what identities and networks use of this relay, and what they may.
 
 import type { Command } from 'commander';
-import type { AccountRow, RelayAccountsStatus } from '../../daemon/relay-accounts.js';
-import { formatBytes, formatCount } from '../../daemon/units.js';
+import type { AccountRow, RelayAccountsStatus } from '../../status/model/relay-accounts.js';
+import { formatBytes, formatCount } from '../../host/units.js';
 import type { RateLimit } from '../../wire/limits.js';
 import { Context, columns, print, printJson } from '../context.js';
 import { explain } from '../help.js';

@@ -1,8 +1,8 @@
 // omerta relay link: what another relay is told of this one.
 
 import type { Command } from 'commander';
-import { encodePeerId } from '../../core/peer-id.js';
-import { encodeRelayLink } from '../../core/relay-link.js';
+import { encodePeerId } from '../../core/protocol/peer-id.js';
+import { encodeRelayLink } from '../../core/protocol/relay-link.js';
 import { formatSocketAddress } from '../../wire/socket-address.js';
 import { Context, print, printJson } from '../context.js';
 import { explain } from '../help.js';

@@ -1,7 +1,7 @@
 // omerta relay reload: the running relay reads its configuration again.
 
 import type { Command } from 'commander';
-import type { ConfigurationChange } from '../../daemon/relay-configuration.js';
+import type { ConfigurationChange } from '../../daemon/config/relay-configuration.js';
 import { Context, print, printJson } from '../context.js';
 import { explain } from '../help.js';
 

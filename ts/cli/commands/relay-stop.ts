@@ -1,10 +1,10 @@
 // omerta relay stop: ends a relay; with --unload nothing of it stays in the kernel either.
 
 import type { Command } from 'commander';
-import { removeKernelPath } from '../../engine/accelerated-engine.js';
-import { XdpError } from '../../engine/xdp-addon.js';
-import { PORT_RULE } from '../../daemon/config.js';
-import { ExitCode, OperatorError } from '../../daemon/operator-error.js';
+import { removeKernelPath } from '../../engine/xdp/kernel-path-engine.js';
+import { XdpError } from '../../engine/xdp/xdp-addon.js';
+import { PORT_RULE } from '../../daemon/config/config.js';
+import { ExitCode, OperatorError } from '../../host/operator-error.js';
 import { Context, print } from '../context.js';
 import { explain } from '../help.js';
 import { stopDaemon } from '../stop-daemon.js';

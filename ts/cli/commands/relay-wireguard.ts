@@ -1,8 +1,8 @@
 // omerta relay wireguard: the servers whose stock WireGuard clients this relay relays.
 
 import type { Command } from 'commander';
-import type { WireguardBindingUsage } from '../../daemon/daemon-status.js';
-import { formatBytes } from '../../daemon/units.js';
+import type { WireguardBindingUsage } from '../../status/model/daemon-status.js';
+import { formatBytes } from '../../host/units.js';
 import { Context, columns, print, printJson, requestStatus } from '../context.js';
 import { explain } from '../help.js';
 

@@ -1,10 +1,10 @@
 // omerta relay: a bootstrap and relay in the foreground.
 
 import type { Command } from 'commander';
-import { encodeInvite } from '../../core/invite.js';
-import type { Daemon } from '../../daemon/daemon.js';
-import type { DaemonStatus } from '../../daemon/daemon-status.js';
-import { loadNetworks } from '../../daemon/network-files.js';
+import { encodeInvite } from '../../core/protocol/invite.js';
+import type { Daemon } from '../../daemon/lifecycle/daemon.js';
+import type { DaemonStatus } from '../../status/model/daemon-status.js';
+import { loadNetworks } from '../../daemon/state/network-files.js';
 import { Context, columns, print, printJson } from '../context.js';
 import { describeAccelerators } from '../describe-status.js';
 import { runForeground } from '../foreground.js';
@@ -17,7 +17,7 @@ import { relayStopCommand } from './relay-stop.js';
 import { relayReceiptsCommand } from './receipts.js';
 import { relayLinkCommand } from './relay-link.js';
 import { relayWireguardCommand } from './relay-wireguard.js';
-import { relaySessionsCommands } from './relay-sessions.js';
+import { relaySessionsCommands } from './relay-circuits.js';
 
 interface Options extends NodeOptions, RelayOptions {
   readonly json?: boolean;

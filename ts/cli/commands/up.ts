@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
-import type { DaemonStatus } from '../../daemon/daemon-status.js';
+import type { DaemonStatus } from '../../status/model/daemon-status.js';
 import { startBackground } from '../background.js';
 import { Context, print, printJson, requestStatus } from '../context.js';
 import { describeStatus } from '../describe-status.js';

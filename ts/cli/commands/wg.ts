@@ -2,7 +2,7 @@
 
 import { availableParallelism } from 'node:os';
 import { InvalidArgumentError, Option, type Command } from 'commander';
-import { NATIVE_ACCELERATORS } from '../../engine/native-engine.js';
+import { NATIVE_ACCELERATORS } from '../../engine/native/native-engine.js';
 import { openUserspaceDevice } from '../../wg/userspace-device.js';
 import { explain } from '../help.js';
 import { reportFailure, reportReady } from '../start-report.js';

@@ -4,7 +4,7 @@
 import { parsePrefix } from '../../wire/prefix.js';
 import { formatIp, type SocketAddress } from '../../wire/socket-address.js';
 import { FRAME_MAX_SIZE, FRAME_MIN_SIZE } from '../../wire/frame.js';
-import { EngineError, type EngineOptions, type PeerConfig, type SessionKey } from '../engine.js';
+import { EngineError, type EngineOptions, type PeerConfig, type SessionKey } from '../../contract/engine.js';
 
 /** The largest payload whose transport message, wrapped in a frame, is still a UDP datagram. */
 export const MAX_CONTROL_PAYLOAD = 65_456;

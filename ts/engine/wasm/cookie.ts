@@ -1,7 +1,7 @@
 // mac1, mac2 and cookies (whitepaper 5.3, 5.4.4, 5.4.7): how a loaded responder makes a sender prove
 // its address before it does any Diffie–Hellman for it.
 
-import type { Step } from '../../core/io.js';
+import type { Step } from '../../contract/step.js';
 import { COOKIE_LIFETIME, COOKIE_SECRET_LIFETIME } from './constants.js';
 import { COOKIE_REPLY_SIZE, MACS_SIZE, TYPE_COOKIE_REPLY, readU32, writeU32 } from './messages.js';
 import type { PublicIdentity } from './noise.js';

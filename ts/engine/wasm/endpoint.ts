@@ -1,7 +1,7 @@
 // What a peer's endpoint is compared and authenticated by.
 
 import { sameSocketAddress } from '../../wire/socket-address.js';
-import type { PeerEndpoint } from '../engine.js';
+import type { PeerEndpoint } from '../../contract/engine.js';
 
 export function sameEndpoint(a: PeerEndpoint, b: PeerEndpoint): boolean {
   if ('leg' in a) return 'leg' in b && a.leg === b.leg;

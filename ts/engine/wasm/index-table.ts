@@ -1,7 +1,7 @@
 // Receiver indices: random 32-bit numbers by which an incoming message finds its session in one
 // look-up. A stranger cannot guess one, and a new handshake always gets a new one.
 
-import type { Step } from '../../core/io.js';
+import type { Step } from '../../contract/step.js';
 import type { Keypair } from './keypair.js';
 import type { SessionPeer } from './session-peer.js';
 import { readU32 } from './messages.js';

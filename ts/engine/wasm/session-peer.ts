@@ -9,8 +9,8 @@
 //   persistentKeepalive  nothing authenticated went either way               as configured
 //   zeroKeys             no new keys                                         540 s
 
-import type { Step } from '../../core/io.js';
-import type { EngineEvent, PeerConfig, PeerEndpoint, PeerStatus, SessionKey } from '../engine.js';
+import type { Step } from '../../contract/step.js';
+import type { EngineEvent, PeerConfig, PeerEndpoint, PeerStatus, SessionKey } from '../../contract/engine.js';
 import {
   INITIATION_INTERVAL,
   KEEPALIVE_TIMEOUT,

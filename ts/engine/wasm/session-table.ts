@@ -6,14 +6,14 @@
 // Sans-IO: the queue is worked off by `handleTimeout`, a few messages a turn, so that handshakes
 // never hold up the packets of running sessions.
 
-import type { Step } from '../../core/io.js';
+import type { Step } from '../../contract/step.js';
 import {
   EngineError,
   type PeerConfig,
   type PeerEndpoint,
   type PeerStatus,
   type SessionKey,
-} from '../engine.js';
+} from '../../contract/engine.js';
 import { CookieChecker, mac1Valid } from './cookie.js';
 import type { Counters } from './counters.js';
 import { endpointBytes } from './endpoint.js';

@@ -5,7 +5,7 @@
 
 import { createSocket, type Socket } from 'node:dgram';
 import { formatIp, isIPv4, parseIp, type SocketAddress } from '../../wire/socket-address.js';
-import { EngineError } from '../engine.js';
+import { EngineError } from '../../contract/engine.js';
 
 /** Holds a burst while a handshake keeps the one thread busy; the kernel may grant less. */
 const BUFFER_BYTES = 4 << 20;

@@ -1,0 +1,564 @@
+// What every engine must do, said once over the engine interface: run with the same engine on all
+// sides, or with different ones to show that they understand each other. Engines run on loopback.
+
+import assert from 'node:assert/strict';
+import { generateKeyPairSync, randomBytes, randomInt } from 'node:crypto';
+import { createSocket, type Socket } from 'node:dgram';
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CONTACT_LEG, FrameKind, encodeFrame } from '../../ts/wire/frame.js';
+import { UNCHARGED, type Leg, type LegKey, type LegTarget } from '../../ts/wire/leg.js';
+import type { LegLimits } from '../../ts/wire/limits.js';
+import { parseSocketAddress, sameSocketAddress, type SocketAddress } from '../../ts/wire/socket-address.js';
+import {
+  EngineError,
+  type Engine,
+  type EngineEvent,
+  type EngineOptions,
+  type PeerConfig,
+  type PeerEndpoint,
+  type SessionKey,
+} from '../../ts/contract/engine.js';
+
+export type OpenEngine = (options: EngineOptions) => Promise<Engine> | Engine;
+
+/** The engines that take part: two ends and a relay between them. */
+export interface ConformanceEngines {
+  readonly a: OpenEngine;
+  readonly b: OpenEngine;
+  readonly relay: OpenEngine;
+}
+
+export interface ConformanceScenario {
+  /** A sentence. */
+  readonly name: string;
+  readonly run: (engines: ConformanceEngines) => Promise<void>;
+}
+
+const TIMEOUT_MS = 20_000;
+/** A responder takes one initiation of a peer in 20 ms; an engine need not start more than five a second. */
+const INITIATION_DISTANCE_MS = 250;
+
+/** An engine on loopback with everything it said. */
+export class ConformanceNode {
+  readonly events: EngineEvent[] = [];
+
+  private constructor(
+    readonly engine: Engine,
+    readonly privateKey: Uint8Array,
+    readonly sessionKey: SessionKey,
+  ) {
+    engine.onEvents((events) => this.events.push(...events));
+  }
+
+  static async open(
+    open: OpenEngine,
+    options: Partial<EngineOptions> = {},
+    keys: { readonly privateKey: Uint8Array; readonly sessionKey: SessionKey } = sessionKeys(),
+  ): Promise<ConformanceNode> {
+    const engine = await open({
+      privateKey: Uint8Array.from(keys.privateKey),
+      port: 0,
+      maxLegs: 64,
+      accounts: { identities: 4, networks: 4, classes: 4 },
+      maxPeers: 64,
+      controlFramesPerSecond: 1000,
+      ...options,
+    });
+    return new ConformanceNode(engine, keys.privateKey, keys.sessionKey);
+  }
+
+  get address(): SocketAddress {
+    return loopback(this.engine.port);
+  }
+
+  count(name: string): number {
+    const value = this.engine.counters().get(name);
+    assert.ok(value !== undefined, `the engine has no counter ${name}`);
+    return value;
+  }
+
+  setPeer(peer: { readonly sessionKey: SessionKey }, config: Partial<PeerConfig> = {}): void {
+    this.engine.setPeers([
+      {
+        sessionKey: peer.sessionKey,
+        presharedKey: undefined,
+        allowedIps: [],
+        endpoint: undefined,
+        persistentKeepalive: 0,
+        ...config,
+      },
+    ]);
+  }
+
+  send(peer: { readonly sessionKey: SessionKey }, payload: Uint8Array): void {
+    this.engine.sendControl([{ peer: peer.sessionKey, payload }]);
+  }
+
+  /** Waits for an event that `matches`, seen before or yet to come. */
+  async event<Type extends EngineEvent['type']>(
+    type: Type,
+    matches: (event: Extract<EngineEvent, { type: Type }>) => boolean = () => true,
+  ): Promise<Extract<EngineEvent, { type: Type }>> {
+    const find = (): Extract<EngineEvent, { type: Type }> | undefined =>
+      this.events.find(
+        (event): event is Extract<EngineEvent, { type: Type }> =>
+          event.type === type && matches(event as Extract<EngineEvent, { type: Type }>),
+      );
+    await until(() => find() !== undefined, `event ${type}`);
+    const found = find();
+    assert.ok(found !== undefined);
+    return found;
+  }
+
+  /** Waits for a control payload that begins with these bytes. */
+  async receives(from: { readonly sessionKey: SessionKey }, payload: Uint8Array): Promise<void> {
+    await this.event(
+      'control',
+      (event) =>
+        event.peer === from.sessionKey &&
+        Buffer.compare(event.payload.subarray(0, payload.length), payload) === 0,
+    );
+  }
+}
+
+/** A ping (docs/protocol.md) with a body of its own. */
+export function ping(): Uint8Array {
+  return new Uint8Array([0xc0, 2, 8, 0, ...randomBytes(8)]);
+}
+
+export function sessionKeys(): { privateKey: Uint8Array; sessionKey: SessionKey } {
+  const { d = '', x = '' } = generateKeyPairSync('x25519').privateKey.export({ format: 'jwk' });
+  return {
+    privateKey: Uint8Array.from(Buffer.from(d, 'base64url')),
+    sessionKey: Buffer.from(x, 'base64url').toString('hex'),
+  };
+}
+
+export async function until(condition: () => boolean, what: string): Promise<void> {
+  const end = performance.now() + TIMEOUT_MS;
+  while (!condition()) {
+    if (performance.now() > end) throw new Error(`${what}: not seen within ${TIMEOUT_MS} ms`);
+    await sleep(5);
+  }
+}
+
+function loopback(port: number): SocketAddress {
+  const address = parseSocketAddress(`127.0.0.1:${port}`);
+  assert.ok(address !== undefined);
+  return address;
+}
+
+function legKey(): LegKey {
+  return { id: randomInt(1, 2 ** 32), key: Uint8Array.from(randomBytes(16)), epoch: randomInt(16) };
+}
+
+function leg(key: LegKey, fields: Partial<Leg> & Pick<Leg, 'action'>): Leg {
+  return {
+    ...key,
+    source: undefined,
+    next: undefined,
+    lifetimeMs: undefined,
+    charging: UNCHARGED,
+    ...fields,
+  };
+}
+
+/** A circuit A – R – B as circuit-open leaves it (docs/protocol.md, "A circuit"). */
+export function connectCircuit(
+  a: ConformanceNode,
+  relay: ConformanceNode,
+  b: ConformanceNode,
+  limits?: LegLimits,
+): { readonly legOfA: number; readonly legOfB: number; readonly relayLegs: readonly [LegKey, LegKey] } {
+  const [toA, toB, fromA, fromB] = [legKey(), legKey(), legKey(), legKey()];
+  const at = (node: ConformanceNode, key: LegKey): LegTarget => ({ ...key, address: node.address });
+  a.engine.installLegs([leg(toA, { action: 'deliver', source: relay.address, next: at(relay, fromA) })]);
+  b.engine.installLegs([leg(toB, { action: 'deliver', source: relay.address, next: at(relay, fromB) })]);
+  const charging = { ...UNCHARGED, limits: limits === undefined ? 0 : 1 };
+  if (limits !== undefined) relay.engine.setLimits(1, limits);
+  relay.engine.installLegs([
+    leg(fromA, { action: 'forward', source: a.address, next: at(b, toB), charging }),
+    leg(fromB, { action: 'forward', source: b.address, next: at(a, toA), charging }),
+  ]);
+  return { legOfA: toA.id, legOfB: toB.id, relayLegs: [fromA, fromB] };
+}
+
+const STRANGERS_KEY = new Uint8Array(16).fill(5);
+
+/** Somebody who sends frames on the contact leg, from a loopback address of his own. */
+class Stranger {
+  static readonly #frame = encodeFrame({
+    kind: FrameKind.contact,
+    hopLimit: 1,
+    epoch: 0,
+    legId: CONTACT_LEG,
+    key: STRANGERS_KEY,
+    payload: new Uint8Array(16),
+  });
+
+  private constructor(readonly socket: Socket) {}
+
+  static async at(host: string): Promise<Stranger> {
+    const socket = createSocket('udp4');
+    socket.bind(0, host);
+    await once(socket, 'listening');
+    return new Stranger(socket);
+  }
+
+  /** Sends until `enough`, at most `burst` at a time: a socket's queue has an end. */
+  async flood({ engine }: ConformanceNode, enough: () => boolean, burst = 50): Promise<void> {
+    const end = performance.now() + TIMEOUT_MS;
+    while (!enough()) {
+      if (performance.now() > end) throw new Error(`the flood: not enough within ${TIMEOUT_MS} ms`);
+      for (let i = 0; i < burst; i++) this.socket.send(Stranger.#frame, engine.port, '127.0.0.1');
+      await sleep(5);
+    }
+  }
+
+  close(): void {
+    this.socket.close();
+  }
+}
+
+/** Opens nodes, runs `body`, and closes them whatever happens. */
+async function withNodes<Nodes extends readonly Promise<ConformanceNode>[]>(
+  nodes: readonly [...Nodes],
+  body: (...nodes: { [Index in keyof Nodes]: ConformanceNode }) => Promise<void> | void,
+): Promise<void> {
+  const opened = await Promise.all(nodes);
+  try {
+    await body(...opened);
+  } finally {
+    await Promise.all(opened.map((node) => node.engine.close()));
+  }
+}
+
+const direct = (node: ConformanceNode): { endpoint: PeerEndpoint } => ({
+  endpoint: { address: node.address },
+});
+
+function scenario(
+  name: string,
+  body: (a: ConformanceNode, b: ConformanceNode, relay: ConformanceNode) => Promise<void>,
+): ConformanceScenario {
+  return {
+    name,
+    run: ({ a, b, relay }) =>
+      withNodes([ConformanceNode.open(a), ConformanceNode.open(b), ConformanceNode.open(relay)], body),
+  };
+}
+
+export const conformanceScenarios: readonly ConformanceScenario[] = [
+  scenario('a control payload starts a session and arrives, and an answer goes back', async (a, b) => {
+    a.setPeer(b, direct(b));
+    b.setPeer(a);
+    const [request, answer] = [ping(), ping()];
+    a.send(b, request);
+    await b.receives(a, request);
+    b.send(a, answer);
+    await a.receives(b, answer);
+    const { endpoint } = await b.event('session', ({ peer }) => peer === a.sessionKey);
+    assert.ok('address' in endpoint && sameSocketAddress(endpoint.address, a.address));
+    await a.event('session', ({ peer }) => peer === b.sessionKey);
+    assert.equal(a.count('handshakes_completed'), 1);
+    assert.equal(b.count('handshakes_completed'), 1);
+    const [status] = b.engine.peers();
+    assert.ok((status?.rxBytes ?? 0) >= 148 + 48 && (status?.txBytes ?? 0) >= 92 + 48);
+    assert.ok((status?.handshakeAgeMs ?? Infinity) < TIMEOUT_MS);
+  }),
+
+  scenario('the payload arrives with its padding to 16 bytes and nothing else', async (a, b) => {
+    a.setPeer(b, direct(b));
+    b.setPeer(a);
+    a.send(b, ping());
+    const { payload } = await b.event('control');
+    assert.equal(payload.length, 16);
+    assert.deepEqual([...payload.subarray(12)], [0, 0, 0, 0]);
+  }),
+
+  scenario('both ends may start at once', async (a, b) => {
+    a.setPeer(b, direct(b));
+    b.setPeer(a, direct(a));
+    const [fromA, fromB] = [ping(), ping()];
+    a.send(b, fromA);
+    b.send(a, fromB);
+    await Promise.all([b.receives(a, fromA), a.receives(b, fromB)]);
+  }),
+
+  scenario('a preshared key has to be the same on both ends, and applies to a live session', async (a, b) => {
+    const presharedKey = Uint8Array.from(randomBytes(32));
+    a.setPeer(b, { ...direct(b), presharedKey });
+    b.setPeer(a, { presharedKey });
+    const before = ping();
+    a.send(b, before);
+    await b.receives(a, before);
+    b.setPeer(a);
+    const dropped = b.count('drop_unknown_index');
+    a.send(b, ping());
+    await until(() => b.count('drop_unknown_index') > dropped, 'the old session to be gone');
+    await sleep(INITIATION_DISTANCE_MS);
+    a.setPeer(b);
+    const after = ping();
+    a.send(b, after);
+    await b.receives(a, after);
+  }),
+
+  scenario('handshake() renews the keys of a running session without losing a payload', async (a, b) => {
+    a.setPeer(b, direct(b));
+    b.setPeer(a);
+    a.send(b, ping());
+    await b.event('control');
+    await sleep(INITIATION_DISTANCE_MS);
+    const payloads = Array.from({ length: 20 }, () => ping());
+    payloads.forEach((payload, index) => {
+      if (index === 5) a.engine.handshake(b.sessionKey);
+      a.send(b, payload);
+    });
+    for (const payload of payloads) await b.receives(a, payload);
+    await until(() => b.count('handshakes_completed') === 2, 'the second handshake');
+  }),
+
+  scenario('a peer that is not known gets no answer', async (a, b) => {
+    a.setPeer(b, direct(b));
+    a.send(b, ping());
+    await until(() => b.count('drop_unknown_peer') === 1, 'the stranger to be dropped');
+    assert.equal(b.count('tx_datagrams'), 0);
+  }),
+
+  scenario('a payload for a peer without an endpoint asks for a path and waits', async (a, b) => {
+    a.setPeer(b);
+    b.setPeer(a);
+    const payload = ping();
+    a.send(b, payload);
+    const { peer } = await a.event('path-needed');
+    assert.equal(peer, b.sessionKey);
+    a.setPeer(b, direct(b));
+    await b.receives(a, payload);
+  }),
+
+  scenario('a session runs over a relay that only sees frames', async (a, b, relay) => {
+    const { legOfA, legOfB, relayLegs } = connectCircuit(a, relay, b);
+    a.setPeer(b, { endpoint: { leg: legOfA } });
+    b.setPeer(a);
+    const [request, answer] = [ping(), ping()];
+    a.send(b, request);
+    await b.receives(a, request);
+    b.send(a, answer);
+    await a.receives(b, answer);
+    const { endpoint } = await b.event('session');
+    assert.deepEqual(endpoint, { leg: legOfB });
+    assert.ok(relay.count('forwarded_packets') >= 4);
+    assert.equal(relay.count('handshake_initiations_received'), 0);
+    assert.ok(b.count('delivered_packets') >= 2);
+    for (const { id } of relayLegs) {
+      const status = relay.engine.legs().find((entry) => entry.id === id);
+      assert.ok((status?.packets ?? 0) >= 2 && (status?.bytes ?? 0) >= 2 * 64);
+      assert.ok(status?.idleMs !== undefined && status.idleMs < TIMEOUT_MS);
+    }
+    // What one side says it sent is what the other has counted.
+    const [fromA, fromB] = relay.engine.legCounters(relayLegs.map(({ id }) => id));
+    const [ofA] = a.engine.legCounters([legOfA]);
+    const [ofB, none] = b.engine.legCounters([legOfB, legOfB + 1]);
+    assert.equal(none, undefined);
+    assert.ok(fromA && fromB && ofA && ofB);
+    assert.deepEqual([ofA.sentPackets, ofA.sentBytes], [fromA.packets, fromA.bytes]);
+    assert.deepEqual([ofB.sentPackets, ofB.sentBytes], [fromB.packets, fromB.bytes]);
+    assert.deepEqual([ofB.packets, ofB.bytes], [fromA.packets, fromA.bytes]);
+  }),
+
+  scenario(
+    'a relayed session moves to a direct address and back, by where packets come from',
+    async (a, b, relay) => {
+      const { legOfA, legOfB } = connectCircuit(a, relay, b);
+      a.setPeer(b, { endpoint: { leg: legOfA } });
+      b.setPeer(a);
+      a.send(b, ping());
+      await b.event('control');
+      a.setPeer(b, direct(b));
+      a.send(b, ping());
+      await b.event(
+        'endpoint',
+        ({ endpoint }) => 'address' in endpoint && sameSocketAddress(endpoint.address, a.address),
+      );
+      const { length } = b.events;
+      a.setPeer(b, { endpoint: { leg: legOfA } });
+      a.send(b, ping());
+      await b.event(
+        'endpoint',
+        (event) =>
+          b.events.indexOf(event) >= length && 'leg' in event.endpoint && event.endpoint.leg === legOfB,
+      );
+    },
+  ),
+
+  scenario(
+    'a relay drops what comes from another address, and what is over its rate',
+    async (a, b, relay) => {
+      // Room for a handshake and some, at 16 kB/s.
+      const { legOfA, relayLegs } = connectCircuit(a, relay, b, {
+        rate: { bytesPerSecond: 16_000, burstMs: 62.5 },
+      });
+      a.setPeer(b, { endpoint: { leg: legOfA } });
+      b.setPeer(a);
+      a.send(b, ping());
+      await b.event('control');
+      for (let i = 0; i < 30; i++) a.send(b, ping());
+      await until(() => relay.count('drop_rate_limited') > 0, 'the rate limit');
+      // b got hold of a's leg, key and all, but does not sit at a's address.
+      const payload = Uint8Array.from(randomBytes(32));
+      b.engine.sendFrames([{ to: relay.address, frame: forward(relayLegs[0], payload) }]);
+      await until(() => relay.count('drop_wrong_source') === 1, 'the frame from elsewhere');
+    },
+  ),
+
+  scenario('a frame on the contact leg reaches the control plane with its sender', async (a, b) => {
+    const key = Uint8Array.from(randomBytes(16));
+    b.engine.installLegs([leg({ id: CONTACT_LEG, key, epoch: 0 }, { action: 'control' })]);
+    const frame = encodeFrame({
+      kind: FrameKind.reservationRequest,
+      hopLimit: 1,
+      epoch: 0,
+      legId: CONTACT_LEG,
+      key,
+      payload: Uint8Array.from(randomBytes(112)),
+    });
+    a.engine.sendFrames([{ to: b.address, frame }]);
+    const event = await b.event('frame');
+    assert.equal(event.leg, CONTACT_LEG);
+    assert.ok(sameSocketAddress(event.from, a.address));
+    assert.deepEqual([...event.frame], [...frame]);
+    assert.equal(b.count('control_frames'), 1);
+  }),
+
+  {
+    name: 'strangers have one budget, and each source a share of it; what is above is dropped and counted',
+    run: async ({ a }) => {
+      await withNodes([ConformanceNode.open(a, { controlFramesPerSecond: 1600 })], async (node) => {
+        const [one, another] = [await Stranger.at('127.0.0.1'), await Stranger.at('127.0.0.2')];
+        try {
+          node.engine.installLegs([
+            leg({ id: CONTACT_LEG, key: STRANGERS_KEY, epoch: 0 }, { action: 'control' }),
+          ]);
+          const begin = performance.now();
+          // Without shares it would take 400 at once, and the other one would find nothing left.
+          await one.flood(node, () => node.count('drop_control_rate') >= 500);
+          const taken = node.count('control_frames');
+          const seconds = (performance.now() - begin) / 1000;
+          assert.ok(taken >= 100 && taken <= 101 + 200 * seconds, `${taken} in ${seconds} s`);
+          const ofOther = (): number =>
+            node.events.filter((event) => event.type === 'frame' && event.from.ip[15] === 2).length;
+          await another.flood(node, () => ofOther() >= 50);
+        } finally {
+          one.close();
+          another.close();
+        }
+      });
+    },
+  },
+
+  {
+    name: 'all strangers together take no more than their budget',
+    run: async ({ a }) => {
+      await withNodes([ConformanceNode.open(a, { controlFramesPerSecond: 100 })], async (node) => {
+        const hosts = Array.from({ length: 20 }, (_, index) => `127.0.0.${index + 2}`);
+        const strangers = await Promise.all(hosts.map((host) => Stranger.at(host)));
+        try {
+          node.engine.installLegs([
+            leg({ id: CONTACT_LEG, key: STRANGERS_KEY, epoch: 0 }, { action: 'control' }),
+          ]);
+          const begin = performance.now();
+          const heard = (): number => node.count('control_frames') + node.count('drop_control_rate');
+          // 6 at once of each source would be 120; 25 of all are let through.
+          for (const stranger of strangers) {
+            const before = heard();
+            await stranger.flood(node, () => heard() >= before + 20, 20);
+          }
+          const taken = node.count('control_frames');
+          const seconds = (performance.now() - begin) / 1000;
+          assert.ok(taken >= 25 && taken <= 26 + 100 * seconds, `${taken} in ${seconds} s`);
+        } finally {
+          for (const stranger of strangers) stranger.close();
+        }
+      });
+    },
+  },
+
+  scenario('a removed leg forwards nothing, a removed peer is a stranger', async (a, b, relay) => {
+    const { legOfA, relayLegs } = connectCircuit(a, relay, b);
+    a.setPeer(b, { endpoint: { leg: legOfA } });
+    b.setPeer(a);
+    a.send(b, ping());
+    await b.event('control');
+    relay.engine.removeLegs(relayLegs.map(({ id }) => id));
+    assert.deepEqual(relay.engine.legs(), []);
+    a.send(b, ping());
+    await until(() => relay.count('drop_unknown_leg') === 1, 'the removed leg');
+    b.engine.removePeers([a.sessionKey]);
+    assert.deepEqual(b.engine.peers(), []);
+    a.setPeer(b, direct(b));
+    a.send(b, ping());
+    await until(() => b.count('drop_unknown_index') === 1, 'the removed peer');
+  }),
+
+  {
+    name: 'a restarted end gets its session back at once by a handshake of its own',
+    run: async ({ a, b }) => {
+      const nodeA = await ConformanceNode.open(a);
+      let nodeB = await ConformanceNode.open(b);
+      try {
+        nodeA.setPeer(nodeB, direct(nodeB));
+        nodeB.setPeer(nodeA);
+        nodeA.send(nodeB, ping());
+        await nodeB.event('control');
+        const { port } = nodeB.engine;
+        await nodeB.engine.close();
+        nodeB = await ConformanceNode.open(b, { port }, nodeB);
+        nodeB.setPeer(nodeA, direct(nodeA));
+        const payload = ping();
+        nodeB.send(nodeA, payload);
+        await nodeA.receives(nodeB, payload);
+        const answer = ping();
+        nodeA.send(nodeB, answer);
+        await nodeB.receives(nodeA, answer);
+      } finally {
+        await Promise.all([nodeA.engine.close(), nodeB.engine.close()]);
+      }
+    },
+  },
+
+  {
+    name: 'tables refuse more than they hold, and then take none of it',
+    run: async ({ a }) => {
+      await withNodes([ConformanceNode.open(a, { maxLegs: 2, maxPeers: 1 })], (node) => {
+        const full = (error: unknown): boolean => error instanceof EngineError && error.code === 'TABLE_FULL';
+        const source = loopback(9);
+        const control = (): Leg => leg(legKey(), { action: 'control', source });
+        assert.throws(() => node.engine.installLegs([control(), control(), control()]), full);
+        assert.equal(node.engine.legs().length, 0);
+        node.engine.installLegs([control(), control()]);
+        assert.throws(() => node.engine.installLegs([control()]), full);
+        node.setPeer(sessionKeys());
+        assert.throws(() => node.setPeer(sessionKeys()), full);
+        assert.equal(node.engine.peers().length, 1);
+      });
+    },
+  },
+
+  {
+    name: 'a closed engine says so, and may be closed again',
+    run: async ({ a }) => {
+      const node = await ConformanceNode.open(a);
+      await node.engine.close();
+      await node.engine.close();
+      assert.throws(
+        () => node.engine.handshake(sessionKeys().sessionKey),
+        (error) => error instanceof EngineError && error.code === 'CLOSED',
+      );
+    },
+  },
+];
+
+function forward({ id, key, epoch }: LegKey, payload: Uint8Array): Uint8Array {
+  return encodeFrame({ kind: FrameKind.forward, hopLimit: 8, epoch, legId: id, key, payload });
+}

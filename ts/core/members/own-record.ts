@@ -1,0 +1,124 @@
+// The node's own record: made again when what it says has changed or half its validity is over.
+
+import { sameSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
+import { sameBytes, toHex } from '../../wire/bytes.js';
+import { decodeCbor, encodeCbor, isInteger } from '../protocol/cbor.js';
+import type { Primitives } from '../../contract/primitives.js';
+import {
+  EndpointKind,
+  MAX_RECORD_ENDPOINTS,
+  MAX_RECORD_RELAYS,
+  NatBehaviour,
+  signPeerRecord,
+  type PeerRecord,
+  type RecordEndpoint,
+} from '../protocol/peer-record.js';
+import type { Turn } from '../runtime/turn.js';
+
+const SEQUENCE_KEY = 'node/sequence';
+/** A day below what receivers accept, for clocks that differ. */
+const VALIDITY_SECONDS = 6 * 24 * 3600;
+const PRIORITY_CONFIGURED = 200;
+const PRIORITY_OBSERVED = 100;
+
+/** What the record says, before it is signed. */
+export interface RecordContent {
+  readonly networks: readonly Uint8Array[];
+  readonly configured: readonly SocketAddress[];
+  /** Own address as each bootstrap within reach sees it, with that bootstrap's identity. */
+  readonly observed: readonly { readonly relay: Uint8Array; readonly address: SocketAddress }[];
+}
+
+export class OwnRecord {
+  readonly #primitives: Primitives;
+  readonly #identitySeed: Uint8Array;
+  readonly #identity: Uint8Array;
+  readonly #sessionKey: Uint8Array;
+  readonly #name: string;
+  readonly #capabilities: readonly string[];
+  #sequence = 0;
+  #present: { readonly record: PeerRecord; readonly content: string } | undefined;
+
+  constructor(
+    primitives: Primitives,
+    self: {
+      readonly identitySeed: Uint8Array;
+      readonly identity: Uint8Array;
+      readonly sessionKey: Uint8Array;
+    },
+    name: string,
+    capabilities: readonly string[],
+  ) {
+    this.#primitives = primitives;
+    this.#identitySeed = self.identitySeed;
+    this.#identity = self.identity;
+    this.#sessionKey = self.sessionKey;
+    this.#name = name;
+    this.#capabilities = capabilities;
+  }
+
+  restore(restored: ReadonlyMap<string, Uint8Array>): void {
+    const sequence = decodeCbor(restored.get(SEQUENCE_KEY) ?? new Uint8Array(0), 16);
+    if (isInteger(sequence, 0, Number.MAX_SAFE_INTEGER - 1)) this.#sequence = sequence;
+  }
+
+  /** The record that says this; the one before is returned while it still does and is fresh. */
+  sign(content: RecordContent, turn: Turn): PeerRecord {
+    const nowSeconds = Math.floor(turn.step.wallClock / 1000);
+    const endpoints = endpointsOf(content);
+    const relays = content.observed.map(({ relay }) => relay).slice(0, MAX_RECORD_RELAYS);
+    const nat = natBehaviour(content);
+    const said = toHex(
+      encodeCbor([
+        content.networks,
+        endpoints.map((e) => [e.kind, e.address.ip, e.address.port]),
+        relays,
+        nat,
+      ]),
+    );
+    const present = this.#present;
+    if (present?.content === said && present.record.notAfter - nowSeconds > VALIDITY_SECONDS / 2)
+      return present.record;
+    // Wall-clock milliseconds, so that a node whose store was lost still counts upwards.
+    this.#sequence = Math.max(this.#sequence + 1, turn.step.wallClock);
+    turn.emit({ type: 'persist', key: SEQUENCE_KEY, value: encodeCbor(this.#sequence) });
+    const record = signPeerRecord(this.#primitives, this.#identitySeed, {
+      identity: this.#identity,
+      sessionKey: this.#sessionKey,
+      networks: content.networks,
+      endpoints,
+      relays,
+      nat,
+      capabilities: this.#capabilities,
+      sequence: this.#sequence,
+      notAfter: nowSeconds + VALIDITY_SECONDS,
+      name: this.#name,
+    });
+    this.#present = { record, content: said };
+    return record;
+  }
+}
+
+function endpointsOf({ configured, observed }: RecordContent): RecordEndpoint[] {
+  const endpoints: RecordEndpoint[] = configured.map((address) => ({
+    kind: EndpointKind.configured,
+    priority: PRIORITY_CONFIGURED,
+    address,
+  }));
+  for (const { address } of observed)
+    if (!endpoints.some((known) => sameSocketAddress(known.address, address)))
+      endpoints.push({ kind: EndpointKind.observed, priority: PRIORITY_OBSERVED, address });
+  return endpoints.slice(0, MAX_RECORD_ENDPOINTS);
+}
+
+/** What the addresses that bootstraps observed tell of the NAT in between (RFC 4787 mapping). */
+function natBehaviour({ configured, observed }: RecordContent): NatBehaviour {
+  const [first, ...others] = observed;
+  if (first === undefined) return NatBehaviour.unknown;
+  if (observed.every(({ address }) => configured.some((own) => sameSocketAddress(own, address))))
+    return NatBehaviour.none;
+  const comparable = others.filter(({ relay }) => !sameBytes(relay, first.relay));
+  if (comparable.length === 0) return NatBehaviour.unknown;
+  const same = comparable.every(({ address }) => sameSocketAddress(address, first.address));
+  return same ? NatBehaviour.endpointIndependent : NatBehaviour.addressAndPortDependent;
+}

@@ -1,0 +1,53 @@
+// A bootstrap in links people copy: `[identity, session key, [[ip, port], …]]`.
+
+import { bech32m } from '@scure/base';
+import type { SocketAddress } from '../../wire/socket-address.js';
+import { decodeCbor, isArrayOf, isBytes, isInteger } from './cbor.js';
+import type { Bootstrap } from './network.js';
+
+const MAX_ADDRESSES = 8;
+
+type EncodedAddress = [Uint8Array, number];
+export type EncodedBootstrap = [Uint8Array, Uint8Array, EncodedAddress[]];
+
+export function encodedBootstrap({ identity, sessionKey, addresses }: Bootstrap): EncodedBootstrap {
+  return [identity, sessionKey, addresses.map(({ ip, port }): EncodedAddress => [ip, port])];
+}
+
+function isAddress(value: unknown): value is EncodedAddress {
+  return Array.isArray(value) && value.length === 2 && isBytes(value[0], 16) && isInteger(value[1], 1, 65535);
+}
+
+/** Whether this is a bootstrap with 1–8 addresses. */
+export function isEncodedBootstrap(value: unknown): value is EncodedBootstrap {
+  return (
+    Array.isArray(value) &&
+    value.length === 3 &&
+    isBytes(value[0], 32) &&
+    isBytes(value[1], 32) &&
+    isArrayOf(value[2], MAX_ADDRESSES, isAddress) &&
+    value[2].length > 0
+  );
+}
+
+export function bootstrapOf([identity, sessionKey, addresses]: EncodedBootstrap): Bootstrap {
+  return { identity, sessionKey, addresses: addresses.map(([ip, port]): SocketAddress => ({ ip, port })) };
+}
+
+/**
+ * The CBOR value in `scheme` ‖ bech32m with the human-readable part `prefix`.
+ * @throws Error, beginning with `what`, that says what is wrong; the link is never repeated.
+ */
+export function decodeLink(
+  link: string,
+  { what, scheme, prefix, maxBytes }: { what: string; scheme: string; prefix: string; maxBytes: number },
+): unknown {
+  const text = link.trim();
+  if (!text.toLowerCase().startsWith(scheme))
+    throw new Error(`${what}: does not start with "${scheme}"; copy it whole`);
+  const decoded = bech32m.decodeUnsafe(text.slice(scheme.length), false);
+  if (decoded?.prefix !== prefix)
+    throw new Error(`${what}: cut short or mistyped (its checksum is wrong); copy it again`);
+  const bytes = bech32m.fromWordsUnsafe(decoded.words);
+  return bytes === undefined ? undefined : decodeCbor(bytes, maxBytes);
+}

@@ -1,0 +1,95 @@
+// A network: who may meet whom. Its id and key are known to members only; relays see a blinded id.
+
+import { formatIp, type SocketAddress } from '../../wire/socket-address.js';
+import { concat, utf8 } from '../../wire/bytes.js';
+import type { Primitives } from '../../contract/primitives.js';
+
+/** A node that admits strangers: where it is and the keys it is known by. */
+export interface Bootstrap {
+  /** Ed25519 public key, 32 bytes. */
+  readonly identity: Uint8Array;
+  /** X25519 public key, 32 bytes. */
+  readonly sessionKey: Uint8Array;
+  /** 1–8 addresses, tried in turn. */
+  readonly addresses: readonly SocketAddress[];
+}
+
+export interface Network {
+  /** 16 random bytes; secret. */
+  readonly id: Uint8Array;
+  /** 1–63 of `[a-z0-9-]`. */
+  readonly name: string;
+  /** 32 random bytes; secret. */
+  readonly key: Uint8Array;
+  /** At most 8. */
+  readonly bootstraps: readonly Bootstrap[];
+}
+
+/** Addresses of a member inside the network, text form without prefix length. */
+export interface OverlayAddresses {
+  readonly ipv4: string;
+  readonly ipv6: string;
+}
+
+/** Prefix lengths of the ranges overlay addresses are from: what a TUN interface is given. */
+export const OVERLAY_PREFIX_IPV4 = 10;
+export const OVERLAY_PREFIX_IPV6 = 48;
+
+/** The name rule that networks and machines share. */
+export function isName(text: string): boolean {
+  return /^[a-z0-9-]{1,63}$/.test(text);
+}
+
+/** What relays know a network by: 16 bytes. */
+export function blindedNetworkId(primitives: Primitives, id: Uint8Array): Uint8Array {
+  return primitives.sha256(utf8('omerta blinded network v1'), id).slice(0, 16);
+}
+
+/** The WireGuard preshared key between members: 32 bytes. */
+export function networkPresharedKey(primitives: Primitives, network: Network): Uint8Array {
+  return primitives.hkdfSha256(network.key, 'omerta preshared key v1', 32);
+}
+
+/**
+ * The preshared key of two nodes that share several networks: both must know the key of each.
+ * @param keys networkPresharedKey of each shared network, at least one, ordered by blinded id.
+ */
+export function combinePresharedKeys(primitives: Primitives, keys: readonly Uint8Array[]): Uint8Array {
+  const [only] = keys;
+  if (only !== undefined && keys.length === 1) return only;
+  return primitives.hkdfSha256(concat(...keys), 'omerta preshared keys v1', 32);
+}
+
+/**
+ * What a member tells its bootstrap, whose session has no preshared key, to prove that it knows the
+ * network key: 32 bytes, bound to both session keys and to the direction.
+ */
+export function membershipProof(
+  primitives: Primitives,
+  network: Network,
+  proverSessionKey: Uint8Array,
+  verifierSessionKey: Uint8Array,
+): Uint8Array {
+  const key = primitives.hkdfSha256(network.key, 'omerta membership v1', 32);
+  return primitives.hmacSha256(key, proverSessionKey, verifierSessionKey);
+}
+
+/** The overlay addresses of `identity` in the network with this (unblinded) id. */
+export function overlayAddresses(
+  primitives: Primitives,
+  networkId: Uint8Array,
+  identity: Uint8Array,
+): OverlayAddresses {
+  const label = utf8('omerta overlay v1');
+  const ofNetwork = primitives.sha256(label, networkId);
+  const ofMember = primitives.sha256(label, networkId, identity);
+  const ipv6 = concat(
+    Uint8Array.of(0xfd),
+    ofNetwork.subarray(0, 5),
+    new Uint8Array(2),
+    ofMember.subarray(0, 8),
+  );
+  const [, b = 0, c = 0, d = 0] = ofMember.subarray(8, 12);
+  // 100.64.0.0/10 leaves 22 bits: the low six of the second byte and all below.
+  return { ipv4: `100.${64 | (b & 0x3f)}.${c}.${d}`, ipv6: formatIp(ipv6) };
+}

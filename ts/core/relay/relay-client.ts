@@ -1,0 +1,41 @@
+// A client of a relay: admitted → (session) → registered.
+
+import type { SessionKey } from '../../contract/engine.js';
+import { isIPv4, type SocketAddress } from '../../wire/socket-address.js';
+import { toHex } from '../../wire/bytes.js';
+import type { PeerRecord } from '../protocol/peer-record.js';
+import type { CircuitEnd } from './circuits/relay-circuit.js';
+
+export interface Client extends CircuitEnd {
+  readonly key: SessionKey;
+  readonly sessionKey: Uint8Array;
+  identity: Uint8Array;
+  /** The network (hex) it was admitted for. */
+  readonly network: string;
+  /** Proven by admission or by an answered challenge. */
+  address: SocketAddress;
+  /** A session came up: the client holds the session key it claimed. */
+  hasSession: boolean;
+  registration: Registration | undefined;
+  /** The address the session moved to, until it is proven. */
+  challenged: SocketAddress | undefined;
+  challenging: boolean;
+  /** Theoretical arrival time of the next message (GCRA), ms. */
+  nextMessage: number;
+}
+
+export interface Registration {
+  record: PeerRecord;
+  boot: Uint8Array;
+  /** Networks (hex) of the record that are served here. */
+  networks: readonly string[];
+  /** Directory version the client has, by network; absent until a lookup came to the end. */
+  readonly cursors: Map<string, number>;
+  /** Networks with a push under way. */
+  readonly pushing: Set<string>;
+}
+
+/** IPv4 counts per address, IPv6 per /64: what one subscriber is given. */
+export function prefixOf({ ip }: SocketAddress): string {
+  return `prefix ${toHex(isIPv4(ip) ? ip : ip.subarray(0, 8))}`;
+}

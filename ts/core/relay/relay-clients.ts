@@ -1,0 +1,424 @@
+// The clients of a relay: whom it admits, who is registered, and where they are. Every table has a
+// cap, and nobody is sent anything to an address he has not proven to receive at.
+
+import type { SessionKey } from '../../contract/engine.js';
+import type { ParsedFrame } from '../../wire/frame.js';
+import { sameSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
+import { GrantStatus } from '../protocol/admission-payload.js';
+import { AdmissionServer, type AdmissionClaim, type AdmissionVerdict } from './admission-server.js';
+import { sameBytes, toHex } from '../../wire/bytes.js';
+import type { MessageOf, Refusal } from '../protocol/control-message.js';
+import { Counter } from '../runtime/counter.js';
+import { HANDSHAKE_WAITS_MS } from '../runtime/handshake-waits.js';
+import { encodePeerId } from '../protocol/peer-id.js';
+import { openPeerRecord } from '../protocol/peer-record.js';
+import { isCap, type Cap } from './relay-policy.js';
+import { prefixOf, type Client, type Registration } from './relay-client.js';
+import { isOwnAddress, type RelayHost, type RelayParts } from './relay-host.js';
+import type { RelayNeighbours } from './relay-neighbours.js';
+import type { RelayDirectory } from './relay-directory.js';
+import type { RelayRules } from './relay-rules.js';
+import { CLIENT_PREFIX, decodeStoredClient, encodeStoredClient } from './relay-store.js';
+import { TimerQueue } from '../runtime/timer-queue.js';
+import type { Turn } from '../runtime/turn.js';
+
+/** Control messages a client may send: 200 a second, and a second's worth at once. */
+const MESSAGE_INTERVAL_MS = 5;
+const MESSAGE_BURST_MS = 1000;
+/** After a restart: handshakes started per tick, 500 a second. */
+const HANDSHAKES_PER_TICK = 10;
+const HANDSHAKE_TICK_MS = 20;
+
+/** What else of the relay follows a client. */
+export interface ClientFollowers {
+  /** Another life of the client: it knows nothing of what it had. */
+  reborn(client: Client, turn: Turn): void;
+  moved(client: Client, turn: Turn): void;
+  /** It has no registration any more. */
+  unregistered(client: Client, turn: Turn): void;
+  removed(client: Client, turn: Turn): void;
+}
+
+type Timer = `handshake ${string}` | `client ${string}`;
+
+export class RelayClients {
+  readonly #host: RelayHost;
+  readonly #rules: RelayRules;
+  readonly #neighbours: RelayNeighbours;
+  readonly #directory: RelayDirectory;
+  readonly #refusals: Counter;
+  readonly #followers: ClientFollowers;
+  readonly #admission: AdmissionServer;
+  readonly #clients = new Map<SessionKey, Client>();
+  /** Registered clients by identity (hex). */
+  readonly #registered = new Map<string, Client>();
+  readonly #admissionsOf = new Counter();
+  readonly #timers = new TimerQueue<Timer>();
+  /** Handshakes started so far with clients that had a session before the restart. */
+  readonly #handshakes = new Map<SessionKey, number>();
+
+  constructor({ host, rules, neighbours, directory, refusals }: RelayParts, followers: ClientFollowers) {
+    this.#host = host;
+    this.#rules = rules;
+    this.#neighbours = neighbours;
+    this.#directory = directory;
+    this.#refusals = refusals;
+    this.#followers = followers;
+    this.#admission = new AdmissionServer(
+      host.primitives,
+      host.identity,
+      host.sessionPrivateKey,
+      (claim, turn) => this.#judge(claim, turn),
+      (reason) => refusals.add(reason, 1),
+    );
+  }
+
+  /** Takes up what the store holds. */
+  restore(restored: ReadonlyMap<string, Uint8Array>, turn: Turn): void {
+    for (const [key, value] of restored)
+      if (key.startsWith(CLIENT_PREFIX) && !this.#restoreClient(value, turn))
+        turn.emit({ type: 'persist', key, value: undefined });
+    let index = 0;
+    for (const key of this.#clients.keys()) {
+      const tick = Math.floor(index++ / HANDSHAKES_PER_TICK);
+      this.#timers.set(`handshake ${key}`, turn.now + tick * HANDSHAKE_TICK_MS);
+    }
+  }
+
+  get size(): number {
+    return this.#clients.size;
+  }
+
+  get registrations(): number {
+    return this.#registered.size;
+  }
+
+  get(key: SessionKey): Client | undefined {
+    return this.#clients.get(key);
+  }
+
+  /** The registered client of this identity. */
+  registered(identity: Uint8Array): Client | undefined {
+    return this.#registered.get(toHex(identity));
+  }
+
+  allRegistered(): Iterable<Client> {
+    return this.#registered.values();
+  }
+
+  /** A frame on the contact leg. */
+  handleFrame(from: SocketAddress, frame: ParsedFrame, turn: Turn): void {
+    this.#admission.handleFrame(from, frame, turn);
+  }
+
+  /** Its session came up, or moved to this address. */
+  sessionAt(client: Client, address: SocketAddress | undefined, turn: Turn): void {
+    client.hasSession = true;
+    if (address !== undefined) this.#verifyAddress(client, address, turn);
+  }
+
+  /** Counts a message of a client against its rate; false when it is to be dropped. */
+  admitsMessage(peer: SessionKey, now: number): boolean {
+    const client = this.#clients.get(peer);
+    if (client === undefined) return true;
+    const next = Math.max(client.nextMessage, now) + MESSAGE_INTERVAL_MS;
+    if (next - now > MESSAGE_BURST_MS) {
+      this.#refusals.add('message-rate', 1);
+      return false;
+    }
+    client.nextMessage = next;
+    return true;
+  }
+
+  /** @returns why not; undefined when registered. */
+  register(client: Client, message: MessageOf<'register'>, turn: Turn): Refusal | Cap | undefined {
+    const record = openPeerRecord(this.#host.primitives, message.record, turn.step.wallClock);
+    // The session proves the session key, the record's signature binds it to the identity.
+    if (typeof record === 'string' || !sameBytes(record.sessionKey, client.sessionKey)) return 'bad-record';
+    if (sameBytes(record.identity, this.#host.identity) || !this.#rules.allows(record.identity))
+      return 'denied';
+    const networks = this.#rules.servedOf(record);
+    const identity = toHex(record.identity);
+    if (networks.length === 0 && !this.#rules.isPeer(record.identity)) return 'not-served';
+    const holder = this.#registered.get(identity);
+    const held = holder?.registration?.record;
+    const unchanged = held !== undefined && sameBytes(held.bytes, record.bytes);
+    if (held !== undefined && record.sequence <= held.sequence && !unchanged) return 'stale-record';
+    if (held === undefined && this.#registered.size >= this.#rules.limits.registrations)
+      return 'registrations';
+
+    if (holder !== undefined && holder !== client) this.#removeClient(holder, turn);
+    if (!sameBytes(client.identity, record.identity)) this.#rebind(client, record.identity, turn);
+    const before = client.registration;
+    const reborn = before !== undefined && !sameBytes(before.boot, message.boot);
+    if (reborn) this.#followers.reborn(client, turn);
+    client.hasSession = true;
+    this.#stopHandshakes(client.key); // its end of the session stands too
+    client.registration = {
+      record,
+      boot: message.boot,
+      networks,
+      cursors: new Map(),
+      pushing: before?.pushing ?? new Set(),
+    };
+    this.#registered.set(identity, client);
+    this.#expireClient(client, this.#rules.limits.leaseSeconds, turn);
+    this.#persistClient(client, turn);
+    if (!unchanged) {
+      this.#directory.put(record, networks);
+      this.#host.recordRegistered(record, turn);
+      this.#directory.pushChanges(networks, turn);
+    }
+    return undefined;
+  }
+
+  /** Lets go of those the rules no longer admit; the others keep what is still served. */
+  rulesChanged(turn: Turn): void {
+    for (const client of [...this.#clients.values()]) {
+      const { registration, identity } = client;
+      const networks = registration && this.#rules.servedOf(registration.record);
+      const served =
+        this.#rules.isPeer(identity) ||
+        (networks === undefined ? this.#rules.serves(client.network) : networks.length > 0);
+      if (!this.#rules.allows(identity) || !served) {
+        turn.notify('info', 'client-removed', { peer: encodePeerId(identity) });
+        this.#removeClient(client, turn);
+      } else if (registration !== undefined && networks !== undefined)
+        this.#serve(registration, networks, turn);
+    }
+  }
+
+  handleTimeout(turn: Turn): void {
+    for (
+      let timer = this.#timers.takeDue(turn.now);
+      timer !== undefined;
+      timer = this.#timers.takeDue(turn.now)
+    ) {
+      const name = timer.slice(timer.indexOf(' ') + 1);
+      if (timer.startsWith('handshake')) this.#handshake(name, turn);
+      else {
+        const client = this.#clients.get(name);
+        if (client !== undefined) this.#removeClient(client, turn);
+      }
+    }
+  }
+
+  deadline(): number | undefined {
+    return this.#timers.next();
+  }
+
+  // Admission
+
+  #judge(claim: AdmissionClaim, turn: Turn): AdmissionVerdict {
+    const lifetime = this.#rules.limits.admissionSeconds;
+    const refusal = this.#admit(claim, turn);
+    if (refusal === undefined) return { status: GrantStatus.granted, lifetime };
+    this.#refusals.add(refusal, 1);
+    const status = isCap(refusal) ? GrantStatus.atCapacity : GrantStatus.refused;
+    return { status, lifetime: 0 };
+  }
+
+  #admit(claim: AdmissionClaim, turn: Turn): Refusal | Cap | undefined {
+    const { identity, sessionKey, address } = claim;
+    if (isOwnAddress(this.#host, address)) return 'own-address';
+    if (sameBytes(identity, this.#host.identity) || sameBytes(sessionKey, this.#host.sessionKey))
+      return 'denied';
+    if (!this.#rules.allows(identity)) return 'denied';
+    if (!this.#rules.isPeer(identity) && !this.#rules.admits(claim.network)) return 'not-served';
+    const key = toHex(sessionKey);
+    const present = this.#clients.get(key);
+    if (present !== undefined) {
+      const same = sameBytes(present.identity, identity);
+      // A session proves the session key; somebody else's claim to it is then worth nothing.
+      if (!same && present.hasSession) return 'denied';
+      if (same) {
+        this.#move(present, address, turn);
+        this.#host.peers.addRole(key, 'client', { address }, turn);
+        if (present.registration === undefined)
+          this.#expireClient(present, this.#rules.limits.admissionSeconds, turn);
+        return undefined;
+      }
+      this.#removeClient(present, turn);
+    }
+    const network = toHex(claim.network);
+    const crowded = this.#crowded(identity, network, address);
+    if (crowded !== undefined) return crowded;
+    const client = this.#addClient({ sessionKey, identity, network, address }, turn);
+    this.#expireClient(client, this.#rules.limits.admissionSeconds, turn);
+    return undefined;
+  }
+
+  /** The cap that another admission would exceed. */
+  #crowded(identity: Uint8Array, network: string, address: SocketAddress): Cap | undefined {
+    const { limits } = this.#rules;
+    if (this.#clients.size >= limits.admissions) return 'admissions';
+    if (this.#admissionsOf.get(`identity ${toHex(identity)}`) >= limits.admissionsPerIdentity)
+      return 'admissions-per-identity';
+    if (this.#admissionsOf.get(`network ${network}`) >= limits.admissionsPerNetwork)
+      return 'admissions-per-network';
+    if (this.#admissionsOf.get(prefixOf(address)) >= limits.admissionsPerPrefix)
+      return 'admissions-per-prefix';
+    return undefined;
+  }
+
+  #addClient(given: Pick<Client, 'sessionKey' | 'identity' | 'network' | 'address'>, turn: Turn): Client {
+    const { identity, network, address } = given;
+    const client: Client = {
+      ...given,
+      key: toHex(given.sessionKey),
+      hasSession: false,
+      registration: undefined,
+      challenged: undefined,
+      challenging: false,
+      nextMessage: 0,
+      circuits: new Set(),
+    };
+    this.#clients.set(client.key, client);
+    this.#admissionsOf.add(`identity ${toHex(identity)}`, 1);
+    this.#admissionsOf.add(`network ${network}`, 1);
+    this.#admissionsOf.add(prefixOf(address), 1);
+    this.#host.peers.addRole(client.key, 'client', { address }, turn);
+    return client;
+  }
+
+  #expireClient(client: Client, seconds: number, turn: Turn): void {
+    this.#timers.set(`client ${client.key}`, turn.now + seconds * 1000);
+  }
+
+  #removeClient(client: Client, turn: Turn): void {
+    this.#followers.removed(client, turn);
+    this.#unregister(client, turn);
+    this.#clients.delete(client.key);
+    this.#admissionsOf.add(`identity ${toHex(client.identity)}`, -1);
+    this.#admissionsOf.add(`network ${client.network}`, -1);
+    this.#admissionsOf.add(prefixOf(client.address), -1);
+    this.#timers.clear(`client ${client.key}`);
+    this.#stopHandshakes(client.key);
+    this.#host.requests.cancel(client.key);
+    this.#host.peers.removeRole(client.key, 'client', turn);
+  }
+
+  #unregister(client: Client, turn: Turn): void {
+    if (client.registration === undefined) return;
+    this.#followers.unregistered(client, turn);
+    this.#directory.remove(client.registration.record);
+    this.#registered.delete(toHex(client.identity));
+    const elsewhere = this.#neighbours.record(toHex(client.identity));
+    if (elsewhere !== undefined) this.#directory.put(elsewhere, this.#rules.servedOf(elsewhere));
+    client.registration = undefined;
+    if (elsewhere !== undefined) this.#directory.pushChanges(this.#rules.servedOf(elsewhere), turn);
+    turn.emit({ type: 'persist', key: CLIENT_PREFIX + client.key, value: undefined });
+  }
+
+  /** The networks served have changed under a registration. */
+  #serve(registration: Registration, networks: readonly string[], turn: Turn): void {
+    const before = registration.networks;
+    if (networks.length === before.length && networks.every((network) => before.includes(network))) return;
+    this.#directory.put(registration.record, networks);
+    registration.networks = networks;
+    for (const network of before) if (!networks.includes(network)) registration.cursors.delete(network);
+    this.#directory.pushChanges([...new Set([...before, ...networks])], turn);
+  }
+
+  /** The record inside the session names another identity than the admission did. */
+  #rebind(client: Client, identity: Uint8Array, turn: Turn): void {
+    this.#unregister(client, turn);
+    this.#admissionsOf.add(`identity ${toHex(client.identity)}`, -1);
+    this.#admissionsOf.add(`identity ${toHex(identity)}`, 1);
+    client.identity = identity;
+  }
+
+  // Addresses
+
+  /** The session moved: legs follow once the client answers from there. */
+  #verifyAddress(client: Client, address: SocketAddress, turn: Turn): void {
+    if (isOwnAddress(this.#host, address)) this.#refusals.add('own-address', 1);
+    const settled = isOwnAddress(this.#host, address) || sameSocketAddress(address, client.address);
+    client.challenged = settled ? undefined : address;
+    if (client.challenged !== undefined && !client.challenging) this.#challenge(client, address, turn);
+  }
+
+  /** One challenge at a time: a client that keeps moving makes no more of them. */
+  #challenge(client: Client, address: SocketAddress, turn: Turn): void {
+    const nonce = turn.random(16);
+    client.challenging = true;
+    this.#host.requests.send(client.key, { type: 'address-challenge', nonce }, turn, (answer, later) => {
+      client.challenging = false;
+      const { challenged } = client;
+      if (challenged === undefined) return;
+      // Events come in order: had the answer come from elsewhere, `challenged` would name that place.
+      if (!sameSocketAddress(challenged, address)) this.#challenge(client, challenged, later);
+      else {
+        client.challenged = undefined;
+        if (answer?.type === 'address-answer' && this.#host.primitives.equal(answer.nonce, nonce))
+          this.#move(client, address, later);
+      }
+    });
+  }
+
+  #move(client: Client, address: SocketAddress, turn: Turn): void {
+    client.challenged = undefined;
+    if (sameSocketAddress(client.address, address)) return;
+    this.#admissionsOf.add(prefixOf(client.address), -1);
+    this.#admissionsOf.add(prefixOf(address), 1);
+    client.address = address;
+    this.#followers.moved(client, turn);
+    if (client.registration !== undefined) this.#persistClient(client, turn);
+    turn.notify('info', 'client-moved', { peer: encodePeerId(client.identity) });
+  }
+
+  // Across a restart
+
+  #persistClient(client: Client, turn: Turn): void {
+    const { registration, address } = client;
+    if (registration === undefined) return;
+    const { record, boot } = registration;
+    const expires = Math.ceil(turn.step.wallClock / 1000) + this.#rules.limits.leaseSeconds;
+    const value = encodeStoredClient({ address, record: record.bytes, boot, expires });
+    turn.emit({ type: 'persist', key: CLIENT_PREFIX + client.key, value });
+  }
+
+  #restoreClient(value: Uint8Array, turn: Turn): boolean {
+    const stored = decodeStoredClient(value);
+    if (stored === undefined) return false;
+    const seconds = stored.expires - turn.step.wallClock / 1000;
+    const record = openPeerRecord(this.#host.primitives, stored.record, turn.step.wallClock);
+    if (seconds <= 0 || typeof record === 'string' || !this.#rules.allows(record.identity)) return false;
+    const networks = this.#rules.servedOf(record);
+    const identity = toHex(record.identity);
+    if ((networks.length === 0 && !this.#rules.isPeer(record.identity)) || this.#registered.has(identity))
+      return false;
+    if (isOwnAddress(this.#host, stored.address)) return false;
+    const { sessionKey } = record;
+    const network = networks[0] ?? '';
+    const client = this.#addClient(
+      { sessionKey, identity: record.identity, network, address: stored.address },
+      turn,
+    );
+    client.hasSession = true; // it had one: only a registered client is in the store
+    client.registration = { record, boot: stored.boot, networks, cursors: new Map(), pushing: new Set() };
+    this.#registered.set(identity, client);
+    this.#directory.put(record, networks);
+    this.#neighbours.follow(networks);
+    this.#expireClient(client, Math.min(seconds, this.#rules.limits.leaseSeconds), turn);
+    this.#host.recordRegistered(record, turn);
+    return true;
+  }
+
+  #handshake(peer: SessionKey, turn: Turn): void {
+    const started = this.#handshakes.get(peer) ?? 0;
+    const wait = HANDSHAKE_WAITS_MS[started];
+    if (wait === undefined || !this.#clients.has(peer)) {
+      this.#handshakes.delete(peer);
+      return;
+    }
+    this.#handshakes.set(peer, started + 1);
+    this.#timers.set(`handshake ${peer}`, turn.now + wait);
+    turn.emit({ type: 'handshake', peer });
+  }
+
+  #stopHandshakes(peer: SessionKey): void {
+    this.#handshakes.delete(peer);
+    this.#timers.clear(`handshake ${peer}`);
+  }
+}

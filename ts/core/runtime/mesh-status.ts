@@ -1,0 +1,137 @@
+// What a MeshNode tells the CLI, the status page and the metrics: plain data, no secrets.
+
+import type { SocketAddress } from '../../wire/socket-address.js';
+import type { RateLimit } from '../../wire/limits.js';
+import type { Refusal } from '../protocol/control-message.js';
+
+/** Where a bootstrap client is: `registered` means the directory and circuits are at hand. */
+export type BootstrapState =
+  'admitting' | 'connecting' | 'registering' | 'registered' | 'probing' | 'backoff';
+
+export interface MemberStatus {
+  readonly peerId: string;
+  readonly name: string;
+  readonly ipv6: string;
+  /** Undefined when a member with a lower identity holds the same address. */
+  readonly ipv4: string | undefined;
+  /** Lower-case hex; the key of the engine's peer table. */
+  readonly sessionKey: string;
+  readonly path: 'relay' | 'direct' | 'none';
+  /** The relay in use; undefined unless `path` is `relay`. */
+  readonly relayPeerId: string | undefined;
+}
+
+export interface NetworkStatus {
+  readonly name: string;
+  /** Blinded id, lower-case hex. */
+  readonly blindedId: string;
+  readonly ipv6: string;
+  /** Undefined when a member with a lower identity holds the same address. */
+  readonly ipv4: string | undefined;
+  readonly members: readonly MemberStatus[];
+}
+
+export interface BootstrapStatus {
+  readonly peerId: string;
+  /** The address in use, `ip:port`. */
+  readonly address: string;
+  readonly state: BootstrapState;
+  /** Our own address as the bootstrap sees it. */
+  readonly observedAddress: string | undefined;
+  /** Seconds a registration lasts without renewal. */
+  readonly leaseSeconds: number | undefined;
+  readonly lastPongAgeMs: number | undefined;
+  /** Why the last attempt failed. */
+  readonly lastError: string | undefined;
+}
+
+export interface CircuitStatus {
+  /** Lower-case hex. */
+  readonly id: string;
+  readonly callerPeerId: string;
+  readonly calleePeerId: string;
+  /** Blinded id, lower-case hex. */
+  readonly network: string;
+  /** Peer ids of the relays between the caller and this one; empty when the caller is our client. */
+  readonly previousRelays: readonly string[];
+  /** `standing`: set up under the callee's standing policy. */
+  readonly consent: 'asked' | 'standing';
+  /** Peer id of the relay that carries it on; undefined when the callee is our client. */
+  readonly nextRelay: string | undefined;
+  /** Forward legs: what the caller and what the callee sends to. Empty while half-open. */
+  readonly legs: readonly number[];
+  readonly ageMs: number;
+  readonly expiresInMs: number;
+}
+
+/** A WireGuard server whose stock clients this relay relays. */
+export interface WireguardBindingStatus {
+  /** The client that asked for it; undefined = named by the operator. */
+  readonly peerId: string | undefined;
+  /** X25519, lower-case hex. */
+  readonly publicKey: string;
+  readonly address: SocketAddress;
+}
+
+/** A relay by which stock WireGuard clients reach this node, or why not. */
+export interface WireguardReachStatus {
+  readonly relayPeerId: string;
+  /** What clients put as endpoint, `ip:port`. */
+  readonly address: string;
+  readonly state: 'asking' | 'bound' | 'unanswered' | Refusal;
+}
+
+/** Our standing policy at a relay, or why it is not held there. */
+export interface StandingPolicyStatus {
+  readonly relayPeerId: string;
+  /** `ip:port`. */
+  readonly address: string;
+  readonly state: 'asking' | 'held' | 'withdrawn' | 'unanswered' | Refusal;
+  readonly serial: number;
+  /** Seconds since 1970; a policy that goes on is renewed before. */
+  readonly notAfter: number;
+  /** Circuits that can be set up before this node has answered one. */
+  readonly preparedLegs: number;
+}
+
+/** Who is charged for what this relay relays. */
+export interface AccountUse {
+  /** A peer id, or a network's blinded id. */
+  readonly name: string;
+  /** Its index in the engine. */
+  readonly index: number;
+  readonly quotaClass: string;
+  /** Circuits and bindings charged to it at present. */
+  readonly uses: number;
+  readonly limit: RateLimit | undefined;
+}
+
+export interface RelayStatus {
+  readonly registrations: number;
+  /** Standing policies in force. */
+  readonly standingPolicies: number;
+  readonly admissions: number;
+  readonly halfOpen: number;
+  readonly circuits: readonly CircuitStatus[];
+  /** In the order the engine has them. */
+  readonly wireguard: readonly WireguardBindingStatus[];
+  readonly accounts: { readonly identities: readonly AccountUse[]; readonly networks: readonly AccountUse[] };
+  /** Refusals and silent drops since start, by reason, those of zero included. */
+  readonly refusals: Readonly<Record<string, number>>;
+}
+
+export interface MeshStatus {
+  readonly peerId: string;
+  readonly name: string;
+  readonly sessionKey: string;
+  readonly networks: readonly NetworkStatus[];
+  readonly bootstraps: readonly BootstrapStatus[];
+  /** Empty unless this node has stock WireGuard clients relayed. */
+  readonly wireguard: readonly WireguardReachStatus[];
+  /** Empty unless this node has a standing policy. */
+  readonly standingPolicies: readonly StandingPolicyStatus[];
+  /** Undefined when this node is not a relay. */
+  readonly relay: RelayStatus | undefined;
+  /** Control frames and records that were not as they should be, by reason, zero ones included. */
+  readonly drops: Readonly<Record<string, number>>;
+}

@@ -1,0 +1,110 @@
+// What the session engine is told of each peer. A peer may be several things at once: a bootstrap we
+// use, a client we serve, a member of our networks; one session key has one entry.
+//
+// Sessions between a bootstrap and its client have no preshared key (they meet before either knows
+// what networks the other is in); a member among them gets its routes after a membership proof.
+
+import type { PeerEndpoint, SessionKey } from '../../contract/engine.js';
+import { toHex } from '../../wire/bytes.js';
+import type { Turn } from './turn.js';
+
+export type SessionRole = 'bootstrap' | 'client';
+
+export interface MemberSession {
+  readonly presharedKey: Uint8Array;
+  /** CIDR prefixes, by the network (blinded id, hex) that gives the right to them. */
+  readonly routes: ReadonlyMap<string, readonly string[]>;
+}
+
+interface Entry {
+  readonly roles: Set<SessionRole>;
+  member: MemberSession | undefined;
+  /** Networks (hex) whose key the peer of a bootstrap-client session has shown to know. */
+  readonly proven: Set<string>;
+  /** What the engine was last told, endpoint aside. */
+  told: string | undefined;
+}
+
+export class PeerTable {
+  readonly #entries = new Map<SessionKey, Entry>();
+
+  /** Whether the session with this peer is one of bootstrap and client. */
+  hasRole(key: SessionKey): boolean {
+    return (this.#entries.get(key)?.roles.size ?? 0) > 0;
+  }
+
+  isProven(key: SessionKey, network: string): boolean {
+    return this.#entries.get(key)?.proven.has(network) === true;
+  }
+
+  addRole(key: SessionKey, role: SessionRole, endpoint: PeerEndpoint | undefined, turn: Turn): void {
+    const entry = this.#entry(key);
+    entry.roles.add(role);
+    this.#tell(key, entry, endpoint, turn);
+  }
+
+  removeRole(key: SessionKey, role: SessionRole, turn: Turn): void {
+    const entry = this.#entries.get(key);
+    if (entry?.roles.delete(role) !== true) return;
+    if (entry.roles.size === 0) entry.proven.clear();
+    this.#tell(key, entry, undefined, turn);
+  }
+
+  /** The peer of a bootstrap-client session has proven that it knows the network key. */
+  prove(key: SessionKey, network: string, turn: Turn): void {
+    const entry = this.#entries.get(key);
+    if (entry === undefined || entry.roles.size === 0) return;
+    entry.proven.add(network);
+    this.#tell(key, entry, undefined, turn);
+  }
+
+  setMember(key: SessionKey, member: MemberSession | undefined, turn: Turn): void {
+    if (member === undefined && !this.#entries.has(key)) return;
+    const entry = this.#entry(key);
+    entry.member = member;
+    this.#tell(key, entry, undefined, turn);
+  }
+
+  setEndpoint(key: SessionKey, endpoint: PeerEndpoint, turn: Turn): void {
+    const entry = this.#entries.get(key);
+    if (entry !== undefined) this.#tell(key, entry, endpoint, turn);
+  }
+
+  /** Ends the session and forgets the endpoint: the next packet asks for a path. */
+  resetPath(key: SessionKey, turn: Turn): void {
+    const entry = this.#entries.get(key);
+    if (entry?.told === undefined) return;
+    turn.emit({ type: 'remove-peer', peer: key });
+    entry.told = undefined;
+    this.#tell(key, entry, undefined, turn);
+  }
+
+  #entry(key: SessionKey): Entry {
+    let entry = this.#entries.get(key);
+    if (entry === undefined) {
+      entry = { roles: new Set(), member: undefined, proven: new Set(), told: undefined };
+      this.#entries.set(key, entry);
+    }
+    return entry;
+  }
+
+  #tell(key: SessionKey, entry: Entry, endpoint: PeerEndpoint | undefined, turn: Turn): void {
+    const { roles, member, proven } = entry;
+    if (roles.size === 0 && member === undefined) {
+      this.#entries.delete(key);
+      if (entry.told !== undefined) turn.emit({ type: 'remove-peer', peer: key });
+      return;
+    }
+    const presharedKey = roles.size > 0 ? undefined : member?.presharedKey;
+    const allowedIps = [...(member?.routes ?? [])].flatMap(([network, routes]) =>
+      roles.size > 0 && !proven.has(network) ? [] : routes,
+    );
+    const told = `${presharedKey === undefined ? '' : toHex(presharedKey)} ${allowedIps.join(' ')}`;
+    if (told === entry.told && endpoint === undefined) return;
+    entry.told = told;
+    turn.emit({
+      type: 'set-peer',
+      peer: { sessionKey: key, presharedKey, allowedIps, endpoint, persistentKeepalive: 0 },
+    });
+  }
+}

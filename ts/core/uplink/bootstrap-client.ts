@@ -1,0 +1,401 @@
+// A node's side towards one bootstrap: admission → session → register → lookup, then keepalive.
+//
+//   admitting ──grant──► connecting ──session──► registering ──registered──► registered
+//       ▲ │                  │                        ▲                       │    ▲
+//       │ └─no answer─► backoff                       └───────session─────────┤    │ pong
+//       └──────────no session────────────────────────◄ probing ◄──no pong─────┘────┘
+//
+// Whenever a session comes up, whoever started it, the node registers again: that is how it learns
+// that the bootstrap restarted (another boot id) and forgot, or did not forget, what it knew.
+
+import type { SessionKey } from '../../contract/engine.js';
+import type { ParsedFrame } from '../../wire/frame.js';
+import { formatSocketAddress, sameSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
+import { AdmissionClient, type AdmissionOutcome, type AdmissionSelf } from './admission-client.js';
+import { GrantStatus } from '../protocol/admission-payload.js';
+import { fromHex, sameBytes, toHex } from '../../wire/bytes.js';
+import { ControlKind, encodeControlFrame, PING_TOKEN_SIZE } from '../protocol/control-frame.js';
+import type { AnswerTo, MessageOf } from '../protocol/control-message.js';
+import { HANDSHAKE_WAITS_MS } from '../runtime/handshake-waits.js';
+import type { Primitives } from '../../contract/primitives.js';
+import type { LegIds } from '../runtime/leg-ids.js';
+import type { BootstrapState, BootstrapStatus } from '../runtime/mesh-status.js';
+import type { Bootstrap } from '../protocol/network.js';
+import { encodePeerId } from '../protocol/peer-id.js';
+import type { PeerTable } from '../runtime/peer-table.js';
+import type { RequestTable } from '../runtime/request-table.js';
+import type { Turn } from '../runtime/turn.js';
+
+export const KEEPALIVE_MS = 10_000;
+/** Waits after a ping and after each of its three repetitions; then the session is given up. */
+const PONG_WAITS_MS = [250, 250, 500, 1000];
+/** Wait after the one handshake with a bootstrap that fell silent; then comes admission. */
+const PROBE_WAITS_MS = [600];
+/** A bootstrap heard from this lately is not suspected. */
+const TRUST_MS = 500;
+const REGISTER_TRIES = 5;
+const FIRST_BACKOFF_MS = 500;
+const LONGEST_BACKOFF_MS = 60_000;
+
+/** What the node lends to its bootstrap clients. */
+export interface BootstrapHost {
+  readonly primitives: Primitives;
+  readonly self: AdmissionSelf;
+  /** 8 bytes, new at each start of the node. */
+  readonly boot: Uint8Array;
+  readonly requests: RequestTable;
+  readonly legs: LegIds;
+  readonly peers: PeerTable;
+  /** Blinded ids (hex) of the networks that use this bootstrap. */
+  networksOf(bootstrap: BootstrapClient): readonly string[];
+  /** The present signed record. */
+  record(turn: Turn): Uint8Array;
+  /** The bootstrap told us our address, or is reachable no longer: the record may change. */
+  reachChanged(turn: Turn): void;
+  /** Registered. `fresh`: after an admission or a restart of the bootstrap, circuits may be gone. */
+  registered(bootstrap: BootstrapClient, fresh: boolean, turn: Turn): void;
+  learned(records: readonly Uint8Array[], turn: Turn): void;
+  /** The session fell silent. */
+  lost(bootstrap: BootstrapClient, turn: Turn): void;
+}
+
+export class BootstrapClient {
+  readonly bootstrap: Bootstrap;
+  readonly sessionKey: SessionKey;
+  readonly #host: BootstrapHost;
+  #state: BootstrapState = 'admitting';
+  #addressIndex = 0;
+  #observed: SocketAddress | undefined;
+  #boot: Uint8Array | undefined;
+  #leaseSeconds: number | undefined;
+  #lastPong: number | undefined;
+  #lastError: string | undefined;
+
+  #admission: AdmissionClient | undefined;
+  /** Attempts that failed since the last registration. */
+  #failures = 0;
+  #admittedSinceRegistered = false;
+  /** Step within the state's waits. */
+  #wait = 0;
+  /** When the state wants to go on; the admission client has its own. */
+  #timer: number | undefined;
+  /** Tokens of the pings of this round; undefined = none is under way. */
+  #pings: string[] | undefined;
+  #renewAt: number | undefined;
+  #registering = false;
+  #registerAgain = false;
+  /** Directory version known, by network (hex). */
+  readonly #cursors = new Map<string, number>();
+  readonly #lookups = new Set<string>();
+
+  constructor(bootstrap: Bootstrap, host: BootstrapHost, turn: Turn) {
+    this.bootstrap = bootstrap;
+    this.sessionKey = toHex(bootstrap.sessionKey);
+    this.#host = host;
+    host.peers.addRole(this.sessionKey, 'bootstrap', undefined, turn);
+    this.#admit(turn);
+  }
+
+  get state(): BootstrapState {
+    return this.#state;
+  }
+
+  /** Whether requests can be sent: registered, and not known to be silent. */
+  get usable(): boolean {
+    return this.#state === 'registered';
+  }
+
+  /** The address in use. */
+  get address(): SocketAddress {
+    const { addresses } = this.bootstrap;
+    const address = addresses[this.#addressIndex % addresses.length];
+    if (address === undefined) throw new RangeError('bootstrap: no address; an invite names at least one');
+    return address;
+  }
+
+  /** Our own address as the bootstrap saw it, while it is within reach. */
+  get observed(): SocketAddress | undefined {
+    return this.#observed;
+  }
+
+  /** The leg that frames of a running admission come in by. */
+  get replyLeg(): number | undefined {
+    return this.#admission?.replyLeg;
+  }
+
+  status(now: number): BootstrapStatus {
+    return {
+      peerId: encodePeerId(this.bootstrap.identity),
+      address: formatSocketAddress(this.address),
+      state: this.#state,
+      observedAddress: this.#observed === undefined ? undefined : formatSocketAddress(this.#observed),
+      leaseSeconds: this.#leaseSeconds,
+      lastPongAgeMs: this.#lastPong === undefined ? undefined : now - this.#lastPong,
+      lastError: this.#lastError,
+    };
+  }
+
+  handleFrame(from: SocketAddress, frame: ParsedFrame, turn: Turn): void {
+    this.#admissionWent(this.#admission?.handleFrame(from, frame, turn), turn);
+  }
+
+  /** A session with the bootstrap came up: ours, its own after a restart, or a rekeyed one. */
+  handleSession(turn: Turn): void {
+    this.#closeAdmission(turn);
+    this.#pings = undefined;
+    if (this.#state !== 'registered') this.#enter('registering', undefined);
+    this.#register(turn);
+  }
+
+  handlePong(token: Uint8Array, turn: Turn): boolean {
+    if (this.#pings?.includes(toHex(token)) !== true) return false;
+    this.#pings = undefined;
+    this.#lastPong = turn.now;
+    if (this.#state === 'probing') this.#state = 'registered';
+    if (this.#state === 'registered') this.#timer = turn.now + KEEPALIVE_MS;
+    return true;
+  }
+
+  handleRecordsChanged(request: number, message: MessageOf<'records-changed'>, turn: Turn): void {
+    const network = toHex(message.network);
+    this.#advance(network, message.version);
+    turn.send(this.sessionKey, request, {
+      type: 'records-received',
+      network: message.network,
+      version: message.version,
+    });
+    this.#host.learned(message.records, turn);
+  }
+
+  /** One more network whose records are wanted. */
+  follow(network: string, turn: Turn): void {
+    if (this.#state === 'registered') this.#lookup(network, turn);
+  }
+
+  /** The node's record has changed. */
+  recordChanged(turn: Turn): void {
+    if (this.#state === 'registered' || this.#registering) this.#register(turn);
+  }
+
+  /** Somebody waits for an answer through this bootstrap: find out now whether it is there. */
+  suspect(turn: Turn): void {
+    if (this.#state !== 'registered' || this.#pings !== undefined) return;
+    if (turn.now - (this.#lastPong ?? -Infinity) >= TRUST_MS) this.#startPings(turn);
+  }
+
+  handleTimeout(turn: Turn): void {
+    const { now } = turn;
+    if (this.#admission !== undefined && this.#admission.deadline() <= now)
+      this.#admissionWent(this.#admission.handleTimeout(turn), turn);
+    if (this.#renewAt !== undefined && this.#renewAt <= now) {
+      this.#renewAt = undefined;
+      if (this.#state === 'registered') this.#register(turn);
+    }
+    if (this.#timer === undefined || this.#timer > now) return;
+    this.#timer = undefined;
+    switch (this.#state) {
+      case 'backoff':
+        this.#admit(turn);
+        break;
+      case 'connecting':
+        this.#connect(HANDSHAKE_WAITS_MS, turn);
+        break;
+      case 'probing':
+        this.#connect(PROBE_WAITS_MS, turn);
+        break;
+      case 'registered':
+        if (this.#pings === undefined) this.#startPings(turn);
+        else this.#continuePings(turn);
+        break;
+      case 'admitting':
+      case 'registering':
+        break; // the admission client and the request table have their own timers
+    }
+  }
+
+  deadline(): number | undefined {
+    const timers = [this.#admission?.deadline(), this.#timer, this.#renewAt].filter((at) => at !== undefined);
+    return timers.length === 0 ? undefined : Math.min(...timers);
+  }
+
+  /** Ends all that runs towards this bootstrap. */
+  close(turn: Turn): void {
+    this.#closeAdmission(turn);
+    this.#host.requests.cancel(this.sessionKey);
+    this.#host.peers.removeRole(this.sessionKey, 'bootstrap', turn);
+  }
+
+  #enter(state: BootstrapState, timer: number | undefined): void {
+    this.#state = state;
+    this.#timer = timer;
+    this.#wait = 0;
+  }
+
+  #admit(turn: Turn): void {
+    this.#enter('admitting', undefined);
+    const [network] = this.#host.networksOf(this);
+    this.#admission = new AdmissionClient(
+      this.#host.primitives,
+      this.#host.self,
+      this.bootstrap,
+      this.address,
+      fromHex(network ?? '00'.repeat(16)) ?? new Uint8Array(16),
+      this.#host.legs,
+      turn,
+    );
+  }
+
+  #admissionWent(outcome: AdmissionOutcome, turn: Turn): void {
+    if (outcome === undefined) return;
+    this.#closeAdmission(turn);
+    if (typeof outcome === 'string') {
+      this.#fail(outcome === 'unanswered' ? 'no answer' : 'unusable session key in the invite', turn);
+    } else if (outcome.status !== GrantStatus.granted) {
+      this.#fail(outcome.status === GrantStatus.refused ? 'refused by policy' : 'at capacity', turn);
+    } else {
+      const moved = this.#observed === undefined || !sameSocketAddress(this.#observed, outcome.observed);
+      this.#observed = outcome.observed;
+      this.#admittedSinceRegistered = true;
+      this.#enter('connecting', undefined);
+      this.#host.peers.addRole(this.sessionKey, 'bootstrap', { address: this.address }, turn);
+      if (moved) this.#host.reachChanged(turn);
+      this.#connect(HANDSHAKE_WAITS_MS, turn);
+    }
+  }
+
+  #closeAdmission(turn: Turn): void {
+    this.#admission?.close(turn);
+    this.#admission = undefined;
+  }
+
+  /** One more handshake, or, when all waits are over, admission anew. */
+  #connect(waits: readonly number[], turn: Turn): void {
+    const wait = waits[this.#wait];
+    if (wait === undefined) {
+      if (this.#state === 'probing') this.#admit(turn);
+      else this.#fail('admitted, but no handshake was answered', turn);
+      return;
+    }
+    this.#wait++;
+    this.#timer = turn.now + wait;
+    turn.emit({ type: 'handshake', peer: this.sessionKey });
+  }
+
+  #fail(error: string, turn: Turn): void {
+    const { addresses } = this.bootstrap;
+    this.#lastError = error;
+    this.#failures++;
+    this.#addressIndex = (this.#addressIndex + 1) % addresses.length;
+    if (this.#observed !== undefined) {
+      this.#observed = undefined;
+      this.#host.reachChanged(turn);
+    }
+    turn.notify('warn', 'bootstrap-unreachable', {
+      peer: encodePeerId(this.bootstrap.identity),
+      error,
+      failures: this.#failures,
+    });
+    // Every address gets its turn before the wait grows.
+    const round = Math.floor((this.#failures - 1) / addresses.length);
+    const backoff = Math.min(FIRST_BACKOFF_MS * 2 ** round, LONGEST_BACKOFF_MS);
+    const [jitter = 0] = turn.random(1);
+    this.#enter('backoff', turn.now + backoff * (0.75 + jitter / 512));
+  }
+
+  #register(turn: Turn): void {
+    if (this.#registering) {
+      this.#registerAgain = true;
+      return;
+    }
+    this.#registering = true;
+    const { requests, boot } = this.#host;
+    const record = this.#host.record(turn);
+    const settle = (answer: AnswerTo<'register'> | undefined, later: Turn): void => {
+      this.#registering = false;
+      if (answer === undefined) {
+        if (this.#state === 'registering') this.#fail('registration was not answered', later);
+      } else if (answer.type === 'refused') {
+        this.#registerAgain = false;
+        this.#fail(`registration refused: ${answer.reason}`, later);
+      } else {
+        this.#registered(answer, later);
+      }
+    };
+    requests.send(this.sessionKey, { type: 'register', record, boot }, turn, settle, REGISTER_TRIES);
+  }
+
+  #registered(answer: MessageOf<'registered'>, turn: Turn): void {
+    this.#closeAdmission(turn); // the session was not as dead as it seemed
+    const rebooted = this.#boot === undefined || !sameBytes(this.#boot, answer.boot);
+    const fresh = rebooted || this.#admittedSinceRegistered;
+    if (rebooted) this.#cursors.clear();
+    this.#boot = answer.boot;
+    const moved = this.#observed === undefined || !sameSocketAddress(this.#observed, answer.observed);
+    this.#observed = answer.observed;
+    this.#leaseSeconds = answer.lease;
+    this.#admittedSinceRegistered = false;
+    this.#failures = 0;
+    this.#lastError = undefined;
+    this.#lastPong = turn.now;
+    this.#pings = undefined;
+    this.#renewAt = turn.now + (answer.lease * 1000) / 2;
+    if (this.#state !== 'registered') {
+      turn.notify('info', 'bootstrap-registered', { peer: encodePeerId(this.bootstrap.identity) });
+    }
+    this.#enter('registered', turn.now + KEEPALIVE_MS);
+    this.#host.registered(this, fresh, turn);
+    for (const network of this.#host.networksOf(this)) this.#lookup(network, turn);
+    if (moved) this.#host.reachChanged(turn);
+    if (this.#registerAgain) {
+      this.#registerAgain = false;
+      this.#register(turn);
+    }
+  }
+
+  #lookup(network: string, turn: Turn): void {
+    if (this.#lookups.has(network)) return;
+    const blindedId = fromHex(network);
+    if (blindedId === undefined) return;
+    this.#lookups.add(network);
+    const boot = this.#boot;
+    const message = { type: 'lookup', network: blindedId, after: this.#cursors.get(network) ?? 0 } as const;
+    this.#host.requests.send(this.sessionKey, message, turn, (answer, later) => {
+      this.#lookups.delete(network);
+      if (answer?.type !== 'records' || boot !== this.#boot) return;
+      this.#advance(network, answer.version);
+      this.#host.learned(answer.records, later);
+      if (answer.more) this.#lookup(network, later);
+    });
+  }
+
+  #advance(network: string, version: number): void {
+    this.#cursors.set(network, Math.max(version, this.#cursors.get(network) ?? 0));
+  }
+
+  #startPings(turn: Turn): void {
+    this.#pings = [];
+    this.#wait = 0;
+    this.#continuePings(turn);
+  }
+
+  #continuePings(turn: Turn): void {
+    const pings = this.#pings ?? [];
+    const wait = PONG_WAITS_MS[pings.length];
+    if (wait === undefined) {
+      this.#pings = undefined;
+      this.#enter('probing', undefined);
+      this.#host.lost(this, turn);
+      turn.notify('info', 'bootstrap-silent', { peer: encodePeerId(this.bootstrap.identity) });
+      this.#connect(PROBE_WAITS_MS, turn);
+      return;
+    }
+    const token = turn.random(PING_TOKEN_SIZE);
+    this.#pings = [...pings, toHex(token)];
+    this.#timer = turn.now + wait;
+    turn.emit({
+      type: 'send-control',
+      peer: this.sessionKey,
+      payload: encodeControlFrame({ kind: ControlKind.ping, body: token }),
+    });
+  }
+}

@@ -1,0 +1,440 @@
+// The configuration file (TOML) and what the command line may override. Strict: a key that is not
+// known is an error that lists the known ones, because a misspelt limit is a limit that is not held.
+
+import { DEFAULT_STUN_PER_SECOND } from '../../contract/engine.js';
+import { readFileSync } from 'node:fs';
+import { availableParallelism, hostname } from 'node:os';
+import { TomlError, parse } from 'smol-toml';
+import { z } from 'zod';
+import { fromHex } from '../../wire/bytes.js';
+import { isName } from '../../core/protocol/network.js';
+import { decodePeerId } from '../../core/protocol/peer-id.js';
+import { decodeRelayLink } from '../../core/protocol/relay-link.js';
+import { MAX_POLICY_IDENTITIES, MAX_POLICY_NETWORKS } from '../../core/protocol/standing-policy.js';
+import { DEFAULT_CLASS, MAX_QUOTA_CLASSES, MAX_WIREGUARD_BINDINGS } from '../../core/relay/relay-policy.js';
+import { LONGEST_BURST_MS, LOWEST_BYTES_PER_SECOND } from '../../wire/limits.js';
+import { parseIp, parseSocketAddress } from '../../wire/socket-address.js';
+import { parsePrefix } from '../../wire/prefix.js';
+import { ExitCode, OperatorError, fileError, systemErrorCode } from '../../host/operator-error.js';
+import { parseWireguardKey } from '../../host/wireguard-key.js';
+
+export const DEFAULT_PORT = 51900;
+export const DEFAULT_STATUS_ADDRESS = '127.0.0.1:9090';
+/**
+ * Inner MTU: a 1500-byte path less IPv6 (40), UDP (8), the Omerta frame of a relayed packet (16) and
+ * WireGuard (32) leaves 1404; its padding never exceeds the inner MTU.
+ */
+export const DEFAULT_MTU = 1400;
+
+const integer = (what: string, min: number, max: number): z.ZodType<number> =>
+  z
+    .number(`${what}, a whole number from ${min} to ${max}`)
+    .refine((value) => Number.isInteger(value) && value >= min && value <= max, {
+      error: `${what}, a whole number from ${min} to ${max}`,
+    });
+
+const text = (expected: string, valid: (value: string) => boolean): z.ZodType<string> =>
+  z.string(expected).refine(valid, { error: expected });
+
+export function isPeerId(value: string): boolean {
+  try {
+    return decodePeerId(value).length === 32;
+  } catch {
+    return false;
+  }
+}
+
+const peerIds = z.array(text('a list of peer ids ("omerta1…")', isPeerId), 'a list of peer ids ("omerta1…")');
+
+const RELAY_LINK_RULE = 'a list of relay links ("omerta://relay/…", printed by: omerta relay link)';
+const relayLinks = z
+  .array(
+    text(RELAY_LINK_RULE, (value) => {
+      try {
+        return decodeRelayLink(value).addresses.length > 0;
+      } catch {
+        return false;
+      }
+    }),
+    RELAY_LINK_RULE,
+  )
+  .max(16, { error: 'at most 16 relays' });
+
+/** `host:port` of the status page: an IP address with a port. */
+export const STATUS_ADDRESS_RULE = 'an address and port such as "127.0.0.1:9090" or "[::1]:9090", or "off"';
+export const ANNOUNCE_RULE = 'an address and port such as "203.0.113.7:51900" or "[2001:db8::7]:51900"';
+export const BIND_RULE = 'an IP address of this machine such as "192.0.2.1" or "::"';
+export const PORT_RULE = 'a UDP port, a whole number from 1 to 65535';
+export const ENGINE_RULE = '"auto", "native" or "wasm"';
+export const IO_RULE = '"auto", "mmsg" or "io_uring"';
+export const ACCEL_RULE = '"auto", "xdp", "native" or "wasm"';
+export const ACCEL_MODE_RULE = '"native" or "generic"';
+export const NAME_RULE = '1 to 63 of a-z, 0-9 and "-"';
+export const INTERFACE_RULE = 'an interface name, 1 to 15 of a-z, A-Z, 0-9, "_", "-" and "."';
+
+const PREFIX_RULE = 'an address with prefix length such as "100.64.9.1/32"';
+const wireguardKey = text(
+  'a WireGuard public key (44 characters, printed by: wg pubkey)',
+  (value) => parseWireguardKey(value) !== undefined,
+);
+/** Two for each stock client, since one is renewed before it ends. */
+const DEFAULT_WIREGUARD_SESSIONS = 2048;
+export const isInterfaceName = (value: string): boolean => /^[a-zA-Z0-9_.-]{1,15}$/.test(value);
+
+export const CONSENT_NETWORKS_RULE =
+  '"own" (members of all your networks), or a list of names of your networks';
+export const CONSENT_RULE =
+  '"own", the name of a network (1 to 63 of a-z, 0-9 and "-"), or a peer id ("omerta1…")';
+export const UNTIL_RULE = 'a time in UTC such as "2026-12-31T12:00:00Z", or a day such as "2026-12-31"';
+
+/** Seconds since 1970; undefined when the text is no time. */
+export function parseUntil(value: string): number | undefined {
+  if (!/^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?Z)?$/.test(value)) return undefined;
+  const milliseconds = Date.parse(value);
+  return milliseconds > 0 ? Math.floor(milliseconds / 1000) : undefined;
+}
+
+const SERVE_RULE = '"own", "any", or a list of blinded network ids (32 hex digits each)';
+
+/** What a rate takes; at least one of the first two. */
+const rateKeys = {
+  bytes_per_second: integer('bytes per second', LOWEST_BYTES_PER_SECOND, 1e11).optional(),
+  packets_per_second: integer('packets per second', 1, 1e9).optional(),
+  burst_ms: integer('milliseconds of the rate that may come at once', 1, LONGEST_BURST_MS).optional(),
+};
+const RATE_RULE =
+  'a rate such as { bytes_per_second = 1_250_000, packets_per_second = 2000, burst_ms = 100 }';
+const hasRate = (given: { bytes_per_second?: unknown; packets_per_second?: unknown }): boolean =>
+  given.bytes_per_second !== undefined || given.packets_per_second !== undefined;
+const NO_RATE_RULE = 'bytes_per_second, packets_per_second or both';
+const rate = z.strictObject(rateKeys, RATE_RULE).refine(hasRate, { error: NO_RATE_RULE });
+const prefixRate = z
+  .strictObject(
+    {
+      ...rateKeys,
+      ipv4_bits: integer('leading bits of an IPv4 address that count as one source', 0, 32).optional(),
+      ipv6_bits: integer('leading bits of an IPv6 address that count as one source', 0, 64).optional(),
+    },
+    RATE_RULE,
+  )
+  .refine(hasRate, { error: NO_RATE_RULE });
+
+const NETWORK_LIST_RULE = 'a list of blinded network ids (32 hex digits each)';
+const quotaClass = z.strictObject(
+  {
+    identities: peerIds.default([]),
+    networks: z
+      .array(
+        text(NETWORK_LIST_RULE, (value) => fromHex(value)?.length === 16),
+        NETWORK_LIST_RULE,
+      )
+      .default([]),
+    circuit_limit: rate.optional(),
+    circuit_bytes: integer(
+      'bytes in each direction of a circuit',
+      65_536,
+      Number.MAX_SAFE_INTEGER,
+    ).optional(),
+    circuit_seconds: integer('seconds', 60, 31_536_000).optional(),
+    circuits: integer('circuits of one identity', 1, 1_000_000).optional(),
+    identity_limit: rate.optional(),
+    network_limit: rate.optional(),
+  },
+  'a table of limits, written [relay.classes.NAME]',
+);
+const CLASS_NAME_RULE = 'a name of 1 to 63 of a-z, 0-9 and "-"';
+
+const schema = z.strictObject({
+  node: z
+    .strictObject({
+      name: text(NAME_RULE, isName).optional(),
+      port: integer('a UDP port', 1, 65535).default(DEFAULT_PORT),
+      bind: text(BIND_RULE, (value) => parseIp(value) !== undefined).optional(),
+      announce: z
+        .array(
+          text(ANNOUNCE_RULE, (value) => parseSocketAddress(value) !== undefined),
+          `a list; each entry is ${ANNOUNCE_RULE}`,
+        )
+        .max(8, { error: 'at most 8 addresses' })
+        .default([]),
+      interface: text(INTERFACE_RULE, (value) => isInterfaceName(value)).default('omerta0'),
+      mtu: integer('bytes of the inner MTU', 576, 65535).default(DEFAULT_MTU),
+      engine: z.enum(['auto', 'native', 'wasm'], ENGINE_RULE).default('auto'),
+      io: z.enum(['auto', 'mmsg', 'io_uring'], IO_RULE).default('auto'),
+      workers: integer('threads', 1, 64).default(Math.min(2, availableParallelism())),
+      disable: z
+        .array(
+          text('the name of an accelerator as "omerta doctor" gives it', (value) => value !== ''),
+          'a list of accelerator names',
+        )
+        .default([]),
+    })
+    .prefault({}),
+  relay: z
+    .strictObject({
+      serve: z
+        .union(
+          [
+            z.literal('own'),
+            z.literal('any'),
+            z.array(text(SERVE_RULE, (value) => fromHex(value)?.length === 16)),
+          ],
+          SERVE_RULE,
+        )
+        .default('own'),
+      allow: peerIds.default([]),
+      deny: peerIds.default([]),
+      admissions: integer('admissions in total', 1, 1_000_000).optional(),
+      admissions_per_identity: integer('admissions of one identity', 1, 1_000_000).optional(),
+      admissions_per_network: integer('admissions for one network', 1, 1_000_000).optional(),
+      admissions_per_prefix: integer('admissions of one IPv4 address or IPv6 /64', 1, 1_000_000).optional(),
+      registrations: integer('registered records in total', 1, 1_000_000).optional(),
+      circuits: integer('circuits in total', 1, 1_000_000).optional(),
+      circuits_per_identity: integer('circuits of one identity', 1, 1_000_000).optional(),
+      circuits_per_network: integer('circuits of one network', 1, 1_000_000).optional(),
+      circuits_per_prefix: integer('circuits of one IPv4 address or IPv6 /64', 1, 1_000_000).optional(),
+      circuits_per_relay: integer('circuits from or to one neighbouring relay', 1, 1_000_000).optional(),
+      half_open: integer('circuits that wait for consent', 1, 1_000_000).optional(),
+      half_open_per_identity: integer(
+        'circuits of one caller that wait for consent',
+        1,
+        1_000_000,
+      ).optional(),
+      lease_seconds: integer('seconds', 60, 86_400).optional(),
+      circuit_seconds: integer('seconds', 60, 86_400).optional(),
+      host_limit: rate.optional(),
+      prefix_limit: prefixRate.optional(),
+      classes: z
+        .record(
+          z.string().refine(isName, { error: CLASS_NAME_RULE }),
+          quotaClass,
+          'tables of limits, written [relay.classes.NAME]',
+        )
+        .refine((classes) => Object.keys(classes).length < MAX_QUOTA_CLASSES, {
+          error: `at most ${MAX_QUOTA_CLASSES - 1} classes`,
+        })
+        .default({}),
+      accel: z.enum(['auto', 'xdp', 'native', 'wasm'], ACCEL_RULE).optional(),
+      accel_interfaces: z
+        .array(
+          text(INTERFACE_RULE, (value) => isInterfaceName(value)),
+          `a list; each entry is ${INTERFACE_RULE}`,
+        )
+        .min(1, { error: 'at least one interface' })
+        .max(64, { error: 'at most 64 interfaces' })
+        .optional(),
+      accel_mode: z.enum(['native', 'generic'], ACCEL_MODE_RULE).default('native'),
+      detach: z.boolean('true or false').default(false),
+      stun_per_second: integer('STUN answers per second and source prefix, 0 = none', 0, 1_000_000).default(
+        DEFAULT_STUN_PER_SECOND,
+      ),
+      peers: relayLinks.default([]),
+      wireguard_bindings: integer(
+        'members whose stock WireGuard clients are relayed, 0 = none',
+        0,
+        64,
+      ).default(0),
+      wireguard_servers: z
+        .array(
+          z.strictObject({
+            public_key: wireguardKey,
+            endpoint: text(ANNOUNCE_RULE, (value) => parseSocketAddress(value) !== undefined),
+          }),
+          'a list of { public_key = "…", endpoint = "203.0.113.9:51820" }',
+        )
+        .max(64, { error: 'at most 64 servers' })
+        .default([]),
+      wireguard_sessions: integer('WireGuard sessions relayed', 1, 1_000_000).default(
+        DEFAULT_WIREGUARD_SESSIONS,
+      ),
+    })
+    .prefault({}),
+  wireguard: z
+    .strictObject({
+      relay: z.boolean('true or false').default(false),
+      peers: z
+        .array(
+          z.strictObject({
+            public_key: wireguardKey,
+            allowed_ips: z.array(
+              text(PREFIX_RULE, (value) => parsePrefix(value) !== undefined),
+              `a list; each entry is ${PREFIX_RULE}`,
+            ),
+          }),
+          'a list of { public_key = "…", allowed_ips = ["100.64.9.1/32"] }',
+        )
+        .max(1024, { error: 'at most 1024 peers' })
+        .default([]),
+    })
+    .prefault({}),
+  consent: z
+    .strictObject({
+      networks: z
+        .union([z.literal('own'), z.array(text(CONSENT_NETWORKS_RULE, isName))], CONSENT_NETWORKS_RULE)
+        .refine((networks) => networks === 'own' || networks.length <= MAX_POLICY_NETWORKS, {
+          error: `at most ${MAX_POLICY_NETWORKS} networks`,
+        })
+        .default([]),
+      identities: peerIds
+        .max(MAX_POLICY_IDENTITIES, {
+          error: `at most ${MAX_POLICY_IDENTITIES} peer ids; "networks" accepts all members of a network`,
+        })
+        .default([]),
+      // TOML has times of its own.
+      until: z
+        .preprocess(
+          (value) => (value instanceof Date ? value.toISOString() : value),
+          text(UNTIL_RULE, (value) => parseUntil(value) !== undefined),
+        )
+        .optional(),
+    })
+    .prefault({}),
+  status: z
+    .strictObject({
+      listen: text(
+        STATUS_ADDRESS_RULE,
+        (value) => value === 'off' || parseSocketAddress(value) !== undefined,
+      ).optional(),
+    })
+    .prefault({}),
+  log: z
+    .strictObject({
+      level: z.enum(['debug', 'info', 'warn', 'error'], '"debug", "info", "warn" or "error"').default('info'),
+    })
+    .prefault({}),
+});
+
+type Parsed = z.infer<typeof schema>;
+export type Config = Omit<Parsed, 'node'> & { readonly node: Parsed['node'] & { readonly name: string } };
+
+/** The keys of each section, in the order they are documented. */
+const KNOWN_KEYS: Readonly<Record<string, readonly string[]>> = {
+  '': Object.keys(schema.shape),
+  ...Object.fromEntries(
+    Object.entries(schema.shape).map(([section, type]) => [
+      section,
+      Object.keys((type.def.innerType as z.ZodObject).shape),
+    ]),
+  ),
+};
+
+function knownKeys(section: string): readonly string[] {
+  if (/^relay\.classes\.[^.]+$/.test(section)) return Object.keys(quotaClass.shape);
+  if (section === 'relay.prefix_limit') return [...Object.keys(rateKeys), 'ipv4_bits', 'ipv6_bits'];
+  if (section.endsWith('_limit')) return Object.keys(rateKeys);
+  return KNOWN_KEYS[section] ?? [];
+}
+
+/** The host name as a machine name: `[a-z0-9-]`, 1–63. */
+export function machineName(host: string): string {
+  const name = (host.split('.')[0] ?? '')
+    .toLowerCase()
+    .replace(/[^a-z0-9-]+/g, '-')
+    .replace(/^-+|-+$/g, '')
+    .slice(0, 63);
+  return name === '' ? 'node' : name;
+}
+
+/**
+ * Reads a configuration text.
+ * @param source the file's path, for messages.
+ * @throws OperatorError naming the first wrong key, what it takes, and where to change it.
+ */
+export function parseConfig(toml: string, source: string): Config {
+  let document: unknown;
+  try {
+    document = parse(toml);
+  } catch (error) {
+    if (!(error instanceof TomlError)) throw error;
+    const reason = (error.message.split('\n')[0] ?? '').replace(/^Invalid TOML document: /, '');
+    throw new OperatorError(
+      ExitCode.usage,
+      'config',
+      `${source} line ${error.line} column ${error.column} is not TOML (${reason})`,
+      `Correct that line of ${source}`,
+    );
+  }
+  const result = schema.safeParse(document);
+  if (!result.success) throw configError(result.error.issues, source);
+  const { relay } = result.data;
+  checkClasses(relay.classes, source);
+  if (relay.wireguard_bindings + relay.wireguard_servers.length > MAX_WIREGUARD_BINDINGS)
+    throw new OperatorError(
+      ExitCode.usage,
+      'config relay.wireguard_bindings',
+      `with the servers in wireguard_servers, at most ${MAX_WIREGUARD_BINDINGS} are possible`,
+      `Lower it, or name fewer servers, in ${source}`,
+    );
+  return {
+    ...result.data,
+    node: { ...result.data.node, name: result.data.node.name ?? machineName(hostname()) },
+  };
+}
+
+function checkClasses(classes: Parsed['relay']['classes'], source: string): void {
+  const classOf = new Map<string, string>();
+  for (const [name, { identities, networks }] of Object.entries(classes))
+    for (const [list, members] of [
+      ['identities', identities],
+      ['networks', networks],
+    ] as const)
+      for (const member of members) {
+        const other = classOf.get(member);
+        if (name !== DEFAULT_CLASS && other === undefined) {
+          classOf.set(member, name);
+          continue;
+        }
+        throw new OperatorError(
+          ExitCode.usage,
+          `config relay.classes.${name}.${list}`,
+          name === DEFAULT_CLASS
+            ? 'the class "default" is for those in no other, so it lists nobody'
+            : `${member} is in two classes, "${other ?? ''}" and "${name}"`,
+          `Name it once in ${source}`,
+        );
+      }
+}
+
+function configError(issues: readonly z.core.$ZodIssue[], source: string): OperatorError {
+  const issue = issues[0];
+  const path = issue?.path.map(String) ?? [];
+  if (issue?.code === 'unrecognized_keys') {
+    const section = path.join('.');
+    const key = [...path, issue.keys[0] ?? ''].join('.');
+    const known = knownKeys(section).join(', ');
+    return new OperatorError(
+      ExitCode.usage,
+      `config ${key}`,
+      `not a known ${section === '' ? 'section' : `key of [${section}]`}; known: ${known}`,
+      `Correct or remove it in ${source}`,
+    );
+  }
+  const expected = issue?.code === 'invalid_key' ? issue.issues[0]?.message : issue?.message;
+  return new OperatorError(
+    ExitCode.usage,
+    `config ${path.join('.')}`,
+    path.length === 1 ? `a section is expected: write [${path[0] ?? ''}]` : `expected ${expected ?? ''}`,
+    `Correct it in ${source}`,
+  );
+}
+
+/**
+ * The configuration of a state directory.
+ * @param path the file; @param required whether it must exist (it was named on the command line).
+ */
+export function loadConfig(path: string, required: boolean): Config {
+  let toml: string;
+  try {
+    toml = readFileSync(path, 'utf8');
+  } catch (error) {
+    if (systemErrorCode(error) !== 'ENOENT') throw fileError('config', path, error);
+    if (!required) return parseConfig('', path);
+    throw new OperatorError(
+      ExitCode.usage,
+      'config',
+      `${path} does not exist`,
+      'Name an existing file with --config FILE, or leave the option out',
+    );
+  }
+  return parseConfig(toml, path);
+}

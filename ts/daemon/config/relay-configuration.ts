@@ -1,0 +1,177 @@
+// The [relay] section as the core takes it, and what of a changed configuration a running relay can
+// take over.
+
+import { fromHex } from '../../wire/bytes.js';
+import { blindedNetworkId, type Network } from '../../core/protocol/network.js';
+import { decodePeerId } from '../../core/protocol/peer-id.js';
+import { decodeRelayLink } from '../../core/protocol/relay-link.js';
+import {
+  DEFAULT_RELAY_LIMITS,
+  type QuotaClass,
+  type RelayLimits,
+  type RelayPolicy,
+  type WireguardPolicy,
+} from '../../core/relay/relay-policy.js';
+import { nodePrimitives } from '../../engine/node-primitives.js';
+import type { PrefixLimit, RateLimit } from '../../wire/limits.js';
+import { parseSocketAddress } from '../../wire/socket-address.js';
+import type { Config } from './config.js';
+import { parseWireguardKey } from '../../host/wireguard-key.js';
+
+type RelayConfig = Config['relay'];
+type RateConfig = NonNullable<RelayConfig['host_limit']>;
+
+/** The caps, those left out at their defaults. */
+export function relayLimits({ relay }: Config): RelayLimits {
+  const given: { readonly [Name in keyof RelayLimits]: number | undefined } = {
+    admissions: relay.admissions,
+    admissionsPerIdentity: relay.admissions_per_identity,
+    admissionsPerNetwork: relay.admissions_per_network,
+    admissionsPerPrefix: relay.admissions_per_prefix,
+    registrations: relay.registrations,
+    circuits: relay.circuits,
+    circuitsPerIdentity: relay.circuits_per_identity,
+    circuitsPerNetwork: relay.circuits_per_network,
+    circuitsPerPrefix: relay.circuits_per_prefix,
+    circuitsPerRelay: relay.circuits_per_relay,
+    halfOpen: relay.half_open,
+    halfOpenPerIdentity: relay.half_open_per_identity,
+    admissionSeconds: undefined,
+    leaseSeconds: relay.lease_seconds,
+    circuitSeconds: relay.circuit_seconds,
+  };
+  const set = Object.entries(given).filter(([, value]) => value !== undefined);
+  return { ...DEFAULT_RELAY_LIMITS, ...(Object.fromEntries(set) as Partial<RelayLimits>) };
+}
+
+function rateLimit(rate: RateConfig | undefined): RateLimit | undefined {
+  return (
+    rate && {
+      bytesPerSecond: rate.bytes_per_second,
+      packetsPerSecond: rate.packets_per_second,
+      burstMs: rate.burst_ms,
+    }
+  );
+}
+
+function prefixLimit(prefix: RelayConfig['prefix_limit']): PrefixLimit | undefined {
+  return prefix && { ...rateLimit(prefix), ipv4Bits: prefix.ipv4_bits, ipv6Bits: prefix.ipv6_bits };
+}
+
+function networkIds(list: readonly string[]): Uint8Array[] {
+  return list.map(fromHex).filter((id) => id !== undefined); // the configuration has checked them
+}
+
+function quotaClasses({ classes }: RelayConfig): QuotaClass[] {
+  return Object.entries(classes).map(([name, given]) => ({
+    name,
+    identities: given.identities.map(decodePeerId),
+    networks: networkIds(given.networks),
+    circuit: { rate: rateLimit(given.circuit_limit), byteCap: given.circuit_bytes },
+    identity: rateLimit(given.identity_limit),
+    network: rateLimit(given.network_limit),
+    circuits: given.circuits,
+    seconds: given.circuit_seconds,
+  }));
+}
+
+function wireguardPolicy(relay: RelayConfig): WireguardPolicy {
+  const servers = relay.wireguard_servers.flatMap(({ public_key: key, endpoint }) => {
+    const publicKey = parseWireguardKey(key);
+    const address = parseSocketAddress(endpoint);
+    return publicKey === undefined || address === undefined ? [] : [{ publicKey, address }];
+  });
+  return { clients: relay.wireguard_bindings, servers };
+}
+
+/**
+ * @param networks those the relay is in.
+ * @param wireguardRelay whether the engine relays stock WireGuard clients.
+ */
+export function relayPolicy(
+  config: Config,
+  networks: readonly Network[],
+  wireguardRelay: boolean,
+): RelayPolicy {
+  const { serve, allow, deny, peers, host_limit: host, prefix_limit: prefix } = config.relay;
+  const own = networks.map((network) => blindedNetworkId(nodePrimitives, network.id));
+  return {
+    serve: serve === 'any' ? 'any' : serve === 'own' ? own : networkIds(serve),
+    allow: allow.map(decodePeerId),
+    deny: deny.map(decodePeerId),
+    peers: peers.map(decodeRelayLink),
+    wireguard: wireguardRelay ? wireguardPolicy(config.relay) : undefined,
+    limits: relayLimits(config),
+    classes: quotaClasses(config.relay),
+    host: rateLimit(host),
+    prefix: prefixLimit(prefix),
+  };
+}
+
+/** Whether a relay of this configuration relays stock WireGuard clients. */
+export function relaysWireguard({ relay }: Config): boolean {
+  return relay.wireguard_bindings + relay.wireguard_servers.length > 0;
+}
+
+/** What a running relay made of a changed configuration: the keys that differ. */
+export interface ConfigurationChange {
+  readonly applied: readonly string[];
+  /** They count from the next start on. */
+  readonly restart: readonly string[];
+}
+
+/** Made when the engine is opened, and fixed until the next start. */
+const FIXED_RELAY_KEYS: ReadonlySet<string> = new Set([
+  'accel',
+  'accel_interfaces',
+  'accel_mode',
+  'detach',
+  'stun_per_second',
+  'wireguard_sessions',
+]);
+/** What the engine's tables have room for. */
+const SIZES = ['admissions', 'circuits'] as const;
+
+type Tables = Readonly<Record<string, unknown>>;
+
+const isTable = (value: unknown): value is Tables =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** Keys, with the sections they are in, whose values differ. */
+function differences(before: Tables, after: Tables, section = ''): string[] {
+  return [...new Set([...Object.keys(before), ...Object.keys(after)])].flatMap((key) => {
+    const [a, b] = [before[key], after[key]];
+    const name = `${section}${key}`;
+    if (isTable(a) && isTable(b)) return differences(a, b, `${name}.`);
+    return JSON.stringify(a) === JSON.stringify(b) ? [] : [name];
+  });
+}
+
+/**
+ * Which part of `wanted` a relay that runs by `running`, and was opened with `opened`, can take over:
+ * the configuration it goes on by, and the keys.
+ */
+export function changeWhileRunning(
+  opened: Config,
+  running: Config,
+  wanted: Config,
+): { readonly config: Config; readonly change: ConfigurationChange } {
+  const relay: Record<string, unknown> = { ...wanted.relay };
+  for (const key of FIXED_RELAY_KEYS) relay[key] = (running.relay as Tables)[key];
+  const [room, present, asked] = [opened, running, wanted].map(relayLimits) as [
+    RelayLimits,
+    RelayLimits,
+    RelayLimits,
+  ];
+  for (const key of SIZES)
+    if (asked[key] > room[key]) relay[key] = present[key] === room[key] ? running.relay[key] : room[key];
+  if (!relaysWireguard(opened)) {
+    relay['wireguard_bindings'] = running.relay.wireguard_bindings;
+    relay['wireguard_servers'] = running.relay.wireguard_servers;
+  }
+  const config: Config = { ...running, relay: relay as RelayConfig, log: wanted.log };
+  return {
+    config,
+    change: { applied: differences(running, config), restart: differences(config, wanted) },
+  };
+}

@@ -1,0 +1,424 @@
+// The daemon: one per state directory. Claims the directory, then takes the control socket, the
+// identity, the mesh and the status page, in this order, and gives them up in the reverse one.
+
+import { performance } from 'node:perf_hooks';
+import type { Logger } from 'pino';
+import type { Network } from '../../core/protocol/network.js';
+import { fromHex } from '../../wire/bytes.js';
+import { decodePeerId } from '../../core/protocol/peer-id.js';
+import type { CircuitStatus, MeshStatus, RelayStatus } from '../../core/runtime/mesh-status.js';
+import { formatSocketAddress, parseSocketAddress } from '../../wire/socket-address.js';
+import { DEFAULT_STATUS_ADDRESS, type Config } from '../config/config.js';
+import { requireJoined } from '../config/consent-configuration.js';
+import type { ControlRequest } from '../control/control-protocol.js';
+import { removeKernelPath } from '../../engine/xdp/kernel-path-engine.js';
+import { ControlServer, alreadyRunning } from '../control/control-server.js';
+import {
+  sessionStatus,
+  wireguardBindings,
+  type DaemonMode,
+  type DaemonStatus,
+} from '../../status/model/daemon-status.js';
+import { loadOrCreateIdentity, type Identity } from '../state/identity.js';
+import { Mesh, configuredAddresses, ownBootstrap, withOwnAddresses, type MeshSettings } from './mesh.js';
+import { addNetwork, loadNetworks, newNetwork, replaceNetwork } from '../state/network-files.js';
+import { ExitCode, OperatorError, messageOf } from '../../host/operator-error.js';
+import { isProcessAlive, ownProcessIdentity } from '../../host/process-identity.js';
+import { RateSampler, SAMPLE_INTERVAL_MS } from '../../status/model/rate-sampler.js';
+import { checkedReceipt, issuedReceipt, type CheckedReceipt } from '../../status/model/receipts.js';
+import type { StateDirectory } from '../state/state-directory.js';
+import { relayAccounts, type RelayAccountsStatus } from '../../status/model/relay-accounts.js';
+import type { ConfigurationChange } from '../config/relay-configuration.js';
+import { relaySessions, type RelaySessions } from '../../status/model/relay-circuits.js';
+import { StatusServer } from '../../status/server/status-server.js';
+import { Store } from '../state/store.js';
+import { VERSION } from '../../host/version.js';
+import { formatWireguardKey } from '../../host/wireguard-key.js';
+
+/** The network a relay makes when it has none. */
+export const DEFAULT_NETWORK = 'home';
+const ADDRESS_CHECK_INTERVAL_MS = 5000;
+const KERNEL_PATH_CHECK_INTERVAL_MS = 1000;
+/** What the daemon itself answers, without a question to another node. */
+const ANSWER_TIMEOUT_MS = 5000;
+
+export interface DaemonSettings {
+  readonly mode: DaemonMode;
+  readonly state: StateDirectory;
+  readonly config: Config;
+  readonly log: Logger;
+  /** Called when the daemon should end: asked by `omerta down`, or because of a failure. The caller closes it. */
+  readonly onEnd: (failure?: Error) => void;
+  /** Reads the configuration again, with what the command line overrides. @throws OperatorError */
+  readonly reload?: () => Config;
+  /** Opens the engine; tests give another. */
+  readonly open?: MeshSettings['open'];
+}
+
+/** What is closed when the daemon ends, last opened first. */
+type Closer = () => Promise<void> | void;
+
+export class Daemon {
+  readonly #startedAt = performance.now();
+  readonly #sampler = new RateSampler();
+  readonly #closers: Closer[] = [];
+  #mesh: Mesh | undefined;
+  #statusServer: StatusServer | undefined;
+  #reload: Promise<void> = Promise.resolve();
+  #closing: Promise<void> | undefined;
+  #unload: true | undefined;
+  /** True when this start made the identity. */
+  created = false;
+
+  private constructor(readonly settings: DaemonSettings) {}
+
+  /** @throws OperatorError; then nothing is left open. */
+  static async start(settings: DaemonSettings): Promise<Daemon> {
+    const daemon = new Daemon(settings);
+    try {
+      await daemon.#open();
+    } catch (error) {
+      await daemon.close();
+      throw error;
+    }
+    return daemon;
+  }
+
+  async #open(): Promise<void> {
+    const { state, config, log, mode } = this.settings;
+    state.prepare();
+    const store = new Store(state.store);
+    this.#closers.push(() => store.close());
+    const self = ownProcessIdentity();
+    if (store.claim(self, isProcessAlive) !== undefined) throw alreadyRunning(state.socket);
+    this.#closers.push(() => store.release(self));
+    const control = await ControlServer.listen(state.socket);
+    this.#closers.push(() => control.close());
+    const { identity, created } = loadOrCreateIdentity(state);
+    this.created = created;
+    if (mode === 'relay') this.#keepOwnNetworks(identity);
+    const networks = loadNetworks(state);
+    requireJoined(config, networks);
+    if (mode === 'up' && networks.length === 0)
+      throw new OperatorError(
+        ExitCode.usage,
+        'network',
+        'none is joined yet, so there is nobody to connect to',
+        'Type: omerta network join LINK (the link comes from: omerta network invite)',
+      );
+    await this.#openMesh(
+      {
+        mode,
+        state: state.path,
+        config,
+        identity,
+        store,
+        log,
+        ...(this.settings.open && { open: this.settings.open }),
+      },
+      networks,
+    );
+    this.#closers.push(() => this.#mesh?.close(this.#unload));
+    if (mode === 'relay') this.#reportKernelPath();
+    await this.#openStatusPage();
+    this.#every(SAMPLE_INTERVAL_MS, () =>
+      this.#sampler.sample(performance.now(), this.#running.shell.engine.counters()),
+    );
+    this.#every(ADDRESS_CHECK_INTERVAL_MS, () => this.#running.refreshAddresses());
+    this.#every(KERNEL_PATH_CHECK_INTERVAL_MS, () => this.#checkKernelPath());
+    control.handle((request) => this.#handle(request));
+    log.info(
+      { mode, port: this.#running.shell.engine.port, peer: identity.peerId, version: VERSION },
+      'started',
+    );
+  }
+
+  get #running(): Mesh {
+    if (this.#mesh === undefined) throw new Error('the mesh is not open');
+    return this.#mesh;
+  }
+
+  async #openMesh(settings: MeshSettings, networks: readonly Network[]): Promise<void> {
+    this.#mesh = await Mesh.open(settings, networks);
+    if (this.#mesh.engineFallback !== undefined)
+      settings.log.warn({ reason: this.#mesh.engineFallback }, 'native-engine-unavailable');
+  }
+
+  /** One line when legs go by the sockets although they need not; nothing an earlier daemon left stays. */
+  #reportKernelPath(): void {
+    const { log } = this.settings;
+    const { accelerated } = this.#running;
+    if (accelerated?.off !== undefined)
+      log.warn({ reason: accelerated.off.message, remedy: accelerated.off.remedy }, 'kernel-path-off');
+    if (accelerated !== undefined || this.settings.open !== undefined) return;
+    try {
+      if (removeKernelPath(this.#running.shell.engine.port)) log.info('kernel-path-removed');
+    } catch (error) {
+      log.debug({ reason: messageOf(error) }, 'kernel-path-unknown'); // no XDP here: nothing can be left
+    }
+  }
+
+  #checkKernelPath(): void {
+    for (const { attached, ...change } of this.#running.accelerated?.check() ?? [])
+      if (attached) this.settings.log.info(change, 'kernel-path-attached');
+      else this.settings.log.warn(change, 'kernel-path-lost');
+  }
+
+  /** Makes the default network of a relay, and keeps its own addresses in invites up to date. */
+  #keepOwnNetworks(identity: Identity): void {
+    const { state, config } = this.settings;
+    const addresses = configuredAddresses(config, config.node.port);
+    const networks = loadNetworks(state);
+    if (networks.length === 0)
+      addNetwork(state, newNetwork(DEFAULT_NETWORK, [ownBootstrap(identity, addresses)]));
+    for (const network of networks) {
+      const present = withOwnAddresses(network, identity, addresses);
+      if (present !== network) replaceNetwork(state, present);
+    }
+  }
+
+  async #openStatusPage(): Promise<void> {
+    const { config, log } = this.settings;
+    const listen = config.status.listen ?? DEFAULT_STATUS_ADDRESS;
+    const address = parseSocketAddress(listen);
+    if (address === undefined) return; // "off": the configuration has checked the rest
+    try {
+      const server = await StatusServer.listen(address, {
+        status: () => this.status(),
+        series: () => this.#sampler.series(),
+      });
+      this.#statusServer = server;
+      this.#closers.push(() => server.close());
+    } catch (error) {
+      // Nobody asked for the default address: a second node on a machine goes without a page.
+      if (config.status.listen !== undefined) throw error;
+      log.warn({ reason: messageOf(error) }, 'status-page-off');
+    }
+  }
+
+  #every(ms: number, run: () => void): void {
+    const timer = setInterval(() => {
+      try {
+        run();
+      } catch (error) {
+        this.settings.log.error({ error: messageOf(error) }, 'periodic-check-failed');
+      }
+    }, ms);
+    timer.unref();
+    this.#closers.push(() => clearInterval(timer));
+  }
+
+  async #handle(request: ControlRequest): Promise<unknown> {
+    switch (request.command) {
+      case 'status':
+        return this.status();
+      case 'down':
+        if (request.unload === true) this.#unload = true;
+        setImmediate(() => this.settings.onEnd()); // after the answer is on its way
+        return { pid: process.pid };
+      case 'reload-networks':
+        await this.reloadNetworks();
+        return null;
+      case 'reload-configuration':
+        return this.reloadConfiguration();
+      case 'relay-accounts':
+        return this.#relayAccounts();
+      case 'receipts':
+        return this.#receipts(request.peer, request.timeoutMs);
+      case 'relay-sessions':
+        return this.#relaySessions();
+      case 'relay-receipts':
+        return this.#relayReceipts(request.peer, request.most);
+      case 'ping':
+        return { rttMs: (await this.#ping(request.peer, request.timeoutMs)) ?? null };
+    }
+  }
+
+  async #ping(peer: string, timeoutMs: number): Promise<number | undefined> {
+    try {
+      return await this.#running.shell.ping(decodePeerId(peer), timeoutMs);
+    } catch (error) {
+      throw new OperatorError(
+        ExitCode.unreachable,
+        'peer',
+        `${peer} cannot be reached: ${messageOf(error)}`,
+        'See who can be: omerta peers',
+      );
+    }
+  }
+
+  async #receipts(peer: string | undefined, timeoutMs: number): Promise<CheckedReceipt[]> {
+    const identity = peer === undefined ? undefined : peerIdOf(peer);
+    const fetched = this.#running.shell.answered(
+      (node, token, step) => node.fetchReceipts(identity, token, step),
+      timeoutMs,
+    );
+    const answer = await fetched.catch((error: unknown) => {
+      throw new OperatorError(ExitCode.unreachable, 'peer', messageOf(error), 'Type: omerta peers');
+    });
+    if (answer?.type === 'receipts') return answer.reports.map(checkedReceipt);
+    throw new OperatorError(
+      ExitCode.unreachable,
+      'receipts',
+      `no relay answered within ${timeoutMs / 1000} s`,
+      'See the state of the relays: omerta status',
+    );
+  }
+
+  /**
+   * Takes over the configuration file as it is now.
+   * @throws OperatorError naming what is wrong in it; then nothing has changed.
+   */
+  reloadConfiguration(): ConfigurationChange {
+    const { mode, reload, log } = this.settings;
+    if (mode !== 'relay' || reload === undefined)
+      throw new OperatorError(
+        ExitCode.usage,
+        'relay',
+        'this machine runs as a member, which reads its configuration when it starts',
+        'Type: omerta down, then omerta up',
+      );
+    const change = this.#running.changeConfiguration(reload());
+    log.info(
+      { applied: change.applied.join(' '), restart: change.restart.join(' ') },
+      'configuration-reloaded',
+    );
+    return change;
+  }
+
+  #relayStatus(): { relay: RelayStatus; networks: ReadonlyMap<string, string> } {
+    const { relay, networks } = this.#running.shell.status();
+    if (relay === undefined)
+      throw new OperatorError(
+        ExitCode.usage,
+        'relay',
+        'this machine runs as a member',
+        'Type it on the relay; here: omerta peers',
+      );
+    return { relay, networks: networkNames({ networks }) };
+  }
+
+  #relayAccounts(): RelayAccountsStatus {
+    const { relay, networks } = this.#relayStatus();
+    return relayAccounts(relay.accounts, this.#running.shell.engine, networks);
+  }
+
+  #relaySessions(): RelaySessions {
+    const { relay, networks } = this.#relayStatus();
+    return relaySessions(relay.circuits, this.#running.shell.engine.legs(), networks, performance.now());
+  }
+
+  async #relayReceipts(peer: string | undefined, most: number): Promise<ReturnType<typeof issuedReceipt>[]> {
+    if (this.settings.mode !== 'relay')
+      throw new OperatorError(
+        ExitCode.usage,
+        'relay',
+        'this machine runs as a member',
+        'Type it on the relay; here: omerta receipts',
+      );
+    const identity = peer === undefined ? undefined : peerIdOf(peer);
+    const answer = await this.#running.shell.answered(
+      (node, token, step) => node.signReceipts(identity, most, token, step),
+      ANSWER_TIMEOUT_MS,
+    );
+    return answer?.type === 'signed-receipts' ? answer.receipts.map(issuedReceipt) : [];
+  }
+
+  /** Takes over what the CLI changed in the state directory; one at a time. */
+  reloadNetworks(): Promise<void> {
+    const done = this.#reload.then(async () => {
+      const networks = loadNetworks(this.settings.state);
+      const mesh = this.#running;
+      if (mesh.changeNetworks(networks)) return;
+      await mesh.close(false); // the next one takes the kernel path over
+      try {
+        await this.#openMesh(mesh.settings, networks);
+      } catch (error) {
+        // Without an engine there is nothing left to serve.
+        this.settings.log.error({ error: messageOf(error) }, 'reopen-failed');
+        setImmediate(() => this.settings.onEnd(error instanceof Error ? error : new Error(messageOf(error))));
+        throw error;
+      }
+    });
+    this.#reload = done.catch(() => undefined);
+    return done;
+  }
+
+  status(): DaemonStatus {
+    const mesh = this.#running;
+    const { engine } = mesh.shell;
+    const status = mesh.shell.status();
+    const legs = engine.legs();
+    return {
+      version: VERSION,
+      pid: process.pid,
+      mode: this.settings.mode,
+      stateDirectory: this.settings.state.path,
+      uptimeSeconds: Math.floor((performance.now() - this.#startedAt) / 1000),
+      engine: engine.describe(),
+      engineFallback: mesh.engineFallback,
+      port: engine.port,
+      addresses: mesh.addresses.map(formatSocketAddress),
+      statusPage: this.#statusServer?.url,
+      mesh: status,
+      sessions: engine.peers().map(sessionStatus),
+      accounts: status.relay && relayAccounts(status.relay.accounts, engine, networkNames(status)),
+      legs: legs.length,
+      circuitBytes: circuitBytes(
+        status.relay?.circuits ?? [],
+        new Map(legs.map(({ id, bytes }) => [id, bytes])),
+      ),
+      wireguard: {
+        publicKey: formatWireguardKey(fromHex(status.sessionKey) ?? new Uint8Array(32)),
+        bindings: wireguardBindings(status.relay?.wireguard ?? [], engine.wireguardUsage()),
+      },
+      counters: Object.fromEntries(engine.counters()),
+      workers: engine
+        .workers()
+        .map((worker) => ({ ...worker, counters: Object.fromEntries(worker.counters) })),
+      failures: mesh.shell.failures,
+    };
+  }
+
+  /** Closes everything that was opened, last opened first. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= (async () => {
+      await this.#reload;
+      for (const close of this.#closers.reverse())
+        try {
+          await close();
+        } catch (error) {
+          this.settings.log.error({ error: messageOf(error) }, 'close-failed');
+        }
+    })();
+    return this.#closing;
+  }
+}
+
+/** @throws OperatorError */
+function peerIdOf(text: string): Uint8Array {
+  try {
+    return decodePeerId(text);
+  } catch (error) {
+    throw new OperatorError(
+      ExitCode.usage,
+      'peer',
+      messageOf(error).replace(/^peer id: /, ''),
+      'Copy a peer id from: omerta peers',
+    );
+  }
+}
+
+/** Names by blinded id. */
+function networkNames({ networks }: Pick<MeshStatus, 'networks'>): Map<string, string> {
+  return new Map(networks.map(({ blindedId, name }) => [blindedId, name]));
+}
+
+function circuitBytes(
+  circuits: readonly CircuitStatus[],
+  bytesOfLeg: ReadonlyMap<number, number>,
+): Record<string, number> {
+  return Object.fromEntries(
+    circuits.map(({ id, legs }) => [id, legs.reduce((sum, leg) => sum + (bytesOfLeg.get(leg) ?? 0), 0)]),
+  );
+}

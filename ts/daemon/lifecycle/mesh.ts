@@ -1,0 +1,313 @@
+// One running mesh: an engine and the MeshNode that decides for it, made from the configuration, the
+// identity and the networks of a state directory.
+
+import type { Logger } from 'pino';
+import { sameBytes, toHex } from '../../wire/bytes.js';
+import { MeshNode } from '../../core/node/mesh-node.js';
+import {
+  OVERLAY_PREFIX_IPV4,
+  OVERLAY_PREFIX_IPV6,
+  overlayAddresses,
+  type Bootstrap,
+  type Network,
+} from '../../core/protocol/network.js';
+import { accountCapacity } from '../../core/relay/relay-accounts.js';
+import type { EngineOptions, PeerConfig } from '../../contract/engine.js';
+import { nodePrimitives } from '../../engine/node-primitives.js';
+import {
+  AcceleratedEngine,
+  accelerationError,
+  type Acceleration,
+} from '../../engine/xdp/kernel-path-engine.js';
+import {
+  accelerateEngine,
+  openEngine,
+  type EngineChoice,
+  type OpenedEngine,
+} from '../../engine/open-engine.js';
+import { NO_ACCOUNTS } from '../../wire/forwarding-table.js';
+import { parseSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
+import type { Config } from '../config/config.js';
+import { nodeConsent } from '../config/consent-configuration.js';
+import type { DaemonMode } from '../../status/model/daemon-status.js';
+import { engineFailure } from './engine-failure.js';
+import type { Identity } from '../state/identity.js';
+import { ExitCode, OperatorError } from '../../host/operator-error.js';
+import { MeshShell } from './mesh-shell.js';
+import { addressedInterfaces, ownAddresses, sameAddresses } from '../../host/own-addresses.js';
+import {
+  changeWhileRunning,
+  relayLimits,
+  relayPolicy,
+  relaysWireguard,
+  type ConfigurationChange,
+} from '../config/relay-configuration.js';
+import type { Store } from '../state/store.js';
+import { parseWireguardKey } from '../../host/wireguard-key.js';
+
+/** Room in the engine's tables beside what the relay's caps allow: own legs, bootstraps, members. */
+const OWN_LEGS = 8192;
+const OWN_PEERS = 8192;
+const CONTROL_FRAMES_PER_SECOND = 2000;
+
+export interface MeshSettings {
+  readonly mode: DaemonMode;
+  /** Path of the state directory. */
+  readonly state: string;
+  readonly config: Config;
+  readonly identity: Identity;
+  readonly store: Store;
+  readonly log: Logger;
+  /** Opens the engine; tests give another. */
+  readonly open?: (choice: EngineChoice, options: EngineOptions) => Promise<OpenedEngine>;
+}
+
+/** Which engine and kernel path `accel` asks for. */
+function choices({ node, relay }: Config, mode: DaemonMode): { engine: EngineChoice; kernelPath: boolean } {
+  const accel = mode === 'relay' ? relay.accel : undefined;
+  if (accel === 'xdp' && node.engine === 'wasm')
+    throw new OperatorError(
+      ExitCode.usage,
+      'accel',
+      '"xdp" needs the native engine, and engine is "wasm"',
+      'Leave one of the two out',
+    );
+  if (accel === 'xdp') return { engine: 'native', kernelPath: true };
+  if (accel === 'native' || accel === 'wasm') return { engine: accel, kernelPath: false };
+  return { engine: node.engine, kernelPath: accel === 'auto' };
+}
+
+function acceleration(
+  { node, relay }: Config,
+  { maxLegs, wireguardSessions = 0, accounts = NO_ACCOUNTS }: EngineOptions,
+): Acceleration {
+  return {
+    required: relay.accel === 'xdp',
+    interfaces: relay.accel_interfaces,
+    mode: relay.accel_mode,
+    detach: relay.detach,
+    bind: node.bind,
+    maxLegs,
+    wireguardSessions,
+    accounts,
+    addressed: addressedInterfaces(node.interface),
+  };
+}
+
+export class Mesh {
+  #addresses: readonly SocketAddress[];
+  #networks: readonly Network[];
+  /** What it runs by now; the settings have what it was opened with. */
+  #config: Config;
+
+  private constructor(
+    readonly settings: MeshSettings,
+    readonly shell: MeshShell<MeshNode>,
+    readonly engineFallback: string | undefined,
+    networks: readonly Network[],
+    addresses: readonly SocketAddress[],
+  ) {
+    this.#networks = networks;
+    this.#addresses = addresses;
+    this.#config = settings.config;
+  }
+
+  /** Opens the engine and starts the node. @throws OperatorError */
+  static async open(settings: MeshSettings, networks: readonly Network[]): Promise<Mesh> {
+    const { config, identity, mode, state, store, log } = settings;
+    const limits = relayLimits(config);
+    const relaysStock = mode === 'relay' && relaysWireguard(config);
+    const { port, bind } = config.node;
+    const options: EngineOptions = {
+      privateKey: Uint8Array.from(identity.sessionPrivateKey),
+      port,
+      bind,
+      workers: config.node.workers,
+      io: config.node.io,
+      maxLegs: OWN_LEGS + (mode === 'relay' ? 2 * limits.circuits : 0),
+      maxPeers: OWN_PEERS + (mode === 'relay' ? limits.admissions : 0),
+      wireguardSessions: relaysStock ? config.relay.wireguard_sessions : 0,
+      accounts: mode === 'relay' ? accountCapacity(limits) : undefined,
+      controlFramesPerSecond: CONTROL_FRAMES_PER_SECOND,
+      // A member is nobody's STUN server.
+      stunPerSecond: mode === 'relay' ? config.relay.stun_per_second : 0,
+      tun: mode === 'up' ? tunOptions(settings, networks) : undefined,
+      disable: config.node.disable,
+    };
+    const choice = choices(config, mode);
+    const open = async (): Promise<OpenedEngine> => {
+      const { engine, fallback } = await (settings.open ?? openEngine)(choice.engine, options);
+      if (!choice.kernelPath) return { engine, fallback };
+      const accelerated = await accelerateEngine(engine, acceleration(config, options));
+      return { engine: accelerated ?? engine, fallback };
+    };
+    const { engine, fallback } = await open().catch((error: unknown) => {
+      throw engineFailure(error, { port, bind, state });
+    });
+    options.privateKey.fill(0);
+    let shell: MeshShell<MeshNode> | undefined;
+    try {
+      const addresses = configuredAddresses(config, engine.port);
+      const { wireguardRelay } = engine.describe();
+      const node = new MeshNode(
+        {
+          identitySeed: identity.seed,
+          sessionPrivateKey: identity.sessionPrivateKey,
+          name: config.node.name,
+          endpoints: addresses,
+          networks: networks.map((network) => withoutSelf(network, identity)),
+          relay: mode === 'relay' ? relayPolicy(config, networks, wireguardRelay) : undefined,
+          capabilities: mode === 'relay' ? ['bootstrap', 'relay'] : [],
+          maxLegs: options.maxLegs,
+          wireguardRelay: mode === 'up' && config.wireguard.relay,
+          consent: nodeConsent(config),
+        },
+        nodePrimitives,
+      );
+      shell = new MeshShell(node, engine, store, log);
+      shell.start();
+      if (relaysStock && !wireguardRelay)
+        log.warn({ remedy: 'npm run build, and engine = "native"' }, 'wireguard-relay-needs-native-engine');
+      // Stock peers are the operator's: the node knows nothing of them.
+      if (mode === 'up') engine.setPeers(config.wireguard.peers.map(stockPeer));
+      // Now the table holds what the store held.
+      if (engine instanceof AcceleratedEngine) engine.activate();
+      return new Mesh(settings, shell, fallback, networks, addresses);
+    } catch (error) {
+      shell?.close();
+      await engine.close();
+      throw engineFailure(accelerationError(error), { port, bind, state });
+    }
+  }
+
+  get addresses(): readonly SocketAddress[] {
+    return this.#addresses;
+  }
+
+  get networks(): readonly Network[] {
+    return this.#networks;
+  }
+
+  /**
+   * Takes over a changed list of networks.
+   * @returns false when the mesh has to be opened anew for it: a TUN interface gets the addresses of
+   * a joined network only when it is made.
+   */
+  changeNetworks(networks: readonly Network[]): boolean {
+    const { mode, identity } = this.settings;
+    const without = (list: readonly Network[], others: readonly Network[]): Network[] =>
+      list.filter((network) => !others.some(({ id }) => sameBytes(id, network.id)));
+    const joined = without(networks, this.#networks);
+    const left = without(this.#networks, networks);
+    if (mode === 'up' && joined.length > 0) return false;
+    for (const network of left) this.shell.command((node, step) => node.removeNetwork(network.id, step));
+    for (const network of joined)
+      this.shell.command((node, step) => node.addNetwork(withoutSelf(network, identity), step));
+    this.#networks = networks;
+    if (mode === 'relay' && joined.length + left.length > 0) this.#applyPolicy();
+    return true;
+  }
+
+  /** Goes on by a changed configuration, as far as that is possible without a new start. */
+  changeConfiguration(wanted: Config): ConfigurationChange {
+    const { config, change } = changeWhileRunning(this.settings.config, this.#config, wanted);
+    this.#config = config;
+    this.settings.log.level = config.log.level;
+    this.#applyPolicy();
+    return change;
+  }
+
+  #applyPolicy(): void {
+    const { wireguardRelay } = this.shell.engine.describe();
+    const policy = relayPolicy(this.#config, this.#networks, wireguardRelay);
+    this.shell.command((node, step) => node.setRelayPolicy(policy, step));
+  }
+
+  /** Looks whether the interfaces have other addresses now and tells the node. */
+  refreshAddresses(): void {
+    const addresses = configuredAddresses(this.settings.config, this.shell.engine.port);
+    if (sameAddresses(addresses, this.#addresses)) return;
+    this.#addresses = addresses;
+    this.shell.command((node, step) => node.setEndpoints(addresses, step));
+  }
+
+  /** The kernel path in front of the engine, if one was asked for. */
+  get accelerated(): AcceleratedEngine | undefined {
+    const { engine } = this.shell;
+    return engine instanceof AcceleratedEngine ? engine : undefined;
+  }
+
+  /** @param unload whether the kernel path goes too; default: what the configuration says. */
+  async close(unload?: boolean): Promise<void> {
+    this.shell.close();
+    await (this.accelerated?.close(unload) ?? this.shell.engine.close());
+  }
+}
+
+/** Addresses others are told, with the port the node listens on. */
+export function configuredAddresses({ node }: Config, port: number): SocketAddress[] {
+  const announce = node.announce.map(parseSocketAddress).filter((address) => address !== undefined);
+  return ownAddresses({ announce, bind: node.bind, port, ownTunnel: node.interface });
+}
+
+/** A node is no bootstrap of its own. */
+function withoutSelf(network: Network, identity: Identity): Network {
+  return {
+    ...network,
+    bootstraps: network.bootstraps.filter((bootstrap) => !sameBytes(bootstrap.identity, identity.publicKey)),
+  };
+}
+
+function stockPeer({
+  public_key: key,
+  allowed_ips: allowedIps,
+}: Config['wireguard']['peers'][number]): PeerConfig {
+  return {
+    sessionKey: toHex(parseWireguardKey(key) ?? new Uint8Array(32)), // the configuration has checked it
+    presharedKey: undefined,
+    allowedIps,
+    endpoint: undefined,
+    persistentKeepalive: 0,
+  };
+}
+
+function tunOptions({ config, identity }: MeshSettings, networks: readonly Network[]): EngineOptions['tun'] {
+  return {
+    name: config.node.interface,
+    mtu: config.node.mtu,
+    addresses: networks.flatMap(({ id }) => {
+      const { ipv4, ipv6 } = overlayAddresses(nodePrimitives, id, identity.publicKey);
+      return [`${ipv4}/${OVERLAY_PREFIX_IPV4}`, `${ipv6}/${OVERLAY_PREFIX_IPV6}`];
+    }),
+  };
+}
+
+/** Own entry in the bootstraps of a network, for invites. @throws OperatorError without an address. */
+export function ownBootstrap(identity: Identity, addresses: readonly SocketAddress[]): Bootstrap {
+  if (addresses.length === 0)
+    throw new OperatorError(
+      ExitCode.failure,
+      'announce',
+      'this machine has no address others could reach it at',
+      'Bring an interface up, or give the address with --announce ADDR:PORT (or announce under [node])',
+    );
+  return { identity: identity.publicKey, sessionKey: identity.sessionPublicKey, addresses };
+}
+
+/** The network with this node's own bootstrap entry brought up to date; the same object if it was. */
+export function withOwnAddresses(
+  network: Network,
+  identity: Identity,
+  addresses: readonly SocketAddress[],
+): Network {
+  const own = network.bootstraps.find((bootstrap) => sameBytes(bootstrap.identity, identity.publicKey));
+  if (own === undefined || addresses.length === 0) return network;
+  if (sameAddresses(own.addresses, addresses) && sameBytes(own.sessionKey, identity.sessionPublicKey))
+    return network;
+  return {
+    ...network,
+    bootstraps: network.bootstraps.map((bootstrap) =>
+      bootstrap === own ? ownBootstrap(identity, addresses) : bootstrap,
+    ),
+  };
+}

@@ -1,0 +1,143 @@
+// The state directory: where a node keeps its identity, networks and store. Only its owner may look
+// in; a file is either whole or not there (written aside, flushed, renamed).
+
+import { randomBytes } from 'node:crypto';
+import {
+  closeSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
+import { homedir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { ExitCode, OperatorError, fileError, systemErrorCode } from '../../host/operator-error.js';
+
+/** Every path inside a state directory. */
+export class StateDirectory {
+  readonly path: string;
+  constructor(path: string) {
+    this.path = resolve(path);
+  }
+  get identityKey(): string {
+    return join(this.path, 'identity.key');
+  }
+  get sessionKey(): string {
+    return join(this.path, 'session.key');
+  }
+  get networks(): string {
+    return join(this.path, 'networks');
+  }
+  get store(): string {
+    return join(this.path, 'store');
+  }
+  get config(): string {
+    return join(this.path, 'omerta.toml');
+  }
+  get socket(): string {
+    return join(this.path, 'omerta.sock');
+  }
+  get log(): string {
+    return join(this.path, 'omerta.log');
+  }
+
+  /** Creates it with mode 0700 if it is not there; refuses one that others can look into. */
+  prepare(): void {
+    try {
+      mkdirSync(this.path, { recursive: true, mode: 0o700 });
+    } catch (error) {
+      throw fileError('state', this.path, error);
+    }
+    requirePrivate('state', this.path);
+  }
+
+  /** Whether it exists. */
+  exists(): boolean {
+    return statSync(this.path, { throwIfNoEntry: false })?.isDirectory() === true;
+  }
+}
+
+/** The directory used without `--state`: $OMERTA_STATE, or the place the system has for it. */
+export function defaultStatePath(environment: NodeJS.ProcessEnv, isRoot: boolean): string {
+  const chosen = environment['OMERTA_STATE'];
+  if (chosen !== undefined && chosen !== '') return chosen;
+  if (isRoot) return '/var/lib/omerta';
+  const xdg = environment['XDG_STATE_HOME'];
+  // The XDG base directory specification: a relative path is invalid and ignored.
+  if (xdg?.startsWith('/') === true) return join(xdg, 'omerta');
+  return join(environment['HOME'] ?? homedir(), '.local/state/omerta');
+}
+
+/** Refuses a file or directory that group or others have any access to. */
+export function requirePrivate(field: string, path: string): void {
+  let mode: number;
+  let isDirectory: boolean;
+  try {
+    const stat = statSync(path);
+    mode = stat.mode & 0o777;
+    isDirectory = stat.isDirectory();
+  } catch (error) {
+    throw fileError(field, path, error);
+  }
+  if ((mode & 0o077) === 0) return;
+  const wanted = isDirectory ? '0700' : '0600';
+  throw new OperatorError(
+    ExitCode.permission,
+    field,
+    `${path} has mode 0${mode.toString(8)}, ${wanted} is needed: it holds secrets`,
+    `Type: chmod ${wanted} ${path}`,
+  );
+}
+
+/** Reads a secret text file; undefined when it is not there. */
+export function readPrivate(field: string, path: string): string | undefined {
+  try {
+    const text = readFileSync(path, 'utf8');
+    requirePrivate(field, path);
+    return text;
+  } catch (error) {
+    if (systemErrorCode(error) === 'ENOENT') return undefined;
+    throw error instanceof OperatorError ? error : fileError(field, path, error);
+  }
+}
+
+/**
+ * Writes a secret file with mode 0600: whole or not at all, also when the power fails.
+ * @param mode `create` refuses to overwrite (throws the system's EEXIST), `replace` does not.
+ */
+export function writePrivate(field: string, path: string, text: string, mode: 'create' | 'replace'): void {
+  const aside = `${path}.${randomBytes(6).toString('hex')}.tmp`;
+  try {
+    const file = openSync(aside, 'wx', 0o600);
+    try {
+      writeSync(file, text);
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+    if (mode === 'replace') renameSync(aside, path);
+    else {
+      linkSync(aside, path); // link, unlike rename, fails when the name is taken
+      unlinkSync(aside);
+    }
+    const directory = openSync(dirname(path), 'r');
+    try {
+      fsyncSync(directory);
+    } finally {
+      closeSync(directory);
+    }
+  } catch (error) {
+    try {
+      unlinkSync(aside);
+    } catch {
+      // It was never created, or is in place already.
+    }
+    if (mode === 'create' && systemErrorCode(error) === 'EEXIST') throw error;
+    throw fileError(field, path, error);
+  }
+}

@@ -1,0 +1,102 @@
+// Reads the native engine's event ring in place (layout: native/engine/event_ring.h). The only copy
+// made is of payloads that outlive the call.
+
+import type { EngineEvent, PeerEndpoint, SessionKey } from '../../contract/engine.js';
+import type { SocketAddress } from '../../wire/socket-address.js';
+
+const HEADER = 64;
+/** `enum class EventType` of event_ring.h; 0 is padding at the end of the ring. */
+const Type = {
+  frame: 1,
+  control: 2,
+  session: 3,
+  endpoint: 4,
+  pathNeeded: 5,
+  sessionLost: 6,
+  interfaceGone: 7,
+  interfaceUp: 8,
+  interfaceDown: 9,
+  offloadDemoted: 10,
+} as const;
+
+export class EventRingReader {
+  readonly #positions: Int32Array;
+  readonly #view: DataView;
+  readonly #bytes: Uint8Array;
+  readonly #capacity: number;
+
+  constructor(memory: ArrayBuffer) {
+    this.#positions = new Int32Array(memory, 0, 2);
+    this.#bytes = new Uint8Array(memory, HEADER);
+    this.#view = new DataView(memory, HEADER);
+    this.#capacity = memory.byteLength - HEADER;
+  }
+
+  /** Everything written so far, in order. */
+  drain(): EngineEvent[] {
+    const events: EngineEvent[] = [];
+    // Atomics: a record is complete before the head that covers it, on every architecture.
+    const head = Atomics.load(this.#positions, 0) >>> 0;
+    let tail = Atomics.load(this.#positions, 1) >>> 0;
+    while (tail !== head) {
+      const at = tail % this.#capacity;
+      const size = this.#view.getUint32(at, true);
+      const event = this.#read(this.#view.getUint16(at + 4, true), at + 8);
+      if (event !== undefined) events.push(event);
+      tail = (tail + size) >>> 0;
+    }
+    Atomics.store(this.#positions, 1, tail | 0);
+    return events;
+  }
+
+  #read(type: number, at: number): EngineEvent | undefined {
+    switch (type) {
+      case Type.frame:
+        return {
+          type: 'frame',
+          from: this.#address(at),
+          leg: this.#view.getUint32(at + 20, true),
+          frame: this.#blob(at + 24),
+        };
+      case Type.control:
+        return { type: 'control', peer: this.#key(at), payload: this.#blob(at + 32) };
+      case Type.session:
+        return { type: 'session', peer: this.#key(at), endpoint: this.#endpoint(at + 32) };
+      case Type.endpoint:
+        return { type: 'endpoint', peer: this.#key(at), endpoint: this.#endpoint(at + 32) };
+      case Type.pathNeeded:
+        return { type: 'path-needed', peer: this.#key(at) };
+      case Type.sessionLost:
+        return { type: 'session-lost', peer: this.#key(at) };
+      case Type.interfaceGone:
+        return { type: 'interface-gone' };
+      case Type.interfaceUp:
+        return { type: 'interface-up' };
+      case Type.interfaceDown:
+        return { type: 'interface-down' };
+      case Type.offloadDemoted: {
+        const [name = '', reason = ''] = Buffer.from(this.#blob(at)).toString().split('\n');
+        return { type: 'accelerator-demoted', name, reason };
+      }
+      default:
+        return undefined;
+    }
+  }
+
+  #key(at: number): SessionKey {
+    return Buffer.from(this.#bytes.subarray(at, at + 32)).toString('hex');
+  }
+
+  #blob(at: number): Uint8Array {
+    return this.#bytes.slice(at + 4, at + 4 + this.#view.getUint32(at, true));
+  }
+
+  #address(at: number): SocketAddress {
+    return { ip: this.#bytes.slice(at, at + 16), port: this.#view.getUint16(at + 16, true) };
+  }
+
+  #endpoint(at: number): PeerEndpoint {
+    const leg = this.#view.getUint32(at + 20, true);
+    return leg !== 0 ? { leg } : { address: this.#address(at) };
+  }
+}

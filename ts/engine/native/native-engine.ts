@@ -1,0 +1,572 @@
+// The native engine behind the engine interface: C++ workers move the packets, this file moves
+// events, table writes and counters across N-API, in batches over shared memory.
+
+import {
+  DEFAULT_STUN_PER_SECOND,
+  EngineError,
+  type Accelerator,
+  type EngineDescription,
+  type EngineEvent,
+  type EngineOptions,
+  type LegCounts,
+  type LegStatus,
+  type PeerChange,
+  type PeerConfig,
+  type PeerEndpoint,
+  type PeerState,
+  type PeerStatus,
+  type ReconfigurableEngine,
+  type WireguardBinding,
+  type WireguardUsage,
+  type SessionKey,
+  type WorkerStatus,
+} from '../../contract/engine.js';
+import { EventRingReader } from './event-ring.js';
+import type { AccountStatus } from '../../contract/limit-control.js';
+import {
+  loadNativeAddon,
+  type NativeAddon,
+  type NativeDescription,
+  type NativeHandle,
+  type NativeOffload,
+} from './native-addon.js';
+import { keyBytes, packAddress, packPeerChanges, unpackPeerStates } from './peer-batch.js';
+import { PrefixBatch } from '../../wire/prefix-batch.js';
+import type { Leg } from '../../wire/leg.js';
+import { LEG_ENTRY_SIZE, encodeLegEntry, legEntry } from '../../wire/leg-entry.js';
+import { NO_ACCOUNTS } from '../../wire/forwarding-table.js';
+import {
+  encodeLimits,
+  encodeRate,
+  limitsOf,
+  prefixRateOf,
+  rateOf,
+  type AccountKind,
+  type LegLimits,
+  type PrefixLimit,
+  type RateLimit,
+} from '../../wire/limits.js';
+import { parsePrefix } from '../../wire/prefix.js';
+import type { SocketAddress } from '../../wire/socket-address.js';
+
+/** Names of the optional accelerators, as `disable` and `describe()` use them. */
+export const NATIVE_ACCELERATORS = [
+  'ipsec-mb',
+  'io-uring',
+  'aes-256-gcm',
+  'wide-window',
+  'udp-gro',
+  'udp-gso',
+  'tun-checksum-offload',
+  'steering',
+  'tun-tcp-offload',
+  'tun-udp-offload',
+] as const;
+
+/** A receive buffer below this loses bursts at rates where a worker is descheduled for a few ms. */
+const WANTED_BUFFER_BYTES = 7 << 20;
+
+/** A whole configuration as a change. */
+function changeOf(peer: PeerConfig): PeerChange {
+  const allowedIps = new PrefixBatch();
+  for (const text of peer.allowedIps) {
+    const prefix = parsePrefix(text);
+    if (prefix === undefined)
+      throw new EngineError('BAD_ARGUMENT', `allowedIps: '${text}' is not a prefix such as 100.64.1.2/32`);
+    allowedIps.add(prefix);
+  }
+  return {
+    sessionKey: peer.sessionKey,
+    remove: false,
+    updateOnly: false,
+    presharedKey: peer.presharedKey ?? null,
+    endpoint: peer.endpoint,
+    persistentKeepalive: peer.persistentKeepalive,
+    replaceAllowedIps: true,
+    allowedIps,
+  };
+}
+
+/**
+ * Entries of `struct omerta_leg`. The addon adds its clock to a lifetime, so it counts from zero here;
+ * from one, in fact, because an expiry of 0 means "never".
+ */
+export function packLegs(legs: readonly Leg[]): Uint8Array {
+  const packed = new Uint8Array(legs.length * LEG_ENTRY_SIZE);
+  legs.forEach((leg, index) =>
+    encodeLegEntry(legEntry(leg, 1n), packed.subarray(index * LEG_ENTRY_SIZE, (index + 1) * LEG_ENTRY_SIZE)),
+  );
+  return packed;
+}
+
+function acceleratorOf({ name, state, reason }: NativeOffload): Accelerator {
+  return { name, state, reason, remedy: undefined };
+}
+
+/** What the offloads of a TUN interface would be like here; found out without making one that stays. */
+export function testTunOffloads(): readonly Accelerator[] {
+  return loadNativeAddon().testTunOffloads().map(acceleratorOf);
+}
+
+/** @throws EngineError; the code tells what to do about it. */
+export function openNativeEngine(options: EngineOptions): NativeEngine {
+  return new NativeEngine(loadNativeAddon(), options);
+}
+
+type DescribeAccelerator = (name: string, on: boolean, what: string, missing: string) => Accelerator;
+
+export class NativeEngine implements ReconfigurableEngine {
+  readonly #addon: NativeAddon;
+  readonly #handle: NativeHandle;
+  readonly #disabled: ReadonlySet<string>;
+  readonly #counters: BigUint64Array;
+  readonly #instruments: BigUint64Array;
+  #description: EngineDescription;
+  #closed = false;
+  #listener: ((events: readonly EngineEvent[]) => void) | undefined;
+
+  constructor(addon: NativeAddon, options: EngineOptions) {
+    this.#addon = addon;
+    this.#disabled = new Set(options.disable ?? []);
+    for (const name of this.#disabled) {
+      if (!(NATIVE_ACCELERATORS as readonly string[]).includes(name)) {
+        throw new EngineError(
+          'BAD_ARGUMENT',
+          `disable: '${name}' is not an accelerator. Known: ${NATIVE_ACCELERATORS.join(', ')}`,
+        );
+      }
+    }
+    const ring: { reader?: EventRingReader } = {};
+    try {
+      this.#handle = new addon.NativeEngine(
+        {
+          privateKey: options.privateKey,
+          port: options.port,
+          bind: options.bind ?? '',
+          workers: options.workers ?? 1,
+          maxLegs: options.maxLegs,
+          maxPeers: options.maxPeers,
+          wireguardSessions: options.wireguardSessions ?? 0,
+          ...(options.accounts ?? NO_ACCOUNTS),
+          controlFramesPerSecond: options.controlFramesPerSecond,
+          stunPerSecond: options.stunPerSecond ?? DEFAULT_STUN_PER_SECOND,
+          ipsecMb: !this.#disabled.has('ipsec-mb'),
+          io: this.#disabled.has('io-uring') ? 'mmsg' : (options.io ?? 'mmsg'),
+          aes256Gcm: !this.#disabled.has('aes-256-gcm'),
+          wideWindow: !this.#disabled.has('wide-window'),
+          udpGro: !this.#disabled.has('udp-gro'),
+          udpGso: !this.#disabled.has('udp-gso'),
+          tunChecksumOffload: !this.#disabled.has('tun-checksum-offload'),
+          tunTcpOffload: !this.#disabled.has('tun-tcp-offload'),
+          tunUdpOffload: !this.#disabled.has('tun-udp-offload'),
+          steering: !this.#disabled.has('steering'),
+          keepSessionOnNewPresharedKey: options.keepSessionOnNewPresharedKey ?? false,
+          portFollowsInterface: options.portFollowsInterface ?? false,
+          tun: options.tun && { ...options.tun, up: options.tun.up ?? true },
+        },
+        () => {
+          const events = ring.reader?.drain() ?? [];
+          if (events.length > 0) this.#listener?.(events);
+        },
+      );
+    } catch (error) {
+      throw openError(error, options.port);
+    }
+    try {
+      ring.reader = new EventRingReader(this.#handle.eventMemory());
+      this.#counters = new BigUint64Array(this.#handle.counterMemory());
+      this.#instruments = new BigUint64Array(this.#handle.instrumentMemory());
+      this.#description = this.#describe();
+    } catch (error) {
+      this.#handle.close(); // an addon of another version: do not leave its workers running
+      throw error;
+    }
+  }
+
+  get port(): number {
+    return this.#handle.port;
+  }
+
+  describe(): EngineDescription {
+    if (!this.#closed) this.#description = this.#describe();
+    return this.#description;
+  }
+
+  #describe(): EngineDescription {
+    const native = this.#handle.describe();
+    const accelerator: DescribeAccelerator = (name, on, what, missing) => {
+      if (this.#disabled.has(name)) {
+        return { name, state: 'off', reason: 'switched off', remedy: undefined };
+      }
+      return { name, state: on ? 'on' : 'unavailable', reason: on ? what : missing, remedy: undefined };
+    };
+    const accelerators: Accelerator[] = [
+      {
+        ...accelerator('ipsec-mb', native.ipsecMb, native.ipsecMbReason, native.ipsecMbReason),
+        remedy: native.ipsecMbReason.includes('not installed')
+          ? 'sudo apt-get install libipsec-mb1'
+          : undefined,
+      },
+      {
+        name: 'io-uring',
+        state: native.io === 'io_uring' ? 'on' : native.ioRefused ? 'unavailable' : 'off',
+        reason: this.#disabled.has('io-uring') ? 'switched off' : native.ioReason,
+        remedy: native.ioRemedy === '' ? undefined : native.ioRemedy,
+      },
+      accelerator('aes-256-gcm', native.aes256Gcm, native.aes256GcmReason, native.aes256GcmReason),
+      accelerator('wide-window', true, 'replay window of 65472 packets with peers that agree', ''),
+      ...native.offloads.map(acceleratorOf),
+    ];
+    if (native.steering !== undefined) accelerators.push(...this.#socketAccelerators(native, accelerator));
+    const demoted = new Map(native.demoted.map((one) => [one.name, acceleratorOf(one)]));
+    return {
+      kind: 'native',
+      summary: `native (C++20, ${native.workers} worker${native.workers === 1 ? '' : 's'})`,
+      aead: native.aead,
+      accelerators: accelerators.map((one) => demoted.get(one.name) ?? one),
+      tun: native.tun,
+      wireguardRelay: true,
+    };
+  }
+
+  #socketAccelerators(native: NativeDescription, accelerator: DescribeAccelerator): Accelerator[] {
+    const { receiveBufferBytes = 0, sendBufferBytes = 0, steering = false, steeringReason = '' } = native;
+    const granted = Math.min(receiveBufferBytes, sendBufferBytes) >= WANTED_BUFFER_BYTES;
+    return [
+      native.workers === 1
+        ? { name: 'steering', state: 'off', reason: steeringReason, remedy: undefined }
+        : accelerator('steering', steering, steeringReason, steeringReason),
+      {
+        name: 'udp-buffers',
+        state: granted ? 'on' : 'unavailable',
+        reason: `receive ${receiveBufferBytes >> 10} KiB, send ${sendBufferBytes >> 10} KiB`,
+        remedy: granted
+          ? undefined
+          : `sudo sysctl -w net.core.rmem_max=${WANTED_BUFFER_BYTES} net.core.wmem_max=${WANTED_BUFFER_BYTES}`,
+      },
+    ];
+  }
+
+  onEvents(listener: (events: readonly EngineEvent[]) => void): void {
+    this.#listener = listener;
+  }
+
+  setPeers(peers: readonly PeerConfig[]): void {
+    this.changePeers(peers.map(changeOf), false);
+  }
+
+  changePeers(changes: readonly PeerChange[], replace: boolean): void {
+    const packed = packPeerChanges(changes);
+    const fitted = this.#call(() => this.#handle.setPeers(packed, replace));
+    packed.fill(0);
+    if (!fitted) throw new EngineError('TABLE_FULL', 'peers: the session table is full (maxPeers)');
+  }
+
+  hasRoom(changes: readonly PeerChange[], replace: boolean): boolean {
+    return this.#call(() => this.#handle.hasRoom(packPeerChanges(changes), replace));
+  }
+
+  peerStates(): Iterable<PeerState> {
+    return unpackPeerStates(this.#call(() => this.#handle.exportPeers()));
+  }
+
+  removePeers(peers: readonly SessionKey[]): void {
+    this.#call(() => this.#handle.removePeers(Buffer.concat(peers.map(keyBytes))));
+  }
+
+  installLegs(legs: readonly Leg[]): void {
+    this.installPackedLegs(packLegs(legs));
+  }
+
+  /** As installLegs; entries as packLegs() makes them. */
+  installPackedLegs(packed: Uint8Array): void {
+    const added = this.#call(() => this.#handle.installLegs(packed));
+    if (!added) throw new EngineError('TABLE_FULL', 'legs: the forwarding table is full (maxLegs)');
+  }
+
+  removeLegs(ids: readonly number[]): void {
+    this.#call(() => this.#handle.removeLegs(Uint32Array.from(ids)));
+  }
+
+  setLimits(index: number, limits: LegLimits): void {
+    this.#call(() => this.#handle.setLimits(index, encodeLimits(limitsOf(limits))));
+  }
+
+  setAccountLimit(kind: AccountKind, index: number, limit: RateLimit | undefined): void {
+    this.#call(() => this.#handle.setRate(kind === 'network', index, encodeRate(rateOf(limit, kind))));
+  }
+
+  resetAccount(kind: AccountKind, index: number): void {
+    this.#call(() => this.#handle.resetAccount(kind === 'network', index));
+  }
+
+  setHostLimit(limit: RateLimit | undefined): void {
+    this.#call(() => this.#handle.setHostRate(encodeRate(rateOf(limit, 'host'))));
+  }
+
+  setPrefixLimit(limit: PrefixLimit | undefined): void {
+    this.#call(() => {
+      const { rate, ipv4Bits, ipv6Bits } = prefixRateOf(limit);
+      this.#handle.setPrefixRate(encodeRate(rate), ipv4Bits, ipv6Bits);
+    });
+  }
+
+  accounts(kind: AccountKind): readonly AccountStatus[] {
+    const counts = this.#call(() => this.#handle.accounts(kind === 'network'));
+    const used: AccountStatus[] = [];
+    for (let index = 0; index * 3 < counts.length; index++) {
+      const [packets = 0, bytes = 0, refused = 0] = counts.subarray(index * 3, index * 3 + 3);
+      if (packets > 0 || refused > 0) used.push({ index, packets, bytes, refused });
+    }
+    return used;
+  }
+
+  sendFrames(frames: readonly { readonly to: SocketAddress; readonly frame: Uint8Array }[]): void {
+    const parts = frames.flatMap(({ to, frame }) => {
+      const header = new Uint8Array(24);
+      header.set(packAddress(to));
+      new DataView(header.buffer).setUint32(20, frame.length, true);
+      return [header, frame];
+    });
+    this.#call(() => this.#handle.sendFrames(Buffer.concat(parts)));
+  }
+
+  sendControl(messages: readonly { readonly peer: SessionKey; readonly payload: Uint8Array }[]): void {
+    const parts = messages.flatMap(({ peer, payload }) => {
+      const header = new Uint8Array(36);
+      header.set(keyBytes(peer));
+      new DataView(header.buffer).setUint32(32, payload.length, true);
+      return [header, payload];
+    });
+    this.#call(() => this.#handle.sendControl(Buffer.concat(parts)));
+  }
+
+  handshake(peer: SessionKey): void {
+    this.#call(() => this.#handle.handshake(keyBytes(peer)));
+  }
+
+  peers(): readonly PeerStatus[] {
+    return this.#call(() => this.#handle.peers()).map((peer) => ({
+      sessionKey: Buffer.from(peer.publicKey).toString('hex'),
+      endpoint: endpointOf(peer.address, peer.leg),
+      handshakeAgeMs: peer.handshakeAgeMs,
+      lastReceivedMs: peer.lastReceivedMs,
+      suite: peer.suite,
+      replayWindow: peer.replayWindow,
+      rxBytes: peer.rxBytes,
+      txBytes: peer.txBytes,
+    }));
+  }
+
+  legs(): readonly LegStatus[] {
+    return this.#call(() => this.#handle.legs()).map((leg) => ({
+      id: leg.id,
+      packets: leg.packets,
+      bytes: leg.bytes,
+      refused: leg.refused,
+      idleMs: leg.idleMs,
+    }));
+  }
+
+  /** Slots of the look-up of receiver indices. */
+  get indexSlots(): number {
+    return this.#handle.describe().indexSlots;
+  }
+
+  /** Mirrors receiver indices into the file (a BPF array of indexSlots 64-bit words). */
+  mirrorIndices(file: number): void {
+    this.#call(() => this.#handle.mirrorIndices(file));
+  }
+
+  /** Mirrors the indices of relayed sessions, those under way included (XdpHandle.expected). */
+  mirrorExpected(file: number): void {
+    this.#call(() => this.#handle.mirrorExpected(file));
+  }
+
+  /** Charges accounts in memory the XDP relay charges too (XdpHandle.accounts). */
+  shareAccounts(files: Int32Array): void {
+    this.#call(() => this.#handle.shareAccounts(files));
+  }
+
+  legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[] {
+    const values = this.#call(() => this.#handle.legCounters(Uint32Array.from(ids)));
+    return ids.map((_, index) => {
+      const [present, packets = 0, bytes = 0, sentPackets = 0, sentBytes = 0] = values.subarray(index * 5);
+      return present === 1 ? { packets, bytes, sentPackets, sentBytes } : undefined;
+    });
+  }
+
+  setWireguardBindings(bindings: readonly WireguardBinding[]): void {
+    const packed = bindings.map(({ publicKey, address, charging }) => {
+      if (publicKey.length !== 32)
+        throw new EngineError('BAD_ARGUMENT', `publicKey: ${publicKey.length} bytes given, must be 32`);
+      const entry = new Uint8Array(60);
+      entry.set(publicKey);
+      entry.set(packAddress(address), 32);
+      const view = new DataView(entry.buffer);
+      view.setUint16(50, charging.network, true);
+      view.setUint32(52, charging.identity, true);
+      view.setUint16(56, charging.limits, true);
+      return entry;
+    });
+    this.#call(() => this.#handle.setWireguardBindings(Buffer.concat(packed)));
+  }
+
+  wireguardUsage(): readonly (WireguardUsage & { readonly number: number })[] {
+    const values = this.#call(() => this.#handle.wireguardUsage());
+    return Array.from({ length: values.length / 4 }, (_, index) => {
+      const [sessions = 0, packets = 0, bytes = 0, number = 0] = values.subarray(index * 4);
+      return { sessions, packets, bytes, number };
+    });
+  }
+
+  // For the kernel path, which is given the routes of relayed WireGuard sessions.
+
+  wireguardChanges(): number {
+    return this.#call(() => this.#handle.wireguardChanges());
+  }
+
+  wireguardRoutes(): Uint8Array {
+    return this.#call(() => this.#handle.wireguardRoutes());
+  }
+
+  /** Routes of an earlier daemon: their sessions go on when their servers are bound again. */
+  adoptWireguardRoutes(routes: Uint8Array): void {
+    this.#call(() => this.#handle.adoptWireguardRoutes(routes));
+  }
+
+  /** Counts what the kernel forwarded by routes that ended. */
+  addWireguardCarried(ended: Uint8Array): void {
+    this.#call(() => this.#handle.addWireguardCarried(ended));
+  }
+
+  counters(): ReadonlyMap<string, number> {
+    const stride = this.#addon.counterRowBytes / 8;
+    const totals = new Map<string, number>();
+    this.#addon.counterNames.forEach((name, index) => {
+      let total = 0n;
+      for (let at = index; at < this.#counters.length; at += stride) total += this.#counters[at] ?? 0n;
+      totals.set(name, Number(total));
+    });
+    return totals;
+  }
+
+  workers(): readonly WorkerStatus[] {
+    const { counterNames, counterRowBytes, instrumentRowBytes, latencyBuckets, latencyFirstBits } =
+      this.#addon;
+    const queues = this.#call(() => this.#handle.queues());
+    const rows = this.#counters.length / (counterRowBytes / 8);
+    return Array.from({ length: rows }, (_, row): WorkerStatus => {
+      const first = (row * counterRowBytes) / 8;
+      const counters = new Map(
+        counterNames.map((name, index) => [name, Number(this.#counters[first + index] ?? 0n)]),
+      );
+      // The last row is the control thread's.
+      if (row === rows - 1) return { name: 'control', counters, queues: undefined, latency: undefined };
+      const at = (row * instrumentRowBytes) / 8;
+      const [peak = 0, sumNs = 0, ...counts] = Array.from(
+        this.#instruments.subarray(at, at + 2 + latencyBuckets),
+        Number,
+      );
+      const [receiveBytes = 0, receiveLimitBytes = 0, sendBytes = 0, sendLimitBytes = 0] = queues.subarray(
+        4 * row,
+      );
+      return {
+        name: String(row),
+        counters,
+        queues: {
+          receiveBytes,
+          receiveLimitBytes,
+          receivePeakBytes: Math.max(peak, receiveBytes),
+          sendBytes,
+          sendLimitBytes,
+        },
+        latency: {
+          boundsNs: Array.from(
+            { length: latencyBuckets - 1 },
+            (__, bucket) => 2 ** (latencyFirstBits + bucket),
+          ),
+          counts,
+          sumNs,
+        },
+      };
+    });
+  }
+
+  rebind(port: number): void {
+    this.#change(port, () => this.#handle.rebind(port));
+  }
+
+  openPort(): void {
+    this.#change(this.port, () => this.#handle.openPort());
+  }
+
+  closePort(): void {
+    this.#call(() => this.#handle.closePort());
+  }
+
+  setInterfaceDown(): void {
+    this.#change(this.port, () => this.#handle.setInterfaceDown());
+  }
+
+  setFwmark(fwmark: number): void {
+    this.#change(this.port, () => this.#handle.setFwmark(fwmark));
+  }
+
+  setPrivateKey(privateKey: Uint8Array | undefined): void {
+    this.#call(() => this.#handle.setPrivateKey(privateKey));
+  }
+
+  close(): Promise<void> {
+    this.#listener = undefined;
+    this.#closed = true;
+    this.#handle.close();
+    return Promise.resolve();
+  }
+
+  #change(port: number, run: () => void): void {
+    try {
+      this.#call(run);
+    } catch (error) {
+      throw error instanceof EngineError ? error : openError(error, port);
+    }
+  }
+
+  #call<T>(run: () => T): T {
+    try {
+      return run();
+    } catch (error) {
+      const code = (error as { code?: unknown }).code;
+      if (code === 'BAD_ARGUMENT' || code === 'CLOSED') throw new EngineError(code, (error as Error).message);
+      if (error instanceof RangeError) throw new EngineError('BAD_ARGUMENT', error.message);
+      throw error;
+    }
+  }
+}
+
+function endpointOf(address: Uint8Array | undefined, leg: number | undefined): PeerEndpoint | undefined {
+  if (leg !== undefined && leg !== 0) return { leg };
+  if (address === undefined) return undefined;
+  return { address: { ip: address.slice(0, 16), port: (address[16] ?? 0) | ((address[17] ?? 0) << 8) } };
+}
+
+/** What went wrong while opening, told as the field a person can change. */
+function openError(error: unknown, port: number): Error {
+  if (!(error instanceof Error)) return new Error(String(error));
+  const code = (error as { code?: unknown }).code;
+  const message = error.message;
+  const tunStep = /\/dev\/net\/tun|interface|offloads|mtu of|flags of|bring up|address |netmask/.test(
+    message,
+  );
+  if (tunStep && /not permitted|denied|No such file/.test(message)) {
+    return new EngineError('TUN_PERMISSION', `tun: ${message}`);
+  }
+  if (tunStep) return new EngineError('TUN_FAILED', `tun: ${message}`);
+  if (code === 'EADDRINUSE') {
+    return new EngineError('PORT_IN_USE', `port: UDP port ${port} is in use by another process`);
+  }
+  if (/^bind/.test(message)) return new EngineError('BIND_FAILED', `bind: ${message}`);
+  if (/^fwmark/.test(message)) return new EngineError('BAD_ARGUMENT', `${message} (needs CAP_NET_ADMIN)`);
+  if (code === 'BAD_ARGUMENT') return new EngineError('BAD_ARGUMENT', message);
+  return error;
+}

@@ -1,0 +1,573 @@
+// The engine for machines where no addon can be built or loaded: node:dgram, relay forwarding in
+// WebAssembly, WireGuard sessions over libsodium's. It relays and talks to the control plane; it has
+// no TUN interface. This file joins the parts; each decides for itself (wasm/, wasm-forwarding.ts).
+//
+//   socket ── forwarding table ─┬─ forward ──────────────────────────── socket
+//                               ├─ deliver ── inner WireGuard ─┐
+//                               ├─ wireguard ──────────────────┴ sessions ── control events
+//                               ├─ control ── budget ─────────────────────── frame events
+//                               └─ stun ───── budget ── answer ───────────── socket
+
+import { randomBytes } from 'node:crypto';
+import type { Step } from '../../contract/step.js';
+import {
+  CONTACT_LEG,
+  FRAME_HEADER_SIZE,
+  FrameKind,
+  HOP_LIMIT_DEFAULT,
+  encodeFrame,
+} from '../../wire/frame.js';
+import { NO_ACCOUNTS, classify, type ForwardingTable } from '../../wire/forwarding-table.js';
+import type { Leg, LegTarget } from '../../wire/leg.js';
+import { encodeLegEntry, legEntry, type LegEntry } from '../../wire/leg-entry.js';
+import {
+  NO_RATE,
+  limitsOf,
+  prefixRateOf,
+  rateOf,
+  requireAccounts,
+  type AccountCapacity,
+  type AccountKind,
+  type LegLimits,
+  type PrefixLimit,
+  type Rate,
+  type RateLimit,
+} from '../../wire/limits.js';
+import type { SocketAddress } from '../../wire/socket-address.js';
+import {
+  DEFAULT_STUN_PER_SECOND,
+  EngineError,
+  type Engine,
+  type EngineDescription,
+  type EngineEvent,
+  type EngineOptions,
+  type LegCounts,
+  type LegStatus,
+  type PeerConfig,
+  type PeerEndpoint,
+  type PeerStatus,
+  type SessionKey,
+  type WireguardBinding,
+  type WireguardUsage,
+  type WorkerStatus,
+} from '../../contract/engine.js';
+import {
+  requireControlPayload,
+  requireFrame,
+  requireOptions,
+  requirePeer,
+  requireSessionKey,
+} from './arguments.js';
+import type { AccountStatus } from '../../contract/limit-control.js';
+import { Counters } from './counters.js';
+import { FAIR_SHARE_INTERVAL_MS, FairShare } from './fair-share.js';
+import { openForwarding, type Forwarding } from './forwarding-choice.js';
+import { PrefixRateLimiter } from './prefix-rate-limiter.js';
+import type { SessionOutput } from './session-peer.js';
+import { SessionTable } from './session-table.js';
+import { answerBindingRequest } from './stun.js';
+import { TokenBucket } from './token-bucket.js';
+import { UdpShell } from './udp-shell.js';
+
+/** A source's share of what strangers may cost is an eighth; less at once than a second's worth. */
+const CONTROL_PREFIXES = { ipv4Bits: 32, ipv6Bits: 64, capacity: 4096 };
+/** STUN is the one reply larger than its request: what one prefix may be sent, as in the native engine. */
+const STUN_PREFIXES = { ipv4Bits: 24, ipv6Bits: 48, capacity: 4096 };
+/** Events kept for a listener that is not there yet; later ones are lost. */
+const MAX_PENDING_EVENTS = 4096;
+/** setTimeout takes no more; waking up early is harmless. */
+const MAX_TIMEOUT_MS = 2 ** 31 - 1;
+
+/**
+ * Opens the fallback engine.
+ * @throws EngineError BAD_ARGUMENT, TUN_FAILED (it has none), PORT_IN_USE, BIND_FAILED
+ */
+export async function openWasmEngine(options: EngineOptions): Promise<Engine> {
+  requireOptions(options);
+  const forwarding = openForwarding(options.maxLegs, options.accounts ?? NO_ACCOUNTS, options.disable ?? []);
+  const engine = new WasmEngine(options, forwarding);
+  await engine.bind(options);
+  return engine;
+}
+
+class WasmEngine implements Engine {
+  readonly #counters = new Counters();
+  readonly #sessions: SessionTable;
+  readonly #forwarding: Forwarding;
+  readonly #maxLegs: number;
+  readonly #accounts: AccountCapacity;
+  /** The odd secret that spreads source prefixes over buckets. */
+  readonly #prefixKey = randomBytes(8).readBigUInt64LE() | 1n;
+  /** The ways back of `deliver` legs, by leg id, and what was sent on them. */
+  readonly #refused = new Map<number, number>();
+  readonly #waysBack = new Map<number, { to: LegTarget; packets: number; bytes: number }>();
+  readonly #controlBudget: TokenBucket;
+  /** So that no one source takes all of it. */
+  readonly #controlBudgetOfPrefix: PrefixRateLimiter;
+  /** Undefined: STUN is switched off. */
+  readonly #stunBudget: PrefixRateLimiter | undefined;
+  readonly #fairShare = new FairShare();
+  #shareTimer: NodeJS.Timeout | undefined;
+  #socket: UdpShell | undefined;
+  #events: EngineEvent[] = [];
+  #eventsScheduled = false;
+  #listener: ((events: readonly EngineEvent[]) => void) | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #timerAt = Infinity;
+  #immediate: NodeJS.Immediate | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(options: EngineOptions, forwarding: Forwarding) {
+    this.#sessions = new SessionTable(options.privateKey, options.maxPeers, this.#counters);
+    this.#forwarding = forwarding;
+    this.#maxLegs = options.maxLegs;
+    this.#accounts = options.accounts ?? NO_ACCOUNTS;
+    const stun = options.stunPerSecond ?? DEFAULT_STUN_PER_SECOND;
+    if (stun > 0)
+      this.#stunBudget = new PrefixRateLimiter({ perSecond: stun, burst: stun, ...STUN_PREFIXES });
+    const rate = options.controlFramesPerSecond;
+    const part = (divisor: number): number => Math.max(1, Math.floor(rate / divisor));
+    this.#controlBudget = new TokenBucket(rate, part(4), performance.now());
+    this.#controlBudgetOfPrefix = new PrefixRateLimiter({
+      perSecond: part(8),
+      burst: part(16),
+      ...CONTROL_PREFIXES,
+    });
+  }
+
+  async bind(options: EngineOptions): Promise<void> {
+    this.#socket = await UdpShell.open(options.port, options.bind, {
+      onDatagram: (datagram, from) => this.#receive(datagram, from),
+      onSendError: () => this.#counters.add('tx_errors'),
+    });
+  }
+
+  get port(): number {
+    return this.#open().port;
+  }
+
+  describe(): EngineDescription {
+    return {
+      kind: 'wasm',
+      summary: `wasm (${this.#forwarding.accelerator.state === 'on' ? 'AssemblyScript' : 'TypeScript'} forwarding, node:dgram)`,
+      aead: 'ChaCha20-Poly1305 (libsodium WebAssembly)',
+      accelerators: [this.#forwarding.accelerator],
+      tun: undefined,
+      wireguardRelay: false,
+    };
+  }
+
+  onEvents(listener: (events: readonly EngineEvent[]) => void): void {
+    this.#listener = listener;
+    this.#scheduleEvents();
+  }
+
+  setPeers(peers: readonly PeerConfig[]): void {
+    this.#open();
+    for (const peer of peers) {
+      requirePeer(peer);
+      const { endpoint } = peer;
+      if (endpoint !== undefined && 'leg' in endpoint && !this.#waysBack.has(endpoint.leg)) {
+        throw new EngineError(
+          'BAD_ARGUMENT',
+          `endpoint: leg ${endpoint.leg} is not an installed deliver leg with a way back; install it first`,
+        );
+      }
+    }
+    this.#act(this.#sessions.setPeers(peers, step()));
+  }
+
+  removePeers(peers: readonly SessionKey[]): void {
+    this.#open();
+    this.#sessions.removePeers(peers);
+  }
+
+  installLegs(legs: readonly Leg[]): void {
+    this.#open();
+    const { table } = this.#forwarding;
+    const entries = legs.map((leg) => validLegEntry(leg, this.#accounts));
+    const added = new Set(legs.map(({ id }) => id).filter((id) => table.counters(id) === undefined));
+    if (table.size + added.size > this.#maxLegs) {
+      throw new EngineError(
+        'TABLE_FULL',
+        `${table.size + added.size} legs do not fit: maxLegs is ${this.#maxLegs}; remove some or raise it`,
+      );
+    }
+    for (const entry of entries) {
+      if (!table.install(entry))
+        throw new Error('a forwarding table holds as many legs as it was opened for');
+      if (entry.action === 'deliver' && entry.next !== undefined) this.#setWayBack(entry.id, entry.next);
+      else this.#forgetWayBack(entry.id);
+    }
+  }
+
+  removeLegs(ids: readonly number[]): void {
+    this.#open();
+    for (const id of ids) {
+      this.#forwarding.table.remove(id);
+      this.#refused.delete(id);
+      this.#forgetWayBack(id);
+    }
+  }
+
+  setLimits(index: number, limits: LegLimits): void {
+    this.#limit((table) => table.setLimits(index, limitsOf(limits)));
+  }
+
+  setAccountLimit(kind: AccountKind, index: number, limit: RateLimit | undefined): void {
+    this.#limit((table) => table.setRate(kind, index, rateOf(limit, kind)));
+  }
+
+  resetAccount(kind: AccountKind, index: number): void {
+    this.#limit((table) => table.resetAccount(kind, index));
+  }
+
+  setHostLimit(limit: RateLimit | undefined): void {
+    this.#limit((table) => {
+      const rate = rateOf(limit, 'host');
+      table.setHostRate(rate);
+      clearInterval(this.#shareTimer);
+      this.#fairShare.reset();
+      if (rate === NO_RATE) {
+        table.setFairShare({ factor: 0, burst: 0 });
+        return;
+      }
+      this.#dealShares(rate);
+      this.#shareTimer = setInterval(() => this.#dealShares(rate), FAIR_SHARE_INTERVAL_MS);
+      this.#shareTimer.unref();
+    });
+  }
+
+  /** Deals the host's rate out to identities. */
+  #dealShares({ burst }: Rate): void {
+    const { table } = this.#forwarding;
+    const now = nanoseconds();
+    const demands = Array.from(
+      { length: this.#accounts.identities },
+      (_, index) => table.account('identity', index).demand,
+    );
+    const { theoreticalArrival } = table.host();
+    const backlog = theoreticalArrival > now ? Number(theoreticalArrival - now) : 0;
+    table.setFairShare({ factor: this.#fairShare.update(demands, Number(now), backlog), burst });
+  }
+
+  setPrefixLimit(limit: PrefixLimit | undefined): void {
+    this.#limit((table) => table.setPrefixRate(prefixRateOf(limit), this.#prefixKey));
+  }
+
+  accounts(kind: AccountKind): readonly AccountStatus[] {
+    this.#open();
+    const { table } = this.#forwarding;
+    const count = kind === 'identity' ? this.#accounts.identities : this.#accounts.networks;
+    const all = Array.from({ length: count }, (_, index) => ({ index, ...table.account(kind, index) }));
+    for (const leg of table.legs()) {
+      const account = all[leg[kind]];
+      if (account === undefined) continue;
+      account.packets = BigInt.asUintN(64, account.packets + leg.packets);
+      account.bytes = BigInt.asUintN(64, account.bytes + leg.bytes);
+    }
+    return all
+      .filter(({ packets, refused }) => packets > 0n || refused > 0n)
+      .map(({ index, packets, bytes, refused }) => ({
+        index,
+        packets: Number(packets),
+        bytes: Number(bytes),
+        refused: Number(refused),
+      }));
+  }
+
+  #limit(change: (table: ForwardingTable) => void): void {
+    this.#open();
+    try {
+      change(this.#forwarding.table);
+    } catch (error) {
+      if (error instanceof RangeError) throw new EngineError('BAD_ARGUMENT', error.message);
+      throw error;
+    }
+  }
+
+  sendFrames(frames: readonly { readonly to: SocketAddress; readonly frame: Uint8Array }[]): void {
+    this.#open();
+    for (const { to, frame } of frames) requireFrame(to, frame);
+    for (const { to, frame } of frames) this.#transmit(to, frame);
+  }
+
+  sendControl(messages: readonly { readonly peer: SessionKey; readonly payload: Uint8Array }[]): void {
+    this.#open();
+    for (const { peer, payload } of messages) {
+      requireSessionKey('peer', peer);
+      requireControlPayload(payload);
+    }
+    const now = step();
+    // Copied: a payload may be staged for longer than the caller keeps its buffer as it is.
+    for (const { peer, payload } of messages) {
+      this.#act(this.#sessions.sendControl(peer, Uint8Array.from(payload), now));
+    }
+  }
+
+  handshake(peer: SessionKey): void {
+    this.#open();
+    requireSessionKey('peer', peer);
+    this.#act(this.#sessions.startHandshake(peer, step()));
+  }
+
+  peers(): readonly PeerStatus[] {
+    this.#open();
+    return this.#sessions.peers(performance.now());
+  }
+
+  legs(): readonly LegStatus[] {
+    this.#open();
+    const now = nanoseconds();
+    return this.#forwarding.table.legs().map(({ id, packets, bytes, lastUsed }) => ({
+      id,
+      packets: Number(packets),
+      bytes: Number(bytes),
+      refused: this.#refused.get(id) ?? 0,
+      idleMs: lastUsed === 0n ? undefined : Number(now - lastUsed) / 1e6,
+    }));
+  }
+
+  legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[] {
+    this.#open();
+    return ids.map((id) => {
+      const counters = this.#forwarding.table.counters(id);
+      if (counters === undefined) return undefined;
+      const { packets: sentPackets, bytes: sentBytes } = this.#waysBack.get(id) ?? { packets: 0, bytes: 0 };
+      return { packets: Number(counters.packets), bytes: Number(counters.bytes), sentPackets, sentBytes };
+    });
+  }
+
+  setWireguardBindings(bindings: readonly WireguardBinding[]): void {
+    this.#open();
+    if (bindings.length > 0)
+      throw new EngineError(
+        'BAD_ARGUMENT',
+        'bindings: the wasm engine relays no stock WireGuard clients; use the native engine (npm run build)',
+      );
+  }
+
+  wireguardUsage(): readonly WireguardUsage[] {
+    this.#open();
+    return [];
+  }
+
+  counters(): ReadonlyMap<string, number> {
+    return this.#counters.snapshot();
+  }
+
+  workers(): readonly WorkerStatus[] {
+    return [{ name: '0', counters: this.counters(), queues: undefined, latency: undefined }];
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    clearTimeout(this.#timer);
+    clearImmediate(this.#immediate);
+    clearInterval(this.#shareTimer);
+    this.#listener = undefined;
+    this.#sessions.destroy();
+    await this.#socket?.close();
+  }
+
+  #open(): UdpShell {
+    if (this.#socket === undefined || this.#closing !== undefined) {
+      throw new EngineError('CLOSED', 'the engine is closed; open another one');
+    }
+    return this.#socket;
+  }
+
+  #receive(datagram: Uint8Array, from: SocketAddress): void {
+    if (this.#closing !== undefined) return;
+    this.#counters.add('rx_datagrams');
+    this.#counters.add('rx_bytes', datagram.length);
+    const decision = this.#forwarding.table.judge(from, datagram, nanoseconds());
+    switch (decision.verdict) {
+      case 'forward':
+        if (decision.next === undefined) return;
+        this.#counters.add('forwarded_packets');
+        this.#counters.add('forwarded_bytes', datagram.length);
+        this.#transmit(decision.next, datagram);
+        return;
+      case 'deliver':
+        if (decision.leg !== undefined) this.#deliver(datagram.subarray(FRAME_HEADER_SIZE), decision.leg);
+        return;
+      case 'control':
+        if (decision.leg !== undefined) this.#control(datagram, decision.leg, from);
+        return;
+      case 'wireguard':
+        this.#act(this.#sessions.handleMessage(datagram, { address: from }, step()));
+        return;
+      case 'stun':
+        this.#answerStun(datagram, from);
+        return;
+      case 'drop':
+        this.#counters.drop(decision.reason);
+        this.#countRefused(datagram);
+    }
+  }
+
+  /** A frame was dropped: counted on its leg, if there is one. */
+  #countRefused(datagram: Uint8Array): void {
+    if (classify(datagram) !== undefined) return; // not a frame that was judged by a leg
+    const leg = new DataView(datagram.buffer, datagram.byteOffset).getUint32(4, true);
+    if (this.#forwarding.table.counters(leg) === undefined) return;
+    this.#refused.set(leg, (this.#refused.get(leg) ?? 0) + 1);
+  }
+
+  #deliver(payload: Uint8Array, leg: number): void {
+    this.#counters.add('delivered_packets');
+    const inner = classify(payload);
+    if (inner?.verdict === 'wireguard') {
+      this.#act(this.#sessions.handleMessage(payload, { leg }, step()));
+    } else {
+      // A frame within a frame would let one leg speak for another.
+      this.#counters.drop(inner?.verdict === 'drop' ? inner.reason : 'wrong_kind');
+    }
+  }
+
+  #control(frame: Uint8Array, leg: number, from: SocketAddress): void {
+    if (leg === CONTACT_LEG && !this.#admitsStranger(from.ip)) {
+      this.#counters.add('drop_control_rate');
+      return;
+    }
+    this.#counters.add('control_frames');
+    this.#emit({ type: 'frame', from, leg, frame });
+  }
+
+  #admitsStranger(ip: Uint8Array): boolean {
+    const now = performance.now();
+    return this.#controlBudgetOfPrefix.allow(ip, now) && this.#controlBudget.take(now);
+  }
+
+  #answerStun(request: Uint8Array, from: SocketAddress): void {
+    const answer = answerBindingRequest(request, from);
+    if (answer === undefined) {
+      this.#counters.drop('malformed_stun');
+    } else if (this.#stunBudget?.allow(from.ip, performance.now()) !== true) {
+      this.#counters.add('drop_stun_rate');
+    } else {
+      this.#counters.add('stun_answered');
+      this.#transmit(from, answer);
+    }
+  }
+
+  /** Does what the sessions asked for, and sees to their next deadline. */
+  #act(outputs: readonly SessionOutput[]): void {
+    for (const output of outputs) {
+      if (output.type === 'event') this.#emit(output.event);
+      else this.#sendMessage(output.to, output.datagram);
+    }
+    this.#arm();
+  }
+
+  #sendMessage(to: PeerEndpoint, message: Uint8Array): void {
+    if ('address' in to) {
+      this.#transmit(to.address, message);
+      return;
+    }
+    const way = this.#waysBack.get(to.leg);
+    if (way === undefined) {
+      this.#counters.add('drop_no_path');
+      return;
+    }
+    const { id, key, epoch, address } = way.to;
+    const frame = encodeFrame({
+      kind: FrameKind.forward,
+      hopLimit: HOP_LIMIT_DEFAULT,
+      epoch,
+      legId: id,
+      key,
+      payload: message,
+    });
+    way.packets++;
+    way.bytes += frame.length;
+    this.#transmit(address, frame);
+  }
+
+  #transmit(to: SocketAddress, datagram: Uint8Array): void {
+    this.#counters.add('tx_datagrams');
+    this.#counters.add('tx_bytes', datagram.length);
+    this.#socket?.send(to, datagram);
+  }
+
+  #setWayBack(leg: number, to: LegTarget): void {
+    const present = this.#waysBack.get(leg);
+    if (present === undefined) this.#waysBack.set(leg, { to, packets: 0, bytes: 0 });
+    else present.to = to;
+  }
+
+  #forgetWayBack(leg: number): void {
+    if (this.#waysBack.delete(leg)) this.#sessions.forgetLeg(leg);
+  }
+
+  #emit(event: EngineEvent): void {
+    if (this.#listener === undefined && this.#events.length >= MAX_PENDING_EVENTS) return;
+    this.#events.push(event);
+    this.#scheduleEvents();
+  }
+
+  /** Hands events on after the datagrams at hand were read, so that they go in batches. */
+  #scheduleEvents(): void {
+    if (this.#eventsScheduled || this.#events.length === 0 || this.#listener === undefined) return;
+    this.#eventsScheduled = true;
+    setImmediate(() => {
+      this.#eventsScheduled = false;
+      const events = this.#events;
+      this.#events = [];
+      this.#listener?.(events);
+    });
+  }
+
+  #arm(): void {
+    const deadline = this.#sessions.deadline();
+    if (deadline === undefined || this.#closing !== undefined) return;
+    const wait = deadline - performance.now();
+    if (wait <= 0) {
+      this.#immediate ??= setImmediate(() => {
+        this.#immediate = undefined;
+        this.#act(this.#sessions.handleTimeout(step()));
+      });
+    } else if (deadline < this.#timerAt) {
+      clearTimeout(this.#timer);
+      this.#timerAt = deadline;
+      // Rounded up: a timer that fires a fraction early would only be armed again.
+      this.#timer = setTimeout(
+        () => {
+          this.#timerAt = Infinity;
+          this.#act(this.#sessions.handleTimeout(step()));
+        },
+        Math.min(Math.ceil(wait), MAX_TIMEOUT_MS),
+      );
+    }
+  }
+}
+
+/** Time and randomness for one step of the session state machines. */
+function step(): Step {
+  return {
+    now: performance.now(),
+    wallClock: Date.now(),
+    random: (length) => new Uint8Array(randomBytes(length)),
+  };
+}
+
+/** The forwarding table's clock. */
+const nanoseconds = (): bigint => process.hrtime.bigint();
+
+/** @throws EngineError BAD_ARGUMENT naming the leg and the field. */
+function validLegEntry(leg: Leg, accounts: AccountCapacity): LegEntry {
+  try {
+    const entry = legEntry(leg, nanoseconds());
+    encodeLegEntry(entry); // checks every field, so that the batch is refused before any of it is installed
+    requireAccounts(entry.charging, accounts);
+    return entry;
+  } catch (error) {
+    if (error instanceof RangeError) throw new EngineError('BAD_ARGUMENT', `leg ${leg.id}: ${error.message}`);
+    throw error;
+  }
+}

@@ -1,0 +1,504 @@
+// An engine for the simulator. Frames are judged by the protocol's own model; sessions are an abstract
+// WireGuard: its messages, sizes, indices, timers and roaming, with the cryptography left out (a
+// preshared key is compared by a hash, the static keys travel in the clear).
+//
+//   initiation 148   01 · sender index · initiator key · responder key · psk hash 8 · time 8
+//   response    92   02 · sender index · receiver index · psk hash 8
+//   transport        04 · receiver index · counter 8 · payload · padding to 16 · 16
+
+import type {
+  EngineEvent,
+  LegCounts,
+  WireguardBinding,
+  PeerConfig,
+  PeerEndpoint,
+  SessionKey,
+} from '../../contract/engine.js';
+import type { Effect } from '../../core/runtime/io.js';
+import { accountCapacity } from '../../core/relay/relay-accounts.js';
+import { DEFAULT_RELAY_LIMITS } from '../../core/relay/relay-policy.js';
+import { encodeFrame, FRAME_HEADER_SIZE, FrameKind, HOP_LIMIT_DEFAULT } from '../../wire/frame.js';
+import { ForwardingTableModel } from '../../wire/forwarding-table.js';
+import type { Leg } from '../../wire/leg.js';
+import { legEntry } from '../../wire/leg-entry.js';
+import { limitsOf, prefixRateOf, rateOf } from '../../wire/limits.js';
+import { siphash24 } from '../../wire/siphash.js';
+import { sameSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
+import { concat, fromHex, toHex, viewOf } from '../../wire/bytes.js';
+import type { Prng } from '../kernel/prng.js';
+
+// The WireGuard whitepaper, section 6.
+const REKEY_AFTER_MS = 120_000;
+const REJECT_AFTER_MS = 180_000;
+const REKEY_TIMEOUT_MS = 5000;
+const REKEY_ATTEMPT_MS = 90_000;
+const KEEPALIVE_MS = 10_000;
+/** Timestamps are whitened to 16.8 ms: a second initiation within that would be a replay. */
+const INITIATION_SPACING_MS = 20;
+const MAX_STAGED = 128;
+const PATH_NEEDED_MS = 1000;
+const TRANSPORT_OVERHEAD = 32;
+const ACCOUNTS = accountCapacity(DEFAULT_RELAY_LIMITS);
+/** Nobody in a simulation looks for prefixes that share a bucket. */
+const PREFIX_KEY = 0x9e3779b97f4a7c15n;
+
+interface Keypair {
+  readonly local: number;
+  readonly remote: number;
+  readonly initiator: boolean;
+  readonly createdAt: number;
+  sent: bigint;
+  /** Counters seen. */
+  readonly received: Set<bigint>;
+}
+
+interface Handshake {
+  /** Sender index of the last initiation; a response to an earlier one is of no use. */
+  local: number;
+  readonly startedAt: number;
+  sentAt: number;
+}
+
+interface Peer {
+  config: PeerConfig;
+  endpoint: PeerEndpoint | undefined;
+  handshake: Handshake | undefined;
+  previous: Keypair | undefined;
+  current: Keypair | undefined;
+  next: Keypair | undefined;
+  readonly staged: Uint8Array[];
+  lastInitiation: number;
+  pathNeededAt: number;
+  /** Data was sent and nothing has come back since. */
+  unansweredSince: number | undefined;
+}
+
+/** Datagrams and events go out by these. */
+export interface FakeEngineHost {
+  now(): number;
+  send(to: SocketAddress, datagram: Uint8Array): void;
+  event(event: EngineEvent): void;
+}
+
+export class FakeEngine {
+  readonly #host: FakeEngineHost;
+  readonly #prng: Prng;
+  readonly #key: SessionKey;
+  readonly #table: ForwardingTableModel;
+  readonly #legs = new Map<number, Leg>();
+  readonly #peers = new Map<SessionKey, Peer>();
+  readonly #byIndex = new Map<number, Peer>();
+  /** Frames sent on the way back of a `deliver` leg. */
+  readonly #sent = new Map<number, { packets: number; bytes: number }>();
+  /** As the core set them last; the simulated engine relays no stock clients. */
+  wireguardBindings: readonly WireguardBinding[] = [];
+  /** Datagrams by verdict, drops by reason. */
+  readonly counters = new Map<string, number>();
+
+  constructor(sessionKey: SessionKey, maxLegs: number, prng: Prng, host: FakeEngineHost) {
+    this.#table = new ForwardingTableModel(maxLegs, ACCOUNTS);
+    this.#key = sessionKey;
+    this.#prng = prng;
+    this.#host = host;
+  }
+
+  get legCount(): number {
+    return this.#table.size;
+  }
+
+  get peerCount(): number {
+    return this.#peers.size;
+  }
+
+  apply(effect: Effect): void {
+    switch (effect.type) {
+      case 'send-frame':
+        this.#host.send(effect.to, effect.frame);
+        break;
+      case 'send-control': {
+        const peer = this.#peers.get(effect.peer);
+        if (peer !== undefined) this.#sendData(peer, effect.payload);
+        break;
+      }
+      case 'set-peer':
+        this.#setPeer(effect.peer);
+        break;
+      case 'remove-peer': {
+        const peer = this.#peers.get(effect.peer);
+        if (peer !== undefined) this.#endSession(peer);
+        this.#peers.delete(effect.peer);
+        break;
+      }
+      case 'handshake': {
+        const peer = this.#peers.get(effect.peer);
+        if (peer !== undefined) this.#startHandshake(peer);
+        break;
+      }
+      case 'install-leg':
+        this.#legs.set(effect.leg.id, effect.leg);
+        this.#table.install(legEntry(effect.leg, this.#nanoseconds()));
+        break;
+      case 'set-limits':
+        this.#table.setLimits(effect.index, limitsOf(effect.limits));
+        break;
+      case 'set-account-limit':
+        this.#table.setRate(effect.kind, effect.index, rateOf(effect.limit, effect.kind));
+        break;
+      case 'reset-account':
+        this.#table.resetAccount(effect.kind, effect.index);
+        break;
+      case 'set-host-limit':
+        this.#table.setHostRate(rateOf(effect.limit, 'host'));
+        break;
+      case 'set-prefix-limit':
+        this.#table.setPrefixRate(prefixRateOf(effect.limit), PREFIX_KEY);
+        break;
+      case 'remove-leg':
+        this.#legs.delete(effect.id);
+        this.#sent.delete(effect.id);
+        this.#table.remove(effect.id);
+        for (const peer of this.#peers.values())
+          if (peer.endpoint !== undefined && 'leg' in peer.endpoint && peer.endpoint.leg === effect.id)
+            peer.endpoint = undefined;
+        break;
+      case 'set-wireguard-bindings':
+        this.wireguardBindings = effect.bindings;
+        break;
+      case 'pong':
+      case 'count-legs':
+      case 'receipts':
+      case 'signed-receipts':
+      case 'persist':
+      case 'notify':
+        break; // the shell's
+    }
+  }
+
+  receive(from: SocketAddress, datagram: Uint8Array): void {
+    const { verdict, reason, leg, next } = this.#table.judge(from, datagram, this.#nanoseconds());
+    this.#count(verdict === 'drop' ? `drop_${reason}` : verdict);
+    if (verdict === 'wireguard') this.#receiveSession(datagram, { address: from });
+    else if (verdict === 'forward' && next !== undefined) this.#host.send(next, datagram);
+    else if (verdict === 'deliver' && leg !== undefined)
+      this.#receiveSession(datagram.subarray(FRAME_HEADER_SIZE), { leg });
+    else if (verdict === 'control' && leg !== undefined)
+      this.#host.event({ type: 'frame', from, leg, frame: datagram });
+  }
+
+  legCounters(ids: readonly number[]): (LegCounts | undefined)[] {
+    return ids.map((id) => {
+      const counters = this.#table.counters(id);
+      if (counters === undefined) return undefined;
+      const { packets: sentPackets, bytes: sentBytes } = this.#sent.get(id) ?? { packets: 0, bytes: 0 };
+      return { packets: Number(counters.packets), bytes: Number(counters.bytes), sentPackets, sentBytes };
+    });
+  }
+
+  handleTimeout(): void {
+    const now = this.#host.now();
+    for (const peer of this.#peers.values()) {
+      const { handshake } = peer;
+      if (handshake !== undefined && now - handshake.startedAt >= REKEY_ATTEMPT_MS) {
+        this.#byIndex.delete(handshake.local);
+        peer.handshake = undefined;
+        peer.staged.length = 0;
+        this.#host.event({ type: 'session-lost', peer: peer.config.sessionKey });
+      } else if (handshake !== undefined && now - handshake.sentAt >= REKEY_TIMEOUT_MS)
+        this.#sendInitiation(peer);
+      else if (
+        handshake === undefined &&
+        peer.unansweredSince !== undefined &&
+        now - peer.unansweredSince >= KEEPALIVE_MS + REKEY_TIMEOUT_MS
+      ) {
+        peer.unansweredSince = undefined;
+        this.#startHandshake(peer);
+      }
+    }
+  }
+
+  /** When handleTimeout has something to do. */
+  deadline(): number | undefined {
+    let deadline: number | undefined;
+    for (const { handshake, unansweredSince } of this.#peers.values()) {
+      const at =
+        handshake !== undefined
+          ? Math.min(handshake.sentAt + REKEY_TIMEOUT_MS, handshake.startedAt + REKEY_ATTEMPT_MS)
+          : unansweredSince !== undefined
+            ? unansweredSince + KEEPALIVE_MS + REKEY_TIMEOUT_MS
+            : undefined;
+      if (at !== undefined && (deadline === undefined || at < deadline)) deadline = at;
+    }
+    return deadline;
+  }
+
+  #setPeer(config: PeerConfig): void {
+    const present = this.#peers.get(config.sessionKey);
+    if (present === undefined) {
+      this.#peers.set(config.sessionKey, {
+        config,
+        endpoint: config.endpoint,
+        handshake: undefined,
+        previous: undefined,
+        current: undefined,
+        next: undefined,
+        staged: [],
+        lastInitiation: -1,
+        pathNeededAt: -Infinity,
+        unansweredSince: undefined,
+      });
+      return;
+    }
+    if (toHex(present.config.presharedKey ?? ZERO_KEY) !== toHex(config.presharedKey ?? ZERO_KEY))
+      this.#endSession(present);
+    present.config = config;
+    if (config.endpoint === undefined) return;
+    present.endpoint = config.endpoint;
+    if (present.staged.length > 0 && present.current === undefined) this.#startHandshake(present);
+  }
+
+  #endSession(peer: Peer): void {
+    for (const keypair of [peer.previous, peer.current, peer.next, peer.handshake])
+      if (keypair !== undefined) this.#byIndex.delete(keypair.local);
+    peer.previous = peer.current = peer.next = peer.handshake = undefined;
+    peer.unansweredSince = undefined;
+  }
+
+  #sendData(peer: Peer, payload: Uint8Array): void {
+    const now = this.#host.now();
+    const { current } = peer;
+    if (current === undefined || now - current.createdAt >= REJECT_AFTER_MS) {
+      if (peer.staged.length >= MAX_STAGED) peer.staged.shift();
+      peer.staged.push(payload);
+      if (peer.handshake === undefined) this.#startHandshake(peer);
+      else if (peer.endpoint === undefined) this.#needPath(peer);
+      return;
+    }
+    if (current.initiator && now - current.createdAt >= REKEY_AFTER_MS && peer.handshake === undefined)
+      this.#startHandshake(peer);
+    peer.unansweredSince ??= now;
+    this.#sendTransport(peer, current, payload);
+  }
+
+  #sendTransport(peer: Peer, keypair: Keypair, payload: Uint8Array): void {
+    const padded = Math.ceil(payload.length / 16) * 16;
+    const message = new Uint8Array(TRANSPORT_OVERHEAD + padded);
+    message[0] = 4;
+    viewOf(message).setUint32(4, keypair.remote, true);
+    viewOf(message).setBigUint64(8, keypair.sent++, true);
+    message.set(payload, 16);
+    this.#transmit(peer, message);
+  }
+
+  #startHandshake(peer: Peer): void {
+    if (peer.endpoint === undefined) {
+      this.#needPath(peer);
+      return;
+    }
+    peer.handshake ??= { local: 0, startedAt: this.#host.now(), sentAt: -Infinity };
+    if (this.#host.now() - peer.handshake.sentAt >= INITIATION_SPACING_MS) this.#sendInitiation(peer);
+  }
+
+  #sendInitiation(peer: Peer): void {
+    const { handshake } = peer;
+    if (handshake === undefined) return;
+    this.#byIndex.delete(handshake.local);
+    handshake.local = this.#newIndex(peer);
+    handshake.sentAt = this.#host.now();
+    const message = new Uint8Array(148);
+    message[0] = 1;
+    const view = viewOf(message);
+    view.setUint32(4, handshake.local, true);
+    const theirs = fromHex(peer.config.sessionKey) ?? ZERO_KEY;
+    const ours = fromHex(this.#key) ?? ZERO_KEY;
+    message.set(ours, 8);
+    message.set(theirs, 40);
+    view.setBigUint64(72, pskHash(peer, ours, theirs), true);
+    view.setFloat64(80, handshake.sentAt, true);
+    this.#transmit(peer, message);
+  }
+
+  #transmit(peer: Peer, message: Uint8Array): void {
+    const { endpoint } = peer;
+    if (endpoint === undefined) {
+      this.#needPath(peer);
+      return;
+    }
+    if ('address' in endpoint) {
+      this.#host.send(endpoint.address, message);
+      return;
+    }
+    const next = this.#legs.get(endpoint.leg)?.next;
+    if (next === undefined) {
+      this.#needPath(peer);
+      return;
+    }
+    const { id: legId, key, epoch, address } = next;
+    const frame = encodeFrame({
+      kind: FrameKind.forward,
+      hopLimit: HOP_LIMIT_DEFAULT,
+      epoch,
+      legId,
+      key,
+      payload: message,
+    });
+    const sent = this.#sent.get(endpoint.leg) ?? { packets: 0, bytes: 0 };
+    this.#sent.set(endpoint.leg, { packets: sent.packets + 1, bytes: sent.bytes + frame.length });
+    this.#host.send(address, frame);
+  }
+
+  #needPath(peer: Peer): void {
+    const now = this.#host.now();
+    if (now - peer.pathNeededAt < PATH_NEEDED_MS) return;
+    peer.pathNeededAt = now;
+    this.#host.event({ type: 'path-needed', peer: peer.config.sessionKey });
+  }
+
+  #receiveSession(message: Uint8Array, from: PeerEndpoint): void {
+    switch (message[0]) {
+      case 1:
+        this.#receiveInitiation(message, from);
+        break;
+      case 2:
+        this.#receiveResponse(message, from);
+        break;
+      case 4:
+        this.#receiveTransport(message, from);
+        break;
+      default:
+        this.#count('drop_session');
+    }
+  }
+
+  #receiveInitiation(message: Uint8Array, from: PeerEndpoint): void {
+    const view = viewOf(message);
+    const theirs = message.slice(8, 40);
+    const ours = message.slice(40, 72);
+    const peer = this.#peers.get(toHex(theirs));
+    const time = view.getFloat64(80, true);
+    if (
+      peer === undefined ||
+      toHex(ours) !== this.#key ||
+      time <= peer.lastInitiation ||
+      view.getBigUint64(72, true) !== pskHash(peer, theirs, ours)
+    ) {
+      this.#count('drop_initiation');
+      return;
+    }
+    peer.lastInitiation = time;
+    if (peer.next !== undefined) this.#byIndex.delete(peer.next.local);
+    const remote = view.getUint32(4, true);
+    peer.next = this.#keypair(this.#newIndex(peer), remote, false);
+    this.#roam(peer, from);
+    const response = new Uint8Array(92);
+    response[0] = 2;
+    const out = viewOf(response);
+    out.setUint32(4, peer.next.local, true);
+    out.setUint32(8, remote, true);
+    out.setBigUint64(12, pskHash(peer, ours, theirs), true);
+    this.#transmit(peer, response);
+  }
+
+  #receiveResponse(message: Uint8Array, from: PeerEndpoint): void {
+    const view = viewOf(message);
+    const peer = this.#byIndex.get(view.getUint32(8, true));
+    const { handshake } = peer ?? {};
+    if (peer === undefined || handshake?.local !== view.getUint32(8, true)) {
+      this.#count('drop_response');
+      return;
+    }
+    const theirs = fromHex(peer.config.sessionKey) ?? ZERO_KEY;
+    if (view.getBigUint64(12, true) !== pskHash(peer, theirs, fromHex(this.#key) ?? ZERO_KEY)) {
+      this.#count('drop_response');
+      return;
+    }
+    peer.handshake = undefined;
+    this.#install(peer, this.#keypair(handshake.local, view.getUint32(4, true), true));
+    this.#roam(peer, from);
+    this.#sessionUp(peer, true);
+  }
+
+  #receiveTransport(message: Uint8Array, from: PeerEndpoint): void {
+    const view = viewOf(message);
+    const index = view.getUint32(4, true);
+    const peer = this.#byIndex.get(index);
+    const keypair = [peer?.current, peer?.next, peer?.previous].find(
+      (candidate) => candidate?.local === index,
+    );
+    const counter = view.getBigUint64(8, true);
+    if (
+      peer === undefined ||
+      keypair === undefined ||
+      this.#host.now() - keypair.createdAt >= REJECT_AFTER_MS ||
+      keypair.received.has(counter)
+    ) {
+      this.#count('drop_transport');
+      return;
+    }
+    keypair.received.add(counter);
+    peer.unansweredSince = undefined;
+    const confirmed = keypair === peer.next;
+    if (confirmed) {
+      peer.next = undefined;
+      this.#install(peer, keypair);
+    }
+    this.#roam(peer, from);
+    if (confirmed) this.#sessionUp(peer, false);
+    const payload = message.slice(16, message.length - 16);
+    if (payload.length > 0) this.#host.event({ type: 'control', peer: peer.config.sessionKey, payload });
+  }
+
+  #sessionUp(peer: Peer, initiator: boolean): void {
+    const { current, endpoint, staged } = peer;
+    if (current === undefined || endpoint === undefined) return;
+    const waiting = staged.splice(0);
+    // The initiator confirms at once: the responder does not send before it has heard the new key.
+    if (waiting.length === 0 && initiator) this.#sendTransport(peer, current, new Uint8Array(0));
+    for (const payload of waiting) this.#sendTransport(peer, current, payload);
+    this.#host.event({ type: 'session', peer: peer.config.sessionKey, endpoint });
+  }
+
+  #install(peer: Peer, keypair: Keypair): void {
+    if (peer.previous !== undefined) this.#byIndex.delete(peer.previous.local);
+    peer.previous = peer.current;
+    peer.current = keypair;
+  }
+
+  #roam(peer: Peer, endpoint: PeerEndpoint): void {
+    const known = peer.endpoint;
+    const same =
+      known !== undefined &&
+      ('leg' in known
+        ? 'leg' in endpoint && known.leg === endpoint.leg
+        : 'address' in endpoint && sameSocketAddress(known.address, endpoint.address));
+    if (same) return;
+    peer.endpoint = endpoint;
+    this.#host.event({ type: 'endpoint', peer: peer.config.sessionKey, endpoint });
+  }
+
+  #keypair(local: number, remote: number, initiator: boolean): Keypair {
+    return { local, remote, initiator, createdAt: this.#host.now(), sent: 0n, received: new Set() };
+  }
+
+  #newIndex(peer: Peer): number {
+    for (;;) {
+      const index = this.#prng.u32();
+      if (this.#byIndex.has(index)) continue;
+      this.#byIndex.set(index, peer);
+      return index;
+    }
+  }
+
+  #nanoseconds(): bigint {
+    return BigInt(Math.round(this.#host.now() * 1e6));
+  }
+
+  #count(name: string): void {
+    this.counters.set(name, (this.counters.get(name) ?? 0) + 1);
+  }
+}
+
+const ZERO_KEY = new Uint8Array(32);
+
+function pskHash({ config }: Peer, initiator: Uint8Array, responder: Uint8Array): bigint {
+  return siphash24((config.presharedKey ?? ZERO_KEY).slice(0, 16), concat(initiator, responder));
+}

@@ -1,0 +1,244 @@
+// A mesh in virtual time: MeshNodes over fake engines, one seed, no clock. The same seed gives the
+// same run, datagram by datagram.
+
+import { MeshNode, type MeshNodeConfig } from '../../core/node/mesh-node.js';
+import type { Effect, Notice } from '../../core/runtime/io.js';
+import type { Primitives } from '../../contract/primitives.js';
+import type { Step } from '../../contract/step.js';
+import { toHex } from '../../wire/bytes.js';
+import type { Network } from '../../core/protocol/network.js';
+import type { Consent } from '../../core/path/own-policy.js';
+import type { ReceiptReport } from '../../core/runtime/receipt-report.js';
+import { DEFAULT_RELAY_LIMITS, type RelayPolicy } from '../../core/relay/relay-policy.js';
+import { nodePrimitives } from '../../engine/node-primitives.js';
+import type { EngineEvent } from '../../contract/engine.js';
+import type { SocketAddress } from '../../wire/socket-address.js';
+import { EventQueue } from '../kernel/event-queue.js';
+import { FakeEngine } from './fake-engine.js';
+import { Internet, type Host } from '../kernel/internet.js';
+import { Nat, type NatBehaviourModel } from '../kernel/nat.js';
+import { Prng } from '../kernel/prng.js';
+
+/** Room in the engine's table beside a relay's circuits. */
+const OWN_LEGS = 1024;
+/** Wall clock at virtual time 0: 2026-01-01. */
+const EPOCH_MS = 1_767_225_600_000;
+
+/** Real cryptography; a signature seen once is not verified again (it is the same in every node). */
+export function memoisingPrimitives(): Primitives {
+  const verified = new Map<string, boolean>();
+  return {
+    ...nodePrimitives,
+    ed25519Verify(publicKey, message, signature) {
+      const key = toHex(nodePrimitives.sha256(publicKey, signature, message));
+      const known = verified.get(key);
+      if (known !== undefined) return known;
+      const result = nodePrimitives.ed25519Verify(publicKey, message, signature);
+      verified.set(key, result);
+      return result;
+    },
+  };
+}
+
+export interface SimulationOptions {
+  readonly seed: number;
+  /** Probability that a datagram is lost, default 0. */
+  readonly loss?: number;
+}
+
+export interface SimNodeOptions {
+  readonly name: string;
+  /** Where the host is; behind `nat`, an address inside. */
+  readonly address: SocketAddress;
+  readonly nat?: Nat;
+  readonly networks?: readonly Network[];
+  readonly relay?: RelayPolicy;
+  /** One-way, to the middle of the Internet. */
+  readonly latencyMs: number;
+  /** Another node's, to have two machines of one identity; default random. */
+  readonly identitySeed?: Uint8Array;
+  readonly consent?: Consent;
+}
+
+export class Simulation {
+  readonly prng: Prng;
+  readonly queue = new EventQueue();
+  readonly internet: Internet;
+  readonly primitives = memoisingPrimitives();
+
+  constructor({ seed, loss = 0 }: SimulationOptions) {
+    this.prng = new Prng(seed);
+    this.internet = new Internet(this.queue, new Prng(this.prng.u32()), loss);
+  }
+
+  get now(): number {
+    return this.queue.now;
+  }
+
+  nat(ip: Uint8Array, behaviour: NatBehaviourModel): Nat {
+    return new Nat(ip, behaviour, new Prng(this.prng.u32()));
+  }
+
+  /** Makes a node; it runs once it is started. */
+  node(options: SimNodeOptions): SimNode {
+    return new SimNode(this, options);
+  }
+
+  /** Lets `ms` of virtual time pass. */
+  run(ms: number): void {
+    const until = this.now + ms;
+    while (this.queue.step(until));
+  }
+
+  /** Lets time pass until `reached` holds, checked every `everyMs`; undefined when `limitMs` is over first. */
+  runUntil(reached: () => boolean, limitMs: number, everyMs = 10): number | undefined {
+    const begin = this.now;
+    while (!reached()) {
+      if (this.now - begin >= limitMs) return undefined;
+      this.run(everyMs);
+    }
+    return this.now - begin;
+  }
+}
+
+export class SimNode implements Host {
+  readonly address: SocketAddress;
+  readonly nat: Nat | undefined;
+  readonly latencyMs: number;
+  readonly config: MeshNodeConfig;
+  readonly identity: Uint8Array;
+  readonly sessionKey: Uint8Array;
+  /** What `persist` effects kept. */
+  store = new Map<string, Uint8Array>();
+  readonly pongs: { readonly identity: string; readonly token: string; readonly at: number }[] = [];
+  readonly notices: Notice[] = [];
+  readonly receipts: ReceiptReport[] = [];
+  readonly signedReceipts: Uint8Array[] = [];
+  readonly #simulation: Simulation;
+  readonly #prng: Prng;
+  #life: { readonly node: MeshNode; readonly engine: FakeEngine; wakeAt: number | undefined } | undefined;
+
+  constructor(simulation: Simulation, options: SimNodeOptions) {
+    this.#simulation = simulation;
+    this.#prng = new Prng(simulation.prng.u32());
+    this.address = options.address;
+    this.nat = options.nat;
+    this.latencyMs = options.latencyMs;
+    this.config = {
+      identitySeed: options.identitySeed ?? this.#prng.bytes(32),
+      sessionPrivateKey: this.#prng.bytes(32),
+      name: options.name,
+      endpoints: options.nat === undefined ? [options.address] : [],
+      networks: options.networks ?? [],
+      relay: options.relay,
+      capabilities: [],
+      consent: options.consent,
+      maxLegs:
+        OWN_LEGS +
+        2 * (options.relay === undefined ? 0 : { ...DEFAULT_RELAY_LIMITS, ...options.relay.limits }.circuits),
+    };
+    this.identity = nodePrimitives.ed25519PublicKey(this.config.identitySeed);
+    this.sessionKey = nodePrimitives.x25519PublicKey(this.config.sessionPrivateKey);
+  }
+
+  get running(): boolean {
+    return this.#life !== undefined;
+  }
+
+  get mesh(): MeshNode {
+    return this.#alive().node;
+  }
+
+  get engine(): FakeEngine {
+    return this.#alive().engine;
+  }
+
+  /** Time and randomness of this moment. */
+  get step(): Step {
+    const { now } = this.#simulation;
+    return { now, wallClock: Math.floor(EPOCH_MS + now), random: (length) => this.#prng.bytes(length) };
+  }
+
+  /** Starts the node with what its store holds; `networks` replaces the configured ones. */
+  start(networks: readonly Network[] = this.config.networks): void {
+    const { queue, primitives, internet } = this.#simulation;
+    const engine = new FakeEngine(toHex(this.sessionKey), this.config.maxLegs, this.#prng, {
+      now: () => queue.now,
+      send: (to, datagram) => {
+        if (this.#life === life) internet.send(this, to, datagram);
+      },
+      event: (event) => queue.at(queue.now, () => this.#handle(life, event)),
+    });
+    const life = { node: new MeshNode({ ...this.config, networks }, primitives), engine, wakeAt: undefined };
+    this.#life = life;
+    internet.attach(this);
+    this.apply(life.node.start(new Map(this.store), this.step));
+  }
+
+  /** SIGKILL: what is in memory is gone, the store stays. */
+  kill(): void {
+    this.#simulation.internet.detach(this);
+    this.#life = undefined;
+  }
+
+  receive(from: SocketAddress, datagram: Uint8Array): void {
+    this.#life?.engine.receive(from, datagram);
+    this.#schedule();
+  }
+
+  /** Carries out what a call into the node returned. */
+  apply(effects: readonly Effect[]): void {
+    const life = this.#alive();
+    for (const effect of effects) {
+      if (effect.type === 'persist') {
+        if (effect.value === undefined) this.store.delete(effect.key);
+        else this.store.set(effect.key, effect.value);
+      } else if (effect.type === 'notify') this.notices.push(effect.notice);
+      else if (effect.type === 'pong')
+        this.pongs.push({
+          identity: toHex(effect.identity),
+          token: toHex(effect.token),
+          at: this.#simulation.now,
+        });
+      else if (effect.type === 'receipts') this.receipts.push(...effect.reports);
+      else if (effect.type === 'signed-receipts') this.signedReceipts.push(...effect.receipts);
+      else if (effect.type === 'count-legs')
+        this.apply(life.node.handleLegCounts(effect.query, life.engine.legCounters(effect.legs), this.step));
+      else life.engine.apply(effect);
+    }
+    this.#schedule();
+  }
+
+  /** Sends a ping; its token (hex) shows up in `pongs` when it is answered. */
+  ping(identity: Uint8Array): string {
+    const token = this.#prng.bytes(8);
+    this.apply(this.mesh.ping(identity, token, this.step));
+    return toHex(token);
+  }
+
+  #alive(): { readonly node: MeshNode; readonly engine: FakeEngine; wakeAt: number | undefined } {
+    if (this.#life === undefined) throw new Error(`node ${this.config.name}: not running`);
+    return this.#life;
+  }
+
+  #handle(life: object, event: EngineEvent): void {
+    if (this.#life === undefined || this.#life !== life) return;
+    this.apply(this.#life.node.handleEngineEvent(event, this.step));
+  }
+
+  #schedule(): void {
+    const life = this.#life;
+    if (life === undefined) return;
+    const deadlines = [life.node.deadline(), life.engine.deadline()].filter((at) => at !== undefined);
+    if (deadlines.length === 0) return;
+    const at = Math.max(Math.min(...deadlines), this.#simulation.now);
+    if (life.wakeAt !== undefined && life.wakeAt <= at) return;
+    life.wakeAt = at;
+    this.#simulation.queue.at(at, () => {
+      if (this.#life !== life || life.wakeAt !== at) return;
+      life.wakeAt = undefined;
+      life.engine.handleTimeout();
+      this.apply(life.node.handleTimeout(this.step));
+    });
+  }
+}

@@ -1,0 +1,155 @@
+// What a running daemon tells the CLI, the status page and the metrics: plain JSON, no secrets.
+
+import { fromHex } from '../../wire/bytes.js';
+import type { MeshStatus, WireguardBindingStatus } from '../../core/runtime/mesh-status.js';
+import type {
+  EngineDescription,
+  PeerEndpoint,
+  PeerStatus,
+  WireguardUsage,
+  WorkerStatus,
+} from '../../contract/engine.js';
+import { formatSocketAddress } from '../../wire/socket-address.js';
+import type { RelayAccountsStatus } from './relay-accounts.js';
+import { formatWireguardKey } from '../../host/wireguard-key.js';
+
+export type DaemonMode = 'relay' | 'up';
+
+/** One entry of the engine's peer table. */
+export interface SessionStatus {
+  /** X25519 public key, lower-case hex. */
+  readonly sessionKey: string;
+  /** `ip:port`, or `leg N` when the peer is reached through a relay. */
+  readonly endpoint: string | undefined;
+  readonly handshakeAgeSeconds: number | undefined;
+  readonly lastReceivedSeconds: number | undefined;
+  /** The cipher packets to this peer are under. */
+  readonly suite: string | undefined;
+  /** Packets by which one of this peer's may be late. */
+  readonly replayWindow: number | undefined;
+  readonly rxBytes: number;
+  readonly txBytes: number;
+}
+
+/** A WireGuard server whose stock clients this relay relays, and what was relayed. */
+export interface WireguardBindingUsage {
+  /** The member that asked for it; undefined = named in the configuration. */
+  readonly peerId: string | undefined;
+  /** Base64, as wg(8) writes keys. */
+  readonly publicKey: string;
+  /** `ip:port`. */
+  readonly address: string;
+  readonly sessions: number;
+  readonly packets: number;
+  readonly bytes: number;
+}
+
+/** A WorkerStatus as JSON. */
+export interface WorkerReport extends Omit<WorkerStatus, 'counters'> {
+  readonly counters: Readonly<Record<string, number>>;
+}
+
+export interface DaemonStatus {
+  readonly version: string;
+  readonly pid: number;
+  readonly mode: DaemonMode;
+  readonly stateDirectory: string;
+  readonly uptimeSeconds: number;
+  readonly engine: EngineDescription;
+  /** Why the native engine is not in use although it was not ruled out. */
+  readonly engineFallback: string | undefined;
+  readonly port: number;
+  /** Addresses others are told, `ip:port`. */
+  readonly addresses: readonly string[];
+  /** URL of the status page; undefined = off. */
+  readonly statusPage: string | undefined;
+  readonly mesh: MeshStatus;
+  readonly sessions: readonly SessionStatus[];
+  /** Who uses a relay how much; undefined when this is none. */
+  readonly accounts: RelayAccountsStatus | undefined;
+  /** Entries of the forwarding table. */
+  readonly legs: number;
+  /** Bytes forwarded in each circuit, by circuit id. */
+  readonly circuitBytes: Readonly<Record<string, number>>;
+  readonly wireguard: {
+    /** What stock WireGuard clients know this node by: base64. */
+    readonly publicKey: string;
+    readonly bindings: readonly WireguardBindingUsage[];
+  };
+  readonly counters: Readonly<Record<string, number>>;
+  /** Thread by thread: the same counters, queues and latency. */
+  readonly workers: readonly WorkerReport[];
+  /** Steps of the control plane that failed; each one is in the log. */
+  readonly failures: number;
+}
+
+/** One row of `omerta peers`: a member of a network or a bootstrap, with its session. */
+export interface PeerRow {
+  readonly kind: 'member' | 'bootstrap';
+  readonly network: string | undefined;
+  readonly name: string;
+  readonly peerId: string;
+  readonly addresses: readonly string[];
+  /** `direct`, `relay`, `none`, or the state of a bootstrap. */
+  readonly path: string;
+  readonly session: SessionStatus | undefined;
+}
+
+function formatEndpoint(endpoint: PeerEndpoint): string {
+  return 'leg' in endpoint ? `leg ${endpoint.leg}` : formatSocketAddress(endpoint.address);
+}
+
+/** The engine's peer table as it is shown. */
+export function sessionStatus(peer: PeerStatus): SessionStatus {
+  const seconds = (ms: number | undefined): number | undefined =>
+    ms === undefined ? undefined : Math.round(ms / 100) / 10;
+  return {
+    sessionKey: peer.sessionKey,
+    endpoint: peer.endpoint === undefined ? undefined : formatEndpoint(peer.endpoint),
+    handshakeAgeSeconds: seconds(peer.handshakeAgeMs),
+    lastReceivedSeconds: seconds(peer.lastReceivedMs),
+    suite: peer.suite,
+    replayWindow: peer.replayWindow,
+    rxBytes: peer.rxBytes,
+    txBytes: peer.txBytes,
+  };
+}
+
+/** What the relay binds and what the engine has relayed, which are in the same order. */
+export function wireguardBindings(
+  bindings: readonly WireguardBindingStatus[],
+  usage: readonly WireguardUsage[],
+): WireguardBindingUsage[] {
+  return bindings.map(({ peerId, publicKey, address }, index) => ({
+    peerId,
+    publicKey: formatWireguardKey(fromHex(publicKey) ?? new Uint8Array(32)),
+    address: formatSocketAddress(address),
+    ...(usage[index] ?? { sessions: 0, packets: 0, bytes: 0 }),
+  }));
+}
+
+/** Every member and bootstrap this node knows. */
+export function peerRows(status: DaemonStatus): PeerRow[] {
+  const sessions = new Map(status.sessions.map((session) => [session.sessionKey, session]));
+  const members = status.mesh.networks.flatMap((network) =>
+    network.members.map((member): PeerRow => ({
+      kind: 'member',
+      network: network.name,
+      name: member.name,
+      peerId: member.peerId,
+      addresses: [...(member.ipv4 === undefined ? [] : [member.ipv4]), member.ipv6],
+      path: member.path,
+      session: sessions.get(member.sessionKey),
+    })),
+  );
+  const bootstraps = status.mesh.bootstraps.map((bootstrap): PeerRow => ({
+    kind: 'bootstrap',
+    network: undefined,
+    name: '',
+    peerId: bootstrap.peerId,
+    addresses: [bootstrap.address],
+    path: bootstrap.state,
+    session: undefined,
+  }));
+  return [...members, ...bootstraps];
+}

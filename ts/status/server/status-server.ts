@@ -1,0 +1,124 @@
+// Serves the status page, /status.json and /metrics: read-only, on loopback unless configured.
+//
+// A web page somewhere may make the operator's browser ask this port under a name that page controls
+// (DNS rebinding). Such a request carries that name in Host; only IP addresses and "localhost" pass.
+
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { formatIp, formatSocketAddress, parseIp, type SocketAddress } from '../../wire/socket-address.js';
+import type { DaemonStatus } from '../model/daemon-status.js';
+import { renderMetrics } from '../metrics/metrics.js';
+import { ExitCode, OperatorError, messageOf, systemErrorCode } from '../../host/operator-error.js';
+import type { RateSeries } from '../model/rate-sampler.js';
+import { STYLE_HASH, statusPage } from '../page/status-page.js';
+
+export interface StatusSource {
+  status(): DaemonStatus;
+  series(): readonly RateSeries[];
+}
+
+/** Whether a Host header names this machine by address or as "localhost". */
+export function isTrustedHost(host: string | undefined): boolean {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+))(?::\d{1,5})?$/.exec(host ?? '');
+  if (match === null) return false;
+  const name = match[1] ?? match[2] ?? '';
+  return name.toLowerCase() === 'localhost' || parseIp(name) !== undefined;
+}
+
+interface Answer {
+  readonly status: number;
+  readonly contentType: string;
+  readonly body: string;
+}
+
+const plain = (status: number, body: string): Answer => ({
+  status,
+  contentType: 'text/plain; charset=utf-8',
+  body: `${body}\n`,
+});
+
+async function answer(request: IncomingMessage, source: StatusSource): Promise<Answer> {
+  if (!isTrustedHost(request.headers.host))
+    return plain(403, 'Ask by IP address or as "localhost": other names are refused (DNS rebinding).');
+  if (request.method !== 'GET' && request.method !== 'HEAD')
+    return plain(405, 'Only GET and HEAD: this is read-only.');
+  switch ((request.url ?? '').split('?')[0]) {
+    case '/':
+      return {
+        status: 200,
+        contentType: 'text/html; charset=utf-8',
+        body: statusPage(source.status(), source.series()),
+      };
+    case '/status.json':
+      return {
+        status: 200,
+        contentType: 'application/json; charset=utf-8',
+        body: `${JSON.stringify(source.status(), null, 2)}\n`,
+      };
+    case '/metrics': {
+      const { text, contentType } = await renderMetrics(source.status());
+      return { status: 200, contentType, body: text };
+    }
+    default:
+      return plain(404, 'There are /, /status.json and /metrics.');
+  }
+}
+
+async function respond(
+  request: IncomingMessage,
+  response: ServerResponse,
+  source: StatusSource,
+): Promise<void> {
+  const { status, contentType, body } = await answer(request, source).catch((error: unknown) =>
+    plain(500, messageOf(error)),
+  );
+  response.writeHead(status, {
+    'content-type': contentType,
+    'content-length': Buffer.byteLength(body),
+    'cache-control': 'no-store',
+    'content-security-policy': `default-src 'none'; style-src '${STYLE_HASH}'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'`,
+    'x-content-type-options': 'nosniff',
+    'referrer-policy': 'no-referrer',
+    'cross-origin-resource-policy': 'same-origin',
+    ...(status === 405 ? { allow: 'GET, HEAD' } : {}),
+  });
+  response.end(request.method === 'HEAD' ? undefined : body);
+}
+
+export class StatusServer {
+  private constructor(
+    readonly server: Server,
+    readonly address: SocketAddress,
+  ) {}
+
+  /** @throws OperatorError when the address cannot be listened on. */
+  static async listen(wanted: SocketAddress, source: StatusSource): Promise<StatusServer> {
+    const server = createServer((request, response) => void respond(request, response, source));
+    server.maxConnections = 64;
+    server.headersTimeout = 5000;
+    server.requestTimeout = 5000;
+    server.keepAliveTimeout = 5000;
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen({ host: formatIp(wanted.ip), port: wanted.port }, resolve);
+    }).catch((error: unknown) => {
+      const taken = systemErrorCode(error) === 'EADDRINUSE';
+      throw new OperatorError(
+        systemErrorCode(error) === 'EACCES' ? ExitCode.permission : ExitCode.failure,
+        'status',
+        `${formatSocketAddress(wanted)} cannot be listened on: ${taken ? 'TCP port taken' : messageOf(error)}`,
+        'Choose another with --status ADDR:PORT, or none with --status off',
+      );
+    });
+    return new StatusServer(server, wanted);
+  }
+
+  get url(): string {
+    return `http://${formatSocketAddress(this.address)}/`;
+  }
+
+  async close(): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
+    this.server.closeAllConnections();
+    await closed;
+  }
+}
