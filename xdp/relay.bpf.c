@@ -29,10 +29,10 @@
 #include <bpf/bpf_helpers.h>
 #include <omerta/tag_pair.h>
 #include <omerta/wire.h>
+#include <omerta/xdp_maps.h>
 
 #include "datagram.h"
 #include "limits.h"
-#include "relay_maps.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 

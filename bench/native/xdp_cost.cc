@@ -22,7 +22,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "../../xdp/relay_maps.h"
+#include <omerta/xdp_maps.h>
 #include "common/clock.h"
 #include "limited_legs.h"
 #include "xdp/leg_map.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // N-API surface of the native engine. Everything that crosses often crosses in batches: events and
 // counters lie in memory both sides see, legs, frames and control payloads come packed in one buffer.
-// ts/engine/native-engine.ts is the only caller and the place where this is documented for users.
+// ts/engine/native/native-engine.ts is the only caller and the place where this is documented for users.
 #include <napi.h>
 #include <sodium.h>
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // N-API surface of the kernel path (native/xdp). A module of its own, because it needs libbpf: where
-// that is not installed, the native engine loads all the same. ts/engine/xdp-addon.ts is its only caller.
+// that is not installed, the native engine loads all the same. ts/engine/xdp/xdp-addon.ts is its only caller.
 #include <napi.h>
 
 #include <cstring>
 
-#include "../../xdp/relay_maps.h"
+#include <omerta/xdp_maps.h>
 #include "common/bytes.h"
 #include "common/clock.h"
 #include "xdp/interface_facts.h"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/offloads.h"
 
-#include "tun/offload_test.h"
-#include "udp/offload_test.h"
+#include "tun/offload_self_test.h"
+#include "udp/offload_self_test.h"
 
 namespace omerta::engine {
 namespace {

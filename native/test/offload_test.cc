@@ -10,8 +10,8 @@
 #include <thread>
 
 #include "check.h"
-#include "tun/offload_test.h"
-#include "udp/offload_test.h"
+#include "tun/offload_self_test.h"
+#include "udp/offload_self_test.h"
 
 namespace {
 

@@ -7,7 +7,7 @@
 #include <atomic>
 #include <string>
 
-#include "../../xdp/relay_maps.h"
+#include <omerta/xdp_maps.h>
 #include "relay/leg_entry.h"
 #include "xdp/map_facts.h"
 #include "xdp/xdp_error.h"

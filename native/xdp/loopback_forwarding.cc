@@ -6,7 +6,7 @@
 
 #include <cerrno>
 
-#include "../../xdp/relay_maps.h"
+#include <omerta/xdp_maps.h>
 #include "xdp/file_descriptor.h"
 
 namespace omerta::xdp {

@@ -10,7 +10,7 @@
 #include <filesystem>
 #include <system_error>
 
-#include "../../xdp/relay_maps.h"
+#include <omerta/xdp_maps.h>
 
 namespace omerta::xdp {
 namespace {

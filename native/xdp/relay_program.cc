@@ -14,7 +14,7 @@
 #include <vector>
 
 // clang-format off
-#include "../../xdp/relay_maps.h"
+#include <omerta/xdp_maps.h>
 #include "relay.skel.h"
 // clang-format on
 

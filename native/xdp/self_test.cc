@@ -7,7 +7,7 @@
 #include <cstring>
 #include <string>
 
-#include "../../xdp/relay_maps.h"
+#include <omerta/xdp_maps.h>
 #include "xdp/leg_map.h"
 #include "xdp/packet.h"
 #include "xdp/relay_program.h"

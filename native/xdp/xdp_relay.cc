@@ -16,7 +16,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "../../xdp/relay_maps.h"
+#include <omerta/xdp_maps.h>
 #include "common/clock.h"
 #include "xdp/loopback_forwarding.h"
 #include "xdp/map_facts.h"

@@ -45,7 +45,7 @@ describe('the bpftrace scripts', () => {
     source('../native/wire/include/omerta/wire.h', 'OMERTA_DROP_REASONS').forEach((name, index) => {
       if (name !== 'none') expected.set(index, name);
     });
-    source('relay_maps.h', 'OMERTA_XDP_COUNTERS').forEach((name, index) => {
+    source('../native/wire/include/omerta/xdp_maps.h', 'OMERTA_XDP_COUNTERS').forEach((name, index) => {
       if (name.startsWith('drop_')) expected.set(64 + index, name.slice('drop_'.length));
     });
     assert.ok(expected.size > 20);

@@ -9,7 +9,7 @@
 
 #include <optional>
 
-#include "../relay_maps.h"
+#include <omerta/xdp_maps.h>
 #include "test/check.h"
 #include "test/golden.h"
 #include "test/golden_settings.h"

@@ -6,8 +6,8 @@
 #include <bpf/bpf_helpers.h>
 #include <omerta/wire.h>
 
+#include <omerta/xdp_maps.h>
 #include "datagram.h"
-#include "relay_maps.h"
 extern struct omerta_xdp_settings settings;
 #include "next_hop.h"
 #define is_way(hop, leg, ingress, now) (hop)->interface

@@ -3,8 +3,8 @@
  * What the XDP relay and the process that loads it share: settings, counters, and the layout of
  * pinned maps, which a daemon of another build may find and adopt.
  */
-#ifndef OMERTA_RELAY_MAPS_H
-#define OMERTA_RELAY_MAPS_H
+#ifndef OMERTA_XDP_MAPS_H
+#define OMERTA_XDP_MAPS_H
 
 #include <omerta/wireguard_relay.h>
 

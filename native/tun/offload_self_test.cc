@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tun/offload_test.h"
+#include "tun/offload_self_test.h"
 
 #include <net/if.h>
 #include <netinet/in.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "udp/offload_test.h"
+#include "udp/offload_self_test.h"
 
 #include <poll.h>
 
