@@ -2,6 +2,7 @@
 
 import { join } from 'node:path';
 import { hasProgram, quietly } from './lib/command.mjs';
+import { floorComplaints } from './lib/floors.mjs';
 import { root } from './lib/paths.mjs';
 import { setup } from './lib/setup.mjs';
 import { filesUnder } from './lib/stamp.mjs';
@@ -10,7 +11,8 @@ import { readArguments } from './lib/usage.mjs';
 
 const HELP = `Usage: npm run lint [-- --fix]
 
-Runs eslint, prettier, clang-format (native/, xdp/) and the TypeScript compiler.
+Runs eslint, prettier, clang-format (native/, xdp/) and the TypeScript compiler, and looks whether any file
+imports from a floor above its own or in a circle (scripts/lib/floors.mjs).
   --fix   repair what can be repaired (\`npm run format\` does this)`;
 
 await main(async () => {
@@ -37,11 +39,19 @@ await main(async () => {
     ]);
   }
   let failed = 0;
-  for (const [title, [file, ...args]] of checks) {
-    await step(title, (say) => quietly(`lint-${title}`, file, args, { say })).catch((error) => {
-      if (!(error instanceof StepFailed)) throw error;
-      failed++;
+  const counted = (error) => {
+    if (!(error instanceof StepFailed)) throw error;
+    failed++;
+  };
+  await step('floors', () => {
+    const complaints = floorComplaints();
+    if (complaints.length === 0) return;
+    throw Object.assign(new Error(`${complaints.length} imports against the floors`), {
+      detail: complaints.join('\n'),
     });
+  }).catch(counted);
+  for (const [title, [file, ...args]] of checks) {
+    await step(title, (say) => quietly(`lint-${title}`, file, args, { say })).catch(counted);
   }
   return failed === 0 ? 0 : 1;
 });
