@@ -6,7 +6,7 @@
 
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
-import { AcceleratedEngine } from '../ts/engine/xdp/kernel-path-engine.js';
+import { KernelPathEngine } from '../ts/engine/xdp/kernel-path-engine.js';
 import { openNativeEngine } from '../ts/engine/native/native-engine.js';
 import { NO_ACCOUNTS } from '../ts/wire/forwarding-table.js';
 import { benchLegs, controlLeg, slotsFor, type LegPlan } from './relay-legs.js';
@@ -64,7 +64,7 @@ if (values.io === 'io_uring') {
 const engine =
   values.interfaces === undefined
     ? native
-    : new AcceleratedEngine(native, {
+    : new KernelPathEngine(native, {
         ...{ required: true, interfaces: values.interfaces.split(','), mode: 'native', detach: true },
         ...{
           bind: values.bind,
@@ -82,7 +82,7 @@ engine.onEvents((events) => {
   const frames = events.flatMap((event) => (event.type === 'frame' ? [event] : []));
   engine.sendFrames(frames.map(({ from, frame }) => ({ to: from, frame })));
 });
-if (engine instanceof AcceleratedEngine) {
+if (engine instanceof KernelPathEngine) {
   engine.activate();
   setInterval(() => void engine.check(), 1000).unref(); // as the daemon does
 }

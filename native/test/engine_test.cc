@@ -253,8 +253,8 @@ void frames_leave_from_the_address_the_other_end_talks_to() {
   a.send(known_as(5), frame_on(11, 1, 100));
   CHECK(equal(b.sender_of_next(100), known_as(7)));
   // A stranger is answered from what it asked, and its asking moves nobody's path.
-  stranger.send(known_as(8), frame_on(OMERTA_CONTACT_LEG, 0, 128, OMERTA_KIND_RESERVATION_REQUEST));
-  a.send(known_as(8), frame_on(OMERTA_CONTACT_LEG, 0, 128, OMERTA_KIND_RESERVATION_REQUEST));
+  stranger.send(known_as(8), frame_on(OMERTA_CONTACT_LEG, 0, 128, OMERTA_KIND_ADMISSION_REQUEST));
+  a.send(known_as(8), frame_on(OMERTA_CONTACT_LEG, 0, 128, OMERTA_KIND_ADMISSION_REQUEST));
   CHECK(wait_for([&] { return total(r, Counter::control_frames) == 2; }));
   r.send_frame(stranger.at(), Bytes(frame_on(1, 1, 80)));
   CHECK(equal(stranger.sender_of_next(80), known_as(8)));
@@ -469,7 +469,7 @@ void stun_can_be_switched_off() {
 
 /// A request any stranger may send, for an engine with the contact leg contact_leg().
 std::array<uint8_t, 128> stranger_frame() {
-  std::array<uint8_t, 128> frame = {OMERTA_FRAME_MAGIC, OMERTA_KIND_RESERVATION_REQUEST, 1};
+  std::array<uint8_t, 128> frame = {OMERTA_FRAME_MAGIC, OMERTA_KIND_ADMISSION_REQUEST, 1};
   const __u64 key[2] = {0, 0};
   const __u64 tag = omerta_frame_tag(key, frame.data(), frame.size());
   std::memcpy(frame.data() + 8, &tag, 8);

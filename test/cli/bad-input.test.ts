@@ -14,7 +14,7 @@ function assertErrorLine(stderr: string, field: RegExp): void {
 describe('bad input', { concurrency: 2 }, () => {
   const table: readonly [args: readonly string[], code: number, field: RegExp][] = [
     [['frobnicate'], 2, /^command line: unknown command 'frobnicate'/],
-    [['relay', 'sesions'], 2, /^command line: unknown command of 'relay'. There are: .*sessions/],
+    [['relay', 'cicuits'], 2, /^command line: unknown command of 'relay'. There are: .*circuits/],
     [['relay', '--prot', '1'], 2, /^command line: unknown option '--prot' \(Did you mean --port/],
     [['relay', '--port'], 2, /^command line: option '--port <n>' argument missing/],
     [['relay', '--port', '0'], 2, /^--port: "0" is not a UDP port/],

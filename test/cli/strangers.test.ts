@@ -91,7 +91,7 @@ class Stranger {
   /** A challenge, for a request of this moment. */
   async challenge(): Promise<{ request: AdmissionRequest; challenge: AdmissionChallenge }> {
     const request = this.request();
-    await this.send(this.frame(FrameKind.reservationRequest, encodeRequest(request)));
+    await this.send(this.frame(FrameKind.admissionRequest, encodeRequest(request)));
     const challenge = decodeChallenge(parseFrame(await this.answer())?.payload ?? new Uint8Array(0));
     assert.ok(challenge);
     return { request, challenge };
@@ -121,45 +121,45 @@ type Wrong = readonly [
   make: (stranger: Stranger) => Promise<Uint8Array> | Uint8Array,
 ];
 
-const { reservationRequest, reservationAnswer } = FrameKind;
+const { admissionRequest, admissionAnswer } = FrameKind;
 const flipped = (bytes: Uint8Array, index: number): Uint8Array =>
   bytes.map((byte, i) => (i === index ? byte ^ 1 : byte));
 const answering =
   (change: (payload: Uint8Array) => Uint8Array) =>
   async (stranger: Stranger): Promise<Uint8Array> =>
-    stranger.frame(reservationAnswer, change(stranger.answerTo(await stranger.challenge())));
+    stranger.frame(admissionAnswer, change(stranger.answerTo(await stranger.challenge())));
 
 const WRONG: readonly Wrong[] = [
   [
     'a request without its padding',
     'admission-malformed',
-    (s) => s.frame(reservationRequest, encodeRequest(s.request()).subarray(0, 72)),
+    (s) => s.frame(admissionRequest, encodeRequest(s.request()).subarray(0, 72)),
   ],
   [
     'a request that is too long',
     'admission-malformed',
-    (s) => s.frame(reservationRequest, Buffer.concat([encodeRequest(s.request()), Buffer.alloc(1)])),
+    (s) => s.frame(admissionRequest, Buffer.concat([encodeRequest(s.request()), Buffer.alloc(1)])),
   ],
   [
     'a request with a reserved byte set',
     'admission-malformed',
-    (s) => s.frame(reservationRequest, flipped(encodeRequest(s.request()), 111)),
+    (s) => s.frame(admissionRequest, flipped(encodeRequest(s.request()), 111)),
   ],
   [
     'a request to be answered on leg 0',
     'admission-malformed',
     (s) => {
       const request = s.request();
-      return s.frame(reservationRequest, encodeRequest({ ...request, reply: { ...request.reply, id: 0 } }));
+      return s.frame(admissionRequest, encodeRequest({ ...request, reply: { ...request.reply, id: 0 } }));
     },
   ],
-  ['a grant', 'admission-malformed', (s) => s.frame(FrameKind.reservationGrant, random(64))],
+  ['a grant', 'admission-malformed', (s) => s.frame(FrameKind.admissionGrant, random(64))],
   ['a probe', 'admission-malformed', (s) => s.frame(FrameKind.probe, random(64))],
   ['a notice', 'admission-malformed', (s) => s.frame(FrameKind.notice, random(64))],
   [
     'a request with a wrong tag',
     'drop_bad_tag',
-    (s) => flipped(s.frame(reservationRequest, encodeRequest(s.request())), 12),
+    (s) => flipped(s.frame(admissionRequest, encodeRequest(s.request())), 12),
   ],
   ['a forward frame on the contact leg', 'drop_wrong_kind', (s) => s.frame(FrameKind.forward, random(64))],
   ['an answer that is cut short', 'admission-malformed', answering((answer) => answer.subarray(0, 383))],
@@ -184,12 +184,12 @@ const WRONG: readonly Wrong[] = [
   [
     'an answer of another identity than the request was of',
     'admission-bad-commitment',
-    async (s) => s.frame(reservationAnswer, s.answerTo(await s.challenge(), { seed: random(32) })),
+    async (s) => s.frame(admissionAnswer, s.answerTo(await s.challenge(), { seed: random(32) })),
   ],
   [
     'an answer signed by somebody else',
     'admission-bad-signature',
-    async (s) => s.frame(reservationAnswer, s.answerTo(await s.challenge(), { signedBy: random(32) })),
+    async (s) => s.frame(admissionAnswer, s.answerTo(await s.challenge(), { signedBy: random(32) })),
   ],
 ];
 
@@ -249,7 +249,7 @@ for (const engine of ['native', 'wasm'] as const)
         await t.test(
           'an answer from another address than the challenge went to: admission-bad-cookie',
           async (inner) => {
-            const datagram = stranger.frame(reservationAnswer, stranger.answerTo(await stranger.challenge()));
+            const datagram = stranger.frame(admissionAnswer, stranger.answerTo(await stranger.challenge()));
             const other = await socket(inner);
             other.on('message', (answer) => stranger.heard.push(answer));
             const before = await counts();
@@ -260,12 +260,12 @@ for (const engine of ['native', 'wasm'] as const)
 
         await t.test('a cookie that was used for another answer: admission-replay', async () => {
           const given = await stranger.challenge();
-          const first = stranger.frame(reservationAnswer, stranger.answerTo(given));
+          const first = stranger.frame(admissionAnswer, stranger.answerTo(given));
           await stranger.send(first);
           const grant = decodeGrant(parseFrame(await stranger.answer())?.payload ?? new Uint8Array(0));
           assert.equal(grant?.status, GrantStatus.granted);
           const before = await counts();
-          await stranger.send(stranger.frame(reservationAnswer, stranger.answerTo(given)));
+          await stranger.send(stranger.frame(admissionAnswer, stranger.answerTo(given)));
           await counted('admission-replay', before);
           await stranger.send(first);
           assert.equal((await stranger.answer()).length, 80, 'the very same answer is granted again');
@@ -273,7 +273,7 @@ for (const engine of ['native', 'wasm'] as const)
 
         await t.test('no answer is larger than its request', async () => {
           const request = stranger.request();
-          const asked = stranger.frame(reservationRequest, encodeRequest(request));
+          const asked = stranger.frame(admissionRequest, encodeRequest(request));
           await stranger.send(asked);
           const challenged = await stranger.answer();
           assert.ok(
@@ -282,7 +282,7 @@ for (const engine of ['native', 'wasm'] as const)
           );
           const challenge = decodeChallenge(parseFrame(challenged)?.payload ?? new Uint8Array(0));
           assert.ok(challenge);
-          const answered = stranger.frame(reservationAnswer, stranger.answerTo({ request, challenge }));
+          const answered = stranger.frame(admissionAnswer, stranger.answerTo({ request, challenge }));
           await stranger.send(answered);
           const granted = await stranger.answer();
           assert.ok(granted.length <= answered.length, `${answered.length} sent, ${granted.length} answered`);

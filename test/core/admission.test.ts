@@ -152,7 +152,7 @@ describe('admission', () => {
     const [challengeFrame] = served(made.server, made.request, clientAddress, at);
     assert.ok(challengeFrame);
     const challenge = parsed(challengeFrame);
-    assert.equal(challenge.kind, FrameKind.reservationChallenge);
+    assert.equal(challenge.kind, FrameKind.admissionChallenge);
     assert.equal(challenge.legId, viewOf(request).getUint32(16, true));
     assert.ok(frameTagMatches(request.slice(24, 40), challengeFrame));
     assert.equal(challenge.payload.length, 64);
@@ -255,7 +255,7 @@ describe('admission', () => {
         const made = bench();
         const payload = parsed(answered(made)).payload.slice();
         payload[at] = (payload[at] ?? 0) ^ change;
-        assert.deepEqual(served(made.server, reframe(FrameKind.reservationAnswer, payload)), []);
+        assert.deepEqual(served(made.server, reframe(FrameKind.admissionAnswer, payload)), []);
         assert.equal(made.claims.length, 0);
         assert.equal(made.drops.length, 1);
       }),
@@ -289,7 +289,7 @@ describe('admission', () => {
     // Committed to one identity, sealed and signed by another.
     const made = bench();
     const request = { nonce: bytes(16), reply: { id: 9, key: bytes(16), epoch: 0 }, commitment: bytes(32) };
-    const [frame] = served(made.server, reframe(FrameKind.reservationRequest, encodeRequest(request)));
+    const [frame] = served(made.server, reframe(FrameKind.admissionRequest, encodeRequest(request)));
     const challenge = decodeChallenge(parsed(frame ?? new Uint8Array(0)).payload);
     assert.ok(challenge);
     const ephemeral = bytes(32);
@@ -300,7 +300,7 @@ describe('admission', () => {
     const input = admissionSignatureInput(node.identity, head, signed);
     const plain = encodePlain(signed, nodePrimitives.ed25519Sign(thief.identitySeed, input));
     const answer = encodeAnswer(head, nodePrimitives.aeadSeal(key, new Uint8Array(12), plain, head));
-    assert.deepEqual(served(made.server, reframe(FrameKind.reservationAnswer, answer)), []);
+    assert.deepEqual(served(made.server, reframe(FrameKind.admissionAnswer, answer)), []);
     assert.deepEqual(made.drops, ['admission-bad-commitment']);
   });
 
@@ -332,7 +332,7 @@ describe('admission', () => {
         reply: { id: i, key: bytes(16), epoch: 0 },
         commitment: bytes(32),
       });
-      assert.equal(served(made.server, reframe(FrameKind.reservationRequest, payload)).length, 1);
+      assert.equal(served(made.server, reframe(FrameKind.admissionRequest, payload)).length, 1);
     }
     const [again] = served(made.server, made.request);
     assert.deepEqual(again, first, 'the challenge is a function of the request alone');
@@ -366,12 +366,12 @@ describe('admission', () => {
   it('frames of any other kind or size are dropped in silence', () => {
     const made = bench();
     for (const frame of [
-      reframe(FrameKind.reservationRequest, new Uint8Array(111)),
-      reframe(FrameKind.reservationRequest, new Uint8Array(113)),
-      reframe(FrameKind.reservationRequest, new Uint8Array(112)), // reply leg 0
-      reframe(FrameKind.reservationAnswer, new Uint8Array(383)),
+      reframe(FrameKind.admissionRequest, new Uint8Array(111)),
+      reframe(FrameKind.admissionRequest, new Uint8Array(113)),
+      reframe(FrameKind.admissionRequest, new Uint8Array(112)), // reply leg 0
+      reframe(FrameKind.admissionAnswer, new Uint8Array(383)),
       reframe(FrameKind.contact, new Uint8Array(112)),
-      reframe(FrameKind.reservationGrant, new Uint8Array(64)),
+      reframe(FrameKind.admissionGrant, new Uint8Array(64)),
     ])
       assert.deepEqual(served(made.server, frame), []);
     assert.ok(made.drops.every((reason) => reason === 'admission-malformed'));
@@ -406,7 +406,7 @@ describe('admission', () => {
     const forged = parsed(challenge).payload.slice();
     forged[0] = (forged[0] ?? 0) ^ 1;
     const frame = encodeFrame({
-      kind: FrameKind.reservationChallenge,
+      kind: FrameKind.admissionChallenge,
       hopLimit: 1,
       epoch: 0,
       legId: 1,

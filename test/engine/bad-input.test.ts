@@ -149,7 +149,7 @@ const CASES: readonly Case[] = [
   { name: 'a frame on no leg', datagram: () => frame(0x99), reason: 'unknown_leg' },
   {
     name: 'a control frame on a forward leg',
-    datagram: () => frame(LEG.forward, tagged(at(1, FrameKind.reservationRequest))),
+    datagram: () => frame(LEG.forward, tagged(at(1, FrameKind.admissionRequest))),
     reason: 'wrong_kind',
   },
   { name: 'a forward frame on a control leg', datagram: () => frame(LEG.control), reason: 'wrong_kind' },

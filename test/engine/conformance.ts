@@ -416,7 +416,7 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
     const key = Uint8Array.from(randomBytes(16));
     b.engine.installLegs([leg({ id: CONTACT_LEG, key, epoch: 0 }, { action: 'control' })]);
     const frame = encodeFrame({
-      kind: FrameKind.reservationRequest,
+      kind: FrameKind.admissionRequest,
       hopLimit: 1,
       epoch: 0,
       legId: CONTACT_LEG,

@@ -69,7 +69,7 @@ interface FrameOptions {
 /** A frame as the leg's sender would make it, but for the options. */
 function frame(leg: GoldenLeg, options: FrameOptions = {}): Uint8Array {
   return encodeFrame({
-    kind: options.kind ?? (leg.action === 'control' ? FrameKind.reservationRequest : FrameKind.forward),
+    kind: options.kind ?? (leg.action === 'control' ? FrameKind.admissionRequest : FrameKind.forward),
     hopLimit: options.hopLimit ?? 8,
     epoch: options.epoch ?? leg.epoch,
     legId: options.legId ?? leg.id,

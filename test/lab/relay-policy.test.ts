@@ -6,7 +6,7 @@ import { after, before, describe, it } from 'node:test';
 import type { DaemonStatus } from '../../ts/status/model/daemon-status.js';
 import type { RelayAccountsStatus } from '../../ts/status/model/relay-accounts.js';
 import type { ConfigurationChange } from '../../ts/daemon/config/relay-configuration.js';
-import type { RelaySession } from '../../ts/status/model/relay-circuits.js';
+import type { CarriedCircuit } from '../../ts/status/model/relay-circuits.js';
 import { MeshPair } from '../../ts/lab/mesh-pair.js';
 import { NumberedStream, type Arrivals } from '../../ts/lab/numbered-stream.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
@@ -49,8 +49,8 @@ for (const { through, skip, relayArguments, kernel } of WAYS)
       const status = async (): Promise<DaemonStatus> =>
         (await pair.relay.command(['status'])) as DaemonStatus;
       const counter = async (name: string): Promise<number> => (await status()).counters[name] ?? 0;
-      const sessions = async (): Promise<RelaySession[]> =>
-        (await pair.relay.command(['relay', 'sessions'])) as RelaySession[];
+      const circuits = async (): Promise<CarriedCircuit[]> =>
+        (await pair.relay.command(['relay', 'circuits'])) as CarriedCircuit[];
       const peerId = async (end: MeshPair['left']): Promise<string> =>
         ((await end.omerta.command(['status'])) as DaemonStatus).mesh.peerId;
 
@@ -80,7 +80,7 @@ for (const { through, skip, relayArguments, kernel } of WAYS)
           ...(kernel ? { prepare: (nodes) => prepareForXdp(world, nodes) } : {}),
         });
         await flowing();
-        circuit = (await sessions())[0]?.id ?? '';
+        circuit = (await circuits())[0]?.id ?? '';
       });
       after(() => world.remove());
 
@@ -125,7 +125,7 @@ for (const { through, skip, relayArguments, kernel } of WAYS)
         await reload('');
         await flowing();
         assert.deepEqual(
-          (await sessions()).map(({ id }) => id),
+          (await circuits()).map(({ id }) => id),
           [circuit],
         );
       });
@@ -229,12 +229,12 @@ for (const { through, skip, relayArguments, kernel } of WAYS)
       it('an identity that is denied loses its circuits at once, and comes back when it may', async () => {
         const right = await peerId(pair.right);
         await reload(`[relay]\ndeny = ["${right}"]`);
-        assert.deepEqual(await sessions(), []);
+        assert.deepEqual(await circuits(), []);
         const { sent, lost } = await stream();
         assert.equal(lost, sent);
         await reload('');
         await flowing();
-        assert.equal((await sessions()).length, 1);
+        assert.equal((await circuits()).length, 1);
       });
     },
   );

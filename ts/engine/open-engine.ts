@@ -1,7 +1,7 @@
 // Which engine moves the packets: the native one where it loads, else the WebAssembly one, which
 // can relay but has no TUN interface.
 
-import { AcceleratedEngine, accelerationError, type Acceleration } from './xdp/kernel-path-engine.js';
+import { KernelPathEngine, accelerationError, type Acceleration } from './xdp/kernel-path-engine.js';
 import { EngineError, type Engine, type EngineOptions } from '../contract/engine.js';
 import { NativeEngine } from './native/native-engine.js';
 
@@ -58,12 +58,12 @@ export async function openEngine(
  * when it is required.
  * @throws EngineError XDP_PERMISSION, XDP_UNAVAILABLE; the engine is closed then.
  */
-export async function accelerateEngine(
+export async function openKernelPath(
   engine: Engine,
   acceleration: Acceleration,
-): Promise<AcceleratedEngine | undefined> {
+): Promise<KernelPathEngine | undefined> {
   try {
-    if (engine instanceof NativeEngine) return new AcceleratedEngine(engine, acceleration);
+    if (engine instanceof NativeEngine) return new KernelPathEngine(engine, acceleration);
     if (!acceleration.required) return undefined;
     throw new EngineError('XDP_UNAVAILABLE', 'only the native engine has one. Type: npm run build');
   } catch (error) {

@@ -4,7 +4,7 @@
 
 import { LegIds } from '../core/runtime/leg-ids.js';
 import { Turn } from '../core/runtime/turn.js';
-import { AcceleratedEngine } from '../engine/xdp/kernel-path-engine.js';
+import { KernelPathEngine } from '../engine/xdp/kernel-path-engine.js';
 import { openNativeEngine } from '../engine/native/native-engine.js';
 import { Prng } from '../sim/kernel/prng.js';
 import { NO_ACCOUNTS } from '../wire/forwarding-table.js';
@@ -64,7 +64,7 @@ async function main(count: number, leave: boolean): Promise<void> {
       controlFramesPerSecond: 1,
     },
   });
-  const engine = new AcceleratedEngine(native, {
+  const engine = new KernelPathEngine(native, {
     ...{ required: true, interfaces: ['eth0'], mode: 'native', detach: true, bind: undefined },
     ...{ maxLegs, wireguardSessions: 0, accounts: NO_ACCOUNTS, addressed: [] },
   });

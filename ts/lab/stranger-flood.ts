@@ -43,7 +43,7 @@ function request(leg: ReturnType<typeof contactLegKey>): Uint8Array {
   if (nonce === undefined || key === undefined || commitment === undefined) throw new Error('unreachable');
   const payload = encodeRequest({ nonce, reply: { id: randomInt(1, 2 ** 32), key, epoch: 0 }, commitment });
   return encodeFrame({
-    kind: FrameKind.reservationRequest,
+    kind: FrameKind.admissionRequest,
     hopLimit: 1,
     epoch: 0,
     legId: leg.id,

@@ -39,7 +39,7 @@ omerta_leg contact_leg() {
 Bytes contact_frame() {
   Bytes frame(64);
   frame[0] = OMERTA_FRAME_MAGIC;
-  frame[1] = OMERTA_KIND_RESERVATION_REQUEST;
+  frame[1] = OMERTA_KIND_ADMISSION_REQUEST;
   frame[2] = 1;
   const uint64_t tag = omerta_frame_tag(contact_leg().key, frame.data(), 64);
   std::memcpy(&frame[8], &tag, 8);

@@ -1,4 +1,4 @@
-// omerta relay sessions: the circuits over this relay.
+// omerta relay circuits: the circuits over this relay.
 // omerta relay top: the same live, by circuit, identity or network.
 
 import { setTimeout } from 'node:timers/promises';
@@ -15,8 +15,8 @@ import {
   withRates,
   type Carried,
   type Group,
-  type RatedSession,
-  type RelaySessions,
+  type RatedCircuit,
+  type CarriedCircuits,
   type RelayTotal,
 } from '../../status/model/relay-circuits.js';
 import { formatBytes, formatCount, formatDuration } from '../../host/units.js';
@@ -35,7 +35,7 @@ interface Filter {
   readonly network?: string;
 }
 
-interface SessionsOptions extends Filter {
+interface CircuitsOptions extends Filter {
   readonly sort: string;
   readonly limit?: string;
   readonly interval: string;
@@ -81,15 +81,15 @@ function intervalOf(value: string): number {
   );
 }
 
-async function ask(client: ControlClient): Promise<RelaySessions> {
-  return (await client.request({ command: 'relay-sessions' })) as RelaySessions;
+async function ask(client: ControlClient): Promise<CarriedCircuits> {
+  return (await client.request({ command: 'relay-circuits' })) as CarriedCircuits;
 }
 
 function carried({ packets, bytes }: Carried): string {
   return `${formatCount(packets)} (${formatBytes(bytes)})`;
 }
 
-function describeSessions(rows: readonly RatedSession[]): string {
+function describeCircuits(rows: readonly RatedCircuit[]): string {
   if (rows.length === 0) return 'no circuits';
   return columns([
     [
@@ -143,8 +143,8 @@ function describeTotals(rows: readonly RelayTotal[], group: Group): string {
   ]);
 }
 
-function summary(rows: readonly RatedSession[]): string {
-  const sum = (of: (row: RatedSession) => number): number => rows.reduce((all, row) => all + of(row), 0);
+function summary(rows: readonly RatedCircuit[]): string {
+  const sum = (of: (row: RatedCircuit) => number): number => rows.reduce((all, row) => all + of(row), 0);
   return [
     `${rows.length} ${rows.length === 1 ? 'circuit' : 'circuits'}`,
     `${formatCount(sum(({ rate }) => rate.packets))} packets/s`,
@@ -162,10 +162,11 @@ function addFilter(command: Command): Command {
 // `relay` has an option --json too, and takes it.
 const wantsJson = (self: Command): boolean => self.optsWithGlobals<{ json?: true }>().json === true;
 
-function sessionsCommand(relay: Command): void {
+function circuitsCommand(relay: Command): void {
   const command = addFilter(
     relay
-      .command('sessions')
+      .command('circuits')
+      .alias('sessions') // its name of the last release
       .summary('list the circuits over this relay')
       .description(
         'Lists the circuits over the running relay: their ends and network, whether the callee was asked or has ' +
@@ -177,7 +178,7 @@ function sessionsCommand(relay: Command): void {
     .option('--limit <n>', 'print at most so many')
     .option('--interval <seconds>', 'time the rate is taken over', '1')
     .option('--json', 'print as JSON')
-    .action(async (options: SessionsOptions, self: Command) => {
+    .action(async (options: CircuitsOptions, self: Command) => {
       const key = oneOf('sort', options.sort, SORT_KEYS);
       const limit = limitOf(options.limit);
       const interval = intervalOf(options.interval);
@@ -188,14 +189,14 @@ function sessionsCommand(relay: Command): void {
       });
       const rows = sorted(filtered(rated, options), key).slice(0, limit);
       if (wantsJson(self)) printJson(rows);
-      else print(describeSessions(rows));
+      else print(describeCircuits(rows));
     });
   explain(
     command,
     [
-      'omerta relay sessions',
-      'omerta relay sessions --sort drops --limit 10',
-      'omerta relay sessions --network home --json',
+      'omerta relay circuits',
+      'omerta relay circuits --sort drops --limit 10',
+      'omerta relay circuits --network home --json',
     ],
     { 2: 'wrong option, or the daemon is no relay', 3: true, 4: true },
   );
@@ -238,7 +239,7 @@ function topCommand(relay: Command): void {
   );
 }
 
-function show(rated: readonly RatedSession[], group: Group, limit: number, json: boolean): void {
+function show(rated: readonly RatedCircuit[], group: Group, limit: number, json: boolean): void {
   const live = !json && process.stdout.isTTY;
   const rows = totals(rated, group).slice(
     0,
@@ -248,7 +249,7 @@ function show(rated: readonly RatedSession[], group: Group, limit: number, json:
   else print(`${live ? CLEAR_SCREEN : ''}${summary(rated)}\n${describeTotals(rows, group)}`);
 }
 
-export function relaySessionsCommands(relay: Command): void {
-  sessionsCommand(relay);
+export function relayCircuitsCommands(relay: Command): void {
+  circuitsCommand(relay);
   topCommand(relay);
 }

@@ -17,7 +17,7 @@ import { relayStopCommand } from './relay-stop.js';
 import { relayReceiptsCommand } from './receipts.js';
 import { relayLinkCommand } from './relay-link.js';
 import { relayWireguardCommand } from './relay-wireguard.js';
-import { relaySessionsCommands } from './relay-circuits.js';
+import { relayCircuitsCommands } from './relay-circuits.js';
 
 interface Options extends NodeOptions, RelayOptions {
   readonly json?: boolean;
@@ -109,6 +109,6 @@ export function relayCommand(program: Command): void {
   relayLinkCommand(command);
   relayReceiptsCommand(command);
   relayWireguardCommand(command);
-  relaySessionsCommands(command);
+  relayCircuitsCommands(command);
   relayAccountsCommand(command);
 }

@@ -1,7 +1,7 @@
 // One node of the mesh: its identity, its networks, its bootstraps, its circuits and, if the policy
 // says so, its service as bootstrap and relay to others. Sans-IO: see io.ts.
 //
-//   engine events ─► MeshNode ─┬─► BootstrapClient (one each)   admission, session, directory
+//   engine events ─► MeshNode ─┬─► Uplink (one each)   admission, session, directory
 //                              ├─► CircuitClient                 paths to members
 //                              ├─► RelayService                  the same two, for others
 //                              └─► MemberTable ─► PeerTable      what the engine is told of peers
@@ -12,7 +12,7 @@ import type { EngineEvent, LegCounts, SessionKey } from '../../contract/engine.j
 import { CONTACT_LEG, parseFrame } from '../../wire/frame.js';
 import { MAX_SLOTS } from '../../wire/leg-slots.js';
 import { formatSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
-import { BootstrapClient } from '../uplink/bootstrap-client.js';
+import { Uplink } from '../uplink/uplink.js';
 import { isZero, sameBytes, toHex, utf8 } from '../../wire/bytes.js';
 import { CircuitClient } from '../path/circuit-client.js';
 import {
@@ -116,7 +116,7 @@ export class MeshNode implements Component {
   readonly #ownRecord: OwnRecord;
   readonly #policy: OwnPolicy | undefined;
   readonly #circuits: CircuitClient;
-  readonly #bootstraps = new Map<SessionKey, BootstrapClient>();
+  readonly #uplinks = new Map<SessionKey, Uplink>();
   #relay: RelayService | undefined;
   /** Relays the operator named. */
   #relayPeers: readonly Bootstrap[];
@@ -160,7 +160,7 @@ export class MeshNode implements Component {
       peers: this.#peers,
       members: this.#members,
       policy: this.#policy,
-      bootstraps: () => this.#bootstraps.values(),
+      uplinks: () => this.#uplinks.values(),
     });
   }
 
@@ -191,11 +191,11 @@ export class MeshNode implements Component {
         peers: this.#peers,
         sign: (message) => this.#primitives.ed25519Sign(this.#config.identitySeed, message),
         ownAddresses: () => this.#endpoints,
-        bootstraps: () => this.#bootstraps.values(),
+        uplinks: () => this.#uplinks.values(),
         recordRegistered: (record, later) => void this.#members.learnOpened(record, later),
       });
     }
-    this.#useBootstraps(turn);
+    this.#useUplinks(turn);
     this.#relay?.start(restored, turn); // its circuits may lead to bootstraps
     this.#recordMayHaveChanged(turn);
     return turn.effects;
@@ -209,7 +209,7 @@ export class MeshNode implements Component {
         if (frame === undefined) this.#drops.add('frame-malformed', 1);
         else if (event.leg === CONTACT_LEG) this.#relay?.handleFrame(event.from, frame, turn);
         else
-          for (const bootstrap of this.#bootstraps.values())
+          for (const bootstrap of this.#uplinks.values())
             if (bootstrap.replyLeg === event.leg) bootstrap.handleFrame(event.from, frame, turn);
         break;
       }
@@ -220,7 +220,7 @@ export class MeshNode implements Component {
         this.#requests.resend(event.peer, turn);
         this.#relayRequests.resend(event.peer, turn);
         this.#relay?.handleEngineEvent(event, turn);
-        this.#bootstraps.get(event.peer)?.handleSession(turn);
+        this.#uplinks.get(event.peer)?.handleSession(turn);
         this.#circuits.sessionUp(event.peer, event.endpoint, turn);
         break;
       case 'endpoint':
@@ -255,14 +255,14 @@ export class MeshNode implements Component {
 
   handleTimeout(step: Step): Effect[] {
     const turn = new Turn(step);
-    for (const peer of this.#requests.handleTimeout(turn)) this.#bootstraps.get(peer)?.suspect(turn);
+    for (const peer of this.#requests.handleTimeout(turn)) this.#uplinks.get(peer)?.suspect(turn);
     this.#relayRequests.handleTimeout(turn);
-    for (const bootstrap of this.#bootstraps.values()) bootstrap.handleTimeout(turn);
+    for (const bootstrap of this.#uplinks.values()) bootstrap.handleTimeout(turn);
     this.#circuits.handleTimeout(turn);
     this.#relay?.handleTimeout(turn);
     for (const peer of this.#pings.handleTimeout(turn.now)) {
       const { relay } = this.#circuits.path(peer);
-      this.#bootstraps.get(relay ?? peer)?.suspect(turn);
+      this.#uplinks.get(relay ?? peer)?.suspect(turn);
     }
     if (this.#sweepAt !== undefined && this.#sweepAt <= turn.now) {
       this.#sweepAt = turn.now + SWEEP_MS;
@@ -282,7 +282,7 @@ export class MeshNode implements Component {
       this.#relay?.deadline(),
       this.#pings.deadline(),
       this.#sweepAt,
-      ...[...this.#bootstraps.values()].map((bootstrap) => bootstrap.deadline()),
+      ...[...this.#uplinks.values()].map((bootstrap) => bootstrap.deadline()),
     ].filter((at) => at !== undefined);
     return deadlines.length === 0 ? undefined : Math.min(...deadlines);
   }
@@ -299,7 +299,7 @@ export class MeshNode implements Component {
     if (this.#members.networks.size >= MAX_RECORD_NETWORKS)
       throw new RangeError(`networks: at most ${MAX_RECORD_NETWORKS} can be joined; leave one first`);
     this.#members.addNetwork(network, turn);
-    this.#useBootstraps(turn);
+    this.#useUplinks(turn);
     this.#recordMayHaveChanged(turn);
     this.#policy?.renew(turn);
     return turn.effects;
@@ -310,7 +310,7 @@ export class MeshNode implements Component {
     const turn = new Turn(step);
     const blindedId = toHex(blindedNetworkId(this.#primitives, id));
     for (const peer of this.#members.removeNetwork(blindedId, turn)) this.#circuits.memberGone(peer, turn);
-    this.#dropBootstraps(turn);
+    this.#dropUplinks(turn);
     this.#recordMayHaveChanged(turn);
     this.#policy?.renew(turn);
     return turn.effects;
@@ -334,9 +334,9 @@ export class MeshNode implements Component {
     checkRelayPolicy(policy);
     const turn = new Turn(step);
     this.#relayPeers = policy.peers ?? [];
-    this.#dropBootstraps(turn);
+    this.#dropUplinks(turn);
     this.#relay?.setPolicy(policy, turn);
-    this.#useBootstraps(turn);
+    this.#useUplinks(turn);
     return turn.effects;
   }
 
@@ -348,7 +348,7 @@ export class MeshNode implements Component {
   ping(identity: Uint8Array, token: Uint8Array, step: Step): Effect[] {
     if (token.length !== PING_TOKEN_SIZE)
       throw new RangeError(`token: ${token.length} bytes given, must be ${PING_TOKEN_SIZE}`);
-    const bootstraps = [...this.#bootstraps.values()];
+    const bootstraps = [...this.#uplinks.values()];
     const peer =
       this.#members.members.get(toHex(identity))?.sessionKey ??
       bootstraps.find(({ bootstrap }) => sameBytes(bootstrap.identity, identity))?.sessionKey;
@@ -375,7 +375,7 @@ export class MeshNode implements Component {
       identity: this.#identity,
       requests: this.#requests,
       legQueries: this.#legQueries,
-      relayIdentity: (key: SessionKey) => this.#bootstraps.get(key)?.bootstrap.identity,
+      relayIdentity: (key: SessionKey) => this.#uplinks.get(key)?.bootstrap.identity,
       memberIdentity: (key: SessionKey) => this.#members.bySessionKey(key)?.identity,
     };
     collectReceipts(host, this.#circuits.held(member?.sessionKey), token, turn);
@@ -409,9 +409,9 @@ export class MeshNode implements Component {
           this.#memberStatus(member, blindedId),
         ),
       })),
-      bootstraps: [...this.#bootstraps.values()].map((bootstrap) => bootstrap.status(step.now)),
+      bootstraps: [...this.#uplinks.values()].map((bootstrap) => bootstrap.status(step.now)),
       wireguard: [...this.#wireguard].flatMap(([key, state]): WireguardReachStatus[] => {
-        const bootstrap = this.#bootstraps.get(key);
+        const bootstrap = this.#uplinks.get(key);
         if (bootstrap === undefined) return [];
         const relayPeerId = encodePeerId(bootstrap.bootstrap.identity);
         return [{ relayPeerId, address: formatSocketAddress(bootstrap.address), state }];
@@ -427,7 +427,7 @@ export class MeshNode implements Component {
     if (overlay === undefined) return [];
     const { sessionKey, record, identity } = member;
     const { kind, relay } = this.#circuits.path(sessionKey);
-    const bootstrap = relay === undefined ? undefined : this.#bootstraps.get(relay);
+    const bootstrap = relay === undefined ? undefined : this.#uplinks.get(relay);
     return [
       {
         peerId: encodePeerId(identity),
@@ -456,7 +456,7 @@ export class MeshNode implements Component {
         });
         break;
       case ControlKind.pong: {
-        if (this.#bootstraps.get(peer)?.handlePong(frame.body, turn) === true) break;
+        if (this.#uplinks.get(peer)?.handlePong(frame.body, turn) === true) break;
         const identity = this.#pings.answer(peer, frame.body);
         if (identity !== undefined) turn.emit({ type: 'pong', identity, token: frame.body });
         break;
@@ -473,7 +473,7 @@ export class MeshNode implements Component {
 
   #handleMessage(peer: SessionKey, request: number, message: ControlMessage, turn: Turn): void {
     const relay = this.#relay;
-    const bootstrap = this.#bootstraps.get(peer);
+    const bootstrap = this.#uplinks.get(peer);
     switch (message.type) {
       case 'register':
         if (relay) relay.handleRegister(peer, request, message, turn);
@@ -548,29 +548,29 @@ export class MeshNode implements Component {
   }
 
   /** Whether the operator named this bootstrap as a relay to carry circuits on. */
-  #isPeer({ bootstrap }: BootstrapClient): boolean {
+  #isPeer({ bootstrap }: Uplink): boolean {
     return this.#relayPeers.some(({ identity }) => sameBytes(identity, bootstrap.identity));
   }
 
   /** Lets go of those no network and no operator names any more. */
-  #dropBootstraps(turn: Turn): void {
-    for (const [key, bootstrap] of this.#bootstraps) {
+  #dropUplinks(turn: Turn): void {
+    for (const [key, bootstrap] of this.#uplinks) {
       if (this.#networksOf(key).length > 0 || this.#isPeer(bootstrap)) continue;
       this.#circuits.relayGone(key, turn);
       this.#policy?.relayGone(key, turn);
       this.#relay?.neighbourGone(key, turn);
-      this.#bootstraps.delete(key);
+      this.#uplinks.delete(key);
       bootstrap.close(turn);
     }
   }
 
-  #useBootstraps(turn: Turn): void {
+  #useUplinks(turn: Turn): void {
     const ofNetworks = [...this.#members.networks.values()].map(({ network }) => network.bootstraps);
     for (const bootstraps of [...ofNetworks, this.#relayPeers])
       for (const bootstrap of bootstraps) {
         const key = toHex(bootstrap.sessionKey);
-        if (this.#bootstraps.has(key) || sameBytes(bootstrap.identity, this.#identity)) continue;
-        const client = new BootstrapClient(
+        if (this.#uplinks.has(key) || sameBytes(bootstrap.identity, this.#identity)) continue;
+        const client = new Uplink(
           bootstrap,
           {
             primitives: this.#primitives,
@@ -603,12 +603,12 @@ export class MeshNode implements Component {
           },
           turn,
         );
-        this.#bootstraps.set(key, client);
+        this.#uplinks.set(key, client);
       }
   }
 
   /** Again with every registration: it ends with the one before. */
-  #askForWireguard({ sessionKey }: BootstrapClient, turn: Turn): void {
+  #askForWireguard({ sessionKey }: Uplink, turn: Turn): void {
     if (this.#config.wireguardRelay !== true) return;
     if (!this.#wireguard.has(sessionKey)) this.#wireguard.set(sessionKey, 'asking');
     this.#requests.send(sessionKey, { type: 'wireguard-bind' }, turn, (answer, later) => {
@@ -619,7 +619,7 @@ export class MeshNode implements Component {
     });
   }
 
-  #learn(from: BootstrapClient, records: readonly Uint8Array[], turn: Turn): void {
+  #learn(from: Uplink, records: readonly Uint8Array[], turn: Turn): void {
     for (const bytes of records) {
       const record = openPeerRecord(this.#primitives, bytes, turn.step.wallClock);
       const member = typeof record === 'string' ? record : this.#members.learnOpened(record, turn);
@@ -633,7 +633,7 @@ export class MeshNode implements Component {
   // Own record
 
   #signRecord(turn: Turn): PeerRecord {
-    const observed = [...this.#bootstraps.values()].flatMap(({ bootstrap, observed: address }) =>
+    const observed = [...this.#uplinks.values()].flatMap(({ bootstrap, observed: address }) =>
       address === undefined ? [] : [{ relay: bootstrap.identity, address }],
     );
     return this.#ownRecord.sign(
@@ -651,13 +651,13 @@ export class MeshNode implements Component {
     if (record === this.#published) return;
     this.#published = record;
     this.#relay?.publish(record, turn);
-    for (const bootstrap of this.#bootstraps.values()) bootstrap.recordChanged(turn);
+    for (const bootstrap of this.#uplinks.values()) bootstrap.recordChanged(turn);
   }
 
   // Membership of bootstraps and their clients
 
   /** A bootstrap that is a member of a network of ours gets, and gives, a proof of it. */
-  #proveTo(bootstrap: BootstrapClient, again: boolean, turn: Turn): void {
+  #proveTo(bootstrap: Uplink, again: boolean, turn: Turn): void {
     const member = this.#members.bySessionKey(bootstrap.sessionKey);
     if (member === undefined || !bootstrap.usable) return;
     for (const id of member.overlay.keys()) {

@@ -4,7 +4,7 @@
 import type { PeerEndpoint, SessionKey } from '../../contract/engine.js';
 import { UNCHARGED, type LegKey, type LegTarget } from '../../wire/leg.js';
 import { sameSocketAddress } from '../../wire/socket-address.js';
-import type { BootstrapClient } from '../uplink/bootstrap-client.js';
+import type { Uplink } from '../uplink/uplink.js';
 import { compareBytes, fromHex, sameBytes, toHex } from '../../wire/bytes.js';
 import type { MessageOf, Refusal } from '../protocol/control-message.js';
 import { HANDSHAKE_WAITS_MS } from '../runtime/handshake-waits.js';
@@ -35,7 +35,7 @@ export interface CircuitHost {
   readonly members: MemberTable;
   /** Undefined = every circuit is asked for. */
   readonly policy: OwnPolicy | undefined;
-  bootstraps(): Iterable<BootstrapClient>;
+  uplinks(): Iterable<Uplink>;
 }
 
 /** A circuit of ours, as others in this node see it. */
@@ -157,7 +157,7 @@ export class CircuitClient {
   }
 
   /** A relay took our registration. `fresh`: it may have forgotten our circuits. */
-  relayReady(relay: BootstrapClient, fresh: boolean, turn: Turn): void {
+  relayReady(relay: Uplink, fresh: boolean, turn: Turn): void {
     for (const circuit of [...this.#circuits.values()]) {
       if (circuit.relay !== relay.sessionKey) continue;
       if (!sameSocketAddress(circuit.remote.address, relay.address)) {
@@ -173,7 +173,7 @@ export class CircuitClient {
 
   /** A relay fell silent: members reached through it are sought through another, if there is one. */
   relayLost(relay: SessionKey, turn: Turn): void {
-    const another = [...this.#host.bootstraps()].some((other) => other.usable && other.sessionKey !== relay);
+    const another = [...this.#host.uplinks()].some((other) => other.usable && other.sessionKey !== relay);
     if (!another) return; // when the relay is back, it is asked what it still knows
     for (const [member, route] of this.#routes) {
       if (route.opening?.relay === relay) this.#abandonOpening(route, turn);
@@ -197,7 +197,7 @@ export class CircuitClient {
     this.#answers.forget(relay);
   }
 
-  handleOffer(relay: BootstrapClient, request: number, offer: MessageOf<'circuit-offer'>, turn: Turn): void {
+  handleOffer(relay: Uplink, request: number, offer: MessageOf<'circuit-offer'>, turn: Turn): void {
     const { sessionKey } = relay;
     if (!this.#answers.begin(sessionKey, request, turn)) return;
     const member = this.#consented(relay, offer, turn);
@@ -214,12 +214,7 @@ export class CircuitClient {
   }
 
   /** The relay set a circuit up under our standing policy. */
-  handleOpened(
-    relay: BootstrapClient,
-    request: number,
-    opened: MessageOf<'circuit-opened'>,
-    turn: Turn,
-  ): void {
+  handleOpened(relay: Uplink, request: number, opened: MessageOf<'circuit-opened'>, turn: Turn): void {
     const { sessionKey } = relay;
     if (!this.#answers.begin(sessionKey, request, turn)) return;
     const { policy } = this.#host;
@@ -238,7 +233,7 @@ export class CircuitClient {
 
   /** The caller, if a circuit with it is one this node wants. */
   #consented(
-    { sessionKey }: BootstrapClient,
+    { sessionKey }: Uplink,
     message: MessageOf<'circuit-offer' | 'circuit-opened'>,
     turn: Turn,
   ): Member | Extract<Refusal, 'no-consent' | 'bad-record' | 'busy'> {
@@ -264,7 +259,7 @@ export class CircuitClient {
 
   /** This node's end of a circuit a member opened, received on `local`. */
   #join(
-    relay: BootstrapClient,
+    relay: Uplink,
     message: MessageOf<'circuit-offer' | 'circuit-opened'>,
     member: Member,
     local: LegKey,
@@ -406,7 +401,7 @@ export class CircuitClient {
   }
 
   #granted(
-    relay: BootstrapClient,
+    relay: Uplink,
     member: Member,
     local: LegKey,
     answer: MessageOf<'circuit-granted'>,
@@ -454,8 +449,8 @@ export class CircuitClient {
   }
 
   /** Relays the member names first; the choice rotates with every attempt. */
-  #chooseRelay(member: Member, attempt: number): BootstrapClient | undefined {
-    const usable = [...this.#host.bootstraps()].filter(
+  #chooseRelay(member: Member, attempt: number): Uplink | undefined {
+    const usable = [...this.#host.uplinks()].filter(
       (relay) => relay.usable && !sameBytes(relay.bootstrap.identity, member.identity),
     );
     const named = usable.filter((relay) =>

@@ -4,7 +4,7 @@
 import type { SessionKey } from '../../contract/engine.js';
 import type { LegKey } from '../../wire/leg.js';
 import { formatSocketAddress } from '../../wire/socket-address.js';
-import type { BootstrapClient } from '../uplink/bootstrap-client.js';
+import type { Uplink } from '../uplink/uplink.js';
 import { toHex } from '../../wire/bytes.js';
 import { decodeCbor, encodeCbor, isInteger } from '../protocol/cbor.js';
 import type { Primitives } from '../../contract/primitives.js';
@@ -63,7 +63,7 @@ export interface PolicyHost {
 
 /** The policy as one relay has it, or is being given it. */
 interface Given {
-  readonly relay: BootstrapClient;
+  readonly relay: Uplink;
   policy: StandingPolicy;
   /** What it says, apart from serial and time. */
   content: string;
@@ -91,7 +91,7 @@ export class OwnPolicy {
   }
 
   /** A relay took our registration. `fresh`: it may have forgotten the policy. */
-  relayReady(relay: BootstrapClient, fresh: boolean, turn: Turn): void {
+  relayReady(relay: Uplink, fresh: boolean, turn: Turn): void {
     const given = this.#given.get(relay.sessionKey);
     const forgotten = fresh && given?.state !== 'withdrawn';
     const settled = given !== undefined && given.state !== 'unanswered' && !this.#isOutdated(given, turn);
@@ -118,7 +118,7 @@ export class OwnPolicy {
   }
 
   /** The relay asked although the policy accepts the caller: it has no legs left. */
-  ranOut(relay: BootstrapClient, turn: Turn): void {
+  ranOut(relay: Uplink, turn: Turn): void {
     this.#give(relay, turn);
   }
 
@@ -162,7 +162,7 @@ export class OwnPolicy {
   }
 
   /** The policy for this relay that says what holds now. */
-  #policyFor(relay: BootstrapClient, turn: Turn): { policy: StandingPolicy; content: string } {
+  #policyFor(relay: Uplink, turn: Turn): { policy: StandingPolicy; content: string } {
     const callers = this.#callers(turn);
     const content = contentOf(callers);
     const given = this.#given.get(relay.sessionKey);
@@ -183,7 +183,7 @@ export class OwnPolicy {
     return { policy, content };
   }
 
-  #give(relay: BootstrapClient, turn: Turn): void {
+  #give(relay: Uplink, turn: Turn): void {
     const { sessionKey } = relay;
     const present = this.#given.get(sessionKey);
     if (present?.asking === true) {

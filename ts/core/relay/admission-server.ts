@@ -87,8 +87,8 @@ export class AdmissionServer {
 
   /** A frame on the contact leg whose tag the engine has checked. */
   handleFrame(from: SocketAddress, frame: ParsedFrame, turn: Turn): void {
-    if (frame.kind === FrameKind.reservationRequest) this.#handleRequest(from, frame.payload, turn);
-    else if (frame.kind === FrameKind.reservationAnswer) this.#handleAnswer(from, frame.payload, turn);
+    if (frame.kind === FrameKind.admissionRequest) this.#handleRequest(from, frame.payload, turn);
+    else if (frame.kind === FrameKind.admissionAnswer) this.#handleAnswer(from, frame.payload, turn);
     else this.#drop('admission-malformed');
   }
 
@@ -104,7 +104,7 @@ export class AdmissionServer {
       slot: BigInt(slot.number),
       cookie: this.#cookie(slot, from, request.commitment),
     });
-    reply(from, request.reply, FrameKind.reservationChallenge, challenge, turn);
+    reply(from, request.reply, FrameKind.admissionChallenge, challenge, turn);
   }
 
   #handleAnswer(from: SocketAddress, payload: Uint8Array, turn: Turn): void {
@@ -129,7 +129,7 @@ export class AdmissionServer {
     if (used !== undefined) {
       // The grant got lost: the very same answer is granted again. Any other is a replay.
       if (sameBytes(used.answer, this.#primitives.sha256(payload)))
-        reply(from, answer.reply, FrameKind.reservationGrant, used.grant, turn);
+        reply(from, answer.reply, FrameKind.admissionGrant, used.grant, turn);
       else this.#drop('admission-replay');
       return;
     }
@@ -158,7 +158,7 @@ export class AdmissionServer {
     const grant = encodeGrant({ nonce: answer.nonce, ...verdict, observed: from });
     if (slot.used.size < this.#maxUsedCookies)
       slot.used.set(usedKey, { answer: this.#primitives.sha256(payload), grant });
-    reply(from, answer.reply, FrameKind.reservationGrant, grant, turn);
+    reply(from, answer.reply, FrameKind.admissionGrant, grant, turn);
   }
 
   /** The present slot; a new one gets a new secret. The monotonic clock cannot be set back. */

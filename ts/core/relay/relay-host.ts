@@ -2,7 +2,7 @@
 
 import type { SessionKey } from '../../contract/engine.js';
 import type { Primitives } from '../../contract/primitives.js';
-import type { BootstrapClient } from '../uplink/bootstrap-client.js';
+import type { Uplink } from '../uplink/uplink.js';
 import type { Counter } from '../runtime/counter.js';
 import type { LegIds } from '../runtime/leg-ids.js';
 import type { LegQueries } from '../runtime/leg-queries.js';
@@ -37,7 +37,7 @@ export interface RelayHost {
   /** Own addresses: never a client's, so never a next hop. */
   ownAddresses(): readonly SocketAddress[];
   /** The bootstraps this node uses, configured relay peers among them. */
-  bootstraps(): Iterable<BootstrapClient>;
+  uplinks(): Iterable<Uplink>;
   /** A record whose signature is checked came in. */
   recordRegistered(record: PeerRecord, turn: Turn): void;
 }

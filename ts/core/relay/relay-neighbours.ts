@@ -6,7 +6,7 @@
 
 import type { SessionKey } from '../../contract/engine.js';
 import { sameSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
-import type { BootstrapClient } from '../uplink/bootstrap-client.js';
+import type { Uplink } from '../uplink/uplink.js';
 import { sameBytes, toHex } from '../../wire/bytes.js';
 import type { PeerRecord } from '../protocol/peer-record.js';
 import type { Circuit, CircuitEnd } from './circuits/relay-circuit.js';
@@ -21,7 +21,7 @@ export class Neighbour implements CircuitEnd {
   readonly circuits = new Set<Circuit>();
   #address: SocketAddress;
 
-  constructor(readonly client: BootstrapClient) {
+  constructor(readonly client: Uplink) {
     this.#address = client.address;
   }
 
@@ -61,7 +61,7 @@ interface RemoteRecord {
 }
 
 export class RelayNeighbours {
-  readonly #bootstraps: () => Iterable<BootstrapClient>;
+  readonly #uplinks: () => Iterable<Uplink>;
   readonly #capacity: number;
   readonly #neighbours = new Map<SessionKey, Neighbour>();
   /** By identity (hex). */
@@ -69,14 +69,14 @@ export class RelayNeighbours {
   readonly #followed = new Set<string>();
 
   /** @param capacity records remembered at most. */
-  constructor(bootstraps: () => Iterable<BootstrapClient>, capacity: number) {
-    this.#bootstraps = bootstraps;
+  constructor(uplinks: () => Iterable<Uplink>, capacity: number) {
+    this.#uplinks = uplinks;
     this.#capacity = capacity;
   }
 
   /** Whether this identity is a relay we know: only such may ask on behalf of others. */
   knows(identity: Uint8Array): boolean {
-    for (const { bootstrap } of this.#bootstraps()) if (sameBytes(bootstrap.identity, identity)) return true;
+    for (const { bootstrap } of this.#uplinks()) if (sameBytes(bootstrap.identity, identity)) return true;
     return false;
   }
 
@@ -84,7 +84,7 @@ export class RelayNeighbours {
   get(key: SessionKey): Neighbour | undefined {
     const present = this.#neighbours.get(key);
     if (present !== undefined) return present;
-    for (const client of this.#bootstraps()) {
+    for (const client of this.#uplinks()) {
       if (client.sessionKey !== key) continue;
       const neighbour = new Neighbour(client);
       this.#neighbours.set(key, neighbour);
@@ -133,9 +133,9 @@ export class RelayNeighbours {
   towards(identity: Uint8Array, besides: readonly Uint8Array[]): Neighbour[] {
     const remote = this.#remote.get(toHex(identity));
     if (remote === undefined) return [];
-    const names = (client: BootstrapClient): boolean =>
+    const names = (client: Uplink): boolean =>
       remote.record.relays.some((relay) => sameBytes(relay, client.bootstrap.identity));
-    const usable = [...this.#bootstraps()].filter(
+    const usable = [...this.#uplinks()].filter(
       ({ usable, bootstrap }) => usable && !besides.some((other) => sameBytes(other, bootstrap.identity)),
     );
     const named = usable.filter(names);

@@ -50,7 +50,7 @@ export class RelayService {
       host,
       rules,
       accounts: new RelayAccounts(rules),
-      neighbours: new RelayNeighbours(() => host.bootstraps(), rules.limits.registrations),
+      neighbours: new RelayNeighbours(() => host.uplinks(), rules.limits.registrations),
       directory: new RelayDirectory(host.requests, () => this.#clients.allRegistered()),
       refusals: new Counter(TURNED_DOWN),
     };
@@ -230,7 +230,7 @@ export class RelayService {
   /** Somebody here wants the records of these networks (hex): so do we, of our neighbours. */
   #follow(networks: readonly string[], turn: Turn): void {
     const fresh = this.#parts.neighbours.follow(networks);
-    for (const neighbour of this.#parts.host.bootstraps())
+    for (const neighbour of this.#parts.host.uplinks())
       if (this.#parts.rules.isPeer(neighbour.bootstrap.identity))
         for (const network of fresh) neighbour.follow(network, turn);
   }

@@ -5,8 +5,7 @@ import type { RateLimit } from '../../wire/limits.js';
 import type { Refusal } from '../protocol/control-message.js';
 
 /** Where a bootstrap client is: `registered` means the directory and circuits are at hand. */
-export type BootstrapState =
-  'admitting' | 'connecting' | 'registering' | 'registered' | 'probing' | 'backoff';
+export type UplinkState = 'admitting' | 'connecting' | 'registering' | 'registered' | 'probing' | 'backoff';
 
 export interface MemberStatus {
   readonly peerId: string;
@@ -35,7 +34,7 @@ export interface BootstrapStatus {
   readonly peerId: string;
   /** The address in use, `ip:port`. */
   readonly address: string;
-  readonly state: BootstrapState;
+  readonly state: UplinkState;
   /** Our own address as the bootstrap sees it. */
   readonly observedAddress: string | undefined;
   /** Seconds a registration lasts without renewal. */

@@ -84,7 +84,7 @@ export class AdmissionClient {
       },
       turn,
     );
-    this.#frame = this.#contactFrame(FrameKind.reservationRequest, encodeRequest(this.#request));
+    this.#frame = this.#contactFrame(FrameKind.admissionRequest, encodeRequest(this.#request));
     this.#send(turn);
   }
 
@@ -95,11 +95,11 @@ export class AdmissionClient {
 
   handleFrame(from: SocketAddress, frame: ParsedFrame, turn: Turn): AdmissionOutcome {
     if (!sameSocketAddress(from, this.#address)) return undefined;
-    if (frame.kind === FrameKind.reservationGrant && this.#answered) {
+    if (frame.kind === FrameKind.admissionGrant && this.#answered) {
       const grant = decodeGrant(frame.payload);
       return grant !== undefined && sameBytes(grant.nonce, this.#request.nonce) ? grant : undefined;
     }
-    if (frame.kind !== FrameKind.reservationChallenge || this.#answered) return undefined;
+    if (frame.kind !== FrameKind.admissionChallenge || this.#answered) return undefined;
     const challenge = decodeChallenge(frame.payload);
     if (challenge === undefined || !sameBytes(challenge.nonce, this.#request.nonce)) return undefined;
     const ephemeral = turn.random(32);
@@ -113,7 +113,7 @@ export class AdmissionClient {
       admissionSignatureInput(this.#bootstrap.identity, head, signed),
     );
     const sealed = this.#primitives.aeadSeal(key, NONCE_ZERO, encodePlain(signed, signature), head);
-    this.#frame = this.#contactFrame(FrameKind.reservationAnswer, encodeAnswer(head, sealed));
+    this.#frame = this.#contactFrame(FrameKind.admissionAnswer, encodeAnswer(head, sealed));
     this.#answered = true;
     this.#sent = 0;
     this.#send(turn);

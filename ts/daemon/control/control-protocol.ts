@@ -57,7 +57,7 @@ const requestSchema = z.discriminatedUnion('command', [
   z.strictObject({
     v: z.literal(CONTROL_VERSION),
     id: z.int().min(0),
-    command: z.literal('relay-sessions'),
+    command: z.literal('relay-circuits'),
   }),
   z.strictObject({
     v: z.literal(CONTROL_VERSION),

@@ -29,7 +29,7 @@ import { checkedReceipt, issuedReceipt, type CheckedReceipt } from '../../status
 import type { StateDirectory } from '../state/state-directory.js';
 import { relayAccounts, type RelayAccountsStatus } from '../../status/model/relay-accounts.js';
 import type { ConfigurationChange } from '../config/relay-configuration.js';
-import { relaySessions, type RelaySessions } from '../../status/model/relay-circuits.js';
+import { carriedCircuits, type CarriedCircuits } from '../../status/model/relay-circuits.js';
 import { StatusServer } from '../../status/server/status-server.js';
 import { Store } from '../state/store.js';
 import { VERSION } from '../../host/version.js';
@@ -147,10 +147,10 @@ export class Daemon {
   /** One line when legs go by the sockets although they need not; nothing an earlier daemon left stays. */
   #reportKernelPath(): void {
     const { log } = this.settings;
-    const { accelerated } = this.#running;
-    if (accelerated?.off !== undefined)
-      log.warn({ reason: accelerated.off.message, remedy: accelerated.off.remedy }, 'kernel-path-off');
-    if (accelerated !== undefined || this.settings.open !== undefined) return;
+    const { kernelPath } = this.#running;
+    if (kernelPath?.off !== undefined)
+      log.warn({ reason: kernelPath.off.message, remedy: kernelPath.off.remedy }, 'kernel-path-off');
+    if (kernelPath !== undefined || this.settings.open !== undefined) return;
     try {
       if (removeKernelPath(this.#running.shell.engine.port)) log.info('kernel-path-removed');
     } catch (error) {
@@ -159,7 +159,7 @@ export class Daemon {
   }
 
   #checkKernelPath(): void {
-    for (const { attached, ...change } of this.#running.accelerated?.check() ?? [])
+    for (const { attached, ...change } of this.#running.kernelPath?.check() ?? [])
       if (attached) this.settings.log.info(change, 'kernel-path-attached');
       else this.settings.log.warn(change, 'kernel-path-lost');
   }
@@ -225,8 +225,8 @@ export class Daemon {
         return this.#relayAccounts();
       case 'receipts':
         return this.#receipts(request.peer, request.timeoutMs);
-      case 'relay-sessions':
-        return this.#relaySessions();
+      case 'relay-circuits':
+        return this.#carriedCircuits();
       case 'relay-receipts':
         return this.#relayReceipts(request.peer, request.most);
       case 'ping':
@@ -303,9 +303,9 @@ export class Daemon {
     return relayAccounts(relay.accounts, this.#running.shell.engine, networks);
   }
 
-  #relaySessions(): RelaySessions {
+  #carriedCircuits(): CarriedCircuits {
     const { relay, networks } = this.#relayStatus();
-    return relaySessions(relay.circuits, this.#running.shell.engine.legs(), networks, performance.now());
+    return carriedCircuits(relay.circuits, this.#running.shell.engine.legs(), networks, performance.now());
   }
 
   async #relayReceipts(peer: string | undefined, most: number): Promise<ReturnType<typeof issuedReceipt>[]> {

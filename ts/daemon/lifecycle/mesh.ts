@@ -15,12 +15,12 @@ import { accountCapacity } from '../../core/relay/relay-accounts.js';
 import type { EngineOptions, PeerConfig } from '../../contract/engine.js';
 import { nodePrimitives } from '../../engine/node-primitives.js';
 import {
-  AcceleratedEngine,
+  KernelPathEngine,
   accelerationError,
   type Acceleration,
 } from '../../engine/xdp/kernel-path-engine.js';
 import {
-  accelerateEngine,
+  openKernelPath,
   openEngine,
   type EngineChoice,
   type OpenedEngine,
@@ -138,8 +138,8 @@ export class Mesh {
     const open = async (): Promise<OpenedEngine> => {
       const { engine, fallback } = await (settings.open ?? openEngine)(choice.engine, options);
       if (!choice.kernelPath) return { engine, fallback };
-      const accelerated = await accelerateEngine(engine, acceleration(config, options));
-      return { engine: accelerated ?? engine, fallback };
+      const kernelPath = await openKernelPath(engine, acceleration(config, options));
+      return { engine: kernelPath ?? engine, fallback };
     };
     const { engine, fallback } = await open().catch((error: unknown) => {
       throw engineFailure(error, { port, bind, state });
@@ -171,7 +171,7 @@ export class Mesh {
       // Stock peers are the operator's: the node knows nothing of them.
       if (mode === 'up') engine.setPeers(config.wireguard.peers.map(stockPeer));
       // Now the table holds what the store held.
-      if (engine instanceof AcceleratedEngine) engine.activate();
+      if (engine instanceof KernelPathEngine) engine.activate();
       return new Mesh(settings, shell, fallback, networks, addresses);
     } catch (error) {
       shell?.close();
@@ -232,15 +232,15 @@ export class Mesh {
   }
 
   /** The kernel path in front of the engine, if one was asked for. */
-  get accelerated(): AcceleratedEngine | undefined {
+  get kernelPath(): KernelPathEngine | undefined {
     const { engine } = this.shell;
-    return engine instanceof AcceleratedEngine ? engine : undefined;
+    return engine instanceof KernelPathEngine ? engine : undefined;
   }
 
   /** @param unload whether the kernel path goes too; default: what the configuration says. */
   async close(unload?: boolean): Promise<void> {
     this.shell.close();
-    await (this.accelerated?.close(unload) ?? this.shell.engine.close());
+    await (this.kernelPath?.close(unload) ?? this.shell.engine.close());
   }
 }
 

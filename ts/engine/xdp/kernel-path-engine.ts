@@ -79,7 +79,7 @@ export function removeKernelPath(port: number): boolean {
   return callXdp(() => loadXdpAddon().unload(port));
 }
 
-export class AcceleratedEngine implements Engine {
+export class KernelPathEngine implements Engine {
   readonly #native: NativeEngine;
   readonly #acceleration: Acceleration;
   #path: XdpHandle | undefined;

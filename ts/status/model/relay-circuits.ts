@@ -13,7 +13,7 @@ export interface Carried {
 }
 
 /** One circuit through this relay. */
-export interface RelaySession {
+export interface CarriedCircuit {
   readonly id: string;
   readonly state: 'open' | 'half-open';
   readonly callerPeerId: string;
@@ -35,10 +35,10 @@ export interface RelaySession {
   readonly fromCallee: Carried;
 }
 
-export interface RelaySessions {
+export interface CarriedCircuits {
   /** The daemon's monotonic clock, for rates between two answers. */
   readonly atMs: number;
-  readonly sessions: readonly RelaySession[];
+  readonly circuits: readonly CarriedCircuit[];
 }
 
 /** Per second. */
@@ -48,7 +48,7 @@ export interface Rate {
   readonly dropped: number;
 }
 
-export interface RatedSession extends RelaySession {
+export interface RatedCircuit extends CarriedCircuit {
   /** Both directions together. */
   readonly rate: Rate;
 }
@@ -57,14 +57,14 @@ const NOTHING: Carried = { packets: 0, bytes: 0, dropped: 0 };
 const tenths = (ms: number): number => Math.round(ms / 100) / 10;
 
 /** @param networks names by blinded id. */
-export function relaySessions(
+export function carriedCircuits(
   circuits: readonly CircuitStatus[],
   legs: readonly LegStatus[],
   networks: ReadonlyMap<string, string>,
   atMs: number,
-): RelaySessions {
+): CarriedCircuits {
   const legOf = new Map(legs.map((leg) => [leg.id, leg]));
-  const sessions = circuits.map((circuit): RelaySession => {
+  const carried = circuits.map((circuit): CarriedCircuit => {
     const [caller, callee] = circuit.legs.map((id) => legOf.get(id));
     const idle = [caller?.idleMs, callee?.idleMs].filter((ms) => ms !== undefined);
     const carried = (leg: LegStatus | undefined): Carried =>
@@ -86,11 +86,11 @@ export function relaySessions(
       fromCallee: carried(callee),
     };
   });
-  return { atMs, sessions };
+  return { atMs, circuits: carried };
 }
 
 /** Both directions together. */
-export function total({ fromCaller, fromCallee }: RelaySession): Carried {
+export function total({ fromCaller, fromCallee }: CarriedCircuit): Carried {
   return {
     packets: fromCaller.packets + fromCallee.packets,
     bytes: fromCaller.bytes + fromCallee.bytes,
@@ -99,54 +99,54 @@ export function total({ fromCaller, fromCallee }: RelaySession): Carried {
 }
 
 /** The later answer's circuits, with their rates since the earlier one; one that is new counts whole. */
-export function withRates(before: RelaySessions, after: RelaySessions): RatedSession[] {
+export function withRates(before: CarriedCircuits, after: CarriedCircuits): RatedCircuit[] {
   const seconds = Math.max(after.atMs - before.atMs, 1) / 1000;
-  const earlier = new Map(before.sessions.map((session) => [session.id, total(session)]));
-  return after.sessions.map((session) => {
-    const [now, then = NOTHING] = [total(session), earlier.get(session.id)];
+  const earlier = new Map(before.circuits.map((circuit) => [circuit.id, total(circuit)]));
+  return after.circuits.map((circuit) => {
+    const [now, then = NOTHING] = [total(circuit), earlier.get(circuit.id)];
     // A leg installed anew counts from zero.
     const rate = (part: keyof Carried): number => Math.max(0, now[part] - then[part]) / seconds;
-    return { ...session, rate: { packets: rate('packets'), bytes: rate('bytes'), dropped: rate('dropped') } };
+    return { ...circuit, rate: { packets: rate('packets'), bytes: rate('bytes'), dropped: rate('dropped') } };
   });
 }
 
-/** What sessions are sorted by; the largest first, of `expiry` the soonest. */
+/** What circuits are sorted by; the largest first, of `expiry` the soonest. */
 export const SORT_KEYS = ['rate', 'packet-rate', 'bytes', 'packets', 'drops', 'age', 'expiry'] as const;
 export type SortKey = (typeof SORT_KEYS)[number];
 
-export function sorted(sessions: readonly RatedSession[], key: SortKey): RatedSession[] {
-  const valueOf = (session: RatedSession): number => {
+export function sorted(circuits: readonly RatedCircuit[], key: SortKey): RatedCircuit[] {
+  const valueOf = (circuit: RatedCircuit): number => {
     switch (key) {
       case 'rate':
-        return session.rate.bytes;
+        return circuit.rate.bytes;
       case 'packet-rate':
-        return session.rate.packets;
+        return circuit.rate.packets;
       case 'bytes':
-        return total(session).bytes;
+        return total(circuit).bytes;
       case 'packets':
-        return total(session).packets;
+        return total(circuit).packets;
       case 'drops':
-        return total(session).dropped;
+        return total(circuit).dropped;
       case 'age':
-        return session.ageSeconds;
+        return circuit.ageSeconds;
       case 'expiry':
-        return -session.expiresInSeconds;
+        return -circuit.expiresInSeconds;
     }
   };
-  return sessions.toSorted((a, b) => valueOf(b) - valueOf(a) || (a.id < b.id ? -1 : 1));
+  return circuits.toSorted((a, b) => valueOf(b) - valueOf(a) || (a.id < b.id ? -1 : 1));
 }
 
 /** Those that have an end whose peer id begins so, and are of this network (its name, or its id's beginning). */
-export function filtered<Session extends RelaySession>(
-  sessions: readonly Session[],
+export function filtered<Circuit extends CarriedCircuit>(
+  circuits: readonly Circuit[],
   { peer, network }: { readonly peer?: string | undefined; readonly network?: string | undefined },
-): Session[] {
+): Circuit[] {
   const begins = (peerId: string): boolean =>
     peer === undefined || peerId.startsWith(peer) || peerId.startsWith(`omerta1${peer}`);
-  return sessions.filter(
-    (session) =>
-      (begins(session.callerPeerId) || begins(session.calleePeerId)) &&
-      (network === undefined || session.networkName === network || session.network.startsWith(network)),
+  return circuits.filter(
+    (circuit) =>
+      (begins(circuit.callerPeerId) || begins(circuit.calleePeerId)) &&
+      (network === undefined || circuit.networkName === network || circuit.network.startsWith(network)),
   );
 }
 
@@ -163,27 +163,27 @@ export interface RelayTotal extends Carried {
 }
 
 /** Sums, the largest rate first. By identity a circuit counts for both of its ends. */
-export function totals(sessions: readonly RatedSession[], group: Group): RelayTotal[] {
+export function totals(circuits: readonly RatedCircuit[], group: Group): RelayTotal[] {
   const rows = new Map<string, RelayTotal>();
-  const keysOf = ({ id, callerPeerId, calleePeerId, network }: RatedSession): readonly string[] => {
+  const keysOf = ({ id, callerPeerId, calleePeerId, network }: RatedCircuit): readonly string[] => {
     if (group === 'circuit') return [id];
     return group === 'identity' ? [callerPeerId, calleePeerId] : [network];
   };
-  for (const session of sessions)
-    for (const key of new Set(keysOf(session))) {
+  for (const circuit of circuits)
+    for (const key of new Set(keysOf(circuit))) {
       const row = rows.get(key);
-      const { packets, bytes, dropped } = total(session);
+      const { packets, bytes, dropped } = total(circuit);
       rows.set(key, {
         key,
-        name: group === 'network' ? session.networkName : undefined,
+        name: group === 'network' ? circuit.networkName : undefined,
         circuits: (row?.circuits ?? 0) + 1,
         packets: (row?.packets ?? 0) + packets,
         bytes: (row?.bytes ?? 0) + bytes,
         dropped: (row?.dropped ?? 0) + dropped,
         rate: {
-          packets: (row?.rate.packets ?? 0) + session.rate.packets,
-          bytes: (row?.rate.bytes ?? 0) + session.rate.bytes,
-          dropped: (row?.rate.dropped ?? 0) + session.rate.dropped,
+          packets: (row?.rate.packets ?? 0) + circuit.rate.packets,
+          bytes: (row?.rate.bytes ?? 0) + circuit.rate.bytes,
+          dropped: (row?.rate.dropped ?? 0) + circuit.rate.dropped,
         },
       });
     }

@@ -4,11 +4,11 @@ import type { CircuitStatus } from '../../ts/core/runtime/mesh-status.js';
 import {
   SORT_KEYS,
   filtered,
-  relaySessions,
+  carriedCircuits,
   sorted,
   totals,
   withRates,
-  type RelaySessions,
+  type CarriedCircuits,
 } from '../../ts/status/model/relay-circuits.js';
 
 function circuit(
@@ -42,7 +42,7 @@ const CIRCUITS = [
 function look(
   atMs: number,
   counts: Readonly<Record<number, readonly [number, number, number]>>,
-): RelaySessions {
+): CarriedCircuits {
   const legs = Object.entries(counts).map(([id, [packets, bytes, refused]]) => ({
     id: Number(id),
     packets,
@@ -50,7 +50,7 @@ function look(
     refused,
     idleMs: packets === 0 ? undefined : 100 * Number(id),
   }));
-  return relaySessions(CIRCUITS, legs, new Map([['aa00', 'home']]), atMs);
+  return carriedCircuits(CIRCUITS, legs, new Map([['aa00', 'home']]), atMs);
 }
 
 const BEFORE = look(1000, { 1: [10, 1000, 0], 2: [1, 100, 0], 3: [0, 0, 0], 4: [0, 0, 0] });
@@ -58,7 +58,7 @@ const AFTER = look(3000, { 1: [30, 3000, 4], 2: [2, 200, 0], 3: [100, 9000, 0], 
 
 describe('what a relay carries', () => {
   test('each circuit shows its ends, network, times and both directions', () => {
-    const [first, second, third] = AFTER.sessions;
+    const [first, second, third] = AFTER.circuits;
     assert.deepEqual(first, {
       id: 'c1',
       state: 'open',
@@ -86,7 +86,7 @@ describe('what a relay carries', () => {
     const rates = withRates(BEFORE, AFTER).map(({ rate }) => rate);
     assert.deepEqual(rates[0], { packets: 10.5, bytes: 1050, dropped: 2 });
     assert.deepEqual(rates[2], { packets: 0, bytes: 0, dropped: 0 });
-    const [newcomer] = withRates({ atMs: 1000, sessions: [] }, AFTER);
+    const [newcomer] = withRates({ atMs: 1000, circuits: [] }, AFTER);
     assert.deepEqual(newcomer?.rate, { packets: 16, bytes: 1600, dropped: 2 });
     const [reinstalled] = withRates(AFTER, { ...BEFORE, atMs: 5000 });
     assert.deepEqual(reinstalled?.rate, { packets: 0, bytes: 0, dropped: 0 });
@@ -108,7 +108,7 @@ describe('what a relay carries', () => {
 
   test('filters take the beginning of a peer id of either end, and a network by name or id', () => {
     const ids = (filter: Parameters<typeof filtered>[1]): string[] =>
-      filtered(AFTER.sessions, filter).map(({ id }) => id);
+      filtered(AFTER.circuits, filter).map(({ id }) => id);
     assert.deepEqual(ids({}), ['c1', 'c2', 'c3']);
     assert.deepEqual(ids({ peer: 'omerta1bo' }), ['c1', 'c3']);
     assert.deepEqual(ids({ peer: 'alice' }), ['c1', 'c2']);

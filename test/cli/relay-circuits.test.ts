@@ -6,15 +6,16 @@ import { describe, test } from 'node:test';
 import { temporaryDirectory } from '../daemon/temporary.js';
 import { freeUdpPort, omerta, start, startRelay } from './run-omerta.js';
 
-describe('omerta relay sessions and top', { concurrency: 2 }, () => {
+describe('omerta relay circuits and top', { concurrency: 2 }, () => {
   test('ask the running relay, in words and as JSON', async (t) => {
     const state = join(temporaryDirectory(t), 'state');
     await startRelay(t, state, ['--port', `${await freeUdpPort()}`, '--status', 'off']);
     const ask = (...args: readonly string[]): ReturnType<typeof omerta> =>
       omerta(['--state', state, 'relay', ...args]);
     const quick = ['--interval', '0.1'];
-    assert.deepEqual(await ask('sessions', ...quick), { code: 0, stdout: 'no circuits\n', stderr: '' });
-    assert.equal((await ask('sessions', ...quick, '--json')).stdout, '[]\n');
+    assert.deepEqual(await ask('circuits', ...quick), { code: 0, stdout: 'no circuits\n', stderr: '' });
+    assert.equal((await ask('circuits', ...quick, '--json')).stdout, '[]\n');
+    assert.equal((await ask('sessions', ...quick)).stdout, 'no circuits\n'); // its name of the last release
     const top = await ask('top', '--once', '--by', 'network', ...quick);
     assert.equal(top.code, 0);
     assert.match(top.stdout, /^0 circuits, 0 packets\/s, 0 B\/s, 0 drops\/s\nNETWORK +CIRCUITS +PACKETS\/S/);
@@ -44,9 +45,9 @@ describe('omerta relay sessions and top', { concurrency: 2 }, () => {
   });
 
   for (const [args, code, expected] of [
-    [['sessions', '--sort', 'colour'], 2, /^omerta: --sort: "colour" is not one of rate, packet-rate/],
-    [['sessions', '--limit', '0'], 2, /^omerta: --limit: "0" is not a number of rows/],
-    [['sessions', '--interval', 'soon'], 2, /^omerta: --interval: "soon" is not a number of seconds/],
+    [['circuits', '--sort', 'colour'], 2, /^omerta: --sort: "colour" is not one of rate, packet-rate/],
+    [['circuits', '--limit', '0'], 2, /^omerta: --limit: "0" is not a number of rows/],
+    [['circuits', '--interval', 'soon'], 2, /^omerta: --interval: "soon" is not a number of seconds/],
     [['top', '--by', 'colour'], 2, /^omerta: --by: "colour" is not one of circuit, identity, network/],
     [['top', '--once'], 3, /^omerta: daemon: none is running/],
   ] as const)
@@ -58,7 +59,7 @@ describe('omerta relay sessions and top', { concurrency: 2 }, () => {
     });
 
   test('their help has examples', async () => {
-    for (const name of ['sessions', 'top']) {
+    for (const name of ['circuits', 'top']) {
       const { code, stdout } = await omerta(['relay', name, '--help']);
       assert.equal(code, 0);
       assert.match(stdout, new RegExp(`Examples:\\n  \\$ omerta relay ${name}`));

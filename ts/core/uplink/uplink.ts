@@ -19,7 +19,7 @@ import type { AnswerTo, MessageOf } from '../protocol/control-message.js';
 import { HANDSHAKE_WAITS_MS } from '../runtime/handshake-waits.js';
 import type { Primitives } from '../../contract/primitives.js';
 import type { LegIds } from '../runtime/leg-ids.js';
-import type { BootstrapState, BootstrapStatus } from '../runtime/mesh-status.js';
+import type { UplinkState, BootstrapStatus } from '../runtime/mesh-status.js';
 import type { Bootstrap } from '../protocol/network.js';
 import { encodePeerId } from '../protocol/peer-id.js';
 import type { PeerTable } from '../runtime/peer-table.js';
@@ -38,7 +38,7 @@ const FIRST_BACKOFF_MS = 500;
 const LONGEST_BACKOFF_MS = 60_000;
 
 /** What the node lends to its bootstrap clients. */
-export interface BootstrapHost {
+export interface UplinkHost {
   readonly primitives: Primitives;
   readonly self: AdmissionSelf;
   /** 8 bytes, new at each start of the node. */
@@ -47,23 +47,23 @@ export interface BootstrapHost {
   readonly legs: LegIds;
   readonly peers: PeerTable;
   /** Blinded ids (hex) of the networks that use this bootstrap. */
-  networksOf(bootstrap: BootstrapClient): readonly string[];
+  networksOf(bootstrap: Uplink): readonly string[];
   /** The present signed record. */
   record(turn: Turn): Uint8Array;
   /** The bootstrap told us our address, or is reachable no longer: the record may change. */
   reachChanged(turn: Turn): void;
   /** Registered. `fresh`: after an admission or a restart of the bootstrap, circuits may be gone. */
-  registered(bootstrap: BootstrapClient, fresh: boolean, turn: Turn): void;
+  registered(bootstrap: Uplink, fresh: boolean, turn: Turn): void;
   learned(records: readonly Uint8Array[], turn: Turn): void;
   /** The session fell silent. */
-  lost(bootstrap: BootstrapClient, turn: Turn): void;
+  lost(bootstrap: Uplink, turn: Turn): void;
 }
 
-export class BootstrapClient {
+export class Uplink {
   readonly bootstrap: Bootstrap;
   readonly sessionKey: SessionKey;
-  readonly #host: BootstrapHost;
-  #state: BootstrapState = 'admitting';
+  readonly #host: UplinkHost;
+  #state: UplinkState = 'admitting';
   #addressIndex = 0;
   #observed: SocketAddress | undefined;
   #boot: Uint8Array | undefined;
@@ -88,7 +88,7 @@ export class BootstrapClient {
   readonly #cursors = new Map<string, number>();
   readonly #lookups = new Set<string>();
 
-  constructor(bootstrap: Bootstrap, host: BootstrapHost, turn: Turn) {
+  constructor(bootstrap: Bootstrap, host: UplinkHost, turn: Turn) {
     this.bootstrap = bootstrap;
     this.sessionKey = toHex(bootstrap.sessionKey);
     this.#host = host;
@@ -96,7 +96,7 @@ export class BootstrapClient {
     this.#admit(turn);
   }
 
-  get state(): BootstrapState {
+  get state(): UplinkState {
     return this.#state;
   }
 
@@ -225,7 +225,7 @@ export class BootstrapClient {
     this.#host.peers.removeRole(this.sessionKey, 'bootstrap', turn);
   }
 
-  #enter(state: BootstrapState, timer: number | undefined): void {
+  #enter(state: UplinkState, timer: number | undefined): void {
     this.#state = state;
     this.#timer = timer;
     this.#wait = 0;
