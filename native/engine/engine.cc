@@ -126,9 +126,9 @@ class Engine::ControlOutput final : public EventOutput {
       write_frame_header(datagram.data(), datagram.size(), to);
       count_sent(to, 1, datagram.size());
     }
-    send_datagram(to.remote, local_of(to), datagram, traffic_class);
+    send_datagram(to.remote, to.local, datagram, traffic_class);
   }
-  void send_datagram(const omerta_address& to, const udp::LocalAddress& local, Bytes datagram,
+  void send_datagram(const omerta_address& to, const LocalAddress& local, Bytes datagram,
                      uint8_t traffic_class) {
     if (socket_ == nullptr) return;
     udp::count_refused_datagram(socket_->send_one(to, local, datagram.data(), datagram.size(), traffic_class),
@@ -289,8 +289,7 @@ void Engine::forget_sources() {
   shared_.strangers.clear();
   shared_.sessions->for_each([](session::Peer& peer) {
     session::Endpoint endpoint = peer.endpoint();
-    std::memset(endpoint.local_ip, 0, sizeof endpoint.local_ip);
-    endpoint.local_interface = 0;
+    endpoint.local = {};
     peer.set_endpoint(endpoint);
   });
 }
@@ -351,7 +350,7 @@ bool Engine::send_control(const Key32& peer, Bytes payload) {
 }
 
 void Engine::send_frame(const omerta_address& to, Bytes frame) {
-  udp::LocalAddress from = shared_.proven_remotes.find(to);
+  LocalAddress from = shared_.proven_remotes.find(to);
   if (!from.known()) from = shared_.strangers.find(to);
   output_->send_datagram(to, from, frame, 0);
 }

@@ -30,13 +30,6 @@ inline session::Endpoint endpoint_of(const omerta_leg& leg) {
   return endpoint;
 }
 
-inline udp::LocalAddress local_of(const session::Endpoint& endpoint) {
-  udp::LocalAddress local;
-  std::memcpy(local.ip, endpoint.local_ip, 16);
-  local.interface = endpoint.local_interface;
-  return local;
-}
-
 class EventOutput : public session::SessionOutput {
  public:
   EventOutput(Shared& shared, CounterRow& counters) : shared_(shared), counters_(counters) {}

@@ -236,7 +236,7 @@ void Worker::flush() {
 
 /// Adds datagrams that lie back to back to what is to be sent (SendBatch::append). When there is no room
 /// the batch is sent, but the arena is not handed out anew: what waits in it may not have been added yet.
-void Worker::append(const omerta_address& to, const udp::LocalAddress& local, uint8_t* data, size_t size,
+void Worker::append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size,
                     size_t segment, uint8_t traffic_class) {
   size_t added = send_.append(to, local, data, size, segment, traffic_class);
   while (added < size) {
@@ -260,7 +260,7 @@ void Worker::send(const session::Endpoint& to, Bytes message, uint8_t traffic_cl
   std::memcpy(out + prefix, message.data(), message.size());
   if (to.relayed()) write_frame_header(out, size, to);
   count_sent(to, 1, size);
-  append(to.remote, local_of(to), out, size, size, probe_class_.value_or(traffic_class));
+  append(to.remote, to.local, out, size, size, probe_class_.value_or(traffic_class));
 }
 
 // ---- from UDP -------------------------------------------------------------------------------------
@@ -354,7 +354,7 @@ void Worker::learn(const udp::Message& message) {
   shared_.proven_remotes.learn(message.from, message.local);
 }
 
-const udp::LocalAddress& Worker::return_address(const omerta_address& to) {
+const LocalAddress& Worker::return_address(const omerta_address& to) {
   if (std::memcmp(&to, &last_next_, sizeof to) != 0) {
     last_next_ = to;
     last_source_ = shared_.proven_remotes.find(to);
@@ -406,8 +406,7 @@ void Worker::act_on(const Decision& decision, uint8_t* data, size_t size, const 
       if (source_message_ != &message) {
         session::Endpoint& from = new_source();
         from.remote = message.from;
-        std::memcpy(from.local_ip, message.local.ip, 16);
-        from.local_interface = message.local.interface;
+        from.local = message.local;
         source_message_ = &message;
       }
       handle_wireguard(data, size, message.ecn);
@@ -547,7 +546,7 @@ bool Worker::relay_wireguard(const WireguardTable::Result& result, uint8_t* data
     case Verdict::forward:
       counters_.add(Counter::wireguard_relayed_packets);
       counters_.add(Counter::wireguard_relayed_bytes, size);
-      append(result.to.remote, local_of(result.to), data, size, size, ecn);
+      append(result.to.remote, result.to.local, data, size, size, ecn);
       return true;
     case Verdict::refused_by_limit:
       counters_.drop(static_cast<uint8_t>(result.limit));
@@ -603,7 +602,7 @@ void Worker::handle_opened(Opening& opening, const crypto::AeadJob& job) {
   if (run_.keypair != &keypair || (run_.from != opening.from && !run_.from->same_path(*opening.from))) {
     end_run();
     shared_.sessions->authenticated(keypair, *opening.from, now_, *this);
-    if (!opening.from->relayed()) shared_.proven_remotes.learn(opening.from->remote, local_of(*opening.from));
+    if (!opening.from->relayed()) shared_.proven_remotes.learn(opening.from->remote, opening.from->local);
     keypair.peer.bursts.received(now_);
     run_ = {&keypair, opening.from, 0};
   }
@@ -651,8 +650,7 @@ void Worker::answer_stun(const uint8_t* request, size_t, const udp::Message& mes
   for (size_t i = 0; i < address_size; i++) reply[28 + i] ^= reply[4 + i];  // magic cookie ‖ transaction id
   session::Endpoint to;
   to.remote = message.from;
-  std::memcpy(to.local_ip, message.local.ip, 16);
-  to.local_interface = message.local.interface;
+  to.local = message.local;
   send(to, Bytes(reply, 28 + address_size), 0);
   counters_.add(Counter::stun_answered);
 }
@@ -716,7 +714,7 @@ void Worker::seal_from_tun(const tun::Segmentation& segments) {
 
 /// Lets an initiation ride with the message begun for a suspicious peer, if that is wanted and possible.
 void Worker::probe_gso(session::Peer& peer, const session::Endpoint& endpoint, size_t prefix, uint8_t ecn) {
-  if (!send_.would_join(endpoint.remote, local_of(endpoint), prefix + sizeof(session::Initiation), ecn) ||
+  if (!send_.would_join(endpoint.remote, endpoint.local, prefix + sizeof(session::Initiation), ecn) ||
       !shared_.gso_probe.take(peer.remote.public_key, now_))
     return;
   probe_class_ = ecn;
@@ -762,7 +760,6 @@ void Worker::seal_segments(session::Keypair& keypair, const session::Endpoint& e
   if (!sealed) return counters_.add(Counter::drop_seal_failed, taken.count);
   const auto bytes = static_cast<size_t>(starts[taken.count] - starts[0]);
   const size_t segment = static_cast<size_t>(starts[1] - starts[0]);
-  const udp::LocalAddress local = local_of(endpoint);
   const uint8_t ecn = ecn_of(segments.packet());
   const uint64_t joined = send_.joined();
   session::BurstWatch& bursts = keypair.peer.bursts;
@@ -770,10 +767,10 @@ void Worker::seal_segments(session::Keypair& keypair, const session::Endpoint& e
   const size_t head = bursts.suspicious()
                           ? bytes - static_cast<size_t>(starts[taken.count] - starts[taken.count - 1])
                           : bytes;
-  if (head != 0) append(endpoint.remote, local, starts[0], head, segment, ecn);
+  if (head != 0) append(endpoint.remote, endpoint.local, starts[0], head, segment, ecn);
   if (head != bytes) {
     probe_gso(keypair.peer, endpoint, prefix, ecn);
-    append(endpoint.remote, local, starts[taken.count - 1], bytes - head, bytes - head, ecn);
+    append(endpoint.remote, endpoint.local, starts[taken.count - 1], bytes - head, bytes - head, ecn);
   }
   if (send_.joined() != joined) bursts.sent(now_);
   counters_.add(Counter::transport_sent, taken.count);

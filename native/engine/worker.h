@@ -81,8 +81,8 @@ class Worker final : public EventOutput {
   void seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
                      const tun::Segmentation& segments, size_t first, size_t count);
   void probe_gso(session::Peer& peer, const session::Endpoint& endpoint, size_t prefix, uint8_t ecn);
-  void append(const omerta_address& to, const udp::LocalAddress& local, uint8_t* data, size_t size,
-              size_t segment, uint8_t traffic_class);
+  void append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size, size_t segment,
+              uint8_t traffic_class);
   session::Endpoint& new_source();
   uint8_t* arena(size_t size);
   void flush();
@@ -128,7 +128,7 @@ class Worker final : public EventOutput {
   const udp::Message* source_message_ = nullptr;  ///< whose the last of them is, or
   uint32_t source_leg_ = 0;                       ///< of which leg it is the way back
   void learn(const udp::Message& message);
-  const udp::LocalAddress& return_address(const omerta_address& to);
+  const LocalAddress& return_address(const omerta_address& to);
 
   unsigned receives_ = 0;  ///< since the queue was looked at
   Nanoseconds queue_sampled_ = 0;
@@ -145,7 +145,7 @@ class Worker final : public EventOutput {
   // what it is sent from.
   const udp::Message* learned_ = nullptr;
   omerta_address last_next_{};
-  udp::LocalAddress last_source_;
+  LocalAddress last_source_;
 };
 
 }  // namespace omerta::engine

@@ -117,8 +117,8 @@ void WireguardTable::bind(size_t number, const omerta_wireguard_binding& given, 
     session::Endpoint client;
     client.remote = session.client;
     if (const auto back = routes_->remove(session.client_index, session.server)) {
-      std::memcpy(client.local_ip, back->key, 16);
-      client.local_interface = back->next_leg_id;
+      std::memcpy(client.local.ip, back->key, 16);
+      client.local.interface = back->next_leg_id;
       past_[number].packets += back->packets;
       past_[number].bytes += back->bytes;
     }
@@ -233,8 +233,8 @@ void WireguardTable::claim(size_t number, const omerta_wireguard_binding& bindin
     session.expires = orphan.to_server.expires_at;
     session::Endpoint client;
     client.remote = session.client;
-    std::memcpy(client.local_ip, orphan.to_client.key, 16);
-    client.local_interface = orphan.to_client.next_leg_id;
+    std::memcpy(client.local.ip, orphan.to_client.key, 16);
+    client.local.interface = orphan.to_client.next_leg_id;
     if (install(session, binding, client)) *room = session;
     return true;
   });
@@ -433,8 +433,8 @@ bool WireguardTable::install(const Session& session, const omerta_wireguard_bind
   std::memcpy(to_client.next_ip, session.client.ip, 16);
   to_client.next_port = session.client.port;
   // The client hears from the address it asked.
-  std::memcpy(to_client.key, client.local_ip, 16);
-  to_client.next_leg_id = client.local_interface;
+  std::memcpy(to_client.key, client.local.ip, 16);
+  to_client.next_leg_id = client.local.interface;
   to_client.flags = OMERTA_ROUTE_TO_CLIENT;
   const auto mark = [&binding](omerta_leg& marked, uint32_t other_index) {
     omerta_wireguard_session_mark value{};
@@ -532,8 +532,8 @@ WireguardTable::Result WireguardTable::transport(uint32_t receiver_index, size_t
   Result result{Verdict::forward};
   std::memcpy(result.to.remote.ip, route.next_ip, 16);
   result.to.remote.port = route.next_port;
-  std::memcpy(result.to.local_ip, route.key, 16);
-  result.to.local_interface = route.next_leg_id;
+  std::memcpy(result.to.local.ip, route.key, 16);
+  result.to.local.interface = route.next_leg_id;
   return result;
 }
 

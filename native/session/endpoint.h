@@ -7,12 +7,13 @@
 
 #include <cstring>
 
+#include "common/local_address.h"
+
 namespace omerta::session {
 
 struct Endpoint {
-  omerta_address remote{};  ///< where the datagram is sent: the peer's, or the relay's
-  uint8_t local_ip[16]{};   ///< source to send from; all zero lets the kernel choose
-  uint32_t local_interface = 0;
+  omerta_address remote{};   ///< where the datagram is sent: the peer's, or the relay's
+  LocalAddress local;        ///< source to send from
   uint32_t receive_leg = 0;  ///< our `deliver` leg, 0 = direct
   uint32_t send_leg = 0;     ///< the relay's leg that leads to the peer
   uint32_t send_epoch = 0;
@@ -25,7 +26,7 @@ struct Endpoint {
   bool same_path(const Endpoint& other) const {
     return receive_leg == other.receive_leg && send_leg == other.send_leg &&
            remote.port == other.remote.port && std::memcmp(remote.ip, other.remote.ip, 16) == 0 &&
-           std::memcmp(local_ip, other.local_ip, 16) == 0;
+           std::memcmp(local.ip, other.local.ip, 16) == 0;
   }
 };
 

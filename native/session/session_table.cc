@@ -499,8 +499,7 @@ void SessionTable::initiate(Peer& peer, Nanoseconds now, SessionOutput& out, boo
   peer.handshake_wanted = false;
   if (retry) {
     // No answer: the source address we stick to may be the reason.
-    std::memset(endpoint.local_ip, 0, sizeof endpoint.local_ip);
-    endpoint.local_interface = 0;
+    endpoint.local = {};
     peer.set_endpoint(endpoint);
   } else if (!peer.retry_armed) {
     peer.attempts_since = now;

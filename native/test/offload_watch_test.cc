@@ -262,7 +262,7 @@ void gso_stays_when_the_path_answers_nothing_the_peer_is_removed_or_bursts_end()
 }
 
 /// Sends segmented messages a kernel refuses with `error` until GSO is given up; how many that takes.
-int messages_until_given_up(int error, size_t segment, udp::LocalAddress local = {}) {
+int messages_until_given_up(int error, size_t segment, LocalAddress local = {}) {
   udp::SocketOptions options;
   options.bind = "127.0.0.1";
   udp::UdpSocket sender(options), receiver(options);
@@ -294,7 +294,7 @@ void segmented_messages_are_given_up_when_the_kernel_does_not_want_them() {
   CHECK(messages_until_given_up(EMSGSIZE, 1200) == 50);
   CHECK(messages_until_given_up(EINVAL, 1452) == 50);
   // The source address is gone: that is no reason either.
-  udp::LocalAddress gone;
+  LocalAddress gone;
   gone.ip[10] = gone.ip[11] = 0xff;
   gone.ip[12] = 192, gone.ip[14] = 2, gone.ip[15] = 77;
   CHECK(messages_until_given_up(EINVAL, 1200, gone) == 50);

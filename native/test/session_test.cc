@@ -951,14 +951,14 @@ void the_source_address_is_kept_until_a_handshake_is_repeated() {
   Pair p;
   p.connect();
   Endpoint heard = p.b.self;
-  heard.local_ip[15] = 42;  // what b's packet was sent to
-  heard.local_interface = 3;
+  heard.local.ip[15] = 42;  // what b's packet was sent to
+  heard.local.interface = 3;
   p.b.write(p.a, "x");
   CHECK(p.a.receive(p.b.sent.front().bytes, heard) == Outcome::accepted);
   p.b.sent.clear();
-  const auto source = [&p] { return p.a.sent.back().to.local_ip[15]; };
+  const auto source = [&p] { return p.a.sent.back().to.local.ip[15]; };
   p.a.write(p.b, "y");
-  CHECK(source() == 42 && p.a.sent.back().to.local_interface == 3);
+  CHECK(source() == 42 && p.a.sent.back().to.local.interface == 3);
   // Nothing comes back: the first attempt still goes out as before, the next ones as routing wants.
   p.advance(kSecond);
   p.a.table.start_handshake(p.b.table.local().public_key, p.a.now, p.a);
@@ -966,7 +966,7 @@ void the_source_address_is_kept_until_a_handshake_is_repeated() {
   p.a.now += kRekeyTimeout + kRekeyTimeoutJitter;
   p.a.tick();
   CHECK(p.a.sent.back().bytes[0] == kInitiationType && source() == 0);
-  CHECK(p.a.sent.back().to.local_interface == 0);
+  CHECK(p.a.sent.back().to.local.interface == 0);
 }
 
 void an_initiation_must_be_later_than_the_last_one() {

@@ -80,14 +80,14 @@ struct World {
 void a_session_is_relayed_both_ways_and_counted() {
   World w;
   session::Endpoint client = at(1, 40000);
-  client.local_ip[15] = 9;
-  client.local_interface = 5;
+  client.local.ip[15] = 9;
+  client.local.interface = 5;
   const auto asked = w.handshake(initiation(100), client);
   CHECK(asked.verdict == Verdict::forward && is(asked.to, w.server));
   CHECK(w.carry(100, w.server).verdict == Verdict::not_ours);
   const auto answered = w.answer(200, 100, w.server);
   CHECK(answered.verdict == Verdict::forward && is(answered.to, client));
-  CHECK(answered.to.local_ip[15] == 9 && answered.to.local_interface == 5);
+  CHECK(answered.to.local.ip[15] == 9 && answered.to.local.interface == 5);
   // Before the client has shown that it read the response, nothing else goes to its address.
   CHECK(w.carry(100, w.server).verdict == Verdict::not_ours);
   CHECK(w.table.usage(3).sessions == 0);
@@ -95,7 +95,7 @@ void a_session_is_relayed_both_ways_and_counted() {
   CHECK(first.verdict == Verdict::forward && is(first.to, w.server));
   const auto back = w.carry(100, w.server, 1000);
   CHECK(back.verdict == Verdict::forward && is(back.to, client));
-  CHECK(back.to.local_ip[15] == 9 && back.to.local_interface == 5);
+  CHECK(back.to.local.ip[15] == 9 && back.to.local.interface == 5);
   const auto usage = w.table.usage(3);
   CHECK(usage.sessions == 1 && usage.packets == 2 && usage.bytes == 1128);
   // IPv6 towards an IPv4 server just as well.
@@ -308,8 +308,8 @@ void what_is_relayed_is_charged_to_the_server_and_held_to_its_limits() {
 void sessions_an_earlier_daemon_left_in_the_kernel_go_on() {
   World before;
   session::Endpoint client = at(1, 40000);
-  client.local_ip[15] = 9;
-  client.local_interface = 5;
+  client.local.ip[15] = 9;
+  client.local.interface = 5;
   CHECK(before.connect(0, client));
   CHECK(before.connect(1, at(2, 40000)));
   std::vector<omerta_leg> routes = before.table.routes(before.now);
@@ -338,7 +338,7 @@ void sessions_an_earlier_daemon_left_in_the_kernel_go_on() {
   CHECK(w.carry(201, at(2, 40000)).verdict == Verdict::not_ours);
   CHECK(is(w.carry(200, client).to, moved));
   const auto back = w.carry(100, moved);
-  CHECK(is(back.to, client) && back.to.local_ip[15] == 9 && back.to.local_interface == 5);
+  CHECK(is(back.to, client) && back.to.local.ip[15] == 9 && back.to.local.interface == 5);
   for (const omerta_leg& route : w.table.routes(w.now)) CHECK(route.key_epoch == 5 && route.identity == 2);
   w.now += 180 * kSecond;  // no longer than their keys
   CHECK(w.carry(200, client).verdict == Verdict::not_ours);

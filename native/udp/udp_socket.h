@@ -21,15 +21,9 @@
 #include <vector>
 
 #include "common/counters.h"
+#include "common/local_address.h"
 
 namespace omerta::udp {
-
-/// The local side of a datagram: what it was sent to, and the interface it came in by.
-struct LocalAddress {
-  uint8_t ip[16]{};
-  uint32_t interface = 0;
-  bool known() const { return omerta_load64(ip) != 0 || omerta_load64(ip + 8) != 0; }
-};
 
 struct Message {
   uint8_t* data;

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// The local side of a datagram.
+#pragma once
+
+#include <omerta/wire.h>
+
+#include <cstdint>
+
+namespace omerta {
+
+/// What a datagram was sent to, and the interface it came in by; or what one is to be sent from, where all
+/// zero lets the kernel choose.
+struct LocalAddress {
+  uint8_t ip[16]{};
+  uint32_t interface = 0;
+  bool known() const { return omerta_load64(ip) != 0 || omerta_load64(ip + 8) != 0; }
+};
+
+}  // namespace omerta
