@@ -34,7 +34,7 @@ function removeOrphans() {
   }
 }
 
-function buildTypeScript() {
+export function buildTypeScript() {
   const inputs = ['ts', 'test', 'bench', 'tsconfig.json', 'package-lock.json'];
   const value = fingerprint(inputs);
   return when('TypeScript', 'typescript', value, ['dist/ts'], async (say) => {

@@ -12,7 +12,8 @@ import { blindedNetworkId, overlayAddresses, type Network } from '../../ts/core/
 import { OwnRecord } from '../../ts/core/members/own-record.js';
 import { signPeerRecord, type PeerRecord } from '../../ts/core/protocol/peer-record.js';
 import { PeerTable } from '../../ts/core/runtime/peer-table.js';
-import type { QuotaClass, RelayLimits, RelayPolicy } from '../../ts/core/relay/relay-policy.js';
+import type { RelayLimits } from '../../ts/core/relay/relay-limits.js';
+import type { QuotaClass, RelayPolicy } from '../../ts/core/relay/relay-policy.js';
 import { NO_QUOTA } from '../../ts/core/relay/relay-rules.js';
 import { AnswerTable, RequestTable } from '../../ts/core/runtime/request-table.js';
 import { TimerQueue } from '../../ts/core/runtime/timer-queue.js';

@@ -6,7 +6,8 @@ import type { CircuitStatus, RelayStatus } from '../../ts/core/runtime/mesh-stat
 import { blindedNetworkId, type Network } from '../../ts/core/protocol/network.js';
 import { encodePeerId } from '../../ts/core/protocol/peer-id.js';
 import { NatBehaviour, signPeerRecord } from '../../ts/core/protocol/peer-record.js';
-import type { RelayLimits, RelayPolicy } from '../../ts/core/relay/relay-policy.js';
+import type { RelayLimits } from '../../ts/core/relay/relay-limits.js';
+import type { RelayPolicy } from '../../ts/core/relay/relay-policy.js';
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';
 import { PORT_RESTRICTED } from '../../ts/sim/kernel/nat.js';
 import { Simulation, type SimNode } from '../../ts/sim/mesh/simulation.js';

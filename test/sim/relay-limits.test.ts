@@ -3,12 +3,8 @@ import { describe, it } from 'node:test';
 import { encodeMessage, REFUSALS, type ControlMessage } from '../../ts/core/protocol/control-message.js';
 import { blindedNetworkId } from '../../ts/core/protocol/network.js';
 import type { RelayStatus } from '../../ts/core/runtime/mesh-status.js';
-import {
-  CAPS,
-  type QuotaClass,
-  type RelayLimits,
-  type RelayPolicy,
-} from '../../ts/core/relay/relay-policy.js';
+import { CAPS, type RelayLimits } from '../../ts/core/relay/relay-limits.js';
+import type { QuotaClass, RelayPolicy } from '../../ts/core/relay/relay-policy.js';
 import { NO_QUOTA } from '../../ts/core/relay/relay-rules.js';
 import { PORT_RESTRICTED } from '../../ts/sim/kernel/nat.js';
 import type { SimNode } from '../../ts/sim/mesh/simulation.js';

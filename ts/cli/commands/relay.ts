@@ -10,6 +10,7 @@ import { describeAccelerators } from '../describe-status.js';
 import { runForeground } from '../foreground.js';
 import { explain } from '../help.js';
 import { addNodeOptions, type NodeOptions } from '../node-options.js';
+import { relayLimitsHelp } from '../relay-limits-table.js';
 import { addRelayOptions, applyRelayOptions, type RelayOptions } from '../relay-options.js';
 import { relayAccountsCommand } from './relay-accounts.js';
 import { relayReloadCommand } from './relay-reload.js';
@@ -95,6 +96,7 @@ export function relayCommand(program: Command): void {
       );
     });
   relayStopCommand(command);
+  command.addHelpText('after', relayLimitsHelp());
   explain(
     command,
     [

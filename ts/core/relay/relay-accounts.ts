@@ -9,7 +9,8 @@ import type { AccountCapacity, AccountKind, RateLimit } from '../../wire/limits.
 import { fromHex, toHex } from '../../wire/bytes.js';
 import type { AccountUse } from '../runtime/mesh-status.js';
 import { encodePeerId } from '../protocol/peer-id.js';
-import { MAX_QUOTA_CLASSES, type QuotaClass, type RelayLimits } from './relay-policy.js';
+import type { RelayLimits } from './relay-limits.js';
+import { MAX_QUOTA_CLASSES, type QuotaClass } from './relay-policy.js';
 import type { RelayRules } from './relay-rules.js';
 import type { Turn } from '../runtime/turn.js';
 

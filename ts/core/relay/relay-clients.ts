@@ -12,7 +12,7 @@ import { Counter } from '../runtime/counter.js';
 import { HANDSHAKE_WAITS_MS } from '../runtime/handshake-waits.js';
 import { encodePeerId } from '../protocol/peer-id.js';
 import { openPeerRecord } from '../protocol/peer-record.js';
-import { isCap, type Cap } from './relay-policy.js';
+import { isCap, type Cap } from './relay-limits.js';
 import { prefixOf, type Client, type Registration } from './relay-client.js';
 import { isOwnAddress, type RelayHost, type RelayParts } from './relay-host.js';
 import type { RelayNeighbours } from './relay-neighbours.js';

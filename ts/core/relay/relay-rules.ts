@@ -3,13 +3,8 @@
 
 import { isZero, toHex } from '../../wire/bytes.js';
 import type { PeerRecord } from '../protocol/peer-record.js';
-import {
-  DEFAULT_CLASS,
-  DEFAULT_RELAY_LIMITS,
-  type QuotaClass,
-  type RelayLimits,
-  type RelayPolicy,
-} from './relay-policy.js';
+import { DEFAULT_RELAY_LIMITS, type RelayLimits } from './relay-limits.js';
+import { DEFAULT_CLASS, type QuotaClass, type RelayPolicy } from './relay-policy.js';
 
 /** No limits but the relay's caps. */
 export const NO_QUOTA: QuotaClass = {

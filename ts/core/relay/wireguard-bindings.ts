@@ -8,7 +8,8 @@ import { sameBytes, toHex } from '../../wire/bytes.js';
 import type { WireguardBindingStatus } from '../runtime/mesh-status.js';
 import { encodePeerId } from '../protocol/peer-id.js';
 import type { Payer, RelayAccounts } from './relay-accounts.js';
-import type { Cap, WireguardPolicy } from './relay-policy.js';
+import type { Cap } from './relay-limits.js';
+import type { WireguardPolicy } from './relay-policy.js';
 import type { RelayRules } from './relay-rules.js';
 import type { Turn } from '../runtime/turn.js';
 
@@ -41,8 +42,11 @@ export class WireguardBindings {
     this.#networksOf = networksOf;
   }
 
-  get #policy(): WireguardPolicy {
-    return this.#rules.policy.wireguard ?? { clients: 0, servers: [] };
+  /** Whom the operator names, and how many clients may be bound. */
+  get #policy(): WireguardPolicy & { readonly clients: number } {
+    const { policy, limits } = this.#rules;
+    if (policy.wireguard === undefined) return { clients: 0, servers: [] };
+    return { clients: limits.wireguardBindings, servers: policy.wireguard.servers };
   }
 
   /** Also when the rules have changed. */

@@ -1,7 +1,6 @@
 // The configuration file (TOML) and what the command line may override. Strict: a key that is not
 // known is an error that lists the known ones, because a misspelt limit is a limit that is not held.
 
-import { DEFAULT_STUN_PER_SECOND } from '../../contract/engine.js';
 import { readFileSync } from 'node:fs';
 import { availableParallelism, hostname } from 'node:os';
 import { TomlError, parse } from 'smol-toml';
@@ -11,7 +10,13 @@ import { isName } from '../../core/protocol/network.js';
 import { decodePeerId } from '../../core/protocol/peer-id.js';
 import { decodeRelayLink } from '../../core/protocol/relay-link.js';
 import { MAX_POLICY_IDENTITIES, MAX_POLICY_NETWORKS } from '../../core/protocol/standing-policy.js';
-import { DEFAULT_CLASS, MAX_QUOTA_CLASSES, MAX_WIREGUARD_BINDINGS } from '../../core/relay/relay-policy.js';
+import {
+  MAX_WIREGUARD_BINDINGS,
+  RELAY_LIMITS,
+  type RelayLimitKey,
+  type RelayLimitRow,
+} from '../../core/relay/relay-limits.js';
+import { DEFAULT_CLASS, MAX_QUOTA_CLASSES } from '../../core/relay/relay-policy.js';
 import { LONGEST_BURST_MS, LOWEST_BYTES_PER_SECOND } from '../../wire/limits.js';
 import { parseIp, parseSocketAddress } from '../../wire/socket-address.js';
 import { parsePrefix } from '../../wire/prefix.js';
@@ -77,8 +82,6 @@ const wireguardKey = text(
   'a WireGuard public key (44 characters, printed by: wg pubkey)',
   (value) => parseWireguardKey(value) !== undefined,
 );
-/** Two for each stock client, since one is renewed before it ends. */
-const DEFAULT_WIREGUARD_SESSIONS = 2048;
 export const isInterfaceName = (value: string): boolean => /^[a-zA-Z0-9_.-]{1,15}$/.test(value);
 
 export const CONSENT_NETWORKS_RULE =
@@ -144,6 +147,14 @@ const quotaClass = z.strictObject(
 );
 const CLASS_NAME_RULE = 'a name of 1 to 63 of a-z, 0-9 and "-"';
 
+const limitKeys = Object.fromEntries(
+  Object.values<RelayLimitRow>(RELAY_LIMITS).flatMap((row) =>
+    row.key === undefined
+      ? []
+      : [[row.key, integer(`${row.unit} (${row.of})`, row.least, row.most).default(row.default)]],
+  ),
+) as Record<RelayLimitKey, z.ZodDefault<z.ZodType<number>>>;
+
 const schema = z.strictObject({
   node: z
     .strictObject({
@@ -184,24 +195,7 @@ const schema = z.strictObject({
         .default('own'),
       allow: peerIds.default([]),
       deny: peerIds.default([]),
-      admissions: integer('admissions in total', 1, 1_000_000).optional(),
-      admissions_per_identity: integer('admissions of one identity', 1, 1_000_000).optional(),
-      admissions_per_network: integer('admissions for one network', 1, 1_000_000).optional(),
-      admissions_per_prefix: integer('admissions of one IPv4 address or IPv6 /64', 1, 1_000_000).optional(),
-      registrations: integer('registered records in total', 1, 1_000_000).optional(),
-      circuits: integer('circuits in total', 1, 1_000_000).optional(),
-      circuits_per_identity: integer('circuits of one identity', 1, 1_000_000).optional(),
-      circuits_per_network: integer('circuits of one network', 1, 1_000_000).optional(),
-      circuits_per_prefix: integer('circuits of one IPv4 address or IPv6 /64', 1, 1_000_000).optional(),
-      circuits_per_relay: integer('circuits from or to one neighbouring relay', 1, 1_000_000).optional(),
-      half_open: integer('circuits that wait for consent', 1, 1_000_000).optional(),
-      half_open_per_identity: integer(
-        'circuits of one caller that wait for consent',
-        1,
-        1_000_000,
-      ).optional(),
-      lease_seconds: integer('seconds', 60, 86_400).optional(),
-      circuit_seconds: integer('seconds', 60, 86_400).optional(),
+      ...limitKeys,
       host_limit: rate.optional(),
       prefix_limit: prefixRate.optional(),
       classes: z
@@ -225,15 +219,7 @@ const schema = z.strictObject({
         .optional(),
       accel_mode: z.enum(['native', 'generic'], ACCEL_MODE_RULE).default('native'),
       detach: z.boolean('true or false').default(false),
-      stun_per_second: integer('STUN answers per second and source prefix, 0 = none', 0, 1_000_000).default(
-        DEFAULT_STUN_PER_SECOND,
-      ),
       peers: relayLinks.default([]),
-      wireguard_bindings: integer(
-        'members whose stock WireGuard clients are relayed, 0 = none',
-        0,
-        64,
-      ).default(0),
       wireguard_servers: z
         .array(
           z.strictObject({
@@ -244,9 +230,6 @@ const schema = z.strictObject({
         )
         .max(64, { error: 'at most 64 servers' })
         .default([]),
-      wireguard_sessions: integer('WireGuard sessions relayed', 1, 1_000_000).default(
-        DEFAULT_WIREGUARD_SESSIONS,
-      ),
     })
     .prefault({}),
   wireguard: z

@@ -6,12 +6,13 @@ import { blindedNetworkId, type Network } from '../../core/protocol/network.js';
 import { decodePeerId } from '../../core/protocol/peer-id.js';
 import { decodeRelayLink } from '../../core/protocol/relay-link.js';
 import {
-  DEFAULT_RELAY_LIMITS,
-  type QuotaClass,
+  RELAY_LIMITS,
+  RELAY_LIMIT_NAMES,
+  type LimitChange,
+  type RelayLimitKey,
   type RelayLimits,
-  type RelayPolicy,
-  type WireguardPolicy,
-} from '../../core/relay/relay-policy.js';
+} from '../../core/relay/relay-limits.js';
+import type { QuotaClass, RelayPolicy, WireguardPolicy } from '../../core/relay/relay-policy.js';
 import { nodePrimitives } from '../../engine/node-primitives.js';
 import type { PrefixLimit, RateLimit } from '../../wire/limits.js';
 import { parseSocketAddress } from '../../wire/socket-address.js';
@@ -21,27 +22,12 @@ import { parseWireguardKey } from '../../host/wireguard-key.js';
 type RelayConfig = Config['relay'];
 type RateConfig = NonNullable<RelayConfig['host_limit']>;
 
-/** The caps, those left out at their defaults. */
 export function relayLimits({ relay }: Config): RelayLimits {
-  const given: { readonly [Name in keyof RelayLimits]: number | undefined } = {
-    admissions: relay.admissions,
-    admissionsPerIdentity: relay.admissions_per_identity,
-    admissionsPerNetwork: relay.admissions_per_network,
-    admissionsPerPrefix: relay.admissions_per_prefix,
-    registrations: relay.registrations,
-    circuits: relay.circuits,
-    circuitsPerIdentity: relay.circuits_per_identity,
-    circuitsPerNetwork: relay.circuits_per_network,
-    circuitsPerPrefix: relay.circuits_per_prefix,
-    circuitsPerRelay: relay.circuits_per_relay,
-    halfOpen: relay.half_open,
-    halfOpenPerIdentity: relay.half_open_per_identity,
-    admissionSeconds: undefined,
-    leaseSeconds: relay.lease_seconds,
-    circuitSeconds: relay.circuit_seconds,
-  };
-  const set = Object.entries(given).filter(([, value]) => value !== undefined);
-  return { ...DEFAULT_RELAY_LIMITS, ...(Object.fromEntries(set) as Partial<RelayLimits>) };
+  const limits = RELAY_LIMIT_NAMES.map((name) => {
+    const { key, default: fixed } = RELAY_LIMITS[name];
+    return [name, key === undefined ? fixed : relay[key]];
+  });
+  return Object.fromEntries(limits) as RelayLimits;
 }
 
 function rateLimit(rate: RateConfig | undefined): RateLimit | undefined {
@@ -81,7 +67,7 @@ function wireguardPolicy(relay: RelayConfig): WireguardPolicy {
     const address = parseSocketAddress(endpoint);
     return publicKey === undefined || address === undefined ? [] : [{ publicKey, address }];
   });
-  return { clients: relay.wireguard_bindings, servers };
+  return { servers };
 }
 
 /**
@@ -120,17 +106,22 @@ export interface ConfigurationChange {
   readonly restart: readonly string[];
 }
 
+/** The keys of the limits that change so. */
+function limitKeys(change: LimitChange): RelayLimitKey[] {
+  return RELAY_LIMIT_NAMES.flatMap((name) => {
+    const row = RELAY_LIMITS[name];
+    return row.key !== undefined && row.change === change ? [row.key] : [];
+  });
+}
+
 /** Made when the engine is opened, and fixed until the next start. */
 const FIXED_RELAY_KEYS: ReadonlySet<string> = new Set([
   'accel',
   'accel_interfaces',
   'accel_mode',
   'detach',
-  'stun_per_second',
-  'wireguard_sessions',
+  ...limitKeys('next-start'),
 ]);
-/** What the engine's tables have room for. */
-const SIZES = ['admissions', 'circuits'] as const;
 
 type Tables = Readonly<Record<string, unknown>>;
 
@@ -158,13 +149,10 @@ export function changeWhileRunning(
 ): { readonly config: Config; readonly change: ConfigurationChange } {
   const relay: Record<string, unknown> = { ...wanted.relay };
   for (const key of FIXED_RELAY_KEYS) relay[key] = (running.relay as Tables)[key];
-  const [room, present, asked] = [opened, running, wanted].map(relayLimits) as [
-    RelayLimits,
-    RelayLimits,
-    RelayLimits,
-  ];
-  for (const key of SIZES)
-    if (asked[key] > room[key]) relay[key] = present[key] === room[key] ? running.relay[key] : room[key];
+  for (const key of limitKeys('up-to-start')) {
+    const room = opened.relay[key];
+    if (wanted.relay[key] > room) relay[key] = room;
+  }
   if (!relaysWireguard(opened)) {
     relay['wireguard_bindings'] = running.relay.wireguard_bindings;
     relay['wireguard_servers'] = running.relay.wireguard_servers;

@@ -16,7 +16,7 @@ import type {
 } from '../../contract/engine.js';
 import type { Effect } from '../../core/runtime/io.js';
 import { accountCapacity } from '../../core/relay/relay-accounts.js';
-import { DEFAULT_RELAY_LIMITS } from '../../core/relay/relay-policy.js';
+import { DEFAULT_RELAY_LIMITS } from '../../core/relay/relay-limits.js';
 import { encodeFrame, FRAME_HEADER_SIZE, FrameKind, HOP_LIMIT_DEFAULT } from '../../wire/frame.js';
 import { ForwardingTableModel } from '../../wire/forwarding-table.js';
 import type { Leg } from '../../wire/leg.js';

@@ -21,7 +21,7 @@ import type { RelayClients } from '../relay-clients.js';
 import type { RelayConsent } from './relay-consent.js';
 import { isOwnAddress, refuse, type RelayHost, type RelayParts } from '../relay-host.js';
 import { Neighbour, type RelayNeighbours } from '../relay-neighbours.js';
-import { isCap, type Cap } from '../relay-policy.js';
+import { isCap, type Cap } from '../relay-limits.js';
 import type { RelayRules } from '../relay-rules.js';
 import { CIRCUIT_PREFIX, decodeStoredCircuit, encodeStoredCircuit } from '../relay-store.js';
 import { AnswerTable } from '../../runtime/request-table.js';
