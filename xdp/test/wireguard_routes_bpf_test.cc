@@ -119,8 +119,8 @@ class Agreement {
         golden::address_of(below(2) == 0 ? "198.51.100." + std::to_string(below(250)) + ":" + port()
                                          : "[2001:db8:7::" + std::to_string(below(250)) + "]:" + port());
     if (below(2) == 0) {
-      std::memcpy(client.local_ip, own_address(is_v4(client.remote.ip)).ip, 16);
-      client.local_interface = below(2) == 0 ? 0 : kLoopback;
+      std::memcpy(client.local.ip, own_address(is_v4(client.remote.ip)).ip, 16);
+      client.local.interface = below(2) == 0 ? 0 : kLoopback;
     }
     server.remote = server_at(places_[number]);
     const uint32_t client_index = static_cast<uint32_t>(random_()) | 1,
