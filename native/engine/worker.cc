@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "common/ecn.h"
+#include "session/transport_message.h"
 #include "tun/icmp_unreachable.h"
 
 namespace omerta::engine {
@@ -736,18 +737,9 @@ void Worker::seal_segments(session::Keypair& keypair, const session::Endpoint& e
   uint8_t* starts[kJobs + 1];
   starts[0] = arena_.get() + arena_used_;
   for (size_t i = 0; i < taken.count; i++) {
-    const size_t size = segments.size(first + i);
-    // Padded to 16, but never past the MTU (WIREGUARD checklist 11).
-    const size_t padded = std::max(size, std::min((size + 15) & ~size_t{15}, inner_mtu));
-    uint8_t* message = starts[i] + prefix;
-    uint8_t* text = message + session::kTransportHeaderSize;
-    store(message, session::kTransportType);
-    store(message + 4, keypair.remote_index);
-    store(message + 8, taken.first + i);
-    segments.write(first + i, text);
-    store(text + size, std::array<uint8_t, crypto::kAeadTagSize>{});  // the tag follows: there is room
-    jobs[i] = {&keypair.send_key, taken.first + i, text, padded, false};
-    starts[i + 1] = text + padded + crypto::kAeadTagSize;
+    jobs[i] = session::write_transport(starts[i] + prefix, keypair, taken.first + i, segments.size(first + i),
+                                       inner_mtu, [&](uint8_t* text) { segments.write(first + i, text); });
+    starts[i + 1] = jobs[i].text + jobs[i].size + crypto::kAeadTagSize;
   }
   arena_used_ = static_cast<size_t>(starts[taken.count] - arena_.get());
   aead_.seal(std::span(jobs, taken.count));

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "session/peer.h"
+#include "common/bytes.h"
 
 namespace omerta::session {
 namespace {
@@ -72,20 +72,20 @@ AllowedIps::Node* AllowedIps::new_node(const Prefix& prefix, unsigned length) {
   return node;
 }
 
-/// Makes the node's prefix the last one of the peer's.
-void AllowedIps::give(Node& node, Peer& peer) const {
-  List& list = peer.allowed_ips;
+/// Makes the node's prefix the last one of the list.
+void AllowedIps::give(Node& node, List& list) const {
+  node.list = &list;
   node.generation = generation_;
   node.previous = list.last_;
   node.next = nullptr;
   (list.last_ == nullptr ? list.first_ : list.last_->next) = &node;
   list.last_ = &node;
   list.size_++;
-  node.peer.store(&peer, std::memory_order_release);
+  node.peer.store(&list.peer_, std::memory_order_release);
 }
 
 void AllowedIps::take(Node& node) {
-  List& list = node.peer.load(std::memory_order_relaxed)->allowed_ips;
+  List& list = *node.list;
   (node.previous == nullptr ? list.first_ : node.previous->next) = node.next;
   (node.next == nullptr ? list.last_ : node.next->previous) = node.previous;
   list.size_--;
@@ -101,7 +101,7 @@ void AllowedIps::unlink_if_useless(Link* link) {
   qsbr_.retire([node] { delete node; });
 }
 
-void AllowedIps::insert(const Prefix& prefix, Peer& peer) {
+void AllowedIps::insert(const Prefix& prefix, List& list) {
   const unsigned length = prefix.length;
   Link* link = &root(prefix.family);
   for (;;) {
@@ -112,14 +112,14 @@ void AllowedIps::insert(const Prefix& prefix, Peer& peer) {
                         : common_bits(node->prefix.address, prefix.address, std::min(node_length, length));
     if (node != nullptr && common == node_length && node_length == length) {
       if (node->peer.load(std::memory_order_relaxed) != nullptr) take(*node);
-      return give(*node, peer);
+      return give(*node, list);
     }
     if (node != nullptr && common == node_length) {
       link = &node->child[bit_at(prefix.address, node_length)];
       continue;
     }
     Node* leaf = new_node(prefix, length);
-    give(*leaf, peer);
+    give(*leaf, list);
     Node* top = leaf;
     if (node != nullptr) {
       // The new prefix ends, or branches off, on the way to this node.
@@ -133,14 +133,14 @@ void AllowedIps::insert(const Prefix& prefix, Peer& peer) {
   }
 }
 
-void AllowedIps::remove(const Prefix& prefix, Peer& peer) {
+void AllowedIps::remove(const Prefix& prefix, List& list) {
   Link* parent = nullptr;
   Link* link = &root(prefix.family);
   for (;;) {
     Node* node = link->load(std::memory_order_relaxed);
     if (node == nullptr || node->prefix.length > prefix.length) return;
     if (node->prefix == prefix) {
-      if (node->peer.load(std::memory_order_relaxed) != &peer) return;
+      if (node->peer.load(std::memory_order_relaxed) != &list.peer_) return;
       take(*node);
       node->peer.store(nullptr, std::memory_order_release);
       unlink_if_useless(link);
@@ -153,14 +153,14 @@ void AllowedIps::remove(const Prefix& prefix, Peer& peer) {
   }
 }
 
-void AllowedIps::clear(Peer& peer) {
-  while (peer.allowed_ips.first_ != nullptr) remove(Prefix(peer.allowed_ips.first_->prefix), peer);
+void AllowedIps::clear(List& list) {
+  while (list.first_ != nullptr) remove(Prefix(list.first_->prefix), list);
 }
 
-void AllowedIps::end_replacement(Peer& peer) {
-  // What was not given again is still in front.
-  while (peer.allowed_ips.first_ != nullptr && peer.allowed_ips.first_->generation != generation_)
-    remove(Prefix(peer.allowed_ips.first_->prefix), peer);
+void AllowedIps::end_replacement(List& list) {
+  // What was given again moved to the end of the list; the rest still stands in front.
+  while (list.first_ != nullptr && list.first_->generation != generation_)
+    remove(Prefix(list.first_->prefix), list);
 }
 
 Peer* AllowedIps::lookup(uint8_t family, const uint8_t* address) const {

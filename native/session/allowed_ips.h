@@ -42,10 +42,14 @@ class AllowedIps {
   /// The prefixes of one peer in the order they were given to it; a member of Peer.
   class List {
    public:
+    explicit List(Peer& peer) : peer_(peer) {}
+    List(const List&) = delete;
+    List& operator=(const List&) = delete;
     size_t size() const { return size_; }
 
    private:
     friend class AllowedIps;
+    Peer& peer_;
     Node* first_ = nullptr;
     Node* last_ = nullptr;
     size_t size_ = 0;
@@ -61,15 +65,16 @@ class AllowedIps {
   Peer* lookup(uint8_t family, const uint8_t* address) const;
 
   // --- writers exclude each other -----------------------------------------------------------------
-  /// Gives a prefix to a peer, whoever had it before, as WireGuard does. It becomes the peer's last one.
-  void insert(const Prefix& prefix, Peer& peer);
-  /// Takes a prefix from a peer; nothing happens when it is not the peer's.
-  void remove(const Prefix& prefix, Peer& peer);
-  /// Takes all prefixes from a peer.
-  void clear(Peer& peer);
-  /// Between the two, what is inserted replaces all the peer had; a prefix it keeps has no gap.
+  /// Gives a prefix to the list's peer, whoever had it before, as WireGuard does. It becomes its last one.
+  void insert(const Prefix& prefix, List& list);
+  /// Takes a prefix from the list's peer; nothing happens when it is another's.
+  void remove(const Prefix& prefix, List& list);
+  /// Takes all prefixes from the list's peer.
+  void clear(List& list);
+  /// What is inserted between the two replaces all the peer had. A prefix that it keeps leads to it all the
+  /// time, for readers too.
   void begin_replacement() { generation_++; }
-  void end_replacement(Peer& peer);
+  void end_replacement(List& list);
   /// Calls visit(prefix) for each prefix of a peer, in order.
   template <class Visit>
   static void for_each(const List& list, const Visit& visit) {
@@ -82,13 +87,15 @@ class AllowedIps {
     uint32_t generation = 0;  // when the prefix was given to its peer
     std::atomic<Node*> child[2]{};
     std::atomic<Peer*> peer{nullptr};
-    Node* next = nullptr;  // in the peer's list, writers only
+    // Writers only: the list of that peer, and the neighbours in it.
+    List* list = nullptr;
+    Node* next = nullptr;
     Node* previous = nullptr;
   };
   using Link = std::atomic<Node*>;
 
   static Node* new_node(const Prefix& prefix, unsigned length);
-  void give(Node& node, Peer& peer) const;
+  void give(Node& node, List& list) const;
   static void take(Node& node);
   void unlink_if_useless(Link* link);
   Link& root(uint8_t family) { return roots_[family == 4 ? 0 : 1]; }

@@ -6,6 +6,9 @@
 
 namespace omerta::session {
 
+/// As a moment: one that does not come.
+inline constexpr Nanoseconds kNever = UINT64_MAX;
+
 inline constexpr Nanoseconds kRekeyTimeout = 5 * kSecond;
 inline constexpr Nanoseconds kRekeyTimeoutJitter = 333 * kMillisecond;
 inline constexpr Nanoseconds kRekeyAttemptTime = 90 * kSecond;
@@ -27,6 +30,20 @@ inline constexpr Nanoseconds kCookieLifetime = 120 * kSecond;
 inline constexpr Nanoseconds kCookieUseTime = kCookieLifetime - 5 * kSecond;
 /// At most 50 initiations a second of one peer are answered.
 inline constexpr Nanoseconds kInitiationInterval = kSecond / 50;
+/// An explicit request may repeat an initiation sooner than REKEY_TIMEOUT, but not in a tight loop.
+inline constexpr Nanoseconds kForcedHandshakeInterval = 200 * kMillisecond;
+/// When two initiations cross, both sides would become responders and wait for each other until the
+/// retry. One of them goes on as initiator instead: the one with the lower key, if its own message
+/// is young enough to be still on its way.
+inline constexpr Nanoseconds kCrossingTime = 500 * kMillisecond;
+/// Handshakes answered per second without asking for a cookie. One costs about 0.3 ms of CPU.
+inline constexpr uint64_t kHandshakesPerSecond = 1000;
+inline constexpr uint64_t kHandshakeBurst = 200;
+/// For so long after there were more, every sender has to prove its address by a cookie.
+inline constexpr Nanoseconds kUnderLoadTime = kSecond;
+/// Meanwhile, handshakes of one prefix whose address is proven (Linux drivers/net/wireguard/ratelimiter.c).
+inline constexpr uint64_t kSourceHandshakesPerSecond = 20;
+inline constexpr uint64_t kSourceHandshakeBurst = 5;
 inline constexpr size_t kMaxStagedPackets = 128;
 /// Traffic class of initiations and responses (Linux drivers/net/wireguard/messages.h, HANDSHAKE_DSCP):
 /// AF41, not ECN-capable.

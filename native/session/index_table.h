@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Receiver index → the handshake or the session it was given to. Indices are random 32-bit numbers, new
-// for every handshake; a slot is chosen by the low bits of one and holds one at a time. Look-ups take no
+// for every handshake; the low bits of one choose its slot, and a slot holds one at a time. Look-ups take no
 // lock; the table doubles when half its slots are taken, and readers of the old one are waited for.
 #pragma once
 
@@ -35,12 +35,13 @@ class IndexTable {
   void release(uint32_t index);
   /// The handshake with the keypair's index became a session.
   void promote(Keypair& keypair);
-  /// Nobody finds the session from now on but those who have.
+  /// From now on nobody finds the session. Who found it before may still hold it (Qsbr).
   void remove(const Keypair& keypair);
-  /// From now on index i is to be found in words[i & mask], until another takes the place. With a mask of
-  /// most_slots() - 1 that is never one that is in use: indices are apart under a shorter mask already.
+  /// From now on index i stands in words[i & mask]; one that is not in use any more stays there until another
+  /// takes the place. With a mask of most_slots() - 1 no two that are in use share a place, because the table
+  /// itself keeps them apart by fewer bits.
   void mirror(uint64_t* words, uint32_t mask);
-  /// The slots that many peers can make the table grow to.
+  /// The number of slots the table can grow to with so many peers.
   static uint32_t most_slots(size_t peers);
 
  private:

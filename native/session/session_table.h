@@ -2,6 +2,13 @@
 // All peers and sessions of a node: handshakes, timers, cryptokey routing, index look-up.
 // Sans-IO: time, randomness and the wall-clock timestamp are given to it, messages and events go to
 // a SessionOutput that the caller hands in (each thread its own).
+//
+//   session_table.cc      the table, and packets that opened
+//   configuration.cc      peers, the private key, the interface going down
+//   handshakes.cc         initiations, responses, cookies, and the sessions that come of them
+//   timers.cc             one row for each timer of a peer
+//   sending.cc            what is sent inside, and waits until it can be
+//   suite_negotiation.cc  the second pair of keys of a session
 #pragma once
 
 #include <memory>
@@ -17,7 +24,7 @@
 
 namespace omerta::session {
 
-/// What became of a message that was not accepted, or of one that was.
+/// What became of a handshake message or cookie reply.
 enum class Outcome : uint8_t {
   accepted,
   bad_mac1,
@@ -27,10 +34,10 @@ enum class Outcome : uint8_t {
   unknown_index,
   bad_handshake,
   replayed_initiation,
-  crossed,  ///< both sides initiated at once; ours goes on
+  crossed,  ///< both sides initiated at once, and it is this side's initiation that goes on
 };
 
-/// How the suites of a session are negotiated, for who counts.
+/// Steps of the negotiation of suites, told so that they can be counted.
 enum class SuiteStep : uint8_t {
   offered,
   offer_received,
@@ -100,9 +107,9 @@ class SessionTable {
   /// Whether set_peers would find room.
   bool has_room(const std::vector<PeerSettings>& peers, bool replace);
   void remove_peers(const std::vector<Key32>& keys);
-  /// Becomes another identity, nullopt: nobody, who starts no handshake. Sessions end; peers stay with
-  /// all that was learnt about them, above all the greatest timestamp of each: a way back to a former
-  /// key must not let old initiations in again.
+  /// From now on this node has another key, or none (nullopt) and starts no handshake. Sessions end. Peers
+  /// stay with all that was learnt about them, above all the greatest timestamp of each: if a former key
+  /// comes back, initiations from its first time must not be taken again.
   void set_private_key(const std::optional<Key32>& key, Nanoseconds now);
   /// The interface goes down: sessions, handshakes and what waits for them are forgotten, and nothing is
   /// sent until it comes up again.
@@ -123,8 +130,8 @@ class SessionTable {
   void use_aead(const crypto::AeadChoice& choice);
   /// Words mirror_indices needs.
   size_t index_slots() const { return IndexTable::most_slots(max_peers_); }
-  /// From now on every index i of ours is to be found in words[i & (index_slots() - 1)], until another
-  /// takes the place: memory that others read.
+  /// From now on every index i of ours stands in words[i & (index_slots() - 1)]; the one of a session that
+  /// ended stays there until another takes the place. The words are memory that others read.
   void mirror_indices(uint64_t* words);
 
   // --- slow path (workers; takes the mutex) -------------------------------------------------------
@@ -163,27 +170,34 @@ class SessionTable {
   };
 
   Peer* find_peer(const Key32& key);
-  Outcome check_macs(Bytes before1, const Mac16& mac1, Bytes before2, const Mac16& mac2, uint32_t sender,
-                     const Endpoint& from, Nanoseconds now, SessionOutput& out);
-  void add_macs(Peer& peer, uint8_t* message, size_t size, Nanoseconds now);
-  void release_handshake_index(Peer& peer);
-  void begin_session(Peer& peer, bool initiator, Nanoseconds now);
-  void discard(Keypair* keypair);
-  void drop_keys(Peer& peer);
+  // configuration.cc
   bool fits(const std::vector<PeerSettings>& settings, bool replace);
   Peer& add_peer(const Key32& key);
   void remove_peer(Peer& peer);
   void change_peer(Peer& peer, const PeerSettings& settings, Nanoseconds now, SessionOutput& out);
-  void initiate(Peer& peer, Nanoseconds now, SessionOutput& out, bool retry);
+  // handshakes.cc
   void want_handshake(Peer& peer, Nanoseconds now, SessionOutput& out);
-  bool send_packet(Peer& peer, Bytes packet, Nanoseconds now, SessionOutput& out);
+  void renew(Peer& peer, Nanoseconds now, SessionOutput& out);
+  void initiate(Peer& peer, Nanoseconds now, SessionOutput& out, bool retry);
+  Nanoseconds random_jitter();
+  void add_macs(Peer& peer, uint8_t* message, size_t size, Nanoseconds now);
+  Outcome check_macs(Bytes before1, const Mac16& mac1, Bytes before2, const Mac16& mac2, uint32_t sender,
+                     const Endpoint& from, Nanoseconds now, SessionOutput& out);
+  void release_handshake_index(Peer& peer);
+  void abandon_handshake(Peer& peer);
+  void begin_session(Peer& peer, bool initiator, Nanoseconds now);
+  void discard(Keypair* keypair);
+  void drop_keys(Peer& peer);
+  // sending.cc
   bool send_under(Keypair& keypair, Bytes packet, Nanoseconds now, SessionOutput& out);
+  bool send_packet(Peer& peer, Bytes packet, Nanoseconds now, SessionOutput& out);
   /// Starts a handshake when there is no session to send it in.
   void send_persistent_keepalive(Peer& peer, Nanoseconds now, SessionOutput& out);
   void flush_staged(Peer& peer, Nanoseconds now, SessionOutput& out);
-  void check_timers(Peer& peer, Nanoseconds now, SessionOutput& out);
+  // timers.cc
+  struct PeerTimer;
+  static const PeerTimer kPeerTimers[];
   void arm(Peer& peer, Nanoseconds now);
-  Nanoseconds random_jitter();
   // suite_negotiation.cc
   static bool offer_due(const Keypair& keypair, Nanoseconds previous, Nanoseconds now);
   void offer_suites(Keypair& first, Nanoseconds now, SessionOutput& out);

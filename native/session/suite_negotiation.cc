@@ -19,8 +19,9 @@
 
 namespace omerta::session {
 
-/// To somebody who does not know the frame it is data without a place to go. It must not be what he owes an
-/// answer for, or what keeps a silent session awake: it rides behind data, the last of a burst.
+/// Whether an offer may follow the packet just sent. A peer that does not know suites takes the offer for
+/// data, which it answers with a keepalive and which keeps a silent session awake. So an offer goes out only
+/// behind data that did both already, and only within a burst.
 bool SessionTable::offer_due(const Keypair& keypair, Nanoseconds previous, Nanoseconds now) {
   return now >= keypair.next_offer.load(std::memory_order_relaxed) && keypair.sent() >= kOfferAfterMessages &&
          now - previous <= kOfferBurst;
@@ -35,14 +36,14 @@ void SessionTable::make_offer(Keypair& first) {
 
 void SessionTable::offer_suites(Keypair& first, Nanoseconds now, SessionOutput& out) {
   SuiteNegotiation& negotiation = first.negotiation;
-  // Looked at without the mutex before.
+  // Another worker may have been here between offer_due and the mutex.
   if (first.peer.current.load(std::memory_order_relaxed) != &first ||
       now < first.next_offer.load(std::memory_order_relaxed))
     return;
   make_offer(first);
   negotiation.offers_sent++;
   negotiation.last_sent = now;
-  first.next_offer.store(negotiation.offers_sent < kOffersPerSession ? now + kOfferInterval : Keypair::kNever,
+  first.next_offer.store(negotiation.offers_sent < kOffersPerSession ? now + kOfferInterval : kNever,
                          std::memory_order_relaxed);
   if (send_under(first, encode_offer(negotiation.offer, false), now, out)) out.suite_step(SuiteStep::offered);
   arm(first.peer, now);
@@ -57,7 +58,7 @@ bool SessionTable::handle_suite_frame(Keypair& keypair, Bytes payload, Nanosecon
   if (first.suite_frames_received.fetch_add(1, std::memory_order_relaxed) >= kSuiteFramesPerSession)
     return true;
   const std::lock_guard lock(mutex_);
-  // One renewed meanwhile stays as it is.
+  // A session that was renewed meanwhile gets no second pair any more.
   if (first.peer.removed || first.peer.current.load(std::memory_order_relaxed) != &first) return true;
   const bool under_first = &keypair == &first;
   if (offer.has_value() && under_first) handle_offer(first, *offer, now, out);
@@ -87,10 +88,10 @@ void SessionTable::handle_offer(Keypair& first, const ReceivedOffer& received, N
         &first);
     keys.wipe();
     indices_.promote(*negotiation.keypair);
-    first.next_offer.store(Keypair::kNever, std::memory_order_relaxed);
+    first.next_offer.store(kNever, std::memory_order_relaxed);
     negotiation.last_sent = now;
   } else if (received.offer != negotiation.peers_offer) {
-    return;  // what was said once holds for the session
+    return;  // another offer than the one the keys were made of: the first holds for the session
   }
   if (!received.have)
     send_under(first, encode_offer(negotiation.offer, true), now, out);
@@ -118,25 +119,26 @@ void SessionTable::send_proof(Keypair& first, Nanoseconds now, SessionOutput& ou
   send_under(*negotiation.keypair, encode_proof(state), now, out);
 }
 
-/// When drive_negotiation has something to do; an offer that is to be repeated waits for data to ride behind.
+/// When drive_negotiation is to be called. Not for an offer that may be repeated: it waits for data to ride
+/// behind (offer_due).
 Nanoseconds SessionTable::next_negotiation_step(const SuiteNegotiation& negotiation) {
   const bool made = negotiation.keypair != nullptr;
   if (negotiation.offer.local_index == 0 || negotiation.settled || negotiation.given_up ||
       (!made && negotiation.offers_sent < kOffersPerSession))
-    return Keypair::kNever;
+    return kNever;
   return negotiation.last_sent + (made ? kSuiteRepeatInterval : kOfferInterval);
 }
 
-/// Repeats what was not answered, so often.
+/// The last message was not answered in time: it is repeated, or the session goes on as it is.
 void SessionTable::drive_negotiation(Peer& peer, Nanoseconds now, SessionOutput& out) {
   Keypair* first = peer.current.load(std::memory_order_relaxed);
-  if (first == nullptr || now < next_negotiation_step(first->negotiation)) return;
   SuiteNegotiation& negotiation = first->negotiation;
   const bool made = negotiation.keypair != nullptr;
   if (made && negotiation.repeats < kSuiteRepeats) {
     negotiation.repeats++;
     negotiation.last_sent = now;
-    // As long as nothing opened the peer may not have our offer; it answers this one with a proof.
+    // As long as nothing of the peer's opened, it may not have our offer: that is repeated, and answered by
+    // a proof.
     if (negotiation.opened)
       send_proof(*first, now, out);
     else

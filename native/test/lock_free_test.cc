@@ -91,8 +91,8 @@ void routes_are_looked_up_while_they_change() {
   for (uint8_t i = 0; i < 8; i++) peers.push_back(new_peer(static_cast<uint8_t>(i + 2)));
   AllowedIps routes(qsbr);
   // Everything is somebody's; 10.0.0.0/8 never changes.
-  routes.insert(*Prefix::parse("0.0.0.0/0"), *peers[0]);
-  routes.insert(*Prefix::parse("10.0.0.0/8"), *peers[1]);
+  routes.insert(*Prefix::parse("0.0.0.0/0"), peers[0]->allowed_ips);
+  routes.insert(*Prefix::parse("10.0.0.0/8"), peers[1]->allowed_ips);
   std::atomic<uint64_t> wrong{0};
   against_readers(
       qsbr,
@@ -110,13 +110,14 @@ void routes_are_looked_up_while_they_change() {
           Peer& peer = *peers[2 + random() % 6];
           if (i % 500 == 0) {  // what a peer keeps is there all the time
             routes.begin_replacement();
-            routes.insert(*Prefix::parse("10.0.0.0/8"), *peers[1]);
-            routes.end_replacement(*peers[1]);
+            routes.insert(*Prefix::parse("10.0.0.0/8"), peers[1]->allowed_ips);
+            routes.end_replacement(peers[1]->allowed_ips);
           }
-          random() % 2 == 0 ? routes.insert(prefix, peer) : routes.remove(prefix, peer);
+          random() % 2 == 0 ? routes.insert(prefix, peer.allowed_ips)
+                            : routes.remove(prefix, peer.allowed_ips);
           if (i % 64 == 0) qsbr.reclaim();
         }
-        for (size_t i = 2; i < peers.size(); i++) routes.clear(*peers[i]);
+        for (size_t i = 2; i < peers.size(); i++) routes.clear(peers[i]->allowed_ips);
       });
   CHECK(wrong.load() == 0);
   const uint8_t left[4] = {1, 1, 1, 1};

@@ -521,10 +521,10 @@ void longest_prefix_match_agrees_with_a_linear_search_while_prefixes_come_and_go
     const auto found = std::ranges::find(model, prefix, &std::pair<Prefix, Peer*>::first);
     const uint32_t what = randombytes_uniform(100);
     if (what == 0) {
-      routes.clear(*peer);
+      routes.clear(peer->allowed_ips);
       std::erase_if(model, [&](const auto& route) { return route.second == peer; });
     } else if (what < 45) {
-      routes.remove(prefix, *peer);
+      routes.remove(prefix, peer->allowed_ips);
       if (found != model.end() && found->second == peer) model.erase(found);
     } else if (what == 99) {
       std::vector<std::pair<Prefix, Peer*>> kept{{prefix, peer}};
@@ -532,12 +532,12 @@ void longest_prefix_match_agrees_with_a_linear_search_while_prefixes_come_and_go
         if (route.second == peer && randombytes_uniform(2) == 0 && route.first != prefix)
           kept.push_back(route);
       routes.begin_replacement();
-      for (const auto& route : kept) routes.insert(route.first, *peer);
-      routes.end_replacement(*peer);
+      for (const auto& route : kept) routes.insert(route.first, peer->allowed_ips);
+      routes.end_replacement(peer->allowed_ips);
       std::erase_if(model, [&](const auto& route) { return route.second == peer || route.first == prefix; });
       model.insert(model.end(), kept.begin(), kept.end());
     } else {
-      routes.insert(prefix, *peer);
+      routes.insert(prefix, peer->allowed_ips);
       if (found != model.end()) model.erase(found);
       model.emplace_back(prefix, peer);
     }
@@ -562,7 +562,7 @@ void longest_prefix_match_agrees_with_a_linear_search_while_prefixes_come_and_go
       CHECK(owner->allowed_ips.size() == expected.size());
     }
   }
-  for (const auto& peer : peers) routes.clear(*peer);
+  for (const auto& peer : peers) routes.clear(peer->allowed_ips);
   const uint8_t anywhere[16] = {};
   CHECK(routes.lookup(4, anywhere) == nullptr && routes.lookup(6, anywhere) == nullptr);
 }

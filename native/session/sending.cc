@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is sent inside sessions: packets the table seals itself (keepalives, control messages, suite frames,
+// packets that waited for a key), those that wait, and what sending does to a peer's timers.
+#include "common/ecn.h"
+#include "session/session_table.h"
+#include "session/transport_message.h"
+
+namespace omerta::session {
+namespace {
+
+/// A message of `bytes` was sealed and sent. Returns whether the key is so old or so much used that the
+/// session is to be renewed.
+bool note_sent(Keypair& keypair, size_t bytes, Nanoseconds now) {
+  Peer& peer = keypair.peer;
+  peer.tx_bytes.fetch_add(bytes, std::memory_order_relaxed);
+  peer.last_sent.store(now, std::memory_order_relaxed);
+  if (peer.keepalive_owed_since.load(std::memory_order_relaxed) != 0)
+    peer.keepalive_owed_since.store(0, std::memory_order_relaxed);
+  const bool worn = keypair.worn_by(bytes);
+  return worn || (keypair.initiator && now - keypair.created >= kRekeyAfterTime);
+}
+
+/// It held data, which the peer answers at least with a keepalive.
+void expect_answer(Peer& peer, Nanoseconds now) {
+  if (peer.unanswered_since.load(std::memory_order_relaxed) == 0)
+    peer.unanswered_since.store(now, std::memory_order_relaxed);
+}
+
+/// Keeps a packet until there is a key; of too many the oldest is dropped. How many were (0 or 1).
+size_t keep(Peer& peer, Bytes packet) {
+  size_t dropped = 0;
+  if (peer.staged.size() >= kMaxStagedPackets) {
+    peer.staged.pop_front();
+    dropped = 1;
+  }
+  peer.staged.emplace_back(packet.begin(), packet.end());
+  return dropped;
+}
+
+}  // namespace
+
+/// Seals one packet and sends it; false when the key may not be used (any more).
+bool SessionTable::send_under(Keypair& keypair, Bytes packet, Nanoseconds now, SessionOutput& out) {
+  if (suspended_) return false;
+  Peer& peer = keypair.peer;
+  const Endpoint endpoint = peer.endpoint();
+  if (!endpoint.known()) return false;
+  const CounterRange counter = keypair.take_counters(1, now);
+  if (counter.count == 0) return false;
+  const size_t inner_mtu = out.inner_mtu();
+  std::vector<uint8_t> message(kTransportOverhead + padded_size(packet.size(), inner_mtu));
+  crypto::AeadJob job = write_transport(message.data(), keypair, counter.first, packet.size(), inner_mtu,
+                                        [packet](uint8_t* text) {
+                                          if (!packet.empty())
+                                            std::memcpy(text, packet.data(), packet.size());
+                                        });
+  aead_.seal(std::span(&job, 1));
+  if (!job.ok) return false;
+  out.send(endpoint, message, packet.size() < 2 ? kNotEct : ecn_of(packet.data()));
+  if (note_sent(keypair, message.size(), now)) want_handshake(peer, now, out);
+  return true;
+}
+
+bool SessionTable::send_packet(Peer& peer, Bytes packet, Nanoseconds now, SessionOutput& out) {
+  Keypair* keypair = peer.sending();
+  const Nanoseconds previous = peer.last_sent.load(std::memory_order_relaxed);
+  if (keypair == nullptr || !send_under(*keypair, packet, now, out)) return false;
+  if (packet.empty()) {
+    keepalives_sent_.fetch_add(1, std::memory_order_relaxed);
+    return true;
+  }
+  expect_answer(peer, now);
+  if (offer_due(*keypair, previous, now)) offer_suites(*keypair, now, out);
+  return true;
+}
+
+void SessionTable::send_persistent_keepalive(Peer& peer, Nanoseconds now, SessionOutput& out) {
+  if (peer.endpoint().known() && !send_packet(peer, {}, now, out) && !peer.retry_armed)
+    want_handshake(peer, now, out);
+}
+
+bool SessionTable::send_inside(const Key32& key, Bytes packet, Nanoseconds now, SessionOutput& out) {
+  const std::lock_guard lock(mutex_);
+  Peer* peer = find_peer(key);
+  if (peer == nullptr) return false;
+  if (!send_packet(*peer, packet, now, out)) {
+    keep(*peer, packet);
+    want_handshake(*peer, now, out);
+  }
+  return true;
+}
+
+void SessionTable::flush_staged(Peer& peer, Nanoseconds now, SessionOutput& out) {
+  while (!peer.staged.empty() && send_packet(peer, peer.staged.front(), now, out)) peer.staged.pop_front();
+}
+
+size_t SessionTable::stage(Peer& peer, Bytes packet, Nanoseconds now, SessionOutput& out) {
+  const std::lock_guard lock(mutex_);
+  if (peer.removed) return 1;
+  const size_t dropped = keep(peer, packet);
+  // The key may have arrived between the caller's look and our lock.
+  flush_staged(peer, now, out);
+  if (!peer.staged.empty()) want_handshake(peer, now, out);
+  return dropped;
+}
+
+void SessionTable::data_sent(Keypair& keypair, size_t bytes, Nanoseconds now, SessionOutput& out) {
+  Peer& peer = keypair.peer;
+  const Nanoseconds previous = peer.last_sent.load(std::memory_order_relaxed);
+  expect_answer(peer, now);
+  const bool old = note_sent(keypair, bytes, now);
+  if (offer_due(keypair, previous, now)) {
+    const std::lock_guard lock(mutex_);
+    if (!peer.removed) offer_suites(keypair, now, out);
+  }
+  if (old) renew(peer, now, out);
+}
+
+}  // namespace omerta::session
