@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { REJECT_AFTER_MESSAGES } from '../../ts/engine/wasm/constants.js';
+import { REJECT_AFTER_MESSAGES } from '../../ts/wire/session-constants.js';
 import { REPLAY_WINDOW_SIZE, ReplayWindow } from '../../ts/engine/wasm/replay-window.js';
 
 test('each counter is accepted once', () => {

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, test } from 'node:test';
 import { EngineError } from '../../ts/contract/engine.js';
-import { REKEY_TIMEOUT } from '../../ts/engine/wasm/constants.js';
+import { REKEY_TIMEOUT } from '../../ts/wire/session-constants.js';
 import { CookieJar } from '../../ts/engine/wasm/cookie.js';
 import { publicIdentity, type PublicIdentity } from '../../ts/engine/wasm/noise.js';
 import { fromHex, suiteFrames } from './vectors.js';

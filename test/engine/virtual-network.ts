@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import type { Step } from '../../ts/contract/step.js';
 import type { EngineEvent, PeerConfig, PeerStatus } from '../../ts/contract/engine.js';
 import { Counters } from '../../ts/engine/wasm/counters.js';
-import type { SessionOutput } from '../../ts/engine/wasm/session-peer.js';
+import type { SessionOutput } from '../../ts/engine/wasm/session-output.js';
 import { SessionTable } from '../../ts/engine/wasm/session-table.js';
 import { formatSocketAddress, parseSocketAddress, type SocketAddress } from '../../ts/wire/socket-address.js';
 

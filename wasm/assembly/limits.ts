@@ -1,7 +1,7 @@
 // Limits and accounts (native/wire/include/omerta/limits.h, which says what they mean and in which
 // order they are asked). One thread: what conforms is charged at once.
 
-import { Action, Leg } from './forwarding-table';
+import { Action, Leg } from './leg-entry';
 import { Reason } from './verdict';
 
 /** Fields by offset. A rate is three u32, at the start of limits and accounts. */

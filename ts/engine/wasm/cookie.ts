@@ -2,7 +2,7 @@
 // its address before it does any Diffie–Hellman for it.
 
 import type { Step } from '../../contract/step.js';
-import { COOKIE_LIFETIME, COOKIE_SECRET_LIFETIME } from './constants.js';
+import { COOKIE_LIFETIME, COOKIE_SECRET_LIFETIME } from '../../wire/session-constants.js';
 import { COOKIE_REPLY_SIZE, MACS_SIZE, TYPE_COOKIE_REPLY, readU32, writeU32 } from './messages.js';
 import type { PublicIdentity } from './noise.js';
 import { equal, mac, xopen, xseal } from './primitives.js';

@@ -3,17 +3,16 @@
 
 import type { Step } from '../../contract/step.js';
 import type { Keypair } from './keypair.js';
-import type { SessionPeer } from './session-peer.js';
 import { readU32 } from './messages.js';
 
-export interface IndexEntry {
-  readonly peer: SessionPeer;
+export interface IndexEntry<Peer> {
+  readonly peer: Peer;
   /** Undefined while the index is an initiation waiting for its response. */
   readonly keypair: Keypair | undefined;
 }
 
-export class IndexTable {
-  readonly #entries = new Map<number, IndexEntry>();
+export class IndexTable<Peer> {
+  readonly #entries = new Map<number, IndexEntry<Peer>>();
 
   get size(): number {
     return this.#entries.size;
@@ -27,11 +26,11 @@ export class IndexTable {
     }
   }
 
-  set(index: number, entry: IndexEntry): void {
+  set(index: number, entry: IndexEntry<Peer>): void {
     this.#entries.set(index, entry);
   }
 
-  get(index: number): IndexEntry | undefined {
+  get(index: number): IndexEntry<Peer> | undefined {
     return this.#entries.get(index);
   }
 

@@ -10,7 +10,7 @@ import {
   REJECT_AFTER_TIME,
   REKEY_AFTER_MESSAGES,
   REKEY_AFTER_TIME,
-} from './constants.js';
+} from '../../wire/session-constants.js';
 import type { TransportKeys } from './noise.js';
 import { ReplayWindow } from './replay-window.js';
 

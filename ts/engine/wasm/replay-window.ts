@@ -5,7 +5,7 @@
 //   │ 32 │ 32 │ .. │  32  │ .. │    words between the old and the new greatest
 //   └────┴────┴────┴──────┴────┘    are cleared when it advances
 
-import { REJECT_AFTER_MESSAGES } from './constants.js';
+import { REJECT_AFTER_MESSAGES } from '../../wire/session-constants.js';
 
 const RING_WORDS = 256;
 const RING_MASK = BigInt(RING_WORDS - 1);

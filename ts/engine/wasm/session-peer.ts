@@ -1,72 +1,40 @@
 // One WireGuard peer: handshakes, keys, timers, endpoint (whitepaper section 6). Sans-IO: `step`
 // brings time and randomness, `outputs` takes datagrams and events, `deadline()` says when to call
 // `handleTimeout`.
-//
-// Timers (names as in the Linux implementation; a timer is a deadline in ms, undefined = not running)
-//   retransmit           an initiation was sent and no response came         5 s + jitter
-//   newHandshake         data was sent and nothing came back                 15 s + jitter
-//   sendKeepalive        data came and nothing was sent back                 10 s
-//   persistentKeepalive  nothing authenticated went either way               as configured
-//   zeroKeys             no new keys                                         540 s
 
 import type { Step } from '../../contract/step.js';
-import type { EngineEvent, PeerConfig, PeerEndpoint, PeerStatus, SessionKey } from '../../contract/engine.js';
+import type { PeerConfig, PeerEndpoint, PeerStatus, SessionKey } from '../../contract/engine.js';
 import {
   INITIATION_INTERVAL,
   KEEPALIVE_TIMEOUT,
-  MAX_STAGED,
-  PADDING,
+  NEW_HANDSHAKE_TIMEOUT,
   PATH_NEEDED_INTERVAL,
   REKEY_ATTEMPT_TIME,
   REKEY_ON_RECEIVE_TIME,
   REKEY_TIMEOUT,
   REKEY_TIMEOUT_JITTER,
   ZERO_KEYS_TIME,
-} from './constants.js';
+} from '../../wire/session-constants.js';
 import { CookieJar } from './cookie.js';
 import type { Counters } from './counters.js';
 import { sameEndpoint } from './endpoint.js';
 import type { IndexTable } from './index-table.js';
+import { Initiator } from './initiator.js';
 import { Keypair, KeypairSlots } from './keypair.js';
-import {
-  AEAD_TAG_SIZE,
-  TRANSPORT_HEADER_SIZE,
-  TYPE_TRANSPORT,
-  readU32,
-  readU64,
-  writeU32,
-  writeU64,
-} from './messages.js';
-import {
-  consumeResponse,
-  createInitiation,
-  createResponse,
-  type InitiatorState,
-  type LocalIdentity,
-  type RemoteIdentity,
-  type ResponderState,
-} from './noise.js';
-import { equal, open, seal } from './primitives.js';
+import { createResponse, type LocalIdentity, type RemoteIdentity, type ResponderState } from './noise.js';
+import { equal } from './primitives.js';
 import { REPLAY_WINDOW_SIZE } from './replay-window.js';
-import { isLater, tai64n, type Tai64n } from './tai64n.js';
-
-export type SessionOutput =
-  | { readonly type: 'datagram'; readonly to: PeerEndpoint; readonly datagram: Uint8Array }
-  | { readonly type: 'event'; readonly event: EngineEvent };
+import type { SessionOutput } from './session-output.js';
+import { StagedPayloads } from './staged-payloads.js';
+import { isLater, type Tai64n } from './tai64n.js';
+import { Timers } from './timers.js';
+import { openTransport, sealTransport } from './transport-message.js';
 
 /** What all peers of one engine share. */
 export interface SessionContext {
   readonly local: LocalIdentity;
-  readonly indices: IndexTable;
+  readonly indices: IndexTable<SessionPeer>;
   readonly counters: Counters;
-}
-
-interface Timers {
-  retransmit: number | undefined;
-  newHandshake: number | undefined;
-  sendKeepalive: number | undefined;
-  persistentKeepalive: number | undefined;
-  zeroKeys: number | undefined;
 }
 
 const EMPTY = new Uint8Array(0);
@@ -81,7 +49,7 @@ function isSuiteFrame(payload: Uint8Array): boolean {
 /** REKEY_TIMEOUT's random addition, 0–333 ms (two random bytes: the bias is below 1 %). */
 function jitter(step: Step): number {
   const [low = 0, high = 0] = step.random(2);
-  return ((high << 8) | low) % REKEY_TIMEOUT_JITTER;
+  return ((high << 8) | low) % (REKEY_TIMEOUT_JITTER + 1);
 }
 
 export class SessionPeer {
@@ -90,22 +58,48 @@ export class SessionPeer {
   readonly #context: SessionContext;
   readonly #cookies: CookieJar;
   readonly #slots: KeypairSlots;
-  readonly #timers: Timers = {
-    retransmit: undefined,
-    newHandshake: undefined,
-    sendKeepalive: undefined,
-    persistentKeepalive: undefined,
-    zeroKeys: undefined,
-  };
-  #staged: Uint8Array[] = [];
+  /** Names as in the Linux implementation. */
+  readonly #timers = new Timers({
+    /** An initiation was sent, and no response came. */
+    retransmit: {
+      delay: (step) => REKEY_TIMEOUT + jitter(step),
+      fired: (step, outputs) => this.#retransmit(step, outputs),
+    },
+    /** Data came, and nothing was sent back. */
+    sendKeepalive: {
+      delay: () => KEEPALIVE_TIMEOUT,
+      fired: (step, outputs) => {
+        this.#sendKeepalive(step, outputs);
+        if (this.#needAnotherKeepalive) {
+          this.#needAnotherKeepalive = false;
+          this.#timers.start('sendKeepalive', step);
+        }
+      },
+    },
+    /** Data was sent, and nothing came back. */
+    newHandshake: {
+      delay: (step) => NEW_HANDSHAKE_TIMEOUT + jitter(step),
+      fired: (step, outputs) => this.#initiate(step, outputs),
+    },
+    /** Nothing authenticated went either way for the time that was configured. */
+    persistentKeepalive: {
+      delay: () => this.#persistentKeepaliveMs,
+      fired: (step, outputs) => {
+        this.#startPersistentKeepalive(step);
+        this.#sendKeepalive(step, outputs);
+      },
+    },
+    /** There were no new keys. */
+    zeroKeys: { delay: () => ZERO_KEYS_TIME, fired: () => this.#forgetKeys() },
+  });
+  readonly #staged = new StagedPayloads();
+  readonly #initiator: Initiator;
   #endpoint: PeerEndpoint | undefined;
   #persistentKeepaliveMs = 0;
 
-  #initiation: InitiatorState | undefined;
   #initiationSentAt: number | undefined;
   /** When the present run of attempts began; after 90 s it is given up. */
   #attemptingSince: number | undefined;
-  #timestampSent: Tai64n | undefined;
   #timestampReceived: Tai64n | undefined;
   #initiationReceivedAt: number | undefined;
 
@@ -127,6 +121,14 @@ export class SessionPeer {
     this.#slots = new KeypairSlots((keypair) => {
       context.indices.delete(keypair.localIndex);
     });
+    this.#initiator = new Initiator(context.local, remote, this.#cookies, {
+      take: (step) => {
+        const index = context.indices.pick(step);
+        context.indices.set(index, { peer: this, keypair: undefined });
+        return index;
+      },
+      giveBack: (index) => context.indices.delete(index),
+    });
   }
 
   /** Applies endpoint and keepalive of a configuration. */
@@ -136,7 +138,7 @@ export class SessionPeer {
     const keepalive = config.persistentKeepalive * 1000;
     const keepaliveAppears = keepalive > 0 && this.#persistentKeepaliveMs === 0;
     this.#persistentKeepaliveMs = keepalive;
-    if (keepalive === 0) this.#timers.persistentKeepalive = undefined;
+    if (keepalive === 0) this.#timers.stop('persistentKeepalive');
     if (keepaliveAppears || (endpointAppears && keepalive > 0)) this.#sendKeepalive(step, outputs);
     else if (endpointAppears && this.#staged.length > 0) this.#sendStaged(step, outputs);
     else if (endpointAppears && this.#attemptingSince !== undefined) this.#initiate(step, outputs);
@@ -196,7 +198,7 @@ export class SessionPeer {
     const keypair = new Keypair(response.keys, index, state.remoteIndex, false, step.now);
     this.#slots.addResponded(keypair);
     this.#context.indices.set(index, { peer: this, keypair });
-    this.#sessionDerived(step);
+    this.#timers.start('zeroKeys', step);
     this.#cookies.sign(response.message, step.now);
     this.#send(response.message, step, outputs);
     this.#context.counters.add('handshake_responses_sent');
@@ -204,22 +206,15 @@ export class SessionPeer {
 
   /** A response to the initiation that is under way. */
   receiveResponse(message: Uint8Array, from: PeerEndpoint, step: Step, outputs: SessionOutput[]): void {
-    const initiation = this.#initiation;
-    const keys =
-      initiation === undefined
-        ? undefined
-        : consumeResponse(this.#context.local, this.remote, initiation, message);
-    if (initiation === undefined || keys === undefined) {
+    const keypair = this.#initiator.complete(message, step);
+    if (keypair === undefined) {
       this.#context.counters.add('drop_bad_handshake');
       return;
     }
     this.#authenticReceived(from, message.length, step, outputs);
-    this.#initiation = undefined;
-    initiation.ephemeralPrivate.fill(0);
-    const keypair = new Keypair(keys, initiation.index, readU32(message, 4), true, step.now);
     this.#slots.addInitiated(keypair);
-    this.#context.indices.set(initiation.index, { peer: this, keypair });
-    this.#sessionDerived(step);
+    this.#context.indices.set(keypair.localIndex, { peer: this, keypair });
+    this.#timers.start('zeroKeys', step);
     this.#handshakeComplete(step, outputs);
     // The responder may send only after it received on the new key: confirm at once.
     this.#sendKeepalive(step, outputs);
@@ -243,14 +238,9 @@ export class SessionPeer {
       counters.add('drop_key_expired');
       return;
     }
-    const counter = readU64(message, 8);
-    const payload = open(keypair.keys.receiving, counter, message.subarray(TRANSPORT_HEADER_SIZE));
-    if (payload === undefined) {
-      counters.add('drop_decrypt_failed');
-      return;
-    }
-    if (!keypair.window.accept(counter)) {
-      counters.add('drop_replayed');
+    const payload = openTransport(keypair, message);
+    if (typeof payload === 'string') {
+      counters.add(`drop_${payload}`);
       return;
     }
     counters.add('transport_received');
@@ -279,36 +269,12 @@ export class SessionPeer {
   }
 
   handleTimeout(step: Step, outputs: SessionOutput[]): void {
-    const timers = this.#timers;
-    const due = (timer: keyof Timers): boolean => {
-      const deadline = timers[timer];
-      if (deadline === undefined || deadline > step.now) return false;
-      timers[timer] = undefined;
-      return true;
-    };
-    if (due('retransmit')) this.#retransmit(step, outputs);
-    if (due('sendKeepalive')) {
-      this.#sendKeepalive(step, outputs);
-      if (this.#needAnotherKeepalive) {
-        this.#needAnotherKeepalive = false;
-        timers.sendKeepalive = step.now + KEEPALIVE_TIMEOUT;
-      }
-    }
-    if (due('newHandshake')) this.#initiate(step, outputs);
-    if (due('persistentKeepalive')) {
-      this.#armPersistentKeepalive(step);
-      this.#sendKeepalive(step, outputs);
-    }
-    if (due('zeroKeys')) this.#forgetKeys();
+    this.#timers.fire(step, outputs);
   }
 
   /** Monotonic ms at which handleTimeout wants to be called. */
   deadline(): number | undefined {
-    let earliest: number | undefined;
-    for (const timer of Object.values(this.#timers) as (number | undefined)[]) {
-      if (timer !== undefined && (earliest === undefined || timer < earliest)) earliest = timer;
-    }
-    return earliest;
+    return this.#timers.deadline();
   }
 
   status(now: number): PeerStatus {
@@ -329,17 +295,13 @@ export class SessionPeer {
     this.#forgetKeys();
     this.remote.staticShared.fill(0);
     this.remote.presharedKey.fill(0);
-    this.#staged = [];
+    this.#staged.clear();
   }
 
   // Sending
 
   #stage(payload: Uint8Array): void {
-    if (this.#staged.length >= MAX_STAGED) {
-      this.#staged.shift();
-      this.#context.counters.add('drop_staging_overflow');
-    }
-    this.#staged.push(payload);
+    this.#context.counters.add('drop_staging_overflow', this.#staged.add(payload));
   }
 
   #sendKeepalive(step: Step, outputs: SessionOutput[]): void {
@@ -360,27 +322,19 @@ export class SessionPeer {
         if (this.#staged.length > 0) this.#askForPath(step, outputs);
         return;
       }
-      const payload = this.#staged.shift();
+      const payload = this.#staged.take();
       if (payload === undefined) return;
       this.#sendTransport(keypair, payload, step, outputs);
     }
   }
 
   #sendTransport(keypair: Keypair, payload: Uint8Array, step: Step, outputs: SessionOutput[]): void {
-    const padded = new Uint8Array(Math.ceil(payload.length / PADDING) * PADDING);
-    padded.set(payload);
-    const message = new Uint8Array(TRANSPORT_HEADER_SIZE + padded.length + AEAD_TAG_SIZE);
-    writeU32(message, 0, TYPE_TRANSPORT);
-    writeU32(message, 4, keypair.remoteIndex);
-    const counter = keypair.sendCounter++;
-    writeU64(message, 8, counter);
-    message.set(seal(keypair.keys.sending, counter, padded), TRANSPORT_HEADER_SIZE);
-    this.#send(message, step, outputs);
+    this.#send(sealTransport(keypair, payload), step, outputs);
     this.#context.counters.add('transport_sent');
     if (payload.length === 0) {
       this.#context.counters.add('keepalives_sent');
     } else {
-      this.#timers.newHandshake ??= step.now + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + jitter(step);
+      this.#timers.startIfIdle('newHandshake', step);
     }
     if (keypair.worn(step.now)) this.#initiate(step, outputs);
   }
@@ -388,8 +342,8 @@ export class SessionPeer {
   /** Every authenticated message goes out here. */
   #send(message: Uint8Array, step: Step, outputs: SessionOutput[]): void {
     if (this.#endpoint === undefined) return;
-    this.#timers.sendKeepalive = undefined;
-    this.#armPersistentKeepalive(step);
+    this.#timers.stop('sendKeepalive');
+    this.#startPersistentKeepalive(step);
     this.#txBytes += message.length;
     outputs.push({ type: 'datagram', to: this.#endpoint, datagram: message });
   }
@@ -406,26 +360,18 @@ export class SessionPeer {
   #initiate(step: Step, outputs: SessionOutput[], interval = REKEY_TIMEOUT): void {
     this.#attemptingSince ??= step.now;
     if (this.#initiationSentAt !== undefined && step.now - this.#initiationSentAt < interval) {
-      this.#timers.retransmit ??= this.#initiationSentAt + REKEY_TIMEOUT + jitter(step);
+      this.#timers.startIfIdle('retransmit', step, this.#initiationSentAt);
       return;
     }
     if (this.#endpoint === undefined) {
       this.#askForPath(step, outputs);
-      this.#timers.retransmit ??= step.now + REKEY_TIMEOUT + jitter(step);
+      this.#timers.startIfIdle('retransmit', step);
       return;
     }
-    this.#dropInitiation();
-    const index = this.#context.indices.pick(step);
-    const timestamp = tai64n(step.wallClock, this.#timestampSent);
-    const initiation = createInitiation(this.#context.local, this.remote, index, step.random(32), timestamp);
-    if (initiation === undefined) throw new Error('a peer with a low-order key cannot have been added');
-    this.#timestampSent = timestamp;
-    this.#initiation = initiation.state;
-    this.#context.indices.set(index, { peer: this, keypair: undefined });
-    this.#cookies.sign(initiation.message, step.now);
+    const message = this.#initiator.initiate(step);
     this.#initiationSentAt = step.now;
-    this.#timers.retransmit = step.now + REKEY_TIMEOUT + jitter(step);
-    this.#send(initiation.message, step, outputs);
+    this.#timers.start('retransmit', step);
+    this.#send(message, step, outputs);
     this.#context.counters.add('handshake_initiations_sent');
   }
 
@@ -435,27 +381,16 @@ export class SessionPeer {
       return;
     }
     this.#attemptingSince = undefined;
-    this.#dropInitiation();
-    this.#timers.sendKeepalive = undefined;
+    this.#initiator.abandon();
+    this.#timers.stop('sendKeepalive');
     this.#context.counters.add('drop_staging_overflow', this.#staged.length);
-    this.#staged = [];
-    this.#timers.zeroKeys ??= step.now + ZERO_KEYS_TIME;
+    this.#staged.clear();
+    this.#timers.startIfIdle('zeroKeys', step);
     outputs.push({ type: 'event', event: { type: 'session-lost', peer: this.sessionKey } });
   }
 
-  #dropInitiation(): void {
-    if (this.#initiation === undefined) return;
-    this.#context.indices.delete(this.#initiation.index);
-    this.#initiation.ephemeralPrivate.fill(0);
-    this.#initiation = undefined;
-  }
-
-  #sessionDerived(step: Step): void {
-    this.#timers.zeroKeys = step.now + ZERO_KEYS_TIME;
-  }
-
   #handshakeComplete(step: Step, outputs: SessionOutput[]): void {
-    this.#timers.retransmit = undefined;
+    this.#timers.stop('retransmit');
     this.#attemptingSince = undefined;
     this.#rekeyedOnReceive = false;
     this.#completedAt = step.now;
@@ -468,7 +403,7 @@ export class SessionPeer {
   }
 
   #forgetKeys(): void {
-    this.#dropInitiation();
+    this.#initiator.abandon();
     this.#slots.clear();
   }
 
@@ -478,8 +413,8 @@ export class SessionPeer {
   #authenticReceived(from: PeerEndpoint, size: number, step: Step, outputs: SessionOutput[]): void {
     this.#receivedAt = step.now;
     this.#rxBytes += size;
-    this.#timers.newHandshake = undefined;
-    this.#armPersistentKeepalive(step);
+    this.#timers.stop('newHandshake');
+    this.#startPersistentKeepalive(step);
     const known = this.#endpoint;
     if (known !== undefined && sameEndpoint(known, from)) return;
     this.#endpoint = from;
@@ -490,11 +425,8 @@ export class SessionPeer {
   }
 
   #dataReceived(step: Step): void {
-    if (this.#timers.sendKeepalive === undefined) {
-      this.#timers.sendKeepalive = step.now + KEEPALIVE_TIMEOUT;
-    } else {
-      this.#needAnotherKeepalive = true;
-    }
+    if (this.#timers.running('sendKeepalive')) this.#needAnotherKeepalive = true;
+    else this.#timers.start('sendKeepalive', step);
   }
 
   #rekeyOnReceive(step: Step, outputs: SessionOutput[]): void {
@@ -505,9 +437,7 @@ export class SessionPeer {
     this.#initiate(step, outputs);
   }
 
-  #armPersistentKeepalive(step: Step): void {
-    if (this.#persistentKeepaliveMs > 0) {
-      this.#timers.persistentKeepalive = step.now + this.#persistentKeepaliveMs;
-    }
+  #startPersistentKeepalive(step: Step): void {
+    if (this.#persistentKeepaliveMs > 0) this.#timers.start('persistentKeepalive', step);
   }
 }

@@ -14,6 +14,11 @@ import {
   type PeerStatus,
   type SessionKey,
 } from '../../contract/engine.js';
+import {
+  SOURCE_HANDSHAKES_PER_SECOND,
+  SOURCE_HANDSHAKE_BURST,
+  UNDER_LOAD_TIME,
+} from '../../wire/session-constants.js';
 import { CookieChecker, mac1Valid } from './cookie.js';
 import type { Counters } from './counters.js';
 import { endpointBytes } from './endpoint.js';
@@ -28,18 +33,24 @@ import {
 } from './messages.js';
 import { consumeInitiation, localIdentity, remoteIdentity, type LocalIdentity } from './noise.js';
 import { PrefixRateLimiter } from './prefix-rate-limiter.js';
-import { SessionPeer, type SessionContext, type SessionOutput } from './session-peer.js';
+import type { SessionOutput } from './session-output.js';
+import { SessionPeer, type SessionContext } from './session-peer.js';
 
 /** Handshake messages waiting; one costs about a millisecond of Diffie–Hellman. */
 const QUEUE_CAPACITY = 512;
 /** From this many on, and for a second after, senders must prove their address. */
 const LOAD_THRESHOLD = QUEUE_CAPACITY / 8;
-const LOAD_STICKY_MS = 1_000;
 /** Handshake messages worked off in one turn. */
 const HANDSHAKES_PER_TURN = 8;
 
-/** Once their address is proven, handshakes of one source (as in the Linux implementation). */
-const HANDSHAKE_RATE = { perSecond: 20, burst: 5, ipv4Bits: 32, ipv6Bits: 64, capacity: 8192 };
+/** Once their address is proven, handshakes of one source. */
+const HANDSHAKE_RATE = {
+  perSecond: SOURCE_HANDSHAKES_PER_SECOND,
+  burst: SOURCE_HANDSHAKE_BURST,
+  ipv4Bits: 32,
+  ipv6Bits: 64,
+  capacity: 8192,
+};
 
 interface QueuedHandshake {
   readonly message: Uint8Array;
@@ -65,7 +76,7 @@ export class SessionTable {
     this.#local = localIdentity(privateKey);
     this.#maxPeers = maxPeers;
     this.#counters = counters;
-    this.#context = { local: this.#local, indices: new IndexTable(), counters };
+    this.#context = { local: this.#local, indices: new IndexTable<SessionPeer>(), counters };
     this.#checker = new CookieChecker(this.#local);
   }
 
@@ -221,7 +232,7 @@ export class SessionTable {
     }
     const initiation = messageType(message) === TYPE_INITIATION;
     this.#counters.add(initiation ? 'handshake_initiations_received' : 'handshake_responses_received');
-    if (this.#queue.length >= LOAD_THRESHOLD) this.#loadedUntil = step.now + LOAD_STICKY_MS;
+    if (this.#queue.length >= LOAD_THRESHOLD) this.#loadedUntil = step.now + UNDER_LOAD_TIME;
     if (step.now < this.#loadedUntil && !this.#addressProven(message, from, step, outputs)) return;
     if (this.#queue.length >= QUEUE_CAPACITY) {
       this.#counters.add('drop_handshake_queue_full');

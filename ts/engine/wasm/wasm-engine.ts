@@ -63,7 +63,7 @@ import { Counters } from './counters.js';
 import { FAIR_SHARE_INTERVAL_MS, FairShare } from './fair-share.js';
 import { openForwarding, type Forwarding } from './forwarding-choice.js';
 import { PrefixRateLimiter } from './prefix-rate-limiter.js';
-import type { SessionOutput } from './session-peer.js';
+import type { SessionOutput } from './session-output.js';
 import { SessionTable } from './session-table.js';
 import { answerBindingRequest } from './stun.js';
 import { TokenBucket } from './token-bucket.js';

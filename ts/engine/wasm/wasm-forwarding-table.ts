@@ -1,4 +1,4 @@
-// The AssemblyScript forwarding table (wasm/assembly/forwarding.ts) behind the interface of the
+// The AssemblyScript forwarding table (wasm/assembly/) behind the interface of the
 // model. Only the first 32 bytes of a datagram cross into the module: no verdict needs more.
 
 import { readFileSync } from 'node:fs';
@@ -39,7 +39,7 @@ const MODULE = new URL('../../../wasm/forwarding.wasm', import.meta.url);
 /** 2^20 legs take 256 MiB. */
 const MAX_CAPACITY = 1 << 22;
 
-// The exchange area, drawn in wasm/assembly/forwarding.ts.
+// The exchange area, drawn in wasm/assembly/exports.ts.
 const SOURCE_IP = 32;
 const SOURCE_PORT = 48;
 const LEG_ID = 50;

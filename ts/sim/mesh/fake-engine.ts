@@ -22,21 +22,21 @@ import { ForwardingTableModel } from '../../wire/forwarding-table.js';
 import type { Leg } from '../../wire/leg.js';
 import { legEntry } from '../../wire/leg-entry.js';
 import { limitsOf, prefixRateOf, rateOf } from '../../wire/limits.js';
+import {
+  INITIATION_INTERVAL,
+  MAX_STAGED,
+  NEW_HANDSHAKE_TIMEOUT,
+  PATH_NEEDED_INTERVAL,
+  REJECT_AFTER_TIME,
+  REKEY_AFTER_TIME,
+  REKEY_ATTEMPT_TIME,
+  REKEY_TIMEOUT,
+} from '../../wire/session-constants.js';
 import { siphash24 } from '../../wire/siphash.js';
 import { sameSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
 import { concat, fromHex, toHex, viewOf } from '../../wire/bytes.js';
 import type { Prng } from '../kernel/prng.js';
 
-// The WireGuard whitepaper, section 6.
-const REKEY_AFTER_MS = 120_000;
-const REJECT_AFTER_MS = 180_000;
-const REKEY_TIMEOUT_MS = 5000;
-const REKEY_ATTEMPT_MS = 90_000;
-const KEEPALIVE_MS = 10_000;
-/** Timestamps are whitened to 16.8 ms: a second initiation within that would be a replay. */
-const INITIATION_SPACING_MS = 20;
-const MAX_STAGED = 128;
-const PATH_NEEDED_MS = 1000;
 const TRANSPORT_OVERHEAD = 32;
 const ACCOUNTS = accountCapacity(DEFAULT_RELAY_LIMITS);
 /** Nobody in a simulation looks for prefixes that share a bucket. */
@@ -198,17 +198,17 @@ export class FakeEngine {
     const now = this.#host.now();
     for (const peer of this.#peers.values()) {
       const { handshake } = peer;
-      if (handshake !== undefined && now - handshake.startedAt >= REKEY_ATTEMPT_MS) {
+      if (handshake !== undefined && now - handshake.startedAt >= REKEY_ATTEMPT_TIME) {
         this.#byIndex.delete(handshake.local);
         peer.handshake = undefined;
         peer.staged.length = 0;
         this.#host.event({ type: 'session-lost', peer: peer.config.sessionKey });
-      } else if (handshake !== undefined && now - handshake.sentAt >= REKEY_TIMEOUT_MS)
+      } else if (handshake !== undefined && now - handshake.sentAt >= REKEY_TIMEOUT)
         this.#sendInitiation(peer);
       else if (
         handshake === undefined &&
         peer.unansweredSince !== undefined &&
-        now - peer.unansweredSince >= KEEPALIVE_MS + REKEY_TIMEOUT_MS
+        now - peer.unansweredSince >= NEW_HANDSHAKE_TIMEOUT
       ) {
         peer.unansweredSince = undefined;
         this.#startHandshake(peer);
@@ -222,9 +222,9 @@ export class FakeEngine {
     for (const { handshake, unansweredSince } of this.#peers.values()) {
       const at =
         handshake !== undefined
-          ? Math.min(handshake.sentAt + REKEY_TIMEOUT_MS, handshake.startedAt + REKEY_ATTEMPT_MS)
+          ? Math.min(handshake.sentAt + REKEY_TIMEOUT, handshake.startedAt + REKEY_ATTEMPT_TIME)
           : unansweredSince !== undefined
-            ? unansweredSince + KEEPALIVE_MS + REKEY_TIMEOUT_MS
+            ? unansweredSince + NEW_HANDSHAKE_TIMEOUT
             : undefined;
       if (at !== undefined && (deadline === undefined || at < deadline)) deadline = at;
     }
@@ -266,14 +266,14 @@ export class FakeEngine {
   #sendData(peer: Peer, payload: Uint8Array): void {
     const now = this.#host.now();
     const { current } = peer;
-    if (current === undefined || now - current.createdAt >= REJECT_AFTER_MS) {
+    if (current === undefined || now - current.createdAt >= REJECT_AFTER_TIME) {
       if (peer.staged.length >= MAX_STAGED) peer.staged.shift();
       peer.staged.push(payload);
       if (peer.handshake === undefined) this.#startHandshake(peer);
       else if (peer.endpoint === undefined) this.#needPath(peer);
       return;
     }
-    if (current.initiator && now - current.createdAt >= REKEY_AFTER_MS && peer.handshake === undefined)
+    if (current.initiator && now - current.createdAt >= REKEY_AFTER_TIME && peer.handshake === undefined)
       this.#startHandshake(peer);
     peer.unansweredSince ??= now;
     this.#sendTransport(peer, current, payload);
@@ -295,7 +295,7 @@ export class FakeEngine {
       return;
     }
     peer.handshake ??= { local: 0, startedAt: this.#host.now(), sentAt: -Infinity };
-    if (this.#host.now() - peer.handshake.sentAt >= INITIATION_SPACING_MS) this.#sendInitiation(peer);
+    if (this.#host.now() - peer.handshake.sentAt >= INITIATION_INTERVAL) this.#sendInitiation(peer);
   }
 
   #sendInitiation(peer: Peer): void {
@@ -348,7 +348,7 @@ export class FakeEngine {
 
   #needPath(peer: Peer): void {
     const now = this.#host.now();
-    if (now - peer.pathNeededAt < PATH_NEEDED_MS) return;
+    if (now - peer.pathNeededAt < PATH_NEEDED_INTERVAL) return;
     peer.pathNeededAt = now;
     this.#host.event({ type: 'path-needed', peer: peer.config.sessionKey });
   }
@@ -428,7 +428,7 @@ export class FakeEngine {
     if (
       peer === undefined ||
       keypair === undefined ||
-      this.#host.now() - keypair.createdAt >= REJECT_AFTER_MS ||
+      this.#host.now() - keypair.createdAt >= REJECT_AFTER_TIME ||
       keypair.received.has(counter)
     ) {
       this.#count('drop_transport');

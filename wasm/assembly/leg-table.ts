@@ -1,40 +1,9 @@
-// The forwarding table: `struct omerta_leg` entries (native/wire/include/omerta/wire.h, 128 bytes)
-// in an open-addressed table with linear probing, at most half full. One thread: a removed leg's
-// place is closed by moving later entries up, so no tombstones are left. Limits and accounts
-// (limits.ts) lie behind the entries.
+// The legs (leg-entry.ts) in an open-addressed table with linear probing, at most half full. One
+// thread: a removed leg's place is closed by moving later entries up, so no tombstones are left.
+// Limits and accounts (limits.ts) lie behind the entries.
 
+import { Leg } from './leg-entry';
 import { accountBytes, createAccounts, settle } from './limits';
-
-/** An entry's fields by offset. */
-export const enum Leg {
-  Id = 0,
-  Action = 4, // 0 = the slot is vacant
-  Flags = 5,
-  Epoch = 6,
-  NextEpoch = 7,
-  SourceIp = 8,
-  NextIp = 24,
-  SourcePort = 40,
-  NextPort = 42,
-  NextId = 44,
-  Key = 48,
-  NextKey = 64,
-  ExpiresAt = 80,
-  Identity = 88,
-  Network = 92,
-  Limits = 94,
-  TheoreticalArrival = 96,
-  Packets = 104,
-  Bytes = 112,
-  LastUsed = 120,
-  Size = 128,
-}
-
-export const enum Action {
-  Forward = 1,
-  Deliver = 2,
-  Control = 3,
-}
 
 const COUNTERS_SIZE: usize = 32;
 

@@ -7,17 +7,16 @@
 //   54   next ip [16] · next port u16, big-endian, written by judge() for forward
 //   72   a leg's 128 bytes, read by install()
 
+import { KIND_FORWARD, classify, frameTag } from './frame';
+import { Action, Leg } from './leg-entry';
 import {
-  Action,
-  Leg,
   create,
   find,
   install as installLeg,
   nextEntry,
   remove as removeLeg,
   size as tableSize,
-} from './forwarding-table';
-import { KIND_FORWARD, classify, frameTag } from './frame';
+} from './leg-table';
 import { admit, hostAddress, identityAddress, limitsAddress, networkAddress, policyAddress } from './limits';
 import { Reason, Verdict, decision } from './verdict';
 
