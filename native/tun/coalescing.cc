@@ -17,9 +17,15 @@ size_t place_of(const IpView& ip, const uint8_t* ports) {
   return mixed * 0x9E3779B97F4A7C15u >> 57;  // 7 bits: Coalescing::kRecent
 }
 
-/// RFC 9293 3.1, RFC 768: UDP over IPv4 may have none, and that cannot be kept through segmentation.
-bool checksum_is_right(const uint8_t* packet, const IpView& ip, size_t transport, uint8_t protocol) {
-  if (protocol == kUdp && load<uint16_t>(packet + transport + 6) == 0) return false;
+/// Whether segmentation would write the checksums that are there. Of the two forms of zero it writes one
+/// (RFC 1624 section 3): 0x0000 for IPv4 and TCP, 0xffff for UDP, where 0x0000 means that there is none
+/// (RFC 768).
+bool checksums_are_right(const uint8_t* packet, const IpView& ip, size_t transport, uint8_t protocol) {
+  if (ip.family == 4 &&
+      (load<uint16_t>(packet + 10) == 0xffff || checksum_finish(checksum_add(packet, transport)) != 0))
+    return false;
+  const auto present = load<uint16_t>(packet + transport + (protocol == kTcp ? 16 : 6));
+  if (present == (protocol == kTcp ? 0xffff : 0)) return false;
   const size_t size = ip.length - transport;
   return checksum_finish(checksum_payload(packet + transport, size, pseudo_header_sum(ip, protocol, size))) ==
          0;
@@ -68,24 +74,23 @@ bool Coalescing::same_flow(const Item& item, const Candidate& candidate, const u
              load<uint32_t>(packet + candidate.transport_offset);
 }
 
-/// Whether the packet's headers say nothing that segmentation would not make of the item's (as GRO in the
-/// kernel asks).
+/// Whether segmentation would make the packet's headers of the item's, to the bit. Flags but PSH, lengths
+/// and checksums are looked at elsewhere.
 bool Coalescing::same_headers(const Item& item, const Candidate& candidate, const uint8_t* packet) {
   if (item.ip.family == 4) {
     if (item.packet[1] != packet[1] || item.packet[8] != packet[8] || item.packet[6] != packet[6])
       return false;
-    // An identification that means something (RFC 6864: one without DF) has to count up.
-    constexpr uint8_t kDontFragment = 0x40;
+    // Segmentation counts the identification up, whether it means something (RFC 6864) or not.
     const auto expected = static_cast<uint16_t>(ntohs(load<uint16_t>(item.packet + 4)) + item.segments);
-    if ((packet[6] & kDontFragment) == 0 && ntohs(load<uint16_t>(packet + 4)) != expected) return false;
+    if (ntohs(load<uint16_t>(packet + 4)) != expected) return false;
   } else if (load<uint32_t>(item.packet) != load<uint32_t>(packet) || item.packet[7] != packet[7]) {
     return false;
   }
   if (candidate.protocol == kUdp) return true;
   if (item.header_size != candidate.header_size || item.next_sequence != candidate.sequence) return false;
-  // Acknowledgement number, window and urgent pointer, options.
+  // Acknowledgement number, reserved bits with AccECN's (RFC 9768), window, urgent pointer, options.
   const size_t t = item.transport_offset;
-  return std::memcmp(item.packet + t + 8, packet + t + 8, 4) == 0 &&
+  return std::memcmp(item.packet + t + 8, packet + t + 8, 5) == 0 &&
          std::memcmp(item.packet + t + 14, packet + t + 14, 2) == 0 &&
          std::memcmp(item.packet + t + 18, packet + t + 18, candidate.header_size - t - 18) == 0;
 }
@@ -96,10 +101,10 @@ bool Coalescing::join(Item& item, const Candidate& candidate, uint8_t* packet, c
       !same_headers(item, candidate, packet))
     return false;
   if (!item.verified) {
-    item.verified = checksum_is_right(item.packet, item.ip, item.transport_offset, item.protocol);
+    item.verified = checksums_are_right(item.packet, item.ip, item.transport_offset, item.protocol);
     if (!item.verified) return false;
   }
-  if (!checksum_is_right(packet, ip, candidate.transport_offset, candidate.protocol)) return false;
+  if (!checksums_are_right(packet, ip, candidate.transport_offset, candidate.protocol)) return false;
   item.payload[item.segments++] = {packet + candidate.header_size, candidate.payload};
   item.total += candidate.payload;
   item.next_sequence += static_cast<uint32_t>(candidate.payload);

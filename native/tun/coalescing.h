@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The way back into a TUN device: consecutive TCP segments or UDP datagrams of one flow become one
 // super-packet and one write. Payloads are not copied: the write gathers them from the buffer they were
-// opened in. The kernel makes the checksums of a super-packet's segments, so only packets whose
-// checksum is right are joined; all others are written byte for byte as they came.
+// opened in. Only packets that segmentation would make of the super-packet again, byte for byte, are
+// joined: every header field and checksum counts. All others are written as they came.
 #pragma once
 
 #include <sys/uio.h>
@@ -61,7 +61,7 @@ class Coalescing {
     uint32_t next_sequence;
     uint8_t protocol;
     bool open;      ///< may still grow
-    bool verified;  ///< the checksum of its first packet is right
+    bool verified;  ///< the checksums of its first packet are right
     bool push;      ///< a segment has TCP's PSH flag
     size_t segments;
     iovec payload[kMaxSegments];
