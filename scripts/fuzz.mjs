@@ -1,50 +1,92 @@
-// npm run fuzz: coverage-guided fuzzing of the C++ parsers.
+// npm run fuzz: coverage-guided fuzzing of whatever reads bytes of others, in C++ and in TypeScript.
 
-import { basename } from 'node:path';
-import { buildFuzzers, fuzzingUnavailable, runFuzzer } from './lib/fuzz.mjs';
+import { build } from './lib/build.mjs';
+import {
+  buildFuzzers,
+  fuzzingUnavailable,
+  replayTarget,
+  runFuzzer,
+  saveCrash,
+  scriptTargets,
+} from './lib/fuzz.mjs';
+import { linesFile, prepareLines, reportCoverage } from './lib/fuzz-coverage.mjs';
 import { setup } from './lib/setup.mjs';
-import { StepFailed, main } from './lib/steps.mjs';
+import { StepFailed, main, warn } from './lib/steps.mjs';
 import { positive, readArguments } from './lib/usage.mjs';
 
-const HELP = `Usage: npm run fuzz [-- --seconds N] [NAME ...]
+const HELP = `Usage: npm run fuzz [-- --minutes N] [NAME ...]
 
-Builds the libFuzzer targets with clang and AddressSanitizer and runs each whose name contains one
-of NAMEs (all of them without a NAME), starting from test/fuzz/corpus/TARGET.
-  --seconds N   how long each target runs (default 60)
-  --keep        add inputs that reach new code to the corpus
+Builds the fuzz targets (C++: libFuzzer, AddressSanitizer, UBSan; TypeScript: test/fuzz/harness) and
+runs each whose name contains one of NAMEs, all of them without a NAME, starting from
+test/fuzz/corpus/TARGET.
+  --minutes N   how long each target runs (default 1)
+  --seconds N   the same in seconds
+  --seed N      begins another sequence of mutations (default: by the clock)
+  --keep        puts inputs that reach new code into the corpus, and the smallest of those that
+                reach the same in the place of the others
+  --replay      runs the inputs that are there, and makes none up
+  --coverage    the same, and prints the lines they reach of the files that read bytes of others;
+                fails where a file is below what scripts/lib/fuzz-coverage.mjs asks for
+  --save FILE   makes a crash a regression: the smallest input found that breaks the target goes to
+                test/fuzz/regressions/TARGET, which npm test replays
+  --list        prints the targets
 
-A crash ends with exit code 1; its input is in build/fuzz/crashes/TARGET. To run it again:
-  build/fuzz/native/fuzz/TARGET build/fuzz/crashes/TARGET/crash-...`;
+A crash ends with exit code 1; its input is in build/fuzz/crashes/TARGET.`;
 
 await main(async () => {
   const { values, positionals } = readArguments(
     HELP,
-    { seconds: { type: 'string', default: '60' }, keep: { type: 'boolean', default: false } },
+    {
+      seconds: { type: 'string' },
+      minutes: { type: 'string' },
+      seed: { type: 'string' },
+      keep: { type: 'boolean', default: false },
+      replay: { type: 'boolean', default: false },
+      coverage: { type: 'boolean', default: false },
+      save: { type: 'string' },
+      list: { type: 'boolean', default: false },
+    },
     { positionals: true },
   );
-  const seconds = positive('seconds', values.seconds);
+  const seconds =
+    values.seconds === undefined
+      ? positive('minutes', values.minutes ?? '1') * 60
+      : positive('seconds', values.seconds);
+  const seed = Math.floor(positive('seed', values.seed ?? String((Date.now() % 2 ** 31) + 1)));
   await setup(['build', 'lab']);
+  await build();
   const reason = fuzzingUnavailable();
-  if (reason !== undefined) {
-    console.error(`Cannot fuzz: ${reason}`);
-    return 1;
+  if (reason !== undefined) warn(`the C++ targets are left out: ${reason}`);
+  const targets = [...(reason === undefined ? await buildFuzzers() : []), ...scriptTargets()];
+  const names = targets.map((target) => target.name);
+  if (values.list) {
+    for (const name of names) console.log(name);
+    return 0;
   }
-  const executables = await buildFuzzers();
-  const wanted = executables.filter(
-    (file) => positionals.length === 0 || positionals.some((name) => basename(file).includes(name)),
+  if (values.save !== undefined) {
+    await saveCrash(values.save, targets);
+    return 0;
+  }
+  const wanted = targets.filter(
+    ({ name }) => positionals.length === 0 || positionals.some((part) => name.includes(part)),
   );
   if (wanted.length === 0) {
-    console.error(
-      `No target ${positionals.join(', ')}. There are: ${executables.map((file) => basename(file)).join(', ') || 'none'}`,
-    );
+    console.error(`No target ${positionals.join(', ')}. There are: ${names.join(', ')}`);
     return 1;
   }
-  let failed = 0;
-  for (const executable of wanted) {
-    await runFuzzer(executable, seconds, { keep: values.keep }).catch((error) => {
+  prepareLines();
+  const failed = [];
+  for (const target of wanted) {
+    const work =
+      values.replay || values.coverage
+        ? replayTarget(target, values.coverage ? { lines: linesFile(target.name) } : {})
+        : runFuzzer(target, Math.ceil(seconds), { keep: values.keep, seed });
+    await work.catch((error) => {
       if (!(error instanceof StepFailed)) throw error;
-      failed++;
+      failed.push(target.name);
     });
   }
-  return failed === 0 ? 0 : 1;
+  if (failed.length > 0) console.error(`Broken: ${failed.join(', ')}`);
+  const covered = values.coverage ? await reportCoverage(wanted) : true;
+  return failed.length === 0 && covered ? 0 : 1;
 });

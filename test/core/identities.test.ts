@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { bech32m } from '@scure/base';
 import fc from 'fast-check';
 import { plain } from './fixtures.js';
 import { compareBytes, sameBytes, toHex } from '../../ts/wire/bytes.js';
+import { encodedBootstrap } from '../../ts/core/protocol/bootstrap-codec.js';
+import { encodeCbor } from '../../ts/core/protocol/cbor.js';
 import { decodeInvite, encodeInvite } from '../../ts/core/protocol/invite.js';
 import {
   blindedNetworkId,
@@ -114,6 +117,16 @@ describe('a relay link', () => {
         assert.throws(() => decodeRelayLink(link.replace('//relay/', '//join/')), /relay link: does not/);
       }),
     );
+  });
+
+  it('that holds more than a version and a relay is refused: a link has one reading', () => {
+    const [one] = fc.sample(bootstrap, { numRuns: 1, seed: 1 });
+    assert.ok(one !== undefined);
+    const linkOf = (value: unknown): string =>
+      `omerta://relay/${bech32m.encode('relay', bech32m.toWords(encodeCbor(value)), false)}`;
+    assert.deepEqual(decodeRelayLink(linkOf([1, encodedBootstrap(one)])), one);
+    for (const value of [[1, encodedBootstrap(one), 0], [1], 1])
+      assert.throws(() => decodeRelayLink(linkOf(value)), /another version/);
   });
 
   it('cut short anywhere is refused', () => {

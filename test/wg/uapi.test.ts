@@ -332,6 +332,16 @@ describe('large configurations', { skip }, () => {
 });
 
 describe('a stream of requests', () => {
+  it('is refused when a line goes on and on, before it is read over and over', () => {
+    const reader = new RequestReader();
+    const endless = (): void => {
+      for (let chunk = 0; chunk < 4096; chunk++) reader.push('a'.repeat(65_536));
+    };
+    const start = performance.now();
+    assert.throws(endless, (error) => error instanceof UapiError && error.errno === Errno.EPROTO);
+    assert.ok(performance.now() - start < 1000);
+  });
+
   it('is cut at empty lines wherever its chunks end', () => {
     const text = 'get=1\n\nset=1\nlisten_port=5\n\nget=1\n\n';
     for (let size = 1; size <= text.length; size++) {

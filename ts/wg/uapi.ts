@@ -220,6 +220,8 @@ export function* formatState(device: DeviceState): Generator<string> {
 
 /** More than 65,000 prefixes of each of 50 peers need. */
 const MAX_REQUEST_CHARACTERS = 128 << 20;
+/** The longest line there is has 78. What waits for its end is read again with each part that comes. */
+const MAX_LINE_CHARACTERS = 1024;
 
 /** One request, line by line. The first line that is not right decides; what follows it is skipped. */
 class RequestDraft {
@@ -277,7 +279,8 @@ export class RequestReader {
 
   /**
    * The requests that end in this text, or why one is refused: EPROTO when it is none or a line is not
-   * `key=value`, EINVAL otherwise. @throws UapiError EPROTO when one is larger than any can be.
+   * `key=value`, EINVAL otherwise. @throws UapiError EPROTO when one, or the line that has not ended, is
+   * larger than any can be.
    */
   push(text: string): (UapiRequest | UapiError)[] {
     this.#size += text.length;
@@ -285,6 +288,7 @@ export class RequestReader {
     const requests: (UapiRequest | UapiError)[] = [];
     const lines = (this.#rest + text).split('\n');
     this.#rest = lines.pop() ?? '';
+    if (this.#rest.length > MAX_LINE_CHARACTERS) throw new UapiError(Errno.EPROTO, 'line too long');
     for (const line of lines) {
       if (line !== '') {
         this.#draft.add(line);

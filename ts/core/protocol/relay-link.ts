@@ -20,7 +20,7 @@ export function encodeRelayLink(relay: Bootstrap): string {
 export function decodeRelayLink(link: string): Bootstrap {
   const what = 'relay link';
   const value = decodeLink(link, { what, scheme: SCHEME, prefix: PREFIX, maxBytes: MAX_BYTES });
-  const [version, relay] = Array.isArray(value) ? (value as unknown[]) : [];
+  const [version, relay] = Array.isArray(value) && value.length === 2 ? (value as unknown[]) : [];
   if (version !== VERSION || !isEncodedBootstrap(relay))
     throw new Error(`${what}: made by another version of Omerta; ask for one made by this version`);
   return bootstrapOf(relay);

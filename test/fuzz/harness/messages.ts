@@ -1,0 +1,96 @@
+// One real message of every kind, made by the encoders: what targets start from.
+
+import type { ControlMessage } from '../../../ts/core/protocol/control-message.js';
+import { signPeerRecord, EndpointKind, NatBehaviour } from '../../../ts/core/protocol/peer-record.js';
+import { signStandingPolicy } from '../../../ts/core/protocol/standing-policy.js';
+import { signReceipt } from '../../../ts/core/protocol/usage-receipt.js';
+import { nodePrimitives } from '../../../ts/engine/node-primitives.js';
+import { address, bytes, keys, recordFields, WALL_CLOCK } from '../../core/fixtures.js';
+
+export const node = keys();
+export const relay = keys();
+export const lifetime = 3600;
+const networks = [bytes(16), bytes(16)];
+
+export const record = signPeerRecord(
+  nodePrimitives,
+  node.identitySeed,
+  recordFields(node, {
+    networks,
+    endpoints: [
+      { kind: EndpointKind.observed, priority: 100, address: address('203.0.113.5:51820') },
+      { kind: EndpointKind.configured, priority: 7, address: address('[2001:db8::1]:1') },
+    ],
+    relays: [relay.identity],
+    nat: NatBehaviour.addressDependent,
+    capabilities: ['exit', 'xdp'],
+  }),
+).bytes;
+
+export const policy = signStandingPolicy(nodePrimitives, node.identitySeed, {
+  identity: node.identity,
+  relay: relay.identity,
+  serial: 3,
+  notAfter: WALL_CLOCK / 1000 + lifetime,
+  identities: [bytes(32), bytes(32)],
+  networks,
+}).bytes;
+
+export const receipt = signReceipt(
+  {
+    relay: relay.identity,
+    circuit: bytes(16),
+    network: bytes(16),
+    caller: bytes(32),
+    callee: bytes(32),
+    issued: WALL_CLOCK / 1000,
+    seconds: 60,
+    toCallee: { packets: 10, bytes: 12_000 },
+    toCaller: { packets: 9, bytes: 800 },
+  },
+  (message) => nodePrimitives.ed25519Sign(relay.identitySeed, message),
+);
+
+const network = bytes(16);
+const circuit = bytes(16);
+const leg = (): { id: number; key: Uint8Array; epoch: number } => ({ id: 7, key: bytes(16), epoch: 3 });
+
+/** Every type of the vocabulary once. */
+export const controlMessages: readonly ControlMessage[] = [
+  { type: 'register', record, boot: bytes(8) },
+  { type: 'registered', observed: address('203.0.113.5:51820'), lease: 600, boot: bytes(8) },
+  { type: 'lookup', network, after: 0 },
+  { type: 'records', network, records: [record], version: 4, more: true },
+  { type: 'records-changed', network, records: [], version: 5 },
+  { type: 'records-received', network, version: 5 },
+  { type: 'prove-membership', network, proof: bytes(32) },
+  { type: 'membership-proven', network, proof: bytes(32) },
+  { type: 'circuit-open', callee: bytes(32), network, leg: leg() },
+  {
+    type: 'circuit-extend',
+    circuit,
+    caller: record,
+    callee: bytes(32),
+    network,
+    leg: leg(),
+    path: [bytes(32), bytes(32)],
+  },
+  { type: 'circuit-offer', circuit, caller: record, network, leg: leg(), lifetime: 60 },
+  { type: 'circuit-accept', circuit, leg: leg() },
+  { type: 'standing-policy', policy, legs: [leg(), { ...leg(), id: 8 }] },
+  { type: 'policy-held', serial: 3 },
+  { type: 'circuit-opened', circuit, caller: record, network, leg: leg(), on: 9, lifetime: 60 },
+  { type: 'circuit-joined', circuit, leg: leg() },
+  { type: 'circuit-granted', circuit, callee: record, leg: leg(), lifetime: 60 },
+  { type: 'circuit-refresh', circuit },
+  { type: 'circuit-refreshed', circuit, lifetime: 60 },
+  { type: 'circuit-close', circuit },
+  { type: 'circuit-closed', circuit },
+  { type: 'receipt', circuit },
+  { type: 'receipt-given', receipt },
+  { type: 'wireguard-bind' },
+  { type: 'wireguard-bound' },
+  { type: 'address-challenge', nonce: bytes(16) },
+  { type: 'address-answer', nonce: bytes(16) },
+  { type: 'refused', reason: 'busy', what: 'circuits' },
+];

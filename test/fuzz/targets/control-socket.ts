@@ -1,0 +1,98 @@
+// Bytes on the daemon's control socket, through the socket: every whole line is answered by one line of the
+// protocol, in any order; too long a line ends the connection; and the daemon goes on.
+
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+  MAX_REQUEST_BYTES,
+  parseRequest,
+  parseResponse,
+  requestId,
+} from '../../../ts/daemon/control/control-protocol.js';
+import { ControlServer } from '../../../ts/daemon/control/control-server.js';
+import { LineReader } from '../../../ts/host/line-reader.js';
+import { OperatorError } from '../../../ts/host/operator-error.js';
+import { utf8 } from '../../../ts/wire/bytes.js';
+import type { FuzzTarget } from '../harness/target.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'omerta-fuzz-'));
+const path = join(folder, 'omerta.sock');
+const server = await ControlServer.listen(path);
+server.handle((request) => Promise.resolve({ command: request.command }));
+
+async function exchange(bytes: Uint8Array, lines: number): Promise<string> {
+  const socket = connect(path);
+  let text = '';
+  socket.on('data', (chunk: Buffer) => {
+    text += chunk.toString('utf8');
+    if (text.split('\n').length > lines) socket.end();
+  });
+  socket.on('error', () => socket.destroy());
+  await once(socket, 'connect');
+  socket.write(bytes);
+  if (lines === 0) socket.end();
+  if (!socket.closed) await once(socket, 'close');
+  return text;
+}
+
+const requests = [
+  { command: 'status' },
+  { command: 'down', unload: true },
+  { command: 'reload-networks' },
+  { command: 'reload-configuration' },
+  { command: 'relay-accounts' },
+  { command: 'ping', peer: 'omerta1', timeoutMs: 5 },
+  { command: 'receipts', peer: 'x', timeoutMs: 5 },
+  { command: 'relay-circuits' },
+  { command: 'relay-receipts', most: 5 },
+].map((command, id) => `${JSON.stringify({ v: 1, id, ...command })}\n`);
+
+const target: FuzzTarget = {
+  timed: false,
+  seeds: () => [...requests, requests.join(''), '\n\n', '{"v":2,"id":7}\n', 'null\n[1]\n', '{'].map(utf8),
+  dictionary: [
+    '"v":1',
+    '"id":',
+    '"command":"',
+    'status"',
+    'ping"',
+    '\n',
+    '{',
+    '}',
+    'null',
+    '1e9',
+    '"__proto__":',
+    '"peer":',
+  ],
+  async run(input) {
+    const lines = new LineReader(MAX_REQUEST_BYTES).push(Buffer.from(input));
+    const text = await exchange(input, lines?.length ?? 1);
+    const answers = text.split('\n').slice(0, -1);
+    assert.equal(answers.length, lines?.length ?? 1);
+    const expected = (lines ?? []).map((line) => {
+      try {
+        return { id: parseRequest(line).id, ok: true };
+      } catch (error) {
+        if (!(error instanceof OperatorError)) throw error;
+        return { id: requestId(line), ok: false };
+      }
+    });
+    const said = answers.map((answer) => {
+      const response = parseResponse(answer);
+      assert.ok(response !== undefined, answer);
+      return { id: response.id, ok: response.ok };
+    });
+    const order = (all: { id: number; ok: boolean }[]): string[] =>
+      all.map((each) => JSON.stringify(each)).sort();
+    if (lines !== undefined) assert.deepEqual(order(said), order(expected));
+  },
+  async close() {
+    await server.close();
+    rmSync(folder, { recursive: true, force: true });
+  },
+};
+export default target;

@@ -1,0 +1,66 @@
+// Datagrams as the WASM engine and the core read them: frames, STUN requests, WireGuard's messages.
+
+import assert from 'node:assert/strict';
+import { messageType } from '../../../ts/engine/wasm/messages.js';
+import { answerBindingRequest } from '../../../ts/engine/wasm/stun.js';
+import {
+  encodeFrame,
+  FRAME_MIN_SIZE,
+  frameTagMatches,
+  FrameKind,
+  parseFrame,
+} from '../../../ts/wire/frame.js';
+import { isIPv4 } from '../../../ts/wire/socket-address.js';
+import { concat } from '../../../ts/wire/bytes.js';
+import { address } from '../../core/fixtures.js';
+import type { FuzzTarget } from '../harness/target.js';
+
+const KEY = new Uint8Array(16).fill(5);
+const SOURCES = [address('203.0.113.5:51820'), address('[2001:db8::5]:1')];
+const COOKIE = Uint8Array.of(0x21, 0x12, 0xa4, 0x42);
+
+const target: FuzzTarget = {
+  seeds: () => [
+    ...Object.values(FrameKind).map((kind) =>
+      encodeFrame({
+        kind,
+        hopLimit: 8,
+        epoch: 3,
+        legId: 7,
+        key: KEY,
+        payload: new Uint8Array(16).fill(kind),
+      }),
+    ),
+    concat(Uint8Array.of(0, 1, 0, 0), COOKIE, new Uint8Array(12).fill(9)),
+    concat(Uint8Array.of(0, 1, 0, 8), COOKIE, new Uint8Array(12).fill(9), new Uint8Array(8)),
+    ...[148, 92, 64, 32].map((size, index) =>
+      concat(Uint8Array.of(index + 1, 0, 0, 0), new Uint8Array(size - 4)),
+    ),
+  ],
+  run(input) {
+    const frame = parseFrame(input);
+    if (frame !== undefined) {
+      const { kind, hopLimit, epoch, legId, payload } = frame;
+      const again = encodeFrame({ kind, hopLimit, epoch, legId, key: KEY, payload });
+      assert.deepEqual(again.subarray(0, 8), input.subarray(0, 8));
+      assert.deepEqual(again.subarray(16), input.subarray(16));
+      assert.ok(frameTagMatches(KEY, again));
+      const same = input.every((byte, at) => byte === again[at]);
+      assert.equal(frameTagMatches(KEY, input), same);
+    } else if (input[0] === 0x6f && input.length >= FRAME_MIN_SIZE && (input[3] ?? 0) < 16) {
+      assert.ok(!Object.values<number>(FrameKind).includes(input[1] ?? 0));
+    }
+    for (const from of SOURCES) {
+      const answer = answerBindingRequest(input, from);
+      if (answer === undefined) continue;
+      // RFC 8489: the same transaction; and never a tool to reflect with.
+      assert.deepEqual(answer.subarray(4, 20), input.subarray(4, 20));
+      assert.equal(answer.length, isIPv4(from.ip) ? 32 : 44);
+      const ip = answer.subarray(28).map((byte, index) => byte ^ (input[4 + index] ?? 0));
+      assert.deepEqual(ip, isIPv4(from.ip) ? from.ip.slice(12) : from.ip);
+    }
+    const type = messageType(input);
+    if (type !== undefined) assert.ok(input[0] === type && input[1] === 0 && input.length >= 32);
+  },
+};
+export default target;
