@@ -15,6 +15,17 @@ describe('bad input', { concurrency: 2 }, () => {
   const table: readonly [args: readonly string[], code: number, field: RegExp][] = [
     [['frobnicate'], 2, /^command line: unknown command 'frobnicate'/],
     [['relay', 'cicuits'], 2, /^command line: unknown command of 'relay'. There are: .*circuits/],
+    [['frobnicate', '--help'], 2, /^command line: unknown command 'frobnicate'/],
+    [['help', 'frobnicate'], 2, /^command line: unknown command 'frobnicate'/],
+    [['relay', 'cicuits', '--help'], 2, /^command line: unknown command of 'relay'. There are: .*circuits/],
+    [['network', 'jion', '--help'], 2, /^command line: unknown command of 'network'. There are: .*join/],
+    [['--config', '', 'relay'], 2, /^--config: a path is expected, and it is empty/],
+    [
+      ['network', 'join', '--name', 'My Home', 'x'],
+      2,
+      /^network name: "My Home" is not .*omerta network join --name home/,
+    ],
+    [['network', 'rename', 'home', 'lab'], 2, /^network: "home" is not joined/],
     [['relay', '--prot', '1'], 2, /^command line: unknown option '--prot' \(Did you mean --port/],
     [['relay', '--port'], 2, /^command line: option '--port <n>' argument missing/],
     [['relay', '--port', '0'], 2, /^--port: "0" is not a UDP port/],

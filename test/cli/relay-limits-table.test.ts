@@ -74,7 +74,9 @@ describe('a limit of a relay is written in one table, and', () => {
         const later = change === 'next-start' || (change === 'up-to-start' && wanted > value);
         assert.deepEqual(
           made,
-          later ? { applied: [], restart: [`relay.${key}`] } : { applied: [`relay.${key}`], restart: [] },
+          later
+            ? { applied: [], removed: [], restart: [`relay.${key}`] }
+            : { applied: [`relay.${key}`], removed: [], restart: [] },
           `${key} = ${wanted}`,
         );
       }

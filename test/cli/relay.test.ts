@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { request, type IncomingMessage } from 'node:http';
 import { once } from 'node:events';
@@ -207,6 +207,78 @@ describe('omerta relay', { concurrency: 2 }, () => {
     );
     assert.equal((await omerta(['--state', state, 'network', 'leave', 'lab'])).code, 0);
     assert.deepEqual(await names(), ['home']);
+  });
+
+  test('a reload says which limits are lifted, and a file that is gone lifts none', async (t) => {
+    const state = join(temporaryDirectory(t), 'state');
+    mkdirSync(state, { mode: 0o700 });
+    const file = join(state, 'omerta.toml');
+    const limited = '[relay]\ncircuits = 100\nhost_limit = { bytes_per_second = 1_000_000 }\n';
+    writeFileSync(file, limited);
+    await startRelay(t, state, ['--port', `${await freeUdpPort()}`, '--status', 'off']);
+    const reload = async (...args: string[]): ReturnType<typeof omerta> =>
+      omerta(['--state', state, 'relay', 'reload', ...args]);
+
+    rmSync(file);
+    const gone = await reload();
+    assert.equal(gone.code, 2, gone.stdout);
+    assert.match(
+      gone.stderr,
+      /^omerta: config: .*omerta\.toml was there and is gone; nothing is changed\. Put it back/,
+    );
+    writeFileSync(file, limited);
+    assert.equal((await reload()).stdout, 'nothing has changed\n', 'the limits were in force all the time');
+
+    writeFileSync(file, '[relay]\ncircuits = 90\n');
+    assert.equal(
+      (await reload()).stdout,
+      'relay.circuits: in force\nrelay.host_limit: removed, nothing is limited by it any more\n',
+    );
+    writeFileSync(file, '[log]\nlevel = "warn"\n');
+    assert.deepEqual(JSON.parse((await reload('--json')).stdout), {
+      // As many circuits as it was started with, and no more: the engine's tables have no room for them.
+      applied: ['relay.circuits', 'log.level'],
+      removed: [],
+      restart: ['relay.circuits'],
+    });
+  });
+
+  test('a network is called otherwise while the relay runs', async (t) => {
+    const state = join(temporaryDirectory(t), 'state');
+    await startRelay(t, state, ['--port', `${await freeUdpPort()}`, '--status', 'off']);
+    const run = async (...args: string[]): ReturnType<typeof omerta> => omerta(['--state', state, ...args]);
+    const before = await run('status');
+    assert.match(before.stdout, /^network home /m);
+    const renamed = await run('network', 'rename', 'home', 'cabin');
+    assert.equal(renamed.stdout, '"home" is called "cabin" on this machine now\n', renamed.stderr);
+    const after = await run('status');
+    const network = ({ stdout }: Awaited<ReturnType<typeof omerta>>): string[] | undefined =>
+      /^network .*$/m.exec(stdout)?.[0].split(/ +/).slice(1);
+    assert.deepEqual(network(after), ['cabin', ...(network(before)?.slice(1) ?? [])]);
+  });
+
+  test('a network whose name is taken here is joined under another one', async (t) => {
+    const folder = temporaryDirectory(t);
+    const [one, other] = [join(folder, 'one'), join(folder, 'other')];
+    const create = async (state: string): ReturnType<typeof omerta> =>
+      omerta(['--state', state, 'network', 'create', 'home', '--json']);
+    assert.equal((await create(one)).code, 0);
+    const { invite } = JSON.parse((await create(other)).stdout) as { invite: string };
+    const clash = await omerta(['--state', one, 'network', 'join', invite]);
+    assert.equal(clash.code, 2);
+    assert.match(clash.stderr, /"home" is taken .* Type: omerta network join --name home-2 LINK\n$/);
+    const half = Math.floor(invite.length / 2);
+    const joined = await omerta([
+      '--state',
+      one,
+      'network',
+      'join',
+      '--name',
+      'home-2',
+      `<${invite.slice(0, half)}`,
+      `${invite.slice(half)}>`,
+    ]);
+    assert.match(joined.stdout, /^joined "home-2"/, joined.stderr);
   });
 
   test('the status page answers on loopback, refuses foreign Host headers, and a default one that is taken is left out', async (t) => {

@@ -261,9 +261,9 @@ describe('configuration', () => {
 
   test('a file named on the command line has to exist, the default one need not', (t) => {
     const path = `${temporaryDirectory(t)}/none.toml`;
-    assert.equal(loadConfig(path, false).node.port, 51900);
+    assert.equal(loadConfig(path, 'optional').config.node.port, 51900);
     assert.throws(
-      () => loadConfig(path, true),
+      () => loadConfig(path, 'named'),
       /config: .*none\.toml does not exist\. Name an existing file/,
     );
   });

@@ -78,6 +78,16 @@ describe('state directory', () => {
     assert.equal(defaultStatePath({ OMERTA_STATE: '/x' }, true), '/x');
     assert.equal(defaultStatePath({ XDG_STATE_HOME: '/s' }, true), '/var/lib/omerta');
     assert.equal(defaultStatePath({ XDG_STATE_HOME: '/s' }, false), '/s/omerta');
+    for (const HOME of [undefined, '', 'relative'])
+      assert.equal(
+        defaultStatePath({ HOME }, false, () => '/home/o'),
+        '/home/o/.local/state/omerta',
+      );
+    for (const home of [undefined, '', 'relative'])
+      assert.throws(
+        () => defaultStatePath({ HOME: '' }, false, () => home),
+        /^OperatorError: state: HOME is not an absolute path .*--state DIR/,
+      );
     assert.equal(
       defaultStatePath({ XDG_STATE_HOME: 'relative', HOME: '/h' }, false),
       '/h/.local/state/omerta',

@@ -5,10 +5,12 @@ import { describe, test } from 'node:test';
 import { encodeInvite } from '../../ts/core/protocol/invite.js';
 import {
   addNetwork,
+  freeNetworkName,
   loadNetworks,
   newNetwork,
   parseInvite,
   removeNetworkFile,
+  renameNetwork,
   replaceNetwork,
   requireNetworkName,
   selectNetwork,
@@ -43,9 +45,50 @@ describe('network files', () => {
     const state = temporaryState(t);
     const network = newNetwork('home', [bootstrap]);
     addNetwork(state, network);
-    assert.throws(() => addNetwork(state, newNetwork('home', [bootstrap])), /"home" is taken/);
+    assert.throws(
+      () => addNetwork(state, newNetwork('home', [bootstrap])),
+      /"home" is taken .*omerta network create home-2/,
+    );
     assert.throws(() => addNetwork(state, { ...network, name: 'other' }), /joined already, as "home"/);
     assert.deepEqual(loadNetworks(state), [network]);
+  });
+
+  test('a network is called otherwise on this machine, and a free name is proposed when it is taken', (t) => {
+    const state = temporaryState(t);
+    const [home, lab] = [newNetwork('home', [bootstrap]), newNetwork('lab', [bootstrap])];
+    for (const network of [home, lab]) addNetwork(state, network);
+    assert.throws(
+      () => renameNetwork(state, home, 'lab'),
+      /"lab" is taken .*omerta network rename home lab-2/,
+    );
+    assert.deepEqual(loadNetworks(state), [home, lab]);
+    renameNetwork(state, home, 'cabin');
+    assert.deepEqual(loadNetworks(state), [{ ...home, name: 'cabin' }, lab]);
+    assert.deepEqual(readdirSync(state.networks).sort(), ['cabin.invite', 'lab.invite']);
+  });
+
+  test('a free name has room in 63 characters', () => {
+    const long = 'x'.repeat(63);
+    const networks = [long, `${'x'.repeat(61)}-2`, 'home'].map((name) => newNetwork(name, [bootstrap]));
+    assert.equal(freeNetworkName(networks, long), `${'x'.repeat(61)}-3`);
+    assert.equal(freeNetworkName(networks, 'home'), 'home-2');
+    assert.equal(freeNetworkName(networks, 'lab'), 'lab');
+  });
+
+  test('a pasted link is taken with the line breaks, quotes and brackets a mail or shell put into it', () => {
+    const network = newNetwork('home', [bootstrap]);
+    const link = encodeInvite(network);
+    const broken = [link.slice(0, 40), link.slice(40, 90), link.slice(90)];
+    for (const pasted of [
+      `<${link}>`,
+      `"${link}"\n`,
+      `\u201c${link}\u201d`,
+      `> ${broken.join('\r\n> ')}`,
+      ` ${broken.join(' \n\t')} `,
+      `\ufeff'${broken.join('\u200b')}'`,
+    ])
+      assert.deepEqual(parseInvite(pasted), network, JSON.stringify(pasted.slice(0, 50)));
+    assert.throws(() => parseInvite(link.slice(0, -1)), /cut short or mistyped/);
   });
 
   test('at most eight networks are joined, as many as a record has room for', (t) => {

@@ -221,6 +221,7 @@ for (const { through, skip, relayArguments, kernel } of WAYS)
         );
         assert.deepEqual(change, {
           applied: ['relay.circuits_per_identity'],
+          removed: [],
           restart: ['node.port', 'relay.circuits', 'relay.accel'],
         });
         await reload('');

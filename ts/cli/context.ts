@@ -6,6 +6,7 @@ import type { Command } from 'commander';
 import { loadConfig, type Config } from '../daemon/config/config.js';
 import { ControlClient } from '../daemon/control/control-client.js';
 import type { DaemonStatus } from '../status/model/daemon-status.js';
+import { ExitCode, OperatorError } from '../host/operator-error.js';
 import { StateDirectory, defaultStatePath } from '../daemon/state/state-directory.js';
 
 interface GlobalOptions {
@@ -16,8 +17,17 @@ interface GlobalOptions {
 export class Context {
   readonly state: StateDirectory;
   readonly #configFile: string | undefined;
+  #wasRead = false;
 
   constructor({ state, config }: GlobalOptions) {
+    for (const [option, value] of Object.entries({ state, config }))
+      if (value === '')
+        throw new OperatorError(
+          ExitCode.usage,
+          `--${option}`,
+          'a path is expected, and it is empty',
+          'Give one, or leave the option out',
+        );
     this.state = new StateDirectory(state ?? defaultStatePath(process.env, process.getuid?.() === 0));
     this.#configFile = config;
   }
@@ -31,8 +41,12 @@ export class Context {
     return this.#configFile === undefined ? this.state.config : resolve(this.#configFile);
   }
 
+  /** A file that was read once must not be gone the next time: that would lift every limit in it. */
   loadConfig(): Config {
-    return loadConfig(this.configPath, this.#configFile !== undefined);
+    const presence = this.#wasRead ? 'read-before' : this.#configFile === undefined ? 'optional' : 'named';
+    const { config, read } = loadConfig(this.configPath, presence);
+    this.#wasRead ||= read;
+    return config;
   }
 
   /** The global options as a child process is given them. */

@@ -46,9 +46,30 @@ async function buildProgram(firstArgument: string | undefined): Promise<Command>
     4: true,
     5: true,
   });
+  // Help is asked for something: for what there is not, it is an error and not the help of its parent.
+  program.addHelpText('beforeAll', ({ command }) => {
+    const [first, second] = command.args;
+    const name = first === 'help' ? second : first;
+    const isNamed = name !== undefined && !name.startsWith('-');
+    const takesNone = command.commands.length > 0 && command.registeredArguments.length === 0;
+    if (isNamed && takesNone && !command.commands.some((c) => c.name() === name))
+      throw unknownCommand(command, name);
+    return '';
+  });
   const named = COMMANDS.filter(([name]) => name === firstArgument);
   for (const [, load] of named.length > 0 ? named : COMMANDS) (await load())(program);
   return program;
+}
+
+/** As Commander words it for the program, and `usageError` for a group. */
+function unknownCommand(command: Command, name: string): CommanderError {
+  return command.parent === null
+    ? new CommanderError(1, 'commander.unknownCommand', `error: unknown command '${name}'`)
+    : new CommanderError(
+        1,
+        'commander.excessArguments',
+        `error: unknown command '${name}' of '${command.name()}'`,
+      );
 }
 
 /** Commander's complaint as one line that says what to type. */

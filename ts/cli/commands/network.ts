@@ -14,6 +14,7 @@ import {
   newNetwork,
   parseInvite,
   removeNetworkFile,
+  renameNetwork,
   requireNetworkName,
   selectNetwork,
 } from '../../daemon/state/network-files.js';
@@ -60,12 +61,26 @@ async function create(context: Context, name: string, via: string | undefined, j
   if (!running) print(via === undefined ? 'Start its relay with: omerta relay' : 'Connect with: omerta up');
 }
 
-async function join(context: Context, link: string, json: boolean): Promise<void> {
-  const network = parseInvite(link);
-  addNetwork(context.state, network);
+async function join(context: Context, link: string, name: string | undefined, json: boolean): Promise<void> {
+  if (name !== undefined) requireNetworkName(name, 'omerta network join --name home LINK');
+  const invited = parseInvite(link);
+  const network = { ...invited, name: name ?? invited.name };
+  addNetwork(context.state, network, (free) => `omerta network join --name ${free} LINK`);
   const running = await reload(context);
   if (json) printJson({ name: network.name, blindedId: blindedHex(network), running });
   else print(`joined "${network.name}".${running ? '' : ' Connect with: omerta up'}`);
+}
+
+async function rename(context: Context, from: string, to: string, json: boolean): Promise<void> {
+  requireNetworkName(to, `omerta network rename ${from} lab`);
+  const network = selectNetwork(loadNetworks(context.state), from);
+  const { networks: consented } = context.loadConfig().consent;
+  if (network.name !== to) renameNetwork(context.state, network, to);
+  const running = await reload(context);
+  if (json) printJson({ name: to, blindedId: blindedHex(network), running });
+  else print(`"${from}" is called "${to}" on this machine now`);
+  if (!json && consented !== 'own' && consented.includes(from))
+    print(`${context.configPath} still names "${from}" under [consent]: correct it before the next start`);
 }
 
 async function leave(context: Context, name: string | undefined, json: boolean): Promise<void> {
@@ -116,7 +131,8 @@ function blindedHex(network: Network): string {
 }
 
 /** Reads a link from standard input, where no process list shows it. */
-async function readLink(link: string): Promise<string> {
+async function readLink(words: readonly string[]): Promise<string> {
+  const link = words.join(''); // a line break in it made several arguments
   if (link !== '-') return link;
   const chunks: Buffer[] = [];
   for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
@@ -130,7 +146,7 @@ interface Json {
 export function networkCommand(program: Command): void {
   const network = program
     .command('network')
-    .summary('create, join, list, leave networks')
+    .summary('create, join, list, rename, leave networks')
     .description(
       'The networks this machine is a member of. Members reach each other; relays only know a blinded id.',
     );
@@ -161,14 +177,16 @@ export function networkCommand(program: Command): void {
         'Joins a network by its invite link. The link is a secret; with "-" it is read from standard input, ' +
           'so that it does not appear in the process list or the shell history.',
       )
-      .argument('<link>', 'omerta://join/…, or "-" for standard input')
+      .argument('<link...>', 'omerta://join/…, or "-" for standard input')
+      .option('--name <name>', 'what it is called on this machine (default: the name in the link)')
       .option('--json', 'print as JSON')
-      .action(async (link: string, { json }: Json, self: Command) =>
-        join(Context.of(self), await readLink(link), json === true),
+      .action(async (link: readonly string[], { name, json }: Json & { name?: string }, self: Command) =>
+        join(Context.of(self), await readLink(link), name, json === true),
       ),
     [
       'omerta network join -   # then paste the link and press Ctrl-D',
       'omerta network join omerta://join/join1…',
+      'omerta network join --name lab omerta://join/join1…',
     ],
     { 1: true, 2: 'the link is damaged, or the network or its name is joined already', 4: true },
   );
@@ -202,6 +220,23 @@ export function networkCommand(program: Command): void {
       .action(({ json }: Json, self: Command) => list(Context.of(self), json === true)),
     ['omerta network list', 'omerta network list --json'],
     { 2: true, 4: true },
+  );
+  explain(
+    network
+      .command('rename')
+      .summary('call a network otherwise on this machine')
+      .description(
+        'Changes what a network is called on this machine. Other members keep their own name for it; an ' +
+          'invite printed here proposes the new one.',
+      )
+      .argument('<name>', 'what it is called now')
+      .argument('<new-name>', 'a-z, 0-9 and "-"')
+      .option('--json', 'print as JSON')
+      .action((from: string, to: string, { json }: Json, self: Command) =>
+        rename(Context.of(self), from, to, json === true),
+      ),
+    ['omerta network rename home cabin'],
+    { 1: true, 2: true, 4: true },
   );
   explain(
     network

@@ -76,6 +76,13 @@ export class MemberTable {
     return joined;
   }
 
+  /** Names are the machine's own: nobody else is told. */
+  renameNetwork(blindedId: string, name: string): void {
+    const joined = this.#networks.get(blindedId);
+    if (joined !== undefined)
+      this.#networks.set(blindedId, { ...joined, network: { ...joined.network, name } });
+  }
+
   /** Forgets a network and the members met in no other. @returns the session keys of those. */
   removeNetwork(blindedId: string, turn: Turn): SessionKey[] {
     const joined = this.#networks.get(blindedId);

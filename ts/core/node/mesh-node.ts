@@ -316,6 +316,14 @@ export class MeshNode implements Component {
     return turn.effects;
   }
 
+  /** The network with this (unblinded) id is called so on this machine from now on. */
+  renameNetwork(id: Uint8Array, name: string, step: Step): Effect[] {
+    const turn = new Turn(step);
+    this.#members.renameNetwork(toHex(blindedNetworkId(this.#primitives, id)), name);
+    this.#policy?.renew(turn); // it names networks
+    return turn.effects;
+  }
+
   /** Own addresses have changed. @throws RangeError when there are more than 8. */
   setEndpoints(addresses: readonly SocketAddress[], step: Step): Effect[] {
     checkEndpoints(addresses);

@@ -34,6 +34,9 @@ export function bootstrapOf([identity, sessionKey, addresses]: EncodedBootstrap)
   return { identity, sessionKey, addresses: addresses.map(([ip, port]): SocketAddress => ({ ip, port })) };
 }
 
+/** What mail, chat and shells put into or around a link: white space, quotation marks, angle brackets. */
+const WRAPPING = /[\s\u200b-\u200d\u2060\ufeff"'`<>\u201c-\u201f\u2018-\u201b\u00ab\u00bb]/g;
+
 /**
  * The CBOR value in `scheme` ‖ bech32m with the human-readable part `prefix`.
  * @throws Error, beginning with `what`, that says what is wrong; the link is never repeated.
@@ -42,7 +45,7 @@ export function decodeLink(
   link: string,
   { what, scheme, prefix, maxBytes }: { what: string; scheme: string; prefix: string; maxBytes: number },
 ): unknown {
-  const text = link.trim();
+  const text = link.replace(WRAPPING, '');
   if (!text.toLowerCase().startsWith(scheme))
     throw new Error(`${what}: does not start with "${scheme}"; copy it whole`);
   const decoded = bech32m.decodeUnsafe(text.slice(scheme.length), false);

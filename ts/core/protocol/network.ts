@@ -35,6 +35,8 @@ export interface OverlayAddresses {
 export const OVERLAY_PREFIX_IPV4 = 10;
 export const OVERLAY_PREFIX_IPV6 = 48;
 
+export const MAX_NAME_LENGTH = 63;
+
 /** The name rule that networks and machines share. */
 export function isName(text: string): boolean {
   return /^[a-z0-9-]{1,63}$/.test(text);

@@ -401,23 +401,32 @@ function configError(issues: readonly z.core.$ZodIssue[], source: string): Opera
   );
 }
 
+/** Whether a configuration file has to be there, and why. */
+export type ConfigPresence = 'optional' | 'named' | 'read-before';
+
 /**
  * The configuration of a state directory.
- * @param path the file; @param required whether it must exist (it was named on the command line).
+ * @returns with it, whether there is a file.
+ * @throws OperatorError, also when a file is gone that was named on the command line or read before.
  */
-export function loadConfig(path: string, required: boolean): Config {
+export function loadConfig(
+  path: string,
+  presence: ConfigPresence,
+): { readonly config: Config; readonly read: boolean } {
   let toml: string;
   try {
     toml = readFileSync(path, 'utf8');
   } catch (error) {
     if (systemErrorCode(error) !== 'ENOENT') throw fileError('config', path, error);
-    if (!required) return parseConfig('', path);
+    if (presence === 'optional') return { config: parseConfig('', path), read: false };
     throw new OperatorError(
       ExitCode.usage,
       'config',
-      `${path} does not exist`,
-      'Name an existing file with --config FILE, or leave the option out',
+      presence === 'named' ? `${path} does not exist` : `${path} was there and is gone; nothing is changed`,
+      presence === 'named'
+        ? 'Name an existing file with --config FILE, or leave the option out'
+        : 'Put it back; an empty file lifts every limit that was in it',
     );
   }
-  return parseConfig(toml, path);
+  return { config: parseConfig(toml, path), read: true };
 }

@@ -16,7 +16,7 @@ import type { QuotaClass, RelayPolicy, WireguardPolicy } from '../../core/relay/
 import { nodePrimitives } from '../../engine/node-primitives.js';
 import type { PrefixLimit, RateLimit } from '../../wire/limits.js';
 import { parseSocketAddress } from '../../wire/socket-address.js';
-import type { Config } from './config.js';
+import { parseConfig, type Config } from './config.js';
 import { parseWireguardKey } from '../../host/wireguard-key.js';
 
 type RelayConfig = Config['relay'];
@@ -102,6 +102,8 @@ export function relaysWireguard({ relay }: Config): boolean {
 /** What a running relay made of a changed configuration: the keys that differ. */
 export interface ConfigurationChange {
   readonly applied: readonly string[];
+  /** Those of `applied` that are back at their default, which is null where there is none. */
+  readonly removed: readonly { readonly key: string; readonly default: unknown }[];
   /** They count from the next start on. */
   readonly restart: readonly string[];
 }
@@ -138,6 +140,11 @@ function differences(before: Tables, after: Tables, section = ''): string[] {
   });
 }
 
+/** What stands under a key as `differences` names it. */
+function valueOf(config: Tables, key: string): unknown {
+  return key.split('.').reduce<unknown>((value, name) => (isTable(value) ? value[name] : undefined), config);
+}
+
 /**
  * Which part of `wanted` a relay that runs by `running`, and was opened with `opened`, can take over:
  * the configuration it goes on by, and the keys.
@@ -157,9 +164,19 @@ export function changeWhileRunning(
     relay['wireguard_bindings'] = running.relay.wireguard_bindings;
     relay['wireguard_servers'] = running.relay.wireguard_servers;
   }
+  const defaults = parseConfig('', '');
   const config: Config = { ...running, relay: relay as RelayConfig, log: wanted.log };
+  const applied = differences(running, config);
   return {
     config,
-    change: { applied: differences(running, config), restart: differences(config, wanted) },
+    change: {
+      applied,
+      removed: applied.flatMap((key) => {
+        const [standard, present] = [valueOf(defaults, key), valueOf(config, key)];
+        const isBack = JSON.stringify(present) === JSON.stringify(standard);
+        return isBack ? [{ key, default: standard ?? null }] : [];
+      }),
+      restart: differences(config, wanted),
+    },
   };
 }

@@ -203,6 +203,9 @@ export class Mesh {
     for (const network of left) this.shell.command((node, step) => node.removeNetwork(network.id, step));
     for (const network of joined)
       this.shell.command((node, step) => node.addNetwork(withoutSelf(network, identity), step));
+    for (const { id, name } of networks)
+      if (this.#networks.some((known) => sameBytes(known.id, id) && known.name !== name))
+        this.shell.command((node, step) => node.renameNetwork(id, name, step));
     this.#networks = networks;
     if (mode === 'relay' && joined.length + left.length > 0) this.#applyPolicy();
     return true;

@@ -6,7 +6,7 @@ import { mkdirSync, readdirSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { sameBytes } from '../../wire/bytes.js';
 import { decodeInvite, encodeInvite } from '../../core/protocol/invite.js';
-import { isName, type Bootstrap, type Network } from '../../core/protocol/network.js';
+import { isName, MAX_NAME_LENGTH, type Bootstrap, type Network } from '../../core/protocol/network.js';
 import { MAX_RECORD_NETWORKS } from '../../core/protocol/peer-record.js';
 import { NAME_RULE } from '../config/config.js';
 import { ExitCode, OperatorError, fileError, messageOf, systemErrorCode } from '../../host/operator-error.js';
@@ -35,14 +35,14 @@ export function parseInvite(link: string): Network {
   }
 }
 
-/** Checks the name of a network. */
-export function requireNetworkName(name: string): void {
+/** Checks the name of a network. @param example what to type. */
+export function requireNetworkName(name: string, example = 'omerta network create home'): void {
   if (!isName(name))
     throw new OperatorError(
       ExitCode.usage,
       'network name',
       `"${name}" is not ${NAME_RULE}`,
-      'Type for example: omerta network create home',
+      `Type for example: ${example}`,
     );
 }
 
@@ -98,8 +98,26 @@ export function selectNetwork(networks: readonly Network[], name: string | undef
   );
 }
 
-/** Keeps a new network. @throws OperatorError when its name or id is taken. */
-export function addNetwork(state: StateDirectory, network: Network): void {
+/** The name, or the first of NAME-2, NAME-3 … that none of these networks has. */
+export function freeNetworkName(networks: readonly Network[], wanted: string): string {
+  const taken = new Set(networks.map(({ name }) => name));
+  for (let number = 1; ; number++) {
+    const suffix = number === 1 ? '' : `-${number}`;
+    const name = wanted.slice(0, MAX_NAME_LENGTH - suffix.length) + suffix;
+    if (!taken.has(name)) return name;
+  }
+}
+
+/**
+ * Keeps a new network.
+ * @param withName what to type for the same under another name.
+ * @throws OperatorError when its name or id is taken.
+ */
+export function addNetwork(
+  state: StateDirectory,
+  network: Network,
+  withName = (free: string): string => `omerta network create ${free}`,
+): void {
   state.prepare();
   const networks = loadNetworks(state);
   if (networks.length >= MAX_RECORD_NETWORKS)
@@ -122,13 +140,39 @@ export function addNetwork(state: StateDirectory, network: Network): void {
     writePrivate('network', pathOf(state, network.name), `${encodeInvite(network)}\n`, 'create');
   } catch (error) {
     if (systemErrorCode(error) !== 'EEXIST') throw error;
-    throw new OperatorError(
-      ExitCode.usage,
-      'network name',
-      `"${network.name}" is taken by another network`,
-      `Leave that one first with: omerta network leave ${network.name}`,
-    );
+    throw nameTaken(networks, network.name, withName);
   }
+}
+
+function nameTaken(
+  networks: readonly Network[],
+  name: string,
+  withName: (free: string) => string,
+): OperatorError {
+  return new OperatorError(
+    ExitCode.usage,
+    'network name',
+    `"${name}" is taken by another network here; the name is this machine's own choice`,
+    `Type: ${withName(freeNetworkName(networks, name))}`,
+  );
+}
+
+/**
+ * Gives a network another name on this machine. Under the old one it is there until it is there under
+ * the new one.
+ * @throws OperatorError when that is taken.
+ */
+export function renameNetwork(state: StateDirectory, network: Network, name: string): Network {
+  const renamed = { ...network, name };
+  try {
+    writePrivate('network', pathOf(state, name), `${encodeInvite(renamed)}\n`, 'create');
+  } catch (error) {
+    if (systemErrorCode(error) !== 'EEXIST') throw error;
+    const withName = (free: string): string => `omerta network rename ${network.name} ${free}`;
+    throw nameTaken(loadNetworks(state), name, withName);
+  }
+  removeNetworkFile(state, network);
+  return renamed;
 }
 
 /** Writes a network that is known already anew, for example with new bootstrap addresses. */

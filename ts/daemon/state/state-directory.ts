@@ -14,8 +14,8 @@ import {
   unlinkSync,
   writeSync,
 } from 'node:fs';
-import { homedir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { userInfo } from 'node:os';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { ExitCode, OperatorError, fileError, systemErrorCode } from '../../host/operator-error.js';
 
 /** Every path inside a state directory. */
@@ -62,15 +62,39 @@ export class StateDirectory {
   }
 }
 
-/** The directory used without `--state`: $OMERTA_STATE, or the place the system has for it. */
-export function defaultStatePath(environment: NodeJS.ProcessEnv, isRoot: boolean): string {
+/** The home directory the password database names; undefined for a user it does not know. */
+function passwordDatabaseHome(): string | undefined {
+  try {
+    return userInfo().homedir;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * The directory used without `--state`: $OMERTA_STATE, or the place the system has for it.
+ * @param home what takes the place of a HOME that is not an absolute path.
+ * @throws OperatorError when nothing names a home directory.
+ */
+export function defaultStatePath(
+  environment: NodeJS.ProcessEnv,
+  isRoot: boolean,
+  home: () => string | undefined = passwordDatabaseHome,
+): string {
   const chosen = environment['OMERTA_STATE'];
   if (chosen !== undefined && chosen !== '') return chosen;
   if (isRoot) return '/var/lib/omerta';
   const xdg = environment['XDG_STATE_HOME'];
   // The XDG base directory specification: a relative path is invalid and ignored.
   if (xdg?.startsWith('/') === true) return join(xdg, 'omerta');
-  return join(environment['HOME'] ?? homedir(), '.local/state/omerta');
+  const found = [environment['HOME'], home()].find((path) => path !== undefined && isAbsolute(path));
+  if (found !== undefined) return join(found, '.local/state/omerta');
+  throw new OperatorError(
+    ExitCode.usage,
+    'state',
+    'HOME is not an absolute path and the password database has no home directory for this user, so there is no place for it',
+    'Name one with --state DIR, or with OMERTA_STATE',
+  );
 }
 
 /** Refuses a file or directory that group or others have any access to. */
