@@ -25,7 +25,7 @@ import {
 } from '../../ts/core/relay/admission-server.js';
 import { concat, sameBytes, utf8, viewOf } from '../../ts/wire/bytes.js';
 import { contactLegKey } from '../../ts/core/protocol/contact-leg.js';
-import type { Effect } from '../../ts/core/runtime/io.js';
+import type { Effect } from '../../ts/core/runtime/effect.js';
 import { LegIds } from '../../ts/core/runtime/leg-ids.js';
 import type { Turn } from '../../ts/core/runtime/turn.js';
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';

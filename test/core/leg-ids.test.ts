@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import type { Effect } from '../../ts/core/runtime/io.js';
+import type { Effect } from '../../ts/core/runtime/effect.js';
 import { LegIds } from '../../ts/core/runtime/leg-ids.js';
 import { Turn } from '../../ts/core/runtime/turn.js';
 import { firstIdOfHome, legHome, MAX_SLOTS } from '../../ts/wire/leg-slots.js';

@@ -5,7 +5,7 @@ import { toHex } from '../../ts/wire/bytes.js';
 import { decodeControlFrame } from '../../ts/core/protocol/control-frame.js';
 import { decodeMessage, type ControlMessage, type Envelope } from '../../ts/core/protocol/control-message.js';
 import { Directory } from '../../ts/core/relay/directory.js';
-import type { Effect } from '../../ts/core/runtime/io.js';
+import type { Effect } from '../../ts/core/runtime/effect.js';
 import { MemberTable } from '../../ts/core/members/member-table.js';
 import { MeshNode, type MeshNodeConfig } from '../../ts/core/node/mesh-node.js';
 import { blindedNetworkId, overlayAddresses, type Network } from '../../ts/core/protocol/network.js';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { pino } from 'pino';
-import type { Effect } from '../../ts/core/runtime/io.js';
+import type { Effect } from '../../ts/core/runtime/effect.js';
 import type { Step } from '../../ts/contract/step.js';
 import type { MeshStatus } from '../../ts/core/runtime/mesh-status.js';
 import type { EngineEvent, LegCounts } from '../../ts/contract/engine.js';

@@ -36,7 +36,8 @@ function within(
 describe('nodes behind port-restricted NATs and one relay', () => {
   for (const { count, loss, joinMs, pingMs } of [
     { count: 100, loss: 0, joinMs: 5000, pingMs: 5000 },
-    { count: 60, loss: 0.05, joinMs: 10_000, pingMs: 10_000 },
+    // Of 60 pairs one may lose a session's first packet and the next initiation: WireGuard repeats every 5 s.
+    { count: 60, loss: 0.05, joinMs: 10_000, pingMs: 16_000 },
   ])
     it(`${count} of them, with ${loss * 100} % loss, find and reach each other, and do so again after the relay was killed`, () => {
       const world = meshWorld({ seed: 7, count, loss });

@@ -1,5 +1,5 @@
 // One node of the mesh: its identity, its networks, its bootstraps, its circuits and, if the policy
-// says so, its service as bootstrap and relay to others. Sans-IO: see io.ts.
+// says so, its service as bootstrap and relay to others. Sans-IO: see component.ts.
 //
 //   engine events ─► MeshNode ─┬─► Uplink (one each)   admission, session, directory
 //                              ├─► CircuitClient                 paths to members
@@ -23,7 +23,8 @@ import {
 } from '../protocol/control-frame.js';
 import { decodeMessage, type ControlMessage, type MessageOf } from '../protocol/control-message.js';
 import { Counter } from '../runtime/counter.js';
-import type { Component, Effect } from '../runtime/io.js';
+import type { Component } from '../runtime/component.js';
+import type { Effect } from '../runtime/effect.js';
 import type { Primitives } from '../../contract/primitives.js';
 import type { Step } from '../../contract/step.js';
 import { LegIds } from '../runtime/leg-ids.js';

@@ -2,7 +2,8 @@
 
 import type { SessionKey } from '../../contract/engine.js';
 import { encodeMessage, type ControlMessage, type Refusal } from '../protocol/control-message.js';
-import type { Effect, Notice } from './io.js';
+import type { Effect } from './effect.js';
+import type { Notice } from './notice.js';
 import type { Step } from '../../contract/step.js';
 
 export class Turn {

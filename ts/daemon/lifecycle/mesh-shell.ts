@@ -1,21 +1,17 @@
 // The loop around the sans-IO core: engine events, timeouts and commands go into the MeshNode with
-// the time and fresh randomness; the effects that come out are kept in the store and applied to the
-// engine in batches.
-//
-// Order. All that a batch of effects wants kept is committed before its first frame leaves, so that a
-// grant a peer has seen survives SIGKILL. Then come the tables, then handshakes, then what is sent,
-// so that an answer never overtakes the leg or peer it speaks of. A removal is a barrier: what was
-// asked for before it is done before it.
+// the time and fresh randomness; the effects that come out are kept in the store and carried out on the
+// engine in the order of the effect plan.
 
 import { randomBytes } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import type { Logger } from 'pino';
 import { toHex } from '../../wire/bytes.js';
-import { isLimitEffect, type Component, type Effect } from '../../core/runtime/io.js';
+import { carryOut, type EffectWorld } from '../../core/runtime/carry-out.js';
+import type { Component } from '../../core/runtime/component.js';
+import type { Answer, Effect } from '../../core/runtime/effect.js';
 import type { Step } from '../../contract/step.js';
 import type { MeshStatus } from '../../core/runtime/mesh-status.js';
 import type { Engine, EngineEvent } from '../../contract/engine.js';
-import { applyLimit } from './apply-limit.js';
 import { messageOf } from '../../host/operator-error.js';
 import type { StoreWrite } from '../state/store.js';
 
@@ -44,10 +40,6 @@ export function stepNow(): Step {
   };
 }
 
-type EffectOf<Type extends Effect['type']> = Extract<Effect, { type: Type }>;
-/** An effect that answers a command. */
-export type Answer = EffectOf<'pong' | 'receipts' | 'signed-receipts'>;
-
 export class MeshShell<Node extends ShellNode = ShellNode> {
   /** Errors the core or the engine threw while working on a step; each one is logged. */
   failures = 0;
@@ -55,13 +47,23 @@ export class MeshShell<Node extends ShellNode = ShellNode> {
   #closed = false;
   /** Callers of `answered`, by token (hex). */
   readonly #waiting = new Map<string, (answer: Answer) => void>();
+  readonly #world: EffectWorld;
 
   constructor(
     readonly node: Node,
     readonly engine: Engine,
     readonly store: ShellStore,
     readonly log: Logger,
-  ) {}
+  ) {
+    this.#world = {
+      engine,
+      write: (writes) => this.store.write(writes),
+      answer: (answer) => this.#waiting.get(toHex(answer.token))?.(answer),
+      notice: ({ level, fields, event }) => this.log[level](fields, event),
+      attempt: (what, run) => this.#guard(what, run),
+      counted: (query, counts) => this.#apply(this.node.handleLegCounts(query, counts, stepNow())),
+    };
+  }
 
   /** Starts the node with what the store holds. */
   start(): void {
@@ -161,58 +163,6 @@ export class MeshShell<Node extends ShellNode = ShellNode> {
   }
 
   #apply(effects: readonly Effect[]): void {
-    if (effects.length === 0) return;
-    const writes = effects.filter((effect) => effect.type === 'persist');
-    this.#guard('store', () => this.store.write(writes));
-    let segment: Effect[] = [];
-    let removing = false;
-    for (const effect of effects) {
-      const removes = effect.type === 'remove-peer' || effect.type === 'remove-leg';
-      if (removes && !removing) {
-        this.#applySegment(segment);
-        segment = [];
-      } else if (!removes && removing) {
-        this.#applyRemovals(segment);
-        segment = [];
-      }
-      removing = removes;
-      segment.push(effect);
-    }
-    if (removing) this.#applyRemovals(segment);
-    else this.#applySegment(segment);
-  }
-
-  #applyRemovals(effects: readonly Effect[]): void {
-    const peers = effects.filter((effect) => effect.type === 'remove-peer').map(({ peer }) => peer);
-    const legs = effects.filter((effect) => effect.type === 'remove-leg').map(({ id }) => id);
-    if (peers.length > 0) this.#guard('remove peers', () => this.engine.removePeers(peers));
-    if (legs.length > 0) this.#guard('remove legs', () => this.engine.removeLegs(legs));
-  }
-
-  #applySegment(effects: readonly Effect[]): void {
-    const of = <Type extends Effect['type']>(type: Type): EffectOf<Type>[] =>
-      effects.filter((effect): effect is EffectOf<Type> => effect.type === type);
-    const legs = of('install-leg').map(({ leg }) => leg);
-    const peers = of('set-peer').map(({ peer }) => peer);
-    const frames = of('send-frame');
-    const messages = of('send-control');
-    for (const effect of effects)
-      if (isLimitEffect(effect)) this.#guard(effect.type, () => applyLimit(this.engine, effect));
-    // Legs before peers: a peer's endpoint may be a leg.
-    if (legs.length > 0) this.#guard('install legs', () => this.engine.installLegs(legs));
-    if (peers.length > 0) this.#guard('set peers', () => this.engine.setPeers(peers));
-    for (const { bindings } of of('set-wireguard-bindings').slice(-1))
-      this.#guard('wireguard bindings', () => this.engine.setWireguardBindings(bindings));
-    for (const { peer } of of('handshake')) this.#guard('handshake', () => this.engine.handshake(peer));
-    if (frames.length > 0) this.#guard('send frames', () => this.engine.sendFrames(frames));
-    if (messages.length > 0) this.#guard('send control', () => this.engine.sendControl(messages));
-    for (const answer of [...of('pong'), ...of('receipts'), ...of('signed-receipts')])
-      this.#waiting.get(toHex(answer.token))?.(answer);
-    for (const { notice } of of('notify')) this.log[notice.level](notice.fields, notice.event);
-    for (const { query, legs } of of('count-legs'))
-      this.#guard('count legs', () => {
-        const counts = this.engine.legCounters(legs);
-        this.#apply(this.node.handleLegCounts(query, counts, stepNow()));
-      });
+    carryOut(effects, this.#world);
   }
 }

@@ -14,14 +14,22 @@ import type {
   PeerEndpoint,
   SessionKey,
 } from '../../contract/engine.js';
-import type { Effect } from '../../core/runtime/io.js';
+import type { EffectEngine } from '../../core/runtime/carry-out.js';
 import { accountCapacity } from '../../core/relay/relay-accounts.js';
 import { DEFAULT_RELAY_LIMITS } from '../../core/relay/relay-limits.js';
 import { encodeFrame, FRAME_HEADER_SIZE, FrameKind, HOP_LIMIT_DEFAULT } from '../../wire/frame.js';
 import { ForwardingTableModel } from '../../wire/forwarding-table.js';
 import type { Leg } from '../../wire/leg.js';
 import { legEntry } from '../../wire/leg-entry.js';
-import { limitsOf, prefixRateOf, rateOf } from '../../wire/limits.js';
+import {
+  limitsOf,
+  prefixRateOf,
+  rateOf,
+  type AccountKind,
+  type LegLimits,
+  type PrefixLimit,
+  type RateLimit,
+} from '../../wire/limits.js';
 import {
   INITIATION_INTERVAL,
   MAX_STAGED,
@@ -80,7 +88,7 @@ export interface FakeEngineHost {
   event(event: EngineEvent): void;
 }
 
-export class FakeEngine {
+export class FakeEngine implements EffectEngine {
   readonly #host: FakeEngineHost;
   readonly #prng: Prng;
   readonly #key: SessionKey;
@@ -110,68 +118,74 @@ export class FakeEngine {
     return this.#peers.size;
   }
 
-  apply(effect: Effect): void {
-    switch (effect.type) {
-      case 'send-frame':
-        this.#host.send(effect.to, effect.frame);
-        break;
-      case 'send-control': {
-        const peer = this.#peers.get(effect.peer);
-        if (peer !== undefined) this.#sendData(peer, effect.payload);
-        break;
-      }
-      case 'set-peer':
-        this.#setPeer(effect.peer);
-        break;
-      case 'remove-peer': {
-        const peer = this.#peers.get(effect.peer);
-        if (peer !== undefined) this.#endSession(peer);
-        this.#peers.delete(effect.peer);
-        break;
-      }
-      case 'handshake': {
-        const peer = this.#peers.get(effect.peer);
-        if (peer !== undefined) this.#startHandshake(peer);
-        break;
-      }
-      case 'install-leg':
-        this.#legs.set(effect.leg.id, effect.leg);
-        this.#table.install(legEntry(effect.leg, this.#nanoseconds()));
-        break;
-      case 'set-limits':
-        this.#table.setLimits(effect.index, limitsOf(effect.limits));
-        break;
-      case 'set-account-limit':
-        this.#table.setRate(effect.kind, effect.index, rateOf(effect.limit, effect.kind));
-        break;
-      case 'reset-account':
-        this.#table.resetAccount(effect.kind, effect.index);
-        break;
-      case 'set-host-limit':
-        this.#table.setHostRate(rateOf(effect.limit, 'host'));
-        break;
-      case 'set-prefix-limit':
-        this.#table.setPrefixRate(prefixRateOf(effect.limit), PREFIX_KEY);
-        break;
-      case 'remove-leg':
-        this.#legs.delete(effect.id);
-        this.#sent.delete(effect.id);
-        this.#table.remove(effect.id);
-        for (const peer of this.#peers.values())
-          if (peer.endpoint !== undefined && 'leg' in peer.endpoint && peer.endpoint.leg === effect.id)
-            peer.endpoint = undefined;
-        break;
-      case 'set-wireguard-bindings':
-        this.wireguardBindings = effect.bindings;
-        break;
-      case 'pong':
-      case 'count-legs':
-      case 'receipts':
-      case 'signed-receipts':
-      case 'persist':
-      case 'notify':
-        break; // the shell's
+  sendFrames(frames: Parameters<EffectEngine['sendFrames']>[0]): void {
+    for (const { to, frame } of frames) this.#host.send(to, frame);
+  }
+
+  sendControl(messages: Parameters<EffectEngine['sendControl']>[0]): void {
+    for (const { peer: key, payload } of messages) {
+      const peer = this.#peers.get(key);
+      if (peer !== undefined) this.#sendData(peer, payload);
     }
+  }
+
+  setPeers(peers: readonly PeerConfig[]): void {
+    for (const peer of peers) this.#setPeer(peer);
+  }
+
+  removePeers(keys: readonly SessionKey[]): void {
+    for (const key of keys) {
+      const peer = this.#peers.get(key);
+      if (peer !== undefined) this.#endSession(peer);
+      this.#peers.delete(key);
+    }
+  }
+
+  handshake(key: SessionKey): void {
+    const peer = this.#peers.get(key);
+    if (peer !== undefined) this.#startHandshake(peer);
+  }
+
+  installLegs(legs: readonly Leg[]): void {
+    for (const leg of legs) {
+      this.#legs.set(leg.id, leg);
+      this.#table.install(legEntry(leg, this.#nanoseconds()));
+    }
+  }
+
+  removeLegs(ids: readonly number[]): void {
+    for (const id of ids) {
+      this.#legs.delete(id);
+      this.#sent.delete(id);
+      this.#table.remove(id);
+      for (const peer of this.#peers.values())
+        if (peer.endpoint !== undefined && 'leg' in peer.endpoint && peer.endpoint.leg === id)
+          peer.endpoint = undefined;
+    }
+  }
+
+  setLimits(index: number, limits: LegLimits): void {
+    this.#table.setLimits(index, limitsOf(limits));
+  }
+
+  setAccountLimit(kind: AccountKind, index: number, limit: RateLimit | undefined): void {
+    this.#table.setRate(kind, index, rateOf(limit, kind));
+  }
+
+  resetAccount(kind: AccountKind, index: number): void {
+    this.#table.resetAccount(kind, index);
+  }
+
+  setHostLimit(limit: RateLimit | undefined): void {
+    this.#table.setHostRate(rateOf(limit, 'host'));
+  }
+
+  setPrefixLimit(limit: PrefixLimit | undefined): void {
+    this.#table.setPrefixRate(prefixRateOf(limit), PREFIX_KEY);
+  }
+
+  setWireguardBindings(bindings: readonly WireguardBinding[]): void {
+    this.wireguardBindings = bindings;
   }
 
   receive(from: SocketAddress, datagram: Uint8Array): void {

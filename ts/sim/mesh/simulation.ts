@@ -2,7 +2,9 @@
 // same run, datagram by datagram.
 
 import { MeshNode, type MeshNodeConfig } from '../../core/node/mesh-node.js';
-import type { Effect, Notice } from '../../core/runtime/io.js';
+import { carryOut, type EffectWorld } from '../../core/runtime/carry-out.js';
+import type { Effect } from '../../core/runtime/effect.js';
+import type { Notice } from '../../core/runtime/notice.js';
 import type { Primitives } from '../../contract/primitives.js';
 import type { Step } from '../../contract/step.js';
 import { toHex } from '../../wire/bytes.js';
@@ -102,6 +104,15 @@ export class Simulation {
   }
 }
 
+/** From one start to the next. */
+interface Life {
+  readonly node: MeshNode;
+  readonly engine: FakeEngine;
+  /** What the engine told and the node has not heard: all of a moment is handled as one batch. */
+  readonly events: EngineEvent[];
+  wakeAt: number | undefined;
+}
+
 export class SimNode implements Host {
   readonly address: SocketAddress;
   readonly nat: Nat | undefined;
@@ -117,7 +128,7 @@ export class SimNode implements Host {
   readonly signedReceipts: Uint8Array[] = [];
   readonly #simulation: Simulation;
   readonly #prng: Prng;
-  #life: { readonly node: MeshNode; readonly engine: FakeEngine; wakeAt: number | undefined } | undefined;
+  #life: Life | undefined;
 
   constructor(simulation: Simulation, options: SimNodeOptions) {
     this.#simulation = simulation;
@@ -168,9 +179,12 @@ export class SimNode implements Host {
       send: (to, datagram) => {
         if (this.#life === life) internet.send(this, to, datagram);
       },
-      event: (event) => queue.at(queue.now, () => this.#handle(life, event)),
+      event: (event) => {
+        if (life.events.push(event) === 1) queue.at(queue.now, () => this.#handleEvents(life));
+      },
     });
-    const life = { node: new MeshNode({ ...this.config, networks }, primitives), engine, wakeAt: undefined };
+    const node = new MeshNode({ ...this.config, networks }, primitives);
+    const life: Life = { node, engine, events: [], wakeAt: undefined };
     this.#life = life;
     internet.attach(this);
     this.apply(life.node.start(new Map(this.store), this.step));
@@ -189,24 +203,7 @@ export class SimNode implements Host {
 
   /** Carries out what a call into the node returned. */
   apply(effects: readonly Effect[]): void {
-    const life = this.#alive();
-    for (const effect of effects) {
-      if (effect.type === 'persist') {
-        if (effect.value === undefined) this.store.delete(effect.key);
-        else this.store.set(effect.key, effect.value);
-      } else if (effect.type === 'notify') this.notices.push(effect.notice);
-      else if (effect.type === 'pong')
-        this.pongs.push({
-          identity: toHex(effect.identity),
-          token: toHex(effect.token),
-          at: this.#simulation.now,
-        });
-      else if (effect.type === 'receipts') this.receipts.push(...effect.reports);
-      else if (effect.type === 'signed-receipts') this.signedReceipts.push(...effect.receipts);
-      else if (effect.type === 'count-legs')
-        this.apply(life.node.handleLegCounts(effect.query, life.engine.legCounters(effect.legs), this.step));
-      else life.engine.apply(effect);
-    }
+    carryOut(effects, this.#world(this.#alive()));
     this.#schedule();
   }
 
@@ -217,14 +214,38 @@ export class SimNode implements Host {
     return toHex(token);
   }
 
-  #alive(): { readonly node: MeshNode; readonly engine: FakeEngine; wakeAt: number | undefined } {
+  #world({ node, engine }: Life): EffectWorld {
+    return {
+      engine,
+      write: (writes) => {
+        for (const { key, value } of writes)
+          if (value === undefined) this.store.delete(key);
+          else this.store.set(key, value);
+      },
+      answer: (answer) => {
+        if (answer.type === 'receipts') this.receipts.push(...answer.reports);
+        else if (answer.type === 'signed-receipts') this.signedReceipts.push(...answer.receipts);
+        else
+          this.pongs.push({
+            identity: toHex(answer.identity),
+            token: toHex(answer.token),
+            at: this.#simulation.now,
+          });
+      },
+      notice: (notice) => this.notices.push(notice),
+      attempt: (_what, run) => run(), // a simulation ends by what goes wrong in it
+      counted: (query, counts) => this.apply(node.handleLegCounts(query, counts, this.step)),
+    };
+  }
+
+  #alive(): Life {
     if (this.#life === undefined) throw new Error(`node ${this.config.name}: not running`);
     return this.#life;
   }
 
-  #handle(life: object, event: EngineEvent): void {
-    if (this.#life === undefined || this.#life !== life) return;
-    this.apply(this.#life.node.handleEngineEvent(event, this.step));
+  #handleEvents(life: Life): void {
+    if (this.#life !== life) return;
+    this.apply(life.events.splice(0).flatMap((event) => life.node.handleEngineEvent(event, this.step)));
   }
 
   #schedule(): void {
