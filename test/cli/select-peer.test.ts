@@ -59,6 +59,7 @@ function statusOf(...members: MemberStatus[]): DaemonStatus {
     wireguard: { publicKey: '', bindings: [] },
     workers: [],
     failures: 0,
+    log: { lost: 5, error: undefined, heldBack: 7 },
   };
 }
 

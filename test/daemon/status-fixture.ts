@@ -116,4 +116,5 @@ export const STATUS: DaemonStatus = {
     { name: 'control', counters: { rx_bytes: 2, drop_bad_tag: 0 }, queues: undefined, latency: undefined },
   ],
   failures: 0,
+  log: { lost: 5, error: undefined, heldBack: 7 },
 };

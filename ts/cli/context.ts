@@ -76,9 +76,14 @@ export function print(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
+/** A value as indented JSON. */
+export function toJson(value: unknown): string {
+  return JSON.stringify(value, null, 2);
+}
+
 /** Writes a value as indented JSON to standard output. */
 export function printJson(value: unknown): void {
-  print(JSON.stringify(value, null, 2));
+  print(toJson(value));
 }
 
 /** Aligns rows into columns, two spaces apart. */

@@ -89,6 +89,16 @@ export function describeStatus(status: DaemonStatus): string {
     'traffic',
     `${formatBytes(received)} received, ${formatBytes(sent)} sent, ${formatBytes(forwarded)} forwarded, ${dropped} packets dropped`,
   ]);
+  const { lost, error, heldBack } = status.log;
+  if (lost + heldBack > 0 || error !== undefined)
+    rows.push([
+      'log',
+      [
+        ...(error === undefined ? [] : [`cannot be written (${error})`]),
+        `${lost} lines lost`,
+        `${heldBack} of too many held back`,
+      ].join(', '),
+    ]);
   if (status.failures > 0) rows.push(['failures', `${status.failures} (see the log)`]);
   return columns(rows.map((row) => row.map(printable)));
 }

@@ -1,4 +1,4 @@
-// Runs a daemon in this process until SIGTERM, SIGINT or `omerta down`, and reports its start to a
+// Runs a daemon in this process until SIGTERM, SIGINT, a hang-up of its terminal or `omerta down`, and reports its start to a
 // parent that waits for it (`omerta up` in the background).
 
 import type { Config } from '../daemon/config/config.js';
@@ -8,17 +8,19 @@ import { openLog } from '../daemon/lifecycle/log.js';
 import { messageOf } from '../host/operator-error.js';
 import { applyNodeOptions, type NodeOptions } from './node-options.js';
 import type { Context } from './context.js';
+import { onHangup } from './hangup.js';
+import { outliveReaders, printUnattended } from './outlive-readers.js';
 import { reportFailure, reportReady } from './start-report.js';
 
 /**
- * @param ready called once the daemon serves; prints the banner.
+ * @param banner what is printed once the daemon serves.
  * @param adapt what more the command line overrides in the configuration.
  */
 export async function runForeground(
   context: Context,
   mode: DaemonMode,
   options: NodeOptions,
-  ready: (daemon: Daemon) => void,
+  banner: (daemon: Daemon) => string | undefined,
   adapt: (config: Config) => Config = (config) => config,
 ): Promise<void> {
   process.umask(0o077);
@@ -28,32 +30,40 @@ export async function runForeground(
   });
   process.once('SIGTERM', () => end());
   process.once('SIGINT', () => end());
-  let daemon: Daemon;
+  let daemon: Daemon | undefined;
+  onHangup({ end: () => end(), reload: () => daemon && reloadAfterHangup(daemon) });
+  outliveReaders();
   try {
     const configure = (): Config => adapt(applyNodeOptions(context.loadConfig(), options));
     const config = configure();
-    const log = openLog(config.log.level);
-    const settings = { mode, state: context.state, config, log, onEnd: end, reload: configure };
+    const { logger: log, status: logStatus } = openLog(config.log.level);
+    const settings = { mode, state: context.state, config, log, logStatus, onEnd: end, reload: configure };
     daemon = await Daemon.start(settings);
   } catch (error) {
     await reportFailure(error);
     throw error;
   }
-  // A terminal that goes away ends a relay it started, as it ends any program.
-  if (mode === 'relay' && !process.stdin.isTTY && !process.stderr.isTTY)
-    process.on('SIGHUP', () => {
-      try {
-        daemon.reloadConfiguration();
-      } catch (error) {
-        daemon.settings.log.error({ error: messageOf(error) }, 'configuration-not-reloaded');
-      }
-    });
   try {
-    ready(daemon);
+    const text = banner(daemon);
+    if (text !== undefined) printUnattended(text);
     await reportReady();
     const failure = await ended;
     if (failure !== undefined) throw failure;
   } finally {
     await daemon.close();
+  }
+}
+
+/** A member reads its configuration when it starts, and goes on. */
+function reloadAfterHangup(daemon: Daemon): void {
+  const { log, mode } = daemon.settings;
+  if (mode === 'up') {
+    log.info({ remedy: 'omerta down, then omerta up, to read the configuration' }, 'hangup-ignored');
+    return;
+  }
+  try {
+    daemon.reloadConfiguration();
+  } catch (error) {
+    log.error({ error: messageOf(error) }, 'configuration-not-reloaded');
   }
 }

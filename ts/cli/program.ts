@@ -110,6 +110,8 @@ export async function run(argv: readonly string[]): Promise<number> {
     // Help that nobody asked for: a command is missing.
     if (error instanceof CommanderError && error.code === 'commander.help') return ExitCode.usage;
     const shown = error instanceof CommanderError ? usageError(error, program) : error;
+    // What cannot be said is not said; the exit code is.
+    process.stderr.on('error', () => undefined);
     process.stderr.write(`omerta: ${lineOf(shown)}\n`);
     return shown instanceof OperatorError ? shown.exitCode : ExitCode.failure;
   }

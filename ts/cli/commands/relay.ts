@@ -5,7 +5,7 @@ import { encodeInvite } from '../../core/protocol/invite.js';
 import type { Daemon } from '../../daemon/lifecycle/daemon.js';
 import type { DaemonStatus } from '../../status/model/daemon-status.js';
 import { loadNetworks } from '../../daemon/state/network-files.js';
-import { Context, columns, print, printJson } from '../context.js';
+import { Context, columns, toJson } from '../context.js';
 import { describeAccelerators } from '../describe-status.js';
 import { runForeground } from '../foreground.js';
 import { explain } from '../help.js';
@@ -31,44 +31,39 @@ function whyNotXdp({ engine }: DaemonStatus): string[][] {
 }
 
 /** What is printed once the relay serves. The invite is a secret: it goes to standard output only. */
-function banner(daemon: Daemon, json: boolean): void {
+function banner(daemon: Daemon, json: boolean): string {
   const status = daemon.status();
   const networks = loadNetworks(daemon.settings.state).map((network) => ({
     name: network.name,
     invite: encodeInvite(network),
   }));
-  if (json) {
-    printJson({ ...status, created: daemon.created, networks });
-    return;
-  }
+  if (json) return toJson({ ...status, created: daemon.created, networks });
   const [first] = networks;
-  print(
-    [
-      `Omerta ${status.version} relay "${status.mesh.name}"${daemon.created ? ', newly set up' : ''}`,
+  return [
+    `Omerta ${status.version} relay "${status.mesh.name}"${daemon.created ? ', newly set up' : ''}`,
+    '',
+    columns([
+      ['  peer id', status.mesh.peerId],
+      ['  listening', `UDP port ${status.port}`],
+      ...status.addresses.map((address, index) => [index === 0 ? '  reached at' : '', address]),
+      ['  engine', `${status.engine.summary}, ${status.engine.aead}`],
+      ['  accelerators', describeAccelerators(status)],
+      ...(status.engineFallback === undefined ? [] : [['  why not native', status.engineFallback]]),
+      ...whyNotXdp(status),
+      ['  status page', status.statusPage ?? 'off'],
+      ['  state', status.stateDirectory],
+    ]),
+    ...networks.flatMap(({ name, invite }) => [
       '',
-      columns([
-        ['  peer id', status.mesh.peerId],
-        ['  listening', `UDP port ${status.port}`],
-        ...status.addresses.map((address, index) => [index === 0 ? '  reached at' : '', address]),
-        ['  engine', `${status.engine.summary}, ${status.engine.aead}`],
-        ['  accelerators', describeAccelerators(status)],
-        ...(status.engineFallback === undefined ? [] : [['  why not native', status.engineFallback]]),
-        ...whyNotXdp(status),
-        ['  status page', status.statusPage ?? 'off'],
-        ['  state', status.stateDirectory],
-      ]),
-      ...networks.flatMap(({ name, invite }) => [
-        '',
-        `  network "${name}": whoever has this link is a member, so send it privately`,
-        `    ${invite}`,
-      ]),
-      '',
-      first === undefined
-        ? '  Make a network with: omerta network create home'
-        : '  On another machine: omerta network join LINK, then omerta up',
-      '  Stop with Ctrl-C.',
-    ].join('\n'),
-  );
+      `  network "${name}": whoever has this link is a member, so send it privately`,
+      `    ${invite}`,
+    ]),
+    '',
+    first === undefined
+      ? '  Make a network with: omerta network create home'
+      : '  On another machine: omerta network join LINK, then omerta up',
+    '  Stop with Ctrl-C.',
+  ].join('\n');
 }
 
 export function relayCommand(program: Command): void {

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import type { DaemonStatus } from '../../status/model/daemon-status.js';
 import { startBackground } from '../background.js';
-import { Context, print, printJson, requestStatus } from '../context.js';
+import { Context, print, requestStatus, toJson } from '../context.js';
 import { describeStatus } from '../describe-status.js';
 import { runForeground } from '../foreground.js';
 import { explain } from '../help.js';
@@ -31,9 +31,8 @@ async function settledStatus(context: Context): Promise<DaemonStatus> {
   });
 }
 
-function show(status: DaemonStatus, json: boolean): void {
-  if (json) printJson(status);
-  else print(describeStatus(status));
+function shown(status: DaemonStatus, json: boolean): string {
+  return json ? toJson(status) : describeStatus(status);
 }
 
 export function upCommand(program: Command): void {
@@ -52,14 +51,14 @@ export function upCommand(program: Command): void {
     .action(async (options: UpOptions, self: Command) => {
       const context = Context.of(self);
       if (options.foreground === true) {
-        await runForeground(context, 'up', options, (daemon) => {
-          // In the background the parent prints the status, and this output is the log.
-          if (process.send === undefined) show(daemon.status(), options.json === true);
-        });
+        // In the background the parent prints the status, and this output is the log.
+        await runForeground(context, 'up', options, (daemon) =>
+          process.send === undefined ? shown(daemon.status(), options.json === true) : undefined,
+        );
         return;
       }
       await startBackground(context, options);
-      show(await settledStatus(context), options.json === true);
+      print(shown(await settledStatus(context), options.json === true));
     });
   explain(command, ['sudo omerta up', 'omerta up --foreground --port 51901'], {
     1: 'failed: port taken, engine does not load, or the daemon runs already',

@@ -4,7 +4,10 @@ import { availableParallelism } from 'node:os';
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import { NATIVE_ACCELERATORS } from '../../engine/native/native-engine.js';
 import { openUserspaceDevice } from '../../wg/userspace-device.js';
+import { NonBlockingOutput } from '../../host/non-blocking-output.js';
+import { onHangup } from '../hangup.js';
 import { explain } from '../help.js';
+import { outliveReaders } from '../outlive-readers.js';
 import { reportFailure, reportReady } from '../start-report.js';
 
 interface WgOptions {
@@ -13,6 +16,7 @@ interface WgOptions {
   readonly disable: readonly string[];
 }
 
+const STANDARD_ERROR = 2;
 /** For wg-quick, which passes nothing but the interface's name. */
 const DISABLE_VARIABLE = 'OMERTA_WG_DISABLE';
 
@@ -42,16 +46,19 @@ async function runForeground(name: string, workers: number, disable: readonly st
   });
   process.once('SIGTERM', end);
   process.once('SIGINT', end);
+  onHangup({ end, reload: () => undefined });
+  outliveReaders();
+  const messages = new NonBlockingOutput(STANDARD_ERROR);
   let device;
   try {
     device = await openUserspaceDevice(name, {
       workers,
       disable,
       onDemoted: (accelerator, reason) => {
-        console.error(`omerta: ${accelerator} is not used any more: ${reason}`);
+        messages.write(`omerta: ${accelerator} is not used any more: ${reason}\n`);
       },
       onPortRefused: ({ message }) => {
-        console.error(`omerta: ${message}. ${name} is down again: choose another listen-port`);
+        messages.write(`omerta: ${message}. ${name} is down again: choose another listen-port\n`);
       },
     });
   } catch (error) {

@@ -11,7 +11,7 @@ import { openNative, openWasm } from '../../engine/open-engine.js';
 import type { Config } from '../config/config.js';
 import { ControlClient } from '../control/control-client.js';
 import { isLiveSocket } from '../control/control-server.js';
-import type { DaemonStatus } from '../../status/model/daemon-status.js';
+import type { DaemonStatus, LogStatus } from '../../status/model/daemon-status.js';
 import { defaultRouteDevices, deviceTuning, hostSettings } from '../../host/host-tuning.js';
 import { loadIdentity } from '../state/identity.js';
 import { kernelPathChecks } from './kernel-path-checks.js';
@@ -125,12 +125,26 @@ function troubled({ name, state, remedy }: Accelerator): boolean {
   return state === 'demoted';
 }
 
-async function demotions(socket: string): Promise<Check[]> {
+function logChecks({ lost, error }: LogStatus): Check[] {
+  const name = "running daemon's log";
+  if (error !== undefined)
+    return [
+      missing(
+        name,
+        `it cannot be written (${error}), ${lost} lines are lost so far; the daemon goes on without`,
+        error === 'ENOSPC' ? 'make room on its disk: df -h' : 'see where its standard error goes',
+      ),
+    ];
+  return lost === 0 ? [] : [missing(name, `${lost} lines were lost; it can be written again`, undefined)];
+}
+
+/** What a running daemon has to complain of. */
+async function complaints(socket: string): Promise<Check[]> {
   const client = await ControlClient.connectIfRunning(socket);
   if (client === undefined) return [];
   try {
-    const { engine } = (await client.request({ command: 'status' })) as DaemonStatus;
-    return engine.accelerators
+    const { engine, log } = (await client.request({ command: 'status' })) as DaemonStatus;
+    const demoted = engine.accelerators
       .filter(troubled)
       .map(({ name, state, reason, remedy }) =>
         missing(
@@ -139,6 +153,7 @@ async function demotions(socket: string): Promise<Check[]> {
           remedy ?? 'omerta down, then start it again, to have it tried anew',
         ),
       );
+    return [...demoted, ...logChecks(log)];
   } catch (error) {
     return [missing('running daemon', messageOf(error), 'omerta status')];
   } finally {
@@ -242,7 +257,7 @@ export async function diagnose(state: StateDirectory, load: () => Config): Promi
     checks.push(failed('state directory', error));
   }
   checks.push(passed('daemon', running ? 'running' : 'not running'));
-  if (running) checks.push(...(await demotions(state.socket)));
+  if (running) checks.push(...(await complaints(state.socket)));
   if (config !== undefined && !running) {
     const { port } = config.node;
     checks.push(

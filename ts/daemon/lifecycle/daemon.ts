@@ -18,6 +18,7 @@ import {
   wireguardBindings,
   type DaemonMode,
   type DaemonStatus,
+  type LogStatus,
 } from '../../status/model/daemon-status.js';
 import { loadOrCreateIdentity, type Identity } from '../state/identity.js';
 import { Mesh, configuredAddresses, ownBootstrap, withOwnAddresses, type MeshSettings } from './mesh.js';
@@ -47,6 +48,7 @@ export interface DaemonSettings {
   readonly state: StateDirectory;
   readonly config: Config;
   readonly log: Logger;
+  readonly logStatus: () => LogStatus;
   /** Called when the daemon should end: asked by `omerta down`, or because of a failure. The caller closes it. */
   readonly onEnd: (failure?: Error) => void;
   /** Reads the configuration again, with what the command line overrides. @throws OperatorError */
@@ -377,6 +379,7 @@ export class Daemon {
         .workers()
         .map((worker) => ({ ...worker, counters: Object.fromEntries(worker.counters) })),
       failures: mesh.shell.failures,
+      log: this.settings.logStatus(),
     };
   }
 

@@ -98,6 +98,12 @@ export async function renderMetrics(status: DaemonStatus): Promise<{ text: strin
     registers,
   });
   for (const [reason, count] of Object.entries(status.mesh.drops)) drops.inc({ reason }, count);
+  counter('omerta_log_lines_lost_total', 'Lines of the log that could not be written.', status.log.lost);
+  counter(
+    'omerta_log_lines_held_back_total',
+    'Lines of the log left out: too many of one event about one identity.',
+    status.log.heldBack,
+  );
   counter('omerta_step_failures_total', 'Steps of the control plane that failed.', status.failures);
   for (const name of Object.keys(status.counters)) {
     const perWorker = new Counter({

@@ -44,6 +44,16 @@ export interface WireguardBindingUsage {
   readonly bytes: number;
 }
 
+/** What became of the lines of the log. */
+export interface LogStatus {
+  /** Lines that could not be written. */
+  readonly lost: number;
+  /** Why none can be written at present, as an errno name. */
+  readonly error: string | undefined;
+  /** Lines left out because there were too many of one event about one identity. */
+  readonly heldBack: number;
+}
+
 /** A WorkerStatus as JSON. */
 export interface WorkerReport extends Omit<WorkerStatus, 'counters'> {
   readonly counters: Readonly<Record<string, number>>;
@@ -81,6 +91,7 @@ export interface DaemonStatus {
   readonly workers: readonly WorkerReport[];
   /** Steps of the control plane that failed; each one is in the log. */
   readonly failures: number;
+  readonly log: LogStatus;
 }
 
 /** One row of `omerta peers`: a member of a network or a bootstrap, with its session. */
