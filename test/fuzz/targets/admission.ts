@@ -30,7 +30,7 @@ const request = {
   reply: { id: 9, key: bytes(16), epoch: 0 },
   commitment: commitmentOf(nodePrimitives, nonce, node.identity),
 };
-const challenge = { nonce, slot: 77n, cookie: bytes(32) };
+const challenge = { nonce, issued: 77n, cookie: bytes(32) };
 
 const target: FuzzTarget = {
   seeds: () => [

@@ -193,6 +193,8 @@ export class MeshNode implements Component {
         sign: (message) => this.#primitives.ed25519Sign(this.#config.identitySeed, message),
         ownAddresses: () => this.#endpoints,
         uplinks: () => this.#uplinks.values(),
+        holderOf: (key) =>
+          this.#uplinks.get(key)?.bootstrap.identity ?? this.#members.bySessionKey(key)?.identity,
         recordRegistered: (record, later) => void this.#members.learnOpened(record, later),
       });
     }

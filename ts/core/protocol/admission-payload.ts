@@ -1,8 +1,8 @@
 // The four payloads of admission (docs/protocol.md, "Admission"); integers are little-endian.
 //
 //   request 112     nonce 16 · reply leg id 4 · zero 4 · reply leg key 16 · commitment 32 · zero 40
-//   challenge 64    nonce 16 · time slot 8 · cookie 32 · zero 8
-//   answer 384      request's first 72 · time slot 8 · cookie 32 · ephemeral key 32 · sealed 176 · zero 64
+//   challenge 64    nonce 16 · issued 8 · cookie 32 · zero 8
+//   answer 384      request's first 72 · issued 8 · cookie 32 · ephemeral key 32 · sealed 176 · zero 64
 //   grant 64        nonce 16 · status 1 · zero 3 · lifetime 4 · observed ip 16, port 2 · zero 22
 //   sealed plain 160  identity 32 · session key 32 · network 16 · signature 64 · zero 16
 
@@ -32,7 +32,8 @@ export interface AdmissionRequest {
 
 export interface AdmissionChallenge {
   readonly nonce: Uint8Array;
-  readonly slot: bigint;
+  /** When it was made, ms by the node's clock; echoed in the answer. */
+  readonly issued: bigint;
   readonly cookie: Uint8Array;
 }
 
@@ -113,10 +114,10 @@ function decodeRequestHead(payload: Uint8Array): AdmissionRequest | undefined {
   };
 }
 
-export function encodeChallenge({ nonce, slot, cookie }: AdmissionChallenge): Uint8Array {
+export function encodeChallenge({ nonce, issued, cookie }: AdmissionChallenge): Uint8Array {
   const payload = new Uint8Array(CHALLENGE_SIZE);
   payload.set(nonce, 0);
-  viewOf(payload).setBigUint64(16, slot, true);
+  viewOf(payload).setBigUint64(16, issued, true);
   payload.set(cookie, 24);
   return payload;
 }
@@ -125,7 +126,7 @@ export function decodeChallenge(payload: Uint8Array): AdmissionChallenge | undef
   if (payload.length !== CHALLENGE_SIZE || !isZero(payload.subarray(56))) return undefined;
   return {
     nonce: payload.slice(0, 16),
-    slot: viewOf(payload).getBigUint64(16, true),
+    issued: viewOf(payload).getBigUint64(16, true),
     cookie: payload.slice(24, 56),
   };
 }
@@ -138,7 +139,7 @@ export function encodeAnswerHead(
 ): Uint8Array {
   const head = new Uint8Array(ANSWER_HEAD_SIZE);
   head.set(encodeRequest(request).subarray(0, 72), 0);
-  viewOf(head).setBigUint64(72, challenge.slot, true);
+  viewOf(head).setBigUint64(72, challenge.issued, true);
   head.set(challenge.cookie, 80);
   head.set(ephemeral, 112);
   return head;
@@ -154,7 +155,7 @@ export function decodeAnswer(payload: Uint8Array): AdmissionAnswer | undefined {
   if (request === undefined) return undefined;
   return {
     ...request,
-    slot: viewOf(payload).getBigUint64(72, true),
+    issued: viewOf(payload).getBigUint64(72, true),
     cookie: payload.slice(80, 112),
     ephemeral: payload.slice(112, 144),
     head: payload.slice(0, ANSWER_HEAD_SIZE),

@@ -1,9 +1,11 @@
-// The node's side of admission. Until a cookie comes back nothing is kept but two secrets; what is
-// kept afterwards is bounded. Bad frames are met with silence and a counter.
+// The node's side of admission. Nothing is kept here but two secrets: a challenge says when it was issued,
+// and whoever is granted something remembers that time and the answer (RelayClients, in the client's own
+// entry), so that an older answer is worth nothing. Bad frames are met with silence and a counter.
 
 import { encodeFrame, FrameKind, type ParsedFrame } from '../../wire/frame.js';
 import type { LegKey } from '../../wire/leg.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
+import type { GrantStatus } from '../protocol/admission-payload.js';
 import {
   admissionSignatureInput,
   commitmentOf,
@@ -12,17 +14,14 @@ import {
   decodeRequest,
   encodeChallenge,
   encodeGrant,
-  GrantStatus,
   sealKey,
 } from '../protocol/admission-payload.js';
-import { concat, sameBytes, toHex, utf8, viewOf } from '../../wire/bytes.js';
+import { concat, sameBytes, utf8, viewOf } from '../../wire/bytes.js';
 import type { Primitives } from '../../contract/primitives.js';
 import type { Turn } from '../runtime/turn.js';
 
 /** A secret is made for each slot; cookies of the slot before are still accepted. */
 export const SLOT_MS = 120_000;
-/** Cookies used, kept per slot so that each is good for one admission. */
-const MAX_USED_COOKIES = 16_384;
 const NONCE_ZERO = new Uint8Array(12);
 
 /** A stranger whose address and identity are proven. */
@@ -32,6 +31,10 @@ export interface AdmissionClaim {
   /** Blinded id, all zero = none. */
   readonly network: Uint8Array;
   readonly address: SocketAddress;
+  /** When the challenge was made that this answers, ms of the node's monotonic clock. */
+  readonly issued: number;
+  /** SHA-256 of the answer: the very same one may be granted again. */
+  readonly digest: Uint8Array;
 }
 
 export interface AdmissionVerdict {
@@ -54,35 +57,33 @@ export type AdmissionDrop = (typeof ADMISSION_DROPS)[number];
 interface Slot {
   readonly number: number;
   readonly secret: Uint8Array;
-  /** Commitment (hex) → the answer it was used in and the grant that answered it. */
-  readonly used: Map<string, { readonly answer: Uint8Array; readonly grant: Uint8Array }>;
 }
 
 export class AdmissionServer {
   readonly #primitives: Primitives;
   readonly #identity: Uint8Array;
   readonly #sessionPrivateKey: Uint8Array;
-  readonly #judge: (claim: AdmissionClaim, turn: Turn) => AdmissionVerdict;
+  readonly #judge: (claim: AdmissionClaim, turn: Turn) => AdmissionVerdict | 'replay';
   readonly #drop: (reason: AdmissionDrop) => void;
-  readonly #maxUsedCookies: number;
   #current: Slot | undefined;
   #previous: Slot | undefined;
 
-  /** @param judge decides by policy and caps, and remembers whom it grants. */
+  /**
+   * @param judge decides by policy and caps, and remembers whom it grants, with what; `replay` when the
+   * claim is older than one granted since.
+   */
   constructor(
     primitives: Primitives,
     identity: Uint8Array,
     sessionPrivateKey: Uint8Array,
-    judge: (claim: AdmissionClaim, turn: Turn) => AdmissionVerdict,
+    judge: (claim: AdmissionClaim, turn: Turn) => AdmissionVerdict | 'replay',
     drop: (reason: AdmissionDrop) => void,
-    maxUsedCookies = MAX_USED_COOKIES,
   ) {
     this.#primitives = primitives;
     this.#identity = identity;
     this.#sessionPrivateKey = sessionPrivateKey;
     this.#judge = judge;
     this.#drop = drop;
-    this.#maxUsedCookies = maxUsedCookies;
   }
 
   /** A frame on the contact leg whose tag the engine has checked. */
@@ -98,11 +99,11 @@ export class AdmissionServer {
       this.#drop('admission-malformed');
       return;
     }
-    const slot = this.#slot(turn);
+    const issued = BigInt(Math.floor(turn.now));
     const challenge = encodeChallenge({
       nonce: request.nonce,
-      slot: BigInt(slot.number),
-      cookie: this.#cookie(slot, from, request.commitment),
+      issued,
+      cookie: this.#cookie(this.#slot(turn), from, request.commitment, issued),
     });
     reply(from, request.reply, FrameKind.admissionChallenge, challenge, turn);
   }
@@ -113,24 +114,13 @@ export class AdmissionServer {
       this.#drop('admission-malformed');
       return;
     }
-    const current = this.#slot(turn);
-    const slot = [current, this.#previous].find(
-      (candidate) => BigInt(candidate?.number ?? -1) === answer.slot,
-    );
+    const { issued } = answer;
+    const slot = this.#slotOf(issued, turn);
     if (
       slot === undefined ||
-      !this.#primitives.equal(answer.cookie, this.#cookie(slot, from, answer.commitment))
+      !this.#primitives.equal(answer.cookie, this.#cookie(slot, from, answer.commitment, issued))
     ) {
       this.#drop('admission-bad-cookie');
-      return;
-    }
-    const usedKey = toHex(answer.commitment);
-    const used = slot.used.get(usedKey);
-    if (used !== undefined) {
-      // The grant got lost: the very same answer is granted again. Any other is a replay.
-      if (sameBytes(used.answer, this.#primitives.sha256(payload)))
-        reply(from, answer.reply, FrameKind.admissionGrant, used.grant, turn);
-      else this.#drop('admission-replay');
       return;
     }
     const key = sealKey(this.#primitives, this.#sessionPrivateKey, answer.ephemeral);
@@ -151,13 +141,14 @@ export class AdmissionServer {
       this.#drop('admission-bad-signature');
       return;
     }
-    const verdict =
-      slot.used.size >= this.#maxUsedCookies
-        ? { status: GrantStatus.atCapacity, lifetime: 0 }
-        : this.#judge({ identity, sessionKey, network, address: from }, turn);
+    const digest = this.#primitives.sha256(payload);
+    const claim = { identity, sessionKey, network, address: from, issued: Number(issued), digest };
+    const verdict = this.#judge(claim, turn);
+    if (verdict === 'replay') {
+      this.#drop('admission-replay');
+      return;
+    }
     const grant = encodeGrant({ nonce: answer.nonce, ...verdict, observed: from });
-    if (slot.used.size < this.#maxUsedCookies)
-      slot.used.set(usedKey, { answer: this.#primitives.sha256(payload), grant });
     reply(from, answer.reply, FrameKind.admissionGrant, grant, turn);
   }
 
@@ -166,21 +157,27 @@ export class AdmissionServer {
     const number = Math.floor(turn.now / SLOT_MS);
     if (this.#current?.number !== number) {
       this.#previous = this.#current?.number === number - 1 ? this.#current : undefined;
-      this.#current = { number, secret: turn.random(32), used: new Map() };
+      this.#current = { number, secret: turn.random(32) };
     }
     return this.#current;
   }
 
-  #cookie(slot: Slot, from: SocketAddress, commitment: Uint8Array): Uint8Array {
-    const portAndSlot = new Uint8Array(2 + 8);
-    viewOf(portAndSlot).setUint16(0, from.port, true);
-    viewOf(portAndSlot).setBigUint64(2, BigInt(slot.number), true);
+  /** The slot a challenge was issued in; undefined when its secret is gone, or is not made yet. */
+  #slotOf(issued: bigint, turn: Turn): Slot | undefined {
+    const present = this.#slot(turn);
+    return [present, this.#previous].find((slot) => issued / BigInt(SLOT_MS) === BigInt(slot?.number ?? -1));
+  }
+
+  #cookie(slot: Slot, from: SocketAddress, commitment: Uint8Array, issued: bigint): Uint8Array {
+    const portAndTime = new Uint8Array(2 + 8);
+    viewOf(portAndTime).setUint16(0, from.port, true);
+    viewOf(portAndTime).setBigUint64(2, issued, true);
     return this.#primitives.hmacSha256(
       slot.secret,
       utf8('omerta challenge v1'),
-      concat(from.ip, portAndSlot.subarray(0, 2)),
+      concat(from.ip, portAndTime.subarray(0, 2)),
       commitment,
-      portAndSlot.subarray(2),
+      portAndTime.subarray(2),
     );
   }
 }

@@ -4,7 +4,16 @@ import type { SessionKey } from '../../contract/engine.js';
 import { isIPv4, type SocketAddress } from '../../wire/socket-address.js';
 import { toHex } from '../../wire/bytes.js';
 import type { PeerRecord } from '../protocol/peer-record.js';
+import type { Owners } from '../runtime/bounded-table.js';
 import type { CircuitEnd } from './circuits/relay-circuit.js';
+
+/** The challenge an admission answered, and the answer: an older one is a replay. */
+export interface Admitted {
+  /** Monotonic ms. */
+  readonly issued: number;
+  /** SHA-256. */
+  readonly digest: Uint8Array;
+}
 
 export interface Client extends CircuitEnd {
   readonly key: SessionKey;
@@ -12,6 +21,8 @@ export interface Client extends CircuitEnd {
   identity: Uint8Array;
   /** The network (hex) it was admitted for. */
   readonly network: string;
+  /** The last admission since this node's start. */
+  admitted: Admitted | undefined;
   /** Proven by admission or by an answered challenge. */
   address: SocketAddress;
   /** A session came up: the client holds the session key it claimed. */
@@ -38,4 +49,20 @@ export interface Registration {
 /** IPv4 counts per address, IPv6 per /64: what one subscriber is given. */
 export function prefixOf({ ip }: SocketAddress): string {
   return `prefix ${toHex(isIPv4(ip) ? ip : ip.subarray(0, 8))}`;
+}
+
+/** What one site is given at most: an IPv4 /24, an IPv6 /48. */
+export function siteOf({ ip }: SocketAddress): string {
+  return `site ${toHex(isIPv4(ip) ? ip.subarray(0, 15) : ip.subarray(0, 6))}`;
+}
+
+/** Who pays for a client: it is admitted only while each of these has room. */
+export type ClientOwner = 'identity' | 'network' | 'prefix' | 'site';
+
+export function clientOwners({
+  identity,
+  network,
+  address,
+}: Pick<Client, 'identity' | 'network' | 'address'>): Owners<ClientOwner> {
+  return { identity: toHex(identity), network, prefix: prefixOf(address), site: siteOf(address) };
 }

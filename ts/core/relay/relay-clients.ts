@@ -8,12 +8,13 @@ import { GrantStatus } from '../protocol/admission-payload.js';
 import { AdmissionServer, type AdmissionClaim, type AdmissionVerdict } from './admission-server.js';
 import { sameBytes, toHex } from '../../wire/bytes.js';
 import type { MessageOf, Refusal } from '../protocol/control-message.js';
-import { Counter } from '../runtime/counter.js';
+import { BoundedTable } from '../runtime/bounded-table.js';
+import type { Counter } from '../runtime/counter.js';
 import { HANDSHAKE_WAITS_MS } from '../runtime/handshake-waits.js';
 import { encodePeerId } from '../protocol/peer-id.js';
 import { openPeerRecord } from '../protocol/peer-record.js';
 import { isCap, type Cap } from './relay-limits.js';
-import { prefixOf, type Client, type Registration } from './relay-client.js';
+import { clientOwners, prefixOf, type Client, type ClientOwner, type Registration } from './relay-client.js';
 import { isOwnAddress, type RelayHost, type RelayParts } from './relay-host.js';
 import type { RelayNeighbours } from './relay-neighbours.js';
 import type { RelayDirectory } from './relay-directory.js';
@@ -49,10 +50,22 @@ export class RelayClients {
   readonly #refusals: Counter;
   readonly #followers: ClientFollowers;
   readonly #admission: AdmissionServer;
-  readonly #clients = new Map<SessionKey, Client>();
+  readonly #clients = new BoundedTable<SessionKey, Client, ClientOwner>(() => {
+    const { limits } = this.#rules;
+    return {
+      total: limits.admissions,
+      shares: {
+        identity: limits.admissionsPerIdentity,
+        network: limits.admissionsPerNetwork,
+        prefix: limits.admissionsPerPrefix,
+        site: limits.admissionsPerSite,
+      },
+    };
+  });
+  /** Clients without a registration, by prefix, those that came first at the front. */
+  readonly #passing = new Map<string, Set<Client>>();
   /** Registered clients by identity (hex). */
   readonly #registered = new Map<string, Client>();
-  readonly #admissionsOf = new Counter();
   readonly #timers = new TimerQueue<Timer>();
   /** Handshakes started so far with clients that had a session before the restart. */
   readonly #handshakes = new Map<SessionKey, number>();
@@ -161,6 +174,7 @@ export class RelayClients {
       cursors: new Map(),
       pushing: before?.pushing ?? new Set(),
     };
+    this.#pass(client, false);
     this.#registered.set(identity, client);
     this.#expireClient(client, this.#rules.limits.leaseSeconds, turn);
     this.#persistClient(client, turn);
@@ -209,60 +223,86 @@ export class RelayClients {
 
   // Admission
 
-  #judge(claim: AdmissionClaim, turn: Turn): AdmissionVerdict {
+  #judge(claim: AdmissionClaim, turn: Turn): AdmissionVerdict | 'replay' {
     const lifetime = this.#rules.limits.admissionSeconds;
     const refusal = this.#admit(claim, turn);
     if (refusal === undefined) return { status: GrantStatus.granted, lifetime };
+    if (refusal === 'replay') return refusal;
     this.#refusals.add(refusal, 1);
     const status = isCap(refusal) ? GrantStatus.atCapacity : GrantStatus.refused;
     return { status, lifetime: 0 };
   }
 
-  #admit(claim: AdmissionClaim, turn: Turn): Refusal | Cap | undefined {
-    const { identity, sessionKey, address } = claim;
+  #admit(claim: AdmissionClaim, turn: Turn): Refusal | Cap | 'replay' | undefined {
+    const { identity, sessionKey, address, issued, digest } = claim;
     if (isOwnAddress(this.#host, address)) return 'own-address';
     if (sameBytes(identity, this.#host.identity) || sameBytes(sessionKey, this.#host.sessionKey))
       return 'denied';
     if (!this.#rules.allows(identity)) return 'denied';
     if (!this.#rules.isPeer(identity) && !this.#rules.admits(claim.network)) return 'not-served';
     const key = toHex(sessionKey);
+    // The key of a relay we use or of a member is known to be theirs: nobody else can claim it.
+    const holder = this.#host.holderOf(key);
+    if (holder !== undefined && !sameBytes(holder, identity)) return 'denied';
     const present = this.#clients.get(key);
     if (present !== undefined) {
       const same = sameBytes(present.identity, identity);
       // A session proves the session key; somebody else's claim to it is then worth nothing.
       if (!same && present.hasSession) return 'denied';
+      const { admitted } = present;
+      // The grant got lost: the very same answer is granted again. An older one, or another, is a replay.
+      if (admitted !== undefined && issued <= admitted.issued)
+        return same && sameBytes(digest, admitted.digest) ? undefined : 'replay';
       if (same) {
+        present.admitted = { issued, digest };
         this.#move(present, address, turn);
-        this.#host.peers.addRole(key, 'client', { address }, turn);
         if (present.registration === undefined)
           this.#expireClient(present, this.#rules.limits.admissionSeconds, turn);
         return undefined;
       }
       this.#removeClient(present, turn);
     }
-    const network = toHex(claim.network);
-    const crowded = this.#crowded(identity, network, address);
+    const admitted = { sessionKey, identity, network: toHex(claim.network), address };
+    const crowded = this.#crowded(admitted, turn);
     if (crowded !== undefined) return crowded;
-    const client = this.#addClient({ sessionKey, identity, network, address }, turn);
+    const client = this.#addClient({ ...admitted, admitted: { issued, digest } }, turn);
     this.#expireClient(client, this.#rules.limits.admissionSeconds, turn);
     return undefined;
   }
 
-  /** The cap that another admission would exceed. */
-  #crowded(identity: Uint8Array, network: string, address: SocketAddress): Cap | undefined {
-    const { limits } = this.#rules;
-    if (this.#clients.size >= limits.admissions) return 'admissions';
-    if (this.#admissionsOf.get(`identity ${toHex(identity)}`) >= limits.admissionsPerIdentity)
-      return 'admissions-per-identity';
-    if (this.#admissionsOf.get(`network ${network}`) >= limits.admissionsPerNetwork)
-      return 'admissions-per-network';
-    if (this.#admissionsOf.get(prefixOf(address)) >= limits.admissionsPerPrefix)
-      return 'admissions-per-prefix';
-    return undefined;
+  /** The cap that another admission would exceed. Where all places are taken, one may be made. */
+  #crowded(given: Pick<Client, 'identity' | 'network' | 'address'>, turn: Turn): Cap | undefined {
+    const crowded = this.#clients.crowded(clientOwners(given));
+    if (crowded === undefined) return undefined;
+    if (crowded !== 'total') return `admissions-per-${crowded}`;
+    return this.#makeRoom(prefixOf(given.address), turn) ? undefined : 'admissions';
   }
 
-  #addClient(given: Pick<Client, 'sessionKey' | 'identity' | 'network' | 'address'>, turn: Turn): Client {
-    const { identity, network, address } = given;
+  /**
+   * The prefix with most clients that have not registered gives up the oldest of them to one that has
+   * fewer: strangers take no place for longer than it takes others to ask for one.
+   */
+  #makeRoom(prefix: string, turn: Turn): boolean {
+    let most: ReadonlySet<Client> | undefined;
+    for (const clients of this.#passing.values()) if (clients.size > (most?.size ?? 0)) most = clients;
+    const [oldest] = most ?? [];
+    if (oldest === undefined || (most?.size ?? 0) <= (this.#passing.get(prefix)?.size ?? 0) + 1) return false;
+    this.#removeClient(oldest, turn);
+    return true;
+  }
+
+  /** Whether it is one that has not registered. */
+  #pass(client: Client, passes: boolean): void {
+    const prefix = prefixOf(client.address);
+    const clients = this.#passing.get(prefix) ?? new Set();
+    if (passes) this.#passing.set(prefix, clients.add(client));
+    else if (clients.delete(client) && clients.size === 0) this.#passing.delete(prefix);
+  }
+
+  #addClient(
+    given: Pick<Client, 'sessionKey' | 'identity' | 'network' | 'address' | 'admitted'>,
+    turn: Turn,
+  ): Client {
     const client: Client = {
       ...given,
       key: toHex(given.sessionKey),
@@ -273,11 +313,10 @@ export class RelayClients {
       nextMessage: 0,
       circuits: new Set(),
     };
-    this.#clients.set(client.key, client);
-    this.#admissionsOf.add(`identity ${toHex(identity)}`, 1);
-    this.#admissionsOf.add(`network ${network}`, 1);
-    this.#admissionsOf.add(prefixOf(address), 1);
-    this.#host.peers.addRole(client.key, 'client', { address }, turn);
+    this.#clients.set(client.key, client, clientOwners(client));
+    // No endpoint: whoever holds the session key begins the handshake, and is sent nothing before.
+    this.#pass(client, true);
+    this.#host.peers.addRole(client.key, 'client', undefined, turn);
     return client;
   }
 
@@ -288,10 +327,8 @@ export class RelayClients {
   #removeClient(client: Client, turn: Turn): void {
     this.#followers.removed(client, turn);
     this.#unregister(client, turn);
+    this.#pass(client, false);
     this.#clients.delete(client.key);
-    this.#admissionsOf.add(`identity ${toHex(client.identity)}`, -1);
-    this.#admissionsOf.add(`network ${client.network}`, -1);
-    this.#admissionsOf.add(prefixOf(client.address), -1);
     this.#timers.clear(`client ${client.key}`);
     this.#stopHandshakes(client.key);
     this.#host.requests.cancel(client.key);
@@ -306,6 +343,7 @@ export class RelayClients {
     const elsewhere = this.#neighbours.record(toHex(client.identity));
     if (elsewhere !== undefined) this.#directory.put(elsewhere, this.#rules.servedOf(elsewhere));
     client.registration = undefined;
+    this.#pass(client, true);
     if (elsewhere !== undefined) this.#directory.pushChanges(this.#rules.servedOf(elsewhere), turn);
     turn.emit({ type: 'persist', key: CLIENT_PREFIX + client.key, value: undefined });
   }
@@ -323,9 +361,8 @@ export class RelayClients {
   /** The record inside the session names another identity than the admission did. */
   #rebind(client: Client, identity: Uint8Array, turn: Turn): void {
     this.#unregister(client, turn);
-    this.#admissionsOf.add(`identity ${toHex(client.identity)}`, -1);
-    this.#admissionsOf.add(`identity ${toHex(identity)}`, 1);
     client.identity = identity;
+    this.#clients.hand(client.key, clientOwners(client));
   }
 
   // Addresses
@@ -359,9 +396,11 @@ export class RelayClients {
   #move(client: Client, address: SocketAddress, turn: Turn): void {
     client.challenged = undefined;
     if (sameSocketAddress(client.address, address)) return;
-    this.#admissionsOf.add(prefixOf(client.address), -1);
-    this.#admissionsOf.add(prefixOf(address), 1);
+    const passes = client.registration === undefined;
+    if (passes) this.#pass(client, false);
     client.address = address;
+    if (passes) this.#pass(client, true);
+    this.#clients.hand(client.key, clientOwners(client));
     this.#followers.moved(client, turn);
     if (client.registration !== undefined) this.#persistClient(client, turn);
     turn.notify('info', 'client-moved', { peer: encodePeerId(client.identity) });
@@ -391,11 +430,13 @@ export class RelayClients {
     if (isOwnAddress(this.#host, stored.address)) return false;
     const { sessionKey } = record;
     const network = networks[0] ?? '';
-    const client = this.#addClient(
-      { sessionKey, identity: record.identity, network, address: stored.address },
-      turn,
-    );
-    client.hasSession = true; // it had one: only a registered client is in the store
+    const given = { sessionKey, identity: record.identity, network, address: stored.address };
+    if (this.#clients.crowded(clientOwners(given)) !== undefined) return false; // the caps are lower now
+    const client = this.#addClient({ ...given, admitted: undefined }, turn);
+    this.#pass(client, false);
+    // It had a session, for only a registered client is in the store: this node begins the handshake.
+    client.hasSession = true;
+    this.#host.peers.setEndpoint(client.key, { address: stored.address }, turn);
     client.registration = { record, boot: stored.boot, networks, cursors: new Map(), pushing: new Set() };
     this.#registered.set(identity, client);
     this.#directory.put(record, networks);

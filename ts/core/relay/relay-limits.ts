@@ -92,6 +92,12 @@ export const RELAY_LIMITS = {
     default: 256, // an office or a carrier NAT shares one address
     of: 'those of one IPv4 address or IPv6 /64',
   },
+  admissionsPerSite: {
+    ...admissions,
+    key: 'admissions_per_site',
+    default: 1024,
+    of: 'those of one IPv4 /24 or IPv6 /48',
+  },
   registrations: {
     key: 'registrations',
     unit: 'records',

@@ -1,0 +1,114 @@
+// A table that others make grow. Every entry has owners, each of a kind (an identity, a source prefix, a
+// neighbour …), and an owner of a kind has a share of the table: whoever has used up his share is turned
+// down while the rest of it stays free for everybody else. What is turned down leaves nothing behind.
+
+import { Counter } from './counter.js';
+
+/** Who pays for an entry, by kind. */
+export type Owners<Kind extends string> = Readonly<Record<Kind, string>>;
+
+/** How many entries there may be: in all, and of one owner of each kind. */
+export interface Bounds<Kind extends string> {
+  readonly total: number;
+  readonly shares: Readonly<Record<Kind, number>>;
+}
+
+interface Entry<V, Kind extends string> {
+  value: V;
+  owners: Owners<Kind>;
+}
+
+export class BoundedTable<K, V, Kind extends string> {
+  readonly #entries = new Map<K, Entry<V, Kind>>();
+  readonly #held = new Counter();
+  readonly #bounds: () => Bounds<Kind>;
+
+  /** @param bounds asked anew each time: a relay's caps may change while it runs. */
+  constructor(bounds: () => Bounds<Kind>) {
+    this.#bounds = bounds;
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  get bounds(): Bounds<Kind> {
+    return this.#bounds();
+  }
+
+  has(key: K): boolean {
+    return this.#entries.has(key);
+  }
+
+  get(key: K): V | undefined {
+    return this.#entries.get(key)?.value;
+  }
+
+  keys(): IterableIterator<K> {
+    return this.#entries.keys();
+  }
+
+  /** In the order they came in. */
+  *values(): IterableIterator<V> {
+    for (const { value } of this.#entries.values()) yield value;
+  }
+
+  *[Symbol.iterator](): IterableIterator<readonly [key: K, value: V]> {
+    for (const [key, { value }] of this.#entries) yield [key, value];
+  }
+
+  /** Entries of one owner. */
+  heldBy(kind: Kind, owner: string): number {
+    return this.#held.get(`${kind} ${owner}`);
+  }
+
+  /** What one more entry of these owners would exceed: a kind's share, or the whole. */
+  crowded(owners: Owners<Kind>): Kind | 'total' | undefined {
+    const { total, shares } = this.#bounds();
+    for (const kind of Object.keys(owners) as Kind[])
+      if (this.heldBy(kind, owners[kind]) >= shares[kind]) return kind;
+    return this.#entries.size >= total ? 'total' : undefined;
+  }
+
+  /**
+   * Puts in an entry, or another value in the place of one of this key, whose owners then are these.
+   * @returns what has no room for it; then nothing has changed.
+   */
+  set(key: K, value: V, owners: Owners<Kind>): Kind | 'total' | undefined {
+    const present = this.#entries.get(key);
+    if (present === undefined) {
+      const crowded = this.crowded(owners);
+      if (crowded !== undefined) return crowded;
+      this.#entries.set(key, { value, owners });
+      this.#count(owners, 1);
+    } else {
+      present.value = value;
+      this.hand(key, owners);
+    }
+    return undefined;
+  }
+
+  /** Gives an entry other owners; it stays even where they have no room. */
+  hand(key: K, owners: Owners<Kind>): void {
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return;
+    this.#count(entry.owners, -1);
+    this.#count(owners, 1);
+    entry.owners = owners;
+  }
+
+  owners(key: K): Owners<Kind> | undefined {
+    return this.#entries.get(key)?.owners;
+  }
+
+  delete(key: K): boolean {
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return false;
+    this.#count(entry.owners, -1);
+    return this.#entries.delete(key);
+  }
+
+  #count(owners: Owners<Kind>, by: number): void {
+    for (const kind of Object.keys(owners) as Kind[]) this.#held.add(`${kind} ${owners[kind]}`, by);
+  }
+}
