@@ -15,6 +15,7 @@ function member(name: string, id: string, ipv4: string): MemberStatus {
     sessionKey: id,
     path: 'direct',
     relayPeerId: undefined,
+    refused: undefined,
   };
 }
 

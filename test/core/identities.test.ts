@@ -64,7 +64,7 @@ describe('a peer id', () => {
             typed[index] = alphabet[(letter + 1 + shift) % 32] ?? '';
           }
           fc.pre(typed.join('') !== text);
-          assert.throws(() => decodePeerId(typed.join('')), /typing error/);
+          assert.throws(() => decodePeerId(typed.join('')), /peer-id-damaged/);
         },
       ),
     );
@@ -72,7 +72,7 @@ describe('a peer id', () => {
 
   it('of another kind is refused by name', () => {
     const link = encodeInvite({ id: new Uint8Array(16), name: 'n', key: new Uint8Array(32), bootstraps: [] });
-    assert.throws(() => decodePeerId(link), /peer id/);
+    assert.throws(() => decodePeerId(link), /peer-id-/);
     assert.throws(() => encodePeerId(new Uint8Array(31)), /32 are needed/);
   });
 });
@@ -94,14 +94,11 @@ describe('an invite link', () => {
         assert.throws(
           () => decodeInvite(cut),
           (error: Error) =>
-            error.message.startsWith('invite link') && !(cut.length > 40 && error.message.includes(cut)),
+            error.message.startsWith('invite-') && !(cut.length > 40 && error.message.includes(cut)),
         );
         const index = 'omerta://join/join1'.length + (at % (link.length - 'omerta://join/join1'.length));
         const other = link[index] === 'q' ? 'p' : 'q';
-        assert.throws(
-          () => decodeInvite(link.slice(0, index) + other + link.slice(index + 1)),
-          /invite link/,
-        );
+        assert.throws(() => decodeInvite(link.slice(0, index) + other + link.slice(index + 1)), /invite-/);
       }),
     );
   });
@@ -113,8 +110,8 @@ describe('a relay link', () => {
       fc.property(bootstrap, (original) => {
         const link = encodeRelayLink(original);
         assert.deepEqual(decodeRelayLink(link), original);
-        assert.throws(() => decodeInvite(link), /does not start with/);
-        assert.throws(() => decodeRelayLink(link.replace('//relay/', '//join/')), /relay link: does not/);
+        assert.throws(() => decodeInvite(link), /invite-scheme/);
+        assert.throws(() => decodeRelayLink(link.replace('//relay/', '//join/')), /relay-link-scheme/);
       }),
     );
   });
@@ -126,14 +123,14 @@ describe('a relay link', () => {
       `omerta://relay/${bech32m.encode('relay', bech32m.toWords(encodeCbor(value)), false)}`;
     assert.deepEqual(decodeRelayLink(linkOf([1, encodedBootstrap(one)])), one);
     for (const value of [[1, encodedBootstrap(one), 0], [1], 1])
-      assert.throws(() => decodeRelayLink(linkOf(value)), /another version/);
+      assert.throws(() => decodeRelayLink(linkOf(value)), /relay-link-version/);
   });
 
   it('cut short anywhere is refused', () => {
     fc.assert(
       fc.property(bootstrap, fc.nat(), (original, at) => {
         const link = encodeRelayLink(original);
-        assert.throws(() => decodeRelayLink(link.slice(0, at % link.length)), /^Error: relay link/);
+        assert.throws(() => decodeRelayLink(link.slice(0, at % link.length)), /^CoreError: relay-link-/);
       }),
     );
   });

@@ -37,6 +37,7 @@ export const STATUS: DaemonStatus = {
             sessionKey: 'bb',
             path: 'relay',
             relayPeerId: undefined,
+            refused: undefined,
           },
         ],
       },

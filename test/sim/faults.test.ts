@@ -62,7 +62,7 @@ describe('a member', () => {
     const [a, b] = pair(world);
     assert.ok(pings(world, a, b, 2000) !== undefined);
     a.apply(a.mesh.removeNetwork(world.network.id, a.step));
-    assert.throws(() => a.ping(b.identity), /not a known member/);
+    assert.throws(() => a.ping(b.identity), /unknown-peer/);
     assert.equal(a.engine.peerCount, 0);
     assert.equal(a.engine.legCount, 0);
   });

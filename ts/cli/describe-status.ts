@@ -3,7 +3,10 @@
 import { peerRows, type DaemonStatus, type PeerRow } from '../status/model/daemon-status.js';
 import { latencyWithin, sumLatencies } from '../status/model/latency.js';
 import { formatBytes, formatDuration, formatNanoseconds } from '../host/units.js';
-import type { StandingPolicyStatus } from '../core/runtime/mesh-status.js';
+import { isRefusal } from '../core/protocol/control-message.js';
+import { isCap } from '../core/relay/relay-limits.js';
+import type { BootstrapStatus, StandingPolicyStatus } from '../core/runtime/mesh-status.js';
+import { wordCircuitFailure, wordRefusal, wordUplinkError } from '../status/model/wording.js';
 import { columns } from './context.js';
 
 /** Makes a name or reason from elsewhere safe for a terminal: control characters become `?`. */
@@ -26,7 +29,23 @@ function describePolicy({ address, state, notAfter }: StandingPolicyStatus): str
   const until = new Date(notAfter * 1000).toISOString().slice(0, 16);
   if (state === 'held') return `standing policy at ${address}: held until ${until}Z`;
   if (state === 'withdrawn') return `standing policy at ${address}: withdrawn`;
-  return `standing policy at ${address}: ${state}`;
+  return `standing policy at ${address}: ${describeState(state)}`;
+}
+
+/** A state in which something was asked for: a refusal with what it means. */
+function describeState(state: string): string {
+  if (!isRefusal(state)) return state;
+  const { what, next } = wordRefusal(state);
+  return `${state}, ${what}. ${next}`;
+}
+
+function describeBootstrap({ peerId, address, state, observedAddress, lastError }: BootstrapStatus): string {
+  const worded = lastError === undefined || state === 'registered' ? undefined : wordUplinkError(lastError);
+  return [
+    `${peerId.slice(0, 18)}… at ${address}: ${state}`,
+    ...(observedAddress === undefined ? [] : [`sees us at ${observedAddress}`]),
+    ...(worded === undefined ? [] : [`${worded.what}. ${worded.next}`]),
+  ].join(', ');
 }
 
 /** `omerta status` */
@@ -47,21 +66,18 @@ export function describeStatus(status: DaemonStatus): string {
     const others = `${members.length} other ${members.length === 1 ? 'member' : 'members'}`;
     rows.push([`network ${name}`, `${ipv4 ?? 'IPv4 held by another member'}  ${ipv6}  ${others}`]);
   }
-  for (const { peerId, address, state, observedAddress, lastError } of mesh.bootstraps)
-    rows.push([
-      'bootstrap',
-      [
-        `${peerId.slice(0, 18)}… at ${address}: ${state}`,
-        ...(observedAddress === undefined ? [] : [`sees us at ${observedAddress}`]),
-        ...(lastError === undefined || state === 'registered' ? [] : [lastError]),
-      ].join(', '),
-    ]);
+  for (const bootstrap of mesh.bootstraps) rows.push(['bootstrap', describeBootstrap(bootstrap)]);
+  for (const { name, refused } of mesh.networks.flatMap(({ members }) => members)) {
+    if (refused === undefined) continue;
+    const { what, next } = wordCircuitFailure(refused);
+    rows.push([`member ${name}`, `no circuit: ${what}. ${next}`]);
+  }
   for (const { address, state } of mesh.wireguard)
     rows.push([
       'wireguard',
       state === 'bound'
         ? `stock clients reach this node at ${address}, public key ${status.wireguard.publicKey}`
-        : `the relay at ${address}: ${state}`,
+        : `the relay at ${address}: ${describeState(state)}`,
     ]);
   for (const policy of mesh.standingPolicies) rows.push(['consent', describePolicy(policy)]);
   if (mesh.relay !== undefined) {
@@ -71,6 +87,14 @@ export function describeStatus(status: DaemonStatus): string {
       `${registrations} registered, ${admissions} admitted, ${standingPolicies} with a standing policy, ` +
         `${circuits.length} circuits, ${halfOpen} waiting for consent`,
     ]);
+    const reached = Object.entries(mesh.relay.refusals).filter(
+      ([reason, count]) => isCap(reason) && count > 0,
+    );
+    if (reached.length > 0)
+      rows.push([
+        'limits reached',
+        `${reached.map(([reason, count]) => `${reason} ${count}`).join(', ')} times: raise them under [relay]`,
+      ]);
   }
   const latency = sumLatencies(status.workers.map((worker) => worker.latency));
   if (latency !== undefined) {

@@ -4,6 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import type { ControlClient } from '../../daemon/control/control-client.js';
 import { ExitCode, OperatorError } from '../../host/operator-error.js';
+import type { DaemonStatus } from '../../status/model/daemon-status.js';
+import { wordCircuitFailure, wordUplinkError, type Wording } from '../../status/model/wording.js';
 import { Context, print, printJson, requestStatus } from '../context.js';
 import { printable } from '../describe-status.js';
 import { explain } from '../help.js';
@@ -36,6 +38,16 @@ function intervalOf(value: string): number {
     `"${value}" is not a number of seconds from 0.01 to 3600`,
     'Type for example: --interval 0.5',
   );
+}
+
+/** What this node knows of the reason: no circuit to the member, or none of its relays is at hand. */
+function whyUnanswered({ mesh }: DaemonStatus, peerId: string): Wording | undefined {
+  const members = mesh.networks.flatMap((network) => network.members);
+  const refused = members.find((member) => member.peerId === peerId)?.refused;
+  if (refused !== undefined) return wordCircuitFailure(refused);
+  if (mesh.bootstraps.some(({ state }) => state === 'registered')) return undefined;
+  const lastError = mesh.bootstraps.find((bootstrap) => bootstrap.lastError !== undefined)?.lastError;
+  return lastError && wordUplinkError(lastError);
 }
 
 async function ping(client: ControlClient, wanted: string | undefined, options: PingOptions): Promise<void> {
@@ -76,13 +88,15 @@ async function ping(client: ControlClient, wanted: string | undefined, options: 
       `${count} sent, ${answered.length} received, ` +
         `min/avg/max = ${Math.min(...answered).toFixed(3)}/${mean.toFixed(3)}/${Math.max(...answered).toFixed(3)} ms`,
     );
-  if (answered.length === 0)
+  if (answered.length === 0) {
+    const why = whyUnanswered(await requestStatus(client), peer.peerId);
     throw new OperatorError(
       ExitCode.unreachable,
       'peer',
-      `${label} did not answer (${count} sent)`,
-      'See its path with: omerta peers',
+      `${label} did not answer (${count} sent)${why === undefined ? '' : `: ${why.what}`}`,
+      why?.next ?? 'See its path with: omerta peers',
     );
+  }
 }
 
 export function pingCommand(program: Command): void {

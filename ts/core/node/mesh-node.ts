@@ -22,6 +22,7 @@ import {
   PING_TOKEN_SIZE,
 } from '../protocol/control-frame.js';
 import { decodeMessage, type ControlMessage, type MessageOf } from '../protocol/control-message.js';
+import { CoreError } from '../protocol/core-error.js';
 import { Counter } from '../runtime/counter.js';
 import type { Component } from '../runtime/component.js';
 import type { Effect } from '../runtime/effect.js';
@@ -238,7 +239,7 @@ export class MeshNode implements Component {
         break;
       case 'interface-gone':
         // Circuits and sessions go on without it; whoever deleted it gets it back by a restart.
-        turn.notify('warn', 'interface-gone', { remedy: 'omerta down, then omerta up' });
+        turn.notify('warn', 'interface-gone');
         break;
       case 'accelerator-demoted':
         turn.notify('warn', 'accelerator-demoted', { accelerator: event.name, reason: event.reason });
@@ -354,7 +355,7 @@ export class MeshNode implements Component {
   /**
    * Sends a ping inside the session with a member or a bootstrap. The answer is a `pong` effect.
    * @param token 8 bytes of the caller's choosing.
-   * @throws Error when the identity is not known.
+   * @throws CoreError when the identity is not known.
    */
   ping(identity: Uint8Array, token: Uint8Array, step: Step): Effect[] {
     if (token.length !== PING_TOKEN_SIZE)
@@ -363,8 +364,7 @@ export class MeshNode implements Component {
     const peer =
       this.#members.members.get(toHex(identity))?.sessionKey ??
       bootstraps.find(({ bootstrap }) => sameBytes(bootstrap.identity, identity))?.sessionKey;
-    if (peer === undefined)
-      throw new Error(`peer ${encodePeerId(identity)}: not a known member; "omerta status" lists them`);
+    if (peer === undefined) throw new CoreError('unknown-peer');
     this.#pings.add(peer, identity, token, step.now);
     return [
       { type: 'send-control', peer, payload: encodeControlFrame({ kind: ControlKind.ping, body: token }) },
@@ -374,12 +374,11 @@ export class MeshNode implements Component {
   /**
    * Fetches usage receipts of the circuits with a member, or of all, and checks them against own
    * counts. The outcome is a `receipts` effect with `token`.
-   * @throws Error when the identity is not known.
+   * @throws CoreError when the identity is not known.
    */
   fetchReceipts(identity: Uint8Array | undefined, token: Uint8Array, step: Step): Effect[] {
     const member = identity && this.#members.members.get(toHex(identity));
-    if (identity !== undefined && member === undefined)
-      throw new Error(`peer ${encodePeerId(identity)}: not a known member; "omerta status" lists them`);
+    if (identity !== undefined && member === undefined) throw new CoreError('unknown-peer');
     const turn = new Turn(step);
     const host = {
       primitives: this.#primitives,
@@ -437,7 +436,7 @@ export class MeshNode implements Component {
     const overlay = member.overlay.get(network);
     if (overlay === undefined) return [];
     const { sessionKey, record, identity } = member;
-    const { kind, relay } = this.#circuits.path(sessionKey);
+    const { kind, relay, refused } = this.#circuits.path(sessionKey);
     const bootstrap = relay === undefined ? undefined : this.#uplinks.get(relay);
     return [
       {
@@ -447,6 +446,7 @@ export class MeshNode implements Component {
         ipv4: this.#members.ownsIpv4(overlay.ipv4, identity) ? overlay.ipv4 : undefined,
         sessionKey,
         path: this.#peers.isProven(sessionKey, network) ? 'direct' : kind,
+        refused,
         relayPeerId: bootstrap === undefined ? undefined : encodePeerId(bootstrap.bootstrap.identity),
       },
     ];

@@ -6,7 +6,7 @@ import { UNCHARGED, type LegKey, type LegTarget } from '../../wire/leg.js';
 import { sameSocketAddress } from '../../wire/socket-address.js';
 import type { Uplink } from '../uplink/uplink.js';
 import { compareBytes, fromHex, sameBytes, toHex } from '../../wire/bytes.js';
-import type { MessageOf, Refusal } from '../protocol/control-message.js';
+import { recordRefusal, type MessageOf, type Refusal } from '../protocol/control-message.js';
 import { HANDSHAKE_WAITS_MS } from '../runtime/handshake-waits.js';
 import type { Primitives } from '../../contract/primitives.js';
 import type { LegIds } from '../runtime/leg-ids.js';
@@ -79,6 +79,8 @@ interface Route {
   /** Until when a circuit is sought; undefined = not. */
   seekUntil: number | undefined;
   attempts: number;
+  /** What came of the last attempt to open one. */
+  refused: Refusal | 'unanswered' | undefined;
   /** Handshakes sent over a new circuit so far. */
   handshakes: number;
 }
@@ -102,10 +104,13 @@ export class CircuitClient {
   path(member: SessionKey): {
     readonly kind: 'relay' | 'direct' | 'none';
     readonly relay: SessionKey | undefined;
+    /** Why there is none although one is sought. */
+    readonly refused: Refusal | 'unanswered' | undefined;
   } {
     const route = this.#routes.get(member);
-    if (route?.current !== undefined) return { kind: 'relay', relay: route.current.relay };
-    return { kind: route?.direct === true ? 'direct' : 'none', relay: undefined };
+    const refused = route?.refused;
+    if (route?.current !== undefined) return { kind: 'relay', relay: route.current.relay, refused };
+    return { kind: route?.direct === true ? 'direct' : 'none', relay: undefined, refused };
   }
 
   /** The circuits with a member, or all. */
@@ -236,9 +241,9 @@ export class CircuitClient {
     { sessionKey }: Uplink,
     message: MessageOf<'circuit-offer' | 'circuit-opened'>,
     turn: Turn,
-  ): Member | Extract<Refusal, 'no-consent' | 'bad-record' | 'busy'> {
+  ): Member | Refusal {
     const record = openPeerRecord(this.#host.primitives, message.caller, turn.step.wallClock);
-    if (typeof record === 'string') return 'bad-record';
+    if (typeof record === 'string') return recordRefusal(record);
     this.#host.members.learnOpened(record, turn);
     const member = this.#host.members.members.get(toHex(record.identity));
     // Consent: members of a network of ours, and nobody else. The preshared key proves them later.
@@ -331,6 +336,7 @@ export class CircuitClient {
         opening: undefined,
         seekUntil: undefined,
         attempts: 0,
+        refused: undefined,
         handshakes: 0,
       };
       this.#routes.set(member, route);
@@ -352,6 +358,7 @@ export class CircuitClient {
 
   #stopSeeking(member: SessionKey, route: Route): void {
     route.seekUntil = undefined;
+    route.refused = undefined;
     route.attempts = 0;
     this.#timers.clear(`seek ${member}`);
   }
@@ -392,7 +399,13 @@ export class CircuitClient {
       if (answer?.type !== 'circuit-granted') {
         this.#host.legs.remove(local.id, later);
         if (answer === undefined) relay.suspect(later);
-        else later.notify('debug', 'circuit-refused', { reason: answer.reason, member: member.record.name });
+        else if (answer.reason !== route.refused)
+          // A limit of the relay is for its operator to raise; the rest passes.
+          later.notify(answer.reason === 'capacity' ? 'warn' : 'info', 'circuit-refused', {
+            reason: answer.reason,
+            member: member.record.name,
+          });
+        route.refused = answer?.reason ?? 'unanswered';
         this.#timers.set(`seek ${memberKey}`, later.now + wait);
         return;
       }
@@ -430,6 +443,7 @@ export class CircuitClient {
     this.#use(circuit, turn);
     // The relays asked so far are remembered until a session is up: this one may end the circuit yet.
     route.seekUntil = undefined;
+    route.refused = undefined;
     this.#timers.clear(`seek ${member.sessionKey}`);
     // Make before break: what the new circuit replaces goes after it stands.
     if (before !== undefined) this.#close(before, turn);

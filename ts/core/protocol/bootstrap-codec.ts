@@ -3,6 +3,7 @@
 import { bech32m } from '@scure/base';
 import type { SocketAddress } from '../../wire/socket-address.js';
 import { decodeCbor, isArrayOf, isBytes, isInteger } from './cbor.js';
+import { CoreError } from './core-error.js';
 import type { Bootstrap } from './network.js';
 
 const MAX_ADDRESSES = 8;
@@ -39,18 +40,21 @@ const WRAPPING = /[\s\u200b-\u200d\u2060\ufeff"'`<>\u201c-\u201f\u2018-\u201b\u0
 
 /**
  * The CBOR value in `scheme` ‖ bech32m with the human-readable part `prefix`.
- * @throws Error, beginning with `what`, that says what is wrong; the link is never repeated.
+ * @throws CoreError `WHAT-scheme` or `WHAT-damaged`.
  */
 export function decodeLink(
   link: string,
-  { what, scheme, prefix, maxBytes }: { what: string; scheme: string; prefix: string; maxBytes: number },
+  {
+    what,
+    scheme,
+    prefix,
+    maxBytes,
+  }: { what: 'invite' | 'relay-link'; scheme: string; prefix: string; maxBytes: number },
 ): unknown {
   const text = link.replace(WRAPPING, '');
-  if (!text.toLowerCase().startsWith(scheme))
-    throw new Error(`${what}: does not start with "${scheme}"; copy it whole`);
+  if (!text.toLowerCase().startsWith(scheme)) throw new CoreError(`${what}-scheme`);
   const decoded = bech32m.decodeUnsafe(text.slice(scheme.length), false);
-  if (decoded?.prefix !== prefix)
-    throw new Error(`${what}: cut short or mistyped (its checksum is wrong); copy it again`);
+  if (decoded?.prefix !== prefix) throw new CoreError(`${what}-damaged`);
   const bytes = bech32m.fromWordsUnsafe(decoded.words);
   return bytes === undefined ? undefined : decodeCbor(bytes, maxBytes);
 }

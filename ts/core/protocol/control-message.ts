@@ -6,7 +6,7 @@ import type { LegKey } from '../../wire/leg.js';
 import { concat, viewOf } from '../../wire/bytes.js';
 import { decodeCbor, encodeCbor, isArrayOf, isBytes, isInteger } from './cbor.js';
 import { ControlKind, encodeControlFrame, MAX_CONTROL_BODY } from './control-frame.js';
-import { MAX_RECORD_BYTES } from './peer-record.js';
+import { MAX_RECORD_BYTES, type RecordRefusal } from './peer-record.js';
 import { MAX_POLICY_BYTES, PREPARED_LEGS } from './standing-policy.js';
 import { MAX_RECEIPT_BYTES } from './usage-receipt.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
@@ -31,8 +31,23 @@ export const REFUSALS = [
   'loop',
   'bad-policy',
   'stale-policy',
+  /** By a record: the clock of whoever signed it, as the clock here has it. */
+  'clock-behind',
+  'clock-ahead',
+  /** Two lives of one identity take turns. */
+  'identity-twice',
 ] as const;
 export type Refusal = (typeof REFUSALS)[number];
+
+export function isRefusal(code: string): code is Refusal {
+  return REFUSALS.some((refusal) => refusal === code);
+}
+
+/** How a record that is not used is turned down. */
+export function recordRefusal(reason: RecordRefusal): Refusal {
+  if (reason === 'expired') return 'clock-behind';
+  return reason === 'too-long-lived' ? 'clock-ahead' : 'bad-record';
+}
 
 interface Field<T> {
   encode(value: T): unknown;

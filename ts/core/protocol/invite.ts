@@ -3,6 +3,7 @@
 import { bech32m } from '@scure/base';
 import { bootstrapOf, decodeLink, encodedBootstrap, isEncodedBootstrap } from './bootstrap-codec.js';
 import { encodeCbor, isArrayOf, isBytes } from './cbor.js';
+import { CoreError } from './core-error.js';
 import { isName, type Network } from './network.js';
 
 const SCHEME = 'omerta://join/';
@@ -26,13 +27,12 @@ export function encodeInvite(network: Network): string {
 
 /**
  * The network an invite link names.
- * @throws Error that says what is wrong with the link; the link itself is never repeated.
+ * @throws CoreError
  */
 export function decodeInvite(link: string): Network {
-  const what = 'invite link';
+  const what = 'invite';
   const network = networkOf(decodeLink(link, { what, scheme: SCHEME, prefix: PREFIX, maxBytes: MAX_BYTES }));
-  if (network === undefined)
-    throw new Error(`${what}: made by another version of Omerta; ask for one made by this version`);
+  if (network === undefined) throw new CoreError('invite-version');
   return network;
 }
 

@@ -2,6 +2,7 @@
 // finds any four wrong characters.
 
 import { bech32m } from '@scure/base';
+import { CoreError } from './core-error.js';
 
 const PREFIX = 'omerta';
 
@@ -13,16 +14,13 @@ export function encodePeerId(identity: Uint8Array): string {
 
 /**
  * The 32-byte identity a peer id names.
- * @throws Error that says what is wrong with the text and how to put it right.
+ * @throws CoreError
  */
 export function decodePeerId(text: string): Uint8Array {
   const decoded = bech32m.decodeUnsafe(text.trim());
-  if (decoded === undefined)
-    throw new Error(`peer id: "${text}" is not one or holds a typing error; copy it again from "omerta id"`);
-  if (decoded.prefix !== PREFIX)
-    throw new Error(`peer id: starts with "${decoded.prefix}1", a peer id starts with "${PREFIX}1"`);
+  if (decoded === undefined) throw new CoreError('peer-id-damaged');
+  if (decoded.prefix !== PREFIX) throw new CoreError('peer-id-prefix');
   const identity = bech32m.fromWordsUnsafe(decoded.words);
-  if (identity?.length !== 32)
-    throw new Error(`peer id: "${text}" does not hold 32 bytes; copy it again from "omerta id"`);
+  if (identity?.length !== 32) throw new CoreError('peer-id-length');
   return identity;
 }

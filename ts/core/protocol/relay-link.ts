@@ -4,6 +4,7 @@
 import { bech32m } from '@scure/base';
 import { bootstrapOf, decodeLink, encodedBootstrap, isEncodedBootstrap } from './bootstrap-codec.js';
 import { encodeCbor } from './cbor.js';
+import { CoreError } from './core-error.js';
 import type { Bootstrap } from './network.js';
 
 const SCHEME = 'omerta://relay/';
@@ -16,12 +17,11 @@ export function encodeRelayLink(relay: Bootstrap): string {
   return SCHEME + bech32m.encode(PREFIX, bech32m.toWords(bytes), false);
 }
 
-/** @throws Error that says what is wrong with the link. */
+/** @throws CoreError */
 export function decodeRelayLink(link: string): Bootstrap {
-  const what = 'relay link';
+  const what = 'relay-link';
   const value = decodeLink(link, { what, scheme: SCHEME, prefix: PREFIX, maxBytes: MAX_BYTES });
   const [version, relay] = Array.isArray(value) && value.length === 2 ? (value as unknown[]) : [];
-  if (version !== VERSION || !isEncodedBootstrap(relay))
-    throw new Error(`${what}: made by another version of Omerta; ask for one made by this version`);
+  if (version !== VERSION || !isEncodedBootstrap(relay)) throw new CoreError('relay-link-version');
   return bootstrapOf(relay);
 }

@@ -28,6 +28,8 @@ export interface Client extends CircuitEnd {
   /** A session came up: the client holds the session key it claimed. */
   hasSession: boolean;
   registration: Registration | undefined;
+  /** Of the life before the registered one. */
+  formerBoot: Uint8Array | undefined;
   /** The address the session moved to, until it is proven. */
   challenged: SocketAddress | undefined;
   challenging: boolean;

@@ -7,7 +7,7 @@ import { sameSocketAddress, type SocketAddress } from '../../wire/socket-address
 import { GrantStatus } from '../protocol/admission-payload.js';
 import { AdmissionServer, type AdmissionClaim, type AdmissionVerdict } from './admission-server.js';
 import { sameBytes, toHex } from '../../wire/bytes.js';
-import type { MessageOf, Refusal } from '../protocol/control-message.js';
+import { recordRefusal, type MessageOf, type Refusal } from '../protocol/control-message.js';
 import { BoundedTable } from '../runtime/bounded-table.js';
 import type { Counter } from '../runtime/counter.js';
 import { HANDSHAKE_WAITS_MS } from '../runtime/handshake-waits.js';
@@ -147,7 +147,8 @@ export class RelayClients {
   register(client: Client, message: MessageOf<'register'>, turn: Turn): Refusal | Cap | undefined {
     const record = openPeerRecord(this.#host.primitives, message.record, turn.step.wallClock);
     // The session proves the session key, the record's signature binds it to the identity.
-    if (typeof record === 'string' || !sameBytes(record.sessionKey, client.sessionKey)) return 'bad-record';
+    if (typeof record === 'string') return recordRefusal(record);
+    if (!sameBytes(record.sessionKey, client.sessionKey)) return 'bad-record';
     if (sameBytes(record.identity, this.#host.identity) || !this.#rules.allows(record.identity))
       return 'denied';
     const networks = this.#rules.servedOf(record);
@@ -157,14 +158,22 @@ export class RelayClients {
     const held = holder?.registration?.record;
     const unchanged = held !== undefined && sameBytes(held.bytes, record.bytes);
     if (held !== undefined && record.sequence <= held.sequence && !unchanged) return 'stale-record';
+    const before = client.registration;
+    const reborn = before !== undefined && !sameBytes(before.boot, message.boot);
+    // A boot id is new at each start: one that comes back after another lives beside it.
+    if (reborn && client.formerBoot !== undefined && sameBytes(client.formerBoot, message.boot)) {
+      turn.notify('warn', 'identity-twice', { peer: encodePeerId(record.identity) });
+      return 'identity-twice';
+    }
     if (held === undefined && this.#registered.size >= this.#rules.limits.registrations)
       return 'registrations';
 
     if (holder !== undefined && holder !== client) this.#removeClient(holder, turn);
     if (!sameBytes(client.identity, record.identity)) this.#rebind(client, record.identity, turn);
-    const before = client.registration;
-    const reborn = before !== undefined && !sameBytes(before.boot, message.boot);
-    if (reborn) this.#followers.reborn(client, turn);
+    if (reborn) {
+      client.formerBoot = before.boot;
+      this.#followers.reborn(client, turn);
+    }
     client.hasSession = true;
     this.#stopHandshakes(client.key); // its end of the session stands too
     client.registration = {
@@ -308,6 +317,7 @@ export class RelayClients {
       key: toHex(given.sessionKey),
       hasSession: false,
       registration: undefined,
+      formerBoot: undefined,
       challenged: undefined,
       challenging: false,
       nextMessage: 0,

@@ -2,7 +2,23 @@
 
 import type { SocketAddress } from '../../wire/socket-address.js';
 import type { RateLimit } from '../../wire/limits.js';
-import type { Refusal } from '../protocol/control-message.js';
+import { REFUSALS, type Refusal } from '../protocol/control-message.js';
+
+/** Why a bootstrap does not hold our registration: a refusal is one of the registration. */
+export const UPLINK_ERRORS = [
+  /** No answer to the request for admission. */
+  'unanswered',
+  /** The session key in the invite is none. */
+  'bad-key',
+  /** Admission refused by policy, or because a limit is reached. */
+  'not-admitted',
+  'no-room',
+  /** Admitted, but no handshake was answered. */
+  'no-session',
+  'register-unanswered',
+  ...REFUSALS,
+] as const;
+export type UplinkError = (typeof UPLINK_ERRORS)[number];
 
 /** Where a bootstrap client is: `registered` means the directory and circuits are at hand. */
 export type UplinkState = 'admitting' | 'connecting' | 'registering' | 'registered' | 'probing' | 'backoff';
@@ -18,6 +34,8 @@ export interface MemberStatus {
   readonly path: 'relay' | 'direct' | 'none';
   /** The relay in use; undefined unless `path` is `relay`. */
   readonly relayPeerId: string | undefined;
+  /** Why there is no circuit although one is sought. */
+  readonly refused: Refusal | 'unanswered' | undefined;
 }
 
 export interface NetworkStatus {
@@ -41,7 +59,7 @@ export interface BootstrapStatus {
   readonly leaseSeconds: number | undefined;
   readonly lastPongAgeMs: number | undefined;
   /** Why the last attempt failed. */
-  readonly lastError: string | undefined;
+  readonly lastError: UplinkError | undefined;
 }
 
 export interface CircuitStatus {

@@ -19,7 +19,7 @@ import type { AnswerTo, MessageOf } from '../protocol/control-message.js';
 import { HANDSHAKE_WAITS_MS } from '../runtime/handshake-waits.js';
 import type { Primitives } from '../../contract/primitives.js';
 import type { LegIds } from '../runtime/leg-ids.js';
-import type { UplinkState, BootstrapStatus } from '../runtime/mesh-status.js';
+import type { BootstrapStatus, UplinkError, UplinkState } from '../runtime/mesh-status.js';
 import type { Bootstrap } from '../protocol/network.js';
 import { encodePeerId } from '../protocol/peer-id.js';
 import type { PeerTable } from '../runtime/peer-table.js';
@@ -69,7 +69,7 @@ export class Uplink {
   #boot: Uint8Array | undefined;
   #leaseSeconds: number | undefined;
   #lastPong: number | undefined;
-  #lastError: string | undefined;
+  #lastError: UplinkError | undefined;
 
   #admission: AdmissionClient | undefined;
   /** Attempts that failed since the last registration. */
@@ -249,9 +249,9 @@ export class Uplink {
     if (outcome === undefined) return;
     this.#closeAdmission(turn);
     if (typeof outcome === 'string') {
-      this.#fail(outcome === 'unanswered' ? 'no answer' : 'unusable session key in the invite', turn);
+      this.#fail(outcome, turn);
     } else if (outcome.status !== GrantStatus.granted) {
-      this.#fail(outcome.status === GrantStatus.refused ? 'refused by policy' : 'at capacity', turn);
+      this.#fail(outcome.status === GrantStatus.refused ? 'not-admitted' : 'no-room', turn);
     } else {
       const moved = this.#observed === undefined || !sameSocketAddress(this.#observed, outcome.observed);
       this.#observed = outcome.observed;
@@ -273,7 +273,7 @@ export class Uplink {
     const wait = waits[this.#wait];
     if (wait === undefined) {
       if (this.#state === 'probing') this.#admit(turn);
-      else this.#fail('admitted, but no handshake was answered', turn);
+      else this.#fail('no-session', turn);
       return;
     }
     this.#wait++;
@@ -281,7 +281,7 @@ export class Uplink {
     turn.emit({ type: 'handshake', peer: this.sessionKey });
   }
 
-  #fail(error: string, turn: Turn): void {
+  #fail(error: UplinkError, turn: Turn): void {
     const { addresses } = this.bootstrap;
     this.#lastError = error;
     this.#failures++;
@@ -313,10 +313,10 @@ export class Uplink {
     const settle = (answer: AnswerTo<'register'> | undefined, later: Turn): void => {
       this.#registering = false;
       if (answer === undefined) {
-        if (this.#state === 'registering') this.#fail('registration was not answered', later);
+        if (this.#state === 'registering') this.#fail('register-unanswered', later);
       } else if (answer.type === 'refused') {
         this.#registerAgain = false;
-        this.#fail(`registration refused: ${answer.reason}`, later);
+        this.#fail(answer.reason, later);
       } else {
         this.#registered(answer, later);
       }

@@ -31,6 +31,7 @@ import type { StateDirectory } from '../state/state-directory.js';
 import { relayAccounts, type RelayAccountsStatus } from '../../status/model/relay-accounts.js';
 import type { ConfigurationChange } from '../config/relay-configuration.js';
 import { carriedCircuits, type CarriedCircuits } from '../../status/model/relay-circuits.js';
+import { wordCoreError } from '../../status/model/wording.js';
 import { StatusServer } from '../../status/server/status-server.js';
 import { Store } from '../state/store.js';
 import { VERSION } from '../../host/version.js';
@@ -240,12 +241,7 @@ export class Daemon {
     try {
       return await this.#running.shell.ping(decodePeerId(peer), timeoutMs);
     } catch (error) {
-      throw new OperatorError(
-        ExitCode.unreachable,
-        'peer',
-        `${peer} cannot be reached: ${messageOf(error)}`,
-        'See who can be: omerta peers',
-      );
+      throw unreachable(peer, error);
     }
   }
 
@@ -256,7 +252,7 @@ export class Daemon {
       timeoutMs,
     );
     const answer = await fetched.catch((error: unknown) => {
-      throw new OperatorError(ExitCode.unreachable, 'peer', messageOf(error), 'Type: omerta peers');
+      throw unreachable(peer ?? 'the members', error);
     });
     if (answer?.type === 'receipts') return answer.reports.map(checkedReceipt);
     throw new OperatorError(
@@ -403,13 +399,16 @@ function peerIdOf(text: string): Uint8Array {
   try {
     return decodePeerId(text);
   } catch (error) {
-    throw new OperatorError(
-      ExitCode.usage,
-      'peer',
-      messageOf(error).replace(/^peer id: /, ''),
-      'Copy a peer id from: omerta peers',
-    );
+    const worded = wordCoreError(error);
+    if (worded === undefined) throw error;
+    throw new OperatorError(ExitCode.usage, 'peer', worded.what, worded.next);
   }
+}
+
+/** What the core says of a member that is asked for. */
+function unreachable(peer: string, error: unknown): OperatorError {
+  const { what, next } = wordCoreError(error) ?? { what: messageOf(error), next: 'Type: omerta peers' };
+  return new OperatorError(ExitCode.unreachable, 'peer', `${peer}: ${what}`, next);
 }
 
 /** Names by blinded id. */

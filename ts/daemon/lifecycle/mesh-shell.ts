@@ -13,6 +13,7 @@ import type { Step } from '../../contract/step.js';
 import type { MeshStatus } from '../../core/runtime/mesh-status.js';
 import type { Engine, EngineEvent } from '../../contract/engine.js';
 import { messageOf } from '../../host/operator-error.js';
+import { wordNotice } from '../../status/model/wording.js';
 import type { StoreWrite } from '../state/store.js';
 
 /** What the shell needs of a MeshNode. */
@@ -59,7 +60,8 @@ export class MeshShell<Node extends ShellNode = ShellNode> {
       engine,
       write: (writes) => this.store.write(writes),
       answer: (answer) => this.#waiting.get(toHex(answer.token))?.(answer),
-      notice: ({ level, fields, event }) => this.log[level](fields, event),
+      notice: ({ level, fields, event }) =>
+        this.log[level]({ ...fields, ...wordNotice(event, fields) }, event),
       attempt: (what, run) => this.#guard(what, run),
       counted: (query, counts) => this.#apply(this.node.handleLegCounts(query, counts, stepNow())),
     };

@@ -10,6 +10,7 @@ import { isName, MAX_NAME_LENGTH, type Bootstrap, type Network } from '../../cor
 import { MAX_RECORD_NETWORKS } from '../../core/protocol/peer-record.js';
 import { NAME_RULE } from '../config/config.js';
 import { ExitCode, OperatorError, fileError, messageOf, systemErrorCode } from '../../host/operator-error.js';
+import { wordCoreError } from '../../status/model/wording.js';
 import { readPrivate, requirePrivate, writePrivate, type StateDirectory } from './state-directory.js';
 
 const SUFFIX = '.invite';
@@ -23,15 +24,9 @@ export function parseInvite(link: string): Network {
   try {
     return decodeInvite(link);
   } catch (error) {
-    const [expected = '', next = ''] = messageOf(error)
-      .replace(/^invite link: /, '')
-      .split('; ');
-    throw new OperatorError(
-      ExitCode.usage,
-      'invite',
-      expected,
-      next === '' ? 'Ask for the link again' : next.charAt(0).toUpperCase() + next.slice(1),
-    );
+    const worded = wordCoreError(error);
+    if (worded === undefined) throw error;
+    throw new OperatorError(ExitCode.usage, 'invite', worded.what, worded.next);
   }
 }
 
@@ -66,7 +61,7 @@ export function loadNetworks(state: StateDirectory): Network[] {
       throw new OperatorError(
         ExitCode.usage,
         'network',
-        `${path} does not hold a whole invite link (${messageOf(error).replace(/^invite link: /, '')})`,
+        `${path} does not hold a whole invite link (${wordCoreError(error)?.what ?? messageOf(error)})`,
         `Join again: remove ${path}, then type: omerta network join LINK`,
       );
     }

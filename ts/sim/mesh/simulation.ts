@@ -59,6 +59,9 @@ export interface SimNodeOptions {
   /** One-way, to the middle of the Internet. */
   readonly latencyMs: number;
   /** Another node's, to have two machines of one identity; default random. */
+  readonly sessionPrivateKey?: Uint8Array;
+  /** How far its clock is ahead of the others'. */
+  readonly clockAheadMs?: number;
   readonly identitySeed?: Uint8Array;
   readonly consent?: Consent;
 }
@@ -114,6 +117,7 @@ interface Life {
 }
 
 export class SimNode implements Host {
+  readonly #clockAheadMs: number;
   readonly address: SocketAddress;
   readonly nat: Nat | undefined;
   readonly latencyMs: number;
@@ -136,9 +140,10 @@ export class SimNode implements Host {
     this.address = options.address;
     this.nat = options.nat;
     this.latencyMs = options.latencyMs;
+    this.#clockAheadMs = options.clockAheadMs ?? 0;
     this.config = {
       identitySeed: options.identitySeed ?? this.#prng.bytes(32),
-      sessionPrivateKey: this.#prng.bytes(32),
+      sessionPrivateKey: options.sessionPrivateKey ?? this.#prng.bytes(32),
       name: options.name,
       endpoints: options.nat === undefined ? [options.address] : [],
       networks: options.networks ?? [],
@@ -168,7 +173,11 @@ export class SimNode implements Host {
   /** Time and randomness of this moment. */
   get step(): Step {
     const { now } = this.#simulation;
-    return { now, wallClock: Math.floor(EPOCH_MS + now), random: (length) => this.#prng.bytes(length) };
+    return {
+      now,
+      wallClock: Math.floor(EPOCH_MS + this.#clockAheadMs + now),
+      random: (length) => this.#prng.bytes(length),
+    };
   }
 
   /** Starts the node with what its store holds; `networks` replaces the configured ones. */

@@ -7,6 +7,7 @@ import { MAX_CONTROL_BODY } from '../../protocol/control-frame.js';
 import {
   MAX_CIRCUIT_RELAYS,
   messageSize,
+  recordRefusal,
   type MessageOf,
   type Refusal,
 } from '../../protocol/control-message.js';
@@ -225,7 +226,7 @@ export class RelayCircuits {
       if (isIn || this.#circuits.has(toHex(circuit))) return 'loop';
       if (!sameBytes(path.at(-1) ?? this.#host.identity, client.identity)) return 'denied';
       const record = openPeerRecord(this.#host.primitives, message.caller, turn.step.wallClock);
-      if (typeof record === 'string') return 'bad-record';
+      if (typeof record === 'string') return recordRefusal(record);
       if (!this.#rules.allows(record.identity)) return 'denied';
       if (!this.#rules.servedOf(record).includes(toHex(network))) return 'not-served';
       const callerIdentity = record.identity;
