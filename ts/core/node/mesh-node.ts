@@ -2,7 +2,7 @@
 // says so, its service as bootstrap and relay to others. Sans-IO: see component.ts.
 //
 //   engine events ─► MeshNode ─┬─► Uplink (one each)   admission, session, directory
-//                              ├─► CircuitClient                 paths to members
+//                              ├─► PathAgent ─► CircuitClient    ways to members
 //                              ├─► RelayService                  the same two, for others
 //                              └─► MemberTable ─► PeerTable      what the engine is told of peers
 //
@@ -15,6 +15,8 @@ import { formatSocketAddress, type SocketAddress } from '../../wire/socket-addre
 import { Uplink } from '../uplink/uplink.js';
 import { isZero, sameBytes, toHex, utf8 } from '../../wire/bytes.js';
 import { CircuitClient } from '../path/circuit-client.js';
+import { PathAgent } from '../path/path-agent.js';
+import { earliest } from '../runtime/earliest.js';
 import {
   ControlKind,
   decodeControlFrame,
@@ -117,6 +119,7 @@ export class MeshNode implements Component {
   readonly #members: MemberTable;
   readonly #ownRecord: OwnRecord;
   readonly #policy: OwnPolicy | undefined;
+  readonly #paths: PathAgent;
   readonly #circuits: CircuitClient;
   readonly #uplinks = new Map<SessionKey, Uplink>();
   #relay: RelayService | undefined;
@@ -154,7 +157,7 @@ export class MeshNode implements Component {
         legs: this.#legs,
         networks: () => this.#members.networks,
       });
-    this.#circuits = new CircuitClient({
+    const host = {
       primitives,
       identity: this.#identity,
       requests: this.#requests,
@@ -163,7 +166,10 @@ export class MeshNode implements Component {
       members: this.#members,
       policy: this.#policy,
       uplinks: () => this.#uplinks.values(),
-    });
+    };
+    this.#paths = new PathAgent(host);
+    this.#circuits = new CircuitClient(host, this.#paths);
+    this.#paths.addSource(this.#circuits);
   }
 
   /** Own identity (Ed25519 public key, 32 bytes). */
@@ -225,17 +231,17 @@ export class MeshNode implements Component {
         this.#relayRequests.resend(event.peer, turn);
         this.#relay?.handleEngineEvent(event, turn);
         this.#uplinks.get(event.peer)?.handleSession(turn);
-        this.#circuits.sessionUp(event.peer, event.endpoint, turn);
+        this.#paths.sessionUp(event.peer, event.endpoint, turn);
         break;
       case 'endpoint':
         this.#relay?.handleEngineEvent(event, turn);
-        this.#circuits.sessionMoved(event.peer, event.endpoint, turn);
+        this.#paths.sessionMoved(event.peer, event.endpoint, turn);
         break;
       case 'path-needed':
-        this.#circuits.pathNeeded(event.peer, turn);
+        this.#paths.pathNeeded(event.peer, turn);
         break;
       case 'session-lost':
-        this.#circuits.sessionLost(event.peer, turn);
+        this.#paths.sessionLost(event.peer, turn);
         break;
       case 'interface-gone':
         // Circuits and sessions go on without it; whoever deleted it gets it back by a restart.
@@ -263,14 +269,15 @@ export class MeshNode implements Component {
     this.#relayRequests.handleTimeout(turn);
     for (const bootstrap of this.#uplinks.values()) bootstrap.handleTimeout(turn);
     this.#circuits.handleTimeout(turn);
+    this.#paths.handleTimeout(turn);
     this.#relay?.handleTimeout(turn);
     for (const peer of this.#pings.handleTimeout(turn.now)) {
-      const { relay } = this.#circuits.path(peer);
+      const { relay } = this.#paths.path(peer);
       this.#uplinks.get(relay ?? peer)?.suspect(turn);
     }
     if (this.#sweepAt !== undefined && this.#sweepAt <= turn.now) {
       this.#sweepAt = turn.now + SWEEP_MS;
-      for (const peer of this.#members.expire(turn)) this.#circuits.memberGone(peer, turn);
+      for (const peer of this.#members.expire(turn)) this.#paths.memberGone(peer, turn);
       this.#relay?.sweep(turn);
       this.#recordMayHaveChanged(turn);
       this.#policy?.renew(turn);
@@ -279,16 +286,16 @@ export class MeshNode implements Component {
   }
 
   deadline(): number | undefined {
-    const deadlines = [
+    return earliest(
       this.#requests.deadline(),
       this.#relayRequests.deadline(),
       this.#circuits.deadline(),
+      this.#paths.deadline(),
       this.#relay?.deadline(),
       this.#pings.deadline(),
       this.#sweepAt,
-      ...[...this.#uplinks.values()].map((bootstrap) => bootstrap.deadline()),
-    ].filter((at) => at !== undefined);
-    return deadlines.length === 0 ? undefined : Math.min(...deadlines);
+      ...[...this.#uplinks.values()].map((uplink) => uplink.deadline()),
+    );
   }
 
   /**
@@ -313,7 +320,7 @@ export class MeshNode implements Component {
   removeNetwork(id: Uint8Array, step: Step): Effect[] {
     const turn = new Turn(step);
     const blindedId = toHex(blindedNetworkId(this.#primitives, id));
-    for (const peer of this.#members.removeNetwork(blindedId, turn)) this.#circuits.memberGone(peer, turn);
+    for (const peer of this.#members.removeNetwork(blindedId, turn)) this.#paths.memberGone(peer, turn);
     this.#dropUplinks(turn);
     this.#recordMayHaveChanged(turn);
     this.#policy?.renew(turn);
@@ -436,7 +443,7 @@ export class MeshNode implements Component {
     const overlay = member.overlay.get(network);
     if (overlay === undefined) return [];
     const { sessionKey, record, identity } = member;
-    const { kind, relay, refused } = this.#circuits.path(sessionKey);
+    const { kind, relay, refused } = this.#paths.path(sessionKey);
     const bootstrap = relay === undefined ? undefined : this.#uplinks.get(relay);
     return [
       {
@@ -568,6 +575,7 @@ export class MeshNode implements Component {
     for (const [key, bootstrap] of this.#uplinks) {
       if (this.#networksOf(key).length > 0 || this.#isPeer(bootstrap)) continue;
       this.#circuits.relayGone(key, turn);
+      this.#paths.retry(turn);
       this.#policy?.relayGone(key, turn);
       this.#relay?.neighbourGone(key, turn);
       this.#uplinks.delete(key);
@@ -601,6 +609,7 @@ export class MeshNode implements Component {
             reachChanged: (later) => this.#recordMayHaveChanged(later),
             registered: (registered, fresh, later) => {
               this.#circuits.relayReady(registered, fresh, later);
+              this.#paths.retry(later);
               this.#relay?.neighbourReady(key, fresh, later);
               this.#policy?.relayReady(registered, fresh, later);
               this.#askForWireguard(registered, later);
@@ -608,7 +617,7 @@ export class MeshNode implements Component {
             },
             learned: (records, later) => this.#learn(client, records, later),
             lost: (lost, later) => {
-              this.#circuits.relayLost(lost.sessionKey, later);
+              this.#paths.relayLost(lost.sessionKey, later);
               this.#relay?.neighbourLost(key, later);
             },
           },

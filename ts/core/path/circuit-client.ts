@@ -1,5 +1,5 @@
-// The ends of circuits: opening one when a member is to be reached, consenting to those others open,
-// keeping them alive while they are used, and finding another when one is gone.
+// The ends of circuits: opening one when the path agent wants a way to a member, consenting to those others
+// open, and keeping them alive while they are used.
 
 import type { PeerEndpoint, SessionKey } from '../../contract/engine.js';
 import { UNCHARGED, type LegKey, type LegTarget } from '../../wire/leg.js';
@@ -7,24 +7,20 @@ import { sameSocketAddress } from '../../wire/socket-address.js';
 import type { Uplink } from '../uplink/uplink.js';
 import { compareBytes, fromHex, sameBytes, toHex } from '../../wire/bytes.js';
 import { recordRefusal, type MessageOf, type Refusal } from '../protocol/control-message.js';
-import { HANDSHAKE_WAITS_MS } from '../runtime/handshake-waits.js';
 import type { Primitives } from '../../contract/primitives.js';
 import type { LegIds } from '../runtime/leg-ids.js';
 import type { Member, MemberTable } from '../members/member-table.js';
+import type { Candidate, CandidateSource, CandidateUser } from './candidate.js';
 import type { OwnPolicy } from './own-policy.js';
 import { openPeerRecord } from '../protocol/peer-record.js';
 import type { PeerTable } from '../runtime/peer-table.js';
+import { earliest } from '../runtime/earliest.js';
 import { AnswerTable, type RequestTable } from '../runtime/request-table.js';
 import { TimerQueue } from '../runtime/timer-queue.js';
 import type { Turn } from '../runtime/turn.js';
 
 /** Circuits held with one member: the one in use and those that replace or precede it. */
 const CIRCUITS_PER_MEMBER = 4;
-const FIRST_RETRY_MS = 250;
-const LONGEST_RETRY_MS = 4000;
-/** How long another circuit is sought before the path is given up (the engine asks again when it needs one). */
-const SEEK_MS = 60_000;
-
 /** What the node lends to its circuit client. */
 export interface CircuitHost {
   readonly primitives: Primitives;
@@ -52,11 +48,11 @@ export interface HeldCircuit {
   readonly since: number;
 }
 
-interface Circuit {
+interface Circuit extends Candidate {
+  readonly kind: 'circuit';
   /** Lower-case hex. */
   readonly id: string;
   readonly relay: SessionKey;
-  readonly member: SessionKey;
   readonly calling: boolean;
   readonly since: number;
   /** What we receive on. */
@@ -64,53 +60,34 @@ interface Circuit {
   /** What we send on; its address is the relay's. */
   remote: LegTarget;
   expiresAt: number;
-  /** Whether the member's session was renewed (which only data does) since the last refresh. */
+  /** Whether a session was made over it (which only data does) since the last refresh. */
   used: boolean;
 }
 
-interface Route {
-  /** In the order they came to be. */
-  readonly circuits: Circuit[];
-  /** The circuit the member is reached by; undefined = none, or reached directly. */
-  current: Circuit | undefined;
-  direct: boolean;
-  /** The request under way; a stale answer finds another object here. */
-  opening: { readonly local: LegKey; readonly relay: SessionKey } | undefined;
-  /** Until when a circuit is sought; undefined = not. */
-  seekUntil: number | undefined;
-  attempts: number;
-  /** What came of the last attempt to open one. */
-  refused: Refusal | 'unanswered' | undefined;
-  /** Handshakes sent over a new circuit so far. */
-  handshakes: number;
+/** The request for a circuit under way. */
+interface Opening {
+  readonly local: LegKey;
+  readonly relay: SessionKey;
 }
 
-type Timer = `handshake ${string}` | `seek ${string}` | `refresh ${string}` | `expire ${string}`;
-
-export class CircuitClient {
+export class CircuitClient implements CandidateSource {
   readonly #host: CircuitHost;
-  readonly #routes = new Map<SessionKey, Route>();
+  readonly #user: CandidateUser;
   /** By `circuitKey`: two relays may choose the same id. */
   readonly #circuits = new Map<string, Circuit>();
+  /** In the order they came to be. */
+  readonly #byMember = new Map<SessionKey, Circuit[]>();
   readonly #byLeg = new Map<number, Circuit>();
-  readonly #timers = new TimerQueue<Timer>();
+  /** By member; a stale answer finds another object here. */
+  readonly #openings = new Map<SessionKey, Opening>();
+  /** When circuits that are used are refreshed. */
+  readonly #refreshes = new TimerQueue<Circuit>();
+  readonly #expiries = new TimerQueue<Circuit>();
   readonly #answers = new AnswerTable();
 
-  constructor(host: CircuitHost) {
+  constructor(host: CircuitHost, user: CandidateUser) {
     this.#host = host;
-  }
-
-  /** How a member is reached, and by which relay. */
-  path(member: SessionKey): {
-    readonly kind: 'relay' | 'direct' | 'none';
-    readonly relay: SessionKey | undefined;
-    /** Why there is none although one is sought. */
-    readonly refused: Refusal | 'unanswered' | undefined;
-  } {
-    const route = this.#routes.get(member);
-    const refused = route?.refused;
-    if (route?.current !== undefined) return { kind: 'relay', relay: route.current.relay, refused };
-    return { kind: route?.direct === true ? 'direct' : 'none', relay: undefined, refused };
+    this.#user = user;
   }
 
   /** The circuits with a member, or all. */
@@ -120,45 +97,67 @@ export class CircuitClient {
       .map(({ local, ...circuit }) => ({ ...circuit, leg: local.id }));
   }
 
-  /** The engine has packets for a member and nowhere to send them. */
-  pathNeeded(member: SessionKey, turn: Turn): void {
-    if (this.#host.members.bySessionKey(member) === undefined || this.#host.peers.hasRole(member)) return;
-    this.#seek(member, turn);
+  candidates(member: SessionKey): readonly Candidate[] {
+    return this.#byMember.get(member) ?? [];
   }
 
-  /** A handshake with a member completed. */
-  sessionUp(member: SessionKey, endpoint: PeerEndpoint, turn: Turn): void {
-    this.#timers.clear(`handshake ${member}`);
-    this.sessionMoved(member, endpoint, turn);
+  candidateAt(_member: SessionKey, endpoint: PeerEndpoint): Candidate | undefined {
+    return 'leg' in endpoint ? this.#byLeg.get(endpoint.leg) : undefined;
   }
 
-  /** A member's packets come by another way now. */
-  sessionMoved(member: SessionKey, endpoint: PeerEndpoint, turn: Turn): void {
-    if (this.#host.members.bySessionKey(member) === undefined || this.#host.peers.hasRole(member)) return;
-    const route = this.#route(member);
-    const circuit = 'leg' in endpoint ? this.#byLeg.get(endpoint.leg) : undefined;
-    route.direct = 'address' in endpoint;
-    route.current = circuit;
+  isSeeking(member: SessionKey): boolean {
+    return this.#openings.has(member);
+  }
+
+  /** Asks a relay for a circuit. */
+  seek(member: Member, attempt: number, turn: Turn): boolean {
+    const relay = this.#chooseRelay(member, attempt);
+    if (relay === undefined) return false;
+    const [network] = [...member.overlay.keys()].toSorted();
+    const opening: Opening = { local: this.#host.legs.create(turn), relay: relay.sessionKey };
+    this.#openings.set(member.sessionKey, opening);
+    const message = {
+      type: 'circuit-open',
+      callee: member.identity,
+      network: fromHex(network ?? '') ?? new Uint8Array(16),
+      leg: opening.local,
+    } as const;
+    this.#host.requests.send(relay.sessionKey, message, turn, (answer, later) => {
+      if (this.#openings.get(member.sessionKey) !== opening) {
+        // Overtaken by the member's own circuit: this one has no use.
+        if (answer?.type === 'circuit-granted') this.#tellClosed(relay.sessionKey, answer.circuit, later);
+        return;
+      }
+      if (answer?.type === 'circuit-granted') {
+        this.#granted(relay, member, opening, answer, later);
+        return;
+      }
+      this.#abandon(member.sessionKey, later);
+      if (answer === undefined) relay.suspect(later);
+      const news = this.#user.notFound(member.sessionKey, answer?.reason ?? 'unanswered', later);
+      if (answer !== undefined && news)
+        // A limit of the relay is for its operator to raise; the rest passes.
+        later.notify(answer.reason === 'capacity' ? 'warn' : 'info', 'circuit-refused', {
+          reason: answer.reason,
+          member: member.record.name,
+        });
+    });
+    return true;
+  }
+
+  carried(candidate: Candidate): void {
+    const circuit = this.#own(candidate);
     if (circuit !== undefined) circuit.used = true;
-    if (circuit !== undefined || route.direct) this.#stopSeeking(member, route);
-    else this.#seek(member, turn); // a leg we no longer have
   }
 
-  /** The engine gave up handshakes: the way there is no longer one. */
-  sessionLost(member: SessionKey, turn: Turn): void {
-    const route = this.#routes.get(member);
-    if (route === undefined) return;
-    for (const circuit of [...route.circuits]) this.#close(circuit, turn);
-    this.#host.peers.resetPath(member, turn);
-    this.#dropRoute(member);
+  close(candidate: Candidate, turn: Turn): void {
+    const circuit = this.#own(candidate);
+    if (circuit !== undefined) this.#close(circuit, turn);
   }
 
-  /** A member is gone from the table. */
-  memberGone(member: SessionKey, turn: Turn): void {
-    const route = this.#routes.get(member);
-    if (route === undefined) return;
-    for (const circuit of [...route.circuits]) this.#close(circuit, turn);
-    this.#dropRoute(member);
+  closeAll(member: SessionKey, turn: Turn): void {
+    this.#abandon(member, turn);
+    for (const circuit of [...(this.#byMember.get(member) ?? [])]) this.#close(circuit, turn);
   }
 
   /** A relay took our registration. `fresh`: it may have forgotten our circuits. */
@@ -171,34 +170,17 @@ export class CircuitClient {
       }
       if (fresh) this.#refresh(circuit, turn);
     }
-    for (const [member, route] of this.#routes)
-      if (route.seekUntil !== undefined && route.opening === undefined)
-        this.#timers.set(`seek ${member}`, turn.now);
   }
 
-  /** A relay fell silent: members reached through it are sought through another, if there is one. */
   relayLost(relay: SessionKey, turn: Turn): void {
-    const another = [...this.#host.uplinks()].some((other) => other.usable && other.sessionKey !== relay);
-    if (!another) return; // when the relay is back, it is asked what it still knows
-    for (const [member, route] of this.#routes) {
-      if (route.opening?.relay === relay) this.#abandonOpening(route, turn);
-      if (route.current?.relay === relay || route.seekUntil !== undefined) this.#seek(member, turn);
-    }
+    for (const [member, opening] of this.#openings) if (opening.relay === relay) this.#abandon(member, turn);
   }
 
   /** A relay is no longer one of ours. */
   relayGone(relay: SessionKey, turn: Turn): void {
-    for (const [member, route] of this.#routes) {
-      if (route.opening?.relay !== relay) continue;
-      this.#abandonOpening(route, turn);
-      this.#timers.set(`seek ${member}`, turn.now);
-    }
-    for (const circuit of [...this.#circuits.values()]) {
-      if (circuit.relay !== relay) continue;
-      const wasCurrent = this.#routes.get(circuit.member)?.current === circuit;
-      this.#forget(circuit, turn);
-      if (wasCurrent) this.#pathLost(circuit.member, turn);
-    }
+    this.relayLost(relay, turn);
+    for (const circuit of [...this.#circuits.values()])
+      if (circuit.relay === relay) this.#lose(circuit, turn);
     this.#answers.forget(relay);
   }
 
@@ -252,13 +234,11 @@ export class CircuitClient {
     // A policy is the node's word of when it was signed: what it says now counts.
     const accepted = this.#host.policy?.accepts(sessionKey, member.identity, message.network) === true;
     if (message.type === 'circuit-opened' && !accepted) return 'no-consent';
-    const route = this.#route(member.sessionKey);
-    if (route.opening !== undefined) {
-      // Both ends open at once: the request of the lower identity is carried through.
-      if (compareBytes(this.#host.identity, member.identity) < 0 && route.opening.relay === sessionKey)
-        return 'busy';
-      this.#abandonOpening(route, turn);
-    }
+    const opening = this.#openings.get(member.sessionKey);
+    // Both ends open at once: the request of the lower identity is carried through.
+    if (opening?.relay === sessionKey && compareBytes(this.#host.identity, member.identity) < 0)
+      return 'busy';
+    this.#abandon(member.sessionKey, turn);
     return member;
   }
 
@@ -270,196 +250,74 @@ export class CircuitClient {
     local: LegKey,
     turn: Turn,
   ): void {
-    const route = this.#route(member.sessionKey);
-    const circuit: Circuit = {
-      id: toHex(message.circuit),
-      relay: relay.sessionKey,
-      member: member.sessionKey,
-      calling: false,
-      since: turn.now,
-      local,
-      remote: { ...message.leg, address: relay.address },
-      expiresAt: turn.now + message.lifetime * 1000,
-      used: true,
-    };
-    this.#add(circuit, message.lifetime, turn);
-    // With a working circuit the member's first packet moves the session over; without, this is it.
-    if (route.seekUntil !== undefined || (route.current === undefined && !route.direct))
-      this.#use(circuit, turn);
-    this.#stopSeeking(member.sessionKey, route);
+    const circuit = this.#add(
+      {
+        kind: 'circuit',
+        id: toHex(message.circuit),
+        relay: relay.sessionKey,
+        member: member.sessionKey,
+        endpoint: { leg: local.id },
+        calling: false,
+        since: turn.now,
+        local,
+        remote: { ...message.leg, address: relay.address },
+        used: true,
+      },
+      message.lifetime,
+      turn,
+    );
+    this.#user.offered(circuit, turn);
   }
 
   /** The relay ended a circuit. */
   handleClose(relay: SessionKey, request: number, message: MessageOf<'circuit-close'>, turn: Turn): void {
     turn.send(relay, request, { type: 'circuit-closed', circuit: message.circuit });
     const circuit = this.#circuits.get(circuitKey(relay, toHex(message.circuit)));
-    if (circuit === undefined) return;
-    const route = this.#routes.get(circuit.member);
-    const wasCurrent = route?.current === circuit;
-    this.#forget(circuit, turn);
-    // Ended before a session came up over it: as if it had been refused, the next relay is asked.
-    if (wasCurrent && route.circuits.length === 0 && this.#timers.has(`handshake ${circuit.member}`))
-      this.#seek(circuit.member, turn);
-    if (wasCurrent) this.#pathLost(circuit.member, turn);
+    if (circuit !== undefined) this.#lose(circuit, turn, true);
   }
 
   handleTimeout(turn: Turn): void {
-    for (
-      let timer = this.#timers.takeDue(turn.now);
-      timer !== undefined;
-      timer = this.#timers.takeDue(turn.now)
-    ) {
-      const space = timer.indexOf(' ');
-      const name = timer.slice(space + 1);
-      if (timer.startsWith('handshake')) this.#handshake(name, turn);
-      else if (timer.startsWith('seek')) this.#open(name, turn);
-      else {
-        const circuit = this.#circuits.get(name);
-        if (circuit === undefined) continue;
-        if (timer.startsWith('expire')) this.#expire(circuit, turn);
-        else if (circuit.used) this.#refresh(circuit, turn);
-      }
-    }
+    for (const circuit of this.#refreshes.allDue(turn.now)) if (circuit.used) this.#refresh(circuit, turn);
+    // Nobody used it: it lapses here as it does at the relay.
+    for (const circuit of this.#expiries.allDue(turn.now)) this.#lose(circuit, turn);
   }
 
   deadline(): number | undefined {
-    return this.#timers.next();
-  }
-
-  #route(member: SessionKey): Route {
-    let route = this.#routes.get(member);
-    if (route === undefined) {
-      route = {
-        circuits: [],
-        current: undefined,
-        direct: false,
-        opening: undefined,
-        seekUntil: undefined,
-        attempts: 0,
-        refused: undefined,
-        handshakes: 0,
-      };
-      this.#routes.set(member, route);
-    }
-    return route;
-  }
-
-  #dropRoute(member: SessionKey): void {
-    this.#timers.clear(`seek ${member}`);
-    this.#timers.clear(`handshake ${member}`);
-    this.#routes.delete(member);
-  }
-
-  #seek(member: SessionKey, turn: Turn): void {
-    const route = this.#route(member);
-    route.seekUntil ??= turn.now + SEEK_MS;
-    if (route.opening === undefined && !this.#timers.has(`seek ${member}`)) this.#open(member, turn);
-  }
-
-  #stopSeeking(member: SessionKey, route: Route): void {
-    route.seekUntil = undefined;
-    route.refused = undefined;
-    route.attempts = 0;
-    this.#timers.clear(`seek ${member}`);
-  }
-
-  #open(memberKey: SessionKey, turn: Turn): void {
-    const route = this.#routes.get(memberKey);
-    const member = this.#host.members.bySessionKey(memberKey);
-    if (route?.seekUntil === undefined || route.opening !== undefined || member === undefined) return;
-    if (turn.now >= route.seekUntil) {
-      this.#stopSeeking(memberKey, route);
-      this.#pathLost(memberKey, turn);
-      return;
-    }
-    const wait = Math.min(FIRST_RETRY_MS * 2 ** route.attempts, LONGEST_RETRY_MS);
-    const relay = this.#chooseRelay(member, route.attempts);
-    route.attempts++;
-    if (relay === undefined) {
-      this.#timers.set(`seek ${memberKey}`, turn.now + wait);
-      return;
-    }
-    const [network] = [...member.overlay.keys()].toSorted();
-    const local = this.#host.legs.create(turn);
-    const opening = { local, relay: relay.sessionKey };
-    route.opening = opening;
-    const message = {
-      type: 'circuit-open',
-      callee: member.identity,
-      network: fromHex(network ?? '') ?? new Uint8Array(16),
-      leg: local,
-    } as const;
-    this.#host.requests.send(relay.sessionKey, message, turn, (answer, later) => {
-      if (route.opening !== opening) {
-        // Overtaken by the member's own circuit: this one has no use.
-        if (answer?.type === 'circuit-granted') this.#tellClosed(relay.sessionKey, answer.circuit, later);
-        return;
-      }
-      route.opening = undefined;
-      if (answer?.type !== 'circuit-granted') {
-        this.#host.legs.remove(local.id, later);
-        if (answer === undefined) relay.suspect(later);
-        else if (answer.reason !== route.refused)
-          // A limit of the relay is for its operator to raise; the rest passes.
-          later.notify(answer.reason === 'capacity' ? 'warn' : 'info', 'circuit-refused', {
-            reason: answer.reason,
-            member: member.record.name,
-          });
-        route.refused = answer?.reason ?? 'unanswered';
-        this.#timers.set(`seek ${memberKey}`, later.now + wait);
-        return;
-      }
-      this.#granted(relay, member, local, answer, later);
-    });
+    return earliest(this.#refreshes.next(), this.#expiries.next());
   }
 
   #granted(
     relay: Uplink,
     member: Member,
-    local: LegKey,
+    { local }: Opening,
     answer: MessageOf<'circuit-granted'>,
     turn: Turn,
   ): void {
+    this.#openings.delete(member.sessionKey);
     this.#host.members.learn(answer.callee, turn);
-    const route = this.#routes.get(member.sessionKey);
-    if (route === undefined || this.#host.members.bySessionKey(member.sessionKey) === undefined) {
+    if (this.#host.members.bySessionKey(member.sessionKey) === undefined) {
       this.#host.legs.remove(local.id, turn);
       this.#tellClosed(relay.sessionKey, answer.circuit, turn);
       return;
     }
-    const before = route.current;
-    const circuit: Circuit = {
-      id: toHex(answer.circuit),
-      relay: relay.sessionKey,
-      member: member.sessionKey,
-      calling: true,
-      since: turn.now,
-      local,
-      remote: { ...answer.leg, address: relay.address },
-      expiresAt: turn.now + answer.lifetime * 1000,
-      used: true,
-    };
-    this.#add(circuit, answer.lifetime, turn);
-    this.#use(circuit, turn);
-    // The relays asked so far are remembered until a session is up: this one may end the circuit yet.
-    route.seekUntil = undefined;
-    route.refused = undefined;
-    this.#timers.clear(`seek ${member.sessionKey}`);
-    // Make before break: what the new circuit replaces goes after it stands.
-    if (before !== undefined) this.#close(before, turn);
-    route.handshakes = 0;
-    this.#handshake(member.sessionKey, turn);
+    const circuit = this.#add(
+      {
+        kind: 'circuit',
+        id: toHex(answer.circuit),
+        relay: relay.sessionKey,
+        member: member.sessionKey,
+        endpoint: { leg: local.id },
+        calling: true,
+        since: turn.now,
+        local,
+        remote: { ...answer.leg, address: relay.address },
+        used: true,
+      },
+      answer.lifetime,
+      turn,
+    );
+    this.#user.found(circuit, turn);
     turn.notify('info', 'circuit-established', { member: member.record.name });
-  }
-
-  /** Brings a session up over a new circuit; a present one may be with the member's former life. */
-  #handshake(member: SessionKey, turn: Turn): void {
-    const route = this.#routes.get(member);
-    const wait = HANDSHAKE_WAITS_MS[route?.handshakes ?? 0];
-    if (route?.current === undefined || wait === undefined) return;
-    route.handshakes++;
-    this.#timers.set(`handshake ${member}`, turn.now + wait);
-    turn.emit({ type: 'handshake', peer: member });
   }
 
   /** Relays the member names first; the choice rotates with every attempt. */
@@ -474,32 +332,40 @@ export class CircuitClient {
     return candidates[attempt % Math.max(candidates.length, 1)];
   }
 
-  #abandonOpening(route: Route, turn: Turn): void {
-    if (route.opening === undefined) return;
-    this.#host.legs.remove(route.opening.local.id, turn);
-    route.opening = undefined;
+  /** Gives up asking for a circuit: its answer comes too late. */
+  #abandon(member: SessionKey, turn: Turn): void {
+    const opening = this.#openings.get(member);
+    if (opening === undefined) return;
+    this.#openings.delete(member);
+    this.#host.legs.remove(opening.local.id, turn);
   }
 
-  #add(circuit: Circuit, lifetimeSeconds: number, turn: Turn): void {
-    const key = circuitKey(circuit.relay, circuit.id);
-    const route = this.#route(circuit.member);
-    while (route.circuits.length >= CIRCUITS_PER_MEMBER) {
-      const oldest = route.circuits.find((other) => other !== route.current);
+  /** The circuit a candidate is, if it stands. */
+  #own({ endpoint }: Candidate): Circuit | undefined {
+    return 'leg' in endpoint ? this.#byLeg.get(endpoint.leg) : undefined;
+  }
+
+  #add(made: Omit<Circuit, 'expiresAt'>, lifetimeSeconds: number, turn: Turn): Circuit {
+    const circuit: Circuit = { ...made, expiresAt: 0 };
+    const held = this.#byMember.get(circuit.member) ?? [];
+    this.#byMember.set(circuit.member, held);
+    while (held.length >= CIRCUITS_PER_MEMBER) {
+      const oldest = held.find((other) => !this.#user.isActive(other));
       if (oldest === undefined) break;
       this.#close(oldest, turn);
     }
-    route.circuits.push(circuit);
-    this.#circuits.set(key, circuit);
+    held.push(circuit);
+    this.#circuits.set(circuitKey(circuit.relay, circuit.id), circuit);
     this.#byLeg.set(circuit.local.id, circuit);
     this.#prolong(circuit, lifetimeSeconds, turn);
+    return circuit;
   }
 
   /** Gives a circuit its lifetime, in the table and in the engine. */
   #prolong(circuit: Circuit, lifetimeSeconds: number, turn: Turn): void {
-    const key = circuitKey(circuit.relay, circuit.id);
     circuit.expiresAt = turn.now + lifetimeSeconds * 1000;
-    this.#timers.set(`refresh ${key}`, turn.now + lifetimeSeconds * 500);
-    this.#timers.set(`expire ${key}`, circuit.expiresAt);
+    this.#refreshes.set(circuit, turn.now + lifetimeSeconds * 500);
+    this.#expiries.set(circuit, circuit.expiresAt);
     this.#install(circuit, turn);
   }
 
@@ -515,13 +381,6 @@ export class CircuitClient {
       },
       turn,
     );
-  }
-
-  #use(circuit: Circuit, turn: Turn): void {
-    const route = this.#route(circuit.member);
-    route.current = circuit;
-    route.direct = false;
-    this.#host.peers.setEndpoint(circuit.member, { leg: circuit.local.id }, turn);
   }
 
   #refresh(circuit: Circuit, turn: Turn): void {
@@ -540,31 +399,15 @@ export class CircuitClient {
           return;
         }
         // The relay does not know it any more. The session stays up while another is sought.
-        const route = this.#routes.get(circuit.member);
-        const wasCurrent = route?.current === circuit;
-        if (wasCurrent) this.#seek(circuit.member, later);
-        else this.#forget(circuit, later);
+        if (!this.#user.doubtful(circuit, later)) this.#forget(circuit, later);
       },
     );
   }
 
-  /** Nobody used it: it lapses here as it does at the relay. */
-  #expire(circuit: Circuit, turn: Turn): void {
-    const wasCurrent = this.#routes.get(circuit.member)?.current === circuit;
+  /** It is gone. */
+  #lose(circuit: Circuit, turn: Turn, refused = false): void {
     this.#forget(circuit, turn);
-    if (wasCurrent) this.#pathLost(circuit.member, turn);
-  }
-
-  /** The current circuit is gone: another one that stands takes over, else the engine has to ask. */
-  #pathLost(member: SessionKey, turn: Turn): void {
-    const route = this.#routes.get(member);
-    const other = route?.circuits.at(-1);
-    if (other !== undefined) this.#use(other, turn);
-    else {
-      if (route !== undefined) route.current = undefined;
-      this.#host.peers.resetPath(member, turn);
-      if (route?.opening === undefined && route?.seekUntil === undefined) this.#dropRoute(member);
-    }
+    this.#user.lost(circuit, refused, turn);
   }
 
   #close(circuit: Circuit, turn: Turn): void {
@@ -578,16 +421,15 @@ export class CircuitClient {
   }
 
   #forget(circuit: Circuit, turn: Turn): void {
-    const key = circuitKey(circuit.relay, circuit.id);
-    if (!this.#circuits.delete(key)) return;
-    this.#timers.clear(`refresh ${key}`);
-    this.#timers.clear(`expire ${key}`);
+    if (!this.#circuits.delete(circuitKey(circuit.relay, circuit.id))) return;
+    this.#refreshes.clear(circuit);
+    this.#expiries.clear(circuit);
     this.#byLeg.delete(circuit.local.id);
     this.#host.legs.remove(circuit.local.id, turn);
-    const route = this.#routes.get(circuit.member);
-    const index = route?.circuits.indexOf(circuit) ?? -1;
-    if (index >= 0) route?.circuits.splice(index, 1);
-    if (route?.current === circuit) route.current = undefined;
+    const held = this.#byMember.get(circuit.member) ?? [];
+    const index = held.indexOf(circuit);
+    if (index >= 0) held.splice(index, 1);
+    if (held.length === 0) this.#byMember.delete(circuit.member);
   }
 }
 

@@ -44,4 +44,9 @@ export class TimerQueue<K> {
     if (key !== undefined) this.#deadlines.delete(key);
     return key;
   }
+
+  /** Takes the keys whose time has come, earliest first; those set on the way are taken too. */
+  *allDue(now: number): Iterable<K> {
+    for (let key = this.takeDue(now); key !== undefined; key = this.takeDue(now)) yield key;
+  }
 }

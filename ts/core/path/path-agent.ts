@@ -1,0 +1,281 @@
+// By which way each member is reached. Candidates come from their sources (circuits from the circuit
+// client); the agent seeks one when there is none, tells the engine which to use, brings a session up over
+// it, and takes another when it is lost. Where the engine says a member's packets come from is a candidate
+// too: it was proven by the session.
+
+import type { PeerEndpoint, SessionKey } from '../../contract/engine.js';
+import type { Member, MemberTable } from '../members/member-table.js';
+import { earliest } from '../runtime/earliest.js';
+import { HANDSHAKE_WAITS_MS } from '../runtime/handshake-waits.js';
+import type { PeerTable } from '../runtime/peer-table.js';
+import { TimerQueue } from '../runtime/timer-queue.js';
+import type { Turn } from '../runtime/turn.js';
+import type { Uplink } from '../uplink/uplink.js';
+import type { Candidate, CandidateSource, CandidateUser, NotFound } from './candidate.js';
+
+const FIRST_RETRY_MS = 250;
+const LONGEST_RETRY_MS = 4000;
+/** How long another way is sought before the path is given up (the engine asks again when it needs one). */
+const SEEK_MS = 60_000;
+
+/** What the node lends to its path agent. */
+export interface PathHost {
+  readonly peers: PeerTable;
+  readonly members: Pick<MemberTable, 'bySessionKey'>;
+  uplinks(): Iterable<Uplink>;
+}
+
+/** How a member is reached, and by which relay. */
+export interface Path {
+  readonly kind: 'relay' | 'direct' | 'none';
+  readonly relay: SessionKey | undefined;
+  /** Why there is none although one is sought. */
+  readonly refused: NotFound | undefined;
+}
+
+interface Route {
+  /** By which the member is reached; undefined = none. */
+  active: Candidate | undefined;
+  /** Until when a way is sought; undefined = not. */
+  seekUntil: number | undefined;
+  /** Searches since there was a session. */
+  attempts: number;
+  /** What came of the last. */
+  refused: NotFound | undefined;
+  /** Handshakes sent over a new way so far. */
+  handshakes: number;
+}
+
+export class PathAgent implements CandidateUser {
+  readonly #host: PathHost;
+  readonly #sources: CandidateSource[] = [];
+  readonly #routes = new Map<SessionKey, Route>();
+  /** When the next search begins. */
+  readonly #searches = new TimerQueue<SessionKey>();
+  /** When the next handshake over a new way is due: until then it has not shown to work. */
+  readonly #handshakes = new TimerQueue<SessionKey>();
+
+  constructor(host: PathHost) {
+    this.#host = host;
+  }
+
+  /** Call before all else. Of candidates that stand, those of later sources are preferred. */
+  addSource(source: CandidateSource): void {
+    this.#sources.push(source);
+  }
+
+  path(member: SessionKey): Path {
+    const { active, refused } = this.#routes.get(member) ?? {};
+    if (active === undefined) return { kind: 'none', relay: undefined, refused };
+    return { kind: active.kind === 'circuit' ? 'relay' : 'direct', relay: active.relay, refused };
+  }
+
+  /** The engine has packets for a member and nowhere to send them. */
+  pathNeeded(member: SessionKey, turn: Turn): void {
+    if (this.#isRouted(member)) this.#seek(member, turn);
+  }
+
+  /** A handshake with a member completed. */
+  sessionUp(member: SessionKey, endpoint: PeerEndpoint, turn: Turn): void {
+    this.#handshakes.clear(member);
+    this.sessionMoved(member, endpoint, turn);
+  }
+
+  /** A member's packets come by another way now. */
+  sessionMoved(member: SessionKey, endpoint: PeerEndpoint, turn: Turn): void {
+    if (!this.#isRouted(member)) return;
+    const route = this.#route(member);
+    route.active = this.#candidateAt(member, endpoint);
+    if (route.active === undefined) {
+      this.#seek(member, turn); // a leg we no longer have
+      return;
+    }
+    for (const source of this.#sources) source.carried(route.active);
+    this.#stopSeeking(member, route);
+  }
+
+  /** The engine gave up handshakes: the way there is no longer one. */
+  sessionLost(member: SessionKey, turn: Turn): void {
+    if (!this.#routes.has(member)) return;
+    for (const source of this.#sources) source.closeAll(member, turn);
+    this.#host.peers.resetPath(member, turn);
+    this.#dropRoute(member);
+  }
+
+  /** A member is gone from the table. */
+  memberGone(member: SessionKey, turn: Turn): void {
+    if (!this.#routes.has(member)) return;
+    for (const source of this.#sources) source.closeAll(member, turn);
+    this.#dropRoute(member);
+  }
+
+  /** There is another relay to ask, or one less to wait for: ways that are sought are sought at once. */
+  retry(turn: Turn): void {
+    for (const [member, route] of this.#routes)
+      if (route.seekUntil !== undefined && !this.#isSeeking(member)) this.#searches.set(member, turn.now);
+  }
+
+  /** A relay fell silent: members reached through it are sought through another, if there is one. */
+  relayLost(relay: SessionKey, turn: Turn): void {
+    const another = [...this.#host.uplinks()].some((other) => other.usable && other.sessionKey !== relay);
+    if (!another) return; // when the relay is back, it is asked what it still knows
+    for (const source of this.#sources) source.relayLost(relay, turn);
+    for (const [member, route] of this.#routes)
+      if (route.active?.relay === relay || route.seekUntil !== undefined) this.#seek(member, turn);
+  }
+
+  isActive(candidate: Candidate): boolean {
+    return this.#routes.get(candidate.member)?.active === candidate;
+  }
+
+  found(candidate: Candidate, turn: Turn): void {
+    const { member } = candidate;
+    const route = this.#route(member);
+    const before = route.active;
+    this.#use(candidate, turn);
+    // The attempts so far are remembered until a session is up: this way may be ended yet.
+    route.seekUntil = undefined;
+    route.refused = undefined;
+    this.#searches.clear(member);
+    // Make before break: what the new way replaces goes after it stands.
+    if (before !== undefined) for (const source of this.#sources) source.close(before, turn);
+    route.handshakes = 0;
+    this.#handshake(member, turn);
+  }
+
+  notFound(member: SessionKey, reason: NotFound, turn: Turn): boolean {
+    const route = this.#routes.get(member);
+    if (route === undefined) return false;
+    const news = reason !== route.refused;
+    route.refused = reason;
+    if (route.seekUntil !== undefined && !this.#isSeeking(member))
+      this.#searches.set(member, turn.now + retryWait(route.attempts - 1));
+    return news;
+  }
+
+  offered(candidate: Candidate, turn: Turn): void {
+    const route = this.#route(candidate.member);
+    // With a working way the member's first packet moves the session over; without, this is it.
+    if (route.seekUntil !== undefined || route.active === undefined) this.#use(candidate, turn);
+    this.#stopSeeking(candidate.member, route);
+  }
+
+  doubtful(candidate: Candidate, turn: Turn): boolean {
+    if (!this.isActive(candidate)) return false;
+    this.#seek(candidate.member, turn);
+    return true;
+  }
+
+  lost(candidate: Candidate, refused: boolean, turn: Turn): void {
+    if (!this.isActive(candidate)) return;
+    const { member } = candidate;
+    const route = this.#route(member);
+    route.active = undefined;
+    // Ended before a session came up over it: as if it had not been found, the next one is tried.
+    if (refused && this.#candidates(member).length === 0 && this.#handshakes.has(member))
+      this.#seek(member, turn);
+    this.#pathLost(member, route, turn);
+  }
+
+  handleTimeout(turn: Turn): void {
+    for (const member of this.#handshakes.allDue(turn.now)) this.#handshake(member, turn);
+    for (const member of this.#searches.allDue(turn.now)) this.#search(member, turn);
+  }
+
+  deadline(): number | undefined {
+    return earliest(this.#handshakes.next(), this.#searches.next());
+  }
+
+  /** Sessions with bootstraps and clients have their own ways. */
+  #isRouted(member: SessionKey): boolean {
+    return this.#host.members.bySessionKey(member) !== undefined && !this.#host.peers.hasRole(member);
+  }
+
+  #candidates(member: SessionKey): Candidate[] {
+    return this.#sources.flatMap((source) => source.candidates(member));
+  }
+
+  /** An address no source knows is a way too: the session has proven it. */
+  #candidateAt(member: SessionKey, endpoint: PeerEndpoint): Candidate | undefined {
+    for (const source of this.#sources) {
+      const candidate = source.candidateAt(member, endpoint);
+      if (candidate !== undefined) return candidate;
+    }
+    return 'address' in endpoint ? { kind: 'address', member, endpoint, relay: undefined } : undefined;
+  }
+
+  #isSeeking(member: SessionKey): boolean {
+    return this.#sources.some((source) => source.isSeeking(member));
+  }
+
+  #route(member: SessionKey): Route {
+    let route = this.#routes.get(member);
+    if (route === undefined) {
+      route = { active: undefined, seekUntil: undefined, attempts: 0, refused: undefined, handshakes: 0 };
+      this.#routes.set(member, route);
+    }
+    return route;
+  }
+
+  #dropRoute(member: SessionKey): void {
+    this.#searches.clear(member);
+    this.#handshakes.clear(member);
+    this.#routes.delete(member);
+  }
+
+  #seek(member: SessionKey, turn: Turn): void {
+    this.#route(member).seekUntil ??= turn.now + SEEK_MS;
+    if (!this.#isSeeking(member) && !this.#searches.has(member)) this.#search(member, turn);
+  }
+
+  #stopSeeking(member: SessionKey, route: Route): void {
+    route.seekUntil = undefined;
+    route.refused = undefined;
+    route.attempts = 0;
+    this.#searches.clear(member);
+  }
+
+  #search(key: SessionKey, turn: Turn): void {
+    const route = this.#routes.get(key);
+    const member: Member | undefined = this.#host.members.bySessionKey(key);
+    if (route?.seekUntil === undefined || this.#isSeeking(key) || member === undefined) return;
+    if (turn.now >= route.seekUntil) {
+      this.#stopSeeking(key, route);
+      this.#pathLost(key, route, turn);
+      return;
+    }
+    const attempt = route.attempts++;
+    const trying = this.#sources.filter((source) => source.seek(member, attempt, turn));
+    if (trying.length === 0) this.#searches.set(key, turn.now + retryWait(attempt));
+  }
+
+  #use(candidate: Candidate, turn: Turn): void {
+    this.#route(candidate.member).active = candidate;
+    this.#host.peers.setEndpoint(candidate.member, candidate.endpoint, turn);
+  }
+
+  /** The active way is gone: another one that stands takes over, else the engine has to ask. */
+  #pathLost(member: SessionKey, route: Route, turn: Turn): void {
+    const other = this.#candidates(member).at(-1);
+    if (other !== undefined) {
+      this.#use(other, turn);
+      return;
+    }
+    route.active = undefined;
+    this.#host.peers.resetPath(member, turn);
+    if (!this.#isSeeking(member) && route.seekUntil === undefined) this.#dropRoute(member);
+  }
+
+  /** Brings a session up over a new way; a present one may be with the member's former life. */
+  #handshake(member: SessionKey, turn: Turn): void {
+    const route = this.#routes.get(member);
+    const wait = HANDSHAKE_WAITS_MS[route?.handshakes ?? 0];
+    if (route?.active === undefined || wait === undefined) return;
+    route.handshakes++;
+    this.#handshakes.set(member, turn.now + wait);
+    turn.emit({ type: 'handshake', peer: member });
+  }
+}
+
+const retryWait = (attempt: number): number =>
+  Math.min(FIRST_RETRY_MS * 2 ** Math.max(attempt, 0), LONGEST_RETRY_MS);
