@@ -14,9 +14,37 @@ const LEAST_PERCENT = 95;
  * TypeScript: below ts/.
  */
 export const PARSERS = {
-  fuzz_frame: ['wire.h', 'forwarding_table.cc', 'tag_lanes.cc'],
+  fuzz_frame: ['wire.h', 'tag_lanes.cc'],
+  fuzz_tables: ['forwarding_table.cc', 'accounts.cc', 'leg_slots.h'],
   fuzz_session: ['cookie.cc', 'suite_offer.cc'],
-  fuzz_inner: ['segmentation.cc', 'coalescing.cc', 'icmp_unreachable.cc', 'ip.h', 'checksum.h'],
+  fuzz_round_trip: ['segmentation.cc', 'coalescing.cc', 'checksum.h', 'ip.h'],
+  fuzz_icmp: ['icmp_unreachable.cc'],
+  fuzz_wireguard_relay: ['wireguard_table.cc', 'wireguard_table.h', 'wireguard_routes.cc'],
+  addresses: ['wire/socket-address.ts', 'wire/prefix.ts', 'wire/prefix-batch.ts', 'host/wireguard-key.ts'],
+  admission: ['core/protocol/admission-payload.ts'],
+  configuration: ['daemon/config/config.ts'],
+  'control-message': [
+    'core/protocol/cbor.ts',
+    'core/protocol/control-frame.ts',
+    'core/protocol/control-message.ts',
+  ],
+  'control-socket': ['daemon/control/control-protocol.ts', 'host/line-reader.ts'],
+  datagrams: ['wire/frame.ts', 'engine/wasm/stun.ts', 'engine/wasm/messages.ts'],
+  links: [
+    'core/protocol/bootstrap-codec.ts',
+    'core/protocol/invite.ts',
+    'core/protocol/relay-link.ts',
+    'core/protocol/peer-id.ts',
+  ],
+  'relay-store': ['core/relay/relay-store.ts'],
+  'signed-maps': [
+    'core/protocol/signed-map.ts',
+    'core/protocol/peer-record.ts',
+    'core/protocol/standing-policy.ts',
+    'core/protocol/usage-receipt.ts',
+  ],
+  'status-http': ['status/server/status-server.ts'],
+  'wg-config': ['wg/uapi.ts'],
 };
 
 export const linesFile = (target) => join(root, 'build/fuzz/lines', `${target}.json`);

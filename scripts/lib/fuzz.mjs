@@ -156,7 +156,11 @@ async function minimiseCorpus(target, corpus, found, say) {
   const merged = mkdtempSync(join(tmpdir(), `omerta-corpus-${target.name}-`));
   try {
     const from = [...(existsSync(corpus) ? [corpus] : []), found];
-    const args = command(target, ['merge', merged, ...from], ['-merge=1', merged, ...from]);
+    const args = command(
+      target,
+      ['merge', merged, ...from],
+      ['-merge=1', '-use_counters=0', merged, ...from],
+    );
     await execute(target, args, { say, append: true });
     rmSync(corpus, { recursive: true, force: true });
     mkdirSync(corpus, { recursive: true });

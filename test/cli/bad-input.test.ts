@@ -168,8 +168,9 @@ describe('permissions', () => {
     const state = join(temporaryDirectory(t), 'state');
     const created = await omerta(['--state', state, 'network', 'create', 'home'], { without });
     assert.equal(created.code, 0, created.stderr);
+    const port = ['--port', `${await freeUdpPort()}`, '--status', 'off'];
     for (const extra of [['--foreground'], []]) {
-      const outcome = await omerta(['--state', state, 'up', '--status', 'off', ...extra], { without });
+      const outcome = await omerta(['--state', state, 'up', ...port, ...extra], { without });
       assert.equal(outcome.code, 4, outcome.stderr);
       assertErrorLine(
         outcome.stderr.split('\n').slice(-2).join('\n'),

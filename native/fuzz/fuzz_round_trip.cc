@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is joined and split again equals the input: packets of a few flows, and super-packets as a guest or
+// the kernel hands them over, are segmented, coalesced, read back as the device gets them, segmented again,
+// and compared flow by flow. Checksums are held against the plain sum of RFC 1071.
+//
+// input: records of 8 bytes: shape u8 · TCP flags u8 · payload u16 · segment size u16 · identification u8 ·
+// class and lifetime u8. Everything else of a packet follows from those, so that whole packets come out.
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <map>
+
+#include "fuzz/fuzz_input.h"
+#include "fuzz/plain_checksum.h"
+#include "tun/coalescing.h"
+#include "tun/segmentation.h"
+
+using namespace omerta;
+using namespace omerta::tun;
+using omerta::fuzz::require;
+
+namespace {
+
+using Packet = std::vector<uint8_t>;
+
+enum Shape : uint8_t {
+  kSix = 1,
+  kUdpPacket = 2,
+  kBadChecksum = 4,
+  kFragmentable = 8,
+  kOtherFlow = 16,
+  kOptions = 32,
+  kSuper = 64,
+  kGap = 128
+};
+
+void put16(uint8_t* at, size_t value) {
+  at[0] = static_cast<uint8_t>(value >> 8);
+  at[1] = static_cast<uint8_t>(value);
+}
+void put32(uint8_t* at, uint32_t value) {
+  put16(at, value >> 16);
+  put16(at + 2, value & 0xffff);
+}
+
+struct Layout {
+  bool v6;
+  bool udp;
+  size_t ip;        ///< size of the IP header
+  size_t headers;   ///< and of both
+  size_t checksum;  ///< offset of the transport's
+};
+
+Layout layout_of(const Packet& packet) {
+  Layout l{};
+  l.v6 = packet[0] >> 4 == 6;
+  l.ip = l.v6 ? 40 : static_cast<size_t>(packet[0] & 15) * 4;
+  l.udp = packet[l.v6 ? 6 : 9] == kUdp;
+  l.headers = l.ip + (l.udp ? 8 : static_cast<size_t>(packet[l.ip + 12] >> 4) * 4);
+  l.checksum = l.ip + (l.udp ? 6 : 16);
+  return l;
+}
+
+/// By the plain sum alone.
+void set_checksums(Packet& packet) {
+  const Layout l = layout_of(packet);
+  if (!l.v6) {
+    put16(&packet[10], 0);
+    put16(&packet[10], ~fuzz::plain_sum(packet.data(), l.ip) & 0xffff);
+  }
+  put16(&packet[l.checksum], 0);
+  const uint8_t protocol = l.udp ? kUdp : kTcp;
+  uint32_t sum = ~fuzz::plain_transport_sum(packet.data(), l.ip, packet.size(), protocol) & 0xffff;
+  if (l.udp && sum == 0) sum = 0xffff;
+  put16(&packet[l.checksum], sum);
+}
+
+bool checksums_right(const Packet& packet) {
+  const Layout l = layout_of(packet);
+  if (!l.v6 && fuzz::plain_sum(packet.data(), l.ip) != 0xffff) return false;
+  return fuzz::plain_transport_sum(packet.data(), l.ip, packet.size(), l.udp ? kUdp : kTcp) == 0xffff;
+}
+
+struct Record {
+  uint8_t shape;
+  uint8_t flags;
+  size_t payload;
+  size_t segment;
+  uint8_t identification;
+  uint8_t service;
+};
+
+Packet build(const Record& record, uint32_t sequence) {
+  const bool v6 = (record.shape & kSix) != 0, udp = (record.shape & kUdpPacket) != 0;
+  const size_t ip = v6 ? 40 : 20;
+  const size_t options = !udp && (record.shape & kOptions) ? 12 : 0;
+  const size_t headers = ip + (udp ? 8 : 20 + options);
+  Packet packet(headers + record.payload);
+  uint8_t* p = packet.data();
+  if (v6) {
+    p[0] = 0x60;
+    p[1] = record.service & 0xf0;
+    put16(p + 4, packet.size() - 40);
+    p[6] = udp ? kUdp : kTcp;
+    p[7] = static_cast<uint8_t>(1 + (record.service & 3));
+    p[8] = p[24] = 0xfd;
+    p[23] = 1;
+    p[39] = 2;
+  } else {
+    p[0] = 0x45;
+    p[1] = record.service & 0xf0;
+    put16(p + 2, packet.size());
+    put16(p + 4, record.identification);
+    p[6] = record.shape & kFragmentable ? 0 : 0x40;
+    p[8] = static_cast<uint8_t>(1 + (record.service & 3));
+    p[9] = udp ? kUdp : kTcp;
+    p[12] = p[16] = 10;
+    p[15] = 1;
+    p[19] = 2;
+  }
+  uint8_t* transport = p + ip;
+  put16(transport, record.shape & kOtherFlow ? 2000 : 1000);
+  put16(transport + 2, 443);
+  if (udp) {
+    put16(transport + 4, packet.size() - ip);
+  } else {
+    put32(transport + 4, sequence);
+    put32(transport + 8, 77);
+    transport[12] = static_cast<uint8_t>((20 + options) / 4 << 4);
+    transport[13] = record.flags;
+    put16(transport + 14, 512);
+    for (size_t i = 0; i < options; i++) transport[20 + i] = static_cast<uint8_t>(i < 2 ? 1 : i);
+  }
+  for (size_t i = 0; i < record.payload; i++) p[headers + i] = static_cast<uint8_t>(sequence + i * 7);
+  set_checksums(packet);
+  return packet;
+}
+
+/// Of a packet that segmentation is asked to split, or to complete.
+VirtioNetHeader header_of(const Packet& packet, size_t segment) {
+  const Layout l = layout_of(packet);
+  VirtioNetHeader header{};
+  header.flags = kNeedsChecksum;
+  header.gso_type = l.udp ? kGsoUdp : l.v6 ? kGsoTcp6 : kGsoTcp4;
+  header.gso_size = static_cast<uint16_t>(segment);
+  header.header_length = static_cast<uint16_t>(l.headers);
+  header.checksum_start = static_cast<uint16_t>(l.ip);
+  header.checksum_offset = static_cast<uint16_t>(l.checksum - l.ip);
+  return header;
+}
+
+std::vector<Packet> split(const VirtioNetHeader& header, Packet& packet) {
+  const Segmentation segmentation(header, packet.data(), packet.size());
+  require(segmentation.valid());
+  std::vector<Packet> segments;
+  for (size_t i = 0; i < segmentation.count(); i++) {
+    Packet segment(segmentation.size(i));
+    segmentation.write(i, segment.data());
+    segments.push_back(std::move(segment));
+  }
+  return segments;
+}
+
+/// Segments carry the super-packet's payload whole and in order, each with lengths, sequence and checksums of
+/// its own; FIN and PSH on the last alone, CWR on the first alone.
+void check_segments(const Packet& whole, const std::vector<Packet>& segments) {
+  const Layout l = layout_of(whole);
+  Packet joined;
+  for (size_t i = 0; i < segments.size(); i++) {
+    Packet segment = segments[i];
+    const IpView ip = parse_ip(segment.data(), segment.size());
+    require(ip.length == segment.size() && checksums_right(segment));
+    require(layout_of(segment).headers == l.headers);
+    if (!l.udp) {
+      const uint8_t flags = segment[l.ip + 13], before = whole[l.ip + 13];
+      uint8_t expected = before;
+      if (i + 1 != segments.size()) expected &= static_cast<uint8_t>(~0x09);
+      if (i != 0) expected &= static_cast<uint8_t>(~0x80);
+      require(flags == expected);
+      const uint32_t sequence = ntohl(load<uint32_t>(&segment[l.ip + 4]));
+      require(sequence == ntohl(load<uint32_t>(&whole[l.ip + 4])) + joined.size());
+    }
+    joined.insert(joined.end(), segment.begin() + static_cast<std::ptrdiff_t>(l.headers), segment.end());
+  }
+  require(joined.size() == whole.size() - l.headers);
+  require(joined.empty() || std::memcmp(joined.data(), &whole[l.headers], joined.size()) == 0);
+}
+
+/// A device's queue that keeps what is written to it.
+class Queue {
+ public:
+  Queue() {
+    require(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, ends_) == 0);
+    const int room = 8 << 20;
+    setsockopt(ends_[0], SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room);
+  }
+  int writer() const { return ends_[0]; }
+  /// What was written, split as the kernel splits it for whoever receives.
+  std::vector<Packet> read() {
+    std::vector<Packet> packets;
+    for (;;) {
+      const ssize_t size = recv(ends_[1], buffer_.data(), buffer_.size(), 0);
+      if (size <= 0) return packets;
+      require(static_cast<size_t>(size) > sizeof(VirtioNetHeader));
+      const auto header = load<VirtioNetHeader>(buffer_.data());
+      Packet packet(buffer_.begin() + sizeof header, buffer_.begin() + size);
+      if (header.gso_type == kGsoNone) {
+        packets.push_back(std::move(packet));
+        continue;
+      }
+      const Packet before = packet;
+      const std::vector<Packet> segments = split(header, packet);
+      require(segments.size() > 1);
+      check_segments(before, segments);
+      packets.insert(packets.end(), segments.begin(), segments.end());
+    }
+  }
+
+ private:
+  int ends_[2];
+  std::vector<uint8_t> buffer_ = std::vector<uint8_t>(1 << 17);
+};
+
+/// Family, protocol and ports.
+std::array<uint8_t, 4> flow_of(const Packet& packet) {
+  const Layout l = layout_of(packet);
+  return {packet[0], l.udp, packet[l.ip], packet[l.ip + 1]};
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  static Queue queue;
+  static CounterRow counters;
+  fuzz::Input input(data, size);
+  std::vector<Packet> sent;
+  std::map<std::array<uint8_t, 4>, uint32_t> next;
+  while (!input.empty() && sent.size() < 200) {
+    Record record{};
+    record.shape = input.byte();
+    // ACK is what data carries; the others come by as they like.
+    record.flags = static_cast<uint8_t>(input.byte() ^ 0x10);
+    record.payload = input.word() % 3000;
+    record.segment = 1 + input.word() % 1500;
+    record.identification = input.byte();
+    record.service = input.byte();
+    if (record.payload / record.segment > 64) record.segment = record.payload / 64 + 1;
+    const Packet probe = build(record, 0);
+    uint32_t& sequence = next[flow_of(probe)];
+    if (record.shape & kGap) sequence += 11;
+    Packet packet = build(record, sequence);
+    sequence += static_cast<uint32_t>(record.payload);
+    if ((record.shape & kSuper) && record.payload > 0) {
+      const std::vector<Packet> segments = split(header_of(packet, record.segment), packet);
+      check_segments(packet, segments);
+      sent.insert(sent.end(), segments.begin(), segments.end());
+      continue;
+    }
+    if (record.shape & kBadChecksum) packet.back() ^= 1;
+    sent.push_back(std::move(packet));
+  }
+
+  Coalescing coalescing(queue.writer(), true, true);
+  std::vector<Packet> received;
+  std::vector<Packet> held = sent;  // its memory lives until flush()
+  size_t added = 0;
+  for (Packet& packet : held) {
+    const IpView ip = parse_ip(packet.data(), packet.size());
+    require(ip.length == packet.size());
+    coalescing.add(packet.data(), ip, counters);
+    if (++added % 32 != 0) continue;
+    coalescing.flush(counters);
+    for (Packet& out : queue.read()) received.push_back(std::move(out));
+  }
+  coalescing.flush(counters);
+  for (Packet& out : queue.read()) received.push_back(std::move(out));
+
+  require(held == sent);
+  require(received.size() == sent.size());
+  std::map<std::array<uint8_t, 4>, std::vector<Packet>> before, after;
+  for (const Packet& packet : sent) before[flow_of(packet)].push_back(packet);
+  for (const Packet& packet : received) after[flow_of(packet)].push_back(packet);
+  require(before == after);
+  return 0;
+}

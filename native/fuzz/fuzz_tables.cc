@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+// Operations on the forwarding table and its accounts, as the control plane and datagrams cause them, against
+// a model of maps and sums that knows nothing of slots, homes and sequence words.
+//
+// input: operations, each an opcode u8 and its operands; ids are of 16 values that share homes
+#include <array>
+#include <map>
+
+#include "fuzz/fuzz_input.h"
+#include "relay/forwarding_table.h"
+
+using namespace omerta;
+using omerta::fuzz::require;
+
+namespace {
+
+constexpr size_t kCapacity = 6;
+constexpr size_t kIdentities = 3, kNetworks = 2, kClasses = 3;
+
+/// Ids whose homes collide: the table has six slots, and half of the ids lie in one of them.
+uint32_t id_of(uint8_t operand) {
+  const uint32_t n = operand & 15;
+  return n < 8 ? 1 + n : 0x10000000u * n + n;
+}
+
+omerta_address source_of(uint8_t operand) {
+  omerta_address address{};
+  if (operand & 1) address.ip[10] = address.ip[11] = 0xff;
+  address.ip[15] = static_cast<uint8_t>(operand & 3);
+  address.port = 7;
+  return address;
+}
+
+/// What a leg is in the model.
+struct Leg {
+  omerta_leg settings{};
+  uint64_t packets = 0;
+  uint64_t bytes = 0;
+};
+struct Sum {
+  uint64_t packets = 0;
+  uint64_t bytes = 0;
+};
+
+/// Everything that can be told by counting.
+struct Model {
+  std::map<uint32_t, Leg> legs;
+  std::array<Sum, kIdentities> identities{};
+  std::array<Sum, kNetworks> networks{};
+  std::array<uint64_t, kClasses> byte_caps{};
+
+  void settle(const Leg& leg) {
+    identities[leg.settings.identity].packets += leg.packets;
+    identities[leg.settings.identity].bytes += leg.bytes;
+    networks[leg.settings.network].packets += leg.packets;
+    networks[leg.settings.network].bytes += leg.bytes;
+  }
+  void unsettle(const Leg& leg) {
+    identities[leg.settings.identity].packets -= leg.packets;
+    identities[leg.settings.identity].bytes -= leg.bytes;
+    networks[leg.settings.network].packets -= leg.packets;
+    networks[leg.settings.network].bytes -= leg.bytes;
+  }
+};
+
+omerta_leg leg_from(fuzz::Input& input) {
+  omerta_leg leg{};
+  const uint8_t what = input.byte();
+  leg.leg_id = id_of(input.byte());
+  leg.action = static_cast<uint8_t>(1 + what % 3);
+  leg.flags = what & 0x08 ? OMERTA_LEG_ANY_SOURCE : 0;
+  leg.key_epoch = what >> 4;
+  leg.next_key_epoch = static_cast<uint8_t>(15 - (what >> 4));
+  const omerta_address from = source_of(what);
+  std::memcpy(leg.source_ip, from.ip, 16);
+  leg.source_port = from.port;
+  leg.next_leg_id = ~leg.leg_id;
+  leg.key[0] = what;
+  leg.key[1] = leg.leg_id;
+  leg.next_key[0] = ~leg.key[0];
+  leg.expires_at = what & 0x04 ? 1000 : 0;
+  const uint8_t books = input.byte();
+  leg.identity = books % kIdentities;
+  leg.network = static_cast<uint16_t>((books >> 2) % kNetworks);
+  leg.limits = static_cast<uint16_t>((books >> 4) % kClasses);
+  // Of no say: an engine's own.
+  leg.packets = leg.bytes = 99;
+  return leg;
+}
+
+void install(ForwardingTable& table, Model& model, const omerta_leg& leg) {
+  const auto present = model.legs.find(leg.leg_id);
+  const bool room = present != model.legs.end() || model.legs.size() < kCapacity;
+  require(table.install(leg) == room);
+  if (!room) return;
+  Leg& kept = model.legs[leg.leg_id];
+  if (present != model.legs.end() &&
+      (kept.settings.identity != leg.identity || kept.settings.network != leg.network)) {
+    // What it carried was the former accounts'; what it goes on counting is counted from there.
+    model.settle(kept);
+    kept.settings = leg;
+    model.unsettle(kept);
+    return;
+  }
+  kept.settings = leg;
+}
+
+/// The plain reading of docs/protocol.md: what becomes of a frame whose tag is right or not.
+Decision judged(const Model& model, const omerta_address& from, const std::vector<uint8_t>& frame,
+                uint64_t now, bool good_tag) {
+  Decision d;
+  const auto found = model.legs.find(omerta_load32(&frame[4]));
+  const auto drop = [&d](omerta_drop_reason reason) {
+    d.reason = reason;
+    return d;
+  };
+  if (found == model.legs.end()) return drop(OMERTA_DROP_UNKNOWN_LEG);
+  const omerta_leg& leg = found->second.settings;
+  if ((leg.action == OMERTA_LEG_CONTROL) == (frame[1] == OMERTA_KIND_FORWARD))
+    return drop(OMERTA_DROP_WRONG_KIND);
+  if (frame[3] != leg.key_epoch) return drop(OMERTA_DROP_WRONG_KEY_EPOCH);
+  if (!(leg.flags & OMERTA_LEG_ANY_SOURCE) &&
+      (std::memcmp(leg.source_ip, from.ip, 16) != 0 || leg.source_port != from.port))
+    return drop(OMERTA_DROP_WRONG_SOURCE);
+  if (!good_tag) return drop(OMERTA_DROP_BAD_TAG);
+  if (leg.expires_at != 0 && now >= leg.expires_at) return drop(OMERTA_DROP_EXPIRED);
+  if (leg.action == OMERTA_LEG_FORWARD && frame[2] < 2) return drop(OMERTA_DROP_HOP_LIMIT);
+  const uint64_t cap = model.byte_caps[leg.limits];
+  if (cap != 0 && found->second.bytes + frame.size() > cap) return drop(OMERTA_DROP_BYTE_CAP);
+  d.leg_id = leg.leg_id;
+  d.verdict = leg.action == OMERTA_LEG_FORWARD   ? OMERTA_FORWARD
+              : leg.action == OMERTA_LEG_DELIVER ? OMERTA_DELIVER
+                                                 : OMERTA_CONTROL;
+  return d;
+}
+
+struct Sent {
+  std::vector<uint8_t> frame;
+  omerta_address from;
+  bool good_tag;
+};
+
+Sent frame_from(const Model& model, fuzz::Input& input) {
+  Sent sent;
+  const uint8_t what = input.byte();
+  const uint32_t id = id_of(input.byte());
+  sent.frame.resize(32 + input.byte() % 64);
+  sent.frame[0] = OMERTA_FRAME_MAGIC;
+  sent.frame[1] = what & 1 ? OMERTA_KIND_PROBE : OMERTA_KIND_FORWARD;
+  sent.frame[2] = static_cast<uint8_t>(what >> 5);
+  sent.from = source_of(input.byte());
+  omerta_store32(&sent.frame[4], id);
+  for (size_t i = 16; i < sent.frame.size(); i++) sent.frame[i] = static_cast<uint8_t>(i * what);
+  const auto found = model.legs.find(id);
+  sent.good_tag = found != model.legs.end() && (what & 2) != 0;
+  if (found != model.legs.end()) {
+    const omerta_leg& leg = found->second.settings;
+    if ((what & 4) == 0) sent.frame[3] = leg.key_epoch;
+    if ((what & 8) == 0) {
+      std::memcpy(sent.from.ip, leg.source_ip, 16);
+      sent.from.port = leg.source_port;
+    }
+    if ((what & 16) == 0)
+      sent.frame[1] = leg.action == OMERTA_LEG_CONTROL ? OMERTA_KIND_PROBE : OMERTA_KIND_FORWARD;
+    uint64_t tag = omerta_frame_tag(leg.key, sent.frame.data(), static_cast<uint32_t>(sent.frame.size()));
+    if (!sent.good_tag) tag ^= 1;
+    omerta_store64(&sent.frame[8], tag);
+  }
+  return sent;
+}
+
+void judge(ForwardingTable& table, Model& model, fuzz::Input& input, uint64_t now) {
+  // A batch, as a worker has it: up to ten at a time.
+  std::vector<Sent> batch(1 + input.byte() % 10);
+  std::vector<Datagram> datagrams;
+  for (Sent& sent : batch) sent = frame_from(model, input);
+  for (Sent& sent : batch)
+    datagrams.push_back({sent.frame.data(), static_cast<uint32_t>(sent.frame.size()), &sent.from});
+  std::vector<Decision> decisions(batch.size());
+  const std::vector<Sent> before = batch;
+  table.judge_all(datagrams.data(), datagrams.size(), now, decisions.data());
+  for (size_t i = 0; i < batch.size(); i++) {
+    const Decision expected = judged(model, before[i].from, before[i].frame, now, before[i].good_tag);
+    require(decisions[i].verdict == expected.verdict && decisions[i].reason == expected.reason);
+    if (expected.verdict != OMERTA_FORWARD) require(batch[i].frame == before[i].frame);
+    if (expected.verdict == OMERTA_DROP) continue;
+    require(decisions[i].leg_id == expected.leg_id);
+    Leg& leg = model.legs[expected.leg_id];
+    leg.packets++;
+    leg.bytes += batch[i].frame.size();
+  }
+}
+
+void compare(ForwardingTable& table, const Model& model) {
+  require(table.size() == model.legs.size() && table.reach() <= kCapacity);
+  for (uint8_t n = 0; n < 16; n++) {
+    omerta_leg found{};
+    const auto expected = model.legs.find(id_of(n));
+    require(table.find(id_of(n), found) == (expected != model.legs.end()));
+    if (expected == model.legs.end()) continue;
+    const omerta_leg& leg = expected->second.settings;
+    // All that the control plane writes, then what was counted.
+    require(std::memcmp(&found, &leg, offsetof(omerta_leg, theoretical_arrival)) == 0);
+    require(found.packets == expected->second.packets && found.bytes == expected->second.bytes);
+  }
+  size_t seen = 0;
+  table.for_each([&](const omerta_leg& leg) {
+    seen++;
+    require(model.legs.contains(leg.leg_id));
+  });
+  require(seen == model.legs.size());
+  for (size_t i = 0; i < kIdentities; i++) {
+    const omerta_account account = table.accounts().read(AccountKind::identity, i);
+    require(account.packets == model.identities[i].packets && account.bytes == model.identities[i].bytes);
+  }
+  for (size_t i = 0; i < kNetworks; i++) {
+    const omerta_account account = table.accounts().read(AccountKind::network, i);
+    require(account.packets == model.networks[i].packets && account.bytes == model.networks[i].bytes);
+  }
+}
+
+/// An account or class there is none of is refused, and changes nothing.
+void refused(ForwardingTable& table, omerta_leg leg, uint8_t which) {
+  if (which % 3 == 0) leg.identity = kIdentities;
+  if (which % 3 == 1) leg.network = kNetworks;
+  if (which % 3 == 2) leg.limits = kClasses;
+  bool threw = false;
+  try {
+    table.install(leg);
+  } catch (const std::out_of_range&) {
+    threw = true;
+  }
+  require(threw);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  fuzz::Input input(data, size);
+  const auto workers = input.byte() & 1 ? ForwardingTable::Workers::one : ForwardingTable::Workers::several;
+  ForwardingTable table(kCapacity, {kIdentities, kNetworks, kClasses}, workers);
+  Model model;
+  uint64_t now = 1;
+  for (int steps = 0; !input.empty() && steps < 200; steps++) {
+    switch (input.byte() % 8) {
+      case 0:
+      case 1:
+        install(table, model, leg_from(input));
+        break;
+      case 2: {
+        const uint32_t id = id_of(input.byte());
+        const auto found = model.legs.find(id);
+        require(table.remove(id) == (found != model.legs.end()));
+        if (found == model.legs.end()) break;
+        model.settle(found->second);
+        model.legs.erase(found);
+        break;
+      }
+      case 3: {
+        const uint8_t what = input.byte();
+        const size_t limits = what % kClasses;
+        model.byte_caps[limits] = what & 0x80 ? uint64_t{what} * 4 : 0;
+        table.accounts().set_limits(limits, {{}, 0, model.byte_caps[limits]});
+        break;
+      }
+      case 4: {
+        const uint8_t what = input.byte();
+        if (what & 1) {
+          table.accounts().reset(AccountKind::identity, (what >> 1) % kIdentities);
+          model.identities[(what >> 1) % kIdentities] = {};
+        } else {
+          table.accounts().reset(AccountKind::network, (what >> 1) % kNetworks);
+          model.networks[(what >> 1) % kNetworks] = {};
+        }
+        break;
+      }
+      case 5:
+        now += uint64_t{input.byte()} * 8;
+        break;
+      case 6:
+        refused(table, leg_from(input), input.byte());
+        break;
+      default:
+        judge(table, model, input, now);
+    }
+    compare(table, model);
+  }
+  return 0;
+}
