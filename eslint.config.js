@@ -88,7 +88,6 @@ export default tseslint.config(
                 '**/engine/**',
                 '**/status/**',
                 '**/host/**',
-                'lmdb',
                 'pino',
                 'prom-client',
                 'libsodium-wrappers',

@@ -118,4 +118,5 @@ export const STATUS: DaemonStatus = {
   ],
   failures: 0,
   log: { lost: 5, error: undefined, heldBack: 7 },
+  store: { error: undefined, damaged: undefined },
 };

@@ -1,14 +1,122 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, statSync } from 'node:fs';
+import { appendFileSync, chmodSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import { describe, test } from 'node:test';
+import { describe, test, type TestContext } from 'node:test';
 import { isProcessAlive, ownProcessIdentity } from '../../ts/host/process-identity.js';
 import { Store } from '../../ts/daemon/state/store.js';
 import { temporaryDirectory } from './temporary.js';
 
 const bytes = (...values: number[]): Uint8Array => Uint8Array.from(values);
+
+/** A store with two batches in it; the path of its file. */
+async function written(t: TestContext): Promise<{ path: string; journal: string }> {
+  const path = join(temporaryDirectory(t), 'store');
+  const store = new Store(path);
+  store.write([{ key: 'a', value: bytes(1, 2) }]);
+  store.write([{ key: 'b', value: new Uint8Array(5000).fill(7) }]);
+  await store.close();
+  return { path, journal: join(path, 'journal') };
+}
+
+describe('a store that was damaged', () => {
+  test('is put aside with what was wrong, wherever a byte of it is another, and a new one is begun', async (t) => {
+    const { path, journal } = await written(t);
+    const whole = readFileSync(journal);
+    // Every byte of headers and keys, some of the long value.
+    const places = [...whole.keys()].filter((at) => at < 200 || at % 97 === 0 || at > whole.length - 20);
+    for (const at of places) {
+      const changed = Buffer.from(whole);
+      changed[at] = (changed[at] ?? 0) ^ 0x41;
+      writeFileSync(journal, changed);
+      const store = new Store(path);
+      assert.deepEqual(store.load(), new Map(), `byte ${at}`);
+      assert.match(store.damaged?.path ?? '', /journal\.damaged-/);
+      assert.deepEqual(readFileSync(store.damaged?.path ?? ''), changed);
+      store.write([{ key: 'c', value: bytes(3) }]);
+      await store.close();
+      const next = new Store(path);
+      assert.deepEqual([...next.load().keys()], ['c']);
+      assert.equal(next.damaged, undefined);
+      await next.close();
+      rmSync(store.damaged?.path ?? '');
+    }
+  });
+
+  test('is put aside when it is zeroed or random', async (t) => {
+    const { path, journal } = await written(t);
+    for (const content of [Buffer.alloc(32_768), randomBytes(32_768)]) {
+      writeFileSync(journal, content);
+      const store = new Store(path);
+      assert.deepEqual(store.load(), new Map());
+      assert.ok(store.damaged);
+      await store.close();
+    }
+  });
+
+  test('holds the batches before the end it was cut at, wherever that is, and goes on from there', async (t) => {
+    const { path, journal } = await written(t);
+    const whole = readFileSync(journal);
+    for (let length = 0; length < whole.length; length += length < 200 ? 1 : 113) {
+      writeFileSync(journal, whole.subarray(0, length));
+      const store = new Store(path);
+      assert.equal(store.damaged, undefined, `${length} bytes`);
+      assert.equal(store.load().has('b'), false);
+      const keys = [...store.load().keys()];
+      store.write([{ key: 'c', value: bytes(3) }]);
+      await store.close();
+      const next = new Store(path);
+      assert.deepEqual([...next.load().keys()], [...keys, 'c']);
+      await next.close();
+    }
+  });
+
+  test('does not mind the zeros a power failure leaves behind what was written', async (t) => {
+    const { path, journal } = await written(t);
+    appendFileSync(journal, Buffer.alloc(9000));
+    const store = new Store(path);
+    assert.deepEqual([...store.load().keys()], ['a', 'b']);
+    assert.equal(store.damaged, undefined);
+    await store.close();
+  });
+});
+
+describe('a store on a disk that takes nothing', () => {
+  test('keeps in memory what it was told, says why, and writes it once there is room', async (t) => {
+    const { path, journal } = await written(t);
+    const store = new Store(path);
+    store.write([{ key: 'c', value: bytes(3) }]);
+    // No file can be opened where a directory stands in the way, as on a disk without room.
+    mkdirSync(`${journal}.new/x`, { recursive: true });
+    for (let i = 0; store.error === undefined && i < 10_000; i++)
+      store.write([{ key: 'd', value: new Uint8Array(10_000) }]);
+    assert.equal(store.error, 'EISDIR');
+    store.write([{ key: 'e', value: bytes(5) }]);
+    assert.deepEqual([...store.load().keys()], ['a', 'b', 'c', 'd', 'e']);
+    store.retry();
+    assert.equal(store.error, 'EISDIR');
+    rmSync(`${journal}.new`, { recursive: true });
+    store.retry();
+    assert.equal(store.error, undefined);
+    await store.close();
+    const next = new Store(path);
+    assert.deepEqual([...next.load().keys()], ['a', 'b', 'c', 'd', 'e']);
+    await next.close();
+  });
+
+  test('is written anew when it is much longer than what it holds', async (t) => {
+    const { path, journal } = await written(t);
+    const store = new Store(path);
+    for (let i = 0; i < 400; i++) store.write([{ key: 'd', value: new Uint8Array(10_000).fill(i) }]);
+    assert.ok(statSync(journal).size < 1_200_000);
+    await store.close();
+    const next = new Store(path);
+    assert.deepEqual(next.load().get('d'), new Uint8Array(10_000).fill(399));
+    await next.close();
+  });
+});
 
 describe('store', () => {
   test('what was written is there after closing, what was deleted is not', async (t) => {

@@ -138,12 +138,27 @@ function logChecks({ lost, error }: LogStatus): Check[] {
   return lost === 0 ? [] : [missing(name, `${lost} lines were lost; it can be written again`, undefined)];
 }
 
+function storeChecks({ error, damaged }: DaemonStatus['store']): Check[] {
+  const name = "running daemon's store";
+  if (error !== undefined)
+    return [
+      missing(
+        name,
+        `it cannot be written (${error}): the daemon goes on, and what it learns is lost at the next start`,
+        error === 'ENOSPC' ? 'make room on its disk: df -h' : 'see the log of the system: dmesg',
+      ),
+    ];
+  return damaged === undefined
+    ? []
+    : [missing(name, `it was damaged and begun anew; the old one was put aside`, `rm ${damaged}`)];
+}
+
 /** What a running daemon has to complain of. */
 async function complaints(socket: string): Promise<Check[]> {
   const client = await ControlClient.connectIfRunning(socket);
   if (client === undefined) return [];
   try {
-    const { engine, log } = (await client.request({ command: 'status' })) as DaemonStatus;
+    const { engine, log, store } = (await client.request({ command: 'status' })) as DaemonStatus;
     const demoted = engine.accelerators
       .filter(troubled)
       .map(({ name, state, reason, remedy }) =>
@@ -153,7 +168,7 @@ async function complaints(socket: string): Promise<Check[]> {
           remedy ?? 'omerta down, then start it again, to have it tried anew',
         ),
       );
-    return [...demoted, ...logChecks(log)];
+    return [...demoted, ...logChecks(log), ...storeChecks(store)];
   } catch (error) {
     return [missing('running daemon', messageOf(error), 'omerta status')];
   } finally {

@@ -41,6 +41,7 @@ import { formatWireguardKey } from '../../host/wireguard-key.js';
 export const DEFAULT_NETWORK = 'home';
 const ADDRESS_CHECK_INTERVAL_MS = 5000;
 const KERNEL_PATH_CHECK_INTERVAL_MS = 1000;
+const STORE_CHECK_INTERVAL_MS = 2000;
 /** What the daemon itself answers, without a question to another node. */
 const ANSWER_TIMEOUT_MS = 5000;
 
@@ -66,6 +67,8 @@ export class Daemon {
   readonly #sampler = new RateSampler();
   readonly #closers: Closer[] = [];
   #mesh: Mesh | undefined;
+  #store: Store | undefined;
+  #storeError: string | undefined;
   #statusServer: StatusServer | undefined;
   #reload: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
@@ -95,6 +98,9 @@ export class Daemon {
     const self = ownProcessIdentity();
     if (store.claim(self, isProcessAlive) !== undefined) throw alreadyRunning(state.socket);
     this.#closers.push(() => store.release(self));
+    store.load();
+    if (store.damaged !== undefined) log.warn(store.damaged, 'store-damaged');
+    this.#store = store;
     const control = await ControlServer.listen(state.socket);
     this.#closers.push(() => control.close());
     const { identity, created } = loadOrCreateIdentity(state);
@@ -128,6 +134,7 @@ export class Daemon {
       this.#sampler.sample(performance.now(), this.#running.shell.engine.counters()),
     );
     this.#every(ADDRESS_CHECK_INTERVAL_MS, () => this.#running.refreshAddresses());
+    this.#every(STORE_CHECK_INTERVAL_MS, () => this.#checkStore(store));
     this.#every(KERNEL_PATH_CHECK_INTERVAL_MS, () => this.#checkKernelPath());
     control.handle((request) => this.#handle(request));
     log.info(
@@ -159,6 +166,18 @@ export class Daemon {
     } catch (error) {
       log.debug({ reason: messageOf(error) }, 'kernel-path-unknown'); // no XDP here: nothing can be left
     }
+  }
+
+  /** What the disk refused is tried again; that it refuses, and that it takes it again, is said once. */
+  #checkStore(store: Store): void {
+    const before = this.#storeError;
+    this.#storeError = store.error;
+    if (store.error !== undefined) store.retry();
+    if (store.error === undefined && before !== undefined) {
+      this.settings.log.info('store-written-again');
+      this.#storeError = undefined;
+    } else if (store.error !== undefined && store.error !== before)
+      this.settings.log.error({ error: store.error, path: this.settings.state.store }, 'store-not-written');
   }
 
   #checkKernelPath(): void {
@@ -376,6 +395,7 @@ export class Daemon {
         .map((worker) => ({ ...worker, counters: Object.fromEntries(worker.counters) })),
       failures: mesh.shell.failures,
       log: this.settings.logStatus(),
+      store: { error: this.#store?.error, damaged: this.#store?.damaged?.path },
     };
   }
 

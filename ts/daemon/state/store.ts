@@ -1,34 +1,64 @@
-// What a MeshNode asked to keep, in lmdb, and who owns the state directory. A write returns when the
-// transaction is committed to the file: it survives SIGKILL from then on; the flush to the disk
-// follows by itself (lmdb's overlapping sync), so a power failure loses at most the last moments and
-// never consistency.
+// What a MeshNode asked to keep, and who owns the state directory. A write returns when the file has
+// it: it survives SIGKILL from then on; the flush to the disk follows by itself, so a power failure loses
+// at most the last moments and never consistency.
+//
+// All in it can be learnt again. So a file that is damaged is put aside and a new one begun, and a disk
+// that takes nothing costs what was to be kept and nothing else: it is tried again, with all of it.
 
-import { mkdirSync } from 'node:fs';
-import { open, type Database, type RootDatabase } from 'lmdb';
-import { fileError } from '../../host/operator-error.js';
+import {
+  closeSync,
+  fdatasync,
+  fdatasyncSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { fileError, messageOf, systemErrorCode } from '../../host/operator-error.js';
+import { JournalDamaged, encodeBatch, journalStart, readJournal, type StoreWrite } from './journal.js';
+import { OwnerClaim } from './owner-claim.js';
 import { requirePrivate } from './state-directory.js';
 
-export interface StoreWrite {
-  readonly key: string;
-  /** Undefined deletes the key. */
-  readonly value: Uint8Array | undefined;
+export type { StoreWrite };
+
+/** A journal is written anew when it is this much longer than what it holds. */
+const SLACK_BYTES = 1 << 20;
+/** The store of earlier versions; what it holds is learnt again. */
+const FORMER_FILES = ['data.mdb', 'lock.mdb'];
+
+/** A file that could not be read: where it is now, and what was wrong with it. */
+export interface DamagedStore {
+  readonly path: string;
+  readonly reason: string;
 }
 
-const OWNER = 'owner';
-
 export class Store {
-  readonly #root: RootDatabase<Uint8Array, string>;
-  readonly #mesh: Database<Uint8Array, string>;
-  readonly #daemon: Database<string, string>;
+  readonly #directory: string;
+  readonly #owner: OwnerClaim;
+  /** What is kept; read when it is first asked for, by which time the directory is ours. */
+  #entries: Map<string, Uint8Array> | undefined;
+  /** The journal, open for writing; undefined while it cannot be. */
+  #file: number | undefined;
+  /** Bytes of whole batches in it. */
+  #length = 0;
+  /** Bytes the journal would have if it were written anew now. */
+  #live = 0;
+  #syncing = false;
+  #error: string | undefined;
+  #closed = false;
+  #damaged: DamagedStore | undefined;
 
-  /** Opens or creates the store in its own directory (mode 0700). */
+  /** Opens or creates the store in its own directory (mode 0700). @throws OperatorError */
   constructor(path: string) {
+    this.#directory = path;
+    this.#owner = new OwnerClaim(path);
     try {
       mkdirSync(path, { recursive: true, mode: 0o700 });
       requirePrivate('store', path);
-      this.#root = open<Uint8Array, string>({ path, encoding: 'binary', overlappingSync: true });
-      this.#mesh = this.#root.openDB<Uint8Array, string>({ name: 'mesh', encoding: 'binary' });
-      this.#daemon = this.#root.openDB<string, string>({ name: 'daemon', encoding: 'string' });
     } catch (error) {
       throw fileError('store', path, error);
     }
@@ -36,43 +66,155 @@ export class Store {
 
   /** Everything kept for the MeshNode. */
   load(): Map<string, Uint8Array> {
-    const entries = new Map<string, Uint8Array>();
-    for (const { key, value } of this.#mesh.getRange({})) entries.set(key, new Uint8Array(value));
-    return entries;
+    return new Map(this.#kept());
   }
 
-  /** Applies all writes in one transaction, in order, and returns when it is committed. */
+  /** Set once a damaged file was found and put aside. */
+  get damaged(): DamagedStore | undefined {
+    return this.#damaged;
+  }
+
+  /** Why what was written last is not in the file, as an errno name; undefined = it is. */
+  get error(): string | undefined {
+    return this.#error;
+  }
+
+  /** Applies all writes, in order, as one batch. What the disk refuses is kept in memory and tried again. */
   write(writes: readonly StoreWrite[]): void {
     if (writes.length === 0) return;
-    this.#root.transactionSync(() => {
-      for (const { key, value } of writes)
-        if (value === undefined) this.#mesh.removeSync(key);
-        else this.#mesh.putSync(key, Buffer.from(value.buffer, value.byteOffset, value.byteLength));
-    });
+    const entries = this.#kept();
+    for (const { key, value } of writes) {
+      const before = entries.get(key);
+      if (before !== undefined) this.#live -= key.length + before.length;
+      if (value === undefined) entries.delete(key);
+      else {
+        entries.set(key, Uint8Array.from(value));
+        this.#live += key.length + value.length;
+      }
+    }
+    if (this.#error !== undefined) return; // retry() takes it all
+    if (this.#file === undefined || this.#length > 2 * this.#live + SLACK_BYTES) this.retry();
+    else this.#attempt(() => this.#append(encodeBatch(writes)));
   }
 
-  /**
-   * Makes `owner` the owner unless the present one is alive. The write transaction is a lock that
-   * the kernel gives back when its holder dies, so of several processes exactly one succeeds.
-   * @returns the living owner that stands in the way, if one does.
-   */
+  /** Writes everything anew; to be called now and then while `error` is set. */
+  retry(): void {
+    if (!this.#closed) this.#attempt(() => this.#rewrite());
+  }
+
+  /** See OwnerClaim. @throws OperatorError when the directory cannot be written. */
   claim(owner: string, isAlive: (owner: string) => boolean): string | undefined {
-    return this.#root.transactionSync(() => {
-      const present = this.#daemon.get(OWNER);
-      if (present !== undefined && isAlive(present)) return present;
-      this.#daemon.putSync(OWNER, owner);
-      return undefined;
-    });
+    try {
+      const present = this.#owner.claim(owner, isAlive);
+      if (present === undefined)
+        for (const name of FORMER_FILES) rmSync(join(this.#directory, name), { force: true });
+      return present;
+    } catch (error) {
+      throw fileError('store', this.#directory, error);
+    }
   }
 
   /** Gives up what `claim` gave. */
   release(owner: string): void {
-    this.#root.transactionSync(() => {
-      if (this.#daemon.get(OWNER) === owner) this.#daemon.removeSync(OWNER);
-    });
+    this.#owner.release(owner);
   }
 
+  /** One more attempt at what is not written yet. */
   close(): Promise<void> {
-    return this.#root.close();
+    if (this.#error !== undefined) this.retry();
+    this.#closed = true;
+    if (this.#file !== undefined) closeSync(this.#file);
+    this.#file = undefined;
+    return Promise.resolve();
   }
+
+  get #path(): string {
+    return join(this.#directory, 'journal');
+  }
+
+  /** @throws OperatorError when the file cannot be read by this user. */
+  #kept(): Map<string, Uint8Array> {
+    if (this.#entries !== undefined) return this.#entries;
+    try {
+      const { entries, damaged } = this.#read();
+      this.#entries = entries;
+      this.#damaged = damaged;
+      for (const [key, value] of entries) this.#live += key.length + value.length;
+      return entries;
+    } catch (error) {
+      throw fileError('store', this.#path, error);
+    }
+  }
+
+  #read(): { entries: Map<string, Uint8Array>; damaged: DamagedStore | undefined } {
+    try {
+      return { entries: readJournal(readFileSync(this.#path)), damaged: undefined };
+    } catch (error) {
+      if (systemErrorCode(error) === 'ENOENT') return { entries: new Map(), damaged: undefined };
+      if (!(error instanceof JournalDamaged) && systemErrorCode(error) !== 'EIO') throw error;
+      const aside = `${this.#path}.damaged-${new Date().toISOString().replace(/[:.]/g, '-')}`;
+      renameSync(this.#path, aside);
+      return { entries: new Map(), damaged: { path: aside, reason: messageOf(error) } };
+    }
+  }
+
+  #attempt(write: () => void): void {
+    try {
+      write();
+      this.#error = undefined;
+      this.#flush();
+    } catch (error) {
+      this.#error = systemErrorCode(error) ?? messageOf(error);
+    }
+  }
+
+  #append(batch: Buffer): void {
+    const file = this.#file;
+    if (file === undefined) return;
+    try {
+      writeAll(file, batch, this.#length);
+      this.#length += batch.length;
+    } catch (error) {
+      // Half a batch at the end would hide those that follow.
+      ftruncateSync(file, this.#length);
+      throw error;
+    }
+  }
+
+  /** A new journal with one batch, in place of the present one. */
+  #rewrite(): void {
+    const aside = `${this.#path}.new`;
+    const entries = [...this.#kept()].map(([key, value]) => ({ key, value }));
+    const content = Buffer.concat([journalStart(), ...(entries.length > 0 ? [encodeBatch(entries)] : [])]);
+    const file = openSync(aside, 'w', 0o600);
+    try {
+      writeAll(file, content, 0);
+      fdatasyncSync(file);
+      renameSync(aside, this.#path);
+    } catch (error) {
+      closeSync(file);
+      rmSync(aside, { force: true });
+      throw error;
+    }
+    if (this.#file !== undefined) closeSync(this.#file);
+    this.#file = file;
+    this.#length = content.length;
+  }
+
+  /** Asks for the disk to have it, one request at a time and without waiting. */
+  #flush(): void {
+    if (this.#file === undefined || this.#syncing) return;
+    this.#syncing = true;
+    const file = this.#file;
+    fdatasync(file, (error) => {
+      this.#syncing = false;
+      // A descriptor that was closed meanwhile was flushed, or replaced by one that was.
+      if (error !== null && error.code !== 'EBADF' && this.#file === file) this.#error = error.code;
+    });
+  }
+}
+
+function writeAll(file: number, bytes: Buffer, position: number): void {
+  for (let written = 0; written < bytes.length;)
+    written += writeSync(file, bytes, written, bytes.length - written, position + written);
 }

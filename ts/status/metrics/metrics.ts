@@ -98,6 +98,11 @@ export async function renderMetrics(status: DaemonStatus): Promise<{ text: strin
     registers,
   });
   for (const [reason, count] of Object.entries(status.mesh.drops)) drops.inc({ reason }, count);
+  gauge(
+    'omerta_store_written',
+    '1 if what was learnt is on the disk.',
+    status.store.error === undefined ? 1 : 0,
+  );
   counter('omerta_log_lines_lost_total', 'Lines of the log that could not be written.', status.log.lost);
   counter(
     'omerta_log_lines_held_back_total',

@@ -92,6 +92,12 @@ export interface DaemonStatus {
   /** Steps of the control plane that failed; each one is in the log. */
   readonly failures: number;
   readonly log: LogStatus;
+  readonly store: {
+    /** Why what was learnt last is not on the disk, as an errno name. */
+    readonly error: string | undefined;
+    /** A damaged store was found at the start and put here. */
+    readonly damaged: string | undefined;
+  };
 }
 
 /** One row of `omerta peers`: a member of a network or a bootstrap, with its session. */
