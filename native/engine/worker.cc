@@ -11,6 +11,7 @@
 #include "common/ecn.h"
 #include "session/transport_message.h"
 #include "tun/icmp_unreachable.h"
+#include "udp/stun.h"
 
 namespace omerta::engine {
 namespace {
@@ -632,27 +633,14 @@ void Worker::handle_opened(Opening& opening, const crypto::AeadJob& job) {
   coalescing_->add(job.text, ip, counters_);
 }
 
-/// RFC 8489: a binding success response with XOR-MAPPED-ADDRESS alone.
-void Worker::answer_stun(const uint8_t* request, size_t, const udp::Message& message) {
+void Worker::answer_stun(const uint8_t* request, size_t size, const udp::Message& message) {
   if (!shared_.stun_budget.take(message.from, now_)) return counters_.add(Counter::drop_stun_rate);
-  constexpr uint8_t kMagic[4] = {0x21, 0x12, 0xA4, 0x42};
-  uint8_t reply[44] = {0x01, 0x01};
-  std::memcpy(reply + 4, request + 4, 16);
-  const bool v4 = omerta_load64(message.from.ip) == 0 && load<uint32_t>(message.from.ip + 8) == 0xffff0000;
-  const size_t address_size = v4 ? 4 : 16;
-  reply[3] = static_cast<uint8_t>(8 + address_size);
-  reply[21] = 0x20;  // type 0x0020
-  reply[23] = static_cast<uint8_t>(4 + address_size);
-  reply[25] = v4 ? 1 : 2;
-  store(reply + 26, message.from.port);
-  reply[26] ^= kMagic[0];
-  reply[27] ^= kMagic[1];
-  std::memcpy(reply + 28, message.from.ip + (16 - address_size), address_size);
-  for (size_t i = 0; i < address_size; i++) reply[28 + i] ^= reply[4 + i];  // magic cookie ‖ transaction id
+  const udp::StunResponse response(Bytes(request, size), message.from);
+  if (response.bytes().empty()) return counters_.drop(OMERTA_DROP_MALFORMED_STUN);
   session::Endpoint to;
   to.remote = message.from;
   to.local = message.local;
-  send(to, Bytes(reply, 28 + address_size), 0);
+  send(to, response.bytes(), 0);
   counters_.add(Counter::stun_answered);
 }
 

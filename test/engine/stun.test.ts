@@ -1,4 +1,5 @@
-// Vectors: RFC 5769 sections 2.1 (request), 2.2 and 2.3 (what XOR-MAPPED-ADDRESS must be).
+// Vectors: RFC 5769 sections 2.1 (request, with its FINGERPRINT), 2.2 and 2.3 (what XOR-MAPPED-ADDRESS must
+// be). The request is one of ICE, which has attributes a mere STUN server does not know.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -12,6 +13,9 @@ const REQUEST = fromHex(`
   00240004 6e0001ff 80290008 932ff9b1 51263b36 00060009 6576746a 3a683676 59202020
   00080014 9aeaa70c bfd8cb56 781ef2b5 b2d3f249 c1b571a2 80280004 e57a3bcf`);
 
+/** The same transaction without attributes. */
+const BARE = Uint8Array.of(0, 1, 0, 0, ...REQUEST.subarray(4, 20));
+
 function address(ip: string, port: number): SocketAddress {
   const bytes = parseIp(ip);
   assert.ok(bytes !== undefined);
@@ -19,18 +23,32 @@ function address(ip: string, port: number): SocketAddress {
 }
 
 test('an IPv4 sender is told the XOR-MAPPED-ADDRESS of RFC 5769 section 2.2', () => {
-  const response = answerBindingRequest(REQUEST, address('192.0.2.1', 32853));
+  const response = answerBindingRequest(BARE, address('192.0.2.1', 32853));
   assert.ok(response !== undefined);
   assert.equal(toHex(response), '0101000c2112a442b7e7a701bc34d686fa87dfae' + '002000080001a147e112a643');
 });
 
 test('an IPv6 sender is told the XOR-MAPPED-ADDRESS of RFC 5769 section 2.3', () => {
-  const response = answerBindingRequest(REQUEST, address('2001:db8:1234:5678:11:2233:4455:6677', 32853));
+  const response = answerBindingRequest(BARE, address('2001:db8:1234:5678:11:2233:4455:6677', 32853));
   assert.ok(response !== undefined);
   assert.equal(
     toHex(response),
     '010100182112a442b7e7a701bc34d686fa87dfae' + '002000140002a1470113a9faa5d3f179bc25f4b5bed2b9d9',
   );
+});
+
+test('the request of RFC 5769 section 2.1 is told that PRIORITY is not known, and nothing when its FINGERPRINT is wrong', () => {
+  const from = address('192.0.2.1', 32853);
+  const answer = answerBindingRequest(REQUEST, from);
+  assert.equal(
+    answer && toHex(answer),
+    '011100102112a442b7e7a701bc34d686fa87dfae' + '0009000400000414' + '000a000200240000',
+  );
+  for (const at of [25, REQUEST.length - 1]) {
+    const changed = Uint8Array.from(REQUEST);
+    changed[at] = (changed[at] ?? 0) ^ 1;
+    assert.equal(answerBindingRequest(changed, from), undefined, `byte ${at} changed`);
+  }
 });
 
 test('what is not a well-formed binding request is not answered', () => {

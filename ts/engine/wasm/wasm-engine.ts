@@ -445,11 +445,14 @@ class WasmEngine implements Engine {
   }
 
   #answerStun(request: Uint8Array, from: SocketAddress): void {
+    // The budget first: judging takes a sum over the whole datagram.
+    if (this.#stunBudget?.allow(from.ip, performance.now()) !== true) {
+      this.#counters.add('drop_stun_rate');
+      return;
+    }
     const answer = answerBindingRequest(request, from);
     if (answer === undefined) {
       this.#counters.drop('malformed_stun');
-    } else if (this.#stunBudget?.allow(from.ip, performance.now()) !== true) {
-      this.#counters.add('drop_stun_rate');
     } else {
       this.#counters.add('stun_answered');
       this.#transmit(from, answer);
