@@ -22,6 +22,17 @@ struct Endpoint {
   bool relayed() const { return receive_leg != 0; }
   bool known() const { return remote.port != 0; }
 
+  /// What cookies are bound to and limits of strangers are counted for: the sender's address; of what came by
+  /// a leg, the leg, because all who are behind a relay share its address. No datagram comes from the address
+  /// that stands for a leg: 0100::/8 is reserved (RFC 4291), and there is no port 0.
+  omerta_address source() const {
+    if (!relayed()) return remote;
+    omerta_address leg{};
+    leg.ip[0] = 0x01;
+    std::memcpy(leg.ip + 4, &receive_leg, sizeof receive_leg);
+    return leg;
+  }
+
   /// Whether the peer would be reached the same way.
   bool same_path(const Endpoint& other) const {
     return receive_leg == other.receive_leg && send_leg == other.send_leg &&

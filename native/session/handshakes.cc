@@ -124,9 +124,10 @@ Outcome SessionTable::check_macs(Bytes before1, const Mac16& mac1, Bytes before2
   if (sodium_memcmp(expected.data(), mac1.data(), expected.size()) != 0) return Outcome::bad_mac1;
   if (!handshake_budget_.take(now)) under_load_until_ = now + kUnderLoadTime;
   if (now >= under_load_until_) return Outcome::accepted;
-  if (cookies_.verify(before2, mac2, from.remote, now, environment_.random))
-    return source_budget_.take(from.remote, now) ? Outcome::accepted : Outcome::over_rate;
-  const Cookie cookie = cookies_.cookie_for(from.remote, now, environment_.random);
+  const omerta_address source = from.source();
+  if (cookies_.verify(before2, mac2, source, now, environment_.random))
+    return source_budget_.take(source, now) ? Outcome::accepted : Outcome::over_rate;
+  const Cookie cookie = cookies_.cookie_for(source, now, environment_.random);
   const CookieReply reply = make_cookie_reply(local_.cookie_key, sender, mac1, cookie, environment_.random);
   out.send(from, Bytes(reinterpret_cast<const uint8_t*>(&reply), sizeof reply), 0);
   return Outcome::cookie_sent;

@@ -408,6 +408,49 @@ void under_load_one_address_gets_twenty_handshakes_a_second_and_others_are_not_h
   CHECK(attempt(other) == Outcome::accepted);
 }
 
+void under_load_each_leg_of_a_relay_gets_twenty_handshakes_a_second() {
+  Pair p;
+  Node noise(9, 9);
+  noise.add(p.b);
+  Node other(8, 8);
+  other.add(p.b);
+  PeerSettings known;
+  known.public_key = other.table.local().public_key;
+  CHECK(p.b.table.set_peers({known}, p.b.now, p.b));
+  const auto leg_of_the_relay = [](uint32_t leg) {
+    Endpoint by_leg = endpoint(50);
+    by_leg.receive_leg = by_leg.send_leg = leg;
+    return by_leg;
+  };
+  const auto attempt = [&](Node& from, const Endpoint& by) {
+    from.now = p.b.now;
+    from.peer().last_initiation.store(0);
+    from.table.start_handshake(p.b.table.local().public_key, from.now, from);
+    return p.b.receive(from.sent.back().bytes, by);
+  };
+  const auto take_cookie = [&](Node& from, const Endpoint& by) {
+    CHECK(attempt(from, by) == Outcome::cookie_sent);
+    CHECK(from.receive(p.b.sent.back().bytes, p.b.self) == Outcome::accepted);
+  };
+  for (int i = 0; i < 300; i++) attempt(noise, noise.self);
+  take_cookie(noise, leg_of_the_relay(1));
+  take_cookie(other, leg_of_the_relay(2));
+  CHECK(attempt(noise, leg_of_the_relay(3)) == Outcome::cookie_sent);  // a cookie is good for its leg alone
+  CHECK(noise.receive(p.b.sent.back().bytes, p.b.self) == Outcome::accepted);
+  take_cookie(noise, leg_of_the_relay(1));
+  int passed = 0;
+  int limited = 0;
+  for (int i = 0; i < 500; i++) {  // half a second, a handshake every millisecond
+    p.b.now += kMillisecond;
+    const Outcome outcome = attempt(noise, leg_of_the_relay(1));
+    passed += outcome == Outcome::unknown_peer ? 1 : 0;
+    limited += outcome == Outcome::over_rate ? 1 : 0;
+  }
+  CHECK(passed >= 10 && passed <= 16);
+  CHECK(passed + limited == 500);
+  CHECK(attempt(other, leg_of_the_relay(2)) == Outcome::accepted);
+}
+
 void without_an_endpoint_a_path_is_asked_for_once_a_second() {
   Node a(1, 1);
   Node b(2, 2);
@@ -1057,6 +1100,7 @@ int main() {
   RUN(a_persistent_keepalive_is_put_off_by_any_authenticated_packet);
   RUN(under_load_a_cookie_is_asked_for_and_used_at_the_next_attempt);
   RUN(under_load_one_address_gets_twenty_handshakes_a_second_and_others_are_not_hurt);
+  RUN(under_load_each_leg_of_a_relay_gets_twenty_handshakes_a_second);
   RUN(without_an_endpoint_a_path_is_asked_for_once_a_second);
   RUN(simultaneous_initiations_end_in_one_working_session);
   RUN(a_restarted_peer_is_reached_again);

@@ -672,6 +672,35 @@ describe('under load', () => {
     assert.equal(b.count('cookie_replies_sent'), 3, 'two to the flood, one to the first attempt');
   });
 
+  test('each leg of a relay gets 5 handshakes and then 20 a second, whoever else is behind the relay', () => {
+    const c = network.node('c');
+    for (const node of [a, c]) {
+      node.setPeer(b);
+      b.setPeer(node, { endpoint: undefined });
+    }
+    network.filter = lose;
+    flood(65);
+    /** An initiation of `node` by way of a leg; what b sends back at once reaches it. */
+    const attempt = (node: VirtualNode, leg: number): void => {
+      network.now += 20;
+      node.handshake(b);
+      const initiation = Uint8Array.from(network.log.at(-1)?.datagram ?? []);
+      for (const output of b.table.handleMessage(initiation, { leg }, network.step())) {
+        if (output.type === 'datagram')
+          node.take(node.table.handleMessage(output.datagram, { address: b.address }, network.step()));
+      }
+    };
+    attempt(a, 1);
+    attempt(c, 2);
+    assert.deepEqual([a.count('cookie_replies_received'), c.count('cookie_replies_received')], [1, 1]);
+    for (let i = 0; i < 20; i++) attempt(a, 1);
+    const refused = b.count('drop_handshake_rate');
+    assert.equal(refused, 20 - Math.floor(5 + 0.38 * 20), 'a burst of 5, and 20 a second for 0.38 s');
+    attempt(c, 2);
+    assert.equal(b.count('drop_handshake_rate'), refused);
+    assert.equal(b.count('cookie_replies_sent'), 3, 'one to the flood, one by each leg');
+  });
+
   test('one address at its limit does not hurt another: there is no limit for all together', () => {
     const c = network.node('c');
     for (const node of [a, c]) {

@@ -1,6 +1,6 @@
 // What a peer's endpoint is compared and authenticated by.
 
-import { sameSocketAddress } from '../../wire/socket-address.js';
+import { sameSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
 import type { PeerEndpoint } from '../../contract/engine.js';
 
 export function sameEndpoint(a: PeerEndpoint, b: PeerEndpoint): boolean {
@@ -8,15 +8,23 @@ export function sameEndpoint(a: PeerEndpoint, b: PeerEndpoint): boolean {
   return 'address' in b && sameSocketAddress(a.address, b.address);
 }
 
-/** Canonical bytes of an endpoint: ip and port (18 bytes, what a cookie is bound to), or leg id (4). */
-export function endpointBytes(endpoint: PeerEndpoint): Uint8Array {
-  const bytes = new Uint8Array('leg' in endpoint ? 4 : 18);
-  const view = new DataView(bytes.buffer);
-  if ('leg' in endpoint) {
-    view.setUint32(0, endpoint.leg);
-  } else {
-    bytes.set(endpoint.address.ip);
-    view.setUint16(16, endpoint.address.port);
-  }
+/**
+ * What cookies are bound to and limits of strangers are counted for: the sender's address; of what came by a
+ * leg, the leg, because all who are behind a relay share its address. No datagram comes from the address that
+ * stands for a leg: 0100::/8 is reserved (RFC 4291), and there is no port 0.
+ */
+export function sourceOf(endpoint: PeerEndpoint): SocketAddress {
+  if ('address' in endpoint) return endpoint.address;
+  const ip = new Uint8Array(16);
+  ip[0] = 0x01;
+  new DataView(ip.buffer).setUint32(4, endpoint.leg, true);
+  return { ip, port: 0 };
+}
+
+/** Canonical bytes of an address: ip and port (18 bytes). */
+export function addressBytes({ ip, port }: SocketAddress): Uint8Array {
+  const bytes = new Uint8Array(18);
+  bytes.set(ip);
+  new DataView(bytes.buffer).setUint16(16, port);
   return bytes;
 }

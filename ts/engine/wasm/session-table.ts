@@ -21,7 +21,7 @@ import {
 } from '../../wire/session-constants.js';
 import { CookieChecker, mac1Valid } from './cookie.js';
 import type { Counters } from './counters.js';
-import { endpointBytes } from './endpoint.js';
+import { addressBytes, sourceOf } from './endpoint.js';
 import { IndexTable } from './index-table.js';
 import {
   TYPE_COOKIE_REPLY,
@@ -243,15 +243,15 @@ export class SessionTable {
 
   /** Under load: a valid mac2 and a token of the source's bucket, or a cookie reply instead. */
   #addressProven(message: Uint8Array, from: PeerEndpoint, step: Step, outputs: SessionOutput[]): boolean {
-    const source = endpointBytes(from);
+    const address = sourceOf(from);
+    const source = addressBytes(address);
     if (!this.#checker.mac2Valid(message, source, step)) {
       const datagram = this.#checker.reply(message, source, step);
       outputs.push({ type: 'datagram', to: from, datagram });
       this.#counters.add('cookie_replies_sent');
       return false;
     }
-    // A leg's frames come from one proven address and under the leg's own rate limit.
-    if ('address' in from && !this.#rate.allow(from.address.ip, step.now)) {
+    if (!this.#rate.allow(address.ip, step.now)) {
       this.#counters.add('drop_handshake_rate');
       return false;
     }
