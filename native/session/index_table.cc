@@ -12,7 +12,8 @@ namespace {
 constexpr uint32_t kFirstSlots = 1024;
 /// Beyond this the table gets fuller instead.
 constexpr uint32_t kMostSlots = uint32_t{1} << 28;
-constexpr size_t kSlotsOfPeer = 4;  ///< three keypairs and a handshake
+/// Two sessions with two pairs of keys each, the responder's next one, and a handshake.
+constexpr size_t kSlotsOfPeer = 6;
 
 }  // namespace
 

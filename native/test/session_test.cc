@@ -1051,6 +1051,24 @@ void previous_current_and_next_keys_are_kept_over_a_renewal() {
   CHECK(starts_with(p.b.inbox.back(), "under the old key"));
 }
 
+void the_mirror_holds_every_index_that_as_many_peers_can_have() {
+  constexpr size_t kIndices =
+      6;  // of two sessions with two pairs of keys each, of a next one, of a handshake
+  const RandomBytes random = [](std::span<uint8_t> out) { randombytes_buf(out.data(), out.size()); };
+  Node node(1, 1);
+  Peer peer(node.table.local(), public_key_of(Node::key(2)));
+  for (const size_t peers : {1u, 200u, 1000u, 4000u}) {
+    Qsbr qsbr(1);
+    IndexTable table(qsbr);
+    std::vector<uint64_t> words(IndexTable::most_slots(peers));
+    const auto mask = static_cast<uint32_t>(words.size() - 1);
+    table.mirror(words.data(), mask);
+    std::vector<uint32_t> indices;
+    for (size_t i = 0; i < peers * kIndices; i++) indices.push_back(table.allocate(peer, random));
+    CHECK(std::ranges::all_of(indices, [&](uint32_t index) { return words[index & mask] == index; }));
+  }
+}
+
 void more_peers_than_allowed_are_refused_as_a_whole() {
   SessionTable table(Node::key(1), 2, 1, Node(5, 5).environment());
   Node out(6, 6);
@@ -1110,6 +1128,7 @@ int main() {
   RUN(a_subnet_of_another_peers_prefix_is_the_peers_that_has_the_subnet);
   RUN(malformed_prefixes_are_refused);
   RUN(a_low_order_public_key_never_completes_a_handshake);
+  RUN(the_mirror_holds_every_index_that_as_many_peers_can_have);
   RUN(more_peers_than_allowed_are_refused_as_a_whole);
   RUN(a_way_back_to_a_former_private_key_lets_no_old_initiation_in);
   RUN(another_private_key_ends_sessions_and_keeps_peers);
