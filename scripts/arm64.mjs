@@ -32,7 +32,7 @@ await main(async () => {
   });
   const compileOnly = values['compile-only'];
   await setup(['build', 'arm64', ...(compileOnly ? [] : ['emulator'])]);
-  // Who asks for the compilation alone asks whether it compiles: that it was skipped is no answer.
+  // With --compile-only, a compilation that could not be done is a failure and not a skipped step.
   const skipped = (reason) => {
     warn(`${compileOnly ? 'failed' : 'skipped'}: ${reason}`);
     return compileOnly ? 1 : 0;

@@ -22,7 +22,7 @@ await main(async () => {
   // This process becomes the relay, so that signals and the terminal reach it without a go-between.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.removeAllListeners(signal);
   // Ctrl-C arrives twice, from the terminal and from npm: the relay acts on the first one, and this
-  // keeps the second from ending it in the middle. Whoever insists is obeyed.
+  // keeps the second from ending it in the middle. A third one ends it at once.
   let interrupts = 0;
   process.on('SIGINT', () => {
     if (++interrupts > 2) process.exit(130);

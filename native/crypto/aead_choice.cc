@@ -206,7 +206,7 @@ Aead::Aead(const AeadChoice& choice) {
     std::string reason;
     std::unique_ptr<TransportAead>& made = suites_[static_cast<size_t>(suite)];
     if (choice.of(suite).ipsec_mb) made = make_ipsec_mb_aead(suite, reason);
-    // Also for a suite nobody agreed to: a job of it must have somewhere to go.
+    // Also for a suite that was not agreed on: every suite needs an implementation to look up.
     if (made == nullptr) made = make_openssl_aead(suite);
   }
 }

@@ -252,7 +252,7 @@ void frames_leave_from_the_address_the_other_end_talks_to() {
   CHECK(equal(a.sender_of_next(100), known_as(5)));
   a.send(known_as(5), frame_on(11, 1, 100));
   CHECK(equal(b.sender_of_next(100), known_as(7)));
-  // A stranger is answered from what it asked, and its asking moves nobody's path.
+  // A stranger is answered from the address it asked at, and that changes the path of no session.
   stranger.send(known_as(8), frame_on(OMERTA_CONTACT_LEG, 0, 128, OMERTA_KIND_ADMISSION_REQUEST));
   a.send(known_as(8), frame_on(OMERTA_CONTACT_LEG, 0, 128, OMERTA_KIND_ADMISSION_REQUEST));
   CHECK(wait_for([&] { return total(r, Counter::control_frames) == 2; }));

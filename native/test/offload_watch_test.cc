@@ -250,7 +250,7 @@ void gso_stays_when_the_path_answers_nothing_the_peer_is_removed_or_bursts_end()
   ProbedPath quiet;
   CHECK(quiet.probe.take(quiet.peer, quiet.now));
   for (int i = 0; i < 50; i++) CHECK(!quiet.tick(kSecond));
-  // One loss is none: a path may lose a packet.
+  // A single loss does not count: any path may lose a packet.
   ProbedPath lossy;
   CHECK(lossy.ride(true));
   lossy.tick(1100 * kMillisecond);

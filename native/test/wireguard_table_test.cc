@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Relayed WireGuard sessions: who gets through to whom, and what a stranger can make of it.
+// Relayed WireGuard sessions: which messages are relayed, and what a stranger can do to the table.
 #include "relay/wireguard_table.h"
 
 #include <omerta/limits.h>

@@ -253,7 +253,7 @@ std::vector<Attachment::Status> XdpRelay::interfaces() const {
   return list;
 }
 
-/// Datagrams for other addresses are somebody else's, even with our port.
+/// Datagrams for other addresses belong to another host or program, even with our port.
 void XdpRelay::set_own_addresses() {
   omerta_xdp_settings& shared = program_->settings();
   uint8_t bound[16];

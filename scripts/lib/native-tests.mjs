@@ -24,7 +24,7 @@ export function readJUnit(xml, results) {
       // A test skips by printing "SKIP: reason" and returning its SKIP_RETURN_CODE.
       const said = /SKIP(?:PED)?: ?([^<\n]*)/.exec(body)?.[1];
       const message = /<skipped message="([^"]*)"/.exec(body)?.[1];
-      // CMake reports a test whose program is missing as not run, too: that is no skip but a failure.
+      // CMake says "not run" of a skipped test and of one whose program is missing; the latter is a failure.
       if (said === undefined && message !== undefined && /not found|unable to find/i.test(message))
         results.fail(name);
       else results.skip(name, unescape(said ?? message ?? 'no reason given'));

@@ -23,7 +23,7 @@ export interface RunOptions {
   readonly env?: NodeJS.ProcessEnv;
 }
 
-/** A command in front that gives capabilities up; no change of user, whom the checkout may be closed to. */
+/** A command in front that gives capabilities up. The user stays: another one may not read the checkout. */
 function dropping(capabilities: readonly string[]): readonly string[] {
   if (capabilities.length === 0) return [];
   const list = capabilities.map((name) => `-${name}`).join(',');

@@ -262,4 +262,16 @@ describe('mesh shell', () => {
     );
     shell.close();
   });
+
+  test('a notice that carries a code has beside it what that means and what to do', () => {
+    const { node, shell, lines } = setUp();
+    const fields = { peer: 'p', error: 'clock-behind', failures: 1 };
+    node.next = [{ type: 'notify', notice: { level: 'warn', event: 'bootstrap-unreachable', fields } }];
+    shell.start();
+    const { error, meaning, remedy } = JSON.parse(lines[0] ?? '') as Record<string, unknown>;
+    assert.equal(error, 'clock-behind');
+    assert.match(String(meaning), /clock is days behind the relay/);
+    assert.match(String(remedy), /^Type date on both machines/);
+    shell.close();
+  });
 });

@@ -186,7 +186,7 @@ export function connectCircuit(
 
 const STRANGERS_KEY = new Uint8Array(16).fill(5);
 
-/** Somebody who sends frames on the contact leg, from a loopback address of his own. */
+/** A stranger: a socket that sends frames on the contact leg, from a loopback address of its own. */
 class Stranger {
   static readonly #frame = encodeFrame({
     kind: FrameKind.contact,

@@ -28,7 +28,7 @@ describe('the bpftrace scripts', () => {
       assert.match(header.split('\n')[1] ?? '', /^ \* .*\?/, 'the first line asks a question');
       assert.ok(header.includes(` *   sudo bpftrace xdp/${script} `), 'the command');
       assert.match(header, /^ \* Cost: /m);
-      // The maps of the output are those of the script.
+      // The names of the maps in the output are the ones the script declares.
       const shown = [...header.matchAll(/^ \* {3}@(\w+)/gm)].map(([, name]) => name);
       assert.ok(shown.length > 0, 'an output');
       const body = text.slice(text.indexOf(header) + header.length);

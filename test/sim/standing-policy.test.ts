@@ -627,7 +627,7 @@ describe('a relay refuses a standing policy', () => {
   it('of somebody who is not registered', () => {
     const { world: made, nodes } = world({ count: 2 });
     const [a, b] = nodes;
-    // A member is no relay, and has no reservation of anybody.
+    // A member is not a relay, so nobody is admitted by it.
     reach(made, a, b);
     const heard = overhear(a);
     say(a, b, { type: 'standing-policy', ...signed(a, b) });

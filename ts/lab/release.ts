@@ -11,7 +11,7 @@ export type Release = 'next-build' | 'next-layout';
 const moduleOf = (release: Release): string =>
   join(packageRoot(), 'build', 'native', 'xdp', release, 'omerta_xdp.node');
 
-/** Why there is none to be installed. */
+/** Why no release can be installed here. */
 export function releasesUnavailable(): string | undefined {
   return existsSync(moduleOf('next-build')) && existsSync(moduleOf('next-layout'))
     ? undefined

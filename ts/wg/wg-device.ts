@@ -36,7 +36,7 @@ export class WgDevice {
   #publicKey: SessionKey | undefined;
   #fwmark = 0;
 
-  /** Until it is given a private key, the device is nobody. */
+  /** The device has no private key, and so no handshakes, until `apply` gives it one. */
   constructor(options: WgDeviceOptions) {
     this.#options = options;
     this.#engine = options.engine;
@@ -52,7 +52,7 @@ export class WgDevice {
           ? undefined
           : clamped(change.privateKey);
     const ownKey = this.#publicKeyOf(privateKey);
-    // Nobody is a peer of himself.
+    // A device does not talk to itself: WireGuard ignores a peer with its own public key.
     const peers = change.peers.filter(({ sessionKey, remove }) => remove || sessionKey !== ownKey);
     if (!this.#engine.hasRoom(peers, change.replacePeers))
       throw new UapiError(Errno.ENOSPC, `public_key: more than ${this.#options.maxPeers} peers`);

@@ -5,7 +5,8 @@ export const MAX_SLOTS = 2 ** 28;
 
 /** The home of an id. */
 export function legHome(id: number, slots: number): number {
-  // id · slots / 2^32, rounded down. The product passes 2^53, those of the id's halves do not.
+  // id · slots / 2^32, rounded down. The product can exceed 2^53, where doubles are not exact; those with
+  // the two halves of the id cannot.
   const low = Math.floor(((id & 0xffff) * slots) / 0x10000);
   return Math.floor(((id >>> 16) * slots + low) / 0x10000);
 }

@@ -44,5 +44,5 @@ export interface LegCharging {
   readonly limits: number;
 }
 
-/** Nobody in particular pays: account 0 of each kind, class 0. */
+/** Charged to nobody: account 0 of each kind, class 0. */
 export const UNCHARGED: LegCharging = { identity: 0, network: 0, limits: 0 };

@@ -144,12 +144,12 @@ void only_sessions_of_ours_are_sent_to() {
     std::memcpy(&other[each.receiver], &not_ours, 4);
     relay.program().settings().indices_known = 0;
     TEST(each.name);
-    CHECK(send(relay, stranger(1), other, kStart) == XDP_PASS);  // nobody has told which are ours
+    CHECK(send(relay, stranger(1), other, kStart) == XDP_PASS);  // the node's indices are not known yet
     relay.program().settings().indices_known = 1;
     const uint64_t before = relay.program().counters().others[OMERTA_XDP_DROP_UNKNOWN_INDEX];
     CHECK(send(relay, stranger(1), ours, kStart) == XDP_PASS);
     CHECK(send(relay, stranger(1), other, kStart) == XDP_DROP);
-    CHECK(send(relay, stranger(1), none, kStart) == XDP_DROP);  // index 0 is nobody's
+    CHECK(send(relay, stranger(1), none, kStart) == XDP_DROP);  // no session has index 0
     CHECK(relay.program().counters().others[OMERTA_XDP_DROP_UNKNOWN_INDEX] == before + 2);
   }
   munmap(words, 64 * sizeof(uint64_t));

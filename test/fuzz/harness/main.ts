@@ -24,7 +24,7 @@ const SLOWEST_MS_PER_BYTE = 0.05;
 const BATCH = 64;
 
 const [, , file = '', command = '', ...rest] = process.argv;
-// From before the target is loaded: what runs then is no news later.
+// Begins before the target is loaded, so that the code that runs on loading does not count as newly reached.
 const coverage = new Coverage();
 const { default: target } = (await import(pathToFileURL(file).href)) as { readonly default: FuzzTarget };
 const seeds = await target.seeds();

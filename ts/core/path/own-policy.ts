@@ -98,7 +98,7 @@ export class OwnPolicy {
     if (forgotten || !settled) this.#give(relay, turn);
   }
 
-  /** A relay is none of ours any more. */
+  /** This node uses a relay no longer. */
   relayGone(relay: SessionKey, turn: Turn): void {
     const given = this.#given.get(relay);
     if (given !== undefined) this.#freeLegs(given, turn);
@@ -177,7 +177,7 @@ export class OwnPolicy {
       identity: this.#host.identity,
       relay: relay.bootstrap.identity,
       serial: this.#serial,
-      // What accepts nobody has no end of its own.
+      // A policy that accepts nobody takes an earlier one back, so `until` does not shorten it.
       notAfter: until === undefined || isNobody(callers) ? longest : Math.min(until, longest),
     });
     return { policy, content };

@@ -1,4 +1,4 @@
-// A network: who may meet whom. Its id and key are known to members only; relays see a blinded id.
+// A network: the members that may reach each other. Its id and key are known to members only; relays see a blinded id.
 
 import { formatIp, type SocketAddress } from '../../wire/socket-address.js';
 import { concat, utf8 } from '../../wire/bytes.js';

@@ -29,7 +29,7 @@ const Key = {
 } as const;
 const KEY_COUNT = Object.keys(Key).length;
 
-/** Who is accepted without being asked for. */
+/** Callers whose circuits are set up without asking the callee. */
 export interface AcceptedCallers {
   readonly identities: readonly Uint8Array[];
   /** Blinded ids: members of these, in circuits of these. */

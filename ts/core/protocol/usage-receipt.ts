@@ -70,7 +70,7 @@ export function signReceipt(receipt: UsageReceipt, sign: (message: Uint8Array) =
   );
 }
 
-/** Reads a receipt; whoever relies on it compares `relay` with the relay he used. */
+/** Reads a receipt; the caller has to compare `relay` with the relay that was used. */
 export function openReceipt(
   primitives: Primitives,
   bytes: Uint8Array,

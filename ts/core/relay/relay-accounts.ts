@@ -1,8 +1,8 @@
 // Whom the engine charges for what is relayed, and how much each may use: classes of limits, accounts of
 // identities and networks, what holds for source prefixes and for the host.
 //
-// An account outlives the circuits it was made for: whoever closes and opens anew has the bucket he had.
-// It becomes another's only when there is no free one left.
+// An account outlives its circuits, so that closing and opening one anew does not fill the token bucket.
+// It is given to another identity or network only when no unused one is left.
 
 import type { LegCharging } from '../../wire/leg.js';
 import type { AccountCapacity, AccountKind, RateLimit } from '../../wire/limits.js';
@@ -35,7 +35,7 @@ interface Account {
   limit: RateLimit | undefined;
 }
 
-/** Accounts of one kind. Index 0 is everybody's for whom there is no room. */
+/** Accounts of one kind. Index 0 is shared by all that came when the table was full. */
 class AccountTable {
   readonly #kind: AccountKind;
   readonly #capacity: number;

@@ -55,7 +55,7 @@ export interface RelayParts {
   readonly refusals: Counter;
 }
 
-/** An own address is nobody's: never a client's, never a next hop. */
+/** Whether this is an address of the relay itself: no client may have it, and nothing is forwarded to it. */
 export function isOwnAddress(host: RelayHost, address: SocketAddress): boolean {
   return host.ownAddresses().some((own) => sameSocketAddress(own, address));
 }

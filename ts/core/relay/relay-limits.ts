@@ -26,8 +26,8 @@ export interface RelayLimitRow {
   /** What becomes of that which goes beyond it. */
   readonly beyond: string;
   /**
-   * Whether somebody is refused then. He is told `capacity`; it is counted under the key, with "-" for
-   * "_".
+   * Whether the request that goes beyond it is refused. The answer is `capacity`; it is counted under
+   * the key, with "-" for "_".
    */
   readonly refuses: boolean;
   readonly change: LimitChange;

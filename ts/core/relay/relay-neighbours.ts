@@ -93,7 +93,7 @@ export class RelayNeighbours {
     return undefined;
   }
 
-  /** A relay is none of ours any more. */
+  /** The operator removed a relay from the list of neighbours. */
   forget(key: SessionKey): void {
     this.#neighbours.delete(key);
     for (const [identity, { from }] of this.#remote)

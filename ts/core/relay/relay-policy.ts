@@ -35,7 +35,7 @@ export const DEFAULT_CLASS = 'default';
 /** The engine's tables have room for so many, the default one included. */
 export const MAX_QUOTA_CLASSES = 64;
 
-/** Stock WireGuard clients: whose are relayed, beside those of `wireguardBindings` clients of the relay. */
+/** Whose stock WireGuard clients are relayed, beside those of members that asked for it (`wireguardBindings`). */
 export interface WireguardPolicy {
   /** Servers the operator names, by public key and address. */
   readonly servers: readonly { readonly publicKey: Uint8Array; readonly address: SocketAddress }[];

@@ -59,7 +59,7 @@ export class RelayRules {
     this.#rules = compile(policy);
   }
 
-  /** From now on. Who is connected already is the caller's business. */
+  /** The rules from now on. What becomes of clients that are connected is for the caller to see to. */
   replace(policy: RelayPolicy): void {
     this.#rules = compile(policy);
   }

@@ -30,7 +30,7 @@ import { WireguardBindings } from './wireguard-bindings.js';
 /** Every reason something is turned down for, or silently dropped. */
 const TURNED_DOWN: readonly string[] = [
   ...REFUSALS.filter((reason) => reason !== 'capacity'),
-  'capacity', // of whom was asked in turn: the callee, another relay
+  'capacity', // the answer of the callee, or of the next relay, passed on
   ...CAPS,
   ...ADMISSION_DROPS,
   'message-rate',
@@ -228,7 +228,7 @@ export class RelayService {
     return this.#parts.rules.isPeer(neighbour) ? this.#parts.neighbours.followed : [];
   }
 
-  /** Somebody here wants the records of these networks (hex): so do we, of our neighbours. */
+  /** A client asked for the records of these networks (hex): the neighbours are asked for theirs. */
   #follow(networks: readonly string[], turn: Turn): void {
     const fresh = this.#parts.neighbours.follow(networks);
     for (const neighbour of this.#parts.host.uplinks())
@@ -236,7 +236,7 @@ export class RelayService {
         for (const network of fresh) neighbour.follow(network, turn);
   }
 
-  /** A neighbour told a record, its signature checked: whoever it is of is reached through it. */
+  /** A neighbour told a record, its signature checked: its identity is reached through that neighbour. */
   learned(from: SessionKey, record: PeerRecord, turn: Turn): void {
     if (sameBytes(record.identity, this.#parts.host.identity) || !this.#parts.rules.allows(record.identity))
       return;
@@ -290,7 +290,7 @@ export class RelayService {
     };
   }
 
-  /** It knows nothing of the circuits it had. A relay does, and asks. */
+  /** A client was restarted and has forgotten its circuits. A relay has them in its store, and asks for them. */
   #reborn(client: Client, turn: Turn): void {
     this.#wireguard.release(client.key, turn);
     this.#consent.release(client.key, turn);

@@ -1,6 +1,6 @@
 // The WireGuard servers whose stock clients a relay relays: those its operator names, and clients of
 // the relay that asked for it. A client is bound under its session key, which its session has proven,
-// and at its proven address: nobody binds another's key, or names an address.
+// and at its proven address: so a client cannot bind another's key or choose an address.
 
 import type { SessionKey, WireguardBinding } from '../../contract/engine.js';
 import type { SocketAddress } from '../../wire/socket-address.js';

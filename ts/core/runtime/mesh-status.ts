@@ -8,7 +8,7 @@ import { REFUSALS, type Refusal } from '../protocol/control-message.js';
 export const UPLINK_ERRORS = [
   /** No answer to the request for admission. */
   'unanswered',
-  /** The session key in the invite is none. */
+  /** The session key in the invite is not a usable X25519 key. */
   'bad-key',
   /** Admission refused by policy, or because a limit is reached. */
   'not-admitted',

@@ -177,7 +177,7 @@ export class Uplink {
     if (this.#state === 'registered' || this.#registering) this.#register(turn);
   }
 
-  /** Somebody waits for an answer through this bootstrap: find out now whether it is there. */
+  /** A request sent through this bootstrap stays unanswered: find out now whether the bootstrap is there. */
   suspect(turn: Turn): void {
     if (this.#state !== 'registered' || this.#pings !== undefined) return;
     if (turn.now - (this.#lastPong ?? -Infinity) >= TRUST_MS) this.#startPings(turn);

@@ -1,4 +1,4 @@
-// The [consent] section as the core takes it: whom relays need not ask this node about.
+// The [consent] section as the core takes it: the callers relays need not ask this node about.
 
 import type { Network } from '../../core/protocol/network.js';
 import type { Consent } from '../../core/path/own-policy.js';

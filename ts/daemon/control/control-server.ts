@@ -40,7 +40,7 @@ export function isLiveSocket(path: string): Promise<boolean> {
       socket.destroy();
       resolve(true);
     });
-    // EAGAIN: the backlog is full, so somebody listens. ECONNREFUSED, ENOENT: nobody does.
+    // EAGAIN: the backlog is full, so a daemon listens. ECONNREFUSED, ENOENT: none does.
     socket.once('error', (error) => resolve(systemErrorCode(error) === 'EAGAIN'));
   });
 }

@@ -129,7 +129,7 @@ export class Mesh {
       wireguardSessions: relaysStock ? config.relay.wireguard_sessions : 0,
       accounts: mode === 'relay' ? accountCapacity(limits) : undefined,
       controlFramesPerSecond: CONTROL_FRAMES_PER_SECOND,
-      // A member is nobody's STUN server.
+      // Only relays answer STUN.
       stunPerSecond: mode === 'relay' ? config.relay.stun_per_second : 0,
       tun: mode === 'up' ? tunOptions(settings, networks) : undefined,
       disable: config.node.disable,
@@ -168,7 +168,7 @@ export class Mesh {
       shell.start();
       if (relaysStock && !wireguardRelay)
         log.warn({ remedy: 'npm run build, and engine = "native"' }, 'wireguard-relay-needs-native-engine');
-      // Stock peers are the operator's: the node knows nothing of them.
+      // Stock WireGuard peers come from the configuration; the core does not know of them.
       if (mode === 'up') engine.setPeers(config.wireguard.peers.map(stockPeer));
       // Now the table holds what the store held.
       if (engine instanceof KernelPathEngine) engine.activate();
@@ -253,7 +253,7 @@ export function configuredAddresses({ node }: Config, port: number): SocketAddre
   return ownAddresses({ announce, bind: node.bind, port, ownTunnel: node.interface });
 }
 
-/** A node is no bootstrap of its own. */
+/** A node does not register with itself, so its own entry among the bootstraps is left out. */
 function withoutSelf(network: Network, identity: Identity): Network {
   return {
     ...network,

@@ -18,7 +18,7 @@ export class IndexTable<Peer> {
     return this.#entries.size;
   }
 
-  /** An index nobody uses. `set` makes it known. */
+  /** An index that is free. `set` takes it. */
   pick(step: Step): number {
     for (;;) {
       const index = readU32(step.random(4), 0);

@@ -15,7 +15,7 @@ import { tai64n, type Tai64n } from './tai64n.js';
 
 /** Where the receiver index of the initiation under way is known; the peer's part of the index table. */
 export interface HandshakeIndices {
-  /** An index nobody has, by which the response will find this peer. */
+  /** A free index, by which the response will find this peer. */
   take(step: Step): number;
   giveBack(index: number): void;
 }

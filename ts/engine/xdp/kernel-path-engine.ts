@@ -302,7 +302,7 @@ export class KernelPathEngine implements Engine {
   }
 
   removeLegs(ids: readonly number[]): void {
-    // The kernel first: a leg it still forwarded would be one nobody can take back.
+    // The kernel first: if the rest fails, no leg is left in the kernel that the daemon does not know.
     this.#path?.removeLegs(Uint32Array.from(ids));
     this.#native.removeLegs(ids);
   }
@@ -402,7 +402,7 @@ export class KernelPathEngine implements Engine {
     return totals;
   }
 
-  /** The native engine's threads; what the kernel forwards is none of theirs. */
+  /** The native engine's threads; what the kernel forwards is not in their counters. */
   workers(): readonly WorkerStatus[] {
     return this.#native.workers();
   }

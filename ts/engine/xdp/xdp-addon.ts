@@ -40,7 +40,7 @@ export interface XdpStatus {
   readonly interfaces: readonly XdpInterfaceStatus[];
   readonly programId: number;
   readonly verifiedInstructions: number;
-  /** Legs found in the kernel at start, and those of them nobody knew any more. */
+  /** Legs found in the kernel at start, and how many of them the store did not know any more. */
   readonly adoptedLegs: number;
   readonly removedLegs: number;
   /** Legs the map had no room for: the socket engine forwards them. */
@@ -66,7 +66,7 @@ export interface XdpHandle {
   indices(): number;
   /** File descriptor of the memory for NativeHandle.mirrorExpected. */
   expected(): number;
-  /** Both are mirrored: a WireGuard message with another index is nobody's, and dropped. */
+  /** Both are copied into the kernel, which drops a WireGuard message with any other receiver index. */
   setIndicesKnown(): void;
   /** Routes of relayed WireGuard sessions (NativeHandle.wireguardRoutes), as they have counted. */
   routes(): Uint8Array;

@@ -26,7 +26,7 @@ interface Mapping {
   readonly inside: SocketAddress;
   readonly outside: SocketAddress;
   usedAt: number;
-  /** Whom the inside sent to lately: address, and address with port. */
+  /** Where the inside has lately sent to: addresses, and addresses with ports. */
   readonly contacted: Set<string>;
 }
 

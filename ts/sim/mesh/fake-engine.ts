@@ -47,7 +47,7 @@ import type { Prng } from '../kernel/prng.js';
 
 const TRANSPORT_OVERHEAD = 32;
 const ACCOUNTS = accountCapacity(DEFAULT_RELAY_LIMITS);
-/** Nobody in a simulation looks for prefixes that share a bucket. */
+/** Chooses a prefix's bucket. Not secret: no simulated sender aims at the bucket of another. */
 const PREFIX_KEY = 0x9e3779b97f4a7c15n;
 
 interface Keypair {

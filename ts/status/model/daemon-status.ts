@@ -75,7 +75,7 @@ export interface DaemonStatus {
   readonly statusPage: string | undefined;
   readonly mesh: MeshStatus;
   readonly sessions: readonly SessionStatus[];
-  /** Who uses a relay how much; undefined when this is none. */
+  /** What each identity and network uses of this relay; undefined when this node is not a relay. */
   readonly accounts: RelayAccountsStatus | undefined;
   /** Entries of the forwarding table. */
   readonly legs: number;

@@ -370,8 +370,8 @@ export class RelayCircuits {
   }
 
   /**
-   * Where somebody is found: his session with us, or else relays that have him, the best first. This
-   * is how anything for an identity finds its way: nobody names an address.
+   * Where a callee is found: its session with us, or else the relays that have it, the best first. This
+   * is how anything for an identity finds its way: a request never names an address.
    */
   #ways({ callee, network, path }: Opening): CircuitEnd[] {
     const client = this.#clients.registered(callee);

@@ -96,7 +96,7 @@ export class RelayConsent {
     this.#persist(key, held, turn);
   }
 
-  /** The client is registered no longer, or is another life of itself. */
+  /** The client is registered no longer, or was restarted. */
   release(key: SessionKey, turn: Turn): void {
     this.#answers.forget(key);
     if (this.#held.delete(key)) turn.emit({ type: 'persist', key: POLICY_PREFIX + key, value: undefined });
