@@ -9,6 +9,7 @@
 #define OMERTA_XDP_LEGS_H
 
 #include <omerta/leg_slots.h>
+#include <omerta/leg_window.h>
 
 /* Set by the loader before loading. */
 const volatile __u32 leg_slots = 65536; /* of `legs` */
@@ -22,6 +23,15 @@ struct {
   __type(key, __u32);
   __type(value, struct omerta_leg);
 } legs SEC(".maps");
+
+/* What each slot's leg let through. Cleared by the daemon before another leg is published there. */
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __uint(max_entries, 65536);
+  __type(key, __u32);
+  __type(value, struct omerta_leg_window);
+} windows SEC(".maps");
 
 /*
  * No load before it comes after one behind it. BPF has no fence, but every processor's translation of an
@@ -44,7 +54,7 @@ static __always_inline bool is_leg(__u64 word, __u32 id) {
 }
 
 /* A leg whose home was taken. Out of the way of those at home. */
-static __noinline struct omerta_leg* displaced_leg(__u32 id, __u64* word) {
+static __noinline struct omerta_leg* displaced_leg(__u32 id, __u64* word, __u32* found) {
   __u32 slot = omerta_leg_home(id, leg_slots);
   __u32 distance;
 
@@ -55,21 +65,25 @@ static __noinline struct omerta_leg* displaced_leg(__u32 id, __u64* word) {
     leg = bpf_map_lookup_elem(&legs, &slot);
     if (!leg) return NULL; /* never */
     *word = first_word(leg);
+    *found = slot;
     if (is_leg(*word, id)) return leg;
   }
   return NULL;
 }
 
-/* The entry of a leg, and its first word, by which is_unchanged() knows it; it may be being written. */
-static __always_inline struct omerta_leg* find_leg(__u32 id, __u64* word) {
-  __u32 home = omerta_leg_home(id, leg_slots);
-  struct omerta_leg* leg = bpf_map_lookup_elem(&legs, &home);
+/* The entry of a leg, its slot, and its first word, by which is_unchanged() knows it; it may be being
+ * written. */
+static __always_inline struct omerta_leg* find_leg(__u32 id, __u64* word, __u32* slot) {
+  struct omerta_leg* leg;
+
+  *slot = omerta_leg_home(id, leg_slots);
+  leg = bpf_map_lookup_elem(&legs, slot);
 
   if (!leg) return NULL; /* never */
   *word = first_word(leg);
   if (!is_leg(*word, id)) {
     if (!settings.reach) return NULL;
-    leg = displaced_leg(id, word);
+    leg = displaced_leg(id, word, slot);
   }
   load_fence();
   return leg;
@@ -79,6 +93,15 @@ static __always_inline struct omerta_leg* find_leg(__u32 id, __u64* word) {
 static __always_inline bool is_unchanged(const struct omerta_leg* leg, __u64 word) {
   load_fence();
   return first_word(leg) == word && !(word & OMERTA_LEG_WRITING_BIT);
+}
+
+/*
+ * Whether a frame's message is new to the leg in this slot (omerta_window_takes). Not static: so the verifier
+ * goes through it once.
+ */
+__noinline int is_new(struct omerta_leg_window* window, __u64 first, __u64 second, __u64 tag) {
+  if (!window) return 1; /* never: the verifier asks */
+  return omerta_window_takes(window, first, second, tag, 1);
 }
 
 #endif

@@ -14,6 +14,7 @@
  *       ├ ends here                contact leg beyond the budget        DROP
  *       │                          else                                 PASS
  *       └ goes on                  no way to its next hop is known      PASS   (next_hop.h)
+ *                                  its message came by before           DROP   (legs.h)
  *                                  beyond the leg's limits              DROP
  *                                  rewritten (readdress.h)              TX, or REDIRECT
  *
@@ -220,14 +221,15 @@ static __always_inline bool still_holds(const struct omerta_leg* entry, const st
  * hop's; or, `relayed`, a WireGuard message on its route. `leg` is the entry itself, or a route's copy.
  */
 static __always_inline int forward(struct xdp_md* ctx, const struct datagram* d, struct omerta_leg* entry,
-                                   const struct omerta_leg* leg, __u64 word, bool relayed, __u64 header,
-                                   __u64 tag, __u64 now) {
+                                   const struct omerta_leg* leg, __u64 word, __u32 legs_slot, bool relayed,
+                                   __u64 header, __u64 tag, __u64 now) {
   const bool next_v4 = is_v4(leg->next_ip);
   const __u64 accounts = accounts_of(leg);
   const __u16 next_port = leg->next_port;
   const __u32 ip_size = next_v4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
   const __u8 ecn = ecn_of(d);
   struct omerta_xdp_counters* mine = row();
+  struct omerta_leg_window* window;
   struct omerta_next_hop* hop;
   struct ethhdr* ethernet;
   struct udphdr* udp;
@@ -249,6 +251,13 @@ static __always_inline int forward(struct xdp_md* ctx, const struct datagram* d,
   if (ip_size + sizeof(struct udphdr) + d->size > hop->mtu) return pass(OMERTA_XDP_PASSED_TOO_BIG);
   /* From here on the leg is not read any more: where it leads to is hop->to. */
   if (!still_holds(entry, leg, word, relayed)) return pass(OMERTA_XDP_PASSED_LEG_CHANGED);
+  if (!relayed) {
+    window = bpf_map_lookup_elem(&windows, &legs_slot);
+    if (!window) return XDP_PASS; /* never */
+    if (!is_new(window, omerta_load64(d->payload + 16), omerta_load64(d->payload + 24),
+                omerta_load64(d->payload + 8)))
+      return drop(OMERTA_DROP_REPEATED);
+  }
   reason = charge(entry, accounts, &d->from, d->size, now);
   if (reason == CHARGE_NO_BOOKS) return pass(OMERTA_XDP_PASSED_NO_ACCOUNT);
   if (reason != OMERTA_DROP_NONE) return drop(reason);
@@ -299,7 +308,7 @@ static __always_inline int relay_wireguard(struct xdp_md* ctx, const struct data
   if (!omerta_wireguard_route_takes(route, index, &d->from, now))
     return pass(OMERTA_XDP_PASSED_WIREGUARD_RELAY);
   if (d->v4 ? settings.several4 : settings.several6) learn_remote(&d->from, d->to);
-  return forward(ctx, d, entry, route, 0, true, 0, 0, now);
+  return forward(ctx, d, entry, route, 0, 0, true, 0, 0, now);
 }
 
 SEC("xdp")
@@ -312,7 +321,7 @@ int omerta_relay(struct xdp_md* ctx) {
   __u8 head[8] = {}; /* what classifying looks at */
   __u64 now, header, word;
   bool any_source;
-  __u32 id;
+  __u32 id, slot;
   __u8 reason;
 
   if (!parse(ctx, relay_port, &d) || !is_own(d.to)) return XDP_PASS;
@@ -336,7 +345,7 @@ int omerta_relay(struct xdp_md* ctx) {
 
   if ((void*)(d.payload + OMERTA_FRAME_MIN_SIZE) > end) return XDP_PASS; /* never, as above */
   id = omerta_load32(head + 4);
-  leg = find_leg(id, &word);
+  leg = find_leg(id, &word, &slot);
   if (!leg) {
     if (settings.complete) return drop(OMERTA_DROP_UNKNOWN_LEG);
     return within_budget(OMERTA_STRANGER_CONTROL, &d.from, clock())
@@ -355,7 +364,7 @@ int omerta_relay(struct xdp_md* ctx) {
   if ((d.v4 ? settings.several4 : settings.several6) && !any_source && is_unchanged(leg, word))
     learn_remote(&d.from, d.to);
   if (omerta_leg_action(leg) == OMERTA_LEG_FORWARD)
-    return forward(ctx, &d, leg, leg, word, false, header, tags.out, now);
+    return forward(ctx, &d, leg, leg, word, slot, false, header, tags.out, now);
   if (!is_unchanged(leg, word)) return pass(OMERTA_XDP_PASSED_LEG_CHANGED);
   if (any_source && !within_budget(OMERTA_STRANGER_CONTROL, &d.from, now))
     return drop_otherwise(OMERTA_XDP_DROP_CONTROL_RATE);

@@ -139,6 +139,7 @@ int main(int argc, char** argv) {
         frame[2] = OMERTA_HOP_LIMIT_DEFAULT;
         frame[3] = kEpoch;
         omerta_store32(frame + 4, id);
+        frame[OMERTA_FRAME_HEADER_SIZE] = 4;  // a transport message, whose counter is the sequence
         omerta_store64(frame + kSequenceAt, forwarded + i);
         __u64 key[2];
         bench_leg_key(id, key);

@@ -26,8 +26,8 @@ ForwardingTable::ForwardingTable(std::size_t capacity, const Accounts::Capacity&
     : accounts_(accounts),
       shared_(workers == Workers::several),
       capacity_(checked(capacity)),
-      memory_(capacity * sizeof(omerta_leg), TouchedMemory::Pages::huge),
-      entries_(reinterpret_cast<omerta_leg*>(memory_.data())) {}
+      memory_(capacity * sizeof(Slot), TouchedMemory::Pages::huge),
+      entries_(reinterpret_cast<Slot*>(memory_.data())) {}
 
 bool ForwardingTable::copy(uint32_t entry, uint64_t first_word, std::size_t words, omerta_leg& out) const {
   auto* to = reinterpret_cast<__u64*>(&out);
@@ -35,8 +35,9 @@ bool ForwardingTable::copy(uint32_t entry, uint64_t first_word, std::size_t word
   to[0] = first_word & OMERTA_LEG_POLICY_BITS;
   // Acquire keeps the second load of the first word after the loads of the others, and pairs with
   // the writer's release stores: who sees a new word of the entry sees it being written, too.
-  for (std::size_t i = 1; i < words; i++) to[i] = word_of(entries_[entry], i).load(std::memory_order_acquire);
-  return word_of(entries_[entry], 0).load(std::memory_order_relaxed) == first_word;
+  for (std::size_t i = 1; i < words; i++)
+    to[i] = word_of(entries_[entry].leg, i).load(std::memory_order_acquire);
+  return word_of(entries_[entry].leg, 0).load(std::memory_order_relaxed) == first_word;
 }
 
 uint32_t ForwardingTable::snapshot(uint32_t leg_id, std::size_t words, omerta_leg& out,
@@ -44,7 +45,7 @@ uint32_t ForwardingTable::snapshot(uint32_t leg_id, std::size_t words, omerta_le
   std::size_t to_probe = reach_.load(std::memory_order_acquire) + 1;
 
   for (uint32_t entry = home_of(leg_id);;) {
-    const uint64_t word = word_of(entries_[entry], 0).load(std::memory_order_acquire);
+    const uint64_t word = word_of(entries_[entry].leg, 0).load(std::memory_order_acquire);
     if (id_of(word) != leg_id || (word & OMERTA_LEG_ACTION_BITS) == 0) {
       if (--to_probe == 0) return not_found;
       entry = after(entry);
@@ -74,13 +75,13 @@ bool ForwardingTable::install(const omerta_leg& leg) {
       present.network = leg.network;
       accounts_.settle(present, -1);
     }
-    publish_leg(entries_[entry], leg, kLegPolicyWords);
+    publish_leg(entries_[entry].leg, leg, kLegPolicyWords);
     return true;
   }
   if (size() == capacity_) return false;
 
   entry = home_of(leg.leg_id);
-  while ((word_of(entries_[entry], 0).load(std::memory_order_relaxed) & OMERTA_LEG_ACTION_BITS) != 0)
+  while ((word_of(entries_[entry].leg, 0).load(std::memory_order_relaxed) & OMERTA_LEG_ACTION_BITS) != 0)
     entry = after(entry);
   const uint32_t distance = omerta_leg_distance(entry, leg.leg_id, capacity_);
   if (distance != 0) {
@@ -91,7 +92,8 @@ bool ForwardingTable::install(const omerta_leg& leg) {
   }
   omerta_leg fresh = leg;
   fresh.theoretical_arrival = fresh.packets = fresh.bytes = fresh.last_used = 0;
-  publish_leg(entries_[entry], fresh, kLegWords);
+  omerta_window_clear(&entries_[entry].window);
+  publish_leg(entries_[entry].leg, fresh, kLegWords);
   size_.store(size() + 1, std::memory_order_relaxed);
   return true;
 }
@@ -102,7 +104,7 @@ bool ForwardingTable::remove(uint32_t leg_id) {
   const uint32_t entry = snapshot(leg_id, kLegWords, counted, first_word);
   if (entry == not_found) return false;
   accounts_.settle(counted);
-  publish_leg(entries_[entry], {}, kLegPolicyWords);
+  publish_leg(entries_[entry].leg, {}, kLegPolicyWords);
   if (const uint32_t distance = omerta_leg_distance(entry, leg_id, capacity_); distance != 0) {
     displaced_[distance - 1]--;
     while (!displaced_.empty() && displaced_.back() == 0) displaced_.pop_back();
@@ -119,7 +121,7 @@ bool ForwardingTable::find(uint32_t leg_id, omerta_leg& out) const {
 
 void ForwardingTable::for_each(const std::function<void(const omerta_leg&)>& visit) const {
   for (uint32_t entry = 0; entry < capacity_; entry++) {
-    const uint64_t word = word_of(entries_[entry], 0).load(std::memory_order_acquire);
+    const uint64_t word = word_of(entries_[entry].leg, 0).load(std::memory_order_acquire);
     omerta_leg leg;
 
     if ((word & OMERTA_LEG_ACTION_BITS) != 0 && (word & OMERTA_LEG_WRITING_BIT) == 0 &&
@@ -130,16 +132,20 @@ void ForwardingTable::for_each(const std::function<void(const omerta_leg&)>& vis
 
 bool ForwardingTable::current(const Reading& reading, uint32_t leg_id) const {
   return reading.entry != not_found && id_of(reading.first_word) == leg_id &&
-         word_of(entries_[reading.entry], 0).load(std::memory_order_acquire) == reading.first_word;
+         word_of(entries_[reading.entry].leg, 0).load(std::memory_order_acquire) == reading.first_word;
 }
 
 void ForwardingTable::judge_tagged(const Reading& reading, const Datagram& frame, const omerta_tag_pair& tags,
                                    uint64_t now, Decision& decision) {
   const omerta_leg& leg = reading.leg;
   __u8 reason = omerta_leg_judge_tag(&leg, frame.data, tags.in, now);
+  if (reason == OMERTA_DROP_NONE && leg.action != OMERTA_LEG_CONTROL &&
+      !omerta_window_takes(&entries_[reading.entry].window, omerta_load64(frame.data + 16),
+                           omerta_load64(frame.data + 24), tags.in, shared_ ? 1 : 0))
+    reason = OMERTA_DROP_REPEATED;
   if (reason == OMERTA_DROP_NONE) {
     const omerta_books books = accounts_.books(leg.identity, leg.network, leg.limits, *frame.from);
-    omerta_leg& entry = entries_[reading.entry];
+    omerta_leg& entry = entries_[reading.entry].leg;
     reason = shared_ ? omerta_admit(&entry, leg.action, &books, frame.size, now, 1)
                      : omerta_admit(&entry, leg.action, &books, frame.size, now, 0);
   }
@@ -175,6 +181,7 @@ void ForwardingTable::prefetch(uint32_t leg_id) const {
   const auto* entry = reinterpret_cast<const uint8_t*>(&entries_[home_of(leg_id)]);
   __builtin_prefetch(entry);
   __builtin_prefetch(entry + 64, 1);
+  __builtin_prefetch(entry + 128, 1);
 }
 
 void ForwardingTable::judge_all(const Datagram* datagrams, std::size_t count, uint64_t now,

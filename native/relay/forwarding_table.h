@@ -3,8 +3,8 @@
 // entries; any number of workers look them up, judge by them and count on them without a lock.
 //
 // Terms
-//   entry        a struct omerta_leg, 128 bytes on its own pair of cache lines; exactly `capacity` of
-//                them, and nothing else
+//   entry        a struct omerta_leg, 128 bytes on cache lines of its own, and the 64 of its window behind;
+//                exactly `capacity` of them, and nothing else
 //   home         the entry an id leads to (omerta/leg_slots.h); the control plane chooses ids whose home
 //                is free, so a leg sits there
 //   reach        the furthest any leg sits from its home: ids chosen for another capacity, or by chance,
@@ -17,12 +17,13 @@
 // it would have to sleep through a multiple of 2^20 writes of one entry that end with the same leg in
 // it.) While it is written, an entry has the id it had: a vacant one stays vacant until it is a leg.
 //
-// The counters at the end of an entry belong to the workers. Replacing a leg leaves them alone,
-// installing a new one zeroes them. A frame judged at the very moment its leg is removed may be
-// counted on the leg that takes the entry next.
+// The counters at the end of an entry belong to the workers, as does its window (omerta/leg_window.h).
+// Replacing a leg leaves them alone, installing a new one zeroes them. A frame judged at the very moment its
+// leg is removed may be counted on the leg that takes the entry next.
 #pragma once
 
 #include <omerta/leg_slots.h>
+#include <omerta/leg_window.h>
 #include <omerta/tag_pair.h>
 #include <omerta/wire.h>
 
@@ -60,7 +61,7 @@ class ForwardingTable {
   /// Who judges: one worker alone counts without locked instructions.
   enum class Workers { one, several };
 
-  /// Makes room for `capacity` legs, 128 bytes each, all of it touched here.
+  /// Makes room for `capacity` legs, 128 bytes each and 64 for its window, all of it touched here.
   /// @throws std::bad_alloc when the memory cannot be had; std::invalid_argument for capacity 0
   ///   or more than 2^28, and for account capacities out of their range.
   explicit ForwardingTable(std::size_t capacity, const Accounts::Capacity& accounts = {},
@@ -93,8 +94,8 @@ class ForwardingTable {
   std::size_t capacity() const { return capacity_; }
 
   /// Classifies any datagram, and judges it if it is a frame: leg, source, tag, expiry, hop limit,
-  /// limits. Counts an accepted frame on its leg; rewrites a forwarded one in place. A dropped frame is
-  /// left as it was. `now` is ns of CLOCK_BOOTTIME.
+  /// repetition, limits. Counts an accepted frame on its leg; rewrites a forwarded one in place. A dropped
+  /// frame is left as it was. `now` is ns of CLOCK_BOOTTIME.
   Decision judge_datagram(const omerta_address& from, uint8_t* data, uint32_t size, uint64_t now);
   /// The same for `count` datagrams, in their order: what the next ones need is fetched from memory
   /// while the first are judged.
@@ -102,6 +103,13 @@ class ForwardingTable {
 
  private:
   static constexpr uint32_t not_found = UINT32_MAX;
+
+  /// Side by side: apart, every frame of a table larger than the caches would miss the translation of one
+  /// more page.
+  struct Slot {
+    omerta_leg leg;
+    omerta_leg_window window;
+  };
 
   uint32_t home_of(uint32_t leg_id) const { return omerta_leg_home(leg_id, capacity_); }
   uint32_t after(uint32_t entry) const { return omerta_leg_slot_after(entry, capacity_); }
@@ -125,7 +133,7 @@ class ForwardingTable {
   std::atomic<bool> shared_;
   uint32_t capacity_;
   TouchedMemory memory_;
-  omerta_leg* entries_;
+  Slot* entries_;
   std::vector<uint32_t> displaced_;  ///< writer: how many legs sit 1, 2, 3 … entries from home
   std::atomic<std::size_t> reach_{0};
   std::atomic<std::size_t> size_{0};

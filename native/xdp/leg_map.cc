@@ -42,9 +42,10 @@ std::optional<uint32_t> slot_of(omerta_leg* entries, uint32_t slots, uint32_t re
   return std::nullopt;
 }
 
-SharedMapping mapped(int fd) {
+template <class Value>
+SharedMapping mapped(int fd, const char* what) {
   try {
-    return {fd, capacity_of(fd) * sizeof(omerta_leg), "legs"};
+    return {fd, capacity_of(fd) * sizeof(Value), what};
   } catch (const std::system_error& error) {
     throw XdpError(XdpError::Code::failed, std::string("map ") + error.what());
   }
@@ -54,7 +55,7 @@ SharedMapping mapped(int fd) {
 
 FormerLegs::FormerLegs(int fd) : fd_(fd) {
   if (map_facts(fd).type != BPF_MAP_TYPE_ARRAY) return;
-  memory_.emplace(mapped(fd));
+  memory_.emplace(mapped<omerta_leg>(fd, "legs"));
   slots_ = capacity_of(fd);
 }
 
@@ -76,8 +77,10 @@ bool FormerLegs::find(uint32_t id, omerta_leg& out) const {
 }
 
 LegMap::LegMap(RelayProgram& program)
-    : memory_(mapped(program.legs_fd())),
+    : memory_(mapped<omerta_leg>(program.legs_fd(), "legs")),
       entries_(memory_.as<omerta_leg>()),
+      window_memory_(mapped<omerta_leg_window>(program.windows_fd(), "windows")),
+      windows_(window_memory_.as<omerta_leg_window>()),
       slots_(capacity_of(program.legs_fd())),
       reach_(program.settings().reach) {
   uint32_t reach = 0;
@@ -118,6 +121,7 @@ bool LegMap::install(const omerta_leg& leg) {
   }
   // Before the leg can be found there, the program must look that far.
   if (distance > reach_) std::atomic_ref(reach_).store(distance, std::memory_order_relaxed);
+  omerta_window_clear(&windows_[slot]);
   publish_leg(entries_[slot], fresh, kLegWords);
   return true;
 }

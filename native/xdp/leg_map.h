@@ -4,6 +4,7 @@
 #pragma once
 
 #include <omerta/leg_slots.h>
+#include <omerta/leg_window.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -66,6 +67,8 @@ class LegMap {
 
   SharedMapping memory_;
   omerta_leg* entries_;
+  SharedMapping window_memory_;
+  omerta_leg_window* windows_;  ///< of each entry's leg; a new program begins without any
   uint32_t slots_;
   __u32& reach_;  ///< the program's
   const FormerLegs* former_ = nullptr;

@@ -75,6 +75,7 @@ RelayProgram::RelayProgram(const Options& options) {
   skeleton_->rodata->leg_slots = slots;
   skeleton_->rodata->loads_pass_loads = kLoadsPassLoads;
   bpf_map__set_max_entries(skeleton_->maps.legs, slots);
+  bpf_map__set_max_entries(skeleton_->maps.windows, slots);
   bpf_map__set_max_entries(skeleton_->maps.routes, static_cast<uint32_t>(options.max_routes));
   bpf_map__set_max_entries(skeleton_->maps.indices, static_cast<uint32_t>(options.index_slots));
   bpf_map__set_max_entries(skeleton_->maps.identities, static_cast<uint32_t>(options.accounts.identities));
@@ -95,6 +96,7 @@ RelayProgram::~RelayProgram() = default;
 
 int RelayProgram::fd() const { return bpf_program__fd(skeleton_->progs.omerta_relay); }
 int RelayProgram::legs_fd() const { return bpf_map__fd(skeleton_->maps.legs); }
+int RelayProgram::windows_fd() const { return bpf_map__fd(skeleton_->maps.windows); }
 int RelayProgram::routes_fd() const { return bpf_map__fd(skeleton_->maps.routes); }
 int RelayProgram::counters_fd() const { return bpf_map__fd(skeleton_->maps.counters); }
 int RelayProgram::state_fd() const { return bpf_map__fd(skeleton_->maps.state); }

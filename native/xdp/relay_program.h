@@ -53,6 +53,7 @@ class RelayProgram {
   int fd() const;
   uint32_t id() const;
   int legs_fd() const;
+  int windows_fd() const;
   int routes_fd() const;
   int counters_fd() const;
   int state_fd() const;

@@ -14,7 +14,7 @@ import { openWasmEngine } from '../../ts/engine/wasm/wasm-engine.js';
 import { sessionKeys, until } from './conformance.js';
 import { INITIATION_SIZE, MACS_SIZE, TYPE_INITIATION } from '../../ts/engine/wasm/messages.js';
 import { hash, mac } from '../../ts/engine/wasm/primitives.js';
-import { encodeFrame, FrameKind, writeFrameTag } from '../../ts/wire/frame.js';
+import { encodeFrame, FRAME_HEADER_SIZE, FrameKind, writeFrameTag } from '../../ts/wire/frame.js';
 import { UNCHARGED, type Leg, type LegCharging } from '../../ts/wire/leg.js';
 import { parseSocketAddress, type SocketAddress } from '../../ts/wire/socket-address.js';
 import { DROP_REASONS } from '../../ts/wire/verdict.js';
@@ -62,6 +62,11 @@ const tagged =
     change(made);
     writeFrameTag(KEY, made);
   };
+
+/** Makes its payload a transport message's beginning, always the same. */
+function asTransport(made: Uint8Array): void {
+  made.set([4, 0, 0, 0], FRAME_HEADER_SIZE);
+}
 
 function message(type: number, size: number): Uint8Array {
   const made = new Uint8Array(randomBytes(size));
@@ -211,6 +216,12 @@ const CASES: readonly Case[] = [
     prepare: (engine) => engine.setHostLimit(SLOW),
     undo: (engine) => engine.setHostLimit(undefined),
     reason: 'host_rate',
+  },
+  {
+    name: 'a frame sent a second time',
+    first: frame(LEG.forward, tagged(asTransport)),
+    datagram: () => frame(LEG.forward, tagged(asTransport)),
+    reason: 'repeated',
   },
   { name: 'a frame inside a frame', datagram: () => inside(frame(LEG.forward)), reason: 'wrong_kind' },
   {

@@ -963,6 +963,134 @@ function replacement(): Sequence {
   };
 }
 
+/** The beginning of a transport message, as long as the other payloads. */
+function transport(index: number, counter: number): Uint8Array {
+  const bytes = pattern(32);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, 4, true);
+  view.setUint32(4, index, true);
+  view.setBigUint64(8, BigInt(counter), true);
+  return bytes;
+}
+
+/** Handshake messages differ in their indices and keys, whatever their type. */
+function handshake(type: 1 | 2 | 3, seed: number): Uint8Array {
+  const bytes = Uint8Array.from(
+    { length: { 1: 148, 2: 92, 3: 64 }[type] },
+    (_, i) => (seed * 37 + i * 5) & 0xff,
+  );
+  bytes.set([type, 0, 0, 0]);
+  return bytes;
+}
+
+function repetitions(): Sequence {
+  const rated: GoldenLeg = { ...FORWARD, id: 1, identity: 1 };
+  const delivered: GoldenLeg = { ...FORWARD, id: 2, action: 'deliver' };
+  const controlled: GoldenLeg = { ...CONTROL, id: 3 };
+  const reordered: GoldenLeg = { ...FORWARD, id: 4 };
+  const rekeyed: GoldenLeg = { ...FORWARD, id: 5 };
+  const shaking: GoldenLeg = { ...FORWARD, id: 6 };
+  const begun: GoldenLeg = { ...FORWARD, id: 7 };
+  const wrapping: GoldenLeg = { ...FORWARD, id: 8 };
+  const sends = (leg: GoldenLeg, shows: string, index: number, counter: number, options = {}): GoldenPacket =>
+    forwards(`${shows}: ${counter}`, leg, { payload: transport(index, counter) }, options);
+  const again = (leg: GoldenLeg, shows: string, index: number, counter: number, options = {}): GoldenPacket =>
+    drops(`${shows}: ${counter}`, frame(leg, { payload: transport(index, counter) }), 'repeated', options);
+  const payload = transport(7, 0);
+  const total = (packets: number, size = 48): { packets: number; bytes: number } => ({
+    packets,
+    bytes: packets * size,
+  });
+  return {
+    name: 'a message that a leg let through is not let through, counted and charged again',
+    settings: [{ set: 'identity', index: 1, ...bytesAtOnce(96) }],
+    legs: [rated, delivered, controlled, reordered, rekeyed, shaking, begun, wrapping],
+    packets: [
+      sends(rated, 'the owner’s first', 7, 0),
+      again(rated, 'sent again', 7, 0),
+      again(rated, 'a long time later', 7, 0, { now: NOW + 48n }),
+      drops('with another end', flipped(frame(rated, { payload }), 40, 0xff), 'repeated', { now: NOW + 48n }),
+      drops('a wrong tag is no repetition', flipped(frame(rated, { payload }), 8), 'bad_tag'),
+      drops('from elsewhere', frame(rated, { payload }), 'wrong_source', { from: B }),
+      sends(rated, 'the owner’s second has what it is due', 7, 1),
+      drops('the rate is spent', frame(rated, { payload: transport(7, 2) }), 'identity_rate'),
+      again(rated, 'what the rate refused came by', 7, 2, { now: NOW * 2n }),
+      sends(rated, 'the next one did not', 7, 3, { now: NOW * 2n }),
+
+      accepts('what ends here', delivered, frame(delivered, { payload })),
+      drops('is counted once as well', frame(delivered, { payload }), 'repeated'),
+      accepts('control has no sessions', controlled, frame(controlled, { payload })),
+      accepts('and repeats what it likes', controlled, frame(controlled, { payload })),
+      forwards('what is no WireGuard message', shaking, { payload: pattern(32) }),
+      forwards('is not known again', shaking, { payload: pattern(32) }),
+
+      ...[40, 39, 41, 9, 10].map((counter) => sends(reordered, 'in any order', 8, counter)),
+      ...[40, 39, 41, 9, 10].map((counter) => again(reordered, 'but once', 8, counter)),
+      ...range(11, 39).map((counter) => sends(reordered, 'what was late', 8, counter)),
+      again(reordered, 'none is missing any more of those that were told apart', 8, 11),
+      sends(reordered, '100 further', 8, 141),
+      ...range(42, 110).map((counter) =>
+        sends(reordered, 'and those between, later than seen reaches', 8, counter),
+      ),
+      again(reordered, 'as many as there are', 8, 42),
+      ...range(110, 141).map((counter) => sends(reordered, 'and the last ones', 8, counter)),
+      again(reordered, 'each once', 8, 140),
+      sends(reordered, 'far ahead', 8, 141 + 65536),
+      again(reordered, 'as far behind is too old', 8, 141),
+      sends(reordered, 'one less is not', 8, 142),
+
+      sends(rekeyed, 'a session', 1, 5),
+      sends(rekeyed, 'its successor', 2, 0),
+      sends(rekeyed, 'what the first still sends', 1, 6),
+      again(rekeyed, 'not twice', 1, 5),
+      again(rekeyed, 'nor the second', 2, 0),
+      sends(rekeyed, 'a third', 3, 0),
+      again(rekeyed, 'the first is still known', 1, 6),
+      sends(rekeyed, 'a fourth', 4, 0),
+      again(rekeyed, 'the second is', 2, 0),
+      again(rekeyed, 'and the third', 3, 0),
+
+      sends(begun, 'taken over from another path', 9, 1000),
+      sends(begun, 'what was sent just before', 9, 969),
+      again(begun, 'but not what was long before', 9, 968),
+      sends(begun, 'a counter’s upper half is not looked at', 9, 2 ** 32 + 1001),
+      again(begun, 'in either', 9, 1001),
+      sends(wrapping, 'at its end', 9, 2 ** 32 - 1),
+      sends(wrapping, 'it goes on', 9, 2 ** 32),
+      again(wrapping, 'and is known', 9, 2 ** 32 - 1),
+
+      ...([1, 2, 3] as const).flatMap((type) => [
+        forwards(`a handshake message of type ${type}`, shaking, { payload: handshake(type, type) }),
+        drops('sent again', frame(shaking, { payload: handshake(type, type) }), 'repeated'),
+      ]),
+      forwards('a new one', shaking, { payload: handshake(1, 9) }),
+      drops('the last three are known', frame(shaking, { payload: handshake(2, 2) }), 'repeated'),
+      forwards('the one before them is not', shaking, { payload: handshake(1, 1) }),
+
+      again(rated, 'a new key of the leg changes nothing', 7, 3, {
+        now: NOW * 3n,
+        install: [{ ...rated, expiresAt: '9000000000' }],
+      }),
+      sends(rated, 'a leg installed anew knows nothing', 7, 3, {
+        now: NOW * 3n,
+        remove: [1],
+        install: [rated],
+      }),
+    ],
+    counters: [
+      { id: 1, ...total(1) },
+      { id: 2, ...total(1) },
+      { id: 3, ...total(2) },
+      { id: 4, ...total(5 + 28 + 1 + 68 + 31 + 2) },
+      { id: 5, ...total(5) },
+      { id: 6, packets: 7, bytes: 2 * 48 + 164 + 108 + 80 + 2 * 164 },
+      { id: 7, ...total(3) },
+      { id: 8, ...total(2) },
+    ],
+    accounts: [{ kind: 'identity', index: 1, demand: 0, refused: 1, packets: 3, bytes: 144 }],
+  };
+}
+
 function otherProtocols(): Sequence {
   const stun = [0x00, 0x01, 0x00, 0x00, 0x21, 0x12, 0xa4, 0x42];
   const exact: readonly (readonly [number, number])[] = [
@@ -1027,6 +1155,7 @@ export function goldenSequences(): GoldenSequence[] {
     settledCounts(),
     order(),
     replacement(),
+    repetitions(),
     otherProtocols(),
   ];
   return sequences.map((sequence) => ({ settings: [], accounts: [], ...sequence }));

@@ -122,6 +122,24 @@ const OTHERS: readonly (readonly number[])[] = [
   [0x6f],
 ];
 
+/** Some of them messages of few sessions, whose counters wander on and come again; the rest any bytes. */
+function randomPayload(random: Random): Uint8Array {
+  const bytes = random.bytes(16 + random.next(random.pick([1, 2, 17, 120, 1400])));
+  const what = random.next(4);
+  if (what === 0) return bytes;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  if (what === 1) {
+    bytes.fill(random.next(6), 0, 16);
+    view.setUint32(0, 1 + random.next(3), true);
+  } else {
+    const far = random.next(50) === 0 ? random.pick([65_536, 2 ** 31, 2 ** 32 - 64]) : 0;
+    view.setUint32(0, 4, true);
+    view.setUint32(4, random.next(5), true);
+    view.setBigUint64(8, BigInt(far + random.next(random.pick([3, 64, 200, 70_000]))), true);
+  }
+  return bytes;
+}
+
 function randomDatagram(random: Random, leg: LegEntry): Uint8Array {
   if (random.next(10) === 0) {
     const size = random.pick([0, 1, 4, 7, 8, 19, 20, 31, 32, 64, 92, 148, random.next(300)]);
@@ -136,7 +154,7 @@ function randomDatagram(random: Random, leg: LegEntry): Uint8Array {
     epoch: random.next(20) === 0 ? random.next(16) : leg.epoch,
     legId: leg.id,
     key: leg.key,
-    payload: random.bytes(16 + random.next(random.pick([1, 2, 17, 120, 1400]))),
+    payload: randomPayload(random),
   });
   // Damage: a bit anywhere in the part that is looked at, or the length.
   const damage = random.next(6);

@@ -11,6 +11,7 @@ import {
   writeFrameTag,
 } from './frame.js';
 import { encodeLegEntry, type LegCounters, type LegEntry } from './leg-entry.js';
+import { LegWindow } from './leg-window.js';
 import {
   NO_LIMITS,
   NO_RATE,
@@ -99,6 +100,7 @@ class Account extends Bucket {
 interface Slot {
   entry: LegEntry;
   readonly bucket: Bucket;
+  readonly window: LegWindow;
   packets: bigint;
   bytes: bigint;
   lastUsed: bigint;
@@ -188,7 +190,14 @@ export class ForwardingTableModel implements ForwardingTable {
       return true;
     }
     if (this.#slots.size >= this.#capacity) return false;
-    this.#slots.set(entry.id, { entry, bucket: new Bucket(), packets: 0n, bytes: 0n, lastUsed: 0n });
+    this.#slots.set(entry.id, {
+      entry,
+      bucket: new Bucket(),
+      window: new LegWindow(),
+      packets: 0n,
+      bytes: 0n,
+      lastUsed: 0n,
+    });
     return true;
   }
 
@@ -334,6 +343,8 @@ export class ForwardingTableModel implements ForwardingTable {
     if (!frameTagMatches(entry.key, datagram)) return drop('bad_tag');
     if (entry.expiresAt !== 0n && now >= entry.expiresAt) return drop('expired');
     if (entry.action === 'forward' && hopLimit < 2) return drop('hop_limit');
+    if (entry.action !== 'control' && !slot.window.takes(datagram.subarray(16, 32), datagram.subarray(8, 16)))
+      return drop('repeated');
     const refusal = this.#admit(slot, from, datagram.length, now);
     if (refusal !== 'none') return drop(refusal);
 

@@ -30,6 +30,7 @@ export const DROP_REASONS = [
   'prefix_rate',
   'fair_share',
   'host_rate',
+  'repeated',
 ] as const;
 export type DropReason = (typeof DROP_REASONS)[number];
 

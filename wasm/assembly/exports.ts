@@ -17,6 +17,7 @@ import {
   remove as removeLeg,
   size as tableSize,
 } from './leg-table';
+import { windowTakes } from './leg-window';
 import { admit, hostAddress, identityAddress, limitsAddress, networkAddress, policyAddress } from './limits';
 import { Reason, Verdict, decision } from './verdict';
 
@@ -98,6 +99,12 @@ function judgeFrame(leg: usize, length: u32, now: u64): Reason {
   const expiresAt = load<u64>(leg, Leg.ExpiresAt);
   if (expiresAt != 0 && now >= expiresAt) return Reason.Expired;
   if (action == Action.Forward && load<u8>(FRAME, 2) < 2) return Reason.HopLimit;
+  if (
+    action != Action.Control &&
+    !windowTakes(leg + Leg.Window, load<u64>(FRAME, 16), load<u64>(FRAME, 24), load<u64>(FRAME, 8))
+  ) {
+    return Reason.Repeated;
+  }
   return admit(leg, SOURCE, length, now);
 }
 

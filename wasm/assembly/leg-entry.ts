@@ -1,4 +1,5 @@
-// A leg as it lies in memory: `struct omerta_leg` (native/wire/include/omerta/wire.h, 128 bytes).
+// A leg as it lies in memory: `struct omerta_leg` (native/wire/include/omerta/wire.h, 128 bytes), and its
+// `struct omerta_leg_window` (omerta/leg_window.h, 64 bytes).
 
 /** An entry's fields by offset. */
 export const enum Leg {
@@ -22,7 +23,8 @@ export const enum Leg {
   Packets = 104,
   Bytes = 112,
   LastUsed = 120,
-  Size = 128,
+  Window = 128,
+  Size = 192,
 }
 
 export const enum Action {

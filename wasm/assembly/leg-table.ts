@@ -1,11 +1,11 @@
-// The legs (leg-entry.ts) in an open-addressed table with linear probing, at most half full. One
-// thread: a removed leg's place is closed by moving later entries up, so no tombstones are left.
-// Limits and accounts (limits.ts) lie behind the entries.
+// The legs (leg-entry.ts), each with its window (leg-window.ts) behind it, in an open-addressed table
+// with linear probing, at most half full. One thread: a removed leg's place is closed by moving later
+// entries up, so no tombstones are left. Limits and accounts (limits.ts) lie behind the entries.
 
 import { Leg } from './leg-entry';
 import { accountBytes, createAccounts, settle } from './limits';
 
-const COUNTERS_SIZE: usize = 32;
+const COUNTERS_AND_WINDOW: usize = 96;
 
 let entries: usize = 0;
 let mask: u32 = 0;
@@ -75,7 +75,7 @@ export function install(leg: usize): bool {
   if (load<u8>(entry, Leg.Action) == 0) {
     if (used == capacity) return false;
     used++;
-    memory.fill(entry + Leg.TheoreticalArrival, 0, COUNTERS_SIZE);
+    memory.fill(entry + Leg.TheoreticalArrival, 0, COUNTERS_AND_WINDOW);
   } else {
     settle(entry, 1); // what it carried so far was the former accounts'
   }

@@ -33,6 +33,7 @@ export const enum Reason {
   PrefixRate = 20,
   FairShare = 21,
   HostRate = 22,
+  Repeated = 23,
 }
 
 /** Verdict and reason in one number: what crosses to JavaScript. */

@@ -6,6 +6,7 @@
 // Every datagram comes in a packet, and every packet XDP sends on has to be, byte for byte, the one
 // built from scratch around the frame it carries: else the outcome is one that no engine gives.
 #include <map>
+#include <set>
 
 #include "bpf_relay.h"
 #include "relay/forwarding_table.h"
@@ -32,13 +33,17 @@ class Pair {
     if (!table_.remove(id)) return false;
     kernel_.remove(id);
     missing_.erase(id);
+    judged_above_.erase(id);
     install_missing();
     return true;
   }
 
   Decision judge_datagram(const omerta_address& from, std::vector<uint8_t>& datagram, uint64_t now) {
     omerta_leg leg;
-    if (datagram.size() >= 8 && table_.find(omerta_load32(&datagram[4]), leg)) kernel_.remember_way(leg);
+    if (datagram.size() >= 8 && table_.find(omerta_load32(&datagram[4]), leg)) {
+      kernel_.remember_way(leg);
+      if (missing_.contains(leg.leg_id)) judged_above_.insert(leg.leg_id);
+    }
     const Headers headers = arriving(from);
     const RunResult result = kernel_.program().run(packet_of(headers, datagram), now);
     if (result.action == XDP_PASS)
@@ -55,9 +60,12 @@ class Pair {
   }
 
  private:
-  /// As XdpRelay does it: those without a place near their homes are the table's until there is one.
+  /// As XdpRelay does it: those without a place near their homes are the table's until there is one. Here one
+  /// that was judged there stays: a leg's window (omerta/leg_window.h) is in one of the two.
   void install_missing() {
-    std::erase_if(missing_, [this](const auto& each) { return kernel_.try_install(each.second); });
+    std::erase_if(missing_, [this](const auto& each) {
+      return !judged_above_.contains(each.first) && kernel_.try_install(each.second);
+    });
     kernel_.program().settings().complete = missing_.empty() ? 1 : 0;
   }
   /// Dropped for no reason: no engine says that.
@@ -94,6 +102,7 @@ class Pair {
   ForwardingTable table_{batch::kLegs, batch::kAccounts};
   omerta_xdp_counters seen_{};
   std::map<uint32_t, omerta_leg> missing_;
+  std::set<uint32_t> judged_above_;  ///< of those
 };
 
 }  // namespace

@@ -36,7 +36,7 @@ import { DROP_REASONS, VERDICTS, type Decision } from '../../wire/verdict.js';
 /** `npm run build` writes it; the path is relative to dist/ts/engine/. */
 const MODULE = new URL('../../../wasm/forwarding.wasm', import.meta.url);
 
-/** 2^20 legs take 256 MiB. */
+/** 2^20 legs take 384 MiB. */
 const MAX_CAPACITY = 1 << 22;
 
 // The exchange area, drawn in wasm/assembly/exports.ts.
@@ -46,6 +46,9 @@ const LEG_ID = 50;
 const NEXT_IP = 54;
 const NEXT_PORT = 70;
 const LEG = 72;
+
+/** A leg with its window, drawn in wasm/assembly/forwarding-table.ts. */
+const ENTRY_SIZE = 192;
 
 // Fields of a policy and an account, drawn in ts/wire/limits.ts.
 const FAIR_FACTOR = 12;
@@ -153,7 +156,7 @@ export class WasmForwardingTable implements ForwardingTable {
 
   legs(): LegCounters[] {
     const all: LegCounters[] = [];
-    for (let at = this.#module.next(0); at !== 0; at = this.#module.next(at + 128)) {
+    for (let at = this.#module.next(0); at !== 0; at = this.#module.next(at + ENTRY_SIZE)) {
       all.push(this.#countersAt(at));
     }
     return all;

@@ -100,7 +100,8 @@ enum omerta_verdict {
   X(NETWORK_RATE, network_rate)               \
   X(PREFIX_RATE, prefix_rate)                 \
   X(FAIR_SHARE, fair_share)                   \
-  X(HOST_RATE, host_rate)
+  X(HOST_RATE, host_rate)                     \
+  X(REPEATED, repeated)
 
 enum omerta_drop_reason {
 #define OMERTA_X(upper, lower) OMERTA_DROP_##upper,
