@@ -14,9 +14,13 @@
 namespace omerta {
 namespace {
 
-/// MAC1 checks a second for all addresses that have not proven themselves: about 1 µs each.
-constexpr uint64_t kStrangerChecks = 20'000;
-constexpr uint64_t kStrangerBurst = 4'000;
+/// MAC1 checks a second for all addresses that have not proven themselves: below 1 µs each, so a flood takes
+/// a part of a CPU and no more.
+constexpr uint64_t kStrangerChecks = 200'000;
+constexpr uint64_t kStrangerBurst = 40'000;
+/// Initiations a second of one such prefix: WireGuard sends one in 5 s, and many clients may be behind a NAT.
+constexpr uint64_t kNewcomerInitiations = 20;
+constexpr uint64_t kNewcomerBurst = 100;
 /// Handshakes a second of a prefix that has: an office full of clients after a restart of the relay.
 constexpr uint64_t kKnownHandshakes = 50;
 constexpr uint64_t kKnownBurst = 200;
@@ -24,8 +28,8 @@ constexpr uint64_t kKnownBurst = 200;
 constexpr Nanoseconds kKnownTime = 600 * kSecond;
 constexpr size_t kKnownSlots = 4096;
 constexpr Nanoseconds kSweepInterval = kSecond;
-/// Above this part of a cap a cookie is demanded first, as WireGuard does with its queue.
-constexpr size_t kPressedPart = 8;
+/// Addresses that have proven themselves; two that share a place ask for a cookie more often.
+constexpr size_t kProofs = 16384;
 
 constexpr uint8_t kMac1Label[8] = {'m', 'a', 'c', '1', '-', '-', '-', '-'};
 constexpr uint8_t kCookieLabel[8] = {'c', 'o', 'o', 'k', 'i', 'e', '-', '-'};
@@ -64,6 +68,7 @@ T drawn(const session::RandomBytes& random) {
 WireguardTable::WireguardTable(size_t sessions, session::RandomBytes random, WireguardRoutes::Secret secret)
     : random_(std::move(random)),
       strangers_(kStrangerChecks, kStrangerBurst),
+      newcomers_(kNewcomerInitiations, kNewcomerBurst, {32, 64}, drawn<PrefixBuckets::SecretKey>(random_)),
       known_budget_(kKnownHandshakes, kKnownBurst, {32, 64}, drawn<PrefixBuckets::SecretKey>(random_)) {
   const auto key = drawn<WireguardRoutes::Secret>(random_);
   known_key_[0] = key.words[0];
@@ -72,6 +77,7 @@ WireguardTable::WireguardTable(size_t sessions, session::RandomBytes random, Wir
   routes_ = std::make_unique<WireguardRoutes>(sessions * 2, secret);
   known_ = std::make_unique<std::atomic<Nanoseconds>[]>(kKnownSlots);
   awaited_ = std::make_unique<std::atomic<uint16_t>[]>(kAwaited);
+  proofs_.resize(kProofs);
   half_open_.resize(kHalfOpen);
   sessions_.resize(sessions);
 }
@@ -287,14 +293,23 @@ void WireguardTable::expect(uint32_t index, int by) {
 
 // ---- handshakes -----------------------------------------------------------------------------------
 
-/// Whether the MAC1 checks of one initiation may be made. Addresses that proved themselves lately have
-/// a budget of their own, so that a flood of strangers does not keep them out.
-bool WireguardTable::may_try(const omerta_address& source, Nanoseconds now) {
+/// Whether the MAC1 checks of one initiation may be made. Prefixes of addresses that proved themselves lately
+/// have a budget of their own, so that a flood of strangers does not keep them out, and each other one has
+/// its part of the strangers'. So has an initiation that answers the relay's cookie: it costs two hashes to
+/// see.
+bool WireguardTable::may_try(const session::Initiation& message, const omerta_address& source,
+                             Nanoseconds now) {
+  if (message.mac2 != Mac16{}) {
+    const std::lock_guard lock(mutex_);
+    if (cookies_.verify(session::before_mac2(message), message.mac2, source, now, random_))
+      return known_budget_.take(source, now);
+  }
   const Prefix prefix = prefix_of(source);
   const Nanoseconds known = known_[omerta_tag(known_key_, prefix.high, prefix.low, 0, 0) % kKnownSlots].load(
       std::memory_order_relaxed);
   if (known != 0 && now - known < kKnownTime && known_budget_.take(source, now)) return true;
-  return strangers_.take(now, static_cast<uint64_t>(std::popcount(bound_.load(std::memory_order_relaxed))));
+  return newcomers_.take(source, now) &&
+         strangers_.take(now, static_cast<uint64_t>(std::popcount(bound_.load(std::memory_order_relaxed))));
 }
 
 size_t WireguardTable::match(const session::Initiation& message) const {
@@ -307,9 +322,31 @@ size_t WireguardTable::match(const session::Initiation& message) const {
   return kNone;
 }
 
+/// Under the lock, as the next one.
+WireguardTable::Proof& WireguardTable::proof_of(const omerta_address& client,
+                                                const omerta_wireguard_binding& binding, uint64_t& of) {
+  of = omerta_tag(known_key_, omerta_load64(client.ip), omerta_load64(client.ip + 8), client.port,
+                  omerta_load64(binding.public_key)) |
+       1;  // none is 0
+  return proofs_[(of >> 32) % kProofs];
+}
+
+bool WireguardTable::is_proven(const session::Initiation& message, const omerta_address& client,
+                               const omerta_wireguard_binding& binding, Nanoseconds now) {
+  uint64_t of = 0;
+  Proof& proof = proof_of(client, binding, of);
+  if (proof.of == of && now < proof.until) return true;
+  if (!cookies_.verify(session::before_mac2(message), message.mac2, client, now, random_)) return false;
+  proof = {of, now + session::kRejectAfterTime};
+  const Prefix prefix = prefix_of(client);
+  known_[omerta_tag(known_key_, prefix.high, prefix.low, 0, 0) % kKnownSlots].store(
+      now, std::memory_order_relaxed);
+  return true;
+}
+
 WireguardTable::Result WireguardTable::ask(const session::Initiation& message, const session::Endpoint& from,
                                            Nanoseconds now, session::CookieReply& reply) {
-  if (!may_try(from.remote, now)) return {Verdict::over_rate};
+  if (!may_try(message, from.remote, now)) return {Verdict::over_rate};
   const size_t number = match(message);
   if (number == kNone) return {};
 
@@ -319,7 +356,6 @@ WireguardTable::Result WireguardTable::ask(const session::Initiation& message, c
   const omerta_wireguard_binding binding = bindings_[number].read();
   if (same(binding.server, from.remote)) return {Verdict::self};
   HalfOpen* room = nullptr;
-  size_t in_all = 0;
   size_t of_prefix = 0;
   for (HalfOpen& entry : half_open_) {
     if (entry.used && entry.expires <= now) forget(entry);
@@ -332,11 +368,9 @@ WireguardTable::Result WireguardTable::ask(const session::Initiation& message, c
     // The response could not tell whom it is for.
     if (entry.client_index == message.sender && same(entry.server, binding.server))
       return {Verdict::index_taken};
-    in_all++;
     of_prefix += prefix_of(entry.client.remote) == prefix_of(from.remote) ? 1 : 0;
   }
-  const bool pressed = in_all >= kHalfOpen / kPressedPart || of_prefix >= kHalfOpenPerPrefix / kPressedPart;
-  if (pressed && !cookies_.verify(session::before_mac2(message), message.mac2, from.remote, now, random_)) {
+  if (!is_proven(message, from.remote, binding, now)) {
     Key32 key;
     std::memcpy(key.data(), binding.cookie_key, key.size());
     reply = session::make_cookie_reply(key, message.sender, message.mac1,
@@ -357,7 +391,7 @@ WireguardTable::Result WireguardTable::ask(const session::Initiation& message, c
   return result;
 }
 
-/// To an address that is not proven yet: never more bytes than its initiation had.
+/// Before the session stands: never more bytes than its initiation had.
 WireguardTable::Result WireguardTable::towards_client(HalfOpen& entry, uint32_t size) {
   if (entry.spent + size > OMERTA_WIREGUARD_INITIATION_SIZE) return {Verdict::too_much};
   entry.spent += size;
@@ -479,7 +513,7 @@ void WireguardTable::end(Session& session) {
   session = {};
 }
 
-/// The client has read the response at the address it asked from: a session, for as long as its keys.
+/// The client, whose address the cookie proved, uses the session: it stands for as long as its keys.
 WireguardTable::Verdict WireguardTable::promote(uint32_t server_index, const omerta_address& client,
                                                 Nanoseconds now) {
   const std::lock_guard lock(mutex_);
@@ -506,9 +540,6 @@ WireguardTable::Verdict WireguardTable::promote(uint32_t server_index, const ome
     if (!install(session, bindings_[entry.binding].read(), entry.client)) return Verdict::sessions_full;
     *room = session;
     forget(entry);
-    const Prefix prefix = prefix_of(client);
-    known_[omerta_tag(known_key_, prefix.high, prefix.low, 0, 0) % kKnownSlots].store(
-        now, std::memory_order_relaxed);
     return Verdict::forward;
   }
   return Verdict::not_ours;

@@ -1,17 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stock WireGuard clients relayed as they are (omerta/wireguard_relay.h, docs/protocol.md).
 //
-//   initiation   C ─► relay   MAC1 tells whose it is ─► S            half-open: who asked, 5 s at most
+//   initiation   C ─► relay   MAC1 tells whose it is; from an address that has not proven itself it is
+//   answered
+//                             with a cookie, and nothing is kept
+//   initiation   C ─► relay   MAC2 proves the address ─► S           half-open: who asked, 5 s at most
 //   response     S ─► relay   receiver index tells for whom ─► C     its sender index is remembered
-//   transport    C ─► relay   the first one, from the very address the initiation came from, proves that
-//                             C has read the response there: two routes, 180 s (the life of the keys)
+//   transport    C ─► relay   the first one, from the very address the initiation came from: two routes,
+//                             180 s (the life of the keys)
 //   transport    both ways    route by receiver index and source, no lock
 //
-// What a stranger can make of it is bounded: MAC1 checks by a budget that known addresses do not share,
-// half-open entries by a table of fixed size and a cap per prefix. Above an eighth of either the relay
-// demands a cookie first, by the responder's own means (whitepaper 5.3): anybody who knows the responder's
-// public key can make a cookie reply, and the client answers it with MAC2, so that the relay keeps
-// nothing before the address is proven. Towards an unproven address goes no more than came from it.
+// Only the relay's own cookie proves an address. An index that the server chose does not: a server and
+// somebody who forges a client's address would make the relay send to a host that never asked. The cookie is
+// given by the responder's own means (whitepaper 5.3): anybody who knows the responder's public key can make
+// a cookie reply. It is smaller than what it answers. A proof holds for one server and as long as keys live,
+// so that a client which renews its session in time is not asked each time; one that is asked sends its next
+// initiation 5 s later, while its former keys still last.
+//
+// What a stranger can make of it is bounded: MAC1 checks by a budget of each prefix and one of all, which
+// neither known addresses nor those with a valid MAC2 share; half-open entries by a table of fixed size and a
+// cap per prefix. Until a session stands, no more goes to the client than came from it.
 #pragma once
 
 #include <omerta/wireguard_relay.h>
@@ -48,7 +56,7 @@ class WireguardTable {
     over_rate,        ///< too many handshakes of strangers, or of this prefix
     half_open_full,   ///< of this prefix, or in all
     sessions_full,    ///< of this server, or in all
-    too_much,         ///< more than the initiator sent; its address is not proven
+    too_much,         ///< more than the initiator sent, and no session stands yet
     self,             ///< a server asking for itself
     index_taken,      ///< somebody else has the receiver index: own sessions, or another client
     refused_by_limit  ///< `limit` says by which
@@ -138,7 +146,7 @@ class WireguardTable {
     uint8_t binding = 0;
     uint32_t client_index = 0;
     uint32_t server_index = 0;
-    uint32_t spent = 0;  ///< bytes sent towards the unproven address
+    uint32_t spent = 0;  ///< bytes sent towards the client
     session::Endpoint client;
     omerta_address server{};
     Nanoseconds expires = 0;
@@ -171,7 +179,15 @@ class WireguardTable {
   Result towards_client(HalfOpen& entry, uint32_t size);
   Verdict promote(uint32_t server_index, const omerta_address& client, Nanoseconds now);
   size_t match(const session::Initiation& message) const;
-  bool may_try(const omerta_address& source, Nanoseconds now);
+  bool may_try(const session::Initiation& message, const omerta_address& source, Nanoseconds now);
+  /// An address that answered a cookie, for one server.
+  struct Proof {
+    uint64_t of = 0;
+    Nanoseconds until = 0;
+  };
+  Proof& proof_of(const omerta_address& client, const omerta_wireguard_binding& binding, uint64_t& of);
+  bool is_proven(const session::Initiation& message, const omerta_address& client,
+                 const omerta_wireguard_binding& binding, Nanoseconds now);
   void await(uint32_t server_index, int by);
   void expect(uint32_t index, int by);
   void claim(size_t number, const omerta_wireguard_binding& binding, Nanoseconds now);
@@ -189,6 +205,7 @@ class WireguardTable {
   std::atomic<uint64_t> bound_{0};  ///< a bit for each number in use
   // Budgets of MAC1 checks.
   TokenBucket strangers_;
+  PrefixBuckets newcomers_;  ///< initiations, before `strangers_`
   PrefixBuckets known_budget_;
   std::unique_ptr<std::atomic<Nanoseconds>[]> known_;  ///< when a prefix last proved an address
   __u64 known_key_[2];
@@ -200,6 +217,7 @@ class WireguardTable {
 
   mutable std::mutex mutex_;  ///< all below
   session::CookieJar cookies_;
+  std::vector<Proof> proofs_;
   std::vector<HalfOpen> half_open_;
   std::vector<Session> sessions_;
   std::vector<Orphan> orphans_;

@@ -9,6 +9,7 @@
 
 #include "common/bytes.h"
 #include "crypto/blake2s.h"
+#include "session/cookie.h"
 #include "session/noise.h"
 
 namespace omerta::stock {
@@ -36,6 +37,23 @@ inline session::Initiation initiation(uint32_t index, uint8_t seed = 1) {
   const uint8_t label[8] = {'m', 'a', 'c', '1', '-', '-', '-', '-'};
   const Key32 key = crypto::blake2s({label, server_key(seed)});
   message.mac1 = crypto::blake2s_mac(key, {session::before_mac1(message)});
+  return message;
+}
+
+/// The cookie in a reply to a client's initiation, which it opens by what it knows of its server alone.
+inline session::Cookie cookie_in(const session::CookieReply& reply, const session::Initiation& answered,
+                                 uint8_t seed = 1) {
+  const uint8_t label[8] = {'c', 'o', 'o', 'k', 'i', 'e', '-', '-'};
+  session::Cookie cookie{};
+  if (!session::open_cookie_reply(crypto::blake2s({label, server_key(seed)}), reply, answered.mac1, cookie))
+    std::abort();
+  return cookie;
+}
+
+/// A client's initiation that answers a cookie.
+inline session::Initiation initiation_with(const session::Cookie& cookie, uint32_t index, uint8_t seed = 1) {
+  session::Initiation message = initiation(index, seed);
+  message.mac2 = crypto::blake2s_mac(cookie, {session::before_mac2(message)});
   return message;
 }
 

@@ -127,8 +127,13 @@ class Agreement {
                    server_index = static_cast<uint32_t>(random_()) | 1;
     session::CookieReply reply{};
     const auto none = [](uint32_t) { return false; };
-    table_.handshake(stock::bytes_of(stock::initiation(client_index, static_cast<uint8_t>(number + 1))),
-                     client, now_, none, reply);
+    const auto seed = static_cast<uint8_t>(number + 1);
+    const session::Initiation asking = stock::initiation(client_index, seed);
+    if (table_.handshake(stock::bytes_of(asking), client, now_, none, reply).verdict == Verdict::cookie) {
+      const session::Initiation again =
+          stock::initiation_with(stock::cookie_in(reply, asking, seed), client_index, seed);
+      table_.handshake(stock::bytes_of(again), client, now_, none, reply);
+    }
     table_.handshake(stock::bytes_of(stock::response(server_index, client_index)), server, now_, none, reply);
     if (below(4) != 0 &&
         table_.transport(server_index, 32, client, now_, accounts_).verdict == Verdict::forward)
