@@ -7,7 +7,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <set>
 #include <stdexcept>
 #include <system_error>
 
@@ -170,7 +172,42 @@ Engine::Engine(const EngineSettings& settings)
     link_watch_ = std::make_unique<tun::LinkWatch>(
         *tun_, [this](const tun::LinkWatch::State& state) { return interface_changed(state); },
         [this] { shared_.events.write(EventType::interface_gone, {}); });
+  watch_routes();
   if (!sockets_.empty()) start_workers();
+}
+
+/// What leaves by another interface than before leaves from another address, too (udp/route_watch.h).
+void Engine::watch_routes() {
+  const auto review = [this](const udp::RouteWatch::Moved& moved) {
+    using Path = std::array<uint8_t, sizeof(omerta_address) + sizeof(LocalAddress::ip)>;
+    const auto path_of = [](const session::Endpoint& endpoint) {
+      Path path;
+      std::memcpy(path.data(), &endpoint.remote, sizeof endpoint.remote);
+      std::memcpy(path.data() + sizeof endpoint.remote, endpoint.local.ip, sizeof endpoint.local.ip);
+      return path;
+    };
+    const auto sticks = [](const session::Endpoint& endpoint) {
+      return !endpoint.relayed() && endpoint.local.known();
+    };
+    std::vector<session::Endpoint> sticky;
+    shared_.sessions->for_each([&](session::Peer& peer) {
+      if (const session::Endpoint endpoint = peer.endpoint(); sticks(endpoint)) sticky.push_back(endpoint);
+    });
+    // The kernel is asked without the session table's lock.
+    std::set<Path> gone;
+    for (const session::Endpoint& endpoint : sticky)
+      if (moved(endpoint.remote, endpoint.local)) gone.insert(path_of(endpoint));
+    if (gone.empty()) return;
+    shared_.sessions->for_each([&](session::Peer& peer) {
+      const session::Endpoint endpoint = peer.endpoint();
+      if (sticks(endpoint) && gone.contains(path_of(endpoint))) peer.forget_source(endpoint);
+    });
+  };
+  try {
+    route_watch_ = std::make_unique<udp::RouteWatch>(shared_.proven_remotes, settings_.fwmark, review);
+  } catch (const std::system_error&) {
+    // Without it the address sticks until the session is renewed.
+  }
 }
 
 /// On the watching thread.
@@ -276,6 +313,7 @@ void Engine::set_interface_down() {
 void Engine::set_fwmark(uint32_t fwmark) {
   for (auto& socket : sockets_) socket->set_fwmark(fwmark);
   socket_options_.fwmark = fwmark;
+  if (route_watch_) route_watch_->set_fwmark(fwmark);
   forget_sources();
 }
 
@@ -300,6 +338,7 @@ void Engine::close() {
   if (closed_) return;
   closed_ = true;
   link_watch_.reset();
+  route_watch_.reset();
   stop_workers();
   tun_.reset();
   sockets_.clear();  // now, not when JavaScript collects the object: the port may be wanted again

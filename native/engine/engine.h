@@ -28,6 +28,7 @@
 #include "tun/tun_device.h"
 #include "udp/io_choice.h"
 #include "udp/return_addresses.h"
+#include "udp/route_watch.h"
 #include "udp/steering.h"
 
 namespace omerta::engine {
@@ -190,6 +191,7 @@ class Engine {
   bool interface_changed(const tun::LinkWatch::State& state);
   void stop_workers();
   void forget_sources();
+  void watch_routes();
   std::optional<SharedAccounts> shared_accounts_;  ///< outlives what charges them
   std::optional<SharedMapping> index_mirror_;
   std::optional<SharedMapping> expected_mirror_;
@@ -199,6 +201,7 @@ class Engine {
   udp::Steering steering_;
   std::unique_ptr<tun::TunDevice> tun_;
   std::unique_ptr<tun::LinkWatch> link_watch_;
+  std::unique_ptr<udp::RouteWatch> route_watch_;  ///< none where netlink is not to be had
   std::optional<bool> interface_up_;  ///< as told to the control plane
   udp::SocketOptions socket_options_;
   int stop_event_ = -1;

@@ -408,7 +408,7 @@ void Worker::act_on(const Decision& decision, uint8_t* data, size_t size, const 
       if (source_message_ != &message) {
         session::Endpoint& from = new_source();
         from.remote = message.from;
-        from.local = message.local;
+        if (!shared_.proven_remotes.avoids(message.local)) from.local = message.local;
         source_message_ = &message;
       }
       handle_wireguard(data, size, message.ecn);

@@ -11,4 +11,14 @@ bool Peer::set_endpoint(const Endpoint& endpoint) {
   return changed;
 }
 
+void Peer::forget_source(const Endpoint& endpoint) {
+  endpoint_lock_.lock();
+  Endpoint present = endpoint_.read();
+  if (present.same_path(endpoint)) {
+    present.local = {};
+    endpoint_.write(present);
+  }
+  endpoint_lock_.unlock();
+}
+
 }  // namespace omerta::session

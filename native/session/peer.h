@@ -65,6 +65,8 @@ class Peer {
   Endpoint endpoint() const { return endpoint_.read(); }
   /// Returns whether the peer is now reached another way.
   bool set_endpoint(const Endpoint& endpoint);
+  /// The kernel chooses what is sent from, if that is still the address it was.
+  void forget_source(const Endpoint& endpoint);
 
   // --- slow path -------------------------------------------------------------------------------
   RemoteIdentity remote;

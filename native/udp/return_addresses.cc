@@ -143,9 +143,23 @@ LocalAddress ReturnAddresses::find(const omerta_address& remote) const {
     const uint32_t number = present & kNumber;
     const bool sole = number == sole_numbers_[0].load(std::memory_order_relaxed) ||
                       number == sole_numbers_[1].load(std::memory_order_relaxed);
-    return sole ? LocalAddress{} : locals_[number];
+    return sole || avoided_[number].load(std::memory_order_relaxed) ? LocalAddress{} : locals_[number];
   }
   return {};
+}
+
+void ReturnAddresses::avoid(const LocalAddress& local, bool avoided) {
+  const uint32_t number = number_of(local);
+  if (number == 0 || avoided_[number].exchange(avoided, std::memory_order_relaxed) == avoided) return;
+  avoided_count_.fetch_add(avoided ? 1 : UINT32_MAX, std::memory_order_relaxed);
+}
+
+bool ReturnAddresses::avoids(const LocalAddress& local) const {
+  if (avoided_count_.load(std::memory_order_relaxed) == 0) return false;
+  for (uint32_t i = 1; i <= locals_count_.load(std::memory_order_acquire); i++)
+    if (std::memcmp(locals_[i].ip, local.ip, sizeof local.ip) == 0)
+      return avoided_[i].load(std::memory_order_relaxed);
+  return false;
 }
 
 void ReturnAddresses::clear() {

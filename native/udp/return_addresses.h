@@ -48,6 +48,10 @@ class ReturnAddresses {
   void prepare();
   /// Bytes taken.
   size_t memory() const;
+  /// Whether nothing is to be sent from this address of ours until further notice, though remotes talk to it:
+  /// what it is sent by now is not what it was (udp/route_watch.h). Routing chooses then.
+  void avoid(const LocalAddress& local, bool avoided);
+  bool avoids(const LocalAddress& local) const;
   /// Routing has changed.
   void clear();
 
@@ -72,6 +76,8 @@ class ReturnAddresses {
   SoleAddresses sole_;                           ///< under the mutex
   std::atomic<uint32_t> sole_numbers_[2]{0, 0};  ///< of the host's only IPv4 and IPv6 address
   std::atomic<bool> choice_{false};              ///< remotes talk to other addresses than those
+  std::atomic<uint32_t> avoided_count_{0};
+  std::atomic<bool> avoided_[kNumber + 1]{};  ///< by number
 };
 
 }  // namespace omerta::udp
