@@ -28,6 +28,7 @@ const exactly = (length: number): fc.Arbitrary<Uint8Array> =>
   fc.uint8Array({ minLength: length, maxLength: length });
 const record = fc.uint8Array({ minLength: 1, maxLength: 900 });
 const records = fc.array(fc.uint8Array({ minLength: 1, maxLength: 100 }), { maxLength: 8 });
+const gone = fc.array(fc.uint8Array({ minLength: 32, maxLength: 32 }), { maxLength: 4 });
 const leg = plain({ id: fc.integer({ min: 1, max: 2 ** 32 - 1 }), key: exactly(16), epoch: fc.nat(15) });
 const lifetime = fc.integer({ min: 1, max: 86_400 });
 const network = exactly(16);
@@ -42,9 +43,24 @@ const message: fc.Arbitrary<ControlMessage> = fc.oneof(
     lease: lifetime,
     boot: exactly(8),
   }),
-  plain({ type: type('lookup'), network, after: fc.maxSafeNat() }),
-  plain({ type: type('records'), network, records, version: fc.maxSafeNat(), more: fc.boolean() }),
-  plain({ type: type('records-changed'), network, records, version: fc.maxSafeNat() }),
+  plain({ type: type('lookup'), network, after: fc.maxSafeNat(), depth: fc.integer({ min: 0, max: 2 }) }),
+  plain({
+    type: type('records'),
+    network,
+    from: fc.maxSafeNat(),
+    records,
+    gone,
+    version: fc.maxSafeNat(),
+    more: fc.boolean(),
+  }),
+  plain({
+    type: type('records-changed'),
+    network,
+    from: fc.maxSafeNat(),
+    records,
+    gone,
+    version: fc.maxSafeNat(),
+  }),
   plain({ type: type('records-received'), network, version: fc.maxSafeNat() }),
   plain({ type: type('prove-membership'), network, proof: exactly(32) }),
   plain({ type: type('membership-proven'), network, proof: exactly(32) }),
@@ -256,7 +272,9 @@ describe('a control message', () => {
     const long = {
       type: 'records',
       network: new Uint8Array(16),
+      from: 0,
       records: [1, 2].map(() => new Uint8Array(700)),
+      gone: [],
       version: 1,
       more: false,
     } as const;

@@ -6,6 +6,15 @@ import type { Primitives } from '../../ts/contract/primitives.js';
 import type { Step } from '../../ts/contract/step.js';
 import { AdmissionClient } from '../../ts/core/uplink/admission-client.js';
 import { decodeGrant, type GrantStatus } from '../../ts/core/protocol/admission-payload.js';
+import { decodeControlFrame } from '../../ts/core/protocol/control-frame.js';
+import {
+  decodeMessage,
+  encodeMessage,
+  type ControlMessage,
+  type Envelope,
+} from '../../ts/core/protocol/control-message.js';
+import { signPeerRecord, type RecordFields } from '../../ts/core/protocol/peer-record.js';
+import { toHex } from '../../ts/wire/bytes.js';
 import { MeshNode } from '../../ts/core/node/mesh-node.js';
 import type { RelayPolicy } from '../../ts/core/relay/relay-policy.js';
 import type { Effect } from '../../ts/core/runtime/effect.js';
@@ -14,7 +23,7 @@ import { Turn } from '../../ts/core/runtime/turn.js';
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';
 import { parseFrame } from '../../ts/wire/frame.js';
 import type { SocketAddress } from '../../ts/wire/socket-address.js';
-import { address, keys, step, type Keys } from './fixtures.js';
+import { address, keys, recordFields, step, type Keys } from './fixtures.js';
 
 const RELAY_ADDRESS = address('192.0.2.1:51820');
 
@@ -43,6 +52,7 @@ export function cheapKeys(): Keys {
 export class DoorRelay {
   readonly node: MeshNode;
   readonly effects: Effect[] = [];
+  #request = 0;
   readonly #own: Keys;
   readonly #primitives: Primitives;
 
@@ -103,9 +113,43 @@ export class DoorRelay {
     return this.granted(from, this.answerOf(stranger, from, step(now)), now);
   }
 
+  /** The session of a stranger who was admitted comes up, and it registers a record that says this. */
+  join(client: Keys, from: SocketAddress, changed: Partial<RecordFields>, now: number): ControlMessage[] {
+    this.admit(client, from, now);
+    const peer = toHex(client.sessionKey);
+    const at = step(now);
+    this.node.handleEngineEvent({ type: 'session', peer, endpoint: { address: from } }, at);
+    return this.register(client, changed, now);
+  }
+
+  register(client: Keys, changed: Partial<RecordFields>, now: number): ControlMessage[] {
+    const fields = recordFields(client, changed);
+    const record = signPeerRecord(this.#primitives, client.identitySeed, fields).bytes;
+    return this.say(client, { type: 'register', record, boot: new Uint8Array(8) }, now);
+  }
+
+  /** A message inside a client's session. @returns what the client is sent at once. */
+  say(client: Keys, message: ControlMessage, now: number): ControlMessage[] {
+    const peer = toHex(client.sessionKey);
+    const payload = encodeMessage({ request: ++this.#request, message });
+    const effects = this.node.handleEngineEvent({ type: 'control', peer, payload }, step(now));
+    this.effects.push(...effects);
+    return messagesTo(peer, effects).map(({ message: sent }) => sent);
+  }
+
   get admissions(): number {
     return this.node.status(step(0)).relay?.admissions ?? 0;
   }
+}
+
+/** What a session is sent, in order. */
+export function messagesTo(peer: string, effects: readonly Effect[]): Envelope[] {
+  return effects.flatMap((effect) => {
+    if (effect.type !== 'send-control' || effect.peer !== peer) return [];
+    const frame = decodeControlFrame(effect.payload);
+    const envelope = frame && decodeMessage(frame.body);
+    return envelope === undefined ? [] : [envelope];
+  });
 }
 
 function sentFrame(effects: readonly Effect[]): Uint8Array {

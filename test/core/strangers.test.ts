@@ -5,8 +5,10 @@ import type { RelayLimits } from '../../ts/core/relay/relay-limits.js';
 import type { RelayPolicy } from '../../ts/core/relay/relay-policy.js';
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';
 import { toHex } from '../../ts/wire/bytes.js';
+import { encodeMessage } from '../../ts/core/protocol/control-message.js';
+import type { Effect } from '../../ts/core/runtime/effect.js';
 import { address, keys, step } from './fixtures.js';
-import { CHEAP_PRIMITIVES, cheapKeys, DoorRelay } from './stranger.js';
+import { CHEAP_PRIMITIVES, cheapKeys, DoorRelay, messagesTo } from './stranger.js';
 
 const open = (limits: Partial<RelayLimits> = {}): RelayPolicy => ({
   serve: 'any',
@@ -95,5 +97,79 @@ describe('strangers at a relay', () => {
     assert.equal(relay.admit(thief, address('203.0.113.9:4000'), 0), GrantStatus.refused);
     assert.equal(relay.admissions, 0);
     assert.equal(relay.admit(other, address('192.0.2.2:51820'), 10), GrantStatus.granted, 'itself it can');
+  });
+});
+
+describe('clients of a relay', () => {
+  it('who renew their record over and over are told of to others eight times at once, then every 10 s', () => {
+    const relay = new DoorRelay(open(), nodePrimitives, keys());
+    const [a, b] = [keys(), keys()];
+    const networks = [new Uint8Array(16).fill(7)];
+    relay.join(a, address('203.0.113.1:4000'), { networks }, 0);
+    relay.join(b, address('203.0.113.2:4000'), { networks }, 0);
+    const [network = new Uint8Array(16)] = networks;
+    relay.say(b, { type: 'lookup', network, after: 0, depth: 0 }, 0);
+    const peer = toHex(b.sessionKey);
+    let told = 0;
+    const hear = (effects: readonly Effect[], now: number): void => {
+      for (const { request, message } of messagesTo(peer, effects)) {
+        if (message.type !== 'records-changed') continue;
+        told++;
+        const { version } = message;
+        const payload = encodeMessage({ request, message: { type: 'records-received', network, version } });
+        hear(relay.node.handleEngineEvent({ type: 'control', peer, payload }, step(now)), now);
+      }
+    };
+    let latest = 0;
+    for (let now = 0; now < 30_000; now += 10) {
+      const before = relay.effects.length;
+      relay.register(a, { networks, sequence: ++latest + 1 }, now);
+      hear(relay.effects.slice(before), now);
+      if ((relay.node.deadline() ?? Infinity) <= now) hear(relay.node.handleTimeout(step(now)), now);
+    }
+    assert.ok(told >= 8 && told <= 12, `${told} times of ${latest}`);
+  });
+
+  it('of one address bind no more WireGuard servers than its share', () => {
+    const relay = new DoorRelay(
+      { ...open({ wireguardBindings: 8, wireguardBindingsPerPrefix: 2 }), wireguard: { servers: [] } },
+      nodePrimitives,
+      keys(),
+    );
+    const networks = [new Uint8Array(16).fill(7)];
+    const bind = (from: string): string | undefined => {
+      const own = keys();
+      relay.join(own, address(from), { networks }, 0);
+      return relay.say(own, { type: 'wireguard-bind' }, 0)[0]?.type;
+    };
+    const answers = [1, 2, 3].map((port) => bind(`203.0.113.1:${port}`));
+    assert.deepEqual(answers, ['wireguard-bound', 'wireguard-bound', 'refused']);
+    assert.equal(relay.node.status(step(0)).relay?.refusals['wireguard-bindings-per-prefix'], 1);
+    assert.equal(bind('203.0.113.2:1'), 'wireguard-bound');
+  });
+
+  it('who are no relay are remembered 32 answers of, whatever they ask', () => {
+    const relay = new DoorRelay(open(), nodePrimitives, keys());
+    const own = keys();
+    const network = new Uint8Array(16).fill(7);
+    relay.join(own, address('203.0.113.1:4000'), { networks: [network] }, 0);
+    const peer = toHex(own.sessionKey);
+    const ask = (request: number): number => {
+      const message = {
+        type: 'circuit-extend',
+        circuit: new Uint8Array(16).fill(request),
+        caller: new Uint8Array(8),
+        callee: new Uint8Array(32),
+        network,
+        leg: { id: 1, key: new Uint8Array(16), epoch: 0 },
+        path: [new Uint8Array(32)],
+      } as const;
+      const payload = encodeMessage({ request, message });
+      relay.node.handleEngineEvent({ type: 'control', peer, payload }, step(request * 10));
+      return relay.node.status(step(0)).relay?.refusals['denied'] ?? 0;
+    };
+    for (let request = 1; request <= 33; request++) ask(request);
+    assert.equal(ask(33), 33, 'the last is remembered');
+    assert.equal(ask(1), 34, 'the first is not');
   });
 });

@@ -5,7 +5,7 @@ import { encodeMessage } from '../../ts/core/protocol/control-message.js';
 import type { CircuitStatus, RelayStatus } from '../../ts/core/runtime/mesh-status.js';
 import { blindedNetworkId, type Network } from '../../ts/core/protocol/network.js';
 import { encodePeerId } from '../../ts/core/protocol/peer-id.js';
-import { NatBehaviour, signPeerRecord } from '../../ts/core/protocol/peer-record.js';
+import { NatBehaviour, signPeerRecord, type RecordFields } from '../../ts/core/protocol/peer-record.js';
 import type { RelayLimits } from '../../ts/core/relay/relay-limits.js';
 import type { RelayPolicy } from '../../ts/core/relay/relay-policy.js';
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';
@@ -453,9 +453,88 @@ describe('the directory', () => {
     nosy.start([{ ...world.network, id: world.simulation.prng.bytes(16), bootstraps: [bootstrapOf(r2)] }]);
     world.simulation.run(2000);
     const network = blindedNetworkId(world.simulation.primitives, world.network.id);
-    const payload = encodeMessage({ request: 99, message: { type: 'lookup', network, after: 0 } });
+    const payload = encodeMessage({ request: 99, message: { type: 'lookup', network, after: 0, depth: 0 } });
     nosy.apply([{ type: 'send-control', peer: toHex(r2.sessionKey), payload }]);
     world.simulation.run(500);
     assert.equal(refusals(r2, 'not-a-member'), 1);
+  });
+
+  /** Registers at a relay, inside the session this node has with it, whatever the fields say. */
+  function register(node: SimNode, relay: SimNode, index: number, changed: Partial<RecordFields>): void {
+    const record = signPeerRecord(nodePrimitives, changed.identity ?? node.config.identitySeed, {
+      sessionKey: node.sessionKey,
+      networks: [],
+      endpoints: [],
+      relays: [],
+      nat: NatBehaviour.unknown,
+      capabilities: [],
+      sequence: node.step.wallClock + index,
+      notAfter: Math.floor(node.step.wallClock / 1000) + 6 * 24 * 3600,
+      name: 'many',
+      ...changed,
+      identity:
+        changed.identity === undefined ? node.identity : nodePrimitives.ed25519PublicKey(changed.identity),
+    }).bytes;
+    const payload = encodeMessage({
+      request: 5000 + index,
+      message: { type: 'register', record, boot: new Uint8Array(8).fill(index) },
+    });
+    node.apply([{ type: 'send-control', peer: toHex(relay.sessionKey), payload }]);
+  }
+
+  const known = (node: SimNode): string[] =>
+    (node.mesh.status(node.step).networks[0]?.members ?? []).map(({ name }) => name).toSorted();
+
+  it('goes on being told over relays, however many networks one client has named', () => {
+    const world = chainWorld(2, [[0, 1]]);
+    const [r1, r2] = [relayAt(world, 0), relayAt(world, 1)];
+    const stranger = world.member('stranger', r1);
+    start(world, stranger);
+    for (let index = 0; index < 150; index++) {
+      const networks = Array.from({ length: 8 }, () => world.simulation.prng.bytes(16));
+      register(stranger, r1, index, { networks });
+      world.simulation.run(10);
+    }
+    const other: Network = { ...world.network, id: world.simulation.prng.bytes(16) };
+    const members = [r1, r2].map((relay, index) => {
+      const member = world.member(`late-${index}`, relay);
+      member.start([{ ...other, bootstraps: [bootstrapOf(relay)] }]);
+      return member;
+    });
+    world.simulation.run(3000);
+    assert.deepEqual(members.map(known), [['late-1'], ['late-0']]);
+  });
+
+  it('has one identity of one session: no member fills what another relay remembers', () => {
+    const world = chainWorld(2, [[0, 1]], { registrations: 16 });
+    const [r1, r2] = [relayAt(world, 0), relayAt(world, 1)];
+    const a = world.member('a', r1);
+    const crowd = world.member('crowd', r2);
+    start(world, a, crowd);
+    const networks = [blindedNetworkId(nodePrimitives, world.network.id)];
+    for (let index = 0; index < 20; index++) {
+      register(crowd, r2, index, { networks, identity: world.simulation.prng.bytes(32) });
+      world.simulation.run(50);
+    }
+    assert.equal(refusals(r2, 'denied'), 20);
+    const late = world.member('late', r2);
+    late.start();
+    world.simulation.run(3000);
+    assert.ok(known(a).includes('late'));
+  });
+
+  it('forgets at every relay whoever has left one, so that whoever comes later finds room', () => {
+    const world = chainWorld(2, [[0, 1]], { registrations: 16, leaseSeconds: 60 });
+    const [r1, r2] = [relayAt(world, 0), relayAt(world, 1)];
+    const a = world.member('a', r1);
+    const passing = Array.from({ length: 4 }, (_, index) => world.member(`passing-${index}`, r2));
+    start(world, a, ...passing);
+    assert.equal(known(a).length, 4);
+    for (const node of passing) node.kill();
+    world.simulation.run(90_000);
+    const late = world.member('late', r2);
+    late.start();
+    world.simulation.run(3000);
+    assert.ok(known(a).includes('late'), known(a).join());
   });
 });

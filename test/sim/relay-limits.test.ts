@@ -179,7 +179,7 @@ describe('every cap of a relay holds when it is crossed', () => {
     const { world: made, nodes } = world({});
     const [a] = nodes;
     assert.ok(a);
-    const lookup = { type: 'lookup', network: made.network.id, after: 0 } as const;
+    const lookup = { type: 'lookup', network: made.network.id, after: 0, depth: 0 } as const;
     const payloads = Array.from({ length: 500 }, (_, index) =>
       encodeMessage({ request: index + 1, message: lookup }),
     );
@@ -471,7 +471,7 @@ it('a refusal, and an answer nobody waits for, are not answered', () => {
         payload: encodeMessage({ request: 77, message }),
       },
     ]);
-  say({ type: 'lookup', network: made.network.id, after: 0 });
+  say({ type: 'lookup', network: made.network.id, after: 0, depth: 0 });
   made.simulation.run(200);
   assert.equal(heard(), before + 1, 'a request is');
   for (const reason of REFUSALS) say({ type: 'refused', reason, what: 'refused' });

@@ -59,9 +59,9 @@ const leg = (): { id: number; key: Uint8Array; epoch: number } => ({ id: 7, key:
 export const controlMessages: readonly ControlMessage[] = [
   { type: 'register', record, boot: bytes(8) },
   { type: 'registered', observed: address('203.0.113.5:51820'), lease: 600, boot: bytes(8) },
-  { type: 'lookup', network, after: 0 },
-  { type: 'records', network, records: [record], version: 4, more: true },
-  { type: 'records-changed', network, records: [], version: 5 },
+  { type: 'lookup', network, after: 0, depth: 0 },
+  { type: 'records', network, from: 3, records: [record], gone: [bytes(32)], version: 4, more: true },
+  { type: 'records-changed', network, from: 4, records: [], gone: [], version: 5 },
   { type: 'records-received', network, version: 5 },
   { type: 'prove-membership', network, proof: bytes(32) },
   { type: 'membership-proven', network, proof: bytes(32) },

@@ -12,7 +12,7 @@ import type { EngineEvent, LegCounts, SessionKey } from '../../contract/engine.j
 import { CONTACT_LEG, parseFrame } from '../../wire/frame.js';
 import { MAX_SLOTS } from '../../wire/leg-slots.js';
 import { formatSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
-import { Uplink } from '../uplink/uplink.js';
+import { Uplink, type DirectoryPage } from '../uplink/uplink.js';
 import { isZero, sameBytes, toHex, utf8 } from '../../wire/bytes.js';
 import { CircuitClient } from '../path/circuit-client.js';
 import { PathAgent } from '../path/path-agent.js';
@@ -200,6 +200,7 @@ export class MeshNode implements Component {
         sign: (message) => this.#primitives.ed25519Sign(this.#config.identitySeed, message),
         ownAddresses: () => this.#endpoints,
         uplinks: () => this.#uplinks.values(),
+        isJoined: (network) => this.#members.networks.has(network),
         holderOf: (key) =>
           this.#uplinks.get(key)?.bootstrap.identity ?? this.#members.bySessionKey(key)?.identity,
         recordRegistered: (record, later) => void this.#members.learnOpened(record, later),
@@ -603,7 +604,7 @@ export class MeshNode implements Component {
             legs: this.#legs,
             peers: this.#peers,
             networksOf: () => [
-              ...new Set([...this.#networksOf(key), ...(this.#relay?.followed(bootstrap.identity) ?? [])]),
+              ...new Set([...this.#networksOf(key), ...(this.#relay?.followed(bootstrap) ?? [])]),
             ],
             record: (later) => this.#signRecord(later).bytes,
             reachChanged: (later) => this.#recordMayHaveChanged(later),
@@ -615,7 +616,9 @@ export class MeshNode implements Component {
               this.#askForWireguard(registered, later);
               this.#proveTo(registered, fresh, later);
             },
-            learned: (records, later) => this.#learn(client, records, later),
+            depthOf: (network) =>
+              this.#members.networks.has(network) ? 0 : (this.#relay?.followDepth(network, key) ?? 0),
+            learned: (page, later) => this.#learn(client, page, later),
             lost: (lost, later) => {
               this.#paths.relayLost(lost.sessionKey, later);
               this.#relay?.neighbourLost(key, later);
@@ -639,11 +642,13 @@ export class MeshNode implements Component {
     });
   }
 
-  #learn(from: Uplink, records: readonly Uint8Array[], turn: Turn): void {
-    for (const bytes of records) {
+  #learn(from: Uplink, page: DirectoryPage, turn: Turn): void {
+    this.#relay?.untold(from.sessionKey, page, turn);
+    for (const bytes of page.records) {
       const record = openPeerRecord(this.#primitives, bytes, turn.step.wallClock);
       const member = typeof record === 'string' ? record : this.#members.learnOpened(record, turn);
-      if (typeof record !== 'string') this.#relay?.learned(from.sessionKey, record, turn);
+      if (typeof record !== 'string')
+        this.#relay?.learned(from.sessionKey, toHex(page.network), record, turn);
       if (member === 'irrelevant') continue;
       if (typeof member === 'string') this.#drops.add(`record-${member}`, 1);
     }

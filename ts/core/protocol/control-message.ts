@@ -80,6 +80,10 @@ const records: Field<readonly Uint8Array[]> = same(
   (value): value is readonly Uint8Array[] =>
     Array.isArray(value) && value.length <= 16 && value.every(isRecord),
 );
+/** Identities that are no longer in a directory. */
+const identities: Field<readonly Uint8Array[]> = same((value): value is readonly Uint8Array[] =>
+  isArrayOf(value, 16, (identity) => isBytes(identity, 32)),
+);
 const flag: Field<boolean> = same((value): value is boolean => typeof value === 'boolean');
 const refusal: Field<Refusal> = same((value): value is Refusal =>
   REFUSALS.some((reason) => reason === value),
@@ -120,6 +124,8 @@ const legs: Field<readonly LegKey[]> = {
     return ids.size === value.length ? decoded : undefined;
   },
 };
+/** Relays a question has come by. */
+const depth = integer(0, MAX_CIRCUIT_RELAYS - 1);
 const legId = integer(1, 0xffffffff);
 /** 18 bytes: ip ‖ port, little-endian. */
 const address: Field<SocketAddress> = {
@@ -136,9 +142,9 @@ const address: Field<SocketAddress> = {
 const SCHEMA = {
   register: { record, boot },
   registered: { observed: address, lease: lifetime, boot },
-  lookup: { network, after: version },
-  records: { network, records, version, more: flag },
-  'records-changed': { network, records, version },
+  lookup: { network, after: version, depth },
+  records: { network, from: version, records, gone: identities, version, more: flag },
+  'records-changed': { network, from: version, records, gone: identities, version },
   'records-received': { network, version },
   'prove-membership': { network, proof },
   'membership-proven': { network, proof },

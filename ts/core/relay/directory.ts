@@ -1,15 +1,17 @@
 // The records a bootstrap holds, by network. Each network is a log: a new or changed record gets the
 // next version, and a reader that knows version n asks for what came after. Only the newest record
-// of an identity is in the log. Versions are counted over all networks, so that a log may be dropped
+// of an identity is in the log, and after it was taken out, that it is gone: as long as few are. A reader
+// that has missed what is forgotten begins again. Versions are counted over all networks, so that a log may be dropped
 // with its last record and still go on upwards later.
 
-import { toHex } from '../../wire/bytes.js';
+import { fromHex, toHex } from '../../wire/bytes.js';
 import type { PeerRecord } from '../protocol/peer-record.js';
 
 interface Entry {
   readonly version: number;
   readonly identity: string;
-  readonly record: PeerRecord;
+  /** Undefined: it is gone. */
+  readonly record: PeerRecord | undefined;
 }
 
 interface Log {
@@ -17,10 +19,18 @@ interface Log {
   /** In order of version; superseded and removed entries are skipped by comparing with `newest`. */
   entries: Entry[];
   readonly newest: Map<string, Entry>;
+  /** How many of the newest are gone. */
+  gone: number;
+  /** The newest version of those that are forgotten. */
+  forgotten: number;
 }
 
 export interface Page {
+  /** It has what is newer than this version; 0: what was told before is void. */
+  readonly from: number;
   readonly records: Uint8Array[];
+  /** Identities that are no longer in the directory. */
+  readonly gone: Uint8Array[];
   /** The page is complete up to this version. */
   readonly version: number;
   readonly more: boolean;
@@ -30,6 +40,10 @@ export interface Page {
 const PAGE_RECORDS = 16;
 /** CBOR's header of a byte string of 256–1,024 bytes. */
 const BYTE_STRING_HEADER = 3;
+/** An identity on a page, with its header. */
+const GONE_BYTES = 34;
+/** So many gone ones are remembered beside as many as there are records. */
+const MIN_GONE = 64;
 
 export class Directory {
   readonly #logs = new Map<string, Log>();
@@ -39,19 +53,26 @@ export class Directory {
   put(record: PeerRecord, networks: readonly string[]): void {
     const identity = toHex(record.identity);
     for (const [network, log] of this.#logs)
-      if (!networks.includes(network) && log.newest.delete(identity)) this.#compact(network, log);
+      if (!networks.includes(network) && log.newest.get(identity)?.record !== undefined)
+        this.#put(network, log, { version: ++this.#version, identity, record: undefined });
     for (const network of networks) {
       let log = this.#logs.get(network);
       if (log === undefined) {
-        log = { version: 0, entries: [], newest: new Map() };
+        log = { version: 0, entries: [], newest: new Map(), gone: 0, forgotten: 0 };
         this.#logs.set(network, log);
       }
-      log.version = ++this.#version;
-      const entry = { version: log.version, identity, record };
-      log.entries.push(entry);
-      log.newest.set(identity, entry);
-      this.#compact(network, log);
+      this.#put(network, log, { version: ++this.#version, identity, record });
     }
+  }
+
+  #put(network: string, log: Log, entry: Entry): void {
+    const before = log.newest.get(entry.identity);
+    if (before !== undefined && before.record === undefined) log.gone--;
+    if (entry.record === undefined) log.gone++;
+    log.version = entry.version;
+    log.entries.push(entry);
+    log.newest.set(entry.identity, entry);
+    this.#compact(network, log);
   }
 
   remove(record: PeerRecord): void {
@@ -66,27 +87,46 @@ export class Directory {
   /** Records newer than `after`, but not the reader's own, in at most `budget` bytes. */
   page(network: string, after: number, reader: string, budget: number): Page {
     const log = this.#logs.get(network);
-    if (log === undefined) return { records: [], version: after, more: false };
+    if (log === undefined) return { from: 0, records: [], gone: [], version: this.#version, more: false };
     const records: Uint8Array[] = [];
+    const gone: Uint8Array[] = [];
+    const from = after < log.forgotten ? 0 : after;
     let left = budget;
-    let version = after;
-    for (let index = firstAfter(log.entries, after); index < log.entries.length; index++) {
+    let version = from;
+    for (let index = firstAfter(log.entries, from); index < log.entries.length; index++) {
       const entry = log.entries[index];
       if (entry === undefined) break;
-      if (log.newest.get(entry.identity) === entry && entry.identity !== reader) {
-        const { bytes } = entry.record;
-        left -= bytes.length + BYTE_STRING_HEADER;
-        if (left < 0 || records.length >= PAGE_RECORDS) return { records, version, more: true };
-        records.push(bytes);
+      const identity = fromHex(entry.identity);
+      // Who begins from nothing has nobody to forget.
+      const tells = entry.record !== undefined || from > 0;
+      if (tells && log.newest.get(entry.identity) === entry && entry.identity !== reader && identity) {
+        const bytes = entry.record?.bytes;
+        left -= bytes === undefined ? GONE_BYTES : bytes.length + BYTE_STRING_HEADER;
+        if (left < 0 || records.length + gone.length >= PAGE_RECORDS)
+          return { from, records, gone, version, more: true };
+        if (bytes === undefined) gone.push(identity);
+        else records.push(bytes);
       }
       version = entry.version;
     }
-    return { records, version: Math.max(after, log.version), more: false };
+    return { from, records, gone, version: Math.max(from, log.version), more: false };
   }
 
   #compact(network: string, log: Log): void {
-    if (log.newest.size === 0) this.#logs.delete(network);
-    else if (log.entries.length > 2 * log.newest.size + 16)
+    const live = log.newest.size - log.gone;
+    if (live === 0) {
+      this.#logs.delete(network);
+      return;
+    }
+    if (log.gone > live + MIN_GONE)
+      for (const entry of log.entries) {
+        if (entry.record !== undefined || log.newest.get(entry.identity) !== entry) continue;
+        log.newest.delete(entry.identity);
+        log.gone--;
+        log.forgotten = entry.version;
+        if (log.gone <= (live + MIN_GONE) / 2) break;
+      }
+    if (log.entries.length > 2 * log.newest.size + 16)
       log.entries = log.entries.filter((entry) => log.newest.get(entry.identity) === entry);
   }
 }

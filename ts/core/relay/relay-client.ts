@@ -27,6 +27,8 @@ export interface Client extends CircuitEnd {
   address: SocketAddress;
   /** A session came up: the client holds the session key it claimed. */
   hasSession: boolean;
+  /** It has registered: its identity does not change any more. */
+  bound: boolean;
   registration: Registration | undefined;
   /** Of the life before the registered one. */
   formerBoot: Uint8Array | undefined;
@@ -35,6 +37,8 @@ export interface Client extends CircuitEnd {
   challenging: boolean;
   /** Theoretical arrival time of the next message (GCRA), ms. */
   nextMessage: number;
+  /** The same of the next change of its record, ms. */
+  nextChange: number;
 }
 
 export interface Registration {

@@ -26,6 +26,9 @@ import type { Turn } from '../runtime/turn.js';
 /** Control messages a client may send: 200 a second, and a second's worth at once. */
 const MESSAGE_INTERVAL_MS = 5;
 const MESSAGE_BURST_MS = 1000;
+/** Changes of a client's record that others are told: one in 10 s, eight at once. The newest waits. */
+const CHANGE_INTERVAL_MS = 10_000;
+const CHANGES_AT_ONCE = 8;
 /** After a restart: handshakes started per tick, 500 a second. */
 const HANDSHAKES_PER_TICK = 10;
 const HANDSHAKE_TICK_MS = 20;
@@ -34,13 +37,15 @@ const HANDSHAKE_TICK_MS = 20;
 export interface ClientFollowers {
   /** Another life of the client: it knows nothing of what it had. */
   reborn(client: Client, turn: Turn): void;
+  /** Its record is told to others. */
+  published(client: Client, turn: Turn): void;
   moved(client: Client, turn: Turn): void;
   /** It has no registration any more. */
   unregistered(client: Client, turn: Turn): void;
   removed(client: Client, turn: Turn): void;
 }
 
-type Timer = `handshake ${string}` | `client ${string}`;
+type Timer = `handshake ${string}` | `publish ${string}` | `client ${string}`;
 
 export class RelayClients {
   readonly #host: RelayHost;
@@ -168,7 +173,10 @@ export class RelayClients {
     if (held === undefined && this.#registered.size >= this.#rules.limits.registrations)
       return 'registrations';
 
+    // A session is of one identity: whoever wants another makes another session, and pays for it.
+    if (client.bound && !sameBytes(client.identity, record.identity)) return 'denied';
     if (holder !== undefined && holder !== client) this.#removeClient(holder, turn);
+    client.bound = true;
     if (!sameBytes(client.identity, record.identity)) this.#rebind(client, record.identity, turn);
     if (reborn) {
       client.formerBoot = before.boot;
@@ -187,12 +195,23 @@ export class RelayClients {
     this.#registered.set(identity, client);
     this.#expireClient(client, this.#rules.limits.leaseSeconds, turn);
     this.#persistClient(client, turn);
-    if (!unchanged) {
-      this.#directory.put(record, networks);
-      this.#host.recordRegistered(record, turn);
-      this.#directory.pushChanges(networks, turn);
-    }
+    if (unchanged) return undefined;
+    const wait = client.nextChange - (CHANGES_AT_ONCE - 1) * CHANGE_INTERVAL_MS;
+    if (before === undefined || wait <= turn.now) this.#publish(client, turn);
+    else this.#timers.set(`publish ${client.key}`, wait);
     return undefined;
+  }
+
+  /** Tells others what a client's record says: all who read its networks, so not as often as it likes. */
+  #publish(client: Client, turn: Turn): void {
+    const { registration } = client;
+    if (registration === undefined) return;
+    const { record, networks } = registration;
+    client.nextChange = Math.max(client.nextChange, turn.now) + CHANGE_INTERVAL_MS;
+    this.#directory.put(record, networks);
+    this.#host.recordRegistered(record, turn);
+    this.#followers.published(client, turn);
+    this.#directory.pushChanges(networks, turn);
   }
 
   /** Lets go of those the rules no longer admit; the others keep what is still served. */
@@ -218,11 +237,11 @@ export class RelayClients {
       timer = this.#timers.takeDue(turn.now)
     ) {
       const name = timer.slice(timer.indexOf(' ') + 1);
+      const client = this.#clients.get(name);
       if (timer.startsWith('handshake')) this.#handshake(name, turn);
-      else {
-        const client = this.#clients.get(name);
-        if (client !== undefined) this.#removeClient(client, turn);
-      }
+      else if (client === undefined) continue;
+      else if (timer.startsWith('publish')) this.#publish(client, turn);
+      else this.#removeClient(client, turn);
     }
   }
 
@@ -316,11 +335,13 @@ export class RelayClients {
       ...given,
       key: toHex(given.sessionKey),
       hasSession: false,
+      bound: false,
       registration: undefined,
       formerBoot: undefined,
       challenged: undefined,
       challenging: false,
       nextMessage: 0,
+      nextChange: 0,
       circuits: new Set(),
     };
     this.#clients.set(client.key, client, clientOwners(client));
@@ -340,6 +361,7 @@ export class RelayClients {
     this.#pass(client, false);
     this.#clients.delete(client.key);
     this.#timers.clear(`client ${client.key}`);
+    this.#timers.clear(`publish ${client.key}`);
     this.#stopHandshakes(client.key);
     this.#host.requests.cancel(client.key);
     this.#host.peers.removeRole(client.key, 'client', turn);
@@ -347,6 +369,7 @@ export class RelayClients {
 
   #unregister(client: Client, turn: Turn): void {
     if (client.registration === undefined) return;
+    const { networks } = client.registration;
     this.#followers.unregistered(client, turn);
     this.#directory.remove(client.registration.record);
     this.#registered.delete(toHex(client.identity));
@@ -354,7 +377,8 @@ export class RelayClients {
     if (elsewhere !== undefined) this.#directory.put(elsewhere, this.#rules.servedOf(elsewhere));
     client.registration = undefined;
     this.#pass(client, true);
-    if (elsewhere !== undefined) this.#directory.pushChanges(this.#rules.servedOf(elsewhere), turn);
+    const changed = elsewhere === undefined ? networks : [...networks, ...this.#rules.servedOf(elsewhere)];
+    this.#directory.pushChanges(changed, turn);
     turn.emit({ type: 'persist', key: CLIENT_PREFIX + client.key, value: undefined });
   }
 
@@ -446,11 +470,17 @@ export class RelayClients {
     this.#pass(client, false);
     // It had a session, for only a registered client is in the store: this node begins the handshake.
     client.hasSession = true;
+    client.bound = true;
     this.#host.peers.setEndpoint(client.key, { address: stored.address }, turn);
     client.registration = { record, boot: stored.boot, networks, cursors: new Map(), pushing: new Set() };
     this.#registered.set(identity, client);
     this.#directory.put(record, networks);
-    this.#neighbours.follow(networks);
+    for (const wished of networks)
+      this.#neighbours.followed.wish(wished, client.key, {
+        depth: 0,
+        until: undefined,
+        payer: { prefix: prefixOf(client.address) },
+      });
     this.#expireClient(client, Math.min(seconds, this.#rules.limits.leaseSeconds), turn);
     this.#host.recordRegistered(record, turn);
     return true;

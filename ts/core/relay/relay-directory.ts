@@ -33,7 +33,9 @@ export class RelayDirectory {
     const empty = {
       type: 'records',
       network: message.network,
+      from: Number.MAX_SAFE_INTEGER,
       records: [],
+      gone: [],
       version: Number.MAX_SAFE_INTEGER,
       more: true,
     } as const;
@@ -63,17 +65,20 @@ export class RelayDirectory {
     const empty = {
       type: 'records-changed',
       network: blindedId,
+      from: Number.MAX_SAFE_INTEGER,
       records: [],
+      gone: [],
       version: Number.MAX_SAFE_INTEGER,
     } as const;
     const budget = MAX_CONTROL_BODY - messageSize(empty);
-    const { records, version } = this.#directory.page(network, cursor, toHex(client.identity), budget);
-    if (records.length === 0) {
+    const page = this.#directory.page(network, cursor, toHex(client.identity), budget);
+    const { from, records, gone, version } = page;
+    if (records.length === 0 && gone.length === 0 && (from === cursor || cursor === 0)) {
       registration.cursors.set(network, version);
       return;
     }
     registration.pushing.add(network);
-    this.#requests.send(client.key, { ...empty, records, version }, turn, (answer, later) => {
+    this.#requests.send(client.key, { ...empty, from, records, gone, version }, turn, (answer, later) => {
       registration.pushing.delete(network);
       const present = client.registration;
       if (present?.cursors.has(network) !== true) return;

@@ -184,6 +184,17 @@ export const RELAY_LIMITS = {
     refuses: true,
     change: 'at-once',
   },
+  wireguardBindingsPerPrefix: {
+    key: 'wireguard_bindings_per_prefix',
+    unit: 'members',
+    default: 16,
+    least: 1,
+    most: MAX_WIREGUARD_BINDINGS,
+    of: 'those of one IPv4 address or IPv6 /64',
+    beyond: 'binding refused',
+    refuses: true,
+    change: 'at-once',
+  },
   wireguardSessions: {
     key: 'wireguard_sessions',
     unit: 'sessions',

@@ -9,10 +9,10 @@ import { sameSocketAddress, type SocketAddress } from '../../wire/socket-address
 import type { Uplink } from '../uplink/uplink.js';
 import { sameBytes, toHex } from '../../wire/bytes.js';
 import type { PeerRecord } from '../protocol/peer-record.js';
+import { BoundedTable, type Bounds } from '../runtime/bounded-table.js';
 import type { Circuit, CircuitEnd } from './circuits/relay-circuit.js';
+import { FollowedNetworks } from './followed-networks.js';
 
-/** Networks looked up at configured neighbours on behalf of clients. */
-const MAX_FOLLOWED = 1024;
 /** Neighbours asked for one circuit, one after the other. */
 const MAX_CANDIDATES = 2;
 
@@ -54,24 +54,37 @@ export class Neighbour implements CircuitEnd {
   }
 }
 
-/** A record that came from neighbours, and from which of them. */
+/** A record that came from neighbours. */
 interface RemoteRecord {
   readonly record: PeerRecord;
-  readonly from: Set<SessionKey>;
+  /** By which neighbour it was told, in which network (hex): it lasts as long as one of them has it. */
+  readonly told: Set<string>;
 }
+
+/** Who pays for a record that is remembered: the neighbour that told it first, and the network. */
+export type RemoteOwner = 'neighbour' | 'network';
+
+/** Records remembered: in all as many as this relay registers, of one neighbour and of one network a part. */
+export function remoteBounds(registrations: number): Bounds<RemoteOwner> {
+  return {
+    total: registrations,
+    shares: { neighbour: Math.ceil(registrations / 2), network: Math.ceil(registrations / 4) },
+  };
+}
+
+const toldBy = (neighbour: SessionKey, network: string): string => `${neighbour} ${network}`;
 
 export class RelayNeighbours {
   readonly #uplinks: () => Iterable<Uplink>;
-  readonly #capacity: number;
   readonly #neighbours = new Map<SessionKey, Neighbour>();
   /** By identity (hex). */
-  readonly #remote = new Map<string, RemoteRecord>();
-  readonly #followed = new Set<string>();
+  readonly #remote: BoundedTable<string, RemoteRecord, RemoteOwner>;
+  readonly followed = new FollowedNetworks();
 
-  /** @param capacity records remembered at most. */
-  constructor(uplinks: () => Iterable<Uplink>, capacity: number) {
+  /** @param registrations records this relay registers at most. */
+  constructor(uplinks: () => Iterable<Uplink>, registrations: () => number) {
     this.#uplinks = uplinks;
-    this.#capacity = capacity;
+    this.#remote = new BoundedTable(() => remoteBounds(registrations()));
   }
 
   /** Whether this identity is a relay we know: only such may ask on behalf of others. */
@@ -93,27 +106,57 @@ export class RelayNeighbours {
     return undefined;
   }
 
-  /** The operator removed a relay from the list of neighbours. */
-  forget(key: SessionKey): void {
+  /** Records remembered. */
+  get remembered(): number {
+    return this.#remote.size;
+  }
+
+  /** The operator removed a relay from the list of neighbours. @returns the records only it told. */
+  forget(key: SessionKey): PeerRecord[] {
     this.#neighbours.delete(key);
-    for (const [identity, { from }] of this.#remote)
-      if (from.delete(key) && from.size === 0) this.#remote.delete(identity);
+    return this.#untell((mark) => mark.startsWith(`${key} `));
+  }
+
+  /** A neighbour no longer has these identities in a network; undefined = whatever it told. */
+  untold(from: SessionKey, network: string, gone: readonly Uint8Array[] | undefined): PeerRecord[] {
+    const told = toldBy(from, network);
+    return this.#untell((mark) => mark === told, gone);
+  }
+
+  /** Nobody here wishes the records of these networks any more. */
+  unfollow(networks: readonly string[]): PeerRecord[] {
+    return networks.length === 0
+      ? []
+      : this.#untell((mark) => networks.includes(mark.slice(mark.indexOf(' ') + 1)));
+  }
+
+  #untell(ends: (mark: string) => boolean, of?: readonly Uint8Array[]): PeerRecord[] {
+    const lost: PeerRecord[] = [];
+    for (const identity of of === undefined ? [...this.#remote.keys()] : of.map(toHex)) {
+      const held = this.#remote.get(identity);
+      for (const mark of held?.told ?? []) if (ends(mark)) held?.told.delete(mark);
+      if (held?.told.size !== 0) continue;
+      this.#remote.delete(identity);
+      lost.push(held.record);
+    }
+    return lost;
   }
 
   /**
    * Takes in a record a neighbour told, its signature checked.
    * @returns whether it is news; false also when there is no room for it.
    */
-  learn(from: SessionKey, record: PeerRecord): boolean {
+  learn(from: SessionKey, network: string, record: PeerRecord): boolean {
     const identity = toHex(record.identity);
     const held = this.#remote.get(identity);
     if (held !== undefined && record.sequence <= held.record.sequence) {
-      if (sameBytes(record.bytes, held.record.bytes)) held.from.add(from);
+      if (sameBytes(record.bytes, held.record.bytes)) held.told.add(toldBy(from, network));
       return false;
     }
-    if (held === undefined && this.#remote.size >= this.#capacity) return false;
-    this.#remote.set(identity, { record, from: new Set([from]) });
-    return true;
+    const owners = { neighbour: from, network };
+    return (
+      this.#remote.set(identity, { record, told: new Set([toldBy(from, network)]) }, owners) === undefined
+    );
   }
 
   /** The newest record neighbours told of everybody they told of. */
@@ -139,7 +182,9 @@ export class RelayNeighbours {
       ({ usable, bootstrap }) => usable && !besides.some((other) => sameBytes(other, bootstrap.identity)),
     );
     const named = usable.filter(names);
-    const told = usable.filter((client) => !names(client) && remote.from.has(client.sessionKey));
+    const told = usable.filter(
+      (client) => !names(client) && [...remote.told].some((mark) => mark.startsWith(`${client.sessionKey} `)),
+    );
     return [...named, ...told]
       .slice(0, MAX_CANDIDATES)
       .map(({ sessionKey }) => this.get(sessionKey))
@@ -155,17 +200,5 @@ export class RelayNeighbours {
       gone.push(record);
     }
     return gone;
-  }
-
-  /** Networks (hex) of our clients, to be looked up at configured neighbours. */
-  get followed(): Iterable<string> {
-    return this.#followed;
-  }
-
-  /** @returns those of these networks (hex) that were not followed before. */
-  follow(networks: readonly string[]): string[] {
-    const fresh = networks.filter((network) => !this.#followed.has(network));
-    for (const network of fresh) if (this.#followed.size < MAX_FOLLOWED) this.#followed.add(network);
-    return fresh.filter((network) => this.#followed.has(network));
   }
 }

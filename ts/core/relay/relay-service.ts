@@ -13,7 +13,8 @@ import type { Step } from '../../contract/step.js';
 import type { RelayStatus } from '../runtime/mesh-status.js';
 import type { PeerRecord } from '../protocol/peer-record.js';
 import { RelayCircuits } from './circuits/relay-circuits.js';
-import type { Client } from './relay-client.js';
+import { prefixOf, type Client } from './relay-client.js';
+import type { Bootstrap } from '../protocol/network.js';
 import { RelayClients } from './relay-clients.js';
 import { RelayConsent } from './circuits/relay-consent.js';
 import { RelayDirectory } from './relay-directory.js';
@@ -51,7 +52,10 @@ export class RelayService {
       host,
       rules,
       accounts: new RelayAccounts(rules),
-      neighbours: new RelayNeighbours(() => host.uplinks(), rules.limits.registrations),
+      neighbours: new RelayNeighbours(
+        () => host.uplinks(),
+        () => rules.limits.registrations,
+      ),
       directory: new RelayDirectory(host.requests, () => this.#clients.allRegistered()),
       refusals: new Counter(TURNED_DOWN),
     };
@@ -62,6 +66,7 @@ export class RelayService {
     );
     this.#clients = new RelayClients(this.#parts, {
       reborn: (client, turn) => this.#reborn(client, turn),
+      published: (client, turn) => this.#wish(client, client.registration?.networks ?? [], 0, turn),
       moved: (client, turn) => {
         this.#circuits.moved(client, turn);
         this.#wireguard.changed(client.key, turn);
@@ -69,6 +74,7 @@ export class RelayService {
       unregistered: ({ key }, turn) => {
         this.#wireguard.release(key, turn);
         this.#consent.release(key, turn);
+        this.#parts.neighbours.followed.release(key, turn.now);
       },
       removed: (client, turn) => this.#circuits.clientGone(client, turn),
     });
@@ -146,7 +152,6 @@ export class RelayService {
       turn.refuse(peer, request, message.type, isCap(reason) ? 'capacity' : reason);
       return;
     }
-    this.#follow(client.registration?.networks ?? [], turn);
     turn.send(peer, request, {
       type: 'registered',
       observed: client.address,
@@ -167,7 +172,7 @@ export class RelayService {
       refuse(this.#parts, peer, request, message.type, 'not-a-member', turn);
       return;
     }
-    if (this.#parts.neighbours.knows(client.identity)) this.#follow([network], turn);
+    if (this.#parts.neighbours.knows(client.identity)) this.#wish(client, [network], message.depth, turn);
     this.#parts.directory.answerLookup(client, request, message, turn);
   }
 
@@ -224,27 +229,67 @@ export class RelayService {
   // Neighbours
 
   /** Networks (hex) that a configured neighbour is asked about on behalf of others. */
-  followed(neighbour: Uint8Array): Iterable<string> {
-    return this.#parts.rules.isPeer(neighbour) ? this.#parts.neighbours.followed : [];
+  followed({ identity, sessionKey }: Bootstrap): string[] {
+    if (!this.#parts.rules.isPeer(identity)) return [];
+    return [...this.#parts.neighbours.followed.of(toHex(sessionKey))].map(([network]) => network);
+  }
+
+  /** The depth of a question to a neighbour about a network (hex) that others follow. */
+  followDepth(network: string, neighbour: SessionKey): number | undefined {
+    return this.#parts.neighbours.followed.depth(network, neighbour);
   }
 
   /** A client asked for the records of these networks (hex): the neighbours are asked for theirs. */
-  #follow(networks: readonly string[], turn: Turn): void {
-    const fresh = this.#parts.neighbours.follow(networks);
-    for (const neighbour of this.#parts.host.uplinks())
-      if (this.#parts.rules.isPeer(neighbour.bootstrap.identity))
-        for (const network of fresh) neighbour.follow(network, turn);
+  #wish(client: Client, networks: readonly string[], depth: number, turn: Turn): void {
+    const { neighbours, rules, host } = this.#parts;
+    const { followed } = neighbours;
+    const relay = neighbours.knows(client.identity);
+    const payer = relay ? { neighbour: client.key } : { prefix: prefixOf(client.address) };
+    // A relay renews its wishes with its registration, at half the lease; a client's last as long as that.
+    const until = relay ? turn.now + rules.limits.leaseSeconds * 1000 : undefined;
+    const peers = [...host.uplinks()].filter(({ bootstrap }) => rules.isPeer(bootstrap.identity));
+    const asked = (network: string): (number | undefined)[] =>
+      peers.map(({ sessionKey }) => followed.depth(network, sessionKey));
+    for (const network of networks) {
+      const before = asked(network);
+      if (!followed.wish(network, client.key, { depth, until, payer })) continue;
+      asked(network).forEach((now, index) => {
+        if (now !== undefined && now !== before[index]) peers[index]?.follow(network, turn);
+      });
+    }
+    if (!relay) followed.release(client.key, turn.now, networks);
   }
 
   /** A neighbour told a record, its signature checked: its identity is reached through that neighbour. */
-  learned(from: SessionKey, record: PeerRecord, turn: Turn): void {
-    if (sameBytes(record.identity, this.#parts.host.identity) || !this.#parts.rules.allows(record.identity))
-      return;
-    const networks = this.#parts.rules.servedOf(record);
-    if (networks.length === 0 || !this.#parts.neighbours.learn(from, record)) return;
+  learned(from: SessionKey, network: string, record: PeerRecord, turn: Turn): void {
+    const { host, rules, neighbours, directory } = this.#parts;
+    if (sameBytes(record.identity, host.identity) || !rules.allows(record.identity)) return;
+    // Only what somebody here asks for is remembered.
+    if (!host.isJoined(network) && !neighbours.followed.has(network)) return;
+    const networks = rules.servedOf(record);
+    if (!networks.includes(network) || !neighbours.learn(from, network, record)) return;
     if (this.#clients.registered(record.identity) !== undefined) return;
-    this.#parts.directory.put(record, networks);
-    this.#parts.directory.pushChanges(networks, turn);
+    directory.put(record, networks);
+    directory.pushChanges(networks, turn);
+  }
+
+  /** A neighbour says who is gone from a network, or begins anew with it. */
+  untold(
+    neighbour: SessionKey,
+    { network, from, gone }: Pick<MessageOf<'records'>, 'network' | 'from' | 'gone'>,
+    turn: Turn,
+  ): void {
+    this.#lose(this.#parts.neighbours.untold(neighbour, toHex(network), from === 0 ? undefined : gone), turn);
+  }
+
+  /** No neighbour has these records any more. */
+  #lose(records: readonly PeerRecord[], turn: Turn): void {
+    const { directory, rules } = this.#parts;
+    for (const record of records) {
+      if (this.#clients.registered(record.identity) !== undefined) continue;
+      directory.remove(record);
+      directory.pushChanges(rules.servedOf(record), turn);
+    }
   }
 
   /** A neighbour took our registration. `fresh`: it may have forgotten circuits. */
@@ -258,13 +303,14 @@ export class RelayService {
 
   neighbourGone(key: SessionKey, turn: Turn): void {
     this.neighbourLost(key, turn);
-    this.#parts.neighbours.forget(key);
+    this.#lose(this.#parts.neighbours.forget(key), turn);
   }
 
-  /** Forgets records of neighbours that have run out. */
+  /** Forgets records of neighbours that have run out, and what nobody wishes any more. */
   sweep(turn: Turn): void {
-    for (const record of this.#parts.neighbours.expire(turn.step.wallClock))
-      if (this.#clients.registered(record.identity) === undefined) this.#parts.directory.remove(record);
+    const { neighbours } = this.#parts;
+    this.#lose(neighbours.unfollow(neighbours.followed.expire(turn.now)), turn);
+    this.#lose(neighbours.expire(turn.step.wallClock), turn);
   }
 
   handleTimeout(turn: Turn): void {

@@ -8,6 +8,8 @@ import { sameBytes, toHex } from '../../wire/bytes.js';
 import type { WireguardBindingStatus } from '../runtime/mesh-status.js';
 import { encodePeerId } from '../protocol/peer-id.js';
 import type { Payer, RelayAccounts } from './relay-accounts.js';
+import { BoundedTable } from '../runtime/bounded-table.js';
+import { prefixOf } from './relay-client.js';
 import type { Cap } from './relay-limits.js';
 import type { WireguardPolicy } from './relay-policy.js';
 import type { RelayRules } from './relay-rules.js';
@@ -25,7 +27,10 @@ export class WireguardBindings {
   readonly #rules: RelayRules;
   readonly #accounts: RelayAccounts;
   readonly #networksOf: (client: SessionKey) => readonly string[];
-  readonly #clients = new Map<SessionKey, BoundClient>();
+  readonly #clients = new BoundedTable<SessionKey, BoundClient, 'prefix'>(() => ({
+    total: this.#policy.clients,
+    shares: { prefix: this.#rules.limits.wireguardBindingsPerPrefix },
+  }));
   /** Keys of the servers named, as they are charged. */
   #named: readonly Uint8Array[] = [];
   /** Whether the engine knows of any. */
@@ -72,18 +77,21 @@ export class WireguardBindings {
     const { clients, servers } = this.#policy;
     if (clients === 0) return 'not-served';
     if (servers.some(({ publicKey }) => sameBytes(publicKey, client.sessionKey))) return undefined;
-    if (!this.#clients.has(client.key)) {
-      if (this.#clients.size >= clients) return 'wireguard-bindings';
-      this.#accounts.hold([this.#payer(client)], undefined, turn);
-    }
-    this.#clients.set(client.key, client);
+    const isNew = !this.#clients.has(client.key);
+    const crowded = this.#clients.set(client.key, client, { prefix: prefixOf(client.address) });
+    if (crowded !== undefined)
+      return crowded === 'total' ? 'wireguard-bindings' : 'wireguard-bindings-per-prefix';
+    if (isNew) this.#accounts.hold([this.#payer(client)], undefined, turn);
     this.#tell(turn);
     return undefined;
   }
 
   /** A client's address, or who pays for it, has changed. */
   changed(key: SessionKey, turn: Turn): void {
-    if (this.#clients.has(key)) this.#tell(turn);
+    const client = this.#clients.get(key);
+    if (client === undefined) return;
+    this.#clients.hand(key, { prefix: prefixOf(client.address) });
+    this.#tell(turn);
   }
 
   release(key: SessionKey, turn: Turn): void {

@@ -5,7 +5,7 @@
 import { Counter } from './counter.js';
 
 /** Who pays for an entry, by kind. */
-export type Owners<Kind extends string> = Readonly<Record<Kind, string>>;
+export type Owners<Kind extends string> = Readonly<Partial<Record<Kind, string>>>;
 
 /** How many entries there may be: in all, and of one owner of each kind. */
 export interface Bounds<Kind extends string> {
@@ -65,8 +65,7 @@ export class BoundedTable<K, V, Kind extends string> {
   /** What one more entry of these owners would exceed: a kind's share, or the whole. */
   crowded(owners: Owners<Kind>): Kind | 'total' | undefined {
     const { total, shares } = this.#bounds();
-    for (const kind of Object.keys(owners) as Kind[])
-      if (this.heldBy(kind, owners[kind]) >= shares[kind]) return kind;
+    for (const [kind, owner] of entriesOf(owners)) if (this.heldBy(kind, owner) >= shares[kind]) return kind;
     return this.#entries.size >= total ? 'total' : undefined;
   }
 
@@ -109,6 +108,10 @@ export class BoundedTable<K, V, Kind extends string> {
   }
 
   #count(owners: Owners<Kind>, by: number): void {
-    for (const kind of Object.keys(owners) as Kind[]) this.#held.add(`${kind} ${owners[kind]}`, by);
+    for (const [kind, owner] of entriesOf(owners)) this.#held.add(`${kind} ${owner}`, by);
   }
+}
+
+function entriesOf<Kind extends string>(owners: Owners<Kind>): [kind: Kind, owner: string][] {
+  return Object.entries(owners) as [Kind, string][];
 }

@@ -2,13 +2,16 @@
 
 import { BinaryHeap } from './binary-heap.js';
 
+/** Stale entries the heap may have beside as many as there are timers: keys are moved at others' will. */
+const STALE_ENTRIES = 64;
+
 interface Entry<K> {
   readonly at: number;
   readonly key: K;
 }
 
 export class TimerQueue<K> {
-  readonly #heap = new BinaryHeap<Entry<K>>((a, b) => a.at < b.at);
+  #heap = new BinaryHeap<Entry<K>>((a, b) => a.at < b.at);
   readonly #deadlines = new Map<K, number>();
 
   /** Fires `key` at `at` (monotonic ms), instead of whenever it was set to. */
@@ -16,6 +19,12 @@ export class TimerQueue<K> {
     if (this.#deadlines.get(key) === at) return;
     this.#deadlines.set(key, at);
     this.#heap.push({ at, key });
+    if (this.#heap.size > 2 * this.#deadlines.size + STALE_ENTRIES) this.#compact();
+  }
+
+  /** Entries in memory, stale ones included. */
+  get entries(): number {
+    return this.#heap.size;
   }
 
   clear(key: K): void {
@@ -48,5 +57,10 @@ export class TimerQueue<K> {
   /** Takes the keys whose time has come, earliest first; those set on the way are taken too. */
   *allDue(now: number): Iterable<K> {
     for (let key = this.takeDue(now); key !== undefined; key = this.takeDue(now)) yield key;
+  }
+
+  #compact(): void {
+    this.#heap = new BinaryHeap<Entry<K>>((a, b) => a.at < b.at);
+    for (const [key, at] of this.#deadlines) this.#heap.push({ at, key });
   }
 }

@@ -37,6 +37,9 @@ const REGISTER_TRIES = 5;
 const FIRST_BACKOFF_MS = 500;
 const LONGEST_BACKOFF_MS = 60_000;
 
+/** What a bootstrap says of its directory. */
+export type DirectoryPage = Pick<MessageOf<'records'>, 'network' | 'from' | 'records' | 'gone'>;
+
 /** What the node lends to its bootstrap clients. */
 export interface UplinkHost {
   readonly primitives: Primitives;
@@ -54,7 +57,10 @@ export interface UplinkHost {
   reachChanged(turn: Turn): void;
   /** Registered. `fresh`: after an admission or a restart of the bootstrap, circuits may be gone. */
   registered(bootstrap: Uplink, fresh: boolean, turn: Turn): void;
-  learned(records: readonly Uint8Array[], turn: Turn): void;
+  /** Relays a question about this network (hex) has come by, this node included; 0 = it is our own. */
+  depthOf(network: string): number;
+  /** A page of the bootstrap's directory. */
+  learned(page: DirectoryPage, turn: Turn): void;
   /** The session fell silent. */
   lost(bootstrap: Uplink, turn: Turn): void;
 }
@@ -158,13 +164,13 @@ export class Uplink {
 
   handleRecordsChanged(request: number, message: MessageOf<'records-changed'>, turn: Turn): void {
     const network = toHex(message.network);
-    this.#advance(network, message.version);
+    this.#advance(network, message);
     turn.send(this.sessionKey, request, {
       type: 'records-received',
       network: message.network,
       version: message.version,
     });
-    this.#host.learned(message.records, turn);
+    this.#host.learned(message, turn);
   }
 
   /** One more network whose records are wanted. */
@@ -344,7 +350,10 @@ export class Uplink {
     }
     this.#enter('registered', turn.now + KEEPALIVE_MS);
     this.#host.registered(this, fresh, turn);
-    for (const network of this.#host.networksOf(this)) this.#lookup(network, turn);
+    const networks = this.#host.networksOf(this);
+    for (const network of this.#cursors.keys())
+      if (!networks.includes(network)) this.#cursors.delete(network);
+    for (const network of networks) this.#lookup(network, turn);
     if (moved) this.#host.reachChanged(turn);
     if (this.#registerAgain) {
       this.#registerAgain = false;
@@ -358,18 +367,25 @@ export class Uplink {
     if (blindedId === undefined) return;
     this.#lookups.add(network);
     const boot = this.#boot;
-    const message = { type: 'lookup', network: blindedId, after: this.#cursors.get(network) ?? 0 } as const;
+    const message = {
+      type: 'lookup',
+      network: blindedId,
+      after: this.#cursors.get(network) ?? 0,
+      depth: this.#host.depthOf(network),
+    } as const;
     this.#host.requests.send(this.sessionKey, message, turn, (answer, later) => {
       this.#lookups.delete(network);
       if (answer?.type !== 'records' || boot !== this.#boot) return;
-      this.#advance(network, answer.version);
-      this.#host.learned(answer.records, later);
+      this.#advance(network, answer);
+      this.#host.learned(answer, later);
       if (answer.more) this.#lookup(network, later);
     });
   }
 
-  #advance(network: string, version: number): void {
-    this.#cursors.set(network, Math.max(version, this.#cursors.get(network) ?? 0));
+  #advance(network: string, { from, version }: { readonly from: number; readonly version: number }): void {
+    const known = this.#cursors.get(network) ?? 0;
+    if (from > 0 && !this.#cursors.has(network)) return; // of no interest any more
+    this.#cursors.set(network, from === 0 ? version : Math.max(version, known));
   }
 
   #startPings(turn: Turn): void {

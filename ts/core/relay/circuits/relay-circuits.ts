@@ -301,7 +301,7 @@ export class RelayCircuits {
       refuse(this.#parts, peer, request, what, 'not-registered', turn);
       return;
     }
-    const remembered = what === 'circuit-extend' ? ANSWERS_PER_RELAY : undefined;
+    const remembered = this.#neighbours.knows(client.identity) ? ANSWERS_PER_RELAY : undefined;
     if (!this.#answers.begin(peer, request, turn, remembered)) return;
     const refused = open(client);
     if (refused === undefined) return;
