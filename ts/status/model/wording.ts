@@ -101,8 +101,8 @@ const UPLINK_WORDS: Readonly<Record<Exclude<UplinkError, Refusal>, Wording>> = {
     next: 'Ask for the link again, and join with it',
   },
   'not-admitted': {
-    what: 'the relay does not admit this identity or network',
-    next: 'On the relay: serve, allow and deny under [relay]',
+    what: 'the relay does not admit this identity, network or address',
+    next: 'On the relay: serve, allow and deny under [relay]; from the relay\u2019s own addresses nobody is admitted',
   },
   'no-room': {
     what: 'a limit of the relay for admissions is reached',
