@@ -7,7 +7,8 @@ import { decodeMessage, type ControlMessage, type Envelope } from '../../ts/core
 import { Directory } from '../../ts/core/relay/directory.js';
 import type { Effect } from '../../ts/core/runtime/effect.js';
 import { MemberTable } from '../../ts/core/members/member-table.js';
-import { MeshNode, type MeshNodeConfig } from '../../ts/core/node/mesh-node.js';
+import { MeshNode } from '../../ts/core/node/mesh-node.js';
+import type { MeshNodeConfig } from '../../ts/core/node/node-config.js';
 import { blindedNetworkId, overlayAddresses, type Network } from '../../ts/core/protocol/network.js';
 import { OwnRecord } from '../../ts/core/members/own-record.js';
 import { signPeerRecord, type PeerRecord } from '../../ts/core/protocol/peer-record.js';

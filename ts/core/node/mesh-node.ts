@@ -1,7 +1,7 @@
-// One node of the mesh: its identity, its networks, its bootstraps, its circuits and, if the policy
+// One node of the mesh: its identity, its networks, its uplinks, its circuits and, if the policy
 // says so, its service as bootstrap and relay to others. Sans-IO: see component.ts.
 //
-//   engine events ─► MeshNode ─┬─► Uplink (one each)   admission, session, directory
+//   engine events ─► MeshNode ─┬─► Uplink (one each)             admission, session, directory
 //                              ├─► PathAgent ─► CircuitClient    ways to members
 //                              ├─► RelayService                  the same two, for others
 //                              └─► MemberTable ─► PeerTable      what the engine is told of peers
@@ -10,10 +10,9 @@
 
 import type { EngineEvent, LegCounts, SessionKey } from '../../contract/engine.js';
 import { CONTACT_LEG, parseFrame } from '../../wire/frame.js';
-import { MAX_SLOTS } from '../../wire/leg-slots.js';
-import { formatSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
+import type { SocketAddress } from '../../wire/socket-address.js';
 import { Uplink, type DirectoryPage } from '../uplink/uplink.js';
-import { isZero, sameBytes, toHex, utf8 } from '../../wire/bytes.js';
+import { sameBytes, toHex } from '../../wire/bytes.js';
 import { CircuitClient } from '../path/circuit-client.js';
 import { PathAgent } from '../path/path-agent.js';
 import { earliest } from '../runtime/earliest.js';
@@ -23,7 +22,7 @@ import {
   encodeControlFrame,
   PING_TOKEN_SIZE,
 } from '../protocol/control-frame.js';
-import { decodeMessage, type ControlMessage, type MessageOf } from '../protocol/control-message.js';
+import { decodeMessage, isRequest, type ControlMessage } from '../protocol/control-message.js';
 import { CoreError } from '../protocol/core-error.js';
 import { Counter } from '../runtime/counter.js';
 import type { Component } from '../runtime/component.js';
@@ -32,23 +31,11 @@ import type { Primitives } from '../../contract/primitives.js';
 import type { Step } from '../../contract/step.js';
 import { LegIds } from '../runtime/leg-ids.js';
 import { LegQueries } from '../runtime/leg-queries.js';
-import { MemberTable, type Member } from '../members/member-table.js';
-import type {
-  MemberStatus,
-  MeshStatus,
-  NetworkStatus,
-  WireguardReachStatus,
-} from '../runtime/mesh-status.js';
-import {
-  blindedNetworkId,
-  isName,
-  membershipProof,
-  type Bootstrap,
-  type Network,
-} from '../protocol/network.js';
-import { checkConsent, OwnPolicy, type Consent } from '../path/own-policy.js';
+import { MemberTable } from '../members/member-table.js';
+import type { MeshStatus, WireguardReachStatus } from '../runtime/mesh-status.js';
+import { blindedNetworkId, type Bootstrap, type Network } from '../protocol/network.js';
+import { OwnPolicy } from '../path/own-policy.js';
 import { OwnRecord } from '../members/own-record.js';
-import { encodePeerId } from '../protocol/peer-id.js';
 import {
   MAX_RECORD_NETWORKS,
   openPeerRecord,
@@ -62,11 +49,11 @@ import { checkRelayPolicy, type RelayPolicy } from '../relay/relay-policy.js';
 import { RelayService } from '../relay/relay-service.js';
 import { RequestTable } from '../runtime/request-table.js';
 import { Turn } from '../runtime/turn.js';
+import { MembershipProofs } from './membership-proofs.js';
+import { dispatchRequest } from './message-dispatch.js';
+import { checkConfig, checkEndpoints, checkNetwork, type MeshNodeConfig } from './node-config.js';
+import { nodeStatus } from './node-status.js';
 
-/** Observed addresses of up to eight bootstraps fit beside them in a record. */
-const MAX_ENDPOINTS = 8;
-const MAX_CAPABILITIES = 16;
-const MAX_CAPABILITY_BYTES = 32;
 /** How often run-out records are looked for, ours included. */
 const SWEEP_MS = 60_000;
 
@@ -78,29 +65,6 @@ const DROPS: readonly string[] = [
   ...RECORD_REFUSALS.map((reason) => `record-${reason}`),
   'record-capacity',
 ];
-
-export interface MeshNodeConfig {
-  /** Ed25519 seed, 32 bytes. */
-  readonly identitySeed: Uint8Array;
-  /** X25519 private key, 32 bytes; the engine is given the same. */
-  readonly sessionPrivateKey: Uint8Array;
-  /** The machine's name inside its networks: 1–63 of `[a-z0-9-]`. */
-  readonly name: string;
-  /** Own addresses to put in the record, at most 8. A relay refuses them as a next hop. */
-  readonly endpoints: readonly SocketAddress[];
-  /** At most 8. */
-  readonly networks: readonly Network[];
-  /** Undefined = neither bootstrap nor relay. */
-  readonly relay: RelayPolicy | undefined;
-  /** At most 16 texts of at most 32 bytes. */
-  readonly capabilities: readonly string[];
-  /** Legs the engine has room for, 1 to 2^28. */
-  readonly maxLegs: number;
-  /** Whether relays are asked to relay stock WireGuard clients to this node. */
-  readonly wireguardRelay?: boolean | undefined;
-  /** Whom circuits need not be asked for of; undefined = for each one this node is asked. */
-  readonly consent?: Consent | undefined;
-}
 
 export class MeshNode implements Component {
   readonly #primitives: Primitives;
@@ -119,6 +83,7 @@ export class MeshNode implements Component {
   readonly #members: MemberTable;
   readonly #ownRecord: OwnRecord;
   readonly #policy: OwnPolicy | undefined;
+  readonly #proofs: MembershipProofs;
   readonly #paths: PathAgent;
   readonly #circuits: CircuitClient;
   readonly #uplinks = new Map<SessionKey, Uplink>();
@@ -167,6 +132,7 @@ export class MeshNode implements Component {
       policy: this.#policy,
       uplinks: () => this.#uplinks.values(),
     };
+    this.#proofs = new MembershipProofs({ ...host, sessionKey: this.#sessionKey, drops: this.#drops });
     this.#paths = new PathAgent(host);
     this.#circuits = new CircuitClient(host, this.#paths);
     this.#paths.addSource(this.#circuits);
@@ -220,8 +186,8 @@ export class MeshNode implements Component {
         if (frame === undefined) this.#drops.add('frame-malformed', 1);
         else if (event.leg === CONTACT_LEG) this.#relay?.handleFrame(event.from, frame, turn);
         else
-          for (const bootstrap of this.#uplinks.values())
-            if (bootstrap.replyLeg === event.leg) bootstrap.handleFrame(event.from, frame, turn);
+          for (const uplink of this.#uplinks.values())
+            if (uplink.replyLeg === event.leg) uplink.handleFrame(event.from, frame, turn);
         break;
       }
       case 'control':
@@ -268,7 +234,7 @@ export class MeshNode implements Component {
     const turn = new Turn(step);
     for (const peer of this.#requests.handleTimeout(turn)) this.#uplinks.get(peer)?.suspect(turn);
     this.#relayRequests.handleTimeout(turn);
-    for (const bootstrap of this.#uplinks.values()) bootstrap.handleTimeout(turn);
+    for (const uplink of this.#uplinks.values()) uplink.handleTimeout(turn);
     this.#circuits.handleTimeout(turn);
     this.#paths.handleTimeout(turn);
     this.#relay?.handleTimeout(turn);
@@ -368,10 +334,10 @@ export class MeshNode implements Component {
   ping(identity: Uint8Array, token: Uint8Array, step: Step): Effect[] {
     if (token.length !== PING_TOKEN_SIZE)
       throw new RangeError(`token: ${token.length} bytes given, must be ${PING_TOKEN_SIZE}`);
-    const bootstraps = [...this.#uplinks.values()];
+    const uplinks = [...this.#uplinks.values()];
     const peer =
       this.#members.members.get(toHex(identity))?.sessionKey ??
-      bootstraps.find(({ bootstrap }) => sameBytes(bootstrap.identity, identity))?.sessionKey;
+      uplinks.find(({ bootstrap }) => sameBytes(bootstrap.identity, identity))?.sessionKey;
     if (peer === undefined) throw new CoreError('unknown-peer');
     this.#pings.add(peer, identity, token, step.now);
     return [
@@ -414,50 +380,22 @@ export class MeshNode implements Component {
   }
 
   status(step: Step): MeshStatus {
-    return {
-      peerId: encodePeerId(this.#identity),
-      name: this.#config.name,
-      sessionKey: toHex(this.#sessionKey),
-      networks: [...this.#members.networks].map(([blindedId, { network, own }]): NetworkStatus => ({
-        name: network.name,
-        blindedId,
-        ipv6: own.ipv6,
-        ipv4: this.#members.ownsIpv4(own.ipv4, this.#identity) ? own.ipv4 : undefined,
-        members: [...this.#members.members.values()].flatMap((member) =>
-          this.#memberStatus(member, blindedId),
-        ),
-      })),
-      bootstraps: [...this.#uplinks.values()].map((bootstrap) => bootstrap.status(step.now)),
-      wireguard: [...this.#wireguard].flatMap(([key, state]): WireguardReachStatus[] => {
-        const bootstrap = this.#uplinks.get(key);
-        if (bootstrap === undefined) return [];
-        const relayPeerId = encodePeerId(bootstrap.bootstrap.identity);
-        return [{ relayPeerId, address: formatSocketAddress(bootstrap.address), state }];
-      }),
-      standingPolicies: this.#policy?.status() ?? [],
-      relay: this.#relay?.status(step),
-      drops: this.#drops.toRecord(),
-    };
-  }
-
-  #memberStatus(member: Member, network: string): MemberStatus[] {
-    const overlay = member.overlay.get(network);
-    if (overlay === undefined) return [];
-    const { sessionKey, record, identity } = member;
-    const { kind, relay, refused } = this.#paths.path(sessionKey);
-    const bootstrap = relay === undefined ? undefined : this.#uplinks.get(relay);
-    return [
+    return nodeStatus(
       {
-        peerId: encodePeerId(identity),
-        name: record.name,
-        ipv6: overlay.ipv6,
-        ipv4: this.#members.ownsIpv4(overlay.ipv4, identity) ? overlay.ipv4 : undefined,
-        sessionKey,
-        path: this.#peers.isProven(sessionKey, network) ? 'direct' : kind,
-        refused,
-        relayPeerId: bootstrap === undefined ? undefined : encodePeerId(bootstrap.bootstrap.identity),
+        name: this.#config.name,
+        identity: this.#identity,
+        sessionKey: this.#sessionKey,
+        members: this.#members,
+        peers: this.#peers,
+        paths: this.#paths,
+        uplinks: this.#uplinks,
+        wireguard: this.#wireguard,
+        policy: this.#policy,
+        relay: this.#relay,
+        drops: this.#drops,
       },
-    ];
+      step,
+    );
   }
 
   #handleControl(peer: SessionKey, payload: Uint8Array, turn: Turn): void {
@@ -491,73 +429,21 @@ export class MeshNode implements Component {
   }
 
   #handleMessage(peer: SessionKey, request: number, message: ControlMessage, turn: Turn): void {
-    const relay = this.#relay;
-    const bootstrap = this.#uplinks.get(peer);
-    switch (message.type) {
-      case 'register':
-        if (relay) relay.handleRegister(peer, request, message, turn);
-        else turn.refuse(peer, request, message.type, 'not-served');
-        break;
-      case 'lookup':
-        if (relay) relay.handleLookup(peer, request, message, turn);
-        else turn.refuse(peer, request, message.type, 'not-served');
-        break;
-      case 'circuit-open':
-        if (relay) relay.handleOpen(peer, request, message, turn);
-        else turn.refuse(peer, request, message.type, 'not-served');
-        break;
-      case 'circuit-extend':
-        if (relay) relay.handleExtend(peer, request, message, turn);
-        else turn.refuse(peer, request, message.type, 'not-served');
-        break;
-      case 'circuit-refresh':
-        if (relay) relay.handleRefresh(peer, request, message, turn);
-        else turn.refuse(peer, request, message.type, 'unknown-circuit');
-        break;
-      case 'circuit-close':
-        // Two relays may be each other's clients: whoever knows the circuit closes it.
-        if (relay?.knowsCircuit(message.circuit) === true || bootstrap === undefined)
-          relay?.handleClose(peer, request, message, turn);
-        else this.#circuits.handleClose(peer, request, message, turn);
-        break;
-      case 'wireguard-bind':
-        if (relay) relay.handleWireguardBind(peer, request, turn);
-        else turn.refuse(peer, request, message.type, 'not-served');
-        break;
-      case 'standing-policy':
-        if (relay) relay.handleStandingPolicy(peer, request, message, turn);
-        else turn.refuse(peer, request, message.type, 'not-served');
-        break;
-      case 'receipt':
-        if (relay) relay.handleReceipt(peer, request, message, turn);
-        else turn.refuse(peer, request, message.type, 'unknown-circuit');
-        break;
-      case 'circuit-offer':
-        if (bootstrap) this.#circuits.handleOffer(bootstrap, request, message, turn);
-        else turn.refuse(peer, request, message.type, 'no-consent');
-        break;
-      case 'circuit-opened':
-        if (bootstrap) this.#circuits.handleOpened(bootstrap, request, message, turn);
-        else turn.refuse(peer, request, message.type, 'no-consent');
-        break;
-      case 'records-changed':
-        if (bootstrap) bootstrap.handleRecordsChanged(request, message, turn);
-        else turn.refuse(peer, request, message.type, 'no-consent');
-        break;
-      case 'address-challenge':
-        // Only a relay that serves us has a use for the answer.
-        if (bootstrap) turn.send(peer, request, { type: 'address-answer', nonce: message.nonce });
-        break;
-      case 'prove-membership':
-        this.#handleProof(peer, request, message, turn);
-        break;
-      default:
-        this.#requests.handleAnswer(peer, request, message, turn);
-        this.#relayRequests.handleAnswer(peer, request, message, turn);
+    if (isRequest(message)) {
+      const receivers = {
+        relay: this.#relay,
+        uplink: this.#uplinks.get(peer),
+        circuits: this.#circuits,
+        proofs: this.#proofs,
+      };
+      dispatchRequest(receivers, peer, request, message, turn);
+      return;
     }
+    this.#requests.handleAnswer(peer, request, message, turn);
+    this.#relayRequests.handleAnswer(peer, request, message, turn);
   }
 
-  // Networks and bootstraps
+  // Networks and uplinks
 
   /** Blinded ids (hex) of the networks that name this bootstrap. */
   #networksOf(key: SessionKey): string[] {
@@ -566,21 +452,21 @@ export class MeshNode implements Component {
       .map(([blindedId]) => blindedId);
   }
 
-  /** Whether the operator named this bootstrap as a relay to carry circuits on. */
+  /** Whether the operator named the relay of this uplink to carry circuits on. */
   #isPeer({ bootstrap }: Uplink): boolean {
     return this.#relayPeers.some(({ identity }) => sameBytes(identity, bootstrap.identity));
   }
 
   /** Lets go of those no network and no operator names any more. */
   #dropUplinks(turn: Turn): void {
-    for (const [key, bootstrap] of this.#uplinks) {
-      if (this.#networksOf(key).length > 0 || this.#isPeer(bootstrap)) continue;
+    for (const [key, uplink] of this.#uplinks) {
+      if (this.#networksOf(key).length > 0 || this.#isPeer(uplink)) continue;
       this.#circuits.relayGone(key, turn);
       this.#paths.retry(turn);
       this.#policy?.relayGone(key, turn);
       this.#relay?.neighbourGone(key, turn);
       this.#uplinks.delete(key);
-      bootstrap.close(turn);
+      uplink.close(turn);
     }
   }
 
@@ -614,7 +500,7 @@ export class MeshNode implements Component {
               this.#relay?.neighbourReady(key, fresh, later);
               this.#policy?.relayReady(registered, fresh, later);
               this.#askForWireguard(registered, later);
-              this.#proveTo(registered, fresh, later);
+              this.#proofs.proveTo(registered, fresh, later);
             },
             depthOf: (network) =>
               this.#members.networks.has(network) ? 0 : (this.#relay?.followDepth(network, key) ?? 0),
@@ -652,7 +538,7 @@ export class MeshNode implements Component {
       if (member === 'irrelevant') continue;
       if (typeof member === 'string') this.#drops.add(`record-${member}`, 1);
     }
-    this.#proveTo(from, false, turn);
+    this.#proofs.proveTo(from, false, turn);
   }
 
   // Own record
@@ -676,103 +562,6 @@ export class MeshNode implements Component {
     if (record === this.#published) return;
     this.#published = record;
     this.#relay?.publish(record, turn);
-    for (const bootstrap of this.#uplinks.values()) bootstrap.recordChanged(turn);
+    for (const uplink of this.#uplinks.values()) uplink.recordChanged(turn);
   }
-
-  // Membership of bootstraps and their clients
-
-  /** A bootstrap that is a member of a network of ours gets, and gives, a proof of it. */
-  #proveTo(bootstrap: Uplink, again: boolean, turn: Turn): void {
-    const member = this.#members.bySessionKey(bootstrap.sessionKey);
-    if (member === undefined || !bootstrap.usable) return;
-    for (const id of member.overlay.keys()) {
-      const joined = this.#members.networks.get(id);
-      if (joined === undefined || (!again && this.#peers.isProven(bootstrap.sessionKey, id))) continue;
-      const theirs = bootstrap.bootstrap.sessionKey;
-      const message = {
-        type: 'prove-membership',
-        network: joined.blindedId,
-        proof: membershipProof(this.#primitives, joined.network, this.#sessionKey, theirs),
-      } as const;
-      this.#requests.send(bootstrap.sessionKey, message, turn, (answer, later) => {
-        if (answer?.type !== 'membership-proven') return;
-        const expected = membershipProof(this.#primitives, joined.network, theirs, this.#sessionKey);
-        if (this.#primitives.equal(answer.proof, expected))
-          this.#peers.prove(bootstrap.sessionKey, id, later);
-      });
-    }
-  }
-
-  #handleProof(peer: SessionKey, request: number, message: MessageOf<'prove-membership'>, turn: Turn): void {
-    const id = toHex(message.network);
-    const joined = this.#members.networks.get(id);
-    const member = this.#members.bySessionKey(peer);
-    if (joined === undefined || member?.overlay.has(id) !== true || this.#relay?.isClient(peer) !== true) {
-      turn.refuse(peer, request, message.type, 'not-a-member');
-      return;
-    }
-    const theirs = member.record.sessionKey;
-    const expected = membershipProof(this.#primitives, joined.network, theirs, this.#sessionKey);
-    if (!this.#primitives.equal(message.proof, expected)) {
-      this.#drops.add('membership-proof', 1);
-      turn.refuse(peer, request, message.type, 'not-a-member');
-      return;
-    }
-    this.#peers.prove(peer, id, turn);
-    turn.send(peer, request, {
-      type: 'membership-proven',
-      network: message.network,
-      proof: membershipProof(this.#primitives, joined.network, this.#sessionKey, theirs),
-    });
-  }
-}
-
-function checkConfig(config: MeshNodeConfig): void {
-  checkLength('identitySeed', config.identitySeed, 32);
-  checkLength('sessionPrivateKey', config.sessionPrivateKey, 32);
-  if (!isName(config.name))
-    throw new RangeError(`name: "${config.name}" given, must be 1–63 of a–z, 0–9 and -`);
-  checkEndpoints(config.endpoints);
-  if (config.networks.length > MAX_RECORD_NETWORKS)
-    throw new RangeError(
-      `networks: ${config.networks.length} given, at most ${MAX_RECORD_NETWORKS} are possible`,
-    );
-  config.networks.forEach(checkNetwork);
-  if (config.relay !== undefined) checkRelayPolicy(config.relay);
-  if (config.consent !== undefined) checkConsent(config.consent);
-  if (!Number.isInteger(config.maxLegs) || config.maxLegs < 1 || config.maxLegs > MAX_SLOTS)
-    throw new RangeError(`maxLegs: ${config.maxLegs} given, must be an integer from 1 to ${MAX_SLOTS}`);
-  if (config.capabilities.length > MAX_CAPABILITIES)
-    throw new RangeError(
-      `capabilities: ${config.capabilities.length} given, at most ${MAX_CAPABILITIES} are possible`,
-    );
-  for (const capability of config.capabilities)
-    if (utf8(capability).length > MAX_CAPABILITY_BYTES)
-      throw new RangeError(`capabilities: "${capability}" is longer than ${MAX_CAPABILITY_BYTES} bytes`);
-}
-
-function checkEndpoints(addresses: readonly SocketAddress[]): void {
-  if (addresses.length > MAX_ENDPOINTS)
-    throw new RangeError(`endpoints: ${addresses.length} given, at most ${MAX_ENDPOINTS} are possible`);
-  for (const { ip, port } of addresses)
-    if (ip.length !== 16 || isZero(ip) || port < 1 || port > 0xffff)
-      throw new RangeError('endpoints: not an address and port that others could reach');
-}
-
-function checkNetwork(network: Network): void {
-  checkLength('network id', network.id, 16);
-  checkLength('network key', network.key, 32);
-  if (!isName(network.name))
-    throw new RangeError(`network name: "${network.name}" given, must be 1–63 of a–z, 0–9 and -`);
-  for (const { identity, sessionKey, addresses } of network.bootstraps) {
-    checkLength('bootstrap identity', identity, 32);
-    checkLength('bootstrap session key', sessionKey, 32);
-    if (addresses.length === 0)
-      throw new RangeError('bootstrap addresses: none given, at least one is needed');
-  }
-}
-
-function checkLength(field: string, bytes: Uint8Array, length: number): void {
-  if (bytes.length !== length)
-    throw new RangeError(`${field}: ${bytes.length} bytes given, must be ${length}`);
 }

@@ -20,7 +20,7 @@ export const UPLINK_ERRORS = [
 ] as const;
 export type UplinkError = (typeof UPLINK_ERRORS)[number];
 
-/** Where a bootstrap client is: `registered` means the directory and circuits are at hand. */
+/** Where an uplink is: `registered` means the directory and circuits are at hand. */
 export type UplinkState = 'admitting' | 'connecting' | 'registering' | 'registered' | 'probing' | 'backoff';
 
 export interface MemberStatus {

@@ -1,4 +1,4 @@
-// A node's side towards one bootstrap: admission → session → register → lookup, then keepalive.
+// A node's client of one bootstrap or relay: admission → session → register → lookup, then keepalive.
 //
 //   admitting ──grant──► connecting ──session──► registering ──registered──► registered
 //       ▲ │                  │                        ▲                       │    ▲
@@ -40,7 +40,7 @@ const LONGEST_BACKOFF_MS = 60_000;
 /** What a bootstrap says of its directory. */
 export type DirectoryPage = Pick<MessageOf<'records'>, 'network' | 'from' | 'records' | 'gone'>;
 
-/** What the node lends to its bootstrap clients. */
+/** What the node lends to its uplinks. */
 export interface UplinkHost {
   readonly primitives: Primitives;
   readonly self: AdmissionSelf;
@@ -49,20 +49,20 @@ export interface UplinkHost {
   readonly requests: RequestTable;
   readonly legs: LegIds;
   readonly peers: PeerTable;
-  /** Blinded ids (hex) of the networks that use this bootstrap. */
-  networksOf(bootstrap: Uplink): readonly string[];
+  /** Blinded ids (hex) of the networks that use this uplink. */
+  networksOf(uplink: Uplink): readonly string[];
   /** The present signed record. */
   record(turn: Turn): Uint8Array;
   /** The bootstrap told us our address, or is reachable no longer: the record may change. */
   reachChanged(turn: Turn): void;
   /** Registered. `fresh`: after an admission or a restart of the bootstrap, circuits may be gone. */
-  registered(bootstrap: Uplink, fresh: boolean, turn: Turn): void;
+  registered(uplink: Uplink, fresh: boolean, turn: Turn): void;
   /** Relays a question about this network (hex) has come by, this node included; 0 = it is our own. */
   depthOf(network: string): number;
   /** A page of the bootstrap's directory. */
   learned(page: DirectoryPage, turn: Turn): void;
   /** The session fell silent. */
-  lost(bootstrap: Uplink, turn: Turn): void;
+  lost(uplink: Uplink, turn: Turn): void;
 }
 
 export class Uplink {

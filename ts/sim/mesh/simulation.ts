@@ -1,7 +1,8 @@
 // A mesh in virtual time: MeshNodes over fake engines, one seed, no clock. The same seed gives the
 // same run, datagram by datagram.
 
-import { MeshNode, type MeshNodeConfig } from '../../core/node/mesh-node.js';
+import { MeshNode } from '../../core/node/mesh-node.js';
+import type { MeshNodeConfig } from '../../core/node/node-config.js';
 import { carryOut, type EffectWorld } from '../../core/runtime/carry-out.js';
 import type { Effect } from '../../core/runtime/effect.js';
 import type { Notice } from '../../core/runtime/notice.js';

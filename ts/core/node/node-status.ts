@@ -1,0 +1,83 @@
+// What a node tells of itself.
+
+import type { SessionKey } from '../../contract/engine.js';
+import type { Step } from '../../contract/step.js';
+import { toHex } from '../../wire/bytes.js';
+import { formatSocketAddress } from '../../wire/socket-address.js';
+import type { Member, MemberTable } from '../members/member-table.js';
+import type { OwnPolicy } from '../path/own-policy.js';
+import type { PathAgent } from '../path/path-agent.js';
+import { encodePeerId } from '../protocol/peer-id.js';
+import type { RelayService } from '../relay/relay-service.js';
+import type { Counter } from '../runtime/counter.js';
+import type {
+  MemberStatus,
+  MeshStatus,
+  NetworkStatus,
+  WireguardReachStatus,
+} from '../runtime/mesh-status.js';
+import type { PeerTable } from '../runtime/peer-table.js';
+import type { Uplink } from '../uplink/uplink.js';
+
+/** The parts of a node that have something to tell. */
+export interface StatusParts {
+  readonly name: string;
+  readonly identity: Uint8Array;
+  readonly sessionKey: Uint8Array;
+  readonly members: MemberTable;
+  readonly peers: PeerTable;
+  readonly paths: PathAgent;
+  readonly uplinks: ReadonlyMap<SessionKey, Uplink>;
+  /** What came of asking relays for stock WireGuard clients. */
+  readonly wireguard: ReadonlyMap<SessionKey, WireguardReachStatus['state']>;
+  readonly policy: OwnPolicy | undefined;
+  readonly relay: RelayService | undefined;
+  readonly drops: Counter;
+}
+
+export function nodeStatus(parts: StatusParts, step: Step): MeshStatus {
+  const { members, identity, uplinks } = parts;
+  return {
+    peerId: encodePeerId(identity),
+    name: parts.name,
+    sessionKey: toHex(parts.sessionKey),
+    networks: [...members.networks].map(([blindedId, { network, own }]): NetworkStatus => ({
+      name: network.name,
+      blindedId,
+      ipv6: own.ipv6,
+      ipv4: members.ownsIpv4(own.ipv4, identity) ? own.ipv4 : undefined,
+      members: [...members.members.values()].flatMap((member) => memberStatus(parts, member, blindedId)),
+    })),
+    bootstraps: [...uplinks.values()].map((uplink) => uplink.status(step.now)),
+    wireguard: [...parts.wireguard].flatMap(([key, state]): WireguardReachStatus[] => {
+      const uplink = uplinks.get(key);
+      if (uplink === undefined) return [];
+      const relayPeerId = encodePeerId(uplink.bootstrap.identity);
+      return [{ relayPeerId, address: formatSocketAddress(uplink.address), state }];
+    }),
+    standingPolicies: parts.policy?.status() ?? [],
+    relay: parts.relay?.status(step),
+    drops: parts.drops.toRecord(),
+  };
+}
+
+/** Nothing for who is no member of this network. */
+function memberStatus(parts: StatusParts, member: Member, network: string): MemberStatus[] {
+  const overlay = member.overlay.get(network);
+  if (overlay === undefined) return [];
+  const { sessionKey, record, identity } = member;
+  const { kind, relay, refused } = parts.paths.path(sessionKey);
+  const uplink = relay === undefined ? undefined : parts.uplinks.get(relay);
+  return [
+    {
+      peerId: encodePeerId(identity),
+      name: record.name,
+      ipv6: overlay.ipv6,
+      ipv4: parts.members.ownsIpv4(overlay.ipv4, identity) ? overlay.ipv4 : undefined,
+      sessionKey,
+      path: parts.peers.isProven(sessionKey, network) ? 'direct' : kind,
+      refused,
+      relayPeerId: uplink === undefined ? undefined : encodePeerId(uplink.bootstrap.identity),
+    },
+  ];
+}
