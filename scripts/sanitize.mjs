@@ -1,5 +1,6 @@
 // npm run sanitize: the native tests under AddressSanitizer with UBSan, and under ThreadSanitizer.
 
+import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { hasProgram, quietly } from './lib/command.mjs';
@@ -14,6 +15,14 @@ const HELP = `Usage: npm run sanitize [-- NAME ...]
 Builds the native tests with AddressSanitizer and UndefinedBehaviorSanitizer (build/address,undefined)
 and with ThreadSanitizer (build/thread), and runs those whose name contains one of NAMEs, all of them
 without a NAME. One finding fails a test. Full output: build/logs/sanitize-*.log`;
+
+/** What ctest says it ran: how many, and which. */
+function ran(text) {
+  const names = [...text.matchAll(/^ *\d+\/\d+ Test +#\d+: (\S+) \.+(?:\*+)? *(\w+)/gm)].map(
+    ([, name, outcome]) => (outcome === 'Passed' ? name : `${name} (${outcome.toLowerCase()})`),
+  );
+  return `${names.length} ran: ${names.sort().join(' ')}`;
+}
 
 async function run(sanitizers, names) {
   const build = join(root, 'build', sanitizers);
@@ -31,6 +40,7 @@ async function run(sanitizers, names) {
     const filter = names.length > 0 ? ['-R', names.join('|')] : [];
     const tests = ['--test-dir', build, '--output-on-failure', '--timeout', '300', '--no-tests=error'];
     await quietly(log, 'ctest', [...tests, ...filter], { say, append: true });
+    return ran(readFileSync(join(root, 'build/logs', `${log}.log`), 'utf8'));
   });
 }
 

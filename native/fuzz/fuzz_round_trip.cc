@@ -7,6 +7,7 @@
 // class and lifetime u8. Everything else of a packet follows from those, so that whole packets come out.
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <array>
@@ -152,6 +153,7 @@ VirtioNetHeader header_of(const Packet& packet, size_t segment) {
 }
 
 std::vector<Packet> split(const VirtioNetHeader& header, Packet& packet) {
+  require(Segmentation::super_packet_protocol(header) == (layout_of(packet).udp ? kUdp : kTcp));
   const Segmentation segmentation(header, packet.data(), packet.size());
   require(segmentation.valid());
   std::vector<Packet> segments;
@@ -283,5 +285,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const Packet& packet : sent) before[flow_of(packet)].push_back(packet);
   for (const Packet& packet : received) after[flow_of(packet)].push_back(packet);
   require(before == after);
+
+  // A device that refuses what is joined, then everything: each packet is counted, none twice.
+  static const int refusing = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);  // writes end with EINVAL
+  const uint64_t lost = counters.get(Counter::drop_tun_write);
+  Coalescing refused(refusing, true, true);
+  for (Packet& packet : held) refused.add(packet.data(), parse_ip(packet.data(), packet.size()), counters);
+  refused.flush(counters);
+  require(counters.get(Counter::drop_tun_write) == lost + held.size());
   return 0;
 }

@@ -169,6 +169,20 @@ Sent frame_from(const Model& model, fuzz::Input& input) {
   return sent;
 }
 
+/// The functions of omerta/wire.h that the XDP program calls say the same, and write the same.
+void agrees_with_kernel(const Model& model, const Sent& sent, const std::vector<uint8_t>& after, uint64_t now,
+                        const Decision& decision) {
+  const auto found = model.legs.find(omerta_load32(&sent.frame[4]));
+  if (found == model.legs.end() || decision.reason == OMERTA_DROP_BYTE_CAP) return;
+  const omerta_leg& leg = found->second.settings;
+  std::vector<uint8_t> frame = sent.frame;
+  const auto size = static_cast<uint32_t>(frame.size());
+  require(omerta_leg_judge(&leg, frame.data(), size, &sent.from, now) == decision.reason);
+  if (decision.verdict != OMERTA_FORWARD) return;
+  omerta_leg_rewrite(&leg, frame.data(), size);
+  require(frame == after);
+}
+
 void judge(ForwardingTable& table, Model& model, fuzz::Input& input, uint64_t now) {
   // A batch, as a worker has it: up to ten at a time.
   std::vector<Sent> batch(1 + input.byte() % 10);
@@ -183,6 +197,7 @@ void judge(ForwardingTable& table, Model& model, fuzz::Input& input, uint64_t no
     const Decision expected = judged(model, before[i].from, before[i].frame, now, before[i].good_tag);
     require(decisions[i].verdict == expected.verdict && decisions[i].reason == expected.reason);
     if (expected.verdict != OMERTA_FORWARD) require(batch[i].frame == before[i].frame);
+    agrees_with_kernel(model, before[i], batch[i].frame, now, expected);
     if (expected.verdict == OMERTA_DROP) continue;
     require(decisions[i].leg_id == expected.leg_id);
     Leg& leg = model.legs[expected.leg_id];
@@ -233,16 +248,61 @@ void refused(ForwardingTable& table, omerta_leg leg, uint8_t which) {
   require(threw);
 }
 
+/// Rates so high that they refuse nothing: they are kept as they are set, and nothing else changes.
+void books(Accounts& accounts, fuzz::Input& input) {
+  const uint8_t what = input.byte();
+  const omerta_rate rate{1, 1, 1u << 30};
+  const AccountKind kind = what & 1 ? AccountKind::identity : AccountKind::network;
+  accounts.set_rate(kind, 1, rate);
+  require(accounts.read(kind, 1).rate.burst == rate.burst);
+  accounts.set_host_rate(rate);
+  require(accounts.host_rate().byte_interval == 1);
+  accounts.set_prefix_rate(rate, {what % 33u, what % 65u});
+  accounts.set_prefix_key(what);
+  accounts.set_fair_share(0, what);
+  std::array<uint64_t, kIdentities> demands{};
+  accounts.demands(demands);
+  require(accounts.host().packets == 0);
+  for (const Accounts::PrefixBits bits : {Accounts::PrefixBits{33, 0}, Accounts::PrefixBits{0, 65}}) {
+    bool threw = false;
+    try {
+      accounts.set_prefix_rate(rate, bits);
+    } catch (const std::out_of_range&) {
+      threw = true;
+    }
+    require(threw);
+  }
+}
+
+/// Memory that a kernel path charges, too.
+struct Shared {
+  omerta_policy policy{};
+  std::array<omerta_limits, kClasses> limits{};
+  std::array<omerta_account, kIdentities> identities{};
+  std::array<omerta_account, kNetworks> networks{};
+  omerta_account host{};
+  std::vector<__u64> prefixes = std::vector<__u64>(OMERTA_PREFIX_BUCKETS);
+};
+
+/// Goes on there, with all that was set and counted; once for a table.
+void share(ForwardingTable& table, std::unique_ptr<Shared>& memory) {
+  if (memory) return;
+  memory = std::make_unique<Shared>();
+  table.share_accounts({&memory->policy, memory->limits.data(), memory->identities.data(),
+                        memory->networks.data(), &memory->host, memory->prefixes.data()});
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   fuzz::Input input(data, size);
   const auto workers = input.byte() & 1 ? ForwardingTable::Workers::one : ForwardingTable::Workers::several;
+  std::unique_ptr<Shared> memory;  // outlives the table
   ForwardingTable table(kCapacity, {kIdentities, kNetworks, kClasses}, workers);
   Model model;
   uint64_t now = 1;
   for (int steps = 0; !input.empty() && steps < 200; steps++) {
-    switch (input.byte() % 8) {
+    switch (input.byte() % 10) {
       case 0:
       case 1:
         install(table, model, leg_from(input));
@@ -276,6 +336,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       }
       case 5:
         now += uint64_t{input.byte()} * 8;
+        break;
+      case 7:
+        books(table.accounts(), input);
+        break;
+      case 8:
+        share(table, memory);
         break;
       case 6:
         refused(table, leg_from(input), input.byte());

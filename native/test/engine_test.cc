@@ -3,6 +3,8 @@
 // No TUN, no privilege. Built with address and thread sanitizers as well (docs/development.md).
 #include <sodium.h>
 
+#include <optional>
+
 #include "check.h"
 #include "engine_fixture.h"
 #include "udp/socket_io.h"
@@ -194,14 +196,21 @@ struct Client {
   void send(const omerta_address& to, const std::vector<uint8_t>& datagram) {
     socket.send_one(to, {}, datagram.data(), datagram.size(), 0);
   }
-  /// The sender of the next datagram, which has to have this size.
+  /// The sender of the next datagram, which has to have this size. It is waited for as long as wait_for()
+  /// does: how soon it comes is the machine's business, and a sanitizer's.
   omerta_address sender_of_next(size_t size) {
-    for (CounterRow counters; io->wait(2000).socket;)
+    std::optional<omerta_address> sender;
+    CounterRow counters;
+    wait_for([&] {
+      if (!io->wait(100).socket) return false;
       for (const udp::Message& message : io->receive(counters)) {
+        if (sender) break;
         CHECK(message.size == size);
-        return message.from;
+        sender = message.from;
       }
-    return {};
+      return sender.has_value();
+    });
+    return sender.value_or(omerta_address{});
   }
   bool v6;
   udp::UdpSocket socket;

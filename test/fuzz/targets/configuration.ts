@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { encodePeerId } from '../../../ts/core/protocol/peer-id.js';
 import { encodeRelayLink } from '../../../ts/core/protocol/relay-link.js';
-import { parseConfig } from '../../../ts/daemon/config/config.js';
+import { loadConfig, parseConfig } from '../../../ts/daemon/config/config.js';
 import { OperatorError } from '../../../ts/host/operator-error.js';
 import { formatWireguardKey } from '../../../ts/host/wireguard-key.js';
 import { utf8 } from '../../../ts/wire/bytes.js';
@@ -20,6 +20,7 @@ const LINK = encodeRelayLink({
 });
 const KEY = formatWireguardKey(node.sessionKey);
 
+const NOWHERE = '/nonexistent/omerta.toml';
 const WHOLE = `[node]
 name = "gw"
 port = 443
@@ -69,8 +70,10 @@ level = "debug"
 `;
 
 const target: FuzzTarget = {
-  seeds: () =>
-    [
+  seeds() {
+    assert.throws(() => loadConfig(NOWHERE, 'named'), OperatorError);
+    assert.equal(loadConfig(NOWHERE, 'optional').read, false);
+    return [
       WHOLE,
       '',
       ...WHOLE.split(/\n(?=\[)/),
@@ -78,8 +81,15 @@ const target: FuzzTarget = {
       `[relay.classes.a]\nidentities = ["${ID}"]\n[relay.classes.b]\nidentities = ["${ID}"]\n`,
       `[relay.classes.default]\nidentities = ["${ID}"]\n`,
       '[consent]\nuntil = "2026-12-31"\nnetworks = ["home"]\n',
+      '[relay.classes.a]\nx = 1\n',
+      '[relay.prefix_limit]\nx = 1\n',
+      '[relay.host_limit]\nx = 1\n',
+      '[node]\nx = 1\n',
+      '[consent]\nnetworks = ["1","2","3","4","5","6","7","8","9"]\n',
+      'x = 1\n',
       'node = 1\n[relay.host_limit]\nburst_ms = 1\nx = 2\n',
-    ].map(utf8),
+    ].map(utf8);
+  },
   dictionary: [
     ...[
       '[node]',

@@ -30,6 +30,8 @@ const target: FuzzTarget = {
     return encodeControlFrame({ kind: ControlKind.message, body });
   },
   run(input) {
+    if (input.length !== PING_TOKEN_SIZE)
+      assert.throws(() => encodeControlFrame({ kind: ControlKind.ping, body: input }), RangeError);
     const frame = decodeControlFrame(input);
     if (frame === undefined) return;
     const again = encodeControlFrame(frame);

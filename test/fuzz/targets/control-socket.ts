@@ -53,7 +53,17 @@ const requests = [
 
 const target: FuzzTarget = {
   timed: false,
-  seeds: () => [...requests, requests.join(''), '\n\n', '{"v":2,"id":7}\n', 'null\n[1]\n', '{'].map(utf8),
+  seeds: () =>
+    [
+      ...requests,
+      requests.join(''),
+      '\n\n',
+      '{"v":2,"id":7}\n',
+      'null\n[1]\n',
+      '{',
+      'a'.repeat(17_000),
+      `${'a'.repeat(17_000)}\n`,
+    ].map(utf8),
   dictionary: [
     '"v":1',
     '"id":',

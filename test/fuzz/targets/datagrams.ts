@@ -1,7 +1,7 @@
 // Datagrams as the WASM engine and the core read them: frames, STUN requests, WireGuard's messages.
 
 import assert from 'node:assert/strict';
-import { messageType } from '../../../ts/engine/wasm/messages.js';
+import { messageType, readU32, readU64, writeU32, writeU64 } from '../../../ts/engine/wasm/messages.js';
 import { answerBindingRequest } from '../../../ts/engine/wasm/stun.js';
 import {
   encodeFrame,
@@ -16,6 +16,14 @@ import { address } from '../../core/fixtures.js';
 import type { FuzzTarget } from '../harness/target.js';
 
 const KEY = new Uint8Array(16).fill(5);
+const FIELDS = {
+  kind: FrameKind.forward,
+  hopLimit: 8,
+  epoch: 3,
+  legId: 7,
+  key: KEY,
+  payload: new Uint8Array(16),
+};
 const SOURCES = [address('203.0.113.5:51820'), address('[2001:db8::5]:1')];
 const COOKIE = Uint8Array.of(0x21, 0x12, 0xa4, 0x42);
 
@@ -39,6 +47,19 @@ const target: FuzzTarget = {
   ],
   run(input) {
     const frame = parseFrame(input);
+    for (const wrong of [
+      { legId: -1 },
+      { epoch: 16 },
+      { key: input.subarray(0, 15) },
+      { payload: input.subarray(0, 15) },
+    ])
+      assert.throws(() => encodeFrame({ ...FIELDS, ...wrong }), RangeError);
+    if (!Object.values<number>(FrameKind).includes(input[0] ?? 0))
+      assert.throws(() => encodeFrame({ ...FIELDS, kind: (input[0] ?? 0) as FrameKind }), RangeError);
+    const words = new Uint8Array(16);
+    writeU32(words, 1, input.length);
+    writeU64(words, 6, BigInt(input.length));
+    assert.equal(readU32(words, 1), Number(readU64(words, 6)));
     if (frame !== undefined) {
       const { kind, hopLimit, epoch, legId, payload } = frame;
       const again = encodeFrame({ kind, hopLimit, epoch, legId, key: KEY, payload });

@@ -2,7 +2,7 @@
 // by one's own key may say anything: mutations inside are signed anew.
 
 import assert from 'node:assert/strict';
-import { decodeCbor } from '../../../ts/core/protocol/cbor.js';
+import { decodeCbor, encodeCbor } from '../../../ts/core/protocol/cbor.js';
 import { openPeerRecord, RECORD_REFUSALS, signPeerRecord } from '../../../ts/core/protocol/peer-record.js';
 import { signMap } from '../../../ts/core/protocol/signed-map.js';
 import {
@@ -56,7 +56,12 @@ const CHECKS = [checkRecord, checkPolicy, checkReceipt];
 const tagged = (kind: number, bytes: Uint8Array): Uint8Array => concat(Uint8Array.of(kind), bytes);
 
 const target: FuzzTarget = {
-  seeds: () => [record, policy, receipt].map((bytes, kind) => tagged(kind, bytes)),
+  seeds: () => [
+    ...[record, policy, receipt].map((bytes, kind) => tagged(kind, bytes)),
+    tagged(0, encodeCbor([])),
+    tagged(0, encodeCbor([0, 0])),
+    tagged(0, encodeCbor([encodeCbor(0), new Uint8Array(64)])),
+  ],
   mutate(input, random) {
     const kind = (input[0] ?? 0) % LABELS.length;
     const outer = decodeCbor(input.subarray(1), 2048);

@@ -41,8 +41,14 @@ const request = (line: string, ...headers: string[]): string =>
 
 const target: FuzzTarget = {
   timed: false,
-  seeds: () =>
-    [
+  async seeds() {
+    // The port is taken: said in a line, and the server that has it goes on.
+    const source = { status: () => STATUS, series: () => [] };
+    await assert.rejects(StatusServer.listen({ ip: loopback, port }, source), /TCP port taken/);
+    const other = await StatusServer.listen({ ip: loopback, port: 0 }, source);
+    assert.match(other.url, /^http:\/\/127\.0\.0\.1:/);
+    await other.close();
+    return [
       GOOD,
       request('GET / HTTP/1.1', 'Host: 127.0.0.1:9090'),
       request('GET /metrics?x=1 HTTP/1.1', 'Host: [::1]:9090'),
@@ -53,7 +59,8 @@ const target: FuzzTarget = {
       request('GET http://evil.example/ HTTP/1.1', 'Host: localhost', 'Transfer-Encoding: chunked'),
       'GET / HTTP/1.0\r\n\r\n',
       'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n',
-    ].map(utf8),
+    ].map(utf8);
+  },
   dictionary: [
     ...[
       'GET ',
