@@ -200,6 +200,16 @@ void headers_that_disagree_with_the_packet_are_refused() {
   CHECK(!valid(p.header, p.bytes.size()));
 }
 
+void a_super_packet_with_endless_headers_is_refused() {
+  // Sealing makes room for the headers in front of each segment.
+  SuperPacket p = make(6, kUdp, 60000, 8);
+  for (const size_t headers : {Segmentation::kMaxHeaders, Segmentation::kMaxHeaders + 1, size_t{50000}}) {
+    p.header.checksum_start = static_cast<uint16_t>(headers - 8);
+    CHECK(Segmentation(p.header, p.bytes.data(), p.bytes.size()).valid() ==
+          (headers == Segmentation::kMaxHeaders));
+  }
+}
+
 /// Reads what Coalescing wrote to a packet-mode pipe: one write is one packet.
 class Pipe {
  public:
@@ -518,6 +528,7 @@ int main() {
   RUN(segments_are_whole_packets_with_good_checksums_and_the_payload_in_order);
   RUN(a_packet_without_segmentation_gets_its_checksum_completed);
   RUN(headers_that_disagree_with_the_packet_are_refused);
+  RUN(a_super_packet_with_endless_headers_is_refused);
   RUN(coalesced_segments_become_the_super_packet_they_were);
   RUN(what_differs_in_its_headers_is_not_joined);
   RUN(interleaved_flows_are_each_joined);

@@ -123,6 +123,11 @@ bool LinkWatch::look() {
     if (ioctl(queue_, TUNGETIFF, &flags) != 0) return;  // its present name
     ifreq mtu = flags;
     if (ioctl(fd, SIOCGIFFLAGS, &flags) != 0 || ioctl(fd, SIOCGIFMTU, &mtu) != 0) return;
+    if (mtu.ifr_mtu > static_cast<int>(kMaxMtu)) {
+      ifreq lowered = mtu;
+      lowered.ifr_mtu = static_cast<int>(kMaxMtu);
+      if (ioctl(fd, SIOCSIFMTU, &lowered) == 0) mtu = lowered;
+    }
     now = {(flags.ifr_flags & IFF_UP) != 0, static_cast<size_t>(mtu.ifr_mtu)};
     found = true;
   });

@@ -18,6 +18,10 @@ namespace omerta::tun {
 
 class LinkWatch {
  public:
+  /// Larger packets do not fit a datagram over IPv4 when sealed (65,535 less 20, 8 and 32 bytes): an MTU
+  /// above is set back to it.
+  static constexpr size_t kMaxMtu = 65475;
+
   struct State {
     bool up = false;
     size_t mtu = 0;

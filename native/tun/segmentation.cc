@@ -42,7 +42,8 @@ Segmentation::Segmentation(const VirtioNetHeader& header, uint8_t* packet, size_
   }
   const bool family_matches = type == kGsoUdp || (type == kGsoTcp4) == (ip_.family == 4);
   const size_t ip_header = ip_.family == 4 ? static_cast<size_t>(packet[0] & 15) * 4 : 40;
-  if (!family_matches || transport_offset_ < ip_header || header_size_ >= size) return;
+  if (!family_matches || transport_offset_ < ip_header || header_size_ >= size || header_size_ > kMaxHeaders)
+    return;
   payload_per_segment_ = header.gso_size;
   count_ = (size - header_size_ + payload_per_segment_ - 1) / payload_per_segment_;
   sum_headers(ip_header);

@@ -11,6 +11,9 @@ namespace omerta::tun {
 
 class Segmentation {
  public:
+  /// Headers of a super-packet at most: whoever writes its segments makes room for so many in front of each.
+  static constexpr size_t kMaxHeaders = 512;
+
   /// Examines a packet; valid() tells whether header and packet agree. The packet has to outlive it.
   Segmentation(const VirtioNetHeader& header, uint8_t* packet, size_t size);
 
