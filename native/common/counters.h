@@ -77,6 +77,7 @@ namespace omerta {
   X(drop_inner_source)              \
   X(drop_inner_ecn)                 \
   X(drop_no_route)                  \
+  X(drop_routing_loop)              \
   X(drop_no_tun)                    \
   X(drop_seal_failed)               \
   X(drop_staging_overflow)          \

@@ -86,6 +86,7 @@ struct Shared {
   udp::IoChoice io;
   Offloads offloads;
   GsoProbe gso_probe;
+  std::atomic<bool> routing_loop_told{false};
   /// Of all workers; they share a port. Changed only while no worker runs.
   std::vector<udp::UdpSocket*> sockets;
   udp::ReturnAddresses proven_remotes;  ///< those a frame on a leg or a session came from
@@ -202,7 +203,7 @@ class Engine {
   std::unique_ptr<tun::TunDevice> tun_;
   std::unique_ptr<tun::LinkWatch> link_watch_;
   std::unique_ptr<udp::RouteWatch> route_watch_;  ///< none where netlink is not to be had
-  std::optional<bool> interface_up_;  ///< as told to the control plane
+  std::optional<bool> interface_up_;              ///< as told to the control plane
   udp::SocketOptions socket_options_;
   int stop_event_ = -1;
   std::vector<std::unique_ptr<Worker>> workers_;

@@ -32,6 +32,7 @@ enum class EventType : uint16_t {
   interface_up = 8,      ///< nothing
   interface_down = 9,    ///< nothing
   offload_demoted = 10,  ///< length u32 | name, newline, reason
+  routing_loop = 11,     ///< ip 16 | port u16: where an own datagram was on its way to
 };
 
 class EventRing {

@@ -672,10 +672,28 @@ bool Worker::receive_from_tun() {
       continue;
     }
     counters_.add(Counter::tun_rx_packets, segments.count());
-    seal_from_tun(segments);
+    if (own_datagrams_.contain(segments.ip(), packet, socket_.port(), now_)) [[unlikely]]
+      end_loop(segments);
+    else
+      seal_from_tun(segments);
   }
   flush();
   return reads == kReads;
+}
+
+/// This engine's own datagrams, routed into its tunnel. Told once: whoever set the routes has to change them.
+void Worker::end_loop(const tun::Segmentation& segments) {
+  counters_.add(Counter::drop_routing_loop, segments.count());
+  if (shared_.routing_loop_told.exchange(true, std::memory_order_relaxed)) return;
+  const tun::IpView& ip = segments.ip();
+  const size_t transport = ip.family == 4 ? static_cast<size_t>(segments.packet()[0] & 15) * 4
+                           : segments.packet()[6] == tun::kUdp ? 40
+                                                               : 48;
+  uint8_t where[24] = {};
+  if (ip.family == 4) where[10] = where[11] = 0xff;
+  std::memcpy(where + 16 - ip.address_size, ip.destination, ip.address_size);
+  store(where + 16, __builtin_bswap16(load<uint16_t>(segments.packet() + transport + 2)));
+  emit(EventType::routing_loop, {where});
 }
 
 void Worker::seal_from_tun(const tun::Segmentation& segments) {

@@ -11,6 +11,7 @@
 
 #include "crypto/aead.h"
 #include "engine/output.h"
+#include "engine/own_datagrams.h"
 #include "tun/coalescing.h"
 #include "tun/segmentation.h"
 #include "udp/gathering.h"
@@ -34,6 +35,7 @@ class Worker final : public EventOutput {
   static constexpr size_t kArenaBytes = size_t{1} << 20;
   /// A 64 KiB super-packet of small segments grows by less than this when sealed and framed.
   static constexpr size_t kArenaReserve = 192 * 1024;
+  static_assert(kArenaReserve > 65536 + 64 * (tun::Segmentation::kMaxHeaders + 64));
   static constexpr size_t kJobs = 64;
   /// Datagrams judged together: a coalesced buffer's worth.
   static constexpr size_t kJudged = 64;
@@ -59,6 +61,7 @@ class Worker final : public EventOutput {
   bool receive_from_udp();
   bool receive_from_tun();
   void forget_tun();
+  void end_loop(const tun::Segmentation& segments);
   void check_offloads();
   void check_aead();
   void demote(Offload offload, Fault fault);
@@ -117,6 +120,7 @@ class Worker final : public EventOutput {
   size_t wrong_super_packets_ = 0;
   std::optional<uint8_t> probe_class_;  ///< traffic class an initiation has to have to ride with a burst
   TokenBucket unreachable_budget_;
+  OwnDatagrams own_datagrams_;
   Instruments& instruments_;
   Run run_;
   size_t openings_count_ = 0;

@@ -107,7 +107,9 @@ export type EngineEvent =
   | { readonly type: 'interface-up' }
   | { readonly type: 'interface-down' }
   /** An accelerator was found to spoil packets and is not used any more. */
-  | { readonly type: 'accelerator-demoted'; readonly name: string; readonly reason: string };
+  | { readonly type: 'accelerator-demoted'; readonly name: string; readonly reason: string }
+  /** The engine's own datagrams to this address are routed into its tunnel, and dropped there. Told once. */
+  | { readonly type: 'routing-loop'; readonly to: SocketAddress };
 
 /** A change of one peer; what is undefined stays as it is. */
 export interface PeerChange {

@@ -6,6 +6,7 @@ import { openNativeEngine } from '../engine/native/native-engine.js';
 import { nodePrimitives } from '../engine/node-primitives.js';
 import { ExitCode, OperatorError } from '../host/operator-error.js';
 import { tunAccess } from '../host/tun-access.js';
+import { formatSocketAddress } from '../wire/socket-address.js';
 import { UapiSocket, uapiSocketPath } from './uapi-socket.js';
 import { formatErrno, formatState, type UapiRequest } from './uapi.js';
 import { WgDevice } from './wg-device.js';
@@ -23,6 +24,8 @@ export interface UserspaceDeviceOptions {
   readonly onPortRefused: (error: EngineError) => void;
   /** An accelerator spoiled packets and is not used any more. */
   readonly onDemoted: (name: string, reason: string) => void;
+  /** The endpoint of a peer is routed into the tunnel: what is sent there is dropped. */
+  readonly onRoutingLoop: (endpoint: string) => void;
 }
 
 export interface UserspaceDevice {
@@ -87,8 +90,10 @@ export async function openUserspaceDevice(
   engine.onEvents((events) => {
     followInterface(engine, events, options.onPortRefused);
     if (events.some(({ type }) => type === 'interface-gone')) signalGone();
-    for (const event of events)
+    for (const event of events) {
       if (event.type === 'accelerator-demoted') options.onDemoted(event.name, event.reason);
+      if (event.type === 'routing-loop') options.onRoutingLoop(formatSocketAddress(event.to));
+    }
   });
   const device = new WgDevice({
     engine,

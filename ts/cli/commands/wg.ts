@@ -57,6 +57,12 @@ async function runForeground(name: string, workers: number, disable: readonly st
       onDemoted: (accelerator, reason) => {
         messages.write(`omerta: ${accelerator} is not used any more: ${reason}\n`);
       },
+      onRoutingLoop: (endpoint) => {
+        messages.write(
+          `omerta: what is sent to ${endpoint} is routed into ${name} itself and dropped: ` +
+            `give the endpoint a route outside the tunnel\n`,
+        );
+      },
       onPortRefused: ({ message }) => {
         messages.write(`omerta: ${message}. ${name} is down again: choose another listen-port\n`);
       },

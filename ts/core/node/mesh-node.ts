@@ -10,7 +10,7 @@
 
 import type { EngineEvent, LegCounts, SessionKey } from '../../contract/engine.js';
 import { CONTACT_LEG, parseFrame } from '../../wire/frame.js';
-import type { SocketAddress } from '../../wire/socket-address.js';
+import { formatSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
 import { Uplink, type DirectoryPage } from '../uplink/uplink.js';
 import { sameBytes, toHex } from '../../wire/bytes.js';
 import { CircuitClient } from '../path/circuit-client.js';
@@ -216,6 +216,9 @@ export class MeshNode implements Component {
         break;
       case 'accelerator-demoted':
         turn.notify('warn', 'accelerator-demoted', { accelerator: event.name, reason: event.reason });
+        break;
+      case 'routing-loop':
+        turn.notify('warn', 'routing-loop', { address: formatSocketAddress(event.to) });
         break;
       case 'interface-up':
       case 'interface-down':

@@ -17,6 +17,7 @@ const Type = {
   interfaceUp: 8,
   interfaceDown: 9,
   offloadDemoted: 10,
+  routingLoop: 11,
 } as const;
 
 export class EventRingReader {
@@ -78,6 +79,8 @@ export class EventRingReader {
         const [name = '', reason = ''] = Buffer.from(this.#blob(at)).toString().split('\n');
         return { type: 'accelerator-demoted', name, reason };
       }
+      case Type.routingLoop:
+        return { type: 'routing-loop', to: this.#address(at) };
       default:
         return undefined;
     }

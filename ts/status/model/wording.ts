@@ -164,6 +164,7 @@ export function wordCoreError(error: unknown): Wording | undefined {
 const NOTICE_REMEDIES: Readonly<Record<string, string>> = {
   'interface-gone': 'Type: omerta down, then omerta up',
   'identity-twice': COPIED_STATE,
+  'routing-loop': 'What is sent there is routed into the tunnel: give the address a route outside it',
 };
 
 /**
