@@ -16,8 +16,8 @@ class RouteLookup {
   RouteLookup(const RouteLookup&) = delete;
   RouteLookup& operator=(const RouteLookup&) = delete;
 
-  /// Index of the interface by which a datagram to `to` from `from` (all zero: from any address) leaves; 0: by
-  /// none, or nobody can tell.
+  /// Index of the interface by which a datagram to `to` from `from` (all zero: from any address) leaves; 0:
+  /// by none, or nobody can tell.
   uint32_t interface_to(const uint8_t (&to)[16], const uint8_t (&from)[16], uint32_t fwmark);
 
  private:
