@@ -36,7 +36,7 @@ describe('the store of a relay', { concurrency: 2 }, () => {
     let log = '';
     relay.child.stderr?.on('data', (chunk) => (log += String(chunk)));
     const said = async (what: string): Promise<void> => {
-      for (const end = Date.now() + 20_000; !log.includes(what); ) {
+      for (const end = Date.now() + 20_000; !log.includes(what);) {
         assert.ok(Date.now() < end, `${what}: ${log}`);
         await sleep(50);
       }

@@ -107,6 +107,29 @@ describe('control socket', () => {
     assert.match(text, /at most 16384 bytes per line/);
   });
 
+  test('silent connections shut nobody out, and do not end one that waits for an answer', async (t) => {
+    const path = `${temporaryDirectory(t)}/omerta.sock`;
+    const server = await ControlServer.listen(path);
+    t.after(() => server.close());
+    let release: () => void = () => undefined;
+    const held = new Promise<void>((resolve) => (release = resolve));
+    server.handle(async ({ command }) => {
+      if (command === 'relay-accounts') await held;
+      return command;
+    });
+    const waiting = await ControlClient.connect(path);
+    t.after(() => waiting.close());
+    const slow = waiting.request({ command: 'relay-accounts' });
+    const silent = Array.from({ length: 100 }, () => connect(path).on('error', () => undefined));
+    t.after(() => silent.forEach((socket) => socket.destroy()));
+    await Promise.all(silent.map((socket) => once(socket, 'connect')));
+    const client = await ControlClient.connect(path);
+    t.after(() => client.close());
+    assert.equal(await client.request({ command: 'status' }), 'status');
+    release();
+    assert.equal(await slow, 'relay-accounts');
+  });
+
   test('a live socket is an error that says so, and the live daemon keeps it', async (t) => {
     const directory = temporaryDirectory(t);
     const path = `${directory}/omerta.sock`;

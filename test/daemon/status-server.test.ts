@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { request, type IncomingMessage } from 'node:http';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
+import { connect } from 'node:net';
+import { performance } from 'node:perf_hooks';
 import { describe, test, type TestContext } from 'node:test';
 import { RateSampler } from '../../ts/status/model/rate-sampler.js';
 import { STYLE_HASH } from '../../ts/status/page/status-page.js';
@@ -121,6 +123,52 @@ describe('status page', () => {
       assert.equal(code, 403);
       assert.doesNotMatch(body, /omerta1self/);
     }
+  });
+
+  test('silent connections shut nobody out, however many there are', async (t) => {
+    const port = await serve(t);
+    const silent = Array.from({ length: 200 }, () => connect(port, '127.0.0.1').on('error', () => undefined));
+    t.after(() => silent.forEach((socket) => socket.destroy()));
+    await Promise.all(silent.map((socket) => once(socket, 'connect')));
+    const started = performance.now();
+    assert.equal((await ask(port, '/metrics', 'localhost')).status, 200);
+    assert.ok(performance.now() - started < 4000, 'before any of them is timed out');
+  });
+
+  /** The first line of what is answered to bytes as they are. */
+  async function raw(port: number, text: string): Promise<string> {
+    const socket = connect(port, '127.0.0.1');
+    socket.write(text);
+    let answer = '';
+    for await (const chunk of socket) {
+      answer += String(chunk);
+      if (answer.includes('\r\n')) break;
+    }
+    return answer.split('\r\n')[0] ?? '';
+  }
+
+  test('HTTP/1.0 without Host is answered, as the check of a load balancer wants it', async (t) => {
+    const port = await serve(t);
+    assert.match(await raw(port, 'GET /metrics HTTP/1.0\r\n\r\n'), /^HTTP\/1\.1 200/);
+    assert.match(await raw(port, 'GET /metrics HTTP/1.0\r\nHost: evil.example\r\n\r\n'), / 403 /);
+    assert.match(await raw(port, 'GET /metrics HTTP/1.1\r\n\r\n'), / 400 /);
+  });
+
+  test('a target in absolute form says whom it asks, whatever Host says', async (t) => {
+    const port = await serve(t);
+    for (const [target, status] of [
+      [`http://127.0.0.1:${port}/metrics`, 200],
+      [`HTTP://localhost/status.json?x`, 200],
+      [`http://127.0.0.1:${port}`, 200],
+      ['http://evil.example/metrics', 403],
+      ['http://user@127.0.0.1/metrics', 403],
+      ['http://127.0.0.1/elsewhere', 404],
+    ] as const)
+      assert.match(
+        await raw(port, `GET ${target} HTTP/1.1\r\nHost: localhost\r\n\r\n`),
+        new RegExp(`^HTTP/1.1 ${status} `),
+        target,
+      );
   });
 
   test('only addresses and localhost are trusted hosts', () => {

@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { basename, dirname, join } from 'node:path';
+import { ConnectionLimit } from '../host/connection-limit.js';
 import { ExitCode, OperatorError, fileError, systemErrorCode } from '../host/operator-error.js';
 import { RequestReader, UapiError, formatErrno, type UapiRequest } from './uapi.js';
 
@@ -74,8 +75,9 @@ export class UapiSocket {
    * @throws OperatorError
    */
   static async listen(path: string, handler: UapiHandler, onRemoved: () => void): Promise<UapiSocket> {
-    const server = createServer({ allowHalfOpen: true }, (socket) => serve(socket, handler));
-    server.maxConnections = MAX_CONNECTIONS;
+    const server = createServer({ allowHalfOpen: true });
+    const limit = new ConnectionLimit(server, MAX_CONNECTIONS);
+    server.on('connection', (socket) => serve(socket, handler, limit));
     // `wg` removes a socket it finds bound and not listening yet: it gets its name when it listens.
     const unnamed = join(dirname(path), `.${basename(path)}.${process.pid}`);
     try {
@@ -115,16 +117,21 @@ export class UapiSocket {
   }
 }
 
-function serve(socket: Socket, handler: UapiHandler): void {
+function serve(socket: Socket, handler: UapiHandler, limit: ConnectionLimit): void {
   const reader = new RequestReader();
   // One answer after the other, however long the client takes to read one.
   let answered = Promise.resolve();
   socket.setEncoding('latin1');
   socket.on('error', () => socket.destroy());
   socket.on('data', (text: string) => {
+    limit.heard(socket);
     try {
-      for (const request of reader.push(text))
-        answered = answered.then(() => send(socket, answer(request, handler)));
+      for (const request of reader.push(text)) {
+        limit.asked(socket);
+        answered = answered
+          .then(() => send(socket, answer(request, handler)))
+          .finally(() => limit.answered(socket));
+      }
     } catch (error) {
       if (!(error instanceof UapiError)) throw error;
       socket.end(formatErrno(error.errno));

@@ -13,6 +13,7 @@ import {
   type ControlRequest,
   type ControlResponse,
 } from './control-protocol.js';
+import { ConnectionLimit } from '../../host/connection-limit.js';
 import { LineReader } from '../../host/line-reader.js';
 import { ExitCode, OperatorError, fileError, messageOf, systemErrorCode } from '../../host/operator-error.js';
 
@@ -57,6 +58,7 @@ export function alreadyRunning(socket: string): OperatorError {
 
 export class ControlServer {
   readonly #connections = new Set<Socket>();
+  readonly #limit: ConnectionLimit;
   #handler: ControlHandler | undefined;
 
   private constructor(
@@ -64,6 +66,7 @@ export class ControlServer {
     readonly inode: number,
     readonly server: Server,
   ) {
+    this.#limit = new ConnectionLimit(server, MAX_CONNECTIONS);
     server.on('connection', (socket: Socket) => this.#serve(socket));
   }
 
@@ -81,7 +84,6 @@ export class ControlServer {
         'Choose a shorter directory with --state DIR',
       );
     const server = createServer();
-    server.maxConnections = MAX_CONNECTIONS;
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
       server.listen(own, resolve);
@@ -121,6 +123,7 @@ export class ControlServer {
     socket.setTimeout(IDLE_TIMEOUT_MS, () => socket.destroy());
     const reader = new LineReader(MAX_REQUEST_BYTES);
     socket.on('data', (chunk: Buffer) => {
+      this.#limit.heard(socket);
       const lines = reader.push(chunk);
       if (lines === undefined) {
         socket.removeAllListeners('data');
@@ -133,10 +136,13 @@ export class ControlServer {
         socket.end(`${JSON.stringify(failure(0, error))}\n`, () => socket.destroy());
         return;
       }
-      for (const line of lines)
+      for (const line of lines) {
+        this.#limit.asked(socket);
         void this.#answer(line).then((response) => {
+          this.#limit.answered(socket);
           if (socket.writable) socket.write(`${JSON.stringify(response)}\n`);
         });
+      }
     });
   }
 

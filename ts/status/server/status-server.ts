@@ -1,15 +1,19 @@
 // Serves the status page, /status.json and /metrics: read-only, on loopback unless configured.
 //
 // A web page somewhere may make the operator's browser ask this port under a name that page controls
-// (DNS rebinding). Such a request carries that name in Host; only IP addresses and "localhost" pass.
+// (DNS rebinding). Such a request carries that name in Host; only IP addresses and "localhost" pass. What
+// speaks HTTP/1.0 without Host, as the check of a load balancer does, is no browser.
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { formatIp, formatSocketAddress, parseIp, type SocketAddress } from '../../wire/socket-address.js';
 import type { DaemonStatus } from '../model/daemon-status.js';
 import { renderMetrics } from '../metrics/metrics.js';
+import { ConnectionLimit } from '../../host/connection-limit.js';
 import { ExitCode, OperatorError, messageOf, systemErrorCode } from '../../host/operator-error.js';
 import type { RateSeries } from '../model/rate-sampler.js';
 import { STYLE_HASH, statusPage } from '../page/status-page.js';
+
+const MAX_CONNECTIONS = 64;
 
 export interface StatusSource {
   status(): DaemonStatus;
@@ -36,12 +40,25 @@ const plain = (status: number, body: string): Answer => ({
   body: `${body}\n`,
 });
 
+/** Whom a request asks, and for what: in the absolute form the target says both (RFC 9112, section 3.2.2). */
+export function requestTarget(
+  url: string,
+  host: string | undefined,
+): { readonly host: string | undefined; readonly path: string } {
+  const absolute = /^https?:\/\/([^/?#]*)([^?#]*)/i.exec(url);
+  if (absolute === null) return { host, path: url.split('?')[0] ?? '' };
+  const [, authority, path] = absolute;
+  return { host: authority, path: path === undefined || path === '' ? '/' : path };
+}
+
 async function answer(request: IncomingMessage, source: StatusSource): Promise<Answer> {
-  if (!isTrustedHost(request.headers.host))
+  const { host, path } = requestTarget(request.url ?? '', request.headers.host);
+  const isOldClient = host === undefined && request.httpVersion === '1.0';
+  if (!isOldClient && !isTrustedHost(host))
     return plain(403, 'Ask by IP address or as "localhost": other names are refused (DNS rebinding).');
   if (request.method !== 'GET' && request.method !== 'HEAD')
     return plain(405, 'Only GET and HEAD: this is read-only.');
-  switch ((request.url ?? '').split('?')[0]) {
+  switch (path) {
     case '/':
       return {
         status: 200,
@@ -92,8 +109,14 @@ export class StatusServer {
 
   /** @throws OperatorError when the address cannot be listened on. */
   static async listen(wanted: SocketAddress, source: StatusSource): Promise<StatusServer> {
-    const server = createServer((request, response) => void respond(request, response, source));
-    server.maxConnections = 64;
+    const server = createServer({ connectionsCheckingInterval: 1000 });
+    const limit = new ConnectionLimit(server, MAX_CONNECTIONS);
+    server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+      const { socket } = request;
+      limit.asked(socket);
+      response.once('close', () => limit.answered(socket));
+      void respond(request, response, source);
+    });
     server.headersTimeout = 5000;
     server.requestTimeout = 5000;
     server.keepAliveTimeout = 5000;
