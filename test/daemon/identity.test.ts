@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chmodSync, readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { createIdentity, loadIdentity, loadOrCreateIdentity } from '../../ts/daemon/state/identity.js';
 import { defaultStatePath, writePrivate } from '../../ts/daemon/state/state-directory.js';
@@ -18,6 +18,20 @@ describe('identity', () => {
     assert.equal(modeOf(state.identityKey), 0o600);
     assert.equal(modeOf(state.sessionKey), 0o600);
   });
+
+  test(
+    'what another user owns is refused: a directory, and a key in it',
+    { skip: process.geteuid?.() !== 0 },
+    (t) => {
+      const state = temporaryState(t);
+      createIdentity(state);
+      chownSync(state.identityKey, 12_345, 12_345);
+      assert.throws(() => loadIdentity(state), { exitCode: 4, message: /belongs to user 12345.*chown -R 0/ });
+      chownSync(state.identityKey, 0, 0);
+      chownSync(state.path, 12_345, 12_345);
+      assert.throws(() => state.prepare(), { exitCode: 4, message: /belongs to user 12345.*chown -R 0/ });
+    },
+  );
 
   test('an identity is never overwritten', (t) => {
     const state = temporaryState(t);

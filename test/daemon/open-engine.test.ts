@@ -63,7 +63,7 @@ describe('engine errors', () => {
   const table: readonly [EngineErrorCode, exitCode: number, text: RegExp][] = [
     ['PORT_IN_USE', 1, /^port: UDP port 51900 is taken .*--port N/],
     ['BIND_FAILED', 1, /^bind: 192\.0\.2\.1 cannot be bound.*--bind ADDR/],
-    ['TUN_PERMISSION', 4, /^tun: .*sudo omerta --state \/state up/],
+    ['TUN_PERMISSION', 4, /^tun: .*sudo omerta up/],
     ['TUN_FAILED', 1, /^tun: .*interface = /],
     ['ENGINE_UNAVAILABLE', 1, /^engine: .*npm run build/],
     ['BAD_ARGUMENT', 1, /^engine: .*omerta doctor/],

@@ -18,6 +18,7 @@ import { ExitCode, OperatorError } from '../host/operator-error.js';
 import { isName } from '../core/protocol/network.js';
 import { MAX_POLICY_IDENTITIES, MAX_POLICY_NETWORKS } from '../core/protocol/standing-policy.js';
 import { parseIp, parseSocketAddress } from '../wire/socket-address.js';
+import { isAnnounceable } from '../host/own-addresses.js';
 import { repeatable } from './repeatable.js';
 
 export interface NodeOptions {
@@ -105,7 +106,7 @@ export function applyNodeOptions(config: Config, options: NodeOptions): Config {
   if (bind !== undefined && parseIp(bind) === undefined)
     throw wrong('bind', bind, BIND_RULE, '--bind 192.0.2.1');
   for (const address of announce ?? [])
-    if (parseSocketAddress(address) === undefined)
+    if (!isAnnounceable(address))
       throw wrong('announce', address, ANNOUNCE_RULE, '--announce 203.0.113.7:51900');
   if ((announce?.length ?? 0) > 8)
     throw new OperatorError(

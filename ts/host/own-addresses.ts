@@ -1,12 +1,28 @@
 // The addresses a node tells others to reach it by: those it was told to announce, else those of
 // its interfaces.
+//
+// Which, and in which order. Others can use an address that is unicast and means the same everywhere:
+// link-local ones (RFC 4291, section 2.5.6; RFC 3927) mean something on one cable only, loopback ones on one
+// machine. They are told when there are no others: a machine without a network, two on one cable. Addresses
+// in somebody's tunnel are never told: packets of a tunnel sent into a tunnel go round in circles. First
+// come those of the interfaces default routes lead out by, last those of bridges none leads out by, which
+// are for virtual machines and containers.
 
 import { existsSync } from 'node:fs';
 import { networkInterfaces, type NetworkInterfaceInfo } from 'node:os';
-import { formatSocketAddress, parseIp, type SocketAddress } from '../wire/socket-address.js';
+import {
+  formatSocketAddress,
+  isIPv4,
+  parseIp,
+  parseSocketAddress,
+  type SocketAddress,
+} from '../wire/socket-address.js';
+import { defaultRouteDevices, hostSettings } from './host-tuning.js';
 
 /** A record and an invite have room for this many. */
 const MAX_ADDRESSES = 8;
+/** Of those, kept for the family that has fewer. */
+const OTHER_FAMILY = 2;
 
 export interface AddressSources {
   readonly announce: readonly SocketAddress[];
@@ -17,40 +33,148 @@ export interface AddressSources {
   readonly ownTunnel?: string;
 }
 
-/** Whether an interface is a TUN or TAP device: its addresses lead into somebody's tunnel. */
-function isTunnel(name: string): boolean {
-  return existsSync(`/sys/class/net/${name}/tun_flags`);
+/** How far an address reaches; more is better. */
+export const Reach = { nowhere: 0, machine: 1, cable: 2, network: 3 } as const;
+export type Reach = (typeof Reach)[keyof typeof Reach];
+
+/** How far an address reaches: to nobody when it is none of one machine (multicast, broadcast, reserved). */
+export function reachOf(ip: Uint8Array): Reach {
+  const [first = 0, second = 0] = isIPv4(ip) ? ip.subarray(12) : ip;
+  if (isIPv4(ip)) {
+    if (first === 127) return Reach.machine;
+    if (first === 0 || first >= 224) return Reach.nowhere; // "this network", multicast, reserved, broadcast
+    return first === 169 && second === 254 ? Reach.cable : Reach.network;
+  }
+  if (ip.subarray(0, 15).every((byte) => byte === 0)) return ip[15] === 1 ? Reach.machine : Reach.nowhere;
+  if (first === 0xff) return Reach.nowhere;
+  // Unlike an IPv4 one it cannot be used without the name of an interface of the sender's.
+  return first === 0xfe && (second & 0xc0) === 0x80 ? Reach.nowhere : Reach.network;
+}
+
+/** Whether others can be told to send to this text, `address:port`. */
+export function isAnnounceable(text: string): boolean {
+  const address = parseSocketAddress(text);
+  return address !== undefined && address.port !== 0 && reachOf(address.ip) !== Reach.nowhere;
+}
+
+/** What an interface is, as far as it matters here. */
+export interface InterfaceKind {
+  /** It leads into somebody's tunnel. */
+  readonly tunnel: boolean;
+  readonly bridge: boolean;
+}
+
+/** linux/if_arp.h: ARPHRD_TUNNEL, _TUNNEL6, _SIT, _IPGRE, _IP6GRE. */
+const TUNNEL_TYPES = ['768', '769', '776', '778', '823'];
+
+/** Looks into /sys. */
+export function interfaceKind(name: string): InterfaceKind {
+  const folder = `/sys/class/net/${name}`;
+  const text = (file: string): string => hostSettings.read(`${folder}/${file}`) ?? '';
+  return {
+    tunnel:
+      existsSync(`${folder}/tun_flags`) ||
+      /^DEVTYPE=(wireguard|ovpn)$/m.test(text('uevent')) ||
+      TUNNEL_TYPES.includes(text('type').trim()),
+    bridge: existsSync(`${folder}/bridge`),
+  };
+}
+
+/** The machine as it is now; tests give another. */
+export interface HostInterfaces {
+  readonly interfaces: NodeJS.Dict<NetworkInterfaceInfo[]>;
+  /** Names of those default routes lead out by, the preferred first. */
+  readonly defaultRoutes: readonly string[];
+  readonly kind: (name: string) => InterfaceKind;
+}
+
+function present(): HostInterfaces {
+  return {
+    interfaces: networkInterfaces(),
+    defaultRoutes: defaultRouteDevices(hostSettings),
+    kind: interfaceKind,
+  };
+}
+
+/** Whether the operator chose the addresses, by announcing them or binding to one. */
+export function areChosen({ announce, bind }: AddressSources): boolean {
+  return announce.length > 0 || isOneAddress(bind);
+}
+
+function isOneAddress(bind: string | undefined): bind is string {
+  return (
+    bind !== undefined &&
+    parseIp(bind)?.some((byte, index) => byte !== 0 && index !== 10 && index !== 11) === true
+  );
+}
+
+/** Addresses for records and invites, at most 8, in the order others are to try them. */
+export function ownAddresses(sources: AddressSources, host: HostInterfaces = present()): SocketAddress[] {
+  const { announce, bind, port, ownTunnel } = sources;
+  if (announce.length > 0) return announce.slice(0, MAX_ADDRESSES);
+  const bound = isOneAddress(bind) ? parseIp(bind) : undefined;
+  if (bound !== undefined) return [{ ip: bound, port }];
+  const found = Object.entries(host.interfaces)
+    .filter(([name]) => name !== ownTunnel && !host.kind(name).tunnel)
+    .flatMap(([name, infos]) => {
+      const route = host.defaultRoutes.indexOf(name);
+      const place = route >= 0 ? route : host.defaultRoutes.length + (host.kind(name).bridge ? 1 : 0);
+      return (infos ?? []).flatMap(({ address }) => {
+        const ip = parseIp(address.replace(/%.*$/, ''));
+        return ip === undefined || (bind === '0.0.0.0' && !isIPv4(ip))
+          ? []
+          : [{ ip, place, reach: reachOf(ip) }];
+      });
+    });
+  const best = Math.max(...found.map(({ reach }) => reach), Reach.machine);
+  return shareOut(
+    found
+      .filter(({ reach }) => reach === best)
+      .sort(
+        (a, b) =>
+          a.place - b.place ||
+          Number(isIPv4(b.ip)) - Number(isIPv4(a.ip)) ||
+          Number(isUniqueLocal(a.ip)) - Number(isUniqueLocal(b.ip)),
+      )
+      .map(({ ip }) => ({ ip, port })),
+  );
+}
+
+/** RFC 4193. */
+function isUniqueLocal(ip: Uint8Array): boolean {
+  return ((ip[0] ?? 0) & 0xfe) === 0xfc;
+}
+
+/** The first ones, with some of either family: who has one family only is to find an address too. */
+function shareOut(addresses: readonly SocketAddress[]): SocketAddress[] {
+  const room = (ipv4: boolean): number => {
+    const others = addresses.filter(({ ip }) => isIPv4(ip) !== ipv4).length;
+    return MAX_ADDRESSES - Math.min(others, OTHER_FAMILY);
+  };
+  const left = new Map([true, false].map((ipv4) => [ipv4, room(ipv4)]));
+  return addresses
+    .filter(({ ip }) => {
+      const room = left.get(isIPv4(ip)) ?? 0;
+      left.set(isIPv4(ip), room - 1);
+      return room > 0;
+    })
+    .slice(0, MAX_ADDRESSES);
+}
+
+/** How far the best of these reaches. */
+function reachOfBest(addresses: readonly SocketAddress[]): Reach {
+  return addresses.reduce<Reach>((best, { ip }) => (reachOf(ip) > best ? reachOf(ip) : best), Reach.nowhere);
 }
 
 /**
- * Addresses for records and invites, at most 8, IPv4 first. Loopback addresses are given only when
- * there are no others; link-local ones never, since they mean nothing without an interface; those of
- * tunnels never, since packets of a tunnel sent into a tunnel go round in circles.
+ * What others are to be told from now on: addresses found while the network is away, as at boot, do not
+ * take the place of better ones known before.
  */
-export function ownAddresses(
-  sources: AddressSources,
-  interfaces: NodeJS.Dict<NetworkInterfaceInfo[]> = networkInterfaces(),
-  tunnel: (name: string) => boolean = isTunnel,
-): SocketAddress[] {
-  if (sources.announce.length > 0) return sources.announce.slice(0, MAX_ADDRESSES);
-  const bound = sources.bind === undefined ? undefined : parseIp(sources.bind);
-  if (bound !== undefined && bound.some((byte) => byte !== 0) && sources.bind !== '0.0.0.0')
-    return [{ ip: bound, port: sources.port }];
-  const all = Object.entries(interfaces)
-    .filter(([name]) => name !== sources.ownTunnel && !tunnel(name))
-    .flatMap(([, infos]) => infos ?? [])
-    .filter(
-      ({ address, family }) =>
-        !/^fe[89ab]/i.test(address) && (sources.bind !== '0.0.0.0' || family === 'IPv4'),
-    );
-  const outside = all.filter(({ internal }) => !internal);
-  return (outside.length > 0 ? outside : all)
-    .sort((a, b) => (a.family === b.family ? 0 : a.family === 'IPv4' ? -1 : 1))
-    .flatMap(({ address }) => {
-      const ip = parseIp(address);
-      return ip === undefined ? [] : [{ ip, port: sources.port }];
-    })
-    .slice(0, MAX_ADDRESSES);
+export function betterAddresses(
+  known: readonly SocketAddress[],
+  found: readonly SocketAddress[],
+): readonly SocketAddress[] {
+  return reachOfBest(found) < reachOfBest(known) ? known : found;
 }
 
 /** Interfaces with an address others could send to: neither loopback nor the mesh's own tunnel. */

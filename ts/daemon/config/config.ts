@@ -19,6 +19,7 @@ import {
 import { DEFAULT_CLASS, MAX_QUOTA_CLASSES } from '../../core/relay/relay-policy.js';
 import { LONGEST_BURST_MS, LOWEST_BYTES_PER_SECOND } from '../../wire/limits.js';
 import { parseIp, parseSocketAddress } from '../../wire/socket-address.js';
+import { isAnnounceable } from '../../host/own-addresses.js';
 import { parsePrefix } from '../../wire/prefix.js';
 import { ExitCode, OperatorError, fileError, systemErrorCode } from '../../host/operator-error.js';
 import { parseWireguardKey } from '../../host/wireguard-key.js';
@@ -67,7 +68,9 @@ const relayLinks = z
 
 /** `host:port` of the status page: an IP address with a port. */
 export const STATUS_ADDRESS_RULE = 'an address and port such as "127.0.0.1:9090" or "[::1]:9090", or "off"';
-export const ANNOUNCE_RULE = 'an address and port such as "203.0.113.7:51900" or "[2001:db8::7]:51900"';
+export const ANNOUNCE_RULE =
+  'an address and port others can send to, such as "203.0.113.7:51900" or "[2001:db8::7]:51900"';
+export const ENDPOINT_RULE = 'an address and port such as "203.0.113.7:51900" or "[2001:db8::7]:51900"';
 export const BIND_RULE = 'an IP address of this machine such as "192.0.2.1" or "::"';
 export const PORT_RULE = 'a UDP port, a whole number from 1 to 65535';
 export const ENGINE_RULE = '"auto", "native" or "wasm"';
@@ -162,10 +165,7 @@ const schema = z.strictObject({
       port: integer('a UDP port', 1, 65535).default(DEFAULT_PORT),
       bind: text(BIND_RULE, (value) => parseIp(value) !== undefined).optional(),
       announce: z
-        .array(
-          text(ANNOUNCE_RULE, (value) => parseSocketAddress(value) !== undefined),
-          `a list; each entry is ${ANNOUNCE_RULE}`,
-        )
+        .array(text(ANNOUNCE_RULE, isAnnounceable), `a list; each entry is ${ANNOUNCE_RULE}`)
         .max(8, { error: 'at most 8 addresses' })
         .default([]),
       interface: text(INTERFACE_RULE, (value) => isInterfaceName(value)).default('omerta0'),
@@ -224,7 +224,7 @@ const schema = z.strictObject({
         .array(
           z.strictObject({
             public_key: wireguardKey,
-            endpoint: text(ANNOUNCE_RULE, (value) => parseSocketAddress(value) !== undefined),
+            endpoint: text(ENDPOINT_RULE, (value) => parseSocketAddress(value) !== undefined),
           }),
           'a list of { public_key = "…", endpoint = "203.0.113.9:51820" }',
         )

@@ -39,7 +39,7 @@ import { formatWireguardKey } from '../../host/wireguard-key.js';
 
 /** The network a relay makes when it has none. */
 export const DEFAULT_NETWORK = 'home';
-const ADDRESS_CHECK_INTERVAL_MS = 5000;
+const ADDRESS_CHECK_INTERVAL_MS = 2000;
 const KERNEL_PATH_CHECK_INTERVAL_MS = 1000;
 const STORE_CHECK_INTERVAL_MS = 2000;
 /** What the daemon itself answers, without a question to another node. */
@@ -133,7 +133,7 @@ export class Daemon {
     this.#every(SAMPLE_INTERVAL_MS, () =>
       this.#sampler.sample(performance.now(), this.#running.shell.engine.counters()),
     );
-    this.#every(ADDRESS_CHECK_INTERVAL_MS, () => this.#running.refreshAddresses());
+    this.#every(ADDRESS_CHECK_INTERVAL_MS, () => this.#checkAddresses(identity));
     this.#every(STORE_CHECK_INTERVAL_MS, () => this.#checkStore(store));
     this.#every(KERNEL_PATH_CHECK_INTERVAL_MS, () => this.#checkKernelPath());
     control.handle((request) => this.#handle(request));
@@ -190,13 +190,25 @@ export class Daemon {
   #keepOwnNetworks(identity: Identity): void {
     const { state, config } = this.settings;
     const addresses = configuredAddresses(config, config.node.port);
-    const networks = loadNetworks(state);
-    if (networks.length === 0)
+    if (loadNetworks(state).length === 0)
       addNetwork(state, newNetwork(DEFAULT_NETWORK, [ownBootstrap(identity, addresses)]));
-    for (const network of networks) {
-      const present = withOwnAddresses(network, identity, addresses);
+    this.#refreshInvites(identity);
+  }
+
+  /** Own addresses in the invites, as they are now. */
+  #refreshInvites(identity: Identity): void {
+    const { state, config } = this.settings;
+    for (const network of loadNetworks(state)) {
+      const present = withOwnAddresses(network, identity, config);
       if (present !== network) replaceNetwork(state, present);
     }
+  }
+
+  #checkAddresses(identity: Identity): void {
+    if (!this.#running.refreshAddresses()) return;
+    const addresses = this.#running.addresses.map(formatSocketAddress).join(' ');
+    this.settings.log.info({ addresses }, 'addresses-changed');
+    if (this.settings.mode === 'relay') this.#refreshInvites(identity);
   }
 
   async #openStatusPage(): Promise<void> {

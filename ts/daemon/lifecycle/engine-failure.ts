@@ -32,7 +32,7 @@ export function engineFailure(
         ExitCode.permission,
         'tun',
         access.ok ? `a TUN interface is refused (${detail})` : access.reason,
-        `Type: ${access.remedy ?? 'sudo modprobe tun'} (or run it as root: sudo omerta --state ${options.state} up)`,
+        `Type: ${access.remedy ?? 'sudo modprobe tun'} (or run it as root, with a state directory of root's: sudo omerta up)`,
       );
     }
     case 'TUN_FAILED':

@@ -34,7 +34,13 @@ import { engineFailure } from './engine-failure.js';
 import type { Identity } from '../state/identity.js';
 import { ExitCode, OperatorError } from '../../host/operator-error.js';
 import { MeshShell } from './mesh-shell.js';
-import { addressedInterfaces, ownAddresses, sameAddresses } from '../../host/own-addresses.js';
+import {
+  addressedInterfaces,
+  areChosen,
+  betterAddresses,
+  ownAddresses,
+  sameAddresses,
+} from '../../host/own-addresses.js';
 import {
   changeWhileRunning,
   relayLimits,
@@ -226,12 +232,13 @@ export class Mesh {
     this.shell.command((node, step) => node.setRelayPolicy(policy, step));
   }
 
-  /** Looks whether the interfaces have other addresses now and tells the node. */
-  refreshAddresses(): void {
-    const addresses = configuredAddresses(this.settings.config, this.shell.engine.port);
-    if (sameAddresses(addresses, this.#addresses)) return;
+  /** Looks whether the interfaces have other addresses now and tells the node. @returns whether they have. */
+  refreshAddresses(): boolean {
+    const addresses = configuredAddresses(this.settings.config, this.shell.engine.port, this.#addresses);
+    if (sameAddresses(addresses, this.#addresses)) return false;
     this.#addresses = addresses;
     this.shell.command((node, step) => node.setEndpoints(addresses, step));
+    return true;
   }
 
   /** The kernel path in front of the engine, if one was asked for. */
@@ -247,10 +254,19 @@ export class Mesh {
   }
 }
 
-/** Addresses others are told, with the port the node listens on. */
-export function configuredAddresses({ node }: Config, port: number): SocketAddress[] {
+/**
+ * Addresses others are told, with the port the node listens on.
+ * @param known what they were told before, which worse ones do not replace unless the operator chose them
+ */
+export function configuredAddresses(
+  { node }: Config,
+  port: number,
+  known: readonly SocketAddress[] = [],
+): readonly SocketAddress[] {
   const announce = node.announce.map(parseSocketAddress).filter((address) => address !== undefined);
-  return ownAddresses({ announce, bind: node.bind, port, ownTunnel: node.interface });
+  const sources = { announce, bind: node.bind, port, ownTunnel: node.interface };
+  const found = ownAddresses(sources);
+  return areChosen(sources) ? found : betterAddresses(known, found);
 }
 
 /** A node does not register with itself, so its own entry among the bootstraps is left out. */
@@ -298,13 +314,11 @@ export function ownBootstrap(identity: Identity, addresses: readonly SocketAddre
 }
 
 /** The network with this node's own bootstrap entry brought up to date; the same object if it was. */
-export function withOwnAddresses(
-  network: Network,
-  identity: Identity,
-  addresses: readonly SocketAddress[],
-): Network {
+export function withOwnAddresses(network: Network, identity: Identity, config: Config): Network {
   const own = network.bootstraps.find((bootstrap) => sameBytes(bootstrap.identity, identity.publicKey));
-  if (own === undefined || addresses.length === 0) return network;
+  if (own === undefined) return network;
+  const addresses = configuredAddresses(config, config.node.port, own.addresses);
+  if (addresses.length === 0) return network;
   if (sameAddresses(own.addresses, addresses) && sameBytes(own.sessionKey, identity.sessionPublicKey))
     return network;
   return {

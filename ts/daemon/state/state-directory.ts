@@ -97,7 +97,7 @@ export function defaultStatePath(
   );
 }
 
-/** Refuses a file or directory that group or others have any access to. */
+/** Refuses a file or directory that group or others have any access to, or that somebody else owns. */
 export function requirePrivate(field: string, path: string): void {
   let mode: number;
   let isDirectory: boolean;
@@ -105,8 +105,9 @@ export function requirePrivate(field: string, path: string): void {
     const stat = statSync(path);
     mode = stat.mode & 0o777;
     isDirectory = stat.isDirectory();
+    requireOwner(field, path, stat.uid);
   } catch (error) {
-    throw fileError(field, path, error);
+    throw error instanceof OperatorError ? error : fileError(field, path, error);
   }
   if ((mode & 0o077) === 0) return;
   const wanted = isDirectory ? '0700' : '0600';
@@ -115,6 +116,18 @@ export function requirePrivate(field: string, path: string): void {
     field,
     `${path} has mode 0${mode.toString(8)}, ${wanted} is needed: it holds secrets`,
     `Type: chmod ${wanted} ${path}`,
+  );
+}
+
+/** Whoever owns a file can change it: that has to be us, or root, who can anyway. */
+function requireOwner(field: string, path: string, owner: number): void {
+  const self = process.geteuid?.() ?? owner;
+  if (owner === self || owner === 0) return;
+  throw new OperatorError(
+    ExitCode.permission,
+    field,
+    `${path} belongs to user ${owner}, who could change what user ${self} runs by`,
+    `Run as user ${owner}, choose another directory with --state DIR, or type: chown -R ${self} ${path}`,
   );
 }
 
