@@ -149,6 +149,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
                            InstanceMethod<&NativeEngine::rebind>("rebind"),
                            InstanceMethod<&NativeEngine::open_port>("openPort"),
                            InstanceMethod<&NativeEngine::close_port>("closePort"),
+                           InstanceMethod<&NativeEngine::put_addresses>("putAddresses"),
                            InstanceMethod<&NativeEngine::set_interface_down>("setInterfaceDown"),
                            InstanceMethod<&NativeEngine::set_fwmark>("setFwmark"),
                            InstanceMethod<&NativeEngine::set_private_key>("setPrivateKey"),
@@ -294,7 +295,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
       out.Set("steering", engine.steering().on);
       out.Set("steeringReason", engine.steering().reason);
     }
-    if (const omerta::tun::TunDevice* tun = engine.tun(); tun != nullptr) {
+    if (const omerta::tun::TunDevice* tun = engine.tun(); tun != nullptr && !engine.interface_gone()) {
       out.Set("tun", tun->name());
     }
     return out;
@@ -672,6 +673,16 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
   }
 
   void close_port(const Napi::CallbackInfo& info) { open(info.Env()).close_port(); }
+
+  /// Those the interface cannot have.
+  Napi::Value put_addresses(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    auto refused = Napi::Array::New(info.Env());
+    system_call(info.Env(), [&] {
+      for (const std::string& address : engine.put_addresses()) refused.Set(refused.Length(), address);
+    });
+    return refused;
+  }
 
   void set_interface_down(const Napi::CallbackInfo& info) {
     Engine& engine = open(info.Env());

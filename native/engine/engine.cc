@@ -171,7 +171,10 @@ Engine::Engine(const EngineSettings& settings)
   if (tun_)
     link_watch_ = std::make_unique<tun::LinkWatch>(
         *tun_, [this](const tun::LinkWatch::State& state) { return interface_changed(state); },
-        [this] { shared_.events.write(EventType::interface_gone, {}); });
+        [this] {
+          interface_gone_.store(true, std::memory_order_relaxed);
+          shared_.events.write(EventType::interface_gone, {});
+        });
   watch_routes();
   if (!sockets_.empty()) start_workers();
 }
@@ -304,6 +307,10 @@ void Engine::close_port() {
   stop_workers();
   sockets_.clear();
   shared_.sessions->suspend();
+}
+
+std::vector<std::string> Engine::put_addresses() {
+  return tun_ && !interface_gone() ? tun_->put_addresses() : std::vector<std::string>{};
 }
 
 void Engine::set_interface_down() {

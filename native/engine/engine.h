@@ -176,6 +176,10 @@ class Engine {
   void open_port();
   /// Closes the sockets and forgets every session. The port is remembered.
   void close_port();
+  /// As TunDevice::put_addresses().
+  std::vector<std::string> put_addresses();
+  /// Whether somebody deleted the TUN interface.
+  bool interface_gone() const { return interface_gone_.load(std::memory_order_relaxed); }
   /// Brings the TUN interface down. @throws std::system_error
   void set_interface_down();
   /// SO_MARK of what is sent from now on (0: none). @throws std::system_error
@@ -201,6 +205,7 @@ class Engine {
   std::vector<std::unique_ptr<udp::UdpSocket>> sockets_;
   udp::Steering steering_;
   std::unique_ptr<tun::TunDevice> tun_;
+  std::atomic<bool> interface_gone_ = false;
   std::unique_ptr<tun::LinkWatch> link_watch_;
   std::unique_ptr<udp::RouteWatch> route_watch_;  ///< none where netlink is not to be had
   std::optional<bool> interface_up_;              ///< as told to the control plane

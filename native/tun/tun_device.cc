@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tun/tun_device.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
@@ -13,6 +12,8 @@
 #include <cerrno>
 #include <cstring>
 #include <system_error>
+
+#include "tun/interface_address.h"
 
 #ifndef TUN_F_USO4
 #define TUN_F_USO4 0x20
@@ -48,42 +49,6 @@ ifreq request_for(const std::string& name) {
   return request;
 }
 
-void add_address(const std::string& name, const std::string& text) {
-  const size_t slash = text.find('/');
-  const std::string address = text.substr(0, slash);
-  const bool v6 = address.find(':') != std::string::npos;
-  const int length = slash == std::string::npos ? (v6 ? 128 : 32) : std::stoi(text.substr(slash + 1));
-  if (v6) {
-    const ControlSocket control(AF_INET6);
-    ifreq request = request_for(name);
-    control.request(SIOCGIFINDEX, &request, "interface index");
-    struct {
-      in6_addr address;
-      uint32_t prefix_length;
-      int interface;
-    } v6_request{};  // struct in6_ifreq, whose header cannot be had beside netinet/in.h
-    if (inet_pton(AF_INET6, address.c_str(), &v6_request.address) != 1) {
-      errno = EINVAL;
-      fail("address " + text);
-    }
-    v6_request.prefix_length = static_cast<uint32_t>(length);
-    v6_request.interface = request.ifr_ifindex;
-    control.request(SIOCSIFADDR, &v6_request, "address " + text);
-  } else {
-    const ControlSocket control(AF_INET);
-    ifreq request = request_for(name);
-    auto* in = reinterpret_cast<sockaddr_in*>(&request.ifr_addr);
-    in->sin_family = AF_INET;
-    if (inet_pton(AF_INET, address.c_str(), &in->sin_addr) != 1) {
-      errno = EINVAL;
-      fail("address " + text);
-    }
-    control.request(SIOCSIFADDR, &request, "address " + text);
-    in->sin_addr.s_addr = htonl(length == 0 ? 0 : ~uint32_t{0} << (32 - length));
-    control.request(SIOCSIFNETMASK, &request, "netmask of " + text);
-  }
-}
-
 /// As the kernel's WireGuard has it: no link-local address but one that somebody gives it, and nobody asks
 /// for routers. Where /proc/sys may not be written it gets one.
 void without_link_local_address(const std::string& name) {
@@ -97,7 +62,7 @@ void without_link_local_address(const std::string& name) {
 }  // namespace
 
 TunDevice::TunDevice(const TunSettings& settings)
-    : name_(settings.name), mtu_(static_cast<size_t>(settings.mtu)) {
+    : name_(settings.name), addresses_(settings.addresses), mtu_(static_cast<size_t>(settings.mtu)) {
   try {
     for (size_t i = 0; i < settings.queues; i++) {
       const int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
@@ -128,11 +93,23 @@ TunDevice::TunDevice(const TunSettings& settings)
       request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_UP);
       control.request(SIOCSIFFLAGS, &request, "bring up " + name_);
     }
-    for (const std::string& address : settings.addresses) add_address(name_, address);
+    if (!addresses_.empty() && put_addresses().size() == addresses_.size()) {
+      errno = EADDRNOTAVAIL;
+      fail("addresses of " + name_);
+    }
   } catch (...) {
     for (const int fd : queues_) close(fd);
     throw;
   }
+}
+
+std::vector<std::string> TunDevice::put_addresses() const {
+  ifreq request{};
+  if (ioctl(queues_.front(), TUNGETIFF, &request) != 0) fail("name of " + name_);
+  std::vector<std::string> refused;
+  for (const std::string& address : addresses_)
+    if (!put_address(request.ifr_name, address)) refused.push_back(address);
+  return refused;
 }
 
 bool TunDevice::set_offloads(bool checksum, bool tcp, bool udp) const {

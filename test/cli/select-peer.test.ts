@@ -61,6 +61,7 @@ function statusOf(...members: MemberStatus[]): DaemonStatus {
     workers: [],
     failures: 0,
     log: { lost: 5, error: undefined, heldBack: 7 },
+    tunnel: undefined,
     store: { error: undefined, damaged: undefined },
   };
 }

@@ -118,5 +118,6 @@ export const STATUS: DaemonStatus = {
   ],
   failures: 0,
   log: { lost: 5, error: undefined, heldBack: 7 },
+  tunnel: { name: 'omerta0', state: 'down', missing: ['100.64.0.1/10'] },
   store: { error: undefined, damaged: undefined },
 };

@@ -100,6 +100,7 @@ describe('status page', () => {
       'omerta_forward_latency_seconds_sum{worker="0"} 0.000009',
       'omerta_forward_latency_seconds_count{worker="0"} 8',
       'omerta_registrations 2',
+      'omerta_tunnel_up 0',
       'omerta_log_lines_lost_total 5',
       'omerta_log_lines_held_back_total 7',
       'omerta_circuits 1',

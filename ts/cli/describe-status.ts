@@ -24,6 +24,16 @@ export function describeAccelerators({ engine }: DaemonStatus): string {
   return [on.length === 0 ? 'none' : on.join(', '), ...demoted].join('; ');
 }
 
+/** The interface, and what is not in order with it. */
+export function describeTunnel({ engine, tunnel }: DaemonStatus): string {
+  if (tunnel === undefined) return engine.tun ?? 'none';
+  const { name, state, missing } = tunnel;
+  if (state === 'gone') return `${name}: deleted by somebody, and made anew in a moment`;
+  if (state === 'elsewhere') return `${name}: renamed, or moved to another network namespace`;
+  if (state === 'down') return `${name}: down, or without its addresses (${missing.join(' ')})`;
+  return missing.length === 0 ? name : `${name}, which cannot have ${missing.join(' ')}`;
+}
+
 /** Our standing policy at a relay. */
 function describePolicy({ address, state, notAfter }: StandingPolicyStatus): string {
   const until = new Date(notAfter * 1000).toISOString().slice(0, 16);
@@ -59,7 +69,7 @@ export function describeStatus(status: DaemonStatus): string {
     ['engine', engine.summary],
     ['aead', engine.aead],
     ['accelerators', describeAccelerators(status)],
-    ['tunnel', engine.tun ?? 'none'],
+    ['tunnel', describeTunnel(status)],
     ['status page', status.statusPage ?? 'off'],
   ];
   for (const { name, ipv4, ipv6, members } of mesh.networks) {

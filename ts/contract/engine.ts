@@ -237,7 +237,7 @@ export interface EngineDescription {
   /** The ciphers this node can do, with what does each. */
   readonly aead: string;
   readonly accelerators: readonly Accelerator[];
-  /** Name of the TUN interface in use. */
+  /** Name of the TUN interface in use; undefined too once somebody deleted it. */
   readonly tun: string | undefined;
   /** Whether stock WireGuard clients can be relayed: not by the wasm engine. */
   readonly wireguardRelay: boolean;
@@ -301,6 +301,12 @@ export interface Engine extends LimitControl {
   setWireguardBindings(bindings: readonly WireguardBinding[]): void;
   /** What was relayed for each binding, in the order they were set. */
   wireguardUsage(): readonly WireguardUsage[];
+  /**
+   * Gives the TUN interface its addresses, in case it lost them; only where there can be one.
+   * @returns those it cannot have: IPv6 is switched off.
+   * @throws Error when it is in another network namespace.
+   */
+  putAddresses?(): readonly string[];
   /** Every counter the engine has, zero ones included; drops are named `drop_<reason>`. */
   counters(): ReadonlyMap<string, number>;
   /** The same and more, thread by thread. */

@@ -45,6 +45,11 @@ export class OmertaNode {
     return `nsenter --net=/run/netns/${this.node.name} -- ${this.binary} ${command.join(' ')} --state ${this.state}`;
   }
 
+  /** What Node.js runs a command of this node by. */
+  commandLine(...command: readonly string[]): readonly string[] {
+    return this.arguments(command);
+  }
+
   /**
    * Runs a command to its end, with `input` on its standard input, and returns the JSON it printed.
    * @throws Error with what it said.

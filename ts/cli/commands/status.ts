@@ -3,6 +3,7 @@
 import type { Command } from 'commander';
 import { Context, print, printJson, requestStatus } from '../context.js';
 import { describeStatus } from '../describe-status.js';
+import { ExitCode } from '../../host/operator-error.js';
 import { explain } from '../help.js';
 
 export function statusCommand(program: Command): void {
@@ -18,6 +19,12 @@ export function statusCommand(program: Command): void {
       const status = await Context.of(self).withDaemon(requestStatus);
       if (json === true) printJson(status);
       else print(describeStatus(status));
+      const { tunnel } = status;
+      if (tunnel !== undefined && tunnel.state !== 'up') process.exitCode = ExitCode.failure;
     });
-  explain(command, ['omerta status', 'omerta status --json | jq .counters'], { 3: true, 4: true });
+  explain(command, ['omerta status', 'omerta status --json | jq .counters'], {
+    1: 'it runs, but its interface is gone, down or elsewhere',
+    3: true,
+    4: true,
+  });
 }

@@ -153,12 +153,30 @@ function storeChecks({ error, damaged }: DaemonStatus['store']): Check[] {
     : [missing(name, `it was damaged and begun anew; the old one was put aside`, `rm ${damaged}`)];
 }
 
+function tunnelChecks(tunnel: DaemonStatus['tunnel']): Check[] {
+  if (tunnel === undefined || (tunnel.state === 'up' && tunnel.missing.length === 0)) return [];
+  const { name, state, missing: addresses } = tunnel;
+  return [
+    missing(
+      `running daemon's ${name}`,
+      state === 'up' ? `it cannot have ${addresses.join(' ')}` : `it is ${state}`,
+      state === 'down'
+        ? `ip link set ${name} up`
+        : state === 'elsewhere'
+          ? 'omerta down, then omerta up'
+          : state === 'up'
+            ? 'sysctl net.ipv6.conf.all.disable_ipv6 tells whether IPv6 is switched off; the rest works without'
+            : undefined,
+    ),
+  ];
+}
+
 /** What a running daemon has to complain of. */
 async function complaints(socket: string): Promise<Check[]> {
   const client = await ControlClient.connectIfRunning(socket);
   if (client === undefined) return [];
   try {
-    const { engine, log, store } = (await client.request({ command: 'status' })) as DaemonStatus;
+    const { engine, log, store, tunnel } = (await client.request({ command: 'status' })) as DaemonStatus;
     const demoted = engine.accelerators
       .filter(troubled)
       .map(({ name, state, reason, remedy }) =>
@@ -168,7 +186,7 @@ async function complaints(socket: string): Promise<Check[]> {
           remedy ?? 'omerta down, then start it again, to have it tried anew',
         ),
       );
-    return [...demoted, ...logChecks(log), ...storeChecks(store)];
+    return [...demoted, ...logChecks(log), ...storeChecks(store), ...tunnelChecks(tunnel)];
   } catch (error) {
     return [missing('running daemon', messageOf(error), 'omerta status')];
   } finally {

@@ -33,6 +33,7 @@ import type { ConfigurationChange } from '../config/relay-configuration.js';
 import { carriedCircuits, type CarriedCircuits } from '../../status/model/relay-circuits.js';
 import { wordCoreError } from '../../status/model/wording.js';
 import { StatusServer } from '../../status/server/status-server.js';
+import { TunnelWatch } from './tunnel-watch.js';
 import { Store } from '../state/store.js';
 import { VERSION } from '../../host/version.js';
 import { formatWireguardKey } from '../../host/wireguard-key.js';
@@ -42,6 +43,7 @@ export const DEFAULT_NETWORK = 'home';
 const ADDRESS_CHECK_INTERVAL_MS = 2000;
 const KERNEL_PATH_CHECK_INTERVAL_MS = 1000;
 const STORE_CHECK_INTERVAL_MS = 2000;
+const TUNNEL_CHECK_INTERVAL_MS = 1000;
 /** What the daemon itself answers, without a question to another node. */
 const ANSWER_TIMEOUT_MS = 5000;
 
@@ -69,6 +71,7 @@ export class Daemon {
   #mesh: Mesh | undefined;
   #store: Store | undefined;
   #storeError: string | undefined;
+  #tunnel: TunnelWatch | undefined;
   #statusServer: StatusServer | undefined;
   #reload: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
@@ -134,6 +137,7 @@ export class Daemon {
       this.#sampler.sample(performance.now(), this.#running.shell.engine.counters()),
     );
     this.#every(ADDRESS_CHECK_INTERVAL_MS, () => this.#checkAddresses(identity));
+    if (mode === 'up') this.#watchTunnel();
     this.#every(STORE_CHECK_INTERVAL_MS, () => this.#checkStore(store));
     this.#every(KERNEL_PATH_CHECK_INTERVAL_MS, () => this.#checkKernelPath());
     control.handle((request) => this.#handle(request));
@@ -166,6 +170,24 @@ export class Daemon {
     } catch (error) {
       log.debug({ reason: messageOf(error) }, 'kernel-path-unknown'); // no XDP here: nothing can be left
     }
+  }
+
+  #watchTunnel(): void {
+    const tunnel = new TunnelWatch(this.settings.config.node.interface, this.settings.log, () =>
+      this.#reopenMesh(),
+    );
+    this.#tunnel = tunnel;
+    const check = (): void =>
+      tunnel.check(this.#running.shell.engine, this.#running.tunnelAddresses, performance.now());
+    if (this.settings.open === undefined) {
+      check();
+      this.#every(TUNNEL_CHECK_INTERVAL_MS, check);
+    }
+  }
+
+  /** Opens everything anew with the same networks: only so is there a new interface. */
+  #reopenMesh(): void {
+    this.#reload = this.#reload.then(() => this.#exchangeMesh(this.#running.networks)).catch(() => undefined);
   }
 
   /** What the disk refused is tried again; that it refuses, and that it takes it again, is said once. */
@@ -359,18 +381,23 @@ export class Daemon {
       const networks = loadNetworks(this.settings.state);
       const mesh = this.#running;
       if (mesh.changeNetworks(networks)) return;
-      await mesh.close(false); // the next one takes the kernel path over
-      try {
-        await this.#openMesh(mesh.settings, networks);
-      } catch (error) {
-        // Without an engine there is nothing left to serve.
-        this.settings.log.error({ error: messageOf(error) }, 'reopen-failed');
-        setImmediate(() => this.settings.onEnd(error instanceof Error ? error : new Error(messageOf(error))));
-        throw error;
-      }
+      await this.#exchangeMesh(networks);
     });
     this.#reload = done.catch(() => undefined);
     return done;
+  }
+
+  async #exchangeMesh(networks: readonly Network[]): Promise<void> {
+    const mesh = this.#running;
+    await mesh.close(false); // the next one takes the kernel path over
+    try {
+      await this.#openMesh(mesh.settings, networks);
+    } catch (error) {
+      // Without an engine there is nothing left to serve.
+      this.settings.log.error({ error: messageOf(error) }, 'reopen-failed');
+      setImmediate(() => this.settings.onEnd(error instanceof Error ? error : new Error(messageOf(error))));
+      throw error;
+    }
   }
 
   status(): DaemonStatus {
@@ -406,6 +433,7 @@ export class Daemon {
         .workers()
         .map((worker) => ({ ...worker, counters: Object.fromEntries(worker.counters) })),
       failures: mesh.shell.failures,
+      tunnel: this.#tunnel?.status(),
       log: this.settings.logStatus(),
       store: { error: this.#store?.error, damaged: this.#store?.damaged?.path },
     };

@@ -241,6 +241,11 @@ export class Mesh {
     return true;
   }
 
+  /** Addresses the interface is to have, with prefix length. */
+  get tunnelAddresses(): readonly string[] {
+    return tunOptions(this.settings, this.#networks)?.addresses ?? [];
+  }
+
   /** The kernel path in front of the engine, if one was asked for. */
   get kernelPath(): KernelPathEngine | undefined {
     const { engine } = this.shell;

@@ -129,6 +129,7 @@ export interface NativeHandle {
   rebind(port: number): void;
   openPort(): void;
   closePort(): void;
+  putAddresses(): readonly string[];
   setInterfaceDown(): void;
   setFwmark(fwmark: number): void;
   setPrivateKey(key: Uint8Array | undefined): void;

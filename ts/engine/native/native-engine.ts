@@ -505,6 +505,10 @@ export class NativeEngine implements ReconfigurableEngine {
     this.#call(() => this.#handle.closePort());
   }
 
+  putAddresses(): readonly string[] {
+    return this.#call(() => this.#handle.putAddresses());
+  }
+
   setInterfaceDown(): void {
     this.#change(this.port, () => this.#handle.setInterfaceDown());
   }

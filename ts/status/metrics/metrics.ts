@@ -39,6 +39,12 @@ export async function renderMetrics(status: DaemonStatus): Promise<{ text: strin
   });
   for (const { name, state } of status.engine.accelerators) accelerator.set({ name }, state === 'on' ? 1 : 0);
   gauge('omerta_uptime_seconds', 'Seconds since the daemon started.', status.uptimeSeconds);
+  if (status.tunnel !== undefined)
+    gauge(
+      'omerta_tunnel_up',
+      '1 if the interface is there, up and has addresses.',
+      status.tunnel.state === 'up' ? 1 : 0,
+    );
   gauge('omerta_sessions', 'Peers in the session table.', status.sessions.length);
   gauge('omerta_legs', 'Legs in the forwarding table.', status.legs);
 

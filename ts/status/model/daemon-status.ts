@@ -44,6 +44,15 @@ export interface WireguardBindingUsage {
   readonly bytes: number;
 }
 
+/** The member's interface as it is. */
+export interface TunnelStatus {
+  readonly name: string;
+  /** Elsewhere: renamed, or in another network namespace. */
+  readonly state: 'up' | 'down' | 'gone' | 'elsewhere';
+  /** Addresses it should have and has not, with prefix length. */
+  readonly missing: readonly string[];
+}
+
 /** What became of the lines of the log. */
 export interface LogStatus {
   /** Lines that could not be written. */
@@ -91,6 +100,8 @@ export interface DaemonStatus {
   readonly workers: readonly WorkerReport[];
   /** Steps of the control plane that failed; each one is in the log. */
   readonly failures: number;
+  /** Undefined for a relay. */
+  readonly tunnel: TunnelStatus | undefined;
   readonly log: LogStatus;
   readonly store: {
     /** Why what was learnt last is not on the disk, as an errno name. */

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tun/interface_address.h"
+
+#include <arpa/inet.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+
+namespace omerta::tun {
+namespace {
+
+[[noreturn]] void fail(int error, const std::string& step) {
+  throw std::system_error(error, std::generic_category(), step);
+}
+
+struct Request {
+  nlmsghdr header{};
+  ifaddrmsg message{};
+  uint8_t attributes[2 * RTA_LENGTH(16)]{};
+};
+
+struct Answer {
+  nlmsghdr header{};
+  nlmsgerr error{};
+};
+
+void add_attribute(Request& request, uint16_t type, const void* value, uint16_t size) {
+  rtattr attribute{static_cast<uint16_t>(RTA_LENGTH(size)), type};
+  uint8_t* at = reinterpret_cast<uint8_t*>(&request) + request.header.nlmsg_len;
+  std::memcpy(at, &attribute, sizeof attribute);
+  std::memcpy(at + RTA_LENGTH(0), value, size);
+  request.header.nlmsg_len += RTA_ALIGN(RTA_LENGTH(size));
+}
+
+/// The errno the kernel answers with, 0 = done.
+int ask(const Request& request) {
+  const int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+  if (fd < 0) return errno;
+  Answer answer;
+  int error = 0;
+  if (send(fd, &request, request.header.nlmsg_len, 0) < 0 || recv(fd, &answer, sizeof answer, 0) < 0)
+    error = errno;
+  else if (answer.header.nlmsg_type == NLMSG_ERROR)
+    error = -answer.error.error;
+  close(fd);
+  return error;
+}
+
+}  // namespace
+
+bool put_address(const std::string& interface, const std::string& address) {
+  const size_t slash = address.find('/');
+  const std::string text = address.substr(0, slash);
+  const bool v6 = text.find(':') != std::string::npos;
+  const int family = v6 ? AF_INET6 : AF_INET;
+  const uint16_t size = v6 ? 16 : 4;
+  uint8_t bytes[16];
+  if (inet_pton(family, text.c_str(), bytes) != 1) fail(EINVAL, "address " + address);
+  Request request;
+  request.header.nlmsg_len = NLMSG_LENGTH(sizeof request.message);
+  request.header.nlmsg_type = RTM_NEWADDR;
+  request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+  request.message.ifa_family = static_cast<uint8_t>(family);
+  request.message.ifa_prefixlen =
+      static_cast<uint8_t>(slash == std::string::npos ? size * 8 : std::stoi(address.substr(slash + 1)));
+  request.message.ifa_index = if_nametoindex(interface.c_str());
+  if (request.message.ifa_index == 0) fail(errno, "interface " + interface);
+  add_attribute(request, IFA_LOCAL, bytes, size);
+  add_attribute(request, IFA_ADDRESS, bytes, size);
+  const int error = ask(request);
+  if (error == 0) return true;
+  // Switched off by sysctl; no IPv6 in the kernel; none on an interface with an MTU below 1280.
+  const bool refused =
+      error == EACCES || error == EOPNOTSUPP || error == EAFNOSUPPORT || error == ENODEV || error == EINVAL;
+  if (v6 && refused) return false;
+  fail(error, "address " + address);
+}
+
+}  // namespace omerta::tun

@@ -1,0 +1,97 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { pino } from 'pino';
+import { TunnelWatch } from '../../ts/daemon/lifecycle/tunnel-watch.js';
+import { FakeEngine } from './fake-engine.js';
+
+const WANTED = ['100.64.1.2/10', 'fd00::2/48'];
+
+/** An interface with its addresses, and a watch over it. */
+function fixture(): {
+  host: { exists: boolean; gone: boolean; up: boolean; addresses: string[]; ipv6: boolean; reopened: number };
+  watch: TunnelWatch;
+  events: string[];
+  check: (now: number) => void;
+} {
+  const host = {
+    exists: true,
+    gone: false,
+    up: true,
+    addresses: ['100.64.1.2', 'fd00:0::2'],
+    ipv6: true,
+    reopened: 0,
+  };
+  const events: string[] = [];
+  const log = pino({}, { write: (line) => void events.push((JSON.parse(line) as { msg: string }).msg) });
+  const watch = new TunnelWatch('omerta0', log, () => host.reopened++, {
+    exists: () => host.exists,
+    addresses: () => (host.up ? host.addresses : []),
+  });
+  const fake = new FakeEngine();
+  const engine = {
+    describe: () => ({ ...fake.describe(), tun: host.gone ? undefined : 'omerta0' }),
+    putAddresses: () => {
+      host.addresses = host.ipv6 ? ['100.64.1.2', 'fd00::2'] : ['100.64.1.2'];
+      return host.ipv6 ? [] : ['fd00::2/48'];
+    },
+  };
+  return { host, watch, events, check: (now) => watch.check(engine, WANTED, now) };
+}
+
+describe('watch over the interface of a member', () => {
+  test('one in order is left alone', () => {
+    const { watch, events, check } = fixture();
+    for (let now = 0; now < 10_000; now += 1000) check(now);
+    assert.deepEqual([watch.status().state, events], ['up', []]);
+  });
+
+  test('addresses that were flushed are put back, and that is said', () => {
+    const { host, watch, events, check } = fixture();
+    host.addresses = [];
+    check(0);
+    assert.deepEqual(watch.status(), { name: 'omerta0', state: 'up', missing: [] });
+    assert.deepEqual(events, ['interface-addresses-restored']);
+  });
+
+  test('one that is down is said to be so once, and has its addresses again when it is up', () => {
+    const { host, watch, events, check } = fixture();
+    host.up = false;
+    for (let now = 0; now < 5000; now += 1000) check(now);
+    assert.equal(watch.status().state, 'down');
+    assert.deepEqual(events, ['interface-not-in-order']);
+    Object.assign(host, { up: true, addresses: ['100.64.1.2'] });
+    for (let now = 5000; now < 80_000; now += 1000) check(now);
+    assert.deepEqual(watch.status(), { name: 'omerta0', state: 'up', missing: [] });
+    assert.deepEqual(events.slice(1).sort(), ['interface-addresses-restored', 'interface-in-order'].sort());
+  });
+
+  test('a deleted one is made anew, less and less often while it does not last', () => {
+    const { host, watch, check } = fixture();
+    host.gone = true;
+    for (let now = 0; now < 60_000; now += 1000) check(now);
+    assert.equal(watch.status().state, 'gone');
+    assert.equal(host.reopened, 6);
+    host.gone = false;
+    check(60_000);
+    assert.equal(watch.status().state, 'up');
+  });
+
+  test('one that was moved or renamed is its mover’s: it is told and not touched', () => {
+    const { host, watch, events, check } = fixture();
+    Object.assign(host, { exists: false, addresses: [] });
+    check(0);
+    check(1000);
+    assert.deepEqual(
+      [watch.status().state, host.reopened, events],
+      ['elsewhere', 0, ['interface-not-in-order']],
+    );
+  });
+
+  test('an address it cannot have is said once and not tried again', () => {
+    const { host, watch, events, check } = fixture();
+    Object.assign(host, { ipv6: false, addresses: ['100.64.1.2'] });
+    for (let now = 0; now < 10_000; now += 1000) check(now);
+    assert.deepEqual(watch.status(), { name: 'omerta0', state: 'up', missing: ['fd00::2/48'] });
+    assert.deepEqual(events, ['interface-not-in-order']);
+  });
+});
