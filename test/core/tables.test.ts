@@ -259,45 +259,127 @@ describe('the member table', () => {
     assert.deepEqual(members.bySessionKey(toHex(honest.sessionKey))?.identity, honest.identity);
   });
 
-  it('gives a shared IPv4 address to the lowest identity, and back when that one is gone', () => {
-    // Two networks whose addresses collide are easier to find than two identities of one: the same
-    // member in two networks never collides, so force it with identities found by search.
-    const low = (identity: Uint8Array): string => overlayAddresses(nodePrimitives, network.id, identity).ipv4;
-    const byAddress = new Map<string, Uint8Array>();
-    let found: [Uint8Array, Uint8Array] | undefined;
-    for (let i = 0; found === undefined; i++) {
-      const identity = nodePrimitives.sha256(Uint8Array.of(i & 255, (i >> 8) & 255, i >> 16));
-      const twin = byAddress.get(low(identity));
-      if (twin !== undefined) found = [twin, identity];
-      byAddress.set(low(identity), identity);
+  describe('when two members have one IPv4 address', () => {
+    const addressOf = (identity: Uint8Array): string =>
+      overlayAddresses(nodePrimitives, network.id, identity).ipv4;
+    /** Two identities an attacker might have searched for; the second sorts lower. */
+    const [victim, attacker] = ((): [Uint8Array, Uint8Array] => {
+      const byAddress = new Map<string, Uint8Array>();
+      for (let i = 0; ; i++) {
+        const identity = nodePrimitives.sha256(Uint8Array.of(i & 255, (i >> 8) & 255, i >> 16));
+        const twin = byAddress.get(addressOf(identity));
+        if (twin !== undefined) return toHex(twin) < toHex(identity) ? [identity, twin] : [twin, identity];
+        byAddress.set(addressOf(identity), identity);
+      }
+    })();
+    const day = 86_400_000;
+
+    function world(store = new Map<string, Uint8Array>()): {
+      learn: (identity: Uint8Array, now: number, since?: number) => void;
+      expire: (now: number) => void;
+      holder: () => 'victim' | 'attacker' | undefined;
+      collisions: Effect[];
+      store: Map<string, Uint8Array>;
+    } {
+      const peers = new PeerTable();
+      const self = keys();
+      const members = new MemberTable(nodePrimitives, self.identity, toHex(self.sessionKey), peers);
+      const ends = new Map<string, readonly string[]>();
+      const collisions: Effect[] = [];
+      const people = new Map([victim, attacker].map((identity) => [identity, { ...keys(), identity }]));
+      const carry = (effects: readonly Effect[]): void => {
+        routes(effects, ends);
+        for (const effect of effects)
+          if (effect.type === 'persist' && effect.value === undefined) store.delete(effect.key);
+          else if (effect.type === 'persist' && effect.value !== undefined)
+            store.set(effect.key, effect.value);
+          else if (effect.type === 'notify') collisions.push(effect);
+      };
+      const begin = turn();
+      members.restore(store, begin);
+      members.addNetwork(network, begin);
+      carry(begin.effects);
+      const has = (identity: Uint8Array): boolean =>
+        ends
+          .get(toHex(people.get(identity)?.sessionKey ?? bytes(32)))
+          ?.includes(`${addressOf(victim)}/32`) === true;
+      return {
+        learn: (identity, now, since) => {
+          const at = turn(now);
+          const fields = recordFields(people.get(identity) ?? keys(), {
+            networks: [blinded],
+            sequence: now + 1,
+            notAfter: (WALL_CLOCK + now + day) / 1000,
+          });
+          members.learnOpened({ ...fields, bytes: bytes(8) }, at, since);
+          carry(at.effects);
+        },
+        expire: (now) => {
+          const at = turn(now);
+          members.expire(at);
+          carry(at.effects);
+        },
+        holder: () => {
+          assert.ok(!(has(victim) && has(attacker)), 'one route is never at two peers');
+          return has(victim) ? 'victim' : has(attacker) ? 'attacker' : undefined;
+        },
+        collisions,
+        store,
+      };
     }
-    const [first, second] = found.toSorted((a, b) => (toHex(a) < toHex(b) ? -1 : 1));
-    assert.ok(first && second);
-    const { members } = table();
-    const ends = new Map<string, readonly string[]>();
-    const learn = (identity: Uint8Array, sequence: number, notAfter: number): Keys => {
-      const person = { ...keys(), identity };
-      const at = turn();
-      // Signatures are checked by learn; here the identities have no known seed.
-      members.learnOpened(
-        { ...recordFields(person, { networks: [blinded], sequence, notAfter }), bytes: bytes(8) },
-        at,
-      );
-      routes(at.effects, ends);
-      return person;
-    };
-    const soon = WALL_CLOCK / 1000 + 10;
-    const loser = learn(second, 1, soon + 1000);
-    const has = (person: Keys): boolean =>
-      ends.get(toHex(person.sessionKey))?.includes(`${low(first)}/32`) === true;
-    assert.ok(has(loser), 'alone it has the address');
-    const winner = learn(first, 1, soon);
-    assert.ok(has(winner) && !has(loser));
-    assert.ok(ends.get(toHex(loser.sessionKey))?.length === 1, 'the IPv6 route stays');
-    const later = turn(0, (soon + 1) * 1000);
-    assert.deepEqual(members.expire(later), [toHex(winner.sessionKey)]);
-    routes(later.effects, ends);
-    assert.ok(has(loser) && !has(winner));
+
+    it('whoever was first keeps it, whatever the identity of who comes later, and it is said', () => {
+      const made = world();
+      made.learn(victim, 0, 0);
+      made.learn(attacker, 5000, 5000);
+      assert.equal(made.holder(), 'victim');
+      assert.equal(made.collisions.length, 1);
+      made.learn(victim, 60_000, 60_000);
+      made.learn(attacker, 70_000, 70_000);
+      assert.equal(made.holder(), 'victim', 'nor does a newer record change it');
+    });
+
+    it('it is nobody\u2019s where both are in one reading of a directory', () => {
+      const made = world();
+      made.learn(attacker, 10, 0);
+      made.learn(victim, 20, 0);
+      assert.equal(made.holder(), undefined);
+    });
+
+    it('who is known by a circuit only has it from nobody, not even across a restart', () => {
+      const made = world();
+      made.learn(attacker, 0);
+      made.expire(700_000);
+      made.learn(victim, 700_001, 700_000);
+      assert.equal(made.holder(), 'victim');
+    });
+
+    it('who has held it keeps it across a restart of the node, until his record has run out', () => {
+      const before = world();
+      before.learn(victim, 0, 0);
+      before.expire(660_000);
+      const after = world(before.store);
+      after.learn(attacker, 0, 0);
+      assert.equal(after.holder(), undefined);
+      after.learn(victim, 10, 5);
+      assert.equal(after.holder(), 'victim');
+      const later = world(before.store);
+      later.learn(attacker, 1000, 1000);
+      later.learn(attacker, day - 1000, day - 1000);
+      later.expire(day + 1000);
+      assert.equal(later.holder(), 'attacker');
+    });
+
+    it('this node\u2019s own is never another\u2019s', () => {
+      const peers = new PeerTable();
+      const members = new MemberTable(nodePrimitives, victim, toHex(bytes(32)), peers);
+      members.addNetwork(network, turn());
+      const at = turn(5);
+      const thief = { ...keys(), identity: attacker };
+      members.learnOpened({ ...recordFields(thief, { networks: [blinded] }), bytes: bytes(8) }, at, 0);
+      assert.equal(routes(at.effects).get(toHex(thief.sessionKey))?.length, 1);
+      assert.ok(members.owns(addressOf(victim), victim));
+    });
   });
 
   it('a bootstrap that is a member gets no route before it has proven its membership', () => {

@@ -1,7 +1,9 @@
 // The members of our networks, known by their records, and the routes that follow from them.
 
 import type { SessionKey } from '../../contract/engine.js';
-import { compareBytes, sameBytes, toHex } from '../../wire/bytes.js';
+import { sameBytes, toHex } from '../../wire/bytes.js';
+import { decodeCbor, encodeCbor, isBytes, isInteger } from '../protocol/cbor.js';
+import { encodePeerId } from '../protocol/peer-id.js';
 import type { Primitives } from '../../contract/primitives.js';
 import {
   blindedNetworkId,
@@ -16,7 +18,18 @@ import type { PeerTable } from '../runtime/peer-table.js';
 import type { Turn } from '../runtime/turn.js';
 
 /** A cap on what bootstraps can make us remember. */
-export const MAX_MEMBERS = 16_384;
+export const MAX_MEMBERS = 8192;
+
+const HOLDER_PREFIX = 'node/holder/';
+/** Longer than it takes to read a directory: whoever came first in it was perhaps not first. */
+const HELD_AFTER_MS = 600_000;
+
+/** Somebody whose overlay address this is. */
+interface Claimant {
+  readonly identity: Uint8Array;
+  /** Monotonic ms since when this node knows of it; Infinity = by nobody who keeps a directory. */
+  since: number;
+}
 
 /** A network we are in, with what is derived from it. */
 export interface JoinedNetwork {
@@ -42,8 +55,10 @@ export class MemberTable {
   readonly #networks = new Map<string, JoinedNetwork>();
   readonly #members = new Map<string, Member>();
   readonly #bySessionKey = new Map<SessionKey, Member>();
-  /** IPv4 overlay address → identities that share it, ourselves included. */
-  readonly #ipv4Users = new Map<string, Uint8Array[]>();
+  /** Overlay address → those whose it is, ourselves included. */
+  readonly #claimants = new Map<string, Claimant[]>();
+  /** IPv4 overlay address → who held it in a former life of this node, until its record ran out. */
+  readonly #heldBefore = new Map<string, { readonly identity: Uint8Array; readonly notAfter: number }>();
 
   constructor(primitives: Primitives, identity: Uint8Array, sessionKey: SessionKey, peers: PeerTable) {
     this.#primitives = primitives;
@@ -71,7 +86,7 @@ export class MemberTable {
     const own = overlayAddresses(this.#primitives, network.id, this.#identity);
     const joined = { network, blindedId, presharedKey: networkPresharedKey(this.#primitives, network), own };
     this.#networks.set(toHex(blindedId), joined);
-    this.#useIpv4(own.ipv4, this.#identity, turn);
+    for (const address of [own.ipv4, own.ipv6]) this.#claim(address, this.#identity, -Infinity, turn);
     for (const member of this.#members.values()) this.#setOverlay(member, turn);
     return joined;
   }
@@ -88,7 +103,7 @@ export class MemberTable {
     const joined = this.#networks.get(blindedId);
     if (joined === undefined) return [];
     this.#networks.delete(blindedId);
-    this.#releaseIpv4(joined.own.ipv4, this.#identity, turn);
+    for (const address of [joined.own.ipv4, joined.own.ipv6]) this.#release(address, this.#identity, turn);
     const gone: SessionKey[] = [];
     for (const member of [...this.#members.values()]) {
       this.#setOverlay(member, turn);
@@ -103,17 +118,22 @@ export class MemberTable {
    * Takes in a record. @returns the member, or why the record is not used: `irrelevant` when it is
    * our own, older than the one held, or of no network of ours.
    */
-  learn(bytes: Uint8Array, turn: Turn): Member | RecordRefusal | 'irrelevant' | 'capacity' {
+  learn(bytes: Uint8Array, turn: Turn, since = Infinity): Member | RecordRefusal | 'irrelevant' | 'capacity' {
     const record = openPeerRecord(this.#primitives, bytes, turn.step.wallClock);
-    return typeof record === 'string' ? record : this.learnOpened(record, turn);
+    return typeof record === 'string' ? record : this.learnOpened(record, turn, since);
   }
 
-  /** Takes in a record whose signature has been checked. */
-  learnOpened(record: PeerRecord, turn: Turn): Member | 'irrelevant' | 'capacity' {
+  /**
+   * Takes in a record whose signature has been checked.
+   * @param since monotonic ms when its member was first told of, for whose an address is that two have:
+   * the same for all that came in one reading of a directory, whose order says nothing of who was first.
+   */
+  learnOpened(record: PeerRecord, turn: Turn, since = Infinity): Member | 'irrelevant' | 'capacity' {
     const sessionKey = toHex(record.sessionKey);
     if (sameBytes(record.identity, this.#identity) || sessionKey === this.#sessionKey) return 'irrelevant';
     const id = toHex(record.identity);
     const held = this.#members.get(id);
+    if (held !== undefined) this.#knownSince(held, since, turn);
     if (held !== undefined && record.sequence <= held.record.sequence)
       return sameBytes(record.bytes, held.record.bytes) ? held : 'irrelevant';
     // A session key belongs to one member; whoever was first keeps it until that record runs out.
@@ -129,27 +149,68 @@ export class MemberTable {
     if (held !== undefined) this.#remove(held, turn);
     if (this.#members.size >= MAX_MEMBERS) return 'capacity';
     const member: Member = { record, identity: record.identity, sessionKey, overlay: new Map() };
-    this.#setOverlay(member, turn);
-    if (member.overlay.size === 0) return 'irrelevant';
     this.#members.set(id, member);
     this.#bySessionKey.set(sessionKey, member);
-    this.#tell(member, turn);
+    this.#setOverlay(member, turn, since);
+    if (member.overlay.size === 0) {
+      this.#members.delete(id);
+      this.#bySessionKey.delete(sessionKey);
+      return 'irrelevant';
+    }
     return member;
   }
 
-  /** Removes members whose records have run out. @returns their session keys. */
+  /**
+   * Removes members whose records have run out, and keeps who holds which address.
+   * @returns the session keys of those removed.
+   */
   expire(turn: Turn): SessionKey[] {
+    for (const [address, { notAfter }] of this.#heldBefore)
+      if (notAfter * 1000 <= turn.step.wallClock) {
+        this.#heldBefore.delete(address);
+        turn.emit({ type: 'persist', key: HOLDER_PREFIX + address, value: undefined });
+        this.#tellClaimants(address, turn);
+      }
     const gone = [...this.#members.values()].filter((m) => m.record.notAfter * 1000 <= turn.step.wallClock);
     for (const member of gone) this.#remove(member, turn);
+    for (const member of this.#members.values())
+      for (const { ipv4 } of member.overlay.values()) this.#keep(member, ipv4, turn);
     return gone.map((member) => member.sessionKey);
   }
 
-  /** Whether `identity` keeps this IPv4 address: the lowest identity does. */
-  ownsIpv4(ipv4: string, identity: Uint8Array): boolean {
-    return (this.#ipv4Users.get(ipv4) ?? []).every((user) => compareBytes(identity, user) <= 0);
+  /** Takes up who held which IPv4 address. */
+  restore(restored: ReadonlyMap<string, Uint8Array>, turn: Turn): void {
+    for (const [key, value] of restored) {
+      if (!key.startsWith(HOLDER_PREFIX)) continue;
+      const stored = decodeCbor(value, 64);
+      const [identity, notAfter] = Array.isArray(stored) ? (stored as unknown[]) : [];
+      const valid = isBytes(identity, 32) && isInteger(notAfter, 0, Number.MAX_SAFE_INTEGER);
+      if (valid && notAfter * 1000 > turn.step.wallClock && this.#heldBefore.size < MAX_MEMBERS)
+        this.#heldBefore.set(key.slice(HOLDER_PREFIX.length), { identity, notAfter });
+      else turn.emit({ type: 'persist', key, value: undefined });
+    }
   }
 
-  #setOverlay(member: Member, turn: Turn): void {
+  /**
+   * Whether an overlay address is this identity's: its own are this node's; else whoever held it keeps it,
+   * so that nothing a newcomer makes up takes it from him. Where nobody knows who was first, it is nobody's.
+   */
+  owns(address: string, identity: Uint8Array): boolean {
+    const holder = this.#holder(address);
+    return holder !== undefined && sameBytes(holder, identity);
+  }
+
+  #holder(address: string): Uint8Array | undefined {
+    const claimants = this.#claimants.get(address) ?? [];
+    if (claimants.some(({ identity }) => sameBytes(identity, this.#identity))) return this.#identity;
+    const before = this.#heldBefore.get(address);
+    if (before !== undefined) return before.identity;
+    const first = Math.min(...claimants.map(({ since }) => since));
+    const [holder, another] = claimants.filter(({ since }) => since === first);
+    return another === undefined ? holder?.identity : undefined;
+  }
+
+  #setOverlay(member: Member, turn: Turn, since = Infinity): void {
     const before = member.overlay;
     const overlay = new Map<string, OverlayAddresses>();
     for (const blinded of member.record.networks) {
@@ -162,51 +223,86 @@ export class MemberTable {
       );
     }
     member.overlay = overlay;
-    for (const [id, addresses] of before)
-      if (!overlay.has(id)) this.#releaseIpv4(addresses.ipv4, member.identity, turn);
-    for (const [id, addresses] of overlay)
-      if (!before.has(id)) this.#useIpv4(addresses.ipv4, member.identity, turn);
+    for (const [id, { ipv4, ipv6 }] of before)
+      if (!overlay.has(id)) for (const address of [ipv4, ipv6]) this.#release(address, member.identity, turn);
+    for (const [id, { ipv4, ipv6 }] of overlay)
+      if (!before.has(id))
+        for (const address of [ipv4, ipv6]) this.#claim(address, member.identity, since, turn);
     if (this.#bySessionKey.get(member.sessionKey) === member && overlay.size > 0) this.#tell(member, turn);
   }
 
   #remove(member: Member, turn: Turn): void {
     this.#members.delete(toHex(member.identity));
     this.#bySessionKey.delete(member.sessionKey);
-    for (const { ipv4 } of member.overlay.values()) this.#releaseIpv4(ipv4, member.identity, turn);
+    for (const { ipv4, ipv6 } of member.overlay.values())
+      for (const address of [ipv4, ipv6]) this.#release(address, member.identity, turn);
     member.overlay = new Map();
     this.#peers.setMember(member.sessionKey, undefined, turn);
   }
 
-  #useIpv4(ipv4: string, identity: Uint8Array, turn: Turn): void {
-    const users = this.#ipv4Users.get(ipv4) ?? [];
-    this.#ipv4Users.set(ipv4, [...users, identity]);
-    if (users.length > 0) this.#tellUsers(ipv4, turn);
+  #claim(address: string, identity: Uint8Array, since: number, turn: Turn): void {
+    const claimants = this.#claimants.get(address) ?? [];
+    this.#claimants.set(address, [...claimants, { identity, since }]);
+    if (claimants.length === 0) return;
+    const holder = this.#holder(address);
+    turn.notify('warn', 'address-collision', {
+      address,
+      member: encodePeerId(identity),
+      holder: holder === undefined ? 'nobody' : encodePeerId(holder),
+    });
+    this.#tellClaimants(address, turn);
   }
 
-  #releaseIpv4(ipv4: string, identity: Uint8Array, turn: Turn): void {
-    const users = this.#ipv4Users.get(ipv4) ?? [];
-    const index = users.findIndex((user) => sameBytes(user, identity));
-    if (index < 0) return;
-    const left = users.toSpliced(index, 1);
-    if (left.length === 0) this.#ipv4Users.delete(ipv4);
-    else this.#ipv4Users.set(ipv4, left);
-    this.#tellUsers(ipv4, turn);
+  /** A directory tells of a member that was known by a circuit only, or one tells of it for longer. */
+  #knownSince(member: Member, since: number, turn: Turn): void {
+    for (const { ipv4, ipv6 } of member.overlay.values())
+      for (const address of [ipv4, ipv6]) {
+        const claimants = this.#claimants.get(address) ?? [];
+        const own = claimants.find(({ identity }) => sameBytes(identity, member.identity));
+        if (own === undefined || own.since <= since) continue;
+        own.since = since;
+        if (claimants.length > 1) this.#tellClaimants(address, turn);
+      }
+  }
+
+  #release(address: string, identity: Uint8Array, turn: Turn): void {
+    const claimants = this.#claimants.get(address) ?? [];
+    const left = claimants.filter((claimant) => !sameBytes(claimant.identity, identity));
+    if (left.length === claimants.length) return;
+    if (left.length === 0) this.#claimants.delete(address);
+    else this.#claimants.set(address, left);
+    this.#tellClaimants(address, turn);
   }
 
   /** Losers first: the engine must not see one route at two peers. */
-  #tellUsers(ipv4: string, turn: Turn): void {
-    const users = (this.#ipv4Users.get(ipv4) ?? []).toSorted((a, b) => compareBytes(b, a));
-    for (const identity of users) {
-      const member = this.#members.get(toHex(identity));
-      if (member !== undefined) this.#tell(member, turn);
-    }
+  #tellClaimants(address: string, turn: Turn): void {
+    const claimants = this.#claimants.get(address) ?? [];
+    for (const holds of [false, true])
+      for (const { identity } of claimants) {
+        const member = this.#members.get(toHex(identity));
+        if (member !== undefined && this.owns(address, identity) === holds) this.#tell(member, turn);
+      }
+  }
+
+  /** Who has held an IPv4 address for a while keeps it across a restart of this node, until its record runs out. */
+  #keep({ identity, record: { notAfter } }: Member, address: string, turn: Turn): void {
+    const claimant = this.#claimants.get(address)?.find((other) => sameBytes(other.identity, identity));
+    if (claimant === undefined || claimant.since > turn.now - HELD_AFTER_MS) return;
+    const before = this.#heldBefore.get(address);
+    if (before === undefined ? this.#heldBefore.size >= MAX_MEMBERS : before.notAfter >= notAfter) return;
+    if (!this.owns(address, identity)) return;
+    this.#heldBefore.set(address, { identity, notAfter });
+    turn.emit({ type: 'persist', key: HOLDER_PREFIX + address, value: encodeCbor([identity, notAfter]) });
   }
 
   #tell(member: Member, turn: Turn): void {
     const routes = new Map(
       [...member.overlay].map(([network, { ipv4, ipv6 }]): [string, string[]] => [
         network,
-        this.ownsIpv4(ipv4, member.identity) ? [`${ipv6}/128`, `${ipv4}/32`] : [`${ipv6}/128`],
+        [
+          ...(this.owns(ipv6, member.identity) ? [`${ipv6}/128`] : []),
+          ...(this.owns(ipv4, member.identity) ? [`${ipv4}/32`] : []),
+        ],
       ]),
     );
     const keys = [...member.overlay.keys()]

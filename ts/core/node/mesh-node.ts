@@ -148,6 +148,7 @@ export class MeshNode implements Component {
     const turn = new Turn(step);
     this.#boot = turn.random(8);
     this.#sweepAt = turn.now + SWEEP_MS;
+    this.#members.restore(restored, turn);
     this.#ownRecord.restore(restored);
     this.#policy?.restore(restored);
     for (const network of this.#config.networks) this.#members.addNetwork(network, turn);
@@ -169,7 +170,7 @@ export class MeshNode implements Component {
         isJoined: (network) => this.#members.networks.has(network),
         holderOf: (key) =>
           this.#uplinks.get(key)?.bootstrap.identity ?? this.#members.bySessionKey(key)?.identity,
-        recordRegistered: (record, later) => void this.#members.learnOpened(record, later),
+        recordRegistered: (record, later) => void this.#members.learnOpened(record, later, later.now),
       });
     }
     this.#useUplinks(turn);
@@ -535,7 +536,8 @@ export class MeshNode implements Component {
     this.#relay?.untold(from.sessionKey, page, turn);
     for (const bytes of page.records) {
       const record = openPeerRecord(this.#primitives, bytes, turn.step.wallClock);
-      const member = typeof record === 'string' ? record : this.#members.learnOpened(record, turn);
+      const member =
+        typeof record === 'string' ? record : this.#members.learnOpened(record, turn, page.since);
       if (typeof record !== 'string')
         this.#relay?.learned(from.sessionKey, toHex(page.network), record, turn);
       if (member === 'irrelevant') continue;

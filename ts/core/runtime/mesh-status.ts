@@ -27,7 +27,7 @@ export interface MemberStatus {
   readonly peerId: string;
   readonly name: string;
   readonly ipv6: string;
-  /** Undefined when a member with a lower identity holds the same address. */
+  /** Undefined when another member has held the same address for longer, or nobody knows who has. */
   readonly ipv4: string | undefined;
   /** Lower-case hex; the key of the engine's peer table. */
   readonly sessionKey: string;
@@ -43,7 +43,7 @@ export interface NetworkStatus {
   /** Blinded id, lower-case hex. */
   readonly blindedId: string;
   readonly ipv6: string;
-  /** Undefined when a member with a lower identity holds the same address. */
+  /** Undefined when another member has held the same address for longer, or nobody knows who has. */
   readonly ipv4: string | undefined;
   readonly members: readonly MemberStatus[];
 }

@@ -38,7 +38,10 @@ const FIRST_BACKOFF_MS = 500;
 const LONGEST_BACKOFF_MS = 60_000;
 
 /** What a bootstrap says of its directory. */
-export type DirectoryPage = Pick<MessageOf<'records'>, 'network' | 'from' | 'records' | 'gone'>;
+export type DirectoryPage = Pick<MessageOf<'records'>, 'network' | 'from' | 'records' | 'gone'> & {
+  /** Monotonic ms: of this page, or of the first one while a directory is read from its beginning. */
+  readonly since: number;
+};
 
 /** What the node lends to its uplinks. */
 export interface UplinkHost {
@@ -93,6 +96,8 @@ export class Uplink {
   /** Directory version known, by network (hex). */
   readonly #cursors = new Map<string, number>();
   readonly #lookups = new Set<string>();
+  /** Networks (hex) whose records are being read from the beginning, since when. */
+  readonly #reading = new Map<string, number>();
 
   constructor(bootstrap: Bootstrap, host: UplinkHost, turn: Turn) {
     this.bootstrap = bootstrap;
@@ -170,7 +175,7 @@ export class Uplink {
       network: message.network,
       version: message.version,
     });
-    this.#host.learned(message, turn);
+    this.#host.learned({ ...message, since: this.#reading.get(network) ?? turn.now }, turn);
   }
 
   /** One more network whose records are wanted. */
@@ -375,9 +380,13 @@ export class Uplink {
     } as const;
     this.#host.requests.send(this.sessionKey, message, turn, (answer, later) => {
       this.#lookups.delete(network);
-      if (answer?.type !== 'records' || boot !== this.#boot) return;
+      if (answer?.type !== 'records' || boot !== this.#boot) {
+        this.#reading.delete(network);
+        return;
+      }
       this.#advance(network, answer);
-      this.#host.learned(answer, later);
+      this.#host.learned({ ...answer, since: this.#readSince(network, answer.from, later) }, later);
+      if (!answer.more) this.#reading.delete(network);
       if (answer.more) this.#lookup(network, later);
     });
   }
@@ -386,6 +395,11 @@ export class Uplink {
     const known = this.#cursors.get(network) ?? 0;
     if (from > 0 && !this.#cursors.has(network)) return; // of no interest any more
     this.#cursors.set(network, from === 0 ? version : Math.max(version, known));
+  }
+
+  #readSince(network: string, from: number, turn: Turn): number {
+    if (from === 0 && !this.#reading.has(network)) this.#reading.set(network, turn.now);
+    return this.#reading.get(network) ?? turn.now;
   }
 
   #startPings(turn: Turn): void {
