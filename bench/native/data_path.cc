@@ -29,8 +29,8 @@
 #include <semaphore>
 
 #include "engine/engine.h"
-#include "tun/ip.h"
-#include "tun/virtio_net_header.h"
+#include "inner/ip.h"
+#include "inner/virtio_net_header.h"
 
 namespace {
 
@@ -69,16 +69,16 @@ struct Case {
 constexpr size_t kTcpHeaders = 20 + 32, kUdpHeaders = 20 + 8;
 
 std::vector<uint8_t> packet_of(const Case& c) {
-  const size_t headers = c.protocol == tun::kTcp ? kTcpHeaders : kUdpHeaders;
+  const size_t headers = c.protocol == inner::kTcp ? kTcpHeaders : kUdpHeaders;
   const size_t payload = (c.size - headers) * c.segments;
-  std::vector<uint8_t> bytes(sizeof(tun::VirtioNetHeader) + headers + payload, 0x5a);
-  tun::VirtioNetHeader header{};
-  header.flags = tun::kNeedsChecksum;
+  std::vector<uint8_t> bytes(sizeof(inner::VirtioNetHeader) + headers + payload, 0x5a);
+  inner::VirtioNetHeader header{};
+  header.flags = inner::kNeedsChecksum;
   header.header_length = static_cast<uint16_t>(headers);
   header.checksum_start = 20;
-  header.checksum_offset = c.protocol == tun::kTcp ? 16 : 6;
+  header.checksum_offset = c.protocol == inner::kTcp ? 16 : 6;
   if (c.segments > 1) {
-    header.gso_type = c.protocol == tun::kTcp ? tun::kGsoTcp4 : tun::kGsoUdp;
+    header.gso_type = c.protocol == inner::kTcp ? inner::kGsoTcp4 : inner::kGsoUdp;
     header.gso_size = static_cast<uint16_t>(c.size - headers);
   }
   store(bytes.data(), header);
@@ -86,12 +86,12 @@ std::vector<uint8_t> packet_of(const Case& c) {
   const uint8_t fixed[20] = {0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, c.protocol, 0, 0, 10, 9, 0, 1, 10, 9, 0, 2};
   std::memcpy(ip, fixed, sizeof fixed);
   store(ip + 2, htons(static_cast<uint16_t>(headers + payload)));
-  store(ip + 10, tun::checksum_finish(tun::checksum_add(ip, 20)));
+  store(ip + 10, inner::checksum_finish(inner::checksum_add(ip, 20)));
   uint8_t* transport = ip + 20;
   store(transport, htons(5001));
   store(transport + 2, htons(5002));
   const size_t transport_size = headers - 20 + payload;
-  if (c.protocol == tun::kTcp) {
+  if (c.protocol == inner::kTcp) {
     std::memset(transport + 4, 0, 28);
     transport[12] = 8 << 4;  // words of header
     transport[13] = 0x10;    // ACK
@@ -100,9 +100,9 @@ std::vector<uint8_t> packet_of(const Case& c) {
   } else {
     store(transport + 4, htons(static_cast<uint16_t>(transport_size)));
   }
-  const tun::IpView view = tun::parse_ip(ip, headers + payload);
+  const inner::IpView view = inner::parse_ip(ip, headers + payload);
   store(transport + header.checksum_offset,
-        tun::checksum_fold(tun::pseudo_header_sum(view, c.protocol, transport_size)));
+        inner::checksum_fold(inner::pseudo_header_sum(view, c.protocol, transport_size)));
   return bytes;
 }
 
@@ -201,9 +201,10 @@ void begin_turn() {
 
 /// The next packet of a stream.
 void advance_stream() {
-  uint8_t* ip = tun_packet.data() + sizeof(tun::VirtioNetHeader);
-  if (ip[9] != tun::kTcp) return;
-  const auto payload = static_cast<uint32_t>(tun_packet.size() - sizeof(tun::VirtioNetHeader) - kTcpHeaders);
+  uint8_t* ip = tun_packet.data() + sizeof(inner::VirtioNetHeader);
+  if (ip[9] != inner::kTcp) return;
+  const auto payload =
+      static_cast<uint32_t>(tun_packet.size() - sizeof(inner::VirtioNetHeader) - kTcpHeaders);
   store(ip + 24, htonl(ntohl(load<uint32_t>(ip + 24)) + payload));
 }
 
@@ -484,11 +485,11 @@ bool run(crypto::Suite suite, long rounds, uint64_t milliseconds, bool first) {
   receiver.tun = b.tun()->queue(0);
   receiver.socket = receiver.wakes_by = b.socket()->fd();
   connect(a, b, suite);
-  std::vector<Case> cases = {{"TCP super-packets", tun::kTcp, kMtu, 46, 4},
-                             {"UDP super-packets", tun::kUdp, kMtu, 46, 4},
-                             {"UDP super-packets", tun::kUdp, 64, 64, 4},
-                             {"single UDP packets", tun::kUdp, kMtu, 1, 16},
-                             {"single UDP packets", tun::kUdp, 64, 1, 16}};
+  std::vector<Case> cases = {{"TCP super-packets", inner::kTcp, kMtu, 46, 4},
+                             {"UDP super-packets", inner::kUdp, kMtu, 46, 4},
+                             {"UDP super-packets", inner::kUdp, 64, 64, 4},
+                             {"single UDP packets", inner::kUdp, kMtu, 1, 16},
+                             {"single UDP packets", inner::kUdp, 64, 1, 16}};
   synthetic.store(true, std::memory_order_release);
   // Both workers come to their turns; the first at the latest when it looks at its timers.
   finished.acquire();

@@ -3,7 +3,6 @@
 
 #include <sodium.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,38 +14,10 @@
 
 #include "engine/output.h"
 #include "engine/worker.h"
+#include "tun/tun_port.h"
 
 namespace omerta::engine {
 namespace {
-
-/// Strangers whose requests may wait for their answers at one time.
-constexpr size_t kStrangers = 4096;
-
-/// TAI64N (cr.yp.to/libtai/tai64.html) with the low 24 bits of the nanoseconds cleared, so that a
-/// handshake does not tell the exact clock: steps of 16.8 ms.
-session::Timestamp tai64n_now() {
-  timespec t{};
-  clock_gettime(CLOCK_REALTIME, &t);
-  session::Timestamp stamp;
-  store(stamp.data(), __builtin_bswap64(0x400000000000000aULL + static_cast<uint64_t>(t.tv_sec)));
-  store(stamp.data() + 8, __builtin_bswap32(static_cast<uint32_t>(t.tv_nsec) & ~uint32_t{0xffffff}));
-  return stamp;
-}
-
-uint64_t random_word() {
-  uint64_t word = 0;
-  random_bytes(std::span(reinterpret_cast<uint8_t*>(&word), sizeof word));
-  return word;
-}
-
-}  // namespace
-
-namespace {
-/// A node's own circuits, on whose legs it counts what it sends. A relay has many more legs, but of others.
-constexpr size_t kMaxCountedWaysBack = 8192;
-/// Peers whose remotes are given room for beside the legs'; a session keeps its own source anyway, this is
-/// for frames outside of it.
-constexpr size_t kMaxPeersRemembered = 16384;
 
 /// libsodium chooses its implementations before anything of ours runs.
 const EngineSettings& with_sodium(const EngineSettings& settings) {
@@ -54,65 +25,12 @@ const EngineSettings& with_sodium(const EngineSettings& settings) {
   return settings;
 }
 
-/// What to offer peers inside a session; 0: nothing that a session does not have from its handshake.
-uint8_t offered_suites(const EngineSettings& settings, const crypto::AeadChoice& aead) {
-  const bool gcm = aead.of(crypto::Suite::aes_256_gcm).available;
-  if (!gcm && !settings.wide_window) return 0;
-  return static_cast<uint8_t>(session::suite_bit(crypto::Suite::chacha20_poly1305) |
-                              (gcm ? session::suite_bit(crypto::Suite::aes_256_gcm) : 0));
-}
-
 EngineSettings without_key(EngineSettings settings) {
   sodium_memzero(settings.private_key.data(), settings.private_key.size());
   return settings;
 }
 
-Nanoseconds wall_clock() {
-  timespec t{};
-  clock_gettime(CLOCK_REALTIME, &t);
-  return static_cast<Nanoseconds>(t.tv_sec) * kSecond + static_cast<Nanoseconds>(t.tv_nsec);
-}
 }  // namespace
-
-void random_bytes(std::span<uint8_t> out) { randombytes_buf(out.data(), out.size()); }
-
-Shared::Shared(const EngineSettings& settings, size_t workers)
-    : counters(new CounterRow[workers + 1]),
-      instruments(new Instruments[workers]),
-      aead(crypto::choose_aead({settings.ipsec_mb, settings.aes_256_gcm})),
-      sessions(std::make_unique<session::SessionTable>(
-          settings.private_key, settings.max_peers, workers,
-          session::SessionEnvironment{random_bytes, tai64n_now, aead, offered_suites(settings, aead),
-                                      settings.wide_window ? session::kWideWindow : session::kStandardWindow,
-                                      wall_clock})),
-      legs(settings.max_legs, settings.accounts,
-           workers == 1 ? ForwardingTable::Workers::one : ForwardingTable::Workers::several),
-      sent(std::min(std::max<size_t>(settings.max_legs, 1), kMaxCountedWaysBack)),
-      wireguard(settings.wireguard_sessions, random_bytes, {{random_word(), random_word()}}),
-      refusals(settings.max_legs),
-      control_budget(settings.control_frames_per_second,
-                     std::max<uint64_t>(settings.control_frames_per_second / 4, 1)),
-      control_budget_of_prefix(std::max<uint64_t>(settings.control_frames_per_second / 8, 1),
-                               std::max<uint64_t>(settings.control_frames_per_second / 16, 1), {32, 64},
-                               {{random_word(), random_word()}}),
-      stun_budget(settings.stun_per_second, settings.stun_per_second, {24, 48},
-                  {{random_word(), random_word()}}),
-      host_shares(legs.accounts()),
-      inner_mtu(settings.tun.has_value() ? static_cast<size_t>(settings.tun->mtu) : 65535),
-      io(udp::choose_io(settings.io)),
-      offloads({settings.gro, settings.gso, settings.tun_checksum_offload, settings.tun_tcp_offload,
-                settings.tun_udp_offload},
-               settings.tun.has_value()),
-      proven_remotes(settings.max_legs + std::min(settings.max_peers, kMaxPeersRemembered),
-                     {random_word(), random_word()}),
-      strangers(kStrangers, {random_word(), random_word()}) {
-  if (io.kind == udp::IoKind::io_uring) offloads.set_on(Offload::io_uring, io.reason);
-  if (aead.ipsec_mb()) offloads.set_on(Offload::ipsec_mb, aead.ipsec_mb_reason);
-  legs.accounts().set_prefix_key(random_word());
-  proven_remotes.set_sole(udp::sole_addresses());
-  proven_remotes.prepare();
-  strangers.prepare();
-}
 
 /// What the session table asks for while the control thread is inside it.
 class Engine::ControlOutput final : public EventOutput {
@@ -138,7 +56,6 @@ class Engine::ControlOutput final : public EventOutput {
     counters_.add(Counter::tx_datagrams);
     counters_.add(Counter::tx_bytes, datagram.size());
   }
-  CounterRow& counters() { return counters_; }
 
  private:
   udp::UdpSocket* socket_ = nullptr;
@@ -258,7 +175,8 @@ void Engine::start_workers() {
   shared_.sockets.clear();
   for (const auto& socket : sockets_) shared_.sockets.push_back(socket.get());
   for (size_t i = 0; i < worker_count_; i++)
-    workers_.push_back(std::make_unique<Worker>(shared_, i, *sockets_[i], tun_.get(), stop_event_));
+    workers_.push_back(std::make_unique<Worker>(
+        shared_, i, *sockets_[i], tun_ ? std::make_unique<tun::TunPort>(*tun_, i) : nullptr, stop_event_));
   for (auto& worker : workers_) threads_.emplace_back([w = worker.get()] { w->run(); });
 }
 

@@ -4,96 +4,24 @@
 // counters and the event ring are shared memory.
 #pragma once
 
-#include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "common/counters.h"
-#include "crypto/aead.h"
-#include "engine/event_ring.h"
-#include "engine/gso_probe.h"
-#include "engine/host_shares.h"
-#include "engine/instruments.h"
-#include "engine/offloads.h"
-#include "ratelimit/prefix_buckets.h"
-#include "relay/forwarding_table.h"
-#include "relay/leg_refusals.h"
-#include "relay/sent_counters.h"
+#include "common/shared_mapping.h"
+#include "engine/settings.h"
+#include "engine/shared.h"
 #include "relay/shared_accounts.h"
-#include "relay/wireguard_table.h"
-#include "session/session_table.h"
 #include "tun/link_watch.h"
 #include "tun/tun_device.h"
-#include "udp/io_choice.h"
-#include "udp/return_addresses.h"
 #include "udp/route_watch.h"
 #include "udp/steering.h"
 
 namespace omerta::engine {
 
-struct EngineSettings {
-  Key32 private_key{};
-  uint16_t port = 0;
-  uint32_t fwmark = 0;  ///< SO_MARK of the sockets
-  std::string bind;
-  size_t workers = 1;
-  size_t max_legs = 65536;
-  size_t max_peers = 16384;
-  Accounts::Capacity accounts;    ///< accounts and classes of limits legs may name
-  size_t wireguard_sessions = 0;  ///< sessions of stock clients relayed at most; 0 relays none
-  uint64_t control_frames_per_second = 1000;
-  uint64_t stun_per_second = 20;  ///< and source prefix; 0 answers none
-  std::optional<tun::TunSettings> tun;
-  bool ipsec_mb = true;
-  udp::IoWanted io = udp::IoWanted::mmsg;
-  bool aes_256_gcm = true;  ///< agreed on inside sessions with peers that can do it too
-  bool wide_window = true;  ///< likewise a replay window of 65,472 packets
-  bool gro = true;
-  bool gso = true;
-  bool tun_checksum_offload = true;
-  bool tun_tcp_offload = true;
-  bool tun_udp_offload = true;
-  bool steering = true;
-  /// The port is bound only between open_port and close_port, which the control plane calls as the
-  /// interface goes up and down. Needs `tun`.
-  bool port_follows_interface = false;
-  /// A changed preshared key counts from the next handshake on, as in the kernel's WireGuard;
-  /// otherwise the running session ends with the old one.
-  bool keep_session_on_new_psk = false;
-};
-
 class Worker;
-
-/// State all workers share. Everything in it is either immutable, atomic, or synchronises itself.
-struct Shared {
-  Shared(const EngineSettings& settings, size_t workers);
-  std::unique_ptr<CounterRow[]> counters;      ///< one row per worker, then the control thread's
-  std::unique_ptr<Instruments[]> instruments;  ///< one row per worker
-  crypto::AeadChoice aead;
-  std::unique_ptr<session::SessionTable> sessions;
-  ForwardingTable legs;
-  SentCounters sent;
-  WireguardTable wireguard;
-  LegRefusals refusals;
-  EventRing events;
-  TokenBucket control_budget;
-  PrefixBuckets control_budget_of_prefix;  ///< so that no one source takes all of control_budget
-  PrefixBuckets stun_budget;
-  HostShares host_shares;
-  std::atomic<size_t> inner_mtu = 65535;
-  udp::IoChoice io;
-  Offloads offloads;
-  GsoProbe gso_probe;
-  std::atomic<bool> routing_loop_told{false};
-  /// Of all workers; they share a port. Changed only while no worker runs.
-  std::vector<udp::UdpSocket*> sockets;
-  udp::ReturnAddresses proven_remotes;  ///< those a frame on a leg or a session came from
-  udp::ReturnAddresses strangers;       ///< those a contact frame came from; only control frames go there
-};
-
-void random_bytes(std::span<uint8_t> out);
 
 class Engine {
  public:

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What workers and the control thread do alike when the session table asks something of them:
-// wrap a message for a leg, and tell the control plane.
+// wrap a message for a leg, count, and tell the control plane.
 #pragma once
 
-#include "engine/engine.h"
+#include "engine/shared.h"
 
 namespace omerta::engine {
 
@@ -34,6 +34,16 @@ class EventOutput : public session::SessionOutput {
  public:
   EventOutput(Shared& shared, CounterRow& counters) : shared_(shared), counters_(counters) {}
 
+  Shared& shared() { return shared_; }
+  CounterRow& counters() { return counters_; }
+  /// Frames, headers included, that leave by a leg.
+  void count_sent(const session::Endpoint& to, size_t frames, size_t bytes) {
+    if (to.relayed()) shared_.sent.add(to.receive_leg, frames, bytes);
+  }
+  void emit(EventType type, std::initializer_list<Bytes> parts) {
+    counters_.add(shared_.events.write(type, parts) ? Counter::events_queued : Counter::drop_event_ring_full);
+  }
+
   size_t inner_mtu() const override { return shared_.inner_mtu.load(std::memory_order_relaxed); }
   void session_established(session::Peer& peer) override {
     counters_.add(Counter::handshakes_completed);
@@ -52,13 +62,6 @@ class EventOutput : public session::SessionOutput {
   }
 
  protected:
-  /// Frames, headers included, that leave by a leg.
-  void count_sent(const session::Endpoint& to, size_t frames, size_t bytes) {
-    if (to.relayed()) shared_.sent.add(to.receive_leg, frames, bytes);
-  }
-  void emit(EventType type, std::initializer_list<Bytes> parts) {
-    counters_.add(shared_.events.write(type, parts) ? Counter::events_queued : Counter::drop_event_ring_full);
-  }
   Shared& shared_;
   CounterRow& counters_;
 

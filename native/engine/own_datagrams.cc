@@ -19,24 +19,24 @@ std::array<uint8_t, 16> canonical(const void* ip, size_t size) {
 
 }  // namespace
 
-uint16_t OwnDatagrams::source_port(const tun::IpView& ip, const uint8_t* packet) {
+uint16_t OwnDatagrams::source_port(const inner::IpView& ip, const uint8_t* packet) {
   constexpr uint8_t kFragment = 44;
   size_t at = 40;
   if (ip.family == 4) {
     const bool first = (ntohs(load<uint16_t>(packet + 6)) & 0x1fff) == 0;
-    if (packet[9] != tun::kUdp || !first) return 0;
+    if (packet[9] != inner::kUdp || !first) return 0;
     at = static_cast<size_t>(packet[0] & 15) * 4;
   } else if (packet[6] == kFragment && ip.length >= 48) {
     const bool first = (ntohs(load<uint16_t>(packet + 42)) & 0xfff8) == 0;
-    if (packet[40] != tun::kUdp || !first) return 0;
+    if (packet[40] != inner::kUdp || !first) return 0;
     at = 48;
-  } else if (packet[6] != tun::kUdp) {
+  } else if (packet[6] != inner::kUdp) {
     return 0;
   }
   return ip.length < at + 8 ? uint16_t{0} : ntohs(load<uint16_t>(packet + at));
 }
 
-bool OwnDatagrams::is_own(const tun::IpView& ip, Nanoseconds now) {
+bool OwnDatagrams::is_own(const inner::IpView& ip, Nanoseconds now) {
   if (now >= next_look_up_) {
     next_look_up_ = now + kSecond;
     addresses_.clear();

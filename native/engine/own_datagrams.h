@@ -13,22 +13,22 @@
 #include <vector>
 
 #include "common/clock.h"
-#include "tun/ip.h"
+#include "inner/ip.h"
 
 namespace omerta::engine {
 
 class OwnDatagrams {
  public:
   /// Whether the packet is one; `port`: this engine's.
-  bool contain(const tun::IpView& ip, const uint8_t* packet, uint16_t port, Nanoseconds now) {
+  bool contain(const inner::IpView& ip, const uint8_t* packet, uint16_t port, Nanoseconds now) {
     return source_port(ip, packet) == port && is_own(ip, now);
   }
 
  private:
   /// Of a UDP packet that has one; 0: it has none.
-  static uint16_t source_port(const tun::IpView& ip, const uint8_t* packet);
+  static uint16_t source_port(const inner::IpView& ip, const uint8_t* packet);
   /// Whether this host has the packet's source address; they are looked up at most once a second.
-  bool is_own(const tun::IpView& ip, Nanoseconds now);
+  bool is_own(const inner::IpView& ip, Nanoseconds now);
 
   std::vector<std::array<uint8_t, 16>> addresses_;  ///< canonical
   Nanoseconds next_look_up_ = 0;

@@ -7,10 +7,10 @@
 //   selector bit 1: IPv6 instead of IPv4
 #include "fuzz/fuzz_input.h"
 #include "fuzz/plain_checksum.h"
-#include "tun/icmp_unreachable.h"
+#include "inner/icmp_unreachable.h"
 
 using namespace omerta;
-using namespace omerta::tun;
+using namespace omerta::inner;
 using omerta::fuzz::require;
 
 namespace {

@@ -1,25 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is joined and split again equals the input: packets of a few flows, and super-packets as a guest or
-// the kernel hands them over, are segmented, coalesced, read back as the device gets them, segmented again,
+// the kernel hands them over, are segmented, coalesced, read back as the port gets them, segmented again,
 // and compared flow by flow. Checksums are held against the plain sum of RFC 1071.
 //
 // input: records of 8 bytes: shape u8 · TCP flags u8 · payload u16 · segment size u16 · identification u8 ·
 // class and lifetime u8. Everything else of a packet follows from those, so that whole packets come out.
-#include <fcntl.h>
-#include <sys/socket.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
-
 #include <array>
 #include <map>
 
 #include "fuzz/fuzz_input.h"
 #include "fuzz/plain_checksum.h"
-#include "tun/coalescing.h"
-#include "tun/segmentation.h"
+#include "inner/coalescing.h"
+#include "inner/segmentation.h"
+#include "test/memory_port.h"
 
 using namespace omerta;
-using namespace omerta::tun;
+using namespace omerta::inner;
 using omerta::fuzz::require;
 
 namespace {
@@ -190,40 +186,26 @@ void check_segments(const Packet& whole, const std::vector<Packet>& segments) {
   require(joined.empty() || std::memcmp(joined.data(), &whole[l.headers], joined.size()) == 0);
 }
 
-/// A device's queue that keeps what is written to it.
-class Queue {
- public:
-  Queue() {
-    require(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, ends_) == 0);
-    const int room = 8 << 20;
-    setsockopt(ends_[0], SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room);
-  }
-  int writer() const { return ends_[0]; }
-  /// What was written, split as the kernel splits it for whoever receives.
-  std::vector<Packet> read() {
-    std::vector<Packet> packets;
-    for (;;) {
-      const ssize_t size = recv(ends_[1], buffer_.data(), buffer_.size(), 0);
-      if (size <= 0) return packets;
-      require(static_cast<size_t>(size) > sizeof(VirtioNetHeader));
-      const auto header = load<VirtioNetHeader>(buffer_.data());
-      Packet packet(buffer_.begin() + sizeof header, buffer_.begin() + size);
-      if (header.gso_type == kGsoNone) {
-        packets.push_back(std::move(packet));
-        continue;
-      }
-      const Packet before = packet;
-      const std::vector<Packet> segments = split(header, packet);
-      require(segments.size() > 1);
-      check_segments(before, segments);
-      packets.insert(packets.end(), segments.begin(), segments.end());
+/// What came inside, split as whoever receives it splits it.
+std::vector<Packet> received_by(test::MemoryPort& port) {
+  std::vector<Packet> packets;
+  for (const Packet& sent : port.sent) {
+    require(sent.size() > sizeof(VirtioNetHeader));
+    const auto header = load<VirtioNetHeader>(sent.data());
+    Packet packet(sent.begin() + sizeof header, sent.end());
+    if (header.gso_type == kGsoNone) {
+      packets.push_back(std::move(packet));
+      continue;
     }
+    const Packet before = packet;
+    const std::vector<Packet> segments = split(header, packet);
+    require(segments.size() > 1);
+    check_segments(before, segments);
+    packets.insert(packets.end(), segments.begin(), segments.end());
   }
-
- private:
-  int ends_[2];
-  std::vector<uint8_t> buffer_ = std::vector<uint8_t>(1 << 17);
-};
+  port.sent.clear();
+  return packets;
+}
 
 /// Family, protocol and ports.
 std::array<uint8_t, 4> flow_of(const Packet& packet) {
@@ -234,7 +216,6 @@ std::array<uint8_t, 4> flow_of(const Packet& packet) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static Queue queue;
   static CounterRow counters;
   fuzz::Input input(data, size);
   std::vector<Packet> sent;
@@ -264,7 +245,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     sent.push_back(std::move(packet));
   }
 
-  Coalescing coalescing(queue.writer(), true, true);
+  test::MemoryPort port;
+  Coalescing coalescing(port, true, true);
   std::vector<Packet> received;
   std::vector<Packet> held = sent;  // its memory lives until flush()
   size_t added = 0;
@@ -274,10 +256,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     coalescing.add(packet.data(), ip, counters);
     if (++added % 32 != 0) continue;
     coalescing.flush(counters);
-    for (Packet& out : queue.read()) received.push_back(std::move(out));
+    for (Packet& out : received_by(port)) received.push_back(std::move(out));
   }
   coalescing.flush(counters);
-  for (Packet& out : queue.read()) received.push_back(std::move(out));
+  for (Packet& out : received_by(port)) received.push_back(std::move(out));
 
   require(held == sent);
   require(received.size() == sent.size());
@@ -286,8 +268,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const Packet& packet : received) after[flow_of(packet)].push_back(packet);
   require(before == after);
 
-  // A device that refuses what is joined, then everything: each packet is counted, none twice.
-  static const int refusing = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);  // writes end with EINVAL
+  // A port that refuses what is joined, then everything: each packet is counted, none twice.
+  test::MemoryPort refusing;
+  refusing.refuses_super_packets = true;
+  refusing.room = 0;
   const uint64_t lost = counters.get(Counter::drop_tun_write);
   Coalescing refused(refusing, true, true);
   for (Packet& packet : held) refused.add(packet.data(), parse_ip(packet.data(), packet.size()), counters);

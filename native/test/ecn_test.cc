@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "check.h"
-#include "tun/checksum.h"
+#include "inner/checksum.h"
 
 namespace {
 
@@ -23,7 +23,7 @@ std::vector<uint8_t> packet(uint8_t family, uint8_t ecn, uint8_t dscp, uint16_t 
     p[8] = 64;
     p[9] = 6;
     p[12] = 10, p[16] = 10, p[19] = 7;
-    store(p.data() + 10, tun::checksum_finish(tun::checksum_add(p.data(), 20)));
+    store(p.data() + 10, inner::checksum_finish(inner::checksum_add(p.data(), 20)));
   } else {
     p[0] = static_cast<uint8_t>(0x60 | traffic_class >> 4);
     p[1] = static_cast<uint8_t>(traffic_class << 4 | 0x0a);  // and some of the flow label
@@ -69,7 +69,7 @@ void a_header_checksum_that_was_wrong_stays_wrong() {
   p[10] ^= 0x40;
   CHECK(decapsulate_ecn(p.data(), kCongestionExperienced));
   CHECK(ecn_of(p.data()) == kCongestionExperienced);
-  CHECK(tun::checksum_finish(tun::checksum_add(p.data(), 20)) != 0);
+  CHECK(inner::checksum_finish(inner::checksum_add(p.data(), 20)) != 0);
 }
 
 void what_is_no_ip_packet_has_no_ecn() {

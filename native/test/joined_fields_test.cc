@@ -2,20 +2,18 @@
 // What Coalescing joins, segmentation takes apart again to the same bytes: bursts in which one packet
 // differs in one bit of its headers, for every bit of IPv4, IPv6, their options and extension headers, TCP
 // with options and UDP; with the checksums right for what it says, and as they were.
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <vector>
 
 #include "check.h"
-#include "tun/coalescing.h"
-#include "tun/segmentation.h"
+#include "inner/coalescing.h"
+#include "inner/segmentation.h"
+#include "memory_port.h"
 
 namespace {
 
 using namespace omerta;
-using namespace omerta::tun;
+using namespace omerta::inner;
 
 using Packet = std::vector<uint8_t>;
 using Packets = std::vector<Packet>;
@@ -121,27 +119,23 @@ struct Written {
 
 /// Hands packets to Coalescing and takes apart what it wrote.
 Written through(Packets packets) {
-  int ends[2];
-  if (pipe2(ends, O_DIRECT | O_NONBLOCK) != 0) std::abort();
+  test::MemoryPort port;
   CounterRow counters;
-  Coalescing coalescing(ends[1], true, true);
+  Coalescing coalescing(port, true, true);
   for (Packet& packet : packets)
     coalescing.add(packet.data(), parse_ip(packet.data(), packet.size()), counters);
   coalescing.flush(counters);
   Written written;
-  uint8_t whole[4096];
-  for (ssize_t got = 0; (got = read(ends[0], whole, sizeof whole)) > 0; written.writes++) {
-    uint8_t* packet = whole + sizeof(VirtioNetHeader);
-    const Segmentation segments(load<VirtioNetHeader>(whole), packet,
-                                static_cast<size_t>(got) - sizeof(VirtioNetHeader));
+  written.writes = port.sent.size();
+  for (Packet& whole : port.sent) {
+    const Segmentation segments(load<VirtioNetHeader>(whole.data()), whole.data() + sizeof(VirtioNetHeader),
+                                whole.size() - sizeof(VirtioNetHeader));
     CHECK(segments.valid());
     for (size_t i = 0; i < segments.count(); i++) {
       written.packets.emplace_back(segments.size(i));
       segments.write(i, written.packets.back().data());
     }
   }
-  close(ends[0]);
-  close(ends[1]);
   return written;
 }
 

@@ -19,13 +19,13 @@ std::vector<uint8_t> datagram(uint8_t family, uint16_t port) {
   if (family == 4) {
     b[0] = 0x45;
     store(b + 2, htons(static_cast<uint16_t>(packet.size())));
-    b[9] = tun::kUdp;
+    b[9] = inner::kUdp;
     b[12] = 127, b[15] = 1;
     b[16] = 192, b[19] = 1;
   } else {
     b[0] = 0x60;
     store(b + 4, htons(static_cast<uint16_t>(packet.size() - 40)));
-    b[6] = tun::kUdp;
+    b[6] = inner::kUdp;
     b[23] = 1;
     b[24] = 0x20;
   }
@@ -35,7 +35,7 @@ std::vector<uint8_t> datagram(uint8_t family, uint16_t port) {
 
 bool own(std::vector<uint8_t> packet) {
   engine::OwnDatagrams datagrams;
-  return datagrams.contain(tun::parse_ip(packet.data(), packet.size()), packet.data(), kPort, kSecond);
+  return datagrams.contain(inner::parse_ip(packet.data(), packet.size()), packet.data(), kPort, kSecond);
 }
 
 template <class Change>
@@ -51,7 +51,7 @@ void what_leaves_this_port_and_an_address_of_this_host_is_its_own() {
     CHECK(!own(datagram(family, kPort + 1)));
     // A host behind this one may use the same port number.
     CHECK(!own_after(family, [&](auto& p) { p[family == 4 ? 12 : 8] = 203; }));
-    CHECK(!own_after(family, [&](auto& p) { p[family == 4 ? 9 : 6] = tun::kTcp; }));
+    CHECK(!own_after(family, [&](auto& p) { p[family == 4 ? 9 : 6] = inner::kTcp; }));
   }
 }
 
@@ -60,7 +60,7 @@ void the_first_fragment_tells_and_the_others_do_not() {
   CHECK(!own_after(4, [](auto& p) { p[7] = 1; }));
   const auto fragment = [](uint8_t offset) {
     return own_after(6, [=](auto& p) {
-      const uint8_t header[8] = {tun::kUdp, 0, 0, static_cast<uint8_t>(offset | 1), 0, 0, 0, 9};
+      const uint8_t header[8] = {inner::kUdp, 0, 0, static_cast<uint8_t>(offset | 1), 0, 0, 0, 9};
       p.insert(p.begin() + 40, header, header + 8);
       p[6] = 44;
       store(p.data() + 4, htons(static_cast<uint16_t>(p.size() - 40)));

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "common/bytes.h"
 #include "loopback.h"
 #include "udp/io_choice.h"
+#include "udp/stun.h"
 
 namespace {
 
@@ -435,12 +437,36 @@ void each_datagram_arrives_with_its_own_ecn() {
     }
 }
 
+/// The transaction and the addresses of RFC 5769, sections 2.2 and 2.3.
+void a_binding_request_is_answered_with_the_address_it_came_from() {
+  const uint8_t request[20] = {0x00, 0x01, 0x00, 0x00, 0x21, 0x12, 0xa4, 0x42, 0xb7, 0xe7,
+                               0xa7, 0x01, 0xbc, 0x34, 0xd6, 0x86, 0xfa, 0x87, 0xdf, 0xae};
+  const auto answered = [&](const std::vector<uint8_t>& ip, const std::vector<uint8_t>& attribute) {
+    omerta_address from{};
+    std::memcpy(from.ip, ip.data(), 16);
+    from.port = __builtin_bswap16(32853);
+    const StunResponse response(Bytes(request, sizeof request), from);
+    std::vector<uint8_t> expected(request, request + sizeof request);
+    expected[0] = expected[1] = 1;
+    expected[3] = static_cast<uint8_t>(attribute.size());
+    expected.insert(expected.end(), attribute.begin(), attribute.end());
+    return std::ranges::equal(response.bytes(), expected);
+  };
+  CHECK(answered({0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1},
+                 {0x00, 0x20, 0x00, 0x08, 0x00, 0x01, 0xa1, 0x47, 0xe1, 0x12, 0xa6, 0x43}));
+  CHECK(answered(
+      {0x20, 0x01, 0x0d, 0xb8, 0x12, 0x34, 0x56, 0x78, 0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77},
+      {0x00, 0x20, 0x00, 0x14, 0x00, 0x02, 0xa1, 0x47, 0x01, 0x13, 0xa9, 0xfa,
+       0xa5, 0xd3, 0xf1, 0x79, 0xbc, 0x25, 0xf4, 0xb5, 0xbe, 0xd2, 0xb9, 0xd9}));
+}
+
 }  // namespace
 
 int main() {
   if (sodium_init() < 0) return 1;
   RUN(where_io_uring_is_forbidden_mmsg_is_used_and_the_reason_told);
   RUN(the_choice_names_its_reason);
+  RUN(a_binding_request_is_answered_with_the_address_it_came_from);
   std::printf("%s\n", choose_io(IoWanted::automatic).reason.c_str());
   const IoChoice ring = choose_io(IoWanted::io_uring);
   if (ring.refused) std::printf("SKIP: io_uring: %s\n", ring.reason.c_str());

@@ -19,9 +19,10 @@
 #include <thread>
 #include <vector>
 
-#include "tun/coalescing.h"
-#include "tun/segmentation.h"
+#include "inner/coalescing.h"
+#include "inner/segmentation.h"
 #include "tun/tun_device.h"
+#include "tun/tun_port.h"
 
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
@@ -29,6 +30,8 @@
 
 namespace omerta::tun {
 namespace {
+
+using namespace inner;
 
 using Buffer = std::vector<uint8_t>;
 using Packets = std::vector<Buffer>;
@@ -74,7 +77,7 @@ bool readable(int fd) {
 /// The scratch interface, and both ends of what goes through it for one address family.
 class Wire {
  public:
-  Wire(const TunDevice& tun, uint8_t family) : tun_(tun), family_(family) {
+  Wire(const TunDevice& tun, uint8_t family) : tun_(tun), port_(tun, 0), family_(family) {
     local_ = family == 4 ? Buffer{192, 0, 2, 1} : Buffer(16, 0);
     if (family == 6) local_[0] = 0xfe, local_[1] = 0x80, local_[15] = 1;
     peer_ = local_;
@@ -138,9 +141,9 @@ class Wire {
   }
 
   /// Hands the peer's packets to the kernel; together they have to become as few writes as that allows.
-  void deliver(Packets& packets, bool joined) const {
+  void deliver(Packets& packets, bool joined) {
     CounterRow counters;
-    Coalescing coalescing(tun_.queue(0), joined, joined);
+    Coalescing coalescing(port_, joined, joined);
     for (Buffer& p : packets) coalescing.add(p.data(), parse_ip(p.data(), p.size()), counters);
     coalescing.flush(counters);
     if (counters.get(Counter::drop_tun_write) != 0) fail("a packet is refused");
@@ -149,20 +152,18 @@ class Wire {
 
   /// Packets from this port to the peer that the kernel hands over with one read, segmented; every
   /// checksum has been verified. Other packets are passed over.
-  Packets read_packets(uint8_t protocol, uint16_t port) const {
+  Packets read_packets(uint8_t protocol, uint16_t port) {
     const size_t header = family_ == 4 ? 20 : 40;
-    Buffer buffer(sizeof(VirtioNetHeader) + 65536);
-    while (readable(tun_.queue(0))) {
-      const ssize_t got = read(tun_.queue(0), buffer.data(), buffer.size());
-      if (got <= static_cast<ssize_t>(sizeof(VirtioNetHeader))) continue;
-      uint8_t* data = buffer.data() + sizeof(VirtioNetHeader);
-      const size_t size = static_cast<size_t>(got) - sizeof(VirtioNetHeader);
+    while (readable(port_.descriptor())) {
+      const std::span<const Received> received = port_.receive();
+      if (received.empty()) continue;
+      const auto& [virtio, data, size] = received[0];
       const IpView ip = parse_ip(data, size);
       if (ip.family != family_ || data[family_ == 4 ? 9 : 6] != protocol || size < header + 8 ||
           std::memcmp(ip.destination, peer_.data(), peer_.size()) != 0 ||
           ntohs(load<uint16_t>(data + header)) != port)
         continue;
-      const Segmentation segments(load<VirtioNetHeader>(buffer.data()), data, size);
+      const Segmentation segments(*virtio, data, size);
       if (!segments.valid()) fail("a super-packet's header is not right");
       Packets out;
       for (size_t i = 0; i < segments.count(); i++) {
@@ -201,6 +202,7 @@ class Wire {
   }
 
   const TunDevice& tun_;
+  TunPort port_;
   uint8_t family_;
   Buffer local_;
   Buffer peer_;
@@ -341,18 +343,18 @@ SelfTest attempt(const std::function<void()>& step, const std::string& right) {
 void test_wire(const TunDevice& tun, uint8_t family, OffloadTest& out) {
   Wire wire(tun, family);
   // Without any offload first: only what passes then can tell something about one.
-  if (!tun.set_offloads(false, false, false)) return;
+  if (!tun.set_offloads({false, false, false})) return;
   if (attempt([&] { exchange_datagrams(wire, 1, 1000, 1000); }, {}).failed()) return;
   const auto verdict = [](SelfTest& result, const SelfTest& found) {
     if (!result.failed()) result = found;
   };
   const std::string through = " came unchanged through a scratch interface";
-  if (!tun.set_offloads(true, false, false)) return;
+  if (!tun.set_offloads({true, false, false})) return;
   verdict(out.checksum, attempt([&] { exchange_datagrams(wire, 1, 1000, 1000); }, "datagrams" + through));
   if (out.checksum.failed()) return;
-  if (tun.set_offloads(true, true, false))
+  if (tun.set_offloads({true, true, false}))
     verdict(out.tcp, attempt([&] { exchange_stream(wire); }, "a TCP stream" + through));
-  if (tun.set_offloads(true, false, true))
+  if (tun.set_offloads({true, false, true}))
     verdict(out.udp, attempt([&] { exchange_datagrams(wire, 11, 1200, 77); }, "datagrams" + through));
 }
 

@@ -78,8 +78,8 @@ TunDevice::TunDevice(const TunSettings& settings)
       checksum_offload_ = settings.checksum_offload;
       tcp_offload_ = checksum_offload_ && settings.tcp_offload;
       udp_offload_ =
-          checksum_offload_ && settings.udp_offload && set_offloads(checksum_offload_, tcp_offload_, true);
-      if (!udp_offload_ && !set_offloads(checksum_offload_, tcp_offload_, false))
+          checksum_offload_ && settings.udp_offload && set_offloads({checksum_offload_, tcp_offload_, true});
+      if (!udp_offload_ && !set_offloads({checksum_offload_, tcp_offload_, false}))
         fail("offloads of " + settings.name);
     }
     without_link_local_address(name_);
@@ -112,9 +112,10 @@ std::vector<std::string> TunDevice::put_addresses() const {
   return refused;
 }
 
-bool TunDevice::set_offloads(bool checksum, bool tcp, bool udp) const {
-  const unsigned flags = (checksum ? TUN_F_CSUM : 0u) | (tcp ? TUN_F_TSO4 | TUN_F_TSO6 : 0u) |
-                         (udp ? TUN_F_USO4 | TUN_F_USO6 : 0u);
+bool TunDevice::set_offloads(const inner::Offloads& offloads) const {
+  const unsigned flags = (offloads.checksum ? TUN_F_CSUM : 0u) |
+                         (offloads.tcp ? TUN_F_TSO4 | TUN_F_TSO6 : 0u) |
+                         (offloads.udp ? TUN_F_USO4 | TUN_F_USO6 : 0u);
   // A property of the interface: any queue will do.
   return ioctl(queues_.back(), TUNSETOFFLOAD, flags) == 0;
 }

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "inner/port.h"
+
 namespace omerta::tun {
 
 struct TunSettings {
@@ -41,7 +43,7 @@ class TunDevice {
   std::vector<std::string> put_addresses() const;
   /// Changes what the kernel may hand over from now on; super-packets under way are not taken back. Any
   /// thread. false: the kernel does not know one of them, and nothing changed.
-  bool set_offloads(bool checksum, bool tcp, bool udp) const;
+  bool set_offloads(const inner::Offloads& offloads) const;
 
  private:
   std::string name_;

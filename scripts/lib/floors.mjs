@@ -48,6 +48,7 @@ export const FLOORS = {
     'native/session',
     'native/relay',
     'native/udp',
+    'native/inner',
     'native/tun',
     'native/engine',
     'native/xdp',

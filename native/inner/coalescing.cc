@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tun/coalescing.h"
+#include "inner/coalescing.h"
 
-#include <cerrno>
-
-namespace omerta::tun {
+namespace omerta::inner {
 namespace {
 
 constexpr uint8_t kAck = 0x10, kPsh = 0x08;
-/// IPv4 with every option and TCP with every option.
-constexpr size_t kMaxHeaders = 60 + 60;
+/// Payloads follow the VirtioNetHeader and the packet's headers.
+constexpr size_t kPayloads = 2;
 
 /// Spreads flows over the places of Coalescing::recent_; a collision costs a write, no more.
 size_t place_of(const IpView& ip, const uint8_t* ports) {
@@ -33,8 +31,8 @@ bool checksums_are_right(const uint8_t* packet, const IpView& ip, size_t transpo
 
 }  // namespace
 
-Coalescing::Coalescing(int queue, bool tcp, bool udp)
-    : queue_(queue), tcp_{tcp}, udp_{udp}, items_(kMaxItems) {
+Coalescing::Coalescing(Port& port, bool tcp, bool udp)
+    : port_(port), tcp_{tcp}, udp_{udp}, items_(kMaxItems) {
   clear();
 }
 
@@ -105,7 +103,7 @@ bool Coalescing::join(Item& item, const Candidate& candidate, uint8_t* packet, c
     if (!item.verified) return false;
   }
   if (!checksums_are_right(packet, ip, candidate.transport_offset, candidate.protocol)) return false;
-  item.payload[item.segments++] = {packet + candidate.header_size, candidate.payload};
+  item.parts[kPayloads + item.segments++] = {packet + candidate.header_size, candidate.payload};
   item.total += candidate.payload;
   item.next_sequence += static_cast<uint32_t>(candidate.payload);
   item.push = candidate.push;
@@ -140,20 +138,12 @@ void Coalescing::add(uint8_t* packet, const IpView& ip, CounterRow& counters) {
   item.verified = false;
   item.push = candidate.push;
   item.segments = 1;
-  item.payload[0] = {packet + candidate.header_size, candidate.payload};
+  item.parts[kPayloads] = {packet + candidate.header_size, candidate.payload};
 }
 
-/// As it is. Nothing is claimed of its checksum: who receives it looks.
-void Coalescing::write_whole(uint8_t* packet, size_t size, CounterRow& counters) const {
-  VirtioNetHeader header{};
-  iovec vectors[2] = {{&header, sizeof header}, {packet, size}};
-  counters.add(Counter::tun_tx_writes);
-  if (writev(queue_, vectors, 2) < 0) counters.add(Counter::drop_tun_write);
-}
-
-/// The headers are changed in a copy, so that the packets stay what they were. false: refused.
-bool Coalescing::write_joined(const Item& item, CounterRow& counters) const {
-  uint8_t headers[kMaxHeaders];
+/// The headers are changed in a copy, so that the packets stay what they were.
+void Coalescing::head_joined(Item& item) {
+  uint8_t* headers = item.headers;
   const size_t t = item.transport_offset;
   const size_t transport_size = item.total - t;
   std::memcpy(headers, item.packet, item.header_size);
@@ -164,7 +154,8 @@ bool Coalescing::write_joined(const Item& item, CounterRow& counters) const {
   } else {
     store(headers + 4, htons(static_cast<uint16_t>(item.total - 40)));
   }
-  VirtioNetHeader header{};
+  VirtioNetHeader& header = item.header;
+  header = {};
   header.flags = kNeedsChecksum;
   header.header_length = static_cast<uint16_t>(item.header_size);
   header.gso_size = static_cast<uint16_t>(item.segment_payload);
@@ -180,36 +171,53 @@ bool Coalescing::write_joined(const Item& item, CounterRow& counters) const {
   }
   store(headers + t + header.checksum_offset,
         checksum_fold(pseudo_header_sum(item.ip, item.protocol, transport_size)));
-  iovec vectors[kMaxSegments + 2];
-  size_t used = 0;
-  vectors[used++] = {&header, sizeof header};
-  vectors[used++] = {headers, item.header_size};
-  for (size_t i = 0; i < item.segments; i++) vectors[used++] = item.payload[i];
-  counters.add(Counter::tun_tx_writes);
-  if (writev(queue_, vectors, static_cast<int>(used)) >= 0) return true;
-  if (errno == EINVAL) return false;
-  counters.add(Counter::drop_tun_write, item.segments);  // the interface is down, or memory is short
-  return true;
 }
 
-void Coalescing::write(Item& item, CounterRow& counters) {
-  if (item.segments == 1) return write_whole(item.packet, item.ip.length, counters);
-  Joining& joining = item.protocol == kTcp ? tcp_ : udp_;
-  if (write_joined(item, counters)) {
-    joining.refused = 0;
-    return;
+Gathered Coalescing::gather(Item& item) {
+  item.parts[0] = {&item.header, sizeof item.header};
+  if (item.segments == 1) {
+    // As it is. Nothing is claimed of its checksum: who receives it looks.
+    item.header = {};
+    item.parts[1] = {item.packet, item.ip.length};
+    return {item.parts, 2};
   }
-  if (++joining.refused == kMaxRefused) joining.on = false;
+  head_joined(item);
+  item.parts[1] = {item.headers, item.header_size};
+  return {item.parts, kPayloads + item.segments};
+}
+
+void Coalescing::send_apart(const Item& item, CounterRow& counters) {
   for (size_t i = 0; i < item.segments; i++) {
-    const iovec& payload = item.payload[i];
-    write_whole(static_cast<uint8_t*>(payload.iov_base) - item.header_size,
-                item.header_size + payload.iov_len, counters);
+    const iovec& payload = item.parts[kPayloads + i];
+    counters.add(Counter::tun_tx_writes);
+    if (!port_.send_one(static_cast<uint8_t*>(payload.iov_base) - item.header_size,
+                        item.header_size + payload.iov_len))
+      counters.add(Counter::drop_tun_write);
   }
+}
+
+void Coalescing::not_taken(const Item& item, Port::Stop why, CounterRow& counters) {
+  counters.add(Counter::tun_tx_writes);
+  if (why != Port::Stop::refused || item.segments == 1)
+    return counters.add(Counter::drop_tun_write, item.segments);
+  Joining& joining = joining_of(item);
+  if (++joining.refused == kMaxRefused) joining.on = false;
+  send_apart(item, counters);
 }
 
 void Coalescing::flush(CounterRow& counters) {
-  for (size_t i = 0; i < count_; i++) write(items_[i], counters);
+  if (count_ == 0) return;
+  for (size_t i = 0; i < count_; i++) gathered_[i] = gather(items_[i]);
+  for (size_t done = 0; done < count_;) {
+    const Port::Taken taken = port_.send(std::span(gathered_.data() + done, count_ - done));
+    counters.add(Counter::tun_tx_writes, taken.count);
+    if (tcp_.refused + udp_.refused != 0)
+      for (size_t i = done; i < done + taken.count; i++)
+        if (items_[i].segments > 1) joining_of(items_[i]).refused = 0;
+    done += taken.count;
+    if (taken.stop != Port::Stop::none) not_taken(items_[done++], taken.stop, counters);
+  }
   clear();
 }
 
-}  // namespace omerta::tun
+}  // namespace omerta::inner

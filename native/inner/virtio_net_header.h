@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The header in front of every packet of a TUN device with IFF_VNET_HDR (virtio 1.2, section 5.1.6).
+// The header of every inner packet that crosses a port (virtio 1.2, section 5.1.6): what a TUN device with
+// IFF_VNET_HDR and a virtual machine's network device have in front of it.
 // <linux/virtio_net.h> has it too, but names a field `class`, which C++ cannot read.
 #pragma once
 
 #include <cstdint>
 
-namespace omerta::tun {
+namespace omerta::inner {
 
 struct VirtioNetHeader {
   uint8_t flags;
@@ -26,4 +27,4 @@ inline constexpr uint8_t kGsoTcp6 = 4;
 inline constexpr uint8_t kGsoUdp = 5;
 inline constexpr uint8_t kGsoEcn = 0x80;  ///< added to a TCP type when CWR is set
 
-}  // namespace omerta::tun
+}  // namespace omerta::inner

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tun/segmentation.h"
+#include "inner/segmentation.h"
 
 #include <algorithm>
 
-namespace omerta::tun {
+namespace omerta::inner {
 namespace {
 constexpr uint8_t kFin = 0x01, kPsh = 0x08, kCwr = 0x80;
 constexpr size_t kTcpChecksum = 16, kUdpChecksum = 6;
@@ -129,4 +129,4 @@ void Segmentation::write(size_t index, uint8_t* out) const {
   store(out + checksum_at_, checksum);
 }
 
-}  // namespace omerta::tun
+}  // namespace omerta::inner

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tun/checksum.h"
+#include "inner/checksum.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
-namespace omerta::tun {
+namespace omerta::inner {
 namespace {
 
 constexpr size_t kBlock = 64;
@@ -64,4 +64,4 @@ uint64_t checksum_copy(uint8_t* to, const uint8_t* from, size_t size, uint64_t s
   return checksum_add(from + done, size - done, checksum_fold(sum));
 }
 
-}  // namespace omerta::tun
+}  // namespace omerta::inner

@@ -1,38 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-// The way back into a TUN device: consecutive TCP segments or UDP datagrams of one flow become one
-// super-packet and one write. Payloads are not copied: the write gathers them from the buffer they were
-// opened in. Only packets that segmentation would make of the super-packet again, byte for byte, are
-// joined: every header field and checksum counts. All others are written as they came.
+// The way inside: consecutive TCP segments or UDP datagrams of one flow become one super-packet. Payloads
+// are not copied: the port gathers them from the buffer they were opened in. Only packets that segmentation
+// would make of the super-packet again, byte for byte, are joined: every header field and checksum counts.
+// All others go as they came.
 #pragma once
-
-#include <sys/uio.h>
 
 #include <array>
 #include <vector>
 
 #include "common/counters.h"
-#include "tun/ip.h"
-#include "tun/virtio_net_header.h"
+#include "inner/port.h"
 
-namespace omerta::tun {
+namespace omerta::inner {
 
 class Coalescing {
  public:
-  /// tcp, udp: what may be joined (TunDevice::tcp_offload, udp_offload).
-  Coalescing(int queue, bool tcp, bool udp);
+  /// tcp, udp: what may be joined. The port has to outlive it.
+  Coalescing(Port& port, bool tcp, bool udp);
 
   /// Takes an IP packet of exactly ip.length bytes; its memory must live until flush().
   void add(uint8_t* packet, const IpView& ip, CounterRow& counters);
-  /// Writes everything, in order within each flow. A super-packet the kernel refuses is written packet
-  /// by packet.
+  /// Hands over everything, in order within each flow. A super-packet that is refused goes packet by packet;
+  /// what there is no room for is dropped and counted.
   void flush(CounterRow& counters);
-  /// Forgets what was taken and not written.
+  /// Forgets what was taken and not handed over.
   void clear() {
     count_ = 0;
     recent_.fill(UINT8_MAX);
   }
 
-  /// What is joined. Turned off for good when the kernel refuses one super-packet after the other.
+  /// What is joined. Turned off for good when the port refuses one super-packet after the other.
   bool tcp() const { return tcp_.on; }
   bool udp() const { return udp_.on; }
   void give_up_tcp() { tcp_.on = false; }
@@ -40,11 +37,13 @@ class Coalescing {
 
  private:
   static constexpr size_t kMaxItems = 64;
-  static constexpr size_t kMaxSegments = 64;
+  static constexpr size_t kMaxSegments = kMaxParts - 2;
   static constexpr size_t kMaxBytes = 65535;
   static constexpr size_t kRecent = 128;
   /// Super-packets refused in a row until no more are made.
   static constexpr int kMaxRefused = 4;
+  /// IPv4 with every option and TCP with every option.
+  static constexpr size_t kMaxHeaders = 60 + 60;
 
   /// TCP or UDP.
   struct Joining {
@@ -54,7 +53,7 @@ class Coalescing {
   struct Item {
     uint8_t* packet;
     IpView ip;
-    size_t header_size;  ///< IP and transport headers; 0 = neither TCP nor UDP, written as it is
+    size_t header_size;  ///< IP and transport headers; 0 = neither TCP nor UDP, goes as it is
     size_t transport_offset;
     size_t segment_payload;
     size_t total;  ///< bytes of the packet it has become
@@ -64,7 +63,11 @@ class Coalescing {
     bool verified;  ///< the checksums of its first packet are right
     bool push;      ///< a segment has TCP's PSH flag
     size_t segments;
-    iovec payload[kMaxSegments];
+    /// What is handed over: the header, the packet's headers (of a packet that is alone: all of it),
+    /// payloads.
+    iovec parts[kMaxParts];
+    VirtioNetHeader header;
+    uint8_t headers[kMaxHeaders];
   };
   /// What add() reads of a packet; header_size 0 when it is no TCP or UDP that may be joined.
   struct Candidate {
@@ -82,17 +85,20 @@ class Coalescing {
                         const IpView& ip);
   static bool same_headers(const Item& item, const Candidate& candidate, const uint8_t* packet);
   static bool join(Item& item, const Candidate& candidate, uint8_t* packet, const IpView& ip);
-  void write(Item& item, CounterRow& counters);
-  bool write_joined(const Item& item, CounterRow& counters) const;
-  void write_whole(uint8_t* packet, size_t size, CounterRow& counters) const;
+  static Gathered gather(Item& item);
+  static void head_joined(Item& item);
+  Joining& joining_of(const Item& item) { return item.protocol == kTcp ? tcp_ : udp_; }
+  void send_apart(const Item& item, CounterRow& counters);
+  void not_taken(const Item& item, Port::Stop why, CounterRow& counters);
 
-  int queue_;
+  Port& port_;
   Joining tcp_;
   Joining udp_;
   std::vector<Item> items_;
+  std::array<Gathered, kMaxItems> gathered_;
   size_t count_ = 0;
   /// Item last begun for a flow, by a hash of it; one that lost its place does not grow any more.
   std::array<uint8_t, kRecent> recent_;
 };
 
-}  // namespace omerta::tun
+}  // namespace omerta::inner

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
-namespace omerta::tun {
+namespace omerta::inner {
 
 /// Folds a sum to the 16 bits that are stored, not complemented.
 inline uint16_t checksum_fold(uint64_t sum) {
@@ -40,4 +40,4 @@ uint64_t checksum_payload(const uint8_t* data, size_t size, uint64_t sum = 0);
 /// Copies `size` bytes and returns their sum, added to `sum`, in one pass. The two must not overlap.
 uint64_t checksum_copy(uint8_t* to, const uint8_t* from, size_t size, uint64_t sum = 0);
 
-}  // namespace omerta::tun
+}  // namespace omerta::inner

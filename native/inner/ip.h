@@ -5,9 +5,9 @@
 #include <arpa/inet.h>
 
 #include "common/bytes.h"
-#include "tun/checksum.h"
+#include "inner/checksum.h"
 
-namespace omerta::tun {
+namespace omerta::inner {
 
 inline constexpr uint8_t kTcp = 6;
 inline constexpr uint8_t kUdp = 17;
@@ -40,4 +40,4 @@ inline uint64_t pseudo_header_sum(const IpView& ip, uint8_t protocol, size_t tra
   return sum + htons(protocol) + htons(static_cast<uint16_t>(transport_size));
 }
 
-}  // namespace omerta::tun
+}  // namespace omerta::inner

@@ -5,9 +5,9 @@
 
 #include <vector>
 
-#include "tun/ip.h"
+#include "inner/ip.h"
 
-namespace omerta::tun {
+namespace omerta::inner {
 
 /// The ICMP (RFC 792, host unreachable) or ICMPv6 (RFC 4443, address unreachable) packet that answers
 /// `packet`; empty where none may be sent (RFC 1122 3.2.2, RFC 4443 2.4: answers to errors, to
@@ -15,4 +15,4 @@ namespace omerta::tun {
 /// not be reached.
 std::vector<uint8_t> icmp_unreachable(const IpView& ip, const uint8_t* packet);
 
-}  // namespace omerta::tun
+}  // namespace omerta::inner

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tun/icmp_unreachable.h"
+#include "inner/icmp_unreachable.h"
 
 #include <algorithm>
 
-namespace omerta::tun {
+namespace omerta::inner {
 namespace {
 
 constexpr uint8_t kIcmp = 1, kIcmpv6 = 58;
@@ -72,4 +72,4 @@ std::vector<uint8_t> icmp_unreachable(const IpView& ip, const uint8_t* packet) {
   return {};
 }
 
-}  // namespace omerta::tun
+}  // namespace omerta::inner

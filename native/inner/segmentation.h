@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Splits what a TUN device with offloads hands over: a packet larger than the MTU with a
+// Splits what a port for inner packets hands over: a packet larger than the MTU with a
 // VirtioNetHeader in front (TCP segmentation offload, UDP segmentation offload), or a packet whose
 // transport checksum was left to "hardware". Segments are written straight to where they are sealed.
 #pragma once
 
-#include "tun/ip.h"
-#include "tun/virtio_net_header.h"
+#include "inner/ip.h"
+#include "inner/virtio_net_header.h"
 
-namespace omerta::tun {
+namespace omerta::inner {
 
 class Segmentation {
  public:
@@ -45,4 +45,4 @@ class Segmentation {
   size_t count_ = 0;
 };
 
-}  // namespace omerta::tun
+}  // namespace omerta::inner

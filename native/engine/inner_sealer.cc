@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/inner_sealer.h"
+
+#include "common/ecn.h"
+#include "inner/icmp_unreachable.h"
+#include "session/transport_message.h"
+
+namespace omerta::engine {
+namespace {
+
+/// Super-packets taken before what they became is sent.
+constexpr size_t kSuperPackets = 16;
+/// A 64 KiB super-packet of small segments grows by less than this when sealed and framed.
+constexpr size_t kArenaReserve = 192 * 1024;
+static_assert(kArenaReserve > inner::kMaxPacketBytes + 64 * (inner::Segmentation::kMaxHeaders + 64));
+/// ICMP errors a worker sends inside, as Linux limits its own (icmp_msgs_per_sec, icmp_msgs_burst).
+constexpr uint64_t kUnreachablePerSecond = 1000;
+constexpr uint64_t kUnreachableBurst = 50;
+
+}  // namespace
+
+InnerSealer::InnerSealer(Sender& out, crypto::Aead& aead, AcceleratorWatch& watch, inner::Port& port,
+                         uint16_t own_port)
+    : out_(out),
+      shared_(out.shared()),
+      counters_(out.counters()),
+      aead_(aead),
+      watch_(watch),
+      port_(port),
+      own_port_(own_port),
+      unreachable_budget_(kUnreachablePerSecond, kUnreachableBurst) {}
+
+bool InnerSealer::receive(Nanoseconds now) {
+  now_ = now;
+  size_t taken = 0, bytes = 0, packets = 0;
+  while (taken < kSuperPackets) {
+    const std::span<const inner::Received> received = port_.receive();
+    if (received.empty()) break;
+    taken += received.size();
+    for (const inner::Received& super : received) {
+      bytes += super.size;
+      const inner::Segmentation segments(*super.header, super.data, super.size);
+      packets += segments.count();
+      if (!segments.valid())
+        watch_.malformed(*super.header);
+      else if (own_datagrams_.contain(segments.ip(), super.data, own_port_, now)) [[unlikely]]
+        end_loop(segments);
+      else
+        seal(segments);
+    }
+  }
+  counters_.add(Counter::tun_rx_reads, taken);
+  counters_.add(Counter::tun_rx_bytes, bytes);
+  counters_.add(Counter::tun_rx_packets, packets);
+  out_.flush();
+  return taken >= kSuperPackets;
+}
+
+/// This engine's own datagrams, routed into its tunnel. Told once: whoever set the routes has to change them.
+void InnerSealer::end_loop(const inner::Segmentation& segments) {
+  counters_.add(Counter::drop_routing_loop, segments.count());
+  if (shared_.routing_loop_told.exchange(true, std::memory_order_relaxed)) return;
+  const inner::IpView& ip = segments.ip();
+  const size_t transport = ip.family == 4 ? static_cast<size_t>(segments.packet()[0] & 15) * 4
+                           : segments.packet()[6] == inner::kUdp ? 40
+                                                                 : 48;
+  uint8_t where[24] = {};
+  if (ip.family == 4) where[10] = where[11] = 0xff;
+  std::memcpy(where + 16 - ip.address_size, ip.destination, ip.address_size);
+  store(where + 16, __builtin_bswap16(load<uint16_t>(segments.packet() + transport + 2)));
+  out_.emit(EventType::routing_loop, {where});
+}
+
+void InnerSealer::seal(const inner::Segmentation& segments) {
+  const inner::IpView& ip = segments.ip();
+  session::Peer* peer = shared_.sessions->routes().lookup(ip.family, ip.destination);
+  if (peer == nullptr) {
+    answer_unreachable(ip, segments.packet());
+    return counters_.add(Counter::drop_no_route, segments.count());
+  }
+  session::Keypair* keypair = peer->sending();
+  const session::Endpoint endpoint = peer->endpoint();
+  if (keypair == nullptr || keypair->expired(now_) || !endpoint.known()) return stage(*peer, segments);
+  for (size_t first = 0; first < segments.count(); first += kJobs)
+    seal_segments(*keypair, endpoint, segments, first, std::min(kJobs, segments.count() - first));
+}
+
+/// They wait for a session.
+void InnerSealer::stage(session::Peer& peer, const inner::Segmentation& segments) {
+  std::vector<uint8_t> packet;
+  for (size_t i = 0; i < segments.count(); i++) {
+    packet.resize(segments.size(i));
+    segments.write(i, packet.data());
+    counters_.add(Counter::staged_packets);
+    counters_.add(Counter::drop_staging_overflow, shared_.sessions->stage(peer, packet, now_, out_));
+  }
+}
+
+/// Tells the inner host that no peer takes its packet.
+void InnerSealer::answer_unreachable(const inner::IpView& ip, const uint8_t* packet) {
+  if (!unreachable_budget_.take(now_)) return;
+  const std::vector<uint8_t> answer = inner::icmp_unreachable(ip, packet);
+  if (answer.empty()) return;
+  counters_.add(port_.send_one(answer.data(), answer.size()) ? Counter::unreachable_sent
+                                                             : Counter::drop_tun_write);
+}
+
+/// Lets an initiation ride with the message begun for a suspicious peer, if that is wanted and possible.
+void InnerSealer::probe_gso(session::Peer& peer, const session::Endpoint& endpoint, size_t prefix,
+                            uint8_t ecn) {
+  if (!out_.would_join(endpoint, prefix + sizeof(session::Initiation), ecn) ||
+      !shared_.gso_probe.take(peer.remote.public_key, now_))
+    return;
+  out_.override_traffic_class(ecn);
+  const uint64_t joined = out_.joined();
+  shared_.sessions->start_handshake(peer.remote.public_key, now_, out_);
+  if (out_.joined() != joined) shared_.gso_probe.rode(now_);
+  out_.override_traffic_class(std::nullopt);
+}
+
+void InnerSealer::seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
+                                const inner::Segmentation& segments, size_t first, size_t count) {
+  const session::CounterRange taken = keypair.take_counters(count, now_);
+  if (taken.count == 0) return;
+  const size_t prefix = endpoint.relayed() ? OMERTA_FRAME_HEADER_SIZE : 0;
+  const size_t inner_mtu = shared_.inner_mtu.load(std::memory_order_relaxed);
+  // Datagrams lie back to back in the arena: that is what makes them one GSO message.
+  crypto::AeadJob jobs[kJobs];
+  uint8_t* starts[kJobs + 1];
+  starts[0] = out_.arena(kArenaReserve);
+  for (size_t i = 0; i < taken.count; i++) {
+    jobs[i] = session::write_transport(starts[i] + prefix, keypair, taken.first + i, segments.size(first + i),
+                                       inner_mtu, [&](uint8_t* text) { segments.write(first + i, text); });
+    starts[i + 1] = jobs[i].text + jobs[i].size + crypto::kAeadTagSize;
+  }
+  out_.arena_used_to(starts[taken.count]);
+  aead_.seal(std::span(jobs, taken.count));
+  bool sealed = true;
+  for (size_t i = 0; i < taken.count; i++) sealed &= jobs[i].ok;
+  if (endpoint.relayed())
+    for (size_t i = 0; i < taken.count; i++)
+      write_frame_header(starts[i], static_cast<size_t>(starts[i + 1] - starts[i]), endpoint);
+  if (!sealed) return counters_.add(Counter::drop_seal_failed, taken.count);
+  const auto bytes = static_cast<size_t>(starts[taken.count] - starts[0]);
+  const size_t segment = static_cast<size_t>(starts[1] - starts[0]);
+  const uint8_t ecn = ecn_of(segments.packet());
+  const uint64_t joined = out_.joined();
+  session::BurstWatch& bursts = keypair.peer.bursts;
+  // A probe rides before the last datagram, which may be shorter and close the message.
+  const size_t head = bursts.suspicious()
+                          ? bytes - static_cast<size_t>(starts[taken.count] - starts[taken.count - 1])
+                          : bytes;
+  if (head != 0) out_.append(endpoint.remote, endpoint.local, starts[0], head, segment, ecn);
+  if (head != bytes) {
+    probe_gso(keypair.peer, endpoint, prefix, ecn);
+    out_.append(endpoint.remote, endpoint.local, starts[taken.count - 1], bytes - head, bytes - head, ecn);
+  }
+  if (out_.joined() != joined) bursts.sent(now_);
+  counters_.add(Counter::transport_sent, taken.count);
+  out_.count_sent(endpoint, taken.count, bytes);
+  shared_.sessions->data_sent(keypair, bytes - taken.count * prefix, now_, out_);
+}
+
+}  // namespace omerta::engine

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// The way of an inner packet from the inside to UDP: its peer is looked up, a super-packet is split straight
+// into the send arena, sealed there and appended as one message.
+#pragma once
+
+#include "crypto/aead.h"
+#include "engine/accelerator_watch.h"
+#include "engine/own_datagrams.h"
+#include "engine/sender.h"
+#include "inner/port.h"
+#include "inner/segmentation.h"
+
+namespace omerta::engine {
+
+class InnerSealer {
+ public:
+  /// own_port: UDP port this engine sends from. Everything else has to outlive it.
+  InnerSealer(Sender& out, crypto::Aead& aead, AcceleratorWatch& watch, inner::Port& port, uint16_t own_port);
+
+  /// Seals and sends a batch of what waits in the port. Whether there may be more.
+  bool receive(Nanoseconds now);
+
+ private:
+  static constexpr size_t kJobs = 64;
+
+  void seal(const inner::Segmentation& segments);
+  void end_loop(const inner::Segmentation& segments);
+  void seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
+                     const inner::Segmentation& segments, size_t first, size_t count);
+  void probe_gso(session::Peer& peer, const session::Endpoint& endpoint, size_t prefix, uint8_t ecn);
+  void stage(session::Peer& peer, const inner::Segmentation& segments);
+  void answer_unreachable(const inner::IpView& ip, const uint8_t* packet);
+
+  Sender& out_;
+  Shared& shared_;
+  CounterRow& counters_;
+  crypto::Aead& aead_;
+  AcceleratorWatch& watch_;
+  inner::Port& port_;
+  const uint16_t own_port_;
+  OwnDatagrams own_datagrams_;
+  Nanoseconds now_ = 0;
+  TokenBucket unreachable_budget_;
+};
+
+}  // namespace omerta::engine

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the workers of an engine and its control thread share.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "common/counters.h"
+#include "crypto/aead.h"
+#include "engine/event_ring.h"
+#include "engine/gso_probe.h"
+#include "engine/host_shares.h"
+#include "engine/instruments.h"
+#include "engine/offloads.h"
+#include "engine/settings.h"
+#include "ratelimit/prefix_buckets.h"
+#include "relay/forwarding_table.h"
+#include "relay/leg_refusals.h"
+#include "relay/sent_counters.h"
+#include "relay/wireguard_table.h"
+#include "session/session_table.h"
+#include "udp/io_choice.h"
+#include "udp/return_addresses.h"
+#include "udp/udp_socket.h"
+
+namespace omerta::engine {
+
+/// State all workers share. Everything in it is either immutable, atomic, or synchronises itself.
+struct Shared {
+  Shared(const EngineSettings& settings, size_t workers);
+  std::unique_ptr<CounterRow[]> counters;      ///< one row per worker, then the control thread's
+  std::unique_ptr<Instruments[]> instruments;  ///< one row per worker
+  crypto::AeadChoice aead;
+  std::unique_ptr<session::SessionTable> sessions;
+  ForwardingTable legs;
+  SentCounters sent;
+  WireguardTable wireguard;
+  LegRefusals refusals;
+  EventRing events;
+  TokenBucket control_budget;
+  PrefixBuckets control_budget_of_prefix;  ///< so that no one source takes all of control_budget
+  PrefixBuckets stun_budget;
+  HostShares host_shares;
+  std::atomic<size_t> inner_mtu = 65535;
+  udp::IoChoice io;
+  Offloads offloads;
+  GsoProbe gso_probe;
+  std::atomic<bool> routing_loop_told{false};
+  /// Of all workers; they share a port. Changed only while no worker runs.
+  std::vector<udp::UdpSocket*> sockets;
+  udp::ReturnAddresses proven_remotes;  ///< those a frame on a leg or a session came from
+  udp::ReturnAddresses strangers;       ///< those a contact frame came from; only control frames go there
+};
+
+void random_bytes(std::span<uint8_t> out);
+
+}  // namespace omerta::engine

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/transport_opener.h"
+
+#include "common/ecn.h"
+
+namespace omerta::engine {
+namespace {
+
+/// A transport payload is an IP packet by its first nibble, or else a control frame (docs/protocol.md).
+bool is_ip(const uint8_t* payload) { return payload[0] >> 4 == 4 || payload[0] >> 4 == 6; }
+
+}  // namespace
+
+TransportOpener::TransportOpener(Sender& out, crypto::Aead& aead, udp::GroWatch& gro,
+                                 inner::Coalescing* coalescing)
+    : out_(out),
+      shared_(out.shared()),
+      counters_(out.counters()),
+      aead_(aead),
+      gro_(gro),
+      coalescing_(coalescing),
+      openings_(new Opening[kJobs]),
+      jobs_(new crypto::AeadJob[kJobs]),
+      sources_(new session::Endpoint[kJobs + 1]) {}
+
+session::Endpoint& TransportOpener::new_source() {
+  if (sources_count_ > kJobs) finish();
+  source_message_ = nullptr;
+  source_leg_ = 0;
+  return sources_[sources_count_++] = {};
+}
+
+const session::Endpoint* TransportOpener::source(uint32_t leg_id) {
+  if (source_leg_ != leg_id) {
+    omerta_leg leg;
+    if (!shared_.legs.find(leg_id, leg)) return nullptr;
+    new_source() = endpoint_of(leg);
+    source_leg_ = leg_id;
+  }
+  return &sources_[sources_count_ - 1];
+}
+
+void TransportOpener::finish() {
+  if (count_ != 0) {
+    aead_.open(std::span(jobs_.get(), count_));
+    for (size_t i = 0; i < count_; i++) opened(openings_[i], jobs_[i]);
+    end_run();
+    count_ = 0;
+  }
+  forget_sources();
+}
+
+void TransportOpener::clear() {
+  count_ = 0;
+  run_ = {};
+  forget_sources();
+}
+
+/// Packets of one session from one place are counted in the peer, which workers share, together.
+void TransportOpener::end_run() {
+  if (run_.keypair != nullptr) run_.keypair->peer.rx_bytes.fetch_add(run_.bytes, std::memory_order_relaxed);
+  run_ = {};
+}
+
+void TransportOpener::opened(const Opening& opening, const crypto::AeadJob& job) {
+  if (job.ok || opening.keypair->peer.endpoint().same_path(*opening.from))
+    gro_.count(opening.message->segment < opening.message->size, job.ok);
+  if (!job.ok) return counters_.add(Counter::drop_decrypt_failed);
+  session::Keypair& keypair = *opening.keypair;
+  if (!keypair.accept(job.counter)) return counters_.add(Counter::drop_replayed);
+  counters_.add(Counter::transport_received);
+  if (run_.keypair != &keypair || (run_.from != opening.from && !run_.from->same_path(*opening.from))) {
+    end_run();
+    shared_.sessions->authenticated(keypair, *opening.from, now_, out_);
+    if (!opening.from->relayed()) shared_.proven_remotes.learn(opening.from->remote, opening.from->local);
+    keypair.peer.bursts.received(now_);
+    run_ = {&keypair, opening.from, 0};
+  }
+  run_.bytes += job.size + session::kTransportOverhead;
+  if (job.size == 0) return counters_.add(Counter::keepalives_received);
+  if (session::is_suite_frame(Bytes(job.text, job.size))) {
+    if (!shared_.sessions->handle_suite_frame(keypair, Bytes(job.text, job.size), now_, out_))
+      counters_.add(Counter::drop_inner_malformed);
+    return;
+  }
+  session::SessionTable::data_received(keypair.peer, now_);
+  if (!is_ip(job.text)) {
+    counters_.add(Counter::control_messages);
+    const auto length = static_cast<uint32_t>(job.size);
+    out_.emit(EventType::control,
+              {keypair.peer.remote.public_key, Bytes(reinterpret_cast<const uint8_t*>(&length), 4),
+               Bytes(job.text, job.size)});
+    return;
+  }
+  const inner::IpView ip = inner::parse_ip(job.text, job.size);
+  if (ip.family == 0) return counters_.add(Counter::drop_inner_malformed);
+  if (shared_.sessions->routes().lookup(ip.family, ip.source) != &keypair.peer)
+    return counters_.add(Counter::drop_inner_source);
+  if (!decapsulate_ecn(job.text, opening.message->ecn)) return counters_.add(Counter::drop_inner_ecn);
+  if (coalescing_ == nullptr) return counters_.add(Counter::drop_no_tun);
+  coalescing_->add(job.text, ip, counters_);
+}
+
+}  // namespace omerta::engine

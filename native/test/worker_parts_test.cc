@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parts of a worker by themselves, with an inside in memory in place of a TUN device: what the inside of
+// one node sends arrives in that of another, sealed and opened.
+#include <poll.h>
+#include <sodium.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "check.h"
+#include "engine/handshake_receiver.h"
+#include "engine/inner_sealer.h"
+#include "engine/transport_opener.h"
+#include "inner/checksum.h"
+#include "loopback.h"
+#include "memory_port.h"
+
+namespace {
+
+using namespace omerta;
+using namespace omerta::engine;
+using Packet = std::vector<uint8_t>;
+
+constexpr size_t kSegment = 1000;
+
+EngineSettings settings(uint8_t seed) {
+  EngineSettings s;
+  s.private_key.fill(seed);
+  s.max_legs = s.max_peers = 16;
+  return s;
+}
+
+udp::SocketOptions on_loopback() {
+  udp::SocketOptions o;
+  o.bind = "127.0.0.1";
+  return o;
+}
+
+/// All of a worker but its loop.
+struct Node {
+  explicit Node(uint8_t seed)
+      : shared(settings(seed), 1),
+        socket(on_loopback()),
+        io(udp::make_mmsg_io(socket)),
+        aead(shared.aead),
+        out(shared, shared.counters[0], socket.gso()),
+        coalescing(port, true, true),
+        watch(out, socket, aead, &coalescing, &port),
+        opener(out, aead, watch.gro(), &coalescing),
+        sealer(out, aead, watch, port, socket.port()),
+        relay(out),
+        handshakes(out, relay) {
+    out.use(*io);
+    io->start();
+  }
+  ~Node() { io->stop(); }
+
+  uint64_t counted(Counter counter) const { return shared.counters[0].get(counter); }
+  /// Handles everything that arrives within a moment.
+  void receive() {
+    pollfd ready{socket.fd(), POLLIN, 0};
+    while (poll(&ready, 1, 50) > 0) {
+      opener.begin(boot_clock());
+      for (const udp::Message& message : io->receive(out.counters())) {
+        for (size_t at = 0; at < message.size; at += message.segment) {
+          uint8_t* data = message.data + at;
+          const size_t size = std::min(message.segment, message.size - at);
+          const session::Endpoint& from = opener.source(message);
+          if (data[0] != session::kTransportType)
+            handshakes.receive(data, size, from, message.ecn, boot_clock());
+          else
+            CHECK(opener.open(data, size, from, message));
+        }
+      }
+      opener.finish();
+      coalescing.flush(out.counters());
+      out.flush();
+      io->release();
+    }
+  }
+
+  Shared shared;
+  udp::UdpSocket socket;
+  std::unique_ptr<udp::SocketIo> io;
+  crypto::Aead aead;
+  test::MemoryPort port;
+  Sender out;
+  inner::Coalescing coalescing;
+  AcceleratorWatch watch;
+  TransportOpener opener;
+  InnerSealer sealer;
+  WireguardRelay relay;
+  HandshakeReceiver handshakes;
+};
+
+session::PeerSettings peer(uint8_t seed, const char* prefix) {
+  session::PeerSettings p;
+  Key32 key;
+  key.fill(seed);
+  p.public_key = session::public_key_of(key);
+  p.allowed_ips = {*session::Prefix::parse(prefix)};
+  return p;
+}
+
+/// Two nodes, 10.0.0.1 and 10.0.0.2, with a session between them.
+struct Pair {
+  Node a{1};
+  Node b{2};
+
+  Pair() {
+    session::PeerSettings to_b = peer(2, "10.0.0.2/32");
+    to_b.endpoint.emplace();
+    to_b.endpoint->remote = check::loopback(b.socket.port());
+    a.shared.sessions->set_peers({to_b}, boot_clock(), a.out);
+    b.shared.sessions->set_peers({peer(1, "10.0.0.1/32")}, boot_clock(), b.out);
+    a.shared.sessions->start_handshake(to_b.public_key, boot_clock(), a.out);
+    a.out.flush();
+    for (Node* node : {&b, &a, &b}) node->receive();
+    CHECK(a.counted(Counter::handshakes_completed) == 1 && b.counted(Counter::handshakes_completed) == 1);
+  }
+};
+
+/// A UDP super-packet from 10.0.0.1 to 10.0.0.`to`, its checksum left to be made.
+test::MemoryPort::Packet super_packet(size_t segments, uint8_t to = 2) {
+  constexpr size_t kHeaders = 28;
+  const size_t payload = segments * kSegment - 300;  // the last segment is shorter
+  test::MemoryPort::Packet packet;
+  packet.bytes.resize(kHeaders + payload);
+  uint8_t* ip = packet.bytes.data();
+  randombytes_buf(ip + kHeaders, payload);
+  const uint8_t fixed[20] = {0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, to};
+  std::memcpy(ip, fixed, sizeof fixed);
+  store(ip + 2, htons(static_cast<uint16_t>(packet.bytes.size())));
+  store(ip + 10, inner::checksum_finish(inner::checksum_add(ip, 20)));
+  store(ip + 20, htons(uint16_t{1000}));
+  store(ip + 22, htons(uint16_t{2000}));
+  store(ip + 24, htons(static_cast<uint16_t>(8 + payload)));
+  const inner::IpView view = inner::parse_ip(ip, packet.bytes.size());
+  store(ip + 26, inner::checksum_fold(inner::pseudo_header_sum(view, inner::kUdp, 8 + payload)));
+  packet.header.flags = inner::kNeedsChecksum;
+  packet.header.gso_type = inner::kGsoUdp;
+  packet.header.gso_size = kSegment;
+  packet.header.header_length = kHeaders;
+  packet.header.checksum_start = 20;
+  packet.header.checksum_offset = 6;
+  return packet;
+}
+
+Packet with_header(const test::MemoryPort::Packet& packet) {
+  Packet whole(sizeof packet.header + packet.bytes.size());
+  store(whole.data(), packet.header);
+  std::memcpy(whole.data() + sizeof packet.header, packet.bytes.data(), packet.bytes.size());
+  return whole;
+}
+
+void a_super_packet_goes_from_one_inside_to_the_other_as_it_was() {
+  Pair pair;
+  const test::MemoryPort::Packet packet = super_packet(40);
+  pair.a.port.waiting.push_back(packet);
+  CHECK(!pair.a.sealer.receive(boot_clock()));
+  CHECK(pair.a.counted(Counter::transport_sent) == 40);
+  pair.b.receive();
+  CHECK(pair.b.port.sent == std::vector<Packet>{with_header(packet)});
+  CHECK(pair.b.counted(Counter::tun_tx_packets) == 40 && pair.b.counted(Counter::tun_tx_writes) == 1);
+}
+
+void a_busy_inside_gets_its_packets_taken_in_batches_and_loses_none() {
+  Pair pair;
+  for (int i = 0; i < 40; i++) pair.a.port.waiting.push_back(super_packet(1));
+  int calls = 1;
+  while (pair.a.sealer.receive(boot_clock())) calls++;
+  CHECK(calls == 3);  // 16 each, and the rest
+  pair.b.receive();
+  CHECK(pair.b.counted(Counter::tun_tx_packets) == 40);
+}
+
+void a_full_inside_costs_its_packets_and_nobody_elses() {
+  Pair pair;
+  pair.b.port.room = 0;
+  pair.b.port.full_for_next = 1;
+  pair.a.port.waiting.push_back(super_packet(3));
+  pair.a.sealer.receive(boot_clock());
+  pair.b.receive();
+  CHECK(pair.b.port.sent.empty() && pair.b.counted(Counter::drop_tun_write) == 3);
+  const test::MemoryPort::Packet packet = super_packet(5);
+  pair.a.port.waiting.push_back(packet);
+  pair.a.sealer.receive(boot_clock());
+  pair.b.receive();
+  CHECK(pair.b.port.sent == std::vector<Packet>{with_header(packet)});
+}
+
+void a_packet_nobody_takes_is_answered_to_the_inside_it_came_from() {
+  Pair pair;
+  pair.a.port.waiting.push_back(super_packet(1, 9));
+  pair.a.sealer.receive(boot_clock());
+  CHECK(pair.a.counted(Counter::drop_no_route) == 1 && pair.a.counted(Counter::unreachable_sent) == 1);
+  CHECK(pair.a.port.sent.size() == 1);
+  if (pair.a.port.sent.size() != 1) return;
+  const Packet& answer = pair.a.port.sent[0];
+  CHECK(answer[sizeof(inner::VirtioNetHeader) + 9] == 1);  // ICMP
+}
+
+void an_inside_whose_headers_cannot_be_is_asked_for_no_more_super_packets() {
+  Pair pair;
+  Offloads& offloads = pair.a.shared.offloads;
+  for (const Offload each : {Offload::tun_checksum, Offload::tun_tcp, Offload::tun_udp})
+    offloads.set_on(each, "for this test");
+  for (int i = 0; i < 8; i++) {
+    CHECK(pair.a.port.allowed.udp && offloads.on(Offload::tun_udp));
+    test::MemoryPort::Packet packet = super_packet(3);
+    packet.header.checksum_start = 4;
+    pair.a.port.waiting.push_back(packet);
+    pair.a.sealer.receive(boot_clock());
+  }
+  CHECK(pair.a.counted(Counter::drop_inner_malformed) == 8);
+  CHECK(offloads.state(Offload::tun_udp) == OffloadState::demoted);
+  CHECK(!pair.a.port.allowed.udp && pair.a.port.allowed.tcp && pair.a.port.allowed.checksum);
+}
+
+}  // namespace
+
+int main() {
+  if (sodium_init() < 0) return 1;
+  RUN(a_super_packet_goes_from_one_inside_to_the_other_as_it_was);
+  RUN(a_busy_inside_gets_its_packets_taken_in_batches_and_loses_none);
+  RUN(a_full_inside_costs_its_packets_and_nobody_elses);
+  RUN(a_packet_nobody_takes_is_answered_to_the_inside_it_came_from);
+  RUN(an_inside_whose_headers_cannot_be_is_asked_for_no_more_super_packets);
+  return omerta::check::finish();
+}
