@@ -12,6 +12,7 @@ import {
   type Network,
 } from '../../core/protocol/network.js';
 import { accountCapacity } from '../../core/relay/relay-accounts.js';
+import { MAX_MEMBERS } from '../../core/members/member-table.js';
 import type { EngineOptions, PeerConfig } from '../../contract/engine.js';
 import { nodePrimitives } from '../../engine/node-primitives.js';
 import {
@@ -53,7 +54,7 @@ import { parseWireguardKey } from '../../host/wireguard-key.js';
 
 /** Room in the engine's tables beside what the relay's caps allow: own legs, bootstraps, members. */
 const OWN_LEGS = 8192;
-const OWN_PEERS = 8192;
+const OWN_PEERS = MAX_MEMBERS + 256;
 const CONTROL_FRAMES_PER_SECOND = 2000;
 
 export interface MeshSettings {
