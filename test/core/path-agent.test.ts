@@ -213,4 +213,33 @@ describe('path agent', () => {
     bench.found(1);
     assert.equal(bench.agent.path(MEMBER).refused, undefined);
   });
+
+  test('a way over which no session comes up carries nothing: another is sought, eight times at most', () => {
+    const bench = new Bench();
+    bench.need();
+    for (let attempt = 0; attempt < 8; attempt++) {
+      assert.equal(bench.source.attempts.length, attempt + 1);
+      bench.found(attempt + 1);
+      bench.pass(10_000);
+    }
+    assert.equal(bench.source.attempts.length, 8);
+    assert.equal(bench.agent.deadline(), undefined);
+    bench.session({ leg: 8 });
+    bench.need();
+    assert.equal(bench.source.attempts.at(-1), 0);
+  });
+
+  test('a way in use that may carry nothing any more has to show it, and is replaced when it does not', () => {
+    const bench = new Bench();
+    const way = bench.found(1);
+    bench.session(way.endpoint);
+    bench.turn((turn) => bench.agent.unproven(way, turn));
+    bench.session(way.endpoint);
+    bench.pass(60_000);
+    assert.deepEqual(bench.source.attempts, []);
+    bench.turn((turn) => bench.agent.unproven(way, turn));
+    bench.pass(60_000);
+    assert.deepEqual(bench.source.attempts, [0]);
+    assert.deepEqual(bench.source.closed, []);
+  });
 });

@@ -198,11 +198,12 @@ export class MeshNode implements Component {
         this.#requests.resend(event.peer, turn);
         this.#relayRequests.resend(event.peer, turn);
         this.#relay?.handleEngineEvent(event, turn);
-        this.#uplinks.get(event.peer)?.handleSession(turn);
+        this.#uplinks.get(event.peer)?.handleSession(event.endpoint, turn);
         this.#paths.sessionUp(event.peer, event.endpoint, turn);
         break;
       case 'endpoint':
         this.#relay?.handleEngineEvent(event, turn);
+        this.#uplinks.get(event.peer)?.handleEndpoint(event.endpoint, turn);
         this.#paths.sessionMoved(event.peer, event.endpoint, turn);
         break;
       case 'path-needed':
@@ -509,6 +510,7 @@ export class MeshNode implements Component {
             depthOf: (network) =>
               this.#members.networks.has(network) ? 0 : (this.#relay?.followDepth(network, key) ?? 0),
             learned: (page, later) => this.#learn(client, page, later),
+            moved: (moved, later) => this.#circuits.relayMoved(moved, later),
             lost: (lost, later) => {
               this.#paths.relayLost(lost.sessionKey, later);
               this.#relay?.neighbourLost(key, later);

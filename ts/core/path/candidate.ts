@@ -55,6 +55,8 @@ export interface CandidateUser {
   notFound(member: SessionKey, reason: NotFound, turn: Turn): boolean;
   /** One stands that the member made. */
   offered(candidate: Candidate, turn: Turn): void;
+  /** It stands, but whether it carries anything has to be seen. */
+  unproven(candidate: Candidate, turn: Turn): void;
   /** It will not last. @returns whether it is to be kept until there is another. */
   doubtful(candidate: Candidate, turn: Turn): boolean;
   /** It is gone. `refused`: whom it leads over ended it. */

@@ -162,13 +162,16 @@ export class CircuitClient implements CandidateSource {
 
   /** A relay took our registration. `fresh`: it may have forgotten our circuits. */
   relayReady(relay: Uplink, fresh: boolean, turn: Turn): void {
-    for (const circuit of [...this.#circuits.values()]) {
-      if (circuit.relay !== relay.sessionKey) continue;
-      if (!sameSocketAddress(circuit.remote.address, relay.address)) {
-        circuit.remote = { ...circuit.remote, address: relay.address };
-        this.#install(circuit, turn);
-      }
-      if (fresh) this.#refresh(circuit, turn);
+    this.relayMoved(relay, turn);
+    if (fresh) for (const circuit of this.#over(relay.sessionKey)) this.#refresh(circuit, turn, true);
+  }
+
+  /** A relay is reached at another address: what is sent on its circuits, and comes by them, goes there. */
+  relayMoved(relay: Uplink, turn: Turn): void {
+    for (const circuit of this.#over(relay.sessionKey)) {
+      if (sameSocketAddress(circuit.remote.address, relay.address)) continue;
+      circuit.remote = { ...circuit.remote, address: relay.address };
+      this.#install(circuit, turn);
     }
   }
 
@@ -383,9 +386,15 @@ export class CircuitClient implements CandidateSource {
     );
   }
 
-  #refresh(circuit: Circuit, turn: Turn): void {
+  #over(relay: SessionKey): Circuit[] {
+    return [...this.#circuits.values()].filter((circuit) => circuit.relay === relay);
+  }
+
+  /** @param doubted whether it may carry nothing although the relay knows it */
+  #refresh(circuit: Circuit, turn: Turn, doubted = false): void {
     const id = fromHex(circuit.id);
     if (id === undefined) return;
+    const inUse = circuit.used;
     circuit.used = false;
     this.#host.requests.send(
       circuit.relay,
@@ -396,6 +405,7 @@ export class CircuitClient implements CandidateSource {
           return;
         if (answer.type === 'circuit-refreshed') {
           this.#prolong(circuit, answer.lifetime, later);
+          if (doubted && inUse) this.#user.unproven(circuit, later);
           return;
         }
         // The relay does not know it any more. The session stays up while another is sought.

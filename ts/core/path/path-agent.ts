@@ -18,6 +18,9 @@ const LONGEST_RETRY_MS = 4000;
 /** How long another way is sought before the path is given up (the engine asks again when it needs one). */
 const SEEK_MS = 60_000;
 
+/** So many ways that carry no session are tried one after the other; then the engine has to ask again. */
+const MOST_ATTEMPTS = 8;
+
 /** What the node lends to its path agent. */
 export interface PathHost {
   readonly peers: PeerTable;
@@ -160,6 +163,13 @@ export class PathAgent implements CandidateUser {
     this.#stopSeeking(candidate.member, route);
   }
 
+  unproven(candidate: Candidate, turn: Turn): void {
+    const { member } = candidate;
+    if (!this.isActive(candidate) || this.#handshakes.has(member)) return;
+    this.#route(member).handshakes = 0;
+    this.#handshake(member, turn);
+  }
+
   doubtful(candidate: Candidate, turn: Turn): boolean {
     if (!this.isActive(candidate)) return false;
     this.#seek(candidate.member, turn);
@@ -266,11 +276,18 @@ export class PathAgent implements CandidateUser {
     if (!this.#isSeeking(member) && route.seekUntil === undefined) this.#dropRoute(member);
   }
 
-  /** Brings a session up over a new way; a present one may be with the member's former life. */
+  /**
+   * Brings a session up over a new way; a present one may be with the member's former life. A way over which
+   * none comes up carries nothing: another is sought.
+   */
   #handshake(member: SessionKey, turn: Turn): void {
     const route = this.#routes.get(member);
-    const wait = HANDSHAKE_WAITS_MS[route?.handshakes ?? 0];
-    if (route?.active === undefined || wait === undefined) return;
+    if (route?.active === undefined) return;
+    const wait = HANDSHAKE_WAITS_MS[route.handshakes];
+    if (wait === undefined) {
+      if (route.attempts < MOST_ATTEMPTS) this.#seek(member, turn);
+      return;
+    }
     route.handshakes++;
     this.#handshakes.set(member, turn.now + wait);
     turn.emit({ type: 'handshake', peer: member });

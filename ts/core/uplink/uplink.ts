@@ -8,7 +8,7 @@
 // Whenever a session comes up, whoever started it, the node registers again: that is how it learns
 // that the bootstrap restarted (another boot id) and forgot, or did not forget, what it knew.
 
-import type { SessionKey } from '../../contract/engine.js';
+import type { PeerEndpoint, SessionKey } from '../../contract/engine.js';
 import type { ParsedFrame } from '../../wire/frame.js';
 import { formatSocketAddress, sameSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
 import { AdmissionClient, type AdmissionOutcome, type AdmissionSelf } from './admission-client.js';
@@ -64,6 +64,8 @@ export interface UplinkHost {
   depthOf(network: string): number;
   /** A page of the bootstrap's directory. */
   learned(page: DirectoryPage, turn: Turn): void;
+  /** It is reached at another address now. */
+  moved(uplink: Uplink, turn: Turn): void;
   /** The session fell silent. */
   lost(uplink: Uplink, turn: Turn): void;
 }
@@ -74,6 +76,10 @@ export class Uplink {
   readonly #host: UplinkHost;
   #state: UplinkState = 'admitting';
   #addressIndex = 0;
+  /** Where it is known to receive; undefined = not known yet, an address of the invite is tried. */
+  #reachedAt: SocketAddress | undefined;
+  /** Where its packets came from last. */
+  #heardAt: SocketAddress | undefined;
   #observed: SocketAddress | undefined;
   #boot: Uint8Array | undefined;
   #leaseSeconds: number | undefined;
@@ -116,8 +122,13 @@ export class Uplink {
     return this.#state === 'registered';
   }
 
-  /** The address in use. */
+  /** Where it is reached: by the session, or, until there is one, where it is tried. */
   get address(): SocketAddress {
+    return this.#reachedAt ?? this.#tried;
+  }
+
+  /** The address of the invite whose turn it is. */
+  get #tried(): SocketAddress {
     const { addresses } = this.bootstrap;
     const address = addresses[this.#addressIndex % addresses.length];
     if (address === undefined) throw new RangeError('bootstrap: no address; an invite names at least one');
@@ -150,18 +161,42 @@ export class Uplink {
     this.#admissionWent(this.#admission?.handleFrame(from, frame, turn), turn);
   }
 
-  /** A session with the bootstrap came up: ours, its own after a restart, or a rekeyed one. */
-  handleSession(turn: Turn): void {
+  /**
+   * A session with the bootstrap came up: ours, its own after a restart, or a rekeyed one. The bootstrap may
+   * have begun it from another address than the one that was being tried.
+   */
+  handleSession(endpoint: PeerEndpoint, turn: Turn): void {
     this.#closeAdmission(turn);
     this.#pings = undefined;
+    this.handleEndpoint(endpoint, turn);
     if (this.#state !== 'registered') this.#enter('registering', undefined);
     this.#register(turn);
+  }
+
+  /** Its packets come from here now. */
+  handleEndpoint(endpoint: PeerEndpoint, turn: Turn): void {
+    if (!('address' in endpoint)) return;
+    const { address } = endpoint;
+    this.#heardAt = address;
+    if (this.#reachedAt !== undefined && sameSocketAddress(address, this.#reachedAt)) return;
+    // An address the invite does not name could be somebody else's: an answer to what is sent there shows
+    // that it is not.
+    if (this.bootstrap.addresses.some((named) => sameSocketAddress(named, address))) this.#follow(turn);
+    else if (this.#state === 'registered') this.#startPings(turn);
+  }
+
+  /** All that is sent to it goes where its packets came from last. */
+  #follow(turn: Turn): void {
+    const { address } = this;
+    this.#reachedAt = this.#heardAt;
+    if (!sameSocketAddress(address, this.address)) this.#host.moved(this, turn);
   }
 
   handlePong(token: Uint8Array, turn: Turn): boolean {
     if (this.#pings?.includes(toHex(token)) !== true) return false;
     this.#pings = undefined;
     this.#lastPong = turn.now;
+    this.#follow(turn);
     if (this.#state === 'probing') this.#state = 'registered';
     if (this.#state === 'registered') this.#timer = turn.now + KEEPALIVE_MS;
     return true;
@@ -244,12 +279,13 @@ export class Uplink {
 
   #admit(turn: Turn): void {
     this.#enter('admitting', undefined);
+    this.#reachedAt = this.#heardAt = undefined;
     const [network] = this.#host.networksOf(this);
     this.#admission = new AdmissionClient(
       this.#host.primitives,
       this.#host.self,
       this.bootstrap,
-      this.address,
+      this.#tried,
       fromHex(network ?? '00'.repeat(16)) ?? new Uint8Array(16),
       this.#host.legs,
       turn,
@@ -268,7 +304,7 @@ export class Uplink {
       this.#observed = outcome.observed;
       this.#admittedSinceRegistered = true;
       this.#enter('connecting', undefined);
-      this.#host.peers.addRole(this.sessionKey, 'bootstrap', { address: this.address }, turn);
+      this.#host.peers.addRole(this.sessionKey, 'bootstrap', { address: this.#tried }, turn);
       if (moved) this.#host.reachChanged(turn);
       this.#connect(HANDSHAKE_WAITS_MS, turn);
     }
@@ -319,6 +355,7 @@ export class Uplink {
       return;
     }
     this.#registering = true;
+    const askedAt = this.#heardAt;
     const { requests, boot } = this.#host;
     const record = this.#host.record(turn);
     const settle = (answer: AnswerTo<'register'> | undefined, later: Turn): void => {
@@ -329,14 +366,16 @@ export class Uplink {
         this.#registerAgain = false;
         this.#fail(answer.reason, later);
       } else {
-        this.#registered(answer, later);
+        this.#registered(answer, askedAt, later);
       }
     };
     requests.send(this.sessionKey, { type: 'register', record, boot }, turn, settle, REGISTER_TRIES);
   }
 
-  #registered(answer: MessageOf<'registered'>, turn: Turn): void {
+  /** @param askedAt where the request was sent to */
+  #registered(answer: MessageOf<'registered'>, askedAt: SocketAddress | undefined, turn: Turn): void {
     this.#closeAdmission(turn); // the session was not as dead as it seemed
+    this.#reachedAt = askedAt ?? this.#reachedAt; // what was sent there has been answered
     const rebooted = this.#boot === undefined || !sameBytes(this.#boot, answer.boot);
     const fresh = rebooted || this.#admittedSinceRegistered;
     if (rebooted) this.#cursors.clear();

@@ -9,9 +9,12 @@ import type { Prng } from './prng.js';
 export interface Host {
   readonly address: SocketAddress;
   readonly nat: Nat | undefined;
+  /** Addresses beside `address`, of either family; no NAT is in front of them. */
+  readonly moreAddresses: readonly SocketAddress[];
   /** One-way milliseconds from this host to the middle of the Internet. */
   readonly latencyMs: number;
-  receive(from: SocketAddress, datagram: Uint8Array): void;
+  /** @param at which of its addresses the datagram came to */
+  receive(from: SocketAddress, datagram: Uint8Array, at: SocketAddress): void;
 }
 
 export class Internet {
@@ -39,6 +42,7 @@ export class Internet {
   }
 
   attach(host: Host): void {
+    for (const address of host.moreAddresses) this.#hosts.set(formatSocketAddress(address), host);
     if (host.nat === undefined) {
       this.#hosts.set(formatSocketAddress(host.address), host);
       return;
@@ -50,13 +54,16 @@ export class Internet {
   }
 
   detach(host: Host): void {
+    for (const other of host.moreAddresses) this.#hosts.delete(formatSocketAddress(other));
     const address = formatSocketAddress(host.address);
     if (host.nat === undefined) this.#hosts.delete(address);
     else this.#nats.get(formatIp(host.nat.ip))?.inside.delete(address);
   }
 
-  send(sender: Host, to: SocketAddress, datagram: Uint8Array): void {
-    const from = sender.nat?.outbound(sender.address, to, this.#queue.now) ?? sender.address;
+  /** @param local which of the sender's addresses it leaves by */
+  send(sender: Host, local: SocketAddress, to: SocketAddress, datagram: Uint8Array): void {
+    const nat = local === sender.address ? sender.nat : undefined;
+    const from = nat?.outbound(local, to, this.#queue.now) ?? local;
     this.datagrams++;
     this.bytes += datagram.length;
     if (this.#prng.fraction() < this.loss) {
@@ -79,7 +86,7 @@ export class Internet {
     if (receiver === undefined) return;
     this.#queue.at(this.#queue.now + receiver.latencyMs, () => {
       this.#note(from, to, datagram);
-      receiver.receive(from, datagram);
+      receiver.receive(from, datagram, inside ?? to);
     });
   }
 

@@ -16,7 +16,12 @@ import { DEFAULT_RELAY_LIMITS } from '../../core/relay/relay-limits.js';
 import type { RelayPolicy } from '../../core/relay/relay-policy.js';
 import { nodePrimitives } from '../../engine/node-primitives.js';
 import type { EngineEvent } from '../../contract/engine.js';
-import type { SocketAddress } from '../../wire/socket-address.js';
+import {
+  formatSocketAddress,
+  isIPv4,
+  sameSocketAddress,
+  type SocketAddress,
+} from '../../wire/socket-address.js';
 import { EventQueue } from '../kernel/event-queue.js';
 import { FakeEngine } from './fake-engine.js';
 import { Internet, type Host } from '../kernel/internet.js';
@@ -55,6 +60,8 @@ export interface SimNodeOptions {
   /** Where the host is; behind `nat`, an address inside. */
   readonly address: SocketAddress;
   readonly nat?: Nat;
+  /** Addresses beside it, of either family; no NAT is in front of them. */
+  readonly moreAddresses?: readonly SocketAddress[];
   readonly networks?: readonly Network[];
   readonly relay?: RelayPolicy;
   /** One-way, to the middle of the Internet. */
@@ -114,6 +121,8 @@ interface Life {
   readonly engine: FakeEngine;
   /** What the engine told and the node has not heard: all of a moment is handled as one batch. */
   readonly events: EngineEvent[];
+  /** By which of its addresses a host was heard last: what is sent to it leaves by the same. */
+  readonly localFor: Map<string, SocketAddress>;
   wakeAt: number | undefined;
 }
 
@@ -121,6 +130,7 @@ export class SimNode implements Host {
   readonly #clockAheadMs: number;
   readonly address: SocketAddress;
   readonly nat: Nat | undefined;
+  readonly moreAddresses: readonly SocketAddress[];
   readonly latencyMs: number;
   readonly config: MeshNodeConfig;
   readonly identity: Uint8Array;
@@ -140,13 +150,14 @@ export class SimNode implements Host {
     this.#prng = new Prng(simulation.prng.u32());
     this.address = options.address;
     this.nat = options.nat;
+    this.moreAddresses = options.moreAddresses ?? [];
     this.latencyMs = options.latencyMs;
     this.#clockAheadMs = options.clockAheadMs ?? 0;
     this.config = {
       identitySeed: options.identitySeed ?? this.#prng.bytes(32),
       sessionPrivateKey: options.sessionPrivateKey ?? this.#prng.bytes(32),
       name: options.name,
-      endpoints: options.nat === undefined ? [options.address] : [],
+      endpoints: [...(options.nat === undefined ? [options.address] : []), ...this.moreAddresses],
       networks: options.networks ?? [],
       relay: options.relay,
       capabilities: [],
@@ -187,14 +198,15 @@ export class SimNode implements Host {
     const engine = new FakeEngine(toHex(this.sessionKey), this.config.maxLegs, this.#prng, {
       now: () => queue.now,
       send: (to, datagram) => {
-        if (this.#life === life) internet.send(this, to, datagram);
+        const local = this.#localFor(to);
+        if (this.#life === life && local !== undefined) internet.send(this, local, to, datagram);
       },
       event: (event) => {
         if (life.events.push(event) === 1) queue.at(queue.now, () => this.#handleEvents(life));
       },
     });
     const node = new MeshNode({ ...this.config, networks }, primitives);
-    const life: Life = { node, engine, events: [], wakeAt: undefined };
+    const life: Life = { node, engine, events: [], localFor: new Map(), wakeAt: undefined };
     this.#life = life;
     internet.attach(this);
     this.apply(life.node.start(new Map(this.store), this.step));
@@ -206,7 +218,9 @@ export class SimNode implements Host {
     this.#life = undefined;
   }
 
-  receive(from: SocketAddress, datagram: Uint8Array): void {
+  receive(from: SocketAddress, datagram: Uint8Array, at: SocketAddress): void {
+    const own = [this.address, ...this.moreAddresses].find((address) => sameSocketAddress(address, at));
+    if (own !== undefined) this.#life?.localFor.set(formatSocketAddress(from), own);
     this.#life?.engine.receive(from, datagram);
     this.#schedule();
   }
@@ -222,6 +236,12 @@ export class SimNode implements Host {
     const token = this.#prng.bytes(8);
     this.apply(this.mesh.ping(identity, token, this.step));
     return toHex(token);
+  }
+
+  /** Undefined = no address of that family. */
+  #localFor(to: SocketAddress): SocketAddress | undefined {
+    const answering = this.#life?.localFor.get(formatSocketAddress(to));
+    return answering ?? [this.address, ...this.moreAddresses].find(({ ip }) => isIPv4(ip) === isIPv4(to.ip));
   }
 
   #world({ node, engine }: Life): EffectWorld {

@@ -1,0 +1,94 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { Network } from '../../ts/core/protocol/network.js';
+import { PORT_RESTRICTED } from '../../ts/sim/kernel/nat.js';
+import { Simulation, type SimNode } from '../../ts/sim/mesh/simulation.js';
+import type { SocketAddress } from '../../ts/wire/socket-address.js';
+import { allKnowAll, ip, OPEN_POLICY, PingRound } from './mesh-world.js';
+
+const at = (address: string): SocketAddress => ({ ip: ip(address), port: 51820 });
+const V4 = at('192.0.2.1');
+const SECOND_V4 = at('192.0.2.2');
+const V6 = at('2001:db8::1');
+/** Of a bridge inside the relay's host: in the invite, and within nobody's reach. */
+const UNREACHABLE = at('172.17.0.1');
+
+/** `open`: an IPv4 address without a NAT. */
+type Kind = 'v4' | 'v6' | 'both' | 'open';
+
+interface World {
+  readonly simulation: Simulation;
+  readonly relay: SimNode;
+  readonly members: readonly SimNode[];
+}
+
+/** A relay at several addresses, and members with IPv4 behind a NAT, with IPv6, and with both. */
+function worldOf(seed: number, invited: readonly SocketAddress[], kinds: readonly Kind[]): World {
+  const simulation = new Simulation({ seed });
+  const relay = simulation.node({
+    name: 'relay',
+    address: V4,
+    moreAddresses: [SECOND_V4, V6],
+    relay: OPEN_POLICY,
+    latencyMs: 2,
+  });
+  const bootstraps = [{ identity: relay.identity, sessionKey: relay.sessionKey, addresses: invited }];
+  const network: Network = {
+    id: simulation.prng.bytes(16),
+    name: 'home',
+    key: simulation.prng.bytes(32),
+    bootstraps,
+  };
+  const members = kinds.map((kind, index) => {
+    const v6 = at(`2001:db8:1::${index + 1}`);
+    const common = { name: `m${index}`, networks: [network], latencyMs: 10 + index };
+    if (kind === 'v6') return simulation.node({ ...common, address: v6 });
+    if (kind === 'open') return simulation.node({ ...common, address: at(`198.51.100.${index + 1}`) });
+    return simulation.node({
+      ...common,
+      address: at('10.0.0.2'),
+      nat: simulation.nat(ip(`198.18.0.${index + 1}`), PORT_RESTRICTED),
+      moreAddresses: kind === 'both' ? [v6] : [],
+    });
+  });
+  relay.start();
+  for (const node of members) node.start();
+  assert.ok(simulation.runUntil(() => allKnowAll(members), 60_000, 100) !== undefined, 'joined');
+  return { simulation, relay, members };
+}
+
+/** All ordered pairs. */
+const pairsOf = (members: readonly SimNode[]): [SimNode, SimNode][] =>
+  members.flatMap((from) => members.filter((to) => to !== from).map((to): [SimNode, SimNode] => [from, to]));
+
+const dataFlows = (world: World): number | undefined =>
+  new PingRound(world, pairsOf(world.members)).complete(60_000);
+
+const ADDRESS_LISTS: readonly (readonly [string, readonly SocketAddress[]])[] = [
+  ['one address in reach and one that is not', [V4, UNREACHABLE]],
+  ['one that is not in reach before one that is', [UNREACHABLE, V4]],
+  ['two of IPv4 and one of IPv6', [V4, SECOND_V4, V6]],
+  ['the address it sends from missing in the invite', [SECOND_V4]],
+  ['IPv6 first, and one out of reach', [V6, UNREACHABLE, SECOND_V4]],
+];
+
+describe('a relay that comes back', () => {
+  for (const [what, addresses] of ADDRESS_LISTS)
+    it(`carries data again within 10 s, with ${what}, however long it was away`, () => {
+      const kinds: readonly Kind[] = addresses.includes(V6)
+        ? ['v4', 'v6', 'both']
+        : ['v4', 'open', 'both', 'open'];
+      for (const away of [1, 3, 6, 10, 14, 16, 20, 30, 45, 60]) {
+        const world = worldOf(away, addresses, kinds);
+        assert.ok((dataFlows(world) ?? Infinity) < 10_000, 'before');
+        world.relay.kill();
+        world.simulation.run(away * 1000);
+        world.relay.start();
+        world.simulation.run(5000);
+        const took = dataFlows(world);
+        assert.ok(took !== undefined && took < 10_000, `after ${away} s: ${took ?? 'never'} ms`);
+        const [bootstrap] = world.members[0]?.mesh.status(world.members[0].step).bootstraps ?? [];
+        assert.equal(bootstrap?.state, 'registered');
+      }
+    });
+});
