@@ -11,7 +11,7 @@ import {
 } from './lib/fuzz.mjs';
 import { linesFile, prepareLines, reportCoverage } from './lib/fuzz-coverage.mjs';
 import { setup } from './lib/setup.mjs';
-import { StepFailed, main, warn } from './lib/steps.mjs';
+import { ScriptError, StepFailed, main, warn } from './lib/steps.mjs';
 import { positive, readArguments } from './lib/usage.mjs';
 
 const HELP = `Usage: npm run fuzz [-- --minutes N] [NAME ...]
@@ -27,6 +27,7 @@ test/fuzz/corpus/TARGET.
   --replay      runs the inputs that are there, and makes none up
   --coverage    the same, and prints the lines they reach of the files that read bytes of others;
                 fails where a file is below what scripts/lib/fuzz-coverage.mjs asks for
+  --document    the same of all targets, and writes the table into docs/development.md
   --save FILE   makes a crash a regression: the smallest input found that breaks the target goes to
                 test/fuzz/regressions/TARGET, which npm test replays
   --list        prints the targets
@@ -43,6 +44,7 @@ await main(async () => {
       keep: { type: 'boolean', default: false },
       replay: { type: 'boolean', default: false },
       coverage: { type: 'boolean', default: false },
+      document: { type: 'boolean', default: false },
       save: { type: 'string' },
       list: { type: 'boolean', default: false },
     },
@@ -67,6 +69,9 @@ await main(async () => {
     await saveCrash(values.save, targets);
     return 0;
   }
+  if (values.document && (positionals.length > 0 || reason !== undefined))
+    throw new ScriptError(`--document is of all targets${reason === undefined ? '' : `: ${reason}`}`, 2);
+  const coverage = values.coverage || values.document;
   const wanted = targets.filter(
     ({ name }) => positionals.length === 0 || positionals.some((part) => name.includes(part)),
   );
@@ -78,8 +83,8 @@ await main(async () => {
   const failed = [];
   for (const target of wanted) {
     const work =
-      values.replay || values.coverage
-        ? replayTarget(target, values.coverage ? { lines: linesFile(target.name) } : {})
+      values.replay || coverage
+        ? replayTarget(target, coverage ? { lines: linesFile(target.name) } : {})
         : runFuzzer(target, Math.ceil(seconds), { keep: values.keep, seed });
     await work.catch((error) => {
       if (!(error instanceof StepFailed)) throw error;
@@ -87,6 +92,7 @@ await main(async () => {
     });
   }
   if (failed.length > 0) console.error(`Broken: ${failed.join(', ')}`);
-  const covered = values.coverage ? await reportCoverage(wanted) : true;
+  const document = values.document && failed.length === 0 ? 'docs/development.md' : undefined;
+  const covered = coverage ? reportCoverage(wanted, { document }) : true;
   return failed.length === 0 && covered ? 0 : 1;
 });

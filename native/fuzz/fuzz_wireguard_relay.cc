@@ -109,7 +109,7 @@ Bytes bytes_of(const Message& message) {
   return Bytes(reinterpret_cast<const uint8_t*>(&message), sizeof message);
 }
 
-void send_handshake(Relay& relay, Bytes message, const session::Endpoint& from, bool own) {
+Verdict send_handshake(Relay& relay, Bytes message, const session::Endpoint& from, bool own) {
   session::CookieReply reply{};
   relay.came(from, message.size());
   const auto result = relay.table.handshake(
@@ -122,7 +122,7 @@ void send_handshake(Relay& relay, Bytes message, const session::Endpoint& from, 
     relay.went(from, sizeof reply);
     relay.cookie = reply;
   }
-  if (result.verdict != Verdict::forward) return;
+  if (result.verdict != Verdict::forward) return result.verdict;
   if (message.size() == sizeof(session::Initiation)) {
     require(relay.is_server(result.to));
     relay.client_index = load<uint32_t>(message.data() + 4);
@@ -131,6 +131,7 @@ void send_handshake(Relay& relay, Bytes message, const session::Endpoint& from, 
   }
   if (message.size() == sizeof(session::Response)) relay.server_index = load<uint32_t>(message.data() + 4);
   relay.went(result.to, message.size());
+  return result.verdict;
 }
 
 /// With the cookie of the last reply, if it is this address's, mac2 is right (whitepaper 5.4.4, 5.4.7).
@@ -242,8 +243,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         message.mac1 = crypto::blake2s_mac(mac1_key(what >> 4 & 3), {session::before_mac1(message)});
         const uint8_t from = input.byte();
         if (from & 0x10) message.mac1[0] ^= 1;
-        if (from & 0x20) prove_by_cookie(*relay, message, what >> 4 & 3);
-        send_handshake(*relay, bytes_of(message), host(from), (from & 0x30) == 0x30);
+        const bool own = (from & 0x30) == 0x30;
+        const Verdict verdict = send_handshake(*relay, bytes_of(message), host(from), own);
+        // As a client does; bit 5: it does not get the answer, or forged its address.
+        if (verdict != Verdict::cookie || (from & 0x20)) break;
+        prove_by_cookie(*relay, message, what >> 4 & 3);
+        send_handshake(*relay, bytes_of(message), host(from), own);
         break;
       }
       case 4:

@@ -54,8 +54,8 @@ unsigned drain(int fd) {
     if (got < 0 && errno == ENOBUFS) families |= kIpv4 | kIpv6;
     if (got <= 0 && errno != ENOBUFS) return families;
     auto left = static_cast<int>(got);
-    for (auto* notice = reinterpret_cast<const nlmsghdr*>(notices); NLMSG_OK(notice, left);
-         notice = NLMSG_NEXT(notice, left)) {
+    for (auto* notice = reinterpret_cast<const nlmsghdr*>(notices);
+         left > 0 && NLMSG_OK(notice, static_cast<uint32_t>(left)); notice = NLMSG_NEXT(notice, left)) {
       // The family comes first in what each kind of notice tells; an interface is of both.
       const uint8_t family = *static_cast<const uint8_t*>(NLMSG_DATA(notice));
       families |= family == AF_INET ? kIpv4 : family == AF_INET6 ? kIpv6 : kIpv4 | kIpv6;

@@ -11,8 +11,8 @@ export const derivedTables = [
 ];
 
 /** The document with the table between its marks replaced; undefined when it has no such marks. */
-export function withTable(document, name, table) {
-  const begin = `<!-- ${name}: written by npm run docs -->\n`;
+export function withTable(document, name, table, command = 'npm run docs') {
+  const begin = `<!-- ${name}: written by ${command} -->\n`;
   const end = `\n<!-- end of ${name} -->`;
   const from = document.indexOf(begin);
   const to = document.indexOf(end, from);

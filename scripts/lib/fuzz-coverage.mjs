@@ -1,8 +1,9 @@
 // How many lines the inputs in git reach of the files that read bytes of others, by their replay.
 
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
-import { basename, dirname, join, relative } from 'node:path';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { output } from './command.mjs';
+import { withTable } from './derived-tables.mjs';
 import { root } from './paths.mjs';
 import { filesUnder } from './stamp.mjs';
 
@@ -11,11 +12,12 @@ const LEAST_PERCENT = 95;
 
 /**
  * The files, by the target that reads the most of them. C++ files by name, wherever in native/ they lie.
- * TypeScript: below ts/. The wire's headers (omerta/wire.h) are left out: clang counts a function of theirs
- * anew in each file that includes it.
+ * TypeScript: below ts/.
  */
 export const PARSERS = {
-  fuzz_tables: ['forwarding_table.cc', 'accounts.cc'],
+  fuzz_frame: ['wire.h', 'tag_pair.h'],
+  fuzz_stun: ['stun.cc'],
+  fuzz_tables: ['forwarding_table.cc', 'leg_slots.h', 'tag_lanes.cc', 'accounts.cc'],
   fuzz_session_machine: ['cookie.cc', 'suite_offer.cc'],
   fuzz_round_trip: ['segmentation.cc', 'coalescing.cc', 'checksum.h', 'ip.h'],
   fuzz_icmp: ['icmp_unreachable.cc'],
@@ -29,6 +31,8 @@ export const PARSERS = {
     'core/protocol/control-message.ts',
   ],
   'control-socket': ['daemon/control/control-protocol.ts', 'host/line-reader.ts'],
+  'event-ring': ['engine/native/event-ring.ts'],
+  'peer-batch': ['engine/native/peer-batch.ts'],
   datagrams: ['wire/frame.ts', 'engine/wasm/stun.ts', 'engine/wasm/messages.ts'],
   links: [
     'core/protocol/bootstrap-codec.ts',
@@ -47,26 +51,45 @@ export const PARSERS = {
   'wg-config': ['wg/uapi.ts'],
 };
 
+/** Files of instructions that not every CPU has, by the name that Linux gives those. */
+const NEEDS_CPU = { 'tag_lanes.cc': 'avx512f' };
+
 export const linesFile = (target) => join(root, 'build/fuzz/lines', `${target}.json`);
 
+/**
+ * Lines of C++ by file: `{ code, ran }`. Each target's own replay tells what it ran; a line of a header counts
+ * once, and ran when it did in any file of any target that includes it.
+ */
 function nativeLines(targets) {
-  const profiles = targets
-    .map(({ name }) => join(root, 'build/fuzz/profiles', `${name}.profraw`))
-    .filter((file) => existsSync(file));
-  if (profiles.length === 0) return new Map();
-  const merged = join(root, 'build/fuzz/profiles/all.profdata');
-  if (output('llvm-profdata', ['merge', '-sparse', '-o', merged, ...profiles]) === undefined)
-    throw new Error('llvm-profdata failed; is the package llvm installed?');
-  const [first, ...others] = targets.map(({ executable }) => executable);
-  const objects = [first, ...others.flatMap((executable) => ['-object', executable])];
-  const exported = output('llvm-cov', ['export', '-summary-only', `-instr-profile=${merged}`, ...objects]);
-  if (exported === undefined) throw new Error('llvm-cov failed; is the package llvm installed?');
-  return new Map(
-    JSON.parse(exported).data[0].files.map(({ filename, summary }) => [
-      relative(root, filename),
-      { lines: summary.lines.count, ran: summary.lines.covered },
-    ]),
-  );
+  const files = new Map();
+  for (const { name, executable } of targets) {
+    const profile = join(root, 'build/fuzz/profiles', `${name}.profraw`);
+    if (!existsSync(profile)) continue;
+    const indexed = profile.replace(/raw$/, 'data');
+    if (output('llvm-profdata', ['merge', '-sparse', '-o', indexed, profile]) === undefined)
+      throw new Error('llvm-profdata failed; is the package llvm installed?');
+    const exported = output('llvm-cov', ['export', '-format=lcov', `-instr-profile=${indexed}`, executable]);
+    if (exported === undefined) throw new Error('llvm-cov failed; is the package llvm installed?');
+    addLcov(files, exported);
+  }
+  return files;
+}
+
+/** Of lcov's records: SF:FILE begins a file, DA:LINE,COUNT is a line with code. */
+function addLcov(files, records) {
+  let file;
+  for (const record of records.split('\n')) {
+    const [key, value = ''] = record.split(/:(.*)/s);
+    if (key === 'SF') {
+      const path = relative(root, resolve(value));
+      file = files.get(path) ?? { code: new Set(), ran: new Set() };
+      files.set(path, file);
+    } else if (key === 'DA') {
+      const [line, count] = value.split(',').map(Number);
+      file.code.add(line);
+      if (count > 0) file.ran.add(line);
+    }
+  }
 }
 
 function scriptLines(targets) {
@@ -74,7 +97,7 @@ function scriptLines(targets) {
   for (const { name } of targets) {
     if (!existsSync(linesFile(name))) continue;
     for (const [path, { code, ran }] of Object.entries(JSON.parse(readFileSync(linesFile(name), 'utf8')))) {
-      const known = files.get(path) ?? { code, ran: new Set() };
+      const known = files.get(path) ?? { code: new Set(code), ran: new Set() };
       for (const line of ran) known.ran.add(line);
       files.set(path, known);
     }
@@ -82,42 +105,100 @@ function scriptLines(targets) {
   return files;
 }
 
-/** Prints the table; whether every file is reached as far as it has to be. */
-export function reportCoverage(targets) {
+/** Of each parser: target, path, lines with code, lines reached, and why it is not counted if it is not. */
+function coverageRows(targets) {
   const native = nativeLines(targets.filter(({ script }) => script === undefined));
   const script = scriptLines(targets.filter(({ script }) => script !== undefined));
-  const rows = [];
-  let enough = true;
-  for (const target of targets) {
-    for (const file of PARSERS[target.name] ?? []) {
+  return targets.flatMap((target) =>
+    (PARSERS[target.name] ?? []).map((file) => {
       const [path, found] = target.script === undefined ? nativeFile(file, native) : scriptFile(file, script);
-      const percent = found === undefined ? 0 : (100 * found.ran) / found.lines;
-      const below = percent < LEAST_PERCENT;
-      if (below) enough = false;
-      const missing = found?.missing?.length > 0 ? `   not reached: ${found.missing.join(' ')}` : '';
-      rows.push(
-        `${target.name.padEnd(24)} ${path.padEnd(48)} ${String(found?.ran ?? 0).padStart(4)} of ${String(found?.lines ?? 0).padStart(4)} lines ${percent.toFixed(1).padStart(5)} %${below ? ' !' : ''}${missing}`,
-      );
-    }
+      const code = found?.code ?? [];
+      const missing = code.filter((line) => !found.ran.has(line));
+      const flag = NEEDS_CPU[file];
+      const excluded = flag !== undefined && !cpuHas(flag) ? `this CPU has no ${flag}` : undefined;
+      const ran = code.length - missing.length;
+      const percent = code.length === 0 ? 0 : (100 * ran) / code.length;
+      const below = excluded === undefined && percent < LEAST_PERCENT;
+      return { target: target.name, path, lines: code.length, ran, percent, missing, excluded, below };
+    }),
+  );
+}
+
+/** Prints the table; whether every file is reached as far as it has to be. `document`: writes it there, too. */
+export function reportCoverage(targets, { document } = {}) {
+  const rows = coverageRows(targets);
+  for (const { target, path, lines, ran, percent, missing, excluded, below } of rows) {
+    const reached =
+      excluded === undefined
+        ? `${String(ran).padStart(4)} of ${String(lines).padStart(4)} lines ${percent.toFixed(1).padStart(5)} %`
+        : `not counted: ${excluded}`;
+    const left = excluded === undefined && missing.length > 0 ? `   not reached: ${missing.join(' ')}` : '';
+    console.log(`${target.padEnd(24)} ${path.padEnd(48)} ${reached}${below ? ' !' : ''}${left}`);
   }
-  console.log(rows.join('\n'));
+  if (document !== undefined) writeRows(document, rows);
+  const enough = rows.every(({ below }) => !below);
   if (!enough) console.error(`Files marked ! are below ${LEAST_PERCENT} % of their lines.`);
   return enough;
+}
+
+function writeRows(file, rows) {
+  const lines = rows.map(({ target, path, lines, ran, percent, excluded }) =>
+    excluded === undefined
+      ? `| \`${target}\` | \`${path}\` | ${ran} | ${lines} | ${percent.toFixed(1)} |`
+      : `| \`${target}\` | \`${path}\` | | | not counted: ${excluded} |`,
+  );
+  const table = ['| target | file | lines reached | of | % |', '|---|---|---:|---:|---:|', ...lines].join(
+    '\n',
+  );
+  const path = join(root, file);
+  const after = withTable(readFileSync(path, 'utf8'), 'lines reached', table, 'npm run fuzz -- --document');
+  if (after === undefined) throw new Error(`${file} has no marks for the table "lines reached"`);
+  writeFileSync(path, after);
+}
+
+function cpuHas(flag) {
+  const flags = /^(?:flags|Features)\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1] ?? '';
+  return flags.trim().split(/\s+/).includes(flag);
 }
 
 function nativeFile(file, lines) {
   const path = filesUnder(['native'], (each) => basename(each) === file).map((each) =>
     relative(root, each),
   )[0];
-  return [path ?? file, lines.get(path)];
+  const known = path === undefined ? undefined : lines.get(path);
+  if (known === undefined) return [path ?? file, undefined];
+  const compiled = compiledLines(readFileSync(join(root, path), 'utf8'));
+  return [
+    path,
+    { code: [...known.code].filter((line) => compiled.has(line)).sort((a, b) => a - b), ran: known.ran },
+  ];
+}
+
+/**
+ * The lines of a C++ file that hold code for this machine. Of a function that a file includes and does not
+ * call, clang counts every line: those with nothing but a comment, a directive, or what is for BPF, too.
+ */
+function compiledLines(text) {
+  const lines = new Set();
+  let comment = false;
+  const branches = [];
+  text.split('\n').forEach((each, index) => {
+    const line = each.trim();
+    if (/^#\s*if/.test(line)) branches.push(/^#\s*ifdef __bpf__/.test(line) ? 'bpf' : 'other');
+    if (/^#\s*else/.test(line)) branches.push(branches.pop() === 'bpf' ? 'host' : 'other');
+    if (/^#\s*endif/.test(line)) branches.pop();
+    if (line.startsWith('/*')) comment = true;
+    const blank = line === '' || line.startsWith('//') || line.startsWith('#');
+    if (!comment && !blank && !branches.includes('bpf')) lines.add(index + 1);
+    if (line.endsWith('*/')) comment = false;
+  });
+  return lines;
 }
 
 function scriptFile(file, lines) {
   const path = `ts/${file}`;
   const known = lines.get(`dist/${path.replace(/\.ts$/, '.js')}`);
-  if (known === undefined) return [path, undefined];
-  const missing = known.code.filter((line) => !known.ran.has(line));
-  return [path, { lines: known.code.length, ran: known.ran.size, missing }];
+  return [path, known === undefined ? undefined : { code: [...known.code], ran: known.ran }];
 }
 
 /** Makes room for what a replay writes. */

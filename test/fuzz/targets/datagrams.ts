@@ -1,6 +1,7 @@
 // Datagrams as the WASM engine and the core read them: frames, STUN requests, WireGuard's messages.
 
 import assert from 'node:assert/strict';
+import { crc32 } from 'node:zlib';
 import { messageType, readU32, readU64, writeU32, writeU64 } from '../../../ts/engine/wasm/messages.js';
 import { answerBindingRequest } from '../../../ts/engine/wasm/stun.js';
 import {
@@ -27,6 +28,24 @@ const FIELDS = {
 const SOURCES = [address('203.0.113.5:51820'), address('[2001:db8::5]:1')];
 const COOKIE = Uint8Array.of(0x21, 0x12, 0xa4, 0x42);
 
+/** A STUN binding request with these attributes. */
+function bindingRequest(...attributes: readonly Uint8Array[]): Uint8Array {
+  const body = concat(...attributes);
+  return concat(Uint8Array.of(0, 1, 0, body.length), COOKIE, new Uint8Array(12).fill(9), body);
+}
+
+/** The same with a right FINGERPRINT behind it (RFC 8489 section 14.7), which no mutation would make. */
+function fingerprinted(request: Uint8Array): Uint8Array {
+  const covered = request.slice();
+  covered[3] = (covered[3] ?? 0) + 8;
+  const value = new Uint8Array(4);
+  new DataView(value.buffer).setUint32(0, (crc32(covered) ^ 0x5354554e) >>> 0);
+  return concat(covered, Uint8Array.of(0x80, 0x28, 0, 4), value);
+}
+
+const CHANGE_REQUEST = Uint8Array.of(0, 3, 0, 4, 0, 0, 0, 6);
+const MESSAGE_INTEGRITY = concat(Uint8Array.of(0, 8, 0, 20), new Uint8Array(20));
+
 const target: FuzzTarget = {
   seeds: () => [
     ...Object.values(FrameKind).map((kind) =>
@@ -41,6 +60,10 @@ const target: FuzzTarget = {
     ),
     concat(Uint8Array.of(0, 1, 0, 0), COOKIE, new Uint8Array(12).fill(9)),
     concat(Uint8Array.of(0, 1, 0, 8), COOKIE, new Uint8Array(12).fill(9), new Uint8Array(8)),
+    fingerprinted(bindingRequest()),
+    fingerprinted(bindingRequest(MESSAGE_INTEGRITY, CHANGE_REQUEST)),
+    bindingRequest(...Array.from({ length: 17 }, () => CHANGE_REQUEST)),
+    concat(fingerprinted(bindingRequest()).subarray(0, -1), Uint8Array.of(0)),
     ...[148, 92, 64, 32].map((size, index) =>
       concat(Uint8Array.of(index + 1, 0, 0, 0), new Uint8Array(size - 4)),
     ),
@@ -76,6 +99,12 @@ const target: FuzzTarget = {
       if (answer === undefined) continue;
       // RFC 8489: the same transaction; and never a tool to reflect with.
       assert.deepEqual(answer.subarray(4, 20), input.subarray(4, 20));
+      if (answer[1] === 0x11) {
+        // Error 420, with at most 16 attributes named, each of which the request has with its header.
+        assert.ok(answer.length <= 64 && answer.length <= input.length + 12);
+        assert.deepEqual(answer.subarray(24, 28), Uint8Array.of(0, 0, 4, 20));
+        continue;
+      }
       assert.equal(answer.length, isIPv4(from.ip) ? 32 : 44);
       const ip = answer.subarray(28).map((byte, index) => byte ^ (input[4 + index] ?? 0));
       assert.deepEqual(ip, isIPv4(from.ip) ? from.ip.slice(12) : from.ip);
