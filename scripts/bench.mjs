@@ -8,29 +8,41 @@ import { filesUnder, fingerprint, isCurrent, setCurrent } from './lib/stamp.mjs'
 import { main, step, unchanged } from './lib/steps.mjs';
 import { readArguments } from './lib/usage.mjs';
 
-const HELP = `Usage: npm run bench [-- NAME ... [--quick] [--json] [--chart FILE]]
+const HELP = `Usage: npm run bench [-- NAME ... [--quick] [--json] [--chart FILE] [--record]]
 
 Runs the benchmarks of bench/ of these names, all of them without a NAME. A NAME there is no benchmark of
 stands for those whose names contain it.
   --quick       fewer and shorter rounds (all but frame and judge)
   --json        results as JSON on standard output (the same)
+  --record      keep what was counted in bench/instruction-counts.json (instructions)
   --chart FILE  write the results as an SVG (relay, tunnel, xdp)`;
 
 const OPTIONS = {
   quick: { type: 'boolean', default: false },
   json: { type: 'boolean', default: false },
+  record: { type: 'boolean', default: false },
   chart: { type: 'string' },
 };
 
 /** They write what --chart asks for. */
 const WITH_CHART = ['relay', 'tunnel', 'xdp'];
 /** They take the other options and need the tools. */
-const WITH_TOOLS = ['aead', 'data-path', 'handshakes', 'judge', 'relay', 'relay-flood', 'tunnel', 'xdp'];
-const TOOLS = 'aead data_path datagrams flooder forwarder generator handshakes judge pings'.split(' ');
+const WITH_TOOLS = [
+  'aead',
+  'data-path',
+  'handshakes',
+  'instructions',
+  'judge',
+  'relay',
+  'relay-flood',
+  'tunnel',
+  'xdp',
+];
+const TOOLS = 'aead data_path datagrams flooder forwarder generator handshakes judge pings steps'.split(' ');
 
 // Load generators and forwarders: a build of their own, so that `npm test` never waits for them.
 async function buildTools() {
-  const parts = ['wire', 'common', 'crypto', 'session', 'relay', 'udp', 'tun', 'engine', 'ratelimit', 'xdp'];
+  const parts = ['wire', 'common', 'crypto', 'session', 'relay', 'udp', 'inner', 'tun', 'engine', 'ratelimit', 'xdp'];
   const sources = parts.map((folder) => `native/${folder}`);
   const value = fingerprint(['CMakeLists.txt', 'bench/native', 'xdp', ...sources]);
   const outputs = TOOLS.map((tool) => `build/bench/bench/native/${tool}`);
@@ -68,7 +80,12 @@ await main(async () => {
     const tools = WITH_TOOLS.includes(nameOf(file));
     if (tools) await buildTools();
     const draws = values.chart !== undefined && WITH_CHART.includes(nameOf(file));
-    const options = [...(tools ? passed : []), ...(draws ? ['--chart', values.chart] : [])];
+    const records = values.record && nameOf(file) === 'instructions';
+    const options = [
+      ...(tools ? passed : []),
+      ...(records ? ['--record'] : []),
+      ...(draws ? ['--chart', values.chart] : []),
+    ];
     // Standard output is the results' alone, for --json.
     console.error(`\n# ${nameOf(file)}`);
     if ((await attached(process.execPath, ['--expose-gc', file, ...options])) !== 0) failed++;

@@ -6,6 +6,8 @@
 // in a network namespace of its own.
 //
 //   data_path ROUNDS MILLISECONDS     per round and case; prints one line of JSON
+//   data_path --count WAKES           instructions instead of time, for callgrind (counted.h): so many
+//                                     wake-ups of each case, and of a relay that forwards
 //
 // Of each wake-up of a worker counts its time less what passed in system calls and in the AEAD; of a round
 // the median wake-up; the first round is discarded. One super-packet is 46 packets of 1,420 bytes or 64 of
@@ -25,12 +27,16 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <ctime>
 #include <semaphore>
+#include <string>
 
+#include "counted.h"
 #include "engine/engine.h"
 #include "inner/ip.h"
 #include "inner/virtio_net_header.h"
+#include "legs.h"
 
 namespace {
 
@@ -134,9 +140,11 @@ struct Sent {
 
 std::atomic<bool> synthetic{false};  ///< from when on system calls are answered here
 std::atomic<bool> running{false};    ///< turns are taken
-Side sender, receiver;
+Side sender, receiver, relay;
 thread_local Side* side = nullptr;
-uint32_t event_of[1024];  ///< epoll data of each descriptor
+bool by_instructions = false;  ///< --count
+std::string counted_case;      ///< what is counted now; empty: nothing that is reported
+uint32_t event_of[1024];       ///< epoll data of each descriptor
 uint64_t stamp_cost = 0;
 std::vector<uint8_t> tun_packet;
 size_t reads_left = 0, reads_in_a_wake = 0;
@@ -148,31 +156,40 @@ std::counting_semaphore<> finished{0};
 /// Time that does not count for the worker, and goes to `sum` instead.
 class Excluded {
  public:
-  explicit Excluded(uint64_t Wake::*sum) : sum_(sum), began_(now()) {}
+  explicit Excluded(uint64_t Wake::*sum) : sum_(sum), counted_(bench::counting) {
+    if (counted_) bench::stop_counting();
+    began_ = now();
+  }
   ~Excluded() {
     side->wake.*sum_ += now() - began_;
     side->wake.stamps++;
+    if (counted_) bench::start_counting();
   }
   Excluded(const Excluded&) = delete;
   Excluded& operator=(const Excluded&) = delete;
 
  private:
   uint64_t Wake::*sum_;
-  uint64_t began_;
+  const bool counted_;
+  uint64_t began_ = 0;
 };
 
 bool answered_here(int fd) {
   if (!synthetic.load(std::memory_order_acquire)) {
     // Until then every worker shows by its descriptors which one it is.
-    for (Side* one : {&sender, &receiver})
+    for (Side* one : {&sender, &receiver, &relay})
       if (fd >= 0 && (fd == one->tun || fd == one->socket)) side = one;
     return false;
   }
   return side != nullptr && (fd == side->tun || fd == side->socket);
 }
 
+const char* work_of(const Side* one) { return one == &relay ? "forward" : one == &sender ? "seal" : "open"; }
+
 void end_turn() {
   Wake& w = side->wake;
+  if (w.packets != 0 && !counted_case.empty())
+    bench::report((std::string(work_of(side)) + ", " + counted_case).c_str(), w.packets);
   if (w.packets != 0) {
     const uint64_t total = now() - w.began;
     const auto packets = static_cast<double>(w.packets);
@@ -185,9 +202,51 @@ void end_turn() {
   if (side == &sender && wire_sent != 0) {
     receiver.turn.release();
   } else if (running.load(std::memory_order_acquire)) {
-    sender.turn.release();
+    (side == &relay ? relay : sender).turn.release();
   } else {
     finished.release();
+  }
+}
+
+// ---- frames for a relay ---------------------------------------------------------------------------
+
+constexpr uint32_t kRelayLegs = 64;
+
+/// What a relay finds in its socket in one wake-up.
+struct Frames {
+  const char* name;
+  size_t size;      ///< of each frame
+  size_t messages;  ///< in one wake-up
+  size_t frames;    ///< in each, coalesced and of one leg
+};
+const Frames* relayed = nullptr;
+uint64_t frame_counter = 0;
+
+/// Frames no relay has seen yet, into `wire`.
+void make_frames() {
+  wire_taken = wire_sent = 0;
+  if (relayed == nullptr) return;
+  if (wire.size() < relayed->messages) wire.resize(relayed->messages);
+  for (size_t m = 0; m < relayed->messages; m++) {
+    Sent& sent = wire[m];
+    sent.segment = relayed->size;
+    sent.bytes.assign(relayed->size * relayed->frames, 0);
+    const uint32_t id = bench_leg_id(static_cast<uint32_t>(m % kRelayLegs));
+    __u64 key[2];
+    bench_leg_key(id, key);
+    for (size_t i = 0; i < relayed->frames; i++) {
+      uint8_t* frame = sent.bytes.data() + i * relayed->size;
+      frame[0] = OMERTA_FRAME_MAGIC;
+      frame[1] = OMERTA_KIND_FORWARD;
+      frame[2] = OMERTA_HOP_LIMIT_DEFAULT;
+      frame[3] = BENCH_EPOCH;
+      omerta_store32(frame + 4, id);
+      frame[16] = 4;  // a transport message, its receiver index and counter
+      omerta_store32(frame + 20, id);
+      omerta_store64(frame + 24, frame_counter++);
+      omerta_store64(frame + 8, omerta_frame_tag(key, frame, static_cast<__u32>(relayed->size)));
+    }
+    wire_sent++;
   }
 }
 
@@ -197,6 +256,7 @@ void begin_turn() {
     reads_left = reads_in_a_wake;
     wire_sent = wire_taken = 0;
   }
+  if (side == &relay) make_frames();
 }
 
 /// The next packet of a stream.
@@ -277,11 +337,13 @@ int __real_epoll_wait(int epoll, epoll_event* events, int most, int milliseconds
 int __wrap_epoll_wait(int epoll, epoll_event* events, int most, int milliseconds) {
   if (side == nullptr || !synthetic.load(std::memory_order_acquire))
     return __real_epoll_wait(epoll, events, most, milliseconds);
+  bench::stop_counting();
   end_turn();
   begin_turn();
   if (!synthetic.load(std::memory_order_acquire)) return 0;
   events[0] = {EPOLLIN, {.u32 = event_of[side->wakes_by]}};
   side->wake.began = now();
+  if (by_instructions) bench::start_counting();
   return 1;
 }
 
@@ -312,7 +374,8 @@ int __real_sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags);
 int __wrap_sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
   if (!answered_here(fd)) return __real_sendmmsg(fd, messages, count, flags);
   const Excluded here(&Wake::outside);
-  for (unsigned i = 0; i < count; i++) take(messages[i].msg_hdr);
+  if (side != &relay)
+    for (unsigned i = 0; i < count; i++) take(messages[i].msg_hdr);
   return static_cast<int>(count);
 }
 
@@ -321,7 +384,11 @@ int __wrap_recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timesp
   if (!answered_here(fd)) return __real_recvmmsg(fd, messages, count, flags, timeout);
   const Excluded here(&Wake::outside);
   unsigned given = 0;
-  while (given < count && wire_taken < wire_sent) give(messages[given++], wire[wire_taken++]);
+  while (given < count && wire_taken < wire_sent) {
+    const Sent& sent = wire[wire_taken++];
+    if (side == &relay) side->wake.packets += sent.bytes.size() / sent.segment;
+    give(messages[given++], sent);
+  }
   if (given == 0) errno = EAGAIN;
   return given == 0 ? -1 : static_cast<int>(given);
 }
@@ -429,6 +496,16 @@ double median(std::vector<double>& values) {
   return *middle;
 }
 
+/// Wakes of the workers until there were so many more; those of `one` begin.
+void take_turns(Side& one, uint64_t wakes) {
+  const uint64_t end = turns.load() + wakes;
+  running.store(true, std::memory_order_release);
+  one.turn.release();
+  while (turns.load(std::memory_order_relaxed) < end) usleep(1000);
+  running.store(false, std::memory_order_release);
+  finished.acquire();
+}
+
 void measure(Case& c, uint64_t milliseconds, bool keep) {
   tun_packet = packet_of(c);
   reads_in_a_wake = c.reads;
@@ -473,6 +550,67 @@ void print(const char* name, const Case::Figures& figures) {
   std::printf("}");
 }
 
+const char* size_text(size_t size) { return size == kMtu ? "1420 B" : "64 B"; }
+
+/// What a relay's worker takes for a frame, receive to send.
+void count_forwarding(uint64_t wakes) {
+  EngineSettings s = settings(3, "", "", false);
+  s.tun.reset();
+  s.max_legs = kRelayLegs;
+  Engine engine(s);
+  relay.socket = relay.wakes_by = engine.socket()->fd();
+  std::vector<omerta_leg> legs;
+  for (uint32_t i = 0; i < kRelayLegs; i++) {
+    omerta_leg leg{};
+    leg.leg_id = bench_leg_id(i);
+    leg.action = OMERTA_LEG_FORWARD;
+    leg.key_epoch = BENCH_EPOCH;
+    leg.next_key_epoch = BENCH_NEXT_EPOCH;
+    leg.next_leg_id = bench_next_leg_id(leg.leg_id);
+    bench_leg_key(leg.leg_id, leg.key);
+    bench_leg_key(leg.next_leg_id, leg.next_key);
+    leg.expires_at = 3600 * kSecond;
+    for (uint8_t* ip : {leg.source_ip, leg.next_ip}) {
+      ip[10] = ip[11] = 0xff;
+      ip[12] = 127;
+      ip[15] = 1;
+    }
+    leg.source_port = htons(51820);
+    leg.next_port = htons(51821);
+    legs.push_back(leg);
+  }
+  engine.install_legs(legs);
+  // The worker shows who it is when something arrives.
+  const int fd = socket(AF_INET, SOCK_DGRAM, 0);
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(engine.port());
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  if (sendto(fd, "", 1, 0, reinterpret_cast<sockaddr*>(&to), sizeof to) < 0) fail("send");
+  close(fd);
+  usleep(300'000);
+  synthetic.store(true, std::memory_order_release);
+  finished.acquire();
+  for (const size_t size : {size_t{64}, kMtu}) {
+    for (const Frames& frames : {Frames{"in bulk", size, 16, 46}, Frames{"single", size, 64, 1}}) {
+      relayed = &frames;
+      counted_case = std::string(frames.name) + ", " + size_text(size);
+      take_turns(relay, wakes);
+    }
+  }
+  const uint64_t sent = total(engine, Counter::forwarded_packets), given = frame_counter;
+  synthetic.store(false, std::memory_order_release);
+  relayed = nullptr;
+  relay.socket = -1;  // the next engines may be given its number
+  counted_case.clear();
+  relay.turn.release();
+  if (sent != given) {
+    std::fprintf(stderr, "of %llu frames %llu were forwarded\n", static_cast<unsigned long long>(given),
+                 static_cast<unsigned long long>(sent));
+    std::exit(1);
+  }
+}
+
 bool run(crypto::Suite suite, long rounds, uint64_t milliseconds, bool first) {
   const bool gcm = suite == crypto::Suite::aes_256_gcm;
   for (Side* one : {&sender, &receiver}) one->tun = one->socket = -1;
@@ -495,7 +633,14 @@ bool run(crypto::Suite suite, long rounds, uint64_t milliseconds, bool first) {
   finished.acquire();
   finished.acquire();
   const uint64_t before = total(a, Counter::transport_sent), opened = total(b, Counter::tun_tx_packets);
-  for (long round = 0; round <= rounds; round++)
+  for (Case& c : cases) {
+    if (!by_instructions) break;
+    tun_packet = packet_of(c);
+    reads_in_a_wake = c.reads;
+    counted_case = std::string(c.name) + ", " + size_text(c.size);
+    take_turns(sender, 2 * milliseconds);  // both sides' wake-ups
+  }
+  for (long round = 0; round <= rounds && !by_instructions; round++)
     for (size_t i = 0; i < cases.size(); i++)
       measure(cases[round % 2 == 0 ? i : cases.size() - 1 - i], milliseconds, round > 0);
   const uint64_t sealed = total(a, Counter::transport_sent) - before;
@@ -508,6 +653,7 @@ bool run(crypto::Suite suite, long rounds, uint64_t milliseconds, bool first) {
   sender.turn.release();
   receiver.turn.release();
   for (const Case& c : cases) {
+    if (by_instructions) break;
     std::printf("%s{\"suite\":\"%s\",\"library\":\"%s\",\"packets\":\"%s\",\"size\":%zu", first ? "" : ",",
                 crypto::name_of(suite), a.aead().of(suite).library.c_str(), c.name, c.size);
     print("seal", c.seal);
@@ -522,13 +668,18 @@ bool run(crypto::Suite suite, long rounds, uint64_t milliseconds, bool first) {
 
 int main(int argc, char** argv) {
   if (argc != 3 || sodium_init() < 0) {
-    std::fputs("data_path ROUNDS MILLISECONDS\n", stderr);
+    std::fputs("data_path ROUNDS MILLISECONDS | --count WAKES\n", stderr);
     return 2;
   }
   const long rounds = std::atol(argv[1]);
   const auto milliseconds = static_cast<uint64_t>(std::atol(argv[2]));
   if (unshare(CLONE_NEWNET) != 0) fail("a network namespace of its own");
   bring_loopback_up();
+  if (std::strcmp(argv[1], "--count") == 0) {
+    by_instructions = true;
+    count_forwarding(milliseconds);
+    return run(crypto::Suite::chacha20_poly1305, 0, milliseconds, true) ? 0 : 1;
+  }
   measure_clock();
   std::printf("[");
   const bool any = run(crypto::Suite::chacha20_poly1305, rounds, milliseconds, true);

@@ -3,6 +3,8 @@
 //
 //   judge --legs N [--run N] [--limits] [--several]
 //   judge --legs N --memory     bytes a leg, of what the engine keeps for legs
+//   judge --legs N --count NAME [--run N] [--limits] [--several]
+//     instructions instead of time, for callgrind: of a verdict, and of installing a leg (counted.h)
 //
 // Frames come as the worker hands them over: batches of 1,024 in their buffers, 64 of one source in a
 // row. --run N: so many in a row are of one leg (1: every frame another leg's). --limits: every limit
@@ -18,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "counted.h"
 #include "limited_legs.h"
 #include "relay/forwarding_table.h"
 #include "udp/return_addresses.h"
@@ -92,15 +95,14 @@ int print_memory(size_t legs, size_t identities) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const option options[] = {{"legs", required_argument, nullptr, 'l'},
-                            {"run", required_argument, nullptr, 'r'},
-                            {"limits", no_argument, nullptr, 'L'},
-                            {"several", no_argument, nullptr, 's'},
-                            {"batches", required_argument, nullptr, 'b'},
-                            {"memory", no_argument, nullptr, 'm'},
-                            {}};
+  const option options[] = {
+      {"legs", required_argument, nullptr, 'l'},    {"run", required_argument, nullptr, 'r'},
+      {"limits", no_argument, nullptr, 'L'},        {"several", no_argument, nullptr, 's'},
+      {"batches", required_argument, nullptr, 'b'}, {"memory", no_argument, nullptr, 'm'},
+      {"count", required_argument, nullptr, 'c'},   {}};
   size_t legs = 1000, run = 1, batches = 1000;
   bool limited = false, several = false, memory = false;
+  const char* count = nullptr;
   for (int option; (option = getopt_long(argc, argv, "", options, nullptr)) != -1;) {
     if (option == 'l') legs = std::strtoul(optarg, nullptr, 10);
     if (option == 'r') run = std::strtoul(optarg, nullptr, 10);
@@ -108,6 +110,7 @@ int main(int argc, char** argv) {
     limited |= option == 'L';
     several |= option == 's';
     memory |= option == 'm';
+    if (option == 'c') count = optarg;
     if (option == '?') return 2;
   }
   const size_t identities = legs / kLegsOfIdentity + 2;
@@ -115,7 +118,12 @@ int main(int argc, char** argv) {
   ForwardingTable table(bench_slots(static_cast<uint32_t>(legs)), {identities, 65, 2},
                         several ? ForwardingTable::Workers::several : ForwardingTable::Workers::one);
   if (limited) limit_all(table.accounts(), identities);
-  for (size_t i = 0; i < legs; i++) table.install(leg_of(static_cast<uint32_t>(i)));
+  std::vector<omerta_leg> entries;
+  for (size_t i = 0; i < legs; i++) entries.push_back(leg_of(static_cast<uint32_t>(i)));
+  if (count != nullptr) start_counting();
+  for (const omerta_leg& leg : entries) table.install(leg);
+  stop_counting();
+  if (count != nullptr) report("install a leg", legs);
 
   const omerta_address source = source_of();
   std::vector<uint8_t> frames(kBatch * kSize);
@@ -147,12 +155,15 @@ int main(int argc, char** argv) {
       }
       now += 1'000'000;
       const uint64_t start = cpu_ns();
+      if (count != nullptr) start_counting();
       for (size_t i = 0; i < kBatch; i += kChunk) {
         table.judge_all(&datagrams[i], kChunk, now, decisions);
         for (const Decision& decision : decisions) forwarded += decision.verdict == OMERTA_FORWARD;
       }
+      stop_counting();
       spent += cpu_ns() - start;
     }
+    if (count != nullptr) report((std::string("judge, ") + count).c_str(), batches * kBatch);
     rounds.push_back(static_cast<double>(spent) / static_cast<double>(batches * kBatch));
   }
   if (forwarded != kRounds * batches * kBatch) {

@@ -36,6 +36,7 @@ export const PACKAGES = {
     'bpftrace',
     'tcpdump',
     'procps',
+    'valgrind',
   ],
   /** What boots a guest machine: the kernel's own WireGuard is nowhere else (its kernel: guest-kernel.mjs). */
   guest: ['qemu-system-x86', 'busybox-static'],
