@@ -57,6 +57,8 @@ namespace omerta {
   X(suites_given_up)                \
   X(unreachable_sent)               \
   X(offloads_demoted)               \
+  X(offloads_restored)              \
+  X(gso_demoted_for_peers)          \
   X(events_queued)                  \
   X(drop_receive_queue)             \
   X(drop_send_too_big)              \

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/accelerator_watch.h"
 
+#include <utility>
+
 #include "inner/segmentation.h"
 
 namespace omerta::engine {
@@ -10,33 +12,58 @@ namespace {
 constexpr Nanoseconds kAeadCheckInterval = kSecond;
 /// Super-packets with impossible headers until no more are asked for.
 constexpr size_t kWrongSuperPackets = 8;
+/// Good datagrams that wait until the watch of all workers is told, when nothing is bad.
+constexpr uint64_t kGoodToldAtOnce = 256;
+
+Bytes bytes_of(const std::string& text) {
+  return Bytes(reinterpret_cast<const uint8_t*>(text.data()), text.size());
+}
+
+void tell(EventOutput& out, EventType type, const std::string& text) {
+  const auto length = static_cast<uint32_t>(text.size());
+  out.emit(type, {Bytes(reinterpret_cast<const uint8_t*>(&length), 4), bytes_of(text)});
+}
 
 }  // namespace
 
 void AcceleratorWatch::check(Nanoseconds now) {
   const Offloads& offloads = shared_.offloads;
   check_aead(now);
-  if (socket_.gso() && !offloads.on(Offload::udp_gso)) socket_.give_up_gso();
-  if (!socket_.gso() && offloads.on(Offload::udp_gso)) demote(Offload::udp_gso, Fault::refused);
-  switch (gro_.tick(now)) {
+  if (socket_.gso_refused() && offloads.on(Offload::udp_gso)) demote(Offload::udp_gso, Fault::refused);
+  socket_.pause_gso(!offloads.on(Offload::udp_gso));
+  check_gro(now);
+  if (coalescing_ == nullptr) return;
+  if (!coalescing_->tcp() && offloads.on(Offload::tun_tcp)) demote(Offload::tun_tcp, Fault::refused);
+  if (!coalescing_->udp() && offloads.on(Offload::tun_udp)) demote(Offload::tun_udp, Fault::refused);
+  if (!offloads.on(Offload::tun_tcp)) coalescing_->give_up_tcp();
+  if (!offloads.on(Offload::tun_udp)) coalescing_->give_up_udp();
+}
+
+void AcceleratorWatch::check_gro(Nanoseconds now) {
+  udp::GroWatch& watch = shared_.gro_watch;
+  const bool due = watch.due(now);
+  if (due || good_together_ + good_alone_ >= kGoodToldAtOnce) {
+    if (good_together_ != 0) watch.good(true, std::exchange(good_together_, 0));
+    if (good_alone_ != 0) watch.good(false, std::exchange(good_alone_, 0));
+  }
+  if (!due) return;
+  switch (watch.tick(now, shared_.sessions->size())) {
     case udp::GroWatch::Action::none:
       break;
     case udp::GroWatch::Action::turn_off:
       set_gro(false);
       break;
     case udp::GroWatch::Action::turn_on:
-      set_gro(offloads.on(Offload::udp_gro));
+      set_gro(shared_.offloads.on(Offload::udp_gro));
       break;
     case udp::GroWatch::Action::give_up:
       demote(Offload::udp_gro, Fault::corrupted);
-      set_gro(false);  // another worker's trial may have ended meanwhile
+      break;
+    case udp::GroWatch::Action::restore:
+      restore(Offload::udp_gro, Fault::corrupted);
+      set_gro(shared_.offloads.on(Offload::udp_gro));
       break;
   }
-  if (coalescing_ == nullptr) return;
-  if (!coalescing_->tcp() && offloads.on(Offload::tun_tcp)) demote(Offload::tun_tcp, Fault::refused);
-  if (!coalescing_->udp() && offloads.on(Offload::tun_udp)) demote(Offload::tun_udp, Fault::refused);
-  if (!offloads.on(Offload::tun_tcp)) coalescing_->give_up_tcp();
-  if (!offloads.on(Offload::tun_udp)) coalescing_->give_up_udp();
 }
 
 void AcceleratorWatch::check_aead(Nanoseconds now) {
@@ -62,13 +89,24 @@ void AcceleratorWatch::demote(Offload offload, Fault fault) {
   Offloads& offloads = shared_.offloads;
   if (!offloads.demote(offload, fault)) return;
   out_.counters().add(Counter::offloads_demoted);
-  const std::string text = std::string(Offloads::name(offload)) + '\n' + offloads.reason(offload);
-  const auto length = static_cast<uint32_t>(text.size());
-  out_.emit(EventType::offload_demoted, {Bytes(reinterpret_cast<const uint8_t*>(&length), 4),
-                                         Bytes(reinterpret_cast<const uint8_t*>(text.data()), text.size())});
+  tell(out_, EventType::offload_demoted,
+       std::string(Offloads::name(offload)) + '\n' + offloads.reason(offload));
   if (port_ != nullptr)
     port_->set_offloads(
         {offloads.on(Offload::tun_checksum), offloads.on(Offload::tun_tcp), offloads.on(Offload::tun_udp)});
+}
+
+void AcceleratorWatch::restore(Offload offload, Fault fault) {
+  if (!shared_.offloads.restore(offload, fault)) return;
+  out_.counters().add(Counter::offloads_restored);
+  tell(out_, EventType::offload_restored, std::string(Offloads::name(offload)));
+}
+
+void AcceleratorWatch::demoted_for_peer() {
+  out_.counters().add(Counter::gso_demoted_for_peers);
+  tell(out_, EventType::offload_demoted,
+       std::string(Offloads::name(Offload::udp_gso)) +
+           "\ntowards one peer: " + std::string(Offloads::explain(Offload::udp_gso, Fault::lost)));
 }
 
 void AcceleratorWatch::malformed(const inner::VirtioNetHeader& header) {

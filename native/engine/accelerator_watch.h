@@ -6,7 +6,6 @@
 #include "crypto/aead.h"
 #include "engine/output.h"
 #include "inner/coalescing.h"
-#include "udp/gro_watch.h"
 
 namespace omerta::engine {
 
@@ -26,17 +25,25 @@ class AcceleratorWatch {
   /// After each turn: what this worker's socket and interface showed counts for all, and what others found
   /// for this one.
   void check(Nanoseconds now);
-  /// For every worker, for good.
+  /// For every worker; for good, but for what `restore` brings back.
   void demote(Offload offload, Fault fault);
+  /// For every worker: another try of what was demoted, after a pause.
+  void restore(Offload offload, Fault fault);
+  /// Towards one peer only: segmented messages (UDP GSO) are lost there.
+  void demoted_for_peer();
   /// The inside handed over a packet that its header does not fit.
   void malformed(const inner::VirtioNetHeader& header);
-  /// Is told what became of received datagrams.
-  udp::GroWatch& gro() { return gro_; }
+  /// What became of received datagrams of known senders: authentic ones, and one that was not.
+  void received_good(bool coalesced, uint64_t datagrams = 1) {
+    (coalesced ? good_together_ : good_alone_) += datagrams;
+  }
+  void received_bad(bool coalesced, uint64_t witness) { shared_.gro_watch.bad(coalesced, witness); }
   /// The inside is gone.
   void forget_port() { port_ = nullptr; }
 
  private:
   void check_aead(Nanoseconds now);
+  void check_gro(Nanoseconds now);
   void set_gro(bool on);
 
   EventOutput& out_;
@@ -45,7 +52,8 @@ class AcceleratorWatch {
   crypto::Aead& aead_;
   bool ipsec_mb_;
   Nanoseconds next_aead_check_ = 0;
-  udp::GroWatch gro_;
+  uint64_t good_together_ = 0;  ///< not yet told to the watch that workers share
+  uint64_t good_alone_ = 0;
   inner::Coalescing* coalescing_;
   inner::Port* port_;
   size_t wrong_super_packets_ = 0;

@@ -8,9 +8,11 @@
 //                                  │                        ▼
 //                                  └── answered: lost ── alone ── unanswered: the path ──► idle
 //
-// Twice lost that way is proof: the same message on the same path, alone, is answered.
+// Twice lost that way is proof: the same message on the same path, alone, is answered. It is proof for
+// this peer, which gets datagrams alone for a pause; when three say so at one time, it holds for everybody.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <mutex>
 
@@ -37,18 +39,24 @@ class GsoProbe {
     const std::lock_guard lock(mutex_);
     become(State::riding, now);
   }
+  /// restore: for everybody, another try.
+  enum class Finding : uint8_t { none, lost_to_peer, lost_to_all, restore };
+  static constexpr size_t kWitnesses = 3;
   /// Every 100 ms or so by one worker. Sends the initiation that goes alone, as a message of its own when
-  /// `out` has nothing else to send. true: segmented messages are lost here.
-  bool tick(session::SessionTable& sessions, Nanoseconds now, session::SessionOutput& out);
+  /// `out` has nothing else to send.
+  Finding tick(session::SessionTable& sessions, Nanoseconds now, session::SessionOutput& out);
+  /// Peers that get datagrams alone, up to the three that are enough. The thread of tick.
+  size_t peers_without(Nanoseconds now) const;
 
  private:
-  enum class State : uint8_t { idle, waiting, riding, alone, proven };
+  enum class State : uint8_t { idle, waiting, riding, alone, resting };
   static constexpr Nanoseconds kAnswerTime = kSecond;
   static constexpr Nanoseconds kBurstTime = 10 * kSecond;
   static constexpr int kProof = 2;
   static constexpr Nanoseconds kFirstPause = 60 * kSecond;
   static constexpr Nanoseconds kLongestPause = 3600 * kSecond;
 
+  Finding proven(session::SessionTable& sessions, Nanoseconds now);
   void become(State state, Nanoseconds now) {
     state_ = state;
     since_ = now;
@@ -68,6 +76,10 @@ class GsoProbe {
   Nanoseconds since_ = 0;  ///< when the state began
   int lost_ = 0;
   Nanoseconds pause_ = kFirstPause;
+  /// Those it was proven for; the place of one whose time is over is free.
+  std::array<session::SessionTable::LostBursts, kWitnesses> lost_to_{};
+  Nanoseconds resting_until_ = 0;  ///< as long as it is given up for everybody
+  RetryPause given_up_pause_;
 };
 
 }  // namespace omerta::engine

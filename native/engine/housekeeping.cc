@@ -16,7 +16,20 @@ void Housekeeping::work(Nanoseconds now) {
   shared.host_shares.deal(now);
   shared.wireguard.sweep(now);
   out_.flush();
-  if (shared.gso_probe.tick(*shared.sessions, now, out_)) watch_.demote(Offload::udp_gso, Fault::lost);
+  switch (shared.gso_probe.tick(*shared.sessions, now, out_)) {
+    case GsoProbe::Finding::none:
+      break;
+    case GsoProbe::Finding::lost_to_peer:
+      watch_.demoted_for_peer();
+      break;
+    case GsoProbe::Finding::lost_to_all:
+      watch_.demote(Offload::udp_gso, Fault::lost);
+      break;
+    case GsoProbe::Finding::restore:
+      watch_.restore(Offload::udp_gso, Fault::lost);
+      break;
+  }
+  shared.offloads.set_peers_without_gso(shared.gso_probe.peers_without(now));
   out_.flush();
   if (now >= next_address_check_) {
     next_address_check_ = now + kAddressCheckInterval;

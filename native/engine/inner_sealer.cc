@@ -146,11 +146,15 @@ void InnerSealer::seal_segments(session::Keypair& keypair, const session::Endpoi
   const uint8_t ecn = ecn_of(segments.packet());
   const uint64_t joined = out_.joined();
   session::BurstWatch& bursts = keypair.peer.bursts;
+  const bool alone = bursts.alone(now_);
   // A probe rides before the last datagram, which may be shorter and close the message.
-  const size_t head = bursts.suspicious()
+  const size_t head = bursts.suspicious() && !alone
                           ? bytes - static_cast<size_t>(starts[taken.count] - starts[taken.count - 1])
                           : bytes;
-  if (head != 0) out_.append(endpoint.remote, endpoint.local, starts[0], head, segment, ecn);
+  if (alone) [[unlikely]]
+    out_.append_alone(endpoint.remote, endpoint.local, starts[0], bytes, segment, ecn);
+  else if (head != 0)
+    out_.append(endpoint.remote, endpoint.local, starts[0], head, segment, ecn);
   if (head != bytes) {
     probe_gso(keypair.peer, endpoint, prefix, ecn);
     out_.append(endpoint.remote, endpoint.local, starts[taken.count - 1], bytes - head, bytes - head, ecn);

@@ -11,7 +11,9 @@ constexpr std::array<std::string_view, kOffloadCount> kNames = {
     "udp-gro",  "udp-gso", "tun-checksum-offload", "tun-tcp-offload", "tun-udp-offload",
     "io-uring", "ipsec-mb"};
 
-std::string_view explain(Offload offload, Fault fault) {
+}  // namespace
+
+std::string_view Offloads::explain(Offload offload, Fault fault) {
   switch (fault) {
     case Fault::none:
       break;
@@ -32,8 +34,6 @@ std::string_view explain(Offload offload, Fault fault) {
   }
   return {};
 }
-
-}  // namespace
 
 Offloads::Offloads(const OffloadSwitches& wanted, bool with_tun) {
   const auto is_wanted = [&](Offload offload) { return wanted[index(offload)]; };
@@ -73,7 +73,11 @@ void Offloads::decide(Offload offload, bool wanted, const SelfTest& test) {
 std::string Offloads::reason(Offload offload) const {
   const Entry& entry = entries_[index(offload)];
   const Fault fault = entry.fault.load(std::memory_order_acquire);
-  return fault == Fault::none ? entry.reason : std::string(explain(offload, fault));
+  if (fault != Fault::none) return std::string(explain(offload, fault));
+  const size_t peers = peers_without_gso_.load(std::memory_order_relaxed);
+  if (offload != Offload::udp_gso || peers == 0) return entry.reason;
+  return entry.reason + "; not used towards " + std::to_string(peers) + (peers == 1 ? " peer" : " peers") +
+         ", where " + std::string(explain(offload, Fault::lost));
 }
 
 void Offloads::set_on(Offload offload, std::string reason) {
@@ -94,6 +98,13 @@ bool Offloads::demote(Offload offload, Fault fault) {
   if (!entry.state.compare_exchange_strong(present, OffloadState::demoted, std::memory_order_relaxed))
     return false;
   entry.fault.store(fault, std::memory_order_release);
+  return true;
+}
+
+bool Offloads::restore(Offload offload, Fault fault) {
+  Entry& entry = entries_[index(offload)];
+  if (!entry.fault.compare_exchange_strong(fault, Fault::none, std::memory_order_relaxed)) return false;
+  entry.state.store(OffloadState::on, std::memory_order_relaxed);
   return true;
 }
 

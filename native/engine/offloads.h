@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What makes packets cheaper and may be switched off, missing, or broken: each with its state and the
 // reason. Decided at start by switches, self-tests and what the kernel knows; while
-// the engine runs an offload found to spoil packets is demoted, for good.
+// the engine runs an offload found to spoil packets is demoted: UDP GRO and GSO for a pause, where what was
+// lost or corrupted says so, else for good.
 #pragma once
 
 #include <array>
@@ -40,6 +41,8 @@ class Offloads {
 
   static std::string_view name(Offload offload);
   static std::string_view name(OffloadState state);
+  /// What a fault is, for whoever reads it.
+  static std::string_view explain(Offload offload, Fault fault);
   bool on(Offload offload) const { return state(offload) == OffloadState::on; }
   OffloadState state(Offload offload) const {
     return entries_[index(offload)].state.load(std::memory_order_relaxed);
@@ -53,6 +56,10 @@ class Offloads {
   void set_unavailable(Offload offload, std::string reason);
   /// Any thread. False when it was not on: then nothing changed.
   bool demote(Offload offload, Fault fault);
+  /// Any thread. False when it was not demoted by that fault: then nothing changed.
+  bool restore(Offload offload, Fault fault);
+  /// Any thread: towards so many peers segmented messages are not used, though they are on.
+  void set_peers_without_gso(size_t peers) { peers_without_gso_.store(peers, std::memory_order_relaxed); }
 
  private:
   struct Entry {
@@ -64,6 +71,7 @@ class Offloads {
   void decide(Offload offload, bool wanted, const SelfTest& test);
 
   std::array<Entry, kOffloadCount> entries_;
+  std::atomic<size_t> peers_without_gso_{0};
 };
 
 }  // namespace omerta::engine

@@ -36,6 +36,15 @@ class Sender final : public EventOutput {
     if (added < size) [[unlikely]]
       append_rest(to, local, data + added, size - added, segment, traffic_class);
   }
+  /// The same, but each datagram is a message of its own.
+  void append_alone(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size,
+                    size_t segment, uint8_t traffic_class) {
+    for (size_t added = 0;;) {
+      added += batch_.append_alone(to, local, data + added, size - added, segment, traffic_class);
+      if (added == size) return;
+      io_->flush(batch_, counters_);
+    }
+  }
   /// Sends what waits, and hands the arena out anew.
   void flush() {
     if (!batch_.empty()) io_->flush(batch_, counters_);

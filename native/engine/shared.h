@@ -21,6 +21,7 @@
 #include "relay/sent_counters.h"
 #include "relay/wireguard_table.h"
 #include "session/session_table.h"
+#include "udp/gro_watch.h"
 #include "udp/io_choice.h"
 #include "udp/return_addresses.h"
 #include "udp/udp_socket.h"
@@ -47,6 +48,7 @@ struct Shared {
   udp::IoChoice io;
   Offloads offloads;
   GsoProbe gso_probe;
+  udp::GroWatch gro_watch;
   std::atomic<bool> routing_loop_told{false};
   /// Of all workers; they share a port. Changed only while no worker runs.
   std::vector<udp::UdpSocket*> sockets;

@@ -2,6 +2,7 @@
 #include "engine/transport_opener.h"
 
 #include "common/ecn.h"
+#include "session/witness.h"
 
 namespace omerta::engine {
 namespace {
@@ -11,13 +12,13 @@ bool is_ip(const uint8_t* payload) { return payload[0] >> 4 == 4 || payload[0] >
 
 }  // namespace
 
-TransportOpener::TransportOpener(Sender& out, crypto::Aead& aead, udp::GroWatch& gro,
+TransportOpener::TransportOpener(Sender& out, crypto::Aead& aead, AcceleratorWatch& watch,
                                  inner::Coalescing* coalescing)
     : out_(out),
       shared_(out.shared()),
       counters_(out.counters()),
       aead_(aead),
-      gro_(gro),
+      watch_(watch),
       coalescing_(coalescing),
       openings_(new Opening[kJobs]),
       jobs_(new crypto::AeadJob[kJobs]),
@@ -63,9 +64,14 @@ void TransportOpener::end_run() {
 }
 
 void TransportOpener::opened(const Opening& opening, const crypto::AeadJob& job) {
-  if (job.ok || opening.keypair->peer.endpoint().same_path(*opening.from))
-    gro_.count(opening.message->segment < opening.message->size, job.ok);
-  if (!job.ok) return counters_.add(Counter::drop_decrypt_failed);
+  const bool coalesced = opening.message->segment < opening.message->size;
+  if (!job.ok) {
+    const session::Peer& peer = opening.keypair->peer;
+    if (peer.endpoint().same_path(*opening.from))
+      watch_.received_bad(coalesced, session::witness_of(*opening.from, peer.remote.public_key));
+    return counters_.add(Counter::drop_decrypt_failed);
+  }
+  watch_.received_good(coalesced);
   session::Keypair& keypair = *opening.keypair;
   if (!keypair.accept(job.counter)) return counters_.add(Counter::drop_replayed);
   counters_.add(Counter::transport_received);

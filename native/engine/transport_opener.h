@@ -11,16 +11,16 @@
 #include <memory>
 
 #include "crypto/aead.h"
+#include "engine/accelerator_watch.h"
 #include "engine/sender.h"
 #include "inner/coalescing.h"
-#include "udp/gro_watch.h"
 
 namespace omerta::engine {
 
 class TransportOpener {
  public:
   /// coalescing: where inner packets go; nullptr where there is no inside. Everything has to outlive it.
-  TransportOpener(Sender& out, crypto::Aead& aead, udp::GroWatch& gro, inner::Coalescing* coalescing);
+  TransportOpener(Sender& out, crypto::Aead& aead, AcceleratorWatch& watch, inner::Coalescing* coalescing);
 
   /// Before each receive.
   void begin(Nanoseconds now) { now_ = now; }
@@ -88,7 +88,7 @@ class TransportOpener {
   Shared& shared_;
   CounterRow& counters_;
   crypto::Aead& aead_;
-  udp::GroWatch& gro_;
+  AcceleratorWatch& watch_;
   inner::Coalescing* coalescing_;
   Nanoseconds now_ = 0;
   Run run_;

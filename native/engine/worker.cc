@@ -6,6 +6,7 @@
 
 #include <system_error>
 
+#include "session/witness.h"
 #include "udp/stun.h"
 
 namespace omerta::engine {
@@ -53,7 +54,7 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, std::unique
       out_(shared, counters_, socket.gso()),
       coalescing_(coalescing_for(port_.get(), shared.offloads)),
       watch_(out_, socket, aead_, pointer_to(coalescing_), port_.get()),
-      opener_(out_, aead_, watch_.gro(), pointer_to(coalescing_)),
+      opener_(out_, aead_, watch_, pointer_to(coalescing_)),
       relay_(out_),
       handshakes_(out_, relay_),
       housekeeping_(out_, watch_),
@@ -193,7 +194,7 @@ void Worker::act_on(const Decision& decision, uint8_t* data, size_t size, const 
   switch (decision.verdict) {
     case OMERTA_FORWARD: {
       const size_t count = (size + message.segment - 1) / message.segment;
-      watch_.gro().count(message.segment < message.size, true, count);
+      watch_.received_good(message.segment < message.size, count);
       counters_.add(Counter::forwarded_packets, count);
       counters_.add(Counter::forwarded_bytes, size);
       if (!addresses_.has_learned(message)) latency_.forwarded(message, now_);
@@ -216,7 +217,7 @@ void Worker::act_on(const Decision& decision, uint8_t* data, size_t size, const 
     case OMERTA_DROP:
       // The sender is known by its address: whom nobody knows is no witness of what the kernel spoils.
       if (decision.reason == OMERTA_DROP_BAD_TAG && load<uint32_t>(data + 4) != OMERTA_CONTACT_LEG)
-        watch_.gro().count(message.segment < message.size, false);
+        watch_.received_bad(message.segment < message.size, session::witness_of(message.from));
       counters_.drop(static_cast<uint8_t>(decision.reason));
       // Reasons after this one are told by a leg (docs/protocol.md, Verdict).
       if (decision.reason > OMERTA_DROP_UNKNOWN_LEG) shared_.refusals.add(load<uint32_t>(data + 4));

@@ -7,6 +7,7 @@
 #include <atomic>
 
 #include "common/clock.h"
+#include "common/retry_pause.h"
 
 namespace omerta::session {
 
@@ -31,11 +32,23 @@ class BurstWatch {
     since_.store(0, std::memory_order_relaxed);
     unanswered_.store(0, std::memory_order_relaxed);
   }
+  /// Segmented messages are lost on the way to this peer: it gets datagrams alone until a pause has passed,
+  /// longer each time. Returns its end. One thread at a time.
+  Nanoseconds give_up(Nanoseconds now) {
+    since_.store(0, std::memory_order_relaxed);
+    unanswered_.store(0, std::memory_order_relaxed);
+    const Nanoseconds end = now + pause_.next();
+    alone_until_.store(end, std::memory_order_relaxed);
+    return end;
+  }
+  bool alone(Nanoseconds now) const { return now < alone_until_.load(std::memory_order_relaxed); }
   bool suspicious() const { return unanswered_.load(std::memory_order_relaxed) >= kSuspicious; }
 
  private:
   std::atomic<Nanoseconds> since_{0};  ///< the burst that nothing has followed yet
   std::atomic<uint32_t> unanswered_{0};
+  std::atomic<Nanoseconds> alone_until_{0};
+  RetryPause pause_;
 };
 
 }  // namespace omerta::session

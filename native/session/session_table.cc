@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "session/session_table.h"
 
+#include "session/witness.h"
+
 #include <algorithm>
 
 namespace omerta::session {
@@ -64,6 +66,13 @@ std::optional<Nanoseconds> SessionTable::last_handshake(const Key32& key) {
   const Peer* peer = find_peer(key);
   if (peer == nullptr) return std::nullopt;
   return peer->last_handshake.load(std::memory_order_relaxed);
+}
+
+std::optional<SessionTable::LostBursts> SessionTable::give_up_bursts(const Key32& key, Nanoseconds now) {
+  const std::lock_guard lock(mutex_);
+  Peer* peer = find_peer(key);
+  if (peer == nullptr) return std::nullopt;
+  return LostBursts{witness_of(peer->endpoint(), key), peer->bursts.give_up(now)};
 }
 
 void SessionTable::mirror_indices(uint64_t* words) {

@@ -119,6 +119,13 @@ class SessionTable {
   bool start_handshake(const Key32& peer, Nanoseconds now, SessionOutput& out);
   /// When the last handshake of a peer completed, 0 = never; nullopt: no such peer.
   std::optional<Nanoseconds> last_handshake(const Key32& peer);
+  /// Segmented messages are lost on the way to this peer (BurstWatch::give_up): who says so, and until when
+  /// it is believed; nullopt: no such peer.
+  struct LostBursts {
+    uint64_t witness;
+    Nanoseconds until;
+  };
+  std::optional<LostBursts> give_up_bursts(const Key32& peer, Nanoseconds now);
   /// Sends a packet inside the session, or stages it until there is one. false: no such peer.
   bool send_inside(const Key32& peer, Bytes packet, Nanoseconds now, SessionOutput& out);
   /// Calls visit(peer) for each peer under the mutex, in the order they were added.

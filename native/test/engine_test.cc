@@ -369,6 +369,30 @@ void garbage_of_strangers_has_no_offload_given_up() {
   CHECK(total(r, Counter::offloads_demoted) == 0);
 }
 
+void one_client_has_no_offload_given_up_by_bad_frames_of_its_own() {
+  Engine r(settings(3));
+  Client a("127.0.0.1"), b("127.0.0.1");
+  CHECK(r.install_legs({leg(11, OMERTA_LEG_FORWARD, 1, a.at(), b.at(), 22, 2)}));
+  constexpr size_t kSize = 100, kBad = 60;
+  std::vector<uint8_t> message;
+  for (size_t i = 0; i < kBad; i++) {
+    const std::vector<uint8_t> frame = frame_on(11, 9, kSize);  // a wrong key
+    message.insert(message.end(), frame.begin(), frame.end());
+  }
+  CounterRow counters;
+  udp::SendBatch batch(a.socket.gso());
+  CHECK(batch.append(loopback(r.port()), {}, message.data(), message.size(), kSize, 0) == message.size());
+  a.io->flush(batch, counters);
+  CHECK(wait_for([&] { return dropped(r, OMERTA_DROP_BAD_TAG) == kBad; }));
+  for (int i = 0; i < 100; i++) {
+    a.send(loopback(r.port()), frame_on(11, 1, 200));
+    CHECK(equal(b.sender_of_next(200), loopback(r.port())));
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  CHECK(r.offloads().state(Offload::udp_gro) == OffloadState::on);
+  CHECK(total(r, Counter::offloads_demoted) == 0);
+}
+
 void a_worker_measures_how_long_frames_are_in_the_box_and_how_full_its_queue_is() {
   EngineSettings s = settings(3);
   Engine r(s);
@@ -610,6 +634,7 @@ int main() {
     RUN(a_circuit_joins_ipv4_and_ipv6);
     RUN(a_coalesced_message_parts_where_its_datagrams_do);
     RUN(garbage_of_strangers_has_no_offload_given_up);
+    RUN(one_client_has_no_offload_given_up_by_bad_frames_of_its_own);
     RUN(a_worker_measures_how_long_frames_are_in_the_box_and_how_full_its_queue_is);
     RUN(a_latency_is_counted_in_the_bucket_that_holds_it);
     RUN(garbage_is_counted_and_answered_with_silence);

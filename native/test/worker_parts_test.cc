@@ -46,7 +46,7 @@ struct Node {
         out(shared, shared.counters[0], socket.gso()),
         coalescing(port, true, true),
         watch(out, socket, aead, &coalescing, &port),
-        opener(out, aead, watch.gro(), &coalescing),
+        opener(out, aead, watch, &coalescing),
         sealer(out, aead, watch, port, socket.port()),
         relay(out),
         handshakes(out, relay) {

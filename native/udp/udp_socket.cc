@@ -89,7 +89,8 @@ SendBatch::Entry* SendBatch::recent(const omerta_address& to, const LocalAddress
   const uint8_t index = recent_[place_of(to)];
   if (!coalesce_ || index >= count_) return nullptr;
   Entry& entry = entries_[index];
-  const bool alike = same(entry.to, to) && std::memcmp(&entry.local, &local, sizeof local) == 0 &&
+  const bool alike = !entry.alone && same(entry.to, to) &&
+                     std::memcmp(&entry.local, &local, sizeof local) == 0 &&
                      entry.traffic_class == traffic_class;
   return alike ? &entry : nullptr;
 }
@@ -132,16 +133,31 @@ size_t SendBatch::append(const omerta_address& to, const LocalAddress& local, ui
   size_t added = 0;
   if (Entry* entry = recent(to, local, traffic_class); entry != nullptr)
     added = extend(*entry, data, size, segment);
+  while (added < size && count_ < kMessages)
+    added += extend(begin(to, local, traffic_class, false), data + added, size - added, segment);
+  return added;
+}
+
+size_t SendBatch::append_alone(const omerta_address& to, const LocalAddress& local, uint8_t* data,
+                               size_t size, size_t segment, uint8_t traffic_class) {
+  size_t added = 0;
   while (added < size && count_ < kMessages) {
-    recent_[place_of(to)] = static_cast<uint8_t>(count_);
-    Entry& entry = entries_[count_++];
-    entry.to = to;
-    entry.local = local;
-    entry.traffic_class = traffic_class;
-    entry.size = entry.segments = entry.pieces = 0;
-    added += extend(entry, data + added, size - added, segment);
+    const size_t next = std::min(segment, size - added);
+    added += extend(begin(to, local, traffic_class, true), data + added, next, next);
   }
   return added;
+}
+
+SendBatch::Entry& SendBatch::begin(const omerta_address& to, const LocalAddress& local, uint8_t traffic_class,
+                                   bool alone) {
+  recent_[place_of(to)] = static_cast<uint8_t>(count_);
+  Entry& entry = entries_[count_++];
+  entry.to = to;
+  entry.local = local;
+  entry.traffic_class = traffic_class;
+  entry.alone = alone;
+  entry.size = entry.segments = entry.pieces = 0;
+  return entry;
 }
 
 UdpSocket::UdpSocket(const SocketOptions& options) {
@@ -447,7 +463,7 @@ void UdpSocket::send_refused(SendBatch& batch, size_t index, int error, CounterR
 void UdpSocket::finish(SendBatch& batch) const {
   batch.count_ = 0;
   batch.recent_.fill(UINT8_MAX);
-  batch.coalesce_ = gso_;  // may have been given up just now
+  batch.coalesce_ = gso();  // may have been given up just now
   batch.max_segments_ = max_segments_;
 }
 

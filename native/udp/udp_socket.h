@@ -92,6 +92,9 @@ class SendBatch {
   /// the rest. traffic_class: DSCP and ECN of their IP header; datagrams of different ones share no message.
   size_t append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size,
                 size_t segment, uint8_t traffic_class);
+  /// The same, but each datagram is a message of its own, which none joins.
+  size_t append_alone(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size,
+                      size_t segment, uint8_t traffic_class);
   /// Adds one datagram without DSCP and ECN; false when there is no room.
   bool append(const omerta_address& to, const LocalAddress& local, uint8_t* data, size_t size) {
     return append(to, local, data, size, size, 0) == size;
@@ -103,6 +106,7 @@ class SendBatch {
     omerta_address to;
     LocalAddress local;
     uint8_t traffic_class;
+    bool alone;
     size_t size;
     size_t segment;
     size_t segments;
@@ -113,6 +117,7 @@ class SendBatch {
   static constexpr size_t kRecent = 128;
 
   Entry* recent(const omerta_address& to, const LocalAddress& local, uint8_t traffic_class) const;
+  Entry& begin(const omerta_address& to, const LocalAddress& local, uint8_t traffic_class, bool alone);
   size_t extend(Entry& entry, uint8_t* data, size_t size, size_t segment);
 
   size_t count_ = 0;
@@ -143,10 +148,11 @@ class UdpSocket {
   /// Whether they are used. GSO is given up when the kernel refuses segmented messages and takes their
   /// datagrams; it belongs to the thread that sends.
   bool gro() const { return gro_; }
-  bool gso() const { return gso_; }
+  bool gso() const { return gso_ && !gso_paused_; }
+  bool gso_refused() const { return !gso_; }
   /// Any thread. What arrived coalesced and still waits loses its sizes when GRO is turned off.
   void set_gro(bool on);
-  void give_up_gso() { gso_ = false; }
+  void pause_gso(bool paused) { gso_paused_ = paused; }
   /// What the kernel granted of SocketOptions::buffer_bytes.
   int receive_buffer_bytes() const { return receive_buffer_; }
   int send_buffer_bytes() const { return send_buffer_; }
@@ -189,6 +195,7 @@ class UdpSocket {
   uint16_t port_ = 0;
   std::atomic<bool> gro_ = false;
   bool gso_ = false;
+  bool gso_paused_ = false;
   int gso_refused_ = 0;
   size_t max_segments_ = SendBatch::kMaxSegments;
   int receive_buffer_ = 0;

@@ -106,8 +106,10 @@ export type EngineEvent =
   /** Somebody brought the TUN interface up, or down; told at start too. */
   | { readonly type: 'interface-up' }
   | { readonly type: 'interface-down' }
-  /** An accelerator was found to spoil packets and is not used any more. */
+  /** An accelerator was found to spoil packets and is not used, or not towards one peer: the reason says so. */
   | { readonly type: 'accelerator-demoted'; readonly name: string; readonly reason: string }
+  /** After a pause it is tried again. */
+  | { readonly type: 'accelerator-restored'; readonly name: string }
   /** The engine's own datagrams to this address are routed into its tunnel, and dropped there. Told once. */
   | { readonly type: 'routing-loop'; readonly to: SocketAddress };
 

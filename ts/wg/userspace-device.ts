@@ -24,6 +24,7 @@ export interface UserspaceDeviceOptions {
   readonly onPortRefused: (error: EngineError) => void;
   /** An accelerator spoiled packets and is not used any more. */
   readonly onDemoted: (name: string, reason: string) => void;
+  readonly onRestored: (name: string) => void;
   /** The endpoint of a peer is routed into the tunnel: what is sent there is dropped. */
   readonly onRoutingLoop: (endpoint: string) => void;
 }
@@ -92,6 +93,7 @@ export async function openUserspaceDevice(
     if (events.some(({ type }) => type === 'interface-gone')) signalGone();
     for (const event of events) {
       if (event.type === 'accelerator-demoted') options.onDemoted(event.name, event.reason);
+      if (event.type === 'accelerator-restored') options.onRestored(event.name);
       if (event.type === 'routing-loop') options.onRoutingLoop(formatSocketAddress(event.to));
     }
   });

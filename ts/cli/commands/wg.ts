@@ -57,6 +57,9 @@ async function runForeground(name: string, workers: number, disable: readonly st
       onDemoted: (accelerator, reason) => {
         messages.write(`omerta: ${accelerator} is not used any more: ${reason}\n`);
       },
+      onRestored: (accelerator) => {
+        messages.write(`omerta: ${accelerator} is tried again\n`);
+      },
       onRoutingLoop: (endpoint) => {
         messages.write(
           `omerta: what is sent to ${endpoint} is routed into ${name} itself and dropped: ` +

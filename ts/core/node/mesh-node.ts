@@ -219,6 +219,9 @@ export class MeshNode implements Component {
       case 'accelerator-demoted':
         turn.notify('warn', 'accelerator-demoted', { accelerator: event.name, reason: event.reason });
         break;
+      case 'accelerator-restored':
+        turn.notify('info', 'accelerator-restored', { accelerator: event.name });
+        break;
       case 'routing-loop':
         turn.notify('warn', 'routing-loop', { address: formatSocketAddress(event.to) });
         break;

@@ -18,6 +18,7 @@ const Type = {
   interfaceDown: 9,
   offloadDemoted: 10,
   routingLoop: 11,
+  offloadRestored: 12,
 } as const;
 
 export class EventRingReader {
@@ -79,6 +80,8 @@ export class EventRingReader {
         const [name = '', reason = ''] = Buffer.from(this.#blob(at)).toString().split('\n');
         return { type: 'accelerator-demoted', name, reason };
       }
+      case Type.offloadRestored:
+        return { type: 'accelerator-restored', name: Buffer.from(this.#blob(at)).toString() };
       case Type.routingLoop:
         return { type: 'routing-loop', to: this.#address(at) };
       default:
