@@ -20,6 +20,9 @@ const bootstrap = {
 };
 const network = { id: bytes(16), name: 'home', key: bytes(32), bootstraps: [bootstrap] };
 
+/** What may stand in and around a link that was copied, and no other character. */
+const WRAPPING = /[\s\u200b-\u200d\u2060\ufeff"'`<>\u201c-\u201f\u2018-\u201b\u00ab\u00bb]/g;
+
 interface Kind {
   readonly scheme: string;
   readonly prefix: string;
@@ -83,7 +86,8 @@ const target: FuzzTarget = {
       assert.equal(error.message, error.code);
       return;
     }
-    assert.equal(again, text.trim().toLowerCase());
+    const meant = kind.scheme === '' ? text.trim() : text.replace(WRAPPING, '');
+    assert.equal(again, meant.toLowerCase());
   },
 };
 export default target;
