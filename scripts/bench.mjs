@@ -42,7 +42,19 @@ const TOOLS = 'aead data_path datagrams flooder forwarder generator handshakes j
 
 // Load generators and forwarders: a build of their own, so that `npm test` never waits for them.
 async function buildTools() {
-  const parts = ['wire', 'common', 'crypto', 'session', 'relay', 'udp', 'inner', 'tun', 'engine', 'ratelimit', 'xdp'];
+  const parts = [
+    'wire',
+    'common',
+    'crypto',
+    'session',
+    'relay',
+    'udp',
+    'inner',
+    'tun',
+    'engine',
+    'ratelimit',
+    'xdp',
+  ];
   const sources = parts.map((folder) => `native/${folder}`);
   const value = fingerprint(['CMakeLists.txt', 'bench/native', 'xdp', ...sources]);
   const outputs = TOOLS.map((tool) => `build/bench/bench/native/${tool}`);

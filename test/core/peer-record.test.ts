@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { concat, utf8 } from '../../ts/wire/bytes.js';
-import { encodeCbor } from '../../ts/core/protocol/cbor.js';
+import { decodeCbor, encodeCbor } from '../../ts/core/protocol/cbor.js';
+import { recordRefusal } from '../../ts/core/protocol/control-message.js';
 import {
   EndpointKind,
   MAX_RECORD_BYTES,
@@ -109,6 +110,20 @@ describe('a peer record', () => {
         RangeError,
         JSON.stringify(Object.keys(changed)),
       );
+  });
+
+  it('of another version is refused, with a word that every release knows', () => {
+    const { bytes } = signPeerRecord(nodePrimitives, self.identitySeed, recordFields(self));
+    const [body] = decodeCbor(bytes, bytes.length) as [Uint8Array];
+    const fields = decodeCbor(body, body.length) as Map<number, unknown>;
+    for (const version of [0, 1, 3]) {
+      const other = encodeCbor(new Map([...fields, [0, version]]));
+      const label = utf8('omerta peer record v1');
+      const signature = nodePrimitives.ed25519Sign(self.identitySeed, concat(label, other));
+      const opened = openPeerRecord(nodePrimitives, encodeCbor([other, signature]), WALL_CLOCK);
+      assert.equal(opened, 'malformed');
+      assert.equal(recordRefusal(opened), 'bad-record');
+    }
   });
 
   it('signed by another key than its identity is refused', () => {

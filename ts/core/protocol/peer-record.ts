@@ -16,7 +16,11 @@ export const MAX_RECORD_RELAYS = 4;
 export const MAX_RECORD_VALIDITY_SECONDS = 7 * 24 * 3600;
 const MAX_CAPABILITIES = 16;
 const MAX_CAPABILITY_BYTES = 32;
-const VERSION = 1;
+/**
+ * Nodes of version 1 read the directory by other fields (`lookup`, `records`). They and we turn each other’s
+ * registration down as a bad record, which both know to say.
+ */
+const VERSION = 2;
 const SIGNATURE_LABEL = utf8('omerta peer record v1');
 
 const Key = {
