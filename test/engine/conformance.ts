@@ -5,11 +5,17 @@ import assert from 'node:assert/strict';
 import { generateKeyPairSync, randomBytes, randomInt } from 'node:crypto';
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
+import { networkInterfaces } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CONTACT_LEG, FrameKind, encodeFrame } from '../../ts/wire/frame.js';
 import { UNCHARGED, type Leg, type LegKey, type LegTarget } from '../../ts/wire/leg.js';
 import type { LegLimits } from '../../ts/wire/limits.js';
-import { parseSocketAddress, sameSocketAddress, type SocketAddress } from '../../ts/wire/socket-address.js';
+import {
+  formatSocketAddress,
+  parseSocketAddress,
+  sameSocketAddress,
+  type SocketAddress,
+} from '../../ts/wire/socket-address.js';
 import {
   EngineError,
   type Engine,
@@ -188,7 +194,7 @@ const STRANGERS_KEY = new Uint8Array(16).fill(5);
 
 /** A stranger: a socket that sends frames on the contact leg, from a loopback address of its own. */
 class Stranger {
-  static readonly #frame = encodeFrame({
+  static readonly frame = encodeFrame({
     kind: FrameKind.contact,
     hopLimit: 1,
     epoch: 0,
@@ -211,13 +217,62 @@ class Stranger {
     const end = performance.now() + TIMEOUT_MS;
     while (!enough()) {
       if (performance.now() > end) throw new Error(`the flood: not enough within ${TIMEOUT_MS} ms`);
-      for (let i = 0; i < burst; i++) this.socket.send(Stranger.#frame, engine.port, '127.0.0.1');
+      for (let i = 0; i < burst; i++) this.socket.send(Stranger.frame, engine.port, '127.0.0.1');
       await sleep(5);
     }
   }
 
   close(): void {
     this.socket.close();
+  }
+}
+
+/** All of 127.0.0.0/8 is the host's; engines that bind each address by itself are told of this one. */
+const SECOND_LOOPBACK = '127.0.0.2';
+
+/** This host's interfaces, with the second loopback address on the list. */
+export function interfacesOfTwoLoopbacks(): ReturnType<typeof networkInterfaces> {
+  const second = {
+    address: SECOND_LOOPBACK,
+    netmask: '255.0.0.0',
+    family: 'IPv4' as const,
+    mac: '00:00:00:00:00:00',
+    internal: true,
+    cidr: `${SECOND_LOOPBACK}/8`,
+  };
+  return { ...networkInterfaces(), second: [second] };
+}
+
+/** A socket at 127.0.0.1 that notes where answers come from. */
+class Asker {
+  /** Source addresses of what came. */
+  readonly heard: string[] = [];
+
+  private constructor(readonly socket: Socket) {
+    socket.on('message', (_, { address }) => this.heard.push(address));
+  }
+
+  static async open(): Promise<Asker> {
+    const { socket } = await Stranger.at('127.0.0.1');
+    return new Asker(socket);
+  }
+
+  get address(): SocketAddress {
+    return loopback(this.socket.address().port);
+  }
+
+  ask({ engine }: ConformanceNode, datagram: Uint8Array, at = SECOND_LOOPBACK): void {
+    this.socket.send(datagram, engine.port, at);
+  }
+
+  /** Asks until it is answered from there: what is remembered of remotes may need a moment to be set up. */
+  async answeredFrom(node: ConformanceNode, datagram: Uint8Array): Promise<void> {
+    this.heard.length = 0;
+    this.ask(node, datagram);
+    await until(() => {
+      if (this.heard.length > 0 && this.heard.at(-1) !== SECOND_LOOPBACK) this.ask(node, datagram);
+      return this.heard.includes(SECOND_LOOPBACK);
+    }, `an answer from ${SECOND_LOOPBACK}`);
   }
 }
 
@@ -524,6 +579,66 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
       } finally {
         await Promise.all([nodeA.engine.close(), nodeB.engine.close()]);
       }
+    },
+  },
+
+  {
+    name: 'whoever asks at another address of the host is answered from there',
+    run: async ({ a, b }) => {
+      await withNodes(
+        [ConformanceNode.open(a, { bind: '127.0.0.1' }), ConformanceNode.open(b)],
+        async (a, b) => {
+          const at = parseSocketAddress(`${SECOND_LOOPBACK}:${b.engine.port}`);
+          assert.ok(at !== undefined);
+          // A session: its initiator would follow an answer from elsewhere.
+          a.setPeer(b, { endpoint: { address: at } });
+          b.setPeer(a);
+          const [request, answer] = [ping(), ping()];
+          a.send(b, request);
+          await b.receives(a, request);
+          b.send(a, answer);
+          await a.receives(b, answer);
+          const told = a.events.flatMap((event) => (event.type === 'endpoint' ? [event.endpoint] : []));
+          for (const endpoint of [a.engine.peers()[0]?.endpoint, ...told]) {
+            assert.ok(endpoint !== undefined && 'address' in endpoint);
+            assert.equal(formatSocketAddress(endpoint.address), formatSocketAddress(at));
+          }
+
+          const [one, other] = [await Asker.open(), await Asker.open()];
+          try {
+            // STUN.
+            await one.answeredFrom(
+              b,
+              new Uint8Array([0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, ...randomBytes(12)]),
+            );
+            // Contact, answered by the control plane.
+            b.engine.installLegs([
+              leg({ id: CONTACT_LEG, key: STRANGERS_KEY, epoch: 0 }, { action: 'control' }),
+            ]);
+            b.engine.onEvents((events) => {
+              for (const event of events)
+                if (event.type === 'frame') b.engine.sendFrames([{ to: event.from, frame: event.frame }]);
+            });
+            await one.answeredFrom(b, Stranger.frame);
+            // What is forwarded to somebody leaves from the address that one sent to.
+            const [fromOne, fromOther] = [legKey(), legKey()];
+            const to = (asker: Asker): LegTarget => ({ ...legKey(), address: asker.address });
+            b.engine.installLegs([
+              leg(fromOne, { action: 'forward', source: one.address, next: to(other) }),
+              leg(fromOther, { action: 'forward', source: other.address, next: to(one) }),
+            ]);
+            const payload = Uint8Array.from(randomBytes(32));
+            await until(() => {
+              one.ask(b, forward(fromOne, payload));
+              other.ask(b, forward(fromOther, payload), '127.0.0.1');
+              return one.heard.at(-1) === SECOND_LOOPBACK && other.heard.at(-1) === '127.0.0.1';
+            }, 'frames forwarded from the address their receivers send to');
+          } finally {
+            one.socket.close();
+            other.socket.close();
+          }
+        },
+      );
     },
   },
 

@@ -5,7 +5,7 @@ import { EngineError, type EngineOptions } from '../../ts/contract/engine.js';
 import { loadNativeAddon } from '../../ts/engine/native/native-addon.js';
 import { openNativeEngine } from '../../ts/engine/native/native-engine.js';
 import { openWasmEngine } from '../../ts/engine/wasm/wasm-engine.js';
-import { conformanceScenarios, type ConformanceEngines } from './conformance.js';
+import { conformanceScenarios, interfacesOfTwoLoopbacks, type ConformanceEngines } from './conformance.js';
 
 /** Why the native engine cannot take part, or false. */
 function whyNot(): string | false {
@@ -22,7 +22,8 @@ const skip = whyNot();
 if (skip !== false) console.log(`cross-engine tests are skipped: ${skip}`);
 
 const native = (options: EngineOptions): ReturnType<typeof openNativeEngine> => openNativeEngine(options);
-const wasm = openWasmEngine;
+const wasm = (options: EngineOptions): ReturnType<typeof openWasmEngine> =>
+  openWasmEngine(options, interfacesOfTwoLoopbacks);
 const combinations: Readonly<Record<string, ConformanceEngines>> = {
   'native throughout': { a: native, b: native, relay: native },
   'native starts, wasm answers, native relays': { a: native, b: wasm, relay: native },

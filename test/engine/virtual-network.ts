@@ -129,7 +129,7 @@ export class VirtualNode {
     for (const output of outputs) {
       if (output.type === 'event') {
         this.events.push(output.event);
-      } else if ('address' in output.to) {
+      } else if (output.type === 'datagram' && 'address' in output.to) {
         const { network } = this;
         network.transmit({
           at: network.now,

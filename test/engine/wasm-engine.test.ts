@@ -4,15 +4,24 @@ import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { networkInterfaces } from 'node:os';
 import { describe, test } from 'node:test';
 import { EngineError, type EngineErrorCode, type EngineOptions } from '../../ts/contract/engine.js';
 import { openWasmEngine } from '../../ts/engine/wasm/wasm-engine.js';
-import { ConformanceNode, conformanceScenarios, sessionKeys, until } from './conformance.js';
+import {
+  ConformanceNode,
+  conformanceScenarios,
+  interfacesOfTwoLoopbacks,
+  sessionKeys,
+  until,
+} from './conformance.js';
 import { Counters } from '../../ts/engine/wasm/counters.js';
 import { fromHex, toHex } from './vectors.js';
 import { UNCHARGED } from '../../ts/wire/leg.js';
 
-const engines = { a: openWasmEngine, b: openWasmEngine, relay: openWasmEngine };
+const open = (options: EngineOptions): ReturnType<typeof openWasmEngine> =>
+  openWasmEngine(options, interfacesOfTwoLoopbacks);
+const engines = { a: open, b: open, relay: open };
 const withModel = (options: EngineOptions): ReturnType<typeof openWasmEngine> =>
   openWasmEngine({ ...options, disable: ['wasm-forwarding'] });
 
@@ -64,6 +73,55 @@ test('a port in use and an address that is not here have errors of their own', a
   await assert.rejects(openWasmEngine({ ...OPTIONS, port: engine.port }), refusedAs('PORT_IN_USE', /port/));
   await engine.close();
   await assert.rejects(openWasmEngine({ ...OPTIONS, bind: '192.0.2.1' }), refusedAs('BIND_FAILED', /bind/));
+});
+
+test('a port in use at one address of the host names the address', async () => {
+  const socket = createSocket('udp4');
+  socket.bind(0, '127.0.0.1');
+  await once(socket, 'listening');
+  const { port } = socket.address();
+  await assert.rejects(
+    openWasmEngine({ ...OPTIONS, port }),
+    refusedAs(
+      'PORT_IN_USE',
+      new RegExp(`^port: UDP port ${port} is in use by another process at 127\\.0\\.0\\.1;`),
+    ),
+  );
+  socket.close();
+});
+
+test('addresses of the host are followed: a new one answers, one that is gone is forgotten', async () => {
+  let second = false;
+  const engine = await openWasmEngine(OPTIONS, () =>
+    second ? interfacesOfTwoLoopbacks() : networkInterfaces(),
+  );
+  const socket = createSocket('udp4');
+  const heard: string[] = [];
+  socket.on('message', (_, { address }) => heard.push(address));
+  socket.bind(0, '127.0.0.1');
+  await once(socket, 'listening');
+  const answeredFrom = async (expected: string): Promise<void> => {
+    heard.length = 0;
+    let asked = 0;
+    await until(() => {
+      if (performance.now() - asked > 100) {
+        asked = performance.now(); // STUN has a budget
+        socket.send(BINDING_REQUEST, engine.port, '127.0.0.2');
+      }
+      return heard.at(-1) === expected;
+    }, `an answer from ${expected}`);
+  };
+  try {
+    // Not known: routing chooses.
+    await answeredFrom('127.0.0.1');
+    second = true;
+    await answeredFrom('127.0.0.2');
+    second = false;
+    await answeredFrom('127.0.0.1');
+  } finally {
+    socket.close();
+    await engine.close();
+  }
 });
 
 test('bad peers, legs, payloads and frames are refused with the field named', async () => {

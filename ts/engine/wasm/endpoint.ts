@@ -1,8 +1,25 @@
-// What a peer's endpoint is compared and authenticated by.
+// Where a peer is reached, and what that is compared and authenticated by.
 
 import { sameSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
 import type { PeerEndpoint } from '../../contract/engine.js';
+import type { LocalAddress } from './udp-shell.js';
 
+/** With the address of this host the peer was last heard on, which it is answered from (sticky source). */
+export type Endpoint =
+  { readonly address: SocketAddress; readonly local?: LocalAddress | undefined } | { readonly leg: number };
+
+/** A configured endpoint: routing chooses the source, unless the peer was heard from there. */
+export function configuredEndpoint(told: PeerEndpoint, known: Endpoint | undefined): Endpoint {
+  if ('leg' in told) return told;
+  return known !== undefined && sameEndpoint(told, known) ? known : { address: told.address };
+}
+
+/** As the control plane is told it. */
+export function toldEndpoint(endpoint: Endpoint): PeerEndpoint {
+  return 'leg' in endpoint ? endpoint : { address: endpoint.address };
+}
+
+/** Whether it is the same place, whichever address of this host it is reached from. */
 export function sameEndpoint(a: PeerEndpoint, b: PeerEndpoint): boolean {
   if ('leg' in a) return 'leg' in b && a.leg === b.leg;
   return 'address' in b && sameSocketAddress(a.address, b.address);

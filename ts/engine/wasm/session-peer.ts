@@ -3,7 +3,7 @@
 // `handleTimeout`.
 
 import type { Step } from '../../contract/step.js';
-import type { PeerConfig, PeerEndpoint, PeerStatus, SessionKey } from '../../contract/engine.js';
+import type { PeerConfig, PeerStatus, SessionKey } from '../../contract/engine.js';
 import {
   INITIATION_INTERVAL,
   KEEPALIVE_TIMEOUT,
@@ -17,7 +17,7 @@ import {
 } from '../../wire/session-constants.js';
 import { CookieJar } from './cookie.js';
 import type { Counters } from './counters.js';
-import { sameEndpoint } from './endpoint.js';
+import { configuredEndpoint, sameEndpoint, toldEndpoint, type Endpoint } from './endpoint.js';
 import type { IndexTable } from './index-table.js';
 import { Initiator } from './initiator.js';
 import { Keypair, KeypairSlots } from './keypair.js';
@@ -29,6 +29,7 @@ import { StagedPayloads } from './staged-payloads.js';
 import { isLater, type Tai64n } from './tai64n.js';
 import { Timers } from './timers.js';
 import { openTransport, sealTransport } from './transport-message.js';
+import type { LocalAddress } from './udp-shell.js';
 
 /** What all peers of one engine share. */
 export interface SessionContext {
@@ -50,6 +51,10 @@ function isSuiteFrame(payload: Uint8Array): boolean {
 function jitter(step: Step): number {
   const [low = 0, high = 0] = step.random(2);
   return ((high << 8) | low) % (REKEY_TIMEOUT_JITTER + 1);
+}
+
+function localOf(endpoint: Endpoint): LocalAddress | undefined {
+  return 'leg' in endpoint ? undefined : endpoint.local;
 }
 
 export class SessionPeer {
@@ -94,7 +99,7 @@ export class SessionPeer {
   });
   readonly #staged = new StagedPayloads();
   readonly #initiator: Initiator;
-  #endpoint: PeerEndpoint | undefined;
+  #endpoint: Endpoint | undefined;
   #persistentKeepaliveMs = 0;
 
   #initiationSentAt: number | undefined;
@@ -134,7 +139,7 @@ export class SessionPeer {
   /** Applies endpoint and keepalive of a configuration. */
   configure(config: PeerConfig, step: Step, outputs: SessionOutput[]): void {
     const endpointAppears = this.#endpoint === undefined && config.endpoint !== undefined;
-    if (config.endpoint !== undefined) this.#endpoint = config.endpoint;
+    if (config.endpoint !== undefined) this.#endpoint = configuredEndpoint(config.endpoint, this.#endpoint);
     const keepalive = config.persistentKeepalive * 1000;
     const keepaliveAppears = keepalive > 0 && this.#persistentKeepaliveMs === 0;
     this.#persistentKeepaliveMs = keepalive;
@@ -159,6 +164,13 @@ export class SessionPeer {
     }
   }
 
+  /** Forgets a sticky source that is this host's no more; any, without `local`. Routing chooses again. */
+  forgetLocal(local?: LocalAddress): void {
+    const known = this.#endpoint;
+    if (known === undefined || 'leg' in known || known.local === undefined) return;
+    if (local === undefined || known.local === local) this.#endpoint = { address: known.address };
+  }
+
   sendControl(payload: Uint8Array, step: Step, outputs: SessionOutput[]): void {
     this.#stage(payload);
     this.#sendStaged(step, outputs);
@@ -174,7 +186,7 @@ export class SessionPeer {
   receiveInitiation(
     state: ResponderState,
     size: number,
-    from: PeerEndpoint,
+    from: Endpoint,
     step: Step,
     outputs: SessionOutput[],
   ): void {
@@ -205,7 +217,7 @@ export class SessionPeer {
   }
 
   /** A response to the initiation that is under way. */
-  receiveResponse(message: Uint8Array, from: PeerEndpoint, step: Step, outputs: SessionOutput[]): void {
+  receiveResponse(message: Uint8Array, from: Endpoint, step: Step, outputs: SessionOutput[]): void {
     const keypair = this.#initiator.complete(message, step);
     if (keypair === undefined) {
       this.#context.counters.add('drop_bad_handshake');
@@ -229,7 +241,7 @@ export class SessionPeer {
   receiveTransport(
     keypair: Keypair,
     message: Uint8Array,
-    from: PeerEndpoint,
+    from: Endpoint,
     step: Step,
     outputs: SessionOutput[],
   ): void {
@@ -280,7 +292,7 @@ export class SessionPeer {
   status(now: number): PeerStatus {
     return {
       sessionKey: this.sessionKey,
-      endpoint: this.#endpoint,
+      endpoint: this.#endpoint === undefined ? undefined : toldEndpoint(this.#endpoint),
       handshakeAgeMs: this.#completedAt === undefined ? undefined : now - this.#completedAt,
       lastReceivedMs: this.#receivedAt === undefined ? undefined : now - this.#receivedAt,
       suite: this.#slots.current === undefined ? undefined : 'ChaCha20-Poly1305',
@@ -377,6 +389,8 @@ export class SessionPeer {
 
   #retransmit(step: Step, outputs: SessionOutput[]): void {
     if (this.#attemptingSince === undefined || step.now - this.#attemptingSince < REKEY_ATTEMPT_TIME) {
+      // The reason may be the source address we stick to.
+      this.forgetLocal();
       this.#initiate(step, outputs);
       return;
     }
@@ -398,7 +412,7 @@ export class SessionPeer {
     if (this.#endpoint === undefined) return; // its leg went away within this very step
     outputs.push({
       type: 'event',
-      event: { type: 'session', peer: this.sessionKey, endpoint: this.#endpoint },
+      event: { type: 'session', peer: this.sessionKey, endpoint: toldEndpoint(this.#endpoint) },
     });
   }
 
@@ -410,17 +424,20 @@ export class SessionPeer {
   // Receiving
 
   /** An authentic message that is not a replay: the peer is where it came from. */
-  #authenticReceived(from: PeerEndpoint, size: number, step: Step, outputs: SessionOutput[]): void {
+  #authenticReceived(from: Endpoint, size: number, step: Step, outputs: SessionOutput[]): void {
     this.#receivedAt = step.now;
     this.#rxBytes += size;
     this.#timers.stop('newHandshake');
     this.#startPersistentKeepalive(step);
     const known = this.#endpoint;
-    if (known !== undefined && sameEndpoint(known, from)) return;
+    const same = known !== undefined && sameEndpoint(known, from);
+    if (same && localOf(known) === localOf(from)) return;
     this.#endpoint = from;
-    if (known !== undefined) {
+    outputs.push({ type: 'heard', at: from });
+    if (known !== undefined && !same) {
       this.#context.counters.add('endpoint_changes');
-      outputs.push({ type: 'event', event: { type: 'endpoint', peer: this.sessionKey, endpoint: from } });
+      const endpoint = toldEndpoint(from);
+      outputs.push({ type: 'event', event: { type: 'endpoint', peer: this.sessionKey, endpoint } });
     }
   }
 

@@ -7,13 +7,7 @@
 // never hold up the packets of running sessions.
 
 import type { Step } from '../../contract/step.js';
-import {
-  EngineError,
-  type PeerConfig,
-  type PeerEndpoint,
-  type PeerStatus,
-  type SessionKey,
-} from '../../contract/engine.js';
+import { EngineError, type PeerConfig, type PeerStatus, type SessionKey } from '../../contract/engine.js';
 import {
   SOURCE_HANDSHAKES_PER_SECOND,
   SOURCE_HANDSHAKE_BURST,
@@ -21,7 +15,7 @@ import {
 } from '../../wire/session-constants.js';
 import { CookieChecker, mac1Valid } from './cookie.js';
 import type { Counters } from './counters.js';
-import { addressBytes, sourceOf } from './endpoint.js';
+import { addressBytes, sourceOf, type Endpoint } from './endpoint.js';
 import { IndexTable } from './index-table.js';
 import {
   TYPE_COOKIE_REPLY,
@@ -35,6 +29,7 @@ import { consumeInitiation, localIdentity, remoteIdentity, type LocalIdentity } 
 import { PrefixRateLimiter } from './prefix-rate-limiter.js';
 import type { SessionOutput } from './session-output.js';
 import { SessionPeer, type SessionContext } from './session-peer.js';
+import type { LocalAddress } from './udp-shell.js';
 
 /** Handshake messages waiting; one costs about a millisecond of Diffie–Hellman. */
 const QUEUE_CAPACITY = 512;
@@ -54,7 +49,7 @@ const HANDSHAKE_RATE = {
 
 interface QueuedHandshake {
   readonly message: Uint8Array;
-  readonly from: PeerEndpoint;
+  readonly from: Endpoint;
 }
 
 const toHex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
@@ -136,12 +131,17 @@ export class SessionTable {
     for (const peer of this.#peers.values()) peer.forgetLeg(leg);
   }
 
+  /** The host has this address no more. */
+  forgetLocal(local: LocalAddress): void {
+    for (const peer of this.#peers.values()) peer.forgetLocal(local);
+  }
+
   peers(now: number): PeerStatus[] {
     return [...this.#peers.values()].map((peer) => peer.status(now));
   }
 
   /** Takes a WireGuard message from the network; the bytes may be kept until the next turn. */
-  handleMessage(message: Uint8Array, from: PeerEndpoint, step: Step): SessionOutput[] {
+  handleMessage(message: Uint8Array, from: Endpoint, step: Step): SessionOutput[] {
     const outputs: SessionOutput[] = [];
     switch (messageType(message)) {
       case TYPE_INITIATION:
@@ -225,7 +225,7 @@ export class SessionTable {
     this.#noteDeadline(entry.peer);
   }
 
-  #admitHandshake(message: Uint8Array, from: PeerEndpoint, step: Step, outputs: SessionOutput[]): void {
+  #admitHandshake(message: Uint8Array, from: Endpoint, step: Step, outputs: SessionOutput[]): void {
     if (!mac1Valid(this.#local, message)) {
       this.#counters.add('drop_bad_mac1');
       return;
@@ -242,7 +242,7 @@ export class SessionTable {
   }
 
   /** Under load: a valid mac2 and a token of the source's bucket, or a cookie reply instead. */
-  #addressProven(message: Uint8Array, from: PeerEndpoint, step: Step, outputs: SessionOutput[]): boolean {
+  #addressProven(message: Uint8Array, from: Endpoint, step: Step, outputs: SessionOutput[]): boolean {
     const address = sourceOf(from);
     const source = addressBytes(address);
     if (!this.#checker.mac2Valid(message, source, step)) {
@@ -258,7 +258,7 @@ export class SessionTable {
     return true;
   }
 
-  #handleInitiation(message: Uint8Array, from: PeerEndpoint, step: Step, outputs: SessionOutput[]): void {
+  #handleInitiation(message: Uint8Array, from: Endpoint, step: Step, outputs: SessionOutput[]): void {
     const consumed = consumeInitiation(this.#local, message, (key) => this.#peers.get(toHex(key)));
     if (consumed === 'invalid') this.#counters.add('drop_bad_handshake');
     else if (consumed === 'unknown-peer') this.#counters.add('drop_unknown_peer');
@@ -268,7 +268,7 @@ export class SessionTable {
     }
   }
 
-  #handleResponse(message: Uint8Array, from: PeerEndpoint, step: Step, outputs: SessionOutput[]): void {
+  #handleResponse(message: Uint8Array, from: Endpoint, step: Step, outputs: SessionOutput[]): void {
     const entry = this.#context.indices.get(readU32(message, 8));
     if (entry === undefined || entry.keypair !== undefined) {
       this.#counters.add('drop_unknown_index');

@@ -1,9 +1,19 @@
-// The one UDP port of a node over node:dgram. Without `bind` it is a dual-stack IPv6 socket, on which
-// IPv4 has v4-mapped addresses; where the kernel has no IPv6, an IPv4 socket. Node gives no access
-// to the TOS byte and the local address of a packet: ECN, DSCP and sticky sources are the native
-// engine's alone.
+// The one UDP port of a node over node:dgram. node:dgram neither says which of the host's addresses a
+// datagram was sent to nor lets one be sent from an address (no IP_PKTINFO), so the port is bound once for each
+// address and once for all:
+//
+//   a socket of an address    what was sent to that address; what is sent by it leaves from there
+//   the socket of all         what was sent to an address that has none, because it is new or on no interface's
+//                             list; what is sent by it leaves from where routing says
+//
+// The host's addresses are looked at every second, and when something comes in by the socket of all. Sockets
+// that share a port have to agree to it (SO_REUSEPORT, for processes of one user; before Node 22.12 only
+// SO_REUSEADDR, for any). Before they do, the port is bound for this process alone, so that one in use is seen.
+//
+// Node gives no access to the TOS byte of a packet: ECN and DSCP are the native engine's alone.
 
-import { createSocket, type Socket } from 'node:dgram';
+import { createSocket, type Socket, type SocketOptions } from 'node:dgram';
+import { networkInterfaces, type NetworkInterfaceInfo } from 'node:os';
 import { formatIp, isIPv4, parseIp, type SocketAddress } from '../../wire/socket-address.js';
 import { EngineError } from '../../contract/engine.js';
 
@@ -11,32 +21,59 @@ import { EngineError } from '../../contract/engine.js';
 const BUFFER_BYTES = 4 << 20;
 /** Parsed and formatted addresses kept; more than that start over. */
 const CACHED_ADDRESSES = 1024;
+/** Addresses with a socket of their own; further ones share that of all. */
+const MAX_ADDRESSES = 256;
+const LOOK_INTERVAL_MS = 1000;
+/** Datagrams to an address that cannot be known (another loopback one) do not have it looked for each time. */
+const LOOK_PAUSE_MS = 100;
+
+/** One of the host's addresses: as text, with the interface's name behind `%` when it is link-local. */
+export type LocalAddress = string;
+
+/** The host's interfaces as node:os tells them. */
+export type HostInterfaces = () => NodeJS.Dict<NetworkInterfaceInfo[]>;
 
 export interface UdpShellEvents {
-  onDatagram(datagram: Uint8Array, from: SocketAddress): void;
+  /** @param local what it was sent to; undefined: that is not known */
+  onDatagram(datagram: Uint8Array, from: SocketAddress, local: LocalAddress | undefined): void;
+  /** The host has this address no more. */
+  onAddressGone(local: LocalAddress): void;
   onSendError(): void;
+}
+
+type Family = 'udp4' | 'udp6';
+
+interface Bound {
+  readonly socket: Socket;
+  readonly family: Family;
 }
 
 export class UdpShell {
   readonly port: number;
-  readonly #socket: Socket;
-  readonly #dualStack: boolean;
+  /** The socket of all addresses, or of the one that was chosen. */
+  readonly #main: Bound;
+  /** The addresses that have a socket; undefined while it is being bound. */
+  readonly #sockets = new Map<LocalAddress, Bound | undefined>();
+  readonly #families: readonly Family[];
+  readonly #interfaces: HostInterfaces;
   readonly #events: UdpShellEvents;
   readonly #ips = new Map<string, Uint8Array>();
+  #timer: NodeJS.Timeout | undefined;
+  #lookedAt = -Infinity;
   #closed: Promise<void> | undefined;
 
-  private constructor(socket: Socket, dualStack: boolean, events: UdpShellEvents) {
-    this.#socket = socket;
-    this.#dualStack = dualStack;
+  private constructor(
+    main: Bound,
+    families: readonly Family[],
+    interfaces: HostInterfaces,
+    events: UdpShellEvents,
+  ) {
+    this.#main = main;
+    this.#families = families;
+    this.#interfaces = interfaces;
     this.#events = events;
-    this.port = socket.address().port;
-    socket.on('message', (datagram, { address, port }) => {
-      const ip = this.#parse(address);
-      if (ip === undefined) return;
-      events.onDatagram(new Uint8Array(datagram.buffer, datagram.byteOffset, datagram.length), { ip, port });
-    });
-    // ICMP errors of earlier sends may show here; UDP goes on.
-    socket.on('error', () => events.onSendError());
+    this.port = main.socket.address().port;
+    this.#listen(main.socket, undefined);
   }
 
   /**
@@ -44,7 +81,12 @@ export class UdpShell {
    * @param bind the one address to bind; undefined = all of both families
    * @throws EngineError PORT_IN_USE, BIND_FAILED, BAD_ARGUMENT
    */
-  static async open(port: number, bind: string | undefined, events: UdpShellEvents): Promise<UdpShell> {
+  static async open(
+    port: number,
+    bind: string | undefined,
+    events: UdpShellEvents,
+    interfaces: HostInterfaces = networkInterfaces,
+  ): Promise<UdpShell> {
     const ip = bind === undefined ? undefined : parseIp(bind);
     if (bind !== undefined && ip === undefined) {
       throw new EngineError(
@@ -52,26 +94,22 @@ export class UdpShell {
         `bind: '${bind}' is not an IP address; give one, or leave it out`,
       );
     }
+    const text = formatIp(ip ?? new Uint8Array(16));
     try {
-      if (ip !== undefined) {
-        return new UdpShell(
-          await bindSocket(port, isIPv4(ip) ? 'udp4' : 'udp6', formatIp(ip)),
-          false,
-          events,
-        );
-      }
-      try {
-        return new UdpShell(await bindSocket(port, 'udp6', '::'), true, events);
-      } catch (error) {
-        if (!['EAFNOSUPPORT', 'EADDRNOTAVAIL'].includes(codeOf(error))) throw error;
-        return new UdpShell(await bindSocket(port, 'udp4', '0.0.0.0'), false, events);
-      }
+      if (text !== '::' && text !== '0.0.0.0')
+        return new UdpShell(await bindSocket(port, text, false), [], interfaces, events);
+      const { main, families } = await bindAll(port, text, bind === undefined);
+      const shell = new UdpShell(main, families, interfaces, events);
+      await shell.#look();
+      shell.#timer = setInterval(() => void shell.#look(), LOOK_INTERVAL_MS).unref();
+      return shell;
     } catch (error) {
       const code = codeOf(error);
       if (code === 'EADDRINUSE') {
+        const at = await addressInUse(port, interfaces());
         throw new EngineError(
           'PORT_IN_USE',
-          `port: UDP port ${port} is in use by another process; choose another port, or 0 for any`,
+          `port: UDP port ${port} is in use by another process${at === undefined ? '' : ` at ${at}`}; choose another port, or 0 for any`,
         );
       }
       throw new EngineError(
@@ -81,15 +119,75 @@ export class UdpShell {
     }
   }
 
-  send(to: SocketAddress, datagram: Uint8Array): void {
-    this.#socket.send(datagram, to.port, this.#format(to.ip), (error) => {
+  /** @param local what to send from; routing chooses when it is undefined or not the host's any more */
+  send(to: SocketAddress, datagram: Uint8Array, local?: LocalAddress): void {
+    const ipv4 = isIPv4(to.ip);
+    const own = local === undefined ? undefined : this.#sockets.get(local);
+    const { socket, family } = own !== undefined && (own.family === 'udp4') === ipv4 ? own : this.#main;
+    const text = formatIp(to.ip);
+    socket.send(datagram, to.port, ipv4 && family === 'udp6' ? `::ffff:${text}` : text, (error) => {
       if (error !== null) this.#events.onSendError();
     });
   }
 
   close(): Promise<void> {
-    this.#closed ??= new Promise((resolve) => this.#socket.close(() => resolve()));
+    this.#closed ??= this.#close();
     return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    clearInterval(this.#timer);
+    const own = [...this.#sockets.values()].filter((bound) => bound !== undefined);
+    this.#sockets.clear();
+    await Promise.all([this.#main, ...own].map(({ socket }) => closeSocket(socket)));
+  }
+
+  #listen(socket: Socket, local: LocalAddress | undefined): void {
+    socket.on('message', (datagram, { address, port }) => {
+      const ip = this.#parse(address);
+      if (ip === undefined) return;
+      if (local === undefined && performance.now() - this.#lookedAt > LOOK_PAUSE_MS) void this.#look();
+      this.#events.onDatagram(
+        new Uint8Array(datagram.buffer, datagram.byteOffset, datagram.length),
+        { ip, port },
+        local,
+      );
+    });
+    // ICMP errors of earlier sends may show here; UDP goes on.
+    socket.on('error', () => this.#events.onSendError());
+  }
+
+  /** Gives each of the host's addresses its socket. */
+  async #look(): Promise<void> {
+    if (this.#families.length === 0) return;
+    this.#lookedAt = performance.now();
+    const present = localAddresses(this.#interfaces()).filter((local) =>
+      this.#families.includes(familyOf(local)),
+    );
+    for (const [local, bound] of this.#sockets) {
+      if (bound === undefined || present.includes(local)) continue;
+      this.#sockets.delete(local);
+      this.#events.onAddressGone(local);
+      bound.socket.close();
+    }
+    const missing = present.filter((local) => !this.#sockets.has(local));
+    await Promise.all(missing.slice(0, MAX_ADDRESSES - this.#sockets.size).map((local) => this.#open(local)));
+  }
+
+  /** An address that cannot be bound (duplicates of an IPv6 one are still looked for) is tried again later. */
+  async #open(local: LocalAddress): Promise<void> {
+    this.#sockets.set(local, undefined);
+    try {
+      const bound = await bindSocket(this.port, local, true);
+      if (this.#closed !== undefined) {
+        await closeSocket(bound.socket);
+        return;
+      }
+      this.#listen(bound.socket, local);
+      this.#sockets.set(local, bound);
+    } catch {
+      this.#sockets.delete(local);
+    }
   }
 
   #parse(text: string): Uint8Array | undefined {
@@ -102,19 +200,75 @@ export class UdpShell {
     }
     return ip;
   }
+}
 
-  #format(ip: Uint8Array): string {
-    return this.#dualStack && isIPv4(ip) ? `::ffff:${formatIp(ip)}` : formatIp(ip);
+function familyOf(address: string): Family {
+  return address.includes(':') ? 'udp6' : 'udp4';
+}
+
+function localAddresses(interfaces: NodeJS.Dict<NetworkInterfaceInfo[]>): LocalAddress[] {
+  const all = Object.entries(interfaces).flatMap(([name, infos]) =>
+    (infos ?? []).map(({ address }) => {
+      const plain = address.replace(/%.*$/, '');
+      return /^fe[89ab]/i.test(plain) ? `${plain}%${name}` : plain;
+    }),
+  );
+  return [...new Set(all)];
+}
+
+/** The socket of all addresses, IPv4's alone where the kernel has no IPv6 and nobody asked for it. */
+async function bindAll(
+  port: number,
+  address: string,
+  eitherFamily: boolean,
+): Promise<{ main: Bound; families: readonly Family[] }> {
+  try {
+    const alone = await bindSocket(port, address, false);
+    const chosen = alone.socket.address().port;
+    await closeSocket(alone.socket);
+    const main = await bindSocket(chosen, address, true);
+    return { main, families: address === '::' ? ['udp4', 'udp6'] : ['udp4'] };
+  } catch (error) {
+    if (!eitherFamily || address !== '::' || !['EAFNOSUPPORT', 'EADDRNOTAVAIL'].includes(codeOf(error)))
+      throw error;
+    return bindAll(port, '0.0.0.0', false);
   }
 }
 
-async function bindSocket(port: number, type: 'udp4' | 'udp6', address: string): Promise<Socket> {
+/** Which address a port cannot be bound at, if it is not all of them. */
+async function addressInUse(
+  port: number,
+  interfaces: NodeJS.Dict<NetworkInterfaceInfo[]>,
+): Promise<string | undefined> {
+  const all = localAddresses(interfaces);
+  const inUse: string[] = [];
+  for (const local of all) {
+    try {
+      await closeSocket((await bindSocket(port, local, false)).socket);
+    } catch (error) {
+      if (codeOf(error) === 'EADDRINUSE') inUse.push(local);
+    }
+  }
+  return inUse.length < all.length ? inUse[0] : undefined;
+}
+
+/** Node 22.12 and 23.1 brought `reusePort`. */
+function sharing(): SocketOptions & { reusePort?: boolean } {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  const reusePort = major > 23 || (major === 23 && minor >= 1) || (major === 22 && minor >= 12);
+  return reusePort ? { type: 'udp4', reusePort: true } : { type: 'udp4', reuseAddr: true };
+}
+
+/** @param shared whether others of this shell's sockets have the same port */
+async function bindSocket(port: number, address: string, shared: boolean): Promise<Bound> {
+  const family = familyOf(address);
   const socket = createSocket({
-    type,
+    ...(shared ? sharing() : {}),
+    type: family,
     recvBufferSize: BUFFER_BYTES,
     sendBufferSize: BUFFER_BYTES,
     // Addresses are literals: answering at once keeps every send in one turn of the event loop.
-    lookup: (host, _options, callback) => callback(null, host, type === 'udp4' ? 4 : 6),
+    lookup: (host, _options, callback) => callback(null, host, family === 'udp4' ? 4 : 6),
   });
   return new Promise((resolve, reject) => {
     socket.once('error', (error) => {
@@ -123,8 +277,14 @@ async function bindSocket(port: number, type: 'udp4' | 'udp6', address: string):
     });
     socket.bind(port, address, () => {
       socket.removeAllListeners('error');
-      resolve(socket);
+      resolve({ socket, family });
     });
+  });
+}
+
+function closeSocket(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    socket.close(() => resolve());
   });
 }
 

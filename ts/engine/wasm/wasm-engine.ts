@@ -44,7 +44,6 @@ import {
   type LegCounts,
   type LegStatus,
   type PeerConfig,
-  type PeerEndpoint,
   type PeerStatus,
   type SessionKey,
   type WireguardBinding,
@@ -62,17 +61,21 @@ import type { AccountStatus } from '../../contract/limit-control.js';
 import { Counters } from './counters.js';
 import { FAIR_SHARE_INTERVAL_MS, FairShare } from './fair-share.js';
 import { openForwarding, type Forwarding } from './forwarding-choice.js';
+import type { Endpoint } from './endpoint.js';
 import { PrefixRateLimiter } from './prefix-rate-limiter.js';
+import { ReturnAddresses } from './return-addresses.js';
 import type { SessionOutput } from './session-output.js';
 import { SessionTable } from './session-table.js';
 import { answerBindingRequest } from './stun.js';
 import { TokenBucket } from './token-bucket.js';
-import { UdpShell } from './udp-shell.js';
+import { UdpShell, type HostInterfaces, type LocalAddress } from './udp-shell.js';
 
 /** A source's share of what strangers may cost is an eighth; less at once than a second's worth. */
 const CONTROL_PREFIXES = { ipv4Bits: 32, ipv6Bits: 64, capacity: 4096 };
 /** STUN is the one reply larger than its request: what one prefix may be sent, as in the native engine. */
 const STUN_PREFIXES = { ipv4Bits: 24, ipv6Bits: 48, capacity: 4096 };
+/** Strangers whose way back is remembered, as in the native engine. */
+const STRANGERS = 4096;
 /** Events kept for a listener that is not there yet; later ones are lost. */
 const MAX_PENDING_EVENTS = 4096;
 /** setTimeout takes no more; waking up early is harmless. */
@@ -80,13 +83,14 @@ const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 
 /**
  * Opens the fallback engine.
+ * @param interfaces the host's, with the addresses to answer from
  * @throws EngineError BAD_ARGUMENT, TUN_FAILED (it has none), PORT_IN_USE, BIND_FAILED
  */
-export async function openWasmEngine(options: EngineOptions): Promise<Engine> {
+export async function openWasmEngine(options: EngineOptions, interfaces?: HostInterfaces): Promise<Engine> {
   requireOptions(options);
   const forwarding = openForwarding(options.maxLegs, options.accounts ?? NO_ACCOUNTS, options.disable ?? []);
   const engine = new WasmEngine(options, forwarding);
-  await engine.bind(options);
+  await engine.bind(options, interfaces);
   return engine;
 }
 
@@ -101,6 +105,10 @@ class WasmEngine implements Engine {
   /** The ways back of `deliver` legs, by leg id, and what was sent on them. */
   readonly #refused = new Map<number, number>();
   readonly #waysBack = new Map<number, { to: LegTarget; packets: number; bytes: number }>();
+  /** Of those a frame on a leg or a session came from. */
+  readonly #provenRemotes: ReturnAddresses;
+  /** Of those a contact frame came from; only control frames go there. */
+  readonly #strangers = new ReturnAddresses(STRANGERS);
   readonly #controlBudget: TokenBucket;
   /** So that no one source takes all of it. */
   readonly #controlBudgetOfPrefix: PrefixRateLimiter;
@@ -120,6 +128,7 @@ class WasmEngine implements Engine {
   constructor(options: EngineOptions, forwarding: Forwarding) {
     this.#sessions = new SessionTable(options.privateKey, options.maxPeers, this.#counters);
     this.#forwarding = forwarding;
+    this.#provenRemotes = new ReturnAddresses(options.maxLegs + options.maxPeers);
     this.#maxLegs = options.maxLegs;
     this.#accounts = options.accounts ?? NO_ACCOUNTS;
     const stun = options.stunPerSecond ?? DEFAULT_STUN_PER_SECOND;
@@ -135,11 +144,18 @@ class WasmEngine implements Engine {
     });
   }
 
-  async bind(options: EngineOptions): Promise<void> {
-    this.#socket = await UdpShell.open(options.port, options.bind, {
-      onDatagram: (datagram, from) => this.#receive(datagram, from),
+  async bind(options: EngineOptions, interfaces: HostInterfaces | undefined): Promise<void> {
+    const events = {
+      onDatagram: (datagram: Uint8Array, from: SocketAddress, local: LocalAddress | undefined) =>
+        this.#receive(datagram, from, local),
+      onAddressGone: (local: LocalAddress) => {
+        this.#provenRemotes.forget(local);
+        this.#strangers.forget(local);
+        this.#sessions.forgetLocal(local);
+      },
       onSendError: () => this.#counters.add('tx_errors'),
-    });
+    };
+    this.#socket = await UdpShell.open(options.port, options.bind, events, interfaces);
   }
 
   get port(): number {
@@ -289,7 +305,8 @@ class WasmEngine implements Engine {
   sendFrames(frames: readonly { readonly to: SocketAddress; readonly frame: Uint8Array }[]): void {
     this.#open();
     for (const { to, frame } of frames) requireFrame(to, frame);
-    for (const { to, frame } of frames) this.#transmit(to, frame);
+    for (const { to, frame } of frames)
+      this.#transmit(to, frame, this.#provenRemotes.find(to) ?? this.#strangers.find(to));
   }
 
   sendControl(messages: readonly { readonly peer: SessionKey; readonly payload: Uint8Array }[]): void {
@@ -381,7 +398,7 @@ class WasmEngine implements Engine {
     return this.#socket;
   }
 
-  #receive(datagram: Uint8Array, from: SocketAddress): void {
+  #receive(datagram: Uint8Array, from: SocketAddress, local: LocalAddress | undefined): void {
     if (this.#closing !== undefined) return;
     this.#counters.add('rx_datagrams');
     this.#counters.add('rx_bytes', datagram.length);
@@ -391,19 +408,21 @@ class WasmEngine implements Engine {
         if (decision.next === undefined) return;
         this.#counters.add('forwarded_packets');
         this.#counters.add('forwarded_bytes', datagram.length);
-        this.#transmit(decision.next, datagram);
+        this.#provenRemotes.learn(from, local);
+        this.#transmit(decision.next, datagram, this.#provenRemotes.find(decision.next));
         return;
       case 'deliver':
+        this.#provenRemotes.learn(from, local);
         if (decision.leg !== undefined) this.#deliver(datagram.subarray(FRAME_HEADER_SIZE), decision.leg);
         return;
       case 'control':
-        if (decision.leg !== undefined) this.#control(datagram, decision.leg, from);
+        if (decision.leg !== undefined) this.#control(datagram, decision.leg, from, local);
         return;
       case 'wireguard':
-        this.#act(this.#sessions.handleMessage(datagram, { address: from }, step()));
+        this.#act(this.#sessions.handleMessage(datagram, { address: from, local }, step()));
         return;
       case 'stun':
-        this.#answerStun(datagram, from);
+        this.#answerStun(datagram, from, local);
         return;
       case 'drop':
         this.#counters.drop(decision.reason);
@@ -430,12 +449,13 @@ class WasmEngine implements Engine {
     }
   }
 
-  #control(frame: Uint8Array, leg: number, from: SocketAddress): void {
+  #control(frame: Uint8Array, leg: number, from: SocketAddress, local: LocalAddress | undefined): void {
     if (leg === CONTACT_LEG && !this.#admitsStranger(from.ip)) {
       this.#counters.add('drop_control_rate');
       return;
     }
     this.#counters.add('control_frames');
+    (leg === CONTACT_LEG ? this.#strangers : this.#provenRemotes).learn(from, local);
     this.#emit({ type: 'frame', from, leg, frame });
   }
 
@@ -444,7 +464,7 @@ class WasmEngine implements Engine {
     return this.#controlBudgetOfPrefix.allow(ip, now) && this.#controlBudget.take(now);
   }
 
-  #answerStun(request: Uint8Array, from: SocketAddress): void {
+  #answerStun(request: Uint8Array, from: SocketAddress, local: LocalAddress | undefined): void {
     // The budget first: judging takes a sum over the whole datagram.
     if (this.#stunBudget?.allow(from.ip, performance.now()) !== true) {
       this.#counters.add('drop_stun_rate');
@@ -455,7 +475,7 @@ class WasmEngine implements Engine {
       this.#counters.drop('malformed_stun');
     } else {
       this.#counters.add('stun_answered');
-      this.#transmit(from, answer);
+      this.#transmit(from, answer, local);
     }
   }
 
@@ -463,14 +483,15 @@ class WasmEngine implements Engine {
   #act(outputs: readonly SessionOutput[]): void {
     for (const output of outputs) {
       if (output.type === 'event') this.#emit(output.event);
-      else this.#sendMessage(output.to, output.datagram);
+      else if (output.type === 'datagram') this.#sendMessage(output.to, output.datagram);
+      else if ('address' in output.at) this.#provenRemotes.learn(output.at.address, output.at.local);
     }
     this.#arm();
   }
 
-  #sendMessage(to: PeerEndpoint, message: Uint8Array): void {
+  #sendMessage(to: Endpoint, message: Uint8Array): void {
     if ('address' in to) {
-      this.#transmit(to.address, message);
+      this.#transmit(to.address, message, to.local);
       return;
     }
     const way = this.#waysBack.get(to.leg);
@@ -489,13 +510,14 @@ class WasmEngine implements Engine {
     });
     way.packets++;
     way.bytes += frame.length;
-    this.#transmit(address, frame);
+    this.#transmit(address, frame, this.#provenRemotes.find(address));
   }
 
-  #transmit(to: SocketAddress, datagram: Uint8Array): void {
+  /** @param local undefined: routing chooses the source */
+  #transmit(to: SocketAddress, datagram: Uint8Array, local: LocalAddress | undefined): void {
     this.#counters.add('tx_datagrams');
     this.#counters.add('tx_bytes', datagram.length);
-    this.#socket?.send(to, datagram);
+    this.#socket?.send(to, datagram, local);
   }
 
   #setWayBack(leg: number, to: LegTarget): void {
