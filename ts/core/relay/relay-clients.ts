@@ -10,6 +10,7 @@ import { sameBytes, toHex } from '../../wire/bytes.js';
 import { recordRefusal, type MessageOf, type Refusal } from '../protocol/control-message.js';
 import { BoundedTable } from '../runtime/bounded-table.js';
 import type { Counter } from '../runtime/counter.js';
+import { earliest } from '../runtime/earliest.js';
 import { HANDSHAKE_WAITS_MS } from '../runtime/handshake-waits.js';
 import { encodePeerId } from '../protocol/peer-id.js';
 import { openPeerRecord } from '../protocol/peer-record.js';
@@ -45,8 +46,6 @@ export interface ClientFollowers {
   removed(client: Client, turn: Turn): void;
 }
 
-type Timer = `handshake ${string}` | `publish ${string}` | `client ${string}`;
-
 export class RelayClients {
   readonly #host: RelayHost;
   readonly #rules: RelayRules;
@@ -71,7 +70,11 @@ export class RelayClients {
   readonly #passing = new Map<string, Set<Client>>();
   /** Registered clients by identity (hex). */
   readonly #registered = new Map<string, Client>();
-  readonly #timers = new TimerQueue<Timer>();
+  /** Admissions and registrations that run out. */
+  readonly #expiries = new TimerQueue<Client>();
+  /** Changes of a record that wait until they may be told. */
+  readonly #publications = new TimerQueue<Client>();
+  readonly #handshakeWaits = new TimerQueue<SessionKey>();
   /** Handshakes started so far with clients that had a session before the restart. */
   readonly #handshakes = new Map<SessionKey, number>();
 
@@ -99,7 +102,7 @@ export class RelayClients {
     let index = 0;
     for (const key of this.#clients.keys()) {
       const tick = Math.floor(index++ / HANDSHAKES_PER_TICK);
-      this.#timers.set(`handshake ${key}`, turn.now + tick * HANDSHAKE_TICK_MS);
+      this.#handshakeWaits.set(key, turn.now + tick * HANDSHAKE_TICK_MS);
     }
   }
 
@@ -198,7 +201,7 @@ export class RelayClients {
     if (unchanged) return undefined;
     const wait = client.nextChange - (CHANGES_AT_ONCE - 1) * CHANGE_INTERVAL_MS;
     if (before === undefined || wait <= turn.now) this.#publish(client, turn);
-    else this.#timers.set(`publish ${client.key}`, wait);
+    else this.#publications.set(client, wait);
     return undefined;
   }
 
@@ -231,22 +234,14 @@ export class RelayClients {
   }
 
   handleTimeout(turn: Turn): void {
-    for (
-      let timer = this.#timers.takeDue(turn.now);
-      timer !== undefined;
-      timer = this.#timers.takeDue(turn.now)
-    ) {
-      const name = timer.slice(timer.indexOf(' ') + 1);
-      const client = this.#clients.get(name);
-      if (timer.startsWith('handshake')) this.#handshake(name, turn);
-      else if (client === undefined) continue;
-      else if (timer.startsWith('publish')) this.#publish(client, turn);
-      else this.#removeClient(client, turn);
-    }
+    // First: nobody is told of a client that has run out, and it is asked nothing more.
+    for (const client of this.#expiries.allDue(turn.now)) this.#removeClient(client, turn);
+    for (const client of this.#publications.allDue(turn.now)) this.#publish(client, turn);
+    for (const peer of this.#handshakeWaits.allDue(turn.now)) this.#handshake(peer, turn);
   }
 
   deadline(): number | undefined {
-    return this.#timers.next();
+    return earliest(this.#expiries.next(), this.#publications.next(), this.#handshakeWaits.next());
   }
 
   // Admission
@@ -352,7 +347,7 @@ export class RelayClients {
   }
 
   #expireClient(client: Client, seconds: number, turn: Turn): void {
-    this.#timers.set(`client ${client.key}`, turn.now + seconds * 1000);
+    this.#expiries.set(client, turn.now + seconds * 1000);
   }
 
   #removeClient(client: Client, turn: Turn): void {
@@ -360,8 +355,8 @@ export class RelayClients {
     this.#unregister(client, turn);
     this.#pass(client, false);
     this.#clients.delete(client.key);
-    this.#timers.clear(`client ${client.key}`);
-    this.#timers.clear(`publish ${client.key}`);
+    this.#expiries.clear(client);
+    this.#publications.clear(client);
     this.#stopHandshakes(client.key);
     this.#host.requests.cancel(client.key);
     this.#host.peers.removeRole(client.key, 'client', turn);
@@ -494,12 +489,12 @@ export class RelayClients {
       return;
     }
     this.#handshakes.set(peer, started + 1);
-    this.#timers.set(`handshake ${peer}`, turn.now + wait);
+    this.#handshakeWaits.set(peer, turn.now + wait);
     turn.emit({ type: 'handshake', peer });
   }
 
   #stopHandshakes(peer: SessionKey): void {
     this.#handshakes.delete(peer);
-    this.#timers.clear(`handshake ${peer}`);
+    this.#handshakeWaits.clear(peer);
   }
 }

@@ -9,6 +9,7 @@ import { contactLeg } from '../protocol/contact-leg.js';
 import { ADMISSION_DROPS } from './admission-server.js';
 import { REFUSALS, type MessageOf } from '../protocol/control-message.js';
 import { Counter } from '../runtime/counter.js';
+import { earliest } from '../runtime/earliest.js';
 import type { Step } from '../../contract/step.js';
 import type { RelayStatus } from '../runtime/mesh-status.js';
 import type { PeerRecord } from '../protocol/peer-record.js';
@@ -319,8 +320,7 @@ export class RelayService {
   }
 
   deadline(): number | undefined {
-    const deadlines = [this.#clients.deadline(), this.#circuits.deadline()].filter((at) => at !== undefined);
-    return deadlines.length === 0 ? undefined : Math.min(...deadlines);
+    return earliest(this.#clients.deadline(), this.#circuits.deadline());
   }
 
   status(step: Step): RelayStatus {

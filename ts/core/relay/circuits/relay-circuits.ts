@@ -12,6 +12,7 @@ import {
   type Refusal,
 } from '../../protocol/control-message.js';
 import { Counter } from '../../runtime/counter.js';
+import { earliest } from '../../runtime/earliest.js';
 import type { CircuitStatus } from '../../runtime/mesh-status.js';
 import { encodePeerId } from '../../protocol/peer-id.js';
 import { openPeerRecord } from '../../protocol/peer-record.js';
@@ -54,8 +55,6 @@ interface Opening {
   readonly path: readonly Uint8Array[];
 }
 
-type Timer = `circuit ${string}` | `recheck ${string}`;
-
 export class RelayCircuits {
   readonly #parts: RelayParts;
   readonly #host: RelayHost;
@@ -68,7 +67,8 @@ export class RelayCircuits {
   readonly #circuits = new Map<string, Circuit>();
   readonly #circuitsOf = new Counter();
   readonly #answers = new AnswerTable();
-  readonly #timers = new TimerQueue<Timer>();
+  readonly #expiries = new TimerQueue<Circuit>();
+  readonly #rechecks = new TimerQueue<Circuit>();
   #halfOpen = 0;
 
   constructor(parts: RelayParts, clients: RelayClients, consent: RelayConsent) {
@@ -121,20 +121,12 @@ export class RelayCircuits {
   }
 
   handleTimeout(turn: Turn): void {
-    for (
-      let timer = this.#timers.takeDue(turn.now);
-      timer !== undefined;
-      timer = this.#timers.takeDue(turn.now)
-    ) {
-      const name = timer.slice(timer.indexOf(' ') + 1);
-      const circuit = this.#circuits.get(name);
-      if (timer.startsWith('recheck')) this.#recheck(name, turn);
-      else if (circuit !== undefined) this.#close(circuit, turn);
-    }
+    for (const circuit of this.#expiries.allDue(turn.now)) this.#close(circuit, turn);
+    for (const circuit of this.#rechecks.allDue(turn.now)) this.#recheck(circuit, turn);
   }
 
   deadline(): number | undefined {
-    return this.#timers.next();
+    return earliest(this.#expiries.next(), this.#rechecks.next());
   }
 
   // What follows an end
@@ -177,9 +169,7 @@ export class RelayCircuits {
   neighbourReady(key: SessionKey, turn: Turn): void {
     const ends = [this.#neighbours.get(key), this.#clients.get(key)];
     const circuits = ends.flatMap((end) => [...(end?.circuits ?? [])]);
-    circuits.forEach(({ name }, index) =>
-      this.#timers.set(`recheck ${name}`, turn.now + index * RECHECK_TICK_MS),
-    );
+    circuits.forEach((circuit, index) => this.#rechecks.set(circuit, turn.now + index * RECHECK_TICK_MS));
   }
 
   /** A neighbour fell silent: what went over it is opened elsewhere, half-open circuits by us. */
@@ -608,9 +598,7 @@ export class RelayCircuits {
   }
 
   /** After a restart, of ours or of the neighbour: does it know this circuit? */
-  #recheck(name: string, turn: Turn): void {
-    const circuit = this.#circuits.get(name);
-    if (circuit === undefined) return;
+  #recheck(circuit: Circuit, turn: Turn): void {
     for (const end of [circuit.caller, circuit.callee])
       if (this.#isRelayEnd(circuit, end)) this.#refreshAt(end, circuit, turn, () => undefined);
   }
@@ -618,7 +606,7 @@ export class RelayCircuits {
   /** Gives a circuit its lifetime again: legs, timer and store. */
   #prolong(circuit: Circuit, seconds: number, turn: Turn): void {
     circuit.expiresAt = turn.now + seconds * 1000;
-    this.#timers.set(`circuit ${circuit.name}`, circuit.expiresAt);
+    this.#expiries.set(circuit, circuit.expiresAt);
     this.#install(circuit, turn);
     this.#persistCircuit(circuit, turn);
   }
@@ -681,8 +669,8 @@ export class RelayCircuits {
     circuit.callee.circuits.delete(circuit);
     for (const counter of circuit.counted) this.#circuitsOf.add(counter, -1);
     if (circuit.charged !== undefined) this.#accounts.release(circuit.charged, toHex(circuit.network));
-    this.#timers.clear(`circuit ${circuit.name}`);
-    this.#timers.clear(`recheck ${circuit.name}`);
+    this.#expiries.clear(circuit);
+    this.#rechecks.clear(circuit);
     this.#host.legs.remove(circuit.fromCaller.id, turn);
     this.#host.legs.remove(circuit.fromCallee.id, turn);
   }
@@ -743,7 +731,7 @@ export class RelayCircuits {
     circuit.expiresAt = Math.min(circuit.expiresAt, this.#endsAt(circuit));
     this.#addCircuit(circuit);
     this.#charge(circuit, turn);
-    this.#timers.set(`circuit ${circuit.name}`, circuit.expiresAt);
+    this.#expiries.set(circuit, circuit.expiresAt);
     this.#install(circuit, turn);
     return true;
   }
