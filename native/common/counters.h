@@ -65,6 +65,7 @@ namespace omerta {
   X(drop_send_no_route)             \
   X(drop_send_failed)               \
   X(drop_control_rate)              \
+  X(drop_peer_control_rate)         \
   X(drop_stun_rate)                 \
   X(drop_handshake_rate)            \
   X(drop_bad_mac1)                  \

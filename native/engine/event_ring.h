@@ -6,6 +6,9 @@
 //   4   u32 tail   bytes ever consumed
 //   64  records: u32 size (all of it, a multiple of 8) | u16 type | u16 zero | payload
 //       A record never wraps: type 0 fills the end of the memory.
+//
+// What others send, frames and control messages, takes three quarters at most: the rest is for what the
+// engine itself has to tell, above all of sessions and endpoints.
 #pragma once
 
 #include <array>
@@ -40,6 +43,7 @@ class EventRing {
  public:
   static constexpr size_t kHeader = 64;
   static constexpr size_t kBytes = size_t{1} << 20;
+  static constexpr size_t kBytesOfOthers = kBytes / 4 * 3;
 
   EventRing() : memory_(new (std::align_val_t{64}) uint8_t[kHeader + kBytes]()) {}
   ~EventRing() { ::operator delete[](memory_, std::align_val_t{64}); }
@@ -70,7 +74,8 @@ class EventRing {
       const size_t offset = head % kBytes;
       const size_t to_end = kBytes - offset;
       const size_t padding = to_end < size ? to_end : 0;
-      if (used + padding + size > kBytes) return false;
+      const bool of_others = type == EventType::frame || type == EventType::control;
+      if (used + padding + size > (of_others ? kBytesOfOthers : kBytes)) return false;
       if (padding != 0) {
         header(offset, padding, EventType::padding);
         head += static_cast<uint32_t>(padding);

@@ -8,6 +8,7 @@
 
 #include "common/bytes.h"
 #include "relay/accounts.h"
+#include "session/constants.h"
 #include "tun/tun_device.h"
 #include "udp/io_choice.h"
 
@@ -21,9 +22,11 @@ struct EngineSettings {
   size_t workers = 1;
   size_t max_legs = 65536;
   size_t max_peers = 16384;
-  Accounts::Capacity accounts;    ///< accounts and classes of limits legs may name
-  size_t wireguard_sessions = 0;  ///< sessions of stock clients relayed at most; 0 relays none
-  uint64_t control_frames_per_second = 1000;
+  Accounts::Capacity accounts;                ///< accounts and classes of limits legs may name
+  size_t wireguard_sessions = 0;              ///< sessions of stock clients relayed at most; 0 relays none
+  uint64_t control_frames_per_second = 1000;  ///< of strangers, outside a session
+  /// Of each peer, inside its session; twice as many at once (docs/protocol.md, "Control frames").
+  uint64_t peer_control_frames_per_second = session::kControlFramesPerSecond;
   uint64_t stun_per_second = 20;  ///< and source prefix; 0 answers none
   std::optional<tun::TunSettings> tun;
   bool ipsec_mb = true;

@@ -64,7 +64,7 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
           settings.private_key, settings.max_peers, workers,
           session::SessionEnvironment{random_bytes, tai64n_now, aead, offered_suites(settings, aead),
                                       settings.wide_window ? session::kWideWindow : session::kStandardWindow,
-                                      wall_clock})),
+                                      wall_clock, settings.peer_control_frames_per_second})),
       legs(settings.max_legs, settings.accounts,
            workers == 1 ? ForwardingTable::Workers::one : ForwardingTable::Workers::several),
       sent(std::min(std::max<size_t>(settings.max_legs, 1), kMaxCountedWaysBack)),

@@ -91,6 +91,7 @@ void TransportOpener::opened(const Opening& opening, const crypto::AeadJob& job)
   }
   session::SessionTable::data_received(keypair.peer, now_);
   if (!is_ip(job.text)) {
+    if (!keypair.peer.control_budget.take(now_)) return counters_.add(Counter::drop_peer_control_rate);
     counters_.add(Counter::control_messages);
     const auto length = static_cast<uint32_t>(job.size);
     out_.emit(EventType::control,

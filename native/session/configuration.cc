@@ -45,7 +45,7 @@ bool SessionTable::set_peers(const std::vector<PeerSettings>& settings, Nanoseco
 }
 
 Peer& SessionTable::add_peer(const Key32& key) {
-  auto created = std::make_unique<Peer>(local_, key);
+  auto created = std::make_unique<Peer>(local_, key, environment_.control_frames_per_second);
   created->sent_timestamp = removed_timestamp_;
   created->sequence = next_sequence_++;
   return *peers_.emplace(key, std::move(created)).first->second;

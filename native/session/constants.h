@@ -59,6 +59,8 @@ inline constexpr int kSuiteRepeats = 8;
 inline constexpr Nanoseconds kSuiteRepeatInterval = 500 * kMillisecond;
 /// What one session may make its peer's slow path do.
 inline constexpr uint32_t kSuiteFramesPerSession = 64;
+/// Control frames of one peer that reach the control plane; twice as many at once (docs/protocol.md).
+inline constexpr uint64_t kControlFramesPerSecond = 200;
 /// Own control plane: shortest time between two "path needed" notices for one peer.
 inline constexpr Nanoseconds kPathNeededInterval = kSecond;
 

@@ -12,8 +12,10 @@
 
 #include "common/clock.h"
 #include "common/seqlock.h"
+#include "ratelimit/token_bucket.h"
 #include "session/allowed_ips.h"
 #include "session/burst_watch.h"
+#include "session/constants.h"
 #include "session/cookie.h"
 #include "session/endpoint.h"
 #include "session/keypair.h"
@@ -38,7 +40,9 @@ class SpinLock {
 
 class Peer {
  public:
-  Peer(const LocalIdentity& local, const Key32& public_key) : remote(local, public_key) {}
+  Peer(const LocalIdentity& local, const Key32& public_key,
+       uint64_t control_frames_per_second = kControlFramesPerSecond)
+      : control_budget(control_frames_per_second, 2 * control_frames_per_second), remote(local, public_key) {}
 
   // --- packet path -----------------------------------------------------------------------------
   std::atomic<Keypair*> current{nullptr};
@@ -55,6 +59,7 @@ class Peer {
   std::atomic<uint64_t> rx_bytes{0};
   std::atomic<uint64_t> tx_bytes{0};
   BurstWatch bursts;
+  TokenBucket control_budget;  ///< of control frames that arrive
 
   /// What to send with; nullptr: there is no session.
   Keypair* sending() const {

@@ -89,6 +89,8 @@ struct SessionEnvironment {
   size_t window = kStandardWindow;       ///< under keys agreed on
   /// Nanoseconds since 1970; only shown, never decided upon.
   std::function<Nanoseconds()> wall_clock = [] { return Nanoseconds{0}; };
+  /// Control frames the session of a peer delivers; twice as many at once.
+  uint64_t control_frames_per_second = kControlFramesPerSecond;
 };
 
 class SessionTable {

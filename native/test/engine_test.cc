@@ -555,6 +555,45 @@ void a_source_cannot_take_all_of_the_strangers_budget() {
   CHECK(wait_for([&] { return total(engine, Counter::control_frames) >= taken + 50; }));
 }
 
+void a_peer_has_a_budget_of_control_frames_and_takes_none_of_anothers() {
+  Engine a(settings(1)), c(settings(4));
+  EngineSettings limited = settings(2);
+  limited.peer_control_frames_per_second = EngineSettings{}.peer_control_frames_per_second;
+  Engine b(limited);
+  b.set_peers({peer(1, std::nullopt), peer(4, std::nullopt)});
+  a.set_peers({peer(2, direct(b))});
+  c.set_peers({peer(2, direct(b))});
+  const auto begin = std::chrono::steady_clock::now();
+  CHECK(transfer(a, b, 1));
+  uint64_t sent = 1;
+  for (; sent < 2000; sent++) {
+    CHECK(a.send_control(public_key(2), kMessage));
+    if (sent % kUnderWay == 0)
+      CHECK(wait_for([&] {
+        return total(b, Counter::control_messages) + total(b, Counter::drop_peer_control_rate) == sent + 1;
+      }));
+  }
+  CHECK(wait_for([&] {
+    return total(b, Counter::control_messages) + total(b, Counter::drop_peer_control_rate) == sent;
+  }));
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
+  const uint64_t taken = total(b, Counter::control_messages);
+  CHECK(taken >= 400 && static_cast<double>(taken) <= 401 + 200 * elapsed.count());
+  CHECK(transfer(c, b, 100));
+}
+
+void events_of_sessions_find_room_in_a_ring_that_others_have_filled() {
+  EventRing ring;
+  const std::vector<uint8_t> payload(1200);
+  while (ring.write(EventType::control, {payload})) {
+  }
+  CHECK(!ring.write(EventType::frame, {payload}));
+  for (int i = 0; i < 3000; i++) CHECK(ring.write(EventType::session, {Bytes(payload.data(), 56)}));
+  while (ring.write(EventType::session, {payload})) {
+  }
+  CHECK(!ring.write(EventType::control, {Bytes(payload.data(), 8)}));
+}
+
 void a_full_event_ring_drops_and_counts() {
   Engine a(settings(1));
   Engine b(settings(2));
@@ -642,6 +681,8 @@ int main() {
     RUN(stun_can_be_switched_off);
     RUN(control_frames_of_strangers_are_budgeted);
     RUN(a_source_cannot_take_all_of_the_strangers_budget);
+    RUN(a_peer_has_a_budget_of_control_frames_and_takes_none_of_anothers);
+    RUN(events_of_sessions_find_room_in_a_ring_that_others_have_filled);
     RUN(a_full_event_ring_drops_and_counts);
     RUN(a_taken_port_is_an_error);
     RUN(a_closed_engine_gives_its_port_back_and_may_be_closed_again);

@@ -332,6 +332,27 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
     assert.deepEqual([...payload.subarray(12)], [0, 0, 0, 0]);
   }),
 
+  scenario(
+    'of what a peer sends to the control plane 400 at once arrive, then 200 a second',
+    async (a, b) => {
+      a.setPeer(b, direct(b));
+      b.setPeer(a);
+      a.send(b, ping());
+      await b.event('control');
+      const begin = performance.now();
+      const heard = (): number => b.count('control_messages') + b.count('drop_peer_control_rate');
+      for (let sent = 1; sent < 1500; sent += 50) {
+        for (let i = 0; i < 50; i++) a.send(b, ping());
+        await until(() => heard() >= sent + 50, 'what was sent');
+      }
+      const taken = b.count('control_messages');
+      const seconds = (performance.now() - begin) / 1000;
+      assert.ok(taken >= 400 && taken <= 402 + 200 * seconds, `${taken} in ${seconds} s`);
+      const delivered = (): number => b.events.filter(({ type }) => type === 'control').length;
+      await until(() => delivered() === taken, 'an event for each that was taken');
+    },
+  ),
+
   scenario('both ends may start at once', async (a, b) => {
     a.setPeer(b, direct(b));
     b.setPeer(a, direct(a));

@@ -30,6 +30,7 @@ const NAMES = [
   'endpoint_changes',
   'suite_offers_received', // and left unanswered
   'drop_control_rate', // the budget of the contact leg
+  'drop_peer_control_rate', // that of a peer inside its session
   'drop_stun_rate', // the budget of a source prefix
   'drop_handshake_rate', // proven by a cookie, and still too often
   'drop_bad_mac1',

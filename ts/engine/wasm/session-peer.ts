@@ -5,6 +5,8 @@
 import type { Step } from '../../contract/step.js';
 import type { PeerConfig, PeerStatus, SessionKey } from '../../contract/engine.js';
 import {
+  CONTROL_FRAMES_PER_SECOND,
+  CONTROL_FRAME_BURST,
   INITIATION_INTERVAL,
   KEEPALIVE_TIMEOUT,
   NEW_HANDSHAKE_TIMEOUT,
@@ -28,6 +30,7 @@ import type { SessionOutput } from './session-output.js';
 import { StagedPayloads } from './staged-payloads.js';
 import { isLater, type Tai64n } from './tai64n.js';
 import { Timers } from './timers.js';
+import { TokenBucket } from './token-bucket.js';
 import { openTransport, sealTransport } from './transport-message.js';
 import type { LocalAddress } from './udp-shell.js';
 
@@ -56,6 +59,9 @@ function jitter(step: Step): number {
 function localOf(endpoint: Endpoint): LocalAddress | undefined {
   return 'leg' in endpoint ? undefined : endpoint.local;
 }
+
+const controlBudget = (now: number): TokenBucket =>
+  new TokenBucket(CONTROL_FRAMES_PER_SECOND, CONTROL_FRAME_BURST, now);
 
 export class SessionPeer {
   readonly sessionKey: SessionKey;
@@ -98,6 +104,7 @@ export class SessionPeer {
     zeroKeys: { delay: () => ZERO_KEYS_TIME, fired: () => this.#forgetKeys() },
   });
   readonly #staged = new StagedPayloads();
+  #controlBudget: TokenBucket | undefined;
   readonly #initiator: Initiator;
   #endpoint: Endpoint | undefined;
   #persistentKeepaliveMs = 0;
@@ -274,6 +281,8 @@ export class SessionPeer {
     this.#dataReceived(step);
     const nibble = (payload[0] ?? 0) >> 4;
     if (nibble === 4 || nibble === 6) counters.add('drop_no_tun');
+    else if (!(this.#controlBudget ??= controlBudget(step.now)).take(step.now))
+      counters.add('drop_peer_control_rate');
     else {
       counters.add('control_messages');
       outputs.push({ type: 'event', event: { type: 'control', peer: this.sessionKey, payload } });
