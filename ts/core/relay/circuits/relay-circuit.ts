@@ -10,6 +10,9 @@ import type { LegKey } from '../../../wire/leg.js';
 import type { SocketAddress } from '../../../wire/socket-address.js';
 import type { RequestType } from '../../protocol/control-message.js';
 
+/** An offer unanswered for 250 + 500 + 1000 + 2000 ms: the callee is not there. */
+export const OFFER_TRIES = 4;
+
 /** Whoever is next to this relay on one side of a circuit. */
 export interface CircuitEnd {
   /** Lower-case hex of `sessionKey`. */
@@ -50,8 +53,6 @@ export interface Circuit {
   readonly asked: Extract<RequestType, 'circuit-open' | 'circuit-extend'>;
   /** While half-open: the calling end's record, and whom else to ask. */
   asking: { readonly record: Uint8Array; readonly others: readonly CircuitEnd[] } | undefined;
-  /** What the caps count it under, beside either neighbour's own set. */
-  readonly counted: readonly string[];
   /** Who pays for what the caller's and the callee's side sends; undefined while half-open. */
   charged: readonly [Uint8Array, Uint8Array] | undefined;
   readonly openedAt: number;
