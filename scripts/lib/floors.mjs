@@ -19,6 +19,8 @@ export const FLOORS = {
     'ts/core/path',
     'ts/core/receipts',
     'ts/core/relay',
+    'ts/core/relay/circuits',
+    'ts/core/relay/service',
     'ts/core/node',
     'ts/host',
     'ts/engine/native',

@@ -46,7 +46,7 @@ import { PeerTable } from '../runtime/peer-table.js';
 import { PingTable } from '../members/ping-table.js';
 import { collectReceipts } from '../receipts/receipt-collector.js';
 import { checkRelayPolicy, type RelayPolicy } from '../relay/relay-policy.js';
-import { RelayService } from '../relay/relay-service.js';
+import { RelayService } from '../relay/service/relay-service.js';
 import { RequestTable } from '../runtime/request-table.js';
 import { Turn } from '../runtime/turn.js';
 import { MembershipProofs } from './membership-proofs.js';

@@ -8,7 +8,7 @@ import {
   type RequestType,
 } from '../protocol/control-message.js';
 import type { CircuitClient } from '../path/circuit-client.js';
-import type { RelayService } from '../relay/relay-service.js';
+import type { RelayService } from '../relay/service/relay-service.js';
 import type { Turn } from '../runtime/turn.js';
 import type { Uplink } from '../uplink/uplink.js';
 import type { MembershipProofs } from './membership-proofs.js';

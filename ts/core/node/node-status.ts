@@ -8,7 +8,7 @@ import type { Member, MemberTable } from '../members/member-table.js';
 import type { OwnPolicy } from '../path/own-policy.js';
 import type { PathAgent } from '../path/path-agent.js';
 import { encodePeerId } from '../protocol/peer-id.js';
-import type { RelayService } from '../relay/relay-service.js';
+import type { RelayService } from '../relay/service/relay-service.js';
 import type { Counter } from '../runtime/counter.js';
 import type {
   MemberStatus,

@@ -5,7 +5,7 @@ import { isIPv4, type SocketAddress } from '../../wire/socket-address.js';
 import { toHex } from '../../wire/bytes.js';
 import type { PeerRecord } from '../protocol/peer-record.js';
 import type { Owners } from '../runtime/bounded-table.js';
-import type { CircuitEnd } from './circuits/relay-circuit.js';
+import type { CircuitEnd } from './relay-circuit.js';
 
 /** The challenge an admission answered, and the answer: an older one is a replay. */
 export interface Admitted {

@@ -10,7 +10,7 @@ import type { Uplink } from '../uplink/uplink.js';
 import { sameBytes, toHex } from '../../wire/bytes.js';
 import type { PeerRecord } from '../protocol/peer-record.js';
 import { BoundedTable, type Bounds } from '../runtime/bounded-table.js';
-import type { Circuit, CircuitEnd } from './circuits/relay-circuit.js';
+import type { Circuit, CircuitEnd } from './relay-circuit.js';
 import { FollowedNetworks } from './followed-networks.js';
 
 /** Neighbours asked for one circuit, one after the other. */

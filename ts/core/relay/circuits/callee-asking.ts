@@ -10,7 +10,7 @@ import type { RelayHost } from '../relay-host.js';
 import { Neighbour } from '../relay-neighbours.js';
 import type { CircuitLifetime } from './circuit-lifetime.js';
 import type { CircuitParts } from './circuit-parts.js';
-import { OFFER_TRIES, type Circuit, type CircuitEnd } from './relay-circuit.js';
+import { OFFER_TRIES, type Circuit, type CircuitEnd } from '../relay-circuit.js';
 
 export class CalleeAsking {
   readonly #parts: CircuitParts;

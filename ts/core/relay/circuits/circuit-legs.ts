@@ -7,7 +7,7 @@ import type { Payer, RelayAccounts } from '../relay-accounts.js';
 import type { RelayClients } from '../relay-clients.js';
 import type { RelayHost } from '../relay-host.js';
 import type { CircuitParts } from './circuit-parts.js';
-import type { Circuit } from './relay-circuit.js';
+import type { Circuit } from '../relay-circuit.js';
 
 export class CircuitLegs {
   readonly #host: RelayHost;

@@ -10,7 +10,7 @@ import type { RelayRules } from '../relay-rules.js';
 import { CIRCUIT_PREFIX, decodeStoredCircuit, encodeStoredCircuit } from '../relay-store.js';
 import type { CircuitLegs } from './circuit-legs.js';
 import type { CircuitParts } from './circuit-parts.js';
-import type { Circuit, CircuitEnd } from './relay-circuit.js';
+import type { Circuit, CircuitEnd } from '../relay-circuit.js';
 
 export class CircuitLifetime {
   readonly #parts: CircuitParts;

@@ -19,7 +19,7 @@ import { isCap, type Cap } from '../relay-limits.js';
 import type { CalleeAsking } from './callee-asking.js';
 import type { CircuitLifetime } from './circuit-lifetime.js';
 import type { CircuitParts } from './circuit-parts.js';
-import type { Circuit, CircuitEnd } from './relay-circuit.js';
+import type { Circuit, CircuitEnd } from '../relay-circuit.js';
 import { setUpUnderPolicy } from './standing-set-up.js';
 
 /** Answers remembered for a relay, which asks on behalf of many. */

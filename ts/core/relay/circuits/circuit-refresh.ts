@@ -9,7 +9,7 @@ import { refuse } from '../relay-host.js';
 import { Neighbour } from '../relay-neighbours.js';
 import type { CircuitLifetime } from './circuit-lifetime.js';
 import type { CircuitParts } from './circuit-parts.js';
-import { hasEnd, otherEnd, type Circuit, type CircuitEnd } from './relay-circuit.js';
+import { hasEnd, otherEnd, type Circuit, type CircuitEnd } from '../relay-circuit.js';
 
 /** A neighbour is asked again about the circuits over it one by one, 100 a second. */
 const RECHECK_TICK_MS = 10;

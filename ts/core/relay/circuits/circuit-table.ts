@@ -7,7 +7,7 @@ import type { RelayParts } from '../relay-host.js';
 import type { Cap } from '../relay-limits.js';
 import { Neighbour, type RelayNeighbours } from '../relay-neighbours.js';
 import type { RelayRules } from '../relay-rules.js';
-import type { Circuit, CircuitEnd } from './relay-circuit.js';
+import type { Circuit, CircuitEnd } from '../relay-circuit.js';
 
 /** What a circuit is counted by. */
 type Counted = Pick<Circuit, 'path' | 'network' | 'caller' | 'callerIdentity' | 'callee' | 'calleeIdentity'>;

@@ -27,7 +27,7 @@ import { CircuitOpening } from './circuit-opening.js';
 import type { CircuitParts } from './circuit-parts.js';
 import { CircuitRefresh } from './circuit-refresh.js';
 import { CircuitTable } from './circuit-table.js';
-import { hasEnd, otherEnd, type Circuit, type CircuitEnd } from './relay-circuit.js';
+import { hasEnd, otherEnd, type Circuit, type CircuitEnd } from '../relay-circuit.js';
 import type { RelayConsent } from './relay-consent.js';
 
 export class RelayCircuits {

@@ -4,7 +4,7 @@ import type { LegKey } from '../../../wire/leg.js';
 import type { Turn } from '../../runtime/turn.js';
 import type { CircuitLifetime } from './circuit-lifetime.js';
 import type { CircuitParts } from './circuit-parts.js';
-import { OFFER_TRIES, type Circuit } from './relay-circuit.js';
+import { OFFER_TRIES, type Circuit } from '../relay-circuit.js';
 
 /**
  * Joins both ends at once, on a leg the callee prepared. The callee is told before the caller, so that

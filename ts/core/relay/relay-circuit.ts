@@ -5,10 +5,10 @@
 //
 // All relays of a circuit know it by the id its first relay made up.
 
-import type { SessionKey } from '../../../contract/engine.js';
-import type { LegKey } from '../../../wire/leg.js';
-import type { SocketAddress } from '../../../wire/socket-address.js';
-import type { RequestType } from '../../protocol/control-message.js';
+import type { SessionKey } from '../../contract/engine.js';
+import type { LegKey } from '../../wire/leg.js';
+import type { SocketAddress } from '../../wire/socket-address.js';
+import type { RequestType } from '../protocol/control-message.js';
 
 /** An offer unanswered for 250 + 500 + 1000 + 2000 ms: the callee is not there. */
 export const OFFER_TRIES = 4;

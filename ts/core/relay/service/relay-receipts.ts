@@ -1,13 +1,13 @@
 // Usage receipts a relay signs: what it counted in a circuit, for the circuit's two ends.
 
-import type { SessionKey } from '../../contract/engine.js';
-import { sameBytes } from '../../wire/bytes.js';
-import type { MessageOf } from '../protocol/control-message.js';
-import { hasEnd, type Circuit } from './circuits/relay-circuit.js';
-import type { RelayCircuits } from './circuits/relay-circuits.js';
-import { refuse, type RelayHost, type RelayParts } from './relay-host.js';
-import type { Turn } from '../runtime/turn.js';
-import { signReceipt } from '../protocol/usage-receipt.js';
+import type { SessionKey } from '../../../contract/engine.js';
+import { sameBytes } from '../../../wire/bytes.js';
+import type { MessageOf } from '../../protocol/control-message.js';
+import { hasEnd, type Circuit } from '../relay-circuit.js';
+import type { RelayCircuits } from '../circuits/relay-circuits.js';
+import { refuse, type RelayHost, type RelayParts } from '../relay-host.js';
+import type { Turn } from '../../runtime/turn.js';
+import { signReceipt } from '../../protocol/usage-receipt.js';
 
 export class RelayReceipts {
   readonly #parts: RelayParts;

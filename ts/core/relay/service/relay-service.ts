@@ -1,33 +1,33 @@
 // The bootstrap and relay role: admits strangers, keeps the records of those who register, answers
 // lookups, pushes changes, and joins two registered ends by a circuit.
 
-import type { EngineEvent, SessionKey } from '../../contract/engine.js';
-import type { ParsedFrame } from '../../wire/frame.js';
-import type { SocketAddress } from '../../wire/socket-address.js';
-import { sameBytes, toHex } from '../../wire/bytes.js';
-import { contactLeg } from '../protocol/contact-leg.js';
-import { ADMISSION_DROPS } from './admission-server.js';
-import { REFUSALS, type MessageOf } from '../protocol/control-message.js';
-import { Counter } from '../runtime/counter.js';
-import { earliest } from '../runtime/earliest.js';
-import type { Step } from '../../contract/step.js';
-import type { RelayStatus } from '../runtime/mesh-status.js';
-import type { PeerRecord } from '../protocol/peer-record.js';
-import { RelayCircuits } from './circuits/relay-circuits.js';
-import { prefixOf, type Client } from './relay-client.js';
-import type { Bootstrap } from '../protocol/network.js';
-import { RelayClients } from './relay-clients.js';
-import { RelayConsent } from './circuits/relay-consent.js';
-import { RelayDirectory } from './relay-directory.js';
-import { refuse, type RelayHost, type RelayParts } from './relay-host.js';
-import { RelayNeighbours } from './relay-neighbours.js';
-import { RelayAccounts } from './relay-accounts.js';
-import { CAPS, isCap } from './relay-limits.js';
-import type { RelayPolicy } from './relay-policy.js';
+import type { EngineEvent, SessionKey } from '../../../contract/engine.js';
+import type { ParsedFrame } from '../../../wire/frame.js';
+import type { SocketAddress } from '../../../wire/socket-address.js';
+import { sameBytes, toHex } from '../../../wire/bytes.js';
+import { contactLeg } from '../../protocol/contact-leg.js';
+import { ADMISSION_DROPS } from '../admission-server.js';
+import { REFUSALS, type MessageOf } from '../../protocol/control-message.js';
+import { Counter } from '../../runtime/counter.js';
+import { earliest } from '../../runtime/earliest.js';
+import type { Step } from '../../../contract/step.js';
+import type { RelayStatus } from '../../runtime/mesh-status.js';
+import type { PeerRecord } from '../../protocol/peer-record.js';
+import { RelayCircuits } from '../circuits/relay-circuits.js';
+import { prefixOf, type Client } from '../relay-client.js';
+import type { Bootstrap } from '../../protocol/network.js';
+import { RelayClients } from '../relay-clients.js';
+import { RelayConsent } from '../circuits/relay-consent.js';
+import { RelayDirectory } from '../relay-directory.js';
+import { refuse, type RelayHost, type RelayParts } from '../relay-host.js';
+import { RelayNeighbours } from '../relay-neighbours.js';
+import { RelayAccounts } from '../relay-accounts.js';
+import { CAPS, isCap } from '../relay-limits.js';
+import type { RelayPolicy } from '../relay-policy.js';
 import { RelayReceipts } from './relay-receipts.js';
-import { RelayRules } from './relay-rules.js';
-import type { Turn } from '../runtime/turn.js';
-import { WireguardBindings } from './wireguard-bindings.js';
+import { RelayRules } from '../relay-rules.js';
+import type { Turn } from '../../runtime/turn.js';
+import { WireguardBindings } from '../wireguard-bindings.js';
 
 /** Every reason something is turned down for, or silently dropped. */
 const TURNED_DOWN: readonly string[] = [
