@@ -1,7 +1,7 @@
 // One node of the mesh: its identity, its networks, its uplinks, its circuits and, if the policy
 // says so, its service as bootstrap and relay to others. Sans-IO: see component.ts.
 //
-//   engine events ─► MeshNode ─┬─► Uplink (one each)             admission, session, directory
+//   engine events ─► MeshNode ─┬─► UplinkSet ─► Uplink           admission, session, directory; one each
 //                              ├─► PathAgent ─► CircuitClient    ways to members
 //                              ├─► RelayService                  the same two, for others
 //                              └─► MemberTable ─► PeerTable      what the engine is told of peers
@@ -11,8 +11,8 @@
 import type { EngineEvent, LegCounts, SessionKey } from '../../contract/engine.js';
 import { CONTACT_LEG, parseFrame } from '../../wire/frame.js';
 import { formatSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
-import { Uplink, type DirectoryPage } from '../uplink/uplink.js';
-import { sameBytes, toHex } from '../../wire/bytes.js';
+import type { Uplink, DirectoryPage } from '../uplink/uplink.js';
+import { toHex } from '../../wire/bytes.js';
 import { CircuitClient } from '../path/circuit-client.js';
 import { PathAgent } from '../path/path-agent.js';
 import { earliest } from '../runtime/earliest.js';
@@ -32,8 +32,8 @@ import type { Step } from '../../contract/step.js';
 import { LegIds } from '../runtime/leg-ids.js';
 import { LegQueries } from '../runtime/leg-queries.js';
 import { MemberTable } from '../members/member-table.js';
-import type { MeshStatus, WireguardReachStatus } from '../runtime/mesh-status.js';
-import { blindedNetworkId, type Bootstrap, type Network } from '../protocol/network.js';
+import type { MeshStatus } from '../runtime/mesh-status.js';
+import { blindedNetworkId, type Network } from '../protocol/network.js';
 import { OwnPolicy } from '../path/own-policy.js';
 import { OwnRecord } from '../members/own-record.js';
 import {
@@ -53,6 +53,8 @@ import { MembershipProofs } from './membership-proofs.js';
 import { dispatchRequest } from './message-dispatch.js';
 import { checkConfig, checkEndpoints, checkNetwork, type MeshNodeConfig } from './node-config.js';
 import { nodeStatus } from './node-status.js';
+import { UplinkSet } from './uplink-set.js';
+import { WireguardReach } from './wireguard-reach.js';
 
 /** How often run-out records are looked for, ours included. */
 const SWEEP_MS = 60_000;
@@ -77,8 +79,7 @@ export class MeshNode implements Component {
   readonly #legQueries = new LegQueries();
   readonly #peers = new PeerTable();
   readonly #pings = new PingTable();
-  /** What came of asking relays for stock WireGuard clients. */
-  readonly #wireguard = new Map<SessionKey, WireguardReachStatus['state']>();
+  readonly #wireguard = new WireguardReach(this.#requests);
   readonly #drops = new Counter(DROPS);
   readonly #members: MemberTable;
   readonly #ownRecord: OwnRecord;
@@ -86,10 +87,8 @@ export class MeshNode implements Component {
   readonly #proofs: MembershipProofs;
   readonly #paths: PathAgent;
   readonly #circuits: CircuitClient;
-  readonly #uplinks = new Map<SessionKey, Uplink>();
+  readonly #uplinks: UplinkSet;
   #relay: RelayService | undefined;
-  /** Relays the operator named. */
-  #relayPeers: readonly Bootstrap[];
   #endpoints: readonly SocketAddress[];
   #boot: Uint8Array = new Uint8Array(8);
   #published: PeerRecord | undefined;
@@ -101,7 +100,6 @@ export class MeshNode implements Component {
     this.#config = config;
     this.#primitives = primitives;
     this.#endpoints = config.endpoints;
-    this.#relayPeers = config.relay?.peers ?? [];
     this.#legs = new LegIds(config.maxLegs);
     this.#identity = primitives.ed25519PublicKey(config.identitySeed);
     this.#sessionKey = primitives.x25519PublicKey(config.sessionPrivateKey);
@@ -130,12 +128,36 @@ export class MeshNode implements Component {
       peers: this.#peers,
       members: this.#members,
       policy: this.#policy,
-      uplinks: () => this.#uplinks.values(),
+      uplinks: () => this.#uplinks.all(),
     };
     this.#proofs = new MembershipProofs({ ...host, sessionKey: this.#sessionKey, drops: this.#drops });
     this.#paths = new PathAgent(host);
     this.#circuits = new CircuitClient(host, this.#paths);
     this.#paths.addSource(this.#circuits);
+    this.#uplinks = new UplinkSet(
+      {
+        ...host,
+        self,
+        followed: (bootstrap) => this.#relay?.followed(bootstrap) ?? [],
+        followDepth: (network, key) => this.#relay?.followDepth(network, key),
+        record: (turn) => this.#signRecord(turn).bytes,
+        reachChanged: (turn) => this.#recordMayHaveChanged(turn),
+        registered: (uplink, fresh, turn) => this.#registered(uplink, fresh, turn),
+        learned: (uplink, page, turn) => this.#learn(uplink, page, turn),
+        moved: (uplink, turn) => this.#circuits.relayMoved(uplink, turn),
+        lost: ({ sessionKey }, turn) => {
+          this.#paths.relayLost(sessionKey, turn);
+          this.#relay?.neighbourLost(sessionKey, turn);
+        },
+        gone: (key, turn) => {
+          this.#circuits.relayGone(key, turn);
+          this.#paths.retry(turn);
+          this.#policy?.relayGone(key, turn);
+          this.#relay?.neighbourGone(key, turn);
+        },
+      },
+      config.relay?.peers ?? [],
+    );
   }
 
   /** Own identity (Ed25519 public key, 32 bytes). */
@@ -166,14 +188,14 @@ export class MeshNode implements Component {
         peers: this.#peers,
         sign: (message) => this.#primitives.ed25519Sign(this.#config.identitySeed, message),
         ownAddresses: () => this.#endpoints,
-        uplinks: () => this.#uplinks.values(),
+        uplinks: () => this.#uplinks.all(),
         isJoined: (network) => this.#members.networks.has(network),
         holderOf: (key) =>
           this.#uplinks.get(key)?.bootstrap.identity ?? this.#members.bySessionKey(key)?.identity,
         recordRegistered: (record, later) => void this.#members.learnOpened(record, later, later.now),
       });
     }
-    this.#useUplinks(turn);
+    this.#uplinks.use(this.#boot, turn);
     this.#relay?.start(restored, turn); // its circuits may lead to bootstraps
     this.#recordMayHaveChanged(turn);
     return turn.effects;
@@ -187,7 +209,7 @@ export class MeshNode implements Component {
         if (frame === undefined) this.#drops.add('frame-malformed', 1);
         else if (event.leg === CONTACT_LEG) this.#relay?.handleFrame(event.from, frame, turn);
         else
-          for (const uplink of this.#uplinks.values())
+          for (const uplink of this.#uplinks.all())
             if (uplink.replyLeg === event.leg) uplink.handleFrame(event.from, frame, turn);
         break;
       }
@@ -242,7 +264,7 @@ export class MeshNode implements Component {
     const turn = new Turn(step);
     for (const peer of this.#requests.handleTimeout(turn)) this.#uplinks.get(peer)?.suspect(turn);
     this.#relayRequests.handleTimeout(turn);
-    for (const uplink of this.#uplinks.values()) uplink.handleTimeout(turn);
+    this.#uplinks.handleTimeout(turn);
     this.#circuits.handleTimeout(turn);
     this.#paths.handleTimeout(turn);
     this.#relay?.handleTimeout(turn);
@@ -269,7 +291,7 @@ export class MeshNode implements Component {
       this.#relay?.deadline(),
       this.#pings.deadline(),
       this.#sweepAt,
-      ...[...this.#uplinks.values()].map((uplink) => uplink.deadline()),
+      this.#uplinks.deadline(),
     );
   }
 
@@ -285,7 +307,7 @@ export class MeshNode implements Component {
     if (this.#members.networks.size >= MAX_RECORD_NETWORKS)
       throw new RangeError(`networks: at most ${MAX_RECORD_NETWORKS} can be joined; leave one first`);
     this.#members.addNetwork(network, turn);
-    this.#useUplinks(turn);
+    this.#uplinks.use(this.#boot, turn);
     this.#recordMayHaveChanged(turn);
     this.#policy?.renew(turn);
     return turn.effects;
@@ -296,7 +318,7 @@ export class MeshNode implements Component {
     const turn = new Turn(step);
     const blindedId = toHex(blindedNetworkId(this.#primitives, id));
     for (const peer of this.#members.removeNetwork(blindedId, turn)) this.#paths.memberGone(peer, turn);
-    this.#dropUplinks(turn);
+    this.#uplinks.drop(turn);
     this.#recordMayHaveChanged(turn);
     this.#policy?.renew(turn);
     return turn.effects;
@@ -327,10 +349,10 @@ export class MeshNode implements Component {
   setRelayPolicy(policy: RelayPolicy, step: Step): Effect[] {
     checkRelayPolicy(policy);
     const turn = new Turn(step);
-    this.#relayPeers = policy.peers ?? [];
-    this.#dropUplinks(turn);
+    this.#uplinks.setRelayPeers(policy.peers ?? []);
+    this.#uplinks.drop(turn);
     this.#relay?.setPolicy(policy, turn);
-    this.#useUplinks(turn);
+    this.#uplinks.use(this.#boot, turn);
     return turn.effects;
   }
 
@@ -342,10 +364,9 @@ export class MeshNode implements Component {
   ping(identity: Uint8Array, token: Uint8Array, step: Step): Effect[] {
     if (token.length !== PING_TOKEN_SIZE)
       throw new RangeError(`token: ${token.length} bytes given, must be ${PING_TOKEN_SIZE}`);
-    const uplinks = [...this.#uplinks.values()];
     const peer =
       this.#members.members.get(toHex(identity))?.sessionKey ??
-      uplinks.find(({ bootstrap }) => sameBytes(bootstrap.identity, identity))?.sessionKey;
+      this.#uplinks.ofIdentity(identity)?.sessionKey;
     if (peer === undefined) throw new CoreError('unknown-peer');
     this.#pings.add(peer, identity, token, step.now);
     return [
@@ -451,90 +472,16 @@ export class MeshNode implements Component {
     this.#relayRequests.handleAnswer(peer, request, message, turn);
   }
 
-  // Networks and uplinks
+  // Uplinks
 
-  /** Blinded ids (hex) of the networks that name this bootstrap. */
-  #networksOf(key: SessionKey): string[] {
-    return [...this.#members.networks]
-      .filter(([, { network }]) => network.bootstraps.some(({ sessionKey }) => toHex(sessionKey) === key))
-      .map(([blindedId]) => blindedId);
-  }
-
-  /** Whether the operator named the relay of this uplink to carry circuits on. */
-  #isPeer({ bootstrap }: Uplink): boolean {
-    return this.#relayPeers.some(({ identity }) => sameBytes(identity, bootstrap.identity));
-  }
-
-  /** Lets go of those no network and no operator names any more. */
-  #dropUplinks(turn: Turn): void {
-    for (const [key, uplink] of this.#uplinks) {
-      if (this.#networksOf(key).length > 0 || this.#isPeer(uplink)) continue;
-      this.#circuits.relayGone(key, turn);
-      this.#paths.retry(turn);
-      this.#policy?.relayGone(key, turn);
-      this.#relay?.neighbourGone(key, turn);
-      this.#uplinks.delete(key);
-      uplink.close(turn);
-    }
-  }
-
-  #useUplinks(turn: Turn): void {
-    const ofNetworks = [...this.#members.networks.values()].map(({ network }) => network.bootstraps);
-    for (const bootstraps of [...ofNetworks, this.#relayPeers])
-      for (const bootstrap of bootstraps) {
-        const key = toHex(bootstrap.sessionKey);
-        if (this.#uplinks.has(key) || sameBytes(bootstrap.identity, this.#identity)) continue;
-        const client = new Uplink(
-          bootstrap,
-          {
-            primitives: this.#primitives,
-            self: {
-              identitySeed: this.#config.identitySeed,
-              identity: this.#identity,
-              sessionKey: this.#sessionKey,
-            },
-            boot: this.#boot,
-            requests: this.#requests,
-            legs: this.#legs,
-            peers: this.#peers,
-            networksOf: () => [
-              ...new Set([...this.#networksOf(key), ...(this.#relay?.followed(bootstrap) ?? [])]),
-            ],
-            record: (later) => this.#signRecord(later).bytes,
-            reachChanged: (later) => this.#recordMayHaveChanged(later),
-            registered: (registered, fresh, later) => {
-              this.#circuits.relayReady(registered, fresh, later);
-              this.#paths.retry(later);
-              this.#relay?.neighbourReady(key, fresh, later);
-              this.#policy?.relayReady(registered, fresh, later);
-              this.#askForWireguard(registered, later);
-              this.#proofs.proveTo(registered, fresh, later);
-            },
-            depthOf: (network) =>
-              this.#members.networks.has(network) ? 0 : (this.#relay?.followDepth(network, key) ?? 0),
-            learned: (page, later) => this.#learn(client, page, later),
-            moved: (moved, later) => this.#circuits.relayMoved(moved, later),
-            lost: (lost, later) => {
-              this.#paths.relayLost(lost.sessionKey, later);
-              this.#relay?.neighbourLost(key, later);
-            },
-          },
-          turn,
-        );
-        this.#uplinks.set(key, client);
-      }
-  }
-
-  /** Again with every registration: it ends with the one before. */
-  #askForWireguard({ sessionKey }: Uplink, turn: Turn): void {
-    if (this.#config.wireguardRelay !== true) return;
-    if (!this.#wireguard.has(sessionKey)) this.#wireguard.set(sessionKey, 'asking');
-    this.#requests.send(sessionKey, { type: 'wireguard-bind' }, turn, (answer, later) => {
-      const state = answer?.type === 'wireguard-bound' ? 'bound' : (answer?.reason ?? 'unanswered');
-      if (state !== this.#wireguard.get(sessionKey) && state !== 'bound')
-        later.notify('warn', 'wireguard-relay-refused', { reason: state });
-      this.#wireguard.set(sessionKey, state);
-    });
+  #registered(uplink: Uplink, fresh: boolean, turn: Turn): void {
+    const { sessionKey } = uplink;
+    this.#circuits.relayReady(uplink, fresh, turn);
+    this.#paths.retry(turn);
+    this.#relay?.neighbourReady(sessionKey, fresh, turn);
+    this.#policy?.relayReady(uplink, fresh, turn);
+    if (this.#config.wireguardRelay === true) this.#wireguard.ask(uplink, turn);
+    this.#proofs.proveTo(uplink, fresh, turn);
   }
 
   #learn(from: Uplink, page: DirectoryPage, turn: Turn): void {
@@ -554,14 +501,11 @@ export class MeshNode implements Component {
   // Own record
 
   #signRecord(turn: Turn): PeerRecord {
-    const observed = [...this.#uplinks.values()].flatMap(({ bootstrap, observed: address }) =>
-      address === undefined ? [] : [{ relay: bootstrap.identity, address }],
-    );
     return this.#ownRecord.sign(
       {
         networks: [...this.#members.networks.values()].map(({ blindedId }) => blindedId),
         configured: this.#endpoints,
-        observed,
+        observed: this.#uplinks.observed(),
       },
       turn,
     );
@@ -572,6 +516,6 @@ export class MeshNode implements Component {
     if (record === this.#published) return;
     this.#published = record;
     this.#relay?.publish(record, turn);
-    for (const uplink of this.#uplinks.values()) uplink.recordChanged(turn);
+    for (const uplink of this.#uplinks.all()) uplink.recordChanged(turn);
   }
 }

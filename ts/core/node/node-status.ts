@@ -1,23 +1,17 @@
 // What a node tells of itself.
 
-import type { SessionKey } from '../../contract/engine.js';
 import type { Step } from '../../contract/step.js';
 import { toHex } from '../../wire/bytes.js';
-import { formatSocketAddress } from '../../wire/socket-address.js';
 import type { Member, MemberTable } from '../members/member-table.js';
 import type { OwnPolicy } from '../path/own-policy.js';
 import type { PathAgent } from '../path/path-agent.js';
 import { encodePeerId } from '../protocol/peer-id.js';
 import type { RelayService } from '../relay/service/relay-service.js';
 import type { Counter } from '../runtime/counter.js';
-import type {
-  MemberStatus,
-  MeshStatus,
-  NetworkStatus,
-  WireguardReachStatus,
-} from '../runtime/mesh-status.js';
+import type { MemberStatus, MeshStatus, NetworkStatus } from '../runtime/mesh-status.js';
 import type { PeerTable } from '../runtime/peer-table.js';
-import type { Uplink } from '../uplink/uplink.js';
+import type { UplinkSet } from './uplink-set.js';
+import type { WireguardReach } from './wireguard-reach.js';
 
 /** The parts of a node that have something to tell. */
 export interface StatusParts {
@@ -27,9 +21,8 @@ export interface StatusParts {
   readonly members: MemberTable;
   readonly peers: PeerTable;
   readonly paths: PathAgent;
-  readonly uplinks: ReadonlyMap<SessionKey, Uplink>;
-  /** What came of asking relays for stock WireGuard clients. */
-  readonly wireguard: ReadonlyMap<SessionKey, WireguardReachStatus['state']>;
+  readonly uplinks: UplinkSet;
+  readonly wireguard: WireguardReach;
   readonly policy: OwnPolicy | undefined;
   readonly relay: RelayService | undefined;
   readonly drops: Counter;
@@ -48,13 +41,8 @@ export function nodeStatus(parts: StatusParts, step: Step): MeshStatus {
       ipv4: members.owns(own.ipv4, identity) ? own.ipv4 : undefined,
       members: [...members.members.values()].flatMap((member) => memberStatus(parts, member, blindedId)),
     })),
-    bootstraps: [...uplinks.values()].map((uplink) => uplink.status(step.now)),
-    wireguard: [...parts.wireguard].flatMap(([key, state]): WireguardReachStatus[] => {
-      const uplink = uplinks.get(key);
-      if (uplink === undefined) return [];
-      const relayPeerId = encodePeerId(uplink.bootstrap.identity);
-      return [{ relayPeerId, address: formatSocketAddress(uplink.address), state }];
-    }),
+    bootstraps: [...uplinks.all()].map((uplink) => uplink.status(step.now)),
+    wireguard: parts.wireguard.status((key) => uplinks.get(key)),
     standingPolicies: parts.policy?.status() ?? [],
     relay: parts.relay?.status(step),
     drops: parts.drops.toRecord(),

@@ -63,7 +63,7 @@ export interface UplinkHost {
   /** Relays a question about this network (hex) has come by, this node included; 0 = it is our own. */
   depthOf(network: string): number;
   /** A page of the bootstrap's directory. */
-  learned(page: DirectoryPage, turn: Turn): void;
+  learned(uplink: Uplink, page: DirectoryPage, turn: Turn): void;
   /** It is reached at another address now. */
   moved(uplink: Uplink, turn: Turn): void;
   /** The session fell silent. */
@@ -210,7 +210,7 @@ export class Uplink {
       network: message.network,
       version: message.version,
     });
-    this.#host.learned({ ...message, since: this.#reading.get(network) ?? turn.now }, turn);
+    this.#host.learned(this, { ...message, since: this.#reading.get(network) ?? turn.now }, turn);
   }
 
   /** One more network whose records are wanted. */
@@ -424,7 +424,7 @@ export class Uplink {
         return;
       }
       this.#advance(network, answer);
-      this.#host.learned({ ...answer, since: this.#readSince(network, answer.from, later) }, later);
+      this.#host.learned(this, { ...answer, since: this.#readSince(network, answer.from, later) }, later);
       if (!answer.more) this.#reading.delete(network);
       if (answer.more) this.#lookup(network, later);
     });
