@@ -6,15 +6,15 @@
 import assert from 'node:assert/strict';
 import type { EngineEvent } from '../../../ts/contract/engine.js';
 import { EventRingReader } from '../../../ts/engine/native/event-ring.js';
-import { concat, toHex } from '../../../ts/wire/bytes.js';
+import { concat, toHex, utf8 } from '../../../ts/wire/bytes.js';
 import type { FuzzTarget } from '../harness/target.js';
 
 const HEADER = 64;
 const CAPACITY = 1024;
 /** So that the positions pass 2³² soon. */
 const START = 2 ** 32 - 2 * CAPACITY;
-const UNKNOWN = 12;
-const DRAIN = 13;
+const UNKNOWN = 13;
+const DRAIN = 14;
 
 /** The producer's side. */
 class RingWriter {
@@ -102,6 +102,10 @@ function eventOf(type: number, bytes: Uint8Array): readonly [EngineEvent | undef
     }
     case 11:
       return [{ type: 'routing-loop', to: { ip, port } }, address];
+    case 12: {
+      const name = utf8(toHex(rest));
+      return [{ type: 'accelerator-restored', name: toHex(rest) }, concat(u32(name.length), name)];
+    }
     default:
       return [undefined, bytes];
   }

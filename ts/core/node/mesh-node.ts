@@ -144,7 +144,10 @@ export class MeshNode implements Component {
         reachChanged: (turn) => this.#recordMayHaveChanged(turn),
         registered: (uplink, fresh, turn) => this.#registered(uplink, fresh, turn),
         learned: (uplink, page, turn) => this.#learn(uplink, page, turn),
-        moved: (uplink, turn) => this.#circuits.relayMoved(uplink, turn),
+        moved: (uplink, turn) => {
+          this.#circuits.relayMoved(uplink, turn);
+          this.#relay?.neighbourMoved(uplink.sessionKey, turn);
+        },
         lost: ({ sessionKey }, turn) => {
           this.#paths.relayLost(sessionKey, turn);
           this.#relay?.neighbourLost(sessionKey, turn);

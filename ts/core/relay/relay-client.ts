@@ -32,6 +32,8 @@ export interface Client extends CircuitEnd {
   registration: Registration | undefined;
   /** Of the life before the registered one. */
   formerBoot: Uint8Array | undefined;
+  /** Where it proved to receive by its last admission, until a session comes up. */
+  proven: SocketAddress | undefined;
   /** The address the session moved to, until it is proven. */
   challenged: SocketAddress | undefined;
   challenging: boolean;

@@ -278,7 +278,9 @@ export class RelayClients {
         return same && sameBytes(digest, admitted.digest) ? undefined : 'replay';
       if (same) {
         present.admitted = { issued, digest };
-        this.#move(present, address, turn);
+        // Its frames come from where its session is; an admission may have been asked for by another way.
+        if (present.hasSession) present.proven = address;
+        else this.#move(present, address, turn);
         if (present.registration === undefined)
           this.#expireClient(present, this.#rules.limits.admissionSeconds, turn);
         return undefined;
@@ -333,6 +335,7 @@ export class RelayClients {
       bound: false,
       registration: undefined,
       formerBoot: undefined,
+      proven: undefined,
       challenged: undefined,
       challenging: false,
       nextMessage: 0,
@@ -401,6 +404,10 @@ export class RelayClients {
     if (isOwnAddress(this.#host, address)) this.#refusals.add('own-address', 1);
     const settled = isOwnAddress(this.#host, address) || sameSocketAddress(address, client.address);
     client.challenged = settled ? undefined : address;
+    const { proven } = client;
+    client.proven = undefined;
+    if (client.challenged !== undefined && proven !== undefined && sameSocketAddress(proven, address))
+      this.#move(client, address, turn);
     if (client.challenged !== undefined && !client.challenging) this.#challenge(client, address, turn);
   }
 

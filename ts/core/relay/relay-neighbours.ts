@@ -5,7 +5,7 @@
 // relays those records name.
 
 import type { SessionKey } from '../../contract/engine.js';
-import { sameSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
+import type { SocketAddress } from '../../wire/socket-address.js';
 import type { Uplink } from '../uplink/uplink.js';
 import { sameBytes, toHex } from '../../wire/bytes.js';
 import type { PeerRecord } from '../protocol/peer-record.js';
@@ -19,11 +19,8 @@ const MAX_CANDIDATES = 2;
 /** A relay we ask to carry circuits on. */
 export class Neighbour implements CircuitEnd {
   readonly circuits = new Set<Circuit>();
-  #address: SocketAddress;
 
-  constructor(readonly client: Uplink) {
-    this.#address = client.address;
-  }
+  constructor(readonly client: Uplink) {}
 
   get key(): SessionKey {
     return this.client.sessionKey;
@@ -37,20 +34,9 @@ export class Neighbour implements CircuitEnd {
     return this.client.bootstrap.identity;
   }
 
+  /** Where the session with it goes: by another way frames would come from another address of ours than it knows us by. */
   get address(): SocketAddress {
-    return this.#address;
-  }
-
-  /**
-   * The session with it goes by this address: frames have to take the same way, or they would come
-   * from another address of ours than it knows us by. Only a configured address is followed.
-   * @returns whether it is another one than before.
-   */
-  heardFrom(address: SocketAddress): boolean {
-    const configured = this.client.bootstrap.addresses.some((own) => sameSocketAddress(own, address));
-    if (!configured || sameSocketAddress(address, this.#address)) return false;
-    this.#address = address;
-    return true;
+    return this.client.address;
   }
 }
 

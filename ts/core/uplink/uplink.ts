@@ -375,7 +375,9 @@ export class Uplink {
   /** @param askedAt where the request was sent to */
   #registered(answer: MessageOf<'registered'>, askedAt: SocketAddress | undefined, turn: Turn): void {
     this.#closeAdmission(turn); // the session was not as dead as it seemed
+    const { address } = this;
     this.#reachedAt = askedAt ?? this.#reachedAt; // what was sent there has been answered
+    if (!sameSocketAddress(address, this.address)) this.#host.moved(this, turn);
     const rebooted = this.#boot === undefined || !sameBytes(this.#boot, answer.boot);
     const fresh = rebooted || this.#admittedSinceRegistered;
     if (rebooted) this.#cursors.clear();

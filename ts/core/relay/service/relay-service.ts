@@ -132,9 +132,6 @@ export class RelayService {
 
   handleEngineEvent(event: Extract<EngineEvent, { type: 'session' | 'endpoint' }>, turn: Turn): void {
     const address = 'address' in event.endpoint ? event.endpoint.address : undefined;
-    const neighbour = this.#parts.neighbours.get(event.peer);
-    if (address !== undefined && neighbour?.heardFrom(address) === true)
-      this.#circuits.moved(neighbour, turn);
     const client = this.#clients.get(event.peer);
     if (client !== undefined) this.#clients.sessionAt(client, address, turn);
   }
@@ -296,6 +293,12 @@ export class RelayService {
   /** A neighbour took our registration. `fresh`: it may have forgotten circuits. */
   neighbourReady(key: SessionKey, fresh: boolean, turn: Turn): void {
     if (fresh) this.#circuits.neighbourReady(key, turn);
+  }
+
+  /** A relay we ask is reached at another address now. */
+  neighbourMoved(key: SessionKey, turn: Turn): void {
+    const neighbour = this.#parts.neighbours.get(key);
+    if (neighbour !== undefined) this.#circuits.moved(neighbour, turn);
   }
 
   neighbourLost(key: SessionKey, turn: Turn): void {
