@@ -36,7 +36,6 @@ export const SOURCE_HANDSHAKE_BURST = 5;
 
 /** Control frames of one peer that reach the control plane, and at once (docs/protocol.md). */
 export const CONTROL_FRAMES_PER_SECOND = 200;
-export const CONTROL_FRAME_BURST = 400;
 
 /** Payloads kept per peer while no key is ready; the oldest gives way. */
 export const MAX_STAGED = 128;

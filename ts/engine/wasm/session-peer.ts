@@ -6,7 +6,6 @@ import type { Step } from '../../contract/step.js';
 import type { PeerConfig, PeerStatus, SessionKey } from '../../contract/engine.js';
 import {
   CONTROL_FRAMES_PER_SECOND,
-  CONTROL_FRAME_BURST,
   INITIATION_INTERVAL,
   KEEPALIVE_TIMEOUT,
   NEW_HANDSHAKE_TIMEOUT,
@@ -61,7 +60,7 @@ function localOf(endpoint: Endpoint): LocalAddress | undefined {
 }
 
 const controlBudget = (now: number): TokenBucket =>
-  new TokenBucket(CONTROL_FRAMES_PER_SECOND, CONTROL_FRAME_BURST, now);
+  new TokenBucket(CONTROL_FRAMES_PER_SECOND, 2 * CONTROL_FRAMES_PER_SECOND, now);
 
 export class SessionPeer {
   readonly sessionKey: SessionKey;
