@@ -34,7 +34,7 @@ export const UNDER_LOAD_TIME = 1_000;
 export const SOURCE_HANDSHAKES_PER_SECOND = 20;
 export const SOURCE_HANDSHAKE_BURST = 5;
 
-/** Control frames of one peer that reach the control plane, and at once (docs/protocol.md). */
+/** Control frames of one peer that reach the control plane a second; twice as many at once (docs/protocol.md). */
 export const CONTROL_FRAMES_PER_SECOND = 200;
 
 /** Payloads kept per peer while no key is ready; the oldest gives way. */
