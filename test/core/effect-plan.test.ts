@@ -28,6 +28,14 @@ const kinds = {
       persistentKeepalive: 0,
     },
   })),
+  'set-paths': key.map((peer): Effect => ({
+    type: 'set-paths',
+    paths: { peer, paths: [], silentAfterMs: 0, reportEveryMs: 0 },
+  })),
+  'send-probe': key.map((peer): Effect => ({
+    type: 'send-probe',
+    probe: { peer, token: bytes(), to: { remote: { address }, local: undefined }, size: 0 },
+  })),
   'remove-peer': key.map((peer): Effect => ({ type: 'remove-peer', peer })),
   handshake: key.map((peer): Effect => ({ type: 'handshake', peer })),
   'install-leg': id.map((legId): Effect => ({
@@ -92,6 +100,10 @@ function itemOf(effect: Effect): unknown {
       return effect.peer;
     case 'set-wireguard-bindings':
       return effect.bindings;
+    case 'set-paths':
+      return effect.paths;
+    case 'send-probe':
+      return effect.probe;
     case 'notify':
       return effect.notice;
     case 'remove-leg':
@@ -105,6 +117,8 @@ const BATCH_OF: Record<Effect['type'], EffectBatch['type']> = {
   'send-frame': 'send-frames',
   'send-control': 'send-control',
   'set-peer': 'set-peers',
+  'set-paths': 'set-paths',
+  'send-probe': 'send-probes',
   'remove-peer': 'remove-peers',
   handshake: 'handshakes',
   'install-leg': 'install-legs',
@@ -128,9 +142,11 @@ const ORDER: readonly EffectBatch['type'][] = [
   'change-limits',
   'install-legs',
   'set-peers',
+  'set-paths',
   'set-wireguard-bindings',
   'handshakes',
   'send-frames',
+  'send-probes',
   'send-control',
   'answers',
   'notices',
@@ -259,11 +275,14 @@ function run(
   const calls: string[] = [];
   let attempts = 0;
   let failures = 0;
-  const engine = new Proxy({} as EffectEngine, {
-    get: (_target, name) => () => {
-      calls.push(String(name));
-      return [];
-    },
+  const engine: EffectEngine = new Proxy({} as EffectEngine, {
+    get: (_target, name) =>
+      name === 'paths'
+        ? engine
+        : () => {
+            calls.push(String(name));
+            return [];
+          },
   });
   const world: EffectWorld = {
     engine,

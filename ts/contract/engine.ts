@@ -6,6 +6,7 @@ import type { Leg, LegCharging } from '../wire/leg.js';
 import type { AccountCapacity } from '../wire/limits.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 import type { LimitControl } from './limit-control.js';
+import type { PathControl, PathEvent } from './path-control.js';
 import type { PrefixBatch } from '../wire/prefix-batch.js';
 
 /** A peer's X25519 session public key, lower-case hex (64 digits): the key of every peer table. */
@@ -93,7 +94,10 @@ export type EngineEvent =
   | { readonly type: 'frame'; readonly from: SocketAddress; readonly leg: number; readonly frame: Uint8Array }
   /** A control frame received inside a session (the transport payload, padding included). */
   | { readonly type: 'control'; readonly peer: SessionKey; readonly payload: Uint8Array }
-  /** A handshake completed (either role); the session can carry data. */
+  /**
+   * A handshake completed (either role); the session can carry data. `endpoint`: where the peer is reached;
+   * of a peer with paths: where the handshake came by.
+   */
   | { readonly type: 'session'; readonly peer: SessionKey; readonly endpoint: PeerEndpoint }
   /** An authentic, unreplayed packet arrived from another address or leg: the peer roamed. */
   | { readonly type: 'endpoint'; readonly peer: SessionKey; readonly endpoint: PeerEndpoint }
@@ -111,7 +115,8 @@ export type EngineEvent =
   /** After a pause it is tried again. */
   | { readonly type: 'accelerator-restored'; readonly name: string }
   /** The engine's own datagrams to this address are routed into its tunnel, and dropped there. Told once. */
-  | { readonly type: 'routing-loop'; readonly to: SocketAddress };
+  | { readonly type: 'routing-loop'; readonly to: SocketAddress }
+  | PathEvent;
 
 /** A change of one peer; what is undefined stays as it is. */
 export interface PeerChange {
@@ -271,6 +276,8 @@ export class EngineError extends Error {
 export interface Engine extends LimitControl {
   /** The bound UDP port. */
   readonly port: number;
+  /** Undefined: this engine keeps one way to each peer, and ignores path frames. */
+  readonly paths?: PathControl | undefined;
   describe(): EngineDescription;
   /** Called with every batch of events, on the JavaScript thread. Set once, before traffic matters. */
   onEvents(listener: (events: readonly EngineEvent[]) => void): void;

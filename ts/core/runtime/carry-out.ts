@@ -24,6 +24,7 @@ export type EffectEngine = Pick<
   | 'sendFrames'
   | 'sendControl'
   | 'legCounters'
+  | 'paths'
 >;
 
 /** The world effects are carried out in. */
@@ -63,6 +64,9 @@ function carryOutBatch(batch: EffectBatch, world: EffectWorld, answered: (() => 
     case 'set-peers':
       attempt(() => engine.setPeers(batch.items));
       break;
+    case 'set-paths':
+      attempt(() => engine.paths?.setPaths(batch.items));
+      break;
     case 'set-wireguard-bindings':
       for (const bindings of batch.items) attempt(() => engine.setWireguardBindings(bindings));
       break;
@@ -71,6 +75,9 @@ function carryOutBatch(batch: EffectBatch, world: EffectWorld, answered: (() => 
       break;
     case 'send-frames':
       attempt(() => engine.sendFrames(batch.items));
+      break;
+    case 'send-probes':
+      attempt(() => engine.paths?.sendProbes(batch.items));
       break;
     case 'send-control':
       attempt(() => engine.sendControl(batch.items));

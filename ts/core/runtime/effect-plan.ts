@@ -2,12 +2,13 @@
 //
 // All that a batch of effects wants kept is committed before its first frame leaves, so that a grant a
 // peer has seen survives SIGKILL. Then come the tables (limits before the legs that are charged to them,
-// legs before the peers that are reached by them), then handshakes, then what is sent, so that an answer
-// never overtakes the leg or peer it speaks of; last come answers to commands, notices, and questions. A
+// legs before the peers that are reached by them, peers before their paths), then handshakes, then what is
+// sent, so that an answer never overtakes the leg or peer it speaks of; last come answers to commands, notices, and questions. A
 // removal is a barrier: what was asked for before it is done before it.
 
 import type { PeerConfig, SessionKey, WireguardBinding } from '../../contract/engine.js';
 import type { LimitEffect } from '../../contract/limit-control.js';
+import type { PathProbe, PeerPaths } from '../../contract/path-control.js';
 import type { Leg } from '../../wire/leg.js';
 import type { Answer, Effect, LegCountQuery, PersistEffect } from './effect.js';
 import type { Notice } from './notice.js';
@@ -20,10 +21,12 @@ interface BatchItems {
   readonly 'change-limits': LimitEffect;
   readonly 'install-legs': Leg;
   readonly 'set-peers': PeerConfig;
+  readonly 'set-paths': PeerPaths;
   /** Each item is all bindings there are to be. */
   readonly 'set-wireguard-bindings': readonly WireguardBinding[];
   readonly handshakes: SessionKey;
   readonly 'send-frames': EffectOf<'send-frame'>;
+  readonly 'send-probes': PathProbe;
   readonly 'send-control': EffectOf<'send-control'>;
   readonly answers: Answer;
   readonly notices: Notice;
@@ -62,9 +65,11 @@ function changes(segment: readonly Effect[]): EffectBatch[] {
     { type: 'change-limits', items: only(segment, ...LIMITS) },
     { type: 'install-legs', items: only(segment, 'install-leg').map(({ leg }) => leg) },
     { type: 'set-peers', items: only(segment, 'set-peer').map(({ peer }) => peer) },
+    { type: 'set-paths', items: only(segment, 'set-paths').map(({ paths }) => paths) },
     { type: 'set-wireguard-bindings', items: bindings.map((all) => all.bindings) },
     { type: 'handshakes', items: only(segment, 'handshake').map(({ peer }) => peer) },
     { type: 'send-frames', items: only(segment, 'send-frame') },
+    { type: 'send-probes', items: only(segment, 'send-probe').map(({ probe }) => probe) },
     { type: 'send-control', items: only(segment, 'send-control') },
     { type: 'answers', items: only(segment, 'pong', 'receipts', 'signed-receipts') },
     { type: 'notices', items: only(segment, 'notify').map(({ notice }) => notice) },

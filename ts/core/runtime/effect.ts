@@ -4,6 +4,7 @@
 import type { PeerConfig, SessionKey, WireguardBinding } from '../../contract/engine.js';
 import type { Leg } from '../../wire/leg.js';
 import type { LimitEffect } from '../../contract/limit-control.js';
+import type { PathEffect } from '../../contract/path-control.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
 import type { Notice } from './notice.js';
 import type { ReceiptReport } from './receipt-report.js';
@@ -44,6 +45,7 @@ export type Effect =
   | { readonly type: 'install-leg'; readonly leg: Leg }
   | { readonly type: 'remove-leg'; readonly id: number }
   | LimitEffect
+  | PathEffect
   /** The servers whose stock WireGuard clients are relayed, all of them. */
   | { readonly type: 'set-wireguard-bindings'; readonly bindings: readonly WireguardBinding[] }
   | LegCountQuery

@@ -1,27 +1,44 @@
-// The network between simulated hosts: latency, loss, NATs. A datagram is bytes from an address to an
-// address; who hears it depends on what the NATs in between have seen.
+// The network between simulated hosts: networks within networks, with a NAT at the edge of each, and the
+// public one around them all. A datagram is bytes from an address to an address; who hears it depends on
+// what links lose and what NATs and firewalls have seen.
 
 import { formatIp, formatSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
 import type { EventQueue } from './event-queue.js';
+import type { Firewall } from './firewall.js';
+import type { Link } from './link.js';
 import type { Nat } from './nat.js';
 import type { Prng } from './prng.js';
 
-export interface Host {
+/** Headers of IP and UDP. */
+const IPV4_OVERHEAD = 28;
+/** One-way between two in one network. */
+const NEARBY_MS = 0.5;
+
+/** One of a host's addresses, and what is between it and the next network. */
+export interface Attachment {
   readonly address: SocketAddress;
+  /** Whose inside the address is in; undefined = it is public. */
   readonly nat: Nat | undefined;
-  /** Addresses beside `address`, of either family; no NAT is in front of them. */
-  readonly moreAddresses: readonly SocketAddress[];
-  /** One-way milliseconds from this host to the middle of the Internet. */
+  readonly firewall: Firewall | undefined;
+  /** One-way milliseconds to the middle of the Internet; the links come on top. */
   readonly latencyMs: number;
-  /** @param at which of its addresses the datagram came to */
-  receive(from: SocketAddress, datagram: Uint8Array, at: SocketAddress): void;
+  readonly out: Link | undefined;
+  readonly in: Link | undefined;
+  /** Something arrived at `address`. */
+  receive(from: SocketAddress, datagram: Uint8Array): void;
+}
+
+/** What lies in one network: hosts, and the NATs of networks within. */
+interface Area {
+  readonly hosts: Map<string, Attachment>;
+  readonly nats: Map<string, Nat>;
 }
 
 export class Internet {
   readonly #queue: EventQueue;
   readonly #prng: Prng;
-  readonly #hosts = new Map<string, Host>();
-  readonly #nats = new Map<string, { readonly nat: Nat; readonly inside: Map<string, Host> }>();
+  readonly #public: Area = { hosts: new Map(), nats: new Map() };
+  readonly #inside = new Map<Nat, Area>();
   /** Probability that a datagram is lost. */
   loss: number;
   datagrams = 0;
@@ -41,53 +58,89 @@ export class Internet {
     return (this.#trace >>> 0).toString(16).padStart(8, '0');
   }
 
-  attach(host: Host): void {
-    for (const address of host.moreAddresses) this.#hosts.set(formatSocketAddress(address), host);
-    if (host.nat === undefined) {
-      this.#hosts.set(formatSocketAddress(host.address), host);
-      return;
-    }
-    const ip = formatIp(host.nat.ip);
-    const known = this.#nats.get(ip) ?? { nat: host.nat, inside: new Map<string, Host>() };
-    known.inside.set(formatSocketAddress(host.address), host);
-    this.#nats.set(ip, known);
+  attach(attachment: Attachment): void {
+    this.#area(attachment.nat).hosts.set(formatSocketAddress(attachment.address), attachment);
   }
 
-  detach(host: Host): void {
-    for (const other of host.moreAddresses) this.#hosts.delete(formatSocketAddress(other));
-    const address = formatSocketAddress(host.address);
-    if (host.nat === undefined) this.#hosts.delete(address);
-    else this.#nats.get(formatIp(host.nat.ip))?.inside.delete(address);
+  detach({ address, nat }: Attachment): void {
+    this.#area(nat).hosts.delete(formatSocketAddress(address));
   }
 
-  /** @param local which of the sender's addresses it leaves by */
-  send(sender: Host, local: SocketAddress, to: SocketAddress, datagram: Uint8Array): void {
-    const nat = local === sender.address ? sender.nat : undefined;
-    const from = nat?.outbound(local, to, this.#queue.now) ?? local;
+  send(sender: Attachment, to: SocketAddress, datagram: Uint8Array): void {
     this.datagrams++;
     this.bytes += datagram.length;
+    const { now } = this.#queue;
+    if (sender.firewall?.outbound(to, now) === false) return;
+    const way = this.#wayOut(sender, to, now);
     if (this.#prng.fraction() < this.loss) {
       this.lost++;
       return;
     }
     const copy = datagram.slice();
     const jitter = this.#prng.fraction();
-    this.#queue.at(this.#queue.now + sender.latencyMs + jitter, () => this.#cross(from, to, copy));
+    if (way === undefined) return;
+    const latency = way.nearby ? NEARBY_MS : sender.latencyMs + jitter;
+    for (const at of this.#arrivals(sender.out, copy, now))
+      this.#queue.at(at + latency, () => this.#cross(way.area, way.from, to, copy, way.nearby));
   }
 
-  /** At the far edge: filtered or passed on now, heard after the receiver's own latency. */
-  #cross(from: SocketAddress, to: SocketAddress, datagram: Uint8Array): void {
-    const behind = this.#nats.get(formatIp(to.ip));
-    const inside = behind?.nat.inbound(from, to.port, this.#queue.now);
-    const receiver =
-      inside === undefined
-        ? this.#hosts.get(formatSocketAddress(to))
-        : behind?.inside.get(formatSocketAddress(inside));
-    if (receiver === undefined) return;
-    this.#queue.at(this.#queue.now + receiver.latencyMs, () => {
-      this.#note(from, to, datagram);
-      receiver.receive(from, datagram, inside ?? to);
-    });
+  /**
+   * The network the target is in, and the address the datagram has there: it leaves networks until it is where the
+   * target is, and by the NATs at their edges. One that leaves for the NAT's own address comes back in (hairpin).
+   */
+  #wayOut(
+    { address, nat }: Attachment,
+    to: SocketAddress,
+    now: number,
+  ): { readonly area: Area; readonly from: SocketAddress; readonly nearby: boolean } | undefined {
+    let from = address;
+    let inside = nat;
+    for (;;) {
+      const area = this.#area(inside);
+      const here = area.hosts.has(formatSocketAddress(to)) || area.nats.has(formatIp(to.ip));
+      if (here || inside === undefined) return { area, from, nearby: inside !== undefined && inside === nat };
+      if (formatIp(inside.ip) === formatIp(to.ip) && !inside.behaviour.hairpin) return undefined;
+      from = inside.outbound(from, to, now);
+      inside = inside.outer;
+    }
+  }
+
+  /** In the target's network: filtered or passed on now, heard after the receiver's own latency. */
+  #cross(area: Area, from: SocketAddress, to: SocketAddress, datagram: Uint8Array, nearby: boolean): void {
+    const receiver = area.hosts.get(formatSocketAddress(to));
+    if (receiver === undefined) {
+      const nat = area.nats.get(formatIp(to.ip));
+      const inside = nat?.inbound(from, to.port, this.#queue.now);
+      if (nat !== undefined && inside !== undefined)
+        this.#cross(this.#area(nat), from, inside, datagram, nearby);
+      return;
+    }
+    if (receiver.firewall?.inbound(from, to.port, this.#queue.now) === false) return;
+    const latency = nearby ? 0 : receiver.latencyMs;
+    for (const at of this.#arrivals(receiver.in, datagram, this.#queue.now))
+      this.#queue.at(at + latency, () => {
+        if (area.hosts.get(formatSocketAddress(to)) !== receiver) return; // gone meanwhile
+        this.#note(from, to, datagram);
+        receiver.receive(from, datagram);
+      });
+  }
+
+  #arrivals(link: Link | undefined, datagram: Uint8Array, now: number): number[] {
+    if (link === undefined) return [now];
+    const arrivals = link.arrivals(datagram.length + IPV4_OVERHEAD, now);
+    if (arrivals.length === 0) this.lost++;
+    return arrivals;
+  }
+
+  #area(nat: Nat | undefined): Area {
+    if (nat === undefined) return this.#public;
+    let area = this.#inside.get(nat);
+    if (area === undefined) {
+      area = { hosts: new Map(), nats: new Map() };
+      this.#inside.set(nat, area);
+      this.#area(nat.outer).nats.set(formatIp(nat.ip), nat);
+    }
+    return area;
   }
 
   #note(from: SocketAddress, to: SocketAddress, datagram: Uint8Array): void {

@@ -1,14 +1,24 @@
 // NAT models in RFC 4787's words. Time is an argument.
 
-import { formatSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
+import { formatIp, formatSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
 import type { Prng } from './prng.js';
 
-export type NatMapping = 'endpoint-independent' | 'address-and-port-dependent';
+/** Which packets of one inner address and port share an outer one (RFC 4787, section 4.1). */
+export type NatMapping = 'endpoint-independent' | 'address-dependent' | 'address-and-port-dependent';
+/** Whose packets a mapping lets in (section 5). */
 export type NatFiltering = 'endpoint-independent' | 'address-dependent' | 'address-and-port-dependent';
+/**
+ * The outer port of a new mapping (section 4.2): the inner one, or the next above it that is free; the one
+ * after the last that was given; any.
+ */
+export type PortAllocation = 'preserving' | 'sequential' | 'random';
 
 export interface NatBehaviourModel {
   readonly mapping: NatMapping;
   readonly filtering: NatFiltering;
+  readonly ports: PortAllocation;
+  /** Whether two behind it reach each other by their outer addresses (section 6). */
+  readonly hairpin: boolean;
   /** Milliseconds without an outbound packet after which a mapping is gone. */
   readonly lifetimeMs: number;
 }
@@ -17,9 +27,13 @@ export interface NatBehaviourModel {
 export const PORT_RESTRICTED: NatBehaviourModel = {
   mapping: 'endpoint-independent',
   filtering: 'address-and-port-dependent',
+  ports: 'random',
+  hairpin: false,
   lifetimeMs: 120_000,
 };
 
+export const FULL_CONE: NatBehaviourModel = { ...PORT_RESTRICTED, filtering: 'endpoint-independent' };
+export const ADDRESS_RESTRICTED: NatBehaviourModel = { ...PORT_RESTRICTED, filtering: 'address-dependent' };
 export const SYMMETRIC: NatBehaviourModel = { ...PORT_RESTRICTED, mapping: 'address-and-port-dependent' };
 
 interface Mapping {
@@ -30,32 +44,36 @@ interface Mapping {
   readonly contacted: Set<string>;
 }
 
+const FIRST_PORT = 1024;
+const LAST_PORT = 65_535;
+
 export class Nat {
   readonly ip: Uint8Array;
-  readonly #behaviour: NatBehaviourModel;
+  /** The NAT it is itself behind; undefined = its address is public. */
+  readonly outer: Nat | undefined;
+  readonly behaviour: NatBehaviourModel;
   readonly #prng: Prng;
   #byFlow = new Map<string, Mapping>();
   #byPort = new Map<number, Mapping>();
+  #lastPort: number;
 
-  constructor(ip: Uint8Array, behaviour: NatBehaviourModel, prng: Prng) {
+  constructor(ip: Uint8Array, behaviour: NatBehaviourModel, prng: Prng, outer?: Nat) {
     this.ip = ip;
-    this.#behaviour = behaviour;
+    this.behaviour = behaviour;
+    this.outer = outer;
     this.#prng = prng;
+    this.#lastPort = behaviour.ports === 'sequential' ? prng.integer(FIRST_PORT, LAST_PORT) : 0;
   }
 
   /** The source address a packet leaves with. */
   outbound(from: SocketAddress, to: SocketAddress, now: number): SocketAddress {
-    const target = formatSocketAddress(to);
-    const flow =
-      this.#behaviour.mapping === 'endpoint-independent'
-        ? formatSocketAddress(from)
-        : `${formatSocketAddress(from)} ${target}`;
+    const flow = this.#flow(from, to);
     let mapping = this.#byFlow.get(flow);
-    if (mapping === undefined || now - mapping.usedAt > this.#behaviour.lifetimeMs) {
+    if (mapping === undefined || this.#isOver(mapping, now)) {
       if (mapping !== undefined) this.#byPort.delete(mapping.outside.port);
       mapping = {
         inside: from,
-        outside: { ip: this.ip, port: this.#freePort() },
+        outside: { ip: this.ip, port: this.#newPort(from.port, now) },
         usedAt: now,
         contacted: new Set(),
       };
@@ -63,16 +81,16 @@ export class Nat {
       this.#byPort.set(mapping.outside.port, mapping);
     }
     mapping.usedAt = now;
-    mapping.contacted.add(target).add(ipOf(to));
+    mapping.contacted.add(formatSocketAddress(to)).add(formatIp(to.ip));
     return mapping.outside;
   }
 
   /** Where a packet to this NAT's port goes inside; undefined when it is filtered. */
   inbound(from: SocketAddress, port: number, now: number): SocketAddress | undefined {
     const mapping = this.#byPort.get(port);
-    if (mapping === undefined || now - mapping.usedAt > this.#behaviour.lifetimeMs) return undefined;
-    const { filtering } = this.#behaviour;
-    if (filtering === 'address-dependent' && !mapping.contacted.has(ipOf(from))) return undefined;
+    if (mapping === undefined || this.#isOver(mapping, now)) return undefined;
+    const { filtering } = this.behaviour;
+    if (filtering === 'address-dependent' && !mapping.contacted.has(formatIp(from.ip))) return undefined;
     if (filtering === 'address-and-port-dependent' && !mapping.contacted.has(formatSocketAddress(from)))
       return undefined;
     return mapping.inside;
@@ -82,16 +100,43 @@ export class Nat {
   reboot(): void {
     this.#byFlow = new Map();
     this.#byPort = new Map();
+    if (this.behaviour.ports === 'sequential') this.#lastPort = this.#prng.integer(FIRST_PORT, LAST_PORT);
   }
 
-  #freePort(): number {
-    for (;;) {
-      const port = this.#prng.integer(1024, 65_535);
-      if (!this.#byPort.has(port)) return port;
+  #flow(from: SocketAddress, to: SocketAddress): string {
+    switch (this.behaviour.mapping) {
+      case 'endpoint-independent':
+        return formatSocketAddress(from);
+      case 'address-dependent':
+        return `${formatSocketAddress(from)} ${formatIp(to.ip)}`;
+      case 'address-and-port-dependent':
+        return `${formatSocketAddress(from)} ${formatSocketAddress(to)}`;
     }
   }
-}
 
-function ipOf({ ip }: SocketAddress): string {
-  return ip.join('.');
+  #isOver({ usedAt }: Mapping, now: number): boolean {
+    return now - usedAt > this.behaviour.lifetimeMs;
+  }
+
+  #newPort(inner: number, now: number): number {
+    switch (this.behaviour.ports) {
+      case 'preserving':
+        return this.#freeFrom(inner, now);
+      case 'sequential':
+        return (this.#lastPort = this.#freeFrom(this.#lastPort + 1, now));
+      case 'random':
+        for (;;) {
+          const port = this.#prng.integer(FIRST_PORT, LAST_PORT);
+          if (!this.#byPort.has(port)) return port;
+        }
+    }
+  }
+
+  #freeFrom(first: number, now: number): number {
+    for (let port = first; ; port++) {
+      if (port > LAST_PORT) port = FIRST_PORT;
+      const mapping = this.#byPort.get(port);
+      if (mapping === undefined || this.#isOver(mapping, now)) return port;
+    }
+  }
 }

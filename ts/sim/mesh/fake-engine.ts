@@ -2,6 +2,8 @@
 // WireGuard: its messages, sizes, indices, timers and roaming, with the cryptography left out (a
 // preshared key is compared by a hash, the static keys travel in the clear).
 //
+// A session may have several paths: fake-path-set.ts.
+//
 //   initiation 148   01 · sender index · initiator key · responder key · psk hash 8 · time 8
 //   response    92   02 · sender index · receiver index · psk hash 8
 //   transport        04 · receiver index · counter 8 · payload · padding to 16 · 16
@@ -14,10 +16,29 @@ import type {
   PeerEndpoint,
   SessionKey,
 } from '../../contract/engine.js';
+import { EngineError } from '../../contract/engine.js';
+import {
+  MAX_PATHS_PER_PEER,
+  PROBE_TOKEN_SIZE,
+  type LocalSource,
+  type PathControl,
+  type PathEnds,
+  type PathProbe,
+  type PeerPaths,
+} from '../../contract/path-control.js';
 import type { EffectEngine } from '../../core/runtime/carry-out.js';
 import { accountCapacity } from '../../core/relay/relay-accounts.js';
 import { DEFAULT_RELAY_LIMITS } from '../../core/relay/relay-limits.js';
 import { encodeFrame, FRAME_HEADER_SIZE, FrameKind, HOP_LIMIT_DEFAULT } from '../../wire/frame.js';
+import {
+  decodePathFrame,
+  encodePathReport,
+  encodeProbe,
+  encodeProbeAnswer,
+  isPathFrame,
+  probePayloadSize,
+  type PathFrame,
+} from '../../wire/path-frame.js';
 import { ForwardingTableModel } from '../../wire/forwarding-table.js';
 import type { Leg } from '../../wire/leg.js';
 import { legEntry } from '../../wire/leg-entry.js';
@@ -41,9 +62,10 @@ import {
   REKEY_TIMEOUT,
 } from '../../wire/session-constants.js';
 import { siphash24 } from '../../wire/siphash.js';
-import { sameSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
+import type { SocketAddress } from '../../wire/socket-address.js';
 import { concat, fromHex, toHex, viewOf } from '../../wire/bytes.js';
 import type { Prng } from '../kernel/prng.js';
+import { FakePathSet, sameEndpoint, type FakePath } from './fake-path-set.js';
 
 const TRANSPORT_OVERHEAD = 32;
 const ACCOUNTS = accountCapacity(DEFAULT_RELAY_LIMITS);
@@ -79,12 +101,15 @@ interface Peer {
   pathNeededAt: number;
   /** Data was sent and nothing has come back since. */
   unansweredSince: number | undefined;
+  /** Undefined = path frames of it are dropped. */
+  paths: FakePathSet | undefined;
 }
 
 /** Datagrams and events go out by these. */
 export interface FakeEngineHost {
   now(): number;
-  send(to: SocketAddress, datagram: Uint8Array): void;
+  /** @param local undefined: the host chooses */
+  send(to: SocketAddress, datagram: Uint8Array, local?: LocalSource): void;
   event(event: EngineEvent): void;
 }
 
@@ -100,6 +125,16 @@ export class FakeEngine implements EffectEngine {
   readonly #sent = new Map<number, { packets: number; bytes: number }>();
   /** As the core set them last; the simulated engine relays no stock clients. */
   wireguardBindings: readonly WireguardBinding[] = [];
+  readonly paths: PathControl = {
+    setPaths: (sets) => {
+      for (const set of sets) checkPaths(set);
+      for (const set of sets) this.#setPaths(set);
+    },
+    sendProbes: (probes) => {
+      for (const probe of probes) this.#sendProbe(probe);
+    },
+    pathCounts: (peer) => this.#peers.get(peer)?.paths?.counts(this.#host.now()) ?? [],
+  };
   /** Datagrams by verdict, drops by reason. */
   readonly counters = new Map<string, number>();
 
@@ -188,13 +223,14 @@ export class FakeEngine implements EffectEngine {
     this.wireguardBindings = bindings;
   }
 
-  receive(from: SocketAddress, datagram: Uint8Array): void {
+  /** @param local what it came to */
+  receive(from: SocketAddress, datagram: Uint8Array, local?: LocalSource): void {
     const { verdict, reason, leg, next } = this.#table.judge(from, datagram, this.#nanoseconds());
     this.#count(verdict === 'drop' ? `drop_${reason}` : verdict);
-    if (verdict === 'wireguard') this.#receiveSession(datagram, { address: from });
+    if (verdict === 'wireguard') this.#receiveSession(datagram, { remote: { address: from }, local });
     else if (verdict === 'forward' && next !== undefined) this.#host.send(next, datagram);
     else if (verdict === 'deliver' && leg !== undefined)
-      this.#receiveSession(datagram.subarray(FRAME_HEADER_SIZE), { leg });
+      this.#receiveSession(datagram.subarray(FRAME_HEADER_SIZE), { remote: { leg }, local: undefined });
     else if (verdict === 'control' && leg !== undefined)
       this.#host.event({ type: 'frame', from, leg, frame: datagram });
   }
@@ -227,20 +263,22 @@ export class FakeEngine implements EffectEngine {
         peer.unansweredSince = undefined;
         this.#startHandshake(peer);
       }
+      if (peer.paths !== undefined) this.#servePaths(peer, peer.paths);
     }
   }
 
   /** When handleTimeout has something to do. */
   deadline(): number | undefined {
     let deadline: number | undefined;
-    for (const { handshake, unansweredSince } of this.#peers.values()) {
+    for (const { handshake, unansweredSince, paths } of this.#peers.values()) {
       const at =
         handshake !== undefined
           ? Math.min(handshake.sentAt + REKEY_TIMEOUT, handshake.startedAt + REKEY_ATTEMPT_TIME)
           : unansweredSince !== undefined
             ? unansweredSince + NEW_HANDSHAKE_TIMEOUT
             : undefined;
-      if (at !== undefined && (deadline === undefined || at < deadline)) deadline = at;
+      for (const each of [at, paths?.deadline()])
+        if (each !== undefined && (deadline === undefined || each < deadline)) deadline = each;
     }
     return deadline;
   }
@@ -259,6 +297,7 @@ export class FakeEngine implements EffectEngine {
         lastInitiation: -1,
         pathNeededAt: -Infinity,
         unansweredSince: undefined,
+        paths: undefined,
       });
       return;
     }
@@ -290,21 +329,16 @@ export class FakeEngine implements EffectEngine {
     if (current.initiator && now - current.createdAt >= REKEY_AFTER_TIME && peer.handshake === undefined)
       this.#startHandshake(peer);
     peer.unansweredSince ??= now;
+    peer.paths?.dataSent(now);
     this.#sendTransport(peer, current, payload);
   }
 
   #sendTransport(peer: Peer, keypair: Keypair, payload: Uint8Array): void {
-    const padded = Math.ceil(payload.length / 16) * 16;
-    const message = new Uint8Array(TRANSPORT_OVERHEAD + padded);
-    message[0] = 4;
-    viewOf(message).setUint32(4, keypair.remote, true);
-    viewOf(message).setBigUint64(8, keypair.sent++, true);
-    message.set(payload, 16);
-    this.#transmit(peer, message);
+    this.#transmit(peer, seal(keypair, payload));
   }
 
   #startHandshake(peer: Peer): void {
-    if (peer.endpoint === undefined) {
+    if (peer.endpoint === undefined && peer.paths?.active === undefined) {
       this.#needPath(peer);
       return;
     }
@@ -331,17 +365,30 @@ export class FakeEngine implements EffectEngine {
     this.#transmit(peer, message);
   }
 
+  /** To wherever the peer is reached. */
   #transmit(peer: Peer, message: Uint8Array): void {
-    const { endpoint } = peer;
-    if (endpoint === undefined) {
-      this.#needPath(peer);
+    const sendingBy = peer.paths?.sendingBy ?? [];
+    for (const [index, path] of sendingBy.entries()) {
+      if (index > 0) this.#count('path_duplicates_sent');
+      this.#transmitBy(path, message, peer);
+    }
+    if (sendingBy.length > 0) return;
+    if (peer.endpoint === undefined) this.#needPath(peer);
+    else this.#transmitTo({ remote: peer.endpoint, local: undefined }, message, peer);
+  }
+
+  #transmitBy(path: FakePath, message: Uint8Array, peer: Peer): void {
+    path.sentPackets++;
+    path.sentBytes += message.length;
+    this.#transmitTo(path, message, peer);
+  }
+
+  #transmitTo({ remote, local }: PathEnds, message: Uint8Array, peer: Peer): void {
+    if ('address' in remote) {
+      this.#host.send(remote.address, message, local);
       return;
     }
-    if ('address' in endpoint) {
-      this.#host.send(endpoint.address, message);
-      return;
-    }
-    const next = this.#legs.get(endpoint.leg)?.next;
+    const next = this.#legs.get(remote.leg)?.next;
     if (next === undefined) {
       this.#needPath(peer);
       return;
@@ -355,8 +402,8 @@ export class FakeEngine implements EffectEngine {
       key,
       payload: message,
     });
-    const sent = this.#sent.get(endpoint.leg) ?? { packets: 0, bytes: 0 };
-    this.#sent.set(endpoint.leg, { packets: sent.packets + 1, bytes: sent.bytes + frame.length });
+    const sent = this.#sent.get(remote.leg) ?? { packets: 0, bytes: 0 };
+    this.#sent.set(remote.leg, { packets: sent.packets + 1, bytes: sent.bytes + frame.length });
     this.#host.send(address, frame);
   }
 
@@ -367,7 +414,7 @@ export class FakeEngine implements EffectEngine {
     this.#host.event({ type: 'path-needed', peer: peer.config.sessionKey });
   }
 
-  #receiveSession(message: Uint8Array, from: PeerEndpoint): void {
+  #receiveSession(message: Uint8Array, from: PathEnds): void {
     switch (message[0]) {
       case 1:
         this.#receiveInitiation(message, from);
@@ -383,7 +430,7 @@ export class FakeEngine implements EffectEngine {
     }
   }
 
-  #receiveInitiation(message: Uint8Array, from: PeerEndpoint): void {
+  #receiveInitiation(message: Uint8Array, from: PathEnds): void {
     const view = viewOf(message);
     const theirs = message.slice(8, 40);
     const ours = message.slice(40, 72);
@@ -409,10 +456,10 @@ export class FakeEngine implements EffectEngine {
     out.setUint32(4, peer.next.local, true);
     out.setUint32(8, remote, true);
     out.setBigUint64(12, pskHash(peer, ours, theirs), true);
-    this.#transmit(peer, response);
+    this.#answer(peer, from, response);
   }
 
-  #receiveResponse(message: Uint8Array, from: PeerEndpoint): void {
+  #receiveResponse(message: Uint8Array, from: PathEnds): void {
     const view = viewOf(message);
     const peer = this.#byIndex.get(view.getUint32(8, true));
     const { handshake } = peer ?? {};
@@ -428,10 +475,10 @@ export class FakeEngine implements EffectEngine {
     peer.handshake = undefined;
     this.#install(peer, this.#keypair(handshake.local, view.getUint32(4, true), true));
     this.#roam(peer, from);
-    this.#sessionUp(peer, true);
+    this.#sessionUp(peer, true, from);
   }
 
-  #receiveTransport(message: Uint8Array, from: PeerEndpoint): void {
+  #receiveTransport(message: Uint8Array, from: PathEnds): void {
     const view = viewOf(message);
     const index = view.getUint32(4, true);
     const peer = this.#byIndex.get(index);
@@ -450,25 +497,144 @@ export class FakeEngine implements EffectEngine {
     }
     keypair.received.add(counter);
     peer.unansweredSince = undefined;
+    const payload = message.slice(16, message.length - 16);
+    const frame = isPathFrame(payload);
     const confirmed = keypair === peer.next;
     if (confirmed) {
       peer.next = undefined;
       this.#install(peer, keypair);
     }
-    this.#roam(peer, from);
-    if (confirmed) this.#sessionUp(peer, false);
-    const payload = message.slice(16, message.length - 16);
-    if (payload.length > 0) this.#host.event({ type: 'control', peer: peer.config.sessionKey, payload });
+    if (!frame) this.#roam(peer, from);
+    const path = this.#arrived(peer, from, message.length);
+    if (confirmed) this.#sessionUp(peer, false, from);
+    if (frame) this.#receivePathFrame(peer, keypair, payload, from, path);
+    else if (payload.length > 0) {
+      const event = peer.paths?.dataReceived(path, from, this.#host.now());
+      if (event !== undefined) this.#host.event({ ...event, peer: peer.config.sessionKey });
+      this.#host.event({ type: 'control', peer: peer.config.sessionKey, payload });
+    }
+    if (peer.paths !== undefined) this.#servePaths(peer, peer.paths);
   }
 
-  #sessionUp(peer: Peer, initiator: boolean): void {
-    const { current, endpoint, staged } = peer;
-    if (current === undefined || endpoint === undefined) return;
+  // Paths
+
+  #setPaths(set: PeerPaths): void {
+    const peer = this.#peers.get(set.peer);
+    if (peer === undefined) return;
+    if (set.paths === undefined) {
+      peer.paths = undefined;
+      return;
+    }
+    const { active } = peer.paths ?? {};
+    // Reached where it was until an endpoint says otherwise.
+    if (active !== undefined && set.paths.length === 0) peer.endpoint ??= active.remote;
+    peer.paths ??= new FakePathSet(this.#host.now());
+    peer.paths.set(set, set.paths);
+  }
+
+  #sendProbe({ peer: key, token, to, size }: PathProbe): void {
+    if (token.length !== PROBE_TOKEN_SIZE)
+      throw new EngineError(
+        'BAD_ARGUMENT',
+        `token: ${token.length} bytes given, must be ${PROBE_TOKEN_SIZE}`,
+      );
+    const peer = this.#peers.get(key);
+    const keypair = peer?.current;
+    if (
+      peer === undefined ||
+      keypair === undefined ||
+      this.#host.now() - keypair.createdAt >= REJECT_AFTER_TIME
+    ) {
+      this.#count('drop_probe_unsent');
+      return;
+    }
+    const framing = 'leg' in to.remote ? FRAME_HEADER_SIZE : 0;
+    const probe = encodeProbe(token, this.#nanoseconds(), probePayloadSize(size, framing));
+    this.#count('path_probes_sent');
+    this.#answer(peer, to, seal(keypair, probe));
+  }
+
+  /** Sends by these ends, wherever else the peer is reached. */
+  #answer(peer: Peer, to: PathEnds, message: Uint8Array): void {
+    const path = peer.paths?.pathAt(to);
+    if (path === undefined) this.#transmitTo(to, message, peer);
+    else this.#transmitBy(path, message, peer);
+  }
+
+  /** Something authentic came in: counted on its path, if it is one. */
+  #arrived(peer: Peer, from: PathEnds, bytes: number): FakePath | undefined {
+    const path = peer.paths?.received(from, bytes, this.#host.now());
+    if (path !== undefined && peer.paths?.heard(path) === true)
+      this.#host.event({ type: 'path-heard', peer: peer.config.sessionKey, path: path.id });
+    return path;
+  }
+
+  #receivePathFrame(
+    peer: Peer,
+    keypair: Keypair,
+    payload: Uint8Array,
+    from: PathEnds,
+    path: FakePath | undefined,
+  ): void {
+    const frame = decodePathFrame(payload);
+    const { paths } = peer;
+    if (frame === undefined || paths === undefined) {
+      this.#count('drop_path_frame');
+      return;
+    }
+    const now = this.#host.now();
+    const key = peer.config.sessionKey;
+    if (frame.kind === 'probe') {
+      if (!paths.mayAnswer(now)) {
+        this.#count('drop_path_rate');
+        return;
+      }
+      const framing = 'leg' in from.remote ? FRAME_HEADER_SIZE : 0;
+      const observed = 'address' in from.remote ? from.remote.address : undefined;
+      const answer = encodeProbeAnswer(frame, observed, payload.length + TRANSPORT_OVERHEAD + framing);
+      this.#count('path_probes_answered');
+      this.#answer(peer, from, seal(peer.current ?? keypair, answer));
+      if (path === undefined && paths.mayTellOfProbe(now))
+        this.#host.event({ type: 'probe-from', peer: key, from });
+    } else if (frame.kind === 'answer') this.#probeAnswered(key, frame, from);
+    else if (path !== undefined && paths.reportReceived(path, now)) {
+      const { id, sentPackets: sent } = path;
+      this.#host.event({ type: 'path-report', peer: key, path: id, sent, received: Number(frame.received) });
+    }
+  }
+
+  #probeAnswered(
+    peer: SessionKey,
+    { token, stamp, observed, size }: Extract<PathFrame, { readonly kind: 'answer' }>,
+    at: PathEnds,
+  ): void {
+    const rttMs = Number(this.#nanoseconds() - stamp) / 1e6;
+    this.#host.event({ type: 'probe-answer', peer, token, at, rttMs, observed, size });
+  }
+
+  /** Sends what reports are due, and finds out whether the active path is silent. */
+  #servePaths(peer: Peer, paths: FakePathSet): void {
+    const now = this.#host.now();
+    const { current } = peer;
+    for (const path of paths.takeReports(now))
+      if (current !== undefined)
+        this.#transmitBy(path, seal(current, encodePathReport(BigInt(path.receivedPackets))), peer);
+    const silent = paths.takeSilence(now);
+    if (silent !== undefined)
+      this.#host.event({ type: 'path-silent', peer: peer.config.sessionKey, path: silent.id });
+  }
+
+  #sessionUp(peer: Peer, initiator: boolean, from: PathEnds): void {
+    const { current, endpoint, staged, paths } = peer;
+    if (current === undefined) return;
     const waiting = staged.splice(0);
     // The initiator confirms at once: the responder does not send before it has heard the new key.
-    if (waiting.length === 0 && initiator) this.#sendTransport(peer, current, new Uint8Array(0));
+    if (initiator && paths?.active !== undefined) this.#answer(peer, from, seal(current, new Uint8Array(0)));
+    else if (waiting.length === 0 && initiator) this.#sendTransport(peer, current, new Uint8Array(0));
     for (const payload of waiting) this.#sendTransport(peer, current, payload);
-    this.#host.event({ type: 'session', peer: peer.config.sessionKey, endpoint });
+    const reached = paths?.active === undefined ? endpoint : from.remote;
+    if (reached !== undefined)
+      this.#host.event({ type: 'session', peer: peer.config.sessionKey, endpoint: reached });
   }
 
   #install(peer: Peer, keypair: Keypair): void {
@@ -477,14 +643,10 @@ export class FakeEngine implements EffectEngine {
     peer.current = keypair;
   }
 
-  #roam(peer: Peer, endpoint: PeerEndpoint): void {
-    const known = peer.endpoint;
-    const same =
-      known !== undefined &&
-      ('leg' in known
-        ? 'leg' in endpoint && known.leg === endpoint.leg
-        : 'address' in endpoint && sameSocketAddress(known.address, endpoint.address));
-    if (same) return;
+  /** Nothing but the path set moves a peer that has one. */
+  #roam(peer: Peer, { remote: endpoint }: PathEnds): void {
+    if (peer.paths?.active !== undefined) return;
+    if (peer.endpoint !== undefined && sameEndpoint(peer.endpoint, endpoint)) return;
     peer.endpoint = endpoint;
     this.#host.event({ type: 'endpoint', peer: peer.config.sessionKey, endpoint });
   }
@@ -512,6 +674,27 @@ export class FakeEngine implements EffectEngine {
 }
 
 const ZERO_KEY = new Uint8Array(32);
+
+function seal(keypair: Keypair, payload: Uint8Array): Uint8Array {
+  const padded = Math.ceil(payload.length / 16) * 16;
+  const message = new Uint8Array(TRANSPORT_OVERHEAD + padded);
+  message[0] = 4;
+  viewOf(message).setUint32(4, keypair.remote, true);
+  viewOf(message).setBigUint64(8, keypair.sent++, true);
+  message.set(payload, 16);
+  return message;
+}
+
+/** @throws EngineError BAD_ARGUMENT */
+function checkPaths({ peer, paths = [] }: PeerPaths): void {
+  const ids = new Set(paths.map(({ id }) => id));
+  const named = [...ids].every((id) => Number.isInteger(id) && id >= 1 && id <= 255);
+  if (paths.length > MAX_PATHS_PER_PEER || ids.size !== paths.length || !named)
+    throw new EngineError(
+      'BAD_ARGUMENT',
+      `paths of ${peer}: at most ${MAX_PATHS_PER_PEER}, with ids from 1 to 255, each once`,
+    );
+}
 
 function pskHash({ config }: Peer, initiator: Uint8Array, responder: Uint8Array): bigint {
   return siphash24((config.presharedKey ?? ZERO_KEY).slice(0, 16), concat(initiator, responder));

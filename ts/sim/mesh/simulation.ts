@@ -8,7 +8,7 @@ import type { Effect } from '../../core/runtime/effect.js';
 import type { Notice } from '../../core/runtime/notice.js';
 import type { Primitives } from '../../contract/primitives.js';
 import type { Step } from '../../contract/step.js';
-import { toHex } from '../../wire/bytes.js';
+import { sameBytes, toHex } from '../../wire/bytes.js';
 import type { Network } from '../../core/protocol/network.js';
 import type { Consent } from '../../core/path/own-policy.js';
 import type { ReceiptReport } from '../../core/runtime/receipt-report.js';
@@ -16,15 +16,13 @@ import { DEFAULT_RELAY_LIMITS } from '../../core/relay/relay-limits.js';
 import type { RelayPolicy } from '../../core/relay/relay-policy.js';
 import { nodePrimitives } from '../../engine/node-primitives.js';
 import type { EngineEvent } from '../../contract/engine.js';
-import {
-  formatSocketAddress,
-  isIPv4,
-  sameSocketAddress,
-  type SocketAddress,
-} from '../../wire/socket-address.js';
+import type { LocalSource } from '../../contract/path-control.js';
+import { formatSocketAddress, isIPv4, type SocketAddress } from '../../wire/socket-address.js';
 import { EventQueue } from '../kernel/event-queue.js';
 import { FakeEngine } from './fake-engine.js';
-import { Internet, type Host } from '../kernel/internet.js';
+import { Firewall, type FirewallRules } from '../kernel/firewall.js';
+import { Internet, type Attachment } from '../kernel/internet.js';
+import { Link, PERFECT_LINK, type LinkModel } from '../kernel/link.js';
 import { Nat, type NatBehaviourModel } from '../kernel/nat.js';
 import { Prng } from '../kernel/prng.js';
 
@@ -55,6 +53,18 @@ export interface SimulationOptions {
   readonly loss?: number;
 }
 
+/** One of a node's addresses, and what is between it and the Internet. */
+export interface SimUplink {
+  readonly address: SocketAddress;
+  /** Undefined = the address is public. */
+  readonly nat?: Nat | undefined;
+  readonly firewall?: FirewallRules | undefined;
+  /** One-way, to the middle of the Internet; default: the node's. */
+  readonly latencyMs?: number;
+  /** What else its link does, in either direction. */
+  readonly link?: Partial<LinkModel>;
+}
+
 export interface SimNodeOptions {
   readonly name: string;
   /** Where the host is; behind `nat`, an address inside. */
@@ -62,6 +72,8 @@ export interface SimNodeOptions {
   readonly nat?: Nat;
   /** Addresses beside it, of either family; no NAT is in front of them. */
   readonly moreAddresses?: readonly SocketAddress[];
+  /** Instead of those three: what the node has from the start. */
+  readonly uplinks?: readonly SimUplink[];
   readonly networks?: readonly Network[];
   readonly relay?: RelayPolicy;
   /** One-way, to the middle of the Internet. */
@@ -89,8 +101,9 @@ export class Simulation {
     return this.queue.now;
   }
 
-  nat(ip: Uint8Array, behaviour: NatBehaviourModel): Nat {
-    return new Nat(ip, behaviour, new Prng(this.prng.u32()));
+  /** @param outer the NAT it is itself behind */
+  nat(ip: Uint8Array, behaviour: NatBehaviourModel, outer?: Nat): Nat {
+    return new Nat(ip, behaviour, new Prng(this.prng.u32()), outer);
   }
 
   /** Makes a node; it runs once it is started. */
@@ -122,15 +135,14 @@ interface Life {
   /** What the engine told and the node has not heard: all of a moment is handled as one batch. */
   readonly events: EngineEvent[];
   /** By which of its addresses a host was heard last: what is sent to it leaves by the same. */
-  readonly localFor: Map<string, SocketAddress>;
+  readonly localFor: Map<string, Attachment>;
   wakeAt: number | undefined;
 }
 
-export class SimNode implements Host {
+export class SimNode {
   readonly #clockAheadMs: number;
   readonly address: SocketAddress;
   readonly nat: Nat | undefined;
-  readonly moreAddresses: readonly SocketAddress[];
   readonly latencyMs: number;
   readonly config: MeshNodeConfig;
   readonly identity: Uint8Array;
@@ -143,6 +155,7 @@ export class SimNode implements Host {
   readonly signedReceipts: Uint8Array[] = [];
   readonly #simulation: Simulation;
   readonly #prng: Prng;
+  #attachments: readonly Attachment[];
   #life: Life | undefined;
 
   constructor(simulation: Simulation, options: SimNodeOptions) {
@@ -150,14 +163,18 @@ export class SimNode implements Host {
     this.#prng = new Prng(simulation.prng.u32());
     this.address = options.address;
     this.nat = options.nat;
-    this.moreAddresses = options.moreAddresses ?? [];
     this.latencyMs = options.latencyMs;
+    const uplinks: readonly SimUplink[] = options.uplinks ?? [
+      { address: options.address, nat: options.nat },
+      ...(options.moreAddresses ?? []).map((address) => ({ address })),
+    ];
+    this.#attachments = uplinks.map((uplink) => this.#attachment(uplink));
     this.#clockAheadMs = options.clockAheadMs ?? 0;
     this.config = {
       identitySeed: options.identitySeed ?? this.#prng.bytes(32),
       sessionPrivateKey: options.sessionPrivateKey ?? this.#prng.bytes(32),
       name: options.name,
-      endpoints: [...(options.nat === undefined ? [options.address] : []), ...this.moreAddresses],
+      endpoints: publicAddresses(uplinks),
       networks: options.networks ?? [],
       relay: options.relay,
       capabilities: [],
@@ -197,9 +214,9 @@ export class SimNode implements Host {
     const { queue, primitives, internet } = this.#simulation;
     const engine = new FakeEngine(toHex(this.sessionKey), this.config.maxLegs, this.#prng, {
       now: () => queue.now,
-      send: (to, datagram) => {
-        const local = this.#localFor(to);
-        if (this.#life === life && local !== undefined) internet.send(this, local, to, datagram);
+      send: (to, datagram, source) => {
+        const by = source === undefined ? this.#localFor(to) : this.#attachmentOf(source);
+        if (this.#life === life && by !== undefined) internet.send(by, to, datagram);
       },
       event: (event) => {
         if (life.events.push(event) === 1) queue.at(queue.now, () => this.#handleEvents(life));
@@ -208,20 +225,53 @@ export class SimNode implements Host {
     const node = new MeshNode({ ...this.config, networks }, primitives);
     const life: Life = { node, engine, events: [], localFor: new Map(), wakeAt: undefined };
     this.#life = life;
-    internet.attach(this);
+    for (const attachment of this.#attachments) internet.attach(attachment);
     this.apply(life.node.start(new Map(this.store), this.step));
   }
 
   /** SIGKILL: what is in memory is gone, the store stays. */
   kill(): void {
-    this.#simulation.internet.detach(this);
+    for (const attachment of this.#attachments) this.#simulation.internet.detach(attachment);
     this.#life = undefined;
   }
 
-  receive(from: SocketAddress, datagram: Uint8Array, at: SocketAddress): void {
-    const own = [this.address, ...this.moreAddresses].find((address) => sameSocketAddress(address, at));
-    if (own !== undefined) this.#life?.localFor.set(formatSocketAddress(from), own);
-    this.#life?.engine.receive(from, datagram);
+  /** The links of its `place`th uplink, outward and inward: their model may be changed. */
+  links(place: number): readonly Link[] {
+    const { out, in: inward } = this.#attachments[place] ?? {};
+    return [out, inward].filter((link) => link !== undefined);
+  }
+
+  /** It has these uplinks from now on, as when another network is joined. */
+  setUplinks(uplinks: readonly SimUplink[]): void {
+    const { internet } = this.#simulation;
+    if (this.running) for (const attachment of this.#attachments) internet.detach(attachment);
+    this.#attachments = uplinks.map((uplink) => this.#attachment(uplink));
+    const life = this.#life;
+    if (life === undefined) return;
+    for (const attachment of this.#attachments) internet.attach(attachment);
+    life.localFor.clear();
+    this.apply(life.node.setEndpoints(publicAddresses(uplinks), this.step));
+  }
+
+  #attachment({ address, nat, firewall, latencyMs = this.latencyMs, link }: SimUplink): Attachment {
+    const one = (): Link | undefined =>
+      link && new Link({ ...PERFECT_LINK, ...link }, new Prng(this.#simulation.prng.u32()));
+    const attachment: Attachment = {
+      address,
+      nat,
+      firewall: firewall && new Firewall(firewall),
+      latencyMs,
+      out: one(),
+      in: one(),
+      receive: (from, datagram) => this.#receive(from, datagram, attachment),
+    };
+    return attachment;
+  }
+
+  #receive(from: SocketAddress, datagram: Uint8Array, by: Attachment): void {
+    const local: LocalSource = { ip: by.address.ip, interface: this.#attachments.indexOf(by) + 1 };
+    this.#life?.localFor.set(formatSocketAddress(from), by);
+    this.#life?.engine.receive(from, datagram, local);
     this.#schedule();
   }
 
@@ -239,9 +289,14 @@ export class SimNode implements Host {
   }
 
   /** Undefined = no address of that family. */
-  #localFor(to: SocketAddress): SocketAddress | undefined {
+  #localFor(to: SocketAddress): Attachment | undefined {
     const answering = this.#life?.localFor.get(formatSocketAddress(to));
-    return answering ?? [this.address, ...this.moreAddresses].find(({ ip }) => isIPv4(ip) === isIPv4(to.ip));
+    return answering ?? this.#attachments.find(({ address }) => isIPv4(address.ip) === isIPv4(to.ip));
+  }
+
+  /** Undefined = it has lost the address. */
+  #attachmentOf({ ip }: LocalSource): Attachment | undefined {
+    return this.#attachments.find(({ address }) => sameBytes(address.ip, ip));
   }
 
   #world({ node, engine }: Life): EffectWorld {
@@ -294,3 +349,6 @@ export class SimNode implements Host {
     });
   }
 }
+
+const publicAddresses = (uplinks: readonly SimUplink[]): SocketAddress[] =>
+  uplinks.filter(({ nat }) => nat === undefined).map(({ address }) => address);

@@ -1,0 +1,156 @@
+// Several ways to one peer at once, as an engine keeps them: probes, the path set, what is told of both.
+// Only peers that agreed on it inside a session have a path set; all others, stock WireGuard peers among
+// them, are never probed and roam as WireGuard does.
+//
+//   core                          engine                                    the peer's engine
+//   setPaths []       ───────►    answers the peer's probes
+//   sendProbes        ───────►    sealed, sent by the ends named   ───────► answers by the ends it came by
+//   probe-answer      ◄───────    round trip measured              ◄───────
+//   setPaths [a, b]   ───────►    sends by a, listens on both
+//   path-silent       ◄───────    a is silent: sends by a and b
+//   setPaths [b]      ───────►    sends by b; the session goes on
+//
+// Frames: docs/protocol.md, "Paths". A path frame (probe, answer, report) never moves a peer's endpoint,
+// starts no handshake, is never staged, and is no data: no keepalive is owed for it.
+
+import type { SocketAddress } from '../wire/socket-address.js';
+import type { PeerEndpoint, SessionKey } from './engine.js';
+
+/** What a datagram is sent from, or came to. */
+export interface LocalSource {
+  /** 16 bytes. */
+  readonly ip: Uint8Array;
+  /** Index of the interface it leaves or came in by; 0 = whichever routing chooses, or not known. */
+  readonly interface: number;
+}
+
+/** The two ends of a path. */
+export interface PathEnds {
+  readonly remote: PeerEndpoint;
+  /** Undefined: routing chooses, as it does for every leg. */
+  readonly local: LocalSource | undefined;
+}
+
+/** A path in a path set. What comes in from its remote end, to its local address if it names one, came by it. */
+export interface PeerPath extends PathEnds {
+  /** 1–255, the caller's name for it, each once in a set. */
+  readonly id: number;
+}
+
+export const MAX_PATHS_PER_PEER = 8;
+
+/** The ways to one peer, all of them proven by the caller. */
+export interface PeerPaths {
+  readonly peer: SessionKey;
+  /**
+   * The first is active: what is sent to the peer goes by it. The second is the standby. The others are
+   * listened to. At most MAX_PATHS_PER_PEER.
+   *
+   * While there is one, the peer does not roam: what comes from elsewhere is delivered, and answered there
+   * if it is a handshake (a response is confirmed there too) or a probe, and moves nothing; an endpoint given
+   * by `setPeers` is where the peer is reached once the set is empty. An empty set: probes are answered, and
+   * the peer roams as any other. Undefined: path frames of the peer are dropped. A path that stays in the set
+   * keeps its counts.
+   */
+  readonly paths: readonly PeerPath[] | undefined;
+  /**
+   * The active path is silent when data was sent by it and nothing authentic came by it for so many ms after.
+   * Then, until something does, everything sent to the peer goes by the standby too, under one counter
+   * (the peer's replay window takes the first copy). 0 = never.
+   */
+  readonly silentAfterMs: number;
+  /**
+   * When data (control frames included) came by a path, the peer is told so by the same path, at most so many
+   * ms after the first of it that it was not told of, and not twice within that time. 0 = not told.
+   */
+  readonly reportEveryMs: number;
+}
+
+export const PROBE_TOKEN_SIZE = 8;
+
+/** One probe to be sent. Dropped and counted where there is no session, or no room for it. */
+export interface PathProbe {
+  readonly peer: SessionKey;
+  /** 8 bytes nobody can guess: an answer shows that the probe arrived where it was sent. */
+  readonly token: Uint8Array;
+  readonly to: PathEnds;
+  /**
+   * Bytes of UDP payload the datagram is to have at most (padding comes in steps of 16), not to be
+   * fragmented on the way; 0 = as few as possible.
+   */
+  readonly size: number;
+}
+
+/** What went by a path while it has been in the set. */
+export interface PathCounts {
+  readonly id: number;
+  /** Transport messages, keepalives and path frames included. */
+  readonly sentPackets: number;
+  readonly sentBytes: number;
+  /** Those that passed the replay window: of a packet sent by two paths, the copy that came first. */
+  readonly receivedPackets: number;
+  readonly receivedBytes: number;
+  /** Milliseconds since something authentic came by it; undefined = never. */
+  readonly lastReceivedMs: number | undefined;
+}
+
+/**
+ * Of a peer with paths: its data comes by another path than was told last; undefined: by none of the set.
+ * At most 10 a second of a peer.
+ */
+export interface PathArrivalEvent {
+  readonly type: 'path-arrival';
+  readonly peer: SessionKey;
+  readonly path: number | undefined;
+  readonly from: PathEnds;
+}
+
+export type PathEvent =
+  /** A probe was answered. Told for every answer; whether somebody asked is the caller's to know. */
+  | {
+      readonly type: 'probe-answer';
+      readonly peer: SessionKey;
+      readonly token: Uint8Array;
+      /** Where the answer came from and to. */
+      readonly at: PathEnds;
+      /** From handing the probe to the socket to reading the answer. */
+      readonly rttMs: number;
+      /** Where the peer saw the probe come from; undefined: by a leg. */
+      readonly observed: SocketAddress | undefined;
+      /** UDP payload of the datagram that brought the probe, as it arrived. */
+      readonly size: number;
+    }
+  /** A probe came by ends no path of the peer's set has; it was answered. At most 10 a second of a peer. */
+  | { readonly type: 'probe-from'; readonly peer: SessionKey; readonly from: PathEnds }
+  | PathArrivalEvent
+  /** The active path has fallen silent; told once each time. */
+  | { readonly type: 'path-silent'; readonly peer: SessionKey; readonly path: number }
+  /** Something came by it again. */
+  | { readonly type: 'path-heard'; readonly peer: SessionKey; readonly path: number }
+  /** The peer's report on a path. At most one a second of a path, the newest. */
+  | {
+      readonly type: 'path-report';
+      readonly peer: SessionKey;
+      readonly path: number;
+      /** Transport messages sent by it when the report came. */
+      readonly sent: number;
+      /** Those the peer had received when it sent the report. */
+      readonly received: number;
+    };
+
+export type PathEffect =
+  | { readonly type: 'set-paths'; readonly paths: PeerPaths }
+  | { readonly type: 'send-probe'; readonly probe: PathProbe };
+
+/**
+ * The part of an engine that keeps several ways to one peer. Path sets survive a session's renewal and its
+ * end, not the peer's removal.
+ */
+export interface PathControl {
+  /** Replaces the path sets of these peers. @throws EngineError BAD_ARGUMENT; then nothing was changed. */
+  setPaths(sets: readonly PeerPaths[]): void;
+  /** @throws EngineError BAD_ARGUMENT */
+  sendProbes(probes: readonly PathProbe[]): void;
+  /** In the order of the set; empty for a peer without one. */
+  pathCounts(peer: SessionKey): readonly PathCounts[];
+}

@@ -1,0 +1,204 @@
+// The path set of one peer in the simulator's engine (see contract/path-control.ts): which path is used,
+// what came by which, who has to be told.
+
+import type { PeerEndpoint } from '../../contract/engine.js';
+import type {
+  PathArrivalEvent,
+  PathCounts,
+  PathEnds,
+  PeerPath,
+  PeerPaths,
+} from '../../contract/path-control.js';
+import { TokenBucket } from '../../engine/wasm/token-bucket.js';
+import { CONTROL_FRAMES_PER_SECOND } from '../../wire/session-constants.js';
+import { sameSocketAddress } from '../../wire/socket-address.js';
+import { sameBytes } from '../../wire/bytes.js';
+
+/** Events of one kind a second, of one peer. */
+const EVENTS_PER_SECOND = 10;
+const REPORT_EVENT_INTERVAL = 1000;
+
+export interface FakePath extends PeerPath {
+  sentPackets: number;
+  sentBytes: number;
+  receivedPackets: number;
+  receivedBytes: number;
+  lastReceived: number | undefined;
+  /** Data was sent by it and nothing has come since. */
+  unansweredSince: number | undefined;
+  /** When its next report is due: data came by it that the peer was not told of. */
+  reportAt: number | undefined;
+  reportedAt: number;
+  toldReportAt: number;
+}
+
+export class FakePathSet {
+  #paths: FakePath[] = [];
+  #silentAfterMs = 0;
+  #reportEveryMs = 0;
+  /** Whether what is sent goes by the standby too. */
+  #silent = false;
+  #arrival: number | undefined;
+  readonly #answers: TokenBucket;
+  readonly #strangeProbes: TokenBucket;
+  readonly #arrivals: TokenBucket;
+
+  constructor(now: number) {
+    this.#answers = new TokenBucket(CONTROL_FRAMES_PER_SECOND, 2 * CONTROL_FRAMES_PER_SECOND, now);
+    this.#strangeProbes = new TokenBucket(EVENTS_PER_SECOND, EVENTS_PER_SECOND, now);
+    this.#arrivals = new TokenBucket(EVENTS_PER_SECOND, EVENTS_PER_SECOND, now);
+  }
+
+  set({ silentAfterMs, reportEveryMs }: PeerPaths, paths: readonly PeerPath[]): void {
+    const [before] = this.#paths;
+    this.#paths = paths.map((path): FakePath => {
+      const known = this.#paths.find(({ id }) => id === path.id);
+      return known !== undefined && sameEnds(known, path)
+        ? { ...known, ...path }
+        : {
+            ...path,
+            sentPackets: 0,
+            sentBytes: 0,
+            receivedPackets: 0,
+            receivedBytes: 0,
+            lastReceived: undefined,
+            unansweredSince: undefined,
+            reportAt: undefined,
+            reportedAt: -Infinity,
+            toldReportAt: -Infinity,
+          };
+    });
+    this.#silentAfterMs = silentAfterMs;
+    this.#reportEveryMs = reportEveryMs;
+    if (before?.id !== this.active?.id) {
+      this.#silent = false;
+      for (const path of this.#paths) path.unansweredSince = undefined;
+    }
+  }
+
+  get active(): FakePath | undefined {
+    return this.#paths[0];
+  }
+
+  /** By which what is sent to the peer goes. */
+  get sendingBy(): readonly FakePath[] {
+    return this.#paths.slice(0, this.#silent ? 2 : 1);
+  }
+
+  counts(now: number): PathCounts[] {
+    return this.#paths.map(
+      ({ id, sentPackets, sentBytes, receivedPackets, receivedBytes, lastReceived }) => ({
+        id,
+        sentPackets,
+        sentBytes,
+        receivedPackets,
+        receivedBytes,
+        lastReceivedMs: lastReceived === undefined ? undefined : now - lastReceived,
+      }),
+    );
+  }
+
+  pathAt({ remote, local }: PathEnds): FakePath | undefined {
+    return this.#paths.find(
+      (path) =>
+        sameEndpoint(path.remote, remote) &&
+        (path.local === undefined || (local !== undefined && sameBytes(path.local.ip, local.ip))),
+    );
+  }
+
+  /** Something authentic came in. */
+  received(from: PathEnds, bytes: number, now: number): FakePath | undefined {
+    const path = this.pathAt(from);
+    if (path === undefined) return undefined;
+    path.receivedPackets++;
+    path.receivedBytes += bytes;
+    path.lastReceived = now;
+    path.unansweredSince = undefined;
+    return path;
+  }
+
+  /** @returns whether it had been silent. */
+  heard(path: FakePath): boolean {
+    const wasSilent = this.#silent && path === this.active;
+    if (wasSilent) this.#silent = false;
+    return wasSilent;
+  }
+
+  /** Data came in. @returns what is to be told of where. */
+  dataReceived(
+    path: FakePath | undefined,
+    from: PathEnds,
+    now: number,
+  ): Omit<PathArrivalEvent, 'peer'> | undefined {
+    if (path !== undefined && this.#reportEveryMs > 0)
+      path.reportAt ??= Math.max(now, path.reportedAt + this.#reportEveryMs);
+    if (this.active === undefined || (path !== undefined && path.id === this.#arrival)) return undefined;
+    if (!this.#arrivals.take(now)) return undefined;
+    this.#arrival = path?.id;
+    return { type: 'path-arrival', path: path?.id, from };
+  }
+
+  /** Data goes out by the active path. */
+  dataSent(now: number): void {
+    const { active } = this;
+    if (active !== undefined) active.unansweredSince ??= now;
+  }
+
+  mayAnswer(now: number): boolean {
+    return this.#answers.take(now);
+  }
+
+  mayTellOfProbe(now: number): boolean {
+    return this.#strangeProbes.take(now);
+  }
+
+  /** Paths a report is due on. */
+  takeReports(now: number): FakePath[] {
+    return this.#paths.filter((path) => {
+      if (path.reportAt === undefined || path.reportAt > now) return false;
+      path.reportAt = undefined;
+      path.reportedAt = now;
+      return true;
+    });
+  }
+
+  /** The active path, when it has fallen silent just now. */
+  takeSilence(now: number): FakePath | undefined {
+    const at = this.#silentAt();
+    if (at === undefined || at > now) return undefined;
+    this.#silent = true;
+    return this.active;
+  }
+
+  reportReceived(path: FakePath, now: number): boolean {
+    if (now - path.toldReportAt < REPORT_EVENT_INTERVAL) return false;
+    path.toldReportAt = now;
+    return true;
+  }
+
+  deadline(): number | undefined {
+    const times = [this.#silentAt(), ...this.#paths.map(({ reportAt }) => reportAt)];
+    const set = times.filter((at) => at !== undefined);
+    return set.length === 0 ? undefined : Math.min(...set);
+  }
+
+  #silentAt(): number | undefined {
+    const since = this.active?.unansweredSince;
+    if (since === undefined || this.#silent || this.#silentAfterMs === 0) return undefined;
+    return since + this.#silentAfterMs;
+  }
+}
+
+export function sameEndpoint(a: PeerEndpoint, b: PeerEndpoint): boolean {
+  return 'leg' in a
+    ? 'leg' in b && a.leg === b.leg
+    : 'address' in b && sameSocketAddress(a.address, b.address);
+}
+
+function sameEnds(a: PathEnds, b: PathEnds): boolean {
+  const sameLocal =
+    a.local === undefined || b.local === undefined
+      ? a.local === b.local
+      : a.local.interface === b.local.interface && sameBytes(a.local.ip, b.local.ip);
+  return sameLocal && sameEndpoint(a.remote, b.remote);
+}
