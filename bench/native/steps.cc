@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Single steps, counted in instructions for callgrind (counted.h): what a handshake takes at each end, and
-// what splitting a super-packet takes.
+// what splitting a super-packet and joining its segments again takes.
 //
 //   steps TIMES
 #include <sodium.h>
@@ -12,6 +12,7 @@
 
 #include "counted.h"
 #include "crypto/blake2s.h"
+#include "inner/coalescing.h"
 #include "inner/segmentation.h"
 #include "session/noise.h"
 
@@ -71,10 +72,25 @@ void handshake(uint8_t time) {
   });
 }
 
-/// A TCP super-packet of 46 segments into its segments.
-void split(size_t segment, const char* name) {
+/// Takes everything and remembers how many super-packets and packets that were.
+class Nowhere final : public inner::Port {
+ public:
+  int descriptor() const override { return -1; }
+  std::span<const inner::Received> receive() override { return {}; }
+  Taken send(std::span<const inner::Gathered> packets) override {
+    taken += packets.size();
+    return {packets.size(), Stop::none};
+  }
+  void set_offloads(const inner::Offloads&) override {}
+
+  size_t taken = 0;
+};
+
+/// A TCP super-packet of 46 segments into its segments, and those into a super-packet again.
+void split_and_join(size_t segment, const char* split, const char* joined) {
   constexpr size_t kHeaders = 20 + 20, kSegments = 46;
-  std::vector<uint8_t> packet(kHeaders + segment * kSegments, 0x5a), out(kHeaders + segment);
+  const size_t size = kHeaders + segment;
+  std::vector<uint8_t> packet(kHeaders + segment * kSegments, 0x5a), out(size * kSegments);
   const std::array<uint8_t, 20> ip = {0x45, 0, 0,  0, 0, 0, 0x40, 0, 64, inner::kTcp,
                                       0,    0, 10, 9, 0, 1, 10,   9, 0,  2};
   std::memcpy(packet.data(), ip.data(), ip.size());
@@ -88,11 +104,22 @@ void split(size_t segment, const char* name) {
   header.gso_size = static_cast<uint16_t>(segment);
   header.checksum_start = 20;
   header.checksum_offset = 16;
-  counted(name, kSegments, [&] {
+  counted(split, kSegments, [&] {
     const inner::Segmentation segments(header, packet.data(), packet.size());
     if (segments.count() != kSegments) return false;
-    for (size_t i = 0; i < segments.count(); i++) segments.write(i, out.data());
+    for (size_t i = 0; i < segments.count(); i++) segments.write(i, out.data() + i * size);
     return true;
+  });
+  Nowhere nowhere;
+  inner::Coalescing coalescing(nowhere, true, true);
+  CounterRow counters;
+  counted(joined, kSegments, [&] {
+    for (size_t i = 0; i < kSegments; i++) {
+      uint8_t* const one = out.data() + i * size;
+      coalescing.add(one, inner::parse_ip(one, size), counters);
+    }
+    coalescing.flush(counters);
+    return nowhere.taken == 1;
   });
 }
 
@@ -106,7 +133,7 @@ int main(int argc, char** argv) {
   const long times = std::atol(argv[1]);
   for (long i = 0; i < times; i++) {
     handshake(static_cast<uint8_t>(i + 1));
-    split(1380, "split, 1,420 B");
-    split(24, "split, 64 B");
+    split_and_join(1380, "split, 1,420 B", "join, 1,420 B");
+    split_and_join(24, "split, 64 B", "join, 64 B");
   }
 }
