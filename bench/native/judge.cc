@@ -67,13 +67,13 @@ omerta_leg leg_of(uint32_t i) {
 
 /// What each takes of resident memory when it is made, nothing being touched later.
 int print_memory(size_t legs, size_t identities) {
-  const Accounts::Capacity least = {2, 2, 2};
+  const relay::Accounts::Capacity least = {2, 2, 2};
   const size_t at_first = resident_bytes();
-  const Accounts of_a_table(least);
+  const relay::Accounts of_a_table(least);
   const size_t with_them = resident_bytes();
-  const ForwardingTable table(legs, least, ForwardingTable::Workers::one);
+  const relay::ForwardingTable table(legs, least, relay::ForwardingTable::Workers::one);
   const size_t with_table = resident_bytes();
-  const Accounts accounts({identities, 65, 2});
+  const relay::Accounts accounts({identities, 65, 2});
   const size_t with_accounts = resident_bytes();
   udp::ReturnAddresses addresses(legs, {1, 2});
   addresses.set_sole({.several = false});
@@ -115,8 +115,9 @@ int main(int argc, char** argv) {
   }
   const size_t identities = legs / kLegsOfIdentity + 2;
   if (memory) return print_memory(legs, identities);
-  ForwardingTable table(bench_slots(static_cast<uint32_t>(legs)), {identities, 65, 2},
-                        several ? ForwardingTable::Workers::several : ForwardingTable::Workers::one);
+  relay::ForwardingTable table(
+      bench_slots(static_cast<uint32_t>(legs)), {identities, 65, 2},
+      several ? relay::ForwardingTable::Workers::several : relay::ForwardingTable::Workers::one);
   if (limited) limit_all(table.accounts(), identities);
   std::vector<omerta_leg> entries;
   for (size_t i = 0; i < legs; i++) entries.push_back(leg_of(static_cast<uint32_t>(i)));
@@ -127,9 +128,9 @@ int main(int argc, char** argv) {
 
   const omerta_address source = source_of();
   std::vector<uint8_t> frames(kBatch * kSize);
-  std::vector<Datagram> datagrams;
+  std::vector<relay::Datagram> datagrams;
   for (size_t i = 0; i < kBatch; i++) datagrams.push_back({&frames[i * kSize], kSize, &source});
-  Decision decisions[kChunk];
+  relay::Decision decisions[kChunk];
   std::vector<double> rounds;
   uint64_t forwarded = 0;
   uint32_t next = 0;
@@ -158,7 +159,7 @@ int main(int argc, char** argv) {
       if (count != nullptr) start_counting();
       for (size_t i = 0; i < kBatch; i += kChunk) {
         table.judge_all(&datagrams[i], kChunk, now, decisions);
-        for (const Decision& decision : decisions) forwarded += decision.verdict == OMERTA_FORWARD;
+        for (const relay::Decision& decision : decisions) forwarded += decision.verdict == OMERTA_FORWARD;
       }
       stop_counting();
       spent += cpu_ns() - start;

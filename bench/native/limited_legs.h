@@ -30,13 +30,15 @@ inline omerta_leg charged_leg(uint32_t i) {
 /// A tenth of a ns per byte and less.
 constexpr omerta_rate kAmpleRate = {6554, 1, 1'000'000'000};
 
-inline void limit_legs(Accounts& accounts) { accounts.set_limits(1, {kAmpleRate, 0, uint64_t{1} << 62}); }
+inline void limit_legs(relay::Accounts& accounts) {
+  accounts.set_limits(1, {kAmpleRate, 0, uint64_t{1} << 62});
+}
 
 /// Every limit there is, each leg's included.
-inline void limit_all(Accounts& accounts, size_t identities) {
+inline void limit_all(relay::Accounts& accounts, size_t identities) {
   limit_legs(accounts);
-  for (size_t i = 1; i < identities; i++) accounts.set_rate(AccountKind::identity, i, kAmpleRate);
-  for (size_t i = 1; i <= 64; i++) accounts.set_rate(AccountKind::network, i, kAmpleRate);
+  for (size_t i = 1; i < identities; i++) accounts.set_rate(relay::AccountKind::identity, i, kAmpleRate);
+  for (size_t i = 1; i <= 64; i++) accounts.set_rate(relay::AccountKind::network, i, kAmpleRate);
   accounts.set_prefix_rate(kAmpleRate, {});
   accounts.set_host_rate(kAmpleRate);
   accounts.set_fair_share(65536, 1'000'000'000);

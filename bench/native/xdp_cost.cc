@@ -107,7 +107,7 @@ omerta_leg leg_of(const Options& options, uint32_t i) {
   return leg;
 }
 
-void limit(Accounts& accounts, size_t identities, Limits limits) {
+void limit(relay::Accounts& accounts, size_t identities, Limits limits) {
   if (limits == Limits::leg) limit_legs(accounts);
   if (limits == Limits::every) limit_all(accounts, identities);
 }
@@ -149,10 +149,10 @@ class Relay {
   RelayProgram& program() { return program_; }
 
  private:
-  Accounts::Capacity capacity_;
+  relay::Accounts::Capacity capacity_;
   RelayProgram program_;
-  SharedAccounts shared_;
-  Accounts accounts_;
+  relay::SharedAccounts shared_;
+  relay::Accounts accounts_;
 };
 
 template <class Skeleton, void (*destroy)(Skeleton*)>

@@ -14,10 +14,10 @@
 namespace {
 
 using omerta::Key32;
+using omerta::engine::Accelerator;
+using omerta::engine::Accelerators;
+using omerta::engine::AcceleratorState;
 using omerta::engine::Engine;
-using omerta::engine::Offload;
-using omerta::engine::Offloads;
-using omerta::engine::OffloadState;
 
 [[noreturn]] void throw_error(Napi::Env env, const std::string& code, const std::string& message) {
   Napi::Error error = Napi::Error::New(env, message);
@@ -87,16 +87,17 @@ omerta_address address_of(std::span<const uint8_t> bytes) {
   return address;
 }
 
-constexpr std::array kUdpOffloads = {Offload::udp_gro, Offload::udp_gso};
-constexpr std::array kTunOffloads = {Offload::tun_checksum, Offload::tun_tcp, Offload::tun_udp};
+constexpr std::array kUdpOffloads = {Accelerator::udp_gro, Accelerator::udp_gso};
+constexpr std::array kTunOffloads = {Accelerator::tun_checksum, Accelerator::tun_tcp, Accelerator::tun_udp};
 
 /// Appends name, state and reason of each.
-void describe_offloads(Napi::Array list, const Offloads& offloads, std::span<const Offload> which) {
-  for (const Offload offload : which) {
+void describe_accelerators(Napi::Array list, const Accelerators& accelerators,
+                           std::span<const Accelerator> which) {
+  for (const Accelerator accelerator : which) {
     auto out = Napi::Object::New(list.Env());
-    out.Set("name", std::string(Offloads::name(offload)));
-    out.Set("state", std::string(Offloads::name(offloads.state(offload))));
-    out.Set("reason", offloads.reason(offload));
+    out.Set("name", std::string(Accelerators::name(accelerator)));
+    out.Set("state", std::string(Accelerators::name(accelerators.state(accelerator))));
+    out.Set("reason", accelerators.reason(accelerator));
     list.Set(list.Length(), out);
   }
 }
@@ -104,7 +105,7 @@ void describe_offloads(Napi::Array list, const Offloads& offloads, std::span<con
 /// The offloads of a TUN interface as they would be found if one was opened now.
 Napi::Value test_tun_offloads(const Napi::CallbackInfo& info) {
   auto list = Napi::Array::New(info.Env());
-  describe_offloads(list, Offloads({false, false, true, true, true}, true), kTunOffloads);
+  describe_accelerators(list, Accelerators({false, false, true, true, true}, true), kTunOffloads);
   return list;
 }
 
@@ -280,14 +281,14 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     out.Set("ioRefused", engine.io().refused);
     out.Set("ioReason", engine.io().reason);
     out.Set("ioRemedy", engine.io().remedy);
-    auto offloads = Napi::Array::New(env);
-    describe_offloads(offloads, engine.offloads(), kUdpOffloads);
-    if (engine.tun() != nullptr) describe_offloads(offloads, engine.offloads(), kTunOffloads);
-    out.Set("offloads", offloads);
+    auto accelerators = Napi::Array::New(env);
+    describe_accelerators(accelerators, engine.accelerators(), kUdpOffloads);
+    if (engine.tun() != nullptr) describe_accelerators(accelerators, engine.accelerators(), kTunOffloads);
+    out.Set("accelerators", accelerators);
     auto demoted = Napi::Array::New(env);
-    for (const Offload offload : {Offload::io_uring, Offload::ipsec_mb})
-      if (engine.offloads().state(offload) == OffloadState::demoted)
-        describe_offloads(demoted, engine.offloads(), {&offload, 1});
+    for (const Accelerator accelerator : {Accelerator::io_uring, Accelerator::ipsec_mb})
+      if (engine.accelerators().state(accelerator) == AcceleratorState::demoted)
+        describe_accelerators(demoted, engine.accelerators(), {&accelerator, 1});
     out.Set("demoted", demoted);
     if (const omerta::udp::UdpSocket* socket = engine.socket(); socket != nullptr) {
       out.Set("receiveBufferBytes", socket->receive_buffer_bytes());
@@ -514,8 +515,8 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
   static size_t index_of(const Napi::Value& value) {
     return static_cast<size_t>(value.As<Napi::Number>().Int64Value());
   }
-  static omerta::AccountKind kind_of(const Napi::Value& network) {
-    return network.ToBoolean() ? omerta::AccountKind::network : omerta::AccountKind::identity;
+  static omerta::relay::AccountKind kind_of(const Napi::Value& network) {
+    return network.ToBoolean() ? omerta::relay::AccountKind::network : omerta::relay::AccountKind::identity;
   }
 
   /// index, struct omerta_limits
@@ -545,8 +546,8 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
   void set_prefix_rate(const Napi::CallbackInfo& info) {
     auto& accounts = open(info.Env()).legs().accounts();
     const auto rate = packed<omerta_rate>(info[0], "rate");
-    const omerta::Accounts::PrefixBits bits = {info[1].As<Napi::Number>().Uint32Value(),
-                                               info[2].As<Napi::Number>().Uint32Value()};
+    const omerta::relay::Accounts::PrefixBits bits = {info[1].As<Napi::Number>().Uint32Value(),
+                                                      info[2].As<Napi::Number>().Uint32Value()};
     checked(info.Env(), [&] { accounts.set_prefix_rate(rate, bits); });
   }
 
@@ -608,7 +609,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     for (size_t i = 0; i < ids.ElementLength(); i++) {
       omerta_leg leg;
       if (!engine.legs().find(ids[i], leg)) continue;
-      const auto sent = engine.sent(ids[i]).value_or(omerta::SentCounters::Sent{0, 0});
+      const auto sent = engine.sent(ids[i]).value_or(omerta::relay::SentCounters::Sent{0, 0});
       const uint64_t values[5] = {1, leg.packets, leg.bytes, sent.packets, sent.bytes};
       for (size_t j = 0; j < 5; j++) out[i * 5 + j] = static_cast<double>(values[j]);
     }

@@ -216,7 +216,7 @@ class Relay : public Napi::ObjectWrap<Relay> {
 
   /// File descriptors of the memory the socket engine's accounts are shared in.
   Napi::Value accounts(const Napi::CallbackInfo& info) {
-    const omerta::AccountFiles files = open(info.Env()).program().account_files();
+    const omerta::relay::AccountFiles files = open(info.Env()).program().account_files();
     auto out = Napi::Int32Array::New(info.Env(), 6);
     const int list[] = {files.policy,   files.limits, files.identities,
                         files.networks, files.host,   files.prefixes};

@@ -56,8 +56,8 @@ namespace omerta {
   X(suites_settled)                 \
   X(suites_given_up)                \
   X(unreachable_sent)               \
-  X(offloads_demoted)               \
-  X(offloads_restored)              \
+  X(accelerators_demoted)           \
+  X(accelerators_restored)          \
   X(gso_demoted_for_peers)          \
   X(events_queued)                  \
   X(drop_receive_queue)             \

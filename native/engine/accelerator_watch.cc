@@ -27,16 +27,19 @@ void tell(EventOutput& out, EventType type, const std::string& text) {
 }  // namespace
 
 void AcceleratorWatch::check(Nanoseconds now) {
-  const Offloads& offloads = shared_.offloads;
+  const Accelerators& accelerators = shared_.accelerators;
   check_aead(now);
-  if (socket_.gso_refused() && offloads.on(Offload::udp_gso)) demote(Offload::udp_gso, Fault::refused);
-  socket_.pause_gso(!offloads.on(Offload::udp_gso));
+  if (socket_.gso_refused() && accelerators.on(Accelerator::udp_gso))
+    demote(Accelerator::udp_gso, Fault::refused);
+  socket_.pause_gso(!accelerators.on(Accelerator::udp_gso));
   check_gro(now);
   if (coalescing_ == nullptr) return;
-  if (!coalescing_->tcp() && offloads.on(Offload::tun_tcp)) demote(Offload::tun_tcp, Fault::refused);
-  if (!coalescing_->udp() && offloads.on(Offload::tun_udp)) demote(Offload::tun_udp, Fault::refused);
-  if (!offloads.on(Offload::tun_tcp)) coalescing_->give_up_tcp();
-  if (!offloads.on(Offload::tun_udp)) coalescing_->give_up_udp();
+  if (!coalescing_->tcp() && accelerators.on(Accelerator::tun_tcp))
+    demote(Accelerator::tun_tcp, Fault::refused);
+  if (!coalescing_->udp() && accelerators.on(Accelerator::tun_udp))
+    demote(Accelerator::tun_udp, Fault::refused);
+  if (!accelerators.on(Accelerator::tun_tcp)) coalescing_->give_up_tcp();
+  if (!accelerators.on(Accelerator::tun_udp)) coalescing_->give_up_udp();
 }
 
 void AcceleratorWatch::check_gro(Nanoseconds now) {
@@ -54,14 +57,14 @@ void AcceleratorWatch::check_gro(Nanoseconds now) {
       set_gro(false);
       break;
     case udp::GroWatch::Action::turn_on:
-      set_gro(shared_.offloads.on(Offload::udp_gro));
+      set_gro(shared_.accelerators.on(Accelerator::udp_gro));
       break;
     case udp::GroWatch::Action::give_up:
-      demote(Offload::udp_gro, Fault::corrupted);
+      demote(Accelerator::udp_gro, Fault::corrupted);
       break;
     case udp::GroWatch::Action::restore:
-      restore(Offload::udp_gro, Fault::corrupted);
-      set_gro(shared_.offloads.on(Offload::udp_gro));
+      restore(Accelerator::udp_gro, Fault::corrupted);
+      set_gro(shared_.accelerators.on(Accelerator::udp_gro));
       break;
   }
 }
@@ -71,11 +74,11 @@ void AcceleratorWatch::check_aead(Nanoseconds now) {
   if (now >= next_aead_check_) {
     next_aead_check_ = now + kAeadCheckInterval;
     if (!aead_.passes_spot_check()) {
-      demote(Offload::ipsec_mb, Fault::corrupted);
+      demote(Accelerator::ipsec_mb, Fault::corrupted);
       shared_.sessions->use_aead(shared_.aead.without_ipsec_mb());
     }
   }
-  if (shared_.offloads.on(Offload::ipsec_mb)) return;
+  if (shared_.accelerators.on(Accelerator::ipsec_mb)) return;
   aead_ = crypto::Aead(shared_.aead.without_ipsec_mb());
   ipsec_mb_ = false;
 }
@@ -85,35 +88,35 @@ void AcceleratorWatch::set_gro(bool on) {
   for (udp::UdpSocket* socket : shared_.sockets) socket->set_gro(on);
 }
 
-void AcceleratorWatch::demote(Offload offload, Fault fault) {
-  Offloads& offloads = shared_.offloads;
-  if (!offloads.demote(offload, fault)) return;
-  out_.counters().add(Counter::offloads_demoted);
-  tell(out_, EventType::offload_demoted,
-       std::string(Offloads::name(offload)) + '\n' + offloads.reason(offload));
+void AcceleratorWatch::demote(Accelerator accelerator, Fault fault) {
+  Accelerators& accelerators = shared_.accelerators;
+  if (!accelerators.demote(accelerator, fault)) return;
+  out_.counters().add(Counter::accelerators_demoted);
+  tell(out_, EventType::accelerator_demoted,
+       std::string(Accelerators::name(accelerator)) + '\n' + accelerators.reason(accelerator));
   if (port_ != nullptr)
-    port_->set_offloads(
-        {offloads.on(Offload::tun_checksum), offloads.on(Offload::tun_tcp), offloads.on(Offload::tun_udp)});
+    port_->set_offloads({accelerators.on(Accelerator::tun_checksum), accelerators.on(Accelerator::tun_tcp),
+                         accelerators.on(Accelerator::tun_udp)});
 }
 
-void AcceleratorWatch::restore(Offload offload, Fault fault) {
-  if (!shared_.offloads.restore(offload, fault)) return;
-  out_.counters().add(Counter::offloads_restored);
-  tell(out_, EventType::offload_restored, std::string(Offloads::name(offload)));
+void AcceleratorWatch::restore(Accelerator accelerator, Fault fault) {
+  if (!shared_.accelerators.restore(accelerator, fault)) return;
+  out_.counters().add(Counter::accelerators_restored);
+  tell(out_, EventType::accelerator_restored, std::string(Accelerators::name(accelerator)));
 }
 
 void AcceleratorWatch::demoted_for_peer() {
   out_.counters().add(Counter::gso_demoted_for_peers);
-  tell(out_, EventType::offload_demoted,
-       std::string(Offloads::name(Offload::udp_gso)) +
-           "\ntowards one peer: " + std::string(Offloads::explain(Offload::udp_gso, Fault::lost)));
+  tell(out_, EventType::accelerator_demoted,
+       std::string(Accelerators::name(Accelerator::udp_gso)) +
+           "\ntowards one peer: " + std::string(Accelerators::explain(Accelerator::udp_gso, Fault::lost)));
 }
 
 void AcceleratorWatch::malformed(const inner::VirtioNetHeader& header) {
   out_.counters().add(Counter::drop_inner_malformed);
   const uint8_t protocol = inner::Segmentation::super_packet_protocol(header);
   if (protocol != 0 && ++wrong_super_packets_ >= kWrongSuperPackets)
-    demote(protocol == inner::kTcp ? Offload::tun_tcp : Offload::tun_udp, Fault::wrong_header);
+    demote(protocol == inner::kTcp ? Accelerator::tun_tcp : Accelerator::tun_udp, Fault::wrong_header);
 }
 
 }  // namespace omerta::engine

@@ -26,9 +26,9 @@ class AcceleratorWatch {
   /// for this one.
   void check(Nanoseconds now);
   /// For every worker; for good, but for what `restore` brings back.
-  void demote(Offload offload, Fault fault);
+  void demote(Accelerator accelerator, Fault fault);
   /// For every worker: another try of what was demoted, after a pause.
-  void restore(Offload offload, Fault fault);
+  void restore(Accelerator accelerator, Fault fault);
   /// Towards one peer only: segmented messages (UDP GSO) are lost there.
   void demoted_for_peer();
   /// The inside handed over a packet that its header does not fit.

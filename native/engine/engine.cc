@@ -76,12 +76,12 @@ Engine::Engine(const EngineSettings& settings)
   if (settings.tun.has_value()) {
     tun::TunSettings tun = *settings.tun;
     tun.queues = worker_count_;
-    tun.checksum_offload = shared_.offloads.on(Offload::tun_checksum);
-    tun.tcp_offload = shared_.offloads.on(Offload::tun_tcp);
-    tun.udp_offload = shared_.offloads.on(Offload::tun_udp);
+    tun.checksum_offload = shared_.accelerators.on(Accelerator::tun_checksum);
+    tun.tcp_offload = shared_.accelerators.on(Accelerator::tun_tcp);
+    tun.udp_offload = shared_.accelerators.on(Accelerator::tun_udp);
     tun_ = std::make_unique<tun::TunDevice>(tun);
     if (tun.udp_offload && !tun_->udp_offload())
-      shared_.offloads.set_unavailable(Offload::tun_udp, "needs Linux 6.2 (TUN_F_USO4/6)");
+      shared_.accelerators.set_unavailable(Accelerator::tun_udp, "needs Linux 6.2 (TUN_F_USO4/6)");
   }
   stop_event_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (stop_event_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
@@ -143,8 +143,8 @@ bool Engine::interface_changed(const tun::LinkWatch::State& state) {
 std::vector<std::unique_ptr<udp::UdpSocket>> Engine::open_sockets(uint16_t port) const {
   udp::SocketOptions options = socket_options_;
   options.port = port;
-  options.gro = shared_.offloads.on(Offload::udp_gro);
-  options.gso = shared_.offloads.on(Offload::udp_gso);
+  options.gro = shared_.accelerators.on(Accelerator::udp_gro);
+  options.gso = shared_.accelerators.on(Accelerator::udp_gso);
   if (worker_count_ > 1) {
     // With SO_REUSEPORT somebody else of ours may silently share the port, whether it is given or
     // chosen by the kernel: find one that is free without it.
@@ -162,10 +162,10 @@ std::vector<std::unique_ptr<udp::UdpSocket>> Engine::open_sockets(uint16_t port)
 void Engine::adopt_sockets(std::vector<std::unique_ptr<udp::UdpSocket>> sockets) {
   sockets_ = std::move(sockets);
   port_ = sockets_[0]->port();
-  if (shared_.offloads.on(Offload::udp_gro) && !sockets_[0]->gro())
-    shared_.offloads.set_unavailable(Offload::udp_gro, "needs Linux 5.0");
-  if (shared_.offloads.on(Offload::udp_gso) && !sockets_[0]->gso())
-    shared_.offloads.set_unavailable(Offload::udp_gso, "needs Linux 4.18");
+  if (shared_.accelerators.on(Accelerator::udp_gro) && !sockets_[0]->gro())
+    shared_.accelerators.set_unavailable(Accelerator::udp_gro, "needs Linux 5.0");
+  if (shared_.accelerators.on(Accelerator::udp_gso) && !sockets_[0]->gso())
+    shared_.accelerators.set_unavailable(Accelerator::udp_gso, "needs Linux 4.18");
   steering_ = settings_.steering ? udp::steer_shared_port(sockets_[0]->fd(), worker_count_)
                                  : udp::Steering{false, "switched off"};
 }
@@ -287,12 +287,12 @@ void Engine::adopt_wireguard_routes(std::span<const omerta_leg> routes) {
 }
 
 void Engine::add_wireguard_carried(std::span<const omerta_leg> ended) {
-  Accounts& accounts = shared_.legs.accounts();
+  relay::Accounts& accounts = shared_.legs.accounts();
   for (const omerta_leg& route : ended) accounts.check(route);
   shared_.wireguard.add_carried(ended, accounts);
 }
 
-void Engine::share_accounts(const AccountFiles& files) {
+void Engine::share_accounts(const relay::AccountFiles& files) {
   if (shared_accounts_.has_value()) throw std::logic_error("accounts are shared already");
   shared_accounts_.emplace(files, settings_.accounts);
   shared_.legs.share_accounts(shared_accounts_->memory());
@@ -344,12 +344,12 @@ void Engine::remove_legs(std::span<const uint32_t> ids) {
   }
 }
 
-std::vector<omerta_account> Engine::accounts(AccountKind kind) {
+std::vector<omerta_account> Engine::accounts(relay::AccountKind kind) {
   std::vector<omerta_account> all;
   for (size_t i = 0; i < shared_.legs.accounts().size(kind); i++)
     all.push_back(shared_.legs.accounts().read(kind, i));
   const auto charge = [&](const omerta_leg& leg) {
-    omerta_account& account = all[kind == AccountKind::identity ? leg.identity : leg.network];
+    omerta_account& account = all[kind == relay::AccountKind::identity ? leg.identity : leg.network];
     account.packets += leg.packets;
     account.bytes += leg.bytes;
   };
@@ -363,7 +363,7 @@ void Engine::set_wireguard_bindings(std::span<const omerta_wireguard_binding> bi
     throw std::out_of_range("bindings: " + std::to_string(bindings.size()) + " given, at most " +
                             std::to_string(shared_.wireguard.enabled() ? OMERTA_WIREGUARD_BINDINGS : 0) +
                             " are possible");
-  Accounts& accounts = shared_.legs.accounts();
+  relay::Accounts& accounts = shared_.legs.accounts();
   const auto key_of = [](const omerta_wireguard_binding& b) { return load<Key32>(b.public_key); };
   for (const omerta_wireguard_binding& binding : bindings) {
     omerta_leg charged{};
@@ -393,8 +393,8 @@ void Engine::set_wireguard_bindings(std::span<const omerta_wireguard_binding> bi
   }
 }
 
-std::vector<WireguardTable::Usage> Engine::wireguard_usage() const {
-  std::vector<WireguardTable::Usage> usage;
+std::vector<relay::WireguardTable::Usage> Engine::wireguard_usage() const {
+  std::vector<relay::WireguardTable::Usage> usage;
   for (const size_t number : wireguard_order_) usage.push_back(shared_.wireguard.usage(number));
   return usage;
 }

@@ -38,10 +38,11 @@ class Engine {
   const udp::Steering& steering() const { return steering_; }
   /// What seals and opens now.
   crypto::AeadChoice aead() const {
-    return offloads().state(Offload::ipsec_mb) == OffloadState::demoted ? shared_.aead.without_ipsec_mb()
-                                                                        : shared_.aead;
+    return accelerators().state(Accelerator::ipsec_mb) == AcceleratorState::demoted
+               ? shared_.aead.without_ipsec_mb()
+               : shared_.aead;
   }
-  const Offloads& offloads() const { return shared_.offloads; }
+  const Accelerators& accelerators() const { return shared_.accelerators; }
   const udp::IoChoice& io() const { return shared_.io; }
   /// The socket engine in use: what was chosen, unless its ring could not be made again.
   const char* io_name() const;
@@ -61,24 +62,25 @@ class Engine {
   bool start_handshake(const Key32& peer);
   bool send_control(const Key32& peer, Bytes payload);
   void send_frame(const omerta_address& to, Bytes frame);
-  /// All or none. expires_at counts from now. @throws std::out_of_range, as ForwardingTable::install().
+  /// All or none. expires_at counts from now. @throws std::out_of_range, as
+  /// relay::ForwardingTable::install().
   bool install_legs(std::vector<omerta_leg> legs);
   void remove_legs(std::span<const uint32_t> ids);
-  ForwardingTable& legs() { return shared_.legs; }
+  relay::ForwardingTable& legs() { return shared_.legs; }
   /// What this node sent on the way back of a `deliver` leg; nullopt when there is no such leg.
   /// Frames dropped on this leg.
   uint32_t refused(uint32_t leg) const { return shared_.refusals.of(leg); }
-  std::optional<SentCounters::Sent> sent(uint32_t leg) const { return shared_.sent.read(leg); }
+  std::optional<relay::SentCounters::Sent> sent(uint32_t leg) const { return shared_.sent.read(leg); }
   /// Packets, bytes and refused datagrams of each account, those of its live legs included.
-  std::vector<omerta_account> accounts(AccountKind kind);
+  std::vector<omerta_account> accounts(relay::AccountKind kind);
   /// The servers whose stock clients are relayed, all of them; those left out are no longer.
   /// @throws std::out_of_range for more than OMERTA_WIREGUARD_BINDINGS, or accounts there are none of.
   void set_wireguard_bindings(std::span<const omerta_wireguard_binding> bindings);
   /// In the order they were set.
-  std::vector<WireguardTable::Usage> wireguard_usage() const;
+  std::vector<relay::WireguardTable::Usage> wireguard_usage() const;
   /// Number of each binding, in the same order: key_epoch of its routes.
   const std::vector<size_t>& wireguard_numbers() const { return wireguard_order_; }
-  /// For the kernel path: WireguardTable::changes, routes, adopt, add_carried, mirror_expected.
+  /// For the kernel path: relay::WireguardTable::changes, routes, adopt, add_carried, mirror_expected.
   uint64_t wireguard_changes() const { return shared_.wireguard.changes(); }
   std::vector<omerta_leg> wireguard_routes() const { return shared_.wireguard.routes(boot_clock()); }
   void adopt_wireguard_routes(std::span<const omerta_leg> routes);
@@ -93,7 +95,7 @@ class Engine {
   /// index_slots() 64-bit words. @throws std::system_error
   void mirror_indices(int fd);
   /// Charges accounts in memory that the XDP relay charges too. @throws std::system_error
-  void share_accounts(const AccountFiles& files);
+  void share_accounts(const relay::AccountFiles& files);
   size_t index_slots() const { return shared_.sessions->index_slots(); }
 
   // --- changes of a running engine: the TUN interface, legs and counters stay ---------------------
@@ -125,7 +127,7 @@ class Engine {
   void stop_workers();
   void forget_sources();
   void watch_routes();
-  std::optional<SharedAccounts> shared_accounts_;  ///< outlives what charges them
+  std::optional<relay::SharedAccounts> shared_accounts_;  ///< outlives what charges them
   std::optional<SharedMapping> index_mirror_;
   std::optional<SharedMapping> expected_mirror_;
   Shared shared_;

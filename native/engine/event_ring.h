@@ -25,18 +25,18 @@ namespace omerta::engine {
 
 enum class EventType : uint16_t {
   padding = 0,
-  frame = 1,              ///< ip 16 | port u16 | zero u16 | leg u32 | length u32 | frame
-  control = 2,            ///< session key 32 | length u32 | payload
-  session = 3,            ///< session key 32 | ip 16 | port u16 | zero u16 | leg u32
-  endpoint = 4,           ///< as session
-  path_needed = 5,        ///< session key 32
-  session_lost = 6,       ///< session key 32
-  interface_gone = 7,     ///< nothing
-  interface_up = 8,       ///< nothing
-  interface_down = 9,     ///< nothing
-  offload_demoted = 10,   ///< length u32 | name, newline, reason
-  routing_loop = 11,      ///< ip 16 | port u16: where an own datagram was on its way to
-  offload_restored = 12,  ///< length u32 | name
+  frame = 1,                  ///< ip 16 | port u16 | zero u16 | leg u32 | length u32 | frame
+  control = 2,                ///< session key 32 | length u32 | payload
+  session = 3,                ///< session key 32 | ip 16 | port u16 | zero u16 | leg u32
+  endpoint = 4,               ///< as session
+  path_needed = 5,            ///< session key 32
+  session_lost = 6,           ///< session key 32
+  interface_gone = 7,         ///< nothing
+  interface_up = 8,           ///< nothing
+  interface_down = 9,         ///< nothing
+  accelerator_demoted = 10,   ///< length u32 | name, newline, reason
+  routing_loop = 11,          ///< ip 16 | port u16: where an own datagram was on its way to
+  accelerator_restored = 12,  ///< length u32 | name
 };
 
 class EventRing {

@@ -11,10 +11,10 @@ namespace omerta::engine {
 
 class HostShares {
  public:
-  explicit HostShares(Accounts& accounts)
+  explicit HostShares(relay::Accounts& accounts)
       : accounts_(accounts),
-        fair_share_(accounts.size(AccountKind::identity)),
-        demands_(accounts.size(AccountKind::identity)) {}
+        fair_share_(accounts.size(relay::AccountKind::identity)),
+        demands_(accounts.size(relay::AccountKind::identity)) {}
 
   /// To be called about ten times a second.
   void deal(Nanoseconds now) {
@@ -30,7 +30,7 @@ class HostShares {
   }
 
  private:
-  Accounts& accounts_;
+  relay::Accounts& accounts_;
   FairShare fair_share_;
   std::vector<uint64_t> demands_;
 };

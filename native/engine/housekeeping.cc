@@ -23,13 +23,13 @@ void Housekeeping::work(Nanoseconds now) {
       watch_.demoted_for_peer();
       break;
     case GsoProbe::Finding::lost_to_all:
-      watch_.demote(Offload::udp_gso, Fault::lost);
+      watch_.demote(Accelerator::udp_gso, Fault::lost);
       break;
     case GsoProbe::Finding::restore:
-      watch_.restore(Offload::udp_gso, Fault::lost);
+      watch_.restore(Accelerator::udp_gso, Fault::lost);
       break;
   }
-  shared.offloads.set_peers_without_gso(shared.gso_probe.peers_without(now));
+  shared.accelerators.set_peers_without_gso(shared.gso_probe.peers_without(now));
   out_.flush();
   if (now >= next_address_check_) {
     next_address_check_ = now + kAddressCheckInterval;

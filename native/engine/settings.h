@@ -22,7 +22,7 @@ struct EngineSettings {
   size_t workers = 1;
   size_t max_legs = 65536;
   size_t max_peers = 16384;
-  Accounts::Capacity accounts;                ///< accounts and classes of limits legs may name
+  relay::Accounts::Capacity accounts;         ///< accounts and classes of limits legs may name
   size_t wireguard_sessions = 0;              ///< sessions of stock clients relayed at most; 0 relays none
   uint64_t control_frames_per_second = 1000;  ///< of strangers, outside a session
   /// Of each peer, inside its session; twice as many at once (docs/protocol.md, "Control frames").

@@ -66,7 +66,7 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
                                       settings.wide_window ? session::kWideWindow : session::kStandardWindow,
                                       wall_clock, settings.peer_control_frames_per_second})),
       legs(settings.max_legs, settings.accounts,
-           workers == 1 ? ForwardingTable::Workers::one : ForwardingTable::Workers::several),
+           workers == 1 ? relay::ForwardingTable::Workers::one : relay::ForwardingTable::Workers::several),
       sent(std::min(std::max<size_t>(settings.max_legs, 1), kMaxCountedWaysBack)),
       wireguard(settings.wireguard_sessions, random_bytes, {{random_word(), random_word()}}),
       refusals(settings.max_legs),
@@ -80,14 +80,14 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
       host_shares(legs.accounts()),
       inner_mtu(settings.tun.has_value() ? static_cast<size_t>(settings.tun->mtu) : 65535),
       io(udp::choose_io(settings.io)),
-      offloads({settings.gro, settings.gso, settings.tun_checksum_offload, settings.tun_tcp_offload,
-                settings.tun_udp_offload},
-               settings.tun.has_value()),
+      accelerators({settings.gro, settings.gso, settings.tun_checksum_offload, settings.tun_tcp_offload,
+                    settings.tun_udp_offload},
+                   settings.tun.has_value()),
       proven_remotes(settings.max_legs + std::min(settings.max_peers, kMaxPeersRemembered),
                      {random_word(), random_word()}),
       strangers(kStrangers, {random_word(), random_word()}) {
-  if (io.kind == udp::IoKind::io_uring) offloads.set_on(Offload::io_uring, io.reason);
-  if (aead.ipsec_mb()) offloads.set_on(Offload::ipsec_mb, aead.ipsec_mb_reason);
+  if (io.kind == udp::IoKind::io_uring) accelerators.set_on(Accelerator::io_uring, io.reason);
+  if (aead.ipsec_mb()) accelerators.set_on(Accelerator::ipsec_mb, aead.ipsec_mb_reason);
   legs.accounts().set_prefix_key(random_word());
   proven_remotes.set_sole(udp::sole_addresses());
   proven_remotes.prepare();

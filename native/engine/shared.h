@@ -9,11 +9,11 @@
 
 #include "common/counters.h"
 #include "crypto/aead.h"
+#include "engine/accelerators.h"
 #include "engine/event_ring.h"
 #include "engine/gso_probe.h"
 #include "engine/host_shares.h"
 #include "engine/instruments.h"
-#include "engine/offloads.h"
 #include "engine/settings.h"
 #include "ratelimit/prefix_buckets.h"
 #include "relay/forwarding_table.h"
@@ -35,10 +35,10 @@ struct Shared {
   std::unique_ptr<Instruments[]> instruments;  ///< one row per worker
   crypto::AeadChoice aead;
   std::unique_ptr<session::SessionTable> sessions;
-  ForwardingTable legs;
-  SentCounters sent;
-  WireguardTable wireguard;
-  LegRefusals refusals;
+  relay::ForwardingTable legs;
+  relay::SentCounters sent;
+  relay::WireguardTable wireguard;
+  relay::LegRefusals refusals;
   EventRing events;
   TokenBucket control_budget;
   PrefixBuckets control_budget_of_prefix;  ///< so that no one source takes all of control_budget
@@ -46,7 +46,7 @@ struct Shared {
   HostShares host_shares;
   std::atomic<size_t> inner_mtu = 65535;
   udp::IoChoice io;
-  Offloads offloads;
+  Accelerators accelerators;
   GsoProbe gso_probe;
   udp::GroWatch gro_watch;
   std::atomic<bool> routing_loop_told{false};

@@ -7,13 +7,14 @@ bool WireguardRelay::handshake(uint8_t* data, size_t size, const session::Endpoi
                                Nanoseconds now) {
   const auto own = [this](uint32_t index) { return shared_.sessions->find(index) != nullptr; };
   session::CookieReply reply;
-  const WireguardTable::Result result = shared_.wireguard.handshake(Bytes(data, size), from, now, own, reply);
-  if (result.verdict == WireguardTable::Verdict::cookie) {
+  const relay::WireguardTable::Result result =
+      shared_.wireguard.handshake(Bytes(data, size), from, now, own, reply);
+  if (result.verdict == relay::WireguardTable::Verdict::cookie) {
     counters_.add(Counter::wireguard_cookies_sent);
     out_.send(from, Bytes(reinterpret_cast<const uint8_t*>(&reply), sizeof reply), 0);
     return true;
   }
-  if (result.verdict == WireguardTable::Verdict::forward)
+  if (result.verdict == relay::WireguardTable::Verdict::forward)
     counters_.add(Counter::wireguard_relayed_handshakes);
   return carry_out(result, data, size, ecn);
 }
@@ -25,9 +26,9 @@ bool WireguardRelay::transport(uint8_t* data, size_t size, const session::Endpoi
                    ecn);
 }
 
-bool WireguardRelay::carry_out(const WireguardTable::Result& result, uint8_t* data, size_t size,
+bool WireguardRelay::carry_out(const relay::WireguardTable::Result& result, uint8_t* data, size_t size,
                                uint8_t ecn) {
-  using Verdict = WireguardTable::Verdict;
+  using Verdict = relay::WireguardTable::Verdict;
   switch (result.verdict) {
     case Verdict::not_ours:
     case Verdict::cookie:

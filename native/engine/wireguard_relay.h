@@ -16,7 +16,7 @@ class WireguardRelay {
   bool transport(uint8_t* data, size_t size, const session::Endpoint& from, uint8_t ecn, Nanoseconds now);
 
  private:
-  bool carry_out(const WireguardTable::Result& result, uint8_t* data, size_t size, uint8_t ecn);
+  bool carry_out(const relay::WireguardTable::Result& result, uint8_t* data, size_t size, uint8_t ecn);
 
   Sender& out_;
   Shared& shared_;

@@ -25,10 +25,10 @@ void pause() {
   clock_nanosleep(CLOCK_MONOTONIC, 0, &time, nullptr);
 }
 
-std::optional<inner::Coalescing> coalescing_for(inner::Port* port, const Offloads& offloads) {
+std::optional<inner::Coalescing> coalescing_for(inner::Port* port, const Accelerators& accelerators) {
   if (port == nullptr) return std::nullopt;
-  return std::optional<inner::Coalescing>(std::in_place, *port, offloads.on(Offload::tun_tcp),
-                                          offloads.on(Offload::tun_udp));
+  return std::optional<inner::Coalescing>(std::in_place, *port, accelerators.on(Accelerator::tun_tcp),
+                                          accelerators.on(Accelerator::tun_udp));
 }
 
 template <class T>
@@ -47,12 +47,12 @@ Worker::Worker(Shared& shared, size_t index, udp::UdpSocket& socket, std::unique
       stop_event_(stop_event),
       port_(std::move(port)),
       inside_(port_ != nullptr),
-      io_(udp::make_io(shared.offloads.on(Offload::io_uring) ? udp::IoKind::io_uring : udp::IoKind::mmsg,
-                       socket)),
+      io_(udp::make_io(
+          shared.accelerators.on(Accelerator::io_uring) ? udp::IoKind::io_uring : udp::IoKind::mmsg, socket)),
       io_name_(io_->name()),
       aead_(shared.aead),
       out_(shared, counters_, socket.gso()),
-      coalescing_(coalescing_for(port_.get(), shared.offloads)),
+      coalescing_(coalescing_for(port_.get(), shared.accelerators)),
       watch_(out_, socket, aead_, pointer_to(coalescing_), port_.get()),
       opener_(out_, aead_, watch_, pointer_to(coalescing_)),
       relay_(out_),
@@ -81,7 +81,7 @@ void Worker::run() {
     } catch (const std::system_error&) {
       // A ring that worked fails: the kernel is short of memory, or somebody took it away.
       if (io_name() != std::string_view("io_uring")) throw;
-      watch_.demote(Offload::io_uring, Fault::broken);
+      watch_.demote(Accelerator::io_uring, Fault::broken);
       use_mmsg();
     }
   }
@@ -111,7 +111,8 @@ bool Worker::turn() {
   }
   udp_left_ = udp;
   gathering_.worked(now_ - woken);
-  if (io_name() == std::string_view("io_uring") && !shared_.offloads.on(Offload::io_uring)) use_mmsg();
+  if (io_name() == std::string_view("io_uring") && !shared_.accelerators.on(Accelerator::io_uring))
+    use_mmsg();
   watch_.check(now_);
   if (queue_.due()) queue_.sample(now_, counters_);  // what was lost is told, even when nothing follows
   if (index_ == 0) housekeeping_.tick(now_);
@@ -147,21 +148,21 @@ bool Worker::receive_from_udp() {
   addresses_.begin();
   opener_.begin(now_);
   // Judged many at a time, so that the legs of the next ones are on their way from memory meanwhile.
-  Datagram datagrams[kJudged];
+  relay::Datagram datagrams[kJudged];
   const udp::Message* message_of[kJudged];
   size_t count = 0;
   const auto judge_gathered = [&] {
-    Decision decisions[kJudged];
+    relay::Decision decisions[kJudged];
     shared_.legs.judge_all(datagrams, count, now_, decisions);
     for (size_t i = 0, end; i < count; i = end) {
-      const Decision& decision = decisions[i];
+      const relay::Decision& decision = decisions[i];
       const auto alike = [&](size_t j) {
         return message_of[j] == message_of[i] && decisions[j].verdict == OMERTA_FORWARD &&
                std::memcmp(&decisions[j].next, &decision.next, sizeof decision.next) == 0;
       };
       // Datagrams of a message that go one way lie back to back, and are sent on so.
       for (end = i + 1; decision.verdict == OMERTA_FORWARD && end < count && alike(end);) end++;
-      const Datagram& last = datagrams[end - 1];
+      const relay::Datagram& last = datagrams[end - 1];
       act_on(decision, datagrams[i].data, static_cast<size_t>(last.data + last.size - datagrams[i].data),
              *message_of[i]);
     }
@@ -190,7 +191,8 @@ bool Worker::receive_from_udp() {
 }
 
 /// Of those that are forwarded, `size` may be that of several datagrams of the message.
-void Worker::act_on(const Decision& decision, uint8_t* data, size_t size, const udp::Message& message) {
+void Worker::act_on(const relay::Decision& decision, uint8_t* data, size_t size,
+                    const udp::Message& message) {
   switch (decision.verdict) {
     case OMERTA_FORWARD: {
       const size_t count = (size + message.segment - 1) / message.segment;

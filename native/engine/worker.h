@@ -49,7 +49,7 @@ class Worker {
   void use_mmsg();
   void forget_port();
   bool receive_from_udp();
-  void act_on(const Decision& decision, uint8_t* data, size_t size, const udp::Message& message);
+  void act_on(const relay::Decision& decision, uint8_t* data, size_t size, const udp::Message& message);
   void deliver(uint32_t leg_id, uint8_t* payload, size_t size, const udp::Message& message);
   void handle_wireguard(uint8_t* data, size_t size, const session::Endpoint& from,
                         const udp::Message& message);

@@ -43,7 +43,7 @@ omerta_leg make_leg(uint32_t id, uint8_t action) {
 }
 
 /// The legs of the golden packets' ids, every action among them.
-void fill(omerta::ForwardingTable& table) {
+void fill(omerta::relay::ForwardingTable& table) {
   omerta_leg forward = make_leg(0x11223344, OMERTA_LEG_FORWARD);
   forward.key_epoch = 3;
   forward.expires_at = kExpiry;
@@ -51,7 +51,7 @@ void fill(omerta::ForwardingTable& table) {
   limited.limits = 1;
   limited.identity = 1;
   table.accounts().set_limits(1, {{65536, 0, 1000}, 0, 1 << 20});
-  table.accounts().set_rate(omerta::AccountKind::identity, 1, {65536, 100, 100});
+  table.accounts().set_rate(omerta::relay::AccountKind::identity, 1, {65536, 100, 100});
   omerta_leg contact = make_leg(OMERTA_CONTACT_LEG, OMERTA_LEG_CONTROL);
   contact.flags = OMERTA_LEG_ANY_SOURCE;
   for (const omerta_leg& leg : {forward, limited, contact, make_leg(0x22, OMERTA_LEG_DELIVER),
@@ -62,7 +62,7 @@ void fill(omerta::ForwardingTable& table) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static omerta::ForwardingTable table(8, {2, 1, 2});
+  static omerta::relay::ForwardingTable table(8, {2, 1, 2});
   static const bool filled = (fill(table), true);
   require(filled);
   if (size == 0) return 0;
@@ -80,7 +80,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 
   const omerta_address from = source(selector & 3);
   const uint64_t now = selector & 4 ? kExpiry : kExpiry - 1;
-  const omerta::Decision decision = table.judge_datagram(from, frame.get(), length, now);
+  const omerta::relay::Decision decision = table.judge_datagram(from, frame.get(), length, now);
 
   require((decision.verdict == OMERTA_DROP) == (decision.reason != OMERTA_DROP_NONE));
   const bool unchanged = length == 0 || std::memcmp(frame.get(), before.get(), length) == 0;

@@ -88,7 +88,7 @@ omerta_leg leg_from(fuzz::Input& input) {
   return leg;
 }
 
-void install(ForwardingTable& table, Model& model, const omerta_leg& leg) {
+void install(relay::ForwardingTable& table, Model& model, const omerta_leg& leg) {
   const auto present = model.legs.find(leg.leg_id);
   const bool room = present != model.legs.end() || model.legs.size() < kCapacity;
   require(table.install(leg) == room);
@@ -106,9 +106,9 @@ void install(ForwardingTable& table, Model& model, const omerta_leg& leg) {
 }
 
 /// The plain reading of docs/protocol.md: what becomes of a frame whose tag is right or not.
-Decision judged(const Model& model, const omerta_address& from, const std::vector<uint8_t>& frame,
-                uint64_t now, bool good_tag) {
-  Decision d;
+relay::Decision judged(const Model& model, const omerta_address& from, const std::vector<uint8_t>& frame,
+                       uint64_t now, bool good_tag) {
+  relay::Decision d;
   const auto found = model.legs.find(omerta_load32(&frame[4]));
   const auto drop = [&d](omerta_drop_reason reason) {
     d.reason = reason;
@@ -171,7 +171,7 @@ Sent frame_from(const Model& model, fuzz::Input& input) {
 
 /// The functions of omerta/wire.h that the XDP program calls say the same, and write the same.
 void agrees_with_kernel(const Model& model, const Sent& sent, const std::vector<uint8_t>& after, uint64_t now,
-                        const Decision& decision) {
+                        const relay::Decision& decision) {
   const auto found = model.legs.find(omerta_load32(&sent.frame[4]));
   if (found == model.legs.end() || decision.reason == OMERTA_DROP_BYTE_CAP) return;
   const omerta_leg& leg = found->second.settings;
@@ -183,18 +183,18 @@ void agrees_with_kernel(const Model& model, const Sent& sent, const std::vector<
   require(frame == after);
 }
 
-void judge(ForwardingTable& table, Model& model, fuzz::Input& input, uint64_t now) {
+void judge(relay::ForwardingTable& table, Model& model, fuzz::Input& input, uint64_t now) {
   // A batch, as a worker has it: up to ten at a time.
   std::vector<Sent> batch(1 + input.byte() % 10);
-  std::vector<Datagram> datagrams;
+  std::vector<relay::Datagram> datagrams;
   for (Sent& sent : batch) sent = frame_from(model, input);
   for (Sent& sent : batch)
     datagrams.push_back({sent.frame.data(), static_cast<uint32_t>(sent.frame.size()), &sent.from});
-  std::vector<Decision> decisions(batch.size());
+  std::vector<relay::Decision> decisions(batch.size());
   const std::vector<Sent> before = batch;
   table.judge_all(datagrams.data(), datagrams.size(), now, decisions.data());
   for (size_t i = 0; i < batch.size(); i++) {
-    const Decision expected = judged(model, before[i].from, before[i].frame, now, before[i].good_tag);
+    const relay::Decision expected = judged(model, before[i].from, before[i].frame, now, before[i].good_tag);
     require(decisions[i].verdict == expected.verdict && decisions[i].reason == expected.reason);
     if (expected.verdict != OMERTA_FORWARD) require(batch[i].frame == before[i].frame);
     agrees_with_kernel(model, before[i], batch[i].frame, now, expected);
@@ -206,7 +206,7 @@ void judge(ForwardingTable& table, Model& model, fuzz::Input& input, uint64_t no
   }
 }
 
-void compare(ForwardingTable& table, const Model& model) {
+void compare(relay::ForwardingTable& table, const Model& model) {
   require(table.size() == model.legs.size() && table.reach() <= kCapacity);
   for (uint8_t n = 0; n < 16; n++) {
     omerta_leg found{};
@@ -225,17 +225,17 @@ void compare(ForwardingTable& table, const Model& model) {
   });
   require(seen == model.legs.size());
   for (size_t i = 0; i < kIdentities; i++) {
-    const omerta_account account = table.accounts().read(AccountKind::identity, i);
+    const omerta_account account = table.accounts().read(relay::AccountKind::identity, i);
     require(account.packets == model.identities[i].packets && account.bytes == model.identities[i].bytes);
   }
   for (size_t i = 0; i < kNetworks; i++) {
-    const omerta_account account = table.accounts().read(AccountKind::network, i);
+    const omerta_account account = table.accounts().read(relay::AccountKind::network, i);
     require(account.packets == model.networks[i].packets && account.bytes == model.networks[i].bytes);
   }
 }
 
 /// An account or class there is none of is refused, and changes nothing.
-void refused(ForwardingTable& table, omerta_leg leg, uint8_t which) {
+void refused(relay::ForwardingTable& table, omerta_leg leg, uint8_t which) {
   if (which % 3 == 0) leg.identity = kIdentities;
   if (which % 3 == 1) leg.network = kNetworks;
   if (which % 3 == 2) leg.limits = kClasses;
@@ -249,10 +249,10 @@ void refused(ForwardingTable& table, omerta_leg leg, uint8_t which) {
 }
 
 /// Rates so high that they refuse nothing: they are kept as they are set, and nothing else changes.
-void books(Accounts& accounts, fuzz::Input& input) {
+void books(relay::Accounts& accounts, fuzz::Input& input) {
   const uint8_t what = input.byte();
   const omerta_rate rate{1, 1, 1u << 30};
-  const AccountKind kind = what & 1 ? AccountKind::identity : AccountKind::network;
+  const relay::AccountKind kind = what & 1 ? relay::AccountKind::identity : relay::AccountKind::network;
   accounts.set_rate(kind, 1, rate);
   require(accounts.read(kind, 1).rate.burst == rate.burst);
   accounts.set_host_rate(rate);
@@ -263,7 +263,8 @@ void books(Accounts& accounts, fuzz::Input& input) {
   std::array<uint64_t, kIdentities> demands{};
   accounts.demands(demands);
   require(accounts.host().packets == 0);
-  for (const Accounts::PrefixBits bits : {Accounts::PrefixBits{33, 0}, Accounts::PrefixBits{0, 65}}) {
+  for (const relay::Accounts::PrefixBits bits :
+       {relay::Accounts::PrefixBits{33, 0}, relay::Accounts::PrefixBits{0, 65}}) {
     bool threw = false;
     try {
       accounts.set_prefix_rate(rate, bits);
@@ -285,7 +286,7 @@ struct Shared {
 };
 
 /// Goes on there, with all that was set and counted; once for a table.
-void share(ForwardingTable& table, std::unique_ptr<Shared>& memory) {
+void share(relay::ForwardingTable& table, std::unique_ptr<Shared>& memory) {
   if (memory) return;
   memory = std::make_unique<Shared>();
   table.share_accounts({&memory->policy, memory->limits.data(), memory->identities.data(),
@@ -296,9 +297,10 @@ void share(ForwardingTable& table, std::unique_ptr<Shared>& memory) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   fuzz::Input input(data, size);
-  const auto workers = input.byte() & 1 ? ForwardingTable::Workers::one : ForwardingTable::Workers::several;
+  const auto workers =
+      input.byte() & 1 ? relay::ForwardingTable::Workers::one : relay::ForwardingTable::Workers::several;
   std::unique_ptr<Shared> memory;  // outlives the table
-  ForwardingTable table(kCapacity, {kIdentities, kNetworks, kClasses}, workers);
+  relay::ForwardingTable table(kCapacity, {kIdentities, kNetworks, kClasses}, workers);
   Model model;
   uint64_t now = 1;
   for (int steps = 0; !input.empty() && steps < 200; steps++) {
@@ -326,10 +328,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       case 4: {
         const uint8_t what = input.byte();
         if (what & 1) {
-          table.accounts().reset(AccountKind::identity, (what >> 1) % kIdentities);
+          table.accounts().reset(relay::AccountKind::identity, (what >> 1) % kIdentities);
           model.identities[(what >> 1) % kIdentities] = {};
         } else {
-          table.accounts().reset(AccountKind::network, (what >> 1) % kNetworks);
+          table.accounts().reset(relay::AccountKind::network, (what >> 1) % kNetworks);
           model.networks[(what >> 1) % kNetworks] = {};
         }
         break;

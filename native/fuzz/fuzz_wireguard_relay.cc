@@ -19,7 +19,7 @@
 
 using namespace omerta;
 using omerta::fuzz::require;
-using Verdict = WireguardTable::Verdict;
+using Verdict = relay::WireguardTable::Verdict;
 
 namespace {
 
@@ -71,8 +71,8 @@ Address address_of(const session::Endpoint& endpoint) {
 }
 
 struct Relay {
-  Accounts accounts{{3, 2, 2}};
-  WireguardTable table{kSessions, random_bytes, {{1, 2}}};
+  relay::Accounts accounts{{3, 2, 2}};
+  relay::WireguardTable table{kSessions, random_bytes, {{1, 2}}};
   std::vector<uint64_t>& expected;
   std::array<std::optional<session::Endpoint>, OMERTA_WIREGUARD_BINDINGS> servers{};
   Nanoseconds now = 1000 * kSecond;

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <stdexcept>
 
-namespace omerta {
+namespace omerta::relay {
 namespace {
 
 void require(bool condition, const char* field, std::size_t given, std::size_t count) {
@@ -147,4 +147,4 @@ omerta_account Accounts::host() const { return load_account(*memory().host); }
 
 omerta_rate Accounts::host_rate() const { return load_rate(memory().policy->host); }
 
-}  // namespace omerta
+}  // namespace omerta::relay

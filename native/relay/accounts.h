@@ -13,7 +13,7 @@
 #include <span>
 #include <string>
 
-namespace omerta {
+namespace omerta::relay {
 
 enum class AccountKind : uint8_t { identity = 0, network = 1 };
 
@@ -106,4 +106,4 @@ class Accounts {
   std::atomic<const Memory*> memory_{&own_};
 };
 
-}  // namespace omerta
+}  // namespace omerta::relay

@@ -9,7 +9,7 @@
 #include "relay/leg_entry.h"
 #include "relay/tag_lanes.h"
 
-namespace omerta {
+namespace omerta::relay {
 namespace {
 
 constexpr uint32_t id_of(uint64_t word) { return static_cast<uint32_t>(word); }
@@ -243,4 +243,4 @@ void ForwardingTable::judge_all(const Datagram* datagrams, std::size_t count, ui
   }
 }
 
-}  // namespace omerta
+}  // namespace omerta::relay

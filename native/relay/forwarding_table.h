@@ -36,7 +36,7 @@
 #include "common/touched_memory.h"
 #include "relay/accounts.h"
 
-namespace omerta {
+namespace omerta::relay {
 
 /// What becomes of one datagram.
 struct Decision {
@@ -139,4 +139,4 @@ class ForwardingTable {
   std::atomic<std::size_t> size_{0};
 };
 
-}  // namespace omerta
+}  // namespace omerta::relay

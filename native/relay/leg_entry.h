@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <cstring>
 
-namespace omerta {
+namespace omerta::relay {
 
 constexpr std::size_t kLegWords = sizeof(omerta_leg) / sizeof(__u64);
 /// What the control plane writes and a verdict needs; the counters come after it.
@@ -35,4 +35,4 @@ inline void publish_leg(omerta_leg& entry, const omerta_leg& leg, std::size_t wo
   word_of(entry, 0).store(from[0] | omerta_leg_next_sequence(writing), std::memory_order_release);
 }
 
-}  // namespace omerta
+}  // namespace omerta::relay

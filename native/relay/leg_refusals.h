@@ -15,7 +15,7 @@
 #include <cstdint>
 #include <memory>
 
-namespace omerta {
+namespace omerta::relay {
 
 class LegRefusals {
  public:
@@ -65,4 +65,4 @@ class LegRefusals {
   std::unique_ptr<Word[]> words_;
 };
 
-}  // namespace omerta
+}  // namespace omerta::relay

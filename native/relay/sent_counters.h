@@ -13,7 +13,7 @@
 #include <memory>
 #include <optional>
 
-namespace omerta {
+namespace omerta::relay {
 
 class SentCounters {
  public:
@@ -87,4 +87,4 @@ class SentCounters {
   size_t size_ = 0;
 };
 
-}  // namespace omerta
+}  // namespace omerta::relay

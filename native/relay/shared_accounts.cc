@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/shared_accounts.h"
 
-namespace omerta {
+namespace omerta::relay {
 
 SharedAccounts::SharedAccounts(const AccountFiles& files, const Accounts::Capacity& capacity) {
   mappings_.reserve(6);
@@ -19,4 +19,4 @@ Accounts::Memory SharedAccounts::memory() const {
           mappings_[4].as<omerta_account>(), mappings_[5].as<__u64>()};
 }
 
-}  // namespace omerta
+}  // namespace omerta::relay

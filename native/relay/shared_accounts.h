@@ -8,7 +8,7 @@
 #include "common/shared_mapping.h"
 #include "relay/accounts.h"
 
-namespace omerta {
+namespace omerta::relay {
 
 /// BPF array maps with as many entries as the capacity says, by file descriptor.
 struct AccountFiles {
@@ -31,4 +31,4 @@ class SharedAccounts {
   std::vector<SharedMapping> mappings_;
 };
 
-}  // namespace omerta
+}  // namespace omerta::relay

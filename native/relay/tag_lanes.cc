@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-namespace omerta {
+namespace omerta::relay {
 
 #if defined(__x86_64__)
 
@@ -86,4 +86,4 @@ void tag_lanes(const TagWork (&work)[kTagLanes], omerta_tag_pair (&tags)[kTagLan
 
 #endif
 
-}  // namespace omerta
+}  // namespace omerta::relay

@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace omerta {
+namespace omerta::relay {
 
 constexpr size_t kTagLanes = 4;
 
@@ -25,4 +25,4 @@ bool tag_lanes_available();
 /// Same as omerta_tag_pair_of() of each. Only where tag_lanes_available().
 void tag_lanes(const TagWork (&work)[kTagLanes], omerta_tag_pair (&tags)[kTagLanes]);
 
-}  // namespace omerta
+}  // namespace omerta::relay

@@ -8,7 +8,7 @@
 
 #include "relay/leg_entry.h"
 
-namespace omerta {
+namespace omerta::relay {
 namespace {
 
 // An index word: 32 bits of the hash in bits 0-31, state in bits 32-33, generation above.
@@ -133,4 +133,4 @@ void WireguardRoutes::for_each(const std::function<void(const omerta_leg&)>& vis
   }
 }
 
-}  // namespace omerta
+}  // namespace omerta::relay

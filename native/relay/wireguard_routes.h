@@ -16,7 +16,7 @@
 #include "common/touched_memory.h"
 #include "relay/accounts.h"
 
-namespace omerta {
+namespace omerta::relay {
 
 class WireguardRoutes {
  public:
@@ -62,4 +62,4 @@ class WireguardRoutes {
   std::atomic<std::size_t> size_{0};
 };
 
-}  // namespace omerta
+}  // namespace omerta::relay

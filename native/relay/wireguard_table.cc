@@ -11,7 +11,7 @@
 #include "session/constants.h"
 #include "session/noise.h"
 
-namespace omerta {
+namespace omerta::relay {
 namespace {
 
 /// MAC1 checks a second for all addresses that have not proven themselves: below 1 µs each, so a flood takes
@@ -586,4 +586,4 @@ void WireguardTable::sweep(Nanoseconds now) {
   adopted_.store(!orphans_.empty(), std::memory_order_relaxed);
 }
 
-}  // namespace omerta
+}  // namespace omerta::relay

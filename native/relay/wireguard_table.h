@@ -38,7 +38,7 @@
 #include "session/cookie.h"
 #include "session/endpoint.h"
 
-namespace omerta {
+namespace omerta::relay {
 
 class WireguardTable {
  public:
@@ -226,4 +226,4 @@ class WireguardTable {
   Past past_[OMERTA_WIREGUARD_BINDINGS];
 };
 
-}  // namespace omerta
+}  // namespace omerta::relay

@@ -52,7 +52,7 @@ void judge(Table& table) {
   datagram.reserve(1);  // an empty datagram has an address, too
   if (std::fread(datagram.data(), 1, size, stdin) != size) input_ended = true;
   if (input_ended) return;
-  const Decision decision = table.judge_datagram(from, datagram, now);
+  const relay::Decision decision = table.judge_datagram(from, datagram, now);
   put(static_cast<uint8_t>(decision.verdict));
   put(static_cast<uint8_t>(decision.reason));
   put(decision.leg_id);
@@ -69,8 +69,8 @@ struct Setting {
 };
 static_assert(sizeof(Setting) == 40);
 
-inline void set(Accounts& accounts) {
-  using Kind = AccountKind;
+inline void set(relay::Accounts& accounts) {
+  using Kind = relay::AccountKind;
   uint8_t bytes[sizeof(Setting)] = {};
   if (std::fread(bytes + 1, sizeof bytes - 1, 1, stdin) != 1) input_ended = true;
   std::memmove(bytes, bytes + 1, 3);
@@ -96,7 +96,7 @@ inline void set(Accounts& accounts) {
 
 /// The capacities the operations count with.
 inline constexpr size_t kLegs = 64;
-inline constexpr Accounts::Capacity kAccounts = {8, 8, 8};
+inline constexpr relay::Accounts::Capacity kAccounts = {8, 8, 8};
 inline constexpr uint64_t kPrefixKey = 0x9e3779b97f4a7c15;
 
 /// `table` has install, remove, judge_datagram(from, datagram, now), counters and accounts.
@@ -118,7 +118,7 @@ int run(Table& table) {
     else
       input_ended = true;
   }
-  for (const AccountKind kind : {AccountKind::identity, AccountKind::network})
+  for (const relay::AccountKind kind : {relay::AccountKind::identity, relay::AccountKind::network})
     for (size_t i = 0; i < 8; i++) {
       const omerta_account account = table.accounts().read(kind, i);
       for (const uint64_t field : {account.demand, account.refused, account.packets, account.bytes})

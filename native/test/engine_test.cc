@@ -120,7 +120,7 @@ void a_circuit_carries_a_session_while_its_table_changes() {
   // What one side says it sent is what the other has counted: handshake, data and confirmations.
   omerta_leg counted{};
   const auto agree = [&](Engine& from, uint32_t own, Engine& to, uint32_t theirs) {
-    const SentCounters::Sent sent = from.sent(own).value_or(SentCounters::Sent{0, 0});
+    const relay::SentCounters::Sent sent = from.sent(own).value_or(relay::SentCounters::Sent{0, 0});
     return to.legs().find(theirs, counted) && sent.packets == counted.packets && sent.bytes == counted.bytes;
   };
   CHECK(wait_for([&] { return agree(a, 44, r, 11) && counted.packets >= 2000; }));
@@ -365,8 +365,8 @@ void garbage_of_strangers_has_no_offload_given_up() {
     CHECK(equal(b.sender_of_next(200), loopback(r.port())));
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
-  CHECK(r.offloads().state(Offload::udp_gro) == OffloadState::on);
-  CHECK(total(r, Counter::offloads_demoted) == 0);
+  CHECK(r.accelerators().state(Accelerator::udp_gro) == AcceleratorState::on);
+  CHECK(total(r, Counter::accelerators_demoted) == 0);
 }
 
 void one_client_has_no_offload_given_up_by_bad_frames_of_its_own() {
@@ -389,8 +389,8 @@ void one_client_has_no_offload_given_up_by_bad_frames_of_its_own() {
     CHECK(equal(b.sender_of_next(200), loopback(r.port())));
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
-  CHECK(r.offloads().state(Offload::udp_gro) == OffloadState::on);
-  CHECK(total(r, Counter::offloads_demoted) == 0);
+  CHECK(r.accelerators().state(Accelerator::udp_gro) == AcceleratorState::on);
+  CHECK(total(r, Counter::accelerators_demoted) == 0);
 }
 
 void a_worker_measures_how_long_frames_are_in_the_box_and_how_full_its_queue_is() {

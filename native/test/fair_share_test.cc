@@ -13,9 +13,9 @@
 
 namespace {
 
-using omerta::AccountKind;
 using omerta::FairShare;
-using omerta::ForwardingTable;
+using omerta::relay::AccountKind;
+using omerta::relay::ForwardingTable;
 
 uint64_t level(std::vector<uint64_t> demands, uint64_t capacity) {
   return FairShare::level(demands, capacity);
@@ -137,7 +137,7 @@ class World {
     omerta_store32(frame + 4, sender.leg.leg_id);
     omerta_store64(frame + 8, omerta_frame_tag(sender.leg.key, frame, kSize));
     sender.sent++;
-    const omerta::Decision decision =
+    const omerta::relay::Decision decision =
         table_.judge_datagram(omerta_address{}, frame, kSize, static_cast<uint64_t>(now_));
     sender.carried += decision.verdict == OMERTA_FORWARD;
   }

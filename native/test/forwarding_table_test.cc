@@ -13,8 +13,8 @@
 
 namespace {
 
-using omerta::Decision;
-using omerta::ForwardingTable;
+using omerta::relay::Decision;
+using omerta::relay::ForwardingTable;
 
 constexpr uint64_t kNow = 1'000'000'000;
 
@@ -249,7 +249,7 @@ void judges_many_like_one() {
       one_by_one.push_back(frame);
       at_once.push_back(frame);
     }
-    std::vector<omerta::Datagram> datagrams;
+    std::vector<omerta::relay::Datagram> datagrams;
     for (std::vector<uint8_t>& frame : at_once)
       datagrams.push_back({frame.data(), static_cast<uint32_t>(frame.size()), &from});
     std::vector<Decision> decisions(count);
@@ -395,20 +395,26 @@ void workers_share_every_limit() {
   static constexpr omerta_rate kFiveHundredFrames = {65536, 0, 64 * 500};
   struct Case {
     const char* sentence;
-    void (*limit)(omerta::Accounts& accounts);
+    void (*limit)(omerta::relay::Accounts& accounts);
     uint64_t accepted;
   };
   const Case cases[] = {
       {"workers sharing a limited identity together get its burst and nothing more",
-       [](omerta::Accounts& a) { a.set_rate(omerta::AccountKind::identity, 1, kFiveHundredFrames); }, 500},
+       [](omerta::relay::Accounts& a) {
+         a.set_rate(omerta::relay::AccountKind::identity, 1, kFiveHundredFrames);
+       },
+       500},
       {"workers sharing a limited network together get its burst and nothing more",
-       [](omerta::Accounts& a) { a.set_rate(omerta::AccountKind::network, 1, kFiveHundredFrames); }, 500},
+       [](omerta::relay::Accounts& a) {
+         a.set_rate(omerta::relay::AccountKind::network, 1, kFiveHundredFrames);
+       },
+       500},
       {"workers sharing a limited prefix together get its burst and nothing more",
-       [](omerta::Accounts& a) { a.set_prefix_rate(kFiveHundredFrames, {}); }, 500},
+       [](omerta::relay::Accounts& a) { a.set_prefix_rate(kFiveHundredFrames, {}); }, 500},
       {"workers sharing a limited host together get its burst and nothing more",
-       [](omerta::Accounts& a) { a.set_host_rate(kFiveHundredFrames); }, 500},
+       [](omerta::relay::Accounts& a) { a.set_host_rate(kFiveHundredFrames); }, 500},
       {"workers sharing an identity's fair share together get its burst and nothing more",
-       [](omerta::Accounts& a) {
+       [](omerta::relay::Accounts& a) {
          a.set_host_rate({65536, 0, 64 * 5000});
          a.set_fair_share(2 * 65536, 2 * 64 * 500);
        },
@@ -443,7 +449,7 @@ void workers_share_every_limit() {
 
   TEST("what a frame was charged before another worker took the last of a limit is given back");
   ForwardingTable tight(4, {4, 2, 2});
-  tight.accounts().set_rate(omerta::AccountKind::network, 1, kFiveHundredFrames);
+  tight.accounts().set_rate(omerta::relay::AccountKind::network, 1, kFiveHundredFrames);
   tight.accounts().set_host_rate({65536, 0, 64 * 5000});
   std::vector<omerta_leg> legs;
   for (uint32_t id = 1; id <= 3; id++) {

@@ -7,11 +7,11 @@
 
 namespace omerta::golden {
 
-inline AccountKind kind_of(const std::string& name) {
-  return name == "identity" ? AccountKind::identity : AccountKind::network;
+inline relay::AccountKind kind_of(const std::string& name) {
+  return name == "identity" ? relay::AccountKind::identity : relay::AccountKind::network;
 }
 
-inline void apply(Accounts& accounts, const Setting& setting) {
+inline void apply(relay::Accounts& accounts, const Setting& setting) {
   if (setting.set == "limits")
     accounts.set_limits(setting.index, {setting.rate, 0, setting.byte_cap});
   else if (setting.set == "reset")

@@ -12,9 +12,9 @@ using namespace omerta;
 
 namespace {
 
-void run(const golden::Json& sequence, ForwardingTable::Workers workers) {
+void run(const golden::Json& sequence, relay::ForwardingTable::Workers workers) {
   const std::string name = sequence.at("name");
-  ForwardingTable table(64, {golden::kIdentities, golden::kNetworks, golden::kClasses}, workers);
+  relay::ForwardingTable table(64, {golden::kIdentities, golden::kNetworks, golden::kClasses}, workers);
   table.accounts().set_prefix_key(golden::kPrefixKey);
   for (const golden::Setting& setting : golden::settings_of(sequence))
     golden::apply(table.accounts(), setting);
@@ -26,8 +26,8 @@ void run(const golden::Json& sequence, ForwardingTable::Workers workers) {
     for (const golden::Setting& setting : packet.settings) golden::apply(table.accounts(), setting);
     for (const uint32_t id : packet.remove) CHECK(table.remove(id));
     for (const omerta_leg& leg : packet.install) CHECK(table.install(leg));
-    const Decision decision = table.judge_datagram(packet.from, packet.datagram.data(),
-                                                   static_cast<uint32_t>(packet.datagram.size()), packet.now);
+    const relay::Decision decision = table.judge_datagram(
+        packet.from, packet.datagram.data(), static_cast<uint32_t>(packet.datagram.size()), packet.now);
     CHECK(decision.verdict == packet.verdict);
     CHECK(decision.reason == packet.reason);
     CHECK(decision.leg_id == packet.leg);
@@ -62,7 +62,8 @@ int main() {
   for (const golden::Json& each : golden::read(golden::kLegHomes))
     CHECK(omerta_leg_home(each.at("id"), each.at("slots")) == each.at("home").get<uint32_t>());
   for (const golden::Json& sequence : golden::read())
-    for (const auto workers : {ForwardingTable::Workers::one, ForwardingTable::Workers::several})
+    for (const auto workers :
+         {relay::ForwardingTable::Workers::one, relay::ForwardingTable::Workers::several})
       run(sequence, workers);
   return check::finish();
 }

@@ -6,13 +6,14 @@
 
 namespace {
 
-using Workers = omerta::ForwardingTable::Workers;
+using Workers = omerta::relay::ForwardingTable::Workers;
 
-struct Table : omerta::ForwardingTable {
+struct Table : omerta::relay::ForwardingTable {
   explicit Table(Workers workers)
       : ForwardingTable(omerta::batch::kLegs, omerta::batch::kAccounts, workers) {}
 
-  omerta::Decision judge_datagram(const omerta_address& from, std::vector<uint8_t>& datagram, uint64_t now) {
+  omerta::relay::Decision judge_datagram(const omerta_address& from, std::vector<uint8_t>& datagram,
+                                         uint64_t now) {
     return ForwardingTable::judge_datagram(from, datagram.data(), static_cast<uint32_t>(datagram.size()),
                                            now);
   }

@@ -8,7 +8,7 @@
 
 namespace {
 
-using omerta::LegRefusals;
+using omerta::relay::LegRefusals;
 
 void drops_are_counted_by_leg_until_the_leg_is_gone() {
   LegRefusals refusals(1000);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The start-up self-tests of the offloads pass on a sound kernel, quickly, and leave nothing behind. What
-// they find on an unsound one: test/tunnel/offloads.test.ts.
+// they find on an unsound one: test/tunnel/accelerators.test.ts.
 #include <net/if.h>
 #include <unistd.h>
 

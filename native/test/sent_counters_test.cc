@@ -8,7 +8,7 @@
 
 namespace {
 
-using omerta::SentCounters;
+using omerta::relay::SentCounters;
 
 void counts_of_a_leg_begin_at_zero_and_end_with_it() {
   SentCounters sent(4);

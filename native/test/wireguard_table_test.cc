@@ -16,7 +16,7 @@ using stock::bytes_of;
 using stock::initiation;
 using stock::random_bytes;
 using stock::server_key;
-using Verdict = WireguardTable::Verdict;
+using Verdict = relay::WireguardTable::Verdict;
 
 constexpr Nanoseconds kStart = 1000 * kSecond;
 
@@ -38,8 +38,8 @@ bool is(const session::Endpoint& a, const session::Endpoint& b) {
 
 /// A relay with one server (key 1, at .200) and what its clients send.
 struct World {
-  Accounts accounts{{4, 4, 4}};
-  WireguardTable table;
+  relay::Accounts accounts{{4, 4, 4}};
+  relay::WireguardTable table;
   Nanoseconds now = kStart;
   session::CookieReply reply{};
   session::Endpoint server = at(200, 51820);
@@ -57,11 +57,11 @@ struct World {
     return b;
   }
 
-  WireguardTable::Result handshake(const auto& message, const session::Endpoint& from) {
+  relay::WireguardTable::Result handshake(const auto& message, const session::Endpoint& from) {
     return table.handshake(bytes_of(message), from, now, none_own, reply);
   }
   /// A client's initiation, and if the relay asks for its cookie, another one with it.
-  WireguardTable::Result asked(uint32_t index, const session::Endpoint& from, uint8_t seed = 1) {
+  relay::WireguardTable::Result asked(uint32_t index, const session::Endpoint& from, uint8_t seed = 1) {
     const session::Initiation first = initiation(index, seed);
     const auto result = handshake(first, from);
     if (result.verdict != Verdict::cookie) return result;
@@ -72,10 +72,11 @@ struct World {
   Verdict ask_blindly(uint32_t index, const session::Endpoint& from) {
     return handshake(initiation(index), from).verdict;
   }
-  WireguardTable::Result answer(uint32_t server_index, uint32_t client_index, const session::Endpoint& from) {
+  relay::WireguardTable::Result answer(uint32_t server_index, uint32_t client_index,
+                                       const session::Endpoint& from) {
     return handshake(stock::response(server_index, client_index), from);
   }
-  WireguardTable::Result carry(uint32_t index, const session::Endpoint& from, size_t size = 128) {
+  relay::WireguardTable::Result carry(uint32_t index, const session::Endpoint& from, size_t size = 128) {
     return table.transport(index, size, from, now, accounts);
   }
   /// A whole handshake: client index 100 + n, server index 200 + n.
@@ -203,11 +204,11 @@ void only_the_relays_own_cookie_proves_an_address() {
 void half_open_handshakes_have_a_cap_for_each_prefix() {
   World w;
   uint32_t index = 1000;
-  for (size_t i = 0; i < WireguardTable::kHalfOpenPerPrefix; i++)
+  for (size_t i = 0; i < relay::WireguardTable::kHalfOpenPerPrefix; i++)
     CHECK(w.ask(index++, at(1, 40000)) == Verdict::forward);
   CHECK(w.ask(index++, at(1, 40000)) == Verdict::half_open_full);
   CHECK(w.ask(index++, at(2, 40000)) == Verdict::forward);
-  w.now += WireguardTable::kHalfOpenTime;
+  w.now += relay::WireguardTable::kHalfOpenTime;
   CHECK(w.ask(index++, at(1, 40000)) == Verdict::forward);
 }
 
@@ -313,7 +314,7 @@ void sessions_follow_a_server_to_its_new_address_and_end_with_it() {
   CHECK(w.table.usage(3).packets == 0);
   w.table.unbind(3, w.accounts);
   CHECK(!w.table.active());
-  CHECK(w.accounts.read(AccountKind::identity, 0).packets == 3);
+  CHECK(w.accounts.read(relay::AccountKind::identity, 0).packets == 3);
 }
 
 void what_is_relayed_is_charged_to_the_server_and_held_to_its_limits() {
@@ -324,7 +325,7 @@ void what_is_relayed_is_charged_to_the_server_and_held_to_its_limits() {
   w.table.bind(3, binding, w.now, w.accounts);
   CHECK(w.connect(0, client));
   // A thousand a second, ten at once.
-  w.accounts.set_rate(AccountKind::identity, 2, {0, 1'000'000, 10'000'000});
+  w.accounts.set_rate(relay::AccountKind::identity, 2, {0, 1'000'000, 10'000'000});
   size_t passed = 0;
   for (int i = 0; i < 100; i++) passed += w.carry(200, client).verdict == Verdict::forward ? 1 : 0;
   CHECK(passed == 10);
@@ -334,7 +335,7 @@ void what_is_relayed_is_charged_to_the_server_and_held_to_its_limits() {
   w.table.for_each_charge([&](const omerta_leg& leg) { packets += leg.identity == 2 ? leg.packets : 0; });
   CHECK(packets == passed + 1);
   w.table.unbind(3, w.accounts);
-  CHECK(w.accounts.read(AccountKind::identity, 2).packets == passed + 1);
+  CHECK(w.accounts.read(relay::AccountKind::identity, 2).packets == passed + 1);
 }
 
 void sessions_an_earlier_daemon_left_in_the_kernel_go_on() {
@@ -380,7 +381,7 @@ void sessions_an_earlier_daemon_left_in_the_kernel_go_on() {
   late.table.unbind(3, late.accounts);
   late.table.adopt(routes, late.now);
   CHECK(late.table.routes(late.now).size() == 4);
-  late.now += WireguardTable::kAdoptionTime;
+  late.now += relay::WireguardTable::kAdoptionTime;
   const uint64_t last = late.table.changes();
   late.table.sweep(late.now);
   CHECK(late.table.changes() != last && late.table.routes(late.now).empty());
@@ -400,10 +401,10 @@ void what_the_kernel_carried_is_charged() {
   w.table.add_carried(ended, w.accounts);
   CHECK(w.table.usage(3).packets == 21 && w.table.usage(3).bytes == 2128);
   w.table.bind(3, World::binding(1, w.server, 1), w.now, w.accounts);  // another's account from now on
-  CHECK(w.accounts.read(AccountKind::identity, 2).packets == 21);
+  CHECK(w.accounts.read(relay::AccountKind::identity, 2).packets == 21);
   w.table.add_carried(ended, w.accounts);  // of the former
   CHECK(w.table.usage(3).packets == 0);
-  CHECK(w.accounts.read(AccountKind::identity, 2).packets == 41);
+  CHECK(w.accounts.read(relay::AccountKind::identity, 2).packets == 41);
 }
 
 void indices_somebody_waits_for_are_mirrored() {

@@ -202,18 +202,18 @@ void a_packet_nobody_takes_is_answered_to_the_inside_it_came_from() {
 
 void an_inside_whose_headers_cannot_be_is_asked_for_no_more_super_packets() {
   Pair pair;
-  Offloads& offloads = pair.a.shared.offloads;
-  for (const Offload each : {Offload::tun_checksum, Offload::tun_tcp, Offload::tun_udp})
-    offloads.set_on(each, "for this test");
+  Accelerators& accelerators = pair.a.shared.accelerators;
+  for (const Accelerator each : {Accelerator::tun_checksum, Accelerator::tun_tcp, Accelerator::tun_udp})
+    accelerators.set_on(each, "for this test");
   for (int i = 0; i < 8; i++) {
-    CHECK(pair.a.port.allowed.udp && offloads.on(Offload::tun_udp));
+    CHECK(pair.a.port.allowed.udp && accelerators.on(Accelerator::tun_udp));
     test::MemoryPort::Packet packet = super_packet(3);
     packet.header.checksum_start = 4;
     pair.a.port.waiting.push_back(packet);
     pair.a.sealer.receive(boot_clock());
   }
   CHECK(pair.a.counted(Counter::drop_inner_malformed) == 8);
-  CHECK(offloads.state(Offload::tun_udp) == OffloadState::demoted);
+  CHECK(accelerators.state(Accelerator::tun_udp) == AcceleratorState::demoted);
   CHECK(!pair.a.port.allowed.udp && pair.a.port.allowed.tcp && pair.a.port.allowed.checksum);
 }
 

@@ -418,8 +418,8 @@ bool survives_the_loss_of_its_rings() {
   for (Engine* engine : {&a, &b}) {
     // A worker that has nothing to do notices when it has.
     right = right && wait_for([&] { return std::string_view(engine->io_name()) == "mmsg"; }) &&
-            engine->offloads().state(Offload::io_uring) == OffloadState::demoted &&
-            total(*engine, Counter::offloads_demoted) == 1;
+            engine->accelerators().state(Accelerator::io_uring) == AcceleratorState::demoted &&
+            total(*engine, Counter::accelerators_demoted) == 1;
   }
   return right && crosses() && total(b, Counter::handshakes_completed) == 1;
 }

@@ -18,24 +18,25 @@ namespace {
 /// Copies an entry from word `first` on; its policy is this thread's, and its counters change under the copy.
 void copy(omerta_leg& entry, omerta_leg& out, size_t first = 0) {
   auto* to = reinterpret_cast<__u64*>(&out);
-  for (size_t i = first; i < kLegWords; i++) to[i] = word_of(entry, i).load(std::memory_order_relaxed);
+  for (size_t i = first; i < relay::kLegWords; i++)
+    to[i] = relay::word_of(entry, i).load(std::memory_order_relaxed);
   to[0] &= OMERTA_LEG_POLICY_BITS;
 }
 
 bool in_use(omerta_leg& entry) {
-  return (word_of(entry, 0).load(std::memory_order_relaxed) & OMERTA_LEG_ACTION_BITS) != 0;
+  return (relay::word_of(entry, 0).load(std::memory_order_relaxed) & OMERTA_LEG_ACTION_BITS) != 0;
 }
 
 /// Whether a daemon died while it wrote the entry.
 bool is_torn(omerta_leg& entry) {
-  return (word_of(entry, 0).load(std::memory_order_relaxed) & OMERTA_LEG_WRITING_BIT) != 0;
+  return (relay::word_of(entry, 0).load(std::memory_order_relaxed) & OMERTA_LEG_WRITING_BIT) != 0;
 }
 
 /// The slot of a leg in use at most `reach` from its home.
 std::optional<uint32_t> slot_of(omerta_leg* entries, uint32_t slots, uint32_t reach, uint32_t id) {
   uint32_t slot = omerta_leg_home(id, slots);
   for (uint32_t distance = 0; distance <= std::min(reach, slots - 1); distance++) {
-    const __u64 word = word_of(entries[slot], 0).load(std::memory_order_relaxed);
+    const __u64 word = relay::word_of(entries[slot], 0).load(std::memory_order_relaxed);
     if (static_cast<uint32_t>(word) == id && (word & OMERTA_LEG_ACTION_BITS) != 0) return slot;
     slot = omerta_leg_slot_after(slot, slots);
   }
@@ -85,7 +86,7 @@ LegMap::LegMap(RelayProgram& program)
       reach_(program.settings().reach) {
   uint32_t reach = 0;
   for (uint32_t slot = 0; slot < slots_; slot++) {
-    if (is_torn(entries_[slot])) publish_leg(entries_[slot], omerta_leg{}, kLegPolicyWords);
+    if (is_torn(entries_[slot])) relay::publish_leg(entries_[slot], omerta_leg{}, relay::kLegPolicyWords);
     if (in_use(entries_[slot]))
       reach = std::max(reach, omerta_leg_distance(slot, entries_[slot].leg_id, slots_));
   }
@@ -103,7 +104,7 @@ bool LegMap::install(const omerta_leg& leg) {
   if (const auto present = slot_of(entries_, slots_, reach_, leg.leg_id); present.has_value()) {
     omerta_leg before;
     copy(entries_[*present], before);
-    publish_leg(entries_[*present], leg, kLegPolicyWords);
+    relay::publish_leg(entries_[*present], leg, relay::kLegPolicyWords);
     settle_moved(before, leg);
     return true;
   }
@@ -122,7 +123,7 @@ bool LegMap::install(const omerta_leg& leg) {
   // Before the leg can be found there, the program must look that far.
   if (distance > reach_) std::atomic_ref(reach_).store(distance, std::memory_order_relaxed);
   omerta_window_clear(&windows_[slot]);
-  publish_leg(entries_[slot], fresh, kLegWords);
+  relay::publish_leg(entries_[slot], fresh, relay::kLegWords);
   return true;
 }
 
@@ -133,8 +134,10 @@ void LegMap::catch_up() {
     omerta_leg former;
     const auto slot = slot_of(entries_, slots_, reach_, id);
     if (!slot.has_value() || !former_->find(id, former)) continue;
-    word_of(entries_[*slot], kPackets).fetch_add(former.packets - counted.packets, std::memory_order_relaxed);
-    word_of(entries_[*slot], kBytes).fetch_add(former.bytes - counted.bytes, std::memory_order_relaxed);
+    relay::word_of(entries_[*slot], kPackets)
+        .fetch_add(former.packets - counted.packets, std::memory_order_relaxed);
+    relay::word_of(entries_[*slot], kBytes)
+        .fetch_add(former.bytes - counted.bytes, std::memory_order_relaxed);
   }
   continued_ = {};
   former_ = nullptr;
@@ -154,8 +157,8 @@ void LegMap::settle_moved(const omerta_leg& from, const omerta_leg& to) const {
 void LegMap::remove_at(uint32_t slot) {
   omerta_leg leg;
   copy(entries_[slot], leg);
-  publish_leg(entries_[slot], omerta_leg{}, kLegPolicyWords);
-  copy(entries_[slot], leg, kLegPolicyWords);
+  relay::publish_leg(entries_[slot], omerta_leg{}, relay::kLegPolicyWords);
+  copy(entries_[slot], leg, relay::kLegPolicyWords);
   if (settle_) settle_(leg, 1);
 }
 

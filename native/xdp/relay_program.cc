@@ -104,7 +104,7 @@ int RelayProgram::remotes_fd() const { return bpf_map__fd(skeleton_->maps.remote
 int RelayProgram::devices_fd() const { return bpf_map__fd(skeleton_->maps.devices); }
 int RelayProgram::indices_fd() const { return bpf_map__fd(skeleton_->maps.indices); }
 int RelayProgram::expected_fd() const { return bpf_map__fd(skeleton_->maps.expected); }
-AccountFiles RelayProgram::account_files() const {
+relay::AccountFiles RelayProgram::account_files() const {
   return {bpf_map__fd(skeleton_->maps.policy),     bpf_map__fd(skeleton_->maps.limits),
           bpf_map__fd(skeleton_->maps.identities), bpf_map__fd(skeleton_->maps.networks),
           bpf_map__fd(skeleton_->maps.host),       bpf_map__fd(skeleton_->maps.prefixes)};

@@ -33,7 +33,7 @@ class RelayProgram {
     /// Slots of the session table's index mirror; a power of two.
     size_t index_slots = 1;
     /// Accounts and classes of limits legs may name.
-    Accounts::Capacity accounts = {};
+    relay::Accounts::Capacity accounts = {};
     /// Time is what run() is given. For tests.
     bool test_clock = false;
     /// Maps to take over; -1 makes new ones.
@@ -61,7 +61,7 @@ class RelayProgram {
   int devices_fd() const;
   int indices_fd() const;
   int expected_fd() const;
-  AccountFiles account_files() const;
+  relay::AccountFiles account_files() const;
   /// Shared memory: what is written here counts from the next packet on.
   omerta_xdp_settings& settings();
   /// Instructions the verifier went through; 0 where the kernel does not tell (before 5.16).

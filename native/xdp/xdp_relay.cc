@@ -214,10 +214,10 @@ void XdpRelay::activate() {
   former_legs_file_.reset();
 }
 
-/// As Accounts::settle, in the memory both engines share.
+/// As relay::Accounts::settle, in the memory both engines share.
 void XdpRelay::settle(const omerta_leg& leg, int sign) {
   if (leg.identity >= settings_.accounts.identities || leg.network >= settings_.accounts.networks) return;
-  const Accounts::Memory memory = accounts_->memory();
+  const relay::Accounts::Memory memory = accounts_->memory();
   for (omerta_account* account : {&memory.identities[leg.identity], &memory.networks[leg.network]}) {
     OMERTA_WRITE(&account->packets, account->packets + (sign < 0 ? -leg.packets : leg.packets));
     OMERTA_WRITE(&account->bytes, account->bytes + (sign < 0 ? -leg.bytes : leg.bytes));

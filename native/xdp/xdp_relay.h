@@ -37,7 +37,7 @@ struct RelaySettings {
   size_t max_legs = 65536;
   size_t max_routes = 1;  ///< of relayed WireGuard sessions
   size_t index_slots = 1;
-  Accounts::Capacity accounts;
+  relay::Accounts::Capacity accounts;
   StrangerLimits strangers;
 };
 
@@ -91,7 +91,7 @@ class XdpRelay {
   Pins pins_;
   int self_test_packets_ = 0;
   std::unique_ptr<RelayProgram> program_;
-  std::optional<SharedAccounts> accounts_;
+  std::optional<relay::SharedAccounts> accounts_;
   std::unique_ptr<LegMap> legs_;
   std::optional<RouteMap> routes_;
   std::vector<Attachment> attachments_;

@@ -32,7 +32,8 @@ inline omerta_address own_address(bool v4) {
 
 class BpfRelay {
  public:
-  static constexpr Accounts::Capacity kAccounts = {golden::kIdentities, golden::kNetworks, golden::kClasses};
+  static constexpr relay::Accounts::Capacity kAccounts = {golden::kIdentities, golden::kNetworks,
+                                                          golden::kClasses};
 
   BpfRelay()
       : program_({.port = kPort,
@@ -60,8 +61,8 @@ class BpfRelay {
 
   RelayProgram& program() { return program_; }
   /// What the program charges.
-  Accounts& accounts() { return accounts_; }
-  Accounts::Memory account_memory() const { return shared_.memory(); }
+  relay::Accounts& accounts() { return accounts_; }
+  relay::Accounts::Memory account_memory() const { return shared_.memory(); }
   /// False when there is no room for it near its home.
   bool try_install(const omerta_leg& leg) { return legs_.install({&leg, 1}).empty(); }
   void install(const omerta_leg& leg) { CHECK(try_install(leg)); }
@@ -88,8 +89,8 @@ class BpfRelay {
  private:
   RelayProgram program_;
   LegMap legs_;
-  SharedAccounts shared_;
-  Accounts accounts_;
+  relay::SharedAccounts shared_;
+  relay::Accounts accounts_;
 };
 
 /// A datagram that comes to this machine.

@@ -22,7 +22,7 @@ class Pair {
  public:
   Pair() { table_.share_accounts(kernel_.account_memory()); }
 
-  Accounts& accounts() { return table_.accounts(); }
+  relay::Accounts& accounts() { return table_.accounts(); }
   bool install(const omerta_leg& leg) {
     if (!table_.install(leg)) return false;
     missing_[leg.leg_id] = leg;
@@ -38,7 +38,7 @@ class Pair {
     return true;
   }
 
-  Decision judge_datagram(const omerta_address& from, std::vector<uint8_t>& datagram, uint64_t now) {
+  relay::Decision judge_datagram(const omerta_address& from, std::vector<uint8_t>& datagram, uint64_t now) {
     omerta_leg leg;
     if (datagram.size() >= 8 && table_.find(omerta_load32(&datagram[4]), leg)) {
       kernel_.remember_way(leg);
@@ -69,10 +69,10 @@ class Pair {
     kernel_.program().settings().complete = missing_.empty() ? 1 : 0;
   }
   /// Dropped for no reason: no engine says that.
-  static Decision wrong() { return {}; }
+  static relay::Decision wrong() { return {}; }
 
-  Decision forwarded(const Headers& before, const Packet& packet, std::vector<uint8_t>& datagram) {
-    Decision decision;
+  relay::Decision forwarded(const Headers& before, const Packet& packet, std::vector<uint8_t>& datagram) {
+    relay::Decision decision;
     decision.verdict = OMERTA_FORWARD;
     decision.leg_id = omerta_load32(&datagram[4]);
     omerta_leg leg;
@@ -86,9 +86,9 @@ class Pair {
   }
 
   /// The reason is the counter that went up by one.
-  Decision dropped() {
+  relay::Decision dropped() {
     const omerta_xdp_counters now = kernel_.program().counters();
-    Decision decision = wrong();
+    relay::Decision decision = wrong();
     for (uint8_t reason = 0; reason < OMERTA_DROP_REASON_COUNT; reason++) {
       if (now.drops[reason] == seen_.drops[reason]) continue;
       if (decision.reason != OMERTA_DROP_NONE || now.drops[reason] != seen_.drops[reason] + 1) return wrong();
@@ -99,7 +99,7 @@ class Pair {
   }
 
   BpfRelay kernel_;  // the table charges its accounts
-  ForwardingTable table_{batch::kLegs, batch::kAccounts};
+  relay::ForwardingTable table_{batch::kLegs, batch::kAccounts};
   omerta_xdp_counters seen_{};
   std::map<uint32_t, omerta_leg> missing_;
   std::set<uint32_t> judged_above_;  ///< of those

@@ -13,7 +13,7 @@
 
 using namespace omerta;
 using namespace omerta::xdp;
-using Verdict = WireguardTable::Verdict;
+using Verdict = relay::WireguardTable::Verdict;
 
 namespace {
 
@@ -78,7 +78,7 @@ class Agreement {
   }
 
   /// The same rates on both sides; none at all while a handshake is finished, which user space does alone.
-  void for_both(const std::function<void(Accounts&)>& set) {
+  void for_both(const std::function<void(relay::Accounts&)>& set) {
     set(accounts_);
     set(kernel_.accounts());
   }
@@ -95,11 +95,11 @@ class Agreement {
     set_limits();
   }
   void set_limits() {
-    for_both([this](Accounts& accounts) {
+    for_both([this](relay::Accounts& accounts) {
       for (size_t i = 0; i < golden::kClasses; i++) {
         accounts.set_limits(i, {rates_[i].own, 0, 0});
-        accounts.set_rate(AccountKind::identity, i, rates_[i].identity);
-        accounts.set_rate(AccountKind::network, i, rates_[i].network);
+        accounts.set_rate(relay::AccountKind::identity, i, rates_[i].identity);
+        accounts.set_rate(relay::AccountKind::network, i, rates_[i].network);
       }
       accounts.set_host_rate(host_);
       accounts.set_prefix_rate(prefix_, {24, 48});
@@ -186,8 +186,8 @@ class Agreement {
     session::Endpoint endpoint;
     endpoint.remote = from;
     const bool expected = map_of_expected()[index % OMERTA_EXPECTED_INDICES] != 0;
-    const WireguardTable::Result wanted =
-        index == kOwnIndex ? WireguardTable::Result{}
+    const relay::WireguardTable::Result wanted =
+        index == kOwnIndex ? relay::WireguardTable::Result{}
                            : table_.transport(index, datagram.size(), endpoint, now_, accounts_);
     omerta_xdp_counters counters = kernel_.program().counters();
     const RunResult got = kernel_.program().run(packet, now_);
@@ -221,13 +221,14 @@ class Agreement {
     for (const omerta_leg& route : routes_.all()) count_ended(route);
     uint64_t packets = 0;
     table_.for_each_charge([&](const omerta_leg& leg) { packets += leg.packets; });
-    for (size_t i = 0; i < golden::kNetworks; i++) packets += accounts_.read(AccountKind::network, i).packets;
+    for (size_t i = 0; i < golden::kNetworks; i++)
+      packets += accounts_.read(relay::AccountKind::network, i).packets;
     TEST("what the table counted went through the kernel, but for what made sessions");
     CHECK(packets == kernel_packets_ + by_socket_ && kernel_packets_ == forwarded_);
     const omerta_xdp_counters counters = kernel_.program().counters();
     CHECK(counters.others[OMERTA_XDP_WIREGUARD_RELAYED_BYTES] == kernel_bytes_);
     TEST("accounts were charged alike");
-    for (const AccountKind kind : {AccountKind::identity, AccountKind::network})
+    for (const relay::AccountKind kind : {relay::AccountKind::identity, relay::AccountKind::network})
       for (size_t i = 0; i < golden::kIdentities; i++) {
         const omerta_account above = accounts_.read(kind, i), below = kernel_.accounts().read(kind, i);
         CHECK(above.refused == below.refused && above.demand == below.demand);
@@ -252,8 +253,8 @@ class Agreement {
 
   std::mt19937 random_;
   BpfRelay kernel_;
-  Accounts accounts_{BpfRelay::kAccounts};
-  WireguardTable table_;
+  relay::Accounts accounts_{BpfRelay::kAccounts};
+  relay::WireguardTable table_;
   RouteMap routes_;
   uint64_t now_ = 1'000'000'000;
   uint64_t changes_ = UINT64_MAX;

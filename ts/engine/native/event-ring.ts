@@ -16,9 +16,9 @@ const Type = {
   interfaceGone: 7,
   interfaceUp: 8,
   interfaceDown: 9,
-  offloadDemoted: 10,
+  acceleratorDemoted: 10,
   routingLoop: 11,
-  offloadRestored: 12,
+  acceleratorRestored: 12,
 } as const;
 
 export class EventRingReader {
@@ -76,11 +76,11 @@ export class EventRingReader {
         return { type: 'interface-up' };
       case Type.interfaceDown:
         return { type: 'interface-down' };
-      case Type.offloadDemoted: {
+      case Type.acceleratorDemoted: {
         const [name = '', reason = ''] = Buffer.from(this.#blob(at)).toString().split('\n');
         return { type: 'accelerator-demoted', name, reason };
       }
-      case Type.offloadRestored:
+      case Type.acceleratorRestored:
         return { type: 'accelerator-restored', name: Buffer.from(this.#blob(at)).toString() };
       case Type.routingLoop:
         return { type: 'routing-loop', to: this.#address(at) };

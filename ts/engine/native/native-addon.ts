@@ -32,9 +32,9 @@ export interface NativeDescription {
   readonly ioReason: string;
   /** Empty when nothing has to be typed. */
   readonly ioRemedy: string;
-  readonly offloads: readonly NativeOffload[];
+  readonly accelerators: readonly NativeAccelerator[];
   /** Of io-uring and ipsec-mb those given up while the engine ran. */
-  readonly demoted: readonly NativeOffload[];
+  readonly demoted: readonly NativeAccelerator[];
   readonly aes256Gcm: boolean;
   readonly aes256GcmReason: string;
   // Of the sockets: not there while the port is closed.
@@ -45,7 +45,7 @@ export interface NativeDescription {
   readonly tun?: string;
 }
 
-export interface NativeOffload {
+export interface NativeAccelerator {
   readonly name: string;
   readonly state: 'on' | 'off' | 'unavailable' | 'demoted';
   readonly reason: string;
@@ -139,7 +139,7 @@ export interface NativeHandle {
 export interface NativeAddon {
   readonly NativeEngine: new (options: NativeOptions, drain: () => void) => NativeHandle;
   /** Runs the self-test of a TUN interface's offloads without one. */
-  readonly testTunOffloads: () => readonly NativeOffload[];
+  readonly testTunOffloads: () => readonly NativeAccelerator[];
   readonly counterNames: readonly string[];
   readonly counterRowBytes: number;
   readonly instrumentRowBytes: number;

@@ -28,7 +28,7 @@ import {
   type NativeAddon,
   type NativeDescription,
   type NativeHandle,
-  type NativeOffload,
+  type NativeAccelerator,
 } from './native-addon.js';
 import { keyBytes, packAddress, packPeerChanges, unpackPeerStates } from './peer-batch.js';
 import { PrefixBatch } from '../../wire/prefix-batch.js';
@@ -99,7 +99,7 @@ export function packLegs(legs: readonly Leg[]): Uint8Array {
   return packed;
 }
 
-function acceleratorOf({ name, state, reason }: NativeOffload): Accelerator {
+function acceleratorOf({ name, state, reason }: NativeAccelerator): Accelerator {
   return { name, state, reason, remedy: undefined };
 }
 
@@ -215,7 +215,7 @@ export class NativeEngine implements ReconfigurableEngine {
       },
       accelerator('aes-256-gcm', native.aes256Gcm, native.aes256GcmReason, native.aes256GcmReason),
       accelerator('wide-window', true, 'replay window of 65472 packets with peers that agree', ''),
-      ...native.offloads.map(acceleratorOf),
+      ...native.accelerators.map(acceleratorOf),
     ];
     if (native.steering !== undefined) accelerators.push(...this.#socketAccelerators(native, accelerator));
     const demoted = new Map(native.demoted.map((one) => [one.name, acceleratorOf(one)]));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the running engine makes of signs that an offload spoils packets: when it is given up, and when
+// What the running engine makes of signs that an accelerator spoils packets: when it is given up, and when
 // not. Time is an argument everywhere.
 #include <sodium.h>
 #include <sys/syscall.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What makes packets cheaper and may be switched off, missing, or broken: each with its state and the
 // reason. Decided at start by switches, self-tests and what the kernel knows; while
-// the engine runs an offload found to spoil packets is demoted: UDP GRO and GSO for a pause, where what was
-// lost or corrupted says so, else for good.
+// the engine runs an accelerator found to spoil packets is demoted: UDP GRO and GSO for a pause, where what
+// was lost or corrupted says so, else for good.
 #pragma once
 
 #include <array>
@@ -15,12 +15,12 @@
 
 namespace omerta::engine {
 
-enum class Offload : uint8_t { udp_gro, udp_gso, tun_checksum, tun_tcp, tun_udp, io_uring, ipsec_mb };
-inline constexpr size_t kOffloadCount = 7;
+enum class Accelerator : uint8_t { udp_gro, udp_gso, tun_checksum, tun_tcp, tun_udp, io_uring, ipsec_mb };
+inline constexpr size_t kAcceleratorCount = 7;
 
-enum class OffloadState : uint8_t { on, off, unavailable, demoted };
+enum class AcceleratorState : uint8_t { on, off, unavailable, demoted };
 
-/// What made an offload be demoted.
+/// What made an accelerator be demoted.
 enum class Fault : uint8_t {
   none,
   refused,       ///< the kernel takes the same packets only one by one
@@ -30,47 +30,47 @@ enum class Fault : uint8_t {
   broken         ///< a call of it fails that did not before
 };
 
-/// Which of them are wanted, in the order of Offload; those chosen elsewhere are told by set_on.
-using OffloadSwitches = std::array<bool, kOffloadCount>;
+/// Which of them are wanted, in the order of Accelerator; those chosen elsewhere are told by set_on.
+using AcceleratorSwitches = std::array<bool, kAcceleratorCount>;
 
-class Offloads {
+class Accelerators {
  public:
   /// Runs the self-tests of those wanted; of the TUN interface's only when there is one. Takes a few
   /// milliseconds once in a process.
-  Offloads(const OffloadSwitches& wanted, bool with_tun);
+  Accelerators(const AcceleratorSwitches& wanted, bool with_tun);
 
-  static std::string_view name(Offload offload);
-  static std::string_view name(OffloadState state);
+  static std::string_view name(Accelerator accelerator);
+  static std::string_view name(AcceleratorState state);
   /// What a fault is, for whoever reads it.
-  static std::string_view explain(Offload offload, Fault fault);
-  bool on(Offload offload) const { return state(offload) == OffloadState::on; }
-  OffloadState state(Offload offload) const {
-    return entries_[index(offload)].state.load(std::memory_order_relaxed);
+  static std::string_view explain(Accelerator accelerator, Fault fault);
+  bool on(Accelerator accelerator) const { return state(accelerator) == AcceleratorState::on; }
+  AcceleratorState state(Accelerator accelerator) const {
+    return entries_[index(accelerator)].state.load(std::memory_order_relaxed);
   }
   /// Why it is not on, or what the self-test found.
-  std::string reason(Offload offload) const;
+  std::string reason(Accelerator accelerator) const;
 
   /// Before any worker runs: it was chosen, and why.
-  void set_on(Offload offload, std::string reason);
+  void set_on(Accelerator accelerator, std::string reason);
   /// Before any worker runs: the kernel does not have it.
-  void set_unavailable(Offload offload, std::string reason);
+  void set_unavailable(Accelerator accelerator, std::string reason);
   /// Any thread. False when it was not on: then nothing changed.
-  bool demote(Offload offload, Fault fault);
+  bool demote(Accelerator accelerator, Fault fault);
   /// Any thread. False when it was not demoted by that fault: then nothing changed.
-  bool restore(Offload offload, Fault fault);
+  bool restore(Accelerator accelerator, Fault fault);
   /// Any thread: towards so many peers segmented messages are not used, though they are on.
   void set_peers_without_gso(size_t peers) { peers_without_gso_.store(peers, std::memory_order_relaxed); }
 
  private:
   struct Entry {
-    std::atomic<OffloadState> state{OffloadState::off};
+    std::atomic<AcceleratorState> state{AcceleratorState::off};
     std::atomic<Fault> fault{Fault::none};
     std::string reason = "switched off";
   };
-  static size_t index(Offload offload) { return static_cast<size_t>(offload); }
-  void decide(Offload offload, bool wanted, const SelfTest& test);
+  static size_t index(Accelerator accelerator) { return static_cast<size_t>(accelerator); }
+  void decide(Accelerator accelerator, bool wanted, const SelfTest& test);
 
-  std::array<Entry, kOffloadCount> entries_;
+  std::array<Entry, kAcceleratorCount> entries_;
   std::atomic<size_t> peers_without_gso_{0};
 };
 

@@ -1,4 +1,4 @@
-// Offloads in the way of real traffic: what is joined, what their self-tests and the running engine do
+// Accelerators in the way of real traffic: what is joined, what their self-tests and the running engine do
 // about a kernel or device that loses or spoils coalesced packets, and that each can be switched off.
 
 import assert from 'node:assert/strict';
@@ -288,7 +288,7 @@ describe('a faulty kernel or device', { skip: skipFaults, timeout: 300_000 }, ()
       const gso = engine.accelerators.find(({ name }) => name === 'udp-gso');
       assert.equal(gso?.state, 'on');
       assert.match(gso.reason, /not used towards 1 peer, where a handshake sent at the end of a segmented/);
-      assert.deepEqual([counters.offloads_demoted, counters.gso_demoted_for_peers], [0, 1]);
+      assert.deepEqual([counters.accelerators_demoted, counters.gso_demoted_for_peers], [0, 1]);
       assert.equal(left.omerta.log.split('accelerator-demoted').length, 2, left.omerta.log);
       const { megabitsPerSecond } = await tcpThroughput(left.omerta.node, right.omerta.node, right.ipv6, 1);
       assert.ok(megabitsPerSecond > 1, `${megabitsPerSecond} Mbit/s`);
