@@ -2,12 +2,12 @@
 
 import { build } from './lib/build.mjs';
 import { prepareGuestKernel } from './lib/guest-kernel.mjs';
-import { buildFuzzers, fuzzingUnavailable, replayTarget, runFuzzer, scriptTargets } from './lib/fuzz.mjs';
+import { buildFuzzers, fuzzingUnavailable, scriptTargets, tryTargets } from './lib/fuzz.mjs';
 import { runNativeTests } from './lib/native-tests.mjs';
 import { runNodeTests } from './lib/node-tests.mjs';
 import { setup } from './lib/setup.mjs';
 import { filesUnder } from './lib/stamp.mjs';
-import { StepFailed, main } from './lib/steps.mjs';
+import { StepFailed, main, step, warn } from './lib/steps.mjs';
 import { TestResults } from './lib/test-results.mjs';
 import { readArguments } from './lib/usage.mjs';
 
@@ -35,12 +35,18 @@ async function fuzzBriefly(results) {
   const reason = fuzzingUnavailable();
   if (reason !== undefined) results.skip('fuzz targets in C++', reason);
   const native = reason === undefined ? await buildFuzzers() : [];
-  for (const target of [...native, ...scriptTargets()]) {
-    await part(`fuzz: ${target.name}`, results, async () => {
-      await replayTarget(target);
-      await runFuzzer(target, FUZZ_SECONDS);
-      results.pass();
-    });
+  const targets = [...native, ...scriptTargets()];
+  const broken = [];
+  await step(`fuzz: the inputs of ${targets.length} targets, and ${FUZZ_SECONDS} s more of each`, (say) =>
+    tryTargets(targets, FUZZ_SECONDS, {
+      say,
+      passed: () => results.pass(),
+      failed: (target, error) => broken.push([target.name, error]),
+    }),
+  );
+  for (const [name, error] of broken) {
+    results.fail(`fuzz: ${name}`);
+    warn([`fuzz ${name}: ${error.message}`, error.detail ?? ''].join('\n'));
   }
 }
 

@@ -99,8 +99,7 @@ async function execute(target, args, options) {
   await quietly(`fuzz-${target.name}`, target.executable, args, { ...options, env });
 }
 
-/** Runs a target over the inputs it has, and makes none up. `lines`: where to write which lines ran. */
-export async function replayTarget(target, { lines } = {}) {
+async function replay(target, options) {
   const crashes = crashFolder(target);
   const folders = inputFolders(target.name);
   const args = command(
@@ -108,9 +107,35 @@ export async function replayTarget(target, { lines } = {}) {
     ['replay', crashes, ...folders],
     ['-runs=0', '-timeout=10', `-artifact_prefix=${crashes}/`, ...folders],
   );
+  await execute(target, args, options);
+}
+
+/** Runs a target over the inputs it has, and makes none up. `lines`: where to write which lines ran. */
+export async function replayTarget(target, { lines } = {}) {
   await step(`fuzz ${target.name}: ${inputsOf(target.name)} inputs`, (say) =>
-    execute(target, args, { say, env: lines === undefined ? {} : { OMERTA_FUZZ_LINES: lines } }),
+    replay(target, { say, env: lines === undefined ? {} : { OMERTA_FUZZ_LINES: lines } }),
   );
+}
+
+/**
+ * Replays the inputs of each target and runs it for so many seconds, as many targets at a time as there are
+ * processors. `failed(target, error)` is called for each that breaks, `passed()` for each that does not.
+ */
+export async function tryTargets(targets, seconds, { passed, failed, say }) {
+  const left = [...targets];
+  const lane = async () => {
+    for (let target = left.shift(); target !== undefined; target = left.shift()) {
+      say(target.name);
+      try {
+        await replay(target, {});
+        await fuzz(target, seconds, 1, {});
+        passed();
+      } catch (error) {
+        failed(target, error);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: availableParallelism() }, lane));
 }
 
 function crashFolder(target) {
@@ -125,27 +150,29 @@ function crashFolder(target) {
  * others reach too. `seed` begins the sequence of mutations. A crash is an error, with the input kept under build/fuzz/crashes.
  */
 export async function runFuzzer(target, seconds, { keep = false, seed = 1 } = {}) {
+  await step(`fuzz ${target.name}, ${seconds} s`, (say) => fuzz(target, seconds, seed, { keep, say }));
+}
+
+async function fuzz(target, seconds, seed, { keep = false, say }) {
   const corpus = join(root, 'test/fuzz/corpus', target.name);
   const crashes = crashFolder(target);
   const found = mkdtempSync(join(tmpdir(), `omerta-fuzz-${target.name}-`));
   try {
     const folders = inputFolders(target.name);
-    await step(`fuzz ${target.name}, ${seconds} s`, async (say) => {
-      const limits = [
-        `-max_total_time=${seconds}`,
-        `-seed=${seed}`,
-        '-timeout=10',
-        '-rss_limit_mb=2048',
-        `-artifact_prefix=${crashes}/`,
-      ];
-      const fuzz = command(
-        target,
-        ['fuzz', String(seconds), String(seed), crashes, found, ...folders],
-        [...limits, found, ...folders],
-      );
-      await execute(target, fuzz, { say });
-      if (keep) await minimiseCorpus(target, corpus, found, say);
-    });
+    const limits = [
+      `-max_total_time=${seconds}`,
+      `-seed=${seed}`,
+      '-timeout=10',
+      '-rss_limit_mb=2048',
+      `-artifact_prefix=${crashes}/`,
+    ];
+    const args = command(
+      target,
+      ['fuzz', String(seconds), String(seed), crashes, found, ...folders],
+      [...limits, found, ...folders],
+    );
+    await execute(target, args, { say });
+    if (keep) await minimiseCorpus(target, corpus, found, say);
   } finally {
     rmSync(found, { recursive: true, force: true });
   }

@@ -23,7 +23,7 @@ import { Turn } from '../../ts/core/runtime/turn.js';
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';
 import { parseFrame } from '../../ts/wire/frame.js';
 import type { SocketAddress } from '../../ts/wire/socket-address.js';
-import { address, keys, recordFields, step, type Keys } from './fixtures.js';
+import { address, bytes, recordFields, step, type Keys } from './fixtures.js';
 
 const RELAY_ADDRESS = address('192.0.2.1:51820');
 
@@ -44,7 +44,7 @@ export const CHEAP_PRIMITIVES: Primitives = {
 
 /** Keys under CHEAP_PRIMITIVES. */
 export function cheapKeys(): Keys {
-  const { identitySeed, sessionPrivateKey } = keys();
+  const [identitySeed, sessionPrivateKey] = [bytes(32), bytes(32)];
   return { identitySeed, identity: identitySeed, sessionPrivateKey, sessionKey: sessionPrivateKey };
 }
 

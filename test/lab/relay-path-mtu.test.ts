@@ -98,7 +98,7 @@ for (const family of ['IPv4', 'IPv6'])
       it('what has no route any more is dropped and counted', async () => {
         const route = family === 'IPv4' ? '203.0.113.0/24' : '2001:db8:200::/64';
         await relay.node.ip(`route del ${route}`, `route add unreachable ${route}`);
-        const { lost } = await ping(near.node, address, 5, 100);
+        const { lost } = await ping(near.node, address, 5, 100, '-w', '1');
         assert.equal(lost, 5);
         assert.ok((await counter('drop_send_no_route')) >= 5);
       });

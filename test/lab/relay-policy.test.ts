@@ -47,15 +47,15 @@ for (const { through, skip, relayArguments, kernel } of WAYS)
         return (await pair.relay.command(['relay', 'reload'])) as ConfigurationChange;
       };
       const status = async (): Promise<DaemonStatus> =>
-        (await pair.relay.command(['status'])) as DaemonStatus;
+        (await pair.relay.request({ command: 'status' })) as DaemonStatus;
       const counter = async (name: string): Promise<number> => (await status()).counters[name] ?? 0;
       const circuits = async (): Promise<CarriedCircuit[]> =>
         (await pair.relay.command(['relay', 'circuits'])) as CarriedCircuit[];
       const peerId = async (end: MeshPair['left']): Promise<string> =>
-        ((await end.omerta.command(['status'])) as DaemonStatus).mesh.peerId;
+        ((await end.omerta.request({ command: 'status' })) as DaemonStatus).mesh.peerId;
 
-      /** A second of datagrams from left to right. */
-      const stream = async (milliseconds = 1000, rate = RATE): Promise<Arrivals> => {
+      /** A second of datagrams from left to right, of which some are to be lost. */
+      const stream = async (milliseconds = 1000, rate = RATE, patienceMs = 300): Promise<Arrivals> => {
         const running = await NumberedStream.start(
           pair.left.omerta.node,
           pair.right.omerta.node,
@@ -63,13 +63,14 @@ for (const { through, skip, relayArguments, kernel } of WAYS)
           rate,
         );
         await setTimeout(milliseconds);
-        return running.stop();
+        return running.stop(patienceMs);
       };
       /** Until a stream loses nothing, and gets nothing that waited. */
       const flowing = async (): Promise<void> => {
         const deadline = performance.now() + DEADLINE_MS;
-        let last = await stream(300);
-        while (last.lost !== 0 && performance.now() < deadline) last = await stream(300);
+        const some = (): Promise<Arrivals> => stream(300, RATE, 1000);
+        let last = await some();
+        while (last.lost !== 0 && performance.now() < deadline) last = await some();
         assert.equal(last.lost, 0, `${last.lost} of ${last.sent} lost`);
       };
 
@@ -168,7 +169,7 @@ for (const { through, skip, relayArguments, kernel } of WAYS)
         await setTimeout(1000); // shares are dealt ten times a second
         const modest = await NumberedStream.start(right.omerta.node, left.omerta.node, left.ipv6, 100);
         await setTimeout(2000);
-        const [little, much] = [await modest.stop(), await greedy.stop()];
+        const [little, much] = [await modest.stop(1000), await greedy.stop(0)];
         assert.ok(much.lost > much.sent / 2, `${much.lost} of ${much.sent} of the greedy one's lost`);
         assert.ok(
           little.lost <= little.sent / 10,
@@ -193,7 +194,7 @@ for (const { through, skip, relayArguments, kernel } of WAYS)
           ['[relay', /line 3 column/],
         ] as const)
           await assert.rejects(reload(text), field);
-        assert.equal((await stream()).lost, 0);
+        assert.equal((await stream(1000, RATE, 10_000)).lost, 0);
         const after = (await status()).counters;
         for (const reason of ['rate_limited', 'host_rate'])
           assert.equal(after[`drop_${reason}`], before[`drop_${reason}`]);

@@ -1,6 +1,7 @@
 // A stream of numbered UDP datagrams from one node to another: which of them arrived, and how often.
 // Run as a program it is one end, `numbered-stream.js send|receive ADDRESS PORT RATE`, that goes on until
-// its standard input ends and then prints what it counted. The receiver reads there how many were sent.
+// its standard input ends and then prints what it counted. The receiver reads there how many were sent, and
+// for how many milliseconds it waits for those that are missing.
 
 import type { ChildProcess } from 'node:child_process';
 import { createSocket } from 'node:dgram';
@@ -16,7 +17,7 @@ const TICK_MS = 2;
 const DATAGRAM_BYTES = 200;
 /** Of a sender that was late, together: a burst would fill queues that the stream as it is meant does not. */
 const MOST_A_TICK = 32;
-/** For datagrams still on their way when the sender has ended. */
+/** For datagrams still on their way when the sender has ended, where none is to be lost. */
 const PATIENCE_MS = 10_000;
 /** For those that come a second time. */
 const LINGER_MS = 300;
@@ -44,10 +45,13 @@ export class NumberedStream {
     return new NumberedStream(run(from, 'send'), receiver);
   }
 
-  /** Ends the stream. */
-  async stop(): Promise<Arrivals> {
+  /**
+   * Ends the stream. `patienceMs`: how long datagrams that have not arrived are waited for; less, where
+   * some are to be lost.
+   */
+  async stop(patienceMs = PATIENCE_MS): Promise<Arrivals> {
     const { sent } = (await finish(this.sender, '')) as { sent: number };
-    const counted = await finish(this.receiver, String(sent));
+    const counted = await finish(this.receiver, `${sent} ${patienceMs}`);
     const { received, repeated } = counted as { received: number; repeated: number };
     return { sent, lost: sent - received, repeated };
   }
@@ -94,9 +98,10 @@ function receive(address: string, port: number): void {
     socket.setRecvBufferSize(4 << 20);
     console.log('');
   });
-  void text(process.stdin).then(async (sent) => {
-    const deadline = performance.now() + PATIENCE_MS;
-    while (seen.size < Number(sent) && performance.now() < deadline) await sleep(20);
+  void text(process.stdin).then(async (told) => {
+    const [sent = 0, patienceMs = 0] = told.split(' ').map(Number);
+    const deadline = performance.now() + patienceMs;
+    while (seen.size < sent && performance.now() < deadline) await sleep(20);
     await sleep(LINGER_MS);
     socket.close();
     console.log(JSON.stringify({ received: seen.size, repeated }));

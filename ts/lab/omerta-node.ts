@@ -6,6 +6,8 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { ControlClient } from '../daemon/control/control-client.js';
+import type { ControlCommand } from '../daemon/control/control-protocol.js';
 import type { Node, World } from './world.js';
 
 const INSTALLATION = fileURLToPath(new URL('../../..', import.meta.url));
@@ -58,6 +60,19 @@ export class OmertaNode {
     return JSON.parse(
       await this.node.mustRun(process.execPath, this.arguments(command), { input }),
     ) as unknown;
+  }
+
+  /**
+   * Asks its daemon over the control socket, as the command line does: for tests that ask often, and are not
+   * about what a command prints. @throws OperatorError with what the daemon refuses it for.
+   */
+  async request(command: ControlCommand): Promise<unknown> {
+    const client = await ControlClient.connect(join(this.state, 'omerta.sock'));
+    try {
+      return await client.request(command);
+    } finally {
+      client.close();
+    }
   }
 
   private get outputFile(): string {
