@@ -36,7 +36,17 @@ function statusOf(...members: MemberStatus[]): DaemonStatus {
       name: 'self',
       sessionKey: 'ff',
       drops: {},
-      networks: [{ name: 'home', blindedId: '00', ipv4: '100.64.0.9', ipv6: 'fd00::9', members }],
+      networks: [
+        {
+          name: 'home',
+          blindedId: '00',
+          ipv4: '100.64.0.9',
+          ipv6: 'fd00::9',
+          addressRound: 0,
+          addressContenders: [],
+          members,
+        },
+      ],
       bootstraps: [
         {
           peerId: 'omerta1relay',

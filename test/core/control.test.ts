@@ -42,6 +42,19 @@ const message: fc.Arbitrary<ControlMessage> = fc.oneof(
     observed: plain({ ip: exactly(16), port: fc.integer({ min: 1, max: 65535 }) }),
     lease: lifetime,
     boot: exactly(8),
+    tenures: fc.array(
+      plain({
+        network,
+        round: fc.nat(255),
+        tenure: plain({
+          issuer: exactly(4),
+          since: fc.maxSafeNat(),
+          until: fc.maxSafeNat(),
+          signature: exactly(64),
+        }),
+      }),
+      { maxLength: 8 },
+    ),
   }),
   plain({ type: type('lookup'), network, after: fc.maxSafeNat(), depth: fc.integer({ min: 0, max: 2 }) }),
   plain({

@@ -62,6 +62,7 @@ export function recordFields(
     sequence: 1,
     notAfter: WALL_CLOCK / 1000 + 3600,
     name: 'node',
+    addresses: (changed.networks ?? []).map(() => ({ round: 0, tenures: [] })),
     ...changed,
   };
 }

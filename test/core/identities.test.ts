@@ -159,6 +159,10 @@ describe('what is derived from a network', () => {
     const identity = new Uint8Array(32).fill(2);
     assert.equal(toHex(blindedNetworkId(nodePrimitives, id)), EXPECTED.blinded);
     assert.deepEqual(overlayAddresses(nodePrimitives, id, identity), EXPECTED.overlay);
+    for (const { round, ipv4 } of EXPECTED.rounds) {
+      const { ipv6 } = EXPECTED.overlay;
+      assert.deepEqual(overlayAddresses(nodePrimitives, id, identity, round), { ipv4, ipv6 });
+    }
     const made: Network = { id, name: 'n', key: new Uint8Array(32).fill(3), bootstraps: [] };
     assert.equal(toHex(networkPresharedKey(nodePrimitives, made)), EXPECTED.presharedKey);
     assert.equal(toHex(membershipProof(nodePrimitives, made, identity, id)), EXPECTED.proof);
@@ -229,6 +233,10 @@ describe('an address has one canonical form', () => {
 const EXPECTED = {
   blinded: 'b8d3c2f38c2d04eefd0a0b565db955e0',
   overlay: { ipv4: '100.110.214.46', ipv6: 'fd55:78a2:d979:0:a567:94fa:321:7c11' },
+  rounds: [
+    { round: 1, ipv4: '100.71.91.132' },
+    { round: 255, ipv4: '100.69.13.16' },
+  ],
   presharedKey: '73a0726d4f0434b7aee496641c7edf070ef3145ebcff4a633aec8b5ea762dccf',
   proof: 'b6bcf30ce83a3574c6954100d9bb9964d3e1c65710d648eddc2d0610b7caae0f',
 };

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { concat, utf8 } from '../../ts/wire/bytes.js';
+import type { AddressTenure } from '../../ts/core/protocol/address-tenure.js';
 import { decodeCbor, encodeCbor } from '../../ts/core/protocol/cbor.js';
 import { recordRefusal } from '../../ts/core/protocol/control-message.js';
 import {
@@ -19,8 +20,14 @@ const self = keys();
 const exactly = (length: number): fc.Arbitrary<Uint8Array> =>
   fc.uint8Array({ minLength: length, maxLength: length });
 
+const tenure: fc.Arbitrary<AddressTenure> = plain({
+  issuer: exactly(4),
+  since: fc.maxSafeNat(),
+  until: fc.maxSafeNat(),
+  signature: exactly(64),
+});
 const fields: fc.Arbitrary<RecordFields> = plain({
-  networks: fc.array(exactly(16), { maxLength: 8 }),
+  networks: fc.array(exactly(16), { maxLength: 2 }),
   endpoints: fc.array(
     plain({
       kind: fc.constantFrom(...Object.values(EndpointKind)),
@@ -35,7 +42,14 @@ const fields: fc.Arbitrary<RecordFields> = plain({
   sequence: fc.maxSafeNat(),
   notAfter: fc.integer({ min: WALL_CLOCK / 1000 + 1, max: WALL_CLOCK / 1000 + 7 * 86_400 }),
   name: fc.stringMatching(/^[a-z0-9-]{1,63}$/),
-}).map((changed) => recordFields(self, changed));
+}).chain((changed) =>
+  fc
+    .array(plain({ round: fc.nat(255), tenures: fc.array(tenure, { maxLength: 1 }) }), {
+      minLength: changed.networks.length,
+      maxLength: changed.networks.length,
+    })
+    .map((addresses) => recordFields(self, { ...changed, addresses })),
+);
 
 const sample = signPeerRecord(
   nodePrimitives,
@@ -104,6 +118,8 @@ describe('a peer record', () => {
       { name: 'Upper' },
       { name: '' },
       { sequence: -1 },
+      { networks: [new Uint8Array(16)], addresses: [] },
+      { networks: [new Uint8Array(16)], addresses: [{ round: 256, tenures: [] }] },
     ])
       assert.throws(
         () => signPeerRecord(nodePrimitives, self.identitySeed, recordFields(self, changed)),
@@ -116,7 +132,7 @@ describe('a peer record', () => {
     const { bytes } = signPeerRecord(nodePrimitives, self.identitySeed, recordFields(self));
     const [body] = decodeCbor(bytes, bytes.length) as [Uint8Array];
     const fields = decodeCbor(body, body.length) as Map<number, unknown>;
-    for (const version of [0, 1, 3]) {
+    for (const version of [0, 1, 2, 4]) {
       const other = encodeCbor(new Map([...fields, [0, version]]));
       const label = utf8('omerta peer record v1');
       const signature = nodePrimitives.ed25519Sign(self.identitySeed, concat(label, other));

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { toHex } from '../../ts/wire/bytes.js';
+import type { AddressTenure } from '../../ts/core/protocol/address-tenure.js';
 import { decodeControlFrame } from '../../ts/core/protocol/control-frame.js';
 import { decodeMessage, type ControlMessage, type Envelope } from '../../ts/core/protocol/control-message.js';
 import { Directory } from '../../ts/core/relay/directory.js';
@@ -211,9 +212,13 @@ describe('the member table', () => {
   const network: Network = { id: bytes(16), name: 'n', key: bytes(32), bootstraps: [] };
   const blinded = blindedNetworkId(nodePrimitives, network.id);
 
+  function tableOf({ identity, sessionKey }: Keys, peers: PeerTable): MemberTable {
+    return new MemberTable({ primitives: nodePrimitives, identity, sessionKey: toHex(sessionKey), peers });
+  }
+
   function table(self: Keys = keys()): { members: MemberTable; peers: PeerTable } {
     const peers = new PeerTable();
-    const members = new MemberTable(nodePrimitives, self.identity, toHex(self.sessionKey), peers);
+    const members = tableOf(self, peers);
     members.addNetwork(network, turn());
     return { members, peers };
   }
@@ -283,7 +288,7 @@ describe('the member table', () => {
     } {
       const peers = new PeerTable();
       const self = keys();
-      const members = new MemberTable(nodePrimitives, self.identity, toHex(self.sessionKey), peers);
+      const members = tableOf(self, peers);
       const ends = new Map<string, readonly string[]>();
       const collisions: Effect[] = [];
       const people = new Map([victim, attacker].map((identity) => [identity, { ...keys(), identity }]));
@@ -296,7 +301,7 @@ describe('the member table', () => {
           else if (effect.type === 'notify') collisions.push(effect);
       };
       const begin = turn();
-      members.restore(store, begin);
+      members.restore(store, [network], begin);
       members.addNetwork(network, begin);
       carry(begin.effects);
       const has = (identity: Uint8Array): boolean =>
@@ -372,7 +377,7 @@ describe('the member table', () => {
 
     it('this node\u2019s own is never another\u2019s', () => {
       const peers = new PeerTable();
-      const members = new MemberTable(nodePrimitives, victim, toHex(bytes(32)), peers);
+      const members = tableOf({ ...keys(), identity: victim }, peers);
       members.addNetwork(network, turn());
       const at = turn(5);
       const thief = { ...keys(), identity: attacker };
@@ -399,7 +404,12 @@ describe('the member table', () => {
 
 describe('the own record', () => {
   const self = keys();
-  const content = { networks: [bytes(16)], configured: [], observed: [] };
+  const content = {
+    networks: [bytes(16)],
+    addresses: [{ round: 0, tenures: [] }],
+    configured: [],
+    observed: [],
+  };
 
   it('is signed anew when it says something else or half its validity is over, with a higher sequence', () => {
     const own = new OwnRecord(nodePrimitives, self, 'me', []);
@@ -413,6 +423,29 @@ describe('the own record', () => {
       turn(0, WALL_CLOCK + 3.1 * day),
     );
     assert.ok(changed.sequence > renewed.sequence);
+  });
+
+  it('names those who vouch for its addresses while there is room in what carries a record', () => {
+    const own = new OwnRecord(nodePrimitives, self, 'me', []);
+    const tenure = (since: number): AddressTenure => ({
+      issuer: bytes(4),
+      since,
+      until: WALL_CLOCK,
+      signature: bytes(64),
+    });
+    const networks = Array.from({ length: 8 }, () => bytes(16));
+    const addresses = networks.map((_, round) => ({ round, tenures: [1, 2, 3, 4].map(tenure) }));
+    const { bytes: encoded, addresses: said } = own.sign({ ...content, networks, addresses }, turn());
+    assert.ok(encoded.length <= 975);
+    assert.deepEqual(
+      said.map(({ round, tenures }) => [round, tenures.map(({ since }) => since)]),
+      networks.map((_, round) => [round, []]),
+    );
+    const [network, address] = [networks.slice(0, 1), addresses.slice(0, 1)];
+    assert.deepEqual(
+      own.sign({ ...content, networks: network, addresses: address }, turn()).addresses,
+      address,
+    );
   });
 
   it('counts on from the stored sequence even when the clock went back', () => {

@@ -28,6 +28,8 @@ export const STATUS: DaemonStatus = {
         blindedId: '00',
         ipv4: '100.64.0.1',
         ipv6: 'fd00::1',
+        addressRound: 0,
+        addressContenders: [],
         members: [
           {
             peerId: 'omerta1other',

@@ -131,6 +131,7 @@ function recordOf(
     sequence: step.wallClock,
     notAfter: Math.floor(step.wallClock / 1000) + 3600,
     name: config.name,
+    addresses: world === undefined ? [] : [{ round: 0, tenures: [] }],
   }).bytes;
 }
 
@@ -471,6 +472,7 @@ describe('the directory', () => {
       sequence: node.step.wallClock + index,
       notAfter: Math.floor(node.step.wallClock / 1000) + 6 * 24 * 3600,
       name: 'many',
+      addresses: (changed.networks ?? []).map(() => ({ round: 0, tenures: [] })),
       ...changed,
       identity:
         changed.identity === undefined ? node.identity : nodePrimitives.ed25519PublicKey(changed.identity),

@@ -650,6 +650,7 @@ describe('a callee refuses a circuit a relay says it has set up', () => {
       sequence: step.wallClock + 1,
       notAfter: Math.floor(step.wallClock / 1000) + 3600,
       name: caller.config.name,
+      addresses: [{ round: 0, tenures: [] }],
     });
     return {
       type: 'circuit-opened',

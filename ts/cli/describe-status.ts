@@ -6,7 +6,13 @@ import { formatBytes, formatDuration, formatNanoseconds } from '../host/units.js
 import { isRefusal } from '../core/protocol/control-message.js';
 import { isCap } from '../core/relay/relay-limits.js';
 import type { BootstrapStatus, StandingPolicyStatus } from '../core/runtime/mesh-status.js';
-import { wordCircuitFailure, wordRefusal, wordUplinkError } from '../status/model/wording.js';
+import {
+  ADDRESS_COLLISION,
+  ADDRESS_MOVED,
+  wordCircuitFailure,
+  wordRefusal,
+  wordUplinkError,
+} from '../status/model/wording.js';
 import { columns } from './context.js';
 
 /** Makes a name or reason from elsewhere safe for a terminal: control characters become `?`. */
@@ -72,9 +78,12 @@ export function describeStatus(status: DaemonStatus): string {
     ['tunnel', describeTunnel(status)],
     ['status page', status.statusPage ?? 'off'],
   ];
-  for (const { name, ipv4, ipv6, members } of mesh.networks) {
+  for (const { name, ipv4, ipv6, members, addressRound, addressContenders } of mesh.networks) {
     const others = `${members.length} other ${members.length === 1 ? 'member' : 'members'}`;
-    rows.push([`network ${name}`, `${ipv4 ?? 'IPv4 held by another member'}  ${ipv6}  ${others}`]);
+    rows.push([`network ${name}`, `${ipv4}  ${ipv6}  ${others}`]);
+    if (addressRound > 0) rows.push(['', `its first IPv4 address is another's: ${ADDRESS_MOVED}`]);
+    for (const peerId of addressContenders)
+      rows.push(['', `${peerId} says that ${ipv4} is its own: ${ADDRESS_COLLISION}`]);
   }
   for (const bootstrap of mesh.bootstraps) rows.push(['bootstrap', describeBootstrap(bootstrap)]);
   for (const { name, refused } of mesh.networks.flatMap(({ members }) => members)) {

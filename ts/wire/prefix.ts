@@ -20,6 +20,16 @@ export function parsePrefix(text: string): Prefix | undefined {
   return ip !== undefined && length <= (family === 4 ? 32 : 128) ? { family, length, ip } : undefined;
 }
 
+/** Whether an address (16 canonical bytes) is in a prefix. */
+export function containsIp({ family, length, ip }: Prefix, address: Uint8Array): boolean {
+  if ((family === 4) !== isIPv4(address)) return false;
+  const bits = family === 4 ? 96 + length : length;
+  const whole = bits >> 3;
+  for (let index = 0; index < whole; index++) if (ip[index] !== address[index]) return false;
+  const rest = bits & 7;
+  return rest === 0 || ((ip[whole] ?? 0) ^ (address[whole] ?? 0)) >> (8 - rest) === 0;
+}
+
 /** The text form that parsePrefix reads, RFC 5952. */
 export function formatPrefix({ family, length, ip }: Prefix): string {
   // The canonical 16 bytes of an address do not tell ::ffff:1.2.3.4 from 1.2.3.4; a prefix does.

@@ -1,5 +1,6 @@
 // One real message of every kind, made by the encoders: what targets start from.
 
+import type { AddressTenure } from '../../../ts/core/protocol/address-tenure.js';
 import type { ControlMessage } from '../../../ts/core/protocol/control-message.js';
 import { signPeerRecord, EndpointKind, NatBehaviour } from '../../../ts/core/protocol/peer-record.js';
 import { signStandingPolicy } from '../../../ts/core/protocol/standing-policy.js';
@@ -11,6 +12,12 @@ export const node = keys();
 export const relay = keys();
 export const lifetime = 3600;
 const networks = [bytes(16), bytes(16)];
+const tenure = (): AddressTenure => ({
+  issuer: relay.identity.slice(0, 4),
+  since: WALL_CLOCK / 1000 - 60,
+  until: WALL_CLOCK / 1000 + 86_400,
+  signature: bytes(64),
+});
 
 export const record = signPeerRecord(
   nodePrimitives,
@@ -24,6 +31,10 @@ export const record = signPeerRecord(
     relays: [relay.identity],
     nat: NatBehaviour.addressDependent,
     capabilities: ['exit', 'xdp'],
+    addresses: [
+      { round: 0, tenures: [] },
+      { round: 3, tenures: [tenure()] },
+    ],
   }),
 ).bytes;
 
@@ -58,7 +69,13 @@ const leg = (): { id: number; key: Uint8Array; epoch: number } => ({ id: 7, key:
 /** Every type of the vocabulary once. */
 export const controlMessages: readonly ControlMessage[] = [
   { type: 'register', record, boot: bytes(8) },
-  { type: 'registered', observed: address('203.0.113.5:51820'), lease: 600, boot: bytes(8) },
+  {
+    type: 'registered',
+    observed: address('203.0.113.5:51820'),
+    lease: 600,
+    boot: bytes(8),
+    tenures: [{ network: bytes(16), round: 3, tenure: tenure() }],
+  },
   { type: 'lookup', network, after: 0, depth: 0 },
   { type: 'records', network, from: 3, records: [record], gone: [bytes(32)], version: 4, more: true },
   { type: 'records-changed', network, from: 4, records: [], gone: [], version: 5 },

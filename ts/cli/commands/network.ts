@@ -3,7 +3,12 @@
 
 import type { Command } from 'commander';
 import { encodeInvite } from '../../core/protocol/invite.js';
-import { blindedNetworkId, overlayAddresses, type Network } from '../../core/protocol/network.js';
+import {
+  blindedNetworkId,
+  overlayAddresses,
+  type Network,
+  type OverlayAddresses,
+} from '../../core/protocol/network.js';
 import { encodePeerId } from '../../core/protocol/peer-id.js';
 import { sameBytes, toHex } from '../../wire/bytes.js';
 import { ControlClient } from '../../daemon/control/control-client.js';
@@ -20,7 +25,7 @@ import {
 } from '../../daemon/state/network-files.js';
 import { nodePrimitives } from '../../engine/node-primitives.js';
 import { formatSocketAddress } from '../../wire/socket-address.js';
-import { Context, columns, print, printJson } from '../context.js';
+import { Context, columns, print, printJson, requestStatus } from '../context.js';
 import { explain } from '../help.js';
 import { selfAsBootstrap } from '../self-as-bootstrap.js';
 
@@ -91,13 +96,28 @@ async function leave(context: Context, name: string | undefined, json: boolean):
   else print(`left "${network.name}"`);
 }
 
-function list(context: Context, json: boolean): void {
+/** Own addresses by network (blinded id, hex), as a running daemon has them: it may have moved to others. */
+async function runningAddresses(context: Context): Promise<ReadonlyMap<string, OverlayAddresses>> {
+  const client = await ControlClient.connectIfRunning(context.state.socket);
+  if (client === undefined) return new Map();
+  try {
+    const { mesh } = await requestStatus(client);
+    return new Map(mesh.networks.map(({ blindedId, ipv4, ipv6 }) => [blindedId, { ipv4, ipv6 }]));
+  } finally {
+    client.close();
+  }
+}
+
+async function list(context: Context, json: boolean): Promise<void> {
+  const running = await runningAddresses(context);
   const networks = loadNetworks(context.state);
   const identity = loadIdentity(context.state);
   const rows = networks.map((network) => ({
     name: network.name,
     blindedId: blindedHex(network),
-    addresses: identity && overlayAddresses(nodePrimitives, network.id, identity.publicKey),
+    addresses:
+      running.get(blindedHex(network)) ??
+      (identity && overlayAddresses(nodePrimitives, network.id, identity.publicKey)),
     bootstraps: network.bootstraps.map((bootstrap) => ({
       peerId: encodePeerId(bootstrap.identity),
       addresses: bootstrap.addresses.map(formatSocketAddress),

@@ -2,41 +2,49 @@
 
 import type { SessionKey } from '../../contract/engine.js';
 import { sameBytes, toHex } from '../../wire/bytes.js';
-import { decodeCbor, encodeCbor, isBytes, isInteger } from '../protocol/cbor.js';
+import { parseIp } from '../../wire/socket-address.js';
+import { containsIp, parsePrefix } from '../../wire/prefix.js';
+import { heldSince, MAX_ROUND } from '../protocol/address-tenure.js';
+import type { TenureGrant } from '../protocol/control-message.js';
 import { encodePeerId } from '../protocol/peer-id.js';
 import type { Primitives } from '../../contract/primitives.js';
 import {
   blindedNetworkId,
   combinePresharedKeys,
   networkPresharedKey,
+  OVERLAY_PREFIX_IPV4,
   overlayAddresses,
   type Network,
   type OverlayAddresses,
 } from '../protocol/network.js';
-import { openPeerRecord, type PeerRecord, type RecordRefusal } from '../protocol/peer-record.js';
+import {
+  openPeerRecord,
+  type PeerRecord,
+  type RecordAddress,
+  type RecordRefusal,
+} from '../protocol/peer-record.js';
 import type { PeerTable } from '../runtime/peer-table.js';
 import type { Turn } from '../runtime/turn.js';
+import { AddressClaims, type Claim } from './address-claims.js';
+import { OwnAddresses } from './own-addresses.js';
 
 /** A cap on what bootstraps can make us remember. */
 export const MAX_MEMBERS = 8192;
 
-const HOLDER_PREFIX = 'node/holder/';
-/** Longer than it takes to read a directory: whoever came first in it was perhaps not first. */
-const HELD_AFTER_MS = 600_000;
-
-/** Somebody whose overlay address this is. */
-interface Claimant {
-  readonly identity: Uint8Array;
-  /** Monotonic ms since when this node knows of it; Infinity = by nobody who keeps a directory. */
-  since: number;
-}
+/** Between two changes of the own address in one network: each makes a new interface. */
+const MOVE_INTERVAL_MS = 60_000;
 
 /** A network we are in, with what is derived from it. */
 export interface JoinedNetwork {
   readonly network: Network;
   readonly blindedId: Uint8Array;
   readonly presharedKey: Uint8Array;
-  readonly own: OverlayAddresses;
+  own: MemberAddresses;
+}
+
+/** The addresses of a member, and which round of hashing they come of. */
+export interface MemberAddresses extends OverlayAddresses {
+  readonly round: number;
 }
 
 export interface Member {
@@ -44,7 +52,26 @@ export interface Member {
   readonly identity: Uint8Array;
   readonly sessionKey: SessionKey;
   /** Overlay addresses in each shared network, by blinded id (hex). */
-  overlay: Map<string, OverlayAddresses>;
+  overlay: Map<string, MemberAddresses>;
+}
+
+/** A WireGuard peer that runs nothing of Omerta: its key and its addresses are nobody else's. */
+export interface StockPeer {
+  readonly sessionKey: SessionKey;
+  /** CIDR prefixes. */
+  readonly allowedIps: readonly string[];
+}
+
+export interface MemberTableOptions {
+  readonly primitives: Primitives;
+  readonly identity: Uint8Array;
+  readonly sessionKey: SessionKey;
+  readonly peers: PeerTable;
+  /** Whether this node vouches for others in its networks, as a bootstrap does. */
+  readonly isBootstrap?: boolean;
+  readonly stockPeers?: readonly StockPeer[];
+  /** What the own record says of addresses has changed. */
+  readonly ownChanged?: (turn: Turn) => void;
 }
 
 export class MemberTable {
@@ -52,19 +79,39 @@ export class MemberTable {
   readonly #identity: Uint8Array;
   readonly #sessionKey: SessionKey;
   readonly #peers: PeerTable;
+  readonly #isBootstrap: boolean;
+  readonly #ownChanged: (turn: Turn) => void;
+  readonly #stockKeys: ReadonlySet<SessionKey>;
+  readonly #ownAddresses: OwnAddresses;
   readonly #networks = new Map<string, JoinedNetwork>();
   readonly #members = new Map<string, Member>();
   readonly #bySessionKey = new Map<SessionKey, Member>();
-  /** Overlay address → those whose it is, ourselves included. */
-  readonly #claimants = new Map<string, Claimant[]>();
-  /** IPv4 overlay address → who held it in a former life of this node, until its record ran out. */
-  readonly #heldBefore = new Map<string, { readonly identity: Uint8Array; readonly notAfter: number }>();
+  readonly #claims: AddressClaims;
+  /** When this node last took another address, by network (hex). */
+  readonly #movedAt = new Map<string, number>();
 
-  constructor(primitives: Primitives, identity: Uint8Array, sessionKey: SessionKey, peers: PeerTable) {
+  constructor(options: MemberTableOptions) {
+    const { primitives, identity, sessionKey, peers, stockPeers = [] } = options;
     this.#primitives = primitives;
     this.#identity = identity;
     this.#sessionKey = sessionKey;
     this.#peers = peers;
+    this.#isBootstrap = options.isBootstrap ?? false;
+    this.#ownChanged = options.ownChanged ?? (() => undefined);
+    this.#stockKeys = new Set(stockPeers.map((peer) => peer.sessionKey));
+    this.#ownAddresses = new OwnAddresses(primitives, identity);
+    const reserved = stockPeers
+      .flatMap(({ allowedIps }) => allowedIps.map((text) => parsePrefix(text) ?? []).flat())
+      // The whole range, as for a gateway, leaves room for members, whose routes are longer.
+      .filter(({ length }) => length > OVERLAY_PREFIX_IPV4);
+    this.#claims = new AddressClaims(
+      identity,
+      (address) => {
+        const ip = reserved.length === 0 ? undefined : parseIp(address);
+        return ip !== undefined && reserved.some((prefix) => containsIp(prefix, ip));
+      },
+      MAX_MEMBERS,
+    );
   }
 
   /** Joined networks by blinded id (hex). */
@@ -83,12 +130,37 @@ export class MemberTable {
 
   addNetwork(network: Network, turn: Turn): JoinedNetwork {
     const blindedId = blindedNetworkId(this.#primitives, network.id);
-    const own = overlayAddresses(this.#primitives, network.id, this.#identity);
+    const id = toHex(blindedId);
+    const own = this.#addressesOf(network, this.#identity, this.#ownAddresses.of(id).round);
     const joined = { network, blindedId, presharedKey: networkPresharedKey(this.#primitives, network), own };
-    this.#networks.set(toHex(blindedId), joined);
-    for (const address of [own.ipv4, own.ipv6]) this.#claim(address, this.#identity, -Infinity, turn);
+    this.#networks.set(id, joined);
+    this.#claimOwn(id, joined, turn);
     for (const member of this.#members.values()) this.#setOverlay(member, turn);
+    this.#settleOwn(turn);
     return joined;
+  }
+
+  /** What the own record says of the address in each of these networks. */
+  ownAddresses(): RecordAddress[] {
+    return [...this.#networks.keys()].map((id) => this.#ownAddresses.of(id));
+  }
+
+  /** A bootstrap vouches for how long this node has had its addresses. */
+  vouched(issuer: Uint8Array, grants: readonly TenureGrant[], turn: Turn): void {
+    let news = false;
+    for (const grant of grants) {
+      const joined = this.#networks.get(toHex(grant.network));
+      if (joined === undefined || !this.#issuers(joined).some((known) => sameBytes(known, issuer))) continue;
+      if (this.#ownAddresses.vouched(issuer, grant, turn)) news = true;
+    }
+    if (news) this.#ownChanged(turn);
+  }
+
+  /** Identities of others who say that this node's IPv4 address in a network (hex) is theirs. */
+  contenders(network: string): Uint8Array[] {
+    const own = this.#networks.get(network)?.own.ipv4;
+    const claims = own === undefined ? [] : this.#claims.of(own);
+    return claims.map(({ identity }) => identity).filter((identity) => !sameBytes(identity, this.#identity));
   }
 
   /** Names are the machine's own: nobody else is told. */
@@ -103,7 +175,9 @@ export class MemberTable {
     const joined = this.#networks.get(blindedId);
     if (joined === undefined) return [];
     this.#networks.delete(blindedId);
-    for (const address of [joined.own.ipv4, joined.own.ipv6]) this.#release(address, this.#identity, turn);
+    this.#ownAddresses.forget(blindedId, turn);
+    this.#movedAt.delete(blindedId);
+    for (const address of addressesIn(joined.own)) this.#release(address, this.#identity, turn);
     const gone: SessionKey[] = [];
     for (const member of [...this.#members.values()]) {
       this.#setOverlay(member, turn);
@@ -133,15 +207,20 @@ export class MemberTable {
     if (sameBytes(record.identity, this.#identity) || sessionKey === this.#sessionKey) return 'irrelevant';
     const id = toHex(record.identity);
     const held = this.#members.get(id);
-    if (held !== undefined) this.#knownSince(held, since, turn);
-    if (held !== undefined && record.sequence <= held.record.sequence)
+    if (held !== undefined && record.sequence <= held.record.sequence) {
+      this.#setOverlay(held, turn, since);
       return sameBytes(record.bytes, held.record.bytes) ? held : 'irrelevant';
+    }
+    if (this.#isSomebodyElses(sessionKey, record.identity)) {
+      turn.notify('warn', 'session-key-claimed', { member: encodePeerId(record.identity) });
+      return 'irrelevant';
+    }
     // A session key belongs to one member; whoever was first keeps it until that record runs out.
     const owner = this.#bySessionKey.get(sessionKey);
     if (owner !== undefined && owner !== held) return 'irrelevant';
     if (held !== undefined && held.sessionKey === sessionKey) {
       held.record = record;
-      this.#setOverlay(held, turn);
+      this.#setOverlay(held, turn, since);
       if (held.overlay.size > 0) return held;
       this.#remove(held, turn);
       return 'irrelevant';
@@ -165,134 +244,178 @@ export class MemberTable {
    * @returns the session keys of those removed.
    */
   expire(turn: Turn): SessionKey[] {
-    for (const [address, { notAfter }] of this.#heldBefore)
-      if (notAfter * 1000 <= turn.step.wallClock) {
-        this.#heldBefore.delete(address);
-        turn.emit({ type: 'persist', key: HOLDER_PREFIX + address, value: undefined });
-        this.#tellClaimants(address, turn);
-      }
+    for (const address of this.#claims.expire(turn)) this.#tellClaimants(address, turn);
     const gone = [...this.#members.values()].filter((m) => m.record.notAfter * 1000 <= turn.step.wallClock);
     for (const member of gone) this.#remove(member, turn);
-    for (const member of this.#members.values())
-      for (const { ipv4 } of member.overlay.values()) this.#keep(member, ipv4, turn);
+    for (const { identity, record, overlay } of this.#members.values())
+      for (const { ipv4 } of overlay.values()) this.#claims.keep(ipv4, identity, record.notAfter, turn);
+    if (this.#ownAddresses.expire(turn)) this.#ownChanged(turn);
+    this.#settleOwn(turn);
     return gone.map((member) => member.sessionKey);
   }
 
-  /** Takes up who held which IPv4 address. */
-  restore(restored: ReadonlyMap<string, Uint8Array>, turn: Turn): void {
-    for (const [key, value] of restored) {
-      if (!key.startsWith(HOLDER_PREFIX)) continue;
-      const stored = decodeCbor(value, 64);
-      const [identity, notAfter] = Array.isArray(stored) ? (stored as unknown[]) : [];
-      const valid = isBytes(identity, 32) && isInteger(notAfter, 0, Number.MAX_SAFE_INTEGER);
-      if (valid && notAfter * 1000 > turn.step.wallClock && this.#heldBefore.size < MAX_MEMBERS)
-        this.#heldBefore.set(key.slice(HOLDER_PREFIX.length), { identity, notAfter });
-      else turn.emit({ type: 'persist', key, value: undefined });
-    }
+  /** Takes up who held which address. @param networks that will be joined at once. */
+  restore(restored: ReadonlyMap<string, Uint8Array>, networks: readonly Network[], turn: Turn): void {
+    const joined = networks.map(({ id }) => toHex(blindedNetworkId(this.#primitives, id)));
+    this.#ownAddresses.restore(restored, new Set(joined), turn);
+    this.#claims.restore(restored, turn);
   }
 
   /**
-   * Whether an overlay address is this identity's: its own are this node's; else whoever held it keeps it,
-   * so that nothing a newcomer makes up takes it from him. Where nobody knows who was first, it is nobody's.
+   * Whether an overlay address is this identity's: its own are this node's, until it has taken another; else
+   * whoever has had it for longest keeps it, so that nothing a newcomer makes up takes it from him.
    */
   owns(address: string, identity: Uint8Array): boolean {
-    const holder = this.#holder(address);
+    const holder = this.#claims.holder(address);
     return holder !== undefined && sameBytes(holder, identity);
   }
 
-  #holder(address: string): Uint8Array | undefined {
-    const claimants = this.#claimants.get(address) ?? [];
-    if (claimants.some(({ identity }) => sameBytes(identity, this.#identity))) return this.#identity;
-    const before = this.#heldBefore.get(address);
-    if (before !== undefined) return before.identity;
-    const first = Math.min(...claimants.map(({ since }) => since));
-    const [holder, another] = claimants.filter(({ since }) => since === first);
-    return another === undefined ? holder?.identity : undefined;
+  #addressesOf({ id }: Network, identity: Uint8Array, round: number): MemberAddresses {
+    return { round, ...overlayAddresses(this.#primitives, id, identity, round) };
+  }
+
+  /** Who vouches in a network for how long somebody has had his address. */
+  #issuers({ network }: JoinedNetwork): Uint8Array[] {
+    const bootstraps = network.bootstraps.map(({ identity }) => identity);
+    return this.#isBootstrap && !bootstraps.some((known) => sameBytes(known, this.#identity))
+      ? [...bootstraps, this.#identity]
+      : bootstraps;
+  }
+
+  /** A key of a bootstrap, or of a stock peer, is theirs by what the operator configured. */
+  #isSomebodyElses(sessionKey: SessionKey, identity: Uint8Array): boolean {
+    if (this.#stockKeys.has(sessionKey)) return true;
+    return [...this.#networks.values()].some(({ network }) =>
+      network.bootstraps.some(
+        (known) => toHex(known.sessionKey) === sessionKey && !sameBytes(known.identity, identity),
+      ),
+    );
+  }
+
+  #heldSince(
+    joined: JoinedNetwork,
+    identity: Uint8Array,
+    { round, tenures }: RecordAddress,
+    turn: Turn,
+  ): number {
+    const issuers = this.#issuers(joined);
+    // A bootstrap is named in the invite: its address cannot have been searched for.
+    if (issuers.some((issuer) => sameBytes(issuer, identity))) return -Infinity;
+    const subject = { identity, network: joined.blindedId, round };
+    return heldSince(this.#primitives, issuers, subject, tenures, turn.step.wallClock);
+  }
+
+  #claimOwn(id: string, joined: JoinedNetwork, turn: Turn): void {
+    const held = (): number => this.#heldSince(joined, this.#identity, this.#ownAddresses.of(id), turn);
+    for (const address of addressesIn(joined.own))
+      this.#claims.put(address, { identity: this.#identity, heldSince: held, since: -Infinity });
+  }
+
+  /** Takes another address where somebody has had ours for longer. */
+  #settleOwn(turn: Turn): void {
+    for (const [id, joined] of this.#networks) {
+      const { ipv4 } = joined.own;
+      const holder = this.#claims.longerThanOwn(ipv4);
+      if (holder === undefined || turn.now < (this.#movedAt.get(id) ?? -Infinity) + MOVE_INTERVAL_MS)
+        continue;
+      const own = this.#freeAddresses(joined);
+      if (own === undefined) continue;
+      this.#movedAt.set(id, turn.now);
+      this.#ownAddresses.move(id, own.round, turn);
+      for (const address of addressesIn(joined.own)) this.#release(address, this.#identity, turn);
+      joined.own = own;
+      this.#claimOwn(id, joined, turn);
+      turn.notify('warn', 'address-moved', {
+        network: joined.network.name,
+        from: ipv4,
+        to: own.ipv4,
+        holder: holder === 'reserved' ? 'a stock WireGuard peer of this node' : encodePeerId(holder),
+      });
+      this.#ownChanged(turn);
+    }
+  }
+
+  /** The first of the addresses a member may have in a network that is nobody's. */
+  #freeAddresses({ network, own }: JoinedNetwork): MemberAddresses | undefined {
+    for (let round = 0; round <= MAX_ROUND; round++) {
+      const addresses = this.#addressesOf(network, this.#identity, round);
+      if (round !== own.round && this.#claims.isFree(addresses.ipv4)) return addresses;
+    }
+    return undefined;
   }
 
   #setOverlay(member: Member, turn: Turn, since = Infinity): void {
+    const { identity, record } = member;
     const before = member.overlay;
-    const overlay = new Map<string, OverlayAddresses>();
-    for (const blinded of member.record.networks) {
+    const overlay = new Map<string, MemberAddresses>();
+    record.networks.forEach((blinded, index) => {
       const id = toHex(blinded);
       const joined = this.#networks.get(id);
-      if (joined === undefined) continue;
+      const address = record.addresses[index];
+      if (joined === undefined || address === undefined) return;
+      const known = before.get(id);
       overlay.set(
         id,
-        before.get(id) ?? overlayAddresses(this.#primitives, joined.network.id, member.identity),
+        known?.round === address.round ? known : this.#addressesOf(joined.network, identity, address.round),
       );
-    }
+    });
     member.overlay = overlay;
-    for (const [id, { ipv4, ipv6 }] of before)
-      if (!overlay.has(id)) for (const address of [ipv4, ipv6]) this.#release(address, member.identity, turn);
-    for (const [id, { ipv4, ipv6 }] of overlay)
-      if (!before.has(id))
-        for (const address of [ipv4, ipv6]) this.#claim(address, member.identity, since, turn);
+    const present = [...overlay.values()].flatMap(addressesIn);
+    for (const address of [...before.values()].flatMap(addressesIn)) {
+      if (present.includes(address)) continue;
+      this.#release(address, identity, turn);
+      this.#claims.leave(address, identity, turn);
+    }
+    record.networks.forEach((blinded, index) => {
+      const id = toHex(blinded);
+      const joined = this.#networks.get(id);
+      const address = record.addresses[index];
+      const addresses = overlay.get(id);
+      if (joined === undefined || address === undefined || addresses === undefined) return;
+      let counted: number | undefined;
+      const held = (): number => (counted ??= this.#heldSince(joined, identity, address, turn));
+      for (const each of addressesIn(addresses))
+        this.#claim(each, { identity, heldSince: held, since }, turn);
+    });
     if (this.#bySessionKey.get(member.sessionKey) === member && overlay.size > 0) this.#tell(member, turn);
+    this.#settleOwn(turn);
   }
 
   #remove(member: Member, turn: Turn): void {
     this.#members.delete(toHex(member.identity));
     this.#bySessionKey.delete(member.sessionKey);
-    for (const { ipv4, ipv6 } of member.overlay.values())
-      for (const address of [ipv4, ipv6]) this.#release(address, member.identity, turn);
+    for (const address of [...member.overlay.values()].flatMap(addressesIn))
+      this.#release(address, member.identity, turn);
     member.overlay = new Map();
     this.#peers.setMember(member.sessionKey, undefined, turn);
   }
 
-  #claim(address: string, identity: Uint8Array, since: number, turn: Turn): void {
-    const claimants = this.#claimants.get(address) ?? [];
-    this.#claimants.set(address, [...claimants, { identity, since }]);
-    if (claimants.length === 0) return;
-    const holder = this.#holder(address);
-    turn.notify('warn', 'address-collision', {
-      address,
-      member: encodePeerId(identity),
-      holder: holder === undefined ? 'nobody' : encodePeerId(holder),
-    });
+  #claim(address: string, claim: Claim, turn: Turn): void {
+    const isNew = this.#claims.put(address, claim);
+    if (this.#claims.of(address).length === 1 && this.#claims.isUncontested(address)) return;
+    if (isNew) {
+      const holder = this.#claims.holder(address);
+      turn.notify('warn', 'address-collision', {
+        address,
+        member: encodePeerId(claim.identity),
+        holder: holder === undefined ? 'nobody' : encodePeerId(holder),
+      });
+    }
     this.#tellClaimants(address, turn);
-  }
-
-  /** A directory tells of a member that was known by a circuit only, or one tells of it for longer. */
-  #knownSince(member: Member, since: number, turn: Turn): void {
-    for (const { ipv4, ipv6 } of member.overlay.values())
-      for (const address of [ipv4, ipv6]) {
-        const claimants = this.#claimants.get(address) ?? [];
-        const own = claimants.find(({ identity }) => sameBytes(identity, member.identity));
-        if (own === undefined || own.since <= since) continue;
-        own.since = since;
-        if (claimants.length > 1) this.#tellClaimants(address, turn);
-      }
   }
 
   #release(address: string, identity: Uint8Array, turn: Turn): void {
-    const claimants = this.#claimants.get(address) ?? [];
-    const left = claimants.filter((claimant) => !sameBytes(claimant.identity, identity));
-    if (left.length === claimants.length) return;
-    if (left.length === 0) this.#claimants.delete(address);
-    else this.#claimants.set(address, left);
-    this.#tellClaimants(address, turn);
+    if (this.#claims.release(address, identity)) this.#tellClaimants(address, turn);
   }
 
   /** Losers first: the engine must not see one route at two peers. */
   #tellClaimants(address: string, turn: Turn): void {
-    const claimants = this.#claimants.get(address) ?? [];
+    const claims = this.#claims.of(address);
     for (const holds of [false, true])
-      for (const { identity } of claimants) {
+      for (const { identity } of claims) {
         const member = this.#members.get(toHex(identity));
         if (member !== undefined && this.owns(address, identity) === holds) this.#tell(member, turn);
       }
-  }
-
-  /** Who has held an IPv4 address for a while keeps it across a restart of this node, until its record runs out. */
-  #keep({ identity, record: { notAfter } }: Member, address: string, turn: Turn): void {
-    const claimant = this.#claimants.get(address)?.find((other) => sameBytes(other.identity, identity));
-    if (claimant === undefined || claimant.since > turn.now - HELD_AFTER_MS) return;
-    const before = this.#heldBefore.get(address);
-    if (before === undefined ? this.#heldBefore.size >= MAX_MEMBERS : before.notAfter >= notAfter) return;
-    if (!this.owns(address, identity)) return;
-    this.#heldBefore.set(address, { identity, notAfter });
-    turn.emit({ type: 'persist', key: HOLDER_PREFIX + address, value: encodeCbor([identity, notAfter]) });
   }
 
   #tell(member: Member, turn: Turn): void {
@@ -313,3 +436,5 @@ export class MemberTable {
     this.#peers.setMember(member.sessionKey, { presharedKey, routes }, turn);
   }
 }
+
+const addressesIn = ({ ipv4, ipv6 }: OverlayAddresses): string[] => [ipv4, ipv6];

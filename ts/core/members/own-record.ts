@@ -9,9 +9,12 @@ import {
   MAX_RECORD_ENDPOINTS,
   MAX_RECORD_RELAYS,
   NatBehaviour,
+  recordSize,
   signPeerRecord,
   type PeerRecord,
+  type RecordAddress,
   type RecordEndpoint,
+  type RecordFields,
 } from '../protocol/peer-record.js';
 import type { Turn } from '../runtime/turn.js';
 
@@ -21,9 +24,14 @@ const VALIDITY_SECONDS = 6 * 24 * 3600;
 const PRIORITY_CONFIGURED = 200;
 const PRIORITY_OBSERVED = 100;
 
+/** What the longest message that carries a caller's record has room for. */
+const MAX_CARRIED_BYTES = 975;
+
 /** What the record says, before it is signed. */
 export interface RecordContent {
   readonly networks: readonly Uint8Array[];
+  /** One for each of the networks, in their order. */
+  readonly addresses: readonly RecordAddress[];
   readonly configured: readonly SocketAddress[];
   /** Own address as each bootstrap within reach sees it, with that bootstrap's identity. */
   readonly observed: readonly { readonly relay: Uint8Array; readonly address: SocketAddress }[];
@@ -74,6 +82,7 @@ export class OwnRecord {
         endpoints.map((e) => [e.kind, e.address.ip, e.address.port]),
         relays,
         nat,
+        content.addresses.map(({ round, tenures }) => [round, tenures.map(({ signature }) => signature)]),
       ]),
     );
     const present = this.#present;
@@ -82,7 +91,7 @@ export class OwnRecord {
     // Wall-clock milliseconds, so that a node whose store was lost still counts upwards.
     this.#sequence = Math.max(this.#sequence + 1, turn.step.wallClock);
     turn.emit({ type: 'persist', key: SEQUENCE_KEY, value: encodeCbor(this.#sequence) });
-    const record = signPeerRecord(this.#primitives, this.#identitySeed, {
+    const fields = {
       identity: this.#identity,
       sessionKey: this.#sessionKey,
       networks: content.networks,
@@ -93,9 +102,23 @@ export class OwnRecord {
       sequence: this.#sequence,
       notAfter: nowSeconds + VALIDITY_SECONDS,
       name: this.#name,
-    });
+    };
+    const carried = { ...fields, addresses: fitting(content.addresses, fields) };
+    const record = signPeerRecord(this.#primitives, this.#identitySeed, carried);
     this.#present = { record, content: said };
     return record;
+  }
+}
+
+/** As many tenures in each network as a record has room for, the oldest first. */
+function fitting(
+  addresses: readonly RecordAddress[],
+  fields: Omit<RecordFields, 'addresses'>,
+): readonly RecordAddress[] {
+  let most = Math.max(0, ...addresses.map(({ tenures }) => tenures.length));
+  for (; ; most--) {
+    const fewer = addresses.map(({ round, tenures }) => ({ round, tenures: tenures.slice(0, most) }));
+    if (most === 0 || recordSize({ ...fields, addresses: fewer }) <= MAX_CARRIED_BYTES) return fewer;
   }
 }
 

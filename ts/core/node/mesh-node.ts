@@ -33,7 +33,7 @@ import { LegIds } from '../runtime/leg-ids.js';
 import { LegQueries } from '../runtime/leg-queries.js';
 import { MemberTable } from '../members/member-table.js';
 import type { MeshStatus } from '../runtime/mesh-status.js';
-import { blindedNetworkId, type Network } from '../protocol/network.js';
+import { blindedNetworkId, type Network, type OverlayAddresses } from '../protocol/network.js';
 import { OwnPolicy } from '../path/own-policy.js';
 import { OwnRecord } from '../members/own-record.js';
 import {
@@ -108,7 +108,15 @@ export class MeshNode implements Component {
       identity: this.#identity,
       sessionKey: this.#sessionKey,
     };
-    this.#members = new MemberTable(primitives, this.#identity, toHex(this.#sessionKey), this.#peers);
+    this.#members = new MemberTable({
+      primitives,
+      identity: this.#identity,
+      sessionKey: toHex(this.#sessionKey),
+      peers: this.#peers,
+      isBootstrap: config.relay !== undefined,
+      stockPeers: config.stockPeers ?? [],
+      ownChanged: (turn) => this.#recordMayHaveChanged(turn),
+    });
     this.#ownRecord = new OwnRecord(primitives, self, config.name, config.capabilities);
     this.#policy =
       config.consent &&
@@ -142,6 +150,7 @@ export class MeshNode implements Component {
         followDepth: (network, key) => this.#relay?.followDepth(network, key),
         record: (turn) => this.#signRecord(turn).bytes,
         reachChanged: (turn) => this.#recordMayHaveChanged(turn),
+        vouched: ({ bootstrap }, tenures, turn) => this.#members.vouched(bootstrap.identity, tenures, turn),
         registered: (uplink, fresh, turn) => this.#registered(uplink, fresh, turn),
         learned: (uplink, page, turn) => this.#learn(uplink, page, turn),
         moved: (uplink, turn) => {
@@ -168,12 +177,17 @@ export class MeshNode implements Component {
     return this.#identity;
   }
 
+  /** Own addresses inside the networks, in their order. */
+  get overlay(): readonly OverlayAddresses[] {
+    return [...this.#members.networks.values()].map(({ own }) => own);
+  }
+
   /** Call once, with all that earlier `persist` effects kept. */
   start(restored: ReadonlyMap<string, Uint8Array>, step: Step): Effect[] {
     const turn = new Turn(step);
     this.#boot = turn.random(8);
     this.#sweepAt = turn.now + SWEEP_MS;
-    this.#members.restore(restored, turn);
+    this.#members.restore(restored, this.#config.networks, turn);
     this.#ownRecord.restore(restored);
     this.#policy?.restore(restored);
     for (const network of this.#config.networks) this.#members.addNetwork(network, turn);
@@ -507,6 +521,7 @@ export class MeshNode implements Component {
     return this.#ownRecord.sign(
       {
         networks: [...this.#members.networks.values()].map(({ blindedId }) => blindedId),
+        addresses: this.#members.ownAddresses(),
         configured: this.#endpoints,
         observed: this.#uplinks.observed(),
       },

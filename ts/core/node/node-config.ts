@@ -3,6 +3,7 @@
 import { MAX_SLOTS } from '../../wire/leg-slots.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
 import { isZero, utf8 } from '../../wire/bytes.js';
+import type { StockPeer } from '../members/member-table.js';
 import { checkConsent, type Consent } from '../path/own-policy.js';
 import { isName, type Network } from '../protocol/network.js';
 import { MAX_RECORD_NETWORKS } from '../protocol/peer-record.js';
@@ -31,6 +32,8 @@ export interface MeshNodeConfig {
   readonly maxLegs: number;
   /** Whether relays are asked to relay stock WireGuard clients to this node. */
   readonly wireguardRelay?: boolean | undefined;
+  /** WireGuard peers the operator configured: no member gets their keys or addresses. */
+  readonly stockPeers?: readonly StockPeer[] | undefined;
   /** Whom circuits need not be asked for of; undefined = for each one this node is asked. */
   readonly consent?: Consent | undefined;
 }

@@ -29,16 +29,18 @@ export interface StatusParts {
 }
 
 export function nodeStatus(parts: StatusParts, step: Step): MeshStatus {
-  const { members, identity, uplinks } = parts;
+  const { members, uplinks } = parts;
   return {
-    peerId: encodePeerId(identity),
+    peerId: encodePeerId(parts.identity),
     name: parts.name,
     sessionKey: toHex(parts.sessionKey),
     networks: [...members.networks].map(([blindedId, { network, own }]): NetworkStatus => ({
       name: network.name,
       blindedId,
       ipv6: own.ipv6,
-      ipv4: members.owns(own.ipv4, identity) ? own.ipv4 : undefined,
+      ipv4: own.ipv4,
+      addressRound: own.round,
+      addressContenders: members.contenders(blindedId).map(encodePeerId),
       members: [...members.members.values()].flatMap((member) => memberStatus(parts, member, blindedId)),
     })),
     bootstraps: [...uplinks.all()].map((uplink) => uplink.status(step.now)),

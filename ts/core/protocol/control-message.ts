@@ -4,9 +4,10 @@
 
 import type { LegKey } from '../../wire/leg.js';
 import { concat, viewOf } from '../../wire/bytes.js';
+import { decodeTenure, encodedTenure, MAX_ROUND, type AddressTenure } from './address-tenure.js';
 import { decodeCbor, encodeCbor, isArrayOf, isBytes, isInteger } from './cbor.js';
 import { ControlKind, encodeControlFrame, MAX_CONTROL_BODY } from './control-frame.js';
-import { MAX_RECORD_BYTES, type RecordRefusal } from './peer-record.js';
+import { MAX_RECORD_BYTES, MAX_RECORD_NETWORKS, type RecordRefusal } from './peer-record.js';
 import { MAX_POLICY_BYTES, PREPARED_LEGS } from './standing-policy.js';
 import { MAX_RECEIPT_BYTES } from './usage-receipt.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
@@ -139,9 +140,33 @@ const address: Field<SocketAddress> = {
   },
 };
 
+/** A bootstrap vouches for how long the address of this round has been had in a network. */
+export interface TenureGrant {
+  /** Blinded id. */
+  readonly network: Uint8Array;
+  readonly round: number;
+  readonly tenure: AddressTenure;
+}
+const tenures: Field<readonly TenureGrant[]> = {
+  encode: (value) => value.map(({ network: id, round, tenure }) => [id, round, encodedTenure(tenure)]),
+  decode(value) {
+    if (!Array.isArray(value) || value.length > MAX_RECORD_NETWORKS) return undefined;
+    const decoded = value.map(decodeGrant).filter((grant) => grant !== undefined);
+    return decoded.length === value.length ? decoded : undefined;
+  },
+};
+
+function decodeGrant(value: unknown): TenureGrant | undefined {
+  if (!Array.isArray(value) || value.length !== 3) return undefined;
+  const [id, round, encoded] = value as unknown[];
+  const tenure = decodeTenure(encoded);
+  if (!isBytes(id, 16) || !isInteger(round, 0, MAX_ROUND) || tenure === undefined) return undefined;
+  return { network: id, round, tenure };
+}
+
 const SCHEMA = {
   register: { record, boot },
-  registered: { observed: address, lease: lifetime, boot },
+  registered: { observed: address, lease: lifetime, boot, tenures },
   lookup: { network, after: version, depth },
   records: { network, from: version, records, gone: identities, version, more: flag },
   'records-changed': { network, from: version, records, gone: identities, version },

@@ -76,22 +76,28 @@ export function membershipProof(
   return primitives.hmacSha256(key, proverSessionKey, verifierSessionKey);
 }
 
-/** The overlay addresses of `identity` in the network with this (unblinded) id. */
+/**
+ * The overlay addresses of `identity` in the network with this (unblinded) id.
+ * @param round 0–255: of hashing for another IPv4 address, where somebody has had the one before for longer.
+ */
 export function overlayAddresses(
   primitives: Primitives,
   networkId: Uint8Array,
   identity: Uint8Array,
+  round = 0,
 ): OverlayAddresses {
   const label = utf8('omerta overlay v1');
   const ofNetwork = primitives.sha256(label, networkId);
   const ofMember = primitives.sha256(label, networkId, identity);
+  const ofRound =
+    round === 0 ? ofMember : primitives.sha256(label, networkId, identity, Uint8Array.of(round));
   const ipv6 = concat(
     Uint8Array.of(0xfd),
     ofNetwork.subarray(0, 5),
     new Uint8Array(2),
     ofMember.subarray(0, 8),
   );
-  const [, b = 0, c = 0, d = 0] = ofMember.subarray(8, 12);
+  const [, b = 0, c = 0, d = 0] = ofRound.subarray(8, 12);
   // 100.64.0.0/10 leaves 22 bits: the low six of the second byte and all below.
   return { ipv4: `100.${64 | (b & 0x3f)}.${c}.${d}`, ipv6: formatIp(ipv6) };
 }

@@ -4,6 +4,7 @@
 
 import type { SocketAddress } from '../../wire/socket-address.js';
 import { utf8 } from '../../wire/bytes.js';
+import { decodeTenure, encodedTenure, MAX_ROUND, MAX_TENURES, type AddressTenure } from './address-tenure.js';
 import { isArrayOf, isBytes, isInteger } from './cbor.js';
 import type { Primitives } from '../../contract/primitives.js';
 import { isName } from './network.js';
@@ -17,10 +18,10 @@ export const MAX_RECORD_VALIDITY_SECONDS = 7 * 24 * 3600;
 const MAX_CAPABILITIES = 16;
 const MAX_CAPABILITY_BYTES = 32;
 /**
- * Nodes of version 1 read the directory by other fields (`lookup`, `records`). They and we turn each other’s
- * registration down as a bad record, which both know to say.
+ * Nodes of version 1 read the directory by other fields (`lookup`, `records`), those of version 2 know one overlay
+ * address for an identity. They and we turn each other’s registration down as a bad record, which all know to say.
  */
-const VERSION = 2;
+const VERSION = 3;
 const SIGNATURE_LABEL = utf8('omerta peer record v1');
 
 const Key = {
@@ -35,6 +36,7 @@ const Key = {
   sequence: 8,
   notAfter: 9,
   name: 10,
+  addresses: 11,
 } as const;
 const KEY_COUNT = Object.keys(Key).length;
 
@@ -58,6 +60,12 @@ export interface RecordEndpoint {
   readonly address: SocketAddress;
 }
 
+/** Which overlay address a member has in a network, and who vouches for how long it has. */
+export interface RecordAddress {
+  readonly round: number;
+  readonly tenures: readonly AddressTenure[];
+}
+
 export interface RecordFields {
   readonly identity: Uint8Array;
   readonly sessionKey: Uint8Array;
@@ -73,6 +81,8 @@ export interface RecordFields {
   /** Seconds since 1970. */
   readonly notAfter: number;
   readonly name: string;
+  /** One for each of the networks, in their order. */
+  readonly addresses: readonly RecordAddress[];
 }
 
 export interface PeerRecord extends RecordFields {
@@ -93,28 +103,36 @@ export function signPeerRecord(
   identitySeed: Uint8Array,
   fields: RecordFields,
 ): PeerRecord {
-  const bytes = signMap(
-    SIGNATURE_LABEL,
-    new Map<number, unknown>([
-      [Key.version, VERSION],
-      [Key.identity, fields.identity],
-      [Key.sessionKey, fields.sessionKey],
-      [Key.networks, fields.networks],
-      [Key.endpoints, fields.endpoints.map((e) => [e.kind, e.priority, e.address.ip, e.address.port])],
-      [Key.relays, fields.relays],
-      [Key.nat, fields.nat],
-      [Key.capabilities, fields.capabilities],
-      [Key.sequence, fields.sequence],
-      [Key.notAfter, fields.notAfter],
-      [Key.name, fields.name],
-    ]),
-    (message) => primitives.ed25519Sign(identitySeed, message),
+  const bytes = signMap(SIGNATURE_LABEL, mapOf(fields), (message) =>
+    primitives.ed25519Sign(identitySeed, message),
   );
   if (parse(bytes) === undefined)
     throw new RangeError(
       `peer record: a field is outside its limits (${bytes.length} bytes of ${MAX_RECORD_BYTES})`,
     );
   return { ...fields, bytes };
+}
+
+/** Bytes of a record that says this. */
+export function recordSize(fields: RecordFields): number {
+  return signMap(SIGNATURE_LABEL, mapOf(fields), () => new Uint8Array(64)).length;
+}
+
+function mapOf(fields: RecordFields): Map<number, unknown> {
+  return new Map<number, unknown>([
+    [Key.version, VERSION],
+    [Key.identity, fields.identity],
+    [Key.sessionKey, fields.sessionKey],
+    [Key.networks, fields.networks],
+    [Key.endpoints, fields.endpoints.map((e) => [e.kind, e.priority, e.address.ip, e.address.port])],
+    [Key.relays, fields.relays],
+    [Key.nat, fields.nat],
+    [Key.capabilities, fields.capabilities],
+    [Key.sequence, fields.sequence],
+    [Key.notAfter, fields.notAfter],
+    [Key.name, fields.name],
+    [Key.addresses, fields.addresses.map(({ round, tenures }) => [round, tenures.map(encodedTenure)])],
+  ]);
 }
 
 /** Reads a record and checks its caps, signature and time. @param wallClock milliseconds since 1970. */
@@ -146,6 +164,7 @@ function parse(bytes: Uint8Array): { record: PeerRecord; signed: SignedMap } | u
   const sequence = field(Key.sequence);
   const notAfter = field(Key.notAfter);
   const name = field(Key.name);
+  const addresses = addressesOf(field(Key.addresses));
   if (
     field(Key.version) !== VERSION ||
     !isBytes(identity, 32) ||
@@ -158,7 +177,8 @@ function parse(bytes: Uint8Array): { record: PeerRecord; signed: SignedMap } | u
     !isInteger(sequence, 0, Number.MAX_SAFE_INTEGER) ||
     !isInteger(notAfter, 0, Number.MAX_SAFE_INTEGER) ||
     typeof name !== 'string' ||
-    !isName(name)
+    !isName(name) ||
+    addresses?.length !== networks.length
   )
     return undefined;
   const record: PeerRecord = {
@@ -172,9 +192,26 @@ function parse(bytes: Uint8Array): { record: PeerRecord; signed: SignedMap } | u
     sequence,
     notAfter,
     name,
+    addresses,
     bytes,
   };
   return { record, signed };
+}
+
+/** Undefined when one of them is not as it should be. */
+function addressesOf(value: unknown): RecordAddress[] | undefined {
+  if (!Array.isArray(value) || value.length > MAX_RECORD_NETWORKS) return undefined;
+  const addresses = value.map(addressOf).filter((address) => address !== undefined);
+  return addresses.length === value.length ? addresses : undefined;
+}
+
+function addressOf(value: unknown): RecordAddress | undefined {
+  if (!Array.isArray(value) || value.length !== 2) return undefined;
+  const [round, encoded] = value as unknown[];
+  if (!isInteger(round, 0, MAX_ROUND) || !Array.isArray(encoded) || encoded.length > MAX_TENURES)
+    return undefined;
+  const tenures = encoded.map(decodeTenure).filter((tenure) => tenure !== undefined);
+  return tenures.length === encoded.length ? { round, tenures } : undefined;
 }
 
 const isBlindedId = (value: unknown): value is Uint8Array => isBytes(value, 16);

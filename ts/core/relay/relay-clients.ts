@@ -191,7 +191,8 @@ export class RelayClients {
       record,
       boot: message.boot,
       networks,
-      cursors: new Map(),
+      // What this life of the client has read it has still; it may be reading at this moment.
+      cursors: new Map(reborn ? [] : [...(before?.cursors ?? [])].filter(([id]) => networks.includes(id))),
       pushing: before?.pushing ?? new Set(),
     };
     this.#pass(client, false);

@@ -43,8 +43,11 @@ export interface NetworkStatus {
   /** Blinded id, lower-case hex. */
   readonly blindedId: string;
   readonly ipv6: string;
-  /** Undefined when another member has held the same address for longer, or nobody knows who has. */
-  readonly ipv4: string | undefined;
+  readonly ipv4: string;
+  /** Above 0: this node took another IPv4 address, because somebody had had an earlier one for longer. */
+  readonly addressRound: number;
+  /** Peer ids of others who say that `ipv4` is theirs. */
+  readonly addressContenders: readonly string[];
   readonly members: readonly MemberStatus[];
 }
 

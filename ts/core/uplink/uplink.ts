@@ -15,7 +15,7 @@ import { AdmissionClient, type AdmissionOutcome, type AdmissionSelf } from './ad
 import { GrantStatus } from '../protocol/admission-payload.js';
 import { fromHex, sameBytes, toHex } from '../../wire/bytes.js';
 import { ControlKind, encodeControlFrame, PING_TOKEN_SIZE } from '../protocol/control-frame.js';
-import type { AnswerTo, MessageOf } from '../protocol/control-message.js';
+import type { AnswerTo, MessageOf, TenureGrant } from '../protocol/control-message.js';
 import { HANDSHAKE_WAITS_MS } from '../runtime/handshake-waits.js';
 import type { Primitives } from '../../contract/primitives.js';
 import type { LegIds } from '../runtime/leg-ids.js';
@@ -58,6 +58,8 @@ export interface UplinkHost {
   record(turn: Turn): Uint8Array;
   /** The bootstrap told us our address, or is reachable no longer: the record may change. */
   reachChanged(turn: Turn): void;
+  /** The bootstrap vouches for how long we have had our addresses. */
+  vouched(uplink: Uplink, tenures: readonly TenureGrant[], turn: Turn): void;
   /** Registered. `fresh`: after an admission or a restart of the bootstrap, circuits may be gone. */
   registered(uplink: Uplink, fresh: boolean, turn: Turn): void;
   /** Relays a question about this network (hex) has come by, this node included; 0 = it is our own. */
@@ -380,8 +382,10 @@ export class Uplink {
     if (!sameSocketAddress(address, this.address)) this.#host.moved(this, turn);
     const rebooted = this.#boot === undefined || !sameBytes(this.#boot, answer.boot);
     const fresh = rebooted || this.#admittedSinceRegistered;
-    if (rebooted) this.#cursors.clear();
-    this.#boot = answer.boot;
+    if (rebooted) {
+      this.#cursors.clear();
+      this.#boot = answer.boot; // the same object until the next life: look-ups tell by it whose answer they have
+    }
     const moved = this.#observed === undefined || !sameSocketAddress(this.#observed, answer.observed);
     this.#observed = answer.observed;
     this.#leaseSeconds = answer.lease;
@@ -395,6 +399,7 @@ export class Uplink {
       turn.notify('info', 'bootstrap-registered', { peer: encodePeerId(this.bootstrap.identity) });
     }
     this.#enter('registered', turn.now + KEEPALIVE_MS);
+    this.#host.vouched(this, answer.tenures, turn);
     this.#host.registered(this, fresh, turn);
     const networks = this.#host.networksOf(this);
     for (const network of this.#cursors.keys())
@@ -423,6 +428,7 @@ export class Uplink {
       this.#lookups.delete(network);
       if (answer?.type !== 'records' || boot !== this.#boot) {
         this.#reading.delete(network);
+        if (boot !== this.#boot && this.#state === 'registered') this.#lookup(network, later);
         return;
       }
       this.#advance(network, answer);

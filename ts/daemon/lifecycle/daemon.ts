@@ -177,8 +177,11 @@ export class Daemon {
       this.#reopenMesh(),
     );
     this.#tunnel = tunnel;
-    const check = (): void =>
+    const check = (): void => {
       tunnel.check(this.#running.shell.engine, this.#running.tunnelAddresses, performance.now());
+      // The store has the new ones: the log says whose the former one is.
+      if (this.#running.tunnelOutdated) this.#renewInterface();
+    };
     if (this.settings.open === undefined) {
       check();
       this.#every(TUNNEL_CHECK_INTERVAL_MS, check);
@@ -188,6 +191,13 @@ export class Daemon {
   /** Opens everything anew with the same networks: only so is there a new interface. */
   #reopenMesh(): void {
     this.#reload = this.#reload.then(() => this.#exchangeMesh(this.#running.networks)).catch(() => undefined);
+  }
+
+  /** Opens everything anew when the node has other addresses than the interface. */
+  #renewInterface(): void {
+    this.#reload = this.#reload
+      .then(() => (this.#running.tunnelOutdated ? this.#exchangeMesh(this.#running.networks) : undefined))
+      .catch(() => undefined);
   }
 
   /** What the disk refused is tried again; that it refuses, and that it takes it again, is said once. */

@@ -5,14 +5,17 @@ import type { Logger } from 'pino';
 import { sameBytes, toHex } from '../../wire/bytes.js';
 import { MeshNode } from '../../core/node/mesh-node.js';
 import {
+  blindedNetworkId,
   OVERLAY_PREFIX_IPV4,
   OVERLAY_PREFIX_IPV6,
   overlayAddresses,
   type Bootstrap,
   type Network,
+  type OverlayAddresses,
 } from '../../core/protocol/network.js';
 import { accountCapacity } from '../../core/relay/relay-accounts.js';
-import { MAX_MEMBERS } from '../../core/members/member-table.js';
+import { MAX_MEMBERS, type StockPeer } from '../../core/members/member-table.js';
+import { storedRound } from '../../core/members/own-addresses.js';
 import type { EngineOptions, PeerConfig } from '../../contract/engine.js';
 import { nodePrimitives } from '../../engine/node-primitives.js';
 import {
@@ -102,6 +105,7 @@ function acceleration(
 }
 
 export class Mesh {
+  readonly #tunnelAddresses: readonly string[];
   #addresses: readonly SocketAddress[];
   #networks: readonly Network[];
   /** What it runs by now; the settings have what it was opened with. */
@@ -113,7 +117,9 @@ export class Mesh {
     readonly engineFallback: string | undefined,
     networks: readonly Network[],
     addresses: readonly SocketAddress[],
+    tunnelAddresses: readonly string[],
   ) {
+    this.#tunnelAddresses = tunnelAddresses;
     this.#networks = networks;
     this.#addresses = addresses;
     this.#config = settings.config;
@@ -168,6 +174,7 @@ export class Mesh {
           maxLegs: options.maxLegs,
           wireguardRelay: mode === 'up' && config.wireguard.relay,
           consent: nodeConsent(config),
+          stockPeers: mode === 'up' ? config.wireguard.peers.map(stockPeer) : [],
         },
         nodePrimitives,
       );
@@ -175,11 +182,10 @@ export class Mesh {
       shell.start();
       if (relaysStock && !wireguardRelay)
         log.warn({ remedy: 'npm run build, and engine = "native"' }, 'wireguard-relay-needs-native-engine');
-      // Stock WireGuard peers come from the configuration; the core does not know of them.
       if (mode === 'up') engine.setPeers(config.wireguard.peers.map(stockPeer));
       // Now the table holds what the store held.
       if (engine instanceof KernelPathEngine) engine.activate();
-      return new Mesh(settings, shell, fallback, networks, addresses);
+      return new Mesh(settings, shell, fallback, networks, addresses, options.tun?.addresses ?? []);
     } catch (error) {
       shell?.close();
       await engine.close();
@@ -242,9 +248,15 @@ export class Mesh {
     return true;
   }
 
-  /** Addresses the interface is to have, with prefix length. */
+  /** Addresses the interface was made with, with prefix length. */
   get tunnelAddresses(): readonly string[] {
-    return tunOptions(this.settings, this.#networks)?.addresses ?? [];
+    return this.#tunnelAddresses;
+  }
+
+  /** Whether the node has other addresses than the interface: it needs a new one. */
+  get tunnelOutdated(): boolean {
+    const present = this.shell.node.overlay.flatMap(tunnelPrefixes);
+    return present.length > 0 && present.some((address) => !this.#tunnelAddresses.includes(address));
   }
 
   /** The kernel path in front of the engine, if one was asked for. */
@@ -286,7 +298,7 @@ function withoutSelf(network: Network, identity: Identity): Network {
 function stockPeer({
   public_key: key,
   allowed_ips: allowedIps,
-}: Config['wireguard']['peers'][number]): PeerConfig {
+}: Config['wireguard']['peers'][number]): PeerConfig & StockPeer {
   return {
     sessionKey: toHex(parseWireguardKey(key) ?? new Uint8Array(32)), // the configuration has checked it
     presharedKey: undefined,
@@ -296,15 +308,23 @@ function stockPeer({
   };
 }
 
-function tunOptions({ config, identity }: MeshSettings, networks: readonly Network[]): EngineOptions['tun'] {
+function tunOptions(
+  { config, identity, store }: MeshSettings,
+  networks: readonly Network[],
+): NonNullable<EngineOptions['tun']> {
+  const stored = store.load();
   return {
     name: config.node.interface,
     mtu: config.node.mtu,
     addresses: networks.flatMap(({ id }) => {
-      const { ipv4, ipv6 } = overlayAddresses(nodePrimitives, id, identity.publicKey);
-      return [`${ipv4}/${OVERLAY_PREFIX_IPV4}`, `${ipv6}/${OVERLAY_PREFIX_IPV6}`];
+      const round = storedRound(stored, toHex(blindedNetworkId(nodePrimitives, id)));
+      return tunnelPrefixes(overlayAddresses(nodePrimitives, id, identity.publicKey, round));
     }),
   };
+}
+
+function tunnelPrefixes({ ipv4, ipv6 }: OverlayAddresses): string[] {
+  return [`${ipv4}/${OVERLAY_PREFIX_IPV4}`, `${ipv6}/${OVERLAY_PREFIX_IPV6}`];
 }
 
 /** Own entry in the bootstraps of a network, for invites. @throws OperatorError without an address. */

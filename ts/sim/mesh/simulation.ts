@@ -24,6 +24,7 @@ import { Firewall, type FirewallRules } from '../kernel/firewall.js';
 import { Internet, type Attachment } from '../kernel/internet.js';
 import { Link, PERFECT_LINK, type LinkModel } from '../kernel/link.js';
 import { Nat, type NatBehaviourModel } from '../kernel/nat.js';
+import type { StockPeer } from '../../core/members/member-table.js';
 import { Prng } from '../kernel/prng.js';
 
 /** Room in the engine's table beside a relay's circuits. */
@@ -84,6 +85,7 @@ export interface SimNodeOptions {
   readonly clockAheadMs?: number;
   readonly identitySeed?: Uint8Array;
   readonly consent?: Consent;
+  readonly stockPeers?: readonly StockPeer[];
 }
 
 export class Simulation {
@@ -179,6 +181,7 @@ export class SimNode {
       relay: options.relay,
       capabilities: [],
       consent: options.consent,
+      stockPeers: options.stockPeers,
       maxLegs:
         OWN_LEGS +
         2 * (options.relay === undefined ? 0 : { ...DEFAULT_RELAY_LIMITS, ...options.relay.limits }.circuits),

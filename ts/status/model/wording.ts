@@ -160,10 +160,20 @@ export function wordCoreError(error: unknown): Wording | undefined {
   return error instanceof CoreError ? CORE_ERROR_WORDS[error.code] : undefined;
 }
 
+/** What to do when this node took another overlay address. */
+export const ADDRESS_MOVED =
+  'use the present one, or the IPv6 address, in what names this machine by the former';
+/** What to do when two have one overlay address. */
+export const ADDRESS_COLLISION =
+  'whoever came later takes another by itself; if this lasts a minute, see whether an unknown member joined (omerta peers) and reach both by IPv6';
+
 /** What to do about a notice of the core, by its name; the log adds it. */
 const NOTICE_REMEDIES: Readonly<Record<string, string>> = {
   'interface-gone': 'Type: omerta down, then omerta up',
   'identity-twice': COPIED_STATE,
+  'address-moved': ADDRESS_MOVED,
+  'address-collision': ADDRESS_COLLISION,
+  'session-key-claimed': 'See who that member is (omerta peers); nothing was given to it',
   'routing-loop': 'What is sent there is routed into the tunnel: give the address a route outside it',
 };
 

@@ -187,9 +187,9 @@ function drops(status: DaemonStatus): string {
 /** The whole page. */
 export function statusPage(status: DaemonStatus, series: readonly RateSeries[]): string {
   const { mesh } = status;
-  const networks = mesh.networks.map(({ name, ipv4, ipv6, members }) => [
+  const networks = mesh.networks.map(({ name, ipv4, ipv6, members, addressContenders }) => [
     cell(name),
-    cell(ipv4 ?? 'held by another member'),
+    cell(addressContenders.length === 0 ? ipv4 : `${ipv4} (another member says it is its own)`),
     cell(ipv6),
     number(String(members.length)),
   ]);

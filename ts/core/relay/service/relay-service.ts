@@ -26,6 +26,7 @@ import { CAPS, isCap } from '../relay-limits.js';
 import type { RelayPolicy } from '../relay-policy.js';
 import { RelayReceipts } from './relay-receipts.js';
 import { RelayRules } from '../relay-rules.js';
+import { RelayTenures } from '../relay-tenures.js';
 import type { Turn } from '../../runtime/turn.js';
 import { WireguardBindings } from '../wireguard-bindings.js';
 
@@ -46,6 +47,7 @@ export class RelayService {
   readonly #consent: RelayConsent;
   readonly #circuits: RelayCircuits;
   readonly #receipts: RelayReceipts;
+  readonly #tenures: RelayTenures;
 
   constructor(policy: RelayPolicy, host: RelayHost) {
     const rules = new RelayRules(policy);
@@ -60,6 +62,7 @@ export class RelayService {
       directory: new RelayDirectory(host.requests, () => this.#clients.allRegistered()),
       refusals: new Counter(TURNED_DOWN),
     };
+    this.#tenures = new RelayTenures(host, () => rules.limits);
     this.#wireguard = new WireguardBindings(
       rules,
       this.#parts.accounts,
@@ -90,6 +93,7 @@ export class RelayService {
     accounts.apply(turn);
     host.legs.install(contactLeg(host.primitives, host.sessionKey), turn);
     this.#wireguard.start(turn);
+    this.#tenures.restore(restored, turn);
     this.#clients.restore(restored, turn);
     this.#consent.restore(restored, turn);
     this.#circuits.restore(restored, turn);
@@ -150,11 +154,15 @@ export class RelayService {
       turn.refuse(peer, request, message.type, isCap(reason) ? 'capacity' : reason);
       return;
     }
+    const { registration } = client;
     turn.send(peer, request, {
       type: 'registered',
       observed: client.address,
       lease: this.#parts.rules.limits.leaseSeconds,
       boot: this.#parts.host.boot,
+      tenures: registration
+        ? this.#tenures.grant(registration.record, registration.networks, client.address, turn)
+        : [],
     });
   }
 
@@ -315,6 +323,7 @@ export class RelayService {
     const { neighbours } = this.#parts;
     this.#lose(neighbours.unfollow(neighbours.followed.expire(turn.now)), turn);
     this.#lose(neighbours.expire(turn.step.wallClock), turn);
+    this.#tenures.expire(turn);
   }
 
   handleTimeout(turn: Turn): void {
