@@ -36,7 +36,7 @@
 #include "engine/engine.h"
 #include "inner/ip.h"
 #include "inner/virtio_net_header.h"
-#include "legs.h"
+#include "limited_legs.h"
 
 namespace {
 
@@ -561,14 +561,7 @@ void count_forwarding(uint64_t wakes) {
   relay.socket = relay.wakes_by = engine.socket()->fd();
   std::vector<omerta_leg> legs;
   for (uint32_t i = 0; i < kRelayLegs; i++) {
-    omerta_leg leg{};
-    leg.leg_id = bench_leg_id(i);
-    leg.action = OMERTA_LEG_FORWARD;
-    leg.key_epoch = BENCH_EPOCH;
-    leg.next_key_epoch = BENCH_NEXT_EPOCH;
-    leg.next_leg_id = bench_next_leg_id(leg.leg_id);
-    bench_leg_key(leg.leg_id, leg.key);
-    bench_leg_key(leg.next_leg_id, leg.next_key);
+    omerta_leg leg = bench::forwarding_leg(i);
     leg.expires_at = 3600 * kSecond;
     for (uint8_t* ip : {leg.source_ip, leg.next_ip}) {
       ip[10] = ip[11] = 0xff;

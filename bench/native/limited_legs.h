@@ -10,8 +10,8 @@ namespace omerta::bench {
 
 constexpr uint32_t kLegsOfIdentity = 16;
 
-/// Leg i without its addresses.
-inline omerta_leg charged_leg(uint32_t i) {
+/// Leg i without its addresses: charged to nobody, and never ending.
+inline omerta_leg forwarding_leg(uint32_t i) {
   omerta_leg leg{};
   leg.leg_id = bench_leg_id(i);
   leg.action = OMERTA_LEG_FORWARD;
@@ -21,6 +21,12 @@ inline omerta_leg charged_leg(uint32_t i) {
   bench_leg_key(leg.leg_id, leg.key);
   bench_leg_key(leg.next_leg_id, leg.next_key);
   leg.expires_at = UINT64_MAX;
+  return leg;
+}
+
+/// The same, charged.
+inline omerta_leg charged_leg(uint32_t i) {
+  omerta_leg leg = forwarding_leg(i);
   leg.identity = 1 + i / kLegsOfIdentity;
   leg.network = static_cast<uint16_t>(1 + i % 64);
   leg.limits = 1;

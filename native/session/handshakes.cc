@@ -118,17 +118,21 @@ void SessionTable::add_macs(Peer& peer, uint8_t* message, size_t size, Nanosecon
   }
 }
 
-Outcome SessionTable::check_macs(Bytes before1, const Mac16& mac1, Bytes before2, const Mac16& mac2,
-                                 uint32_t sender, const Endpoint& from, Nanoseconds now, SessionOutput& out) {
-  const Mac16 expected = crypto::blake2s_mac(local_.mac1_key, {before1});
-  if (sodium_memcmp(expected.data(), mac1.data(), expected.size()) != 0) return Outcome::bad_mac1;
+/// Of an initiation or a response. Under load a cookie has to prove its source (whitepaper 5.4.7), which then
+/// has a budget.
+template <class Message>
+Outcome SessionTable::check_macs(const Message& message, const Endpoint& from, Nanoseconds now,
+                                 SessionOutput& out) {
+  const Mac16 expected = crypto::blake2s_mac(local_.mac1_key, {before_mac1(message)});
+  if (sodium_memcmp(expected.data(), message.mac1.data(), expected.size()) != 0) return Outcome::bad_mac1;
   if (!handshake_budget_.take(now)) under_load_until_ = now + kUnderLoadTime;
   if (now >= under_load_until_) return Outcome::accepted;
   const omerta_address source = from.source();
-  if (cookies_.verify(before2, mac2, source, now, environment_.random))
+  if (cookies_.verify(before_mac2(message), message.mac2, source, now, environment_.random))
     return source_budget_.take(source, now) ? Outcome::accepted : Outcome::over_rate;
   const Cookie cookie = cookies_.cookie_for(source, now, environment_.random);
-  const CookieReply reply = make_cookie_reply(local_.cookie_key, sender, mac1, cookie, environment_.random);
+  const CookieReply reply =
+      make_cookie_reply(local_.cookie_key, message.sender, message.mac1, cookie, environment_.random);
   out.send(from, Bytes(reinterpret_cast<const uint8_t*>(&reply), sizeof reply), 0);
   return Outcome::cookie_sent;
 }
@@ -136,9 +140,7 @@ Outcome SessionTable::check_macs(Bytes before1, const Mac16& mac1, Bytes before2
 Outcome SessionTable::handle_initiation(const Initiation& message, const Endpoint& from, Nanoseconds now,
                                         SessionOutput& out) {
   const std::lock_guard lock(mutex_);
-  const Outcome macs = check_macs(before_mac1(message), message.mac1, before_mac2(message), message.mac2,
-                                  message.sender, from, now, out);
-  if (macs != Outcome::accepted) return macs;
+  if (const Outcome macs = check_macs(message, from, now, out); macs != Outcome::accepted) return macs;
   std::optional<ReceivedInitiation> received = open_initiation_static(local_, message);
   if (!received.has_value()) return Outcome::bad_handshake;
   Peer* peer = find_peer(received->static_key);
@@ -194,9 +196,7 @@ Outcome SessionTable::handle_initiation(const Initiation& message, const Endpoin
 Outcome SessionTable::handle_response(const Response& message, const Endpoint& from, Nanoseconds now,
                                       SessionOutput& out) {
   const std::lock_guard lock(mutex_);
-  const Outcome macs = check_macs(before_mac1(message), message.mac1, before_mac2(message), message.mac2,
-                                  message.sender, from, now, out);
-  if (macs != Outcome::accepted) return macs;
+  if (const Outcome macs = check_macs(message, from, now, out); macs != Outcome::accepted) return macs;
   Peer* peer = indices_.handshake(message.receiver);
   if (peer == nullptr || !peer->initiation_pending ||
       peer->handshake.local_index != message.receiver)  // else it is kept for a session's second pair

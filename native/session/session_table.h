@@ -190,8 +190,8 @@ class SessionTable {
   void initiate(Peer& peer, Nanoseconds now, SessionOutput& out, bool retry);
   Nanoseconds random_jitter();
   void add_macs(Peer& peer, uint8_t* message, size_t size, Nanoseconds now);
-  Outcome check_macs(Bytes before1, const Mac16& mac1, Bytes before2, const Mac16& mac2, uint32_t sender,
-                     const Endpoint& from, Nanoseconds now, SessionOutput& out);
+  template <class Message>
+  Outcome check_macs(const Message& message, const Endpoint& from, Nanoseconds now, SessionOutput& out);
   void release_handshake_index(Peer& peer);
   void abandon_handshake(Peer& peer);
   void begin_session(Peer& peer, bool initiator, Nanoseconds now);

@@ -133,6 +133,19 @@ export function ping(): Uint8Array {
   return new Uint8Array([0xc0, 2, 8, 0, ...randomBytes(8)]);
 }
 
+/** A payload that arrives. */
+async function deliver(from: ConformanceNode, to: ConformanceNode): Promise<void> {
+  const payload = ping();
+  from.send(to, payload);
+  await to.receives(from, payload);
+}
+
+/** One each way. */
+async function exchange(a: ConformanceNode, b: ConformanceNode): Promise<void> {
+  await deliver(a, b);
+  await deliver(b, a);
+}
+
 export function sessionKeys(): { privateKey: Uint8Array; sessionKey: SessionKey } {
   const { d = '', x = '' } = generateKeyPairSync('x25519').privateKey.export({ format: 'jwk' });
   return {
@@ -308,11 +321,7 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
   scenario('a control payload starts a session and arrives, and an answer goes back', async (a, b) => {
     a.setPeer(b, direct(b));
     b.setPeer(a);
-    const [request, answer] = [ping(), ping()];
-    a.send(b, request);
-    await b.receives(a, request);
-    b.send(a, answer);
-    await a.receives(b, answer);
+    await exchange(a, b);
     const { endpoint } = await b.event('session', ({ peer }) => peer === a.sessionKey);
     assert.ok('address' in endpoint && sameSocketAddress(endpoint.address, a.address));
     await a.event('session', ({ peer }) => peer === b.sessionKey);
@@ -366,18 +375,14 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
     const presharedKey = Uint8Array.from(randomBytes(32));
     a.setPeer(b, { ...direct(b), presharedKey });
     b.setPeer(a, { presharedKey });
-    const before = ping();
-    a.send(b, before);
-    await b.receives(a, before);
+    await deliver(a, b);
     b.setPeer(a);
     const dropped = b.count('drop_unknown_index');
     a.send(b, ping());
     await until(() => b.count('drop_unknown_index') > dropped, 'the old session to be gone');
     await sleep(INITIATION_DISTANCE_MS);
     a.setPeer(b);
-    const after = ping();
-    a.send(b, after);
-    await b.receives(a, after);
+    await deliver(a, b);
   }),
 
   scenario('handshake() renews the keys of a running session without losing a payload', async (a, b) => {
@@ -417,11 +422,7 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
     const { legOfA, legOfB, relayLegs } = connectCircuit(a, relay, b);
     a.setPeer(b, { endpoint: { leg: legOfA } });
     b.setPeer(a);
-    const [request, answer] = [ping(), ping()];
-    a.send(b, request);
-    await b.receives(a, request);
-    b.send(a, answer);
-    await a.receives(b, answer);
+    await exchange(a, b);
     const { endpoint } = await b.event('session');
     assert.deepEqual(endpoint, { leg: legOfB });
     assert.ok(relay.count('forwarded_packets') >= 4);
@@ -591,12 +592,7 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
         await nodeB.engine.close();
         nodeB = await ConformanceNode.open(b, { port }, nodeB);
         nodeB.setPeer(nodeA, direct(nodeA));
-        const payload = ping();
-        nodeB.send(nodeA, payload);
-        await nodeA.receives(nodeB, payload);
-        const answer = ping();
-        nodeA.send(nodeB, answer);
-        await nodeB.receives(nodeA, answer);
+        await exchange(nodeB, nodeA);
       } finally {
         await Promise.all([nodeA.engine.close(), nodeB.engine.close()]);
       }
@@ -614,11 +610,7 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
           // A session: its initiator would follow an answer from elsewhere.
           a.setPeer(b, { endpoint: { address: at } });
           b.setPeer(a);
-          const [request, answer] = [ping(), ping()];
-          a.send(b, request);
-          await b.receives(a, request);
-          b.send(a, answer);
-          await a.receives(b, answer);
+          await exchange(a, b);
           const told = a.events.flatMap((event) => (event.type === 'endpoint' ? [event.endpoint] : []));
           for (const endpoint of [a.engine.peers()[0]?.endpoint, ...told]) {
             assert.ok(endpoint !== undefined && 'address' in endpoint);
