@@ -44,7 +44,7 @@ Accelerators::Accelerators(const AcceleratorSwitches& wanted, bool with_tun) {
     decide(Accelerator::udp_gso, is_wanted(Accelerator::udp_gso), found.gso);
   }
   if (!with_tun || !is_wanted(Accelerator::tun_checksum)) {
-    // The other two rest on it.
+    // Super-packets come without checksums.
     for (const Accelerator accelerator : {Accelerator::tun_tcp, Accelerator::tun_udp})
       if (with_tun && is_wanted(accelerator)) set_unavailable(accelerator, "needs tun-checksum-offload");
     return;

@@ -67,9 +67,9 @@ class Engine {
   bool install_legs(std::vector<omerta_leg> legs);
   void remove_legs(std::span<const uint32_t> ids);
   relay::ForwardingTable& legs() { return shared_.legs; }
-  /// What this node sent on the way back of a `deliver` leg; nullopt when there is no such leg.
   /// Frames dropped on this leg.
   uint32_t refused(uint32_t leg) const { return shared_.refusals.of(leg); }
+  /// What this node sent on the way back of a `deliver` leg; nullopt when there is no such leg.
   std::optional<relay::SentCounters::Sent> sent(uint32_t leg) const { return shared_.sent.read(leg); }
   /// Packets, bytes and refused datagrams of each account, those of its live legs included.
   std::vector<omerta_account> accounts(relay::AccountKind kind);

@@ -34,12 +34,13 @@ class GsoProbe {
     }
     return state_ == State::waiting && peer == peer_;
   }
-  /// It does.
+  /// After take: the initiation was put into a burst.
   void rode(Nanoseconds now) {
     const std::lock_guard lock(mutex_);
     become(State::riding, now);
   }
-  /// restore: for everybody, another try.
+  /// lost_to_peer, lost_to_all: segmented messages are lost on the way to one, to three peers. restore: the
+  /// pause for all is over.
   enum class Finding : uint8_t { none, lost_to_peer, lost_to_all, restore };
   static constexpr size_t kWitnesses = 3;
   /// Every 100 ms or so by one worker. Sends the initiation that goes alone, as a message of its own when

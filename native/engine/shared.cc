@@ -35,11 +35,12 @@ uint64_t random_word() {
 
 /// A node's own circuits, on whose legs it counts what it sends. A relay has many more legs, but of others.
 constexpr size_t kMaxCountedWaysBack = 8192;
-/// Peers whose remotes are given room for beside the legs'; a session keeps its own source anyway, this is
-/// for frames outside of it.
+/// Remotes of peers that are given room, beside those of the legs. It is for frames outside a session, which
+/// keeps its own source address.
 constexpr size_t kMaxPeersRemembered = 16384;
 
-/// What to offer peers inside a session; 0: nothing that a session does not have from its handshake.
+/// Suites to offer peers inside a session; 0: neither AES-256-GCM nor a wide window is to be had, and every
+/// session has ChaCha20-Poly1305 from its handshake.
 uint8_t offered_suites(const EngineSettings& settings, const crypto::AeadChoice& aead) {
   const bool gcm = aead.of(crypto::Suite::aes_256_gcm).available;
   if (!gcm && !settings.wide_window) return 0;

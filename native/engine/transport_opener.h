@@ -98,8 +98,9 @@ class TransportOpener {
   /// Where packets waiting to be opened came from.
   std::unique_ptr<session::Endpoint[]> sources_;
   size_t sources_count_ = 0;
-  const udp::Message* source_message_ = nullptr;  ///< whose the last of them is, or
-  uint32_t source_leg_ = 0;                       ///< of which leg it is the way back
+  // What the last of them was made for: a message, or a leg (0: none).
+  const udp::Message* source_message_ = nullptr;
+  uint32_t source_leg_ = 0;
 };
 
 }  // namespace omerta::engine

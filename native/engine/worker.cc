@@ -17,7 +17,7 @@ constexpr uint32_t kPortBit = 2;
 constexpr int kHousekeepingMs = static_cast<int>(Housekeeping::kInterval / kMillisecond);
 /// Batches of one source handled before the other gets its turn.
 constexpr int kBudget = 8;
-/// So that a pause of microseconds is not one of a hundred.
+/// How late the kernel may end a sleep, ns. It may by 50 µs if not told otherwise: as long as a whole pause.
 constexpr unsigned long kTimerSlack = 1000;
 
 void pause() {
@@ -217,7 +217,8 @@ void Worker::act_on(const relay::Decision& decision, uint8_t* data, size_t size,
     case OMERTA_STUN:
       return answer_stun(data, size, message);
     case OMERTA_DROP:
-      // The sender is known by its address: whom nobody knows is no witness of what the kernel spoils.
+      // A bad tag on a leg that is there, from the address the leg has: of a sender this node knows, the
+      // kernel may have spoiled the frame. On the contact leg, whose key everybody has, a stranger made it.
       if (decision.reason == OMERTA_DROP_BAD_TAG && load<uint32_t>(data + 4) != OMERTA_CONTACT_LEG)
         watch_.received_bad(message.segment < message.size, session::witness_of(message.from));
       counters_.drop(static_cast<uint8_t>(decision.reason));

@@ -188,12 +188,12 @@ void ForwardingTable::judge_all(const Datagram* datagrams, std::size_t count, ui
                                 Decision* decisions) {
   constexpr std::size_t kAhead = 8;
   const auto leg_of = [&](std::size_t i) { return omerta_load32(datagrams[i].data + 4); };
-  /// Whether the i-th names a leg that the one before it did not: nothing to fetch for it else.
+  /// Whether the i-th frame names another leg than the one before it. The same leg is fetched already.
   const auto names_another = [&](std::size_t i) {
     return i < count && datagrams[i].size >= OMERTA_FRAME_MIN_SIZE &&
            (datagrams[i - 1].size < OMERTA_FRAME_MIN_SIZE || leg_of(i) != leg_of(i - 1));
   };
-  // One more than there are frames at a time: the last one's may be the next one's.
+  // One more than frames are judged at a time: the first frame may go by the reading of the last one before.
   Reading readings[kTagLanes + 1];
   std::size_t latest = 0;
 

@@ -295,8 +295,8 @@ void WireguardTable::expect(uint32_t index, int by) {
 
 /// Whether the MAC1 checks of one initiation may be made. Prefixes of addresses that proved themselves lately
 /// have a budget of their own, so that a flood of strangers does not keep them out, and each other one has
-/// its part of the strangers'. So has an initiation that answers the relay's cookie: it costs two hashes to
-/// see.
+/// its part of the strangers'. An initiation that answers the relay's cookie is counted with those who proved
+/// themselves: telling it takes two hashes.
 bool WireguardTable::may_try(const session::Initiation& message, const omerta_address& source,
                              Nanoseconds now) {
   if (message.mac2 != Mac16{}) {

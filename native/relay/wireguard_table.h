@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stock WireGuard clients relayed as they are (omerta/wireguard_relay.h, docs/protocol.md).
 //
-//   initiation   C ─► relay   MAC1 tells whose it is; from an address that has not proven itself it is
-//   answered
-//                             with a cookie, and nothing is kept
+//   initiation   C ─► relay   MAC1 tells which server it is for; one from an address that has not proven
+//                             itself is answered with a cookie, and nothing is kept
 //   initiation   C ─► relay   MAC2 proves the address ─► S           half-open: who asked, 5 s at most
 //   response     S ─► relay   receiver index tells for whom ─► C     its sender index is remembered
 //   transport    C ─► relay   the first one, from the very address the initiation came from: two routes,

@@ -6,7 +6,7 @@
 
 namespace omerta::session {
 
-/// As a moment: one that does not come.
+/// The time at which something is due that is not to happen.
 inline constexpr Nanoseconds kNever = UINT64_MAX;
 
 inline constexpr Nanoseconds kRekeyTimeout = 5 * kSecond;

@@ -35,7 +35,7 @@ struct RemoteIdentity {
   bool usable;  ///< false when static–static is all zero: such a peer never completes a handshake
 
   RemoteIdentity(const LocalIdentity& local, const Key32& public_key);
-  /// We became somebody else.
+  /// Our own key changed: derives what depends on it.
   void meet(const LocalIdentity& local);
   ~RemoteIdentity();
 };

@@ -11,7 +11,7 @@ namespace {
 
 Nanoseconds read(const std::atomic<Nanoseconds>& moment) { return moment.load(std::memory_order_relaxed); }
 
-/// `time` after a moment, 0: which did not come.
+/// When `time` has passed since a moment; kNever while that is 0, which means that it has not come.
 Nanoseconds after(const std::atomic<Nanoseconds>& moment, Nanoseconds time) {
   const Nanoseconds since = read(moment);
   return since == 0 ? kNever : since + time;

@@ -80,7 +80,7 @@ void Attachment::attach(int program_fd, const Pins& pins) {
   }
 }
 
-/// Replaces the program of a link that is pinned, without a packet seeing none.
+/// Replaces the program of a link that is pinned: each packet meets the former one or the new one.
 bool Attachment::update_pinned(int program_fd, const Pins& pins, uint32_t index) {
   FileDescriptor link = open_pin(pins.link_path(index));
   if (!link) return false;

@@ -3,8 +3,8 @@
 // the forwarding table into it, and keeps it attached. One control thread.
 //
 // Order of a start: construct (an earlier program goes on meanwhile, with the maps it has) → install
-// the legs the store knows → activate: legs nobody installed are removed, the program is put in place
-// of the earlier one, on every interface, without a packet seeing neither.
+// the legs the store knows → activate: legs nobody installed are removed, the program takes the place of
+// the earlier one on every interface, and each packet meets one of the two.
 #pragma once
 
 #include <memory>
