@@ -140,9 +140,9 @@ void measure(Case& c, Sessions& sessions, uint64_t milliseconds, bool keep) {
 std::vector<Subject> subjects() {
   std::vector<Subject> all;
   for (const Suite suite : {Suite::chacha20_poly1305, Suite::aes_256_gcm}) {
-    std::string reason;
-    if (auto ipsec = make_ipsec_mb_aead(suite, reason); ipsec != nullptr)
-      all.push_back({name_of(suite), "intel-ipsec-mb, " + reason, std::move(ipsec), {suite}});
+    Reason why;
+    if (auto ipsec = make_ipsec_mb_aead(suite, why); ipsec != nullptr)
+      all.push_back({name_of(suite), "intel-ipsec-mb, " + why.detail, std::move(ipsec), {suite}});
     all.push_back({name_of(suite), "OpenSSL", make_openssl_aead(suite), {suite}});
     if (suite == Suite::chacha20_poly1305 || crypto_aead_aes256gcm_is_available() != 0)
       all.push_back({name_of(suite), "libsodium", std::make_unique<SodiumAead>(), {suite}});

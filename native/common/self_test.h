@@ -2,7 +2,7 @@
 // What a start-up self-test of an accelerator found.
 #pragma once
 
-#include <string>
+#include "common/reason.h"
 
 namespace omerta {
 
@@ -13,7 +13,8 @@ struct SelfTest {
     failed,
   };
   Verdict verdict = Verdict::untested;
-  std::string detail;  ///< what was tried, what went wrong, or why it could not be tried
+  /// What was tried, what went wrong, or why it could not be tried.
+  Reason reason = {"nothing-passes", {}};
 
   bool failed() const { return verdict == Verdict::failed; }
 };

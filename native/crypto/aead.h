@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 
+#include "common/reason.h"
 #include "crypto/aead_key.h"
 
 namespace omerta::crypto {
@@ -36,9 +37,9 @@ class TransportAead {
 
 /// Runs everywhere.
 std::unique_ptr<TransportAead> make_openssl_aead(Suite suite);
-/// Intel's multi-buffer library, loaded when it is there. nullptr, and `reason` says why, when the
-/// library or the CPU's AVX2 is missing; else `reason` names the instructions it uses.
-std::unique_ptr<TransportAead> make_ipsec_mb_aead(Suite suite, std::string& reason);
+/// Intel's multi-buffer library, loaded when it is there. nullptr, and `why` says why, when the library or
+/// the CPU's AVX2 is missing; else `why.detail` names the instructions it uses.
+std::unique_ptr<TransportAead> make_ipsec_mb_aead(Suite suite, Reason& why);
 
 /// Seals and opens packets of many sizes and compares with libsodium (AES-256-GCM: and with published
 /// vectors, and with OpenSSL where libsodium has none), bit flips included.
@@ -53,13 +54,13 @@ struct AeadSwitches {
 struct SuiteChoice {
   bool available = false;
   bool ipsec_mb = false;
-  std::string library;  ///< for people: "intel-ipsec-mb, AVX-512"
-  std::string reason;   ///< why it is available, or why it is not
+  std::string library;  ///< e.g. "intel-ipsec-mb, AVX-512"
+  Reason reason = {};   ///< why it is available, or why it is not
 };
 
 struct AeadChoice {
   std::array<SuiteChoice, kSuiteCount> suites;
-  std::string ipsec_mb_reason;  ///< why intel-ipsec-mb is in use, or why it is not
+  Reason ipsec_mb_reason = {};  ///< why intel-ipsec-mb is in use, or why it is not
   const SuiteChoice& of(Suite suite) const { return suites[static_cast<size_t>(suite)]; }
   bool ipsec_mb() const { return suites[0].ipsec_mb || suites[1].ipsec_mb; }
   /// For people: both suites and what does them.

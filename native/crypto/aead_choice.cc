@@ -51,8 +51,6 @@ bool passes_published_gcm_vectors(TransportAead& aead) {
   return jobs[0].ok && jobs[1].ok && empty == kTag13 && block == kSealed14;
 }
 
-const char* kWrongBytes = "its self-test failed: wrong bytes";
-
 }  // namespace
 
 bool passes_self_test(TransportAead& aead, Suite suite) {
@@ -102,36 +100,37 @@ bool passes_self_test(TransportAead& aead, Suite suite) {
 
 AeadChoice choose_aead(AeadSwitches switches) {
   AeadChoice choice;
-  choice.ipsec_mb_reason = "switched off";
+  choice.ipsec_mb_reason = {"switched-off", {}};
   for (const Suite suite : {Suite::chacha20_poly1305, Suite::aes_256_gcm}) {
     SuiteChoice& chosen = choice.suites[static_cast<size_t>(suite)];
     if (suite == Suite::aes_256_gcm && (!switches.aes_256_gcm || !cpu_has_aes())) {
-      chosen.reason = switches.aes_256_gcm ? "the CPU has no AES instructions" : "switched off";
+      chosen.reason =
+          switches.aes_256_gcm ? Reason{"needs-cpu", "AES instructions"} : Reason{"switched-off", {}};
       continue;
     }
     if (switches.ipsec_mb) {
-      std::string reason;
-      if (const auto candidate = make_ipsec_mb_aead(suite, reason); candidate != nullptr) {
+      Reason why;
+      if (const auto candidate = make_ipsec_mb_aead(suite, why); candidate != nullptr) {
         chosen.ipsec_mb = passes_self_test(*candidate, suite);
-        chosen.library = "intel-ipsec-mb, " + reason;
-        reason = chosen.ipsec_mb ? "self-test passed, " + reason
-                                 : std::string(name_of(suite)) + ": " + kWrongBytes;
+        chosen.library = "intel-ipsec-mb, " + why.detail;
+        why = chosen.ipsec_mb ? Reason{"self-test-passed", why.detail}
+                              : Reason{"self-test-failed", std::string("wrong bytes of ") + name_of(suite)};
       }
       // Of two reasons the one that something is wrong is worth telling.
-      if (suite == Suite::chacha20_poly1305 || !chosen.ipsec_mb) choice.ipsec_mb_reason = reason;
+      if (suite == Suite::chacha20_poly1305 || !chosen.ipsec_mb) choice.ipsec_mb_reason = why;
     }
     if (!chosen.ipsec_mb) {
       chosen.library = "OpenSSL";
       if (!passes_self_test(*make_openssl_aead(suite), suite)) {
         // Without this one no session can be had at all.
         if (suite == Suite::chacha20_poly1305)
-          throw std::runtime_error(std::string("OpenSSL's ChaCha20-Poly1305: ") + kWrongBytes);
-        chosen.reason = kWrongBytes;
+          throw std::runtime_error("OpenSSL's ChaCha20-Poly1305: its self-test failed: wrong bytes");
+        chosen.reason = {"self-test-failed", "wrong bytes"};
         continue;
       }
     }
     chosen.available = true;
-    chosen.reason = "self-test passed, " + chosen.library;
+    chosen.reason = {"self-test-passed", chosen.library};
   }
   return choice;
 }
@@ -203,9 +202,9 @@ bool Aead::passes_spot_check() {
 
 Aead::Aead(const AeadChoice& choice) {
   for (const Suite suite : {Suite::chacha20_poly1305, Suite::aes_256_gcm}) {
-    std::string reason;
+    Reason why;
     std::unique_ptr<TransportAead>& made = suites_[static_cast<size_t>(suite)];
-    if (choice.of(suite).ipsec_mb) made = make_ipsec_mb_aead(suite, reason);
+    if (choice.of(suite).ipsec_mb) made = make_ipsec_mb_aead(suite, why);
     // Also for a suite that was not agreed on: every suite needs an implementation to look up.
     if (made == nullptr) made = make_openssl_aead(suite);
   }

@@ -46,11 +46,11 @@ struct ReleaseManager {
 };
 using Manager = std::unique_ptr<IMB_MGR, ReleaseManager>;
 
-/// nullptr, and `reason` says why, when it would be missing or slow; else `reason` names the instructions.
-Manager make_manager(std::string& reason) {
+/// nullptr, and `why` says why, when it would be missing or slow; else `why.detail` names the instructions.
+Manager make_manager(Reason& why) {
   const Library& l = library();
   if (l.allocate == nullptr || l.release == nullptr || l.initialise == nullptr) {
-    reason = "libIPSec_MB.so.1 is not installed";
+    why = {"not-installed", "libIPSec_MB.so.1"};
     return nullptr;
   }
   Manager manager(l.allocate(0));
@@ -58,10 +58,10 @@ Manager make_manager(std::string& reason) {
   if (manager != nullptr) l.initialise(manager.get(), &arch);
   // Below AVX2 its code is no faster than OpenSSL's.
   if (manager == nullptr || arch < IMB_ARCH_AVX2) {
-    reason = "the CPU has no AVX2";
+    why = {"needs-cpu", "AVX2"};
     return nullptr;
   }
-  reason = arch == IMB_ARCH_AVX512 ? "AVX-512" : "AVX2";
+  why = {{}, arch == IMB_ARCH_AVX512 ? "AVX-512" : "AVX2"};
   return manager;
 }
 
@@ -172,8 +172,8 @@ void FreeGcmSchedule::operator()(GcmSchedule* schedule) const {
 std::unique_ptr<GcmSchedule, FreeGcmSchedule> expand_gcm_key(const Key32& key) {
   // Its functions for one message keep nothing in the manager, so that all threads may share it.
   static const Manager manager = [] {
-    std::string reason;
-    return make_manager(reason);
+    Reason why;
+    return make_manager(why);
   }();
   if (manager == nullptr) return nullptr;
   std::unique_ptr<GcmSchedule, FreeGcmSchedule> schedule(new GcmSchedule);
@@ -181,11 +181,11 @@ std::unique_ptr<GcmSchedule, FreeGcmSchedule> expand_gcm_key(const Key32& key) {
   return schedule;
 }
 
-std::unique_ptr<TransportAead> make_ipsec_mb_aead(Suite suite, std::string& reason) {
-  Manager manager = make_manager(reason);
+std::unique_ptr<TransportAead> make_ipsec_mb_aead(Suite suite, Reason& why) {
+  Manager manager = make_manager(why);
   if (manager == nullptr) return nullptr;
   if (suite == Suite::chacha20_poly1305) return std::make_unique<IpsecMbChacha>(std::move(manager));
-  if ((manager->features & IMB_FEATURE_VAES) != 0) reason += " and VAES";
+  if ((manager->features & IMB_FEATURE_VAES) != 0) why.detail += " and VAES";
   return std::make_unique<IpsecMbGcm>(std::move(manager));
 }
 
@@ -199,8 +199,8 @@ void FreeGcmSchedule::operator()(GcmSchedule*) const {}
 
 std::unique_ptr<GcmSchedule, FreeGcmSchedule> expand_gcm_key(const Key32&) { return nullptr; }
 
-std::unique_ptr<TransportAead> make_ipsec_mb_aead(Suite, std::string& reason) {
-  reason = "built without intel-ipsec-mb.h";
+std::unique_ptr<TransportAead> make_ipsec_mb_aead(Suite, Reason& why) {
+  why = {"not-built-in", "intel-ipsec-mb"};
   return nullptr;
 }
 

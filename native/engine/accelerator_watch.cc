@@ -19,7 +19,10 @@ Bytes bytes_of(const std::string& text) {
   return Bytes(reinterpret_cast<const uint8_t*>(text.data()), text.size());
 }
 
-void tell(EventOutput& out, EventType type, const std::string& text) {
+/// Name, and for one that was demoted why.
+void tell(EventOutput& out, EventType type, Accelerator accelerator, std::string_view why = {}) {
+  std::string text(Accelerators::name(accelerator));
+  if (!why.empty()) text.append("\n").append(why);
   const auto length = static_cast<uint32_t>(text.size());
   out.emit(type, {Bytes(reinterpret_cast<const uint8_t*>(&length), 4), bytes_of(text)});
 }
@@ -92,8 +95,7 @@ void AcceleratorWatch::demote(Accelerator accelerator, Fault fault) {
   Accelerators& accelerators = shared_.accelerators;
   if (!accelerators.demote(accelerator, fault)) return;
   out_.counters().add(Counter::accelerators_demoted);
-  tell(out_, EventType::accelerator_demoted,
-       std::string(Accelerators::name(accelerator)) + '\n' + accelerators.reason(accelerator));
+  tell(out_, EventType::accelerator_demoted, accelerator, Accelerators::name(fault));
   if (port_ != nullptr)
     port_->set_offloads({accelerators.on(Accelerator::tun_checksum), accelerators.on(Accelerator::tun_tcp),
                          accelerators.on(Accelerator::tun_udp)});
@@ -102,14 +104,12 @@ void AcceleratorWatch::demote(Accelerator accelerator, Fault fault) {
 void AcceleratorWatch::restore(Accelerator accelerator, Fault fault) {
   if (!shared_.accelerators.restore(accelerator, fault)) return;
   out_.counters().add(Counter::accelerators_restored);
-  tell(out_, EventType::accelerator_restored, std::string(Accelerators::name(accelerator)));
+  tell(out_, EventType::accelerator_restored, accelerator);
 }
 
 void AcceleratorWatch::demoted_for_peer() {
   out_.counters().add(Counter::gso_demoted_for_peers);
-  tell(out_, EventType::accelerator_demoted,
-       std::string(Accelerators::name(Accelerator::udp_gso)) +
-           "\ntowards one peer: " + std::string(Accelerators::explain(Accelerator::udp_gso, Fault::lost)));
+  tell(out_, EventType::accelerator_demoted, Accelerator::udp_gso, "lost-to-peer");
 }
 
 void AcceleratorWatch::malformed(const inner::VirtioNetHeader& header) {

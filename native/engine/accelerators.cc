@@ -13,27 +13,10 @@ constexpr std::array<std::string_view, kAcceleratorCount> kNames = {
 
 }  // namespace
 
-std::string_view Accelerators::explain(Accelerator accelerator, Fault fault) {
-  switch (fault) {
-    case Fault::none:
-      break;
-    case Fault::refused:
-      return accelerator == Accelerator::udp_gso
-                 ? "the kernel refused segmented messages and took their datagrams"
-                 : "the kernel refused super-packets and took their packets";
-    case Fault::lost:
-      return "a handshake sent at the end of a segmented message was lost twice, and answered when it was "
-             "sent alone";
-    case Fault::corrupted:
-      return accelerator == Accelerator::ipsec_mb
-                 ? "a packet with a known answer came out wrong; OpenSSL is used instead"
-                 : "datagrams that arrived coalesced did not open, and did without coalescing";
-    case Fault::wrong_header:
-      return "the kernel handed over super-packets whose headers cannot be";
-    case Fault::broken:
-      return "the kernel refused a call of the ring; recvmmsg and sendmmsg are used instead";
-  }
-  return {};
+std::string_view Accelerators::name(Fault fault) {
+  constexpr std::array<std::string_view, 6> kFaultNames = {"",          "refused",      "lost",
+                                                           "corrupted", "wrong-header", "broken"};
+  return kFaultNames[static_cast<size_t>(fault)];
 }
 
 Accelerators::Accelerators(const AcceleratorSwitches& wanted, bool with_tun) {
@@ -46,7 +29,7 @@ Accelerators::Accelerators(const AcceleratorSwitches& wanted, bool with_tun) {
   if (!with_tun || !is_wanted(Accelerator::tun_checksum)) {
     // Super-packets come without checksums.
     for (const Accelerator accelerator : {Accelerator::tun_tcp, Accelerator::tun_udp})
-      if (with_tun && is_wanted(accelerator)) set_unavailable(accelerator, "needs tun-checksum-offload");
+      if (with_tun && is_wanted(accelerator)) set_unavailable(accelerator, {"needs", "tun-checksum-offload"});
     return;
   }
   static const tun::OffloadTest found = tun::test_offloads();
@@ -54,7 +37,7 @@ Accelerators::Accelerators(const AcceleratorSwitches& wanted, bool with_tun) {
   for (const Accelerator accelerator : {Accelerator::tun_tcp, Accelerator::tun_udp}) {
     decide(accelerator, is_wanted(accelerator), accelerator == Accelerator::tun_tcp ? found.tcp : found.udp);
     if (found.checksum.failed() && is_wanted(accelerator))
-      set_unavailable(accelerator, "needs tun-checksum-offload");
+      set_unavailable(accelerator, {"needs", "tun-checksum-offload"});
   }
 }
 
@@ -70,26 +53,22 @@ void Accelerators::decide(Accelerator accelerator, bool wanted, const SelfTest& 
   Entry& entry = entries_[index(accelerator)];
   entry.state.store(test.failed() ? AcceleratorState::unavailable : AcceleratorState::on,
                     std::memory_order_relaxed);
-  entry.reason = test.detail;
+  entry.reason = test.reason;
 }
 
-std::string Accelerators::reason(Accelerator accelerator) const {
+Reason Accelerators::reason(Accelerator accelerator) const {
   const Entry& entry = entries_[index(accelerator)];
   const Fault fault = entry.fault.load(std::memory_order_acquire);
-  if (fault != Fault::none) return std::string(explain(accelerator, fault));
-  const size_t peers = peers_without_gso_.load(std::memory_order_relaxed);
-  if (accelerator != Accelerator::udp_gso || peers == 0) return entry.reason;
-  return entry.reason + "; not used towards " + std::to_string(peers) + (peers == 1 ? " peer" : " peers") +
-         ", where " + std::string(explain(accelerator, Fault::lost));
+  return fault != Fault::none ? Reason{name(fault), {}} : entry.reason;
 }
 
-void Accelerators::set_on(Accelerator accelerator, std::string reason) {
+void Accelerators::set_on(Accelerator accelerator, Reason reason) {
   Entry& entry = entries_[index(accelerator)];
   entry.state.store(AcceleratorState::on, std::memory_order_relaxed);
   entry.reason = std::move(reason);
 }
 
-void Accelerators::set_unavailable(Accelerator accelerator, std::string reason) {
+void Accelerators::set_unavailable(Accelerator accelerator, Reason reason) {
   Entry& entry = entries_[index(accelerator)];
   entry.state.store(AcceleratorState::unavailable, std::memory_order_relaxed);
   entry.reason = std::move(reason);

@@ -8,7 +8,6 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <string>
 #include <string_view>
 
 #include "common/self_test.h"
@@ -41,19 +40,19 @@ class Accelerators {
 
   static std::string_view name(Accelerator accelerator);
   static std::string_view name(AcceleratorState state);
-  /// What a fault is, for whoever reads it.
-  static std::string_view explain(Accelerator accelerator, Fault fault);
+  static std::string_view name(Fault fault);
   bool on(Accelerator accelerator) const { return state(accelerator) == AcceleratorState::on; }
   AcceleratorState state(Accelerator accelerator) const {
     return entries_[index(accelerator)].state.load(std::memory_order_relaxed);
   }
   /// Why it is not on, or what the self-test found.
-  std::string reason(Accelerator accelerator) const;
+  Reason reason(Accelerator accelerator) const;
+  size_t peers_without_gso() const { return peers_without_gso_.load(std::memory_order_relaxed); }
 
   /// Before any worker runs: it was chosen, and why.
-  void set_on(Accelerator accelerator, std::string reason);
+  void set_on(Accelerator accelerator, Reason reason);
   /// Before any worker runs: the kernel does not have it.
-  void set_unavailable(Accelerator accelerator, std::string reason);
+  void set_unavailable(Accelerator accelerator, Reason reason);
   /// Any thread. False when it was not on: then nothing changed.
   bool demote(Accelerator accelerator, Fault fault);
   /// Any thread. False when it was not demoted by that fault: then nothing changed.
@@ -65,7 +64,7 @@ class Accelerators {
   struct Entry {
     std::atomic<AcceleratorState> state{AcceleratorState::off};
     std::atomic<Fault> fault{Fault::none};
-    std::string reason = "switched off";
+    Reason reason = {"switched-off", {}};
   };
   static size_t index(Accelerator accelerator) { return static_cast<size_t>(accelerator); }
   void decide(Accelerator accelerator, bool wanted, const SelfTest& test);

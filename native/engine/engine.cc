@@ -81,7 +81,7 @@ Engine::Engine(const EngineSettings& settings)
     tun.udp_offload = shared_.accelerators.on(Accelerator::tun_udp);
     tun_ = std::make_unique<tun::TunDevice>(tun);
     if (tun.udp_offload && !tun_->udp_offload())
-      shared_.accelerators.set_unavailable(Accelerator::tun_udp, "needs Linux 6.2 (TUN_F_USO4/6)");
+      shared_.accelerators.set_unavailable(Accelerator::tun_udp, {"needs-linux", "6.2"});
   }
   stop_event_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (stop_event_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
@@ -163,11 +163,11 @@ void Engine::adopt_sockets(std::vector<std::unique_ptr<udp::UdpSocket>> sockets)
   sockets_ = std::move(sockets);
   port_ = sockets_[0]->port();
   if (shared_.accelerators.on(Accelerator::udp_gro) && !sockets_[0]->gro())
-    shared_.accelerators.set_unavailable(Accelerator::udp_gro, "needs Linux 5.0");
+    shared_.accelerators.set_unavailable(Accelerator::udp_gro, {"needs-linux", "5.0"});
   if (shared_.accelerators.on(Accelerator::udp_gso) && !sockets_[0]->gso())
-    shared_.accelerators.set_unavailable(Accelerator::udp_gso, "needs Linux 4.18");
+    shared_.accelerators.set_unavailable(Accelerator::udp_gso, {"needs-linux", "4.18"});
   steering_ = settings_.steering ? udp::steer_shared_port(sockets_[0]->fd(), worker_count_)
-                                 : udp::Steering{false, "switched off"};
+                                 : udp::Steering{false, {"switched-off", {}}};
 }
 
 void Engine::start_workers() {

@@ -34,7 +34,7 @@ enum class EventType : uint16_t {
   interface_gone = 7,         ///< nothing
   interface_up = 8,           ///< nothing
   interface_down = 9,         ///< nothing
-  accelerator_demoted = 10,   ///< length u32 | name, newline, reason
+  accelerator_demoted = 10,   ///< length u32 | name, newline, name of a Fault or `lost-to-peer`
   routing_loop = 11,          ///< ip 16 | port u16: where an own datagram was on its way to
   accelerator_restored = 12,  ///< length u32 | name
 };

@@ -20,7 +20,7 @@ inline udp::IoWanted wanted_io = udp::IoWanted::mmsg;
 /// Runs tests with each socket engine that can be had here.
 inline void with_each_io(const std::function<void()>& tests) {
   const udp::IoChoice ring = udp::choose_io(udp::IoWanted::io_uring);
-  if (ring.refused) std::printf("SKIP: io_uring: %s\n", ring.reason.c_str());
+  if (ring.refused) std::printf("SKIP: io_uring: %s\n", std::string(ring.reason.code).c_str());
   for (const udp::IoWanted each : {udp::IoWanted::mmsg, udp::IoWanted::io_uring}) {
     if (each == udp::IoWanted::io_uring && ring.refused) continue;
     wanted_io = each;

@@ -27,8 +27,8 @@ void packets_come_unchanged_through_a_scratch_interface() {
   const tun::OffloadTest test = tun::test_offloads();
   for (const SelfTest& result : {test.checksum, test.tcp, test.udp}) {
     CHECK(!result.failed());
-    CHECK(!result.detail.empty());
-    if (result.verdict == SelfTest::Verdict::untested) std::printf("  %s\n", result.detail.c_str());
+    CHECK(!result.reason.code.empty());
+    if (result.verdict == SelfTest::Verdict::untested) std::printf("  %s\n", result.reason.detail.c_str());
   }
 }
 

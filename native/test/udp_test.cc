@@ -269,14 +269,14 @@ void forwarded_coalesced_messages_arrive_whole_zero_copy_or_not() {
 
 void the_choice_names_its_reason() {
   const IoChoice plain = choose_io(IoWanted::mmsg);
-  CHECK(plain.kind == IoKind::mmsg && plain.reason == "mmsg was asked for");
+  CHECK(plain.kind == IoKind::mmsg && plain.reason.code == "mmsg-asked-for");
   const IoChoice measured = choose_io(IoWanted::automatic);
   if (!measured.refused) {
     CHECK(measured.mmsg->single > 0 && measured.mmsg->bulk > 0);
     CHECK(measured.io_uring->single > 0 && measured.io_uring->bulk > 0);
-    CHECK(measured.reason.starts_with("measured"));
+    CHECK(measured.reason.code == "measured" && measured.reason.number > 0);
   } else {
-    CHECK(measured.kind == IoKind::mmsg && !measured.reason.empty());
+    CHECK(measured.kind == IoKind::mmsg && !measured.reason.code.empty());
   }
   const IoChoice ring = choose_io(IoWanted::io_uring);
   CHECK(ring.refused != (ring.kind == IoKind::io_uring));
@@ -343,7 +343,7 @@ void where_io_uring_is_forbidden_mmsg_is_used_and_the_reason_told() {
       _exit(2);
     const IoChoice choice = choose_io(IoWanted::io_uring);
     UdpSocket socket(options(true));
-    const bool right = choice.refused && choice.kind == IoKind::mmsg && !choice.remedy.empty() &&
+    const bool right = choice.refused && choice.kind == IoKind::mmsg && choice.reason.code == "forbidden" &&
                        std::string_view(make_io(IoKind::io_uring, socket)->name()) == "mmsg";
     _exit(right ? 0 : 1);
   }
@@ -467,9 +467,10 @@ int main() {
   RUN(where_io_uring_is_forbidden_mmsg_is_used_and_the_reason_told);
   RUN(the_choice_names_its_reason);
   RUN(a_binding_request_is_answered_with_the_address_it_came_from);
-  std::printf("%s\n", choose_io(IoWanted::automatic).reason.c_str());
+  const Reason reason = choose_io(IoWanted::automatic).reason;
+  std::printf("%s %.2f %s\n", std::string(reason.code).c_str(), reason.number, reason.detail.c_str());
   const IoChoice ring = choose_io(IoWanted::io_uring);
-  if (ring.refused) std::printf("SKIP: io_uring: %s\n", ring.reason.c_str());
+  if (ring.refused) std::printf("SKIP: io_uring: %s\n", std::string(ring.reason.code).c_str());
   for (const IoKind each : {IoKind::mmsg, IoKind::io_uring}) {
     if (each == IoKind::io_uring && ring.refused) continue;
     kind = each;

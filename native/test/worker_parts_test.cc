@@ -204,7 +204,7 @@ void an_inside_whose_headers_cannot_be_is_asked_for_no_more_super_packets() {
   Pair pair;
   Accelerators& accelerators = pair.a.shared.accelerators;
   for (const Accelerator each : {Accelerator::tun_checksum, Accelerator::tun_tcp, Accelerator::tun_udp})
-    accelerators.set_on(each, "for this test");
+    accelerators.set_on(each, {"self-test-passed", {}});
   for (int i = 0; i < 8; i++) {
     CHECK(pair.a.port.allowed.udp && accelerators.on(Accelerator::tun_udp));
     test::MemoryPort::Packet packet = super_packet(3);

@@ -151,7 +151,7 @@ void without_steering_packets_go_by_their_addresses() {
   EngineSettings plain = settings(1, kWorkers);
   plain.steering = false;
   Engine engine(plain);
-  CHECK(!engine.steering().on && engine.steering().reason == "switched off");
+  CHECK(!engine.steering().on && engine.steering().reason.code == "switched-off");
   std::vector<std::vector<uint8_t>> packets;
   for (uint32_t i = 1; i <= 40; i++) packets.push_back(transport(i * 0x01010101));
   for (const uint64_t count : spread(engine, packets, Counter::drop_unknown_index)) CHECK(count % 40 == 0);

@@ -10,14 +10,11 @@
 
 #include <cerrno>
 #include <cstring>
-#include <system_error>
+
+#include "common/step_failed.h"
 
 namespace omerta::tun {
 namespace {
-
-[[noreturn]] void fail(int error, const std::string& step) {
-  throw std::system_error(error, std::generic_category(), step);
-}
 
 struct Request {
   nlmsghdr header{};
@@ -61,7 +58,7 @@ bool put_address(const std::string& interface, const std::string& address) {
   const int family = v6 ? AF_INET6 : AF_INET;
   const uint16_t size = v6 ? 16 : 4;
   uint8_t bytes[16];
-  if (inet_pton(family, text.c_str(), bytes) != 1) fail(EINVAL, "address " + address);
+  if (inet_pton(family, text.c_str(), bytes) != 1) throw StepFailed(EINVAL, "tun-address", address);
   Request request;
   request.header.nlmsg_len = NLMSG_LENGTH(sizeof request.message);
   request.header.nlmsg_type = RTM_NEWADDR;
@@ -70,7 +67,7 @@ bool put_address(const std::string& interface, const std::string& address) {
   request.message.ifa_prefixlen =
       static_cast<uint8_t>(slash == std::string::npos ? size * 8 : std::stoi(address.substr(slash + 1)));
   request.message.ifa_index = if_nametoindex(interface.c_str());
-  if (request.message.ifa_index == 0) fail(errno, "interface " + interface);
+  if (request.message.ifa_index == 0) throw StepFailed(errno, "tun-name", interface);
   add_attribute(request, IFA_LOCAL, bytes, size);
   add_attribute(request, IFA_ADDRESS, bytes, size);
   const int error = ask(request);
@@ -79,7 +76,7 @@ bool put_address(const std::string& interface, const std::string& address) {
   const bool refused =
       error == EACCES || error == EOPNOTSUPP || error == EAFNOSUPPORT || error == ENODEV || error == EINVAL;
   if (v6 && refused) return false;
-  fail(error, "address " + address);
+  throw StepFailed(error, "tun-address", address);
 }
 
 }  // namespace omerta::tun

@@ -19,6 +19,8 @@
 #include <cstring>
 #include <system_error>
 
+#include "common/step_failed.h"
+
 #ifndef TUNGETDEVNETNS
 #define TUNGETDEVNETNS _IO('T', 227)
 #endif
@@ -178,7 +180,7 @@ void LinkWatch::set_down() {
   };
   int error = EPERM;
   at_home([&](int fd) { error = lower(fd); });
-  if (error != 0) throw std::system_error(error, std::generic_category(), "flags of interface");
+  if (error != 0) throw StepFailed(error, "tun-flags");
 }
 
 }  // namespace omerta::tun

@@ -11,8 +11,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <system_error>
 
+#include "common/step_failed.h"
 #include "tun/interface_address.h"
 
 #ifndef TUN_F_USO4
@@ -23,20 +23,20 @@
 namespace omerta::tun {
 namespace {
 
-[[noreturn]] void fail(const std::string& step) {
-  throw std::system_error(errno, std::generic_category(), step);
+[[noreturn]] void fail(const char* step, const std::string& subject) {
+  throw StepFailed(errno, step, subject);
 }
 
 class ControlSocket {
  public:
   explicit ControlSocket(int family) : fd_(socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
-    if (fd_ < 0) fail("socket");
+    if (fd_ < 0) fail("tun-flags", "socket");
   }
   ~ControlSocket() { close(fd_); }
   ControlSocket(const ControlSocket&) = delete;
   ControlSocket& operator=(const ControlSocket&) = delete;
-  void request(unsigned long code, void* argument, const std::string& step) const {
-    if (ioctl(fd_, code, argument) != 0) fail(step);
+  void request(unsigned long code, void* argument, const char* step, const std::string& interface) const {
+    if (ioctl(fd_, code, argument) != 0) fail(step, interface);
   }
 
  private:
@@ -66,36 +66,36 @@ TunDevice::TunDevice(const TunSettings& settings)
   try {
     for (size_t i = 0; i < settings.queues; i++) {
       const int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
-      if (fd < 0) fail("open /dev/net/tun");
+      if (fd < 0) fail("tun-device", "/dev/net/tun");
       queues_.push_back(fd);
       ifreq request = request_for(settings.name);
       request.ifr_flags = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR;
       if (settings.queues > 1) request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_MULTI_QUEUE);
       // Without it the first queue would join an interface that somebody else has open.
       if (i == 0) request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_TUN_EXCL);
-      if (ioctl(fd, TUNSETIFF, &request) != 0) fail("create interface " + settings.name);
+      if (ioctl(fd, TUNSETIFF, &request) != 0) fail("tun-create", settings.name);
       name_ = request.ifr_name;
       checksum_offload_ = settings.checksum_offload;
       tcp_offload_ = checksum_offload_ && settings.tcp_offload;
       udp_offload_ =
           checksum_offload_ && settings.udp_offload && set_offloads({checksum_offload_, tcp_offload_, true});
       if (!udp_offload_ && !set_offloads({checksum_offload_, tcp_offload_, false}))
-        fail("offloads of " + settings.name);
+        fail("tun-offloads", settings.name);
     }
     without_link_local_address(name_);
     const ControlSocket control(AF_INET);
     ifreq request = request_for(name_);
     request.ifr_mtu = settings.mtu;
-    control.request(SIOCSIFMTU, &request, "mtu of " + name_);
+    control.request(SIOCSIFMTU, &request, "tun-mtu", name_);
     if (settings.up) {
       request = request_for(name_);
-      control.request(SIOCGIFFLAGS, &request, "flags of " + name_);
+      control.request(SIOCGIFFLAGS, &request, "tun-flags", name_);
       request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_UP);
-      control.request(SIOCSIFFLAGS, &request, "bring up " + name_);
+      control.request(SIOCSIFFLAGS, &request, "tun-up", name_);
     }
     if (!addresses_.empty() && put_addresses().size() == addresses_.size()) {
       errno = EADDRNOTAVAIL;
-      fail("addresses of " + name_);
+      fail("tun-addresses", name_);
     }
   } catch (...) {
     for (const int fd : queues_) close(fd);
@@ -105,7 +105,7 @@ TunDevice::TunDevice(const TunSettings& settings)
 
 std::vector<std::string> TunDevice::put_addresses() const {
   ifreq request{};
-  if (ioctl(queues_.front(), TUNGETIFF, &request) != 0) fail("name of " + name_);
+  if (ioctl(queues_.front(), TUNGETIFF, &request) != 0) fail("tun-name", name_);
   std::vector<std::string> refused;
   for (const std::string& address : addresses_)
     if (!put_address(request.ifr_name, address)) refused.push_back(address);

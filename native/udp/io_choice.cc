@@ -137,31 +137,25 @@ int io_uring_sysctl() {
   return value;
 }
 
-/// Why io_uring is refused, and what to type.
-void explain(const std::system_error& error, IoChoice& choice) {
-  const int code = error.code().value();
-  choice.refused = true;
-  choice.reason = std::string("io_uring is refused: ") + error.what();
-  if (code == EPERM && io_uring_sysctl() != 0) {
-    choice.reason =
-        "io_uring is switched off: kernel.io_uring_disabled = " + std::to_string(io_uring_sysctl());
-    choice.remedy = "sudo sysctl -w kernel.io_uring_disabled=0";
-  } else if (code == EPERM || code == EACCES) {
-    choice.reason = "io_uring is forbidden to this process, most likely by a seccomp filter";
-    choice.remedy =
-        "allow io_uring_setup, io_uring_enter and io_uring_register in the container's or unit's seccomp "
-        "filter";
-  } else if (code == ENOTSUP) {
-    choice.reason = "liburing was missing when this was built";
-    choice.remedy = "sudo apt-get install liburing-dev && npm run build";
-  } else if (code == ENOSYS) {
-    choice.reason = "this kernel has no io_uring";
-  } else if (code == EINVAL) {
-    choice.reason = "this kernel's io_uring is too old: Linux 6.1 is needed";
-  } else if (code == ENODATA) {
-    choice.reason = "self-test over loopback: datagrams did not arrive as they were sent";
-  } else if (code == ENOMEM) {
-    choice.remedy = "raise the limit of locked memory (ulimit -l)";
+Reason refusal(const std::system_error& error) {
+  switch (error.code().value()) {
+    case EPERM:
+      if (const int value = io_uring_sysctl(); value != 0)
+        return {"sysctl", "kernel.io_uring_disabled", static_cast<double>(value)};
+      return {"forbidden", {}};
+    case EACCES:
+      return {"forbidden", {}};
+    case ENOTSUP:
+      return {"not-built-in", "liburing"};
+    case ENOSYS:
+    case EINVAL:
+      return {"needs-linux", "6.1"};
+    case ENODATA:
+      return {"self-test-failed", "datagrams did not arrive as they were sent"};
+    case ENOMEM:
+      return {"locked-memory", {}};
+    default:
+      return {"failed", error.what()};
   }
 }
 
@@ -204,20 +198,15 @@ IoChoice measured() {
     choice.mmsg = by_mmsg;
     choice.io_uring = by_ring;
   } catch (const std::system_error& error) {
-    explain(error, choice);
+    choice.refused = true;
+    choice.reason = refusal(error);
     return choice;
   }
   const double ratio =
       std::cbrt(choice.io_uring->single / choice.mmsg->single *
                 (choice.io_uring->burst / choice.mmsg->burst) * (choice.io_uring->bulk / choice.mmsg->bulk));
   choice.kind = ratio < kCheaper ? IoKind::io_uring : IoKind::mmsg;
-  char text[200];
-  std::snprintf(
-      text, sizeof text,
-      "measured: io_uring takes %.2f of mmsg's CPU (ns a datagram, single/burst/bulk: %s against %s), %s",
-      ratio, told(*choice.io_uring).c_str(), told(*choice.mmsg).c_str(),
-      ratio < kCheaper ? "so it is used" : "below 0.90 it would be used");
-  choice.reason = text;
+  choice.reason = {"measured", told(*choice.io_uring) + ' ' + told(*choice.mmsg), ratio};
   return choice;
 }
 
@@ -226,7 +215,7 @@ IoChoice measured() {
 IoChoice choose_io(IoWanted wanted) {
   if (wanted == IoWanted::mmsg) {
     IoChoice choice;
-    choice.reason = "mmsg was asked for";
+    choice.reason = {"mmsg-asked-for", {}};
     return choice;
   }
   if (wanted == IoWanted::automatic) {
@@ -245,9 +234,10 @@ IoChoice choose_io(IoWanted wanted) {
     if (!Rig(IoKind::io_uring).works())
       throw std::system_error(ENODATA, std::generic_category(), "self-test over loopback");
     choice.kind = IoKind::io_uring;
-    choice.reason = "io_uring was asked for; its self-test over loopback passed";
+    choice.reason = {"self-test-passed", {}};
   } catch (const std::system_error& error) {
-    explain(error, choice);
+    choice.refused = true;
+    choice.reason = refusal(error);
   }
   return choice;
 }

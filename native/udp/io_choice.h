@@ -4,8 +4,8 @@
 #pragma once
 
 #include <optional>
-#include <string>
 
+#include "common/reason.h"
 #include "udp/socket_io.h"
 
 namespace omerta::udp {
@@ -23,8 +23,7 @@ struct IoFigures {
 struct IoChoice {
   IoKind kind = IoKind::mmsg;
   bool refused = false;  ///< io_uring was wanted and cannot be had
-  std::string reason;    ///< one line
-  std::string remedy;    ///< what to type so that io_uring works; empty when it does or nothing helps
+  Reason reason = {};
   std::optional<IoFigures> mmsg;
   std::optional<IoFigures> io_uring;
 };

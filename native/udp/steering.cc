@@ -25,7 +25,7 @@ constexpr uint32_t kUndecided = UINT32_MAX;
 }  // namespace
 
 Steering steer_shared_port(int fd, size_t sockets) {
-  if (sockets < 2) return {false, "one worker needs none"};
+  if (sockets < 2) return {false, {"one-worker", {}}};
   // The kernel shows the filter the datagram from its UDP payload on.
   sock_filter code[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_LEN, 0),
@@ -41,8 +41,8 @@ Steering steer_shared_port(int fd, size_t sockets) {
   };
   const sock_fprog program{sizeof code / sizeof code[0], code};
   if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof program) != 0)
-    return {false, std::string("SO_ATTACH_REUSEPORT_CBPF: ") + std::strerror(errno)};
-  return {true, "a session or leg stays with one worker"};
+    return {false, {"call-refused", "SO_ATTACH_REUSEPORT_CBPF", static_cast<double>(errno)}};
+  return {true, {"steered", {}}};
 }
 
 }  // namespace omerta::udp

@@ -11,13 +11,14 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <string>
+
+#include "common/reason.h"
 
 namespace omerta::udp {
 
 struct Steering {
   bool on = false;
-  std::string reason;
+  Reason reason = {};
 };
 
 /// Attaches a socket filter that chooses among the sockets of one port (socket(7),

@@ -9,7 +9,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <system_error>
+
+#include "common/step_failed.h"
 
 #ifndef UDP_GRO
 #define UDP_GRO 104
@@ -23,7 +24,7 @@ namespace {
 
 constexpr uint8_t kMapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
-[[noreturn]] void fail(const char* step) { throw std::system_error(errno, std::generic_category(), step); }
+[[noreturn]] void fail(const char* step) { throw StepFailed(errno, step); }
 
 bool set(int fd, int level, int name, int value) {
   return setsockopt(fd, level, name, &value, sizeof value) == 0;
@@ -173,7 +174,7 @@ UdpSocket::UdpSocket(const SocketOptions& options) {
       std::memcpy(reinterpret_cast<uint8_t*>(&v6.sin6_addr) + 12, &v4, 4);
     } else if (inet_pton(AF_INET6, options.bind.c_str(), &v6.sin6_addr) != 1) {
       errno = EINVAL;
-      fail("bind address");
+      fail("bind");
     }
   }
   fd_ = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);

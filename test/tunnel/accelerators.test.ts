@@ -222,7 +222,7 @@ describe('a faulty kernel or device', { skip: skipFaults, timeout: 300_000 }, ()
       await makeFaulty(node, 'lo', object, 'lose');
       const lost = await diagnosed(node, world);
       assert.equal(lost.get('udp-gso'), 'unavailable: self-test over loopback: 0 of 44 datagrams arrived');
-      assert.equal(lost.get('udp-gro'), 'on: not tested: that needs UDP GSO');
+      assert.equal(lost.get('udp-gro'), 'on: not tested: that needs udp-gso');
       await node.mustRun('tc', ['qdisc', 'delete', 'dev', 'lo', 'clsact']);
       await makeFaulty(node, 'lo', object, 'spoil');
       const spoiled = await diagnosed(node, world);

@@ -15,7 +15,8 @@ import { labUnavailable } from '../../ts/lab/requirements.js';
 import { uapiListening } from '../../ts/lab/uapi-listening.js';
 import { World, type Node } from '../../ts/lab/world.js';
 import { loadNativeAddon } from '../../ts/engine/native/native-addon.js';
-import { NATIVE_ACCELERATORS, openNativeEngine } from '../../ts/engine/native/native-engine.js';
+import { NATIVE_ACCELERATORS } from '../../ts/engine/native/accelerators.js';
+import { openNativeEngine } from '../../ts/engine/native/native-engine.js';
 import { sessionKeys } from '../engine/conformance.js';
 import type { EngineRequest, EngineState } from './engine-process.js';
 

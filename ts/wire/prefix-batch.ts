@@ -1,4 +1,4 @@
-// Many prefixes without an object for each, as the native addon reads and writes them (addon.cc):
+// Many prefixes without an object for each, as native/addon/peer_calls.cc reads and writes them:
 //
 //   family u8 | length u8 | remove u8 | zero u8 | address 16, of family 4 in its first 4 bytes
 

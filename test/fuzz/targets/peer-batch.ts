@@ -1,4 +1,4 @@
-// Peers as they cross into the native addon and back: what is packed is what native/addon/addon.cc reads,
+// Peers as they cross into the native addon and back: what is packed is what native/addon/peer_calls.cc reads,
 // field by field as it draws the layout, and what it writes is read the same.
 //
 // Input: a sequence of bytes that the fields of peers are taken from; what comes after its end is zero.

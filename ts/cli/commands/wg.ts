@@ -2,7 +2,7 @@
 
 import { availableParallelism } from 'node:os';
 import { InvalidArgumentError, Option, type Command } from 'commander';
-import { NATIVE_ACCELERATORS } from '../../engine/native/native-engine.js';
+import { NATIVE_ACCELERATORS } from '../../engine/native/accelerators.js';
 import { openUserspaceDevice } from '../../wg/userspace-device.js';
 import { NonBlockingOutput } from '../../host/non-blocking-output.js';
 import { onHangup } from '../hangup.js';

@@ -1,6 +1,7 @@
 // Reads the native engine's event ring in place (layout: native/engine/event_ring.h). The only copy
 // made is of payloads that outlive the call.
 
+import { faultWords } from './accelerators.js';
 import type { EngineEvent, PeerEndpoint, SessionKey } from '../../contract/engine.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
 
@@ -77,8 +78,8 @@ export class EventRingReader {
       case Type.interfaceDown:
         return { type: 'interface-down' };
       case Type.acceleratorDemoted: {
-        const [name = '', reason = ''] = Buffer.from(this.#blob(at)).toString().split('\n');
-        return { type: 'accelerator-demoted', name, reason };
+        const [name = '', fault = ''] = Buffer.from(this.#blob(at)).toString().split('\n');
+        return { type: 'accelerator-demoted', name, reason: faultWords(name, fault) };
       }
       case Type.acceleratorRestored:
         return { type: 'accelerator-restored', name: Buffer.from(this.#blob(at)).toString() };

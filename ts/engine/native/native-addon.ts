@@ -23,32 +23,70 @@ export interface NativeDescription {
   readonly workers: number;
   readonly indexSlots: number;
   readonly aead: string;
-  readonly ipsecMb: boolean;
-  readonly ipsecMbReason: string;
-  /** `mmsg` or `io_uring`: the socket engine in use; empty while the port is closed. */
-  readonly io: string;
-  /** It was wanted, and the kernel, its settings or this build refuse it. */
-  readonly ioRefused: boolean;
-  readonly ioReason: string;
-  /** Empty when nothing has to be typed. */
-  readonly ioRemedy: string;
+  /** Those of a TUN interface only where there is one, steering only while the port is open. */
   readonly accelerators: readonly NativeAccelerator[];
-  /** Of io-uring and ipsec-mb those given up while the engine ran. */
-  readonly demoted: readonly NativeAccelerator[];
-  readonly aes256Gcm: boolean;
-  readonly aes256GcmReason: string;
+  /** Towards so many peers segmented messages are not used, though udp-gso is on. */
+  readonly peersWithoutGso: number;
   // Of the sockets: not there while the port is closed.
   readonly receiveBufferBytes?: number;
   readonly sendBufferBytes?: number;
-  readonly steering?: boolean;
-  readonly steeringReason?: string;
   readonly tun?: string;
 }
+
+/** What made an accelerator be demoted (native/engine/accelerators.h, Fault), for one peer only by `lost-to-peer`. */
+export type NativeFault = 'refused' | 'lost' | 'lost-to-peer' | 'corrupted' | 'wrong-header' | 'broken';
+
+/** Why an accelerator is on or not (native/common/reason.h); a demoted one has a NativeFault. */
+export type NativeReason =
+  | 'switched-off'
+  | 'mmsg-asked-for'
+  | 'one-worker'
+  | 'steered'
+  | 'self-test-passed' // detail: what does it; number: datagrams
+  | 'self-test-failed' // detail: what was seen
+  | 'untested' // detail: why it could not be
+  | 'untested-without' // detail: the accelerator it takes
+  | 'nothing-passes'
+  | 'measured' // detail: ns a datagram of io_uring and mmsg; number: their ratio
+  | 'needs' // detail: the accelerator it takes
+  | 'needs-linux' // detail: a version
+  | 'needs-cpu' // detail: instructions
+  | 'not-installed' // detail: a library
+  | 'not-built-in' // detail: a library
+  | 'sysctl' // detail: its name; number: its value
+  | 'forbidden'
+  | 'locked-memory'
+  | 'call-refused' // detail: a call; number: errno
+  | 'failed'; // detail: what the kernel said
 
 export interface NativeAccelerator {
   readonly name: string;
   readonly state: 'on' | 'off' | 'unavailable' | 'demoted';
-  readonly reason: string;
+  readonly reason: NativeReason | NativeFault;
+  readonly detail: string;
+  readonly number: number;
+}
+
+/** What failed (native/common/step_failed.h). */
+export type NativeStep =
+  | 'tun-device'
+  | 'tun-create'
+  | 'tun-offloads'
+  | 'tun-mtu'
+  | 'tun-flags'
+  | 'tun-up'
+  | 'tun-addresses'
+  | 'tun-address'
+  | 'tun-name'
+  | 'socket'
+  | 'bind'
+  | 'fwmark';
+
+export interface NativeStepFailure extends Error {
+  readonly code: 'STEP_FAILED';
+  readonly step: NativeStep;
+  readonly subject: string;
+  readonly errno: number;
 }
 
 export interface NativeOptions {
@@ -86,7 +124,7 @@ export interface NativeOptions {
     | undefined;
 }
 
-/** native/addon/addon.cc; packed formats are described there. */
+/** native/addon/engine_calls.h; packed formats are described in the files of its groups. */
 export interface NativeHandle {
   readonly port: number;
   eventMemory(): ArrayBuffer;

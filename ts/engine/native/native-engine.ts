@@ -22,14 +22,10 @@ import {
   type WorkerStatus,
 } from '../../contract/engine.js';
 import { EventRingReader } from './event-ring.js';
+import { NATIVE_ACCELERATORS, acceleratorOf, acceleratorsOf } from './accelerators.js';
+import { openFailure } from './open-failure.js';
 import type { AccountStatus } from '../../contract/limit-control.js';
-import {
-  loadNativeAddon,
-  type NativeAddon,
-  type NativeDescription,
-  type NativeHandle,
-  type NativeAccelerator,
-} from './native-addon.js';
+import { loadNativeAddon, type NativeAddon, type NativeHandle } from './native-addon.js';
 import { keyBytes, packAddress, packPeerChanges, unpackPeerStates } from './peer-batch.js';
 import { PrefixBatch } from '../../wire/prefix-batch.js';
 import type { Leg } from '../../wire/leg.js';
@@ -48,23 +44,6 @@ import {
 } from '../../wire/limits.js';
 import { parsePrefix } from '../../wire/prefix.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
-
-/** Names of the optional accelerators, as `disable` and `describe()` use them. */
-export const NATIVE_ACCELERATORS = [
-  'ipsec-mb',
-  'io-uring',
-  'aes-256-gcm',
-  'wide-window',
-  'udp-gro',
-  'udp-gso',
-  'tun-checksum-offload',
-  'steering',
-  'tun-tcp-offload',
-  'tun-udp-offload',
-] as const;
-
-/** A receive buffer below this loses bursts at rates where a worker is descheduled for a few ms. */
-const WANTED_BUFFER_BYTES = 7 << 20;
 
 /** A whole configuration as a change. */
 function changeOf(peer: PeerConfig): PeerChange {
@@ -99,10 +78,6 @@ export function packLegs(legs: readonly Leg[]): Uint8Array {
   return packed;
 }
 
-function acceleratorOf({ name, state, reason }: NativeAccelerator): Accelerator {
-  return { name, state, reason, remedy: undefined };
-}
-
 /** What the offloads of a TUN interface would be like here; found out without making one that stays. */
 export function testTunOffloads(): readonly Accelerator[] {
   return loadNativeAddon().testTunOffloads().map(acceleratorOf);
@@ -112,8 +87,6 @@ export function testTunOffloads(): readonly Accelerator[] {
 export function openNativeEngine(options: EngineOptions): NativeEngine {
   return new NativeEngine(loadNativeAddon(), options);
 }
-
-type DescribeAccelerator = (name: string, on: boolean, what: string, missing: string) => Accelerator;
 
 export class NativeEngine implements ReconfigurableEngine {
   readonly #addon: NativeAddon;
@@ -170,7 +143,7 @@ export class NativeEngine implements ReconfigurableEngine {
         },
       );
     } catch (error) {
-      throw openError(error, options.port);
+      throw openFailure(error, options.port);
     }
     try {
       ring.reader = new EventRingReader(this.#handle.eventMemory());
@@ -194,57 +167,14 @@ export class NativeEngine implements ReconfigurableEngine {
 
   #describe(): EngineDescription {
     const native = this.#handle.describe();
-    const accelerator: DescribeAccelerator = (name, on, what, missing) => {
-      if (this.#disabled.has(name)) {
-        return { name, state: 'off', reason: 'switched off', remedy: undefined };
-      }
-      return { name, state: on ? 'on' : 'unavailable', reason: on ? what : missing, remedy: undefined };
-    };
-    const accelerators: Accelerator[] = [
-      {
-        ...accelerator('ipsec-mb', native.ipsecMb, native.ipsecMbReason, native.ipsecMbReason),
-        remedy: native.ipsecMbReason.includes('not installed')
-          ? 'sudo apt-get install libipsec-mb1'
-          : undefined,
-      },
-      {
-        name: 'io-uring',
-        state: native.io === 'io_uring' ? 'on' : native.ioRefused ? 'unavailable' : 'off',
-        reason: this.#disabled.has('io-uring') ? 'switched off' : native.ioReason,
-        remedy: native.ioRemedy === '' ? undefined : native.ioRemedy,
-      },
-      accelerator('aes-256-gcm', native.aes256Gcm, native.aes256GcmReason, native.aes256GcmReason),
-      accelerator('wide-window', true, 'replay window of 65472 packets with peers that agree', ''),
-      ...native.accelerators.map(acceleratorOf),
-    ];
-    if (native.steering !== undefined) accelerators.push(...this.#socketAccelerators(native, accelerator));
-    const demoted = new Map(native.demoted.map((one) => [one.name, acceleratorOf(one)]));
     return {
       kind: 'native',
       summary: `native (C++20, ${native.workers} worker${native.workers === 1 ? '' : 's'})`,
       aead: native.aead,
-      accelerators: accelerators.map((one) => demoted.get(one.name) ?? one),
+      accelerators: acceleratorsOf(native, this.#disabled),
       tun: native.tun,
       wireguardRelay: true,
     };
-  }
-
-  #socketAccelerators(native: NativeDescription, accelerator: DescribeAccelerator): Accelerator[] {
-    const { receiveBufferBytes = 0, sendBufferBytes = 0, steering = false, steeringReason = '' } = native;
-    const granted = Math.min(receiveBufferBytes, sendBufferBytes) >= WANTED_BUFFER_BYTES;
-    return [
-      native.workers === 1
-        ? { name: 'steering', state: 'off', reason: steeringReason, remedy: undefined }
-        : accelerator('steering', steering, steeringReason, steeringReason),
-      {
-        name: 'udp-buffers',
-        state: granted ? 'on' : 'unavailable',
-        reason: `receive ${receiveBufferBytes >> 10} KiB, send ${sendBufferBytes >> 10} KiB`,
-        remedy: granted
-          ? undefined
-          : `sudo sysctl -w net.core.rmem_max=${WANTED_BUFFER_BYTES} net.core.wmem_max=${WANTED_BUFFER_BYTES}`,
-      },
-    ];
   }
 
   onEvents(listener: (events: readonly EngineEvent[]) => void): void {
@@ -532,7 +462,7 @@ export class NativeEngine implements ReconfigurableEngine {
     try {
       this.#call(run);
     } catch (error) {
-      throw error instanceof EngineError ? error : openError(error, port);
+      throw error instanceof EngineError ? error : openFailure(error, port);
     }
   }
 
@@ -552,25 +482,4 @@ function endpointOf(address: Uint8Array | undefined, leg: number | undefined): P
   if (leg !== undefined && leg !== 0) return { leg };
   if (address === undefined) return undefined;
   return { address: { ip: address.slice(0, 16), port: (address[16] ?? 0) | ((address[17] ?? 0) << 8) } };
-}
-
-/** What went wrong while opening, told as the field a person can change. */
-function openError(error: unknown, port: number): Error {
-  if (!(error instanceof Error)) return new Error(String(error));
-  const code = (error as { code?: unknown }).code;
-  const message = error.message;
-  const tunStep = /\/dev\/net\/tun|interface|offloads|mtu of|flags of|bring up|address |netmask/.test(
-    message,
-  );
-  if (tunStep && /not permitted|denied|No such file/.test(message)) {
-    return new EngineError('TUN_PERMISSION', `tun: ${message}`);
-  }
-  if (tunStep) return new EngineError('TUN_FAILED', `tun: ${message}`);
-  if (code === 'EADDRINUSE') {
-    return new EngineError('PORT_IN_USE', `port: UDP port ${port} is in use by another process`);
-  }
-  if (/^bind/.test(message)) return new EngineError('BIND_FAILED', `bind: ${message}`);
-  if (/^fwmark/.test(message)) return new EngineError('BAD_ARGUMENT', `${message} (needs CAP_NET_ADMIN)`);
-  if (code === 'BAD_ARGUMENT') return new EngineError('BAD_ARGUMENT', message);
-  return error;
 }

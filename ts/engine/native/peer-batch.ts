@@ -1,4 +1,5 @@
-// Peers in one buffer, as they cross into the native addon and back; addon.cc draws the layout.
+// Peers in one buffer, as they cross into the native addon and back; native/addon/peer_calls.cc draws the
+// layout.
 
 import {
   EngineError,

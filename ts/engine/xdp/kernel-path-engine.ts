@@ -433,7 +433,7 @@ interface KernelLeg extends Omit<LegStatus, 'refused'> {
   readonly network: number;
 }
 
-/** native/addon/xdp_addon.cc, Relay::legs */
+/** native/addon/xdp_relay_handle.cc, XdpRelayHandle::legs */
 function readLegs(packed: Uint8Array): KernelLeg[] {
   const view = new DataView(packed.buffer, packed.byteOffset, packed.length);
   const legs: KernelLeg[] = [];

@@ -51,7 +51,7 @@ export interface XdpStatus {
   readonly pins: string;
 }
 
-/** native/addon/xdp_addon.cc; packed formats are described there. Its errors carry `code` and `remedy`. */
+/** native/addon/xdp_relay_handle.cc describes the packed formats. Its errors carry `code` and `remedy`. */
 export interface XdpHandle {
   installLegs(legs: Uint8Array): void;
   removeLegs(ids: Uint32Array): void;

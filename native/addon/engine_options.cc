@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "addon/engine_options.h"
+
+#include "addon/arguments.h"
+
+namespace omerta::addon {
+namespace {
+
+udp::IoWanted io_of(const std::string& name) {
+  if (name == "auto") return udp::IoWanted::automatic;
+  return name == "io_uring" ? udp::IoWanted::io_uring : udp::IoWanted::mmsg;
+}
+
+tun::TunSettings tun_of(const Napi::Object& options) {
+  tun::TunSettings tun;
+  tun.name = text_of(options, "name");
+  tun.mtu = static_cast<int>(number_of(options, "mtu"));
+  tun.up = flag_of(options, "up");
+  tun.addresses = texts_of(options, "addresses");
+  return tun;
+}
+
+}  // namespace
+
+void read_options(const Napi::Object& options, engine::EngineSettings& settings) {
+  settings.private_key = key_of(options.Get("privateKey"), "privateKey");
+  settings.port = static_cast<uint16_t>(number_of(options, "port"));
+  settings.bind = text_of(options, "bind");
+  settings.workers = size_of(options, "workers");
+  settings.max_legs = size_of(options, "maxLegs");
+  settings.max_peers = size_of(options, "maxPeers");
+  settings.wireguard_sessions = size_of(options, "wireguardSessions");
+  settings.accounts = {size_of(options, "identities"), size_of(options, "networks"),
+                       size_of(options, "classes")};
+  settings.control_frames_per_second = size_of(options, "controlFramesPerSecond");
+  settings.stun_per_second = size_of(options, "stunPerSecond");
+  settings.ipsec_mb = flag_of(options, "ipsecMb");
+  settings.io = io_of(text_of(options, "io"));
+  settings.aes_256_gcm = flag_of(options, "aes256Gcm");
+  settings.wide_window = flag_of(options, "wideWindow");
+  settings.gro = flag_of(options, "udpGro");
+  settings.gso = flag_of(options, "udpGso");
+  settings.tun_checksum_offload = flag_of(options, "tunChecksumOffload");
+  settings.tun_tcp_offload = flag_of(options, "tunTcpOffload");
+  settings.tun_udp_offload = flag_of(options, "tunUdpOffload");
+  settings.steering = flag_of(options, "steering");
+  settings.port_follows_interface = flag_of(options, "portFollowsInterface");
+  settings.keep_session_on_new_psk = flag_of(options, "keepSessionOnNewPresharedKey");
+  if (options.Get("tun").IsObject()) settings.tun = tun_of(options.Get("tun").As<Napi::Object>());
+}
+
+}  // namespace omerta::addon

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Changes of a running engine's UDP port and TUN interface.
+#include "addon/arguments.h"
+#include "addon/engine_calls.h"
+
+namespace omerta::addon {
+namespace {
+
+using engine::Engine;
+
+Napi::Value rebind(Engine& engine, const Napi::CallbackInfo& info) {
+  engine.rebind(static_cast<uint16_t>(info[0].As<Napi::Number>().Uint32Value()));
+  return info.Env().Undefined();
+}
+
+Napi::Value open_port(Engine& engine, const Napi::CallbackInfo& info) {
+  engine.open_port();
+  return info.Env().Undefined();
+}
+
+Napi::Value close_port(Engine& engine, const Napi::CallbackInfo& info) {
+  engine.close_port();
+  return info.Env().Undefined();
+}
+
+/// Those the interface cannot have.
+Napi::Value put_addresses(Engine& engine, const Napi::CallbackInfo& info) {
+  auto refused = Napi::Array::New(info.Env());
+  for (const std::string& address : engine.put_addresses()) refused.Set(refused.Length(), address);
+  return refused;
+}
+
+Napi::Value set_interface_down(Engine& engine, const Napi::CallbackInfo& info) {
+  engine.set_interface_down();
+  return info.Env().Undefined();
+}
+
+Napi::Value set_fwmark(Engine& engine, const Napi::CallbackInfo& info) {
+  engine.set_fwmark(info[0].As<Napi::Number>().Uint32Value());
+  return info.Env().Undefined();
+}
+
+constexpr EngineCall kCalls[] = {
+    {"rebind", rebind},
+    {"openPort", open_port},
+    {"closePort", close_port},
+    {"putAddresses", put_addresses},
+    {"setInterfaceDown", set_interface_down},
+    {"setFwmark", set_fwmark},
+};
+
+}  // namespace
+
+std::span<const EngineCall> interface_calls() { return kCalls; }
+
+}  // namespace omerta::addon
