@@ -30,6 +30,7 @@ namespace omerta {
   X(delivered_packets)              \
   X(control_frames)                 \
   X(control_messages)               \
+  X(pings_answered)                 \
   X(stun_answered)                  \
   X(handshake_initiations_received) \
   X(handshake_initiations_sent)     \

@@ -2,6 +2,7 @@
 #include "engine/transport_opener.h"
 
 #include "common/ecn.h"
+#include "session/ping_frame.h"
 #include "session/witness.h"
 
 namespace omerta::engine {
@@ -92,6 +93,11 @@ void TransportOpener::opened(const Opening& opening, const crypto::AeadJob& job)
   session::SessionTable::data_received(keypair.peer, now_);
   if (!is_ip(job.text)) {
     if (!keypair.peer.control_budget.take(now_)) return counters_.add(Counter::drop_peer_control_rate);
+    if (session::is_ping(Bytes(job.text, job.size))) {
+      if (shared_.sessions->answer_ping(keypair.peer, Bytes(job.text, job.size), now_, out_))
+        counters_.add(Counter::pings_answered);
+      return;
+    }
     counters_.add(Counter::control_messages);
     const auto length = static_cast<uint32_t>(job.size);
     out_.emit(EventType::control,

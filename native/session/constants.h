@@ -61,7 +61,9 @@ inline constexpr Nanoseconds kSuiteRepeatInterval = 500 * kMillisecond;
 inline constexpr uint32_t kSuiteFramesPerSession = 64;
 /// Control frames of one peer that reach the control plane; twice as many at once (docs/protocol.md).
 inline constexpr uint64_t kControlFramesPerSecond = 200;
-/// Own control plane: shortest time between two "path needed" notices for one peer.
+/// Own control plane: shortest time between two "path needed" notices for one peer, and between two that it
+/// has moved, of which the last says where it is.
 inline constexpr Nanoseconds kPathNeededInterval = kSecond;
+inline constexpr Nanoseconds kEndpointInterval = 250 * kMillisecond;
 
 }  // namespace omerta::session

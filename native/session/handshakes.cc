@@ -172,7 +172,7 @@ Outcome SessionTable::handle_initiation(const Initiation& message, const Endpoin
   received->state.wipe();
   peer->rx_bytes.fetch_add(sizeof message, std::memory_order_relaxed);
   peer->last_received.store(now, std::memory_order_relaxed);
-  if (peer->set_endpoint(from)) out.endpoint_changed(*peer);
+  if (peer->set_endpoint(from)) tell_moved(*peer, now, out);  // begin_session arms its timers
 
   Key32 ephemeral{};
   environment_.random(ephemeral);
@@ -209,7 +209,7 @@ Outcome SessionTable::handle_response(const Response& message, const Endpoint& f
   peer->last_handshake_wall = environment_.wall_clock();
   const bool moved = peer->set_endpoint(from);
   out.session_established(*peer);
-  if (moved) out.endpoint_changed(*peer);
+  if (moved && !tell_moved(*peer, now, out)) arm(*peer, now);
   // The responder may send only after it heard the new key: confirm it at once.
   if (peer->staged.empty())
     send_packet(*peer, {}, now, out);

@@ -60,6 +60,10 @@ class Peer {
   std::atomic<uint64_t> tx_bytes{0};
   BurstWatch bursts;
   TokenBucket control_budget;  ///< of control frames that arrive
+  /// Where the peer is was told at this moment, and it has moved since: that is told when kEndpointInterval
+  /// has passed.
+  std::atomic<Nanoseconds> endpoint_told{0};
+  std::atomic<bool> endpoint_untold{false};
 
   /// What to send with; nullptr: there is no session.
   Keypair* sending() const {

@@ -2,6 +2,7 @@
 // What is sent inside sessions: packets the table seals itself (keepalives, control messages, suite frames,
 // packets that waited for a key), those that wait, and what sending does to a peer's timers.
 #include "common/ecn.h"
+#include "session/ping_frame.h"
 #include "session/session_table.h"
 #include "session/transport_message.h"
 
@@ -88,6 +89,11 @@ bool SessionTable::send_inside(const Key32& key, Bytes packet, Nanoseconds now, 
     want_handshake(*peer, now, out);
   }
   return true;
+}
+
+bool SessionTable::answer_ping(Peer& peer, Bytes ping, Nanoseconds now, SessionOutput& out) {
+  const std::lock_guard lock(mutex_);
+  return !peer.removed && send_packet(peer, pong_to(ping), now, out);
 }
 
 void SessionTable::flush_staged(Peer& peer, Nanoseconds now, SessionOutput& out) {

@@ -80,6 +80,18 @@ void SessionTable::mirror_indices(uint64_t* words) {
   indices_.mirror(words, static_cast<uint32_t>(index_slots() - 1));
 }
 
+/// Tells that the peer has moved, or has it told when that was told a moment ago: whoever lets packets come
+/// from here and there in turns causes no event for each. false: the peer's timers are to be armed for it.
+bool SessionTable::tell_moved(Peer& peer, Nanoseconds now, SessionOutput& out) {
+  Nanoseconds told = peer.endpoint_told.load(std::memory_order_relaxed);
+  if ((told == 0 || now >= told + kEndpointInterval) &&
+      peer.endpoint_told.compare_exchange_strong(told, now, std::memory_order_relaxed)) {
+    out.endpoint_changed(peer);
+    return true;
+  }
+  return peer.endpoint_untold.exchange(true, std::memory_order_relaxed);
+}
+
 void SessionTable::authenticated(Keypair& keypair, const Endpoint& from, Nanoseconds now,
                                  SessionOutput& out) {
   Peer& peer = keypair.peer;
@@ -99,7 +111,10 @@ void SessionTable::authenticated(Keypair& keypair, const Endpoint& from, Nanosec
       arm(peer, now);
     }
   }
-  if (moved) out.endpoint_changed(peer);
+  if (moved && !tell_moved(peer, now, out)) {
+    const std::lock_guard lock(mutex_);
+    if (!peer.removed) arm(peer, now);
+  }
   if (keypair.initiator && now - keypair.created >= kRekeyAfterTimeReceiving) renew(peer, now, out);
 }
 

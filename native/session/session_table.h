@@ -55,6 +55,7 @@ class SessionOutput {
   /// Padding must not make a packet larger than this.
   virtual size_t inner_mtu() const { return SIZE_MAX; }
   virtual void session_established(Peer& peer) = 0;
+  /// The peer is reached another way than was told last; at most once in kEndpointInterval.
   virtual void endpoint_changed(Peer& peer) = 0;
   virtual void path_needed(Peer& peer) = 0;
   virtual void session_lost(Peer& peer) = 0;
@@ -162,6 +163,8 @@ class SessionTable {
   /// After packets from one place opened and passed the replay window: confirms the key, moves the
   /// endpoint, renews. The caller adds their bytes to Peer::rx_bytes.
   void authenticated(Keypair& keypair, const Endpoint& from, Nanoseconds now, SessionOutput& out);
+  /// After an authenticated packet turned out to hold a ping (ping_frame.h). false: no answer went out.
+  bool answer_ping(Peer& peer, Bytes ping, Nanoseconds now, SessionOutput& out);
   /// After an authenticated packet turned out to hold a suite frame, which is no data. false: malformed.
   bool handle_suite_frame(Keypair& keypair, Bytes payload, Nanoseconds now, SessionOutput& out);
   /// After an authenticated packet turned out to carry data.
@@ -179,6 +182,7 @@ class SessionTable {
   };
 
   Peer* find_peer(const Key32& key);
+  static bool tell_moved(Peer& peer, Nanoseconds now, SessionOutput& out);
   // configuration.cc
   bool fits(const std::vector<PeerSettings>& settings, bool replace);
   Peer& add_peer(const Key32& key);

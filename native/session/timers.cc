@@ -99,6 +99,19 @@ const SessionTable::PeerTimer SessionTable::kPeerTimers[] = {
          },
      .fired = [](SessionTable& table, Peer& peer, Nanoseconds now,
                  SessionOutput& out) { table.send_persistent_keepalive(peer, now, out); }},
+    // It has moved again soon after that was told.
+    {.due =
+         [](const SessionTable&, const Peer& peer, Nanoseconds) {
+           return peer.endpoint_untold.load(std::memory_order_relaxed)
+                      ? read(peer.endpoint_told) + kEndpointInterval
+                      : kNever;
+         },
+     .fired =
+         [](SessionTable&, Peer& peer, Nanoseconds now, SessionOutput& out) {
+           peer.endpoint_untold.store(false, std::memory_order_relaxed);
+           peer.endpoint_told.store(now, std::memory_order_relaxed);
+           out.endpoint_changed(peer);
+         }},
     // No new keys for three lifetimes of a key: all are erased.
     {.due = [](const SessionTable&, const Peer& peer,
                Nanoseconds) { return has_keys(peer) ? after(peer.last_handshake, kZeroKeysTime) : kNever; },

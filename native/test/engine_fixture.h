@@ -78,7 +78,7 @@ inline session::Endpoint direct(const Engine& engine) {
   return e;
 }
 
-inline const std::vector<uint8_t> kMessage = {0xC0, 2, 8, 0, 1, 2, 3, 4, 5, 6, 7, 8};
+inline const std::vector<uint8_t> kMessage = {0xC0, 1, 8, 0, 1, 2, 3, 4, 5, 6, 7, 8};
 
 inline omerta_leg leg(uint32_t id, uint8_t action, uint8_t key, const omerta_address& source,
                       const omerta_address& next, uint32_t next_id, uint8_t next_key) {

@@ -582,6 +582,30 @@ void a_peer_has_a_budget_of_control_frames_and_takes_none_of_anothers() {
   CHECK(transfer(c, b, 100));
 }
 
+void pings_are_answered_by_the_worker_within_the_peers_budget() {
+  Engine a(settings(1));
+  EngineSettings limited = settings(2);
+  limited.peer_control_frames_per_second = EngineSettings{}.peer_control_frames_per_second;
+  Engine b(limited);
+  b.set_peers({peer(1, std::nullopt)});
+  a.set_peers({peer(2, direct(b))});
+  CHECK(transfer(a, b, 1));
+  const std::vector<uint8_t> ping = {0xC0, 2, 8, 0, 1, 2, 3, 4, 5, 6, 7, 8};
+  const auto begin = std::chrono::steady_clock::now();
+  const auto heard = [&] {
+    return total(b, Counter::pings_answered) + total(b, Counter::drop_peer_control_rate);
+  };
+  for (uint64_t sent = 1; sent <= 2048; sent++) {
+    CHECK(a.send_control(public_key(2), ping));
+    if (sent % kUnderWay == 0) CHECK(wait_for([&] { return heard() == sent; }));
+  }
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
+  const uint64_t answered = total(b, Counter::pings_answered);
+  CHECK(answered >= 399 && static_cast<double>(answered) <= 401 + 200 * elapsed.count());
+  CHECK(wait_for([&] { return total(a, Counter::control_messages) == answered; }));
+  CHECK(total(b, Counter::control_messages) == 1);
+}
+
 void events_of_sessions_find_room_in_a_ring_that_others_have_filled() {
   EventRing ring;
   const std::vector<uint8_t> payload(1200);
@@ -682,6 +706,7 @@ int main() {
     RUN(control_frames_of_strangers_are_budgeted);
     RUN(a_source_cannot_take_all_of_the_strangers_budget);
     RUN(a_peer_has_a_budget_of_control_frames_and_takes_none_of_anothers);
+    RUN(pings_are_answered_by_the_worker_within_the_peers_budget);
     RUN(events_of_sessions_find_room_in_a_ring_that_others_have_filled);
     RUN(a_full_event_ring_drops_and_counts);
     RUN(a_taken_port_is_an_error);

@@ -141,6 +141,26 @@ void an_authentic_packet_from_elsewhere_moves_the_endpoint() {
   CHECK(p.b.moved >= 1);
 }
 
+void a_peer_that_moves_with_every_packet_is_told_of_four_times_a_second_and_where_it_is_at_last() {
+  Pair p;
+  p.connect();
+  p.advance(kSecond);
+  const int moved = p.b.moved;
+  for (int i = 0; i < 1000; i++) {  // a second
+    p.advance(kMillisecond);
+    if (i % 100 == 0) p.b.tick();
+    p.a.write(p.b, "from here and there");
+    p.b.receive(p.a.sent.back().bytes, endpoint(static_cast<uint8_t>(100 + i % 2)));
+    p.a.sent.clear();
+  }
+  CHECK(p.b.moved > moved && p.b.moved <= moved + 5);
+  const int before = p.b.moved;
+  p.pass(500 * kMillisecond);
+  CHECK(p.b.moved == before + 1 && p.b.peer().endpoint().same_path(endpoint(101)));
+  p.pass(500 * kMillisecond);
+  CHECK(p.b.moved == before + 1);
+}
+
 void a_flipped_bit_anywhere_opens_nothing() {
   Pair p;
   p.connect();
@@ -1086,6 +1106,7 @@ int main() {
   RUN(padding_stops_at_the_inner_mtu);
   RUN(a_replayed_packet_is_dropped_and_does_not_move_the_endpoint);
   RUN(an_authentic_packet_from_elsewhere_moves_the_endpoint);
+  RUN(a_peer_that_moves_with_every_packet_is_told_of_four_times_a_second_and_where_it_is_at_last);
   RUN(a_flipped_bit_anywhere_opens_nothing);
   RUN(a_flipped_bit_in_an_initiation_is_refused_without_an_answer);
   RUN(a_replayed_initiation_is_refused);

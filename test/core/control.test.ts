@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { plain } from './fixtures.js';
 import type { LegKey } from '../../ts/wire/leg.js';
 import { concat } from '../../ts/wire/bytes.js';
+import { pongTo } from '../../ts/wire/ping-frame.js';
 import { encodeCbor } from '../../ts/core/protocol/cbor.js';
 import {
   ControlKind,
@@ -324,12 +325,15 @@ describe('a control frame', () => {
     assert.equal(decodeControlFrame(payload), undefined);
   });
 
-  it('ping and pong carry exactly eight bytes', () => {
+  it('ping and pong carry exactly eight bytes, and pings are the engine\'s', () => {
     for (const kind of [ControlKind.ping, ControlKind.pong]) {
       const body = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8);
-      assert.deepEqual(decodeControlFrame(encodeControlFrame({ kind, body })), { kind, body });
+      const payload = encodeControlFrame({ kind, body });
+      const pong = kind === ControlKind.ping ? pongTo(pad(payload, 4)) : payload;
+      assert.deepEqual(pong && decodeControlFrame(pong), { kind: ControlKind.pong, body });
+      assert.equal(decodeControlFrame(payload) === undefined, kind === ControlKind.ping);
       assert.throws(() => encodeControlFrame({ kind, body: new Uint8Array(9) }), RangeError);
-      const short = encodeControlFrame({ kind, body }).slice(0, 11);
+      const short = payload.slice(0, 11);
       short[2] = 7;
       assert.equal(decodeControlFrame(short), undefined);
     }

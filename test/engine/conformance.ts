@@ -128,14 +128,21 @@ export class ConformanceNode {
   }
 }
 
-/** A ping (docs/protocol.md) with a body of its own. */
-export function ping(): Uint8Array {
-  return new Uint8Array([0xc0, 2, 8, 0, ...randomBytes(8)]);
+/** A control frame for the control plane, with a body of its own. */
+function message(): Uint8Array {
+  return new Uint8Array([0xc0, 1, 8, 0, ...randomBytes(8)]);
+}
+
+/** A ping (docs/protocol.md), and what answers it. */
+function pingAndPong(): [Uint8Array, Uint8Array] {
+  const token = randomBytes(8);
+  const frame = (kind: number): Uint8Array => new Uint8Array([0xc0, kind, 8, 0, ...token]);
+  return [frame(2), frame(3)];
 }
 
 /** A payload that arrives. */
 async function deliver(from: ConformanceNode, to: ConformanceNode): Promise<void> {
-  const payload = ping();
+  const payload = message();
   from.send(to, payload);
   await to.receives(from, payload);
 }
@@ -335,7 +342,7 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
   scenario('the payload arrives with its padding to 16 bytes and nothing else', async (a, b) => {
     a.setPeer(b, direct(b));
     b.setPeer(a);
-    a.send(b, ping());
+    a.send(b, message());
     const { payload } = await b.event('control');
     assert.equal(payload.length, 16);
     assert.deepEqual([...payload.subarray(12)], [0, 0, 0, 0]);
@@ -346,12 +353,12 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
     async (a, b) => {
       a.setPeer(b, direct(b));
       b.setPeer(a);
-      a.send(b, ping());
+      a.send(b, message());
       await b.event('control');
       const begin = performance.now();
       const heard = (): number => b.count('control_messages') + b.count('drop_peer_control_rate');
       for (let sent = 1; sent < 1500; sent += 50) {
-        for (let i = 0; i < 50; i++) a.send(b, ping());
+        for (let i = 0; i < 50; i++) a.send(b, message());
         await until(() => heard() >= sent + 50, 'what was sent');
       }
       const taken = b.count('control_messages');
@@ -362,10 +369,72 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
     },
   ),
 
+  scenario('a ping is answered by the engine, and no control plane hears of it', async (a, b) => {
+    a.setPeer(b, direct(b));
+    b.setPeer(a);
+    const [ping, pong] = pingAndPong();
+    a.send(b, ping);
+    await a.receives(b, pong);
+    const looksLikeOne = new Uint8Array([...ping, 0, 0, 0, 1]);
+    a.send(b, looksLikeOne);
+    await b.receives(a, looksLikeOne);
+    const count = (node: ConformanceNode): unknown =>
+      ['pings_answered', 'control_messages', 'drop_peer_control_rate'].map((name) => node.count(name));
+    assert.deepEqual([count(a), count(b)], [[0, 1, 0], [1, 1, 0]]);
+    assert.deepEqual(b.events.filter(({ type }) => type === 'control').length, 1);
+  }),
+
+  scenario('pings are answered within what a peer may send to the control plane', async (a, b) => {
+    a.setPeer(b, direct(b));
+    b.setPeer(a);
+    a.send(b, message());
+    await b.event('control');
+    const begin = performance.now();
+    const heard = (): number => b.count('pings_answered') + b.count('drop_peer_control_rate');
+    for (let sent = 0; sent < 1500; sent += 50) {
+      for (let i = 0; i < 50; i++) a.send(b, pingAndPong()[0]);
+      await until(() => heard() >= sent + 50, 'what was sent');
+    }
+    const answered = b.count('pings_answered');
+    const seconds = (performance.now() - begin) / 1000;
+    assert.ok(answered >= 399 && answered <= 402 + 200 * seconds, `${answered} in ${seconds} s`);
+    assert.equal(b.count('control_messages'), 1);
+  }),
+
+  scenario('a peer that comes from here and there in turns is told of four times a second', async (a, b, relay) => {
+    const { legOfA, legOfB } = connectCircuit(a, relay, b);
+    a.setPeer(b, direct(b));
+    b.setPeer(a);
+    a.send(b, message());
+    await b.event('control');
+    const begin = performance.now();
+    let moved = 0;
+    while (performance.now() - begin < 600) {
+      for (const endpoint of [{ leg: legOfA }, direct(b).endpoint, { leg: legOfA }]) {
+        a.setPeer(b, { endpoint });
+        const before = b.count('transport_received');
+        a.send(b, message());
+        await until(() => b.count('transport_received') > before, 'the message');
+        moved++;
+      }
+    }
+    const told = (): EngineEvent[] => b.events.filter(({ type }) => type === 'endpoint');
+    const last = (): EngineEvent | undefined => told().at(-1);
+    await until(() => {
+      const event = last();
+      return event?.type === 'endpoint' && 'leg' in event.endpoint && event.endpoint.leg === legOfB;
+    }, 'where it is at last');
+    await sleep(300);
+    const seconds = (performance.now() - begin) / 1000;
+    assert.ok(moved > 2 * told().length && told().length <= 1 + 4 * seconds, `${told().length} of ${moved}`);
+    const event = last();
+    assert.ok(event?.type === 'endpoint' && 'leg' in event.endpoint && event.endpoint.leg === legOfB);
+  }),
+
   scenario('both ends may start at once', async (a, b) => {
     a.setPeer(b, direct(b));
     b.setPeer(a, direct(a));
-    const [fromA, fromB] = [ping(), ping()];
+    const [fromA, fromB] = [message(), message()];
     a.send(b, fromA);
     b.send(a, fromB);
     await Promise.all([b.receives(a, fromA), a.receives(b, fromB)]);
@@ -378,7 +447,7 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
     await deliver(a, b);
     b.setPeer(a);
     const dropped = b.count('drop_unknown_index');
-    a.send(b, ping());
+    a.send(b, message());
     await until(() => b.count('drop_unknown_index') > dropped, 'the old session to be gone');
     await sleep(INITIATION_DISTANCE_MS);
     a.setPeer(b);
@@ -388,10 +457,10 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
   scenario('handshake() renews the keys of a running session without losing a payload', async (a, b) => {
     a.setPeer(b, direct(b));
     b.setPeer(a);
-    a.send(b, ping());
+    a.send(b, message());
     await b.event('control');
     await sleep(INITIATION_DISTANCE_MS);
-    const payloads = Array.from({ length: 20 }, () => ping());
+    const payloads = Array.from({ length: 20 }, () => message());
     payloads.forEach((payload, index) => {
       if (index === 5) a.engine.handshake(b.sessionKey);
       a.send(b, payload);
@@ -402,7 +471,7 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
 
   scenario('a peer that is not known gets no answer', async (a, b) => {
     a.setPeer(b, direct(b));
-    a.send(b, ping());
+    a.send(b, message());
     await until(() => b.count('drop_unknown_peer') === 1, 'the stranger to be dropped');
     assert.equal(b.count('tx_datagrams'), 0);
   }),
@@ -410,7 +479,7 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
   scenario('a payload for a peer without an endpoint asks for a path and waits', async (a, b) => {
     a.setPeer(b);
     b.setPeer(a);
-    const payload = ping();
+    const payload = message();
     a.send(b, payload);
     const { peer } = await a.event('path-needed');
     assert.equal(peer, b.sessionKey);
@@ -450,17 +519,17 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
       const { legOfA, legOfB } = connectCircuit(a, relay, b);
       a.setPeer(b, { endpoint: { leg: legOfA } });
       b.setPeer(a);
-      a.send(b, ping());
+      a.send(b, message());
       await b.event('control');
       a.setPeer(b, direct(b));
-      a.send(b, ping());
+      a.send(b, message());
       await b.event(
         'endpoint',
         ({ endpoint }) => 'address' in endpoint && sameSocketAddress(endpoint.address, a.address),
       );
       const { length } = b.events;
       a.setPeer(b, { endpoint: { leg: legOfA } });
-      a.send(b, ping());
+      a.send(b, message());
       await b.event(
         'endpoint',
         (event) =>
@@ -478,9 +547,9 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
       });
       a.setPeer(b, { endpoint: { leg: legOfA } });
       b.setPeer(a);
-      a.send(b, ping());
+      a.send(b, message());
       await b.event('control');
-      for (let i = 0; i < 30; i++) a.send(b, ping());
+      for (let i = 0; i < 30; i++) a.send(b, message());
       await until(() => relay.count('drop_rate_limited') > 0, 'the rate limit');
       // b got hold of a's leg, key and all, but does not sit at a's address.
       const payload = Uint8Array.from(randomBytes(32));
@@ -565,16 +634,16 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
     const { legOfA, relayLegs } = connectCircuit(a, relay, b);
     a.setPeer(b, { endpoint: { leg: legOfA } });
     b.setPeer(a);
-    a.send(b, ping());
+    a.send(b, message());
     await b.event('control');
     relay.engine.removeLegs(relayLegs.map(({ id }) => id));
     assert.deepEqual(relay.engine.legs(), []);
-    a.send(b, ping());
+    a.send(b, message());
     await until(() => relay.count('drop_unknown_leg') === 1, 'the removed leg');
     b.engine.removePeers([a.sessionKey]);
     assert.deepEqual(b.engine.peers(), []);
     a.setPeer(b, direct(b));
-    a.send(b, ping());
+    a.send(b, message());
     await until(() => b.count('drop_unknown_index') === 1, 'the removed peer');
   }),
 
@@ -586,7 +655,7 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
       try {
         nodeA.setPeer(nodeB, direct(nodeB));
         nodeB.setPeer(nodeA);
-        nodeA.send(nodeB, ping());
+        nodeA.send(nodeB, message());
         await nodeB.event('control');
         const { port } = nodeB.engine;
         await nodeB.engine.close();

@@ -58,7 +58,7 @@ function nextEvent(engine: Engine, matches: (event: EngineEvent) => boolean): Pr
   });
 }
 
-const HELLO = Buffer.from('c00208000102030405060708', 'hex');
+const HELLO = Buffer.from('c00108000102030405060708', 'hex');
 const isControl = (event: EngineEvent): boolean => event.type === 'control';
 
 describe('native engine', { skip: unavailable(), timeout: 300_000 }, () => {

@@ -320,6 +320,24 @@ describe('roaming', () => {
     assert.deepEqual(network.log.at(-1)?.to, moved);
   });
 
+  test('one that moves with every packet is told of four times a second, and where it is at last', () => {
+    connect();
+    network.filter = lose;
+    const moved = socketAddress('203.0.113.9:9');
+    for (let i = 0; i < 100; i++) {
+      network.advance(10);
+      a.send(b, control(1));
+      const packet = Uint8Array.from(network.log.at(-1)?.datagram ?? []);
+      network.inject(b, packet, i % 2 === 0 ? a.address : moved);
+    }
+    const told = (): unknown[] =>
+      b.events.flatMap((event) => (event.type === 'endpoint' ? [event.endpoint] : []));
+    network.advance(1000);
+    assert.ok(told().length >= 4 && told().length <= 6, `${told().length}`);
+    assert.deepEqual(told().at(-1), { address: moved });
+    assert.deepEqual(b.status(a).endpoint, { address: moved });
+  });
+
   test('of one packet sent over two paths the later copy changes nothing', () => {
     connect();
     network.filter = lose;

@@ -92,14 +92,20 @@ export const DEFAULT_STUN_PER_SECOND = 20;
 export type EngineEvent =
   /** An authentic Omerta frame on a `control` leg (whole frame, header included). */
   | { readonly type: 'frame'; readonly from: SocketAddress; readonly leg: number; readonly frame: Uint8Array }
-  /** A control frame received inside a session (the transport payload, padding included). */
+  /**
+   * A control frame received inside a session (the transport payload, padding included). Pings are answered
+   * by the engine and not told.
+   */
   | { readonly type: 'control'; readonly peer: SessionKey; readonly payload: Uint8Array }
   /**
    * A handshake completed (either role); the session can carry data. `endpoint`: where the peer is reached;
    * of a peer with paths: where the handshake came by.
    */
   | { readonly type: 'session'; readonly peer: SessionKey; readonly endpoint: PeerEndpoint }
-  /** An authentic, unreplayed packet arrived from another address or leg: the peer roamed. */
+  /**
+   * An authentic, unreplayed packet arrived from another address or leg: the peer roamed. Told of one peer at
+   * most four times a second, with where it is by then.
+   */
   | { readonly type: 'endpoint'; readonly peer: SessionKey; readonly endpoint: PeerEndpoint }
   /** A packet waits for this peer and no endpoint is known. Repeated at most once a second. */
   | { readonly type: 'path-needed'; readonly peer: SessionKey }

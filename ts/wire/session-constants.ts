@@ -41,3 +41,5 @@ export const CONTROL_FRAMES_PER_SECOND = 200;
 export const MAX_STAGED = 128;
 /** How often a peer without an endpoint may ask the control plane for a path. */
 export const PATH_NEEDED_INTERVAL = 1_000;
+/** How often the control plane is told that a peer has moved; what is told says where it is by then. */
+export const ENDPOINT_INTERVAL = 250;

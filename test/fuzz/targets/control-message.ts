@@ -1,12 +1,8 @@
 // A transport payload that claims to be a control frame, and the message inside: read only as it is written.
 
 import assert from 'node:assert/strict';
-import {
-  ControlKind,
-  decodeControlFrame,
-  encodeControlFrame,
-  PING_TOKEN_SIZE,
-} from '../../../ts/core/protocol/control-frame.js';
+import { ControlKind, decodeControlFrame, encodeControlFrame } from '../../../ts/core/protocol/control-frame.js';
+import { PING_TOKEN_SIZE, pongTo } from '../../../ts/wire/ping-frame.js';
 import {
   decodeMessage,
   encodeMessage,
@@ -33,6 +29,13 @@ const target: FuzzTarget = {
     if (input.length !== PING_TOKEN_SIZE)
       assert.throws(() => encodeControlFrame({ kind: ControlKind.ping, body: input }), RangeError);
     const frame = decodeControlFrame(input);
+    const pong = pongTo(input);
+    if (pong !== undefined) {
+      assert.equal(frame, undefined);
+      const answer = decodeControlFrame(pong);
+      assert.equal(answer?.kind, ControlKind.pong);
+      assert.deepEqual(answer?.body, input.slice(4, 12));
+    }
     if (frame === undefined) return;
     const again = encodeControlFrame(frame);
     assert.deepEqual(again, input.slice(0, again.length));

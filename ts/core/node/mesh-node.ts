@@ -10,18 +10,14 @@
 
 import type { EngineEvent, LegCounts, SessionKey } from '../../contract/engine.js';
 import { CONTACT_LEG, parseFrame } from '../../wire/frame.js';
+import { PING_TOKEN_SIZE } from '../../wire/ping-frame.js';
 import { formatSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
 import type { Uplink, DirectoryPage } from '../uplink/uplink.js';
 import { toHex } from '../../wire/bytes.js';
 import { CircuitClient } from '../path/circuit-client.js';
 import { PathAgent } from '../path/path-agent.js';
 import { earliest } from '../runtime/earliest.js';
-import {
-  ControlKind,
-  decodeControlFrame,
-  encodeControlFrame,
-  PING_TOKEN_SIZE,
-} from '../protocol/control-frame.js';
+import { ControlKind, decodeControlFrame, encodeControlFrame } from '../protocol/control-frame.js';
 import { decodeMessage, isRequest, type ControlMessage } from '../protocol/control-message.js';
 import { CoreError } from '../protocol/core-error.js';
 import { Counter } from '../runtime/counter.js';
@@ -451,13 +447,6 @@ export class MeshNode implements Component {
       return;
     }
     switch (frame.kind) {
-      case ControlKind.ping:
-        turn.emit({
-          type: 'send-control',
-          peer,
-          payload: encodeControlFrame({ kind: ControlKind.pong, body: frame.body }),
-        });
-        break;
       case ControlKind.pong: {
         if (this.#uplinks.get(peer)?.handlePong(frame.body, turn) === true) break;
         const identity = this.#pings.answer(peer, frame.body);

@@ -4,14 +4,16 @@
 //   1      kind          01 message (CBOR) · 02 ping · 03 pong (04 and 05 are the engine's)
 //   2      2  length     of the body
 //   4      body          then less than 16 zero bytes, WireGuard's padding
+//
+// Pings are answered by the engine of whoever they reach (ts/wire/ping-frame.ts): none arrives here.
 
 import { isZero, viewOf } from '../../wire/bytes.js';
+import { PING_TOKEN_SIZE } from '../../wire/ping-frame.js';
 
 const MARKER = 0xc0;
 const HEADER_SIZE = 4;
 const PADDING_UNIT = 16;
 export const MAX_CONTROL_BODY = 1200;
-export const PING_TOKEN_SIZE = 8;
 
 export const ControlKind = { message: 1, ping: 2, pong: 3 } as const;
 export type ControlKind = (typeof ControlKind)[keyof typeof ControlKind];
@@ -35,12 +37,17 @@ export function encodeControlFrame({ kind, body }: ControlFrame): Uint8Array {
   return payload;
 }
 
-/** Reads a transport payload; undefined when it is not a control frame of this version. */
-export function decodeControlFrame(payload: Uint8Array): ControlFrame | undefined {
+/** One that arrives. */
+export interface ReceivedControlFrame {
+  readonly kind: Exclude<ControlKind, typeof ControlKind.ping>;
+  readonly body: Uint8Array;
+}
+
+/** Reads a transport payload; undefined when it is not a control frame of this version for the control plane. */
+export function decodeControlFrame(payload: Uint8Array): ReceivedControlFrame | undefined {
   if (payload.length < HEADER_SIZE || payload[0] !== MARKER) return undefined;
   const kind = payload[1];
-  if (kind !== ControlKind.message && kind !== ControlKind.ping && kind !== ControlKind.pong)
-    return undefined;
+  if (kind !== ControlKind.message && kind !== ControlKind.pong) return undefined;
   const length = viewOf(payload).getUint16(2, true);
   const end = HEADER_SIZE + length;
   if (!lengthFits(kind, length) || end > payload.length || payload.length - end >= PADDING_UNIT)

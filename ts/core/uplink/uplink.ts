@@ -14,7 +14,8 @@ import { formatSocketAddress, sameSocketAddress, type SocketAddress } from '../.
 import { AdmissionClient, type AdmissionOutcome, type AdmissionSelf } from './admission-client.js';
 import { GrantStatus } from '../protocol/admission-payload.js';
 import { fromHex, sameBytes, toHex } from '../../wire/bytes.js';
-import { ControlKind, encodeControlFrame, PING_TOKEN_SIZE } from '../protocol/control-frame.js';
+import { PING_TOKEN_SIZE } from '../../wire/ping-frame.js';
+import { ControlKind, encodeControlFrame } from '../protocol/control-frame.js';
 import type { AnswerTo, MessageOf, TenureGrant } from '../protocol/control-message.js';
 import { HANDSHAKE_WAITS_MS } from '../runtime/handshake-waits.js';
 import type { Primitives } from '../../contract/primitives.js';

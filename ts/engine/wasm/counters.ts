@@ -14,6 +14,7 @@ const NAMES = [
   'delivered_packets',
   'control_frames',
   'control_messages',
+  'pings_answered',
   'stun_answered',
   // A handshake message counts as received once its mac1 is valid.
   'handshake_initiations_received',

@@ -4,8 +4,10 @@
 
 import type { Step } from '../../contract/step.js';
 import type { PeerConfig, PeerStatus, SessionKey } from '../../contract/engine.js';
+import { pongTo } from '../../wire/ping-frame.js';
 import {
   CONTROL_FRAMES_PER_SECOND,
+  ENDPOINT_INTERVAL,
   INITIATION_INTERVAL,
   KEEPALIVE_TIMEOUT,
   NEW_HANDSHAKE_TIMEOUT,
@@ -99,6 +101,13 @@ export class SessionPeer {
         this.#sendKeepalive(step, outputs);
       },
     },
+    /** That it has moved was just told. */
+    endpointTold: {
+      delay: () => ENDPOINT_INTERVAL,
+      fired: (step, outputs) => {
+        if (this.#endpointUntold) this.#tellEndpoint(step, outputs);
+      },
+    },
     /** There were no new keys. */
     zeroKeys: { delay: () => ZERO_KEYS_TIME, fired: () => this.#forgetKeys() },
   });
@@ -106,6 +115,8 @@ export class SessionPeer {
   #controlBudget: TokenBucket | undefined;
   readonly #initiator: Initiator;
   #endpoint: Endpoint | undefined;
+  /** It has moved since that was told. */
+  #endpointUntold = false;
   #persistentKeepaliveMs = 0;
 
   #initiationSentAt: number | undefined;
@@ -282,10 +293,21 @@ export class SessionPeer {
     if (nibble === 4 || nibble === 6) counters.add('drop_no_tun');
     else if (!(this.#controlBudget ??= controlBudget(step.now)).take(step.now))
       counters.add('drop_peer_control_rate');
-    else {
-      counters.add('control_messages');
+    else this.#receiveControl(payload, step, outputs);
+  }
+
+  #receiveControl(payload: Uint8Array, step: Step, outputs: SessionOutput[]): void {
+    const pong = pongTo(payload);
+    if (pong === undefined) {
+      this.#context.counters.add('control_messages');
       outputs.push({ type: 'event', event: { type: 'control', peer: this.sessionKey, payload } });
+      return;
     }
+    // One that cannot be sent does not wait for a session.
+    const keypair = this.#slots.current;
+    if (this.#endpoint === undefined || keypair?.canSend(step.now) !== true) return;
+    this.#context.counters.add('pings_answered');
+    this.#sendTransport(keypair, pong, step, outputs);
   }
 
   handleTimeout(step: Step, outputs: SessionOutput[]): void {
@@ -442,11 +464,19 @@ export class SessionPeer {
     if (same && localOf(known) === localOf(from)) return;
     this.#endpoint = from;
     outputs.push({ type: 'heard', at: from });
-    if (known !== undefined && !same) {
-      this.#context.counters.add('endpoint_changes');
-      const endpoint = toldEndpoint(from);
-      outputs.push({ type: 'event', event: { type: 'endpoint', peer: this.sessionKey, endpoint } });
-    }
+    if (known === undefined || same) return;
+    if (this.#timers.running('endpointTold')) this.#endpointUntold = true;
+    else this.#tellEndpoint(step, outputs);
+  }
+
+  /** Whoever lets packets come from here and there in turns causes no event for each. */
+  #tellEndpoint(step: Step, outputs: SessionOutput[]): void {
+    this.#endpointUntold = false;
+    if (this.#endpoint === undefined) return;
+    this.#timers.start('endpointTold', step);
+    this.#context.counters.add('endpoint_changes');
+    const endpoint = toldEndpoint(this.#endpoint);
+    outputs.push({ type: 'event', event: { type: 'endpoint', peer: this.sessionKey, endpoint } });
   }
 
   #dataReceived(step: Step): void {

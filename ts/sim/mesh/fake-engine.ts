@@ -51,7 +51,9 @@ import {
   type PrefixLimit,
   type RateLimit,
 } from '../../wire/limits.js';
+import { pongTo } from '../../wire/ping-frame.js';
 import {
+  ENDPOINT_INTERVAL,
   INITIATION_INTERVAL,
   MAX_STAGED,
   NEW_HANDSHAKE_TIMEOUT,
@@ -99,6 +101,9 @@ interface Peer {
   readonly staged: Uint8Array[];
   lastInitiation: number;
   pathNeededAt: number;
+  /** When it was last told where the peer is, and whether it has moved since. */
+  endpointToldAt: number;
+  endpointUntold: boolean;
   /** Data was sent and nothing has come back since. */
   unansweredSince: number | undefined;
   /** Undefined = path frames of it are dropped. */
@@ -248,6 +253,7 @@ export class FakeEngine implements EffectEngine {
     const now = this.#host.now();
     for (const peer of this.#peers.values()) {
       const { handshake } = peer;
+      if (peer.endpointUntold && now - peer.endpointToldAt >= ENDPOINT_INTERVAL) this.#tellEndpoint(peer);
       if (handshake !== undefined && now - handshake.startedAt >= REKEY_ATTEMPT_TIME) {
         this.#byIndex.delete(handshake.local);
         peer.handshake = undefined;
@@ -269,18 +275,20 @@ export class FakeEngine implements EffectEngine {
 
   /** When handleTimeout has something to do. */
   deadline(): number | undefined {
-    let deadline: number | undefined;
-    for (const { handshake, unansweredSince, paths } of this.#peers.values()) {
-      const at =
-        handshake !== undefined
-          ? Math.min(handshake.sentAt + REKEY_TIMEOUT, handshake.startedAt + REKEY_ATTEMPT_TIME)
-          : unansweredSince !== undefined
-            ? unansweredSince + NEW_HANDSHAKE_TIMEOUT
-            : undefined;
-      for (const each of [at, paths?.deadline()])
-        if (each !== undefined && (deadline === undefined || each < deadline)) deadline = each;
+    let deadline = Infinity;
+    for (const { handshake, unansweredSince, endpointUntold, endpointToldAt, paths } of this.#peers.values()) {
+      if (handshake !== undefined)
+        deadline = Math.min(
+          deadline,
+          handshake.sentAt + REKEY_TIMEOUT,
+          handshake.startedAt + REKEY_ATTEMPT_TIME,
+        );
+      else if (unansweredSince !== undefined)
+        deadline = Math.min(deadline, unansweredSince + NEW_HANDSHAKE_TIMEOUT);
+      if (endpointUntold) deadline = Math.min(deadline, endpointToldAt + ENDPOINT_INTERVAL);
+      deadline = Math.min(deadline, paths?.deadline() ?? Infinity);
     }
-    return deadline;
+    return deadline === Infinity ? undefined : deadline;
   }
 
   #setPeer(config: PeerConfig): void {
@@ -296,6 +304,8 @@ export class FakeEngine implements EffectEngine {
         staged: [],
         lastInitiation: -1,
         pathNeededAt: -Infinity,
+        endpointToldAt: -Infinity,
+        endpointUntold: false,
         unansweredSince: undefined,
         paths: undefined,
       });
@@ -511,7 +521,9 @@ export class FakeEngine implements EffectEngine {
     else if (payload.length > 0) {
       const event = peer.paths?.dataReceived(path, from, this.#host.now());
       if (event !== undefined) this.#host.event({ ...event, peer: peer.config.sessionKey });
-      this.#host.event({ type: 'control', peer: peer.config.sessionKey, payload });
+      const pong = pongTo(payload);
+      if (pong !== undefined) this.#sendData(peer, pong);
+      else this.#host.event({ type: 'control', peer: peer.config.sessionKey, payload });
     }
     if (peer.paths !== undefined) this.#servePaths(peer, peer.paths);
   }
@@ -648,7 +660,16 @@ export class FakeEngine implements EffectEngine {
     if (peer.paths?.active !== undefined) return;
     if (peer.endpoint !== undefined && sameEndpoint(peer.endpoint, endpoint)) return;
     peer.endpoint = endpoint;
-    this.#host.event({ type: 'endpoint', peer: peer.config.sessionKey, endpoint });
+    if (this.#host.now() - peer.endpointToldAt >= ENDPOINT_INTERVAL) this.#tellEndpoint(peer);
+    else peer.endpointUntold = true;
+  }
+
+  #tellEndpoint(peer: Peer): void {
+    peer.endpointUntold = false;
+    peer.endpointToldAt = this.#host.now();
+    const { endpoint } = peer;
+    if (endpoint !== undefined)
+      this.#host.event({ type: 'endpoint', peer: peer.config.sessionKey, endpoint });
   }
 
   #keypair(local: number, remote: number, initiator: boolean): Keypair {
