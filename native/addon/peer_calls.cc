@@ -18,7 +18,8 @@ enum : uint32_t {
   kAddress = 8,
   kLeg = 16,
   kKeepalive = 32,
-  kReplace = 64
+  kReplace = 64,
+  kRedirect = 128
 };
 
 /// Packed changes of peers, repeated:
@@ -36,6 +37,7 @@ std::vector<session::PeerSettings> changes_of(const Engine& engine, const Napi::
     peer.remove = (flags & kRemove) != 0;
     peer.update_only = (flags & kUpdateOnly) != 0;
     peer.replace_allowed_ips = (flags & kReplace) != 0;
+    peer.redirect = (flags & kRedirect) != 0;
     const Bytes preshared = batch.take(32);
     if ((flags & kPreshared) != 0) std::memcpy(peer.preshared_key.emplace().data(), preshared.data(), 32);
     const omerta_address address = batch.take_address();

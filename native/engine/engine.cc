@@ -30,6 +30,16 @@ EngineSettings without_key(EngineSettings settings) {
   return settings;
 }
 
+/// nullopt: it is not one that ends here.
+std::optional<session::Endpoint> way_back_of(const omerta_leg& leg) {
+  return leg.action == OMERTA_LEG_DELIVER ? std::optional(endpoint_of(leg)) : std::nullopt;
+}
+
+bool same_way_back(const omerta_leg& a, const omerta_leg& b) {
+  return a.action == b.action && endpoint_of(a).same_place(endpoint_of(b)) &&
+         a.next_key_epoch == b.next_key_epoch && std::memcmp(a.next_key, b.next_key, sizeof a.next_key) == 0;
+}
+
 }  // namespace
 
 /// What the session table asks for while the control thread is inside it.
@@ -322,9 +332,13 @@ void Engine::send_frame(const omerta_address& to, Bytes frame) {
 bool Engine::install_legs(std::vector<omerta_leg> legs) {
   size_t added = 0;
   omerta_leg present;
+  session::SessionTable::WaysBack changed;
   for (const omerta_leg& leg : legs) {
     shared_.legs.accounts().check(leg);
-    added += shared_.legs.find(leg.leg_id, present) ? 0 : 1;
+    if (!shared_.legs.find(leg.leg_id, present))
+      added++;
+    else if (present.action == OMERTA_LEG_DELIVER && !same_way_back(present, leg))
+      changed[leg.leg_id] = way_back_of(leg);
   }
   if (shared_.legs.size() + added > shared_.legs.capacity()) return false;
   const Nanoseconds now = boot_clock();
@@ -333,15 +347,20 @@ bool Engine::install_legs(std::vector<omerta_leg> legs) {
     if (!shared_.legs.install(leg)) return false;
     if (leg.action == OMERTA_LEG_DELIVER) shared_.sent.open(leg.leg_id);
   }
+  if (!changed.empty()) shared_.sessions->change_ways_back(changed, now, *output_);
   return true;
 }
 
 void Engine::remove_legs(std::span<const uint32_t> ids) {
+  omerta_leg present;
+  session::SessionTable::WaysBack ended;
   for (const uint32_t id : ids) {
+    if (shared_.legs.find(id, present) && present.action == OMERTA_LEG_DELIVER) ended[id] = std::nullopt;
     shared_.legs.remove(id);
     shared_.sent.close(id);
     shared_.refusals.forget(id);
   }
+  if (!ended.empty()) shared_.sessions->change_ways_back(ended, boot_clock(), *output_);
 }
 
 std::vector<omerta_account> Engine::accounts(relay::AccountKind kind) {
@@ -401,8 +420,7 @@ std::vector<relay::WireguardTable::Usage> Engine::wireguard_usage() const {
 
 std::optional<session::Endpoint> Engine::endpoint_of_leg(uint32_t id) const {
   omerta_leg leg;
-  if (!shared_.legs.find(id, leg) || leg.action != OMERTA_LEG_DELIVER) return std::nullopt;
-  return endpoint_of(leg);
+  return shared_.legs.find(id, leg) ? way_back_of(leg) : std::nullopt;
 }
 
 }  // namespace omerta::engine

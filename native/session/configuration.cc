@@ -3,6 +3,7 @@
 #include <sodium.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "session/session_table.h"
 
@@ -68,12 +69,43 @@ void SessionTable::change_peer(Peer& peer, const PeerSettings& settings, Nanosec
   const bool was_kept_alive = peer.persistent_keepalive != 0;
   peer.persistent_keepalive = settings.persistent_keepalive.value_or(peer.persistent_keepalive);
   if (settings.endpoint.has_value()) {
-    peer.set_endpoint(*settings.endpoint);
+    give_endpoint(peer, *settings.endpoint, settings.redirect, now);
     flush_staged(peer, now, out);
     if (peer.handshake_wanted || !peer.staged.empty()) want_handshake(peer, now, out);
   }
   if (!was_kept_alive && peer.persistent_keepalive != 0) send_persistent_keepalive(peer, now, out);
   arm(peer, now);
+}
+
+/// What a session proved is worth more than what somebody says: its packets are not sent to whoever is at a
+/// given address before a handshake there completed, unless that is what is asked for.
+void SessionTable::give_endpoint(Peer& peer, const Endpoint& endpoint, bool redirect, Nanoseconds now) {
+  const Endpoint present = peer.endpoint();
+  peer.given_endpoint.reset();
+  peer.given_endpoint_tried = false;
+  if (redirect || !present.known() || !peer.has_session(now))
+    peer.set_endpoint(endpoint);
+  else if (!present.same_place(endpoint))
+    peer.given_endpoint = endpoint;
+}
+
+void SessionTable::change_ways_back(const WaysBack& changed, Nanoseconds now, SessionOutput& out) {
+  const std::lock_guard lock(mutex_);
+  for (auto& [key, peer] : peers_) {
+    std::optional<Endpoint>& given = peer->given_endpoint;
+    if (given.has_value())
+      if (const auto found = changed.find(given->receive_leg); found != changed.end()) given = found->second;
+    const auto found = changed.find(peer->endpoint().receive_leg);
+    if (found == changed.end()) continue;
+    if (found->second.has_value()) {
+      peer->set_endpoint(*found->second);
+      continue;
+    }
+    peer->set_endpoint(std::exchange(given, std::nullopt).value_or(Endpoint{}));
+    peer->given_endpoint_tried = false;
+    flush_staged(*peer, now, out);
+    arm(*peer, now);
+  }
 }
 
 void SessionTable::remove_peers(const std::vector<Key32>& keys) {

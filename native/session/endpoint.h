@@ -33,11 +33,14 @@ struct Endpoint {
     return leg;
   }
 
+  /// Whether it is the same place, whichever address of this host it is reached from.
+  bool same_place(const Endpoint& other) const {
+    return receive_leg == other.receive_leg && send_leg == other.send_leg &&
+           remote.port == other.remote.port && std::memcmp(remote.ip, other.remote.ip, 16) == 0;
+  }
   /// Whether the peer would be reached the same way.
   bool same_path(const Endpoint& other) const {
-    return receive_leg == other.receive_leg && send_leg == other.send_leg &&
-           remote.port == other.remote.port && std::memcmp(remote.ip, other.remote.ip, 16) == 0 &&
-           std::memcmp(local.ip, other.local.ip, 16) == 0;
+    return same_place(other) && std::memcmp(local.ip, other.local.ip, 16) == 0;
   }
 };
 

@@ -4,6 +4,7 @@
 #include <sodium.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "crypto/blake2s.h"
 #include "session/session_table.h"
@@ -46,10 +47,11 @@ Nanoseconds SessionTable::random_jitter() {
   return value % (kRekeyTimeoutJitter + 1);
 }
 
-/// A handshake is due: starts one unless one was sent less than REKEY_TIMEOUT ago.
+/// A handshake is due: starts one unless one was sent less than REKEY_TIMEOUT ago. Without an endpoint it is
+/// that which is asked for.
 void SessionTable::want_handshake(Peer& peer, Nanoseconds now, SessionOutput& out) {
   const Nanoseconds last = peer.last_initiation.load(std::memory_order_relaxed);
-  if (last != 0 && now - last < kRekeyTimeout) return;
+  if (last != 0 && now - last < kRekeyTimeout && peer.endpoint().known()) return;
   initiate(peer, now, out, false);
 }
 
@@ -60,10 +62,23 @@ void SessionTable::renew(Peer& peer, Nanoseconds now, SessionOutput& out) {
   if (!peer.removed) want_handshake(peer, now, out);
 }
 
+/// Where an initiation goes. An endpoint that was given while a session ran comes first; it may be wrong, and
+/// then it must not cost the session: repetitions go there and to the session's own in turns.
+Endpoint SessionTable::choose_endpoint(Peer& peer, bool retry, Nanoseconds now) {
+  if (!peer.given_endpoint.has_value()) return peer.endpoint();
+  if (!peer.has_session(now)) {
+    peer.set_endpoint(*std::exchange(peer.given_endpoint, std::nullopt));
+    peer.given_endpoint_tried = false;
+    return peer.endpoint();
+  }
+  peer.given_endpoint_tried = !retry || !peer.given_endpoint_tried;
+  return peer.given_endpoint_tried ? *peer.given_endpoint : peer.endpoint();
+}
+
 /// Sends an initiation, or asks for an endpoint to send it to. `retry`: the last one was not answered.
 void SessionTable::initiate(Peer& peer, Nanoseconds now, SessionOutput& out, bool retry) {
   if (suspended_ || !has_identity_) return;
-  Endpoint endpoint = peer.endpoint();
+  Endpoint endpoint = choose_endpoint(peer, retry, now);
   if (!endpoint.known()) {
     peer.handshake_wanted = true;
     if (peer.last_path_needed == 0 || now - peer.last_path_needed >= kPathNeededInterval) {
@@ -76,7 +91,7 @@ void SessionTable::initiate(Peer& peer, Nanoseconds now, SessionOutput& out, boo
   if (retry) {
     // The reason may be the source address we stick to: the kernel chooses again.
     endpoint.local = {};
-    peer.set_endpoint(endpoint);
+    if (!peer.given_endpoint_tried) peer.set_endpoint(endpoint);
   } else if (!peer.retry_armed) {
     peer.attempts_since = now;
   }
@@ -284,6 +299,8 @@ void SessionTable::begin_session(Peer& peer, bool initiator, Nanoseconds now) {
   indices_.promote(*keypair);
   peer.handshake.wipe();
   peer.initiation_pending = false;
+  peer.given_endpoint.reset();
+  peer.given_endpoint_tried = false;
   if (initiator) {
     peer.retry_armed = false;
     if (Keypair* unconfirmed = peer.next.exchange(nullptr); unconfirmed != nullptr) {

@@ -71,6 +71,14 @@ class Peer {
     return keypair == nullptr ? nullptr : &keypair->sending();
   }
 
+  /// Whether there are keys that packets can come under.
+  bool has_session(Nanoseconds now) const {
+    const auto usable = [now](const Keypair* keypair) {
+      return keypair != nullptr && !keypair->expired(now);
+    };
+    return usable(current.load(std::memory_order_acquire)) || usable(next.load(std::memory_order_acquire));
+  }
+
   Endpoint endpoint() const { return endpoint_.read(); }
   /// Returns whether the peer is now reached another way.
   bool set_endpoint(const Endpoint& endpoint);
@@ -83,8 +91,11 @@ class Peer {
   bool initiation_pending = false;  ///< `handshake` waits for a response
   bool retry_armed = false;         ///< the last initiation did not lead to a session yet
   bool handshake_wanted = false;    ///< a handshake waits for an endpoint
-  Nanoseconds attempts_since = 0;   ///< of the first of these initiations
-  Nanoseconds jitter = 0;           ///< random addition to the next repetition
+  /// Given while a session ran: handshakes go there, in turns with the session's own, until one completes.
+  std::optional<Endpoint> given_endpoint;
+  bool given_endpoint_tried = false;  ///< the last initiation went there
+  Nanoseconds attempts_since = 0;     ///< of the first of these initiations
+  Nanoseconds jitter = 0;             ///< random addition to the next repetition
   Nanoseconds last_path_needed = 0;
   Timestamp greatest_timestamp{};
   Timestamp sent_timestamp{};  ///< of the last initiation to it

@@ -74,7 +74,9 @@ struct PeerSettings {
   bool remove = false;
   bool update_only = false;            ///< change the peer if there is one, but do not make one
   std::optional<Key32> preshared_key;  ///< all zero: none
+  /// While a session runs, its packets go on to where it was heard last, and only handshakes go here.
   std::optional<Endpoint> endpoint;
+  bool redirect = false;                            ///< packets of a running session go there at once, too
   std::optional<Nanoseconds> persistent_keepalive;  ///< 0: none
   bool replace_allowed_ips = false;                 ///< forget all prefixes before `allowed_ips`
   std::vector<AllowedIpChange> allowed_ips;         ///< in the order they were asked for
@@ -134,6 +136,10 @@ class SessionTable {
   /// Calls visit(peer) for each peer under the mutex, in the order they were added.
   void for_each(const std::function<void(Peer&)>& visit);
   size_t size();
+  /// These `deliver` legs have another way back, or (nullopt) none any more: peers reached by one go on by it
+  /// as it is now, or have no endpoint but the one they were given meanwhile.
+  using WaysBack = std::unordered_map<uint32_t, std::optional<Endpoint>>;
+  void change_ways_back(const WaysBack& changed, Nanoseconds now, SessionOutput& out);
   /// Frees what no worker can hold any more.
   void reclaim();
   /// From now on for what the table itself sends.
@@ -188,10 +194,12 @@ class SessionTable {
   Peer& add_peer(const Key32& key);
   void remove_peer(Peer& peer);
   void change_peer(Peer& peer, const PeerSettings& settings, Nanoseconds now, SessionOutput& out);
+  void give_endpoint(Peer& peer, const Endpoint& endpoint, bool redirect, Nanoseconds now);
   // handshakes.cc
   void want_handshake(Peer& peer, Nanoseconds now, SessionOutput& out);
   void renew(Peer& peer, Nanoseconds now, SessionOutput& out);
   void initiate(Peer& peer, Nanoseconds now, SessionOutput& out, bool retry);
+  static Endpoint choose_endpoint(Peer& peer, bool retry, Nanoseconds now);
   Nanoseconds random_jitter();
   void add_macs(Peer& peer, uint8_t* message, size_t size, Nanoseconds now);
   template <class Message>

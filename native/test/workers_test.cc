@@ -362,7 +362,9 @@ void relay_path_replays_are_neither_forwarded_nor_delivered_nor_followed() {
   };
   CHECK(endpoint().receive_leg == 22);
   // The node is heard of directly: its endpoint moves.
-  a.set_peers({peer(2, direct(b))});
+  session::PeerSettings moving = peer(2, direct(b));
+  moving.redirect = true;
+  a.set_peers({moving});
   CHECK(a.send_control(public_key(2), kMessage));
   CHECK(wait_for([&] { return total(b, Counter::control_messages) == 21; }));
   CHECK(wait_for([&] { return !endpoint().relayed(); }));

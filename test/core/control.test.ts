@@ -325,7 +325,7 @@ describe('a control frame', () => {
     assert.equal(decodeControlFrame(payload), undefined);
   });
 
-  it('ping and pong carry exactly eight bytes, and pings are the engine\'s', () => {
+  it("ping and pong carry exactly eight bytes, and pings are the engine's", () => {
     for (const kind of [ControlKind.ping, ControlKind.pong]) {
       const body = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8);
       const payload = encodeControlFrame({ kind, body });

@@ -196,7 +196,12 @@ export function connectCircuit(
   relay: ConformanceNode,
   b: ConformanceNode,
   limits?: LegLimits,
-): { readonly legOfA: number; readonly legOfB: number; readonly relayLegs: readonly [LegKey, LegKey] } {
+): {
+  readonly legOfA: number;
+  readonly legOfB: number;
+  readonly ends: readonly [LegKey, LegKey];
+  readonly relayLegs: readonly [LegKey, LegKey];
+} {
   const [toA, toB, fromA, fromB] = [legKey(), legKey(), legKey(), legKey()];
   const at = (node: ConformanceNode, key: LegKey): LegTarget => ({ ...key, address: node.address });
   a.engine.installLegs([leg(toA, { action: 'deliver', source: relay.address, next: at(relay, fromA) })]);
@@ -207,7 +212,7 @@ export function connectCircuit(
     leg(fromA, { action: 'forward', source: a.address, next: at(b, toB), charging }),
     leg(fromB, { action: 'forward', source: b.address, next: at(a, toA), charging }),
   ]);
-  return { legOfA: toA.id, legOfB: toB.id, relayLegs: [fromA, fromB] };
+  return { legOfA: toA.id, legOfB: toB.id, ends: [toA, toB], relayLegs: [fromA, fromB] };
 }
 
 const STRANGERS_KEY = new Uint8Array(16).fill(5);
@@ -380,7 +385,13 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
     await b.receives(a, looksLikeOne);
     const count = (node: ConformanceNode): unknown =>
       ['pings_answered', 'control_messages', 'drop_peer_control_rate'].map((name) => node.count(name));
-    assert.deepEqual([count(a), count(b)], [[0, 1, 0], [1, 1, 0]]);
+    assert.deepEqual(
+      [count(a), count(b)],
+      [
+        [0, 1, 0],
+        [1, 1, 0],
+      ],
+    );
     assert.deepEqual(b.events.filter(({ type }) => type === 'control').length, 1);
   }),
 
@@ -401,35 +412,41 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
     assert.equal(b.count('control_messages'), 1);
   }),
 
-  scenario('a peer that comes from here and there in turns is told of four times a second', async (a, b, relay) => {
-    const { legOfA, legOfB } = connectCircuit(a, relay, b);
-    a.setPeer(b, direct(b));
-    b.setPeer(a);
-    a.send(b, message());
-    await b.event('control');
-    const begin = performance.now();
-    let moved = 0;
-    while (performance.now() - begin < 600) {
-      for (const endpoint of [{ leg: legOfA }, direct(b).endpoint, { leg: legOfA }]) {
-        a.setPeer(b, { endpoint });
-        const before = b.count('transport_received');
-        a.send(b, message());
-        await until(() => b.count('transport_received') > before, 'the message');
-        moved++;
+  scenario(
+    'a peer that comes from here and there in turns is told of four times a second',
+    async (a, b, relay) => {
+      const { legOfA, legOfB } = connectCircuit(a, relay, b);
+      a.setPeer(b, direct(b));
+      b.setPeer(a);
+      a.send(b, message());
+      await b.event('control');
+      const begin = performance.now();
+      let moved = 0;
+      while (performance.now() - begin < 600) {
+        for (const endpoint of [{ leg: legOfA }, direct(b).endpoint, { leg: legOfA }]) {
+          a.setPeer(b, { endpoint, redirect: true });
+          const before = b.count('transport_received');
+          a.send(b, message());
+          await until(() => b.count('transport_received') > before, 'the message');
+          moved++;
+        }
       }
-    }
-    const told = (): EngineEvent[] => b.events.filter(({ type }) => type === 'endpoint');
-    const last = (): EngineEvent | undefined => told().at(-1);
-    await until(() => {
+      const told = (): EngineEvent[] => b.events.filter(({ type }) => type === 'endpoint');
+      const last = (): EngineEvent | undefined => told().at(-1);
+      await until(() => {
+        const event = last();
+        return event?.type === 'endpoint' && 'leg' in event.endpoint && event.endpoint.leg === legOfB;
+      }, 'where it is at last');
+      await sleep(300);
+      const seconds = (performance.now() - begin) / 1000;
+      assert.ok(
+        moved > 2 * told().length && told().length <= 1 + 4 * seconds,
+        `${told().length} of ${moved}`,
+      );
       const event = last();
-      return event?.type === 'endpoint' && 'leg' in event.endpoint && event.endpoint.leg === legOfB;
-    }, 'where it is at last');
-    await sleep(300);
-    const seconds = (performance.now() - begin) / 1000;
-    assert.ok(moved > 2 * told().length && told().length <= 1 + 4 * seconds, `${told().length} of ${moved}`);
-    const event = last();
-    assert.ok(event?.type === 'endpoint' && 'leg' in event.endpoint && event.endpoint.leg === legOfB);
-  }),
+      assert.ok(event?.type === 'endpoint' && 'leg' in event.endpoint && event.endpoint.leg === legOfB);
+    },
+  ),
 
   scenario('both ends may start at once', async (a, b) => {
     a.setPeer(b, direct(b));
@@ -521,20 +538,113 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
       b.setPeer(a);
       a.send(b, message());
       await b.event('control');
-      a.setPeer(b, direct(b));
+      a.setPeer(b, { ...direct(b), redirect: true });
       a.send(b, message());
       await b.event(
         'endpoint',
         ({ endpoint }) => 'address' in endpoint && sameSocketAddress(endpoint.address, a.address),
       );
       const { length } = b.events;
-      a.setPeer(b, { endpoint: { leg: legOfA } });
+      a.setPeer(b, { endpoint: { leg: legOfA }, redirect: true });
       a.send(b, message());
       await b.event(
         'endpoint',
         (event) =>
           b.events.indexOf(event) >= length && 'leg' in event.endpoint && event.endpoint.leg === legOfB,
       );
+    },
+  ),
+
+  scenario(
+    'an endpoint given while a session runs takes none of its packets, only handshakes',
+    async (a, b) => {
+      a.setPeer(b, direct(b));
+      b.setPeer(a);
+      a.send(b, message());
+      await b.event('control');
+      const elsewhere = await Stranger.at('127.0.0.1');
+      try {
+        const seen: number[] = [];
+        elsewhere.socket.on('message', (datagram) => seen.push(datagram[0] ?? 0));
+        a.setPeer(b, { endpoint: { address: loopback(elsewhere.socket.address().port) } });
+        for (let i = 0; i < 3; i++) {
+          const sent = message();
+          a.send(b, sent);
+          await b.receives(a, sent);
+        }
+        await sleep(INITIATION_DISTANCE_MS);
+        a.engine.handshake(b.sessionKey);
+        await until(() => seen.length > 0, 'the handshake where it was given');
+        const sent = message();
+        a.send(b, sent);
+        await b.receives(a, sent);
+        assert.deepEqual(seen, [1]);
+        // Where it proved to be, it is again.
+        a.setPeer(b, direct(b));
+        await sleep(INITIATION_DISTANCE_MS);
+        a.engine.handshake(b.sessionKey);
+        await until(() => b.count('handshakes_completed') === 2, 'the handshake');
+        a.setPeer(b, { endpoint: { address: loopback(elsewhere.socket.address().port) }, redirect: true });
+        a.send(b, message());
+        await until(() => seen.length > 1, 'the packet where it was sent on purpose');
+        assert.deepEqual(seen, [1, 4]);
+      } finally {
+        elsewhere.close();
+      }
+    },
+  ),
+
+  scenario(
+    'an endpoint given while a session runs is where it goes once a handshake completed',
+    async (a, b, relay) => {
+      const { legOfA, legOfB } = connectCircuit(a, relay, b);
+      a.setPeer(b, direct(b));
+      b.setPeer(a);
+      a.send(b, message());
+      await b.event('control');
+      a.setPeer(b, { endpoint: { leg: legOfA } });
+      a.send(b, message());
+      await until(() => b.count('control_messages') === 2, 'the message');
+      assert.equal(relay.count('forwarded_packets'), 0);
+      await sleep(INITIATION_DISTANCE_MS);
+      a.engine.handshake(b.sessionKey);
+      await b.event('endpoint', ({ endpoint }) => 'leg' in endpoint && endpoint.leg === legOfB);
+      await until(() => a.count('handshakes_completed') === 2, 'the handshake');
+      assert.deepEqual(a.engine.peers()[0]?.endpoint, { leg: legOfA });
+    },
+  ),
+
+  scenario(
+    'a peer goes on by a leg as it is after a change, and by none that was removed',
+    async (a, b, relay) => {
+      const { legOfA, ends, relayLegs } = connectCircuit(a, relay, b);
+      const [toA, toB] = ends;
+      a.setPeer(b, { endpoint: { leg: legOfA } });
+      b.setPeer(a);
+      a.send(b, message());
+      await b.event('control');
+      // The relay knows a's frames by another leg from now on.
+      const fromA = legKey();
+      relay.engine.removeLegs([relayLegs[0].id]);
+      relay.engine.installLegs([
+        leg(fromA, { action: 'forward', source: a.address, next: { ...toB, address: b.address } }),
+      ]);
+      a.engine.installLegs([
+        leg(toA, { action: 'deliver', source: relay.address, next: { ...fromA, address: relay.address } }),
+      ]);
+      const sent = message();
+      a.send(b, sent);
+      await b.receives(a, sent);
+      a.engine.removeLegs([legOfA]);
+      const forwarded = relay.count('forwarded_packets');
+      a.send(b, message());
+      await a.event('path-needed');
+      assert.equal(a.engine.peers()[0]?.endpoint, undefined);
+      assert.equal(relay.count('forwarded_packets'), forwarded);
+      const again = message();
+      a.setPeer(b, direct(b));
+      a.send(b, again);
+      await b.receives(a, again);
     },
   ),
 
@@ -642,7 +752,7 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
     await until(() => relay.count('drop_unknown_leg') === 1, 'the removed leg');
     b.engine.removePeers([a.sessionKey]);
     assert.deepEqual(b.engine.peers(), []);
-    a.setPeer(b, direct(b));
+    a.setPeer(b, { ...direct(b), redirect: true });
     a.send(b, message());
     await until(() => b.count('drop_unknown_index') === 1, 'the removed peer');
   }),

@@ -358,7 +358,7 @@ describe('roaming', () => {
     const packet = Uint8Array.from(network.log.at(-1)?.datagram ?? []);
     b.take(b.table.handleMessage(packet, { leg: 77 }, network.step()));
     assert.deepEqual(b.status(a).endpoint, { leg: 77 });
-    b.table.forgetLeg(77);
+    b.take(b.table.forgetLeg(77, network.step()));
     assert.equal(b.status(a).endpoint, undefined);
     b.send(a, control(2));
     assert.equal(b.status(a).endpoint, undefined);

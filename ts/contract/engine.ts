@@ -21,8 +21,13 @@ export interface PeerConfig {
   readonly presharedKey: Uint8Array | undefined;
   /** CIDR prefixes (`100.64.1.2/32`, `fd00::1/128`) routed to and accepted from this peer. */
   readonly allowedIps: readonly string[];
-  /** Undefined leaves the present endpoint as it is. */
+  /**
+   * Undefined leaves the present endpoint as it is. While a session runs, its packets go on to where it was
+   * heard last: only handshakes go here, in turns with there, until one completes.
+   */
   readonly endpoint: PeerEndpoint | undefined;
+  /** Packets of a running session go to `endpoint` at once, too. Default false. */
+  readonly redirect?: boolean | undefined;
   /** Seconds between persistent keepalives, 0 = off. */
   readonly persistentKeepalive: number;
 }
@@ -133,6 +138,8 @@ export interface PeerChange {
   /** null removes it. */
   readonly presharedKey: Uint8Array | null | undefined;
   readonly endpoint: PeerEndpoint | undefined;
+  /** As PeerConfig has it. */
+  readonly redirect: boolean;
   /** Seconds, 0 = off. */
   readonly persistentKeepalive: number | undefined;
   /** Forget all prefixes before `allowedIps`, which are in the order they were given in. */
@@ -294,10 +301,11 @@ export interface Engine extends LimitControl {
   setPeers(peers: readonly PeerConfig[]): void;
   removePeers(peers: readonly SessionKey[]): void;
   /**
-   * Adds legs or replaces those with the same id. @throws EngineError TABLE_FULL, or BAD_ARGUMENT for
-   * what a leg cannot be; then none was added.
+   * Adds legs or replaces those with the same id; peers reached by one go on by its new way back. @throws
+   * EngineError TABLE_FULL, or BAD_ARGUMENT for what a leg cannot be; then none was added.
    */
   installLegs(legs: readonly Leg[]): void;
+  /** A peer that was reached by one of them has no endpoint then, or the one it was given meanwhile. */
   removeLegs(ids: readonly number[]): void;
   /** Sends finished Omerta frames outside any session. */
   sendFrames(frames: readonly { readonly to: SocketAddress; readonly frame: Uint8Array }[]): void;

@@ -102,6 +102,7 @@ function newPeer(sessionKey: SessionKey): PeerDraft {
     updateOnly: false,
     presharedKey: undefined,
     endpoint: undefined,
+    redirect: true, // as in the kernel's WireGuard
     persistentKeepalive: undefined,
     replaceAllowedIps: false,
     allowedIps: new PrefixBatch(),

@@ -1,7 +1,11 @@
 // A transport payload that claims to be a control frame, and the message inside: read only as it is written.
 
 import assert from 'node:assert/strict';
-import { ControlKind, decodeControlFrame, encodeControlFrame } from '../../../ts/core/protocol/control-frame.js';
+import {
+  ControlKind,
+  decodeControlFrame,
+  encodeControlFrame,
+} from '../../../ts/core/protocol/control-frame.js';
 import { PING_TOKEN_SIZE, pongTo } from '../../../ts/wire/ping-frame.js';
 import {
   decodeMessage,
@@ -34,7 +38,7 @@ const target: FuzzTarget = {
       assert.equal(frame, undefined);
       const answer = decodeControlFrame(pong);
       assert.equal(answer?.kind, ControlKind.pong);
-      assert.deepEqual(answer?.body, input.slice(4, 12));
+      assert.deepEqual(answer.body, input.slice(4, 12));
     }
     if (frame === undefined) return;
     const again = encodeControlFrame(frame);

@@ -102,6 +102,7 @@ function changeOf(source: Source): Made {
     updateOnly: (flags & 2) !== 0,
     presharedKey: (flags & 4) === 0 ? undefined : (flags & 8) === 0 ? null : source.bytes(32),
     endpoint: endpointOf(source),
+    redirect: (flags & 64) !== 0,
     persistentKeepalive: (flags & 16) === 0 ? undefined : source.u32(),
     replaceAllowedIps: (flags & 32) !== 0,
     allowedIps,
@@ -122,6 +123,7 @@ function compare(cursor: Cursor, { change, prefixes }: Made): void {
     endpoint !== undefined && 'leg' in endpoint,
     change.persistentKeepalive !== undefined,
     change.replaceAllowedIps,
+    change.redirect,
   ];
   assert.equal(
     flags,

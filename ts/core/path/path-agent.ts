@@ -135,7 +135,8 @@ export class PathAgent implements CandidateUser {
     const { member } = candidate;
     const route = this.#route(member);
     const before = route.active;
-    this.#use(candidate, turn);
+    // Its other end holds the session already, or the handshake that follows brings one up.
+    this.#moveTo(candidate, turn);
     // The attempts so far are remembered until a session is up: this way may be ended yet.
     route.seekUntil = undefined;
     route.refused = undefined;
@@ -158,8 +159,11 @@ export class PathAgent implements CandidateUser {
 
   offered(candidate: Candidate, turn: Turn): void {
     const route = this.#route(candidate.member);
-    // With a working way the member's first packet moves the session over; without, this is it.
-    if (route.seekUntil !== undefined || route.active === undefined) this.#use(candidate, turn);
+    // A session that runs is moved over by the member's first packet, and not by the relay's word.
+    if (route.seekUntil !== undefined || route.active === undefined) {
+      route.active = candidate;
+      this.#host.peers.setEndpoint(candidate.member, candidate.endpoint, turn);
+    }
     this.#stopSeeking(candidate.member, route);
   }
 
@@ -259,16 +263,16 @@ export class PathAgent implements CandidateUser {
     if (trying.length === 0) this.#searches.set(key, turn.now + retryWait(attempt));
   }
 
-  #use(candidate: Candidate, turn: Turn): void {
+  #moveTo(candidate: Candidate, turn: Turn): void {
     this.#route(candidate.member).active = candidate;
-    this.#host.peers.setEndpoint(candidate.member, candidate.endpoint, turn);
+    this.#host.peers.redirect(candidate.member, candidate.endpoint, turn);
   }
 
   /** The active way is gone: another one that stands takes over, else the engine has to ask. */
   #pathLost(member: SessionKey, route: Route, turn: Turn): void {
     const other = this.#candidates(member).at(-1);
     if (other !== undefined) {
-      this.#use(other, turn);
+      this.#moveTo(other, turn);
       return;
     }
     route.active = undefined;

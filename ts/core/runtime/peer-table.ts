@@ -65,9 +65,16 @@ export class PeerTable {
     this.#tell(key, entry, undefined, turn);
   }
 
+  /** Where the next handshake goes, and all else, if no session runs. */
   setEndpoint(key: SessionKey, endpoint: PeerEndpoint, turn: Turn): void {
     const entry = this.#entries.get(key);
     if (entry !== undefined) this.#tell(key, entry, endpoint, turn);
+  }
+
+  /** All that is sent goes there from now on: the way so far is one no longer. */
+  redirect(key: SessionKey, endpoint: PeerEndpoint, turn: Turn): void {
+    const entry = this.#entries.get(key);
+    if (entry !== undefined) this.#tell(key, entry, endpoint, turn, true);
   }
 
   /** Ends the session and forgets the endpoint: the next packet asks for a path. */
@@ -88,7 +95,13 @@ export class PeerTable {
     return entry;
   }
 
-  #tell(key: SessionKey, entry: Entry, endpoint: PeerEndpoint | undefined, turn: Turn): void {
+  #tell(
+    key: SessionKey,
+    entry: Entry,
+    endpoint: PeerEndpoint | undefined,
+    turn: Turn,
+    redirect = false,
+  ): void {
     const { roles, member, proven } = entry;
     if (roles.size === 0 && member === undefined) {
       this.#entries.delete(key);
@@ -104,7 +117,7 @@ export class PeerTable {
     entry.told = told;
     turn.emit({
       type: 'set-peer',
-      peer: { sessionKey: key, presharedKey, allowedIps, endpoint, persistentKeepalive: 0 },
+      peer: { sessionKey: key, presharedKey, allowedIps, endpoint, redirect, persistentKeepalive: 0 },
     });
   }
 }

@@ -60,6 +60,7 @@ function changeOf(peer: PeerConfig): PeerChange {
     updateOnly: false,
     presharedKey: peer.presharedKey ?? null,
     endpoint: peer.endpoint,
+    redirect: peer.redirect ?? false,
     persistentKeepalive: peer.persistentKeepalive,
     replaceAllowedIps: true,
     allowedIps,

@@ -21,6 +21,7 @@ const Flag = {
   leg: 16,
   persistentKeepalive: 32,
   replaceAllowedIps: 64,
+  redirect: 128,
 } as const;
 
 export function keyBytes(key: SessionKey): Uint8Array {
@@ -44,6 +45,7 @@ function packChange(change: PeerChange, bytes: Uint8Array, view: DataView, at: n
   let flags = 0;
   if (change.remove) flags |= Flag.remove;
   if (change.updateOnly) flags |= Flag.updateOnly;
+  if (change.redirect) flags |= Flag.redirect;
   if (change.replaceAllowedIps) flags |= Flag.replaceAllowedIps;
   bytes.set(keyBytes(change.sessionKey), at);
   if (presharedKey !== undefined) {

@@ -95,6 +95,11 @@ export class KeypairSlots {
     return true;
   }
 
+  /** Whether there are keys that packets can come under. */
+  usable(now: number): boolean {
+    return [this.current, this.next].some((keypair) => keypair?.expired(now) === false);
+  }
+
   clear(): void {
     this.#drop(this.previous);
     this.#drop(this.current);

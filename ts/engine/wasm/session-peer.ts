@@ -3,7 +3,7 @@
 // `handleTimeout`.
 
 import type { Step } from '../../contract/step.js';
-import type { PeerConfig, PeerStatus, SessionKey } from '../../contract/engine.js';
+import type { PeerConfig, PeerEndpoint, PeerStatus, SessionKey } from '../../contract/engine.js';
 import { pongTo } from '../../wire/ping-frame.js';
 import {
   CONTROL_FRAMES_PER_SECOND,
@@ -115,6 +115,10 @@ export class SessionPeer {
   #controlBudget: TokenBucket | undefined;
   readonly #initiator: Initiator;
   #endpoint: Endpoint | undefined;
+  /** Given while a session ran: handshakes go there, in turns with the session's own, until one completes. */
+  #givenEndpoint: Endpoint | undefined;
+  /** The last initiation went there. */
+  #givenEndpointTried = false;
   /** It has moved since that was told. */
   #endpointUntold = false;
   #persistentKeepaliveMs = 0;
@@ -156,7 +160,7 @@ export class SessionPeer {
   /** Applies endpoint and keepalive of a configuration. */
   configure(config: PeerConfig, step: Step, outputs: SessionOutput[]): void {
     const endpointAppears = this.#endpoint === undefined && config.endpoint !== undefined;
-    if (config.endpoint !== undefined) this.#endpoint = configuredEndpoint(config.endpoint, this.#endpoint);
+    if (config.endpoint !== undefined) this.#giveEndpoint(config.endpoint, config.redirect === true, step);
     const keepalive = config.persistentKeepalive * 1000;
     const keepaliveAppears = keepalive > 0 && this.#persistentKeepaliveMs === 0;
     this.#persistentKeepaliveMs = keepalive;
@@ -164,6 +168,22 @@ export class SessionPeer {
     if (keepaliveAppears || (endpointAppears && keepalive > 0)) this.#sendKeepalive(step, outputs);
     else if (endpointAppears && this.#staged.length > 0) this.#sendStaged(step, outputs);
     else if (endpointAppears && this.#attemptingSince !== undefined) this.#initiate(step, outputs);
+  }
+
+  /**
+   * What a session proved is worth more than what somebody says: its packets are not sent to whoever is at a
+   * given address before a handshake there completed, unless that is what is asked for.
+   */
+  #giveEndpoint(given: PeerEndpoint, redirect: boolean, step: Step): void {
+    const endpoint = configuredEndpoint(given, this.#endpoint);
+    this.#forgetGiven();
+    if (redirect || this.#endpoint === undefined || !this.#slots.usable(step.now)) this.#endpoint = endpoint;
+    else if (endpoint !== this.#endpoint) this.#givenEndpoint = endpoint;
+  }
+
+  #forgetGiven(): void {
+    this.#givenEndpoint = undefined;
+    this.#givenEndpointTried = false;
   }
 
   /** Ends the session when the key is another one; what is staged waits for the next handshake. */
@@ -174,11 +194,15 @@ export class SessionPeer {
     this.#initiationSentAt = undefined;
   }
 
-  /** Forgets an endpoint that led through a leg which is gone. */
-  forgetLeg(leg: number): void {
-    if (this.#endpoint !== undefined && 'leg' in this.#endpoint && this.#endpoint.leg === leg) {
-      this.#endpoint = undefined;
-    }
+  /** Forgets an endpoint that led through a leg which is gone, for one that was given meanwhile. */
+  forgetLeg(leg: number, step: Step, outputs: SessionOutput[]): void {
+    const leads = (endpoint: Endpoint | undefined): boolean =>
+      endpoint !== undefined && 'leg' in endpoint && endpoint.leg === leg;
+    if (leads(this.#givenEndpoint)) this.#forgetGiven();
+    if (!leads(this.#endpoint)) return;
+    this.#endpoint = this.#givenEndpoint;
+    this.#forgetGiven();
+    if (this.#endpoint !== undefined && this.#staged.length > 0) this.#sendStaged(step, outputs);
   }
 
   /** Forgets a sticky source that is this host's no more; any, without `local`. Routing chooses again. */
@@ -225,6 +249,7 @@ export class SessionPeer {
     }
     this.#authenticReceived(from, size, step, outputs);
     const keypair = new Keypair(response.keys, index, state.remoteIndex, false, step.now);
+    this.#forgetGiven();
     this.#slots.addResponded(keypair);
     this.#context.indices.set(index, { peer: this, keypair });
     this.#timers.start('zeroKeys', step);
@@ -241,6 +266,7 @@ export class SessionPeer {
       return;
     }
     this.#authenticReceived(from, message.length, step, outputs);
+    this.#forgetGiven();
     this.#slots.addInitiated(keypair);
     this.#context.indices.set(keypair.localIndex, { peer: this, keypair });
     this.#timers.start('zeroKeys', step);
@@ -382,12 +408,12 @@ export class SessionPeer {
   }
 
   /** Every authenticated message goes out here. */
-  #send(message: Uint8Array, step: Step, outputs: SessionOutput[]): void {
-    if (this.#endpoint === undefined) return;
+  #send(message: Uint8Array, step: Step, outputs: SessionOutput[], to = this.#endpoint): void {
+    if (to === undefined) return;
     this.#timers.stop('sendKeepalive');
     this.#startPersistentKeepalive(step);
     this.#txBytes += message.length;
-    outputs.push({ type: 'datagram', to: this.#endpoint, datagram: message });
+    outputs.push({ type: 'datagram', to, datagram: message });
   }
 
   #askForPath(step: Step, outputs: SessionOutput[]): void {
@@ -398,14 +424,30 @@ export class SessionPeer {
 
   // Handshakes
 
+  /**
+   * Where an initiation goes. An endpoint that was given while a session ran comes first; it may be wrong, and
+   * then it must not cost the session: repetitions go there and to the session's own in turns.
+   */
+  #chooseEndpoint(retry: boolean, step: Step): Endpoint | undefined {
+    if (this.#givenEndpoint === undefined) return this.#endpoint;
+    if (!this.#slots.usable(step.now)) {
+      this.#endpoint = this.#givenEndpoint;
+      this.#forgetGiven();
+      return this.#endpoint;
+    }
+    this.#givenEndpointTried = !retry || !this.#givenEndpointTried;
+    return this.#givenEndpointTried ? this.#givenEndpoint : this.#endpoint;
+  }
+
   /** Sends an initiation unless one went out less than `interval` ms ago. */
-  #initiate(step: Step, outputs: SessionOutput[], interval = REKEY_TIMEOUT): void {
+  #initiate(step: Step, outputs: SessionOutput[], interval = REKEY_TIMEOUT, retry = false): void {
     this.#attemptingSince ??= step.now;
     if (this.#initiationSentAt !== undefined && step.now - this.#initiationSentAt < interval) {
       this.#timers.startIfIdle('retransmit', step, this.#initiationSentAt);
       return;
     }
-    if (this.#endpoint === undefined) {
+    const to = this.#chooseEndpoint(retry, step);
+    if (to === undefined) {
       this.#askForPath(step, outputs);
       this.#timers.startIfIdle('retransmit', step);
       return;
@@ -413,7 +455,7 @@ export class SessionPeer {
     const message = this.#initiator.initiate(step);
     this.#initiationSentAt = step.now;
     this.#timers.start('retransmit', step);
-    this.#send(message, step, outputs);
+    this.#send(message, step, outputs, to);
     this.#context.counters.add('handshake_initiations_sent');
   }
 
@@ -421,7 +463,7 @@ export class SessionPeer {
     if (this.#attemptingSince === undefined || step.now - this.#attemptingSince < REKEY_ATTEMPT_TIME) {
       // The reason may be the source address we stick to.
       this.forgetLocal();
-      this.#initiate(step, outputs);
+      this.#initiate(step, outputs, REKEY_TIMEOUT, true);
       return;
     }
     this.#attemptingSince = undefined;

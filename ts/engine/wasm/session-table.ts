@@ -127,8 +127,13 @@ export class SessionTable {
     return this.#withPeer(key, (peer, outputs) => peer.startHandshake(step, outputs));
   }
 
-  forgetLeg(leg: number): void {
-    for (const peer of this.#peers.values()) peer.forgetLeg(leg);
+  forgetLeg(leg: number, step: Step): SessionOutput[] {
+    const outputs: SessionOutput[] = [];
+    for (const peer of this.#peers.values()) {
+      peer.forgetLeg(leg, step, outputs);
+      this.#noteDeadline(peer);
+    }
+    return outputs;
   }
 
   /** The host has this address no more. */

@@ -527,7 +527,7 @@ class WasmEngine implements Engine {
   }
 
   #forgetWayBack(leg: number): void {
-    if (this.#waysBack.delete(leg)) this.#sessions.forgetLeg(leg);
+    if (this.#waysBack.delete(leg)) this.#act(this.#sessions.forgetLeg(leg, step()));
   }
 
   #emit(event: EngineEvent): void {

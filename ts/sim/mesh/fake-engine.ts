@@ -94,6 +94,9 @@ interface Handshake {
 interface Peer {
   config: PeerConfig;
   endpoint: PeerEndpoint | undefined;
+  /** Given while a session ran: handshakes go there, in turns with the session's own, until one completes. */
+  givenEndpoint: PeerEndpoint | undefined;
+  givenEndpointTried: boolean;
   handshake: Handshake | undefined;
   previous: Keypair | undefined;
   current: Keypair | undefined;
@@ -198,9 +201,12 @@ export class FakeEngine implements EffectEngine {
       this.#legs.delete(id);
       this.#sent.delete(id);
       this.#table.remove(id);
-      for (const peer of this.#peers.values())
-        if (peer.endpoint !== undefined && 'leg' in peer.endpoint && peer.endpoint.leg === id)
-          peer.endpoint = undefined;
+      for (const peer of this.#peers.values()) {
+        if (leadsBy(id, peer.givenEndpoint)) forgetGiven(peer);
+        if (!leadsBy(id, peer.endpoint)) continue;
+        peer.endpoint = peer.givenEndpoint;
+        forgetGiven(peer);
+      }
     }
   }
 
@@ -260,7 +266,7 @@ export class FakeEngine implements EffectEngine {
         peer.staged.length = 0;
         this.#host.event({ type: 'session-lost', peer: peer.config.sessionKey });
       } else if (handshake !== undefined && now - handshake.sentAt >= REKEY_TIMEOUT)
-        this.#sendInitiation(peer);
+        this.#sendInitiation(peer, true);
       else if (
         handshake === undefined &&
         peer.unansweredSince !== undefined &&
@@ -276,7 +282,13 @@ export class FakeEngine implements EffectEngine {
   /** When handleTimeout has something to do. */
   deadline(): number | undefined {
     let deadline = Infinity;
-    for (const { handshake, unansweredSince, endpointUntold, endpointToldAt, paths } of this.#peers.values()) {
+    for (const {
+      handshake,
+      unansweredSince,
+      endpointUntold,
+      endpointToldAt,
+      paths,
+    } of this.#peers.values()) {
       if (handshake !== undefined)
         deadline = Math.min(
           deadline,
@@ -297,6 +309,8 @@ export class FakeEngine implements EffectEngine {
       this.#peers.set(config.sessionKey, {
         config,
         endpoint: config.endpoint,
+        givenEndpoint: undefined,
+        givenEndpointTried: false,
         handshake: undefined,
         previous: undefined,
         current: undefined,
@@ -315,8 +329,18 @@ export class FakeEngine implements EffectEngine {
       this.#endSession(present);
     present.config = config;
     if (config.endpoint === undefined) return;
-    present.endpoint = config.endpoint;
+    forgetGiven(present);
+    const { endpoint, paths } = present;
+    const moves = config.redirect === true || paths?.active !== undefined || !this.#hasSession(present);
+    if (moves || endpoint === undefined) present.endpoint = config.endpoint;
+    else if (!sameEndpoint(endpoint, config.endpoint)) present.givenEndpoint = config.endpoint;
     if (present.staged.length > 0 && present.current === undefined) this.#startHandshake(present);
+  }
+
+  #hasSession({ current, next }: Peer): boolean {
+    return [current, next].some(
+      (keypair) => keypair !== undefined && this.#host.now() - keypair.createdAt < REJECT_AFTER_TIME,
+    );
   }
 
   #endSession(peer: Peer): void {
@@ -356,9 +380,22 @@ export class FakeEngine implements EffectEngine {
     if (this.#host.now() - peer.handshake.sentAt >= INITIATION_INTERVAL) this.#sendInitiation(peer);
   }
 
-  #sendInitiation(peer: Peer): void {
+  /** Where an initiation goes. */
+  #chooseEndpoint(peer: Peer, retry: boolean): PeerEndpoint | undefined {
+    if (peer.givenEndpoint === undefined) return peer.endpoint;
+    if (!this.#hasSession(peer)) {
+      peer.endpoint = peer.givenEndpoint;
+      forgetGiven(peer);
+      return peer.endpoint;
+    }
+    peer.givenEndpointTried = !retry || !peer.givenEndpointTried;
+    return peer.givenEndpointTried ? peer.givenEndpoint : peer.endpoint;
+  }
+
+  #sendInitiation(peer: Peer, retry = false): void {
     const { handshake } = peer;
     if (handshake === undefined) return;
+    const endpoint = this.#chooseEndpoint(peer, retry);
     this.#byIndex.delete(handshake.local);
     handshake.local = this.#newIndex(peer);
     handshake.sentAt = this.#host.now();
@@ -372,19 +409,19 @@ export class FakeEngine implements EffectEngine {
     message.set(theirs, 40);
     view.setBigUint64(72, pskHash(peer, ours, theirs), true);
     view.setFloat64(80, handshake.sentAt, true);
-    this.#transmit(peer, message);
+    this.#transmit(peer, message, endpoint);
   }
 
-  /** To wherever the peer is reached. */
-  #transmit(peer: Peer, message: Uint8Array): void {
+  /** To wherever the peer is reached. @param endpoint of a peer without paths */
+  #transmit(peer: Peer, message: Uint8Array, endpoint = peer.endpoint): void {
     const sendingBy = peer.paths?.sendingBy ?? [];
     for (const [index, path] of sendingBy.entries()) {
       if (index > 0) this.#count('path_duplicates_sent');
       this.#transmitBy(path, message, peer);
     }
     if (sendingBy.length > 0) return;
-    if (peer.endpoint === undefined) this.#needPath(peer);
-    else this.#transmitTo({ remote: peer.endpoint, local: undefined }, message, peer);
+    if (endpoint === undefined) this.#needPath(peer);
+    else this.#transmitTo({ remote: endpoint, local: undefined }, message, peer);
   }
 
   #transmitBy(path: FakePath, message: Uint8Array, peer: Peer): void {
@@ -457,6 +494,7 @@ export class FakeEngine implements EffectEngine {
     }
     peer.lastInitiation = time;
     if (peer.next !== undefined) this.#byIndex.delete(peer.next.local);
+    forgetGiven(peer);
     const remote = view.getUint32(4, true);
     peer.next = this.#keypair(this.#newIndex(peer), remote, false);
     this.#roam(peer, from);
@@ -483,6 +521,7 @@ export class FakeEngine implements EffectEngine {
       return;
     }
     peer.handshake = undefined;
+    forgetGiven(peer);
     this.#install(peer, this.#keypair(handshake.local, view.getUint32(4, true), true));
     this.#roam(peer, from);
     this.#sessionUp(peer, true, from);
@@ -715,6 +754,14 @@ function checkPaths({ peer, paths = [] }: PeerPaths): void {
       'BAD_ARGUMENT',
       `paths of ${peer}: at most ${MAX_PATHS_PER_PEER}, with ids from 1 to 255, each once`,
     );
+}
+
+const leadsBy = (leg: number, endpoint: PeerEndpoint | undefined): boolean =>
+  endpoint !== undefined && 'leg' in endpoint && endpoint.leg === leg;
+
+function forgetGiven(peer: Peer): void {
+  peer.givenEndpoint = undefined;
+  peer.givenEndpointTried = false;
 }
 
 function pskHash({ config }: Peer, initiator: Uint8Array, responder: Uint8Array): bigint {
