@@ -104,7 +104,7 @@ class Stranger {
   ): Uint8Array {
     const ephemeral = random(32);
     const head = encodeAnswerHead(request, challenge, primitives.x25519PublicKey(ephemeral));
-    const blinded = blindedNetworkId(primitives, this.network.id);
+    const blinded = blindedNetworkId(primitives, this.network);
     const signed = encodeSignedPlain(primitives.ed25519PublicKey(seed), this.sessionKey, blinded);
     const input = admissionSignatureInput(this.relay.identity, head, signed);
     const plain = encodePlain(signed, primitives.ed25519Sign(signedBy, input));

@@ -56,7 +56,10 @@ const message: fc.Arbitrary<ControlMessage> = fc.oneof(
       }),
       { maxLength: 8 },
     ),
+    unproven: fc.array(network, { maxLength: 8 }),
   }),
+  plain({ type: type('join-network'), key: exactly(32), signature: exactly(64) }),
+  plain({ type: type('network-joined'), tenures: fc.constant([]) }),
   plain({ type: type('lookup'), network, after: fc.maxSafeNat(), depth: fc.integer({ min: 0, max: 2 }) }),
   plain({
     type: type('records'),

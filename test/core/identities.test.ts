@@ -10,6 +10,7 @@ import { decodeInvite, encodeInvite } from '../../ts/core/protocol/invite.js';
 import {
   blindedNetworkId,
   combinePresharedKeys,
+  membershipKey,
   membershipProof,
   networkPresharedKey,
   overlayAddresses,
@@ -157,13 +158,14 @@ describe('what is derived from a network', () => {
     // The expected values were computed by Python's hashlib and hmac from docs/protocol.md.
     const id = new Uint8Array(16).fill(1);
     const identity = new Uint8Array(32).fill(2);
-    assert.equal(toHex(blindedNetworkId(nodePrimitives, id)), EXPECTED.blinded);
     assert.deepEqual(overlayAddresses(nodePrimitives, id, identity), EXPECTED.overlay);
     for (const { round, ipv4 } of EXPECTED.rounds) {
       const { ipv6 } = EXPECTED.overlay;
       assert.deepEqual(overlayAddresses(nodePrimitives, id, identity, round), { ipv4, ipv6 });
     }
     const made: Network = { id, name: 'n', key: new Uint8Array(32).fill(3), bootstraps: [] };
+    assert.equal(toHex(membershipKey(nodePrimitives, made).publicKey), EXPECTED.membershipKey);
+    assert.equal(toHex(blindedNetworkId(nodePrimitives, made)), EXPECTED.blinded);
     assert.equal(toHex(networkPresharedKey(nodePrimitives, made)), EXPECTED.presharedKey);
     assert.equal(toHex(membershipProof(nodePrimitives, made, identity, id)), EXPECTED.proof);
   });
@@ -231,7 +233,8 @@ describe('an address has one canonical form', () => {
 });
 
 const EXPECTED = {
-  blinded: 'b8d3c2f38c2d04eefd0a0b565db955e0',
+  membershipKey: '31866acff529f6a9c01d6d62c126c4946cadeaa4591dcf3afd5e549da1a334fd',
+  blinded: '257a6e86bb291989d699b0b3dbd0e021',
   overlay: { ipv4: '100.110.214.46', ipv6: 'fd55:78a2:d979:0:a567:94fa:321:7c11' },
   rounds: [
     { round: 1, ipv4: '100.71.91.132' },

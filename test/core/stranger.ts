@@ -13,6 +13,7 @@ import {
   type ControlMessage,
   type Envelope,
 } from '../../ts/core/protocol/control-message.js';
+import { membershipKey, membershipMessage, type NetworkSecrets } from '../../ts/core/protocol/network.js';
 import { signPeerRecord, type RecordFields } from '../../ts/core/protocol/peer-record.js';
 import { toHex } from '../../ts/wire/bytes.js';
 import { MeshNode } from '../../ts/core/node/mesh-node.js';
@@ -53,6 +54,7 @@ export class DoorRelay {
   readonly node: MeshNode;
   readonly effects: Effect[] = [];
   #request = 0;
+  #boot: Uint8Array = new Uint8Array(8);
   readonly #own: Keys;
   readonly #primitives: Primitives;
 
@@ -128,13 +130,29 @@ export class DoorRelay {
     return this.say(client, { type: 'register', record, boot: new Uint8Array(8) }, now);
   }
 
+  /** A client that has registered shows that it knows the key of this network. */
+  prove({ identity, sessionKey }: Keys, network: NetworkSecrets, now: number): ControlMessage[] {
+    const { seed, publicKey } = membershipKey(this.#primitives, network);
+    const message = membershipMessage({
+      relay: this.#own.identity,
+      relaySessionKey: this.#own.sessionKey,
+      boot: this.#boot,
+      identity,
+      sessionKey,
+    });
+    const signature = this.#primitives.ed25519Sign(seed, message);
+    return this.say({ sessionKey }, { type: 'join-network', key: publicKey, signature }, now);
+  }
+
   /** A message inside a client's session. @returns what the client is sent at once. */
-  say(client: Keys, message: ControlMessage, now: number): ControlMessage[] {
+  say(client: Pick<Keys, 'sessionKey'>, message: ControlMessage, now: number): ControlMessage[] {
     const peer = toHex(client.sessionKey);
     const payload = encodeMessage({ request: ++this.#request, message });
     const effects = this.node.handleEngineEvent({ type: 'control', peer, payload }, step(now));
     this.effects.push(...effects);
-    return messagesTo(peer, effects).map(({ message: sent }) => sent);
+    const answers = messagesTo(peer, effects).map(({ message: sent }) => sent);
+    for (const answer of answers) if (answer.type === 'registered') this.#boot = answer.boot;
+    return answers;
   }
 
   get admissions(): number {

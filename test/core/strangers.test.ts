@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import { GrantStatus } from '../../ts/core/protocol/admission-payload.js';
 import type { RelayLimits } from '../../ts/core/relay/relay-limits.js';
 import type { RelayPolicy } from '../../ts/core/relay/relay-policy.js';
+import { blindedNetworkId } from '../../ts/core/protocol/network.js';
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';
 import { toHex } from '../../ts/wire/bytes.js';
 import { encodeMessage } from '../../ts/core/protocol/control-message.js';
@@ -104,9 +105,11 @@ describe('clients of a relay', () => {
   it('who renew their record over and over are told of to others eight times at once, then every 10 s', () => {
     const relay = new DoorRelay(open(), nodePrimitives, keys());
     const [a, b] = [keys(), keys()];
-    const networks = [new Uint8Array(16).fill(7)];
+    const known = { id: new Uint8Array(16).fill(6), key: new Uint8Array(32).fill(7) };
+    const networks = [blindedNetworkId(nodePrimitives, known)];
     relay.join(a, address('203.0.113.1:4000'), { networks }, 0);
     relay.join(b, address('203.0.113.2:4000'), { networks }, 0);
+    for (const member of [a, b]) relay.prove(member, known, 0);
     const [network = new Uint8Array(16)] = networks;
     relay.say(b, { type: 'lookup', network, after: 0, depth: 0 }, 0);
     const peer = toHex(b.sessionKey);

@@ -210,7 +210,7 @@ describe('a directory', () => {
 
 describe('the member table', () => {
   const network: Network = { id: bytes(16), name: 'n', key: bytes(32), bootstraps: [] };
-  const blinded = blindedNetworkId(nodePrimitives, network.id);
+  const blinded = blindedNetworkId(nodePrimitives, network);
 
   function tableOf({ identity, sessionKey }: Keys, peers: PeerTable): MemberTable {
     return new MemberTable({ primitives: nodePrimitives, identity, sessionKey: toHex(sessionKey), peers });

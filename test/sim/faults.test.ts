@@ -1,5 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { encodeMessage } from '../../ts/core/protocol/control-message.js';
+import { blindedNetworkId } from '../../ts/core/protocol/network.js';
+import { nodePrimitives } from '../../ts/engine/node-primitives.js';
+import { toHex } from '../../ts/wire/bytes.js';
 import { encodePeerId } from '../../ts/core/protocol/peer-id.js';
 import { PORT_RESTRICTED } from '../../ts/sim/kernel/nat.js';
 import type { SimNode } from '../../ts/sim/mesh/simulation.js';
@@ -67,7 +71,7 @@ describe('a member', () => {
     assert.equal(a.engine.legCount, 0);
   });
 
-  it('that knows the network id but not its key registers, and reaches nobody', () => {
+  it('that knows the network id but not its key registers, and is told of nobody, nor is anybody of it', () => {
     const world = joined(meshWorld({ seed: 4, count: 2 }));
     const [a] = pair(world);
     const { simulation } = world;
@@ -80,9 +84,12 @@ describe('a member', () => {
     });
     stranger.start();
     simulation.run(1000);
-    assert.equal(stranger.mesh.status(stranger.step).networks[0]?.members.length, 2);
-    assert.equal(pings(world, stranger, a, 5000), undefined);
-    assert.equal(pings(world, a, stranger, 5000), undefined);
+    assert.equal(stranger.mesh.status(stranger.step).bootstraps[0]?.state, 'registered');
+    for (const [from, to] of [
+      [stranger, a],
+      [a, stranger],
+    ] as const)
+      assert.throws(() => from.ping(to.identity), /unknown-peer/);
   });
 
   it('is still reached after hours, when leases, sessions and circuits have been renewed many times', () => {
@@ -120,17 +127,29 @@ describe('a bootstrap that is a member itself', () => {
     assert.ok(pings(world, a, b, 2000) !== undefined);
   });
 
-  it('gives no routes to a client with another network key', () => {
+  it('does not know a client with another network key for a member, nor is it known to it', () => {
     const world = meshWorld({ seed: 7, count: 1 });
     const [a] = world.members;
     assert.ok(a);
     world.relay.start([world.network]);
     a.start([{ ...world.network, key: world.simulation.prng.bytes(32) }]);
     world.simulation.run(2000);
-    for (const node of [a, world.relay]) {
-      const [member] = node.mesh.status(node.step).networks[0]?.members ?? [];
-      assert.equal(member?.path, 'none');
-    }
+    for (const node of [a, world.relay])
+      assert.deepEqual(node.mesh.status(node.step).networks[0]?.members, []);
+  });
+
+  it('takes no wrong proof of a client, and counts it', () => {
+    const world = meshWorld({ seed: 7, count: 1 });
+    const [a] = world.members;
+    assert.ok(a);
+    world.relay.start([world.network]);
+    a.start();
+    world.simulation.run(2000);
+    const network = blindedNetworkId(nodePrimitives, world.network);
+    const message = { type: 'prove-membership', network, proof: new Uint8Array(32) } as const;
+    const payload = encodeMessage({ request: 9, message });
+    a.apply([{ type: 'send-control', peer: toHex(world.relay.sessionKey), payload }]);
+    world.simulation.run(200);
     assert.equal(world.relay.mesh.status(world.relay.step).drops['membership-proof'], 1);
   });
 });

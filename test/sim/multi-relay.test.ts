@@ -123,7 +123,7 @@ function recordOf(
   return signPeerRecord(nodePrimitives, config.identitySeed, {
     identity,
     sessionKey,
-    networks: world === undefined ? [] : [blindedNetworkId(nodePrimitives, world.network.id)],
+    networks: world === undefined ? [] : [blindedNetworkId(nodePrimitives, world.network)],
     endpoints: [],
     relays: [],
     nat: NatBehaviour.unknown,
@@ -309,7 +309,7 @@ describe('what a relay refuses its neighbours', () => {
         circuit: change.circuit ?? simulation.prng.bytes(16),
         caller: change.caller ?? recordOf(caller, world),
         callee: change.callee ?? callee.identity,
-        network: blindedNetworkId(simulation.primitives, world.network.id),
+        network: blindedNetworkId(simulation.primitives, world.network),
         leg: { id: 7, key: new Uint8Array(16), epoch: 0 },
         path: change.path ?? [asking.identity],
       },
@@ -410,7 +410,7 @@ describe('the caps of a relay hold for circuits over its neighbours', () => {
     const callees = [1, 2, 3].map((index) => world.member(`b-${index}`, r2));
     start(world, a, ...callees);
     const record = recordOf(a, world);
-    const network = blindedNetworkId(world.simulation.primitives, world.network.id);
+    const network = blindedNetworkId(world.simulation.primitives, world.network);
     callees.forEach((b, index) => {
       const payload = encodeMessage({
         request: 1000 + index,
@@ -451,9 +451,16 @@ describe('the directory', () => {
   it('is not read by a client who is no relay of ours', () => {
     const { world, r2 } = pairOverTwo();
     const nosy = world.member('nosy', r2);
-    nosy.start([{ ...world.network, id: world.simulation.prng.bytes(16), bootstraps: [bootstrapOf(r2)] }]);
+    nosy.start([
+      {
+        ...world.network,
+        id: world.simulation.prng.bytes(16),
+        key: world.simulation.prng.bytes(32),
+        bootstraps: [bootstrapOf(r2)],
+      },
+    ]);
     world.simulation.run(2000);
-    const network = blindedNetworkId(world.simulation.primitives, world.network.id);
+    const network = blindedNetworkId(world.simulation.primitives, world.network);
     const payload = encodeMessage({ request: 99, message: { type: 'lookup', network, after: 0, depth: 0 } });
     nosy.apply([{ type: 'send-control', peer: toHex(r2.sessionKey), payload }]);
     world.simulation.run(500);
@@ -513,7 +520,7 @@ describe('the directory', () => {
     const a = world.member('a', r1);
     const crowd = world.member('crowd', r2);
     start(world, a, crowd);
-    const networks = [blindedNetworkId(nodePrimitives, world.network.id)];
+    const networks = [blindedNetworkId(nodePrimitives, world.network)];
     for (let index = 0; index < 20; index++) {
       register(crowd, r2, index, { networks, identity: world.simulation.prng.bytes(32) });
       world.simulation.run(50);

@@ -36,7 +36,7 @@ function world(bootstraps = 1, identitySeed?: Uint8Array): AddressWorld {
   const network: Network = {
     id: NETWORK_ID,
     name: 'home',
-    key: simulation.prng.bytes(32),
+    key: NETWORK_KEY,
     bootstraps: relays.map(bootstrapOf),
   };
   for (const relay of relays) relay.start();
@@ -58,7 +58,8 @@ function world(bootstraps = 1, identitySeed?: Uint8Array): AddressWorld {
 
 /** The same in every test: what was searched for once serves them all. */
 const NETWORK_ID = new Prng(1).bytes(16);
-const BLINDED = toHex(blindedNetworkId(nodePrimitives, NETWORK_ID));
+const NETWORK_KEY = new Prng(2).bytes(32);
+const BLINDED = toHex(blindedNetworkId(nodePrimitives, { id: NETWORK_ID, key: NETWORK_KEY }));
 
 /** Identity seeds that come to one IPv4 address, and the attacker's identity sorts lower. */
 const { victim, attacker, address } = ((): Readonly<Record<'victim' | 'attacker', Uint8Array>> & {

@@ -284,7 +284,7 @@ describe('every rate and cap of what is relayed holds when it is crossed, and is
     assert.deepEqual(accounts.identities.map(({ quotaClass }) => quotaClass).sort(), ['default', 'slow']);
 
     const { simulation, network } = draft.world;
-    const networks = [blindedNetworkId(simulation.primitives, network.id)];
+    const networks = [blindedNetworkId(simulation.primitives, network)];
     assert.ok(burst({ classes: [{ ...slow, networks }] }).answered < 60, 'by network');
     const elsewhere = burst({ classes: [{ ...slow, networks: [new Uint8Array(16).fill(1)] }] });
     assert.equal(elsewhere.answered, 100);
@@ -497,7 +497,7 @@ describe('the policy of a relay', () => {
   it('serves the listed networks only', () => {
     const listed = admitted(({ simulation, network }) => ({
       ...OPEN_POLICY,
-      serve: [blindedNetworkId(simulation.primitives, network.id)],
+      serve: [blindedNetworkId(simulation.primitives, network)],
     }));
     assert.equal(listed.count, 2);
     const other = admitted(() => ({ ...OPEN_POLICY, serve: [new Uint8Array(16).fill(1)] }));

@@ -642,7 +642,7 @@ describe('a callee refuses a circuit a relay says it has set up', () => {
     const record = signPeerRecord(nodePrimitives, caller.config.identitySeed, {
       identity: caller.identity,
       sessionKey: caller.sessionKey,
-      networks: [blindedNetworkId(nodePrimitives, world.network.id)],
+      networks: [blindedNetworkId(nodePrimitives, world.network)],
       endpoints: [],
       relays: [],
       nat: NatBehaviour.unknown,
@@ -656,7 +656,7 @@ describe('a callee refuses a circuit a relay says it has set up', () => {
       type: 'circuit-opened',
       circuit: new Uint8Array(16).fill(7),
       caller: record.bytes,
-      network: blindedNetworkId(nodePrimitives, world.network.id),
+      network: blindedNetworkId(nodePrimitives, world.network),
       leg: { id: 99, key: new Uint8Array(16), epoch: 0 },
       on,
       lifetime: 600,

@@ -35,7 +35,13 @@ const circuit = {
 
 const target: FuzzTarget = {
   seeds: () => [
-    encodeStoredClient({ address: address('203.0.113.5:1'), record, boot: bytes(8), expires: 9 }),
+    encodeStoredClient({
+      address: address('203.0.113.5:1'),
+      record,
+      boot: bytes(8),
+      expires: 9,
+      proven: [bytes(16)],
+    }),
     encodeStoredCircuit(circuit),
     encodeStoredCircuit({ ...circuit, policy: 4, onward: false, path: [] }),
     encodeStoredPolicy({ policy, legs: [leg(), leg()] }),

@@ -147,7 +147,7 @@ async function list(context: Context, json: boolean): Promise<void> {
 }
 
 function blindedHex(network: Network): string {
-  return toHex(blindedNetworkId(nodePrimitives, network.id));
+  return toHex(blindedNetworkId(nodePrimitives, network));
 }
 
 /** Reads a link from standard input, where no process list shows it. */

@@ -128,8 +128,13 @@ export class MemberTable {
     return this.#bySessionKey.get(key);
   }
 
+  /** The network with this (unblinded) id. */
+  joined(id: Uint8Array): JoinedNetwork | undefined {
+    return [...this.#networks.values()].find(({ network }) => sameBytes(network.id, id));
+  }
+
   addNetwork(network: Network, turn: Turn): JoinedNetwork {
-    const blindedId = blindedNetworkId(this.#primitives, network.id);
+    const blindedId = blindedNetworkId(this.#primitives, network);
     const id = toHex(blindedId);
     const own = this.#addressesOf(network, this.#identity, this.#ownAddresses.of(id).round);
     const joined = { network, blindedId, presharedKey: networkPresharedKey(this.#primitives, network), own };
@@ -256,7 +261,7 @@ export class MemberTable {
 
   /** Takes up who held which address. @param networks that will be joined at once. */
   restore(restored: ReadonlyMap<string, Uint8Array>, networks: readonly Network[], turn: Turn): void {
-    const joined = networks.map(({ id }) => toHex(blindedNetworkId(this.#primitives, id)));
+    const joined = networks.map((network) => toHex(blindedNetworkId(this.#primitives, network)));
     this.#ownAddresses.restore(restored, new Set(joined), turn);
     this.#claims.restore(restored, turn);
   }

@@ -6,7 +6,7 @@ import type { Primitives } from '../../contract/primitives.js';
 import { toHex } from '../../wire/bytes.js';
 import type { MemberTable } from '../members/member-table.js';
 import type { MessageOf } from '../protocol/control-message.js';
-import { membershipProof } from '../protocol/network.js';
+import { membershipKey, membershipMessage, membershipProof } from '../protocol/network.js';
 import type { Counter } from '../runtime/counter.js';
 import type { PeerTable } from '../runtime/peer-table.js';
 import type { RequestTable } from '../runtime/request-table.js';
@@ -16,6 +16,7 @@ import type { Uplink } from '../uplink/uplink.js';
 /** What the node lends to its proofs. */
 export interface ProofHost {
   readonly primitives: Primitives;
+  readonly identity: Uint8Array;
   readonly sessionKey: Uint8Array;
   readonly requests: RequestTable;
   readonly peers: PeerTable;
@@ -29,6 +30,26 @@ export class MembershipProofs {
 
   constructor(host: ProofHost) {
     this.#host = host;
+  }
+
+  /** What proves to a relay that this node is a member of a network (hex); undefined = it is not. */
+  membership(
+    { bootstrap }: Uplink,
+    network: string,
+    boot: Uint8Array,
+  ): Omit<MessageOf<'join-network'>, 'type'> | undefined {
+    const { primitives, members, identity, sessionKey } = this.#host;
+    const joined = members.networks.get(network);
+    if (joined === undefined) return undefined;
+    const { seed, publicKey } = membershipKey(primitives, joined.network);
+    const message = membershipMessage({
+      relay: bootstrap.identity,
+      relaySessionKey: bootstrap.sessionKey,
+      boot,
+      identity,
+      sessionKey,
+    });
+    return { key: publicKey, signature: primitives.ed25519Sign(seed, message) };
   }
 
   /** A relay that is a member of a network of ours gets, and gives, a proof of it; once, or `again`. */

@@ -29,7 +29,7 @@ import { LegIds } from '../runtime/leg-ids.js';
 import { LegQueries } from '../runtime/leg-queries.js';
 import { MemberTable } from '../members/member-table.js';
 import type { MeshStatus } from '../runtime/mesh-status.js';
-import { blindedNetworkId, type Network, type OverlayAddresses } from '../protocol/network.js';
+import type { Network, OverlayAddresses } from '../protocol/network.js';
 import { OwnPolicy } from '../path/own-policy.js';
 import { OwnRecord } from '../members/own-record.js';
 import {
@@ -134,7 +134,12 @@ export class MeshNode implements Component {
       policy: this.#policy,
       uplinks: () => this.#uplinks.all(),
     };
-    this.#proofs = new MembershipProofs({ ...host, sessionKey: this.#sessionKey, drops: this.#drops });
+    this.#proofs = new MembershipProofs({
+      ...host,
+      identity: this.#identity,
+      sessionKey: this.#sessionKey,
+      drops: this.#drops,
+    });
     this.#paths = new PathAgent(host);
     this.#circuits = new CircuitClient(host, this.#paths);
     this.#paths.addSource(this.#circuits);
@@ -146,6 +151,8 @@ export class MeshNode implements Component {
         followDepth: (network, key) => this.#relay?.followDepth(network, key),
         record: (turn) => this.#signRecord(turn).bytes,
         reachChanged: (turn) => this.#recordMayHaveChanged(turn),
+        membership: (uplink, network, boot) => this.#proofs.membership(uplink, network, boot),
+        joined: (turn) => this.#paths.retry(turn),
         vouched: ({ bootstrap }, tenures, turn) => this.#members.vouched(bootstrap.identity, tenures, turn),
         registered: (uplink, fresh, turn) => this.#registered(uplink, fresh, turn),
         learned: (uplink, page, turn) => this.#learn(uplink, page, turn),
@@ -314,8 +321,7 @@ export class MeshNode implements Component {
    */
   addNetwork(network: Network, step: Step): Effect[] {
     const turn = new Turn(step);
-    const blindedId = toHex(blindedNetworkId(this.#primitives, network.id));
-    if (this.#members.networks.has(blindedId)) return [];
+    if (this.#members.joined(network.id) !== undefined) return [];
     checkNetwork(network);
     if (this.#members.networks.size >= MAX_RECORD_NETWORKS)
       throw new RangeError(`networks: at most ${MAX_RECORD_NETWORKS} can be joined; leave one first`);
@@ -329,8 +335,10 @@ export class MeshNode implements Component {
   /** Leaves the network with this (unblinded) id. */
   removeNetwork(id: Uint8Array, step: Step): Effect[] {
     const turn = new Turn(step);
-    const blindedId = toHex(blindedNetworkId(this.#primitives, id));
-    for (const peer of this.#members.removeNetwork(blindedId, turn)) this.#paths.memberGone(peer, turn);
+    const joined = this.#members.joined(id);
+    if (joined === undefined) return [];
+    for (const peer of this.#members.removeNetwork(toHex(joined.blindedId), turn))
+      this.#paths.memberGone(peer, turn);
     this.#uplinks.drop(turn);
     this.#recordMayHaveChanged(turn);
     this.#policy?.renew(turn);
@@ -340,7 +348,8 @@ export class MeshNode implements Component {
   /** The network with this (unblinded) id is called so on this machine from now on. */
   renameNetwork(id: Uint8Array, name: string, step: Step): Effect[] {
     const turn = new Turn(step);
-    this.#members.renameNetwork(toHex(blindedNetworkId(this.#primitives, id)), name);
+    const joined = this.#members.joined(id);
+    if (joined !== undefined) this.#members.renameNetwork(toHex(joined.blindedId), name);
     this.#policy?.renew(turn); // it names networks
     return turn.effects;
   }

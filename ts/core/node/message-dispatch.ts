@@ -71,6 +71,9 @@ const HANDLERS: { readonly [K in RequestType]: Handler<K> } = {
   register: byRelay('not-served', (relay, { peer, request, message, turn }) =>
     relay.handleRegister(peer, request, message, turn),
   ),
+  'join-network': byRelay('not-served', (relay, { peer, request, message, turn }) =>
+    relay.handleJoin(peer, request, message, turn),
+  ),
   lookup: byRelay('not-served', (relay, { peer, request, message, turn }) =>
     relay.handleLookup(peer, request, message, turn),
   ),

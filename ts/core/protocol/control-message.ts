@@ -103,6 +103,11 @@ const circuit = bytes(16);
 const boot = bytes(8);
 const nonce = bytes(16);
 const proof = bytes(32);
+const signature = bytes(64);
+/** Blinded ids. */
+const networks: Field<readonly Uint8Array[]> = same((value): value is readonly Uint8Array[] =>
+  isArrayOf(value, MAX_RECORD_NETWORKS, (id) => isBytes(id, 16)),
+);
 const version = integer(0, Number.MAX_SAFE_INTEGER);
 /** Seconds; a day is the longest promise anybody makes. */
 const lifetime = integer(1, 86_400);
@@ -166,7 +171,9 @@ function decodeGrant(value: unknown): TenureGrant | undefined {
 
 const SCHEMA = {
   register: { record, boot },
-  registered: { observed: address, lease: lifetime, boot, tenures },
+  registered: { observed: address, lease: lifetime, boot, tenures, unproven: networks },
+  'join-network': { key: bytes(32), signature },
+  'network-joined': { tenures },
   lookup: { network, after: version, depth },
   records: { network, from: version, records, gone: identities, version, more: flag },
   'records-changed': { network, from: version, records, gone: identities, version },
@@ -205,6 +212,7 @@ export type ControlMessage = { [K in MessageType]: MessageOf<K> }[MessageType];
 /** What answers a request; `refused` may take its place. */
 export const ANSWER_OF = {
   register: 'registered',
+  'join-network': 'network-joined',
   lookup: 'records',
   'records-changed': 'records-received',
   'prove-membership': 'membership-proven',

@@ -42,9 +42,42 @@ export function isName(text: string): boolean {
   return /^[a-z0-9-]{1,63}$/.test(text);
 }
 
-/** What relays know a network by: 16 bytes. */
-export function blindedNetworkId(primitives: Primitives, id: Uint8Array): Uint8Array {
-  return primitives.sha256(utf8('omerta blinded network v1'), id).slice(0, 16);
+/** What members know and nobody else. */
+export type NetworkSecrets = Pick<Network, 'id' | 'key'>;
+
+/** What relays know a network by: 16 bytes, of the key its members can sign by. */
+export function blindedNetworkId(primitives: Primitives, network: NetworkSecrets): Uint8Array {
+  return blindedIdOf(primitives, membershipKey(primitives, network).publicKey);
+}
+
+/** The blinded id of the network whose members sign by this public key. */
+export function blindedIdOf(primitives: Primitives, publicKey: Uint8Array): Uint8Array {
+  return primitives.sha256(utf8('omerta blinded network v2'), publicKey).slice(0, 16);
+}
+
+/** The Ed25519 key that whoever knows the network key can sign by. */
+export function membershipKey(
+  primitives: Primitives,
+  { id, key }: NetworkSecrets,
+): { readonly seed: Uint8Array; readonly publicKey: Uint8Array } {
+  const seed = primitives.hkdfSha256(concat(key, id), 'omerta membership key v1', 32);
+  return { seed, publicKey: primitives.ed25519PublicKey(seed) };
+}
+
+/** The ends of a session in which membership is proven to a relay that does not know the network key. */
+export interface MembershipSession {
+  readonly relay: Uint8Array;
+  readonly relaySessionKey: Uint8Array;
+  /** The relay's, new at each of its starts. */
+  readonly boot: Uint8Array;
+  readonly identity: Uint8Array;
+  readonly sessionKey: Uint8Array;
+}
+
+/** What a member signs by the membership key: worth something in this session only. */
+export function membershipMessage(session: MembershipSession): Uint8Array {
+  const { relay, relaySessionKey, boot, identity, sessionKey } = session;
+  return concat(utf8('omerta membership v2'), relay, relaySessionKey, boot, identity, sessionKey);
 }
 
 /** The WireGuard preshared key between members: 32 bytes. */

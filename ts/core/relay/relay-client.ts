@@ -30,10 +30,12 @@ export interface Client extends CircuitEnd {
   /** It has registered: its identity does not change any more. */
   bound: boolean;
   registration: Registration | undefined;
+  /** Networks (hex) it has shown to be a member of, in this session key and identity. */
+  readonly proven: Set<string>;
   /** Of the life before the registered one. */
   formerBoot: Uint8Array | undefined;
   /** Where it proved to receive by its last admission, until a session comes up. */
-  proven: SocketAddress | undefined;
+  provenAddress: SocketAddress | undefined;
   /** The address the session moved to, until it is proven. */
   challenged: SocketAddress | undefined;
   challenging: boolean;
@@ -46,7 +48,7 @@ export interface Client extends CircuitEnd {
 export interface Registration {
   record: PeerRecord;
   boot: Uint8Array;
-  /** Networks (hex) of the record that are served here. */
+  /** Networks (hex) of the record that are served here, and that its membership of is proven. */
   networks: readonly string[];
   /** Directory version the client has, by network; absent until a lookup came to the end. */
   readonly cursors: Map<string, number>;

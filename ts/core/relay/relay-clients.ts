@@ -6,14 +6,15 @@ import type { ParsedFrame } from '../../wire/frame.js';
 import { sameSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
 import { GrantStatus } from '../protocol/admission-payload.js';
 import { AdmissionServer, type AdmissionClaim, type AdmissionVerdict } from './admission-server.js';
-import { sameBytes, toHex } from '../../wire/bytes.js';
+import { fromHex, sameBytes, toHex } from '../../wire/bytes.js';
 import { recordRefusal, type MessageOf, type Refusal } from '../protocol/control-message.js';
 import { BoundedTable } from '../runtime/bounded-table.js';
 import type { Counter } from '../runtime/counter.js';
 import { earliest } from '../runtime/earliest.js';
 import { HANDSHAKE_WAITS_MS } from '../runtime/handshake-waits.js';
 import { encodePeerId } from '../protocol/peer-id.js';
-import { openPeerRecord } from '../protocol/peer-record.js';
+import { blindedIdOf, membershipMessage } from '../protocol/network.js';
+import { openPeerRecord, type PeerRecord } from '../protocol/peer-record.js';
 import { isCap, type Cap } from './relay-limits.js';
 import { clientOwners, prefixOf, type Client, type ClientOwner, type Registration } from './relay-client.js';
 import { isOwnAddress, type RelayHost, type RelayParts } from './relay-host.js';
@@ -30,6 +31,8 @@ const MESSAGE_BURST_MS = 1000;
 /** Changes of a client's record that others are told: one in 10 s, eight at once. The newest waits. */
 const CHANGE_INTERVAL_MS = 10_000;
 const CHANGES_AT_ONCE = 8;
+/** Networks a client may show to be in, while it is one; its record names eight at a time. */
+const MAX_PROVEN = 64;
 /** After a restart: handshakes started per tick, 500 a second. */
 const HANDSHAKES_PER_TICK = 10;
 const HANDSHAKE_TICK_MS = 20;
@@ -159,9 +162,9 @@ export class RelayClients {
     if (!sameBytes(record.sessionKey, client.sessionKey)) return 'bad-record';
     if (sameBytes(record.identity, this.#host.identity) || !this.#rules.allows(record.identity))
       return 'denied';
-    const networks = this.#rules.servedOf(record);
+    const served = this.#rules.servedOf(record);
     const identity = toHex(record.identity);
-    if (networks.length === 0 && !this.#rules.isPeer(record.identity)) return 'not-served';
+    if (served.length === 0 && !this.#rules.isPeer(record.identity)) return 'not-served';
     const holder = this.#registered.get(identity);
     const held = holder?.registration?.record;
     const unchanged = held !== undefined && sameBytes(held.bytes, record.bytes);
@@ -187,6 +190,7 @@ export class RelayClients {
     }
     client.hasSession = true;
     this.#stopHandshakes(client.key); // its end of the session stands too
+    const networks = served.filter((network) => client.proven.has(network));
     client.registration = {
       record,
       boot: message.boot,
@@ -206,6 +210,39 @@ export class RelayClients {
     return undefined;
   }
 
+  /**
+   * A client shows that it is a member of the network whose members sign by this key.
+   * @returns why not; else the network (hex).
+   */
+  join(
+    client: Client,
+    { key, signature }: MessageOf<'join-network'>,
+    turn: Turn,
+  ): { readonly network: string } | Refusal {
+    const { registration } = client;
+    const { primitives, identity: relay, sessionKey: relaySessionKey, boot } = this.#host;
+    if (registration === undefined) return 'not-registered';
+    const network = toHex(blindedIdOf(primitives, key));
+    if (!this.#rules.servedOf(registration.record).includes(network)) return 'not-served';
+    const { identity, sessionKey } = client;
+    const message = membershipMessage({ relay, relaySessionKey, boot, identity, sessionKey });
+    if (!primitives.ed25519Verify(key, message, signature)) return 'not-a-member';
+    if (client.proven.has(network)) return { network };
+    // Each is told to others at once, beside the changes of its record; so there are not many in a client's life.
+    if (client.proven.size >= MAX_PROVEN) return 'capacity';
+    client.proven.add(network);
+    this.#persistClient(client, turn);
+    this.#serve(registration, this.#provenOf(client, registration.record), turn);
+    this.#host.recordRegistered(registration.record, turn);
+    this.#followers.published(client, turn);
+    return { network };
+  }
+
+  /** Networks (hex) of its record that are served here and proven. */
+  #provenOf({ proven }: Client, record: PeerRecord): string[] {
+    return this.#rules.servedOf(record).filter((network) => proven.has(network));
+  }
+
   /** Tells others what a client's record says: all who read its networks, so not as often as it likes. */
   #publish(client: Client, turn: Turn): void {
     const { registration } = client;
@@ -213,7 +250,7 @@ export class RelayClients {
     const { record, networks } = registration;
     client.nextChange = Math.max(client.nextChange, turn.now) + CHANGE_INTERVAL_MS;
     this.#directory.put(record, networks);
-    this.#host.recordRegistered(record, turn);
+    if (networks.length > 0) this.#host.recordRegistered(record, turn);
     this.#followers.published(client, turn);
     this.#directory.pushChanges(networks, turn);
   }
@@ -223,14 +260,14 @@ export class RelayClients {
     for (const client of [...this.#clients.values()]) {
       const { registration, identity } = client;
       const networks = registration && this.#rules.servedOf(registration.record);
+      const proven = registration && this.#provenOf(client, registration.record);
       const served =
         this.#rules.isPeer(identity) ||
         (networks === undefined ? this.#rules.serves(client.network) : networks.length > 0);
       if (!this.#rules.allows(identity) || !served) {
         turn.notify('info', 'client-removed', { peer: encodePeerId(identity) });
         this.#removeClient(client, turn);
-      } else if (registration !== undefined && networks !== undefined)
-        this.#serve(registration, networks, turn);
+      } else if (registration !== undefined && proven !== undefined) this.#serve(registration, proven, turn);
     }
   }
 
@@ -280,7 +317,7 @@ export class RelayClients {
       if (same) {
         present.admitted = { issued, digest };
         // Its frames come from where its session is; an admission may have been asked for by another way.
-        if (present.hasSession) present.proven = address;
+        if (present.hasSession) present.provenAddress = address;
         else this.#move(present, address, turn);
         if (present.registration === undefined)
           this.#expireClient(present, this.#rules.limits.admissionSeconds, turn);
@@ -335,8 +372,9 @@ export class RelayClients {
       hasSession: false,
       bound: false,
       registration: undefined,
+      proven: new Set(),
       formerBoot: undefined,
-      proven: undefined,
+      provenAddress: undefined,
       challenged: undefined,
       challenging: false,
       nextMessage: 0,
@@ -373,10 +411,11 @@ export class RelayClients {
     this.#directory.remove(client.registration.record);
     this.#registered.delete(toHex(client.identity));
     const elsewhere = this.#neighbours.record(toHex(client.identity));
-    if (elsewhere !== undefined) this.#directory.put(elsewhere, this.#rules.servedOf(elsewhere));
+    const there = this.#neighbours.toldIn(toHex(client.identity)).filter((id) => this.#rules.serves(id));
+    if (elsewhere !== undefined) this.#directory.put(elsewhere, there);
     client.registration = undefined;
     this.#pass(client, true);
-    const changed = elsewhere === undefined ? networks : [...networks, ...this.#rules.servedOf(elsewhere)];
+    const changed = [...networks, ...there];
     this.#directory.pushChanges(changed, turn);
     turn.emit({ type: 'persist', key: CLIENT_PREFIX + client.key, value: undefined });
   }
@@ -405,9 +444,13 @@ export class RelayClients {
     if (isOwnAddress(this.#host, address)) this.#refusals.add('own-address', 1);
     const settled = isOwnAddress(this.#host, address) || sameSocketAddress(address, client.address);
     client.challenged = settled ? undefined : address;
-    const { proven } = client;
-    client.proven = undefined;
-    if (client.challenged !== undefined && proven !== undefined && sameSocketAddress(proven, address))
+    const { provenAddress } = client;
+    client.provenAddress = undefined;
+    if (
+      client.challenged !== undefined &&
+      provenAddress !== undefined &&
+      sameSocketAddress(provenAddress, address)
+    )
       this.#move(client, address, turn);
     if (client.challenged !== undefined && !client.challenging) this.#challenge(client, address, turn);
   }
@@ -450,7 +493,10 @@ export class RelayClients {
     if (registration === undefined) return;
     const { record, boot } = registration;
     const expires = Math.ceil(turn.step.wallClock / 1000) + this.#rules.limits.leaseSeconds;
-    const value = encodeStoredClient({ address, record: record.bytes, boot, expires });
+    const proven = this.#provenOf(client, record)
+      .map(fromHex)
+      .filter((id) => id !== undefined);
+    const value = encodeStoredClient({ address, record: record.bytes, boot, expires, proven });
     turn.emit({ type: 'persist', key: CLIENT_PREFIX + client.key, value });
   }
 
@@ -460,13 +506,14 @@ export class RelayClients {
     const seconds = stored.expires - turn.step.wallClock / 1000;
     const record = openPeerRecord(this.#host.primitives, stored.record, turn.step.wallClock);
     if (seconds <= 0 || typeof record === 'string' || !this.#rules.allows(record.identity)) return false;
-    const networks = this.#rules.servedOf(record);
+    const served = this.#rules.servedOf(record);
+    const networks = served.filter((network) => stored.proven.some((id) => toHex(id) === network));
     const identity = toHex(record.identity);
-    if ((networks.length === 0 && !this.#rules.isPeer(record.identity)) || this.#registered.has(identity))
+    if ((served.length === 0 && !this.#rules.isPeer(record.identity)) || this.#registered.has(identity))
       return false;
     if (isOwnAddress(this.#host, stored.address)) return false;
     const { sessionKey } = record;
-    const network = networks[0] ?? '';
+    const network = served[0] ?? '';
     const given = { sessionKey, identity: record.identity, network, address: stored.address };
     if (this.#clients.crowded(clientOwners(given)) !== undefined) return false; // the caps are lower now
     const client = this.#addClient({ ...given, admitted: undefined }, turn);
@@ -474,6 +521,7 @@ export class RelayClients {
     // It had a session, for only a registered client is in the store: this node begins the handshake.
     client.hasSession = true;
     client.bound = true;
+    for (const each of networks) client.proven.add(each);
     this.#host.peers.setEndpoint(client.key, { address: stored.address }, turn);
     client.registration = { record, boot: stored.boot, networks, cursors: new Map(), pushing: new Set() };
     this.#registered.set(identity, client);
@@ -485,7 +533,7 @@ export class RelayClients {
         payer: { prefix: prefixOf(client.address) },
       });
     this.#expireClient(client, Math.min(seconds, this.#rules.limits.leaseSeconds), turn);
-    this.#host.recordRegistered(record, turn);
+    if (networks.length > 0) this.#host.recordRegistered(record, turn);
     return true;
   }
 

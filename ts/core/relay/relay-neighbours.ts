@@ -130,24 +130,34 @@ export class RelayNeighbours {
 
   /**
    * Takes in a record a neighbour told, its signature checked.
-   * @returns whether it is news; false also when there is no room for it.
+   * @returns whether it is news, of the record or of the network; false also when there is no room for it.
    */
   learn(from: SessionKey, network: string, record: PeerRecord): boolean {
     const identity = toHex(record.identity);
     const held = this.#remote.get(identity);
     if (held !== undefined && record.sequence <= held.record.sequence) {
-      if (sameBytes(record.bytes, held.record.bytes)) held.told.add(toldBy(from, network));
-      return false;
+      if (!sameBytes(record.bytes, held.record.bytes)) return false;
+      const known = this.toldIn(identity).includes(network);
+      held.told.add(toldBy(from, network));
+      return !known;
     }
-    const owners = { neighbour: from, network };
-    return (
-      this.#remote.set(identity, { record, told: new Set([toldBy(from, network)]) }, owners) === undefined
+    // What this neighbour told of it in other networks it will tell anew in a moment.
+    const still = [...(held?.told ?? [])].filter(
+      (mark) => mark.startsWith(`${from} `) && record.networks.some((id) => mark === toldBy(from, toHex(id))),
     );
+    const told = new Set([...still, toldBy(from, network)]);
+    return this.#remote.set(identity, { record, told }, { neighbour: from, network }) === undefined;
   }
 
   /** The newest record neighbours told of everybody they told of. */
   *records(): Iterable<PeerRecord> {
     for (const { record } of this.#remote.values()) yield record;
+  }
+
+  /** The networks (hex) in which neighbours told of this identity (hex): they know it to be a member there. */
+  toldIn(identity: string): string[] {
+    const told = this.#remote.get(identity)?.told ?? [];
+    return [...new Set([...told].map((mark) => mark.slice(mark.indexOf(' ') + 1)))];
   }
 
   /** The newest record neighbours told of this identity (hex). */

@@ -5,7 +5,7 @@
 import type { LegKey } from '../../wire/leg.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
 import { decodeCbor, encodeCbor, isArrayOf, isBytes, isInteger } from '../protocol/cbor.js';
-import { MAX_RECORD_BYTES } from '../protocol/peer-record.js';
+import { MAX_RECORD_BYTES, MAX_RECORD_NETWORKS } from '../protocol/peer-record.js';
 import { MAX_CIRCUIT_RELAYS } from '../protocol/control-message.js';
 import { MAX_POLICY_BYTES, PREPARED_LEGS } from '../protocol/standing-policy.js';
 
@@ -22,6 +22,8 @@ export interface StoredClient {
   /** The client's boot id. */
   readonly boot: Uint8Array;
   readonly expires: number;
+  /** Blinded ids of the networks its membership of is proven. */
+  readonly proven: readonly Uint8Array[];
 }
 
 export interface StoredCircuit {
@@ -47,18 +49,19 @@ export interface StoredCircuit {
   readonly expires: number;
 }
 
-export function encodeStoredClient({ address, record, boot, expires }: StoredClient): Uint8Array {
-  return encodeCbor([address.ip, address.port, record, boot, expires]);
+export function encodeStoredClient({ address, record, boot, expires, proven }: StoredClient): Uint8Array {
+  return encodeCbor([address.ip, address.port, record, boot, expires, proven]);
 }
 
 /** Undefined when the store holds something else. */
 export function decodeStoredClient(bytes: Uint8Array): StoredClient | undefined {
   const value = decodeCbor(bytes, MAX_CLIENT_BYTES);
-  if (!Array.isArray(value) || value.length !== 5) return undefined;
-  const [ip, port, record, boot, expires] = value as unknown[];
+  if (!Array.isArray(value) || value.length !== 6) return undefined;
+  const [ip, port, record, boot, expires, proven] = value as unknown[];
   if (!isBytes(ip, 16) || !isInteger(port, 1, 0xffff) || !(record instanceof Uint8Array)) return undefined;
   if (!isBytes(boot, 8) || !isInteger(expires, 0, Number.MAX_SAFE_INTEGER)) return undefined;
-  return { address: { ip, port }, record, boot, expires };
+  if (!isArrayOf(proven, MAX_RECORD_NETWORKS, (id) => isBytes(id, 16))) return undefined;
+  return { address: { ip, port }, record, boot, expires, proven };
 }
 
 const encodeLeg = ({ id, key, epoch }: LegKey): unknown[] => [id, key, epoch];

@@ -59,6 +59,14 @@ export interface UplinkHost {
   record(turn: Turn): Uint8Array;
   /** The bootstrap told us our address, or is reachable no longer: the record may change. */
   reachChanged(turn: Turn): void;
+  /** What proves there that we are in a network (hex); undefined = we are not, and ask for others. */
+  membership(
+    uplink: Uplink,
+    network: string,
+    boot: Uint8Array,
+  ): Omit<MessageOf<'join-network'>, 'type'> | undefined;
+  /** It takes us for a member of one more network. */
+  joined(turn: Turn): void;
   /** The bootstrap vouches for how long we have had our addresses. */
   vouched(uplink: Uplink, tenures: readonly TenureGrant[], turn: Turn): void;
   /** Registered. `fresh`: after an admission or a restart of the bootstrap, circuits may be gone. */
@@ -105,6 +113,8 @@ export class Uplink {
   /** Directory version known, by network (hex). */
   readonly #cursors = new Map<string, number>();
   readonly #lookups = new Set<string>();
+  /** Networks (hex) that membership of is being proven. */
+  readonly #joining = new Set<string>();
   /** Networks (hex) whose records are being read from the beginning, since when. */
   readonly #reading = new Map<string, number>();
 
@@ -405,12 +415,35 @@ export class Uplink {
     const networks = this.#host.networksOf(this);
     for (const network of this.#cursors.keys())
       if (!networks.includes(network)) this.#cursors.delete(network);
-    for (const network of networks) this.#lookup(network, turn);
+    const unproven = answer.unproven.map(toHex);
+    for (const network of networks) {
+      if (unproven.includes(network)) this.#join(network, answer.boot, turn);
+      else this.#lookup(network, turn);
+    }
     if (moved) this.#host.reachChanged(turn);
     if (this.#registerAgain) {
       this.#registerAgain = false;
       this.#register(turn);
     }
+  }
+
+  /** The relay is shown that we know the network key, before it tells us who is in the network. */
+  #join(network: string, boot: Uint8Array, turn: Turn): void {
+    const membership = this.#host.membership(this, network, boot);
+    if (membership === undefined || this.#joining.has(network)) return;
+    this.#joining.add(network);
+    this.#host.requests.send(
+      this.sessionKey,
+      { type: 'join-network', ...membership },
+      turn,
+      (answer, later) => {
+        this.#joining.delete(network);
+        if (answer?.type !== 'network-joined') return;
+        this.#host.vouched(this, answer.tenures, later);
+        this.#host.joined(later);
+        this.#lookup(network, later);
+      },
+    );
   }
 
   #lookup(network: string, turn: Turn): void {

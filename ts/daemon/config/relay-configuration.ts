@@ -80,7 +80,7 @@ export function relayPolicy(
   wireguardRelay: boolean,
 ): RelayPolicy {
   const { serve, allow, deny, peers, host_limit: host, prefix_limit: prefix } = config.relay;
-  const own = networks.map((network) => blindedNetworkId(nodePrimitives, network.id));
+  const own = networks.map((network) => blindedNetworkId(nodePrimitives, network));
   return {
     serve: serve === 'any' ? 'any' : serve === 'own' ? own : networkIds(serve),
     allow: allow.map(decodePeerId),

@@ -316,9 +316,9 @@ function tunOptions(
   return {
     name: config.node.interface,
     mtu: config.node.mtu,
-    addresses: networks.flatMap(({ id }) => {
-      const round = storedRound(stored, toHex(blindedNetworkId(nodePrimitives, id)));
-      return tunnelPrefixes(overlayAddresses(nodePrimitives, id, identity.publicKey, round));
+    addresses: networks.flatMap((network) => {
+      const round = storedRound(stored, toHex(blindedNetworkId(nodePrimitives, network)));
+      return tunnelPrefixes(overlayAddresses(nodePrimitives, network.id, identity.publicKey, round));
     }),
   };
 }

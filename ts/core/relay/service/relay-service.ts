@@ -4,7 +4,7 @@
 import type { EngineEvent, SessionKey } from '../../../contract/engine.js';
 import type { ParsedFrame } from '../../../wire/frame.js';
 import type { SocketAddress } from '../../../wire/socket-address.js';
-import { sameBytes, toHex } from '../../../wire/bytes.js';
+import { fromHex, sameBytes, toHex } from '../../../wire/bytes.js';
 import { contactLeg } from '../../protocol/contact-leg.js';
 import { ADMISSION_DROPS } from '../admission-server.js';
 import { REFUSALS, type MessageOf } from '../../protocol/control-message.js';
@@ -110,7 +110,7 @@ export class RelayService {
     const { neighbours, directory, rules } = this.#parts;
     for (const record of neighbours.records())
       if (this.#clients.registered(record.identity) === undefined)
-        directory.put(record, rules.allows(record.identity) ? rules.servedOf(record) : []);
+        directory.put(record, rules.allows(record.identity) ? this.#toldIn(record) : []);
     this.#wireguard.start(turn);
   }
 
@@ -155,6 +155,7 @@ export class RelayService {
       return;
     }
     const { registration } = client;
+    const served = registration ? this.#parts.rules.servedOf(registration.record) : [];
     turn.send(peer, request, {
       type: 'registered',
       observed: client.address,
@@ -163,7 +164,24 @@ export class RelayService {
       tenures: registration
         ? this.#tenures.grant(registration.record, registration.networks, client.address, turn)
         : [],
+      unproven: served
+        .filter((network) => !client.proven.has(network))
+        .map(fromHex)
+        .filter((network) => network !== undefined),
     });
+  }
+
+  handleJoin(peer: SessionKey, request: number, message: MessageOf<'join-network'>, turn: Turn): void {
+    const client = this.#clients.get(peer);
+    const joined = client === undefined ? 'not-registered' : this.#clients.join(client, message, turn);
+    if (client?.registration === undefined || typeof joined === 'string') {
+      const reason = typeof joined === 'string' ? joined : 'not-registered';
+      refuse(this.#parts, peer, request, message.type, reason, turn);
+      return;
+    }
+    const { record } = client.registration;
+    const tenures = this.#tenures.grant(record, [joined.network], client.address, turn);
+    turn.send(peer, request, { type: 'network-joined', tenures });
   }
 
   handleLookup(peer: SessionKey, request: number, message: MessageOf<'lookup'>, turn: Turn): void {
@@ -272,11 +290,17 @@ export class RelayService {
     if (sameBytes(record.identity, host.identity) || !rules.allows(record.identity)) return;
     // Only what somebody here asks for is remembered.
     if (!host.isJoined(network) && !neighbours.followed.has(network)) return;
-    const networks = rules.servedOf(record);
-    if (!networks.includes(network) || !neighbours.learn(from, network, record)) return;
+    if (!rules.servedOf(record).includes(network) || !neighbours.learn(from, network, record)) return;
     if (this.#clients.registered(record.identity) !== undefined) return;
+    const networks = this.#toldIn(record);
     directory.put(record, networks);
     directory.pushChanges(networks, turn);
+  }
+
+  /** The served networks (hex) in which neighbours told of a record. */
+  #toldIn({ identity }: PeerRecord): string[] {
+    const { neighbours, rules } = this.#parts;
+    return neighbours.toldIn(toHex(identity)).filter((network) => rules.serves(network));
   }
 
   /** A neighbour says who is gone from a network, or begins anew with it. */
