@@ -80,6 +80,8 @@ class Node final : public SessionOutput {
   void set_peer(const Node& other, bool with_endpoint, std::optional<Key32> psk = std::nullopt,
                 std::optional<Nanoseconds> keepalive = std::nullopt);
   void seal_burst(const Node& other, size_t count);
+  void send_suite_frame(const Node& other, uint8_t kind);
+  void ask_without_a_secret();
   bool open(Datagram message, const Endpoint& from);
   void check();
 
@@ -105,6 +107,7 @@ struct Flying {
 struct World {
   uint64_t random_state = 1;
   Nanoseconds now = 1000 * kSecond;
+  Nanoseconds set_back = 0;  ///< so much the wall clock was, which timestamps are made of
   std::deque<Flying> flying;
   std::deque<Flying> remembered;
   std::set<std::string> genuine;  ///< authentic parts of what nodes sent
@@ -140,9 +143,9 @@ SessionEnvironment environment(World& world, uint8_t number) {
           },
           [&world] {
             Timestamp stamp{};
-            store(stamp.data(), __builtin_bswap64((uint64_t{1} << 62) + world.now / kSecond));
-            store(stamp.data() + 8,
-                  __builtin_bswap32(static_cast<uint32_t>(world.now % kSecond) & 0xff000000));
+            const Nanoseconds wall = world.now - world.set_back;
+            store(stamp.data(), __builtin_bswap64((uint64_t{1} << 62) + wall / kSecond));
+            store(stamp.data() + 8, __builtin_bswap32(static_cast<uint32_t>(wall % kSecond) & 0xff000000));
             return stamp;
           },
           {},
@@ -205,6 +208,29 @@ void Node::seal_burst(const Node& other, size_t count) {
   if (taken.count != 0) table.data_sent(*keypair, bytes, world_.now, *this);
 }
 
+/// A peer whose public key is a point of low order: what is agreed with it would be known to everybody, so
+/// it is sent nothing.
+void Node::ask_without_a_secret() {
+  PeerSettings settings;
+  settings.endpoint = endpoint(address(77, 7));
+  require(table.set_peers({settings}, world_.now, *this));
+  answered = 0;
+  table.start_handshake(settings.public_key, world_.now, *this);
+  require(answered == 0);
+  table.remove_peers({settings.public_key});
+}
+
+/// A peer that says of suites what it likes: an offer of its own choice, a proof of nothing, garbage.
+void Node::send_suite_frame(const Node& other, uint8_t kind) {
+  const uint64_t chosen = world_.random();
+  const SuiteOffer offer{static_cast<uint8_t>(chosen), static_cast<uint32_t>(chosen >> 8),
+                         static_cast<uint32_t>(chosen >> 40)};
+  SuiteFrame frame = kind % 3 == 0 ? encode_offer(offer, (chosen & 1) != 0)
+                                   : encode_proof(static_cast<ProofState>(chosen % 3));
+  if (kind % 3 == 2) frame[4 + chosen % (frame.size() - 4)] ^= 0x40;
+  table.send_inside(public_key_of(key_of(other.number)), frame, world_.now, *this);
+}
+
 /// What a worker does with a WireGuard message. Returns whether it was taken for authentic.
 bool Node::open(Datagram message, const Endpoint& from) {
   const omerta_classification kind = omerta_classify(message.data(), static_cast<__u32>(message.size()));
@@ -229,7 +255,8 @@ bool Node::open(Datagram message, const Endpoint& from) {
   const Bytes text(job.text, job.size);
   if (text.empty()) return true;
   if (is_suite_frame(text)) {
-    if (number != 2) require(table.handle_suite_frame(*keypair, text, now, *this));
+    const bool readable = decode_offer(text).has_value() || decode_proof(text).has_value();
+    if (number != 2) require(table.handle_suite_frame(*keypair, text, now, *this) == readable);
     return true;
   }
   SessionTable::data_received(keypair->peer, now);
@@ -360,11 +387,12 @@ void World::act(uint8_t what, uint8_t argument) {
       }
       return;
     case 8:  // a packet for a peer
-    {
-      const std::string text = "packet " + std::to_string(written++) + std::string(rest, '.');
-      node.table.send_inside(public_key_of(key_of(other.number)),
-                             Bytes(reinterpret_cast<const uint8_t*>(text.data()), text.size()), now, node);
-    }
+      if (rest >= 32) return node.send_suite_frame(other, rest);
+      {
+        const std::string text = "packet " + std::to_string(written++) + std::string(rest, '.');
+        node.table.send_inside(public_key_of(key_of(other.number)),
+                               Bytes(reinterpret_cast<const uint8_t*>(text.data()), text.size()), now, node);
+      }
       return;
     case 9:
       return node.seal_burst(other, 1 + rest % 24);
@@ -392,8 +420,13 @@ void World::act(uint8_t what, uint8_t argument) {
     case 16:  // with a removed peer its timestamps are forgotten: an old initiation is new again
       node.table.remove_peers({public_key_of(key_of(other.number))});
       node.accepted.clear();
+      if (rest >= 40) node.ask_without_a_secret();
       return;
     case 17:
+      if (rest >= 40) {
+        set_back += std::min(now - set_back, (rest - 39) * 300 * kSecond);
+        return;
+      }
       if ((rest & 1) != 0) return node.table.suspend();
       return node.table.resume(now);
     case 18: {  // another private key, none, or the first one again
