@@ -54,9 +54,10 @@ export interface PeerPaths {
    */
   readonly paths: readonly PeerPath[] | undefined;
   /**
-   * The active path is silent when data was sent by it and nothing authentic came by it for so many ms after.
-   * Then, until something does, everything sent to the peer goes by the standby too, under one counter
-   * (the peer's replay window takes the first copy). 0 = never.
+   * The active path is silent when data was sent by it and neither a report nor the answer to a probe came by it
+   * for so many ms after: other packets of the peer do not show that ours arrive. Then, until one of the two
+   * does, everything sent to the peer goes by the standby too, under one counter (the peer's replay window
+   * takes the first copy). 0 = never.
    */
   readonly silentAfterMs: number;
   /**
@@ -125,7 +126,7 @@ export type PathEvent =
   | PathArrivalEvent
   /** The active path has fallen silent; told once each time. */
   | { readonly type: 'path-silent'; readonly peer: SessionKey; readonly path: number }
-  /** Something came by it again. */
+  /** A report or an answer came by it again. */
   | { readonly type: 'path-heard'; readonly peer: SessionKey; readonly path: number }
   /** The peer's report on a path. At most one a second of a path, the newest. */
   | {

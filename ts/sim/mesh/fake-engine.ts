@@ -554,7 +554,7 @@ export class FakeEngine implements EffectEngine {
       this.#install(peer, keypair);
     }
     if (!frame) this.#roam(peer, from);
-    const path = this.#arrived(peer, from, message.length);
+    const path = peer.paths?.received(from, message.length, this.#host.now());
     if (confirmed) this.#sessionUp(peer, false, from);
     if (frame) this.#receivePathFrame(peer, keypair, payload, from, path);
     else if (payload.length > 0) {
@@ -612,14 +612,6 @@ export class FakeEngine implements EffectEngine {
     else this.#transmitBy(path, message, peer);
   }
 
-  /** Something authentic came in: counted on its path, if it is one. */
-  #arrived(peer: Peer, from: PathEnds, bytes: number): FakePath | undefined {
-    const path = peer.paths?.received(from, bytes, this.#host.now());
-    if (path !== undefined && peer.paths?.heard(path) === true)
-      this.#host.event({ type: 'path-heard', peer: peer.config.sessionKey, path: path.id });
-    return path;
-  }
-
   #receivePathFrame(
     peer: Peer,
     keypair: Keypair,
@@ -635,6 +627,8 @@ export class FakeEngine implements EffectEngine {
     }
     const now = this.#host.now();
     const key = peer.config.sessionKey;
+    if (frame.kind !== 'probe' && path !== undefined && paths.heard(path))
+      this.#host.event({ type: 'path-heard', peer: key, path: path.id });
     if (frame.kind === 'probe') {
       if (!paths.mayAnswer(now)) {
         this.#count('drop_path_rate');

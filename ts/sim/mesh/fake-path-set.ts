@@ -24,7 +24,7 @@ export interface FakePath extends PeerPath {
   receivedPackets: number;
   receivedBytes: number;
   lastReceived: number | undefined;
-  /** Data was sent by it and nothing has come since. */
+  /** Data was sent by it and neither report nor answer has come since. */
   unansweredSince: number | undefined;
   /** When its next report is due: data came by it that the peer was not told of. */
   reportAt: number | undefined;
@@ -113,12 +113,12 @@ export class FakePathSet {
     path.receivedPackets++;
     path.receivedBytes += bytes;
     path.lastReceived = now;
-    path.unansweredSince = undefined;
     return path;
   }
 
-  /** @returns whether it had been silent. */
+  /** A report or an answer: what we send by it arrives. @returns whether it had been silent. */
   heard(path: FakePath): boolean {
+    path.unansweredSince = undefined;
     const wasSilent = this.#silent && path === this.active;
     if (wasSilent) this.#silent = false;
     return wasSilent;
