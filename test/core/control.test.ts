@@ -22,6 +22,7 @@ import {
   type ControlMessage,
   type Envelope,
 } from '../../ts/core/protocol/control-message.js';
+import { CandidateKind, MAX_CONTACT_CANDIDATES } from '../../ts/core/protocol/contact-candidate.js';
 import { MAX_RECORD_BYTES } from '../../ts/core/protocol/peer-record.js';
 import { MAX_POLICY_BYTES, PREPARED_LEGS } from '../../ts/core/protocol/standing-policy.js';
 
@@ -36,7 +37,18 @@ const network = exactly(16);
 const circuit = exactly(16);
 const type = <T extends string>(name: T): fc.Arbitrary<T> => fc.constant(name);
 
+const candidates = fc.array(
+  plain({
+    kind: fc.constantFrom(...Object.values(CandidateKind)),
+    address: plain({ ip: exactly(16), port: fc.integer({ min: 1, max: 65535 }) }),
+  }),
+  { maxLength: MAX_CONTACT_CANDIDATES },
+);
+
 const message: fc.Arbitrary<ControlMessage> = fc.oneof(
+  plain({ type: type('contact'), candidates }),
+  plain({ type: type('contact-accepted'), candidates }),
+  plain({ type: type('contact-begin') }),
   plain({ type: type('register'), record, boot: exactly(8) }),
   plain({
     type: type('registered'),

@@ -17,6 +17,7 @@ import {
   parseSocketAddress,
   type SocketAddress,
 } from '../wire/socket-address.js';
+import { Reach, reachOf } from '../wire/reach.js';
 import { defaultRouteDevices, hostSettings } from './host-tuning.js';
 
 /** A record and an invite have room for this many. */
@@ -31,24 +32,6 @@ export interface AddressSources {
   readonly port: number;
   /** The mesh's own interface. Known by name as well, because /sys may be that of another namespace. */
   readonly ownTunnel?: string;
-}
-
-/** How far an address reaches; more is better. */
-export const Reach = { nowhere: 0, machine: 1, cable: 2, network: 3 } as const;
-export type Reach = (typeof Reach)[keyof typeof Reach];
-
-/** How far an address reaches: to nobody when it is none of one machine (multicast, broadcast, reserved). */
-export function reachOf(ip: Uint8Array): Reach {
-  const [first = 0, second = 0] = isIPv4(ip) ? ip.subarray(12) : ip;
-  if (isIPv4(ip)) {
-    if (first === 127) return Reach.machine;
-    if (first === 0 || first >= 224) return Reach.nowhere; // "this network", multicast, reserved, broadcast
-    return first === 169 && second === 254 ? Reach.cable : Reach.network;
-  }
-  if (ip.subarray(0, 15).every((byte) => byte === 0)) return ip[15] === 1 ? Reach.machine : Reach.nowhere;
-  if (first === 0xff) return Reach.nowhere;
-  // Unlike an IPv4 one it cannot be used without the name of an interface of the sender's.
-  return first === 0xfe && (second & 0xc0) === 0x80 ? Reach.nowhere : Reach.network;
 }
 
 /** Whether others can be told to send to this text, `address:port`. */

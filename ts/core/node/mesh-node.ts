@@ -15,6 +15,8 @@ import { formatSocketAddress, type SocketAddress } from '../../wire/socket-addre
 import type { Uplink, DirectoryPage } from '../uplink/uplink.js';
 import { toHex } from '../../wire/bytes.js';
 import { CircuitClient } from '../path/circuit-client.js';
+import { DirectPaths, PATHS_CAPABILITY } from '../path/direct-paths.js';
+import type { LocalInterface } from '../path/local-interface.js';
 import { PathAgent } from '../path/path-agent.js';
 import { earliest } from '../runtime/earliest.js';
 import { ControlKind, decodeControlFrame, encodeControlFrame } from '../protocol/control-frame.js';
@@ -83,9 +85,11 @@ export class MeshNode implements Component {
   readonly #proofs: MembershipProofs;
   readonly #paths: PathAgent;
   readonly #circuits: CircuitClient;
+  readonly #direct: DirectPaths | undefined;
   readonly #uplinks: UplinkSet;
   #relay: RelayService | undefined;
   #endpoints: readonly SocketAddress[];
+  #interfaces: readonly LocalInterface[];
   #boot: Uint8Array = new Uint8Array(8);
   #published: PeerRecord | undefined;
   #sweepAt: number | undefined;
@@ -96,6 +100,7 @@ export class MeshNode implements Component {
     this.#config = config;
     this.#primitives = primitives;
     this.#endpoints = config.endpoints;
+    this.#interfaces = config.interfaces ?? [];
     this.#legs = new LegIds(config.maxLegs);
     this.#identity = primitives.ed25519PublicKey(config.identitySeed);
     this.#sessionKey = primitives.x25519PublicKey(config.sessionPrivateKey);
@@ -113,7 +118,9 @@ export class MeshNode implements Component {
       stockPeers: config.stockPeers ?? [],
       ownChanged: (turn) => this.#recordMayHaveChanged(turn),
     });
-    this.#ownRecord = new OwnRecord(primitives, self, config.name, config.capabilities);
+    const capabilities =
+      config.directPaths === true ? [...config.capabilities, PATHS_CAPABILITY] : config.capabilities;
+    this.#ownRecord = new OwnRecord(primitives, self, config.name, capabilities);
     this.#policy =
       config.consent &&
       new OwnPolicy(config.consent, {
@@ -140,7 +147,26 @@ export class MeshNode implements Component {
       sessionKey: this.#sessionKey,
       drops: this.#drops,
     });
-    this.#paths = new PathAgent(host);
+    this.#direct =
+      config.directPaths === true
+        ? new DirectPaths({
+            ...host,
+            own: () => ({
+              interfaces: this.#interfaces,
+              announced: this.#endpoints,
+              observed: this.#uplinks.observed().map(({ address }) => address),
+              predicted: [],
+            }),
+            relayed: (member) =>
+              this.#circuits
+                .candidates(member)
+                .toSorted((a, b) => Number(this.#paths.isActive(a)) - Number(this.#paths.isActive(b))),
+            carried: (candidate) => this.#circuits.carried(candidate),
+            seekRelayed: (member, turn) => this.#paths.pathNeeded(member, turn),
+            relayedMoved: (member, endpoint, turn) => this.#paths.sessionMoved(member, endpoint, turn),
+          })
+        : undefined;
+    this.#paths = new PathAgent({ ...host, beside: this.#direct });
     this.#circuits = new CircuitClient(host, this.#paths);
     this.#paths.addSource(this.#circuits);
     this.#uplinks = new UplinkSet(
@@ -183,6 +209,11 @@ export class MeshNode implements Component {
   /** Own addresses inside the networks, in their order. */
   get overlay(): readonly OverlayAddresses[] {
     return [...this.#members.networks.values()].map(({ own }) => own);
+  }
+
+  /** Probes to addresses that had not answered, and those that were not sent there. */
+  get pathBudget(): { readonly sent: number; readonly refused: number } {
+    return this.#direct?.unproven ?? { sent: 0, refused: 0 };
   }
 
   /** Call once, with all that earlier `persist` effects kept. */
@@ -241,7 +272,9 @@ export class MeshNode implements Component {
         this.#relayRequests.resend(event.peer, turn);
         this.#relay?.handleEngineEvent(event, turn);
         this.#uplinks.get(event.peer)?.handleSession(event.endpoint, turn);
-        this.#paths.sessionUp(event.peer, event.endpoint, turn);
+        if (this.#direct?.sessionUp(event.peer, event.endpoint, turn) === true)
+          this.#paths.sessionBeside(event.peer);
+        else this.#paths.sessionUp(event.peer, event.endpoint, turn);
         break;
       case 'endpoint':
         this.#relay?.handleEngineEvent(event, turn);
@@ -253,6 +286,14 @@ export class MeshNode implements Component {
         break;
       case 'session-lost':
         this.#paths.sessionLost(event.peer, turn);
+        break;
+      case 'probe-answer':
+      case 'probe-from':
+      case 'path-arrival':
+      case 'path-silent':
+      case 'path-heard':
+      case 'path-report':
+        this.#direct?.handleEvent(event, turn);
         break;
       case 'interface-gone':
         // Circuits and sessions go on without it; whoever deleted it gets it back by a restart.
@@ -287,6 +328,7 @@ export class MeshNode implements Component {
     this.#uplinks.handleTimeout(turn);
     this.#circuits.handleTimeout(turn);
     this.#paths.handleTimeout(turn);
+    this.#direct?.handleTimeout(turn);
     this.#relay?.handleTimeout(turn);
     for (const peer of this.#pings.handleTimeout(turn.now)) {
       const { relay } = this.#paths.path(peer);
@@ -294,7 +336,7 @@ export class MeshNode implements Component {
     }
     if (this.#sweepAt !== undefined && this.#sweepAt <= turn.now) {
       this.#sweepAt = turn.now + SWEEP_MS;
-      for (const peer of this.#members.expire(turn)) this.#paths.memberGone(peer, turn);
+      for (const peer of this.#members.expire(turn)) this.#memberGone(peer, turn);
       this.#relay?.sweep(turn);
       this.#recordMayHaveChanged(turn);
       this.#policy?.renew(turn);
@@ -308,6 +350,7 @@ export class MeshNode implements Component {
       this.#relayRequests.deadline(),
       this.#circuits.deadline(),
       this.#paths.deadline(),
+      this.#direct?.deadline(),
       this.#relay?.deadline(),
       this.#pings.deadline(),
       this.#sweepAt,
@@ -338,7 +381,7 @@ export class MeshNode implements Component {
     const joined = this.#members.joined(id);
     if (joined === undefined) return [];
     for (const peer of this.#members.removeNetwork(toHex(joined.blindedId), turn))
-      this.#paths.memberGone(peer, turn);
+      this.#memberGone(peer, turn);
     this.#uplinks.drop(turn);
     this.#recordMayHaveChanged(turn);
     this.#policy?.renew(turn);
@@ -360,6 +403,14 @@ export class MeshNode implements Component {
     const turn = new Turn(step);
     this.#endpoints = addresses;
     this.#recordMayHaveChanged(turn);
+    return turn.effects;
+  }
+
+  /** What is sent from has changed. */
+  setInterfaces(interfaces: readonly LocalInterface[], step: Step): Effect[] {
+    const turn = new Turn(step);
+    this.#interfaces = interfaces;
+    this.#direct?.addressesChanged(turn);
     return turn.effects;
   }
 
@@ -439,6 +490,7 @@ export class MeshNode implements Component {
         members: this.#members,
         peers: this.#peers,
         paths: this.#paths,
+        direct: this.#direct,
         uplinks: this.#uplinks,
         wireguard: this.#wireguard,
         policy: this.#policy,
@@ -478,13 +530,23 @@ export class MeshNode implements Component {
         relay: this.#relay,
         uplink: this.#uplinks.get(peer),
         circuits: this.#circuits,
+        direct: this.#direct,
         proofs: this.#proofs,
       };
       dispatchRequest(receivers, peer, request, message, turn);
       return;
     }
+    if (message.type === 'contact-begin') {
+      this.#direct?.handleBegin(peer, turn);
+      return;
+    }
     this.#requests.handleAnswer(peer, request, message, turn);
     this.#relayRequests.handleAnswer(peer, request, message, turn);
+  }
+
+  #memberGone(peer: SessionKey, turn: Turn): void {
+    this.#direct?.memberGone(peer);
+    this.#paths.memberGone(peer, turn);
   }
 
   // Uplinks

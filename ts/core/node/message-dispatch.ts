@@ -7,6 +7,7 @@ import {
   type RequestMessage,
   type RequestType,
 } from '../protocol/control-message.js';
+import type { DirectPaths } from '../path/direct-paths.js';
 import type { CircuitClient } from '../path/circuit-client.js';
 import type { RelayService } from '../relay/service/relay-service.js';
 import type { Turn } from '../runtime/turn.js';
@@ -20,6 +21,8 @@ export interface Receivers {
   /** Our uplink over this session; undefined = the sender is no relay of ours. */
   readonly uplink: Uplink | undefined;
   readonly circuits: CircuitClient;
+  /** Undefined = this node reaches members over relays only. */
+  readonly direct: DirectPaths | undefined;
   readonly proofs: MembershipProofs;
 }
 
@@ -118,6 +121,11 @@ const HANDLERS: { readonly [K in RequestType]: Handler<K> } = {
   'address-challenge': forUplink(undefined, (_uplink, { peer, request, message, turn }) =>
     turn.send(peer, request, { type: 'address-answer', nonce: message.nonce }),
   ),
+  contact: {
+    refusal: 'no-consent',
+    handle: ({ direct }, { peer, request, message, turn }) =>
+      direct?.handleContact(peer, request, message, turn) === true,
+  },
   'prove-membership': {
     refusal: undefined,
     handle: ({ relay, proofs }, { peer, request, message, turn }) => {

@@ -2,6 +2,7 @@
 
 import { MAX_SLOTS } from '../../wire/leg-slots.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
+import type { LocalInterface } from '../path/local-interface.js';
 import { isZero, utf8 } from '../../wire/bytes.js';
 import type { StockPeer } from '../members/member-table.js';
 import { checkConsent, type Consent } from '../path/own-policy.js';
@@ -34,6 +35,10 @@ export interface MeshNodeConfig {
   readonly wireguardRelay?: boolean | undefined;
   /** WireGuard peers the operator configured: no member gets their keys or addresses. */
   readonly stockPeers?: readonly StockPeer[] | undefined;
+  /** Whether members are reached directly where that is possible: only with an engine that keeps paths. */
+  readonly directPaths?: boolean | undefined;
+  /** What is sent from; default: routing chooses. */
+  readonly interfaces?: readonly LocalInterface[] | undefined;
   /** Whom circuits need not be asked for of; undefined = for each one this node is asked. */
   readonly consent?: Consent | undefined;
 }

@@ -4,6 +4,7 @@ import type { Step } from '../../contract/step.js';
 import { toHex } from '../../wire/bytes.js';
 import type { Member, MemberTable } from '../members/member-table.js';
 import type { OwnPolicy } from '../path/own-policy.js';
+import type { DirectPaths } from '../path/direct-paths.js';
 import type { PathAgent } from '../path/path-agent.js';
 import { encodePeerId } from '../protocol/peer-id.js';
 import type { RelayService } from '../relay/service/relay-service.js';
@@ -21,6 +22,7 @@ export interface StatusParts {
   readonly members: MemberTable;
   readonly peers: PeerTable;
   readonly paths: PathAgent;
+  readonly direct: DirectPaths | undefined;
   readonly uplinks: UplinkSet;
   readonly wireguard: WireguardReach;
   readonly policy: OwnPolicy | undefined;
@@ -57,7 +59,8 @@ function memberStatus(parts: StatusParts, member: Member, network: string): Memb
   if (overlay === undefined) return [];
   const { sessionKey, record, identity } = member;
   const { kind, relay, refused } = parts.paths.path(sessionKey);
-  const uplink = relay === undefined ? undefined : parts.uplinks.get(relay);
+  const direct = parts.peers.isProven(sessionKey, network) || parts.direct?.active(sessionKey) !== undefined;
+  const uplink = relay === undefined || direct ? undefined : parts.uplinks.get(relay);
   return [
     {
       peerId: encodePeerId(identity),
@@ -65,7 +68,7 @@ function memberStatus(parts: StatusParts, member: Member, network: string): Memb
       ipv6: overlay.ipv6,
       ipv4: parts.members.owns(overlay.ipv4, identity) ? overlay.ipv4 : undefined,
       sessionKey,
-      path: parts.peers.isProven(sessionKey, network) ? 'direct' : kind,
+      path: direct ? 'direct' : kind,
       refused,
       relayPeerId: uplink === undefined ? undefined : encodePeerId(uplink.bootstrap.identity),
     },

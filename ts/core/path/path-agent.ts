@@ -21,10 +21,22 @@ const SEEK_MS = 60_000;
 /** So many ways that carry no session are tried one after the other; then the engine has to ask again. */
 const MOST_ATTEMPTS = 8;
 
+/** Who reaches members beside the ways this agent chooses among. */
+export interface BesideWays {
+  /** Whether the member is reached by one of theirs: it stays reached when the last of ours is gone. */
+  carries(member: SessionKey): boolean;
+  /** Ours came, went, or another one is used. */
+  waysChanged(member: SessionKey, turn: Turn): void;
+  /** The engine was made to forget the session. */
+  sessionForgotten(member: SessionKey): void;
+}
+
 /** What the node lends to its path agent. */
 export interface PathHost {
   readonly peers: PeerTable;
   readonly members: Pick<MemberTable, 'bySessionKey'>;
+  /** Undefined = nobody. */
+  readonly beside?: BesideWays | undefined;
   uplinks(): Iterable<Uplink>;
 }
 
@@ -78,6 +90,16 @@ export class PathAgent implements CandidateUser {
     if (this.#isRouted(member)) this.#seek(member, turn);
   }
 
+  /** The way of ours the member is or would be reached by. */
+  active(member: SessionKey): Candidate | undefined {
+    return this.#routes.get(member)?.active;
+  }
+
+  /** A handshake with a member completed, by none of our ways. */
+  sessionBeside(member: SessionKey): void {
+    this.#handshakes.clear(member);
+  }
+
   /** A handshake with a member completed. */
   sessionUp(member: SessionKey, endpoint: PeerEndpoint, turn: Turn): void {
     this.#handshakes.clear(member);
@@ -95,13 +117,14 @@ export class PathAgent implements CandidateUser {
     }
     for (const source of this.#sources) source.carried(route.active);
     this.#stopSeeking(member, route);
+    this.#host.beside?.waysChanged(member, turn);
   }
 
   /** The engine gave up handshakes: the way there is no longer one. */
   sessionLost(member: SessionKey, turn: Turn): void {
     if (!this.#routes.has(member)) return;
     for (const source of this.#sources) source.closeAll(member, turn);
-    this.#host.peers.resetPath(member, turn);
+    this.#forgetSession(member, turn);
     this.#dropRoute(member);
   }
 
@@ -143,6 +166,7 @@ export class PathAgent implements CandidateUser {
     this.#searches.clear(member);
     // Make before break: what the new way replaces goes after it stands.
     if (before !== undefined) for (const source of this.#sources) source.close(before, turn);
+    this.#host.beside?.waysChanged(member, turn);
     route.handshakes = 0;
     this.#handshake(member, turn);
   }
@@ -165,6 +189,7 @@ export class PathAgent implements CandidateUser {
       this.#host.peers.setEndpoint(candidate.member, candidate.endpoint, turn);
     }
     this.#stopSeeking(candidate.member, route);
+    this.#host.beside?.waysChanged(candidate.member, turn);
   }
 
   unproven(candidate: Candidate, turn: Turn): void {
@@ -181,8 +206,11 @@ export class PathAgent implements CandidateUser {
   }
 
   lost(candidate: Candidate, refused: boolean, turn: Turn): void {
-    if (!this.isActive(candidate)) return;
     const { member } = candidate;
+    if (!this.isActive(candidate)) {
+      this.#host.beside?.waysChanged(member, turn);
+      return;
+    }
     const route = this.#route(member);
     route.active = undefined;
     // Ended before a session came up over it: as if it had not been found, the next one is tried.
@@ -273,11 +301,19 @@ export class PathAgent implements CandidateUser {
     const other = this.#candidates(member).at(-1);
     if (other !== undefined) {
       this.#moveTo(other, turn);
+      this.#host.beside?.waysChanged(member, turn);
       return;
     }
     route.active = undefined;
-    this.#host.peers.resetPath(member, turn);
+    if (this.#host.beside?.carries(member) === true) this.#host.beside.waysChanged(member, turn);
+    else this.#forgetSession(member, turn);
     if (!this.#isSeeking(member) && route.seekUntil === undefined) this.#dropRoute(member);
+  }
+
+  /** The next packet asks for a way. */
+  #forgetSession(member: SessionKey, turn: Turn): void {
+    this.#host.peers.resetPath(member, turn);
+    this.#host.beside?.sessionForgotten(member);
   }
 
   /**

@@ -6,6 +6,7 @@ import type { LegKey } from '../../wire/leg.js';
 import { concat, viewOf } from '../../wire/bytes.js';
 import { decodeTenure, encodedTenure, MAX_ROUND, type AddressTenure } from './address-tenure.js';
 import { decodeCbor, encodeCbor, isArrayOf, isBytes, isInteger } from './cbor.js';
+import { MAX_CONTACT_CANDIDATES, type CandidateKind, type ContactCandidate } from './contact-candidate.js';
 import { ControlKind, encodeControlFrame, MAX_CONTROL_BODY } from './control-frame.js';
 import { MAX_RECORD_BYTES, MAX_RECORD_NETWORKS, type RecordRefusal } from './peer-record.js';
 import { MAX_POLICY_BYTES, PREPARED_LEGS } from './standing-policy.js';
@@ -144,6 +145,22 @@ const address: Field<SocketAddress> = {
     return port === 0 ? undefined : { ip: value.slice(0, 16), port };
   },
 };
+/** Each `[kind, ip ‖ port]`; what is no address is dropped by whoever reads them, not here. */
+const candidates: Field<readonly ContactCandidate[]> = {
+  encode: (value) => value.map((each) => [each.kind, address.encode(each.address)]),
+  decode(value) {
+    if (!Array.isArray(value) || value.length > MAX_CONTACT_CANDIDATES) return undefined;
+    const decoded = value.map((each: unknown) => {
+      if (!Array.isArray(each) || each.length !== 2) return undefined;
+      const [kind, at] = each as unknown[];
+      const decodedAddress = address.decode(at);
+      if (!isInteger(kind, 0, 3) || decodedAddress === undefined) return undefined;
+      return { kind: kind as CandidateKind, address: decodedAddress };
+    });
+    const valid = decoded.filter((each) => each !== undefined);
+    return valid.length === decoded.length ? valid : undefined;
+  },
+};
 
 /** A bootstrap vouches for how long the address of this round has been had in a network. */
 export interface TenureGrant {
@@ -199,6 +216,9 @@ const SCHEMA = {
   'wireguard-bound': {},
   'address-challenge': { nonce },
   'address-answer': { nonce },
+  contact: { candidates },
+  'contact-accepted': { candidates },
+  'contact-begin': {},
   refused: { reason: refusal, what: shortText },
 } as const;
 
@@ -226,6 +246,7 @@ export const ANSWER_OF = {
   receipt: 'receipt-given',
   'wireguard-bind': 'wireguard-bound',
   'address-challenge': 'address-answer',
+  contact: 'contact-accepted',
 } as const satisfies Partial<Record<MessageType, MessageType>>;
 export type RequestType = keyof typeof ANSWER_OF;
 export type RequestMessage = Extract<ControlMessage, { readonly type: RequestType }>;

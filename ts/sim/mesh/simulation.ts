@@ -16,6 +16,7 @@ import { DEFAULT_RELAY_LIMITS } from '../../core/relay/relay-limits.js';
 import type { RelayPolicy } from '../../core/relay/relay-policy.js';
 import { nodePrimitives } from '../../engine/node-primitives.js';
 import type { EngineEvent } from '../../contract/engine.js';
+import type { LocalInterface } from '../../core/path/local-interface.js';
 import type { LocalSource } from '../../contract/path-control.js';
 import { formatSocketAddress, isIPv4, type SocketAddress } from '../../wire/socket-address.js';
 import { EventQueue } from '../kernel/event-queue.js';
@@ -86,6 +87,8 @@ export interface SimNodeOptions {
   readonly identitySeed?: Uint8Array;
   readonly consent?: Consent;
   readonly stockPeers?: readonly StockPeer[];
+  /** Whether it reaches members directly where it can; default false. */
+  readonly directPaths?: boolean;
 }
 
 export class Simulation {
@@ -182,6 +185,8 @@ export class SimNode {
       capabilities: [],
       consent: options.consent,
       stockPeers: options.stockPeers,
+      directPaths: options.directPaths,
+      interfaces: interfacesOf(uplinks),
       maxLegs:
         OWN_LEGS +
         2 * (options.relay === undefined ? 0 : { ...DEFAULT_RELAY_LIMITS, ...options.relay.limits }.circuits),
@@ -254,6 +259,7 @@ export class SimNode {
     for (const attachment of this.#attachments) internet.attach(attachment);
     life.localFor.clear();
     this.apply(life.node.setEndpoints(publicAddresses(uplinks), this.step));
+    this.apply(life.node.setInterfaces(interfacesOf(uplinks), this.step));
   }
 
   #attachment({ address, nat, firewall, latencyMs = this.latencyMs, link }: SimUplink): Attachment {
@@ -355,3 +361,10 @@ export class SimNode {
 
 const publicAddresses = (uplinks: readonly SimUplink[]): SocketAddress[] =>
   uplinks.filter(({ nat }) => nat === undefined).map(({ address }) => address);
+
+const interfacesOf = (uplinks: readonly SimUplink[]): LocalInterface[] =>
+  uplinks.map(({ address: { ip, port } }, index) => ({
+    source: { ip, interface: index + 1 },
+    port,
+    rank: 0,
+  }));

@@ -1,0 +1,169 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { contactCandidates, triedCandidates } from '../../ts/core/path/contact-addresses.js';
+import { MemberPaths, MOST_PATHS } from '../../ts/core/path/member-paths.js';
+import { choosePaths } from '../../ts/core/path/path-choice.js';
+import { TrackedPath } from '../../ts/core/path/tracked-path.js';
+import {
+  PROBES_PER_ADDRESS,
+  PROBES_PER_HOST,
+  PROBES_PER_MEMBER,
+  UnprovenBudget,
+} from '../../ts/core/path/unproven-budget.js';
+import { CandidateKind, MAX_CONTACT_CANDIDATES } from '../../ts/core/protocol/contact-candidate.js';
+import { formatSocketAddress, parseSocketAddress, type SocketAddress } from '../../ts/wire/socket-address.js';
+
+const at = (text: string): SocketAddress => {
+  const parsed = parseSocketAddress(text);
+  assert.ok(parsed, text);
+  return parsed;
+};
+const token = (value: number): Uint8Array => new Uint8Array(8).fill(value);
+
+describe('probes to addresses that have not answered', () => {
+  test('are few to one address, whoever names it and however often', () => {
+    const budget = new UnprovenBudget();
+    const victim = at('203.0.113.7:53');
+    let sent = 0;
+    for (let now = 0; now < 60_000; now += 10) if (budget.take(`member-${now % 50}`, victim, now)) sent++;
+    assert.equal(sent, PROBES_PER_ADDRESS);
+    assert.equal(budget.refused, 6000 - sent);
+    assert.ok(budget.take('member', victim, 60_000), 'a minute later it may be tried again');
+  });
+
+  test('are few to one host, on whatever ports and however its address ends', () => {
+    for (const host of [
+      (n: number) => `203.0.113.7:${n + 1}`,
+      (n: number) => `[2001:db8::${n.toString(16)}]:9`,
+    ]) {
+      const budget = new UnprovenBudget();
+      let sent = 0;
+      for (let n = 0; n < 5000; n++) if (budget.take(`member-${n % 50}`, at(host(n)), n)) sent++;
+      assert.equal(sent, PROBES_PER_HOST);
+    }
+  });
+
+  test('are few at one member’s word, and its table has room for the words of others', () => {
+    const budget = new UnprovenBudget();
+    let sent = 0;
+    for (let n = 0; n < 20_000; n++)
+      if (budget.take('eager', at(`10.${n >> 16}.${(n >> 8) & 255}.${n & 255}:9`), 0)) sent++;
+    assert.ok(sent <= PROBES_PER_MEMBER, `${sent}`);
+    assert.ok(budget.take('another', at('192.0.2.1:9'), 0));
+  });
+});
+
+describe('what a contact names', () => {
+  const own = {
+    interfaces: [{ source: { ip: at('10.0.0.2:1').ip, interface: 1 }, port: 51_820, rank: 0 }],
+    announced: [at('198.51.100.1:51820')],
+    observed: [at('198.18.0.1:4000'), at('198.51.100.1:51820')],
+    predicted: Array.from({ length: 40 }, (_, n) => at(`198.18.0.1:${4001 + n}`)),
+  };
+
+  test('each address once, the announced ones first, no more than there is room for', () => {
+    const candidates = contactCandidates(own);
+    assert.equal(candidates.length, MAX_CONTACT_CANDIDATES);
+    assert.deepEqual(
+      candidates.slice(0, 4).map(({ address }) => formatSocketAddress(address)),
+      ['198.51.100.1:51820', '10.0.0.2:51820', '198.18.0.1:4000', '198.18.0.1:4001'],
+    );
+  });
+
+  test('loopback, multicast, broadcast, unspecified, link-local and own addresses are not tried', () => {
+    const told = [
+      '127.0.0.1:9',
+      '0.0.0.0:9',
+      '224.0.0.1:9',
+      '255.255.255.255:9',
+      '240.0.0.1:9',
+      '[::1]:9',
+      '[::]:9',
+      '[ff02::1]:9',
+      '[fe80::1]:9',
+      '10.0.0.2:51820',
+      '198.51.100.1:51820',
+      '203.0.113.5:9',
+      '[2001:db8::5]:9',
+      '10.0.0.2:9',
+    ].map((text) => ({ kind: CandidateKind.host, address: at(text) }));
+    assert.deepEqual(
+      triedCandidates(told, own).map(({ address }) => formatSocketAddress(address)),
+      ['203.0.113.5:9', '[2001:db8::5]:9', '10.0.0.2:9'],
+    );
+  });
+
+  test('however many addresses a member is said to have, so many paths are kept, those of use longest', () => {
+    const paths = new MemberPaths();
+    const first = paths.add({ remote: { address: at('192.0.2.1:1') }, local: undefined }, 0);
+    assert.ok(first);
+    for (let n = 0; n < 1000; n++)
+      paths.add({ remote: { address: at(`192.0.2.2:${n + 1}`) }, local: undefined }, 0);
+    assert.equal(paths.all().length, MOST_PATHS);
+    assert.equal(paths.get(first.id), first);
+  });
+});
+
+describe('a path that is probed', () => {
+  const path = (id = 1): TrackedPath =>
+    new TrackedPath(id, { remote: { address: at('192.0.2.1:9') }, local: undefined }, 0);
+
+  test('is proven by the answer to one of its probes, once each, and by nothing else', () => {
+    const probed = path();
+    probed.sent(token(1), 0);
+    assert.equal(probed.answered(token(2), 10, 10), false);
+    assert.equal(probed.state, 'untried');
+    assert.equal(probed.answered(token(1), 10, 10), true);
+    assert.equal(probed.state, 'proven');
+    assert.equal(probed.answered(token(1), 10, 10), false);
+  });
+
+  test('fails after six probes in vain, and is dead after four when it was proven', () => {
+    const probed = path();
+    const probesUntilGivenUp = (): number => {
+      for (let sent = 0; ; sent++) {
+        if (!probed.due()) return sent;
+        probed.sent(token(sent), 0);
+      }
+    };
+    assert.equal(probesUntilGivenUp(), 6);
+    assert.equal(probed.state, 'failed');
+    assert.equal(probed.answered(token(5), 10, 10), true, 'a late answer proves it all the same');
+    assert.equal(probesUntilGivenUp(), 4);
+    assert.equal(probed.state, 'dead');
+  });
+
+  const proven = (
+    id: number,
+    rttMs: number,
+    loss: number,
+    options: { rank?: number; leg?: boolean } = {},
+  ) => {
+    const remote = options.leg === true ? { leg: id } : { address: at(`192.0.2.${id}:9`) };
+    const made = new TrackedPath(id, { remote, local: undefined }, options.rank ?? 0);
+    made.state = 'proven';
+    made.quality.rttMs = rttMs;
+    made.quality.loss = loss;
+    return made;
+  };
+  const first = (paths: readonly TrackedPath[], used?: TrackedPath): number | undefined =>
+    choosePaths(paths, used)[0]?.id;
+
+  test('is chosen by rank, then directness, loss, round trip', () => {
+    const relayed = proven(1, 5, 0, { leg: true });
+    assert.equal(first([relayed, proven(2, 80, 0)]), 2, 'direct though slower');
+    assert.equal(first([relayed, proven(2, 80, 0.08)]), 2, 'direct though it loses a little');
+    assert.equal(first([relayed, proven(2, 80, 0.3)]), 1, 'not when it loses much');
+    assert.equal(first([proven(1, 50, 0), proven(2, 20, 0)]), 2);
+    assert.equal(first([proven(1, 50, 0), proven(2, 20, 0.2)]), 1);
+    assert.equal(first([proven(1, 50, 0, { rank: 0 }), proven(2, 5, 0, { rank: 1 })]), 1);
+    assert.equal(first([path(3)]), undefined, 'nothing that is not proven');
+  });
+
+  test('is not left for one that is better by little', () => {
+    const used = proven(1, 50, 0.02);
+    assert.equal(first([used, proven(2, 45, 0)], used), 1);
+    assert.equal(first([used, proven(2, 30, 0)], used), 2);
+    assert.equal(first([used, proven(2, 45, 0)], proven(9, 1, 0)), 2, 'one that is gone is');
+  });
+});

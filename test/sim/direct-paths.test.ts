@@ -1,0 +1,41 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { KINDS, PairWorld, Stream, type Kind } from './pair-world.js';
+
+const SEEDS = 20;
+
+/** What no hole can be punched through without predicting ports (docs/protocol.md, "Contact"). */
+const needsPrediction = (a: Kind, b: Kind): boolean =>
+  (a === 'symmetric' && (b === 'symmetric' || b === 'port-R')) || (b === 'symmetric' && a === 'port-R');
+
+describe('two members behind NATs', () => {
+  for (const a of KINDS)
+    for (const b of KINDS)
+      if (!needsPrediction(a, b))
+        test(`${a} to ${b}: the first packet goes over a relay, then all go directly, and none is lost`, () => {
+          const took: number[] = [];
+          for (let seed = 1; seed <= SEEDS; seed++) {
+            const world = new PairWorld(seed, a, b);
+            world.start();
+            const begin = world.simulation.now;
+            assert.ok(world.firstPacket() !== undefined, `seed ${seed}: no first packet`);
+            assert.equal(world.pathOf(world.a), 'relay', `seed ${seed}`);
+            const stream = new Stream(world, world.a, world.b, 20);
+            const back = new Stream(world, world.b, world.a, 20);
+            const direct = world.simulation.runUntil(() => world.bothDirect, 5000);
+            assert.ok(
+              direct !== undefined,
+              `seed ${seed}: ${world.pathOf(world.a)}, ${world.pathOf(world.b)}`,
+            );
+            took.push(world.simulation.now - begin);
+            world.simulation.run(1000);
+            for (const each of [stream, back]) each.stop();
+            world.simulation.run(1000);
+            assert.deepEqual([stream.lost, back.lost], [[], []], `seed ${seed}`);
+            assert.equal(stream.answeredTwice, 0);
+            assert.ok(world.bothDirect);
+          }
+          took.sort((x, y) => x - y);
+          assert.ok((took.at(-2) ?? Infinity) < 1000, `${took.join(' ')} ms to the direct path`);
+        });
+});

@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { PROBES_PER_ADDRESS, PROBES_PER_HOST } from '../../ts/core/path/unproven-budget.js';
+import { CandidateKind, MAX_CONTACT_CANDIDATES } from '../../ts/core/protocol/contact-candidate.js';
+import { encodeMessage } from '../../ts/core/protocol/control-message.js';
+import type { Attachment } from '../../ts/sim/kernel/internet.js';
+import type { SimNode } from '../../ts/sim/mesh/simulation.js';
+import { formatSocketAddress, type SocketAddress } from '../../ts/wire/socket-address.js';
+import { ip } from './mesh-world.js';
+import { keyOf, PairWorld } from './pair-world.js';
+
+const VICTIM = ip('203.0.113.7');
+
+/** Hosts that only listen: every datagram to one address, by its port. */
+function listen(
+  world: PairWorld,
+  ports: readonly number[],
+): { bytes: number; readonly heard: Map<number, number> } {
+  const found = { bytes: 0, heard: new Map<number, number>() };
+  for (const port of ports) {
+    const attachment: Attachment = {
+      address: { ip: VICTIM, port },
+      nat: undefined,
+      firewall: undefined,
+      latencyMs: 5,
+      out: undefined,
+      in: undefined,
+      receive: (_from, datagram) => {
+        found.bytes += datagram.length;
+        found.heard.set(port, (found.heard.get(port) ?? 0) + 1);
+      },
+    };
+    world.simulation.internet.attach(attachment);
+  }
+  return found;
+}
+
+/** A member says, by a request of its own, that it is at these addresses. */
+function nameAddresses(
+  from: SimNode,
+  to: SimNode,
+  request: number,
+  addresses: readonly SocketAddress[],
+): void {
+  const candidates = addresses.map((address) => ({ kind: CandidateKind.host, address }));
+  const payload = encodeMessage({ request, message: { type: 'contact', candidates } });
+  const begin = encodeMessage({ request: 0, message: { type: 'contact-begin' } });
+  from.engine.sendControl([payload, begin].map((each) => ({ peer: keyOf(to), payload: each })));
+}
+
+describe('a member that names a victim as its address', () => {
+  test('gets few packets sent there, however often it says so and at however many ports', () => {
+    const world = new PairWorld(1, 'port-R', 'public');
+    const ports = Array.from({ length: 1000 }, (_, n) => 1000 + n);
+    const victim = listen(world, ports);
+    world.start();
+    assert.ok(world.firstPacket() !== undefined);
+    for (let round = 0; round < 300; round++) {
+      const named = Array.from({ length: MAX_CONTACT_CANDIDATES }, (_, n) => ({
+        ip: VICTIM,
+        port: 1000 + ((round * MAX_CONTACT_CANDIDATES + n) % ports.length),
+      }));
+      nameAddresses(world.b, world.a, 1_000_000 + round, named);
+      world.simulation.run(200);
+    }
+    const packets = [...victim.heard.values()];
+    assert.ok(packets.length > 0, 'it was tried at all');
+    // A minute has passed: the budget of one window, and what the next one has begun with.
+    assert.ok(packets.reduce((sum, count) => sum + count, 0) <= 2 * PROBES_PER_HOST, packets.join(' '));
+    assert.ok(Math.max(...packets) <= 2 * PROBES_PER_ADDRESS);
+    assert.ok(victim.bytes <= 2 * PROBES_PER_HOST * 80);
+    assert.ok(world.a.mesh.pathBudget.refused > 0);
+    assert.equal(world.pathOf(world.a), 'direct', 'the path that was proven goes on');
+  });
+
+  test('is not reached there: nothing but a probe goes to an address that did not answer', () => {
+    const world = new PairWorld(2, 'port-R', 'port-R');
+    const victim = listen(world, [53]);
+    world.start();
+    // Nobody is reached directly but at the victim.
+    world.cut('both');
+    assert.ok(world.firstPacket() !== undefined);
+    nameAddresses(world.b, world.a, 1, [{ ip: VICTIM, port: 53 }]);
+    for (let ping = 0; ping < 500; ping++) {
+      world.a.ping(world.b.identity);
+      world.simulation.run(10);
+    }
+    world.simulation.run(1000);
+    assert.equal(world.pathOf(world.a), 'relay');
+    assert.ok((victim.heard.get(53) ?? 0) <= PROBES_PER_ADDRESS);
+    assert.equal(victim.bytes, (victim.heard.get(53) ?? 0) * 80);
+    assert.equal(world.a.pongs.length, 501);
+  });
+});
+
+describe('somebody on the way', () => {
+  test('who sends what he took again, from anywhere, moves nothing and is answered nothing', () => {
+    const world = new PairWorld(3, 'public', 'public');
+    const taken: { readonly to: SocketAddress; readonly datagram: Uint8Array }[] = [];
+    const { internet } = world.simulation;
+    const send = internet.send.bind(internet);
+    internet.send = (sender, to, datagram) => {
+      taken.push({ to, datagram: datagram.slice() });
+      send(sender, to, datagram);
+    };
+    const streams = world.talk(20);
+    for (const stream of streams) stream.stop();
+    world.simulation.run(1000);
+    const answered: string[] = [];
+    const attacker: Attachment = {
+      address: { ip: ip('203.0.113.66'), port: 9 },
+      nat: undefined,
+      firewall: undefined,
+      latencyMs: 1,
+      out: undefined,
+      in: undefined,
+      receive: (from) => answered.push(formatSocketAddress(from)),
+    };
+    internet.attach(attacker);
+    const direct = new Set([world.a, world.b].map(({ address }) => formatSocketAddress(address)));
+    // Transport messages only: relays answer cookies and admissions by rules of their own.
+    for (const { to, datagram } of taken.slice())
+      if (datagram[0] === 4 && direct.has(formatSocketAddress(to))) send(attacker, to, datagram);
+    world.simulation.run(3000);
+    assert.ok(taken.length > 100);
+    assert.deepEqual(answered, []);
+    assert.ok(world.bothDirect);
+  });
+});

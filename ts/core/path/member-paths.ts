@@ -1,0 +1,68 @@
+// All paths to one member that are or were tried.
+
+import type { PathEnds } from '../../contract/path-control.js';
+import type { PeerEndpoint } from '../../contract/engine.js';
+import { sameBytes } from '../../wire/bytes.js';
+import { sameSocketAddress } from '../../wire/socket-address.js';
+import { earliest } from '../runtime/earliest.js';
+import { TrackedPath } from './tracked-path.js';
+
+/** So many at once; more are not tried. */
+export const MOST_PATHS = 96;
+const MAX_ID = 255;
+
+export class MemberPaths {
+  readonly #paths = new Map<number, TrackedPath>();
+  #lastId = 0;
+
+  all(): readonly TrackedPath[] {
+    return [...this.#paths.values()];
+  }
+
+  get(id: number): TrackedPath | undefined {
+    return this.#paths.get(id);
+  }
+
+  /** The path of these ends. An end without a local address is any of the host's. */
+  at(ends: PathEnds): TrackedPath | undefined {
+    return this.all().find((path) => sameEnds(path.ends, ends));
+  }
+
+  /** @returns the path of these ends, new or known; undefined when there is no room for one more. */
+  add(ends: PathEnds, rank: number): TrackedPath | undefined {
+    const known = this.at(ends);
+    if (known !== undefined) return known;
+    if (this.#paths.size >= MOST_PATHS && !this.#makeRoom()) return undefined;
+    do this.#lastId = (this.#lastId % MAX_ID) + 1;
+    while (this.#paths.has(this.#lastId));
+    const path = new TrackedPath(this.#lastId, ends, rank);
+    this.#paths.set(path.id, path);
+    return path;
+  }
+
+  remove({ id }: TrackedPath): void {
+    this.#paths.delete(id);
+  }
+
+  /** When the next of them is to be probed. */
+  probeAt(): number | undefined {
+    return earliest(...this.all().map(({ probeAt }) => probeAt));
+  }
+
+  #makeRoom(): boolean {
+    const useless = this.all().find(({ state }) => state === 'failed' || state === 'dead');
+    if (useless !== undefined) this.remove(useless);
+    return useless !== undefined;
+  }
+}
+
+export function sameEndpoint(a: PeerEndpoint, b: PeerEndpoint): boolean {
+  return 'leg' in a
+    ? 'leg' in b && a.leg === b.leg
+    : 'address' in b && sameSocketAddress(a.address, b.address);
+}
+
+function sameEnds(a: PathEnds, b: PathEnds): boolean {
+  if (!sameEndpoint(a.remote, b.remote)) return false;
+  return a.local === undefined || b.local === undefined || sameBytes(a.local.ip, b.local.ip);
+}

@@ -1,0 +1,105 @@
+// One path to one member, as probes have shown it to be.
+
+import type { PathEnds } from '../../contract/path-control.js';
+import { toHex } from '../../wire/bytes.js';
+import { PathQuality } from './path-quality.js';
+
+/** Waits (ms) after each probe of a path that has not answered: so many are sent. */
+const UNTRIED_WAITS_MS: readonly number[] = [40, 80, 160, 320, 640, 640];
+/** A proven path is dead after so many probes in a row without an answer. */
+const DEAD_AFTER = 4;
+/** Bounds of the wait for an answer on a proven path. */
+const SHORTEST_WAIT_MS = 50;
+const LONGEST_WAIT_MS = 1000;
+/** Probes whose answers are awaited. */
+const MAX_OUTSTANDING = 8;
+
+/**
+ * `untried`: no probe was answered; `proven`: the last one, or one shortly before, was; `dead`: it was
+ * proven; `failed`: it never was.
+ */
+export type PathState = 'untried' | 'proven' | 'dead' | 'failed';
+
+export class TrackedPath implements PathEnds {
+  readonly quality = new PathQuality();
+  state: PathState = 'untried';
+  /** When a probe was last answered. */
+  answeredAt: number | undefined;
+  /** When it is to be probed next; undefined = not by itself. */
+  probeAt: number | undefined;
+  /** Probes in a row without an answer. */
+  #unanswered = 0;
+  /** Hex tokens of probes that may yet be answered, oldest first. */
+  readonly #outstanding = new Set<string>();
+
+  /**
+   * @param id 1–255
+   * @param rank of the interface; lower is used first
+   */
+  constructor(
+    readonly id: number,
+    readonly ends: PathEnds,
+    readonly rank: number,
+  ) {}
+
+  get remote(): PathEnds['remote'] {
+    return this.ends.remote;
+  }
+
+  get local(): PathEnds['local'] {
+    return this.ends.local;
+  }
+
+  /** Whether it leads over relays. */
+  get relayed(): boolean {
+    return 'leg' in this.ends.remote;
+  }
+
+  /** Begins again, at `at`, to find out whether it works. */
+  retry(at: number): void {
+    if (this.state === 'failed') this.state = 'untried';
+    this.#unanswered = 0;
+    this.probeAt = at;
+  }
+
+  /** It may be dead: finds out now, unless it is about to. */
+  suspect(now: number): void {
+    if (this.state === 'proven' && this.#unanswered === 0) this.probeAt = now;
+  }
+
+  /** `probeAt` has come. @returns whether a probe is to be sent; not, when it is given up. */
+  due(): boolean {
+    this.probeAt = undefined;
+    // Before it is proven, probes follow each other faster than answers come.
+    if (this.state === 'proven' && this.#unanswered > 0) this.quality.lost();
+    const limit = this.state === 'proven' ? DEAD_AFTER : UNTRIED_WAITS_MS.length;
+    if (this.#unanswered < limit) return true;
+    this.state = this.state === 'proven' || this.state === 'dead' ? 'dead' : 'failed';
+    return false;
+  }
+
+  sent(token: Uint8Array, now: number): void {
+    const [oldest] = this.#outstanding;
+    if (oldest !== undefined && this.#outstanding.size >= MAX_OUTSTANDING) this.#outstanding.delete(oldest);
+    this.#outstanding.add(toHex(token));
+    const wait =
+      this.state === 'proven'
+        ? Math.min(Math.max(this.quality.timeoutMs, SHORTEST_WAIT_MS), LONGEST_WAIT_MS)
+        : (UNTRIED_WAITS_MS[this.#unanswered] ?? LONGEST_WAIT_MS);
+    this.#unanswered++;
+    this.probeAt = now + wait;
+  }
+
+  /** An answer came by its ends. @returns whether one of its probes was answered. */
+  answered(token: Uint8Array, rttMs: number, now: number): boolean {
+    if (!this.#outstanding.delete(toHex(token))) return false;
+    // What it lost while it was dead says nothing of what it is like alive.
+    if (this.state !== 'proven') this.quality.loss = 0;
+    this.quality.answered(rttMs);
+    this.state = 'proven';
+    this.answeredAt = now;
+    this.#unanswered = 0;
+    this.probeAt = undefined;
+    return true;
+  }
+}

@@ -1,0 +1,69 @@
+// How much is sent to addresses that have not answered. Whoever names an address in a contact may be naming
+// a victim: so few packets go to one address, few to one host, and few at one member's word, however often it
+// is named and by however many.
+
+import type { SessionKey } from '../../contract/engine.js';
+import { formatIp, formatSocketAddress, isIPv4, type SocketAddress } from '../../wire/socket-address.js';
+import { BoundedTable } from '../runtime/bounded-table.js';
+
+/** What is counted is forgotten after so long. */
+const WINDOW_MS = 60_000;
+/** Probes within it, of 80 bytes of UDP payload each. */
+export const PROBES_PER_ADDRESS = 12;
+/** To all ports of one IPv4 address or IPv6 /64. */
+export const PROBES_PER_HOST = 192;
+export const PROBES_PER_MEMBER = 384;
+/** Addresses, hosts and members counted, and what one member may make us count. */
+const MOST_COUNTED = 8192;
+const COUNTED_PER_MEMBER = 512;
+
+interface Count {
+  sent: number;
+  readonly until: number;
+}
+
+export class UnprovenBudget {
+  readonly #counts = new BoundedTable<string, Count, 'member'>(() => ({
+    total: MOST_COUNTED,
+    shares: { member: COUNTED_PER_MEMBER },
+  }));
+  /** Probes to addresses that had not answered, and those that were not sent for this budget. */
+  sent = 0;
+  refused = 0;
+
+  /** Whether one more probe may go to `address`, which `member` is said to be at; counts it then. */
+  take(member: SessionKey, address: SocketAddress, now: number): boolean {
+    const counts = [
+      this.#count(`a ${formatSocketAddress(address)}`, member, now),
+      this.#count(`h ${hostOf(address)}`, member, now),
+      this.#count(`m ${member}`, member, now),
+    ];
+    const limits = [PROBES_PER_ADDRESS, PROBES_PER_HOST, PROBES_PER_MEMBER];
+    const allowed = counts.every((count, index) => count !== undefined && count.sent < (limits[index] ?? 0));
+    if (!allowed) {
+      this.refused++;
+      return false;
+    }
+    for (const count of counts) if (count !== undefined) count.sent++;
+    this.sent++;
+    return true;
+  }
+
+  /** Undefined = there is no room to count it. */
+  #count(key: string, member: SessionKey, now: number): Count | undefined {
+    const known = this.#counts.get(key);
+    if (known !== undefined && known.until > now) return known;
+    this.#counts.delete(key);
+    const fresh: Count = { sent: 0, until: now + WINDOW_MS };
+    if (this.#counts.set(key, fresh, { member }) === undefined) return fresh;
+    for (const [other, { until }] of [...this.#counts]) if (until <= now) this.#counts.delete(other);
+    return this.#counts.set(key, fresh, { member }) === undefined ? fresh : undefined;
+  }
+}
+
+function hostOf({ ip }: SocketAddress): string {
+  if (isIPv4(ip)) return formatIp(ip);
+  const prefix = ip.slice();
+  prefix.fill(0, 8);
+  return formatIp(prefix);
+}
