@@ -28,9 +28,9 @@ describe('two members behind NATs', () => {
               `seed ${seed}: ${world.pathOf(world.a)}, ${world.pathOf(world.b)}`,
             );
             took.push(world.simulation.now - begin);
-            world.simulation.run(1000);
+            world.simulation.run(500);
             for (const each of [stream, back]) each.stop();
-            world.simulation.run(1000);
+            world.simulation.run(500);
             assert.deepEqual([stream.lost, back.lost], [[], []], `seed ${seed}`);
             assert.equal(stream.answeredTwice, 0);
             assert.ok(world.bothDirect);

@@ -24,6 +24,8 @@ const NAT_OF: Readonly<Record<Exclude<Kind, 'public'>, NatBehaviourModel>> = {
 };
 
 const PORT = 51_820;
+/** Its tables are small: hundreds of worlds are made. */
+const SMALL_RELAY = { ...OPEN_POLICY, limits: { circuits: 16, admissions: 16 } };
 
 export class PairWorld {
   readonly simulation: Simulation;
@@ -43,7 +45,7 @@ export class PairWorld {
       this.simulation.node({
         name: `relay-${place}`,
         address: { ip: ip(`192.0.2.${place}`), port: PORT },
-        relay: OPEN_POLICY,
+        relay: SMALL_RELAY,
         latencyMs: 5,
       }),
     );

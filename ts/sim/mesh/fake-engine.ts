@@ -27,8 +27,6 @@ import {
   type PeerPaths,
 } from '../../contract/path-control.js';
 import type { EffectEngine } from '../../core/runtime/carry-out.js';
-import { accountCapacity } from '../../core/relay/relay-accounts.js';
-import { DEFAULT_RELAY_LIMITS } from '../../core/relay/relay-limits.js';
 import { encodeFrame, FRAME_HEADER_SIZE, FrameKind, HOP_LIMIT_DEFAULT } from '../../wire/frame.js';
 import {
   decodePathFrame,
@@ -39,13 +37,14 @@ import {
   probePayloadSize,
   type PathFrame,
 } from '../../wire/path-frame.js';
-import { ForwardingTableModel } from '../../wire/forwarding-table.js';
+import { ForwardingTableModel, NO_ACCOUNTS } from '../../wire/forwarding-table.js';
 import type { Leg } from '../../wire/leg.js';
 import { legEntry } from '../../wire/leg-entry.js';
 import {
   limitsOf,
   prefixRateOf,
   rateOf,
+  type AccountCapacity,
   type AccountKind,
   type LegLimits,
   type PrefixLimit,
@@ -70,7 +69,6 @@ import type { Prng } from '../kernel/prng.js';
 import { FakePathSet, sameEndpoint, type FakePath } from './fake-path-set.js';
 
 const TRANSPORT_OVERHEAD = 32;
-const ACCOUNTS = accountCapacity(DEFAULT_RELAY_LIMITS);
 /** Chooses a prefix's bucket. Not secret: no simulated sender aims at the bucket of another. */
 const PREFIX_KEY = 0x9e3779b97f4a7c15n;
 
@@ -146,8 +144,14 @@ export class FakeEngine implements EffectEngine {
   /** Datagrams by verdict, drops by reason. */
   readonly counters = new Map<string, number>();
 
-  constructor(sessionKey: SessionKey, maxLegs: number, prng: Prng, host: FakeEngineHost) {
-    this.#table = new ForwardingTableModel(maxLegs, ACCOUNTS);
+  constructor(
+    sessionKey: SessionKey,
+    maxLegs: number,
+    prng: Prng,
+    host: FakeEngineHost,
+    accounts: AccountCapacity = NO_ACCOUNTS,
+  ) {
+    this.#table = new ForwardingTableModel(maxLegs, accounts);
     this.#key = sessionKey;
     this.#prng = prng;
     this.#host = host;

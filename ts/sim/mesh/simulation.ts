@@ -12,6 +12,7 @@ import { sameBytes, toHex } from '../../wire/bytes.js';
 import type { Network } from '../../core/protocol/network.js';
 import type { Consent } from '../../core/path/own-policy.js';
 import type { ReceiptReport } from '../../core/runtime/receipt-report.js';
+import { accountCapacity } from '../../core/relay/relay-accounts.js';
 import { DEFAULT_RELAY_LIMITS } from '../../core/relay/relay-limits.js';
 import type { RelayPolicy } from '../../core/relay/relay-policy.js';
 import { nodePrimitives } from '../../engine/node-primitives.js';
@@ -220,16 +221,23 @@ export class SimNode {
   /** Starts the node with what its store holds; `networks` replaces the configured ones. */
   start(networks: readonly Network[] = this.config.networks): void {
     const { queue, primitives, internet } = this.#simulation;
-    const engine = new FakeEngine(toHex(this.sessionKey), this.config.maxLegs, this.#prng, {
-      now: () => queue.now,
-      send: (to, datagram, source) => {
-        const by = source === undefined ? this.#localFor(to) : this.#attachmentOf(source);
-        if (this.#life === life && by !== undefined) internet.send(by, to, datagram);
+    const { relay } = this.config;
+    const engine = new FakeEngine(
+      toHex(this.sessionKey),
+      this.config.maxLegs,
+      this.#prng,
+      {
+        now: () => queue.now,
+        send: (to, datagram, source) => {
+          const by = source === undefined ? this.#localFor(to) : this.#attachmentOf(source);
+          if (this.#life === life && by !== undefined) internet.send(by, to, datagram);
+        },
+        event: (event) => {
+          if (life.events.push(event) === 1) queue.at(queue.now, () => this.#handleEvents(life));
+        },
       },
-      event: (event) => {
-        if (life.events.push(event) === 1) queue.at(queue.now, () => this.#handleEvents(life));
-      },
-    });
+      relay && accountCapacity({ ...DEFAULT_RELAY_LIMITS, ...relay.limits }),
+    );
     const node = new MeshNode({ ...this.config, networks }, primitives);
     const life: Life = { node, engine, events: [], localFor: new Map(), wakeAt: undefined };
     this.#life = life;
