@@ -379,8 +379,9 @@ export class DirectPaths implements BesideWays {
     if (active !== before) this.#changed(member, contact, before, turn);
     if (active !== undefined && relayed.length === 0 && active.state !== 'proven')
       this.#host.seekRelayed(member, turn);
-    // Where it can be chosen, the relayed way the path agent uses comes first.
-    const standby = relayed.toReversed();
+    // The relayed way the path agent uses comes first; not by a relay's word alone, while another one is proven.
+    const isProven = ({ state }: TrackedPath): number => Number(state === 'proven');
+    const standby = relayed.toReversed().toSorted((a, b) => isProven(b) - isProven(a));
     const rest = order.filter((path) => path !== active && !path.relayed).slice(0, KEPT_PATHS);
     const set = active === undefined ? standby : [active, ...standby, ...rest];
     this.#tell(member, contact, set.slice(0, MAX_PATHS_PER_PEER), turn);
