@@ -62,6 +62,7 @@ namespace omerta {
   X(gso_demoted_for_peers)          \
   X(events_queued)                  \
   X(drop_receive_queue)             \
+  X(drop_send_queue)                \
   X(drop_send_too_big)              \
   X(drop_send_no_route)             \
   X(drop_send_failed)               \

@@ -160,6 +160,8 @@ std::vector<std::unique_ptr<udp::UdpSocket>> Engine::open_sockets(uint16_t port)
     // chosen by the kernel: find one that is free without it.
     options.port = udp::UdpSocket(options).port();
     options.shared_port = true;
+    options.receivers = worker_count_;
+    options.steered = settings_.steering;
   }
   std::vector<std::unique_ptr<udp::UdpSocket>> sockets;
   for (size_t i = 0; i < worker_count_; i++) {

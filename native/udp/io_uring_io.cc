@@ -167,6 +167,11 @@ class IoUringIo final : public SocketIo {
   void flush(SendBatch& batch, CounterRow& counters) override {
     mmsghdr* headers = socket_.prepare(batch, counters);
     const size_t count = batch.size();
+    if (socket_.is_full()) [[unlikely]] {
+      for (size_t i = 0; i < count; i++) socket_.send_message(batch, i, counters);
+      socket_.finish(batch);
+      return;
+    }
     for (size_t i = 0; i < count; i++) submit(headers[i].msg_hdr, i, counters);
     while (sends_under_way_ != 0) {
       counters.add(Counter::tx_batches);
@@ -175,10 +180,15 @@ class IoUringIo final : public SocketIo {
     }
     for (size_t i = 0; i < count; i++) {
       if (results_[i] >= 0) continue;
+      if (results_[i] == -EAGAIN) {
+        socket_.set_full();
+        socket_.send_message(batch, i, counters);
+        continue;
+      }
       if (zero_copy_[i]) {
         // A kernel before 6.15, a device without scatter-gather: an ordinary send will do.
         pause_zero_copy();
-        if (sendmsg(socket_.fd(), &headers[i].msg_hdr, MSG_NOSIGNAL) >= 0) continue;
+        if (sendmsg(socket_.fd(), &headers[i].msg_hdr, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) continue;
         results_[i] = -errno;
       }
       socket_.send_refused(batch, i, -results_[i], counters);
@@ -317,14 +327,14 @@ class IoUringIo final : public SocketIo {
       const auto held = static_cast<unsigned>(
           static_cast<size_t>(static_cast<uint8_t*>(header.msg_iov->iov_base) - memory_.data()) /
           kBufferBytes);
-      io_uring_prep_sendmsg_zc(sqe, 0, &header, MSG_NOSIGNAL);
+      io_uring_prep_sendmsg_zc(sqe, 0, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
       sqe->ioprio |= kReportUsage | IORING_RECVSEND_FIXED_BUF;
       sqe->buf_index = 0;
       sqe->user_data = kZeroCopy | held << 8 | index;
       holds_[held]++;
       counters.add(Counter::tx_zero_copy);
     } else {
-      io_uring_prep_sendmsg(sqe, 0, &header, MSG_NOSIGNAL);
+      io_uring_prep_sendmsg(sqe, 0, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
       sqe->user_data = kSend | index;
     }
     sqe->flags |= IOSQE_FIXED_FILE;

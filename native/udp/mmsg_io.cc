@@ -100,11 +100,17 @@ class MmsgIo final : public SocketIo {
   void flush(SendBatch& batch, CounterRow& counters) override {
     mmsghdr* headers = socket_.prepare(batch, counters);
     for (size_t done = 0; done < batch.size();) {
-      const int sent =
-          sendmmsg(socket_.fd(), headers + done, static_cast<unsigned>(batch.size() - done), MSG_NOSIGNAL);
+      if (socket_.is_full()) [[unlikely]] {
+        socket_.send_message(batch, done++, counters);
+        continue;
+      }
+      const int sent = sendmmsg(socket_.fd(), headers + done, static_cast<unsigned>(batch.size() - done),
+                                MSG_NOSIGNAL | MSG_DONTWAIT);
       counters.add(Counter::tx_batches);
       if (sent > 0)
         done += static_cast<size_t>(sent);
+      else if (errno == EAGAIN)
+        socket_.set_full();
       else if (errno != EINTR)
         socket_.send_refused(batch, done++, errno, counters);
     }

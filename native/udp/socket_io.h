@@ -40,8 +40,8 @@ class SocketIo {
   virtual std::span<const Message> receive(CounterRow& counters) = 0;
   /// After each receive. Whether another one would return something without a wait.
   virtual bool release() = 0;
-  /// Sends everything and empties the batch. Waits while the send buffer is full. A segmented message
-  /// the kernel refuses is sent datagram by datagram.
+  /// Sends everything and empties the batch. Never waits: while the send buffer is full, each destination has
+  /// a lane (udp/send_lanes.h). A segmented message the kernel refuses is sent datagram by datagram.
   virtual void flush(SendBatch& batch, CounterRow& counters) = 0;
 
  protected:

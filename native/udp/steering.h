@@ -25,5 +25,8 @@ struct Steering {
 /// SO_ATTACH_REUSEPORT_CBPF; Linux 4.5). Socket i is the one bound i-th.
 /// @param fd any of them, after all were bound
 Steering steer_shared_port(int fd, size_t sockets);
+/// The same among the first `receivers` sockets of a port, where others were bound after them that are to get
+/// nothing (udp/send_lanes.h). What is no session's and no leg's goes to any of the receivers.
+bool steer_past_lanes(int fd, size_t receivers);
 
 }  // namespace omerta::udp

@@ -161,7 +161,7 @@ SendBatch::Entry& SendBatch::begin(const omerta_address& to, const LocalAddress&
   return entry;
 }
 
-UdpSocket::UdpSocket(const SocketOptions& options) {
+UdpSocket::UdpSocket(const SocketOptions& options) : lanes_(options.receivers, options.steered) {
   sockaddr_storage address{};
   socklen_t address_size = sizeof(sockaddr_in6);
   auto& v6 = reinterpret_cast<sockaddr_in6&>(address);
@@ -242,6 +242,7 @@ void UdpSocket::set_gro(bool on) { gro_ = set(fd_, IPPROTO_UDP, UDP_GRO, on ? 1 
 
 void UdpSocket::set_fwmark(uint32_t fwmark) {
   if (!set(fd_, SOL_SOCKET, SO_MARK, static_cast<int>(fwmark))) fail("fwmark");
+  fwmark_.store(fwmark, std::memory_order_relaxed);
 }
 
 Queues UdpSocket::queues() const {
@@ -256,6 +257,7 @@ Queues UdpSocket::sample_queues(CounterRow& counters) {
   const Queues found = queues();
   counters.add(Counter::drop_receive_queue, found.dropped - drops_seen_);
   drops_seen_ = found.dropped;
+  lanes_.close_unused();
   return found;
 }
 
@@ -363,6 +365,8 @@ void count_refused_datagram(int error, CounterRow& counters) {
   switch (error) {
     case 0:
       return;
+    case EAGAIN:
+      return counters.add(Counter::drop_send_queue);
     case EMSGSIZE:
       return counters.add(Counter::drop_send_too_big);
     case ENETUNREACH:
@@ -372,6 +376,25 @@ void count_refused_datagram(int error, CounterRow& counters) {
     default:
       return counters.add(Counter::drop_send_failed);
   }
+}
+
+/// 0, or the errno with which the kernel refused it: EAGAIN when there is no room.
+int UdpSocket::transmit(const msghdr& header, const omerta_address& to) {
+  if (!is_full()) {
+    if (sendmsg(fd_, &header, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) return 0;
+    if (errno != EAGAIN) return errno;
+    set_full();
+  }
+  return lanes_.send(fd_, fwmark_.load(std::memory_order_relaxed), header, to);
+}
+
+void UdpSocket::send_message(SendBatch& batch, size_t index, CounterRow& counters) {
+  const SendBatch::Entry& entry = batch.entries_[index];
+  const int error = transmit(batch.headers_[index].msg_hdr, entry.to);
+  if (error == EAGAIN)
+    counters.add(Counter::drop_send_queue, entry.segments);
+  else if (error != 0)
+    send_refused(batch, index, error, counters);
 }
 
 /// 0, or the errno with which the kernel refused it.
@@ -387,7 +410,7 @@ int UdpSocket::send_one_from(const omerta_address& to, const LocalAddress& local
   header.msg_iovlen = 1;
   header.msg_controllen = fill_control(control.bytes, to, local, 0, traffic_class);
   header.msg_control = header.msg_controllen == 0 ? nullptr : control.bytes;
-  return sendmsg(fd_, &header, MSG_NOSIGNAL) >= 0 ? 0 : errno;
+  return transmit(header, to);
 }
 
 int UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size,

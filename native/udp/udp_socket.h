@@ -22,6 +22,7 @@
 
 #include "common/counters.h"
 #include "common/local_address.h"
+#include "udp/send_lanes.h"
 
 namespace omerta::udp {
 
@@ -40,6 +41,8 @@ struct SocketOptions {
   uint16_t port = 0;
   std::string bind;          ///< empty: every address of both families
   bool shared_port = false;  ///< SO_REUSEPORT: one of several workers' sockets
+  size_t receivers = 1;      ///< how many they are
+  bool steered = false;      ///< a filter chooses among them (udp/steering.h)
   bool gro = true;
   bool gso = true;
   uint32_t fwmark = 0;  ///< SO_MARK; needs CAP_NET_ADMIN
@@ -170,6 +173,11 @@ class UdpSocket {
   // --- for the implementations of SocketIo ---------------------------------------------------------
   /// Fills in and counts a received message whose data and size are set from its name and control data.
   void read_header(msghdr& header, Message& message, CounterRow& counters);
+  /// Whether the send buffer was full a moment ago: messages are sent one by one then, by send_message.
+  bool is_full() const { return lanes_.in_use(); }
+  void set_full() { lanes_.use(); }
+  /// Sends a message of a prepared batch, past a buffer that is full. What finds no room is a counted drop.
+  void send_message(SendBatch& batch, size_t index, CounterRow& counters);
   /// Writes the batch's message headers, batch.size() of them, and counts what they hold.
   mmsghdr* prepare(SendBatch& batch, CounterRow& counters) const;
   /// The kernel refused this message with `error`: sends it datagram by datagram. What it refuses again
@@ -178,7 +186,7 @@ class UdpSocket {
   /// Empties the batch.
   void finish(SendBatch& batch) const;
 
-  /// One datagram, from any thread. 0, or the errno with which the kernel refused it.
+  /// One datagram, from any thread; never waits. 0, or the errno with which the kernel refused it.
   int send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size,
                uint8_t traffic_class);
 
@@ -188,6 +196,7 @@ class UdpSocket {
                       uint8_t traffic_class) const;
   int send_one_from(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size,
                     uint8_t traffic_class);
+  int transmit(const msghdr& header, const omerta_address& to);
   bool send_segments(const SendBatch::Entry& entry, CounterRow& counters);
 
   int fd_ = -1;
@@ -201,6 +210,8 @@ class UdpSocket {
   int receive_buffer_ = 0;
   int send_buffer_ = 0;
   uint32_t drops_seen_ = 0;
+  std::atomic<uint32_t> fwmark_{0};
+  SendLanes lanes_;
 };
 
 }  // namespace omerta::udp

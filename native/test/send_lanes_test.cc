@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+// In a network namespace of its own, with a way out of 2 Mbit/s that holds megabytes.
+#include "udp/send_lanes.h"
+
+#include <sched.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "check.h"
+#include "loopback.h"
+#include "udp/io_choice.h"
+#include "udp/steering.h"
+
+namespace {
+
+using namespace omerta;
+using namespace omerta::udp;
+using omerta::check::loopback;
+
+constexpr int kSkipped = 77;
+constexpr size_t kBytes = 1200;
+
+bool run(const std::string& command) { return std::system((command + " 2>/dev/null").c_str()) == 0; }
+
+bool make_host() {
+  return unshare(CLONE_NEWNET) == 0 && run("ip link set lo up") &&
+         run("ip link add slow type veth peer name far && ip link set slow up && ip link set far up") &&
+         run("ip address add 198.51.100.2/24 dev slow") &&
+         run("ip neighbour add 198.51.100.9 lladdr 02:00:00:00:00:09 dev slow") &&
+         run("tc qdisc add dev slow root tbf rate 2mbit burst 16k limit 100mb");
+}
+
+omerta_address behind_the_slow_way() {
+  omerta_address address{};
+  const uint8_t ip[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 198, 51, 100, 9};
+  std::memcpy(address.ip, ip, sizeof ip);
+  address.port = __builtin_bswap16(9);
+  return address;
+}
+
+IoKind kind = IoKind::mmsg;
+
+SocketOptions options(uint16_t port = 0, size_t receivers = 1) {
+  SocketOptions o;
+  o.port = port;
+  o.shared_port = receivers > 1;
+  o.receivers = receivers;
+  o.steered = receivers > 1;
+  o.buffer_bytes = 1 << 20;
+  return o;
+}
+
+/// A socket as a worker has it.
+struct Port {
+  explicit Port(const SocketOptions& options)
+      : socket(options), io(make_io(kind, socket)), batch(socket.gso()), memory(64 * kBytes) {
+    io->start();
+  }
+  ~Port() { io->stop(); }
+  /// The longest that one of these sends took, in ms.
+  double send(const omerta_address& to, size_t rounds) {
+    double longest = 0;
+    for (size_t i = 0; i < rounds; i++) {
+      batch.append(to, {}, memory.data(), memory.size(), kBytes, 0);
+      const auto begin = std::chrono::steady_clock::now();
+      io->flush(batch, counters);
+      const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begin;
+      longest = std::max(longest, took.count());
+    }
+    return longest;
+  }
+  /// Datagrams that arrive until there are so many, or none for a moment.
+  size_t receive(size_t wanted, int patience = 300) {
+    CounterRow received;
+    while (received.get(Counter::rx_datagrams) < wanted && io->wait(patience).socket) do
+        io->receive(received);
+      while (io->release());
+    return received.get(Counter::rx_datagrams);
+  }
+  UdpSocket socket;
+  std::unique_ptr<SocketIo> io;
+  SendBatch batch;
+  std::vector<uint8_t> memory;
+  CounterRow counters;
+};
+
+void a_full_way_out_delays_nobody_and_loses_nothing_of_others() {
+  Port node(options());
+  Port other(options());
+  CHECK(node.send(behind_the_slow_way(), 200) < 500);  // 15 MB: a minute at 2 Mbit/s
+  CHECK(node.counters.get(Counter::drop_send_queue) > 0);
+  for (int i = 0; i < 50; i++) {
+    CHECK(node.send(behind_the_slow_way(), 1) < 500);
+    CHECK(node.send(loopback(other.socket.port()), 1) < 500);
+    CHECK(other.receive(64) == 64);
+  }
+  // Neither does the control thread.
+  const uint8_t byte = 1;
+  const auto begin = std::chrono::steady_clock::now();
+  for (int i = 0; i < 100; i++) {
+    CHECK(node.socket.send_one(loopback(other.socket.port()), {}, &byte, 1, 0) == 0);
+    node.socket.send_one(behind_the_slow_way(), {}, node.memory.data(), kBytes, 0);
+  }
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::milliseconds(500));
+  CHECK(other.receive(100) == 100);
+  // What arrives is the socket's, and not a lane's; many senders, so that a hash would find a lane.
+  for (int i = 0; i < 40; i++) {
+    Port sender(options());
+    for (int j = 0; j < 5; j++)
+      CHECK(sender.socket.send_one(loopback(node.socket.port()), {}, &byte, 1, 0) == 0);
+  }
+  CHECK(node.receive(200) == 200);
+}
+
+void lanes_receive_nothing_beside_several_workers() {
+  Port first(options(0, 2));
+  Port second(options(first.socket.port(), 2));
+  CHECK(steer_shared_port(first.socket.fd(), 2).on);
+  first.send(behind_the_slow_way(), 100);
+  second.send(behind_the_slow_way(), 100);
+  CHECK(first.counters.get(Counter::drop_send_queue) > 0);
+  for (int i = 0; i < 40; i++) {
+    Port sender(options());
+    const uint8_t byte = 1;
+    for (int j = 0; j < 5; j++)
+      CHECK(sender.socket.send_one(loopback(first.socket.port()), {}, &byte, 1, 0) == 0);
+  }
+  CHECK(first.receive(200) + second.receive(200) == 200);
+}
+
+}  // namespace
+
+int main() {
+  if (!make_host()) {
+    std::printf("SKIP: a network namespace with a slow way out needs root and tc (tbf)\n");
+    return kSkipped;
+  }
+  const IoChoice ring = choose_io(IoWanted::io_uring);
+  for (const IoKind each : {IoKind::mmsg, IoKind::io_uring}) {
+    if (each == IoKind::io_uring && ring.refused) continue;
+    kind = each;
+    RUN(a_full_way_out_delays_nobody_and_loses_nothing_of_others);
+    RUN(lanes_receive_nothing_beside_several_workers);
+  }
+  return omerta::check::finish();
+}
