@@ -11,6 +11,7 @@
 #include <set>
 #include <stdexcept>
 #include <system_error>
+#include <utility>
 
 #include "engine/output.h"
 #include "engine/worker.h"
@@ -144,9 +145,23 @@ void Engine::watch_routes() {
 bool Engine::interface_changed(const tun::LinkWatch::State& state) {
   shared_.inner_mtu.store(state.mtu, std::memory_order_relaxed);
   if (interface_up_ == state.up) return true;
+  if (settings_.port_follows_interface) bind_ahead(state.up);
   if (!shared_.events.write(state.up ? EventType::interface_up : EventType::interface_down, {})) return false;
   interface_up_ = state.up;
   return true;
+}
+
+/// The port is bound as soon as the interface is seen to be up, and not when the control thread gets to it:
+/// a handshake that arrives in between waits for the workers.
+void Engine::bind_ahead(bool up) {
+  const std::lock_guard lock(port_mutex_);
+  if (!up) return bound_.clear();
+  if (!sockets_.empty() || !bound_.empty()) return;
+  try {
+    bound_ = open_sockets(port_);
+  } catch (const std::system_error&) {
+    // open_port tries again, and tells what is wrong.
+  }
 }
 
 /// One socket for each worker, all on one port.
@@ -212,20 +227,30 @@ std::vector<udp::Queues> Engine::queues() const {
 const char* Engine::io_name() const { return workers_.empty() ? "" : workers_[0]->io_name(); }
 
 void Engine::rebind(uint16_t port) {
-  if (sockets_.empty()) {
-    port_ = port;
-    return;
+  {
+    const std::lock_guard lock(port_mutex_);
+    if (sockets_.empty()) {
+      bound_.clear();
+      port_ = port;
+      return;
+    }
   }
   auto opened = open_sockets(port);
   stop_workers();
-  adopt_sockets(std::move(opened));
+  {
+    const std::lock_guard lock(port_mutex_);
+    adopt_sockets(std::move(opened));
+  }
   start_workers();
   forget_sources();
 }
 
 void Engine::open_port() {
-  if (!sockets_.empty()) return;
-  adopt_sockets(open_sockets(port_));
+  {
+    const std::lock_guard lock(port_mutex_);
+    if (!sockets_.empty()) return;
+    adopt_sockets(bound_.empty() ? open_sockets(port_) : std::exchange(bound_, {}));
+  }
   forget_sources();
   // Before a worker reads from the interface: what it stages while nothing may be sent starts no handshake.
   shared_.sessions->resume(boot_clock());
@@ -235,7 +260,10 @@ void Engine::open_port() {
 void Engine::close_port() {
   if (sockets_.empty()) return;
   stop_workers();
-  sockets_.clear();
+  {
+    const std::lock_guard lock(port_mutex_);
+    sockets_.clear();
+  }
   shared_.sessions->suspend();
 }
 
@@ -248,8 +276,12 @@ void Engine::set_interface_down() {
 }
 
 void Engine::set_fwmark(uint32_t fwmark) {
-  for (auto& socket : sockets_) socket->set_fwmark(fwmark);
-  socket_options_.fwmark = fwmark;
+  {
+    const std::lock_guard lock(port_mutex_);
+    for (auto* sockets : {&sockets_, &bound_})
+      for (auto& socket : *sockets) socket->set_fwmark(fwmark);
+    socket_options_.fwmark = fwmark;
+  }
   if (route_watch_) route_watch_->set_fwmark(fwmark);
   forget_sources();
 }
@@ -278,6 +310,7 @@ void Engine::close() {
   route_watch_.reset();
   stop_workers();
   tun_.reset();
+  bound_.clear();
   sockets_.clear();  // now, not when JavaScript collects the object: the port may be wanted again
   ::close(stop_event_);
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
@@ -124,6 +125,7 @@ class Engine {
   void adopt_sockets(std::vector<std::unique_ptr<udp::UdpSocket>> sockets);
   void start_workers();
   bool interface_changed(const tun::LinkWatch::State& state);
+  void bind_ahead(bool up);
   void stop_workers();
   void forget_sources();
   void watch_routes();
@@ -132,7 +134,11 @@ class Engine {
   std::optional<SharedMapping> expected_mirror_;
   Shared shared_;
   const EngineSettings settings_;  ///< without the private key
+  /// Guards the sockets, the port and the options where the link watch's thread is concerned.
+  std::mutex port_mutex_;
   std::vector<std::unique_ptr<udp::UdpSocket>> sockets_;
+  /// Bound when the interface came up; what arrives waits in them until open_port.
+  std::vector<std::unique_ptr<udp::UdpSocket>> bound_;
   udp::Steering steering_;
   std::unique_ptr<tun::TunDevice> tun_;
   std::atomic<bool> interface_gone_ = false;

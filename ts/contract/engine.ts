@@ -82,7 +82,8 @@ export interface EngineOptions {
    */
   readonly keepSessionOnNewPresharedKey?: boolean | undefined;
   /**
-   * Binds the port only between openPort() and closePort(), to be called as `tun` goes up and down.
+   * Binds the port as `tun` goes up, where what arrives waits for openPort(), and until closePort(): to be called
+   * as `tun` goes up and down.
    * Native engine only.
    */
   readonly portFollowsInterface?: boolean | undefined;
