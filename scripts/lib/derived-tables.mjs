@@ -8,6 +8,12 @@ export const derivedTables = [
     module: 'ts/cli/relay-limits-table.js',
     render: 'relayLimitsMarkdown',
   },
+  {
+    file: 'docs/threat-model.md',
+    name: 'tables that grow',
+    module: 'ts/core/node/growing-tables.js',
+    render: 'growingTablesMarkdown',
+  },
 ];
 
 /** The document with the table between its marks replaced; undefined when it has no such marks. */

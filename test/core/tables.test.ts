@@ -7,7 +7,7 @@ import { decodeControlFrame } from '../../ts/core/protocol/control-frame.js';
 import { decodeMessage, type ControlMessage, type Envelope } from '../../ts/core/protocol/control-message.js';
 import { Directory } from '../../ts/core/relay/directory.js';
 import type { Effect } from '../../ts/core/runtime/effect.js';
-import { MemberTable } from '../../ts/core/members/member-table.js';
+import { memberBounds, MemberTable } from '../../ts/core/members/member-table.js';
 import { MeshNode } from '../../ts/core/node/mesh-node.js';
 import type { MeshNodeConfig } from '../../ts/core/node/node-config.js';
 import { blindedNetworkId, overlayAddresses, type Network } from '../../ts/core/protocol/network.js';
@@ -17,7 +17,7 @@ import { PeerTable } from '../../ts/core/runtime/peer-table.js';
 import type { RelayLimits } from '../../ts/core/relay/relay-limits.js';
 import type { QuotaClass, RelayPolicy } from '../../ts/core/relay/relay-policy.js';
 import { NO_QUOTA } from '../../ts/core/relay/relay-rules.js';
-import { AnswerTable, RequestTable } from '../../ts/core/runtime/request-table.js';
+import { AnswerTable, REQUEST_BOUNDS, RequestTable } from '../../ts/core/runtime/request-table.js';
 import { TimerQueue } from '../../ts/core/runtime/timer-queue.js';
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';
 import { address, bytes, keys, recordFields, turn, WALL_CLOCK, type Keys } from './fixtures.js';
@@ -72,6 +72,19 @@ describe('a request', () => {
     table.handleAnswer(PEER, request, answer, turn());
     assert.deepEqual(outcomes, ['circuit-refreshed']);
     assert.equal(table.deadline(), undefined);
+  });
+
+  it('beyond the share of a peer is settled with nothing at once, and others are asked all the same', () => {
+    const table = new RequestTable();
+    const outcomes: unknown[] = [];
+    const send = (peer: string): void =>
+      table.send(peer, { type: 'circuit-refresh', circuit }, turn(0), (answer) => outcomes.push(answer));
+    for (let index = 0; index < REQUEST_BOUNDS.shares.peer; index++) send(PEER);
+    assert.deepEqual(outcomes, []);
+    send(PEER);
+    assert.deepEqual(outcomes, [undefined]);
+    send('bb'.repeat(32));
+    assert.equal(outcomes.length, 1);
   });
 
   it('to a peer that was given up is never settled', () => {
@@ -385,6 +398,39 @@ describe('the member table', () => {
       assert.equal(routes(at.effects).get(toHex(thief.sessionKey))?.length, 1);
       assert.ok(members.owns(addressOf(victim), victim));
     });
+  });
+
+  it('leaves room for those of another network, for those a directory tells of, and takes that of those who are gone', () => {
+    const evicted: string[] = [];
+    const self = keys();
+    const members = new MemberTable({
+      primitives: nodePrimitives,
+      identity: self.identity,
+      sessionKey: toHex(self.sessionKey),
+      peers: new PeerTable(),
+      evicted: (peer) => evicted.push(peer),
+    });
+    const other: Network = { id: bytes(16), name: 'o', key: bytes(32), bootstraps: [] };
+    for (const each of [network, other]) members.addNetwork(each, turn());
+    const learn = (of: Network, since?: number): ReturnType<MemberTable['learnOpened']> => {
+      const networks = [blindedNetworkId(nodePrimitives, of)];
+      const person = { ...self, identity: bytes(32), sessionKey: bytes(32) };
+      return members.learnOpened({ ...recordFields(person, { networks }), bytes: bytes(8) }, turn(), since);
+    };
+    const { shares, total } = memberBounds(2);
+    for (let index = 0; index < shares.circuit; index++) assert.notEqual(learn(network), 'capacity');
+    assert.equal(learn(network), 'capacity', 'known by circuits alone');
+    for (let index = shares.circuit; index < shares.network; index++)
+      assert.notEqual(learn(network, 5), 'capacity');
+    assert.equal(learn(network, 5), 'capacity', 'of one network');
+    for (let index = shares.network; index < total; index++) assert.notEqual(learn(other, 5), 'capacity');
+    assert.equal(learn(other, 5), 'capacity');
+    const [first] = members.members.values();
+    assert.ok(first);
+    members.untold(first.identity);
+    assert.notEqual(learn(network, 5), 'capacity');
+    assert.deepEqual(evicted, [first.sessionKey]);
+    assert.equal(learn(network, 5), 'capacity');
   });
 
   it('a bootstrap that is a member gets no route before it has proven its membership', () => {

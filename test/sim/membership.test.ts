@@ -155,6 +155,22 @@ describe('who knows only what a relay calls a network', () => {
 });
 
 describe('a member', () => {
+  it('remembers nothing of networks it did not ask its bootstrap about', () => {
+    const made = meshWorld({ seed: 23, count: 1 });
+    const { simulation, relay, members } = made;
+    const [a] = members;
+    assert.ok(a);
+    for (const node of [relay, a]) node.start();
+    simulation.run(3000);
+    const heard = overhear(relay);
+    const network = new Uint8Array(16).fill(9);
+    const message = { type: 'records-changed', network, from: 0, records: [], gone: [], version: 4 } as const;
+    const payload = encodeMessage({ request: 5, message });
+    relay.apply([{ type: 'send-control', peer: toHex(a.sessionKey), payload }]);
+    simulation.run(200);
+    assert.deepEqual(heard, [{ type: 'refused', reason: 'not-a-member', what: 'records-changed' }]);
+  });
+
   it('is one still at a relay that was restarted, and need not show it again', () => {
     const made = meshWorld({ seed: 22, count: 2 });
     const { simulation, relay, members } = made;

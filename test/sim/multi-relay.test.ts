@@ -6,6 +6,7 @@ import type { CircuitStatus, RelayStatus } from '../../ts/core/runtime/mesh-stat
 import { blindedNetworkId, type Network } from '../../ts/core/protocol/network.js';
 import { encodePeerId } from '../../ts/core/protocol/peer-id.js';
 import { NatBehaviour, signPeerRecord, type RecordFields } from '../../ts/core/protocol/peer-record.js';
+import { FOLLOWED_BOUNDS } from '../../ts/core/relay/followed-networks.js';
 import type { RelayLimits } from '../../ts/core/relay/relay-limits.js';
 import type { RelayPolicy } from '../../ts/core/relay/relay-policy.js';
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';
@@ -446,6 +447,20 @@ describe('the directory', () => {
     assert.deepEqual(known(a), ['b', 'c']);
     assert.deepEqual(known(b), ['a', 'c']);
     assert.equal(relayStatus(r1).registrations, 2, 'a and the neighbour');
+  });
+
+  it('is told a neighbour of as many networks as it may follow, and is not remembered of more', () => {
+    const { world, r1, r2 } = pairOverTwo();
+    const { neighbour } = FOLLOWED_BOUNDS.shares;
+    for (let index = 0; index <= neighbour + 10; index++) {
+      const network = new Uint8Array(16).fill(1);
+      network.set([index & 255, index >> 8]);
+      const message = { type: 'lookup', network, after: 0, depth: 0 } as const;
+      const payload = encodeMessage({ request: 9000 + index, message });
+      r1.apply([{ type: 'send-control', peer: toHex(r2.sessionKey), payload }]);
+      world.simulation.run(10);
+    }
+    assert.ok(refusals(r2, 'capacity') >= 10);
   });
 
   it('is not read by a client who is no relay of ours', () => {

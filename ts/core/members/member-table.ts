@@ -23,6 +23,7 @@ import {
   type RecordAddress,
   type RecordRefusal,
 } from '../protocol/peer-record.js';
+import { BoundedTable, type Bounds, type Owners } from '../runtime/bounded-table.js';
 import type { PeerTable } from '../runtime/peer-table.js';
 import type { Turn } from '../runtime/turn.js';
 import { AddressClaims, type Claim } from './address-claims.js';
@@ -30,6 +31,20 @@ import { OwnAddresses } from './own-addresses.js';
 
 /** A cap on what bootstraps can make us remember. */
 export const MAX_MEMBERS = 8192;
+
+/** Of the members known, so many known by a circuit alone: nobody who keeps a directory has told of them. */
+const MOST_BY_CIRCUIT = 1024;
+/** Room that members of one network leave to those of each other network. */
+const LEFT_TO_NETWORK = 1024;
+
+/** Who pays for a member: the network it is met in, and, as long as no directory tells of it, circuits. */
+export type MemberOwner = 'network' | 'circuit';
+
+/** @param networks that are joined, at most 8. */
+export function memberBounds(networks: number): Bounds<MemberOwner> {
+  const network = MAX_MEMBERS - LEFT_TO_NETWORK * Math.max(networks - 1, 0);
+  return { total: MAX_MEMBERS, shares: { network, circuit: MOST_BY_CIRCUIT } };
+}
 
 /** Between two changes of the own address in one network: each makes a new interface. */
 const MOVE_INTERVAL_MS = 60_000;
@@ -53,6 +68,8 @@ export interface Member {
   readonly sessionKey: SessionKey;
   /** Overlay addresses in each shared network, by blinded id (hex). */
   overlay: Map<string, MemberAddresses>;
+  /** A directory had it and has it no longer: it makes room when there is none. */
+  gone: boolean;
 }
 
 /** A WireGuard peer that runs nothing of Omerta: its key and its addresses are nobody else's. */
@@ -72,6 +89,8 @@ export interface MemberTableOptions {
   readonly stockPeers?: readonly StockPeer[];
   /** What the own record says of addresses has changed. */
   readonly ownChanged?: (turn: Turn) => void;
+  /** A member made room for another. */
+  readonly evicted?: (member: SessionKey, turn: Turn) => void;
 }
 
 export class MemberTable {
@@ -84,7 +103,8 @@ export class MemberTable {
   readonly #stockKeys: ReadonlySet<SessionKey>;
   readonly #ownAddresses: OwnAddresses;
   readonly #networks = new Map<string, JoinedNetwork>();
-  readonly #members = new Map<string, Member>();
+  readonly #members = new BoundedTable<string, Member, MemberOwner>(() => memberBounds(this.#networks.size));
+  readonly #evicted: (member: SessionKey, turn: Turn) => void;
   readonly #bySessionKey = new Map<SessionKey, Member>();
   readonly #claims: AddressClaims;
   /** When this node last took another address, by network (hex). */
@@ -98,6 +118,7 @@ export class MemberTable {
     this.#peers = peers;
     this.#isBootstrap = options.isBootstrap ?? false;
     this.#ownChanged = options.ownChanged ?? (() => undefined);
+    this.#evicted = options.evicted ?? (() => undefined);
     this.#stockKeys = new Set(stockPeers.map((peer) => peer.sessionKey));
     this.#ownAddresses = new OwnAddresses(primitives, identity);
     const reserved = stockPeers
@@ -120,7 +141,7 @@ export class MemberTable {
   }
 
   /** Members by identity (hex). */
-  get members(): ReadonlyMap<string, Member> {
+  get members(): Pick<BoundedTable<string, Member, MemberOwner>, 'get' | 'has' | 'size' | 'values'> {
     return this.#members;
   }
 
@@ -212,6 +233,7 @@ export class MemberTable {
     if (sameBytes(record.identity, this.#identity) || sessionKey === this.#sessionKey) return 'irrelevant';
     const id = toHex(record.identity);
     const held = this.#members.get(id);
+    if (held !== undefined && since !== Infinity) this.#told(held, since);
     if (held !== undefined && record.sequence <= held.record.sequence) {
       this.#setOverlay(held, turn, since);
       return sameBytes(record.bytes, held.record.bytes) ? held : 'irrelevant';
@@ -230,18 +252,32 @@ export class MemberTable {
       this.#remove(held, turn);
       return 'irrelevant';
     }
-    if (held !== undefined) this.#remove(held, turn);
-    if (this.#members.size >= MAX_MEMBERS) return 'capacity';
-    const member: Member = { record, identity: record.identity, sessionKey, overlay: new Map() };
-    this.#members.set(id, member);
-    this.#bySessionKey.set(sessionKey, member);
-    this.#setOverlay(member, turn, since);
-    if (member.overlay.size === 0) {
-      this.#members.delete(id);
-      this.#bySessionKey.delete(sessionKey);
+    const network = this.#sharedNetwork(record);
+    if (network === undefined) {
+      if (held !== undefined) this.#remove(held, turn);
       return 'irrelevant';
     }
+    if (held !== undefined) this.#remove(held, turn);
+    const owners = ownersOf(network, since);
+    const crowded = this.#members.crowded(owners);
+    if (crowded !== undefined && !this.#makeRoom(crowded, network, turn)) return 'capacity';
+    const member: Member = {
+      record,
+      identity: record.identity,
+      sessionKey,
+      overlay: new Map(),
+      gone: false,
+    };
+    if (this.#members.set(id, member, owners) !== undefined) return 'capacity';
+    this.#bySessionKey.set(sessionKey, member);
+    this.#setOverlay(member, turn, since);
     return member;
+  }
+
+  /** A directory has somebody no longer. */
+  untold(identity: Uint8Array): void {
+    const member = this.#members.get(toHex(identity));
+    if (member !== undefined) member.gone = true;
   }
 
   /**
@@ -273,6 +309,30 @@ export class MemberTable {
   owns(address: string, identity: Uint8Array): boolean {
     const holder = this.#claims.holder(address);
     return holder !== undefined && sameBytes(holder, identity);
+  }
+
+  #sharedNetwork({ networks }: PeerRecord): string | undefined {
+    return networks.map(toHex).find((id) => this.#networks.has(id));
+  }
+
+  /** A directory tells of a member: it is no longer one that is known by a circuit alone. */
+  #told(member: Member, since: number): void {
+    member.gone = false;
+    const network = this.#sharedNetwork(member.record);
+    if (network !== undefined) this.#members.hand(toHex(member.identity), ownersOf(network, since));
+  }
+
+  /** Whoever a directory has no longer goes, the one known for longest first, of those who pay. */
+  #makeRoom(crowded: MemberOwner | 'total', network: string, turn: Turn): boolean {
+    for (const [id, member] of this.#members) {
+      const owners = this.#members.owners(id);
+      if (!member.gone || (crowded === 'network' && owners?.network !== network)) continue;
+      if (crowded === 'circuit' && owners?.circuit === undefined) continue;
+      this.#remove(member, turn);
+      this.#evicted(member.sessionKey, turn);
+      return true;
+    }
+    return false;
   }
 
   #addressesOf({ id }: Network, identity: Uint8Array, round: number): MemberAddresses {
@@ -441,5 +501,8 @@ export class MemberTable {
     this.#peers.setMember(member.sessionKey, { presharedKey, routes }, turn);
   }
 }
+
+const ownersOf = (network: string, since: number): Owners<MemberOwner> =>
+  since === Infinity ? { network, circuit: 'any' } : { network };
 
 const addressesIn = ({ ipv4, ipv6 }: OverlayAddresses): string[] => [ipv4, ipv6];

@@ -9,7 +9,7 @@ const SUSPICION_MS = 500;
 /** After this an answer is of no interest. */
 const FORGET_MS = 30_000;
 /** The oldest goes first. */
-const MAX_PINGS = 4096;
+export const MAX_PINGS = 4096;
 
 interface Ping {
   readonly peer: SessionKey;

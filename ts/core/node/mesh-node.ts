@@ -116,6 +116,7 @@ export class MeshNode implements Component {
       peers: this.#peers,
       isBootstrap: config.relay !== undefined,
       stockPeers: config.stockPeers ?? [],
+      evicted: (peer, turn) => this.#paths.memberGone(peer, turn),
       ownChanged: (turn) => this.#recordMayHaveChanged(turn),
     });
     const capabilities =
@@ -563,6 +564,7 @@ export class MeshNode implements Component {
 
   #learn(from: Uplink, page: DirectoryPage, turn: Turn): void {
     this.#relay?.untold(from.sessionKey, page, turn);
+    for (const identity of page.gone) this.#members.untold(identity);
     for (const bytes of page.records) {
       const record = openPeerRecord(this.#primitives, bytes, turn.step.wallClock);
       const member =

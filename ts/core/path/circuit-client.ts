@@ -20,7 +20,7 @@ import { TimerQueue } from '../runtime/timer-queue.js';
 import type { Turn } from '../runtime/turn.js';
 
 /** Circuits held with one member: the one in use and those that replace or precede it. */
-const CIRCUITS_PER_MEMBER = 4;
+export const CIRCUITS_PER_MEMBER = 4;
 /** What the node lends to its circuit client. */
 export interface CircuitHost {
   readonly primitives: Primitives;

@@ -43,7 +43,7 @@ const BYTE_STRING_HEADER = 3;
 /** An identity on a page, with its header. */
 const GONE_BYTES = 34;
 /** So many gone ones are remembered beside as many as there are records. */
-const MIN_GONE = 64;
+export const MIN_GONE = 64;
 
 export class Directory {
   readonly #logs = new Map<string, Log>();

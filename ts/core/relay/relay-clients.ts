@@ -32,7 +32,7 @@ const MESSAGE_BURST_MS = 1000;
 const CHANGE_INTERVAL_MS = 10_000;
 const CHANGES_AT_ONCE = 8;
 /** Networks a client may show to be in, while it is one; its record names eight at a time. */
-const MAX_PROVEN = 64;
+export const MAX_PROVEN = 64;
 /** After a restart: handshakes started per tick, 500 a second. */
 const HANDSHAKES_PER_TICK = 10;
 const HANDSHAKE_TICK_MS = 20;

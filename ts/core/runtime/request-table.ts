@@ -11,6 +11,7 @@ import {
   type MessageOf,
   type RequestType,
 } from '../protocol/control-message.js';
+import { BoundedTable } from './bounded-table.js';
 import { TimerQueue } from './timer-queue.js';
 import type { Turn } from './turn.js';
 
@@ -29,15 +30,21 @@ interface Outstanding {
   readonly settle: (answer: ControlMessage | undefined, turn: Turn) => void;
 }
 
+/**
+ * Requests under way, in all and to one peer. A relay asks a neighbour about all circuits over it at once, and a
+ * peer that makes us ask it is silent for as long as it likes.
+ */
+export const REQUEST_BOUNDS = { total: 65_536, shares: { peer: 8192 } } as const;
+
 /** The asking side. */
 export class RequestTable {
-  readonly #outstanding = new Map<number, Outstanding>();
+  readonly #outstanding = new BoundedTable<number, Outstanding, 'peer'>(() => REQUEST_BOUNDS);
   readonly #timers = new TimerQueue<number>();
   #lastNumber: number | undefined;
 
   /**
    * Sends a request and calls `settle` once: with the answer, or with undefined when all tries were
-   * in vain. A cancelled request is never settled.
+   * in vain, or at once when there is no room for it. A cancelled request is never settled.
    */
   send<K extends RequestType>(
     peer: SessionKey,
@@ -48,7 +55,7 @@ export class RequestTable {
   ): void {
     const number = this.#nextNumber(turn);
     const payload = encodeMessage({ request: number, message: message as unknown as ControlMessage });
-    this.#outstanding.set(number, {
+    const outstanding: Outstanding = {
       peer,
       answerType: ANSWER_OF[message.type],
       payload,
@@ -56,7 +63,11 @@ export class RequestTable {
       sent: 1,
       // handleAnswer lets only the request's own answer type or a refusal through.
       settle: settle as (answer: ControlMessage | undefined, turn: Turn) => void,
-    });
+    };
+    if (this.#outstanding.set(number, outstanding, { peer }) !== undefined) {
+      settle(undefined, turn);
+      return;
+    }
     this.#timers.set(number, turn.now + FIRST_WAIT_MS);
     turn.emit({ type: 'send-control', peer, payload });
   }
@@ -130,7 +141,7 @@ export class RequestTable {
 }
 
 /** Answers remembered for each peer; the oldest goes first. */
-const ANSWERS_PER_PEER = 32;
+export const ANSWERS_PER_PEER = 32;
 
 /** The answering side, for requests that must not be carried out twice. */
 export class AnswerTable {

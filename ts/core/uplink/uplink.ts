@@ -217,6 +217,11 @@ export class Uplink {
 
   handleRecordsChanged(request: number, message: MessageOf<'records-changed'>, turn: Turn): void {
     const network = toHex(message.network);
+    // Only what was asked for is remembered.
+    if (!this.#host.networksOf(this).includes(network)) {
+      turn.refuse(this.sessionKey, request, message.type, 'not-a-member');
+      return;
+    }
     this.#advance(network, message);
     turn.send(this.sessionKey, request, {
       type: 'records-received',

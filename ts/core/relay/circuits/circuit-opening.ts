@@ -23,7 +23,7 @@ import type { Circuit, CircuitEnd } from '../relay-circuit.js';
 import { setUpUnderPolicy } from './standing-set-up.js';
 
 /** Answers remembered for a relay, which asks on behalf of many. */
-const ANSWERS_PER_RELAY = 1024;
+export const ANSWERS_PER_RELAY = 1024;
 /** Circuits between the same two ends: one in use and one that replaces it. */
 const CIRCUITS_PER_PAIR = 2;
 

@@ -70,7 +70,7 @@ export class RelayService {
     );
     this.#clients = new RelayClients(this.#parts, {
       reborn: (client, turn) => this.#reborn(client, turn),
-      published: (client, turn) => this.#wish(client, client.registration?.networks ?? [], 0, turn),
+      published: (client, turn) => void this.#wish(client, client.registration?.networks ?? [], 0, turn),
       moved: (client, turn) => {
         this.#circuits.moved(client, turn);
         this.#wireguard.changed(client.key, turn);
@@ -196,7 +196,11 @@ export class RelayService {
       refuse(this.#parts, peer, request, message.type, 'not-a-member', turn);
       return;
     }
-    if (this.#parts.neighbours.knows(client.identity)) this.#wish(client, [network], message.depth, turn);
+    const neighbour = this.#parts.neighbours.knows(client.identity);
+    if (neighbour && !this.#wish(client, [network], message.depth, turn)) {
+      refuse(this.#parts, peer, request, message.type, 'capacity', turn);
+      return;
+    }
     this.#parts.directory.answerLookup(client, request, message, turn);
   }
 
@@ -263,8 +267,11 @@ export class RelayService {
     return this.#parts.neighbours.followed.depth(network, neighbour);
   }
 
-  /** A client asked for the records of these networks (hex): the neighbours are asked for theirs. */
-  #wish(client: Client, networks: readonly string[], depth: number, turn: Turn): void {
+  /**
+   * A client asked for the records of these networks (hex): the neighbours are asked for theirs.
+   * @returns whether there is room for all of them.
+   */
+  #wish(client: Client, networks: readonly string[], depth: number, turn: Turn): boolean {
     const { neighbours, rules, host } = this.#parts;
     const { followed } = neighbours;
     const relay = neighbours.knows(client.identity);
@@ -274,14 +281,19 @@ export class RelayService {
     const peers = [...host.uplinks()].filter(({ bootstrap }) => rules.isPeer(bootstrap.identity));
     const asked = (network: string): (number | undefined)[] =>
       peers.map(({ sessionKey }) => followed.depth(network, sessionKey));
+    let all = true;
     for (const network of networks) {
       const before = asked(network);
-      if (!followed.wish(network, client.key, { depth, until, payer })) continue;
+      if (!followed.wish(network, client.key, { depth, until, payer })) {
+        all = false;
+        continue;
+      }
       asked(network).forEach((now, index) => {
         if (now !== undefined && now !== before[index]) peers[index]?.follow(network, turn);
       });
     }
     if (!relay) followed.release(client.key, turn.now, networks);
+    return all;
   }
 
   /** A neighbour told a record, its signature checked: its identity is reached through that neighbour. */
@@ -345,7 +357,12 @@ export class RelayService {
   /** Forgets records of neighbours that have run out, and what nobody wishes any more. */
   sweep(turn: Turn): void {
     const { neighbours } = this.#parts;
-    this.#lose(neighbours.unfollow(neighbours.followed.expire(turn.now)), turn);
+    const unfollowed = neighbours.followed.expire(turn.now);
+    this.#lose(neighbours.unfollow(unfollowed), turn);
+    // Neighbours are told of changes no longer where they do not wish it.
+    for (const { registration } of this.#clients.allRegistered())
+      for (const network of unfollowed)
+        if (registration?.networks.includes(network) === false) registration.cursors.delete(network);
     this.#lose(neighbours.expire(turn.step.wallClock), turn);
     this.#tenures.expire(turn);
   }

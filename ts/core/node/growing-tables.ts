@@ -1,0 +1,374 @@
+// Every table of the core that what others send makes grow: who pays for an entry, how many there may be, in
+// all and of one payer, and when an entry ends. The table in docs/threat-model.md is written from it
+// (`npm run docs`), and a test looks through the classes of the core for one that is not here.
+//
+// `fields` are the class and object fields that hold it: the table, what is derived from it, and its timers.
+
+import { MAX_MEMBERS, memberBounds } from '../members/member-table.js';
+import { MAX_PINGS } from '../members/ping-table.js';
+import { CIRCUITS_PER_MEMBER } from '../path/circuit-client.js';
+import { MAX_CIRCUIT_RELAYS } from '../protocol/control-message.js';
+import { MAX_RECORD_NETWORKS } from '../protocol/peer-record.js';
+import { PREPARED_LEGS } from '../protocol/standing-policy.js';
+import { MIN_GONE } from '../relay/directory.js';
+import { FOLLOWED_BOUNDS } from '../relay/followed-networks.js';
+import { accountCapacity } from '../relay/relay-accounts.js';
+import { MAX_PROVEN } from '../relay/relay-clients.js';
+import { DEFAULT_RELAY_LIMITS, MAX_WIREGUARD_BINDINGS, type RelayLimits } from '../relay/relay-limits.js';
+import { remoteBounds } from '../relay/relay-neighbours.js';
+import { tenureBounds } from '../relay/relay-tenures.js';
+import { ANSWERS_PER_RELAY } from '../relay/circuits/circuit-opening.js';
+import { ANSWERS_PER_PEER, REQUEST_BOUNDS } from '../runtime/request-table.js';
+
+export interface GrowingTable {
+  readonly name: string;
+  /** `file under ts/core#field`. */
+  readonly fields: readonly string[];
+  readonly key: string;
+  /** Entries at most. */
+  readonly total: (limits: RelayLimits) => number;
+  /** Of one payer of each kind. */
+  readonly shares: (limits: RelayLimits) => Readonly<Record<string, number>>;
+  readonly ends: string;
+}
+
+/** Bootstraps a node may use: eight of each network, and as many relays named by the operator. */
+const MOST_UPLINKS = MAX_RECORD_NETWORKS * 8 + 64;
+
+export const GROWING_TABLES: readonly GrowingTable[] = [
+  {
+    name: 'admitted clients',
+    fields: [
+      'relay/relay-clients.ts#clients',
+      'relay/relay-clients.ts#passing',
+      'relay/relay-clients.ts#registered',
+      'relay/relay-clients.ts#expiries',
+      'relay/relay-clients.ts#publications',
+      'relay/relay-clients.ts#handshakes',
+      'relay/relay-clients.ts#handshakeWaits',
+    ],
+    key: 'session key',
+    total: ({ admissions }) => admissions,
+    shares: (limits) => ({
+      identity: limits.admissionsPerIdentity,
+      network: limits.admissionsPerNetwork,
+      prefix: limits.admissionsPerPrefix,
+      site: limits.admissionsPerSite,
+    }),
+    ends: 'its lifetime without a session, its lease, or when a prefix with fewer wants the place',
+  },
+  {
+    name: 'networks a client has shown to be in',
+    fields: ['relay/relay-clients.ts#proven'],
+    key: 'client, network',
+    total: ({ admissions }) => admissions * MAX_PROVEN,
+    shares: () => ({ client: MAX_PROVEN }),
+    ends: 'with the client',
+  },
+  {
+    name: 'records of a network, and who left it',
+    fields: ['relay/directory.ts#logs', 'relay/directory.ts#newest'],
+    key: 'network, identity',
+    total: (limits) =>
+      MAX_RECORD_NETWORKS * 2 * (limits.registrations + remoteBounds(limits.registrations).total) + MIN_GONE,
+    shares: () => ({ client: MAX_RECORD_NETWORKS }),
+    ends: 'with the registration; who left is forgotten when they outnumber who is there by 64',
+  },
+  {
+    name: 'overlay address tenures',
+    fields: ['relay/relay-tenures.ts#held'],
+    key: 'network, identity',
+    total: (limits) => tenureBounds(limits).total,
+    shares: (limits) => tenureBounds(limits).shares,
+    ends: '30 days after it was last signed',
+  },
+  {
+    name: 'networks followed at neighbours',
+    fields: ['relay/followed-networks.ts#followed'],
+    key: 'network',
+    total: () => FOLLOWED_BOUNDS.total,
+    shares: () => FOLLOWED_BOUNDS.shares,
+    ends: '60 s after the last client left, one lease after a neighbour last asked',
+  },
+  {
+    name: 'networks a client is told changes of',
+    fields: ['relay/relay-clients.ts#cursors', 'relay/relay-clients.ts#pushing'],
+    key: 'client, network',
+    total: ({ registrations }) => registrations * MAX_RECORD_NETWORKS + FOLLOWED_BOUNDS.total,
+    shares: () => ({ client: MAX_RECORD_NETWORKS, neighbour: FOLLOWED_BOUNDS.shares.neighbour }),
+    ends: 'with the registration, or when a neighbour no longer follows it',
+  },
+  {
+    name: 'records of neighbours',
+    fields: ['relay/relay-neighbours.ts#remote'],
+    key: 'identity',
+    total: ({ registrations }) => remoteBounds(registrations).total,
+    shares: ({ registrations }) => remoteBounds(registrations).shares,
+    ends: 'when no neighbour has it, nobody follows its networks, or it runs out',
+  },
+  {
+    name: 'circuits',
+    fields: [
+      'relay/circuits/circuit-table.ts#circuits',
+      'relay/circuits/circuit-table.ts#counted',
+      'relay/circuits/circuit-table.ts#counts',
+      'relay/circuits/circuit-lifetime.ts#expiries',
+      'relay/circuits/circuit-refresh.ts#rechecks',
+      'relay/relay-clients.ts#circuits',
+      'relay/relay-neighbours.ts#circuits',
+    ],
+    key: 'circuit',
+    total: ({ circuits }) => circuits,
+    shares: (limits) => ({
+      identity: limits.circuitsPerIdentity,
+      network: limits.circuitsPerNetwork,
+      prefix: limits.circuitsPerPrefix,
+      neighbour: limits.circuitsPerRelay,
+    }),
+    ends: 'its lifetime without a refresh, with either end, or closed',
+  },
+  {
+    name: 'circuits that wait for consent',
+    fields: [], // among the circuits
+    key: 'circuit',
+    total: ({ halfOpen }) => halfOpen,
+    shares: ({ halfOpenPerIdentity }) => ({ identity: halfOpenPerIdentity }),
+    ends: 'answered, or 3.75 s without an answer at each of the relays asked',
+  },
+  {
+    name: 'standing policies',
+    fields: ['relay/circuits/relay-consent.ts#held'],
+    key: 'session key',
+    total: ({ registrations }) => registrations,
+    shares: () => ({ client: 1, legs: PREPARED_LEGS }),
+    ends: 'with the registration',
+  },
+  {
+    name: 'accounts charged for what is relayed',
+    fields: ['relay/relay-accounts.ts#accounts'],
+    key: 'identity; network',
+    total: (limits) => accountCapacity(limits).identities + accountCapacity(limits).networks,
+    shares: () => ({ identity: 1, network: 1 }),
+    ends: 'when another needs it and nothing is charged to it; who finds none shares one',
+  },
+  {
+    name: 'WireGuard servers bound',
+    fields: ['relay/wireguard-bindings.ts#clients'],
+    key: 'session key',
+    total: () => MAX_WIREGUARD_BINDINGS,
+    shares: ({ wireguardBindingsPerPrefix }) => ({ prefix: wireguardBindingsPerPrefix }),
+    ends: 'with the registration',
+  },
+  {
+    name: 'answers remembered',
+    fields: ['runtime/request-table.ts#answers'],
+    key: 'session key, request',
+    total: ({ admissions }) => admissions * ANSWERS_PER_PEER + MAX_CIRCUIT_RELAYS * ANSWERS_PER_RELAY,
+    shares: () => ({ client: ANSWERS_PER_PEER, neighbour: ANSWERS_PER_RELAY }),
+    ends: 'the oldest of a peer goes first; with the client or relay',
+  },
+  {
+    name: 'requests under way',
+    fields: ['runtime/request-table.ts#outstanding', 'runtime/request-table.ts#timers'],
+    key: 'request',
+    total: () => REQUEST_BOUNDS.total,
+    shares: () => REQUEST_BOUNDS.shares,
+    ends: 'answered, or 8 times in vain (19.75 s)',
+  },
+  {
+    name: 'members',
+    fields: [
+      'members/member-table.ts#members',
+      'members/member-table.ts#bySessionKey',
+      'members/member-table.ts#overlay',
+      'members/address-claims.ts#claims',
+      'members/address-claims.ts#heldBefore',
+    ],
+    key: 'identity',
+    total: () => MAX_MEMBERS,
+    shares: () => memberBounds(MAX_RECORD_NETWORKS).shares,
+    ends: 'when its record runs out (7 days at most), or, told to be gone, when another needs the place',
+  },
+  {
+    name: 'peers the engine is told of',
+    fields: ['runtime/peer-table.ts#entries', 'runtime/peer-table.ts#roles', 'runtime/peer-table.ts#proven'],
+    key: 'session key',
+    total: ({ admissions }) => admissions + MAX_MEMBERS + MOST_UPLINKS,
+    shares: () => ({ client: 1, member: 1, bootstrap: 1 }),
+    ends: 'when it is neither client nor member nor bootstrap',
+  },
+  {
+    name: 'networks read at a bootstrap',
+    fields: [
+      'uplink/uplink.ts#cursors',
+      'uplink/uplink.ts#lookups',
+      'uplink/uplink.ts#joining',
+      'uplink/uplink.ts#reading',
+    ],
+    key: 'bootstrap, network',
+    total: () => MOST_UPLINKS * (MAX_RECORD_NETWORKS + FOLLOWED_BOUNDS.total),
+    shares: () => ({ bootstrap: MAX_RECORD_NETWORKS + FOLLOWED_BOUNDS.total }),
+    ends: 'when it is neither joined nor followed; what was not asked for is refused',
+  },
+  {
+    name: 'ways to members',
+    fields: [
+      'path/path-agent.ts#routes',
+      'path/path-agent.ts#searches',
+      'path/path-agent.ts#handshakes',
+      'path/circuit-client.ts#openings',
+    ],
+    key: 'member',
+    total: () => MAX_MEMBERS,
+    shares: () => ({ member: 1 }),
+    ends: 'with the member, or 60 s after none was found',
+  },
+  {
+    name: 'circuits held',
+    fields: [
+      'path/circuit-client.ts#circuits',
+      'path/circuit-client.ts#byMember',
+      'path/circuit-client.ts#byLeg',
+      'path/circuit-client.ts#refreshes',
+      'path/circuit-client.ts#expiries',
+    ],
+    key: 'relay, circuit',
+    total: () => MAX_MEMBERS * CIRCUITS_PER_MEMBER,
+    shares: () => ({ member: CIRCUITS_PER_MEMBER }),
+    ends: 'its lifetime without use, or closed',
+  },
+  {
+    name: 'pings under way',
+    fields: ['members/ping-table.ts#pings', 'members/ping-table.ts#timers'],
+    key: 'token',
+    total: () => MAX_PINGS,
+    shares: () => ({ operator: MAX_PINGS }),
+    ends: 'answered, or forgotten after its time; the oldest goes first',
+  },
+];
+
+const CONFIGURED = 'as many as the operator configured';
+const PART = 'a part of tables, counted where it is used';
+
+/** Fields that nothing others send makes grow, and what bounds them. */
+export const FIXED_FIELDS: Readonly<Record<string, string>> = {
+  'members/member-table.ts#networks': CONFIGURED,
+  'members/member-table.ts#movedAt': CONFIGURED,
+  'members/own-addresses.ts#addresses': CONFIGURED,
+  'node/uplink-set.ts#uplinks': CONFIGURED,
+  'node/wireguard-reach.ts#states': CONFIGURED,
+  'path/own-policy.ts#given': CONFIGURED,
+  'path/own-policy.ts#legs': `${PREPARED_LEGS} for each relay`,
+  'relay/relay-neighbours.ts#neighbours': CONFIGURED,
+  'relay/relay-rules.ts#allow': CONFIGURED,
+  'relay/relay-rules.ts#deny': CONFIGURED,
+  'relay/relay-rules.ts#peers': CONFIGURED,
+  'relay/wireguard-bindings.ts#named': CONFIGURED,
+  'node/mesh-node.ts#drops': 'one for each reason',
+  'relay/service/relay-service.ts#refusals': 'one for each reason',
+  'path/path-agent.ts#sources': 'one for each kind of way',
+  'runtime/leg-ids.ts#away': 'the legs the engine has room for',
+  'runtime/leg-queries.ts#waiting': 'answered before the next step',
+  'runtime/turn.ts#effects': 'of one step',
+  'runtime/binary-heap.ts#entries': PART,
+  'runtime/bounded-table.ts#entries': PART,
+  'runtime/bounded-table.ts#held': PART,
+  'runtime/counter.ts#counts': PART,
+  'runtime/timer-queue.ts#deadlines': PART,
+  'runtime/timer-queue.ts#heap': PART,
+};
+
+/** A table of an engine, whose size its source says. */
+export interface EngineTable {
+  readonly name: string;
+  /** Where the number stands, and behind what. */
+  readonly file: string;
+  readonly constant: string;
+  readonly total: number;
+  readonly of: string;
+  readonly ends: string;
+}
+
+export const ENGINE_TABLES: readonly EngineTable[] = [
+  {
+    name: 'handshakes of stock WireGuard clients under way',
+    file: 'native/relay/wireguard_table.h',
+    constant: 'kHalfOpen =',
+    total: 1024,
+    of: 'prefix 64',
+    ends: '5 s',
+  },
+  {
+    name: 'budgets of source prefixes (forwarding)',
+    file: 'native/wire/include/omerta/limits.h',
+    constant: 'OMERTA_PREFIX_BUCKET_BITS',
+    total: 16,
+    of: 'bits: buckets of a fixed table, shared by prefixes that meet',
+    ends: 'never; nothing is kept of a prefix',
+  },
+  {
+    name: 'budgets of strangers in the kernel path',
+    file: 'xdp/strangers.h',
+    constant: 'STRANGER_BUCKETS',
+    total: 4096,
+    of: 'buckets of a fixed table, shared by prefixes that meet',
+    ends: 'never; nothing is kept of a prefix',
+  },
+  {
+    name: 'remotes given room in send queues',
+    file: 'native/engine/shared.cc',
+    constant: 'kMaxPeersRemembered =',
+    total: 16_384,
+    of: 'peer 1',
+    ends: 'with the peer',
+  },
+  {
+    name: 'packets that wait for a session',
+    file: 'native/session/constants.h',
+    constant: 'kMaxStagedPackets =',
+    total: 128,
+    of: 'peer 128',
+    ends: 'sent, or the handshake was given up',
+  },
+  {
+    name: 'receiver indices of relayed stock sessions in the kernel path',
+    file: 'native/wire/include/omerta/wireguard_relay.h',
+    constant: 'OMERTA_EXPECTED_INDICES',
+    total: 65_536,
+    of: 'counters of a fixed table',
+    ends: 'with the session or handshake',
+  },
+  {
+    name: 'handshakes that wait (wasm)',
+    file: 'ts/engine/wasm/session-table.ts',
+    constant: 'QUEUE_CAPACITY =',
+    total: 512,
+    of: 'from an eighth on, senders prove their address',
+    ends: 'answered or dropped at once',
+  },
+  {
+    name: 'strangers whose way back is remembered (wasm)',
+    file: 'ts/engine/wasm/wasm-engine.ts',
+    constant: 'STRANGERS =',
+    total: 4096,
+    of: 'address 1',
+    ends: 'the oldest goes first',
+  },
+];
+
+/** A Markdown table; what depends on the limits of a relay, as they are by these. */
+export function growingTablesMarkdown(limits: RelayLimits = DEFAULT_RELAY_LIMITS): string {
+  const rows = GROWING_TABLES.map(({ name, key, total, shares, ends }) => {
+    const of = Object.entries(shares(limits)).map(([payer, share]) => `${payer} ${share}`);
+    return `| ${name} | ${key} | ${total(limits)} | ${of.join(', ')} | ${ends} |`;
+  });
+  const engines = ENGINE_TABLES.map(
+    ({ name, total, of, ends, file }) => `| ${name} | \`${file}\` | ${total} | ${of} | ${ends} |`,
+  );
+  return [
+    '| table | an entry for each | at most | of one | ends |',
+    '|---|---|---|---|---|',
+    ...rows,
+    ...engines,
+  ].join('\n');
+}
