@@ -7,6 +7,7 @@
  *   └ classify                     what no engine would take            DROP
  *     ├ WireGuard                  a relayed session's transport        as a leg that goes on (routes.h)
  *     │                            receiver index nobody has            DROP
+ *     │                            an initiation for nobody here        DROP   (mac1.h)
  *     │                            initiations beyond the budget        DROP   (strangers.h)
  *     │                            else                                 PASS
  *     ├ STUN                       beyond the budget                    DROP
@@ -51,6 +52,8 @@ struct omerta_xdp_settings settings __attribute__((aligned(64)));
 #include "readdress.h"
 #include "routes.h"
 #include "strangers.h"
+
+#include "mac1.h" /* after them: it reads `door` */
 
 struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -156,15 +159,23 @@ static __always_inline int judge_index(__u32 index) {
   return is_expected_index(index) ? RELAYED_SESSION : drop_otherwise(OMERTA_XDP_DROP_UNKNOWN_INDEX);
 }
 
+/* An initiation: for this node, or for a server whose stock clients are relayed. */
+static __always_inline int judge_initiation(const struct datagram* d, const void* end) {
+  const enum mac1_verdict whose = judge_mac1(d, end);
+
+  if (whose == MAC1_NOBODYS) return drop_otherwise(OMERTA_XDP_DROP_BAD_MAC1);
+  if (!within_budget(whose == MAC1_OURS ? OMERTA_STRANGER_HANDSHAKE : OMERTA_STRANGER_WIREGUARD, &d->from,
+                     clock()))
+    return drop_otherwise(OMERTA_XDP_DROP_HANDSHAKE_RATE);
+  return pass(whose == MAC1_OURS ? OMERTA_XDP_PASSED_OWN : OMERTA_XDP_PASSED_WIREGUARD_RELAY);
+}
+
 /* A handshake message or cookie reply: for this node, or for a session that is about to be relayed. */
 static __always_inline int judge_wireguard(const struct datagram* d, const __u8* head, const void* end) {
   __u32 index;
   int verdict;
 
-  if (head[0] == 1)
-    return within_budget(OMERTA_STRANGER_HANDSHAKE, &d->from, clock())
-               ? pass(OMERTA_XDP_PASSED_OWN)
-               : drop_otherwise(OMERTA_XDP_DROP_HANDSHAKE_RATE);
+  if (head[0] == 1) return judge_initiation(d, end);
   index = omerta_load32(head + 4);
   if (head[0] == 2) { /* the sender's index comes first */
     if ((void*)(d->payload + 12) > end) return pass(OMERTA_XDP_PASSED_OWN);
@@ -348,7 +359,7 @@ int omerta_relay(struct xdp_md* ctx) {
   leg = find_leg(id, &word, &slot);
   if (!leg) {
     if (settings.complete) return drop(OMERTA_DROP_UNKNOWN_LEG);
-    return within_budget(OMERTA_STRANGER_CONTROL, &d.from, clock())
+    return within_budget(OMERTA_STRANGER_LEG, &d.from, clock())
                ? pass(OMERTA_XDP_PASSED_UNKNOWN_LEG)
                : drop_otherwise(OMERTA_XDP_DROP_CONTROL_RATE);
   }

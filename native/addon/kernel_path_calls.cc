@@ -21,6 +21,20 @@ Napi::Value mirror_expected(Engine& engine, const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value mirror_door(Engine& engine, const Napi::CallbackInfo& info) {
+  engine.mirror_door(file_of(info));
+  return info.Env().Undefined();
+}
+
+/// Files: legs, windows; and how many entries they have.
+Napi::Value share_windows(Engine& engine, const Napi::CallbackInfo& info) {
+  const auto given = info[0].As<Napi::Int32Array>();
+  if (given.ElementLength() != 3)
+    throw_error(info.Env(), "BAD_ARGUMENT", "shareWindows: expected 2 files and their entries");
+  engine.share_windows({given[0], given[1], static_cast<uint32_t>(given[2])});
+  return info.Env().Undefined();
+}
+
 /// Files: policy, limits, identities, networks, host, prefixes.
 Napi::Value share_accounts(Engine& engine, const Napi::CallbackInfo& info) {
   const auto files = info[0].As<Napi::Int32Array>();
@@ -52,6 +66,8 @@ Napi::Value add_wireguard_carried(Engine& engine, const Napi::CallbackInfo& info
 constexpr EngineCall kCalls[] = {
     {"mirrorIndices", mirror_indices},
     {"mirrorExpected", mirror_expected},
+    {"mirrorDoor", mirror_door},
+    {"shareWindows", share_windows},
     {"shareAccounts", share_accounts},
     {"wireguardChanges", wireguard_changes},
     {"wireguardRoutes", wireguard_routes},

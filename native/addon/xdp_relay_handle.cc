@@ -5,6 +5,7 @@
 #include "addon/arguments.h"
 #include "addon/xdp_errors.h"
 #include "common/clock.h"
+#include "xdp/map_facts.h"
 
 namespace omerta::addon {
 namespace {
@@ -28,6 +29,8 @@ Napi::Function XdpRelayHandle::define(Napi::Env env) {
                          InstanceMethod<&XdpRelayHandle::counters>("counters"),
                          InstanceMethod<&XdpRelayHandle::indices>("indices"),
                          InstanceMethod<&XdpRelayHandle::expected>("expected"),
+                         InstanceMethod<&XdpRelayHandle::door>("door"),
+                         InstanceMethod<&XdpRelayHandle::windows>("windows"),
                          InstanceMethod<&XdpRelayHandle::set_indices_known>("setIndicesKnown"),
                          InstanceMethod<&XdpRelayHandle::accounts>("accounts"),
                          InstanceMethod<&XdpRelayHandle::close>("close"),
@@ -188,6 +191,21 @@ Napi::Value XdpRelayHandle::indices(const Napi::CallbackInfo& info) {
 /// File descriptor of the memory the socket engine mirrors expected indices into.
 Napi::Value XdpRelayHandle::expected(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), open(info.Env()).program().expected_fd());
+}
+
+/// File descriptor of the memory the socket engine tells the door in.
+Napi::Value XdpRelayHandle::door(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), open(info.Env()).program().door_fd());
+}
+
+/// File descriptors of the legs and of what they let through, and how many there are of each.
+Napi::Value XdpRelayHandle::windows(const Napi::CallbackInfo& info) {
+  const xdp::RelayProgram& program = open(info.Env()).program();
+  auto out = Napi::Int32Array::New(info.Env(), 3);
+  out[0] = program.legs_fd();
+  out[1] = program.windows_fd();
+  out[2] = static_cast<int32_t>(xdp::capacity_of(program.legs_fd()));
+  return out;
 }
 
 /// Both mirrors hold every index the socket engine knows: a datagram with another is dropped from now on.

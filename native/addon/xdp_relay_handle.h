@@ -32,6 +32,8 @@ class XdpRelayHandle : public Napi::ObjectWrap<XdpRelayHandle> {
 
   Napi::Value indices(const Napi::CallbackInfo& info);
   Napi::Value expected(const Napi::CallbackInfo& info);
+  Napi::Value door(const Napi::CallbackInfo& info);
+  Napi::Value windows(const Napi::CallbackInfo& info);
   void set_indices_known(const Napi::CallbackInfo& info);
   Napi::Value accounts(const Napi::CallbackInfo& info);
 

@@ -8,10 +8,13 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <iterator>
 #include <set>
 #include <stdexcept>
 #include <system_error>
 #include <utility>
+
+#include <omerta/blake2s.h>
 
 #include "engine/output.h"
 #include "engine/worker.h"
@@ -288,6 +291,7 @@ void Engine::set_fwmark(uint32_t fwmark) {
 
 void Engine::set_private_key(const std::optional<Key32>& key) {
   shared_.sessions->set_private_key(key, boot_clock());
+  tell_key();
 }
 
 /// The source addresses peers are answered from were chosen by the routing of before.
@@ -325,6 +329,31 @@ void Engine::mirror_expected(int fd) {
   if (expected_mirror_.has_value()) throw std::logic_error("expected indices are mirrored already");
   expected_mirror_.emplace(fd, OMERTA_EXPECTED_INDICES * sizeof(uint64_t), "map expected");
   shared_.wireguard.mirror_expected(expected_mirror_->as<uint64_t>());
+}
+
+void Engine::mirror_door(int fd) {
+  if (door_mirror_.has_value()) throw std::logic_error("the door is mirrored already");
+  door_mirror_.emplace(fd, sizeof(omerta_door), "map door");
+  auto* const door = door_mirror_->as<omerta_door>();
+  tell_key();
+  shared_.wireguard.tell(door);
+  shared_.door.store(door, std::memory_order_release);
+}
+
+void Engine::tell_key() {
+  if (!door_mirror_.has_value()) return;
+  auto* const door = door_mirror_->as<omerta_door>();
+  OMERTA_WRITE(&door->checks_mac1, 0U);  // meanwhile
+  uint32_t state[8];
+  omerta_mac1_begin(state, shared_.sessions->mac1_key().data());
+  for (size_t i = 0; i < std::size(state); i++) OMERTA_WRITE(&door->mac1_state[i], state[i]);
+  __atomic_store_n(&door->checks_mac1, 1U, __ATOMIC_RELEASE);
+}
+
+void Engine::share_windows(const relay::WindowFiles& files) {
+  if (shared_windows_.has_value()) throw std::logic_error("windows are shared already");
+  shared_windows_.emplace(files);
+  shared_.legs.share_windows(*shared_windows_);
 }
 
 void Engine::adopt_wireguard_routes(std::span<const omerta_leg> routes) {

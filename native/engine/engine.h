@@ -95,6 +95,11 @@ class Engine {
   /// Receiver indices are mirrored into shared memory (SessionTable::mirror_indices): `fd` is a file of
   /// index_slots() 64-bit words. @throws std::system_error
   void mirror_indices(int fd);
+  /// Tells the kernel path whom this node knows, and by which key: `fd` is a file of one struct omerta_door.
+  /// @throws std::system_error
+  void mirror_door(int fd);
+  /// As ForwardingTable::share_windows. @throws std::system_error
+  void share_windows(const relay::WindowFiles& files);
   /// Charges accounts in memory that the XDP relay charges too. @throws std::system_error
   void share_accounts(const relay::AccountFiles& files);
   size_t index_slots() const { return shared_.sessions->index_slots(); }
@@ -128,8 +133,11 @@ class Engine {
   void bind_ahead(bool up);
   void stop_workers();
   void forget_sources();
+  void tell_key();
   void watch_routes();
   std::optional<relay::SharedAccounts> shared_accounts_;  ///< outlives what charges them
+  std::optional<relay::SharedWindows> shared_windows_;    ///< outlives what judges by them
+  std::optional<SharedMapping> door_mirror_;
   std::optional<SharedMapping> index_mirror_;
   std::optional<SharedMapping> expected_mirror_;
   Shared shared_;

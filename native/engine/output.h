@@ -47,10 +47,12 @@ class EventOutput : public session::SessionOutput {
   size_t inner_mtu() const override { return shared_.inner_mtu.load(std::memory_order_relaxed); }
   void session_established(session::Peer& peer) override {
     counters_.add(Counter::handshakes_completed);
+    tell_door(peer);
     with_endpoint(EventType::session, peer);
   }
   void endpoint_changed(session::Peer& peer) override {
     counters_.add(Counter::endpoint_changes);
+    tell_door(peer);
     with_endpoint(EventType::endpoint, peer);
   }
   void path_needed(session::Peer& peer) override { emit(EventType::path_needed, {peer.remote.public_key}); }
@@ -66,6 +68,13 @@ class EventOutput : public session::SessionOutput {
   CounterRow& counters_;
 
  private:
+  /// The kernel path knows the peer's address from now on, unless that is a relay's.
+  void tell_door(session::Peer& peer) {
+    omerta_door* const door = shared_.door.load(std::memory_order_acquire);
+    if (door == nullptr) return;
+    const session::Endpoint endpoint = peer.endpoint();
+    if (!endpoint.relayed()) omerta_know(door, endpoint.remote.ip, boot_clock());
+  }
   void with_endpoint(EventType type, session::Peer& peer) {
     const session::Endpoint endpoint = peer.endpoint();
     uint8_t where[24] = {};

@@ -50,6 +50,7 @@ struct Shared {
   GsoProbe gso_probe;
   udp::GroWatch gro_watch;
   std::atomic<bool> routing_loop_told{false};
+  std::atomic<omerta_door*> door{nullptr};  ///< of the kernel path, if there is one
   /// Of all workers; they share a port. Changed only while no worker runs.
   std::vector<udp::UdpSocket*> sockets;
   udp::ReturnAddresses proven_remotes;  ///< those a frame on a leg or a session came from

@@ -62,6 +62,18 @@ void ForwardingTable::share_accounts(const Accounts::Memory& memory) {
   accounts_.move_to(memory);
 }
 
+void ForwardingTable::share_windows(const SharedWindows& windows) {
+  shared_.store(true, std::memory_order_relaxed);
+  shared_windows_.store(&windows, std::memory_order_release);
+}
+
+omerta_leg_window& ForwardingTable::window_of(const Reading& reading) {
+  if (const SharedWindows* const windows = shared_windows_.load(std::memory_order_acquire);
+      windows != nullptr) [[unlikely]]
+    if (omerta_leg_window* const window = windows->of(reading.leg.leg_id); window != nullptr) return *window;
+  return entries_[reading.entry].window;
+}
+
 bool ForwardingTable::install(const omerta_leg& leg) {
   accounts_.check(leg);
   omerta_leg present;
@@ -140,7 +152,7 @@ void ForwardingTable::judge_tagged(const Reading& reading, const Datagram& frame
   const omerta_leg& leg = reading.leg;
   __u8 reason = omerta_leg_judge_tag(&leg, frame.data, tags.in, now);
   if (reason == OMERTA_DROP_NONE && leg.action != OMERTA_LEG_CONTROL &&
-      !omerta_window_takes(&entries_[reading.entry].window, omerta_load64(frame.data + 16),
+      !omerta_window_takes(&window_of(reading), omerta_load64(frame.data + 16),
                            omerta_load64(frame.data + 24), tags.in, shared_ ? 1 : 0))
     reason = OMERTA_DROP_REPEATED;
   if (reason == OMERTA_DROP_NONE) {

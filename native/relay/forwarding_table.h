@@ -35,6 +35,7 @@
 
 #include "common/touched_memory.h"
 #include "relay/accounts.h"
+#include "relay/shared_windows.h"
 
 namespace omerta::relay {
 
@@ -81,6 +82,9 @@ class ForwardingTable {
   Accounts& accounts() { return accounts_; }
   /// Charges accounts in memory that others charge too, from now on (Accounts::move_to).
   void share_accounts(const Accounts::Memory& memory);
+  /// Judges repetition by windows others judge by too, from now on, of the legs that have one there. They
+  /// have to outlive this.
+  void share_windows(const SharedWindows& windows);
 
   // Any thread.
 
@@ -128,9 +132,11 @@ class ForwardingTable {
   void judge_tagged(const Reading& reading, const Datagram& frame, const omerta_tag_pair& tags, uint64_t now,
                     Decision& decision);
   void prefetch(uint32_t leg_id) const;
+  omerta_leg_window& window_of(const Reading& reading);
 
   Accounts accounts_;
   std::atomic<bool> shared_;
+  std::atomic<const SharedWindows*> shared_windows_{nullptr};
   uint32_t capacity_;
   TouchedMemory memory_;
   Slot* entries_;

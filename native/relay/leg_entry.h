@@ -5,9 +5,11 @@
 
 #include <omerta/leg_slots.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstring>
+#include <optional>
 
 namespace omerta::relay {
 
@@ -33,6 +35,17 @@ inline void publish_leg(omerta_leg& entry, const omerta_leg& leg, std::size_t wo
   word_of(entry, 0).store((before & OMERTA_LEG_POLICY_BITS) | writing, std::memory_order_relaxed);
   for (std::size_t i = 1; i < words; i++) word_of(entry, i).store(from[i], std::memory_order_release);
   word_of(entry, 0).store(from[0] | omerta_leg_next_sequence(writing), std::memory_order_release);
+}
+
+/// The slot of a leg in use at most `reach` from its home.
+inline std::optional<uint32_t> slot_of(omerta_leg* entries, uint32_t slots, uint32_t reach, uint32_t id) {
+  uint32_t slot = omerta_leg_home(id, slots);
+  for (uint32_t distance = 0; distance <= std::min(reach, slots - 1); distance++) {
+    const __u64 word = word_of(entries[slot], 0).load(std::memory_order_relaxed);
+    if (static_cast<uint32_t>(word) == id && (word & OMERTA_LEG_ACTION_BITS) != 0) return slot;
+    slot = omerta_leg_slot_after(slot, slots);
+  }
+  return std::nullopt;
 }
 
 }  // namespace omerta::relay

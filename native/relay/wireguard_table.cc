@@ -138,6 +138,7 @@ void WireguardTable::bind(size_t number, const omerta_wireguard_binding& given, 
   }
   bindings_[number].write(binding);
   bound_.fetch_or(uint64_t{1} << number, std::memory_order_relaxed);
+  tell_bound();
   claim(number, binding, now);
 }
 
@@ -146,6 +147,7 @@ void WireguardTable::unbind(size_t number, Accounts& accounts) {
   if (number >= OMERTA_WIREGUARD_BINDINGS || (bound_.load(std::memory_order_relaxed) >> number & 1) == 0)
     return;
   bound_.fetch_and(~(uint64_t{1} << number), std::memory_order_relaxed);
+  tell_bound();
   for (HalfOpen& entry : half_open_)
     if (entry.used && entry.binding == number) forget(entry);
   for (Session& session : sessions_)
@@ -284,7 +286,17 @@ void WireguardTable::mirror_expected(uint64_t* words) {
   for (const Orphan& orphan : orphans_) expect_both(orphan.to_client.leg_id, orphan.to_server.leg_id);
 }
 
-/// Under the lock.
+void WireguardTable::tell(omerta_door* door) {
+  const std::lock_guard lock(mutex_);
+  door_ = door;
+  tell_bound();
+}
+
+/// Under the lock, as the next one.
+void WireguardTable::tell_bound() const {
+  if (door_ != nullptr) OMERTA_WRITE(&door_->relays_wireguard, active() ? 1U : 0U);
+}
+
 void WireguardTable::expect(uint32_t index, int by) {
   if (expected_ == nullptr) return;
   uint64_t& count = expected_[index % OMERTA_EXPECTED_INDICES];
@@ -338,6 +350,7 @@ bool WireguardTable::is_proven(const session::Initiation& message, const omerta_
   if (proof.of == of && now < proof.until) return true;
   if (!cookies_.verify(session::before_mac2(message), message.mac2, client, now, random_)) return false;
   proof = {of, now + session::kRejectAfterTime};
+  if (door_ != nullptr) omerta_know(door_, client.ip, now);
   const Prefix prefix = prefix_of(client);
   known_[omerta_tag(known_key_, prefix.high, prefix.low, 0, 0) % kKnownSlots].store(
       now, std::memory_order_relaxed);

@@ -21,6 +21,7 @@
 // cap per prefix. Until a session stands, no more goes to the client than came from it.
 #pragma once
 
+#include <omerta/door.h>
 #include <omerta/wireguard_relay.h>
 
 #include <atomic>
@@ -108,6 +109,8 @@ class WireguardTable {
   void add_carried(std::span<const omerta_leg> ended, Accounts& accounts);
   /// From now on words[index % OMERTA_EXPECTED_INDICES] counts the indices somebody waits for.
   void mirror_expected(uint64_t* words);
+  /// From now on whether anything is bound, and which clients have proven themselves, is told there.
+  void tell(omerta_door* door);
 
   // Workers.
 
@@ -189,6 +192,7 @@ class WireguardTable {
                  const omerta_wireguard_binding& binding, Nanoseconds now);
   void await(uint32_t server_index, int by);
   void expect(uint32_t index, int by);
+  void tell_bound() const;
   void claim(size_t number, const omerta_wireguard_binding& binding, Nanoseconds now);
   size_t share() const;
   size_t sessions_of(size_t number) const;
@@ -222,6 +226,7 @@ class WireguardTable {
   std::vector<Orphan> orphans_;
   std::atomic<uint64_t> changes_{0};
   uint64_t* expected_ = nullptr;
+  omerta_door* door_ = nullptr;
   Past past_[OMERTA_WIREGUARD_BINDINGS];
 };
 

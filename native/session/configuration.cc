@@ -142,6 +142,11 @@ void SessionTable::set_private_key(const std::optional<Key32>& key, Nanoseconds 
   qsbr_.reclaim();
 }
 
+Key32 SessionTable::mac1_key() {
+  const std::lock_guard lock(mutex_);
+  return local_.mac1_key;
+}
+
 void SessionTable::suspend() {
   const std::lock_guard lock(mutex_);
   suspended_ = true;

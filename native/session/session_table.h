@@ -116,6 +116,8 @@ class SessionTable {
   /// stay with all that was learnt about them, above all the greatest timestamp of each: if a former key
   /// comes back, initiations from its first time must not be taken again.
   void set_private_key(const std::optional<Key32>& key, Nanoseconds now);
+  /// What MAC1 of messages for this node is made with.
+  Key32 mac1_key();
   /// The interface goes down: sessions, handshakes and what waits for them are forgotten, and nothing is
   /// sent until it comes up again.
   void suspend();

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole engines over loopback: sessions direct and relayed, garbage, and tables changing under load.
 // No TUN, no privilege. Built with address and thread sanitizers as well (docs/development.md).
+#include <omerta/blake2s.h>
 #include <sodium.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <optional>
 
 #include "check.h"
+#include "crypto/blake2s.h"
 #include "engine_fixture.h"
 #include "udp/socket_io.h"
 
@@ -24,6 +28,43 @@ void control_messages_cross_a_session() {
   CHECK(wait_for([&] { return total(b, Counter::control_messages) == 100; }));
   CHECK(total(b, Counter::handshakes_completed) == 1);
   CHECK(!a.send_control(public_key(9), kMessage));
+}
+
+/// Both ends of a session tell the kernel path whom they know, and which MAC1 is theirs.
+void the_door_is_told_of_peers_and_of_the_key() {
+  Engine a(settings(1)), b(settings(2));
+  struct Told {
+    explicit Told(Engine& engine) : file(memfd_create("door", 0)) {
+      CHECK(ftruncate(file, sizeof(omerta_door)) == 0);
+      memory.emplace(file, sizeof(omerta_door), "door");
+      engine.mirror_door(file);
+    }
+    ~Told() { ::close(file); }
+    bool knows(const omerta_address& address) const {
+      const auto* door = memory->as<omerta_door>();
+      return omerta_is_known(door, omerta_known_hash(door, address.ip),
+                             static_cast<uint64_t>(boot_clock())) != 0;
+    }
+    int file;
+    std::optional<SharedMapping> memory;
+  };
+  const Told at_a(a), at_b(b);
+  const omerta_address here = loopback(1);
+  CHECK(!at_a.knows(here) && !at_b.knows(here));
+  b.set_peers({peer(1, std::nullopt)});
+  a.set_peers({peer(2, direct(b))});
+  CHECK(a.send_control(public_key(2), kMessage));
+  CHECK(wait_for([&] { return total(b, Counter::control_messages) == 1; }));
+  CHECK(wait_for([&] { return at_a.knows(here) && at_b.knows(here); }));
+  omerta_address other = here;
+  other.ip[15] = 9;
+  CHECK(!at_b.knows(other));
+  const Key32 mac1 = crypto::blake2s({Bytes(reinterpret_cast<const uint8_t*>("mac1----"), 8), public_key(2)});
+  uint32_t state[8];
+  omerta_mac1_begin(state, mac1.data());
+  const auto* door = at_b.memory->as<omerta_door>();
+  CHECK(door->checks_mac1 == 1 && std::memcmp(door->mac1_state, state, sizeof state) == 0);
+  CHECK(door->relays_wireguard == 0);
 }
 
 /// How many datagrams are let go before the receiver is waited for, so that no socket buffer overflows.
@@ -689,6 +730,7 @@ int main() {
   if (sodium_init() < 0) return 1;
   with_each_io([] {
     RUN(control_messages_cross_a_session);
+    RUN(the_door_is_told_of_peers_and_of_the_key);
     RUN(a_transfer_loses_nothing_while_both_engines_switch_to_aes);
     RUN(an_engine_pinned_off_stays_in_chacha_and_loses_nothing);
     RUN(a_circuit_carries_a_session_while_its_table_changes);

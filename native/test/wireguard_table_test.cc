@@ -414,6 +414,27 @@ void what_the_kernel_carried_is_charged() {
   CHECK(w.accounts.read(relay::AccountKind::identity, 2).packets == 41);
 }
 
+void the_door_knows_clients_that_answered_a_cookie() {
+  World w;
+  const auto door = std::make_unique<omerta_door>();
+  const auto knows = [&](const session::Endpoint& client) {
+    return omerta_is_known(door.get(), omerta_known_hash(door.get(), client.remote.ip),
+                           static_cast<uint64_t>(w.now)) != 0;
+  };
+  w.table.tell(door.get());
+  CHECK(door->relays_wireguard == 1);
+  session::CookieReply reply;
+  const session::Endpoint client = at(1, 40000);
+  const session::Initiation first = initiation(7);
+  CHECK(w.table.handshake(bytes_of(first), client, w.now, none_own, reply).verdict == Verdict::cookie);
+  CHECK(!knows(client));
+  const session::Initiation again = stock::initiation_with(stock::cookie_in(reply, first), 7);
+  CHECK(w.table.handshake(bytes_of(again), client, w.now, none_own, reply).verdict == Verdict::forward);
+  CHECK(knows(client) && !knows(at(2, 40000)));
+  w.table.unbind(3, w.accounts);
+  CHECK(door->relays_wireguard == 0);
+}
+
 void indices_somebody_waits_for_are_mirrored() {
   World w;
   std::vector<uint64_t> words(OMERTA_EXPECTED_INDICES, 7);
@@ -497,6 +518,7 @@ int main() {
   RUN(what_is_relayed_is_charged_to_the_server_and_held_to_its_limits);
   RUN(sessions_an_earlier_daemon_left_in_the_kernel_go_on);
   RUN(what_the_kernel_carried_is_charged);
+  RUN(the_door_knows_clients_that_answered_a_cookie);
   RUN(indices_somebody_waits_for_are_mirrored);
   RUN(workers_relay_while_servers_come_and_go);
   return omerta::check::finish();

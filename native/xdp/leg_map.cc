@@ -32,17 +32,6 @@ bool is_torn(omerta_leg& entry) {
   return (relay::word_of(entry, 0).load(std::memory_order_relaxed) & OMERTA_LEG_WRITING_BIT) != 0;
 }
 
-/// The slot of a leg in use at most `reach` from its home.
-std::optional<uint32_t> slot_of(omerta_leg* entries, uint32_t slots, uint32_t reach, uint32_t id) {
-  uint32_t slot = omerta_leg_home(id, slots);
-  for (uint32_t distance = 0; distance <= std::min(reach, slots - 1); distance++) {
-    const __u64 word = relay::word_of(entries[slot], 0).load(std::memory_order_relaxed);
-    if (static_cast<uint32_t>(word) == id && (word & OMERTA_LEG_ACTION_BITS) != 0) return slot;
-    slot = omerta_leg_slot_after(slot, slots);
-  }
-  return std::nullopt;
-}
-
 template <class Value>
 SharedMapping mapped(int fd, const char* what) {
   try {
@@ -71,7 +60,7 @@ bool FormerLegs::readable(int fd) {
 bool FormerLegs::find(uint32_t id, omerta_leg& out) const {
   if (slots_ == 0) return bpf_map_lookup_elem(fd_, &id, &out) == 0;
   auto* entries = memory_->as<omerta_leg>();
-  const auto slot = slot_of(entries, slots_, OMERTA_XDP_REACH, id);
+  const auto slot = relay::slot_of(entries, slots_, OMERTA_XDP_REACH, id);
   if (!slot.has_value() || is_torn(entries[*slot])) return false;
   copy(entries[*slot], out);
   return true;
@@ -91,6 +80,19 @@ LegMap::LegMap(RelayProgram& program)
       reach = std::max(reach, omerta_leg_distance(slot, entries_[slot].leg_id, slots_));
   }
   reach_ = std::min(reach, OMERTA_XDP_REACH);
+  free_windows();
+}
+
+/// A daemon may have died while it was at a window: whoever holds one lets go of it within microseconds.
+void LegMap::free_windows() const {
+  constexpr int kPatience = 10'000;
+  for (uint32_t slot = 0; slot < slots_; slot++) {
+    const std::atomic_ref lock(windows_[slot].lock);
+    int looks = 0;
+    while (lock.load(std::memory_order_relaxed) != 0 && ++looks < kPatience)
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+    if (looks == kPatience) lock.store(0, std::memory_order_release);
+  }
 }
 
 std::vector<uint32_t> LegMap::install(std::span<const omerta_leg> legs) {
@@ -101,7 +103,7 @@ std::vector<uint32_t> LegMap::install(std::span<const omerta_leg> legs) {
 }
 
 bool LegMap::install(const omerta_leg& leg) {
-  if (const auto present = slot_of(entries_, slots_, reach_, leg.leg_id); present.has_value()) {
+  if (const auto present = relay::slot_of(entries_, slots_, reach_, leg.leg_id); present.has_value()) {
     omerta_leg before;
     copy(entries_[*present], before);
     relay::publish_leg(entries_[*present], leg, relay::kLegPolicyWords);
@@ -132,7 +134,7 @@ void LegMap::catch_up() {
   constexpr size_t kBytes = offsetof(omerta_leg, bytes) / sizeof(__u64);
   for (const auto& [id, counted] : continued_) {
     omerta_leg former;
-    const auto slot = slot_of(entries_, slots_, reach_, id);
+    const auto slot = relay::slot_of(entries_, slots_, reach_, id);
     if (!slot.has_value() || !former_->find(id, former)) continue;
     relay::word_of(entries_[*slot], kPackets)
         .fetch_add(former.packets - counted.packets, std::memory_order_relaxed);
@@ -164,11 +166,11 @@ void LegMap::remove_at(uint32_t slot) {
 
 void LegMap::remove(std::span<const uint32_t> ids) {
   for (const uint32_t id : ids)
-    if (const auto slot = slot_of(entries_, slots_, reach_, id); slot.has_value()) remove_at(*slot);
+    if (const auto slot = relay::slot_of(entries_, slots_, reach_, id); slot.has_value()) remove_at(*slot);
 }
 
 bool LegMap::find(uint32_t id, omerta_leg& out) const {
-  const auto slot = slot_of(entries_, slots_, reach_, id);
+  const auto slot = relay::slot_of(entries_, slots_, reach_, id);
   if (slot.has_value()) copy(entries_[*slot], out);
   return slot.has_value();
 }

@@ -63,12 +63,13 @@ class LegMap {
  private:
   bool install(const omerta_leg& leg);
   void remove_at(uint32_t slot);
+  void free_windows() const;
   void settle_moved(const omerta_leg& from, const omerta_leg& to) const;
 
   SharedMapping memory_;
   omerta_leg* entries_;
   SharedMapping window_memory_;
-  omerta_leg_window* windows_;  ///< of each entry's leg; a new program begins without any
+  omerta_leg_window* windows_;  ///< of each entry's leg
   uint32_t slots_;
   __u32& reach_;  ///< the program's
   const FormerLegs* former_ = nullptr;

@@ -84,6 +84,7 @@ RelayProgram::RelayProgram(const Options& options) {
   bpf_map__set_max_entries(skeleton_->maps.remotes,
                            static_cast<uint32_t>(std::min(options.max_legs, kMostRemotes)));
   reuse(skeleton_->maps.legs, options.legs_fd);
+  reuse(skeleton_->maps.windows, options.windows_fd);
   reuse(skeleton_->maps.routes, options.routes_fd);
   reuse(skeleton_->maps.counters, options.counters_fd);
   reuse(skeleton_->maps.state, options.state_fd);
@@ -104,6 +105,7 @@ int RelayProgram::remotes_fd() const { return bpf_map__fd(skeleton_->maps.remote
 int RelayProgram::devices_fd() const { return bpf_map__fd(skeleton_->maps.devices); }
 int RelayProgram::indices_fd() const { return bpf_map__fd(skeleton_->maps.indices); }
 int RelayProgram::expected_fd() const { return bpf_map__fd(skeleton_->maps.expected); }
+int RelayProgram::door_fd() const { return bpf_map__fd(skeleton_->maps.door); }
 relay::AccountFiles RelayProgram::account_files() const {
   return {bpf_map__fd(skeleton_->maps.policy),     bpf_map__fd(skeleton_->maps.limits),
           bpf_map__fd(skeleton_->maps.identities), bpf_map__fd(skeleton_->maps.networks),

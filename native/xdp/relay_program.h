@@ -38,6 +38,7 @@ class RelayProgram {
     bool test_clock = false;
     /// Maps to take over; -1 makes new ones.
     int legs_fd = -1;
+    int windows_fd = -1;  ///< only together with legs_fd
     int routes_fd = -1;
     int counters_fd = -1;
     int state_fd = -1;
@@ -61,6 +62,7 @@ class RelayProgram {
   int devices_fd() const;
   int indices_fd() const;
   int expected_fd() const;
+  int door_fd() const;
   relay::AccountFiles account_files() const;
   /// Shared memory: what is written here counts from the next packet on.
   omerta_xdp_settings& settings();

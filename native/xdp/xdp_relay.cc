@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include <omerta/door.h>
 #include <omerta/xdp_maps.h>
 #include "common/clock.h"
 #include "xdp/loopback_forwarding.h"
@@ -28,6 +29,11 @@ namespace {
 omerta_budget budget(uint64_t per_second, uint64_t burst) {
   const uint64_t interval = std::max<uint64_t>(1, kSecond / std::max<uint64_t>(1, per_second));
   return {interval, interval * burst};
+}
+
+void fill_random(__u64 (&words)[2]) {
+  if (getrandom(words, sizeof words, 0) != sizeof words)
+    throw XdpError(XdpError::Code::failed, std::string("getrandom: ") + std::strerror(errno));
 }
 
 /// The state an earlier daemon left; zero when there is none.
@@ -91,12 +97,16 @@ XdpRelay::XdpRelay(const RelaySettings& settings) : settings_(settings), pins_(s
   pins_.create();
   open_maps();
   omerta_xdp_settings& shared = program_->settings();
-  if (getrandom(shared.secret, sizeof shared.secret, 0) != sizeof shared.secret)
-    throw XdpError(XdpError::Code::failed, std::string("getrandom: ") + std::strerror(errno));
+  fill_random(shared.secret);
+  fill_random(door_->as<omerta_door>()->secret);
+  const StrangerLimits& strangers = settings.strangers;
   for (size_t kind = 0; kind < OMERTA_STRANGER_KINDS; kind++) {
-    shared.prefix[kind] = budget(settings.strangers.prefix_per_second, settings.strangers.prefix_burst);
-    shared.total[kind] = budget(settings.strangers.total_per_second, settings.strangers.total_burst);
+    shared.prefix[kind] = budget(strangers.prefix_per_second, strangers.prefix_burst);
+    shared.total[kind] = budget(strangers.total_per_second, strangers.total_burst);
+    shared.known[kind] = budget(strangers.known_per_second, strangers.known_burst);
   }
+  // Frames of circuits, not knocks at the door.
+  shared.known[OMERTA_STRANGER_LEG] = shared.total[OMERTA_STRANGER_LEG];
   for (const std::string& interface : settings.interfaces)
     attachments_.emplace_back(interface, settings.mode);
 }
@@ -106,13 +116,17 @@ XdpRelay::~XdpRelay() = default;
 /// Takes over the pinned maps of this layout; of others the counters, and legs until the program is replaced.
 void XdpRelay::open_maps() {
   FileDescriptor legs = pins_.open("legs"), counters = pins_.open("counters"), state = pins_.open("state"),
-                 remotes = pins_.open("remotes"), routes = pins_.open("routes");
+                 remotes = pins_.open("remotes"), routes = pins_.open("routes"),
+                 windows = pins_.open("windows");
   const bool adoptable = legs && counters && state && has_sizes(legs.get(), 4, sizeof(omerta_leg)) &&
                          has_sizes(counters.get(), 4, sizeof(omerta_xdp_counters)) &&
                          has_sizes(state.get(), 4, sizeof(omerta_xdp_state)) &&
                          read_state(state.get()).layout == OMERTA_XDP_LAYOUT;
   uint32_t flags = read_state(state.get()).flags;
   const bool roomy = adoptable && capacity_of(legs.get()) >= settings_.max_legs;
+  // What the legs there have let through: without it, whatever was overheard could be sent once more.
+  const bool remembers = roomy && windows && has_sizes(windows.get(), 4, sizeof(omerta_leg_window)) &&
+                         capacity_of(windows.get()) == capacity_of(legs.get());
   if (legs && !roomy) former_legs_file_ = std::move(legs);
   const bool roomy_routes =
       adoptable && routes && are_routes(routes.get()) && capacity_of(routes.get()) >= settings_.max_routes;
@@ -134,6 +148,7 @@ void XdpRelay::open_maps() {
       .index_slots = settings_.index_slots,
       .accounts = settings_.accounts,
       .legs_fd = roomy ? legs.get() : -1,
+      .windows_fd = remembers ? windows.get() : -1,
       .routes_fd = roomy_routes ? routes.get() : -1,
       .counters_fd = counted.get(),
       .state_fd = adoptable ? state.get() : -1,
@@ -141,6 +156,7 @@ void XdpRelay::open_maps() {
   });
   accounts_.emplace(program_->account_files(), settings_.accounts);
   legs_ = std::make_unique<LegMap>(*program_);
+  door_.emplace(program_->door_fd(), sizeof(omerta_door), "map door");
   if (former_legs_file_ && FormerLegs::readable(former_legs_file_.get()))
     legs_->continue_from(&former_legs_.emplace(former_legs_file_.get()));
   routes_.emplace(program_->routes_fd());
@@ -158,6 +174,9 @@ void XdpRelay::install_legs(std::vector<omerta_leg> legs) {
   for (omerta_leg& leg : legs) {
     if (leg.expires_at != 0) leg.expires_at += now;
     if (!active_) installed_.push_back(leg.leg_id);
+    // Who had a leg at an earlier daemon comes again in the middle of whatever flood there is.
+    if ((leg.flags & OMERTA_LEG_ANY_SOURCE) == 0 && leg.source_port != 0)
+      omerta_know(door_->as<omerta_door>(), leg.source_ip, now);
   }
   install_absolute(legs);
 }
@@ -197,6 +216,7 @@ void XdpRelay::activate() {
   enable_forwarding();
   pins_.pin(program_->fd(), "program");
   pins_.pin(program_->legs_fd(), "legs");
+  pins_.pin(program_->windows_fd(), "windows");
   pins_.pin(program_->routes_fd(), "routes");
   std::vector<uint32_t> all;
   for (const std::string& name : settings_.interfaces)
@@ -310,6 +330,7 @@ void XdpRelay::close(bool unload_pins) {
   attachments_.clear();
   if (unload_pins) unload(settings_.port);
   legs_.reset();
+  door_.reset();
   routes_.reset();
   accounts_.reset();
   program_.reset();

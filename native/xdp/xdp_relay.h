@@ -21,12 +21,15 @@
 
 namespace omerta::xdp {
 
-/// Datagrams of strangers let through, per second and at once.
+/// Datagrams of strangers let through, per second and at once, of each kind.
 struct StrangerLimits {
   uint64_t prefix_per_second = 500;
   uint64_t prefix_burst = 500;
   uint64_t total_per_second = 10'000;
   uint64_t total_burst = 5'000;
+  /// Of each address that has proven itself, before and beside those: an office behind one address.
+  uint64_t known_per_second = 50;
+  uint64_t known_burst = 200;
 };
 
 struct RelaySettings {
@@ -93,6 +96,7 @@ class XdpRelay {
   std::unique_ptr<RelayProgram> program_;
   std::optional<relay::SharedAccounts> accounts_;
   std::unique_ptr<LegMap> legs_;
+  std::optional<SharedMapping> door_;
   std::optional<RouteMap> routes_;
   std::vector<Attachment> attachments_;
   FileDescriptor former_legs_file_;  ///< of another layout or size, until activate()

@@ -9,6 +9,7 @@
 
 #include <optional>
 
+#include <omerta/door.h>
 #include <omerta/xdp_maps.h>
 #include "test/check.h"
 #include "test/golden.h"
@@ -44,6 +45,7 @@ class BpfRelay {
                   .test_clock = true}),
         legs_(program_),
         shared_(program_.account_files(), kAccounts),
+        door_(program_.door_fd(), sizeof(omerta_door), "map door"),
         accounts_(kAccounts) {
     accounts_.set_prefix_key(golden::kPrefixKey);
     accounts_.move_to(shared_.memory());
@@ -56,10 +58,12 @@ class BpfRelay {
     settings.only4 = settings.own[0];
     settings.only6 = settings.own[1];
     for (size_t kind = 0; kind < OMERTA_STRANGER_KINDS; kind++)
-      settings.prefix[kind] = settings.total[kind] = {0, UINT64_MAX / 2};
+      settings.prefix[kind] = settings.total[kind] = settings.known[kind] = {0, UINT64_MAX / 2};
   }
 
   RelayProgram& program() { return program_; }
+  /// What an engine would tell it.
+  omerta_door& door() { return *door_.as<omerta_door>(); }
   /// What the program charges.
   relay::Accounts& accounts() { return accounts_; }
   relay::Accounts::Memory account_memory() const { return shared_.memory(); }
@@ -90,6 +94,7 @@ class BpfRelay {
   RelayProgram program_;
   LegMap legs_;
   relay::SharedAccounts shared_;
+  SharedMapping door_;
   relay::Accounts accounts_;
 };
 

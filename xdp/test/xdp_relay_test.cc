@@ -23,6 +23,7 @@
 #include <thread>
 
 #include "bpf_relay.h"
+#include "common/clock.h"
 #include "xdp/interface_facts.h"
 #include "xdp/loopback_forwarding.h"
 #include "xdp/map_facts.h"
@@ -357,6 +358,54 @@ void the_next_daemon_takes_over() {
   CHECK(attached_program("near0") != 0 && is_loaded(kPort));
   CHECK(unload(kPort) && !unload(kPort));
   CHECK(attached_program("near0") == 0);
+}
+
+/// The same frame with a WireGuard message inside: of those each counts once.
+Traffic with_message(const char* next, uint32_t id, uint64_t counter) {
+  Traffic traffic(next, id);
+  traffic.frame[16] = 4;
+  std::memcpy(&traffic.frame[24], &counter, 8);
+  const uint64_t tag = omerta_frame_tag(traffic.leg.key, traffic.frame.data(), 64);
+  std::memcpy(&traffic.frame[8], &tag, 8);
+  return traffic;
+}
+
+void what_was_forwarded_is_remembered_over_a_restart() {
+  TEST("a message that was forwarded is not forwarded again by the next daemon");
+  const Traffic first = with_message("192.0.2.9:5000", 1, 7), next = with_message("192.0.2.9:5000", 1, 8);
+  const auto run = [](XdpRelay& relay, const Traffic& traffic) {
+    return relay.program().run(traffic.packet(), kAnyTime, index_of("near0")).action;
+  };
+  {
+    XdpRelay relay(settings_of());
+    relay.install_legs({first.leg});
+    relay.activate();
+    CHECK(run(relay, first) == XDP_TX && run(relay, first) == XDP_DROP);
+    // The process is killed, and held every window.
+    const SharedMapping windows(relay.program().windows_fd(), 1024 * sizeof(omerta_leg_window), "windows");
+    for (uint32_t slot = 0; slot < 1024; slot++) windows.as<omerta_leg_window>()[slot].lock = 1;
+  }
+  XdpRelay relay(settings_of());
+  relay.install_legs({first.leg});
+  relay.activate();
+  CHECK(run(relay, first) == XDP_DROP);
+  CHECK(relay.program().counters().drops[OMERTA_DROP_REPEATED] == 2);
+  CHECK(run(relay, next) == XDP_TX && run(relay, next) == XDP_DROP);
+  relay.close(true);
+}
+
+void the_source_of_a_leg_is_known() {
+  TEST("the source of a leg that is installed is known at the door");
+  const Traffic traffic("192.0.2.9:5000");
+  auto relay = started(traffic);
+  const SharedMapping memory(relay->program().door_fd(), sizeof(omerta_door), "door");
+  const auto* door = memory.as<omerta_door>();
+  const auto knows = [&](const omerta_address& address) {
+    return omerta_is_known(door, omerta_known_hash(door, address.ip),
+                           static_cast<uint64_t>(omerta::boot_clock())) != 0;
+  };
+  CHECK(knows(traffic.from) && !knows(golden::address_of("192.0.2.10:4000")));
+  relay->close(true);
 }
 
 void nothing_is_left_after_an_unload() {
@@ -862,6 +911,8 @@ int main() {
     a_relay_bound_to_one_address_claims_no_other();
     with_several_addresses_each_remote_is_sent_to_from_the_one_it_talks_to();
     the_next_daemon_takes_over();
+    what_was_forwarded_is_remembered_over_a_restart();
+    the_source_of_a_leg_is_known();
     nothing_is_left_after_an_unload();
     an_interface_that_is_no_longer_asked_for_is_let_go();
     maps_of_another_layout_are_not_adopted();

@@ -152,6 +152,8 @@ export interface NativeHandle {
   legs(): readonly { id: number; packets: number; bytes: number; refused: number; idleMs?: number }[];
   mirrorIndices(file: number): void;
   mirrorExpected(file: number): void;
+  mirrorDoor(file: number): void;
+  shareWindows(files: Int32Array): void;
   shareAccounts(files: Int32Array): void;
   /** For each id: 1 or 0 (no such leg), packets, bytes, sent packets, sent bytes. */
   legCounters(ids: Uint32Array): Float64Array;

@@ -314,6 +314,16 @@ export class NativeEngine implements ReconfigurableEngine {
     this.#call(() => this.#handle.mirrorExpected(file));
   }
 
+  /** Tells there whom this node knows, and its key for MAC1 (XdpHandle.door). */
+  mirrorDoor(file: number): void {
+    this.#call(() => this.#handle.mirrorDoor(file));
+  }
+
+  /** Judges repetition by windows the XDP relay judges by too (XdpHandle.windows). */
+  shareWindows(files: Int32Array): void {
+    this.#call(() => this.#handle.shareWindows(files));
+  }
+
   /** Charges accounts in memory the XDP relay charges too (XdpHandle.accounts). */
   shareAccounts(files: Int32Array): void {
     this.#call(() => this.#handle.shareAccounts(files));

@@ -128,6 +128,8 @@ export class KernelPathEngine implements Engine {
         native.shareAccounts(path.accounts());
         native.mirrorIndices(path.indices());
         native.mirrorExpected(path.expected());
+        native.mirrorDoor(path.door());
+        native.shareWindows(path.windows());
         path.setIndicesKnown();
         this.#routes = new KernelRoutes(native, path);
       } catch (error) {

@@ -66,6 +66,10 @@ export interface XdpHandle {
   indices(): number;
   /** File descriptor of the memory for NativeHandle.mirrorExpected. */
   expected(): number;
+  /** File descriptor of the memory for NativeHandle.mirrorDoor. */
+  door(): number;
+  /** File descriptors, and a number of entries, for NativeHandle.shareWindows. */
+  windows(): Int32Array;
   /** Both are copied into the kernel, which drops a WireGuard message with any other receiver index. */
   setIndicesKnown(): void;
   /** Routes of relayed WireGuard sessions (NativeHandle.wireguardRoutes), as they have counted. */

@@ -53,7 +53,8 @@
   X(PASSED_LEG_CHANGED, passed_leg_changed)               /* while it was being judged */      \
   X(WIREGUARD_RELAYED_PACKETS, wireguard_relayed_packets) /* of stock clients */               \
   X(WIREGUARD_RELAYED_BYTES, wireguard_relayed_bytes)                                          \
-  X(PASSED_WIREGUARD_RELAY, passed_wireguard_relay) /* a relayed session's, perhaps */
+  X(PASSED_WIREGUARD_RELAY, passed_wireguard_relay) /* a relayed session's, perhaps */         \
+  X(DROP_BAD_MAC1, drop_bad_mac1)                   /* an initiation for nobody here */
 
 enum omerta_xdp_counter {
 #define OMERTA_X(upper, lower) OMERTA_XDP_##upper,
@@ -77,10 +78,12 @@ struct omerta_xdp_state {
   __u32 flags;
 };
 
-/* What strangers send, by what it costs to answer it; each kind has budgets of its own. */
+/* What strangers send, by what it costs to answer it and to make it; each kind has budgets of its own. */
 enum omerta_stranger_kind {
-  OMERTA_STRANGER_HANDSHAKE, /* WireGuard initiations */
+  OMERTA_STRANGER_HANDSHAKE, /* WireGuard initiations that know this node's key */
+  OMERTA_STRANGER_WIREGUARD, /* those that do not, while stock clients are relayed to other keys */
   OMERTA_STRANGER_CONTROL,   /* frames on the contact leg */
+  OMERTA_STRANGER_LEG,       /* frames on legs the kernel path does not know, while it does not know all */
   OMERTA_STRANGER_STUN,
   OMERTA_STRANGER_KINDS
 };
@@ -109,7 +112,8 @@ struct omerta_xdp_settings { /* every packet needs the first 64 bytes: a cache l
   struct omerta_own_address only6;
   __u64 secret[2]; /* chooses the bucket of a prefix: nobody can aim at another's */
   struct omerta_budget prefix[OMERTA_STRANGER_KINDS]; /* each IPv4 /24 or IPv6 /48 */
-  struct omerta_budget total[OMERTA_STRANGER_KINDS];
+  struct omerta_budget total[OMERTA_STRANGER_KINDS];  /* all prefixes, those of known addresses left out */
+  struct omerta_budget known[OMERTA_STRANGER_KINDS];  /* each known address (omerta/door.h) */
   /* Link-local ones are among them, but are nobody's source. */
   struct omerta_own_address own[OMERTA_OWN_ADDRESSES];
 };
