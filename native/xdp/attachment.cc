@@ -71,7 +71,9 @@ void Attachment::attach(int program_fd, const Pins& pins) {
     if (!status_.adopted) create(program_fd, pins, index);
     status_.attached = true;
     status_.times++;
-    errors_seen_ = transmit_errors(interface_).value_or(0);
+    errors_seen_ = transmit_counts(interface_).value_or(TransmitCounts{}).errors;
+    veth_ = interface_facts(interface_).value_or(InterfaceFacts{}).driver == "veth";
+    deliveries_.reset();
   } catch (const XdpError& error) {
     link_.reset();
     status_.reason = error.what();
@@ -118,22 +120,30 @@ void Attachment::check(int program_fd, const Pins& pins, uint64_t forwarded) {
 
 /// A driver that takes frames and loses them is worse than none (a veth whose peer runs no program).
 void Attachment::demote_if_losing(const Pins& pins, uint64_t forwarded) {
-  const uint64_t errors = transmit_errors(interface_).value_or(0);
-  const uint64_t lost = errors - std::min(errors, errors_seen_);
+  const std::optional<uint32_t> delivered = packets_sent(interface_);  // before what it took
+  const TransmitCounts counts = transmit_counts(interface_).value_or(TransmitCounts{});
+  const uint64_t lost = counts.errors - std::min(counts.errors, errors_seen_);
   const uint64_t sent = forwarded - std::min(forwarded, forwarded_seen_);
-  errors_seen_ = errors;
+  errors_seen_ = counts.errors;
   forwarded_seen_ = forwarded;
-  if (lost <= kForgivenErrors || lost * 10 < sent) return;
+  if (lost > kForgivenErrors && lost * 10 >= sent)
+    return demote(pins, "its driver lost " + std::to_string(lost) + " of the last " + std::to_string(sent) +
+                            " frames (ethtool -S " + interface_ + " | grep xdp)");
+  if (!veth_ || !delivered.has_value()) return;
+  if (const uint64_t lying = deliveries_.look(*delivered, counts.taken, boot_clock()); lying != 0)
+    demote(pins, std::to_string(lying) +
+                     " frames that it took were not delivered for half a second or more: " +
+                     "its other end has GRO on and runs no XDP program");
+}
+
+void Attachment::demote(const Pins& pins, std::string reason) {
   pins.drop_link(status_.index);
   link_.reset();
   demoted_ = true;
   status_.attached = false;
   status_.code = "LOSES_FRAMES";
-  status_.reason = "its driver lost " + std::to_string(lost) + " of the last " + std::to_string(sent) +
-                   " frames (ethtool -S " + interface_ + " | grep xdp)";
-  const std::optional<InterfaceFacts> facts = interface_facts(interface_);
-  if (facts.has_value() && facts->driver == "veth")
-    status_.remedy = "run an XDP program (one that passes everything) on the other end of the veth";
+  status_.reason = std::move(reason);
+  if (veth_) status_.remedy = "run an XDP program (one that passes everything) on the other end of the veth";
 }
 
 }  // namespace omerta::xdp

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "xdp/delivery_watch.h"
 #include "xdp/file_descriptor.h"
 #include "xdp/pins.h"
 
@@ -43,12 +44,15 @@ class Attachment {
   bool update_pinned(int program_fd, const Pins& pins, uint32_t index);
   void create(int program_fd, const Pins& pins, uint32_t index);
   void demote_if_losing(const Pins& pins, uint64_t forwarded);
+  void demote(const Pins& pins, std::string reason);
 
   std::string interface_;
   Mode mode_;
   FileDescriptor link_;
   Status status_;
   bool demoted_ = false;
+  bool veth_ = false;
+  DeliveryWatch deliveries_;
   uint64_t errors_seen_ = 0;
   uint64_t forwarded_seen_ = 0;
 };

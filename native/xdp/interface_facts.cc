@@ -2,6 +2,7 @@
 #include "xdp/interface_facts.h"
 
 #include <bpf/libbpf.h>
+#include <ifaddrs.h>
 #include <linux/ethtool.h>
 #include <linux/genetlink.h>
 #include <linux/if_link.h>
@@ -138,7 +139,7 @@ std::vector<std::string> interface_names() {
   return names;
 }
 
-std::optional<uint64_t> transmit_errors(const std::string& name) {
+std::optional<TransmitCounts> transmit_counts(const std::string& name) {
   ethtool_drvinfo driver{};
   driver.cmd = ETHTOOL_GDRVINFO;
   if (!ask_ethtool(name, driver) || driver.n_stats == 0 || driver.n_stats > 65536) return std::nullopt;
@@ -153,16 +154,32 @@ std::optional<uint64_t> transmit_errors(const std::string& name) {
   stats->cmd = ETHTOOL_GSTATS;
   stats->n_stats = driver.n_stats;
   if (!ask_ethtool(name, *strings) || !ask_ethtool(name, *stats)) return std::nullopt;
-  std::optional<uint64_t> total;
+  std::optional<TransmitCounts> total;
   for (size_t i = 0; i < std::min<size_t>(strings->len, stats->n_stats); i++) {
     const char* at = reinterpret_cast<const char*>(strings->data) + i * ETH_GSTRING_LEN;
     const std::string counter(at, strnlen(at, ETH_GSTRING_LEN));
     // Named by each driver in its own way: xdp_tx_errors, xdp_xmit_err, xdp_tx_full, xdp_tx_drops.
     const auto has = [&counter](const char* word) { return counter.find(word) != std::string::npos; };
-    if (!(has("xdp_tx") || has("xdp_xmit")) || !(has("err") || has("full") || has("drop"))) continue;
-    total = total.value_or(0) + stats->data[i];
+    if (!has("xdp_tx") && !has("xdp_xmit")) continue;
+    if (!total.has_value()) total.emplace();
+    if (has("err") || has("full") || has("drop"))
+      total->errors += stats->data[i];
+    else if (counter.ends_with("xdp_tx"))
+      total->taken += stats->data[i];
   }
   return total;
+}
+
+std::optional<uint32_t> packets_sent(const std::string& name) {
+  ifaddrs* list = nullptr;
+  if (getifaddrs(&list) != 0) return std::nullopt;
+  std::optional<uint32_t> sent;
+  for (const ifaddrs* at = list; at != nullptr; at = at->ifa_next)
+    if (at->ifa_addr != nullptr && at->ifa_addr->sa_family == AF_PACKET && at->ifa_data != nullptr &&
+        name == at->ifa_name)
+      sent = static_cast<const rtnl_link_stats*>(at->ifa_data)->tx_packets;
+  freeifaddrs(list);
+  return sent;
 }
 
 }  // namespace omerta::xdp

@@ -34,7 +34,14 @@ inline constexpr uint64_t kXdpBasic = 1, kXdpRedirect = 2, kXdpTransmit = 4;
 std::optional<InterfaceFacts> interface_facts(const std::string& name);
 /// Names of all interfaces.
 std::vector<std::string> interface_names();
-/// Frames of XDP programs the driver could not send, by its own counters; nullopt where it has none.
-std::optional<uint64_t> transmit_errors(const std::string& name);
+/// What became of the frames XDP programs gave a driver to send, by its own counters.
+struct TransmitCounts {
+  uint64_t errors = 0;  ///< it could not send
+  uint64_t taken = 0;   ///< of those sent back by the interface they came in by: it says it sent
+};
+/// Nullopt where the driver has no such counters.
+std::optional<TransmitCounts> transmit_counts(const std::string& name);
+/// The low 32 bits of how many packets have left by the interface. A veth counts those its other end took.
+std::optional<uint32_t> packets_sent(const std::string& name);
 
 }  // namespace omerta::xdp

@@ -4,10 +4,13 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <fcntl.h>
+#include <linux/ethtool.h>
 #include <linux/if_packet.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -859,6 +862,64 @@ void a_driver_that_loses_frames_is_given_up() {
   relay->close(true);
 }
 
+/// GRO of an interface.
+void set_gro(const char* interface, bool on) {
+  const FileDescriptor socket(::socket(AF_INET, SOCK_DGRAM, 0));
+  ethtool_value value{ETHTOOL_SGRO, on ? 1U : 0U};
+  ifreq request{};
+  std::strncpy(request.ifr_name, interface, IFNAMSIZ - 1);
+  request.ifr_data = reinterpret_cast<char*>(&value);
+  CHECK(ioctl(socket.get(), SIOCETHTOOL, &request) == 0);
+}
+
+void a_veth_that_keeps_what_it_took_is_given_up() {
+  const Traffic traffic("192.0.2.9:5000");
+  FarEnd far;
+  const auto look = [&](XdpRelay& relay) {
+    for (int i = 0; i < 20; i++) far.send(traffic.packet());
+    usleep(550'000);
+    relay.check();
+    return relay.interfaces()[0];
+  };
+  {
+    TEST("a veth that delivers what it took is kept");
+    const FileDescriptor pass = pass_program();
+    CHECK(bpf_xdp_attach(static_cast<int>(index_of("far0")), pass.get(), 0, nullptr) == 0);
+    auto relay = started(traffic);
+    for (int i = 0; i < 5; i++) CHECK(look(*relay).attached);
+    relay->close(true);
+    CHECK(bpf_xdp_detach(static_cast<int>(index_of("far0")), 0, nullptr) == 0);
+  }
+  TEST("a veth whose other end has GRO on and runs no program is given up, though it counts no error");
+  set_gro("far0", true);
+  auto relay = started(traffic);
+  Attachment::Status status = relay->interfaces()[0];
+  CHECK(status.attached);
+  // Whatever else passes by takes the frames along: then another look tells.
+  for (int looks = 0; looks < 10 && status.attached; looks++) status = look(*relay);
+  CHECK(!status.attached && status.code == "LOSES_FRAMES");
+  CHECK(status.reason.find("GRO") != std::string::npos);
+  CHECK(status.remedy.find("other end of the veth") != std::string::npos);
+  CHECK(attached_program("near0") == 0);
+  relay->close(true);
+  set_gro("far0", false);
+}
+
+void looks_at_deliveries() {
+  TEST("what was taken has to be delivered by the look after the next, whatever else was sent");
+  constexpr omerta::Nanoseconds kSecond = 1'000'000'000;
+  DeliveryWatch watch;
+  CHECK(watch.look(0xffffffff, 100, 1 * kSecond) == 0);
+  CHECK(watch.look(9, 110, 2 * kSecond) == 0);       // counted beyond 2^32
+  CHECK(watch.look(10, 120, 3 * kSecond) == 0);      // 10 were due, 11 left
+  CHECK(watch.look(10, 120, 3 * kSecond + 1) == 0);  // too soon to say anything
+  CHECK(watch.look(15, 120, 4 * kSecond) == 4);      // 10 were due since 9
+  watch.reset();
+  CHECK(watch.look(15, 120, 5 * kSecond) == 0);
+  CHECK(watch.look(15, 130, 6 * kSecond) == 0);
+  CHECK(watch.look(15, 130, 7 * kSecond) == 10);
+}
+
 // ---- how fast --------------------------------------------------------------------------------------
 
 void legs_are_written_fast_enough() {
@@ -927,6 +988,8 @@ int main() {
     an_mtu_that_is_too_big_is_named();
     an_interface_that_vanishes_is_attached_again_when_it_is_back();
     a_driver_that_loses_frames_is_given_up();
+    a_veth_that_keeps_what_it_took_is_given_up();
+    looks_at_deliveries();
     legs_are_written_fast_enough();
     unload(kPort);
   });
