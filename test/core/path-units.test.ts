@@ -3,6 +3,7 @@ import { describe, test } from 'node:test';
 import { contactCandidates, triedCandidates } from '../../ts/core/path/contact-addresses.js';
 import { MemberPaths, MOST_PATHS } from '../../ts/core/path/member-paths.js';
 import { choosePaths } from '../../ts/core/path/path-choice.js';
+import { PREDICTED_PORTS, predictedAddresses } from '../../ts/core/path/port-prediction.js';
 import { TrackedPath } from '../../ts/core/path/tracked-path.js';
 import {
   PROBES_PER_ADDRESS,
@@ -101,6 +102,30 @@ describe('what a contact names', () => {
       paths.add({ remote: { address: at(`192.0.2.2:${n + 1}`) }, local: undefined }, 0);
     assert.equal(paths.all().length, MOST_PATHS);
     assert.equal(paths.get(first.id), first);
+  });
+});
+
+describe('the ports a NAT will give next', () => {
+  const predicted = (ports: readonly number[], since = 0): number[] =>
+    predictedAddresses(
+      ports.map((port) => at(`198.18.0.1:${port}`)),
+      since,
+    ).map(({ port }) => port);
+
+  test('are the next in line, by the step it takes, after those that were taken since', () => {
+    assert.deepEqual(predicted([5001, 5000]).slice(0, 3), [5002, 5003, 5004]);
+    assert.deepEqual(predicted([5000, 5002, 5004]).slice(0, 2), [5006, 5008]);
+    assert.deepEqual(predicted([5000, 5001], 10).slice(0, 2), [5012, 5013]);
+    assert.equal(predicted([5000, 5001]).length, PREDICTED_PORTS);
+    assert.deepEqual(predicted([65_533, 65_534]), [65_535]);
+  });
+
+  test('are not known when all see one port, when they are far apart, or when there are two addresses', () => {
+    assert.deepEqual(predicted([5000]), []);
+    assert.deepEqual(predicted([5000, 5000]), []);
+    assert.deepEqual(predicted([5000, 41_007]), []);
+    assert.deepEqual(predicted([]), []);
+    assert.deepEqual(predictedAddresses([at('198.18.0.1:1'), at('198.18.0.2:2')], 0), []);
   });
 });
 

@@ -39,3 +39,53 @@ describe('two members behind NATs', () => {
           assert.ok((took.at(-2) ?? Infinity) < 1000, `${took.join(' ')} ms to the direct path`);
         });
 });
+
+describe('two members behind NATs that give a port to each destination', () => {
+  const PREDICTABLE = ['port-R', 'sequential', 'preserving'] as const;
+  for (const a of PREDICTABLE)
+    for (const b of PREDICTABLE)
+      if (a !== 'port-R' || b !== 'port-R')
+        test(`${a} to ${b}: nine of ten go directly, by the ports that are predicted`, () => {
+          let direct = 0;
+          for (let seed = 1; seed <= SEEDS; seed++) {
+            const world = new PairWorld(seed, a, b);
+            world.start();
+            assert.ok(world.firstPacket() !== undefined);
+            const streams = [
+              new Stream(world, world.a, world.b, 20),
+              new Stream(world, world.b, world.a, 20),
+            ];
+            if (world.simulation.runUntil(() => world.bothDirect, 3000) !== undefined) direct++;
+            for (const stream of streams) stream.stop();
+            world.simulation.run(500);
+            assert.deepEqual(
+              streams.map(({ lost }) => lost),
+              [[], []],
+              `seed ${seed}`,
+            );
+          }
+          assert.ok(direct >= 0.9 * SEEDS, `${direct} of ${SEEDS}`);
+        });
+
+  for (const [a, b] of [
+    ['symmetric', 'symmetric'],
+    ['symmetric', 'port-R'],
+    ['port-R', 'symmetric'],
+  ] as const)
+    test(`${a} to ${b}, at random: they stay on the relay and lose nothing by trying`, () => {
+      for (let seed = 1; seed <= 5; seed++) {
+        const world = new PairWorld(seed, a, b);
+        world.start();
+        assert.ok(world.firstPacket() !== undefined);
+        const streams = [new Stream(world, world.a, world.b, 20), new Stream(world, world.b, world.a, 20)];
+        world.simulation.run(5000);
+        for (const stream of streams) stream.stop();
+        world.simulation.run(500);
+        assert.deepEqual([world.pathOf(world.a), world.pathOf(world.b)], ['relay', 'relay'], `seed ${seed}`);
+        assert.deepEqual(
+          streams.map(({ lost }) => lost),
+          [[], []],
+        );
+      }
+    });
+});

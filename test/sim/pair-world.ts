@@ -14,13 +14,16 @@ import { Simulation, type SimNode, type SimUplink } from '../../ts/sim/mesh/simu
 import { bootstrapOf, ip, OPEN_POLICY } from './mesh-world.js';
 
 export const KINDS = ['public', 'full', 'addr-R', 'port-R', 'symmetric'] as const;
-export type Kind = (typeof KINDS)[number];
+/** Symmetric ones by how they give ports; `symmetric` gives any. */
+export type Kind = (typeof KINDS)[number] | 'sequential' | 'preserving';
 
 const NAT_OF: Readonly<Record<Exclude<Kind, 'public'>, NatBehaviourModel>> = {
   full: FULL_CONE,
   'addr-R': ADDRESS_RESTRICTED,
   'port-R': PORT_RESTRICTED,
   symmetric: SYMMETRIC,
+  sequential: { ...SYMMETRIC, ports: 'sequential' },
+  preserving: { ...SYMMETRIC, ports: 'preserving' },
 };
 
 const PORT = 51_820;

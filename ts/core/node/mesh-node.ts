@@ -156,7 +156,6 @@ export class MeshNode implements Component {
               interfaces: this.#interfaces,
               announced: this.#endpoints,
               observed: this.#uplinks.observed().map(({ address }) => address),
-              predicted: [],
             }),
             relayed: (member) =>
               this.#circuits

@@ -51,7 +51,11 @@ export function triedCandidates(
   const isOwn = ({ ip, port }: SocketAddress): boolean =>
     own.interfaces.some((each) => each.port === port && sameBytes(each.source.ip, ip)) ||
     own.announced.some((address) => sameSocketAddress(address, { ip, port }));
-  return told.filter(({ address }) => isReachable(address) && !isOwn(address));
+  const tried = told.filter(({ address }) => isReachable(address) && !isOwn(address));
+  // Two NATs that give a port to each destination are predicted to meet when both sides send to what was
+  // predicted first, in one order.
+  const isPredicted = ({ kind }: ContactCandidate): number => Number(kind === CandidateKind.predicted);
+  return tried.toSorted((a, b) => isPredicted(b) - isPredicted(a));
 }
 
 /** Whether it can be the address of another host. */

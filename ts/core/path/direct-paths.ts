@@ -33,6 +33,7 @@ import { reaches, type LocalInterface } from './local-interface.js';
 import { MemberPaths, sameEndpoint } from './member-paths.js';
 import type { BesideWays } from './path-agent.js';
 import { choosePaths } from './path-choice.js';
+import { predictedAddresses } from './port-prediction.js';
 import type { TrackedPath } from './tracked-path.js';
 import { UnprovenBudget } from './unproven-budget.js';
 
@@ -61,6 +62,8 @@ const REPORT_EVERY_MS = 50;
 const SLACK_MS = 20;
 /** Addresses learned from probes that came in, for one contact. */
 const MOST_LEARNED = 8;
+/** Beyond so many nothing is predicted from their number. */
+const MOST_DESTINATIONS = 4096;
 /** Of an interface nobody named. */
 const DEFAULT_RANK = 0;
 
@@ -70,7 +73,7 @@ export interface DirectHost {
   readonly requests: RequestTable;
   readonly members: Pick<MemberTable, 'bySessionKey'>;
   readonly peers: PeerTable;
-  own(): OwnAddresses;
+  own(): Omit<OwnAddresses, 'predicted'>;
   /** The ways over relays that stand, the one in use last. */
   relayed(member: SessionKey): readonly Candidate[];
   /** It carries or will carry something: whoever keeps it up is told. */
@@ -110,6 +113,9 @@ export class DirectPaths implements BesideWays {
   readonly #wakes = new TimerQueue<SessionKey>();
   readonly #answers = new AnswerTable();
   readonly #budget = new UnprovenBudget();
+  /** Addresses that were probed since relays saw this node where they do: each took a port of the NAT's. */
+  readonly #destinations = new Set<string>();
+  #observedBefore = '';
 
   constructor(host: DirectHost) {
     this.#host = host;
@@ -202,7 +208,7 @@ export class DirectPaths implements BesideWays {
     this.#agree(peer, contact, candidates, turn);
     contact.beginAt = turn.now + BEGIN_ANYWAY_MS;
     this.#wake(peer, contact);
-    const answer = { type: 'contact-accepted', candidates: contactCandidates(this.#host.own()) } as const;
+    const answer = { type: 'contact-accepted', candidates: this.#candidates() } as const;
     this.#answers.answer(peer, request, answer, turn);
     return true;
   }
@@ -260,7 +266,7 @@ export class DirectPaths implements BesideWays {
     const sentAt = turn.now;
     contact.asking = true;
     contact.askAt = undefined;
-    const message = { type: 'contact', candidates: contactCandidates(this.#host.own()) } as const;
+    const message = { type: 'contact', candidates: this.#candidates() } as const;
     this.#host.requests.send(member, message, turn, (answer, later) => {
       if (this.#contacts.get(member) !== contact) return;
       contact.asking = false;
@@ -271,6 +277,17 @@ export class DirectPaths implements BesideWays {
         contact.beginAt = later.now + (later.now - sentAt) / 2;
       } else this.#askAgain(contact, later);
       this.#wake(member, contact);
+    });
+  }
+
+  #candidates(): ContactCandidate[] {
+    const own = this.#host.own();
+    const observed = own.observed.map(formatSocketAddress).join(' ');
+    if (observed !== this.#observedBefore) this.#destinations.clear();
+    this.#observedBefore = observed;
+    return contactCandidates({
+      ...own,
+      predicted: predictedAddresses(own.observed, this.#destinations.size),
     });
   }
 
@@ -359,6 +376,8 @@ export class DirectPaths implements BesideWays {
       path.state = 'failed';
       return;
     }
+    if ('address' in remote && this.#destinations.size < MOST_DESTINATIONS)
+      this.#destinations.add(formatSocketAddress(remote.address));
     const token = turn.random(PROBE_TOKEN_SIZE);
     path.sent(token, turn.now);
     turn.emit({ type: 'send-probe', probe: { peer: member, token, to: path.ends, size: 0 } });

@@ -37,6 +37,8 @@ import type { DaemonMode } from '../../status/model/daemon-status.js';
 import { engineFailure } from './engine-failure.js';
 import type { Identity } from '../state/identity.js';
 import { ExitCode, OperatorError } from '../../host/operator-error.js';
+import type { LocalInterface } from '../../core/path/local-interface.js';
+import { localInterfaces, sameInterfaces } from '../../host/local-interfaces.js';
 import { MeshShell } from './mesh-shell.js';
 import {
   addressedInterfaces,
@@ -107,6 +109,7 @@ function acceleration(
 export class Mesh {
   readonly #tunnelAddresses: readonly string[];
   #addresses: readonly SocketAddress[];
+  #interfaces: readonly LocalInterface[] = [];
   #networks: readonly Network[];
   /** What it runs by now; the settings have what it was opened with. */
   #config: Config;
@@ -123,6 +126,8 @@ export class Mesh {
     this.#networks = networks;
     this.#addresses = addresses;
     this.#config = settings.config;
+    const { engine } = shell;
+    if (engine.paths !== undefined) this.#interfaces = interfacesOf(settings.config, engine.port);
   }
 
   /** Opens the engine and starts the node. @throws OperatorError */
@@ -174,6 +179,9 @@ export class Mesh {
           maxLegs: options.maxLegs,
           wireguardRelay: mode === 'up' && config.wireguard.relay,
           consent: nodeConsent(config),
+          // Only an engine that keeps several ways to a peer can find out whether there is a direct one.
+          directPaths: engine.paths !== undefined,
+          interfaces: engine.paths === undefined ? undefined : interfacesOf(config, engine.port),
           stockPeers: mode === 'up' ? config.wireguard.peers.map(stockPeer) : [],
         },
         nodePrimitives,
@@ -241,7 +249,14 @@ export class Mesh {
 
   /** Looks whether the interfaces have other addresses now and tells the node. @returns whether they have. */
   refreshAddresses(): boolean {
-    const addresses = configuredAddresses(this.settings.config, this.shell.engine.port, this.#addresses);
+    const { config } = this.settings;
+    const { engine } = this.shell;
+    const addresses = configuredAddresses(config, engine.port, this.#addresses);
+    const interfaces = engine.paths === undefined ? [] : interfacesOf(config, engine.port);
+    if (!sameInterfaces(interfaces, this.#interfaces)) {
+      this.#interfaces = interfaces;
+      this.shell.command((node, step) => node.setInterfaces(interfaces, step));
+    }
     if (sameAddresses(addresses, this.#addresses)) return false;
     this.#addresses = addresses;
     this.shell.command((node, step) => node.setEndpoints(addresses, step));
@@ -285,6 +300,11 @@ export function configuredAddresses(
   const sources = { announce, bind: node.bind, port, ownTunnel: node.interface };
   const found = ownAddresses(sources);
   return areChosen(sources) ? found : betterAddresses(known, found);
+}
+
+/** What is sent from. */
+function interfacesOf({ node }: Config, port: number): LocalInterface[] {
+  return localInterfaces({ bind: node.bind, port, ownTunnel: node.interface });
 }
 
 /** A node does not register with itself, so its own entry among the bootstraps is left out. */

@@ -1,0 +1,30 @@
+// Which ports a NAT will give next, from those it gave: one that gives another to each destination
+// (RFC 4787, address-dependent mapping) often gives the next in line.
+
+import { sameBytes } from '../../wire/bytes.js';
+import type { SocketAddress } from '../../wire/socket-address.js';
+
+/** So many are told in a contact. */
+export const PREDICTED_PORTS = 16;
+/** Ports that lie further apart were not given one after the other. */
+const LONGEST_STEP = 8;
+const LAST_PORT = 65_535;
+
+/**
+ * The addresses the next new destinations will see, in the order they are sent to; none when the NAT gives
+ * all destinations one port, or ports at random, or fewer than two destinations have told.
+ * @param observed where destinations saw this node, each another one
+ * @param since new destinations it has sent to since then
+ */
+export function predictedAddresses(observed: readonly SocketAddress[], since: number): SocketAddress[] {
+  const [first] = observed;
+  if (first === undefined || observed.some(({ ip }) => !sameBytes(ip, first.ip))) return [];
+  const ports = [...new Set(observed.map(({ port }) => port))].toSorted((a, b) => a - b);
+  const steps = ports.slice(1).map((port, index) => port - (ports[index] ?? port));
+  const step = Math.min(...steps);
+  const last = ports.at(-1);
+  if (last === undefined || steps.length === 0 || Math.max(...steps) > LONGEST_STEP) return [];
+  return Array.from({ length: PREDICTED_PORTS }, (_, index) => last + step * (since + index + 1))
+    .filter((port) => port <= LAST_PORT)
+    .map((port) => ({ ip: first.ip, port }));
+}
