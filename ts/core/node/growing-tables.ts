@@ -7,6 +7,9 @@
 import { MAX_MEMBERS, memberBounds } from '../members/member-table.js';
 import { MAX_PINGS } from '../members/ping-table.js';
 import { CIRCUITS_PER_MEMBER } from '../path/circuit-client.js';
+import { MOST_PATHS } from '../path/member-paths.js';
+import { MAX_OUTSTANDING } from '../path/tracked-path.js';
+import { COUNTED_BOUNDS } from '../path/unproven-budget.js';
 import { MAX_CIRCUIT_RELAYS } from '../protocol/control-message.js';
 import { MAX_RECORD_NETWORKS } from '../protocol/peer-record.js';
 import { PREPARED_LEGS } from '../protocol/standing-policy.js';
@@ -36,6 +39,38 @@ export interface GrowingTable {
 const MOST_UPLINKS = MAX_RECORD_NETWORKS * 8 + 64;
 
 export const GROWING_TABLES: readonly GrowingTable[] = [
+  {
+    name: 'contacts of members',
+    fields: ['path/direct-paths.ts#contacts', 'path/direct-paths.ts#wakes'],
+    key: 'session key',
+    total: () => MAX_MEMBERS,
+    shares: () => ({ member: 1 }),
+    ends: '175 s after the session was renewed last, or with the member',
+  },
+  {
+    name: 'paths to a member that are tried',
+    fields: ['path/member-paths.ts#paths'],
+    key: 'local address, remote address or leg',
+    total: () => MAX_MEMBERS * MOST_PATHS,
+    shares: () => ({ member: MOST_PATHS }),
+    ends: 'with the contact, or when one that did not work has to make room',
+  },
+  {
+    name: 'probes of a path that may yet be answered',
+    fields: ['path/tracked-path.ts#outstanding'],
+    key: 'token',
+    total: () => MAX_MEMBERS * MOST_PATHS * MAX_OUTSTANDING,
+    shares: () => ({ path: MAX_OUTSTANDING }),
+    ends: 'by its answer, or by the eighth after it',
+  },
+  {
+    name: 'addresses that were probed and have not answered',
+    fields: ['path/unproven-budget.ts#counts'],
+    key: 'address, host, member',
+    total: () => COUNTED_BOUNDS.total,
+    shares: () => COUNTED_BOUNDS.shares,
+    ends: 'after 60 s, when a place is wanted',
+  },
   {
     name: 'admitted clients',
     fields: [

@@ -62,8 +62,6 @@ const REPORT_EVERY_MS = 50;
 const SLACK_MS = 20;
 /** Addresses learned from probes that came in, for one contact. */
 const MOST_LEARNED = 8;
-/** Beyond so many nothing is predicted from their number. */
-const MOST_DESTINATIONS = 4096;
 /** Of an interface nobody named. */
 const DEFAULT_RANK = 0;
 
@@ -113,8 +111,8 @@ export class DirectPaths implements BesideWays {
   readonly #wakes = new TimerQueue<SessionKey>();
   readonly #answers = new AnswerTable();
   readonly #budget = new UnprovenBudget();
-  /** Addresses that were probed since relays saw this node where they do: each took a port of the NAT's. */
-  readonly #destinations = new Set<string>();
+  /** New ones since relays saw this node where they do: each may have taken a port of the NAT's. */
+  #destinations = 0;
   #observedBefore = '';
 
   constructor(host: DirectHost) {
@@ -283,11 +281,11 @@ export class DirectPaths implements BesideWays {
   #candidates(): ContactCandidate[] {
     const own = this.#host.own();
     const observed = own.observed.map(formatSocketAddress).join(' ');
-    if (observed !== this.#observedBefore) this.#destinations.clear();
+    if (observed !== this.#observedBefore) this.#destinations = 0;
     this.#observedBefore = observed;
     return contactCandidates({
       ...own,
-      predicted: predictedAddresses(own.observed, this.#destinations.size),
+      predicted: predictedAddresses(own.observed, this.#destinations),
     });
   }
 
@@ -376,8 +374,7 @@ export class DirectPaths implements BesideWays {
       path.state = 'failed';
       return;
     }
-    if ('address' in remote && this.#destinations.size < MOST_DESTINATIONS)
-      this.#destinations.add(formatSocketAddress(remote.address));
+    if ('address' in remote && !path.everProbed) this.#destinations++;
     const token = turn.random(PROBE_TOKEN_SIZE);
     path.sent(token, turn.now);
     turn.emit({ type: 'send-probe', probe: { peer: member, token, to: path.ends, size: 0 } });

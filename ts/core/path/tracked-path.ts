@@ -12,7 +12,7 @@ const DEAD_AFTER = 4;
 const SHORTEST_WAIT_MS = 50;
 const LONGEST_WAIT_MS = 1000;
 /** Probes whose answers are awaited. */
-const MAX_OUTSTANDING = 8;
+export const MAX_OUTSTANDING = 8;
 
 /**
  * `untried`: no probe was answered; `proven`: the last one, or one shortly before, was; `dead`: it was
@@ -27,6 +27,7 @@ export class TrackedPath implements PathEnds {
   answeredAt: number | undefined;
   /** When it is to be probed next; undefined = not by itself. */
   probeAt: number | undefined;
+  everProbed = false;
   /** Probes in a row without an answer. */
   #unanswered = 0;
   /** Hex tokens of probes that may yet be answered, oldest first. */
@@ -82,6 +83,7 @@ export class TrackedPath implements PathEnds {
     const [oldest] = this.#outstanding;
     if (oldest !== undefined && this.#outstanding.size >= MAX_OUTSTANDING) this.#outstanding.delete(oldest);
     this.#outstanding.add(toHex(token));
+    this.everProbed = true;
     const wait =
       this.state === 'proven'
         ? Math.min(Math.max(this.quality.timeoutMs, SHORTEST_WAIT_MS), LONGEST_WAIT_MS)

@@ -14,8 +14,7 @@ export const PROBES_PER_ADDRESS = 12;
 export const PROBES_PER_HOST = 192;
 export const PROBES_PER_MEMBER = 384;
 /** Addresses, hosts and members counted, and what one member may make us count. */
-const MOST_COUNTED = 8192;
-const COUNTED_PER_MEMBER = 512;
+export const COUNTED_BOUNDS = { total: 8192, shares: { member: 512 } } as const;
 
 interface Count {
   sent: number;
@@ -23,10 +22,7 @@ interface Count {
 }
 
 export class UnprovenBudget {
-  readonly #counts = new BoundedTable<string, Count, 'member'>(() => ({
-    total: MOST_COUNTED,
-    shares: { member: COUNTED_PER_MEMBER },
-  }));
+  readonly #counts = new BoundedTable<string, Count, 'member'>(() => COUNTED_BOUNDS);
   /** Probes to addresses that had not answered, and those that were not sent for this budget. */
   sent = 0;
   refused = 0;
