@@ -133,6 +133,49 @@ describe('clients of a relay', () => {
     assert.ok(told >= 8 && told <= 12, `${told} times of ${latest}`);
   });
 
+  it('whose packets come from elsewhere are sent a challenge there and nothing else, whatever they ask, until it is answered', () => {
+    const relay = new DoorRelay(open(), nodePrimitives, keys());
+    const known = { id: new Uint8Array(16).fill(6), key: new Uint8Array(32).fill(7) };
+    const network = blindedNetworkId(nodePrimitives, known);
+    const members = [1, 2, 3].map(() => keys());
+    members.forEach((member, index) => {
+      relay.join(member, address(`203.0.113.${index + 1}:4000`), { networks: [network] }, 0);
+      relay.prove(member, known, 0);
+    });
+    const [a, b] = members;
+    assert.ok(a && b);
+    const lookup = { type: 'lookup', network, after: 0, depth: 0 } as const;
+    assert.equal(relay.say(a, lookup, 10)[0]?.type, 'records');
+    const peer = toHex(a.sessionKey);
+    const victim = address('198.51.100.7:53');
+    let heard = relay.node.handleEngineEvent(
+      { type: 'endpoint', peer, endpoint: { address: victim } },
+      step(20),
+    );
+    for (let now = 30; now < 60_000; now += 50) {
+      assert.deepEqual(
+        relay.say(a, lookup, now).filter(({ type }) => type !== 'address-challenge'),
+        [],
+      );
+      relay.register(b, { networks: [network], sequence: now }, now);
+      if ((relay.node.deadline() ?? Infinity) <= now)
+        heard = [...heard, ...relay.node.handleTimeout(step(now))];
+    }
+    const sent = messagesTo(peer, [...heard, ...relay.effects]).filter(
+      ({ message }) => message.type !== 'records',
+    );
+    const told = messagesTo(peer, heard);
+    assert.ok(told.length > 0 && told.every(({ message }) => message.type === 'address-challenge'));
+    assert.ok((relay.node.status(step(0)).relay?.refusals['unproven-address'] ?? 0) > 1000);
+    const challenge = sent.findLast(({ message }) => message.type === 'address-challenge');
+    assert.ok(challenge?.message.type === 'address-challenge');
+    const { nonce } = challenge.message;
+    const payload = encodeMessage({ request: challenge.request, message: { type: 'address-answer', nonce } });
+    const moved = relay.node.handleEngineEvent({ type: 'control', peer, payload }, step(60_010));
+    assert.ok(messagesTo(peer, moved).some(({ message }) => message.type === 'records-changed'));
+    assert.equal(relay.say(a, lookup, 60_020)[0]?.type, 'records');
+  });
+
   it('of one address bind no more WireGuard servers than its share', () => {
     const relay = new DoorRelay(
       { ...open({ wireguardBindings: 8, wireguardBindingsPerPrefix: 2 }), wireguard: { servers: [] } },

@@ -517,7 +517,7 @@ export class MeshNode implements Component {
       case ControlKind.message: {
         const envelope = decodeMessage(frame.body);
         if (envelope === undefined) this.#drops.add('control-malformed', 1);
-        else if (this.#relay?.admitsMessage(peer, turn.now) !== false)
+        else if (this.#relay?.admitsMessage(peer, envelope.message, turn) !== false)
           this.#handleMessage(peer, envelope.request, envelope.message, turn);
         break;
       }

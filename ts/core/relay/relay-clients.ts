@@ -7,7 +7,12 @@ import { sameSocketAddress, type SocketAddress } from '../../wire/socket-address
 import { GrantStatus } from '../protocol/admission-payload.js';
 import { AdmissionServer, type AdmissionClaim, type AdmissionVerdict } from './admission-server.js';
 import { fromHex, sameBytes, toHex } from '../../wire/bytes.js';
-import { recordRefusal, type MessageOf, type Refusal } from '../protocol/control-message.js';
+import {
+  recordRefusal,
+  type ControlMessage,
+  type MessageOf,
+  type Refusal,
+} from '../protocol/control-message.js';
 import { BoundedTable } from '../runtime/bounded-table.js';
 import type { Counter } from '../runtime/counter.js';
 import { earliest } from '../runtime/earliest.js';
@@ -141,8 +146,13 @@ export class RelayClients {
     if (address !== undefined) this.#verifyAddress(client, address, turn);
   }
 
-  /** Counts a message of a client against its rate; false when it is to be dropped. */
-  admitsMessage(peer: SessionKey, now: number): boolean {
+  /**
+   * Counts a message of a client against its rate; false when it is to be dropped. Its packets come from where
+   * it says: until it has shown to receive there, what it asks is not answered, or it could have pages of the
+   * directory sent to whom it likes.
+   */
+  admitsMessage(peer: SessionKey, message: ControlMessage, turn: Turn): boolean {
+    const { now } = turn;
     const client = this.#clients.get(peer);
     if (client === undefined) return true;
     const next = Math.max(client.nextMessage, now) + MESSAGE_INTERVAL_MS;
@@ -151,7 +161,10 @@ export class RelayClients {
       return false;
     }
     client.nextMessage = next;
-    return true;
+    if (client.challenged === undefined || message.type === 'address-answer') return true;
+    this.#refusals.add('unproven-address', 1);
+    if (!client.challenging) this.#challenge(client, client.challenged, turn);
+    return false;
   }
 
   /** @returns why not; undefined when registered. */
@@ -444,6 +457,7 @@ export class RelayClients {
     if (isOwnAddress(this.#host, address)) this.#refusals.add('own-address', 1);
     const settled = isOwnAddress(this.#host, address) || sameSocketAddress(address, client.address);
     client.challenged = settled ? undefined : address;
+    if (settled) this.#directory.resume(client, turn);
     const { provenAddress } = client;
     client.provenAddress = undefined;
     if (
@@ -465,16 +479,15 @@ export class RelayClients {
       if (challenged === undefined) return;
       // Events come in order: had the answer come from elsewhere, `challenged` would name that place.
       if (!sameSocketAddress(challenged, address)) this.#challenge(client, challenged, later);
-      else {
-        client.challenged = undefined;
-        if (answer?.type === 'address-answer' && this.#host.primitives.equal(answer.nonce, nonce))
-          this.#move(client, address, later);
-      }
+      else if (answer?.type === 'address-answer' && this.#host.primitives.equal(answer.nonce, nonce))
+        this.#move(client, address, later);
+      // Else it is challenged again when it says something more from there.
     });
   }
 
   #move(client: Client, address: SocketAddress, turn: Turn): void {
     client.challenged = undefined;
+    this.#directory.resume(client, turn);
     if (sameSocketAddress(client.address, address)) return;
     const passes = client.registration === undefined;
     if (passes) this.#pass(client, false);

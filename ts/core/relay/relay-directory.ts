@@ -55,13 +55,18 @@ export class RelayDirectory {
         if (client.registration?.cursors.has(network) === true) this.#push(client, network, turn);
   }
 
+  /** The client has shown to receive where it is: it is told what changed meanwhile. */
+  resume(client: Client, turn: Turn): void {
+    for (const network of client.registration?.cursors.keys() ?? []) this.#push(client, network, turn);
+  }
+
   /** Sends what a client does not have, one page at a time; the next when this one is acknowledged. */
   #push(client: Client, network: string, turn: Turn): void {
     const { registration } = client;
     const cursor = registration?.cursors.get(network);
     const blindedId = fromHex(network);
     if (registration === undefined || cursor === undefined || blindedId === undefined) return;
-    if (registration.pushing.has(network)) return;
+    if (registration.pushing.has(network) || client.challenged !== undefined) return;
     const empty = {
       type: 'records-changed',
       network: blindedId,

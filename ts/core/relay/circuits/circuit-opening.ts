@@ -187,7 +187,9 @@ export class CircuitOpening {
   #ways({ callee, network, path }: Opening): CircuitEnd[] {
     const { clients, neighbours } = this.#parts;
     const client = clients.registered(callee);
-    if (client?.registration?.networks.includes(toHex(network)) === true) return [client];
+    // It is offered nothing where it has not shown to receive.
+    if (client?.registration?.networks.includes(toHex(network)) === true)
+      return client.challenged === undefined ? [client] : [];
     if (path.length + 2 > MAX_CIRCUIT_RELAYS) return [];
     return neighbours.towards(callee, [...path, callee]);
   }

@@ -7,7 +7,7 @@ import type { SocketAddress } from '../../../wire/socket-address.js';
 import { fromHex, sameBytes, toHex } from '../../../wire/bytes.js';
 import { contactLeg } from '../../protocol/contact-leg.js';
 import { ADMISSION_DROPS } from '../admission-server.js';
-import { REFUSALS, type MessageOf } from '../../protocol/control-message.js';
+import { REFUSALS, type ControlMessage, type MessageOf } from '../../protocol/control-message.js';
 import { Counter } from '../../runtime/counter.js';
 import { earliest } from '../../runtime/earliest.js';
 import type { Step } from '../../../contract/step.js';
@@ -37,6 +37,7 @@ const TURNED_DOWN: readonly string[] = [
   ...CAPS,
   ...ADMISSION_DROPS,
   'message-rate',
+  'unproven-address',
   'circuit-time',
 ];
 
@@ -141,8 +142,8 @@ export class RelayService {
   }
 
   /** Counts a message of a client against its rate; false when it is to be dropped. */
-  admitsMessage(peer: SessionKey, now: number): boolean {
-    return this.#clients.admitsMessage(peer, now);
+  admitsMessage(peer: SessionKey, message: ControlMessage, turn: Turn): boolean {
+    return this.#clients.admitsMessage(peer, message, turn);
   }
 
   handleRegister(peer: SessionKey, request: number, message: MessageOf<'register'>, turn: Turn): void {
