@@ -4,7 +4,7 @@
 import { randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { existsSync, readFileSync, statSync } from 'node:fs';
-import { release } from 'node:os';
+import { networkInterfaces, release } from 'node:os';
 import { join } from 'node:path';
 import type { Accelerator, Engine, EngineDescription, EngineOptions } from '../../contract/engine.js';
 import { openNative, openWasm } from '../../engine/open-engine.js';
@@ -50,6 +50,13 @@ function failed(name: string, error: unknown): Check {
   return { name, ok: false, required: true, detail, remedy };
 }
 
+/** Of a host that may have one family alone. */
+function loopbackAddress(): string {
+  const present = Object.values(networkInterfaces()).flatMap((infos) => infos ?? []);
+  const has = (wanted: string): boolean => present.some(({ address }) => address === wanted);
+  return !has('127.0.0.1') && has('::1') ? '::1' : '127.0.0.1';
+}
+
 /** Opens an engine on a port of the kernel's choosing on loopback, describes and closes it. */
 async function tryEngine(
   open: (options: EngineOptions) => Promise<Engine>,
@@ -58,7 +65,7 @@ async function tryEngine(
     const engine = await open({
       privateKey: new Uint8Array(randomBytes(32)),
       port: 0,
-      bind: '127.0.0.1',
+      bind: loopbackAddress(),
       workers: 2, // so that what several need is tried too
       maxLegs: 16,
       maxPeers: 16,
