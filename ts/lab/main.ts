@@ -3,7 +3,9 @@
 
 import { parseArgs } from 'node:util';
 import { tcpThroughput } from './iperf.js';
+import { matrix } from './matrix.js';
 import { MeshPair } from './mesh-pair.js';
+import { UsageError, positive } from './options.js';
 import { ping } from './ping.js';
 import { Report, formatMs, formatRate } from './report.js';
 import { labUnavailable } from './requirements.js';
@@ -16,8 +18,6 @@ const PING_INTERVAL_MS = 5;
 /** Measurements alternate between the peers this often, so that a busy machine hits both. */
 const ROUNDS = 2;
 
-class UsageError extends Error {}
-
 interface Options {
   readonly seconds: number;
   readonly pings: number;
@@ -28,11 +28,6 @@ interface Options {
 }
 
 function readOptions(): Options {
-  const positive = (name: string, text: string): number => {
-    const value = Number(text);
-    if (Number.isInteger(value) && value > 0) return value;
-    throw new UsageError(`--${name} wants a whole number greater than 0, not "${text}"`);
-  };
   let values;
   try {
     ({ values } = parseArgs({
@@ -166,6 +161,13 @@ function howToLookAround(pair: MeshPair): string {
 }
 
 async function main(): Promise<number> {
+  const [command, ...rest] = process.argv.slice(2);
+  if (command === 'matrix') {
+    const unavailable = labUnavailable(['ping']);
+    if (unavailable === undefined) return matrix(rest);
+    console.error(`The lab cannot run here: ${unavailable}.`);
+    return process.getuid?.() === 0 ? 1 : 4;
+  }
   const options = readOptions();
   const reason = labUnavailable(['ping', 'iperf3', 'ss', ...(options.peer ? ['wireguard-go', 'wg'] : [])]);
   if (reason !== undefined) {

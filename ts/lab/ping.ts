@@ -135,6 +135,17 @@ export class PingWatch {
     return { lost, milliseconds };
   }
 
+  /** The first and the last reply so far, and how many before the last never came; in any order of arrival. */
+  seen(): {
+    readonly first: { readonly sequence: number; readonly at: number } | undefined;
+    readonly last: { readonly sequence: number; readonly at: number } | undefined;
+    readonly lost: number;
+  } {
+    const ordered = this.replies.toSorted((a, b) => a.sequence - b.sequence);
+    const [first, last] = [ordered.at(0), ordered.at(-1)];
+    return { first, last, lost: (last?.sequence ?? 0) - ordered.length };
+  }
+
   /** Ends the ping. */
   close(): void {
     this.stop();

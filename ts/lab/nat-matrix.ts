@@ -1,0 +1,155 @@
+// Every kind of NAT with every other: which way two nodes behind them take to each other, how long it takes to
+// find it, and what is lost meanwhile. Two nodes of each kind run the shipped binary; those on the left begin.
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
+import type { NatKind } from './nat.js';
+import { NAT_KINDS } from './nat.js';
+import { OmertaNode } from './omerta-node.js';
+import { PingWatch } from './ping.js';
+import type { Node, World } from './world.js';
+
+/** Where a node is: at a public address, or behind a NAT of a kind. */
+export type Place = 'public' | NatKind;
+
+export const PLACES: readonly Place[] = ['public', ...NAT_KINDS];
+
+export type Way = 'direct' | 'relay' | 'none';
+
+export interface Cell {
+  readonly from: Place;
+  readonly to: Place;
+  /** What these two networks allow without guessing ports. */
+  readonly expected: Way;
+  /** The way in use at the end. */
+  readonly way: Way;
+  /** From the first ping sent to its answer. */
+  readonly firstReplyMs: number | undefined;
+  /** From the first ping sent until data goes directly. */
+  readonly directMs: number | undefined;
+  readonly pings: number;
+  readonly lost: number;
+  /**
+   * Packets the relay's interface took in during the last second, by the kernel's count, per ping and answer
+   * sent in it: what the way in use is told by, whatever a node says.
+   */
+  readonly relayedShare: number;
+}
+
+/** How long a way that is possible is waited for. */
+const DIRECT_WITHIN_MS = 10_000;
+/** How long a way that should not be possible is waited for. */
+const NOT_WITHIN_MS = 3000;
+const SETTLED_MS = 1000;
+const POLL_MS = 20;
+/** Between two pings of PingWatch. */
+const PING_MS = 20;
+/** Both directions through the relay make 2; what it does beside that is far below this. */
+const RELAYED = 0.5;
+
+const banner = z.object({ networks: z.tuple([z.object({ invite: z.string() })]) });
+const status = z.object({
+  mesh: z.object({
+    networks: z.tuple([
+      z.object({
+        ipv6: z.string(),
+        members: z.array(z.object({ name: z.string(), path: z.enum(['relay', 'direct', 'none']) })),
+      }),
+    ]),
+  }),
+});
+const link = z.tuple([z.object({ stats64: z.object({ rx: z.object({ packets: z.number() }) }) })]);
+
+/**
+ * RFC 4787's kinds in pairs: a hole can be punched unless one side's mapping depends on whom it sends to and the
+ * other's filter on the port it is sent from.
+ */
+export function expectedWay(from: Place, to: Place): Way {
+  const depends = (place: Place): boolean => place === 'symmetric';
+  const filtersPorts = (place: Place): boolean => place === 'symmetric' || place === 'port-restricted';
+  return (depends(from) && filtersPorts(to)) || (depends(to) && filtersPorts(from)) ? 'relay' : 'direct';
+}
+
+interface Member {
+  readonly omerta: OmertaNode;
+  readonly ipv6: string;
+}
+
+export class NatMatrix {
+  private constructor(
+    private readonly relay: OmertaNode,
+    private readonly left: ReadonlyMap<Place, Member>,
+    private readonly right: ReadonlyMap<Place, Member>,
+  ) {}
+
+  /** Starts a relay and two nodes in each of these places. */
+  static async start(world: World, places: readonly Place[]): Promise<NatMatrix> {
+    const relay = new OmertaNode(world, await world.addNode('relay'), 'relay');
+    const {
+      networks: [{ invite }],
+    } = banner.parse(await relay.start('relay'));
+    const side = async (name: string): Promise<Map<Place, Member>> => {
+      const members = new Map<Place, Member>();
+      for (const [index, place] of places.entries())
+        members.set(place, await join(world, place, `${name}${index}`, invite));
+      return members;
+    };
+    return new NatMatrix(relay, await side('left'), await side('right'));
+  }
+
+  /** Two nodes that have not spoken before, of which `from`'s begins. */
+  async measure(from: Place, to: Place): Promise<Cell> {
+    const [left, right] = [this.left.get(from), this.right.get(to)];
+    if (left === undefined || right === undefined) throw new Error(`no node is in ${from} or ${to}`);
+    const expected = expectedWay(from, to);
+    const watch = PingWatch.start(left.omerta.node, right.ipv6);
+    try {
+      const begin = performance.now();
+      const deadline = begin + (expected === 'direct' ? DIRECT_WITHIN_MS : NOT_WITHIN_MS);
+      let directMs: number | undefined;
+      while (directMs === undefined && performance.now() < deadline) {
+        if ((await this.told(left, right)) === 'direct') directMs = performance.now() - begin;
+        else await sleep(POLL_MS);
+      }
+      await watch.steady(SETTLED_MS, SETTLED_MS * 10);
+      const before = await relayedPackets(this.relay.node);
+      await sleep(SETTLED_MS);
+      const relayedShare = ((await relayedPackets(this.relay.node)) - before) / (SETTLED_MS / PING_MS);
+      const { first, last, lost } = watch.seen();
+      const told = await this.told(left, right);
+      return {
+        from,
+        to,
+        expected,
+        way: told === 'direct' && relayedShare > RELAYED ? 'relay' : told,
+        firstReplyMs: first === undefined ? undefined : first.at - begin,
+        directMs,
+        pings: last?.sequence ?? 0,
+        lost,
+        relayedShare,
+      };
+    } finally {
+      watch.close();
+    }
+  }
+
+  private async told(left: Member, right: Member): Promise<Way> {
+    const { mesh } = status.parse(await left.omerta.request({ command: 'status' }));
+    return mesh.networks[0].members.find(({ name }) => name === right.omerta.name)?.path ?? 'none';
+  }
+}
+
+async function join(world: World, place: Place, name: string, invite: string): Promise<Member> {
+  const behind = place === 'public' ? undefined : await world.addNat(`${name}-nat`, place);
+  const node = await world.addNode(name, behind === undefined ? {} : { behind });
+  const omerta = new OmertaNode(world, node, name);
+  await omerta.command(['network', 'join', '-'], invite);
+  await omerta.start('up', '--foreground');
+  const { mesh } = status.parse(await omerta.request({ command: 'status' }));
+  return { omerta, ipv6: mesh.networks[0].ipv6 };
+}
+
+async function relayedPackets(relay: Node): Promise<number> {
+  const printed = await relay.mustRun('ip', ['-json', '-statistics', 'link', 'show', 'eth0']);
+  return link.parse(JSON.parse(printed))[0].stats64.rx.packets;
+}
