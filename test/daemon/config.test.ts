@@ -44,9 +44,17 @@ describe('configuration', () => {
     assert.equal(config.node.engine, 'auto');
     assert.equal(config.node.io, 'auto');
     assert.equal(config.relay.serve, 'own');
+    assert.equal(config.paths.use, 'any');
     assert.equal(config.status.listen, undefined);
     assert.equal(config.log.level, 'info');
     assert.match(config.node.name, /^[a-z0-9-]{1,63}$/);
+  });
+
+  test('ways that are neither "any" nor "relay-only" are refused by name', () => {
+    assert.equal(parseConfig('[paths]\nuse = "relay-only"', 'x').paths.use, 'relay-only');
+    const { field, expected } = errorOf('[paths]\nuse = "direct"');
+    assert.match(field, /paths\.use/);
+    assert.match(expected, /"relay-only"/);
   });
 
   test('every documented key is taken', () => {
@@ -139,7 +147,7 @@ describe('configuration', () => {
 
   const wrong: readonly [toml: string, field: string, expected: RegExp][] = [
     ['[node]\nprot = 1', 'config node.prot', /known: name, port, bind, announce, interface, mtu, engine/],
-    ['[nodes]', 'config nodes', /not a known section; known: node, relay, wireguard, consent, status, log/],
+    ['[nodes]', 'config nodes', /not a known section; known: node, paths, relay, wireguard, consent, status, log/],
     ['[relay]\ncircuit = 5', 'config relay.circuit', /known: serve, allow, deny, admissions/],
     ['node = 3', 'config node', /write \[node\]/],
     ['[node]\nport = 0', 'config node.port', /1 to 65535/],

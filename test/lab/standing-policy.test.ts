@@ -131,7 +131,7 @@ describe('a standing policy, typed as the guide says', { skip: labUnavailable(['
   it('is dropped when the callee comes back without one', async () => {
     const [, second] = callers;
     await other.kill();
-    writeFileSync(join(other.state, 'omerta.toml'), `[node]\nname = "other"\n`);
+    writeFileSync(join(other.state, 'omerta.toml'), `[node]\nname = "other"\n[paths]\nuse = "relay-only"\n`);
     await other.start('up', '--foreground');
     assert.deepEqual((await status(other)).mesh.standingPolicies, []);
     await reach(second, other);

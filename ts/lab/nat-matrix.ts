@@ -142,7 +142,7 @@ export class NatMatrix {
 async function join(world: World, place: Place, name: string, invite: string): Promise<Member> {
   const behind = place === 'public' ? undefined : await world.addNat(`${name}-nat`, place);
   const node = await world.addNode(name, behind === undefined ? {} : { behind });
-  const omerta = new OmertaNode(world, node, name);
+  const omerta = new OmertaNode(world, node, name, { direct: true });
   await omerta.command(['network', 'join', '-'], invite);
   await omerta.start('up', '--foreground');
   const { mesh } = status.parse(await omerta.request({ command: 'status' }));

@@ -13,6 +13,11 @@ import type { Node, World } from './world.js';
 const INSTALLATION = fileURLToPath(new URL('../../..', import.meta.url));
 const START_TIMEOUT_MS = 20_000;
 
+export interface OmertaNodeOptions {
+  /** Reaches members directly where that is possible; default: by relays, which most tests are about. */
+  readonly direct?: boolean;
+}
+
 export class OmertaNode {
   /** Its state directory. */
   readonly state: string;
@@ -27,11 +32,13 @@ export class OmertaNode {
     world: World,
     readonly node: Node,
     readonly name: string,
+    { direct = false }: OmertaNodeOptions = {},
   ) {
     this.state = join(world.folder, name);
     mkdirSync(this.state, { mode: 0o700 });
     // All namespaces share the host's name, which would be every node's name otherwise.
-    writeFileSync(join(this.state, 'omerta.toml'), `[node]\nname = "${name}"\n`, { mode: 0o600 });
+    const configuration = `[node]\nname = "${name}"\n${direct ? '' : '[paths]\nuse = "relay-only"\n'}`;
+    writeFileSync(join(this.state, 'omerta.toml'), configuration, { mode: 0o600 });
   }
 
   private get binary(): string {

@@ -78,6 +78,7 @@ export const IO_RULE = '"auto", "mmsg" or "io_uring"';
 export const ACCEL_RULE = '"auto", "xdp", "native" or "wasm"';
 export const ACCEL_MODE_RULE = '"native" or "generic"';
 export const NAME_RULE = '1 to 63 of a-z, 0-9 and "-"';
+export const PATHS_RULE = '"any" or "relay-only"';
 export const INTERFACE_RULE = 'an interface name, 1 to 15 of a-z, A-Z, 0-9, "_", "-" and "."';
 
 const PREFIX_RULE = 'an address with prefix length such as "100.64.9.1/32"';
@@ -179,6 +180,11 @@ const schema = z.strictObject({
           'a list of accelerator names',
         )
         .default([]),
+    })
+    .prefault({}),
+  paths: z
+    .strictObject({
+      use: z.enum(['any', 'relay-only'], PATHS_RULE).default('any'),
     })
     .prefault({}),
   relay: z

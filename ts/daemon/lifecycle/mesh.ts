@@ -180,7 +180,7 @@ export class Mesh {
           wireguardRelay: mode === 'up' && config.wireguard.relay,
           consent: nodeConsent(config),
           // Only an engine that keeps several ways to a peer can find out whether there is a direct one.
-          directPaths: engine.paths !== undefined,
+          directPaths: engine.paths !== undefined && config.paths.use === 'any',
           interfaces: engine.paths === undefined ? undefined : interfacesOf(config, engine.port),
           stockPeers: mode === 'up' ? config.wireguard.peers.map(stockPeer) : [],
         },
