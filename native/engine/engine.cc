@@ -138,7 +138,9 @@ void Engine::watch_routes() {
     });
   };
   try {
-    route_watch_ = std::make_unique<udp::RouteWatch>(shared_.proven_remotes, settings_.fwmark, review);
+    route_watch_ =
+        std::make_unique<udp::RouteWatch>(shared_.proven_remotes, settings_.fwmark, review,
+                                          [this] { shared_.events.write(EventType::addresses_changed, {}); });
   } catch (const std::system_error&) {
     // Without it the address sticks until the session is renewed.
   }

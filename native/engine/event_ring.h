@@ -37,6 +37,7 @@ enum class EventType : uint16_t {
   accelerator_demoted = 10,   ///< length u32 | name, newline, name of a Fault or `lost-to-peer`
   routing_loop = 11,          ///< ip 16 | port u16: where an own datagram was on its way to
   accelerator_restored = 12,  ///< length u32 | name
+  addresses_changed = 13,     ///< nothing
 };
 
 class EventRing {

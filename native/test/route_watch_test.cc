@@ -5,6 +5,8 @@
 #include <net/if.h>
 #include <sched.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -156,6 +158,37 @@ void a_remote_heard_just_before_a_change_is_compared_with_where_it_was_heard() {
   type("ip route add default via 198.51.1.1 metric 1");
 }
 
+void nap() {
+  const timespec time{0, 1'000'000};
+  nanosleep(&time, nullptr);
+}
+
+void changes_are_told_at_most_four_times_a_second_and_the_last_of_them_too() {
+  ReturnAddresses known(100, {1, 2});
+  std::atomic<int> told{0};
+  const RouteWatch watch(
+      known, 0, [](const RouteWatch::Moved&) {}, [&told] { told++; });
+  const auto wait_for = [&told](int count) {
+    for (int i = 0; i < 5000 && told < count; i++) nap();
+    return told >= count;
+  };
+  type("ip address add 203.0.113.1/32 dev out1");
+  CHECK(wait_for(1));
+  const auto begin = std::chrono::steady_clock::now();
+  const int before = told;
+  for (int i = 0; i < 20; i++)
+    type("ip address add 203.0.113.2/32 dev out1 && ip address del 203.0.113.2/32 dev out1");
+  type("ip address del 203.0.113.1/32 dev out1");
+  const std::chrono::duration<double> busy = std::chrono::steady_clock::now() - begin;
+  const int during = told;
+  CHECK(during - before <= 2 + static_cast<int>(4 * busy.count()));
+  for (int i = 0; i < 600; i++) nap();
+  CHECK(told > before);
+  const int last = told;
+  for (int i = 0; i < 600; i++) nap();
+  CHECK(told == last);
+}
+
 void without_any_route_in_between_the_next_one_is_compared_with_the_last() {
   ReturnAddresses known(100, {1, 2});
   Sticky sticky(known, local(1));
@@ -179,6 +212,7 @@ int main() {
   RUN(an_interface_that_goes_down_counts_and_nothing_else_in_between);
   RUN(a_host_that_always_answered_by_another_interface_goes_on_so);
   RUN(a_remote_heard_just_before_a_change_is_compared_with_where_it_was_heard);
+  RUN(changes_are_told_at_most_four_times_a_second_and_the_last_of_them_too);
   RUN(without_any_route_in_between_the_next_one_is_compared_with_the_last);
   return omerta::check::finish();
 }

@@ -14,6 +14,8 @@
 #include <system_error>
 #include <utility>
 
+#include "common/clock.h"
+
 namespace omerta::udp {
 namespace {
 
@@ -22,6 +24,8 @@ namespace {
 constexpr int kReviewMs = 1000;
 /// Changes come many at a time: an interface that goes down takes its routes along.
 constexpr int kSettleMs = 2;
+/// Shortest time between two times that changes are told.
+constexpr int kTellingMs = 250;
 
 int open_notices() {
   const int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
@@ -69,9 +73,10 @@ bool is_link_local(const uint8_t* ip) { return ip[0] == 0xfe && (ip[1] & 0xc0) =
 
 }  // namespace
 
-RouteWatch::RouteWatch(ReturnAddresses& addresses, uint32_t fwmark, Review review)
+RouteWatch::RouteWatch(ReturnAddresses& addresses, uint32_t fwmark, Review review, Changed changed)
     : addresses_(addresses),
       review_(std::move(review)),
+      changed_(std::move(changed)),
       fwmark_(fwmark),
       stop_event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       notices_(open_notices()) {
@@ -88,9 +93,12 @@ RouteWatch::~RouteWatch() {
 
 void RouteWatch::run() {
   look(0);
+  bool untold = false;
+  Nanoseconds next_telling = 0;
   for (unsigned changed = 0;;) {
     pollfd fds[2] = {{stop_event_, POLLIN, 0}, {notices_, POLLIN, 0}};
-    if (poll(fds, 2, changed != 0 ? kSettleMs : kReviewMs) < 0 && errno != EINTR) return;
+    const int wait = changed != 0 ? kSettleMs : untold ? kTellingMs : kReviewMs;
+    if (poll(fds, 2, wait) < 0 && errno != EINTR) return;
     if (fds[0].revents != 0) return;
     const unsigned more = fds[1].revents != 0 ? drain(notices_) : 0;
     // The first change waits for what comes with it, kSettleMs at most.
@@ -99,7 +107,13 @@ void RouteWatch::run() {
       continue;
     }
     look(changed | more);
+    untold |= (changed | more) != 0;
     changed = 0;
+    if (const Nanoseconds now = boot_clock(); untold && now >= next_telling) {
+      untold = false;
+      next_telling = now + kTellingMs * kMillisecond;
+      changed_();
+    }
   }
 }
 

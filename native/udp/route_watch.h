@@ -25,9 +25,13 @@ class RouteWatch {
   /// Asks it of everything that sticks to an address, and forgets what is to be. On the watch's thread.
   using Review = std::function<void(const Moved& moved)>;
 
+  /// Told when links, addresses or routes have changed, at most four times a second. On the watch's thread.
+  using Changed = std::function<void()>;
+
   /// `addresses` is told which of this host's are to be avoided; it has to outlive this.
   /// @throws std::system_error
-  RouteWatch(ReturnAddresses& addresses, uint32_t fwmark, Review review);
+  RouteWatch(
+      ReturnAddresses& addresses, uint32_t fwmark, Review review, Changed changed = [] {});
   ~RouteWatch();
   RouteWatch(const RouteWatch&) = delete;
   RouteWatch& operator=(const RouteWatch&) = delete;
@@ -58,6 +62,7 @@ class RouteWatch {
 
   ReturnAddresses& addresses_;
   const Review review_;
+  const Changed changed_;
   std::atomic<uint32_t> fwmark_;
   RouteLookup lookup_;
   std::map<Pair, Way> ways_;

@@ -204,6 +204,17 @@ describe('mesh shell', () => {
     shell.close();
   });
 
+  test('that links, addresses or routes of the host have changed is told to who looks at them', () => {
+    const { engine, shell } = setUp();
+    let told = 0;
+    shell.onHostChanged = () => told++;
+    shell.start();
+    engine.emit([{ type: 'path-needed', peer: 'p' }]);
+    engine.emit([{ type: 'addresses-changed' }, { type: 'addresses-changed' }]);
+    assert.equal(told, 1);
+    shell.close();
+  });
+
   test('a pong ends the ping it answers with the time it took', async () => {
     const { node, engine, shell } = setUp();
     shell.start();

@@ -122,6 +122,8 @@ export type EngineEvent =
   /** Somebody brought the TUN interface up, or down; told at start too. */
   | { readonly type: 'interface-up' }
   | { readonly type: 'interface-down' }
+  /** Links, addresses or routes of this host have changed; at most four times a second. Native engine only. */
+  | { readonly type: 'addresses-changed' }
   /** An accelerator was found to spoil packets and is not used, or not towards one peer: the reason says so. */
   | { readonly type: 'accelerator-demoted'; readonly name: string; readonly reason: string }
   /** After a pause it is tried again. */

@@ -308,6 +308,8 @@ export class MeshNode implements Component {
       case 'routing-loop':
         turn.notify('warn', 'routing-loop', { address: formatSocketAddress(event.to) });
         break;
+      case 'addresses-changed':
+        break; // which they are is found out by whoever runs this node: setEndpoints
       case 'interface-up':
       case 'interface-down':
         break; // a relay goes on relaying, and its sessions carry control messages all the same

@@ -33,6 +33,7 @@ import type { ConfigurationChange } from '../config/relay-configuration.js';
 import { carriedCircuits, type CarriedCircuits } from '../../status/model/relay-circuits.js';
 import { wordCoreError } from '../../status/model/wording.js';
 import { StatusServer } from '../../status/server/status-server.js';
+import { HostChecks } from './host-checks.js';
 import { TunnelWatch } from './tunnel-watch.js';
 import { Store } from '../state/store.js';
 import { VERSION } from '../../host/version.js';
@@ -43,7 +44,7 @@ export const DEFAULT_NETWORK = 'home';
 const ADDRESS_CHECK_INTERVAL_MS = 2000;
 const KERNEL_PATH_CHECK_INTERVAL_MS = 1000;
 const STORE_CHECK_INTERVAL_MS = 2000;
-const TUNNEL_CHECK_INTERVAL_MS = 1000;
+const HOST_TICK_MS = 1000;
 /** What the daemon itself answers, without a question to another node. */
 const ANSWER_TIMEOUT_MS = 5000;
 
@@ -67,6 +68,7 @@ type Closer = () => Promise<void> | void;
 export class Daemon {
   readonly #startedAt = performance.now();
   readonly #sampler = new RateSampler();
+  readonly #hostChecks = new HostChecks();
   readonly #closers: Closer[] = [];
   #mesh: Mesh | undefined;
   #store: Store | undefined;
@@ -136,8 +138,14 @@ export class Daemon {
     this.#every(SAMPLE_INTERVAL_MS, () =>
       this.#sampler.sample(performance.now(), this.#running.shell.engine.counters()),
     );
-    this.#every(ADDRESS_CHECK_INTERVAL_MS, () => this.#checkAddresses(identity));
+    this.#hostChecks.add(ADDRESS_CHECK_INTERVAL_MS, () => {
+      this.#checkAddresses(identity);
+      return true;
+    });
     if (mode === 'up') this.#watchTunnel();
+    this.#every(HOST_TICK_MS, () =>
+      this.#hostChecks.tick(performance.now(), this.#running.shell.engine.describe().kind === 'native'),
+    );
     this.#every(STORE_CHECK_INTERVAL_MS, () => this.#checkStore(store));
     this.#every(KERNEL_PATH_CHECK_INTERVAL_MS, () => this.#checkKernelPath());
     control.handle((request) => this.#handle(request));
@@ -154,6 +162,7 @@ export class Daemon {
 
   async #openMesh(settings: MeshSettings, networks: readonly Network[]): Promise<void> {
     this.#mesh = await Mesh.open(settings, networks);
+    this.#mesh.shell.onHostChanged = () => this.#hostChecks.changed(performance.now());
     if (this.#mesh.engineFallback !== undefined)
       settings.log.warn({ reason: this.#mesh.engineFallback }, 'native-engine-unavailable');
   }
@@ -177,15 +186,18 @@ export class Daemon {
       this.#reopenMesh(),
     );
     this.#tunnel = tunnel;
-    const check = (): void => {
+    if (this.settings.open !== undefined) return;
+    const check = (): boolean => {
       tunnel.check(this.#running.shell.engine, this.#running.tunnelAddresses, performance.now());
+      const { state, missing } = tunnel.status();
+      return state === 'up' && missing.length === 0;
+    };
+    check();
+    this.#hostChecks.add(HOST_TICK_MS, check);
+    this.#every(HOST_TICK_MS, () => {
       // The store has the new ones: the log says whose the former one is.
       if (this.#running.tunnelOutdated) this.#renewInterface();
-    };
-    if (this.settings.open === undefined) {
-      check();
-      this.#every(TUNNEL_CHECK_INTERVAL_MS, check);
-    }
+    });
   }
 
   /** Opens everything anew with the same networks: only so is there a new interface. */

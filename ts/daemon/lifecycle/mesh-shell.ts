@@ -44,6 +44,8 @@ export function stepNow(): Step {
 export class MeshShell<Node extends ShellNode = ShellNode> {
   /** Errors the core or the engine threw while working on a step; each one is logged. */
   failures = 0;
+  /** Called when the engine says that links, addresses or routes of this host have changed. */
+  onHostChanged: () => void = () => undefined;
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
   /** Callers of `answered`, by token (hex). */
@@ -135,6 +137,7 @@ export class MeshShell<Node extends ShellNode = ShellNode> {
       );
     this.#apply(effects);
     this.#schedule();
+    if (events.some(({ type }) => type === 'addresses-changed')) this.#guard('host', this.onHostChanged);
   }
 
   #handleTimeout(): void {

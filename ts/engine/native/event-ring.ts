@@ -20,6 +20,7 @@ const Type = {
   acceleratorDemoted: 10,
   routingLoop: 11,
   acceleratorRestored: 12,
+  addressesChanged: 13,
 } as const;
 
 export class EventRingReader {
@@ -75,6 +76,8 @@ export class EventRingReader {
         return { type: 'interface-gone' };
       case Type.interfaceUp:
         return { type: 'interface-up' };
+      case Type.addressesChanged:
+        return { type: 'addresses-changed' };
       case Type.interfaceDown:
         return { type: 'interface-down' };
       case Type.acceleratorDemoted: {
