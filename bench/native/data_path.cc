@@ -140,7 +140,7 @@ struct Sent {
 
 std::atomic<bool> synthetic{false};  ///< from when on system calls are answered here
 std::atomic<bool> running{false};    ///< turns are taken
-Side sender, receiver, relay;
+Side sender, receiver, forwarder;
 thread_local Side* side = nullptr;
 bool by_instructions = false;  ///< --count
 std::string counted_case;      ///< what is counted now; empty: nothing that is reported
@@ -177,14 +177,16 @@ class Excluded {
 bool answered_here(int fd) {
   if (!synthetic.load(std::memory_order_acquire)) {
     // Until then every worker shows by its descriptors which one it is.
-    for (Side* one : {&sender, &receiver, &relay})
+    for (Side* one : {&sender, &receiver, &forwarder})
       if (fd >= 0 && (fd == one->tun || fd == one->socket)) side = one;
     return false;
   }
   return side != nullptr && (fd == side->tun || fd == side->socket);
 }
 
-const char* work_of(const Side* one) { return one == &relay ? "forward" : one == &sender ? "seal" : "open"; }
+const char* work_of(const Side* one) {
+  return one == &forwarder ? "forward" : one == &sender ? "seal" : "open";
+}
 
 void end_turn() {
   Wake& w = side->wake;
@@ -202,7 +204,7 @@ void end_turn() {
   if (side == &sender && wire_sent != 0) {
     receiver.turn.release();
   } else if (running.load(std::memory_order_acquire)) {
-    (side == &relay ? relay : sender).turn.release();
+    (side == &forwarder ? forwarder : sender).turn.release();
   } else {
     finished.release();
   }
@@ -256,7 +258,7 @@ void begin_turn() {
     reads_left = reads_in_a_wake;
     wire_sent = wire_taken = 0;
   }
-  if (side == &relay) make_frames();
+  if (side == &forwarder) make_frames();
 }
 
 /// The next packet of a stream.
@@ -374,7 +376,7 @@ int __real_sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags);
 int __wrap_sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
   if (!answered_here(fd)) return __real_sendmmsg(fd, messages, count, flags);
   const Excluded here(&Wake::outside);
-  if (side != &relay)
+  if (side != &forwarder)
     for (unsigned i = 0; i < count; i++) take(messages[i].msg_hdr);
   return static_cast<int>(count);
 }
@@ -386,7 +388,7 @@ int __wrap_recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timesp
   unsigned given = 0;
   while (given < count && wire_taken < wire_sent) {
     const Sent& sent = wire[wire_taken++];
-    if (side == &relay) side->wake.packets += sent.bytes.size() / sent.segment;
+    if (side == &forwarder) side->wake.packets += sent.bytes.size() / sent.segment;
     give(messages[given++], sent);
   }
   if (given == 0) errno = EAGAIN;
@@ -558,7 +560,7 @@ void count_forwarding(uint64_t wakes) {
   s.tun.reset();
   s.max_legs = kRelayLegs;
   Engine engine(s);
-  relay.socket = relay.wakes_by = engine.socket()->fd();
+  forwarder.socket = forwarder.wakes_by = engine.socket()->fd();
   std::vector<omerta_leg> legs;
   for (uint32_t i = 0; i < kRelayLegs; i++) {
     omerta_leg leg = bench::forwarding_leg(i);
@@ -588,15 +590,15 @@ void count_forwarding(uint64_t wakes) {
     for (const Frames& frames : {Frames{"in bulk", size, 16, 46}, Frames{"single", size, 64, 1}}) {
       relayed = &frames;
       counted_case = std::string(frames.name) + ", " + size_text(size);
-      take_turns(relay, wakes);
+      take_turns(forwarder, wakes);
     }
   }
   const uint64_t sent = total(engine, Counter::forwarded_packets), given = frame_counter;
   synthetic.store(false, std::memory_order_release);
   relayed = nullptr;
-  relay.socket = -1;  // the next engines may be given its number
+  forwarder.socket = -1;  // the next engines may be given its number
   counted_case.clear();
-  relay.turn.release();
+  forwarder.turn.release();
   if (sent != given) {
     std::fprintf(stderr, "of %llu frames %llu were forwarded\n", static_cast<unsigned long long>(given),
                  static_cast<unsigned long long>(sent));
