@@ -82,9 +82,13 @@ export class ControlClient {
     });
   }
 
-  /** Connects if a daemon runs; undefined if none does. */
+  /** Connects if a daemon runs; undefined if none does. @throws OperatorError (exit 4) where one may not look. */
   static async connectIfRunning(path: string): Promise<ControlClient | undefined> {
-    if (statSync(path, { throwIfNoEntry: false }) === undefined) return undefined;
+    try {
+      if (statSync(path, { throwIfNoEntry: false }) === undefined) return undefined;
+    } catch (error) {
+      throw fileError('control socket', path, error);
+    }
     try {
       return await ControlClient.connect(path);
     } catch (error) {
