@@ -33,12 +33,14 @@ async function run(sanitizers, names) {
       ...(hasProgram('ninja') ? ['-G', 'Ninja'] : []),
       `-DOMERTA_SANITIZE=${sanitizers}`,
       '-DCMAKE_BUILD_TYPE=RelWithDebInfo',
+      // Half the time of -O2 -g to compile; a report names lines all the same.
+      '-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1 -DNDEBUG',
     ];
     await quietly(log, 'cmake', configure, { say });
     const parallel = ['--parallel', String(availableParallelism())];
     await quietly(log, 'cmake', ['--build', build, ...parallel], { say, append: true });
     const filter = names.length > 0 ? ['-R', names.join('|')] : [];
-    const tests = ['--test-dir', build, '--output-on-failure', '--timeout', '300', '--no-tests=error'];
+    const tests = ['--test-dir', build, '--output-on-failure', '--timeout', '600', '--no-tests=error'];
     await quietly(log, 'ctest', [...tests, ...filter], { say, append: true });
     return ran(readFileSync(join(root, 'build/logs', `${log}.log`), 'utf8'));
   });

@@ -199,6 +199,15 @@ void compare(Relay& relay) {
   }
 }
 
+/// A handshake message of one of 16 senders.
+template <class Message>
+Message begun(uint32_t type, uint8_t sender) {
+  Message message{};
+  message.type = type;
+  message.sender = sender & 15;
+  return message;
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -235,10 +244,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       }
       case 2:
       case 3: {
-        session::Initiation message{};
-        message.type = session::kInitiationType;
         const uint8_t what = input.byte();
-        message.sender = what & 15;
+        auto message = begun<session::Initiation>(session::kInitiationType, what);
         message.ephemeral[0] = static_cast<uint8_t>(what >> 6);
         message.mac1 = crypto::blake2s_mac(mac1_key(what >> 4 & 3), {session::before_mac1(message)});
         const uint8_t from = input.byte();
@@ -253,10 +260,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       }
       case 4:
       case 5: {
-        session::Response message{};
-        message.type = session::kResponseType;
         const uint8_t indices = input.byte();
-        message.sender = indices & 15;
+        auto message = begun<session::Response>(session::kResponseType, indices);
         message.receiver = indices >> 4;
         const uint8_t from = input.byte();
         if (from & 0x10) message.receiver = relay->client_index;

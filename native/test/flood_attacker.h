@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <map>
 
 #include "crypto/blake2s.h"
@@ -264,7 +265,7 @@ class Attacker {
   size_t turn_ = 0;
   std::map<uint16_t, Strangers> strangers_;
   std::map<std::pair<uint16_t, uint32_t>, Mac16> last_mac1_;
-  std::array<uint64_t, kKinds> sent_{};
+  std::array<std::atomic<uint64_t>, kKinds> sent_{};
   uint64_t sent_bytes_ = 0;
   uint64_t answered_bytes_ = 0;
   uint64_t strange_answers_ = 0;
