@@ -48,3 +48,35 @@ describe('a direct path that dies', () => {
     }
   });
 });
+
+describe('the network around a member that changes', () => {
+  for (const [name, change] of [
+    ['its NAT forgets all mappings', (world: PairWorld) => world.b.nat?.reboot()],
+    ['it joins another network', (world: PairWorld) => world.b.setUplinks([world.uplink('port-R', 7)])],
+  ] as const)
+    test(`(${name}) leaves the session as it is, and a direct path is there again`, () => {
+      const again: number[] = [];
+      for (let seed = 1; seed <= 8; seed++) {
+        const world = new PairWorld(seed, 'port-R', 'port-R');
+        const streams = world.talk(20);
+        const begin = world.simulation.now;
+        change(world);
+        world.simulation.run(2500);
+        const direct = world.simulation.runUntil(() => world.bothDirect, 10_000, 100);
+        assert.ok(direct !== undefined, `seed ${seed}`);
+        again.push(direct);
+        world.simulation.run(1000);
+        for (const stream of streams) stream.stop();
+        world.simulation.run(1000);
+        for (const { lost } of streams) {
+          const late = lost.filter((at) => at > begin);
+          assert.ok(
+            Math.max(...late, begin) - begin < 700,
+            `seed ${seed}: ${late.map((at) => at - begin).join(' ')}`,
+          );
+        }
+      }
+      again.sort((x, y) => x - y);
+      assert.equal(again[4], 0, `most within 2.5 s, the others by the next contact: ${again.join(' ')}`);
+    });
+});

@@ -157,6 +157,9 @@ export class MeshNode implements Component {
               announced: this.#endpoints,
               observed: this.#uplinks.observed().map(({ address }) => address),
             }),
+            askRelays: (turn) => {
+              for (const uplink of this.#uplinks.all()) uplink.recordChanged(turn);
+            },
             relayed: (member) =>
               this.#circuits
                 .candidates(member)

@@ -118,9 +118,11 @@ const HANDLERS: { readonly [K in RequestType]: Handler<K> } = {
     uplink.handleRecordsChanged(request, message, turn),
   ),
   // Only a relay that serves us has a use for the answer.
-  'address-challenge': forUplink(undefined, (_uplink, { peer, request, message, turn }) =>
-    turn.send(peer, request, { type: 'address-answer', nonce: message.nonce }),
-  ),
+  'address-challenge': forUplink(undefined, (uplink, { peer, request, message, turn }, { direct }) => {
+    turn.send(peer, request, { type: 'address-answer', nonce: message.nonce });
+    // It sees us elsewhere now; members are told where by what the registration answers.
+    if (direct !== undefined) uplink.recordChanged(turn);
+  }),
   contact: {
     refusal: 'no-consent',
     handle: ({ direct }, { peer, request, message, turn }) =>

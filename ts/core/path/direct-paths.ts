@@ -45,7 +45,7 @@ const ASK_LATER_MS = 300;
 /** Who was asked begins by himself when he is not told to. */
 const BEGIN_ANYWAY_MS = 1000;
 /** Between contacts that came to nothing; doubles. */
-const FIRST_RETRY_MS = 30_000;
+const FIRST_RETRY_MS = 5000;
 const LONGEST_RETRY_MS = 600_000;
 /** A session that was not renewed for so long has no keys to probe with. */
 const SESSION_LIFE_MS = 175_000;
@@ -72,6 +72,8 @@ export interface DirectHost {
   readonly members: Pick<MemberTable, 'bySessionKey'>;
   readonly peers: PeerTable;
   own(): Omit<OwnAddresses, 'predicted'>;
+  /** Relays may see this node elsewhere by now: they are asked. */
+  askRelays(turn: Turn): void;
   /** The ways over relays that stand, the one in use last. */
   relayed(member: SessionKey): readonly Candidate[];
   /** It carries or will carry something: whoever keeps it up is told. */
@@ -179,6 +181,7 @@ export class DirectPaths implements BesideWays {
   /** Own interfaces or addresses are others: paths from what is gone end, and there may be better ones. */
   addressesChanged(turn: Turn): void {
     const { interfaces } = this.#host.own();
+    this.#host.askRelays(turn);
     for (const [member, contact] of this.#contacts) {
       for (const path of contact.paths.all())
         if (isFromGone(path, interfaces)) {
@@ -187,7 +190,7 @@ export class DirectPaths implements BesideWays {
         }
       contact.failures = 0;
       if (contact.agreed) this.#decide(member, contact, turn);
-      if (!contact.asking) contact.askAt = turn.now;
+      if (!contact.asking) contact.askAt = turn.now + ASK_AFTER_DEATH_MS;
       this.#wake(member, contact);
     }
   }
@@ -303,6 +306,8 @@ export class DirectPaths implements BesideWays {
     contact.beginAt = undefined;
     for (const path of contact.paths.all()) if (path.state !== 'proven') path.retry(turn.now);
     contact.failures++;
+    // In case it comes to nothing: the next contact names what relays see by then.
+    if (contact.active === undefined) this.#host.askRelays(turn);
     this.#askAgain(contact, turn);
   }
 
@@ -431,6 +436,8 @@ export class DirectPaths implements BesideWays {
       return;
     }
     turn.notify('info', 'path-relayed', { member: name });
+    // The reason may be that our NAT gives us another address now.
+    this.#host.askRelays(turn);
     contact.askAt = turn.now + ASK_AFTER_DEATH_MS;
   }
 
