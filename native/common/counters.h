@@ -60,6 +60,9 @@ namespace omerta {
   X(accelerators_demoted)           \
   X(accelerators_restored)          \
   X(gso_demoted_for_peers)          \
+  X(path_probes_sent)               \
+  X(path_probes_answered)           \
+  X(path_duplicates_sent)           \
   X(events_queued)                  \
   X(drop_receive_queue)             \
   X(drop_send_queue)                \
@@ -88,6 +91,9 @@ namespace omerta {
   X(drop_staging_overflow)          \
   X(drop_tun_write)                 \
   X(drop_event_ring_full)           \
+  X(drop_path_frame)                \
+  X(drop_path_rate)                 \
+  X(drop_probe_unsent)              \
   X(wireguard_relayed_packets)      \
   X(wireguard_relayed_bytes)        \
   X(wireguard_relayed_handshakes)   \

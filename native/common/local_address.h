@@ -13,6 +13,8 @@ namespace omerta {
 struct LocalAddress {
   uint8_t ip[16]{};
   uint32_t interface = 0;
+  /// Interface a datagram has to leave by; 0: whichever routing chooses, because an address may move.
+  uint32_t leaves_by = 0;
   bool known() const { return omerta_load64(ip) != 0 || omerta_load64(ip + 8) != 0; }
 };
 

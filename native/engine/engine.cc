@@ -54,24 +54,36 @@ class Engine::ControlOutput final : public EventOutput {
   /// nullptr: nothing is sent.
   void use(udp::UdpSocket* socket) { socket_ = socket; }
   void send(const session::Endpoint& to, Bytes message, uint8_t traffic_class) override {
+    send_datagram(to.remote, to.local, datagram_of(to, message), traffic_class);
+  }
+  void send_unfragmented(const session::Endpoint& to, Bytes message) override {
+    if (socket_ == nullptr) return;
+    const std::vector<uint8_t> datagram = datagram_of(to, message);
+    count(socket_->send_unfragmented(to.remote, to.local, datagram.data(), datagram.size()), datagram.size());
+  }
+  void send_datagram(const omerta_address& to, const LocalAddress& local, Bytes datagram,
+                     uint8_t traffic_class) {
+    if (socket_ == nullptr) return;
+    count(socket_->send_one(to, local, datagram.data(), datagram.size(), traffic_class), datagram.size());
+  }
+
+ private:
+  std::vector<uint8_t> datagram_of(const session::Endpoint& to, Bytes message) {
     std::vector<uint8_t> datagram(message.begin(), message.end());
     if (to.relayed()) {
       datagram.insert(datagram.begin(), OMERTA_FRAME_HEADER_SIZE, 0);
       write_frame_header(datagram.data(), datagram.size(), to);
       count_sent(to, 1, datagram.size());
     }
-    send_datagram(to.remote, to.local, datagram, traffic_class);
+    return datagram;
   }
-  void send_datagram(const omerta_address& to, const LocalAddress& local, Bytes datagram,
-                     uint8_t traffic_class) {
-    if (socket_ == nullptr) return;
-    udp::count_refused_datagram(socket_->send_one(to, local, datagram.data(), datagram.size(), traffic_class),
-                                counters_);
+  /// error: with which the kernel refused it, or 0.
+  void count(int error, size_t bytes) {
+    udp::count_refused_datagram(error, counters_);
     counters_.add(Counter::tx_datagrams);
-    counters_.add(Counter::tx_bytes, datagram.size());
+    counters_.add(Counter::tx_bytes, bytes);
   }
 
- private:
   udp::UdpSocket* socket_ = nullptr;
 };
 
@@ -388,6 +400,17 @@ bool Engine::start_handshake(const Key32& peer) {
 bool Engine::send_control(const Key32& peer, Bytes payload) {
   return shared_.sessions->send_inside(peer, payload, boot_clock(), *output_);
 }
+
+void Engine::set_paths(const std::vector<session::PathSettings>& sets) {
+  shared_.sessions->set_paths(sets, boot_clock(), *output_);
+}
+
+void Engine::send_probe(const session::PathProbe& probe) {
+  const bool sent = !sockets_.empty() && shared_.sessions->send_probe(probe, boot_clock(), *output_);
+  shared_.counters[worker_count_].add(sent ? Counter::path_probes_sent : Counter::drop_probe_unsent);
+}
+
+void Engine::drop_probe() { shared_.counters[worker_count_].add(Counter::drop_probe_unsent); }
 
 void Engine::send_frame(const omerta_address& to, Bytes frame) {
   LocalAddress from = shared_.proven_remotes.find(to);

@@ -62,6 +62,12 @@ class Engine {
   void remove_peers(const std::vector<Key32>& keys);
   bool start_handshake(const Key32& peer);
   bool send_control(const Key32& peer, Bytes payload);
+  /// As SessionTable::set_paths.
+  void set_paths(const std::vector<session::PathSettings>& sets);
+  /// Dropped and counted where there is no session.
+  void send_probe(const session::PathProbe& probe);
+  /// Counts one there is no way for.
+  void drop_probe();
   void send_frame(const omerta_address& to, Bytes frame);
   /// All or none. expires_at counts from now. @throws std::out_of_range, as
   /// relay::ForwardingTable::install().

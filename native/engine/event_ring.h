@@ -7,8 +7,8 @@
 //   64  records: u32 size (all of it, a multiple of 8) | u16 type | u16 zero | payload
 //       A record never wraps: type 0 fills the end of the memory.
 //
-// What others send, frames and control messages, takes three quarters at most: the rest is for what the
-// engine itself has to tell, above all of sessions and endpoints.
+// What others send, frames, control messages and answers to probes, takes three quarters at most: the rest is
+// for what the engine itself has to tell, above all of sessions and endpoints.
 #pragma once
 
 #include <array>
@@ -38,6 +38,12 @@ enum class EventType : uint16_t {
   routing_loop = 11,          ///< ip 16 | port u16: where an own datagram was on its way to
   accelerator_restored = 12,  ///< length u32 | name
   addresses_changed = 13,     ///< nothing
+  probe_answer = 14,  ///< session key 32 | ends 48 | token 8 | rtt i64 | observed ip 16 | port u16 | size u16
+  probe_from = 15,    ///< session key 32 | ends 48
+  path_arrival = 16,  ///< session key 32 | ends 48 | path u32, 0: none
+  path_silent = 17,   ///< session key 32 | path u32
+  path_heard = 18,    ///< session key 32 | path u32
+  path_report = 19,   ///< session key 32 | path u32 | zero u32 | sent u64 | received u64
 };
 
 class EventRing {
@@ -75,7 +81,8 @@ class EventRing {
       const size_t offset = head % kBytes;
       const size_t to_end = kBytes - offset;
       const size_t padding = to_end < size ? to_end : 0;
-      const bool of_others = type == EventType::frame || type == EventType::control;
+      const bool of_others =
+          type == EventType::frame || type == EventType::control || type == EventType::probe_answer;
       if (used + padding + size > (of_others ? kBytesOfOthers : kBytes)) return false;
       if (padding != 0) {
         header(offset, padding, EventType::padding);

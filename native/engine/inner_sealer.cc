@@ -118,6 +118,20 @@ void InnerSealer::probe_gso(session::Peer& peer, const session::Endpoint& endpoi
   out_.override_traffic_class(std::nullopt);
 }
 
+/// While the peer's active path is silent, the same messages go by its standby. They are copied: the two may
+/// be framed differently.
+void InnerSealer::duplicate(const session::PathSet& paths, uint8_t* const* starts, size_t count,
+                            size_t prefix, uint8_t ecn) {
+  const session::PathSet::Path* standby = paths.duplicates_by();
+  if (standby == nullptr) return;
+  for (size_t i = 0; i < count; i++) {
+    const Bytes message(starts[i] + prefix, starts[i + 1]);
+    out_.send(standby->ends, message, ecn);
+    standby->use->sent(1, message.size());
+  }
+  counters_.add(Counter::path_duplicates_sent, count);
+}
+
 void InnerSealer::seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
                                 const inner::Segmentation& segments, size_t first, size_t count) {
   const session::CounterRange taken = keypair.take_counters(count, now_);
@@ -162,6 +176,11 @@ void InnerSealer::seal_segments(session::Keypair& keypair, const session::Endpoi
   if (out_.joined() != joined) bursts.sent(now_);
   counters_.add(Counter::transport_sent, taken.count);
   out_.count_sent(endpoint, taken.count, bytes);
+  if (const session::PathSet* paths = keypair.peer.paths.load(std::memory_order_acquire); paths != nullptr)
+      [[unlikely]] {
+    paths->sent(taken.count, bytes - taken.count * prefix);
+    duplicate(*paths, starts, taken.count, prefix, ecn);
+  }
   shared_.sessions->data_sent(keypair, bytes - taken.count * prefix, now_, out_);
 }
 

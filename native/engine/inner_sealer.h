@@ -27,6 +27,8 @@ class InnerSealer {
   void end_loop(const inner::Segmentation& segments);
   void seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
                      const inner::Segmentation& segments, size_t first, size_t count);
+  void duplicate(const session::PathSet& paths, uint8_t* const* starts, size_t count, size_t prefix,
+                 uint8_t ecn);
   void probe_gso(session::Peer& peer, const session::Endpoint& endpoint, size_t prefix, uint8_t ecn);
   void stage(session::Peer& peer, const inner::Segmentation& segments);
   void answer_unreachable(const inner::IpView& ip, const uint8_t* packet);

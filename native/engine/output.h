@@ -3,6 +3,7 @@
 // wrap a message for a leg, count, and tell the control plane.
 #pragma once
 
+#include "engine/path_events.h"
 #include "engine/shared.h"
 
 namespace omerta::engine {
@@ -45,15 +46,16 @@ class EventOutput : public session::SessionOutput {
   }
 
   size_t inner_mtu() const override { return shared_.inner_mtu.load(std::memory_order_relaxed); }
-  void session_established(session::Peer& peer) override {
+  void session_established(session::Peer& peer, const session::Endpoint& at) override {
     counters_.add(Counter::handshakes_completed);
-    tell_door(peer);
-    with_endpoint(EventType::session, peer);
+    tell_door(at);
+    with_endpoint(EventType::session, peer, at);
   }
   void endpoint_changed(session::Peer& peer) override {
+    const session::Endpoint at = peer.endpoint();
     counters_.add(Counter::endpoint_changes);
-    tell_door(peer);
-    with_endpoint(EventType::endpoint, peer);
+    tell_door(at);
+    with_endpoint(EventType::endpoint, peer, at);
   }
   void path_needed(session::Peer& peer) override { emit(EventType::path_needed, {peer.remote.public_key}); }
   void session_lost(session::Peer& peer) override { emit(EventType::session_lost, {peer.remote.public_key}); }
@@ -62,6 +64,11 @@ class EventOutput : public session::SessionOutput {
                                      Counter::suites_settled, Counter::suites_given_up};
     counters_.add(kCounters[static_cast<size_t>(step)]);
   }
+  void path_event(session::Peer& peer, const session::PathEvent& event) override {
+    const PathRecord record = record_of(event);
+    emit(record.type, {peer.remote.public_key, record.bytes()});
+  }
+  void path_duplicate() override { counters_.add(Counter::path_duplicates_sent); }
 
  protected:
   Shared& shared_;
@@ -69,14 +76,11 @@ class EventOutput : public session::SessionOutput {
 
  private:
   /// The kernel path knows the peer's address from now on, unless that is a relay's.
-  void tell_door(session::Peer& peer) {
+  void tell_door(const session::Endpoint& at) {
     omerta_door* const door = shared_.door.load(std::memory_order_acquire);
-    if (door == nullptr) return;
-    const session::Endpoint endpoint = peer.endpoint();
-    if (!endpoint.relayed()) omerta_know(door, endpoint.remote.ip, boot_clock());
+    if (door != nullptr && !at.relayed()) omerta_know(door, at.remote.ip, boot_clock());
   }
-  void with_endpoint(EventType type, session::Peer& peer) {
-    const session::Endpoint endpoint = peer.endpoint();
+  void with_endpoint(EventType type, const session::Peer& peer, const session::Endpoint& endpoint) {
     uint8_t where[24] = {};
     std::memcpy(where, endpoint.remote.ip, 16);
     store(where + 16, __builtin_bswap16(endpoint.remote.port));

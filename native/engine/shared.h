@@ -10,6 +10,7 @@
 #include "common/counters.h"
 #include "crypto/aead.h"
 #include "engine/accelerators.h"
+#include "engine/alarm.h"
 #include "engine/event_ring.h"
 #include "engine/gso_probe.h"
 #include "engine/host_shares.h"
@@ -34,6 +35,7 @@ struct Shared {
   std::unique_ptr<CounterRow[]> counters;      ///< one row per worker, then the control thread's
   std::unique_ptr<Instruments[]> instruments;  ///< one row per worker
   crypto::AeadChoice aead;
+  Alarm path_alarm;  ///< of the session table's path timers
   std::unique_ptr<session::SessionTable> sessions;
   relay::ForwardingTable legs;
   relay::SentCounters sent;

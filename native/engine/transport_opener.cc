@@ -11,6 +11,13 @@ namespace {
 /// A transport payload is an IP packet by its first nibble, or else a control frame (docs/protocol.md).
 bool is_ip(const uint8_t* payload) { return payload[0] >> 4 == 4 || payload[0] >> 4 == 6; }
 
+/// Where a packet came from and to, the latter even if nothing is sent from there (ReturnAddresses::avoids).
+session::Endpoint ends_of(const session::Endpoint& from, const udp::Message& message) {
+  session::Endpoint ends = from;
+  if (!ends.relayed()) ends.local = message.local;
+  return ends;
+}
+
 }  // namespace
 
 TransportOpener::TransportOpener(Sender& out, crypto::Aead& aead, AcceleratorWatch& watch,
@@ -60,8 +67,52 @@ void TransportOpener::clear() {
 
 /// Packets of one session from one place are counted in the peer, which workers share, together.
 void TransportOpener::end_run() {
-  if (run_.keypair != nullptr) run_.keypair->peer.rx_bytes.fetch_add(run_.bytes, std::memory_order_relaxed);
+  if (run_.keypair != nullptr) {
+    session::Peer& peer = run_.keypair->peer;
+    peer.rx_bytes.fetch_add(run_.bytes, std::memory_order_relaxed);
+    if (run_.path != nullptr) [[unlikely]]
+      shared_.sessions->received_by_path(peer, *run_.paths, *run_.path, run_.packets, run_.bytes, run_.data,
+                                         now_, aead_, out_);
+  }
   run_ = {};
+}
+
+void TransportOpener::begin_run(const Opening& opening) {
+  end_run();
+  session::Keypair& keypair = *opening.keypair;
+  shared_.sessions->authenticated(keypair, *opening.from, now_, out_);
+  if (!opening.from->relayed()) shared_.proven_remotes.learn(opening.from->remote, opening.from->local);
+  keypair.peer.bursts.received(now_);
+  run_ = {&keypair, opening.from};
+  run_.paths = keypair.peer.paths.load(std::memory_order_acquire);
+  if (run_.paths != nullptr) [[unlikely]]
+    run_.path =
+        session::SessionTable::heard_by_path(*run_.paths, ends_of(*opening.from, *opening.message), now_);
+}
+
+/// The first packet with data of a run whose peer has a path set.
+void TransportOpener::begin_path_data(const Opening& opening) {
+  run_.data = true;
+  session::SessionTable::data_by_path(opening.keypair->peer, *run_.paths, run_.path,
+                                      ends_of(*opening.from, *opening.message), now_, out_);
+}
+
+/// A packet that moves nothing, whoever sends it.
+void TransportOpener::path_frame(const Opening& opening, Bytes payload) {
+  end_run();
+  opening.keypair->peer.rx_bytes.fetch_add(payload.size() + session::kTransportOverhead,
+                                           std::memory_order_relaxed);
+  switch (shared_.sessions->handle_path_frame(*opening.keypair, payload,
+                                              ends_of(*opening.from, *opening.message), now_, aead_, out_)) {
+    case session::PathFrameOutcome::taken:
+      return;
+    case session::PathFrameOutcome::answered:
+      return counters_.add(Counter::path_probes_answered);
+    case session::PathFrameOutcome::dropped:
+      return counters_.add(Counter::drop_path_frame);
+    case session::PathFrameOutcome::over_rate:
+      return counters_.add(Counter::drop_path_rate);
+  }
 }
 
 void TransportOpener::opened(const Opening& opening, const crypto::AeadJob& job) {
@@ -76,21 +127,22 @@ void TransportOpener::opened(const Opening& opening, const crypto::AeadJob& job)
   session::Keypair& keypair = *opening.keypair;
   if (!keypair.accept(job.counter)) return counters_.add(Counter::drop_replayed);
   counters_.add(Counter::transport_received);
-  if (run_.keypair != &keypair || (run_.from != opening.from && !run_.from->same_path(*opening.from))) {
-    end_run();
-    shared_.sessions->authenticated(keypair, *opening.from, now_, out_);
-    if (!opening.from->relayed()) shared_.proven_remotes.learn(opening.from->remote, opening.from->local);
-    keypair.peer.bursts.received(now_);
-    run_ = {&keypair, opening.from, 0};
-  }
+  const Bytes payload(job.text, job.size);
+  const bool control = session::is_control_frame(payload);
+  if (control && session::is_path_frame(payload)) return path_frame(opening, payload);
+  if (run_.keypair != &keypair || (run_.from != opening.from && !run_.from->same_path(*opening.from)))
+    begin_run(opening);
   run_.bytes += job.size + session::kTransportOverhead;
+  run_.packets++;
   if (job.size == 0) return counters_.add(Counter::keepalives_received);
-  if (session::is_suite_frame(Bytes(job.text, job.size))) {
-    if (!shared_.sessions->handle_suite_frame(keypair, Bytes(job.text, job.size), now_, out_))
+  if (control && session::is_suite_frame(payload)) {
+    if (!shared_.sessions->handle_suite_frame(keypair, payload, now_, out_))
       counters_.add(Counter::drop_inner_malformed);
     return;
   }
   session::SessionTable::data_received(keypair.peer, now_);
+  if (run_.paths != nullptr && !run_.data) [[unlikely]]
+    begin_path_data(opening);
   if (!is_ip(job.text)) {
     if (!keypair.peer.control_budget.take(now_)) return counters_.add(Counter::drop_peer_control_rate);
     if (session::is_ping(Bytes(job.text, job.size))) {

@@ -73,6 +73,10 @@ class TransportOpener {
     session::Keypair* keypair = nullptr;
     const session::Endpoint* from = nullptr;
     size_t bytes = 0;
+    size_t packets = 0;
+    const session::PathSet* paths = nullptr;       ///< of the peer, if it has a set
+    const session::PathSet::Path* path = nullptr;  ///< of the set: what they came by
+    bool data = false;                             ///< of a peer with a set: some of them were data
   };
 
   session::Endpoint& new_source();
@@ -82,6 +86,9 @@ class TransportOpener {
     source_leg_ = 0;
   }
   void opened(const Opening& opening, const crypto::AeadJob& job);
+  void path_frame(const Opening& opening, Bytes payload);
+  void begin_run(const Opening& opening);
+  void begin_path_data(const Opening& opening);
   void end_run();
 
   Sender& out_;

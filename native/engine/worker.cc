@@ -14,6 +14,7 @@ namespace {
 
 constexpr uint32_t kStopBit = 1;
 constexpr uint32_t kPortBit = 2;
+constexpr uint32_t kPathAlarmBit = 4;
 constexpr int kHousekeepingMs = static_cast<int>(Housekeeping::kInterval / kMillisecond);
 /// Batches of one source handled before the other gets its turn.
 constexpr int kBudget = 8;
@@ -69,6 +70,7 @@ void Worker::watch_descriptors() {
   out_.use(*io_);
   io_->watch(stop_event_, kStopBit);
   if (inside_) io_->watch(port_->descriptor(), kPortBit);
+  if (index_ == 0) io_->watch(shared_.path_alarm.fd(), kPathAlarmBit);
 }
 
 void Worker::run() {
@@ -100,6 +102,7 @@ bool Worker::turn() {
   now_ = boot_clock();
   const Nanoseconds woken = now_;
   if ((ready.failed & kPortBit) != 0) forget_port();
+  if ((ready.readable & kPathAlarmBit) != 0) serve_paths();
   bool udp = ready.socket;
   bool inside = (ready.readable & kPortBit & ~ready.failed) != 0;
   // Both sides take turns until both are dry or the budget is spent; then the wait and timers again.
@@ -117,6 +120,12 @@ bool Worker::turn() {
   if (queue_.due()) queue_.sample(now_, counters_);  // what was lost is told, even when nothing follows
   if (index_ == 0) housekeeping_.tick(now_);
   return (ready.readable & kStopBit) == 0;
+}
+
+void Worker::serve_paths() {
+  shared_.path_alarm.take();
+  shared_.sessions->handle_path_timers(now_, out_);
+  out_.flush();
 }
 
 /// Another socket engine in place of io_uring. What was under way is lost: it may lie in memory of the ring.

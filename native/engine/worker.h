@@ -48,6 +48,7 @@ class Worker {
   void watch_descriptors();
   void use_mmsg();
   void forget_port();
+  void serve_paths();
   bool receive_from_udp();
   void act_on(const relay::Decision& decision, uint8_t* data, size_t size, const udp::Message& message);
   void deliver(uint32_t leg_id, uint8_t* payload, size_t size, const udp::Message& message);

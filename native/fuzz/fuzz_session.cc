@@ -20,11 +20,13 @@ namespace {
 class CountingOutput final : public SessionOutput {
  public:
   void send(const Endpoint&, Bytes message, uint8_t) override { bytes += message.size(); }
-  void session_established(Peer&) override { std::abort(); }
+  void session_established(Peer&, const Endpoint&) override { std::abort(); }
   void endpoint_changed(Peer&) override { std::abort(); }
   void path_needed(Peer&) override {}
   void session_lost(Peer&) override {}
   void suite_step(SuiteStep) override { std::abort(); }
+  void path_event(Peer&, const PathEvent&) override { std::abort(); }
+  void path_duplicate() override { std::abort(); }
   size_t bytes = 0;
 };
 

@@ -71,11 +71,13 @@ class Node final : public SessionOutput {
 
   void send(const Endpoint& to, Bytes message, uint8_t traffic_class) override;
   size_t inner_mtu() const override { return 1420; }
-  void session_established(Peer&) override {}
+  void session_established(Peer&, const Endpoint&) override {}
   void endpoint_changed(Peer&) override {}
   void path_needed(Peer&) override {}
   void session_lost(Peer&) override {}
   void suite_step(SuiteStep) override {}
+  void path_event(Peer&, const PathEvent&) override {}
+  void path_duplicate() override {}
 
   void set_peer(const Node& other, bool with_endpoint, std::optional<Key32> psk = std::nullopt,
                 std::optional<Nanoseconds> keepalive = std::nullopt);

@@ -80,6 +80,10 @@ void SessionTable::change_peer(Peer& peer, const PeerSettings& settings, Nanosec
 /// What a session proved is worth more than what somebody says: its packets are not sent to whoever is at a
 /// given address before a handshake there completed, unless that is what is asked for.
 void SessionTable::give_endpoint(Peer& peer, const Endpoint& endpoint, bool redirect, Nanoseconds now) {
+  if (peer.pinned()) {
+    peer.endpoint_without_paths = endpoint;
+    return;
+  }
   const Endpoint present = peer.endpoint();
   peer.given_endpoint.reset();
   peer.given_endpoint_tried = false;
@@ -92,6 +96,8 @@ void SessionTable::give_endpoint(Peer& peer, const Endpoint& endpoint, bool redi
 void SessionTable::change_ways_back(const WaysBack& changed, Nanoseconds now, SessionOutput& out) {
   const std::lock_guard lock(mutex_);
   for (auto& [key, peer] : peers_) {
+    change_path_legs(*peer, changed);
+    if (peer->pinned()) continue;
     std::optional<Endpoint>& given = peer->given_endpoint;
     if (given.has_value())
       if (const auto found = changed.find(given->receive_leg); found != changed.end()) given = found->second;
@@ -120,6 +126,7 @@ void SessionTable::remove_peer(Peer& peer) {
   drop_keys(peer);
   routes_.clear(peer.allowed_ips);
   timers_.cancel(peer);
+  cancel_path_timer(peer);
   peer.removed = true;
   const auto found = peers_.find(peer.remote.public_key);
   Peer* removed = found->second.release();
@@ -159,6 +166,7 @@ void SessionTable::suspend() {
     peer->unanswered_since.store(0, std::memory_order_relaxed);
     peer->keepalive_owed_since.store(0, std::memory_order_relaxed);
     timers_.cancel(*peer);
+    cancel_path_timer(*peer);
   }
   qsbr_.reclaim();
 }
@@ -166,7 +174,10 @@ void SessionTable::suspend() {
 void SessionTable::resume(Nanoseconds now) {
   const std::lock_guard lock(mutex_);
   suspended_ = false;
-  for (auto& [key, peer] : peers_) arm(*peer, now);
+  for (auto& [key, peer] : peers_) {
+    arm(*peer, now);
+    arm_paths(*peer, now);
+  }
 }
 
 }  // namespace omerta::session

@@ -65,5 +65,9 @@ inline constexpr uint64_t kControlFramesPerSecond = 200;
 /// has moved, of which the last says where it is.
 inline constexpr Nanoseconds kPathNeededInterval = kSecond;
 inline constexpr Nanoseconds kEndpointInterval = 250 * kMillisecond;
+/// What is told of the paths of one peer: probes and data that come by unknown ways, each so often; the
+/// peer's report on a path.
+inline constexpr uint64_t kPathEventsPerSecond = 10;
+inline constexpr Nanoseconds kPathReportInterval = kSecond;
 
 }  // namespace omerta::session

@@ -88,11 +88,11 @@ void SessionTable::initiate(Peer& peer, Nanoseconds now, SessionOutput& out, boo
     return arm(peer, now);
   }
   peer.handshake_wanted = false;
-  if (retry) {
+  if (retry && !peer.pinned()) {
     // The reason may be the source address we stick to: the kernel chooses again.
     endpoint.local = {};
     if (!peer.given_endpoint_tried) peer.set_endpoint(endpoint);
-  } else if (!peer.retry_armed) {
+  } else if (!retry && !peer.retry_armed) {
     peer.attempts_since = now;
   }
   release_handshake_index(peer);
@@ -115,8 +115,8 @@ void SessionTable::initiate(Peer& peer, Nanoseconds now, SessionOutput& out, boo
   add_macs(peer, reinterpret_cast<uint8_t*>(&message), sizeof message, now);
   peer.tx_bytes.fetch_add(sizeof message, std::memory_order_relaxed);
   initiations_sent_.fetch_add(1, std::memory_order_relaxed);
-  out.send(endpoint, Bytes(reinterpret_cast<const uint8_t*>(&message), sizeof message),
-           kHandshakeTrafficClass);
+  transmit(peer, endpoint, Bytes(reinterpret_cast<const uint8_t*>(&message), sizeof message),
+           kHandshakeTrafficClass, out);
 }
 
 // ---- messages -------------------------------------------------------------------------------------
@@ -223,13 +223,17 @@ Outcome SessionTable::handle_response(const Response& message, const Endpoint& f
   peer->unanswered_since.store(0, std::memory_order_relaxed);
   peer->last_handshake_wall = environment_.wall_clock();
   const bool moved = peer->set_endpoint(from);
-  out.session_established(*peer);
+  out.session_established(*peer, from);
   if (moved && !tell_moved(*peer, now, out)) arm(*peer, now);
-  // The responder may send only after it heard the new key: confirm it at once.
-  if (peer->staged.empty())
+  // The responder may send only after it heard the new key: confirm it at once. By the way its response came,
+  // for the peer's paths may lead elsewhere, or nowhere any more.
+  if (peer->pinned()) {
+    if (send_by(aead_, *peer->sending(), from, {}, now, out))
+      keepalives_sent_.fetch_add(1, std::memory_order_relaxed);
+  } else if (peer->staged.empty()) {
     send_packet(*peer, {}, now, out);
-  else
-    flush_staged(*peer, now, out);
+  }
+  flush_staged(*peer, now, out);
   return Outcome::accepted;
 }
 

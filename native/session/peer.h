@@ -20,6 +20,7 @@
 #include "session/endpoint.h"
 #include "session/keypair.h"
 #include "session/noise.h"
+#include "session/path_set.h"
 #include "session/timer_heap.h"
 
 namespace omerta::session {
@@ -43,6 +44,7 @@ class Peer {
   Peer(const LocalIdentity& local, const Key32& public_key,
        uint64_t control_frames_per_second = kControlFramesPerSecond)
       : control_budget(control_frames_per_second, 2 * control_frames_per_second), remote(local, public_key) {}
+  ~Peer() { delete paths.load(std::memory_order_relaxed); }
 
   // --- packet path -----------------------------------------------------------------------------
   std::atomic<Keypair*> current{nullptr};
@@ -65,6 +67,9 @@ class Peer {
   std::atomic<Nanoseconds> endpoint_told{0};
   std::atomic<bool> endpoint_untold{false};
 
+  /// The ways to it; nullptr: it agreed on none, and its path frames are dropped.
+  std::atomic<PathSet*> paths{nullptr};
+
   /// What to send with; nullptr: there is no session.
   Keypair* sending() const {
     Keypair* keypair = current.load(std::memory_order_acquire);
@@ -80,8 +85,12 @@ class Peer {
   }
 
   Endpoint endpoint() const { return endpoint_.read(); }
-  /// Returns whether the peer is now reached another way.
+  /// Returns whether the peer is now reached another way; one with paths never is.
   bool set_endpoint(const Endpoint& endpoint);
+  /// From now on it is reached here and nowhere else, until it is let go.
+  void pin(const Endpoint& endpoint);
+  void let_go(const Endpoint& endpoint);
+  bool pinned() const { return pinned_.load(std::memory_order_relaxed); }
   /// The kernel chooses what is sent from, if that is still the address it was.
   void forget_source(const Endpoint& endpoint);
 
@@ -94,6 +103,7 @@ class Peer {
   /// Given while a session ran: handshakes go there, in turns with the session's own, until one completes.
   std::optional<Endpoint> given_endpoint;
   bool given_endpoint_tried = false;  ///< the last initiation went there
+  Endpoint endpoint_without_paths;    ///< where it is reached once it has no paths any more
   Nanoseconds attempts_since = 0;     ///< of the first of these initiations
   Nanoseconds jitter = 0;             ///< random addition to the next repetition
   Nanoseconds last_path_needed = 0;
@@ -114,8 +124,12 @@ class Peer {
   uint64_t sequence = 0;
   Nanoseconds last_handshake_wall = 0;
   Timer timer;
+  Timer path_timer;
 
  private:
+  void reach(const Endpoint& endpoint, bool pinned);
+
+  std::atomic<bool> pinned_{false};
   SeqLock<Endpoint> endpoint_;
   SpinLock endpoint_lock_;
 };

@@ -21,6 +21,21 @@ namespace {
   return worn || (keypair.initiator && now - keypair.created >= kRekeyAfterTime);
 }
 
+/// Seals a packet into `message`, which has room for it; 0: the key may not be used (any more), else how many
+/// bytes the message has.
+size_t seal_one(crypto::Aead& aead, Keypair& keypair, Bytes packet, size_t inner_mtu, Nanoseconds now,
+                std::span<uint8_t> message) {
+  const CounterRange counter = keypair.take_counters(1, now);
+  if (counter.count == 0) return 0;
+  crypto::AeadJob job = write_transport(message.data(), keypair, counter.first, packet.size(), inner_mtu,
+                                        [packet](uint8_t* text) {
+                                          if (!packet.empty())
+                                            std::memcpy(text, packet.data(), packet.size());
+                                        });
+  aead.seal(std::span(&job, 1));
+  return job.ok ? kTransportOverhead + job.size : 0;
+}
+
 /// It held data, which the peer answers at least with a keepalive.
 void expect_answer(Peer& peer, Nanoseconds now) {
   if (peer.unanswered_since.load(std::memory_order_relaxed) == 0)
@@ -46,19 +61,51 @@ bool SessionTable::send_under(Keypair& keypair, Bytes packet, Nanoseconds now, S
   Peer& peer = keypair.peer;
   const Endpoint endpoint = peer.endpoint();
   if (!endpoint.known()) return false;
-  const CounterRange counter = keypair.take_counters(1, now);
-  if (counter.count == 0) return false;
   const size_t inner_mtu = out.inner_mtu();
   std::vector<uint8_t> message(kTransportOverhead + padded_size(packet.size(), inner_mtu));
-  crypto::AeadJob job = write_transport(message.data(), keypair, counter.first, packet.size(), inner_mtu,
-                                        [packet](uint8_t* text) {
-                                          if (!packet.empty())
-                                            std::memcpy(text, packet.data(), packet.size());
-                                        });
-  aead_.seal(std::span(&job, 1));
-  if (!job.ok) return false;
-  out.send(endpoint, message, packet.size() < 2 ? kNotEct : ecn_of(packet.data()));
+  if (seal_one(aead_, keypair, packet, inner_mtu, now, message) == 0) return false;
+  if (const PathSet* set = peer.paths.load(std::memory_order_acquire); set != nullptr)
+    set->sent(1, message.size());
+  transmit(peer, endpoint, message, packet.size() < 2 ? kNotEct : ecn_of(packet.data()), out);
   if (note_sent(keypair, message.size(), now)) want_handshake(peer, now, out);
+  return true;
+}
+
+/// To where the peer is reached, and as long as its active path is silent by the standby too.
+void SessionTable::transmit(Peer& peer, const Endpoint& to, Bytes message, uint8_t traffic_class,
+                            SessionOutput& out) {
+  out.send(to, message, traffic_class);
+  const PathSet* set = peer.paths.load(std::memory_order_acquire);
+  if (set == nullptr) return;
+  const PathSet::Path* standby = set->duplicates_by();
+  if (standby == nullptr) return;
+  if (message[0] == kTransportType) standby->use->sent(1, message.size());
+  out.send(standby->ends, message, traffic_class);
+  out.path_duplicate();
+}
+
+/// Seals a small packet, or a probe, and sends it by these ends, wherever else the peer is reached. It is no
+/// data and renews nothing. Needs no lock; false: the key may not be used (any more).
+bool SessionTable::send_by(crypto::Aead& aead, Keypair& keypair, const Endpoint& to, Bytes packet,
+                           Nanoseconds now, SessionOutput& out, bool unfragmented) {
+  const size_t inner_mtu = out.inner_mtu();
+  std::array<uint8_t, kTransportOverhead + kProbeSize> small;
+  std::vector<uint8_t> large;
+  std::span<uint8_t> message = small;
+  if (packet.size() > kProbeSize) {
+    large.resize(kTransportOverhead + padded_size(packet.size(), inner_mtu));
+    message = large;
+  }
+  const size_t size = seal_one(aead, keypair, packet, inner_mtu, now, message);
+  if (size == 0) return false;
+  const Bytes sealed = Bytes(message).first(size);
+  if (const PathSet* set = keypair.peer.paths.load(std::memory_order_acquire); set != nullptr)
+    if (const PathSet::Path* path = set->at(to); path != nullptr) path->use->sent(1, size);
+  if (unfragmented)
+    out.send_unfragmented(to, sealed);
+  else
+    out.send(to, sealed, 0);
+  note_sent(keypair, size, now);
   return true;
 }
 
@@ -71,6 +118,8 @@ bool SessionTable::send_packet(Peer& peer, Bytes packet, Nanoseconds now, Sessio
     return true;
   }
   expect_answer(peer, now);
+  if (const PathSet* set = peer.paths.load(std::memory_order_acquire); set != nullptr && set->data_sent(now))
+    arm_paths(peer, now);
   if (offer_due(*keypair, previous, now)) offer_suites(*keypair, now, out);
   return true;
 }
@@ -114,6 +163,8 @@ void SessionTable::data_sent(Keypair& keypair, size_t bytes, Nanoseconds now, Se
   Peer& peer = keypair.peer;
   const Nanoseconds previous = peer.last_sent.load(std::memory_order_relaxed);
   expect_answer(peer, now);
+  if (const PathSet* set = peer.paths.load(std::memory_order_acquire); set != nullptr) [[unlikely]]
+    if (set->data_sent(now)) arm_paths_unlocked(peer, now);
   const bool old = note_sent(keypair, bytes, now);
   if (offer_due(keypair, previous, now)) {
     const std::lock_guard lock(mutex_);

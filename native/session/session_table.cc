@@ -92,25 +92,26 @@ bool SessionTable::tell_moved(Peer& peer, Nanoseconds now, SessionOutput& out) {
   return peer.endpoint_untold.exchange(true, std::memory_order_relaxed);
 }
 
+/// The first packet under the keys of a handshake this node answered: they are sent with from now on.
+void SessionTable::confirm(Keypair& keypair, const Endpoint& from, Nanoseconds now, SessionOutput& out) {
+  Peer& peer = keypair.peer;
+  const std::lock_guard lock(mutex_);
+  if (peer.next.load(std::memory_order_relaxed) != &keypair) return;
+  discard(peer.previous.exchange(peer.current.exchange(&keypair)));
+  peer.next.store(nullptr, std::memory_order_release);
+  peer.retry_armed = false;
+  peer.last_handshake_wall = environment_.wall_clock();
+  out.session_established(peer, peer.pinned() ? from : peer.endpoint());
+  flush_staged(peer, now, out);
+  arm(peer, now);
+}
+
 void SessionTable::authenticated(Keypair& keypair, const Endpoint& from, Nanoseconds now,
                                  SessionOutput& out) {
   Peer& peer = keypair.peer;
-  peer.last_received.store(now, std::memory_order_relaxed);
-  if (peer.unanswered_since.load(std::memory_order_relaxed) != 0)
-    peer.unanswered_since.store(0, std::memory_order_relaxed);
+  note_received(peer, now);
   const bool moved = !peer.endpoint().same_path(from) && peer.set_endpoint(from);
-  if (peer.next.load(std::memory_order_acquire) == &keypair) {
-    const std::lock_guard lock(mutex_);
-    if (peer.next.load(std::memory_order_relaxed) == &keypair) {
-      discard(peer.previous.exchange(peer.current.exchange(&keypair)));
-      peer.next.store(nullptr, std::memory_order_release);
-      peer.retry_armed = false;
-      peer.last_handshake_wall = environment_.wall_clock();
-      out.session_established(peer);
-      flush_staged(peer, now, out);
-      arm(peer, now);
-    }
-  }
+  if (peer.next.load(std::memory_order_acquire) == &keypair) confirm(keypair, from, now, out);
   if (moved && !tell_moved(peer, now, out)) {
     const std::lock_guard lock(mutex_);
     if (!peer.removed) arm(peer, now);

@@ -9,6 +9,7 @@
 //   timers.cc             one row for each timer of a peer
 //   sending.cc            what is sent inside, and waits until it can be
 //   suite_negotiation.cc  the second pair of keys of a session
+//   paths.cc              several ways to one peer: their sets, frames and timers
 #pragma once
 
 #include <memory>
@@ -52,15 +53,32 @@ class SessionOutput {
   /// One WireGuard message, to be wrapped in a frame when the endpoint is a leg. traffic_class: DSCP and
   /// ECN for the outer header.
   virtual void send(const Endpoint& to, Bytes message, uint8_t traffic_class) = 0;
+  /// The same for one that is to be lost rather than fragmented on its way.
+  virtual void send_unfragmented(const Endpoint& to, Bytes message) { send(to, message, 0); }
   /// Padding must not make a packet larger than this.
   virtual size_t inner_mtu() const { return SIZE_MAX; }
-  virtual void session_established(Peer& peer) = 0;
+  /// `at`: where the peer is reached, or, if it has paths, where the handshake came by.
+  virtual void session_established(Peer& peer, const Endpoint& at) = 0;
   /// The peer is reached another way than was told last; at most once in kEndpointInterval.
   virtual void endpoint_changed(Peer& peer) = 0;
   virtual void path_needed(Peer& peer) = 0;
   virtual void session_lost(Peer& peer) = 0;
   virtual void suite_step(SuiteStep step) = 0;
+  virtual void path_event(Peer& peer, const PathEvent& event) = 0;
+  /// A message went by the standby too.
+  virtual void path_duplicate() = 0;
 };
+
+/// A probe to be sent. `to.local`: all zero lets routing choose.
+struct PathProbe {
+  Key32 peer{};
+  ProbeToken token{};
+  Endpoint to;
+  size_t size = 0;  ///< bytes of UDP payload at most, and not to be fragmented; 0: as few as possible
+};
+
+/// What became of a path frame.
+enum class PathFrameOutcome : uint8_t { taken, answered, dropped, over_rate };
 
 struct AllowedIpChange {
   AllowedIpChange(const Prefix& prefix_, bool remove_ = false) : prefix(prefix_), remove(remove_) {}
@@ -92,6 +110,8 @@ struct SessionEnvironment {
   size_t window = kStandardWindow;       ///< under keys agreed on
   /// Nanoseconds since 1970; only shown, never decided upon.
   std::function<Nanoseconds()> wall_clock = [] { return Nanoseconds{0}; };
+  /// Called under the mutex with the moment handle_path_timers is to be called next, kNever: it need not be.
+  std::function<void(Nanoseconds)> wake_at = [](Nanoseconds) {};
   /// Control frames the session of a peer delivers; twice as many at once.
   uint64_t control_frames_per_second = kControlFramesPerSecond;
 };
@@ -142,6 +162,13 @@ class SessionTable {
   /// as it is now, or have no endpoint but the one they were given meanwhile.
   using WaysBack = std::unordered_map<uint32_t, std::optional<Endpoint>>;
   void change_ways_back(const WaysBack& changed, Nanoseconds now, SessionOutput& out);
+  /// Replaces the path sets of these peers; who is none is left out. Workers go on with a former set until
+  /// they are quiescent.
+  void set_paths(const std::vector<PathSettings>& sets, Nanoseconds now, SessionOutput& out);
+  /// false: there is no session to send it in. Nothing is staged, and no handshake comes of it.
+  bool send_probe(const PathProbe& probe, Nanoseconds now, SessionOutput& out);
+  /// In the order of the set; empty for a peer without one.
+  std::vector<PathCounts> path_counts(const Key32& peer);
   /// Frees what no worker can hold any more.
   void reclaim();
   /// From now on for what the table itself sends.
@@ -159,6 +186,8 @@ class SessionTable {
   Outcome handle_cookie_reply(const CookieReply& message, Nanoseconds now);
   /// To be called every 100 ms or so by one thread.
   void handle_timers(Nanoseconds now, SessionOutput& out);
+  /// To be called when it is told to be (SessionEnvironment::wake_at).
+  void handle_path_timers(Nanoseconds now, SessionOutput& out);
   /// Keeps a packet for a peer without a usable key and sees to it that there will be one.
   /// Returns how many older ones were dropped for it (0 or 1).
   size_t stage(Peer& peer, Bytes packet, Nanoseconds now, SessionOutput& out);
@@ -175,6 +204,20 @@ class SessionTable {
   bool answer_ping(Peer& peer, Bytes ping, Nanoseconds now, SessionOutput& out);
   /// After an authenticated packet turned out to hold a suite frame, which is no data. false: malformed.
   bool handle_suite_frame(Keypair& keypair, Bytes payload, Nanoseconds now, SessionOutput& out);
+  /// Instead of `authenticated`, for a packet that holds a path frame (path_frame.h): nothing is moved. What
+  /// has to be sent goes out at once, sealed by the caller's `aead`. The caller adds its bytes to
+  /// Peer::rx_bytes.
+  PathFrameOutcome handle_path_frame(Keypair& keypair, Bytes payload, const Endpoint& from, Nanoseconds now,
+                                     crypto::Aead& aead, SessionOutput& out);
+  /// After `authenticated`, of a peer with a path set; nullptr: it came by none of its paths. Valid as long
+  /// as the set.
+  static const PathSet::Path* heard_by_path(const PathSet& set, const Endpoint& from, Nanoseconds now);
+  /// Before data of it is delivered.
+  static void data_by_path(Peer& peer, const PathSet& set, const PathSet::Path* path, const Endpoint& from,
+                           Nanoseconds now, SessionOutput& out);
+  /// When they are all counted: so many packets, with data among them or not.
+  void received_by_path(Peer& peer, const PathSet& set, const PathSet::Path& path, size_t packets,
+                        size_t bytes, bool data, Nanoseconds now, crypto::Aead& aead, SessionOutput& out);
   /// After an authenticated packet turned out to carry data.
   static void data_received(Peer& peer, Nanoseconds now) {
     if (peer.keepalive_owed_since.load(std::memory_order_relaxed) == 0)
@@ -191,6 +234,12 @@ class SessionTable {
 
   Peer* find_peer(const Key32& key);
   static bool tell_moved(Peer& peer, Nanoseconds now, SessionOutput& out);
+  static void note_received(Peer& peer, Nanoseconds now) {
+    peer.last_received.store(now, std::memory_order_relaxed);
+    if (peer.unanswered_since.load(std::memory_order_relaxed) != 0)
+      peer.unanswered_since.store(0, std::memory_order_relaxed);
+  }
+  void confirm(Keypair& keypair, const Endpoint& from, Nanoseconds now, SessionOutput& out);
   // configuration.cc
   bool fits(const std::vector<PeerSettings>& settings, bool replace);
   Peer& add_peer(const Key32& key);
@@ -211,7 +260,18 @@ class SessionTable {
   void begin_session(Peer& peer, bool initiator, Nanoseconds now);
   void discard(Keypair* keypair);
   void drop_keys(Peer& peer);
+  // paths.cc
+  void replace_paths(Peer& peer, const PathSettings& settings, Nanoseconds now, SessionOutput& out);
+  void change_path_legs(Peer& peer, const WaysBack& changed);
+  void retire_paths(PathSet* set);
+  void find_silence(Peer& peer, SessionOutput& out);
+  void send_due_reports(Peer& peer, Nanoseconds now, SessionOutput& out);
+  static void send_report(crypto::Aead& aead, Peer& peer, const PathSet::Path& path, Nanoseconds now,
+                          SessionOutput& out);
   // sending.cc
+  void transmit(Peer& peer, const Endpoint& to, Bytes message, uint8_t traffic_class, SessionOutput& out);
+  static bool send_by(crypto::Aead& aead, Keypair& keypair, const Endpoint& to, Bytes packet, Nanoseconds now,
+                      SessionOutput& out, bool unfragmented = false);
   bool send_under(Keypair& keypair, Bytes packet, Nanoseconds now, SessionOutput& out);
   bool send_packet(Peer& peer, Bytes packet, Nanoseconds now, SessionOutput& out);
   /// Starts a handshake when there is no session to send it in.
@@ -220,7 +280,14 @@ class SessionTable {
   // timers.cc
   struct PeerTimer;
   static const PeerTimer kPeerTimers[];
+  static const PeerTimer kPathTimers[];
   void arm(Peer& peer, Nanoseconds now);
+  void serve_paths(Nanoseconds now, SessionOutput& out);
+  void set_path_timer(Peer& peer, Nanoseconds now);
+  void arm_paths(Peer& peer, Nanoseconds now);
+  void arm_paths_unlocked(Peer& peer, Nanoseconds now);
+  void cancel_path_timer(Peer& peer);
+  void wake_for_paths();
   // suite_negotiation.cc
   static bool offer_due(const Keypair& keypair, Nanoseconds previous, Nanoseconds now);
   void offer_suites(Keypair& first, Nanoseconds now, SessionOutput& out);
@@ -242,6 +309,8 @@ class SessionTable {
   AllowedIps routes_;
   IndexTable indices_;
   TimerHeap<Peer> timers_;
+  TimerHeap<Peer, &Peer::path_timer> path_timers_;
+  Nanoseconds wake_at_ = kNever;  ///< as the environment was told
   bool has_identity_ = true;
   bool suspended_ = false;
   uint64_t next_sequence_ = 1;

@@ -17,23 +17,26 @@ struct Timer {
   size_t place = kIdle;  ///< in the heap
 };
 
-/// @tparam Owner has a member `Timer timer`
-template <class Owner>
+/// @tparam kTimer what the owner keeps of its deadline in this heap
+template <class Owner, Timer Owner::*kTimer = &Owner::timer>
 class TimerHeap {
  public:
+  /// When the first of them is due; UINT64_MAX: nobody is.
+  Nanoseconds next() const { return heap_.empty() ? UINT64_MAX : (heap_.front()->*kTimer).due; }
   /// The owner is due at `due`, whatever was set before.
   void set(Owner& owner, Nanoseconds due) {
-    owner.timer.due = due;
-    if (owner.timer.place == Timer::kIdle) {
+    Timer& timer = owner.*kTimer;
+    timer.due = due;
+    if (timer.place == Timer::kIdle) {
       heap_.push_back(&owner);
-      owner.timer.place = heap_.size() - 1;
+      timer.place = heap_.size() - 1;
     }
-    settle(owner.timer.place);
+    settle(timer.place);
   }
   void cancel(Owner& owner) {
-    const size_t place = owner.timer.place;
+    const size_t place = (owner.*kTimer).place;
     if (place == Timer::kIdle) return;
-    owner.timer.place = Timer::kIdle;
+    (owner.*kTimer).place = Timer::kIdle;
     Owner* last = heap_.back();
     heap_.pop_back();
     if (last == &owner) return;
@@ -42,7 +45,7 @@ class TimerHeap {
   }
   /// One whose time has come, its deadline taken back; nullptr: nobody's has.
   Owner* take_due(Nanoseconds now) {
-    if (heap_.empty() || heap_.front()->timer.due > now) return nullptr;
+    if (next() > now || heap_.empty()) return nullptr;
     Owner* owner = heap_.front();
     cancel(*owner);
     return owner;
@@ -51,19 +54,21 @@ class TimerHeap {
  private:
   void put(Owner* owner, size_t place) {
     heap_[place] = owner;
-    owner->timer.place = place;
+    (owner->*kTimer).place = place;
   }
   void settle(size_t place) {
     Owner* owner = heap_[place];
-    while (place > 0 && owner->timer.due < heap_[(place - 1) / 2]->timer.due) {
+    const auto due = [this](size_t i) { return (heap_[i]->*kTimer).due; };
+    const Nanoseconds own = due(place);
+    while (place > 0 && own < due((place - 1) / 2)) {
       put(heap_[(place - 1) / 2], place);
       place = (place - 1) / 2;
     }
     for (;;) {
       size_t child = 2 * place + 1;
       if (child >= heap_.size()) break;
-      if (child + 1 < heap_.size() && heap_[child + 1]->timer.due < heap_[child]->timer.due) child++;
-      if (heap_[child]->timer.due >= owner->timer.due) break;
+      if (child + 1 < heap_.size() && due(child + 1) < due(child)) child++;
+      if (due(child) >= own) break;
       put(heap_[child], place);
       place = child;
     }

@@ -125,7 +125,72 @@ void SessionTable::handle_timers(Nanoseconds now, SessionOutput& out) {
       if (timer.due(*this, *peer, now) <= now) timer.fired(*this, *peer, now, out);
     arm(*peer, now);
   }
+  serve_paths(now, out);
   qsbr_.reclaim();
+}
+
+// ---- paths ----------------------------------------------------------------------------------------
+// Their timers are due to the millisecond, those of peers when somebody comes by: so they have a heap of
+// their own, and whoever sleeps is told when to wake.
+
+const SessionTable::PeerTimer SessionTable::kPathTimers[] = {
+    // Data was sent by the active path, and by it came neither a report nor an answer.
+    {.due = [](const SessionTable&, const Peer& peer,
+               Nanoseconds) { return peer.paths.load(std::memory_order_acquire)->silent_at(); },
+     .fired = [](SessionTable& table, Peer& peer, Nanoseconds,
+                 SessionOutput& out) { table.find_silence(peer, out); }},
+    // Data came by a path, and the peer was not told.
+    {.due = [](const SessionTable&, const Peer& peer,
+               Nanoseconds) { return peer.paths.load(std::memory_order_acquire)->report_at(); },
+     .fired = [](SessionTable& table, Peer& peer, Nanoseconds now,
+                 SessionOutput& out) { table.send_due_reports(peer, now, out); }},
+};
+
+void SessionTable::handle_path_timers(Nanoseconds now, SessionOutput& out) {
+  const std::lock_guard lock(mutex_);
+  serve_paths(now, out);
+}
+
+void SessionTable::serve_paths(Nanoseconds now, SessionOutput& out) {
+  while (Peer* peer = path_timers_.take_due(now)) {
+    for (const PeerTimer& timer : kPathTimers)
+      if (timer.due(*this, *peer, now) <= now) timer.fired(*this, *peer, now, out);
+    set_path_timer(*peer, now);
+  }
+  wake_for_paths();
+}
+
+void SessionTable::set_path_timer(Peer& peer, Nanoseconds now) {
+  const PathSet* set = peer.paths.load(std::memory_order_acquire);
+  if (set == nullptr || suspended_) return path_timers_.cancel(peer);
+  // First of all: a packet that starts a timer from here on either finds that nobody looks, or is seen below.
+  set->state().looked_at.store(kNever, std::memory_order_seq_cst);
+  Nanoseconds due = kNever;
+  for (const PeerTimer& timer : kPathTimers) due = std::min(due, timer.due(*this, peer, now));
+  if (due == kNever) return path_timers_.cancel(peer);
+  path_timers_.set(peer, std::max(due, now + 1));
+  set->state().looked_at.store(due, std::memory_order_seq_cst);
+}
+
+void SessionTable::arm_paths(Peer& peer, Nanoseconds now) {
+  set_path_timer(peer, now);
+  wake_for_paths();
+}
+
+void SessionTable::arm_paths_unlocked(Peer& peer, Nanoseconds now) {
+  const std::lock_guard lock(mutex_);
+  if (!peer.removed) arm_paths(peer, now);
+}
+
+void SessionTable::cancel_path_timer(Peer& peer) {
+  path_timers_.cancel(peer);
+  wake_for_paths();
+}
+
+void SessionTable::wake_for_paths() {
+  if (path_timers_.next() == wake_at_) return;
+  wake_at_ = path_timers_.next();
+  environment_.wake_at(wake_at_);
 }
 
 /// The peer is looked at again when the first of its timers is due. A packet may start one without the mutex

@@ -222,11 +222,13 @@ struct End final : session::SessionOutput {
   void send(const session::Endpoint&, Bytes message, uint8_t) override {
     sent.emplace_back(message.begin(), message.end());
   }
-  void session_established(session::Peer&) override {}
+  void session_established(session::Peer&, const session::Endpoint&) override {}
   void endpoint_changed(session::Peer&) override {}
   void path_needed(session::Peer&) override {}
   void session_lost(session::Peer&) override {}
   void suite_step(session::SuiteStep) override {}
+  void path_event(session::Peer&, const session::PathEvent&) override {}
+  void path_duplicate() override {}
   session::Endpoint endpoint_of(const Key32& peer) {
     session::Endpoint found;
     table.for_each([&](session::Peer& p) {

@@ -37,6 +37,7 @@ struct Sent {
   Endpoint to;
   std::vector<uint8_t> bytes;
   uint8_t traffic_class;
+  bool unfragmented = false;
 };
 
 /// One node: a table, its output, and the means to open what it is sent.
@@ -66,14 +67,23 @@ class Node final : public SessionOutput {
   }
 
   void send(const Endpoint& to, Bytes message, uint8_t traffic_class) override {
-    sent.push_back({to, {message.begin(), message.end()}, traffic_class});
+    sent.push_back({to, {message.begin(), message.end()}, traffic_class, false});
   }
   size_t inner_mtu() const override { return mtu; }
-  void session_established(Peer&) override { established++; }
+  void send_unfragmented(const Endpoint& to, Bytes message) override {
+    send(to, message, 0);
+    sent.back().unfragmented = true;
+  }
+  void session_established(Peer&, const Endpoint& at) override {
+    established++;
+    established_at = at;
+  }
   void endpoint_changed(Peer&) override { moved++; }
   void path_needed(Peer&) override { paths_needed++; }
   void session_lost(Peer&) override { lost++; }
   void suite_step(SuiteStep step) override { steps[static_cast<size_t>(step)]++; }
+  void path_event(Peer&, const PathEvent& event) override { path_events.push_back(event); }
+  void path_duplicate() override { duplicates++; }
   int count(SuiteStep step) const { return steps[static_cast<size_t>(step)]; }
 
   void add(const Node& other, std::optional<Key32> psk = std::nullopt, bool with_endpoint = true,
@@ -110,8 +120,18 @@ class Node final : public SessionOutput {
     aead.open(std::span(&job, 1));
     if (!job.ok) return Outcome::bad_handshake;
     if (!keypair->accept(job.counter)) return Outcome::replayed_initiation;
-    table.authenticated(*keypair, from, now, *this);
+    Peer& peer = keypair->peer;
     const Bytes text(job.text, job.size);
+    if (is_path_frame(text)) {
+      path_frames[static_cast<size_t>(table.handle_path_frame(*keypair, text, from, now, aead, *this))]++;
+      return Outcome::accepted;
+    }
+    table.authenticated(*keypair, from, now, *this);
+    const PathSet* set = peer.paths.load();
+    const PathSet::Path* path = set == nullptr ? nullptr : SessionTable::heard_by_path(*set, from, now);
+    const bool data = !text.empty() && !is_suite_frame(text);
+    if (set != nullptr && data) SessionTable::data_by_path(peer, *set, path, from, now, *this);
+    if (path != nullptr) table.received_by_path(peer, *set, *path, 1, bytes.size(), data, now, aead, *this);
     if (knows_suites && is_suite_frame(text)) {
       malformed += table.handle_suite_frame(*keypair, text, now, *this) ? 0 : 1;
       return Outcome::accepted;
@@ -144,6 +164,10 @@ class Node final : public SessionOutput {
   std::deque<Sent> sent;
   size_t mtu = SIZE_MAX;
   std::vector<std::string> inbox;
+  std::vector<PathEvent> path_events;
+  std::array<int, 4> path_frames{};  ///< by PathFrameOutcome
+  Endpoint established_at;
+  int duplicates = 0;
   int established = 0, moved = 0, paths_needed = 0, lost = 0, keepalives = 0, malformed = 0;
   bool knows_suites = true;  ///< false: takes a suite frame for data, as a stock peer does
   std::array<int, 4> steps{};

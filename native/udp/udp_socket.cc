@@ -334,16 +334,17 @@ size_t UdpSocket::fill_control(void* buffer, const omerta_address& to, const Loc
   };
   if (std::memcmp(local.ip, none, 16) != 0) {
     if (std::memcmp(local.ip, kMapped, 12) == 0) {
-      // The source is fixed, the interface is left to routing: an address may have moved.
       in_pktinfo info{};
       std::memcpy(&info.ipi_spec_dst, local.ip + 12, 4);
+      info.ipi_ifindex = static_cast<decltype(info.ipi_ifindex)>(local.leaves_by);
       put(IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
     } else {
       in6_pktinfo info{};
       std::memcpy(&info.ipi6_addr, local.ip, 16);
       // A link-local source means nothing without its interface.
-      if (local.ip[0] == 0xfe && (local.ip[1] & 0xc0) == 0x80)
-        info.ipi6_ifindex = static_cast<decltype(info.ipi6_ifindex)>(local.interface);
+      const bool link_local = local.ip[0] == 0xfe && (local.ip[1] & 0xc0) == 0x80;
+      info.ipi6_ifindex =
+          static_cast<decltype(info.ipi6_ifindex)>(link_local ? local.interface : local.leaves_by);
       put(IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info);
     }
   }
@@ -417,8 +418,22 @@ int UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, con
                         uint8_t traffic_class) {
   const int error = send_one_from(to, local, data, size, traffic_class);
   // The address we stick to is gone from this host (ENETUNREACH, EINVAL with IPv6): let routing choose.
-  const bool gone = error == ENETUNREACH || error == EINVAL;
+  const bool gone = (error == ENETUNREACH || error == EINVAL) && local.leaves_by == 0;
   return gone ? send_one_from(to, {}, data, size, traffic_class) : error;
+}
+
+int UdpSocket::send_unfragmented(const omerta_address& to, const LocalAddress& local, const uint8_t* data,
+                                 size_t size) {
+  // The option is the socket's, there is none of a datagram for IPv4. What else is sent meanwhile goes
+  // unfragmented too: of what is larger than its path, a few microseconds' worth.
+  const auto discover = [this](int ipv4, int ipv6) {
+    set(fd_, IPPROTO_IP, IP_MTU_DISCOVER, ipv4);
+    if (family_ == AF_INET6) set(fd_, IPPROTO_IPV6, IPV6_MTU_DISCOVER, ipv6);
+  };
+  discover(IP_PMTUDISC_PROBE, IPV6_PMTUDISC_PROBE);
+  const int error = send_one_from(to, local, data, size, 0);
+  discover(IP_PMTUDISC_DONT, IPV6_PMTUDISC_DONT);
+  return error;
 }
 
 /// false: not all of them went as they were to go.

@@ -189,6 +189,10 @@ class UdpSocket {
   /// One datagram, from any thread; never waits. 0, or the errno with which the kernel refused it.
   int send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size,
                uint8_t traffic_class);
+  /// The same, for one that is to be lost rather than fragmented, and comes from nowhere else. One thread at
+  /// a time.
+  int send_unfragmented(const omerta_address& to, const LocalAddress& local, const uint8_t* data,
+                        size_t size);
 
  private:
   socklen_t to_sockaddr(const omerta_address& address, sockaddr_storage& out) const;

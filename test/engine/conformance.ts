@@ -129,7 +129,7 @@ export class ConformanceNode {
 }
 
 /** A control frame for the control plane, with a body of its own. */
-function message(): Uint8Array {
+export function message(): Uint8Array {
   return new Uint8Array([0xc0, 1, 8, 0, ...randomBytes(8)]);
 }
 
@@ -141,14 +141,14 @@ function pingAndPong(): [Uint8Array, Uint8Array] {
 }
 
 /** A payload that arrives. */
-async function deliver(from: ConformanceNode, to: ConformanceNode): Promise<void> {
+export async function deliver(from: ConformanceNode, to: ConformanceNode): Promise<void> {
   const payload = message();
   from.send(to, payload);
   await to.receives(from, payload);
 }
 
 /** One each way. */
-async function exchange(a: ConformanceNode, b: ConformanceNode): Promise<void> {
+export async function exchange(a: ConformanceNode, b: ConformanceNode): Promise<void> {
   await deliver(a, b);
   await deliver(b, a);
 }
@@ -314,11 +314,11 @@ async function withNodes<Nodes extends readonly Promise<ConformanceNode>[]>(
   }
 }
 
-const direct = (node: ConformanceNode): { endpoint: PeerEndpoint } => ({
+export const direct = (node: ConformanceNode): { endpoint: PeerEndpoint } => ({
   endpoint: { address: node.address },
 });
 
-function scenario(
+export function scenario(
   name: string,
   body: (a: ConformanceNode, b: ConformanceNode, relay: ConformanceNode) => Promise<void>,
 ): ConformanceScenario {

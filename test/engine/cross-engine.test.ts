@@ -6,6 +6,7 @@ import { loadNativeAddon } from '../../ts/engine/native/native-addon.js';
 import { openNativeEngine } from '../../ts/engine/native/native-engine.js';
 import { openWasmEngine } from '../../ts/engine/wasm/wasm-engine.js';
 import { conformanceScenarios, interfacesOfTwoLoopbacks, type ConformanceEngines } from './conformance.js';
+import { paddedProbe, pathScenarios } from './path-conformance.js';
 
 /** Why the native engine cannot take part, or false. */
 function whyNot(): string | false {
@@ -35,3 +36,8 @@ for (const [name, engines] of Object.entries(combinations)) {
     for (const scenario of conformanceScenarios) test(scenario.name, () => scenario.run(engines));
   });
 }
+
+describe('several ways to one peer, native throughout', { skip }, () => {
+  for (const scenario of [...pathScenarios, paddedProbe])
+    test(scenario.name, () => scenario.run({ a: native, b: native, relay: native }));
+});

@@ -3,9 +3,12 @@
 
 import { faultWords } from './accelerators.js';
 import type { EngineEvent, PeerEndpoint, SessionKey } from '../../contract/engine.js';
+import { PROBE_TOKEN_SIZE, type LocalSource, type PathEnds } from '../../contract/path-control.js';
+import { isZero } from '../../wire/bytes.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
 
 const HEADER = 64;
+const ENDS_SIZE = 48;
 /** `enum class EventType` of event_ring.h; 0 is padding at the end of the ring. */
 const Type = {
   frame: 1,
@@ -21,6 +24,12 @@ const Type = {
   routingLoop: 11,
   acceleratorRestored: 12,
   addressesChanged: 13,
+  probeAnswer: 14,
+  probeFrom: 15,
+  pathArrival: 16,
+  pathSilent: 17,
+  pathHeard: 18,
+  pathReport: 19,
 } as const;
 
 export class EventRingReader {
@@ -89,6 +98,44 @@ export class EventRingReader {
       case Type.routingLoop:
         return { type: 'routing-loop', to: this.#address(at) };
       default:
+        return this.#readPathEvent(type, at);
+    }
+  }
+
+  #readPathEvent(type: number, at: number): EngineEvent | undefined {
+    const peer = this.#key(at);
+    const body = at + 32;
+    const path = (): number => this.#view.getUint32(body, true);
+    switch (type) {
+      case Type.probeAnswer: {
+        const answer = body + ENDS_SIZE;
+        const observed = this.#address(answer + 16);
+        return {
+          type: 'probe-answer',
+          peer,
+          token: this.#bytes.slice(answer, answer + PROBE_TOKEN_SIZE),
+          at: this.#ends(body),
+          rttMs: Number(this.#view.getBigInt64(answer + 8, true)) / 1e6,
+          observed: observed.port === 0 ? undefined : observed,
+          size: this.#view.getUint16(answer + 34, true),
+        };
+      }
+      case Type.probeFrom:
+        return { type: 'probe-from', peer, from: this.#ends(body) };
+      case Type.pathArrival: {
+        const id = this.#view.getUint32(body + ENDS_SIZE, true);
+        return { type: 'path-arrival', peer, path: id === 0 ? undefined : id, from: this.#ends(body) };
+      }
+      case Type.pathSilent:
+        return { type: 'path-silent', peer, path: path() };
+      case Type.pathHeard:
+        return { type: 'path-heard', peer, path: path() };
+      case Type.pathReport: {
+        const sent = Number(this.#view.getBigUint64(body + 8, true));
+        const received = Number(this.#view.getBigUint64(body + 16, true));
+        return { type: 'path-report', peer, path: path(), sent, received };
+      }
+      default:
         return undefined;
     }
   }
@@ -103,6 +150,15 @@ export class EventRingReader {
 
   #address(at: number): SocketAddress {
     return { ip: this.#bytes.slice(at, at + 16), port: this.#view.getUint16(at + 16, true) };
+  }
+
+  /** native/engine/path_events.h */
+  #ends(at: number): PathEnds {
+    const ip = this.#bytes.slice(at + 24, at + 40);
+    const local: LocalSource | undefined = isZero(ip)
+      ? undefined
+      : { ip, interface: this.#view.getUint32(at + 40, true) };
+    return { remote: this.#endpoint(at), local };
   }
 
   #endpoint(at: number): PeerEndpoint {

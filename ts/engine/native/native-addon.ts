@@ -139,6 +139,9 @@ export interface NativeHandle {
   handshake(peer: Uint8Array): boolean;
   sendControl(batch: Uint8Array): number;
   sendFrames(batch: Uint8Array): void;
+  setPaths(sets: Uint8Array): void;
+  sendProbes(probes: Uint8Array): void;
+  pathCounts(peer: Uint8Array): Float64Array;
   installLegs(legs: Uint8Array): boolean;
   removeLegs(ids: Uint32Array): void;
   setLimits(index: number, limits: Uint8Array): void;

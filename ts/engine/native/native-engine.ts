@@ -25,7 +25,10 @@ import { EventRingReader } from './event-ring.js';
 import { NATIVE_ACCELERATORS, acceleratorOf, acceleratorsOf } from './accelerators.js';
 import { openFailure } from './open-failure.js';
 import type { AccountStatus } from '../../contract/limit-control.js';
+import { requirePaths, requireProbes } from '../../contract/path-arguments.js';
+import type { PathControl } from '../../contract/path-control.js';
 import { loadNativeAddon, type NativeAddon, type NativeHandle } from './native-addon.js';
+import { packPaths, packProbes, unpackPathCounts } from './path-batch.js';
 import { keyBytes, packAddress, packPeerChanges, unpackPeerStates } from './peer-batch.js';
 import { PrefixBatch } from '../../wire/prefix-batch.js';
 import type { Leg } from '../../wire/leg.js';
@@ -95,6 +98,17 @@ export class NativeEngine implements ReconfigurableEngine {
   readonly #disabled: ReadonlySet<string>;
   readonly #counters: BigUint64Array;
   readonly #instruments: BigUint64Array;
+  readonly paths: PathControl = {
+    setPaths: (sets) => {
+      requirePaths(sets);
+      this.#call(() => this.#handle.setPaths(packPaths(sets)));
+    },
+    sendProbes: (probes) => {
+      requireProbes(probes);
+      this.#call(() => this.#handle.sendProbes(packProbes(probes)));
+    },
+    pathCounts: (peer) => unpackPathCounts(this.#call(() => this.#handle.pathCounts(keyBytes(peer)))),
+  };
   #description: EngineDescription;
   #closed = false;
   #listener: ((events: readonly EngineEvent[]) => void) | undefined;

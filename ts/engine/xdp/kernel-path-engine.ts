@@ -29,6 +29,7 @@ import {
   type XdpStatus,
 } from './xdp-addon.js';
 import type { AccountStatus } from '../../contract/limit-control.js';
+import type { PathControl } from '../../contract/path-control.js';
 import type { Leg } from '../../wire/leg.js';
 import type { AccountCapacity, AccountKind, LegLimits, PrefixLimit, RateLimit } from '../../wire/limits.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
@@ -204,6 +205,11 @@ export class KernelPathEngine implements Engine {
 
   get port(): number {
     return this.#native.port;
+  }
+
+  /** Of sessions, which the kernel path hands up as they come. */
+  get paths(): PathControl {
+    return this.#native.paths;
   }
 
   describe(): EngineDescription {

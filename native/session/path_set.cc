@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "session/path_set.h"
+
+#include <algorithm>
+
+namespace omerta::session {
+namespace {
+
+bool same_local_ip(const LocalAddress& a, const LocalAddress& b) {
+  return std::memcmp(a.ip, b.ip, sizeof a.ip) == 0;
+}
+
+/// Whether they are the same place at the peer's end. A leg is known by its number: its way back may change.
+bool same_remote(const Endpoint& a, const Endpoint& b) {
+  if (a.relayed() || b.relayed()) return a.receive_leg == b.receive_leg;
+  return a.remote.port == b.remote.port && std::memcmp(a.remote.ip, b.remote.ip, sizeof a.remote.ip) == 0;
+}
+
+bool same_path(const PathSet::Path& a, const PathEnds& b) {
+  return a.id == b.id && same_remote(a.ends, b.ends) && same_local_ip(a.ends.local, b.ends.local) &&
+         a.ends.local.leaves_by == b.ends.local.leaves_by;
+}
+
+}  // namespace
+
+PathSet::PathSet(const PathSettings& settings, const PathSet* before)
+    : silent_after(settings.silent_after),
+      report_every(settings.report_every),
+      count_(std::min(settings.paths.size(), kMaxPaths)),
+      state_(before == nullptr ? std::make_shared<PathState>() : before->state_) {
+  for (size_t i = 0; i < count_; i++) {
+    const PathEnds& wanted = settings.paths[i];
+    paths_[i] = {wanted.id, wanted.ends, nullptr};
+    if (before != nullptr)
+      for (const Path& known : before->paths())
+        if (same_path(known, wanted)) paths_[i].use = known.use;
+    if (paths_[i].use == nullptr) paths_[i].use = std::make_shared<PathUse>();
+  }
+  const Path* was = before == nullptr ? nullptr : before->active();
+  if ((was == nullptr ? 0 : was->id) == (count_ == 0 ? 0 : paths_[0].id)) return;
+  // Another path is active: what was sent by it before is no question of its silence.
+  state_->silent.store(false, std::memory_order_relaxed);
+  for (const Path& path : paths()) path.use->unanswered_since.store(0, std::memory_order_relaxed);
+}
+
+const PathSet::Path* PathSet::at(const Endpoint& ends) const {
+  for (const Path& path : paths())
+    if (same_remote(path.ends, ends) &&
+        (!path.ends.local.known() || same_local_ip(path.ends.local, ends.local)))
+      return &path;
+  return nullptr;
+}
+
+bool PathSet::data_sent(Nanoseconds now) const {
+  if (count_ == 0) return false;
+  PathUse& use = *paths_[0].use;
+  if (use.unanswered_since.load(std::memory_order_relaxed) != 0) return false;
+  // In one order with what arms the timers (SessionTable::arm_paths): either that sees this moment, or this
+  // sees that nobody will look.
+  use.unanswered_since.store(now, std::memory_order_seq_cst);
+  return silent_after != 0 && now + silent_after < state_->looked_at.load(std::memory_order_seq_cst);
+}
+
+bool PathSet::answered(const Path& path) const {
+  if (path.use->unanswered_since.load(std::memory_order_relaxed) != 0)
+    path.use->unanswered_since.store(0, std::memory_order_relaxed);
+  return &path == active() && state_->silent.load(std::memory_order_relaxed) &&
+         state_->silent.exchange(false, std::memory_order_relaxed);
+}
+
+Nanoseconds PathSet::silent_at() const {
+  if (count_ == 0 || silent_after == 0 || state_->silent.load(std::memory_order_relaxed)) return kNever;
+  const Nanoseconds since = paths_[0].use->unanswered_since.load(std::memory_order_seq_cst);
+  return since == 0 ? kNever : since + silent_after;
+}
+
+Nanoseconds PathSet::report_at() const {
+  Nanoseconds first = kNever;
+  for (const Path& path : paths())
+    if (const Nanoseconds at = path.use->report_at.load(std::memory_order_seq_cst); at != 0)
+      first = std::min(first, at);
+  return first;
+}
+
+}  // namespace omerta::session

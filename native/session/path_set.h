@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ways to one peer (ts/contract/path-control.ts): which is used, what went by which, who has to be told.
+//
+//   PathSet    which paths there are; never changed, but replaced as a whole: workers read it without a lock
+//              and hold it until they are quiescent (common/qsbr.h)
+//   PathUse    what went by one path; a path that stays takes it along into the next set
+//   PathState  what is the peer's, not a path's; every set of the peer has the same
+//
+// Both are atomics: a peer's packets are sent and opened by any worker.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "common/bytes.h"
+#include "common/clock.h"
+#include "ratelimit/token_bucket.h"
+#include "session/constants.h"
+#include "session/endpoint.h"
+#include "session/path_frame.h"
+
+namespace omerta::session {
+
+inline constexpr size_t kMaxPaths = 8;
+
+/// A path as it is asked for. `ends.local`: all zero lets routing choose what it is sent from.
+struct PathEnds {
+  uint8_t id = 0;  ///< 1–255
+  Endpoint ends;
+};
+
+/// What is set for a peer. The first path is active, the second the standby, the others are listened to.
+struct PathSettings {
+  Key32 peer{};
+  bool answers = true;  ///< false: path frames of the peer are dropped, and there are no paths
+  std::vector<PathEnds> paths{};
+  Nanoseconds silent_after = 0;  ///< 0: the active path is never taken for silent
+  Nanoseconds report_every = 0;  ///< 0: the peer is not told what came by which path
+};
+
+struct PathUse {
+  std::atomic<uint64_t> sent_packets{0};
+  std::atomic<uint64_t> sent_bytes{0};
+  std::atomic<uint64_t> received_packets{0};
+  std::atomic<uint64_t> received_bytes{0};
+  std::atomic<Nanoseconds> last_received{0};     ///< anything authentic
+  std::atomic<Nanoseconds> unanswered_since{0};  ///< first data sent by it after which it was not answered
+  std::atomic<Nanoseconds> report_at{0};         ///< when a report on it is due; 0: there is nothing to tell
+  std::atomic<Nanoseconds> reported_at{0};
+  std::atomic<Nanoseconds> told_at{0};  ///< when the control plane last heard of a report of the peer's
+
+  void sent(size_t packets, size_t bytes) {
+    sent_packets.fetch_add(packets, std::memory_order_relaxed);
+    sent_bytes.fetch_add(bytes, std::memory_order_relaxed);
+  }
+};
+
+struct PathState {
+  /// Of a peer's probes that are answered, and of its answers that are told.
+  TokenBucket probes{kControlFramesPerSecond, 2 * kControlFramesPerSecond};
+  TokenBucket answers{kControlFramesPerSecond, 2 * kControlFramesPerSecond};
+  TokenBucket strange_probes{kPathEventsPerSecond, kPathEventsPerSecond};
+  TokenBucket arrivals{kPathEventsPerSecond, kPathEventsPerSecond};
+  std::atomic<uint8_t> arrival{0};  ///< the path its data came by when that was last told; 0: another way
+  std::atomic<bool> silent{false};  ///< the active path is, and all goes by the standby too
+  /// When the timers of the set are looked at next, whatever happens until then.
+  std::atomic<Nanoseconds> looked_at{kNever};
+};
+
+class PathSet {
+ public:
+  struct Path {
+    uint8_t id;
+    Endpoint ends;
+    std::shared_ptr<PathUse> use;
+  };
+
+  /// `before`: the set this one replaces; nullptr: the peer had none.
+  PathSet(const PathSettings& settings, const PathSet* before);
+
+  const Nanoseconds silent_after;
+  const Nanoseconds report_every;
+
+  std::span<const Path> paths() const { return {paths_.data(), count_}; }
+  /// What the peer is sent by; nullptr: it roams.
+  const Path* active() const { return count_ == 0 ? nullptr : &paths_[0]; }
+  /// What the peer is sent by beside the active path, as long as that is silent; nullptr: nothing.
+  const Path* duplicates_by() const {
+    return count_ > 1 && state_->silent.load(std::memory_order_relaxed) ? &paths_[1] : nullptr;
+  }
+  /// The path that what came from there came by, and what is sent there goes by; nullptr: none.
+  const Path* at(const Endpoint& ends) const;
+  PathState& state() const { return *state_; }
+
+  /// Transport messages were sent to where the peer is reached.
+  void sent(size_t packets, size_t bytes) const {
+    if (count_ != 0) paths_[0].use->sent(packets, bytes);
+  }
+  /// After data was sent by the active path. Whether the set's timers have to be armed for it.
+  bool data_sent(Nanoseconds now) const;
+  /// A report or an answer came by it: what is sent by it arrives. Whether it had been silent.
+  bool answered(const Path& path) const;
+  /// When the active path is to be taken for silent, as things stand.
+  Nanoseconds silent_at() const;
+  /// When the first report is due; kNever: none is.
+  Nanoseconds report_at() const;
+
+ private:
+  size_t count_ = 0;
+  std::array<Path, kMaxPaths> paths_{};
+  std::shared_ptr<PathState> state_;
+};
+
+/// What a path set has to tell the control plane (ts/contract/path-control.ts, PathEvent).
+struct PathEvent {
+  enum class Kind : uint8_t { answered, strange_probe, arrival, silent, heard, report };
+  Kind kind;
+  uint8_t path = 0;   ///< 0: none of the set
+  Endpoint ends{};    ///< of what came
+  PathFrame frame{};  ///< that came
+  int64_t rtt = 0;    ///< nanoseconds
+  uint64_t sent = 0;  ///< by the path, when the report came
+};
+
+/// What went by a path, for those who show it.
+struct PathCounts {
+  uint8_t id = 0;
+  uint64_t sent_packets = 0;
+  uint64_t sent_bytes = 0;
+  uint64_t received_packets = 0;
+  uint64_t received_bytes = 0;
+  Nanoseconds last_received = 0;  ///< 0: never
+};
+
+}  // namespace omerta::session
