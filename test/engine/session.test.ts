@@ -43,11 +43,11 @@ describe('handshake', () => {
   test('the first control frame starts one and confirms it; the responder learns the endpoint', () => {
     a.setPeer(b);
     b.setPeer(a, { endpoint: undefined });
-    a.send(b, control(7, 20));
+    a.send(b, control(9, 20));
     network.settle();
     assert.deepEqual(network.log.map(typeOf), [INITIATION, RESPONSE, TRANSPORT]);
     assert.deepEqual(network.sentSince(0), ['a:1', 'b:2', 'a:4']);
-    assert.deepEqual(b.received(), ['c007']);
+    assert.deepEqual(b.received(), ['c009']);
     assert.deepEqual(b.status(a).endpoint, { address: a.address });
     assert.equal(a.count('handshakes_completed'), 1);
     assert.equal(b.count('handshakes_completed'), 1);
@@ -58,12 +58,12 @@ describe('handshake', () => {
   test('payloads are padded to 16 bytes', () => {
     a.setPeer(b);
     b.setPeer(a);
-    a.send(b, control(7, 17));
+    a.send(b, control(9, 17));
     network.settle();
     assert.equal(network.log.at(-1)?.datagram.length, 16 + 32 + 16);
     const [event] = b.events.filter(({ type }) => type === 'control');
     assert.ok(event?.type === 'control');
-    assert.deepEqual(event.payload, control(7, 32));
+    assert.deepEqual(event.payload, control(9, 32));
   });
 
   test('without a payload the initiator confirms with a keepalive', () => {
@@ -414,15 +414,15 @@ describe('restart and silence', () => {
     a.setPeer(b);
     b.setPeer(a);
     network.filter = lose;
-    for (let i = 0; i < 130; i++) a.send(b, control(i));
+    for (let i = 0; i < 130; i++) a.send(b, control(16 + i));
     network.settle();
     assert.equal(a.count('drop_staging_overflow'), 2);
     network.filter = pass;
     network.advance(6_000);
     const received = b.received();
     assert.equal(received.length, 128);
-    assert.equal(received[0], 'c002');
-    assert.equal(received[127], 'c081');
+    assert.equal(received[0], 'c012');
+    assert.equal(received[127], 'c091');
   });
 
   test('a peer without an endpoint asks for a path at most once a second', () => {

@@ -15,6 +15,7 @@ import {
   sessionKeys,
   until,
 } from './conformance.js';
+import { pathScenarios } from './path-conformance.js';
 import { Counters } from '../../ts/engine/wasm/counters.js';
 import { fromHex, toHex } from './vectors.js';
 import { UNCHARGED } from '../../ts/wire/leg.js';
@@ -27,6 +28,26 @@ const withModel = (options: EngineOptions): ReturnType<typeof openWasmEngine> =>
 
 describe('every engine', () => {
   for (const { name, run } of conformanceScenarios) test(name, () => run(engines));
+});
+
+describe('several ways to one peer', () => {
+  for (const { name, run } of pathScenarios) test(name, () => run(engines));
+
+  test('a padded probe is not sent, for nothing would keep it whole', async () => {
+    const [a, b] = [await ConformanceNode.open(open), await ConformanceNode.open(open)];
+    try {
+      a.setPeer(b, { endpoint: { address: b.address } });
+      b.setPeer(a);
+      a.engine.handshake(b.sessionKey);
+      await a.event('session');
+      const to = { remote: { address: b.address }, local: undefined };
+      a.engine.paths?.sendProbes([{ peer: b.sessionKey, token: new Uint8Array(8), to, size: 200 }]);
+      assert.equal(a.count('drop_probe_unsent'), 1);
+      assert.equal(a.count('path_probes_sent'), 0);
+    } finally {
+      await Promise.all([a.engine.close(), b.engine.close()]);
+    }
+  });
 });
 
 describe('with the TypeScript model in place of the forwarding module', () => {

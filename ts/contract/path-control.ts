@@ -69,7 +69,7 @@ export interface PeerPaths {
 
 export const PROBE_TOKEN_SIZE = 8;
 
-/** One probe to be sent. Dropped and counted where there is no session, or no room for it. */
+/** One probe to be sent. Dropped and counted where there is no session, no way, or none to keep it whole. */
 export interface PathProbe {
   readonly peer: SessionKey;
   /** 8 bytes nobody can guess: an answer shows that the probe arrived where it was sent. */

@@ -13,8 +13,8 @@ const HEADER = 64;
 const CAPACITY = 1024;
 /** So that the positions pass 2³² soon. */
 const START = 2 ** 32 - 2 * CAPACITY;
-const UNKNOWN = 13;
-const DRAIN = 14;
+const UNKNOWN = 20;
+const DRAIN = 21;
 
 /** The producer's side. */
 class RingWriter {
@@ -106,8 +106,60 @@ function eventOf(type: number, bytes: Uint8Array): readonly [EngineEvent | undef
       const name = utf8(toHex(rest));
       return [{ type: 'accelerator-restored', name: toHex(rest) }, concat(u32(name.length), name)];
     }
+    case 13:
+      return [{ type: 'addresses-changed' }, new Uint8Array()];
     default:
-      return [undefined, bytes];
+      return pathEventOf(type, bytes) ?? [undefined, bytes];
+  }
+}
+
+/** The same for what is told of paths (native/engine/path_events.h). */
+function pathEventOf(type: number, bytes: Uint8Array): readonly [EngineEvent, Uint8Array] | undefined {
+  const peerKey = cut(bytes, 32);
+  const peer = toHex(peerKey);
+  const rest = bytes.subarray(Math.min(32, bytes.length));
+  const [id = 0, port = 0, second = 0] = rest;
+  const ip = cut(rest, 16);
+  const leg = rest.length % 3 === 0 ? 1 + rest.length : 0;
+  const local =
+    rest.length % 2 === 0 || leg !== 0 ? undefined : { ip: cut(rest, 16).fill(1, 0, 1), interface: id };
+  const ends = concat(
+    ...(leg === 0 ? [ip, u16(port)] : [new Uint8Array(18)]),
+    u16(0),
+    u32(leg),
+    ...(local === undefined ? [new Uint8Array(20)] : [local.ip, u32(local.interface)]),
+    u32(0),
+  );
+  const at = { remote: leg === 0 ? { address: { ip, port } } : { leg }, local };
+  const u64 = (value: number): Uint8Array => concat(u32(value), u32(0));
+  switch (type) {
+    case 14: {
+      const observed = second === 0 ? undefined : { ip, port: second };
+      const seen = observed === undefined ? new Uint8Array(18) : concat(ip, u16(second));
+      const token = cut(rest, 8);
+      return [
+        { type: 'probe-answer', peer, token, at, rttMs: (id * 1e6) / 1e6, observed, size: port },
+        concat(peerKey, ends, token, u64(id * 1e6), seen, u16(port)),
+      ];
+    }
+    case 15:
+      return [{ type: 'probe-from', peer, from: at }, concat(peerKey, ends)];
+    case 16:
+      return [
+        { type: 'path-arrival', peer, path: id === 0 ? undefined : id, from: at },
+        concat(peerKey, ends, u32(id)),
+      ];
+    case 17:
+      return [{ type: 'path-silent', peer, path: id }, concat(peerKey, u32(id))];
+    case 18:
+      return [{ type: 'path-heard', peer, path: id }, concat(peerKey, u32(id))];
+    case 19:
+      return [
+        { type: 'path-report', peer, path: id, sent: port, received: second },
+        concat(peerKey, u32(id), u32(0), u64(port), u64(second)),
+      ];
+    default:
+      return undefined;
   }
 }
 

@@ -29,6 +29,9 @@ const NAMES = [
   'keepalives_received',
   'keepalives_sent',
   'endpoint_changes',
+  'path_probes_sent',
+  'path_probes_answered',
+  'path_duplicates_sent',
   'suite_offers_received', // and left unanswered
   'drop_control_rate', // the budget of the contact leg
   'drop_peer_control_rate', // that of a peer inside its session
@@ -44,9 +47,12 @@ const NAMES = [
   'drop_key_expired', // a transport message under a key older than 180 s
   'drop_no_tun', // an inner packet: this engine has nowhere to put it
   'drop_staging_overflow', // pushed out by 128 younger payloads, or given up after 90 s
+  'drop_path_frame', // malformed, or of a peer that agreed on no paths
+  'drop_path_rate', // probes and answers of a peer
+  'drop_probe_unsent', // no session, padded, or a way that is gone
   // This engine's own.
   'drop_handshake_queue_full',
-  'drop_no_path', // for a leg that is not installed any more
+  'drop_no_path', // for a leg that is not installed any more, or from an address that is not the host's
 ] as const;
 
 export type CounterName = (typeof NAMES)[number];

@@ -6,7 +6,13 @@ import type { LocalAddress } from './udp-shell.js';
 
 /** With the address of this host the peer was last heard on, which it is answered from (sticky source). */
 export type Endpoint =
-  { readonly address: SocketAddress; readonly local?: LocalAddress | undefined } | { readonly leg: number };
+  | {
+      readonly address: SocketAddress;
+      readonly local?: LocalAddress | undefined;
+      /** Nothing leaves from elsewhere than `local`. */
+      readonly fixed?: boolean;
+    }
+  | { readonly leg: number };
 
 /** A configured endpoint: routing chooses the source, unless the peer was heard from there. */
 export function configuredEndpoint(told: PeerEndpoint, known: Endpoint | undefined): Endpoint {

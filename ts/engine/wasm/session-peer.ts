@@ -4,6 +4,8 @@
 
 import type { Step } from '../../contract/step.js';
 import type { PeerConfig, PeerEndpoint, PeerStatus, SessionKey } from '../../contract/engine.js';
+import type { PathCounts, PathProbe, PeerPaths } from '../../contract/path-control.js';
+import { isPathFrame } from '../../wire/path-frame.js';
 import { pongTo } from '../../wire/ping-frame.js';
 import {
   CONTROL_FRAMES_PER_SECOND,
@@ -29,6 +31,7 @@ import { equal } from './primitives.js';
 import { REPLAY_WINDOW_SIZE } from './replay-window.js';
 import type { SessionOutput } from './session-output.js';
 import { StagedPayloads } from './staged-payloads.js';
+import { endpointAt, PeerPathUse } from './peer-paths.js';
 import { isLater, type Tai64n } from './tai64n.js';
 import { Timers } from './timers.js';
 import { TokenBucket } from './token-bucket.js';
@@ -108,12 +111,22 @@ export class SessionPeer {
         if (this.#endpointUntold) this.#tellEndpoint(step, outputs);
       },
     },
+    /** A path is silent, or reported on, from the moment it is started for. */
+    paths: {
+      delay: () => 0,
+      fired: (step, outputs) => {
+        this.#paths.serve(step, outputs);
+        this.#armPaths(step);
+      },
+    },
     /** There were no new keys. */
     zeroKeys: { delay: () => ZERO_KEYS_TIME, fired: () => this.#forgetKeys() },
   });
   readonly #staged = new StagedPayloads();
   #controlBudget: TokenBucket | undefined;
   readonly #initiator: Initiator;
+  readonly #paths: PeerPathUse;
+  /** Where it is reached, unless it has paths. */
   #endpoint: Endpoint | undefined;
   /** Given while a session ran: handshakes go there, in turns with the session's own, until one completes. */
   #givenEndpoint: Endpoint | undefined;
@@ -144,6 +157,12 @@ export class SessionPeer {
     this.remote = remote;
     this.#context = context;
     this.#cookies = new CookieJar(remote);
+    this.#paths = new PeerPathUse({
+      sessionKey,
+      counters: context.counters,
+      seal: (payload, step) => this.#seal(payload, step),
+      send: (message, to, step, outputs) => this.#send(message, to, step, outputs),
+    });
     this.#slots = new KeypairSlots((keypair) => {
       context.indices.delete(keypair.localIndex);
     });
@@ -177,13 +196,44 @@ export class SessionPeer {
   #giveEndpoint(given: PeerEndpoint, redirect: boolean, step: Step): void {
     const endpoint = configuredEndpoint(given, this.#endpoint);
     this.#forgetGiven();
-    if (redirect || this.#endpoint === undefined || !this.#slots.usable(step.now)) this.#endpoint = endpoint;
+    if (
+      redirect ||
+      this.#paths.active !== undefined ||
+      this.#endpoint === undefined ||
+      !this.#slots.usable(step.now)
+    )
+      this.#endpoint = endpoint;
     else if (endpoint !== this.#endpoint) this.#givenEndpoint = endpoint;
   }
 
   #forgetGiven(): void {
     this.#givenEndpoint = undefined;
     this.#givenEndpointTried = false;
+  }
+
+  /** As PathControl.setPaths. */
+  setPaths(settings: PeerPaths, step: Step, outputs: SessionOutput[]): void {
+    const { active } = this.#paths;
+    this.#paths.set(settings, step);
+    if (this.#paths.active !== undefined) {
+      this.#endpointUntold = false;
+      if (this.#givenEndpoint !== undefined) this.#endpoint = this.#givenEndpoint;
+      this.#forgetGiven();
+      if (this.#staged.length > 0) this.#sendStaged(step, outputs);
+    } else if (active !== undefined && this.#endpoint === undefined) {
+      // Reached where it was until it is heard elsewhere.
+      this.#endpoint = 'leg' in active.remote ? active.remote : { address: active.remote.address };
+    }
+    this.#armPaths(step);
+  }
+
+  /** false: there is no session to send it in, or no such way. */
+  sendProbe(probe: PathProbe, step: Step, outputs: SessionOutput[]): boolean {
+    return this.#paths.sendProbe(probe, step, outputs);
+  }
+
+  pathCounts(now: number): PathCounts[] {
+    return this.#paths.counts(now);
   }
 
   /** Ends the session when the key is another one; what is staged waits for the next handshake. */
@@ -254,7 +304,7 @@ export class SessionPeer {
     this.#context.indices.set(index, { peer: this, keypair });
     this.#timers.start('zeroKeys', step);
     this.#cookies.sign(response.message, step.now);
-    this.#send(response.message, step, outputs);
+    this.#send(response.message, from, step, outputs);
     this.#context.counters.add('handshake_responses_sent');
   }
 
@@ -270,9 +320,17 @@ export class SessionPeer {
     this.#slots.addInitiated(keypair);
     this.#context.indices.set(keypair.localIndex, { peer: this, keypair });
     this.#timers.start('zeroKeys', step);
-    this.#handshakeComplete(step, outputs);
-    // The responder may send only after it received on the new key: confirm at once.
-    this.#sendKeepalive(step, outputs);
+    this.#handshakeComplete(from, step, outputs);
+    // The responder may send only after it received on the new key: confirm at once. By the way its response
+    // came, for the peer's paths may lead elsewhere.
+    const confirmation = this.#paths.active === undefined ? undefined : this.#seal(EMPTY, step);
+    if (confirmation === undefined) {
+      this.#sendKeepalive(step, outputs);
+      return;
+    }
+    this.#context.counters.add('keepalives_sent');
+    this.#paths.answer(confirmation, from, step, outputs);
+    this.#flushStaged(step, outputs);
   }
 
   /** Keeps the cookie for the next attempt; neither retries at once nor roams. */
@@ -299,12 +357,21 @@ export class SessionPeer {
       return;
     }
     counters.add('transport_received');
-    this.#authenticReceived(from, message.length, step, outputs);
+    const frame = isPathFrame(payload);
+    if (frame) this.#noteReceived(message.length, step);
+    else this.#authenticReceived(from, message.length, step, outputs);
     if (this.#slots.confirm(keypair)) {
-      this.#handshakeComplete(step, outputs);
+      this.#handshakeComplete(from, step, outputs);
       this.#flushStaged(step, outputs);
     }
+    if (frame) {
+      this.#paths.receivedFrame(payload, from, message.length, step, outputs);
+      this.#armPaths(step);
+      return;
+    }
     this.#rekeyOnReceive(step, outputs);
+    this.#paths.received(from, message.length, payload.length > 0 && !isSuiteFrame(payload), step, outputs);
+    this.#armPaths(step);
     if (payload.length === 0) {
       counters.add('keepalives_received');
       return;
@@ -331,7 +398,7 @@ export class SessionPeer {
     }
     // One that cannot be sent does not wait for a session.
     const keypair = this.#slots.current;
-    if (this.#endpoint === undefined || keypair?.canSend(step.now) !== true) return;
+    if (!this.#reachable || keypair?.canSend(step.now) !== true) return;
     this.#context.counters.add('pings_answered');
     this.#sendTransport(keypair, pong, step, outputs);
   }
@@ -348,7 +415,7 @@ export class SessionPeer {
   status(now: number): PeerStatus {
     return {
       sessionKey: this.sessionKey,
-      endpoint: this.#endpoint === undefined ? undefined : toldEndpoint(this.#endpoint),
+      endpoint: this.#reachedAt(),
       handshakeAgeMs: this.#completedAt === undefined ? undefined : now - this.#completedAt,
       lastReceivedMs: this.#receivedAt === undefined ? undefined : now - this.#receivedAt,
       suite: this.#slots.current === undefined ? undefined : 'ChaCha20-Poly1305',
@@ -386,7 +453,7 @@ export class SessionPeer {
   #flushStaged(step: Step, outputs: SessionOutput[]): void {
     const keypair = this.#slots.current;
     while (keypair?.canSend(step.now) === true) {
-      if (this.#endpoint === undefined) {
+      if (!this.#reachable) {
         if (this.#staged.length > 0) this.#askForPath(step, outputs);
         return;
       }
@@ -397,19 +464,50 @@ export class SessionPeer {
   }
 
   #sendTransport(keypair: Keypair, payload: Uint8Array, step: Step, outputs: SessionOutput[]): void {
-    this.#send(sealTransport(keypair, payload), step, outputs);
+    this.#sendReached(sealTransport(keypair, payload), step, outputs);
     this.#context.counters.add('transport_sent');
     if (payload.length === 0) {
       this.#context.counters.add('keepalives_sent');
     } else {
       this.#timers.startIfIdle('newHandshake', step);
+      this.#paths.dataSent(step);
+      this.#armPaths(step);
     }
     if (keypair.worn(step.now)) this.#initiate(step, outputs);
   }
 
+  /** Undefined: the keys may not be used (any more). */
+  #seal(payload: Uint8Array, step: Step): Uint8Array | undefined {
+    const keypair = this.#slots.current;
+    if (keypair?.canSend(step.now) !== true) return undefined;
+    this.#context.counters.add('transport_sent');
+    return sealTransport(keypair, payload);
+  }
+
+  get #reachable(): boolean {
+    return this.#paths.active !== undefined || this.#endpoint !== undefined;
+  }
+
+  #reachedAt(): PeerEndpoint | undefined {
+    const { active } = this.#paths;
+    if (active !== undefined) return toldEndpoint(endpointAt(active));
+    return this.#endpoint === undefined ? undefined : toldEndpoint(this.#endpoint);
+  }
+
+  #armPaths(step: Step): void {
+    const at = this.#paths.deadline();
+    if (at === undefined) this.#timers.stop('paths');
+    else this.#timers.start('paths', step, at);
+  }
+
+  /** To wherever the peer is reached. */
+  #sendReached(message: Uint8Array, step: Step, outputs: SessionOutput[]): void {
+    if (this.#paths.active !== undefined) this.#paths.transmit(message, step, outputs);
+    else if (this.#endpoint !== undefined) this.#send(message, this.#endpoint, step, outputs);
+  }
+
   /** Every authenticated message goes out here. */
-  #send(message: Uint8Array, step: Step, outputs: SessionOutput[], to = this.#endpoint): void {
-    if (to === undefined) return;
+  #send(message: Uint8Array, to: Endpoint, step: Step, outputs: SessionOutput[]): void {
     this.#timers.stop('sendKeepalive');
     this.#startPersistentKeepalive(step);
     this.#txBytes += message.length;
@@ -446,8 +544,9 @@ export class SessionPeer {
       this.#timers.startIfIdle('retransmit', step, this.#initiationSentAt);
       return;
     }
-    const to = this.#chooseEndpoint(retry, step);
-    if (to === undefined) {
+    const pinned = this.#paths.active !== undefined;
+    const to = pinned ? undefined : this.#chooseEndpoint(retry, step);
+    if (!pinned && to === undefined) {
       this.#askForPath(step, outputs);
       this.#timers.startIfIdle('retransmit', step);
       return;
@@ -455,7 +554,8 @@ export class SessionPeer {
     const message = this.#initiator.initiate(step);
     this.#initiationSentAt = step.now;
     this.#timers.start('retransmit', step);
-    this.#send(message, step, outputs, to);
+    if (to === undefined) this.#sendReached(message, step, outputs);
+    else this.#send(message, to, step, outputs);
     this.#context.counters.add('handshake_initiations_sent');
   }
 
@@ -475,16 +575,17 @@ export class SessionPeer {
     outputs.push({ type: 'event', event: { type: 'session-lost', peer: this.sessionKey } });
   }
 
-  #handshakeComplete(step: Step, outputs: SessionOutput[]): void {
+  #handshakeComplete(from: Endpoint, step: Step, outputs: SessionOutput[]): void {
     this.#timers.stop('retransmit');
     this.#attemptingSince = undefined;
     this.#rekeyedOnReceive = false;
     this.#completedAt = step.now;
     this.#context.counters.add('handshakes_completed');
-    if (this.#endpoint === undefined) return; // its leg went away within this very step
+    const at = this.#paths.active === undefined ? this.#endpoint : from;
+    if (at === undefined) return; // its leg went away within this very step
     outputs.push({
       type: 'event',
-      event: { type: 'session', peer: this.sessionKey, endpoint: toldEndpoint(this.#endpoint) },
+      event: { type: 'session', peer: this.sessionKey, endpoint: toldEndpoint(at) },
     });
   }
 
@@ -497,10 +598,8 @@ export class SessionPeer {
 
   /** An authentic message that is not a replay: the peer is where it came from. */
   #authenticReceived(from: Endpoint, size: number, step: Step, outputs: SessionOutput[]): void {
-    this.#receivedAt = step.now;
-    this.#rxBytes += size;
-    this.#timers.stop('newHandshake');
-    this.#startPersistentKeepalive(step);
+    this.#noteReceived(size, step);
+    if (this.#paths.active !== undefined) return; // nothing but its paths moves a peer that has some
     const known = this.#endpoint;
     const same = known !== undefined && sameEndpoint(known, from);
     if (same && localOf(known) === localOf(from)) return;
@@ -511,10 +610,17 @@ export class SessionPeer {
     else this.#tellEndpoint(step, outputs);
   }
 
+  #noteReceived(size: number, step: Step): void {
+    this.#receivedAt = step.now;
+    this.#rxBytes += size;
+    this.#timers.stop('newHandshake');
+    this.#startPersistentKeepalive(step);
+  }
+
   /** Whoever lets packets come from here and there in turns causes no event for each. */
   #tellEndpoint(step: Step, outputs: SessionOutput[]): void {
     this.#endpointUntold = false;
-    if (this.#endpoint === undefined) return;
+    if (this.#endpoint === undefined || this.#paths.active !== undefined) return;
     this.#timers.start('endpointTold', step);
     this.#context.counters.add('endpoint_changes');
     const endpoint = toldEndpoint(this.#endpoint);

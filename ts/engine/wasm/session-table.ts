@@ -7,6 +7,7 @@
 // never hold up the packets of running sessions.
 
 import type { Step } from '../../contract/step.js';
+import type { PathCounts, PathProbe, PeerPaths } from '../../contract/path-control.js';
 import { EngineError, type PeerConfig, type PeerStatus, type SessionKey } from '../../contract/engine.js';
 import {
   SOURCE_HANDSHAKES_PER_SECOND,
@@ -121,6 +122,27 @@ export class SessionTable {
   /** A payload for a peer that is not known (any more) is dropped. */
   sendControl(key: SessionKey, payload: Uint8Array, step: Step): SessionOutput[] {
     return this.#withPeer(key, (peer, outputs) => peer.sendControl(payload, step, outputs));
+  }
+
+  /** Sets for peers that are not known (any more) are left out. */
+  setPaths(sets: readonly PeerPaths[], step: Step): SessionOutput[] {
+    return sets
+      .filter(({ peer }) => this.#peers.has(peer))
+      .flatMap((set) => this.#withPeer(set.peer, (peer, outputs) => peer.setPaths(set, step, outputs)));
+  }
+
+  /** One that cannot be sent is counted. */
+  sendProbe(probe: PathProbe, step: Step): SessionOutput[] {
+    const outputs: SessionOutput[] = [];
+    const peer = this.#peers.get(probe.peer);
+    const sent = peer?.sendProbe(probe, step, outputs) === true;
+    this.#counters.add(sent ? 'path_probes_sent' : 'drop_probe_unsent');
+    if (peer !== undefined) this.#noteDeadline(peer);
+    return outputs;
+  }
+
+  pathCounts(key: SessionKey, now: number): PathCounts[] {
+    return this.#peers.get(key)?.pathCounts(now) ?? [];
   }
 
   startHandshake(key: SessionKey, step: Step): SessionOutput[] {

@@ -52,6 +52,8 @@ export class UdpShell {
   readonly port: number;
   /** The socket of all addresses, or of the one that was chosen. */
   readonly #main: Bound;
+  /** The one address that was chosen. */
+  readonly #only: LocalAddress | undefined;
   /** The addresses that have a socket; undefined while it is being bound. */
   readonly #sockets = new Map<LocalAddress, Bound | undefined>();
   readonly #families: readonly Family[];
@@ -67,13 +69,15 @@ export class UdpShell {
     families: readonly Family[],
     interfaces: HostInterfaces,
     events: UdpShellEvents,
+    only?: LocalAddress,
   ) {
     this.#main = main;
+    this.#only = only;
     this.#families = families;
     this.#interfaces = interfaces;
     this.#events = events;
     this.port = main.socket.address().port;
-    this.#listen(main.socket, undefined);
+    this.#listen(main.socket, only);
   }
 
   /**
@@ -97,7 +101,7 @@ export class UdpShell {
     const text = formatIp(ip ?? new Uint8Array(16));
     try {
       if (text !== '::' && text !== '0.0.0.0')
-        return new UdpShell(await bindSocket(port, text, false), [], interfaces, events);
+        return new UdpShell(await bindSocket(port, text, false), [], interfaces, events, text);
       const { main, families } = await bindAll(port, text, bind === undefined);
       const shell = new UdpShell(main, families, interfaces, events);
       await shell.#look();
@@ -128,6 +132,15 @@ export class UdpShell {
     socket.send(datagram, to.port, ipv4 && family === 'udp6' ? `::ffff:${text}` : text, (error) => {
       if (error !== null) this.#events.onSendError();
     });
+  }
+
+  /** Whether what is sent from this address leaves from there. */
+  hasAddress(local: LocalAddress | undefined): boolean {
+    return local !== undefined && (local === this.#only || this.#sockets.get(local) !== undefined);
+  }
+
+  sendsFrom(ip: Uint8Array): boolean {
+    return this.hasAddress(formatIp(ip));
   }
 
   close(): Promise<void> {

@@ -58,6 +58,8 @@ import {
   requireSessionKey,
 } from './arguments.js';
 import type { AccountStatus } from '../../contract/limit-control.js';
+import { requirePaths, requireProbes } from '../../contract/path-arguments.js';
+import type { PathControl, PathEnds } from '../../contract/path-control.js';
 import { Counters } from './counters.js';
 import { FAIR_SHARE_INTERVAL_MS, FairShare } from './fair-share.js';
 import { openForwarding, type Forwarding } from './forwarding-choice.js';
@@ -115,6 +117,28 @@ class WasmEngine implements Engine {
   /** Undefined: STUN is switched off. */
   readonly #stunBudget: PrefixRateLimiter | undefined;
   readonly #fairShare = new FairShare();
+  readonly paths: PathControl = {
+    setPaths: (sets) => {
+      this.#open();
+      requirePaths(sets);
+      for (const { paths = [] } of sets)
+        for (const { remote } of paths) if ('leg' in remote) this.#requireWayBack('remote', remote.leg);
+      this.#act(this.#sessions.setPaths(sets, step()));
+    },
+    sendProbes: (probes) => {
+      const socket = this.#open();
+      requireProbes(probes);
+      const leads = ({ remote, local }: PathEnds): boolean =>
+        'leg' in remote ? this.#waysBack.has(remote.leg) : local === undefined || socket.sendsFrom(local.ip);
+      for (const probe of probes)
+        if (leads(probe.to)) this.#act(this.#sessions.sendProbe(probe, step()));
+        else this.#counters.add('drop_probe_unsent');
+    },
+    pathCounts: (peer) => {
+      this.#open();
+      return this.#sessions.pathCounts(peer, performance.now());
+    },
+  };
   #shareTimer: NodeJS.Timeout | undefined;
   #socket: UdpShell | undefined;
   #events: EngineEvent[] = [];
@@ -183,14 +207,17 @@ class WasmEngine implements Engine {
     for (const peer of peers) {
       requirePeer(peer);
       const { endpoint } = peer;
-      if (endpoint !== undefined && 'leg' in endpoint && !this.#waysBack.has(endpoint.leg)) {
-        throw new EngineError(
-          'BAD_ARGUMENT',
-          `endpoint: leg ${endpoint.leg} is not an installed deliver leg with a way back; install it first`,
-        );
-      }
+      if (endpoint !== undefined && 'leg' in endpoint) this.#requireWayBack('endpoint', endpoint.leg);
     }
     this.#act(this.#sessions.setPeers(peers, step()));
+  }
+
+  #requireWayBack(field: string, leg: number): void {
+    if (this.#waysBack.has(leg)) return;
+    throw new EngineError(
+      'BAD_ARGUMENT',
+      `${field}: leg ${leg} is not an installed deliver leg with a way back; install it first`,
+    );
   }
 
   removePeers(peers: readonly SessionKey[]): void {
@@ -491,7 +518,9 @@ class WasmEngine implements Engine {
 
   #sendMessage(to: Endpoint, message: Uint8Array): void {
     if ('address' in to) {
-      this.#transmit(to.address, message, to.local);
+      if (to.fixed === true && this.#socket?.hasAddress(to.local) !== true)
+        this.#counters.add('drop_no_path');
+      else this.#transmit(to.address, message, to.local);
       return;
     }
     const way = this.#waysBack.get(to.leg);

@@ -2,7 +2,7 @@
 // WireGuard: its messages, sizes, indices, timers and roaming, with the cryptography left out (a
 // preshared key is compared by a hash, the static keys travel in the clear).
 //
-// A session may have several paths: fake-path-set.ts.
+// A session may have several paths: engine/wasm/path-set.ts.
 //
 //   initiation 148   01 · sender index · initiator key · responder key · psk hash 8 · time 8
 //   response    92   02 · sender index · receiver index · psk hash 8
@@ -16,17 +16,17 @@ import type {
   PeerEndpoint,
   SessionKey,
 } from '../../contract/engine.js';
-import { EngineError } from '../../contract/engine.js';
-import {
-  MAX_PATHS_PER_PEER,
-  PROBE_TOKEN_SIZE,
-  type LocalSource,
-  type PathControl,
-  type PathEnds,
-  type PathProbe,
-  type PeerPaths,
+import type {
+  LocalSource,
+  PathControl,
+  PathEnds,
+  PathProbe,
+  PeerPaths,
 } from '../../contract/path-control.js';
+import { requirePaths, requireProbes } from '../../contract/path-arguments.js';
 import type { EffectEngine } from '../../core/runtime/carry-out.js';
+import { sameEndpoint } from '../../engine/wasm/endpoint.js';
+import { PathSet, type Path } from '../../engine/wasm/path-set.js';
 import { encodeFrame, FRAME_HEADER_SIZE, FrameKind, HOP_LIMIT_DEFAULT } from '../../wire/frame.js';
 import {
   decodePathFrame,
@@ -66,8 +66,8 @@ import { siphash24 } from '../../wire/siphash.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
 import { concat, fromHex, toHex, viewOf } from '../../wire/bytes.js';
 import type { Prng } from '../kernel/prng.js';
-import { FakePathSet, sameEndpoint, type FakePath } from './fake-path-set.js';
 
+const TRANSPORT = 4;
 const TRANSPORT_OVERHEAD = 32;
 /** Chooses a prefix's bucket. Not secret: no simulated sender aims at the bucket of another. */
 const PREFIX_KEY = 0x9e3779b97f4a7c15n;
@@ -108,7 +108,7 @@ interface Peer {
   /** Data was sent and nothing has come back since. */
   unansweredSince: number | undefined;
   /** Undefined = path frames of it are dropped. */
-  paths: FakePathSet | undefined;
+  paths: PathSet | undefined;
 }
 
 /** Datagrams and events go out by these. */
@@ -133,10 +133,11 @@ export class FakeEngine implements EffectEngine {
   wireguardBindings: readonly WireguardBinding[] = [];
   readonly paths: PathControl = {
     setPaths: (sets) => {
-      for (const set of sets) checkPaths(set);
+      requirePaths(sets);
       for (const set of sets) this.#setPaths(set);
     },
     sendProbes: (probes) => {
+      requireProbes(probes);
       for (const probe of probes) this.#sendProbe(probe);
     },
     pathCounts: (peer) => this.#peers.get(peer)?.paths?.counts(this.#host.now()) ?? [],
@@ -428,9 +429,11 @@ export class FakeEngine implements EffectEngine {
     else this.#transmitTo({ remote: endpoint, local: undefined }, message, peer);
   }
 
-  #transmitBy(path: FakePath, message: Uint8Array, peer: Peer): void {
-    path.sentPackets++;
-    path.sentBytes += message.length;
+  #transmitBy(path: Path, message: Uint8Array, peer: Peer): void {
+    if (message[0] === TRANSPORT) {
+      path.sentPackets++;
+      path.sentBytes += message.length;
+    }
     this.#transmitTo(path, message, peer);
   }
 
@@ -583,16 +586,11 @@ export class FakeEngine implements EffectEngine {
     const { active } = peer.paths ?? {};
     // Reached where it was until an endpoint says otherwise.
     if (active !== undefined && set.paths.length === 0) peer.endpoint ??= active.remote;
-    peer.paths ??= new FakePathSet(this.#host.now());
+    peer.paths ??= new PathSet(this.#host.now());
     peer.paths.set(set, set.paths);
   }
 
   #sendProbe({ peer: key, token, to, size }: PathProbe): void {
-    if (token.length !== PROBE_TOKEN_SIZE)
-      throw new EngineError(
-        'BAD_ARGUMENT',
-        `token: ${token.length} bytes given, must be ${PROBE_TOKEN_SIZE}`,
-      );
     const peer = this.#peers.get(key);
     const keypair = peer?.current;
     if (
@@ -621,7 +619,7 @@ export class FakeEngine implements EffectEngine {
     keypair: Keypair,
     payload: Uint8Array,
     from: PathEnds,
-    path: FakePath | undefined,
+    path: Path | undefined,
   ): void {
     const frame = decodePathFrame(payload);
     const { paths } = peer;
@@ -645,8 +643,10 @@ export class FakeEngine implements EffectEngine {
       this.#answer(peer, from, seal(peer.current ?? keypair, answer));
       if (path === undefined && paths.mayTellOfProbe(now))
         this.#host.event({ type: 'probe-from', peer: key, from });
-    } else if (frame.kind === 'answer') this.#probeAnswered(key, frame, from);
-    else if (path !== undefined && paths.reportReceived(path, now)) {
+    } else if (frame.kind === 'answer') {
+      if (paths.mayTellOfAnswer(now)) this.#probeAnswered(key, frame, from);
+      else this.#count('drop_path_rate');
+    } else if (path !== undefined && paths.reportReceived(path, now)) {
       const { id, sentPackets: sent } = path;
       this.#host.event({ type: 'path-report', peer: key, path: id, sent, received: Number(frame.received) });
     }
@@ -662,7 +662,7 @@ export class FakeEngine implements EffectEngine {
   }
 
   /** Sends what reports are due, and finds out whether the active path is silent. */
-  #servePaths(peer: Peer, paths: FakePathSet): void {
+  #servePaths(peer: Peer, paths: PathSet): void {
     const now = this.#host.now();
     const { current } = peer;
     for (const path of paths.takeReports(now))
@@ -741,17 +741,6 @@ function seal(keypair: Keypair, payload: Uint8Array): Uint8Array {
   viewOf(message).setBigUint64(8, keypair.sent++, true);
   message.set(payload, 16);
   return message;
-}
-
-/** @throws EngineError BAD_ARGUMENT */
-function checkPaths({ peer, paths = [] }: PeerPaths): void {
-  const ids = new Set(paths.map(({ id }) => id));
-  const named = [...ids].every((id) => Number.isInteger(id) && id >= 1 && id <= 255);
-  if (paths.length > MAX_PATHS_PER_PEER || ids.size !== paths.length || !named)
-    throw new EngineError(
-      'BAD_ARGUMENT',
-      `paths of ${peer}: at most ${MAX_PATHS_PER_PEER}, with ids from 1 to 255, each once`,
-    );
 }
 
 const leadsBy = (leg: number, endpoint: PeerEndpoint | undefined): boolean =>

@@ -1,7 +1,6 @@
-// The path set of one peer in the simulator's engine (see contract/path-control.ts): which path is used,
-// what came by which, who has to be told.
+// The path set of one peer (see contract/path-control.ts): which path is used, what came by which, who has to be
+// told. The simulator's engine has the same.
 
-import type { PeerEndpoint } from '../../contract/engine.js';
 import type {
   PathArrivalEvent,
   PathCounts,
@@ -9,16 +8,16 @@ import type {
   PeerPath,
   PeerPaths,
 } from '../../contract/path-control.js';
-import { TokenBucket } from '../../engine/wasm/token-bucket.js';
 import { CONTROL_FRAMES_PER_SECOND } from '../../wire/session-constants.js';
-import { sameSocketAddress } from '../../wire/socket-address.js';
 import { sameBytes } from '../../wire/bytes.js';
+import { sameEndpoint } from './endpoint.js';
+import { TokenBucket } from './token-bucket.js';
 
 /** Events of one kind a second, of one peer. */
 const EVENTS_PER_SECOND = 10;
 const REPORT_EVENT_INTERVAL = 1000;
 
-export interface FakePath extends PeerPath {
+export interface Path extends PeerPath {
   sentPackets: number;
   sentBytes: number;
   receivedPackets: number;
@@ -32,26 +31,28 @@ export interface FakePath extends PeerPath {
   toldReportAt: number;
 }
 
-export class FakePathSet {
-  #paths: FakePath[] = [];
+export class PathSet {
+  #paths: Path[] = [];
   #silentAfterMs = 0;
   #reportEveryMs = 0;
   /** Whether what is sent goes by the standby too. */
   #silent = false;
   #arrival: number | undefined;
   readonly #answers: TokenBucket;
+  readonly #told: TokenBucket;
   readonly #strangeProbes: TokenBucket;
   readonly #arrivals: TokenBucket;
 
   constructor(now: number) {
     this.#answers = new TokenBucket(CONTROL_FRAMES_PER_SECOND, 2 * CONTROL_FRAMES_PER_SECOND, now);
+    this.#told = new TokenBucket(CONTROL_FRAMES_PER_SECOND, 2 * CONTROL_FRAMES_PER_SECOND, now);
     this.#strangeProbes = new TokenBucket(EVENTS_PER_SECOND, EVENTS_PER_SECOND, now);
     this.#arrivals = new TokenBucket(EVENTS_PER_SECOND, EVENTS_PER_SECOND, now);
   }
 
   set({ silentAfterMs, reportEveryMs }: PeerPaths, paths: readonly PeerPath[]): void {
     const [before] = this.#paths;
-    this.#paths = paths.map((path): FakePath => {
+    this.#paths = paths.map((path): Path => {
       const known = this.#paths.find(({ id }) => id === path.id);
       return known !== undefined && sameEnds(known, path)
         ? { ...known, ...path }
@@ -76,12 +77,12 @@ export class FakePathSet {
     }
   }
 
-  get active(): FakePath | undefined {
+  get active(): Path | undefined {
     return this.#paths[0];
   }
 
   /** By which what is sent to the peer goes. */
-  get sendingBy(): readonly FakePath[] {
+  get sendingBy(): readonly Path[] {
     return this.#paths.slice(0, this.#silent ? 2 : 1);
   }
 
@@ -98,7 +99,7 @@ export class FakePathSet {
     );
   }
 
-  pathAt({ remote, local }: PathEnds): FakePath | undefined {
+  pathAt({ remote, local }: PathEnds): Path | undefined {
     return this.#paths.find(
       (path) =>
         sameEndpoint(path.remote, remote) &&
@@ -107,7 +108,7 @@ export class FakePathSet {
   }
 
   /** Something authentic came in. */
-  received(from: PathEnds, bytes: number, now: number): FakePath | undefined {
+  received(from: PathEnds, bytes: number, now: number): Path | undefined {
     const path = this.pathAt(from);
     if (path === undefined) return undefined;
     path.receivedPackets++;
@@ -117,7 +118,7 @@ export class FakePathSet {
   }
 
   /** A report or an answer: what we send by it arrives. @returns whether it had been silent. */
-  heard(path: FakePath): boolean {
+  heard(path: Path): boolean {
     path.unansweredSince = undefined;
     const wasSilent = this.#silent && path === this.active;
     if (wasSilent) this.#silent = false;
@@ -126,7 +127,7 @@ export class FakePathSet {
 
   /** Data came in. @returns what is to be told of where. */
   dataReceived(
-    path: FakePath | undefined,
+    path: Path | undefined,
     from: PathEnds,
     now: number,
   ): Omit<PathArrivalEvent, 'peer'> | undefined {
@@ -148,12 +149,16 @@ export class FakePathSet {
     return this.#answers.take(now);
   }
 
+  mayTellOfAnswer(now: number): boolean {
+    return this.#told.take(now);
+  }
+
   mayTellOfProbe(now: number): boolean {
     return this.#strangeProbes.take(now);
   }
 
   /** Paths a report is due on. */
-  takeReports(now: number): FakePath[] {
+  takeReports(now: number): Path[] {
     return this.#paths.filter((path) => {
       if (path.reportAt === undefined || path.reportAt > now) return false;
       path.reportAt = undefined;
@@ -163,14 +168,14 @@ export class FakePathSet {
   }
 
   /** The active path, when it has fallen silent just now. */
-  takeSilence(now: number): FakePath | undefined {
+  takeSilence(now: number): Path | undefined {
     const at = this.#silentAt();
     if (at === undefined || at > now) return undefined;
     this.#silent = true;
     return this.active;
   }
 
-  reportReceived(path: FakePath, now: number): boolean {
+  reportReceived(path: Path, now: number): boolean {
     if (now - path.toldReportAt < REPORT_EVENT_INTERVAL) return false;
     path.toldReportAt = now;
     return true;
@@ -187,12 +192,6 @@ export class FakePathSet {
     if (since === undefined || this.#silent || this.#silentAfterMs === 0) return undefined;
     return since + this.#silentAfterMs;
   }
-}
-
-export function sameEndpoint(a: PeerEndpoint, b: PeerEndpoint): boolean {
-  return 'leg' in a
-    ? 'leg' in b && a.leg === b.leg
-    : 'address' in b && sameSocketAddress(a.address, b.address);
 }
 
 function sameEnds(a: PathEnds, b: PathEnds): boolean {
