@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict';
 import type { NetworkInterfaceInfo } from 'node:os';
 import { describe, test } from 'node:test';
-import { localInterfaces, sameInterfaces, type LocalHost } from '../../ts/host/local-interfaces.js';
+import {
+  interfaceIndexes,
+  localInterfaces,
+  sameInterfaces,
+  type LocalHost,
+} from '../../ts/host/local-interfaces.js';
 import { formatIp } from '../../ts/wire/socket-address.js';
 
 const info = (address: string): NetworkInterfaceInfo => ({ address }) as NetworkInterfaceInfo;
@@ -27,6 +32,25 @@ const found = (bind?: string): string[] =>
 describe('what a node sends from', () => {
   test('is every address others can send to, those of default routes first; no tunnel, no bridge, no loopback', () => {
     assert.deepEqual(found(), ['10.0.0.2 4 51820', '192.168.1.2 5 51820', '2001:db8::2 5 51820']);
+  });
+
+  test('has the index its own network namespace knows it by', () => {
+    const files: Record<string, string> = {
+      '/proc/net/igmp':
+        'Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n1\tlo        :     1      V3\n' +
+        '\t\t\t\t010000E0     1 0:00000000\t\t0\n12\teth0      :     1      V3\n',
+      '/proc/net/if_inet6': 'fe8000000000000000fc00fffe000001 1f 40 20 80     wlan0\n',
+    };
+    const indexes = interfaceIndexes({ read: (path) => files[path] });
+    assert.deepEqual(
+      [...indexes],
+      [
+        ['lo', 1],
+        ['eth0', 12],
+        ['wlan0', 31],
+      ],
+    );
+    assert.deepEqual([...interfaceIndexes({ read: () => undefined })], []);
   });
 
   test('is what the socket is bound to, if it is bound', () => {

@@ -5,7 +5,7 @@ import { networkInterfaces, type NetworkInterfaceInfo } from 'node:os';
 import type { LocalInterface } from '../core/path/local-interface.js';
 import { Reach, reachOf } from '../wire/reach.js';
 import { isIPv4, parseIp } from '../wire/socket-address.js';
-import { defaultRouteDevices, hostSettings } from './host-tuning.js';
+import { defaultRouteDevices, hostSettings, type HostSettings } from './host-tuning.js';
 import { interfaceKind, type HostInterfaces } from './own-addresses.js';
 
 /** A contact has room for more than interfaces. */
@@ -24,12 +24,32 @@ export interface LocalHost extends HostInterfaces {
   readonly index: (name: string) => number;
 }
 
+/**
+ * The indexes of the interfaces that have addresses, by name. From /proc/net, which is of the network namespace
+ * this process is in; what /sys shows may be another's, and an index of that one sends nothing.
+ */
+export function interfaceIndexes(settings: Pick<HostSettings, 'read'>): ReadonlyMap<string, number> {
+  const lines = (path: string): string[] => (settings.read(path) ?? '').split('\n');
+  const indexes = new Map<string, number>();
+  for (const line of lines('/proc/net/igmp')) {
+    const [, index, name] = /^(\d+)\s+(\S+)\s*:/.exec(line) ?? [];
+    if (name !== undefined) indexes.set(name, Number(index));
+  }
+  for (const line of lines('/proc/net/if_inet6')) {
+    const [, index, , , , name] = line.trim().split(/\s+/);
+    if (name !== undefined && index !== undefined) indexes.set(name, Number.parseInt(index, 16));
+  }
+  return indexes;
+}
+
 function present(): LocalHost {
+  const indexes = interfaceIndexes(hostSettings);
   return {
     interfaces: networkInterfaces(),
     defaultRoutes: defaultRouteDevices(hostSettings),
     kind: interfaceKind,
-    index: (name) => Number(hostSettings.read(`/sys/class/net/${name}/ifindex`)?.trim() ?? 0) || 0,
+    // 0: routing chooses, where the kernel has neither list.
+    index: (name) => indexes.get(name) ?? 0,
   };
 }
 
