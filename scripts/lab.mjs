@@ -23,7 +23,7 @@ measures the tunnel, kills the relay and waits for the tunnel to come back.
   --remove               removes worlds left by --keep, and does nothing else
 
 matrix: two nodes behind each kind of NAT; for every pair the way they take, how long it took to find it and
-what was lost meanwhile, three minutes a run. --pair (repeatable) measures these pairs alone, the kinds
+what was lost meanwhile; a minute and a half a run. --pair (repeatable) measures these pairs alone, the kinds
 being public, full-cone, address-restricted, port-restricted and symmetric; --chart writes an SVG.
 
 Exit code: 0 all as it should be, 1 something failed or missed its mark, 2 bad usage, 4 not root.`;

@@ -7,7 +7,7 @@ import type { NatKind } from './nat.js';
 import { NAT_KINDS } from './nat.js';
 import { OmertaNode } from './omerta-node.js';
 import { PingWatch } from './ping.js';
-import type { Node, World } from './world.js';
+import type { Nat, Node, World } from './world.js';
 
 /** Where a node is: at a public address, or behind a NAT of a kind. */
 export type Place = 'public' | NatKind;
@@ -70,28 +70,27 @@ export function expectedWay(from: Place, to: Place): Way {
   return (depends(from) && filtersPorts(to)) || (depends(to) && filtersPorts(from)) ? 'relay' : 'direct';
 }
 
-interface Member {
+export interface PlacedMember {
   readonly omerta: OmertaNode;
   readonly ipv6: string;
+  /** Undefined at a public address. */
+  readonly nat: Nat | undefined;
 }
 
 export class NatMatrix {
   private constructor(
     private readonly relay: OmertaNode,
-    private readonly left: ReadonlyMap<Place, Member>,
-    private readonly right: ReadonlyMap<Place, Member>,
+    private readonly left: ReadonlyMap<Place, PlacedMember>,
+    private readonly right: ReadonlyMap<Place, PlacedMember>,
   ) {}
 
   /** Starts a relay and two nodes in each of these places. */
   static async start(world: World, places: readonly Place[]): Promise<NatMatrix> {
-    const relay = new OmertaNode(world, await world.addNode('relay'), 'relay');
-    const {
-      networks: [{ invite }],
-    } = banner.parse(await relay.start('relay'));
-    const side = async (name: string): Promise<Map<Place, Member>> => {
-      const members = new Map<Place, Member>();
+    const { relay, invite } = await startRelay(world);
+    const side = async (name: string): Promise<Map<Place, PlacedMember>> => {
+      const members = new Map<Place, PlacedMember>();
       for (const [index, place] of places.entries())
-        members.set(place, await join(world, place, `${name}${index}`, invite));
+        members.set(place, await joinFrom(world, place, `${name}${index}`, invite));
       return members;
     };
     return new NatMatrix(relay, await side('left'), await side('right'));
@@ -108,7 +107,7 @@ export class NatMatrix {
       const deadline = begin + (expected === 'direct' ? DIRECT_WITHIN_MS : NOT_WITHIN_MS);
       let directMs: number | undefined;
       while (directMs === undefined && performance.now() < deadline) {
-        if ((await this.told(left, right)) === 'direct') directMs = performance.now() - begin;
+        if ((await wayTold(left, right)) === 'direct') directMs = performance.now() - begin;
         else await sleep(POLL_MS);
       }
       await watch.steady(SETTLED_MS, SETTLED_MS * 10);
@@ -116,7 +115,7 @@ export class NatMatrix {
       await sleep(SETTLED_MS);
       const relayedShare = ((await relayedPackets(this.relay.node)) - before) / (SETTLED_MS / PING_MS);
       const { first, last, lost } = watch.seen();
-      const told = await this.told(left, right);
+      const told = await wayTold(left, right);
       return {
         from,
         to,
@@ -132,21 +131,39 @@ export class NatMatrix {
       watch.close();
     }
   }
-
-  private async told(left: Member, right: Member): Promise<Way> {
-    const { mesh } = status.parse(await left.omerta.request({ command: 'status' }));
-    return mesh.networks[0].members.find(({ name }) => name === right.omerta.name)?.path ?? 'none';
-  }
 }
 
-async function join(world: World, place: Place, name: string, invite: string): Promise<Member> {
-  const behind = place === 'public' ? undefined : await world.addNat(`${name}-nat`, place);
-  const node = await world.addNode(name, behind === undefined ? {} : { behind });
+/** Starts a relay at a public address; `invite` is to its network. */
+export async function startRelay(
+  world: World,
+): Promise<{ readonly relay: OmertaNode; readonly invite: string }> {
+  const relay = new OmertaNode(world, await world.addNode('relay'), 'relay');
+  const {
+    networks: [{ invite }],
+  } = banner.parse(await relay.start('relay'));
+  return { relay, invite };
+}
+
+/** Starts a member that is there, and takes direct paths. */
+export async function joinFrom(
+  world: World,
+  place: Place,
+  name: string,
+  invite: string,
+): Promise<PlacedMember> {
+  const nat = place === 'public' ? undefined : await world.addNat(`${name}-nat`, place);
+  const node = await world.addNode(name, nat === undefined ? {} : { behind: nat });
   const omerta = new OmertaNode(world, node, name, { direct: true });
   await omerta.command(['network', 'join', '-'], invite);
   await omerta.start('up', '--foreground');
   const { mesh } = status.parse(await omerta.request({ command: 'status' }));
-  return { omerta, ipv6: mesh.networks[0].ipv6 };
+  return { omerta, ipv6: mesh.networks[0].ipv6, nat };
+}
+
+/** The way `from` says it takes to `to`. */
+export async function wayTold(from: PlacedMember, to: PlacedMember): Promise<Way> {
+  const { mesh } = status.parse(await from.omerta.request({ command: 'status' }));
+  return mesh.networks[0].members.find(({ name }) => name === to.omerta.name)?.path ?? 'none';
 }
 
 async function relayedPackets(relay: Node): Promise<number> {
