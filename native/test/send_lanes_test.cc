@@ -4,6 +4,7 @@
 
 #include <sched.h>
 
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -33,16 +34,21 @@ bool make_host() {
          run("ip link add slow type veth peer name far && ip link set slow up && ip link set far up") &&
          run("ip address add 198.51.100.2/24 dev slow") &&
          run("ip neighbour add 198.51.100.9 lladdr 02:00:00:00:00:09 dev slow") &&
+         run("ip link add narrow type veth peer name end && ip link set end up") &&
+         run("ip link set narrow up mtu 600 && ip address add 203.0.113.2/24 dev narrow") &&
+         run("ip neighbour add 203.0.113.9 lladdr 02:00:00:00:00:09 dev narrow") &&
          run("tc qdisc add dev slow root tbf rate 2mbit burst 16k limit 100mb");
 }
 
-omerta_address behind_the_slow_way() {
+omerta_address host(uint8_t a, uint8_t b, uint8_t c, uint8_t d) {
   omerta_address address{};
-  const uint8_t ip[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 198, 51, 100, 9};
+  const uint8_t ip[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d};
   std::memcpy(address.ip, ip, sizeof ip);
   address.port = __builtin_bswap16(9);
   return address;
 }
+
+omerta_address behind_the_slow_way() { return host(198, 51, 100, 9); }
 
 IoKind kind = IoKind::mmsg;
 
@@ -118,6 +124,16 @@ void a_full_way_out_delays_nobody_and_loses_nothing_of_others() {
   CHECK(node.receive(200) == 200);
 }
 
+void what_is_not_to_be_fragmented_goes_by_no_lane() {
+  Port node(options());
+  const omerta_address behind_600_bytes = host(203, 0, 113, 9);
+  const uint8_t* data = node.memory.data();
+  node.send(behind_the_slow_way(), 200);
+  CHECK(node.socket.is_full());
+  CHECK(node.socket.send_one(behind_600_bytes, {}, data, kBytes, 0) == 0);
+  CHECK(node.socket.send_unfragmented(behind_600_bytes, {}, data, kBytes) == EMSGSIZE);
+}
+
 void lanes_receive_nothing_beside_several_workers() {
   Port first(options(0, 2));
   Port second(options(first.socket.port(), 2));
@@ -146,6 +162,7 @@ int main() {
     if (each == IoKind::io_uring && ring.refused) continue;
     kind = each;
     RUN(a_full_way_out_delays_nobody_and_loses_nothing_of_others);
+    RUN(what_is_not_to_be_fragmented_goes_by_no_lane);
     RUN(lanes_receive_nothing_beside_several_workers);
   }
   return omerta::check::finish();

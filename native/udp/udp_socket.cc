@@ -400,7 +400,7 @@ void UdpSocket::send_message(SendBatch& batch, size_t index, CounterRow& counter
 
 /// 0, or the errno with which the kernel refused it.
 int UdpSocket::send_one_from(const omerta_address& to, const LocalAddress& local, const uint8_t* data,
-                             size_t size, uint8_t traffic_class) {
+                             size_t size, uint8_t traffic_class, bool by_lane) {
   sockaddr_storage address;
   SendBatch::Control control;
   iovec vector{const_cast<uint8_t*>(data), size};
@@ -411,7 +411,8 @@ int UdpSocket::send_one_from(const omerta_address& to, const LocalAddress& local
   header.msg_iovlen = 1;
   header.msg_controllen = fill_control(control.bytes, to, local, 0, traffic_class);
   header.msg_control = header.msg_controllen == 0 ? nullptr : control.bytes;
-  return transmit(header, to);
+  if (by_lane) return transmit(header, to);
+  return sendmsg(fd_, &header, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 ? 0 : errno;
 }
 
 int UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size,
@@ -425,13 +426,13 @@ int UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, con
 int UdpSocket::send_unfragmented(const omerta_address& to, const LocalAddress& local, const uint8_t* data,
                                  size_t size) {
   // The option is the socket's, there is none of a datagram for IPv4. What else is sent meanwhile goes
-  // unfragmented too: of what is larger than its path, a few microseconds' worth.
+  // unfragmented too: of what is larger than its path, a few microseconds' worth. A lane would fragment.
   const auto discover = [this](int ipv4, int ipv6) {
     set(fd_, IPPROTO_IP, IP_MTU_DISCOVER, ipv4);
     if (family_ == AF_INET6) set(fd_, IPPROTO_IPV6, IPV6_MTU_DISCOVER, ipv6);
   };
   discover(IP_PMTUDISC_PROBE, IPV6_PMTUDISC_PROBE);
-  const int error = send_one_from(to, local, data, size, 0);
+  const int error = send_one_from(to, local, data, size, 0, false);
   discover(IP_PMTUDISC_DONT, IPV6_PMTUDISC_DONT);
   return error;
 }

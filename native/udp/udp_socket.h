@@ -198,8 +198,9 @@ class UdpSocket {
   socklen_t to_sockaddr(const omerta_address& address, sockaddr_storage& out) const;
   size_t fill_control(void* buffer, const omerta_address& to, const LocalAddress& local, size_t segment,
                       uint8_t traffic_class) const;
+  /// by_lane: when the send buffer is full.
   int send_one_from(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size,
-                    uint8_t traffic_class);
+                    uint8_t traffic_class, bool by_lane = true);
   int transmit(const msghdr& header, const omerta_address& to);
   bool send_segments(const SendBatch::Entry& entry, CounterRow& counters);
 
