@@ -121,16 +121,17 @@ void Attachment::check(int program_fd, const Pins& pins, uint64_t forwarded) {
 /// A driver that takes frames and loses them is worse than none (a veth whose peer runs no program).
 void Attachment::demote_if_losing(const Pins& pins, uint64_t forwarded) {
   const std::optional<uint32_t> delivered = packets_sent(interface_);  // before what it took
-  const TransmitCounts counts = transmit_counts(interface_).value_or(TransmitCounts{});
-  const uint64_t lost = counts.errors - std::min(counts.errors, errors_seen_);
+  const std::optional<TransmitCounts> counts = transmit_counts(interface_);
+  if (!counts.has_value()) return;  // the next are compared with what was seen last
+  const uint64_t lost = counts->errors - std::min(counts->errors, errors_seen_);
   const uint64_t sent = forwarded - std::min(forwarded, forwarded_seen_);
-  errors_seen_ = counts.errors;
+  errors_seen_ = counts->errors;
   forwarded_seen_ = forwarded;
   if (lost > kForgivenErrors && lost * 10 >= sent)
     return demote(pins, "its driver lost " + std::to_string(lost) + " of the last " + std::to_string(sent) +
                             " frames (ethtool -S " + interface_ + " | grep xdp)");
   if (!veth_ || !delivered.has_value()) return;
-  if (const uint64_t lying = deliveries_.look(*delivered, counts.taken, boot_clock()); lying != 0)
+  if (const uint64_t lying = deliveries_.look(*delivered, counts->taken, boot_clock()); lying != 0)
     demote(pins, std::to_string(lying) +
                      " frames that it took were not delivered for half a second or more: " +
                      "its other end has GRO on and runs no XDP program");

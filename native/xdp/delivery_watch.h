@@ -25,6 +25,8 @@ class DeliveryWatch {
   /// programs.
   /// @returns how many frames that were taken before the last look are still not delivered, at least.
   uint64_t look(uint32_t delivered, uint64_t taken, Nanoseconds now) {
+    // Queues that are taken away (ethtool -L) take along what they had counted.
+    if (looks_ > 0 && taken < last_.taken) reset();
     if (looks_ > 0 && now - at_ < kInterval) return 0;
     at_ = now;
     const Counts latest{delivered, taken};

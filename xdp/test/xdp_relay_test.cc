@@ -918,6 +918,9 @@ void looks_at_deliveries() {
   CHECK(watch.look(15, 120, 5 * kSecond) == 0);
   CHECK(watch.look(15, 130, 6 * kSecond) == 0);
   CHECK(watch.look(15, 130, 7 * kSecond) == 10);
+  CHECK(watch.look(20, 40, 8 * kSecond) == 0);  // some of its queues were taken away
+  CHECK(watch.look(20, 50, 9 * kSecond) == 0);
+  CHECK(watch.look(30, 50, 10 * kSecond) == 0);
 }
 
 // ---- how fast --------------------------------------------------------------------------------------
