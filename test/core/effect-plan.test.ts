@@ -257,6 +257,16 @@ describe('effect plan', () => {
     );
   });
 
+  test('the paths of a peer are set although another peer’s are refused', () => {
+    const set = (peer: string): Effect => ({
+      type: 'set-paths',
+      paths: { peer, paths: [], silentAfterMs: 0, reportEveryMs: 0 },
+    });
+    const { calls, failures } = run([set('one'), set('other')], 0);
+    assert.deepEqual(calls, ['setPaths', 'setPaths']);
+    assert.equal(failures, 1);
+  });
+
   test('legs are counted in their place, and what the count leads to comes after all of the plan', () => {
     const send = (peer: string): Effect => ({ type: 'send-control', peer, payload: bytes() });
     const { calls } = run(

@@ -143,6 +143,19 @@ describe('a path that is probed', () => {
     assert.equal(probed.answered(token(1), 10, 10), false);
   });
 
+  test('is as slow as its answers were late, whatever stamp the peer wrote into them', () => {
+    const answeredAfter = (elapsed: number, rttMs: number): TrackedPath => {
+      const probed = path();
+      probed.sent(token(1), 1000);
+      assert.ok(probed.answered(token(1), rttMs, 1000 + elapsed));
+      return probed;
+    };
+    assert.equal(answeredAfter(30, 25).quality.rttMs, 25);
+    assert.equal(answeredAfter(30, 9e12).quality.rttMs, 30);
+    assert.equal(answeredAfter(30, -9e12).quality.rttMs, 0);
+    assert.ok(answeredAfter(3_600_000, 3_600_000).quality.timeoutMs <= 10_000, 'nor held back');
+  });
+
   test('fails after six probes in vain, and is dead after four when it was proven', () => {
     const probed = path();
     const probesUntilGivenUp = (): number => {

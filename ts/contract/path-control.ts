@@ -114,7 +114,10 @@ export type PathEvent =
       readonly token: Uint8Array;
       /** Where the answer came from and to. */
       readonly at: PathEnds;
-      /** From handing the probe to the socket to reading the answer. */
+      /**
+       * From handing the probe to the socket to reading the answer, by the stamp that came back: a peer can
+       * make it anything, below zero too.
+       */
       readonly rttMs: number;
       /** Where the peer saw the probe come from; undefined: by a leg. */
       readonly observed: SocketAddress | undefined;

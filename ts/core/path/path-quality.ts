@@ -7,6 +7,8 @@ const LOSS_GAIN = 1 / 8;
 const FIRST_TIMEOUT_MS = 500;
 /** A few answers that took equally long do not promise the next. */
 const LEAST_VARIATION_MS = 10;
+/** A peer that holds answers back does not make us wait for longer. */
+const LONGEST_TIMEOUT_MS = 10_000;
 
 export class PathQuality {
   /** Smoothed, ms; undefined = nothing was answered yet. */
@@ -33,6 +35,7 @@ export class PathQuality {
 
   /** After so many ms without an answer there will be none. */
   get timeoutMs(): number {
-    return (this.rttMs ?? FIRST_TIMEOUT_MS) + Math.max(4 * this.rttVarMs, LEAST_VARIATION_MS);
+    const expected = (this.rttMs ?? FIRST_TIMEOUT_MS) + Math.max(4 * this.rttVarMs, LEAST_VARIATION_MS);
+    return Math.min(expected, LONGEST_TIMEOUT_MS);
   }
 }

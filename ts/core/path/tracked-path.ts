@@ -30,8 +30,8 @@ export class TrackedPath implements PathEnds {
   everProbed = false;
   /** Probes in a row without an answer. */
   #unanswered = 0;
-  /** Hex tokens of probes that may yet be answered, oldest first. */
-  readonly #outstanding = new Set<string>();
+  /** When the probes were sent that may yet be answered, by hex token, oldest first. */
+  readonly #outstanding = new Map<string, number>();
 
   /**
    * @param id 1–255
@@ -80,9 +80,9 @@ export class TrackedPath implements PathEnds {
   }
 
   sent(token: Uint8Array, now: number): void {
-    const [oldest] = this.#outstanding;
+    const [oldest] = this.#outstanding.keys();
     if (oldest !== undefined && this.#outstanding.size >= MAX_OUTSTANDING) this.#outstanding.delete(oldest);
-    this.#outstanding.add(toHex(token));
+    this.#outstanding.set(toHex(token), now);
     this.everProbed = true;
     const wait =
       this.state === 'proven'
@@ -92,12 +92,19 @@ export class TrackedPath implements PathEnds {
     this.probeAt = now + wait;
   }
 
-  /** An answer came by its ends. @returns whether one of its probes was answered. */
+  /**
+   * An answer came by its ends.
+   * @param rttMs by the stamp in it, where the peer may have written anything: it counts as far as it can be true
+   * @returns whether one of its probes was answered.
+   */
   answered(token: Uint8Array, rttMs: number, now: number): boolean {
-    if (!this.#outstanding.delete(toHex(token))) return false;
+    const key = toHex(token);
+    const sentAt = this.#outstanding.get(key);
+    if (sentAt === undefined) return false;
+    this.#outstanding.delete(key);
     // What it lost while it was dead says nothing of what it is like alive.
     if (this.state !== 'proven') this.quality.loss = 0;
-    this.quality.answered(rttMs);
+    this.quality.answered(Math.min(Math.max(rttMs, 0), now - sentAt));
     this.state = 'proven';
     this.answeredAt = now;
     this.#unanswered = 0;

@@ -65,7 +65,8 @@ function carryOutBatch(batch: EffectBatch, world: EffectWorld, answered: (() => 
       attempt(() => engine.setPeers(batch.items));
       break;
     case 'set-paths':
-      attempt(() => engine.paths?.setPaths(batch.items));
+      // One by one: a set that is refused takes no other peer's with it.
+      for (const set of batch.items) attempt(() => engine.paths?.setPaths([set]));
       break;
     case 'set-wireguard-bindings':
       for (const bindings of batch.items) attempt(() => engine.setWireguardBindings(bindings));
