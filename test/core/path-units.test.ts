@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { contactCandidates, triedCandidates } from '../../ts/core/path/contact-addresses.js';
+import { Contact } from '../../ts/core/path/contact.js';
 import { MemberPaths, MOST_PATHS } from '../../ts/core/path/member-paths.js';
 import { choosePaths } from '../../ts/core/path/path-choice.js';
 import { PREDICTED_PORTS, predictedAddresses } from '../../ts/core/path/port-prediction.js';
@@ -103,6 +104,15 @@ describe('what a contact names', () => {
     assert.equal(paths.all().length, MOST_PATHS);
     assert.equal(paths.get(first.id), first);
   });
+});
+
+test('a contact that comes to nothing is asked for again after 5 s, twice as long each time, 10 min at most', () => {
+  const contact = new Contact(0);
+  const waits = Array.from({ length: 9 }, () => {
+    contact.failed(1000);
+    return (contact.askAt ?? 0) - 1000;
+  });
+  assert.deepEqual(waits, [5000, 10_000, 20_000, 40_000, 80_000, 160_000, 320_000, 600_000, 600_000]);
 });
 
 describe('the ports a NAT will give next', () => {

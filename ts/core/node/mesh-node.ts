@@ -116,7 +116,7 @@ export class MeshNode implements Component {
       peers: this.#peers,
       isBootstrap: config.relay !== undefined,
       stockPeers: config.stockPeers ?? [],
-      evicted: (peer, turn) => this.#paths.memberGone(peer, turn),
+      evicted: (peer, turn) => this.#memberGone(peer, turn),
       ownChanged: (turn) => this.#recordMayHaveChanged(turn),
     });
     const capabilities =

@@ -17,8 +17,8 @@ import {
   type PathEvent,
   type PeerPath,
 } from '../../contract/path-control.js';
-import { compareBytes, toHex } from '../../wire/bytes.js';
-import { formatSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
+import { compareBytes } from '../../wire/bytes.js';
+import { formatSocketAddress } from '../../wire/socket-address.js';
 import type { Member, MemberTable } from '../members/member-table.js';
 import type { ContactCandidate } from '../protocol/contact-candidate.js';
 import type { MessageOf } from '../protocol/control-message.js';
@@ -28,9 +28,10 @@ import { AnswerTable, type RequestTable } from '../runtime/request-table.js';
 import { TimerQueue } from '../runtime/timer-queue.js';
 import type { Turn } from '../runtime/turn.js';
 import type { Candidate } from './candidate.js';
+import { Contact } from './contact.js';
 import { contactCandidates, isReachable, triedCandidates, type OwnAddresses } from './contact-addresses.js';
-import { reaches, type LocalInterface } from './local-interface.js';
-import { MemberPaths, sameEndpoint } from './member-paths.js';
+import { DEFAULT_RANK, isGone, rankOf, sourcesFor } from './local-interface.js';
+import { sameEndpoint } from './member-paths.js';
 import type { BesideWays } from './path-agent.js';
 import { choosePaths } from './path-choice.js';
 import { predictedAddresses } from './port-prediction.js';
@@ -44,9 +45,6 @@ export const PATHS_CAPABILITY = 'paths';
 const ASK_LATER_MS = 300;
 /** Who was asked begins by himself when he is not told to. */
 const BEGIN_ANYWAY_MS = 1000;
-/** Between contacts that came to nothing; doubles. */
-const FIRST_RETRY_MS = 5000;
-const LONGEST_RETRY_MS = 600_000;
 /** A session that was not renewed for so long has no keys to probe with. */
 const SESSION_LIFE_MS = 175_000;
 /** Between probes of a path that is kept. */
@@ -62,8 +60,6 @@ const REPORT_EVERY_MS = 50;
 const SLACK_MS = 20;
 /** Addresses learned from probes that came in, for one contact. */
 const MOST_LEARNED = 8;
-/** Of an interface nobody named. */
-const DEFAULT_RANK = 0;
 
 /** What the node lends to its direct paths. */
 export interface DirectHost {
@@ -82,28 +78,6 @@ export interface DirectHost {
   seekRelayed(member: SessionKey, turn: Turn): void;
   /** The peer's packets come over this relayed way now. */
   relayedMoved(member: SessionKey, endpoint: PeerEndpoint, turn: Turn): void;
-}
-
-interface Contact {
-  /** Whether the engine was told that the member agreed. */
-  agreed: boolean;
-  /** Our request is under way. */
-  asking: boolean;
-  readonly paths: MemberPaths;
-  /** The direct path in use. */
-  active: TrackedPath | undefined;
-  /** Addresses learned from the member's probes since the last contact. */
-  learned: number;
-  /** Contacts in vain since there was a direct path. */
-  failures: number;
-  /** When a session was made or renewed last. */
-  sessionAt: number;
-  /** When we ask for a contact. */
-  askAt: number | undefined;
-  /** When we begin to probe what the member named. */
-  beginAt: number | undefined;
-  /** What the engine was told last. */
-  told: string | undefined;
 }
 
 export class DirectPaths implements BesideWays {
@@ -184,7 +158,7 @@ export class DirectPaths implements BesideWays {
     this.#host.askRelays(turn);
     for (const [member, contact] of this.#contacts) {
       for (const path of contact.paths.all())
-        if (isFromGone(path, interfaces)) {
+        if (isGone(path.local, interfaces)) {
           contact.paths.remove(path);
           if (contact.active === path) contact.active = undefined;
         }
@@ -276,7 +250,7 @@ export class DirectPaths implements BesideWays {
         // Both are to send their first packets before the other's arrive.
         later.send(member, 0, { type: 'contact-begin' });
         contact.beginAt = later.now + (later.now - sentAt) / 2;
-      } else this.#askAgain(contact, later);
+      } else contact.failed(later.now);
       this.#wake(member, contact);
     });
   }
@@ -298,23 +272,17 @@ export class DirectPaths implements BesideWays {
     contact.learned = 0;
     const own = this.#host.own();
     for (const { address } of triedCandidates(told, own))
-      for (const ends of endsTo(address, own.interfaces)) contact.paths.add(ends.ends, ends.rank);
+      for (const { local, rank } of sourcesFor(address, own.interfaces))
+        contact.paths.add({ remote: { address }, local }, rank);
     this.#decide(member, contact, turn);
   }
 
   #begin(contact: Contact, turn: Turn): void {
     contact.beginAt = undefined;
     for (const path of contact.paths.all()) if (path.state !== 'proven') path.retry(turn.now);
-    contact.failures++;
     // In case it comes to nothing: the next contact names what relays see by then.
     if (contact.active === undefined) this.#host.askRelays(turn);
-    this.#askAgain(contact, turn);
-  }
-
-  #askAgain(contact: Contact, turn: Turn): void {
-    if (contact.active !== undefined) return;
-    contact.askAt =
-      turn.now + Math.min(FIRST_RETRY_MS * 2 ** Math.max(contact.failures - 1, 0), LONGEST_RETRY_MS);
+    contact.failed(turn.now);
   }
 
   // Probes
@@ -331,8 +299,7 @@ export class DirectPaths implements BesideWays {
     if ('leg' in from.remote || !isReachable(from.remote.address) || contact.learned >= MOST_LEARNED) return;
     contact.learned++;
     const { interfaces } = this.#host.own();
-    const rank = interfaces.find((each) => isSource(each, from))?.rank ?? DEFAULT_RANK;
-    contact.paths.add(from, rank)?.retry(turn.now);
+    contact.paths.add(from, rankOf(from.local, interfaces))?.retry(turn.now);
     this.#run(member, contact, turn);
   }
 
@@ -394,7 +361,7 @@ export class DirectPaths implements BesideWays {
     const order = choosePaths(contact.paths.all(), before);
     const [best] = order;
     if (best !== undefined && !best.relayed) contact.active = best;
-    else contact.active = relayed.length > 0 ? undefined : before;
+    else if (relayed.length > 0) contact.active = undefined;
     for (const path of order.filter((each) => !each.relayed).slice(KEPT_PATHS)) contact.paths.remove(path);
     const { active } = contact;
     if (active !== before) this.#changed(member, contact, before, turn);
@@ -482,18 +449,7 @@ export class DirectPaths implements BesideWays {
   #contact(member: SessionKey, turn: Turn): Contact {
     let contact = this.#contacts.get(member);
     if (contact === undefined) {
-      contact = {
-        agreed: false,
-        asking: false,
-        paths: new MemberPaths(),
-        active: undefined,
-        learned: 0,
-        failures: 0,
-        sessionAt: turn.now,
-        askAt: undefined,
-        beginAt: undefined,
-        told: undefined,
-      };
+      contact = new Contact(turn.now);
       this.#contacts.set(member, contact);
     }
     return contact;
@@ -513,25 +469,6 @@ export class DirectPaths implements BesideWays {
 
 const isCapable = ({ record }: Member): boolean => record.capabilities.includes(PATHS_CAPABILITY);
 const isDue = (at: number | undefined, now: number): boolean => at !== undefined && at <= now;
-
-const isSource = ({ source }: LocalInterface, { local }: PathEnds): boolean =>
-  local !== undefined && toHex(local.ip) === toHex(source.ip);
-
-function isFromGone(path: TrackedPath, interfaces: readonly LocalInterface[]): boolean {
-  return path.local !== undefined && !interfaces.some((each) => isSource(each, path.ends));
-}
-
-/** Every way to send there: from each interface of its family, or as routing chooses where none is known. */
-function endsTo(
-  address: SocketAddress,
-  interfaces: readonly LocalInterface[],
-): { readonly ends: PathEnds; readonly rank: number }[] {
-  const remote = { address };
-  if (interfaces.length === 0) return [{ ends: { remote, local: undefined }, rank: DEFAULT_RANK }];
-  return interfaces
-    .filter((each) => reaches(each, address))
-    .map(({ source, rank }) => ({ ends: { remote, local: source }, rank }));
-}
 
 function addressOf({ remote }: TrackedPath): string {
   return 'address' in remote ? formatSocketAddress(remote.address) : '';
