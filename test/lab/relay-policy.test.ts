@@ -1,6 +1,4 @@
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { after, before, describe, it } from 'node:test';
 import type { DaemonStatus } from '../../ts/status/model/daemon-status.js';
@@ -40,8 +38,7 @@ for (const { through, skip, relayArguments, kernel } of WAYS)
       let pair: MeshPair;
       let circuit: string;
 
-      const configure = (text: string): void =>
-        writeFileSync(join(pair.relay.state, 'omerta.toml'), `[node]\nname = "relay"\n${text}\n`);
+      const configure = (text: string): void => pair.relay.configure(text);
       const reload = async (text: string): Promise<ConfigurationChange> => {
         configure(text);
         return (await pair.relay.command(['relay', 'reload'])) as ConfigurationChange;
@@ -191,7 +188,7 @@ for (const { through, skip, relayArguments, kernel } of WAYS)
           ],
           ['[relay]\nhost_limit = { bytes_per_second = 1 }', /relay\.host_limit\.bytes_per_second/],
           ['[relay]\ncircuits = 0', /relay\.circuits/],
-          ['[relay', /line 3 column/],
+          ['[relay', /line 5 column/],
         ] as const)
           await assert.rejects(reload(text), field);
         assert.equal((await stream(1000, RATE, 10_000)).lost, 0);

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { appendFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { after, before, describe, it } from 'node:test';
@@ -131,7 +131,7 @@ describe('a standing policy, typed as the guide says', { skip: labUnavailable(['
   it('is dropped when the callee comes back without one', async () => {
     const [, second] = callers;
     await other.kill();
-    writeFileSync(join(other.state, 'omerta.toml'), `[node]\nname = "other"\n[paths]\nuse = "relay-only"\n`);
+    other.configure('');
     await other.start('up', '--foreground');
     assert.deepEqual((await status(other)).mesh.standingPolicies, []);
     await reach(second, other);

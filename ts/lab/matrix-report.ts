@@ -80,7 +80,7 @@ export function matrixTable(rows: readonly MatrixRow[]): string {
 }
 
 const CELL = { width: 132, height: 58 };
-const LEFT = 150;
+const LEFT = 176;
 const TOP = 84;
 
 /** A square for each pair: green is direct, grey the relay where nothing else is possible, red a miss. */

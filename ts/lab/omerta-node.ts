@@ -32,13 +32,19 @@ export class OmertaNode {
     world: World,
     readonly node: Node,
     readonly name: string,
-    { direct = false }: OmertaNodeOptions = {},
+    private readonly options: OmertaNodeOptions = {},
   ) {
     this.state = join(world.folder, name);
     mkdirSync(this.state, { mode: 0o700 });
+    this.configure('');
+  }
+
+  /** Writes its configuration: what every node of the lab has, and `more`: keys of [node], then tables. */
+  configure(more: string): void {
     // All namespaces share the host's name, which would be every node's name otherwise.
-    const configuration = `[node]\nname = "${name}"\n${direct ? '' : '[paths]\nuse = "relay-only"\n'}`;
-    writeFileSync(join(this.state, 'omerta.toml'), configuration, { mode: 0o600 });
+    const paths = this.options.direct === true ? '' : '[paths]\nuse = "relay-only"\n';
+    const text = `${paths}[node]\nname = "${this.name}"\n${more}\n`;
+    writeFileSync(join(this.state, 'omerta.toml'), text, { mode: 0o600 });
   }
 
   private get binary(): string {
