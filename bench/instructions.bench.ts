@@ -91,13 +91,16 @@ function count(
   }
 }
 
-/** Instructions of the XDP program, as its section in the object file has them: 8 bytes each. */
+/** Instructions of the XDP program and its functions, as their sections in the object file have them: 8 bytes each. */
 function bpfInstructions(): number | undefined {
   try {
     const object = join(ROOT, 'build/native/xdp/generated/relay.bpf.o');
     const sections = execFileSync('readelf', ['-SW', object], { encoding: 'utf8' });
-    const size = /\sxdp\S*\s+PROGBITS\s+[0-9a-f]+\s+[0-9a-f]+\s+([0-9a-f]+)/.exec(sections)?.[1];
-    return size === undefined ? undefined : Number.parseInt(size, 16) / 8;
+    const sizes = [
+      ...sections.matchAll(/\s(?:\.text|xdp\S*)\s+PROGBITS\s+[0-9a-f]+\s+[0-9a-f]+\s+([0-9a-f]+)/g),
+    ];
+    const bytes = sizes.reduce((sum, [, size = '0']) => sum + Number.parseInt(size, 16), 0);
+    return bytes === 0 ? undefined : bytes / 8;
   } catch {
     return undefined;
   }

@@ -147,7 +147,11 @@ describe('configuration', () => {
 
   const wrong: readonly [toml: string, field: string, expected: RegExp][] = [
     ['[node]\nprot = 1', 'config node.prot', /known: name, port, bind, announce, interface, mtu, engine/],
-    ['[nodes]', 'config nodes', /not a known section; known: node, paths, relay, wireguard, consent, status, log/],
+    [
+      '[nodes]',
+      'config nodes',
+      /not a known section; known: node, paths, relay, wireguard, consent, status, log/,
+    ],
     ['[relay]\ncircuit = 5', 'config relay.circuit', /known: serve, allow, deny, admissions/],
     ['node = 3', 'config node', /write \[node\]/],
     ['[node]\nport = 0', 'config node.port', /1 to 65535/],
