@@ -49,6 +49,36 @@ describe('a direct path that dies', () => {
   });
 });
 
+describe('a direct path while no relay is reached', () => {
+  /** Both direct, and then all relays gone for so long. */
+  const alone = (seed: number, ms: number): PairWorld => {
+    const world = new PairWorld(seed, 'port-R', 'port-R');
+    world.talk(100);
+    for (const relay of world.relays) relay.kill();
+    world.simulation.run(ms);
+    return world;
+  };
+
+  for (const [what, before] of [
+    ['relays have been gone for a minute', 60_000],
+    ['relays go with it', 0],
+  ] as const)
+    test(`is used again as soon as it works again, when ${what}`, () => {
+      for (let seed = 1; seed <= 4; seed++) {
+        const world = alone(seed, before);
+        world.cut('both');
+        world.simulation.run(20_000);
+        world.cut(undefined);
+        const { a, b, simulation } = world;
+        const answered = [a.pongs.length, b.pongs.length];
+        simulation.run(6000);
+        for (const [index, { pongs }] of [a, b].entries())
+          assert.ok(pongs.length > (answered[index] ?? 0), `seed ${seed}: nothing comes through`);
+        assert.ok(world.bothDirect, `seed ${seed}: ${world.pathOf(a)}, ${world.pathOf(b)}`);
+      }
+    });
+});
+
 describe('the network around a member that changes', () => {
   for (const [name, change] of [
     ['its NAT forgets all mappings', (world: PairWorld) => world.b.nat?.reboot()],

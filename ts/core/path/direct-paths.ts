@@ -31,7 +31,7 @@ import type { Candidate } from './candidate.js';
 import { Contact } from './contact.js';
 import { contactCandidates, isReachable, triedCandidates, type OwnAddresses } from './contact-addresses.js';
 import { DEFAULT_RANK, isGone, rankOf, sourcesFor } from './local-interface.js';
-import { sameEndpoint } from './member-paths.js';
+import { sameEndpoint, type MemberPaths } from './member-paths.js';
 import type { BesideWays } from './path-agent.js';
 import { choosePaths } from './path-choice.js';
 import { predictedAddresses } from './port-prediction.js';
@@ -53,6 +53,8 @@ export const PATH_KEEPALIVE_MS = 15_000;
 const KEPT_PATHS = 4;
 /** Before a path that died or was of no use is tried again. */
 const RETRY_PATH_MS = 30_000;
+/** The same for the one that is used, dead as it is, because nothing else works either. */
+const RETRY_USED_MS = 5000;
 /** Before a member is asked for a contact again when a direct path died. */
 const ASK_AFTER_DEATH_MS = 1000;
 const REPORT_EVERY_MS = 50;
@@ -218,6 +220,8 @@ export class DirectPaths implements BesideWays {
         this.#suspect(contact, turn);
         break;
       case 'path-heard':
+        retryDead(contact.paths.get(event.path), turn);
+        break;
       case 'path-report':
         break;
     }
@@ -292,7 +296,7 @@ export class DirectPaths implements BesideWays {
     const known = contact.paths.at(from);
     if (known !== undefined) {
       // Its probe came through: ours may, now.
-      if (known.state === 'failed' || known.state === 'dead') known.retry(turn.now);
+      retryDead(known, turn);
       this.#run(member, contact, turn);
       return;
     }
@@ -308,6 +312,7 @@ export class DirectPaths implements BesideWays {
     const path = id === undefined ? contact.paths.at(from) : contact.paths.get(id);
     // The member has left the path in use: it may know that it is dead.
     if (contact.active !== undefined && path !== contact.active) this.#suspect(contact, turn);
+    retryDead(path, turn);
     if (id !== undefined) return;
     if ('leg' in from.remote) this.#host.relayedMoved(member, from.remote, turn);
     else this.#learn(member, contact, from, turn);
@@ -329,19 +334,21 @@ export class DirectPaths implements BesideWays {
     for (const path of contact.paths.all()) {
       if (!isDue(path.probeAt, turn.now)) continue;
       if (path.due()) {
-        this.#probe(member, path, turn);
+        this.#probe(member, contact, path, turn);
         continue;
       }
       changed = true;
-      if (path.relayed || path.state === 'dead') path.retry(turn.now + RETRY_PATH_MS);
+      if (path.relayed || path.state === 'dead')
+        path.retry(turn.now + (path === contact.active ? RETRY_USED_MS : RETRY_PATH_MS));
     }
     if (changed) this.#decide(member, contact, turn);
     this.#wake(member, contact);
   }
 
-  #probe(member: SessionKey, path: TrackedPath, turn: Turn): void {
+  #probe(member: SessionKey, contact: Contact, path: TrackedPath, turn: Turn): void {
     const { remote } = path;
-    const unproven = 'address' in remote && path.state !== 'proven';
+    // Where data is sent to, probes are none too many.
+    const unproven = 'address' in remote && path.state !== 'proven' && path !== contact.active;
     if (unproven && !this.#budget.take(member, remote.address, turn.now)) {
       path.state = 'failed';
       return;
@@ -361,6 +368,9 @@ export class DirectPaths implements BesideWays {
     const order = choosePaths(contact.paths.all(), before);
     const [best] = order;
     if (best !== undefined && !best.relayed) contact.active = best;
+    // A standby that is dead as well takes nothing over: the engine sends by both, whichever lives first.
+    else if (best === undefined && relayed.length > 0 && relayed.every(isDead))
+      contact.active ??= lastProven(contact.paths);
     else if (relayed.length > 0) contact.active = undefined;
     for (const path of order.filter((each) => !each.relayed).slice(KEPT_PATHS)) contact.paths.remove(path);
     const { active } = contact;
@@ -468,6 +478,22 @@ export class DirectPaths implements BesideWays {
 }
 
 const isCapable = ({ record }: Member): boolean => record.capabilities.includes(PATHS_CAPABILITY);
+const isDead = ({ state }: TrackedPath): boolean => state === 'dead' || state === 'failed';
+
+/** Something of the member's came by it: ours may come through as well, now. */
+function retryDead(path: TrackedPath | undefined, { now }: Turn): void {
+  if (path !== undefined && isDead(path)) path.retry(now);
+}
+
+/** The direct path that died last; undefined = none was ever proven. */
+function lastProven(paths: MemberPaths): TrackedPath | undefined {
+  return paths
+    .all()
+    .filter(({ relayed, answeredAt }) => !relayed && answeredAt !== undefined)
+    .toSorted((a, b) => (a.answeredAt ?? 0) - (b.answeredAt ?? 0))
+    .at(-1);
+}
+
 const isDue = (at: number | undefined, now: number): boolean => at !== undefined && at <= now;
 
 function addressOf({ remote }: TrackedPath): string {

@@ -264,18 +264,18 @@ export class FakeEngine implements EffectEngine {
     const now = this.#host.now();
     for (const peer of this.#peers.values()) {
       const { handshake } = peer;
-      if (peer.endpointUntold && now - peer.endpointToldAt >= ENDPOINT_INTERVAL) this.#tellEndpoint(peer);
-      if (handshake !== undefined && now - handshake.startedAt >= REKEY_ATTEMPT_TIME) {
+      if (peer.endpointUntold && now >= peer.endpointToldAt + ENDPOINT_INTERVAL) this.#tellEndpoint(peer);
+      if (handshake !== undefined && now >= handshake.startedAt + REKEY_ATTEMPT_TIME) {
         this.#byIndex.delete(handshake.local);
         peer.handshake = undefined;
         peer.staged.length = 0;
         this.#host.event({ type: 'session-lost', peer: peer.config.sessionKey });
-      } else if (handshake !== undefined && now - handshake.sentAt >= REKEY_TIMEOUT)
+      } else if (handshake !== undefined && now >= handshake.sentAt + REKEY_TIMEOUT)
         this.#sendInitiation(peer, true);
       else if (
         handshake === undefined &&
         peer.unansweredSince !== undefined &&
-        now - peer.unansweredSince >= NEW_HANDSHAKE_TIMEOUT
+        now >= peer.unansweredSince + NEW_HANDSHAKE_TIMEOUT
       ) {
         peer.unansweredSince = undefined;
         this.#startHandshake(peer);
@@ -697,7 +697,7 @@ export class FakeEngine implements EffectEngine {
     if (peer.paths?.active !== undefined) return;
     if (peer.endpoint !== undefined && sameEndpoint(peer.endpoint, endpoint)) return;
     peer.endpoint = endpoint;
-    if (this.#host.now() - peer.endpointToldAt >= ENDPOINT_INTERVAL) this.#tellEndpoint(peer);
+    if (this.#host.now() >= peer.endpointToldAt + ENDPOINT_INTERVAL) this.#tellEndpoint(peer);
     else peer.endpointUntold = true;
   }
 
