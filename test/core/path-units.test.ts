@@ -45,6 +45,15 @@ describe('probes to addresses that have not answered', () => {
     }
   });
 
+  test('are not all spent by the first who names an address or a host: where somebody is, others are found', () => {
+    const budget = new UnprovenBudget();
+    const take = (member: string, address: string): boolean => budget.take(member, at(address), 0);
+    for (let n = 0; n < 100; n++) take('eager', '203.0.113.7:51820');
+    assert.ok(take('who is there', '203.0.113.7:51820'));
+    for (let n = 0; n < 1000; n++) take('eager', `203.0.113.7:${n + 1}`);
+    assert.ok(take('who is there', '203.0.113.7:51821'));
+  });
+
   test('are few at one member’s word, and its table has room for the words of others', () => {
     const budget = new UnprovenBudget();
     let sent = 0;

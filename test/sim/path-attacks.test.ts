@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { PROBES_PER_ADDRESS, PROBES_PER_HOST } from '../../ts/core/path/unproven-budget.js';
 import { CandidateKind, MAX_CONTACT_CANDIDATES } from '../../ts/core/protocol/contact-candidate.js';
-import { encodeMessage } from '../../ts/core/protocol/control-message.js';
+import { decodeControlFrame } from '../../ts/core/protocol/control-frame.js';
+import { decodeMessage, encodeMessage } from '../../ts/core/protocol/control-message.js';
 import type { Attachment } from '../../ts/sim/kernel/internet.js';
 import type { SimNode } from '../../ts/sim/mesh/simulation.js';
 import { formatSocketAddress, type SocketAddress } from '../../ts/wire/socket-address.js';
@@ -71,6 +72,30 @@ describe('a member that names a victim as its address', () => {
     assert.ok(victim.bytes <= 2 * PROBES_PER_HOST * 80);
     assert.ok(world.a.mesh.pathBudget.refused > 0);
     assert.equal(world.pathOf(world.a), 'direct', 'the path that was proven goes on');
+  });
+
+  test('does not have its victim register at relays with every contact it begins', () => {
+    const world = new PairWorld(4, 'port-R', 'port-R');
+    world.start();
+    world.cut('both');
+    assert.ok(world.firstPacket() !== undefined);
+    let registrations = 0;
+    const { engine } = world.a;
+    const sendControl = engine.sendControl.bind(engine);
+    engine.sendControl = (messages) => {
+      for (const { payload } of messages) {
+        const frame = decodeControlFrame(payload);
+        if (frame !== undefined && decodeMessage(frame.body)?.message.type === 'register') registrations++;
+      }
+      sendControl(messages);
+    };
+    for (let round = 0; round < 500; round++) {
+      nameAddresses(world.b, world.a, 1_000_000 + round, [{ ip: VICTIM, port: 53 }]);
+      world.simulation.run(20);
+    }
+    // 10 s, and one relay or two.
+    assert.ok(registrations > 0, 'relays are asked at all');
+    assert.ok(registrations <= 24, `${registrations}`);
   });
 
   test('is not reached there: nothing but a probe goes to an address that did not answer', () => {

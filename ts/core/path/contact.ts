@@ -6,6 +6,8 @@ import type { TrackedPath } from './tracked-path.js';
 /** Between contacts that came to nothing; doubles. */
 const FIRST_RETRY_MS = 5000;
 const LONGEST_RETRY_MS = 600_000;
+/** Between two times that relays are asked where they see this node for one member's sake. */
+const ASK_RELAYS_EVERY_MS = 1000;
 
 export class Contact {
   /** Whether the engine was told that the member agreed. */
@@ -25,6 +27,8 @@ export class Contact {
   beginAt: number | undefined;
   /** What the engine was told last. */
   told: string | undefined;
+  /** When relays were asked for this member's sake last. */
+  #relaysAskedAt = -Infinity;
 
   /** @param sessionAt when a session was made or renewed last */
   constructor(public sessionAt: number) {}
@@ -34,5 +38,12 @@ export class Contact {
     this.failures++;
     if (this.active !== undefined) return;
     this.askAt = now + Math.min(FIRST_RETRY_MS * 2 ** (this.failures - 1), LONGEST_RETRY_MS);
+  }
+
+  /** Whether relays may be asked again: a member begins contacts as often as it likes. */
+  mayAskRelays(now: number): boolean {
+    if (now - this.#relaysAskedAt < ASK_RELAYS_EVERY_MS) return false;
+    this.#relaysAskedAt = now;
+    return true;
   }
 }

@@ -285,7 +285,7 @@ export class DirectPaths implements BesideWays {
     contact.beginAt = undefined;
     for (const path of contact.paths.all()) if (path.state !== 'proven') path.retry(turn.now);
     // In case it comes to nothing: the next contact names what relays see by then.
-    if (contact.active === undefined) this.#host.askRelays(turn);
+    if (contact.active === undefined && contact.mayAskRelays(turn.now)) this.#host.askRelays(turn);
     contact.failed(turn.now);
   }
 
@@ -414,7 +414,7 @@ export class DirectPaths implements BesideWays {
     }
     turn.notify('info', 'path-relayed', { member: name });
     // The reason may be that our NAT gives us another address now.
-    this.#host.askRelays(turn);
+    if (contact.mayAskRelays(turn.now)) this.#host.askRelays(turn);
     contact.askAt = turn.now + ASK_AFTER_DEATH_MS;
   }
 

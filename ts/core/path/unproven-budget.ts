@@ -13,6 +13,12 @@ export const PROBES_PER_ADDRESS = 12;
 /** To all ports of one IPv4 address or IPv6 /64. */
 export const PROBES_PER_HOST = 192;
 export const PROBES_PER_MEMBER = 384;
+/**
+ * Of what may go to an address and to a host, at one member's word: a member that names where another one is
+ * leaves him enough to be found there.
+ */
+export const ADDRESS_SHARE = 8;
+export const HOST_SHARE = 128;
 /** Addresses, hosts and members counted, and what one member may make us count. */
 export const COUNTED_BOUNDS = { total: 8192, shares: { member: 512 } } as const;
 
@@ -29,13 +35,18 @@ export class UnprovenBudget {
 
   /** Whether one more probe may go to `address`, which `member` is said to be at; counts it then. */
   take(member: SessionKey, address: SocketAddress, now: number): boolean {
-    const counts = [
-      this.#count(`a ${formatSocketAddress(address)}`, member, now),
-      this.#count(`h ${hostOf(address)}`, member, now),
-      this.#count(`m ${member}`, member, now),
+    const [to, host] = [`a ${formatSocketAddress(address)}`, `h ${hostOf(address)}`];
+    const limits: readonly (readonly [key: string, most: number])[] = [
+      [to, PROBES_PER_ADDRESS],
+      [host, PROBES_PER_HOST],
+      [`m ${member}`, PROBES_PER_MEMBER],
+      [`${to} ${member}`, ADDRESS_SHARE],
+      [`${host} ${member}`, HOST_SHARE],
     ];
-    const limits = [PROBES_PER_ADDRESS, PROBES_PER_HOST, PROBES_PER_MEMBER];
-    const allowed = counts.every((count, index) => count !== undefined && count.sent < (limits[index] ?? 0));
+    const counts = limits.map(([key]) => this.#count(key, member, now));
+    const allowed = counts.every(
+      (count, index) => count !== undefined && count.sent < (limits[index]?.[1] ?? 0),
+    );
     if (!allowed) {
       this.refused++;
       return false;
