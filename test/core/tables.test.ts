@@ -401,14 +401,14 @@ describe('the member table', () => {
   });
 
   it('leaves room for those of another network, for those a directory tells of, and takes that of those who are gone', () => {
-    const evicted: string[] = [];
+    const removed: string[] = [];
     const self = keys();
     const members = new MemberTable({
       primitives: nodePrimitives,
       identity: self.identity,
       sessionKey: toHex(self.sessionKey),
       peers: new PeerTable(),
-      evicted: (peer) => evicted.push(peer),
+      removed: (peer) => removed.push(peer),
     });
     const other: Network = { id: bytes(16), name: 'o', key: bytes(32), bootstraps: [] };
     for (const each of [network, other]) members.addNetwork(each, turn());
@@ -429,8 +429,42 @@ describe('the member table', () => {
     assert.ok(first);
     members.untold(first.identity);
     assert.notEqual(learn(network, 5), 'capacity');
-    assert.deepEqual(evicted, [first.sessionKey]);
+    assert.deepEqual(removed, [first.sessionKey]);
     assert.equal(learn(network, 5), 'capacity');
+  });
+
+  it('tells of a member that is gone, that has another key, and that is in no network of ours any more', () => {
+    const removed: string[] = [];
+    const self = keys();
+    const members = new MemberTable({
+      primitives: nodePrimitives,
+      identity: self.identity,
+      sessionKey: toHex(self.sessionKey),
+      peers: new PeerTable(),
+      removed: (peer) => removed.push(peer),
+    });
+    members.addNetwork(network, turn());
+    const person = keys();
+    const learn = (of: Keys, sequence: number, networks = [blinded]): void => {
+      const fields = recordFields(of, { networks, sequence });
+      members.learnOpened({ ...fields, bytes: bytes(8) }, turn(), 0);
+    };
+    learn(person, 1);
+    const moved = { ...person, sessionKey: bytes(32) };
+    learn(moved, 2);
+    assert.deepEqual(removed, [toHex(person.sessionKey)]);
+    learn(moved, 3, [bytes(16)]);
+    assert.deepEqual(
+      removed.splice(0),
+      [person, moved].map(({ sessionKey }) => toHex(sessionKey)),
+    );
+    learn(person, 4);
+    members.removeNetwork(toHex(blinded), turn());
+    assert.deepEqual(removed.splice(0), [toHex(person.sessionKey)]);
+    members.addNetwork(network, turn());
+    learn(person, 5);
+    members.expire(turn(0, WALL_CLOCK + 400 * 86_400_000));
+    assert.deepEqual(removed, [toHex(person.sessionKey)]);
   });
 
   it('a bootstrap that is a member gets no route before it has proven its membership', () => {

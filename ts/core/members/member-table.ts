@@ -89,8 +89,8 @@ export interface MemberTableOptions {
   readonly stockPeers?: readonly StockPeer[];
   /** What the own record says of addresses has changed. */
   readonly ownChanged?: (turn: Turn) => void;
-  /** A member made room for another. */
-  readonly evicted?: (member: SessionKey, turn: Turn) => void;
+  /** A member is gone, or has another session key now. */
+  readonly removed?: (member: SessionKey, turn: Turn) => void;
 }
 
 export class MemberTable {
@@ -104,7 +104,7 @@ export class MemberTable {
   readonly #ownAddresses: OwnAddresses;
   readonly #networks = new Map<string, JoinedNetwork>();
   readonly #members = new BoundedTable<string, Member, MemberOwner>(() => memberBounds(this.#networks.size));
-  readonly #evicted: (member: SessionKey, turn: Turn) => void;
+  readonly #removed: (member: SessionKey, turn: Turn) => void;
   readonly #bySessionKey = new Map<SessionKey, Member>();
   readonly #claims: AddressClaims;
   /** When this node last took another address, by network (hex). */
@@ -118,7 +118,7 @@ export class MemberTable {
     this.#peers = peers;
     this.#isBootstrap = options.isBootstrap ?? false;
     this.#ownChanged = options.ownChanged ?? (() => undefined);
-    this.#evicted = options.evicted ?? (() => undefined);
+    this.#removed = options.removed ?? (() => undefined);
     this.#stockKeys = new Set(stockPeers.map((peer) => peer.sessionKey));
     this.#ownAddresses = new OwnAddresses(primitives, identity);
     const reserved = stockPeers
@@ -196,22 +196,18 @@ export class MemberTable {
       this.#networks.set(blindedId, { ...joined, network: { ...joined.network, name } });
   }
 
-  /** Forgets a network and the members met in no other. @returns the session keys of those. */
-  removeNetwork(blindedId: string, turn: Turn): SessionKey[] {
+  /** Forgets a network and the members met in no other. */
+  removeNetwork(blindedId: string, turn: Turn): void {
     const joined = this.#networks.get(blindedId);
-    if (joined === undefined) return [];
+    if (joined === undefined) return;
     this.#networks.delete(blindedId);
     this.#ownAddresses.forget(blindedId, turn);
     this.#movedAt.delete(blindedId);
     for (const address of addressesIn(joined.own)) this.#release(address, this.#identity, turn);
-    const gone: SessionKey[] = [];
     for (const member of [...this.#members.values()]) {
       this.#setOverlay(member, turn);
-      if (member.overlay.size > 0) continue;
-      this.#remove(member, turn);
-      gone.push(member.sessionKey);
+      if (member.overlay.size === 0) this.#remove(member, turn);
     }
-    return gone;
   }
 
   /**
@@ -280,11 +276,8 @@ export class MemberTable {
     if (member !== undefined) member.gone = true;
   }
 
-  /**
-   * Removes members whose records have run out, and keeps who holds which address.
-   * @returns the session keys of those removed.
-   */
-  expire(turn: Turn): SessionKey[] {
+  /** Removes members whose records have run out, and keeps who holds which address. */
+  expire(turn: Turn): void {
     for (const address of this.#claims.expire(turn)) this.#tellClaimants(address, turn);
     const gone = [...this.#members.values()].filter((m) => m.record.notAfter * 1000 <= turn.step.wallClock);
     for (const member of gone) this.#remove(member, turn);
@@ -292,7 +285,6 @@ export class MemberTable {
       for (const { ipv4 } of overlay.values()) this.#claims.keep(ipv4, identity, record.notAfter, turn);
     if (this.#ownAddresses.expire(turn)) this.#ownChanged(turn);
     this.#settleOwn(turn);
-    return gone.map((member) => member.sessionKey);
   }
 
   /** Takes up who held which address. @param networks that will be joined at once. */
@@ -329,7 +321,6 @@ export class MemberTable {
       if (!member.gone || (crowded === 'network' && owners?.network !== network)) continue;
       if (crowded === 'circuit' && owners?.circuit === undefined) continue;
       this.#remove(member, turn);
-      this.#evicted(member.sessionKey, turn);
       return true;
     }
     return false;
@@ -453,6 +444,7 @@ export class MemberTable {
       this.#release(address, member.identity, turn);
     member.overlay = new Map();
     this.#peers.setMember(member.sessionKey, undefined, turn);
+    this.#removed(member.sessionKey, turn);
   }
 
   #claim(address: string, claim: Claim, turn: Turn): void {

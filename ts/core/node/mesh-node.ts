@@ -116,7 +116,7 @@ export class MeshNode implements Component {
       peers: this.#peers,
       isBootstrap: config.relay !== undefined,
       stockPeers: config.stockPeers ?? [],
-      evicted: (peer, turn) => this.#memberGone(peer, turn),
+      removed: (peer, turn) => this.#memberGone(peer, turn),
       ownChanged: (turn) => this.#recordMayHaveChanged(turn),
     });
     const capabilities =
@@ -341,7 +341,7 @@ export class MeshNode implements Component {
     }
     if (this.#sweepAt !== undefined && this.#sweepAt <= turn.now) {
       this.#sweepAt = turn.now + SWEEP_MS;
-      for (const peer of this.#members.expire(turn)) this.#memberGone(peer, turn);
+      this.#members.expire(turn);
       this.#relay?.sweep(turn);
       this.#recordMayHaveChanged(turn);
       this.#policy?.renew(turn);
@@ -385,8 +385,7 @@ export class MeshNode implements Component {
     const turn = new Turn(step);
     const joined = this.#members.joined(id);
     if (joined === undefined) return [];
-    for (const peer of this.#members.removeNetwork(toHex(joined.blindedId), turn))
-      this.#memberGone(peer, turn);
+    this.#members.removeNetwork(toHex(joined.blindedId), turn);
     this.#uplinks.drop(turn);
     this.#recordMayHaveChanged(turn);
     this.#policy?.renew(turn);
