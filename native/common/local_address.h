@@ -18,4 +18,7 @@ struct LocalAddress {
   bool known() const { return omerta_load64(ip) != 0 || omerta_load64(ip + 8) != 0; }
 };
 
+/// fe80::/10, which means nothing without its interface.
+inline bool is_link_local(const uint8_t* ip) { return ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80; }
+
 }  // namespace omerta

@@ -168,9 +168,9 @@ struct World {
     const auto reads_as = [&](const auto& written) {
       require(std::equal(written.begin(), written.end(), text.begin(), text.begin() + written.size()));
     };
-    if (frame->kind == PathFrame::Kind::report) {
+    if (frame->kind == ControlKind::path_report) {
       reads_as(encode_path_report(frame->received));
-    } else if (frame->kind == PathFrame::Kind::answer) {
+    } else if (frame->kind == ControlKind::probe_answer) {
       reads_as(encode_probe_answer(*frame, frame->observed, frame->size));
     } else {
       std::vector<uint8_t> again(text.size());

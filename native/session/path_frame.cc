@@ -8,7 +8,6 @@
 namespace omerta::session {
 namespace {
 
-constexpr size_t kHeaderSize = 4;
 constexpr size_t kStampAt = 12;
 /// Zero in a probe; in an answer where it came from and how large it was, then zero.
 constexpr size_t kObservedAt = 20;
@@ -16,16 +15,6 @@ constexpr size_t kObservedPortAt = 36;
 constexpr size_t kSizeAt = 38;
 constexpr size_t kZeroAt = 40;
 constexpr size_t kPadding = 16;
-
-void write_header(uint8_t* frame, PathFrame::Kind kind, size_t size) {
-  frame[0] = 0xC0;
-  frame[1] = static_cast<uint8_t>(kind);
-  store(frame + 2, static_cast<uint16_t>(size - kHeaderSize));
-}
-
-bool all_zero(Bytes bytes) {
-  return std::ranges::all_of(bytes, [](uint8_t byte) { return byte == 0; });
-}
 
 }  // namespace
 
@@ -37,15 +26,15 @@ size_t probe_payload_size(size_t size, size_t framing) {
 
 void write_probe(std::span<uint8_t> payload, const ProbeToken& token, uint64_t stamp) {
   std::ranges::fill(payload, uint8_t{0});
-  write_header(payload.data(), PathFrame::Kind::probe, payload.size());
-  store(payload.data() + kHeaderSize, token);
+  write_control_header(payload.data(), ControlKind::probe, payload.size() - kControlHeaderSize);
+  store(payload.data() + kControlHeaderSize, token);
   store(payload.data() + kStampAt, stamp);
 }
 
 ProbeFrame encode_probe_answer(const PathFrame& probe, const omerta_address& observed, uint16_t size) {
   ProbeFrame frame{};
-  write_header(frame.data(), PathFrame::Kind::answer, frame.size());
-  store(frame.data() + kHeaderSize, probe.token);
+  write_control_header(frame.data(), ControlKind::probe_answer, frame.size() - kControlHeaderSize);
+  store(frame.data() + kControlHeaderSize, probe.token);
   store(frame.data() + kStampAt, probe.stamp);
   if (observed.port != 0) {
     std::memcpy(frame.data() + kObservedAt, observed.ip, sizeof observed.ip);
@@ -57,25 +46,25 @@ ProbeFrame encode_probe_answer(const PathFrame& probe, const omerta_address& obs
 
 ReportFrame encode_path_report(uint64_t received) {
   ReportFrame frame{};
-  write_header(frame.data(), PathFrame::Kind::report, frame.size());
-  store(frame.data() + kHeaderSize, received);
+  write_control_header(frame.data(), ControlKind::path_report, frame.size() - kControlHeaderSize);
+  store(frame.data() + kControlHeaderSize, received);
   return frame;
 }
 
 std::optional<PathFrame> decode_path_frame(Bytes payload) {
   if (payload.size() < kReportSize || !is_path_frame(payload) ||
-      load<uint16_t>(payload.data() + 2) != payload.size() - kHeaderSize)
+      load<uint16_t>(payload.data() + 2) != payload.size() - kControlHeaderSize)
     return std::nullopt;
-  PathFrame frame{.kind = static_cast<PathFrame::Kind>(payload[1])};
-  if (frame.kind == PathFrame::Kind::report) {
+  PathFrame frame{.kind = static_cast<ControlKind>(payload[1])};
+  if (frame.kind == ControlKind::path_report) {
     if (payload.size() != kReportSize || !all_zero(payload.subspan(12))) return std::nullopt;
-    frame.received = load<uint64_t>(payload.data() + kHeaderSize);
+    frame.received = load<uint64_t>(payload.data() + kControlHeaderSize);
     return frame;
   }
   if (payload.size() < kProbeSize) return std::nullopt;
-  frame.token = load<ProbeToken>(payload.data() + kHeaderSize);
+  frame.token = load<ProbeToken>(payload.data() + kControlHeaderSize);
   frame.stamp = load<uint64_t>(payload.data() + kStampAt);
-  if (frame.kind == PathFrame::Kind::probe) {
+  if (frame.kind == ControlKind::probe) {
     // What makes a probe larger than its answer is not looked at.
     if (!all_zero(payload.subspan(kObservedAt, kProbeSize - kObservedAt))) return std::nullopt;
     return frame;

@@ -14,7 +14,7 @@
 #include <array>
 #include <optional>
 
-#include "common/bytes.h"
+#include "session/control_frame.h"
 
 namespace omerta::session {
 
@@ -29,8 +29,7 @@ using ProbeFrame = std::array<uint8_t, kProbeSize>;
 using ReportFrame = std::array<uint8_t, kReportSize>;
 
 struct PathFrame {
-  enum class Kind : uint8_t { probe = 6, answer = 7, report = 8 };
-  Kind kind;
+  ControlKind kind;           ///< probe, probe_answer or path_report
   ProbeToken token{};         ///< of a probe or answer
   uint64_t stamp = 0;         ///< likewise: the prober's clock, which nobody else reads
   omerta_address observed{};  ///< of an answer: where the probe came from; port 0: by a leg
@@ -38,11 +37,9 @@ struct PathFrame {
   uint64_t received = 0;      ///< of a report: transport messages received by the path it goes by
 };
 
-/// Whether a transport payload is a control frame, of the control plane's or of the engines'.
-inline bool is_control_frame(Bytes payload) { return payload.size() >= 2 && payload[0] == 0xC0; }
-/// Whether it is a path frame, well-formed or not.
+/// Whether a transport payload is a path frame, well-formed or not.
 inline bool is_path_frame(Bytes payload) {
-  return is_control_frame(payload) && payload[1] >= 6 && payload[1] <= 8;
+  return is_control_frame(payload, ControlKind::probe, ControlKind::path_report);
 }
 
 /// Bytes of payload a probe has whose datagram is to have `size` bytes, `framing` of them an Omerta header.

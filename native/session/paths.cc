@@ -154,10 +154,10 @@ PathFrameOutcome SessionTable::handle_path_frame(Keypair& keypair, Bytes payload
   const std::optional<PathFrame> frame = decode_path_frame(payload);
   if (!frame.has_value()) return PathFrameOutcome::dropped;
   PathState& state = set->state();
-  if (path != nullptr && frame->kind != PathFrame::Kind::probe && set->answered(*path))
+  if (path != nullptr && frame->kind != ControlKind::probe && set->answered(*path))
     out.path_event(peer, {.kind = PathEvent::Kind::heard, .path = path->id});
   switch (frame->kind) {
-    case PathFrame::Kind::probe: {
+    case ControlKind::probe: {
       if (!state.probes.take(now)) return PathFrameOutcome::over_rate;
       const size_t size = payload.size() + kTransportOverhead + framing_of(from);
       const ProbeFrame answer = encode_probe_answer(*frame, from.relayed() ? omerta_address{} : from.remote,
@@ -169,14 +169,14 @@ PathFrameOutcome SessionTable::handle_path_frame(Keypair& keypair, Bytes payload
         out.path_event(peer, {.kind = PathEvent::Kind::strange_probe, .ends = from});
       return PathFrameOutcome::answered;
     }
-    case PathFrame::Kind::answer:
+    case ControlKind::probe_answer:
       if (!state.answers.take(now)) return PathFrameOutcome::over_rate;
       out.path_event(peer, {.kind = PathEvent::Kind::answered,
                             .ends = from,
                             .frame = *frame,
                             .rtt = static_cast<int64_t>(now - frame->stamp)});
       return PathFrameOutcome::taken;
-    case PathFrame::Kind::report: {
+    case ControlKind::path_report: {
       if (path == nullptr) return PathFrameOutcome::taken;
       Nanoseconds told = path->use->told_at.load(std::memory_order_relaxed);
       if ((told == 0 || now - told >= kPathReportInterval) &&
@@ -187,8 +187,9 @@ PathFrameOutcome SessionTable::handle_path_frame(Keypair& keypair, Bytes payload
                               .sent = path->use->sent_packets.load(std::memory_order_relaxed)});
       return PathFrameOutcome::taken;
     }
+    default:
+      return PathFrameOutcome::dropped;
   }
-  return PathFrameOutcome::dropped;
 }
 
 // ---- timers ---------------------------------------------------------------------------------------

@@ -8,24 +8,25 @@
 
 #include <array>
 
-#include "common/bytes.h"
+#include "session/control_frame.h"
 
 namespace omerta::session {
 
+inline constexpr size_t kPingTokenSize = 8;
 inline constexpr size_t kPingFrameSize = 16;
 using PingFrame = std::array<uint8_t, kPingFrameSize>;
 
 /// Whether a transport payload, padding included, is a ping. What only looks like one is left to whoever
 /// takes control frames.
 inline bool is_ping(Bytes payload) {
-  return payload.size() == kPingFrameSize && load<uint32_t>(payload.data()) == 0x000802C0 &&
-         load<uint32_t>(payload.data() + 12) == 0;
+  return payload.size() == kPingFrameSize && has_control_header(payload, ControlKind::ping, kPingTokenSize) &&
+         all_zero(payload.subspan(kControlHeaderSize + kPingTokenSize));
 }
 
 /// The answer to a payload that is one.
 inline PingFrame pong_to(Bytes ping) {
   PingFrame pong = load<PingFrame>(ping.data());
-  pong[1] = 3;
+  write_control_header(pong.data(), ControlKind::pong, kPingTokenSize);
   return pong;
 }
 

@@ -10,34 +10,23 @@
 namespace omerta::session {
 namespace {
 
-constexpr uint8_t kControl = 0xC0;
-constexpr uint8_t kOfferKind = 4;
-constexpr uint8_t kProofKind = 5;
-constexpr size_t kHeader = 4;
 constexpr size_t kOfferBody = 12;
 constexpr size_t kProofBody = 1;
 
-SuiteFrame frame(uint8_t kind, uint16_t length) {
+SuiteFrame frame(ControlKind kind, size_t length) {
   SuiteFrame out{};
-  out[0] = kControl;
-  out[1] = kind;
-  store(out.data() + 2, length);
+  write_control_header(out.data(), kind, length);
   return out;
 }
 
-bool has_header(Bytes payload, uint8_t kind, uint16_t length) {
-  return payload.size() == kSuiteFrameSize && payload[0] == kControl && payload[1] == kind &&
-         load<uint16_t>(payload.data() + 2) == length;
-}
-
-bool all_zero(Bytes bytes) {
-  return std::all_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte == 0; });
+bool is_frame(Bytes payload, ControlKind kind, size_t length) {
+  return payload.size() == kSuiteFrameSize && has_control_header(payload, kind, length);
 }
 
 }  // namespace
 
 SuiteFrame encode_offer(const SuiteOffer& offer, bool have) {
-  SuiteFrame out = frame(kOfferKind, kOfferBody);
+  SuiteFrame out = frame(ControlKind::suite_offer, kOfferBody);
   out[4] = offer.suites;
   out[5] = have ? 1 : 0;
   store(out.data() + 8, offer.local_index);
@@ -46,13 +35,14 @@ SuiteFrame encode_offer(const SuiteOffer& offer, bool have) {
 }
 
 SuiteFrame encode_proof(ProofState state) {
-  SuiteFrame out = frame(kProofKind, kProofBody);
+  SuiteFrame out = frame(ControlKind::suite_proof, kProofBody);
   out[4] = static_cast<uint8_t>(state);
   return out;
 }
 
 std::optional<ReceivedOffer> decode_offer(Bytes payload) {
-  if (!has_header(payload, kOfferKind, kOfferBody) || payload[5] > 1 || !all_zero(payload.subspan(6, 2)))
+  if (!is_frame(payload, ControlKind::suite_offer, kOfferBody) || payload[5] > 1 ||
+      !all_zero(payload.subspan(6, 2)))
     return std::nullopt;
   const SuiteOffer offer{payload[4], load<uint32_t>(payload.data() + 8), load<uint32_t>(payload.data() + 12)};
   if (offer.local_index == 0 || offer.window < kStandardWindow) return std::nullopt;
@@ -60,8 +50,8 @@ std::optional<ReceivedOffer> decode_offer(Bytes payload) {
 }
 
 std::optional<ProofState> decode_proof(Bytes payload) {
-  if (!has_header(payload, kProofKind, kProofBody) || payload[4] > 2 ||
-      !all_zero(payload.subspan(kHeader + kProofBody)))
+  if (!is_frame(payload, ControlKind::suite_proof, kProofBody) || payload[4] > 2 ||
+      !all_zero(payload.subspan(kControlHeaderSize + kProofBody)))
     return std::nullopt;
   return static_cast<ProofState>(payload[4]);
 }
@@ -78,8 +68,8 @@ TransportKeys derive_suite_keys(const Key32& suite_secret, crypto::Suite suite,
   std::array<uint8_t, 1 + 2 * kOfferBody> said;
   said[0] = static_cast<uint8_t>(suite);
   // Without `have`, which differs between repetitions of one offer.
-  std::memcpy(said.data() + 1, encode_offer(initiators_offer, false).data() + kHeader, kOfferBody);
-  std::memcpy(said.data() + 1 + kOfferBody, encode_offer(responders_offer, false).data() + kHeader,
+  std::memcpy(said.data() + 1, encode_offer(initiators_offer, false).data() + kControlHeaderSize, kOfferBody);
+  std::memcpy(said.data() + 1 + kOfferBody, encode_offer(responders_offer, false).data() + kControlHeaderSize,
               kOfferBody);
   Key32 first, second;
   crypto::kdf(suite_secret, said, &first, &second);

@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "crypto/suite.h"
+#include "session/control_frame.h"
 #include "session/noise.h"
 #include "session/replay_window.h"
 
@@ -57,7 +58,7 @@ std::optional<ReceivedOffer> decode_offer(Bytes payload);
 std::optional<ProofState> decode_proof(Bytes payload);
 /// Whether a payload says of itself to be one of the two; it is then nobody else's.
 inline bool is_suite_frame(Bytes payload) {
-  return payload.size() >= 2 && payload[0] == 0xC0 && (payload[1] == 4 || payload[1] == 5);
+  return is_control_frame(payload, ControlKind::suite_offer, ControlKind::suite_proof);
 }
 
 /// The best suite both can do; nullopt when there is none.

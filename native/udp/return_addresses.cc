@@ -8,8 +8,6 @@
 namespace omerta::udp {
 namespace {
 
-bool is_link_local(const uint8_t* ip) { return ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80; }
-
 /// Whether something can be sent from it: not multicast, not 255.255.255.255, not nothing.
 bool is_source(const uint8_t* ip) {
   if (ip[0] == 0xff) return false;

@@ -69,7 +69,6 @@ unsigned drain(int fd) {
 }
 
 bool is_v4(const uint8_t* ip) { return omerta_load64(ip) == 0 && omerta_load32(ip + 8) == 0xffff0000; }
-bool is_link_local(const uint8_t* ip) { return ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80; }
 
 }  // namespace
 

@@ -341,10 +341,8 @@ size_t UdpSocket::fill_control(void* buffer, const omerta_address& to, const Loc
     } else {
       in6_pktinfo info{};
       std::memcpy(&info.ipi6_addr, local.ip, 16);
-      // A link-local source means nothing without its interface.
-      const bool link_local = local.ip[0] == 0xfe && (local.ip[1] & 0xc0) == 0x80;
-      info.ipi6_ifindex =
-          static_cast<decltype(info.ipi6_ifindex)>(link_local ? local.interface : local.leaves_by);
+      info.ipi6_ifindex = static_cast<decltype(info.ipi6_ifindex)>(
+          is_link_local(local.ip) ? local.interface : local.leaves_by);
       put(IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info);
     }
   }
