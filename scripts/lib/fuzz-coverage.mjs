@@ -21,6 +21,7 @@ export const PARSERS = {
   fuzz_leg_limits: ['limits.h', 'leg_window.h'],
   fuzz_tables: ['forwarding_table.cc', 'leg_slots.h', 'tag_lanes.cc', 'accounts.cc'],
   fuzz_session_machine: ['cookie.cc', 'suite_offer.cc', 'suite_negotiation.cc', 'handshakes.cc'],
+  fuzz_path_set: ['path_frame.cc', 'path_set.cc', 'paths.cc'],
   fuzz_round_trip: ['segmentation.cc', 'coalescing.cc', 'checksum.h', 'ip.h'],
   fuzz_icmp: ['icmp_unreachable.cc'],
   fuzz_wireguard_relay: ['wireguard_table.cc', 'wireguard_routes.cc'],

@@ -6,15 +6,30 @@ import { parseUntil } from '../../../ts/daemon/config/config.js';
 import { formatWireguardKey, parseWireguardKey } from '../../../ts/host/wireguard-key.js';
 import { fromHex, toHex, utf8 } from '../../../ts/wire/bytes.js';
 import { PrefixBatch, prefixTexts } from '../../../ts/wire/prefix-batch.js';
-import { formatPrefix, parsePrefix } from '../../../ts/wire/prefix.js';
+import { containsIp, formatPrefix, parsePrefix, type Prefix } from '../../../ts/wire/prefix.js';
 import {
   formatIp,
   formatSocketAddress,
+  isIPv4,
   parseIp,
   parseSocketAddress,
   sameSocketAddress,
 } from '../../../ts/wire/socket-address.js';
 import type { FuzzTarget } from '../harness/target.js';
+
+/** A prefix holds the addresses of its family that differ from its own in no bit but those beyond its length. */
+function holdsWhatItSays(prefix: Prefix): void {
+  const own = (prefix.family === 4) === isIPv4(prefix.ip);
+  assert.equal(containsIp(prefix, prefix.ip), own);
+  const first = prefix.family === 4 ? 96 : 0;
+  for (const bit of [first, first + prefix.length - 1, first + prefix.length, 127]) {
+    if (bit < first || bit > 127) continue;
+    const other = prefix.ip.slice();
+    other[bit >> 3] = (other[bit >> 3] ?? 0) ^ (0x80 >> (bit & 7));
+    const isOwn = (prefix.family === 4) === isIPv4(other);
+    assert.equal(containsIp(prefix, other), isOwn && bit >= first + prefix.length, `bit ${bit}`);
+  }
+}
 
 const target: FuzzTarget = {
   seeds: () =>
@@ -56,6 +71,7 @@ const target: FuzzTarget = {
     const prefix = parsePrefix(text);
     if (prefix !== undefined) {
       assert.deepEqual(parsePrefix(formatPrefix(prefix)), prefix);
+      holdsWhatItSays(prefix);
       const batch = new PrefixBatch();
       batch.add(prefix);
       batch.add(prefix, true);
