@@ -17,6 +17,7 @@ export const FLOORS = {
     'ts/core/members',
     'ts/core/uplink',
     'ts/core/path',
+    'ts/core/nat',
     'ts/core/receipts',
     'ts/core/relay',
     'ts/core/relay/circuits',

@@ -169,6 +169,12 @@ describe('omerta relay', { concurrency: 2 }, () => {
     assert.equal(status.mode, 'relay');
     assert.equal(typeof status.counters['drop_bad_tag'], 'number');
     assert.equal((await omerta(['--state', state, 'peers'])).stdout, 'no peers yet\n');
+    for (const { local, translation } of JSON.parse(
+      (await omerta(['--state', state, 'nat', '--json'])).stdout,
+    ) as { local: string; translation: unknown }[]) {
+      assert.match(local, /:\d+$/);
+      assert.deepEqual(translation, { unknown: 'not-observed' }, 'a relay without another has nobody to ask');
+    }
     const nobody = await omerta(['--state', state, 'ping']);
     assert.equal(nobody.code, 5);
     assert.match(nobody.stderr, /^omerta: peer: no peer is known yet/);

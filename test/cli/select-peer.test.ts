@@ -59,6 +59,7 @@ function statusOf(...members: MemberStatus[]): DaemonStatus {
         },
       ],
       wireguard: [],
+      nat: [],
       standingPolicies: [],
       relay: undefined,
     },

@@ -4,6 +4,14 @@ import { CORE_ERRORS, CoreError } from '../../ts/core/protocol/core-error.js';
 import { REFUSALS } from '../../ts/core/protocol/control-message.js';
 import { UPLINK_ERRORS } from '../../ts/core/runtime/mesh-status.js';
 import {
+  DEPENDENCES,
+  NAT_UNKNOWNS,
+  PORT_ALLOCATIONS,
+  TRANSLATIONS,
+  type NatStatus,
+} from '../../ts/core/runtime/nat-status.js';
+import { wordNat, wordNatUnknown } from '../../ts/status/model/nat-wording.js';
+import {
   wordCircuitFailure,
   wordCoreError,
   wordNotice,
@@ -19,7 +27,51 @@ function assertWorded(code: string, worded: Wording | undefined): void {
   assert.match(worded?.next ?? '', /^[A-Z]/, code);
 }
 
+/** Of one address, of which nothing but this is known. */
+function natStatus(of: Partial<NatStatus>): NatStatus {
+  const unknown = { unknown: 'not-observed' } as const;
+  return {
+    family: 'ipv4',
+    interface: 'eth0',
+    local: '10.0.0.2:51820',
+    seen: [],
+    observers: 0,
+    translation: unknown,
+    mapping: unknown,
+    preservesPort: unknown,
+    ports: unknown,
+    filtering: unknown,
+    hairpinning: unknown,
+    lifetime: { atLeastMs: undefined, belowMs: undefined },
+    ...of,
+  };
+}
+
 describe('every code of the core has words', () => {
+  it('of a NAT, whatever is known of it: one sentence, and the port to open where that helps', () => {
+    const mappings: NatStatus['mapping'][] = [
+      ...DEPENDENCES.map((value) => ({ value })),
+      ...NAT_UNKNOWNS.map((unknown) => ({ unknown })),
+    ];
+    const ports: NatStatus['ports'][] = PORT_ALLOCATIONS.map((value) => ({ value }));
+    for (const value of TRANSLATIONS)
+      for (const mapping of mappings)
+        for (const filtering of mappings)
+          for (const allocation of [...ports, { unknown: 'one-observer' } as const]) {
+            const report = natStatus({ translation: { value }, mapping, filtering, ports: allocation });
+            const { what, next } = wordNat(report);
+            assert.match(what, /^[^\n.]{20,}[^.\n]$/);
+            if (next !== '') assert.match(next, /^[A-Z][^\n]* 51820 [^\n]*[^.]$/);
+          }
+    const open = { value: 'endpoint-independent' } as const;
+    const best = { translation: { value: 'none' }, mapping: open, filtering: open } as const;
+    assert.equal(wordNat(natStatus(best)).next, '', 'nothing is better than that');
+    for (const unknown of NAT_UNKNOWNS) {
+      assert.ok(wordNatUnknown(unknown).length > 20);
+      assert.match(wordNat(natStatus({ translation: { unknown } })).what, /^not known: /);
+    }
+  });
+
   it('what it throws', () => {
     for (const code of CORE_ERRORS) assertWorded(code, wordCoreError(new CoreError(code)));
     assert.equal(wordCoreError(new Error('unknown-peer')), undefined);

@@ -12,7 +12,7 @@ import { MeshNode } from '../../ts/core/node/mesh-node.js';
 import type { MeshNodeConfig } from '../../ts/core/node/node-config.js';
 import { blindedNetworkId, overlayAddresses, type Network } from '../../ts/core/protocol/network.js';
 import { OwnRecord } from '../../ts/core/members/own-record.js';
-import { signPeerRecord, type PeerRecord } from '../../ts/core/protocol/peer-record.js';
+import { NatBehaviour, signPeerRecord, type PeerRecord } from '../../ts/core/protocol/peer-record.js';
 import { PeerTable } from '../../ts/core/runtime/peer-table.js';
 import type { RelayLimits } from '../../ts/core/relay/relay-limits.js';
 import type { QuotaClass, RelayPolicy } from '../../ts/core/relay/relay-policy.js';
@@ -489,6 +489,7 @@ describe('the own record', () => {
     addresses: [{ round: 0, tenures: [] }],
     configured: [],
     observed: [],
+    nat: NatBehaviour.unknown,
   };
 
   it('is signed anew when it says something else or half its validity is over, with a higher sequence', () => {

@@ -46,6 +46,7 @@ export const STATUS: DaemonStatus = {
     ],
     bootstraps: [],
     wireguard: [],
+    nat: [],
     standingPolicies: [],
     drops: { 'frame-malformed': 6 },
     relay: {

@@ -16,6 +16,7 @@ const COMMANDS: readonly (readonly [name: string, load: () => Promise<(program: 
   ['down', async () => (await import('./commands/down.js')).downCommand],
   ['status', async () => (await import('./commands/status.js')).statusCommand],
   ['peers', async () => (await import('./commands/peers.js')).peersCommand],
+  ['nat', async () => (await import('./commands/nat.js')).natCommand],
   ['ping', async () => (await import('./commands/ping.js')).pingCommand],
   ['receipts', async () => (await import('./commands/receipts.js')).receiptsCommand],
   ['network', async () => (await import('./commands/network.js')).networkCommand],

@@ -68,6 +68,7 @@ export function localInterfaces(sources: InterfaceSources, host: LocalHost = pre
         .flatMap((info) => addressOf(info, bound))
         .map((ip) => ({
           source: { ip, interface: host.index(name) },
+          name,
           port: sources.port,
           rank: 0,
         })),

@@ -1,14 +1,14 @@
 // The node's own record: made again when what it says has changed or half its validity is over.
 
 import { sameSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
-import { sameBytes, toHex } from '../../wire/bytes.js';
+import { toHex } from '../../wire/bytes.js';
 import { decodeCbor, encodeCbor, isInteger } from '../protocol/cbor.js';
 import type { Primitives } from '../../contract/primitives.js';
 import {
   EndpointKind,
   MAX_RECORD_ENDPOINTS,
   MAX_RECORD_RELAYS,
-  NatBehaviour,
+  type NatBehaviour,
   recordSize,
   signPeerRecord,
   type PeerRecord,
@@ -35,6 +35,8 @@ export interface RecordContent {
   readonly configured: readonly SocketAddress[];
   /** Own address as each bootstrap within reach sees it, with that bootstrap's identity. */
   readonly observed: readonly { readonly relay: Uint8Array; readonly address: SocketAddress }[];
+  /** Mapping of the NAT in between. */
+  readonly nat: NatBehaviour;
 }
 
 export class OwnRecord {
@@ -75,7 +77,7 @@ export class OwnRecord {
     const nowSeconds = Math.floor(turn.step.wallClock / 1000);
     const endpoints = endpointsOf(content);
     const relays = content.observed.map(({ relay }) => relay).slice(0, MAX_RECORD_RELAYS);
-    const nat = natBehaviour(content);
+    const { nat } = content;
     const said = toHex(
       encodeCbor([
         content.networks,
@@ -132,16 +134,4 @@ function endpointsOf({ configured, observed }: RecordContent): RecordEndpoint[] 
     if (!endpoints.some((known) => sameSocketAddress(known.address, address)))
       endpoints.push({ kind: EndpointKind.observed, priority: PRIORITY_OBSERVED, address });
   return endpoints.slice(0, MAX_RECORD_ENDPOINTS);
-}
-
-/** What the addresses that bootstraps observed tell of the NAT in between (RFC 4787 mapping). */
-function natBehaviour({ configured, observed }: RecordContent): NatBehaviour {
-  const [first, ...others] = observed;
-  if (first === undefined) return NatBehaviour.unknown;
-  if (observed.every(({ address }) => configured.some((own) => sameSocketAddress(own, address))))
-    return NatBehaviour.none;
-  const comparable = others.filter(({ relay }) => !sameBytes(relay, first.relay));
-  if (comparable.length === 0) return NatBehaviour.unknown;
-  const same = comparable.every(({ address }) => sameSocketAddress(address, first.address));
-  return same ? NatBehaviour.endpointIndependent : NatBehaviour.addressAndPortDependent;
 }

@@ -6,6 +6,7 @@
 
 import { MAX_MEMBERS, memberBounds } from '../members/member-table.js';
 import { MAX_PINGS } from '../members/ping-table.js';
+import { OBSERVATION_BOUNDS } from '../nat/observation.js';
 import { CIRCUITS_PER_MEMBER } from '../path/circuit-client.js';
 import { MOST_PATHS } from '../path/member-paths.js';
 import { MAX_OUTSTANDING } from '../path/tracked-path.js';
@@ -70,6 +71,14 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
     total: () => COUNTED_BOUNDS.total,
     shares: () => COUNTED_BOUNDS.shares,
     ends: 'after 60 s, when a place is wanted',
+  },
+  {
+    name: 'where relays and members see this node',
+    fields: ['nat/observation.ts#newest'],
+    key: 'observer, its address, own address',
+    total: () => 2 * OBSERVATION_BOUNDS.total,
+    shares: () => OBSERVATION_BOUNDS.shares,
+    ends: 'with the relay or member, or the oldest, when a newer one wants the place',
   },
   {
     name: 'admitted clients',
@@ -292,6 +301,7 @@ export const FIXED_FIELDS: Readonly<Record<string, string>> = {
   'members/own-addresses.ts#addresses': CONFIGURED,
   'node/uplink-set.ts#uplinks': CONFIGURED,
   'node/wireguard-reach.ts#states': CONFIGURED,
+  'nat/nat-classifier.ts#places': 'one for each own address, at most 8',
   'path/own-policy.ts#given': CONFIGURED,
   'path/own-policy.ts#legs': `${PREPARED_LEGS} for each relay`,
   'relay/relay-neighbours.ts#neighbours': CONFIGURED,

@@ -14,6 +14,7 @@ import { PING_TOKEN_SIZE } from '../../wire/ping-frame.js';
 import { formatSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
 import type { Uplink, DirectoryPage } from '../uplink/uplink.js';
 import { toHex } from '../../wire/bytes.js';
+import { NatClassifier } from '../nat/nat-classifier.js';
 import { CircuitClient } from '../path/circuit-client.js';
 import { DirectPaths, PATHS_CAPABILITY } from '../path/direct-paths.js';
 import type { LocalInterface } from '../path/local-interface.js';
@@ -83,6 +84,7 @@ export class MeshNode implements Component {
   readonly #ownRecord: OwnRecord;
   readonly #policy: OwnPolicy | undefined;
   readonly #proofs: MembershipProofs;
+  readonly #nat: NatClassifier;
   readonly #paths: PathAgent;
   readonly #circuits: CircuitClient;
   readonly #direct: DirectPaths | undefined;
@@ -101,6 +103,7 @@ export class MeshNode implements Component {
     this.#primitives = primitives;
     this.#endpoints = config.endpoints;
     this.#interfaces = config.interfaces ?? [];
+    this.#nat = new NatClassifier(this.#interfaces);
     this.#legs = new LegIds(config.maxLegs);
     this.#identity = primitives.ed25519PublicKey(config.identitySeed);
     this.#sessionKey = primitives.x25519PublicKey(config.sessionPrivateKey);
@@ -190,10 +193,12 @@ export class MeshNode implements Component {
           this.#relay?.neighbourMoved(uplink.sessionKey, turn);
         },
         lost: ({ sessionKey }, turn) => {
+          this.#nat.forget(sessionKey);
           this.#paths.relayLost(sessionKey, turn);
           this.#relay?.neighbourLost(sessionKey, turn);
         },
         gone: (key, turn) => {
+          this.#nat.forget(key);
           this.#circuits.relayGone(key, turn);
           this.#paths.retry(turn);
           this.#policy?.relayGone(key, turn);
@@ -414,6 +419,7 @@ export class MeshNode implements Component {
   setInterfaces(interfaces: readonly LocalInterface[], step: Step): Effect[] {
     const turn = new Turn(step);
     this.#interfaces = interfaces;
+    this.#nat.interfacesChanged(interfaces, turn.now);
     this.#direct?.addressesChanged(turn);
     return turn.effects;
   }
@@ -496,6 +502,7 @@ export class MeshNode implements Component {
         paths: this.#paths,
         direct: this.#direct,
         uplinks: this.#uplinks,
+        nat: this.#nat,
         wireguard: this.#wireguard,
         policy: this.#policy,
         relay: this.#relay,
@@ -549,6 +556,7 @@ export class MeshNode implements Component {
   }
 
   #memberGone(peer: SessionKey, turn: Turn): void {
+    this.#nat.forget(peer);
     this.#direct?.memberGone(peer);
     this.#paths.memberGone(peer, turn);
   }
@@ -557,12 +565,21 @@ export class MeshNode implements Component {
 
   #registered(uplink: Uplink, fresh: boolean, turn: Turn): void {
     const { sessionKey } = uplink;
+    this.#observedBy(uplink, turn);
     this.#circuits.relayReady(uplink, fresh, turn);
     this.#paths.retry(turn);
     this.#relay?.neighbourReady(sessionKey, fresh, turn);
     this.#policy?.relayReady(uplink, fresh, turn);
     if (this.#config.wireguardRelay === true) this.#wireguard.ask(uplink, turn);
     this.#proofs.proveTo(uplink, fresh, turn);
+  }
+
+  /** Where a relay sees this node. When that is elsewhere, the others may as well, and are asked. */
+  #observedBy({ sessionKey, address, observed }: Uplink, turn: Turn): void {
+    if (observed === undefined) return;
+    const seen = { observer: sessionKey, to: address, local: undefined, seen: observed, at: turn.now };
+    if (!this.#nat.relayObserved(seen)) return;
+    for (const other of this.#uplinks.all()) if (other.sessionKey !== sessionKey) other.recordChanged(turn);
   }
 
   #learn(from: Uplink, page: DirectoryPage, turn: Turn): void {
@@ -589,6 +606,7 @@ export class MeshNode implements Component {
         addresses: this.#members.ownAddresses(),
         configured: this.#endpoints,
         observed: this.#uplinks.observed(),
+        nat: this.#nat.behaviour(turn.now),
       },
       turn,
     );

@@ -3,6 +3,7 @@
 import type { Step } from '../../contract/step.js';
 import { toHex } from '../../wire/bytes.js';
 import type { Member, MemberTable } from '../members/member-table.js';
+import type { NatClassifier } from '../nat/nat-classifier.js';
 import type { OwnPolicy } from '../path/own-policy.js';
 import type { DirectPaths } from '../path/direct-paths.js';
 import type { PathAgent } from '../path/path-agent.js';
@@ -24,6 +25,7 @@ export interface StatusParts {
   readonly paths: PathAgent;
   readonly direct: DirectPaths | undefined;
   readonly uplinks: UplinkSet;
+  readonly nat: NatClassifier;
   readonly wireguard: WireguardReach;
   readonly policy: OwnPolicy | undefined;
   readonly relay: RelayService | undefined;
@@ -46,6 +48,7 @@ export function nodeStatus(parts: StatusParts, step: Step): MeshStatus {
       members: [...members.members.values()].flatMap((member) => memberStatus(parts, member, blindedId)),
     })),
     bootstraps: [...uplinks.all()].map((uplink) => uplink.status(step.now)),
+    nat: parts.nat.reports(step.now),
     wireguard: parts.wireguard.status((key) => uplinks.get(key)),
     standingPolicies: parts.policy?.status() ?? [],
     relay: parts.relay?.status(step),

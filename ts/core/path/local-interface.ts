@@ -6,6 +6,8 @@ import { isIPv4, type SocketAddress } from '../../wire/socket-address.js';
 
 export interface LocalInterface {
   readonly source: LocalSource;
+  /** As the machine calls it; undefined = not known. */
+  readonly name?: string | undefined;
   /** The engine's port: others send to `source.ip` and it. */
   readonly port: number;
   /** Paths of a lower rank are used first; by default all are equal. */

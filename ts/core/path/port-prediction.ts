@@ -18,13 +18,22 @@ const LAST_PORT = 65_535;
  */
 export function predictedAddresses(observed: readonly SocketAddress[], since: number): SocketAddress[] {
   const [first] = observed;
-  if (first === undefined || observed.some(({ ip }) => !sameBytes(ip, first.ip))) return [];
-  const ports = [...new Set(observed.map(({ port }) => port))].toSorted((a, b) => a - b);
-  const steps = ports.slice(1).map((port, index) => port - (ports[index] ?? port));
-  const step = Math.min(...steps);
-  const last = ports.at(-1);
-  if (last === undefined || steps.length === 0 || Math.max(...steps) > LONGEST_STEP) return [];
+  const step = portStep(observed);
+  if (first === undefined || step === undefined) return [];
+  const last = Math.max(...observed.map(({ port }) => port));
   return Array.from({ length: PREDICTED_PORTS }, (_, index) => last + step * (since + index + 1))
     .filter((port) => port <= LAST_PORT)
     .map((port) => ({ ip: first.ip, port }));
+}
+
+/**
+ * How far apart the ports lie that a NAT gives one after the other.
+ * @returns undefined when it gives one port to all, or ports at random, or fewer than two destinations have told
+ */
+export function portStep(observed: readonly SocketAddress[]): number | undefined {
+  const [first] = observed;
+  if (first === undefined || observed.some(({ ip }) => !sameBytes(ip, first.ip))) return undefined;
+  const ports = [...new Set(observed.map(({ port }) => port))].toSorted((a, b) => a - b);
+  const steps = ports.slice(1).map((port, index) => port - (ports[index] ?? port));
+  return steps.length === 0 || Math.max(...steps) > LONGEST_STEP ? undefined : Math.min(...steps);
 }

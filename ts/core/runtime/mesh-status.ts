@@ -3,6 +3,7 @@
 import type { SocketAddress } from '../../wire/socket-address.js';
 import type { RateLimit } from '../../wire/limits.js';
 import { REFUSALS, type Refusal } from '../protocol/control-message.js';
+import type { NatStatus } from './nat-status.js';
 
 /** Why a bootstrap does not hold our registration: a refusal is one of the registration. */
 export const UPLINK_ERRORS = [
@@ -146,6 +147,8 @@ export interface MeshStatus {
   readonly sessionKey: string;
   readonly networks: readonly NetworkStatus[];
   readonly bootstraps: readonly BootstrapStatus[];
+  /** What is between each of this node's addresses and the others. */
+  readonly nat: readonly NatStatus[];
   /** Empty unless this node has stock WireGuard clients relayed. */
   readonly wireguard: readonly WireguardReachStatus[];
   /** Empty unless this node has a standing policy. */

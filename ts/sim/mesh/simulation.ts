@@ -373,6 +373,7 @@ const publicAddresses = (uplinks: readonly SimUplink[]): SocketAddress[] =>
 const interfacesOf = (uplinks: readonly SimUplink[]): LocalInterface[] =>
   uplinks.map(({ address: { ip, port } }, index) => ({
     source: { ip, interface: index + 1 },
+    name: `eth${index}`,
     port,
     rank: 0,
   }));
