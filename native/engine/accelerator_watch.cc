@@ -31,7 +31,6 @@ void tell(EventOutput& out, EventType type, Accelerator accelerator, std::string
 
 void AcceleratorWatch::check(Nanoseconds now) {
   const Accelerators& accelerators = shared_.accelerators;
-  check_aead(now);
   if (socket_.gso_refused() && accelerators.on(Accelerator::udp_gso))
     demote(Accelerator::udp_gso, Fault::refused);
   socket_.pause_gso(!accelerators.on(Accelerator::udp_gso));

@@ -22,6 +22,8 @@ class AcceleratorWatch {
         coalescing_(coalescing),
         port_(port) {}
 
+  /// Before each turn, so that a worker that has slept seals and opens nothing by what others found broken.
+  void check_aead(Nanoseconds now);
   /// After each turn: what this worker's socket and interface showed counts for all, and what others found
   /// for this one.
   void check(Nanoseconds now);
@@ -42,7 +44,6 @@ class AcceleratorWatch {
   void forget_port() { port_ = nullptr; }
 
  private:
-  void check_aead(Nanoseconds now);
   void check_gro(Nanoseconds now);
   void set_gro(bool on);
 

@@ -101,6 +101,7 @@ bool Worker::turn() {
   qsbr.quiescent(index_);
   now_ = boot_clock();
   const Nanoseconds woken = now_;
+  watch_.check_aead(now_);
   if ((ready.failed & kPortBit) != 0) forget_port();
   if ((ready.readable & kPathAlarmBit) != 0) serve_paths();
   bool udp = ready.socket;

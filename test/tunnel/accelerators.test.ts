@@ -322,6 +322,9 @@ describe('intel-ipsec-mb that begins to seal wrongly', { skip: skipIpsecMb, time
     const fault = join(folder, 'fault');
     await mustRun('cc', ['-shared', '-fPIC', '-o', join(folder, IPSEC_MB), IPSEC_MB_FAULT, '-ldl']);
     const pair = await TunnelPair.start({
+      // A burst that a busy machine answers late is looked into by a handshake, and here none is to be made.
+      left: ['--disable', 'udp-gso'],
+      right: ['--disable', 'udp-gso'],
       environment: {
         ...process.env,
         LD_LIBRARY_PATH: folder,
@@ -345,8 +348,7 @@ describe('intel-ipsec-mb that begins to seal wrongly', { skip: skipIpsecMb, time
         'omerta: ipsec-mb is not used any more: a packet with a known answer came out wrong; OpenSSL is used ' +
           'instead\n',
       );
-      // Each worker of each end finds out by itself, within a second.
-      await until('both ends have found out', async () => (await pair.answered(3)) === 3);
+      // No worker seals by it any more, and none that has slept meanwhile.
       assert.equal(await pair.answered(3), 3);
       const { megabitsPerSecond } = await tcpThroughput(left.node, right.node, right.inside, 1);
       assert.ok(megabitsPerSecond > 1, `${megabitsPerSecond} Mbit/s`);

@@ -6,9 +6,11 @@
 import type { ChildProcess } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { z } from 'zod';
 import type { Namespace } from './namespace.js';
 
 const PROGRAM = fileURLToPath(import.meta.url);
@@ -21,9 +23,14 @@ const MOST_A_TICK = 32;
 const PATIENCE_MS = 10_000;
 /** For those that come a second time. */
 const LINGER_MS = 300;
+/** Packets that wait in the sender's interface while a busy machine lets nobody take them: of five seconds. */
+const QUEUE_SECONDS = 5;
+
+const routesSchema = z.tuple([z.object({ dev: z.string() })]);
 
 export interface Arrivals {
   readonly sent: number;
+  /** On the way: without those that reached the receiver's socket and found it full. */
   readonly lost: number;
   readonly repeated: number;
 }
@@ -34,8 +41,15 @@ export class NumberedStream {
     private readonly receiver: ChildProcess,
   ) {}
 
-  /** Sends `rate` datagrams a second to `address`, which is `to`'s. */
+  /**
+   * Sends `rate` datagrams a second to `address`, which is `to`'s. The interface they leave by gets a queue that
+   * is not full when the machine is busy.
+   */
   static async start(from: Namespace, to: Namespace, address: string, rate: number): Promise<NumberedStream> {
+    const route: unknown = JSON.parse(await from.mustRun('ip', ['-json', 'route', 'get', address]));
+    const [{ dev }] = routesSchema.parse(route);
+    const queue = String(rate * QUEUE_SECONDS);
+    await from.mustRun('ip', ['link', 'set', 'dev', dev, 'txqueuelen', queue]);
     const run = (namespace: Namespace, role: string): ChildProcess =>
       namespace.spawn(process.execPath, [PROGRAM, role, address, String(PORT), String(rate)], {
         stdio: ['pipe', 'pipe', 'inherit'],
@@ -52,8 +66,8 @@ export class NumberedStream {
   async stop(patienceMs = PATIENCE_MS): Promise<Arrivals> {
     const { sent } = (await finish(this.sender, '')) as { sent: number };
     const counted = await finish(this.receiver, `${sent} ${patienceMs}`);
-    const { received, repeated } = counted as { received: number; repeated: number };
-    return { sent, lost: sent - received, repeated };
+    const { received, repeated, full } = counted as { received: number; repeated: number; full: number };
+    return { sent, lost: sent - received - full, repeated };
   }
 }
 
@@ -85,6 +99,14 @@ function send(address: string, port: number, rate: number): void {
   });
 }
 
+/** What the kernel dropped because the socket bound to the port was full (proc_net_udp(5), the last column). */
+function droppedAtSocket(port: number): number {
+  const hex = port.toString(16).toUpperCase().padStart(4, '0');
+  const sockets = ['udp', 'udp6'].flatMap((name) => readFileSync(`/proc/net/${name}`, 'utf8').split('\n'));
+  const own = sockets.map((line) => line.trim().split(/ +/)).find(([, local]) => local?.endsWith(`:${hex}`));
+  return Number(own?.at(-1));
+}
+
 function receive(address: string, port: number): void {
   const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4');
   const seen = new Set<number>();
@@ -101,10 +123,11 @@ function receive(address: string, port: number): void {
   void text(process.stdin).then(async (told) => {
     const [sent = 0, patienceMs = 0] = told.split(' ').map(Number);
     const deadline = performance.now() + patienceMs;
-    while (seen.size < sent && performance.now() < deadline) await sleep(20);
+    while (seen.size + droppedAtSocket(port) < sent && performance.now() < deadline) await sleep(20);
     await sleep(LINGER_MS);
+    const full = droppedAtSocket(port);
     socket.close();
-    console.log(JSON.stringify({ received: seen.size, repeated }));
+    console.log(JSON.stringify({ received: seen.size, repeated, full }));
   });
 }
 
