@@ -2,7 +2,7 @@
 // (RFC 4787, address-dependent mapping) often gives the next in line.
 
 import { sameBytes } from '../../wire/bytes.js';
-import type { SocketAddress } from '../../wire/socket-address.js';
+import { formatSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
 
 /** So many are told in a contact. */
 export const PREDICTED_PORTS = 16;
@@ -36,4 +36,23 @@ export function portStep(observed: readonly SocketAddress[]): number | undefined
   const ports = [...new Set(observed.map(({ port }) => port))].toSorted((a, b) => a - b);
   const steps = ports.slice(1).map((port, index) => port - (ports[index] ?? port));
   return steps.length === 0 || Math.max(...steps) > LONGEST_STEP ? undefined : Math.min(...steps);
+}
+
+/** What this node's NAT is expected to give it next: counts the destinations that may have had a port since. */
+export class PortPrediction {
+  #since = 0;
+  #observed = '';
+
+  /** Something was sent where nothing had been sent before. */
+  newDestination(): void {
+    this.#since++;
+  }
+
+  /** @param observed where relays see this node: that they see it elsewhere begins the count anew */
+  addresses(observed: readonly SocketAddress[]): SocketAddress[] {
+    const text = observed.map(formatSocketAddress).join(' ');
+    if (text !== this.#observed) this.#since = 0;
+    this.#observed = text;
+    return predictedAddresses(observed, this.#since);
+  }
 }

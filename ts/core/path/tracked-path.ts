@@ -112,3 +112,6 @@ export class TrackedPath implements PathEnds {
     return true;
   }
 }
+
+/** Whether nothing is sent by it but now and then a probe. */
+export const isDead = ({ state }: TrackedPath): boolean => state === 'dead' || state === 'failed';

@@ -1,0 +1,129 @@
+// Which of a member's paths is used, which are kept beside it, and what the engine is told of them: its path
+// set is the active one, the standby and those that are listened to.
+
+import type { SessionKey } from '../../contract/engine.js';
+import { MAX_PATHS_PER_PEER, type PeerPath } from '../../contract/path-control.js';
+import { formatSocketAddress } from '../../wire/socket-address.js';
+import type { MemberTable } from '../members/member-table.js';
+import type { Turn } from '../runtime/turn.js';
+import type { Candidate } from './candidate.js';
+import type { Contact } from './contact.js';
+import { DEFAULT_RANK } from './local-interface.js';
+import { sameEndpoint, type MemberPaths } from './member-paths.js';
+import { choosePaths } from './path-choice.js';
+import { isDead, type TrackedPath } from './tracked-path.js';
+
+/** Direct ones that are kept. */
+const KEPT_PATHS = 4;
+/** Before a member is asked for a contact again when a direct path died. */
+export const ASK_AFTER_DEATH_MS = 1000;
+const REPORT_EVERY_MS = 50;
+/** For timers of the other side that fire late. */
+const SLACK_MS = 20;
+
+/** What the node lends to the choice of paths. */
+export interface SelectionHost {
+  readonly members: Pick<MemberTable, 'bySessionKey'>;
+  /** The ways over relays that stand, the one in use last. */
+  relayed(member: SessionKey): readonly Candidate[];
+  /** There is none, and one is wanted. */
+  seekRelayed(member: SessionKey, turn: Turn): void;
+  /** Relays may see this node elsewhere by now: they are asked. */
+  askRelays(turn: Turn): void;
+}
+
+export class PathSelection {
+  readonly #host: SelectionHost;
+
+  constructor(host: SelectionHost) {
+    this.#host = host;
+  }
+
+  /** Uses the best of the paths that are proven, and tells the engine if that is a change. */
+  decide(member: SessionKey, contact: Contact, turn: Turn): void {
+    const relayed = this.#relayedPaths(member, contact, turn);
+    const before = contact.active;
+    const order = choosePaths(contact.paths.all(), before);
+    const [best] = order;
+    if (best !== undefined && !best.relayed) contact.active = best;
+    // A standby that is dead as well takes nothing over: the engine sends by both, whichever lives first.
+    else if (best === undefined && relayed.length > 0 && relayed.every(isDead))
+      contact.active ??= lastProven(contact.paths);
+    else if (relayed.length > 0) contact.active = undefined;
+    for (const path of order.filter((each) => !each.relayed).slice(KEPT_PATHS)) contact.paths.remove(path);
+    const { active } = contact;
+    if (active !== before) this.#changed(member, contact, before, turn);
+    if (active !== undefined && relayed.length === 0 && active.state !== 'proven')
+      this.#host.seekRelayed(member, turn);
+    // The relayed way the path agent uses comes first; not by a relay's word alone, while another one is proven.
+    const isProven = ({ state }: TrackedPath): number => Number(state === 'proven');
+    const standby = relayed.toReversed().toSorted((a, b) => isProven(b) - isProven(a));
+    const rest = order.filter((path) => path !== active && !path.relayed).slice(0, KEPT_PATHS);
+    const set = active === undefined ? standby : [active, ...standby, ...rest];
+    this.#tell(member, contact, set.slice(0, MAX_PATHS_PER_PEER), turn);
+  }
+
+  /** Tracked paths of the relayed ways that stand; those of others are forgotten. */
+  #relayedPaths(member: SessionKey, contact: Contact, turn: Turn): TrackedPath[] {
+    const ways = this.#host.relayed(member);
+    for (const path of contact.paths.all())
+      if (path.relayed && !ways.some(({ endpoint }) => sameEndpoint(endpoint, path.remote)))
+        contact.paths.remove(path);
+    return ways
+      .map(({ endpoint }) => {
+        const ends = { remote: endpoint, local: undefined };
+        const known = contact.paths.at(ends);
+        const path = known ?? contact.paths.add(ends, DEFAULT_RANK);
+        if (known === undefined && path !== undefined) path.probeAt = turn.now;
+        return path;
+      })
+      .filter((path) => path !== undefined);
+  }
+
+  #changed(member: SessionKey, contact: Contact, before: TrackedPath | undefined, turn: Turn): void {
+    const { active } = contact;
+    const name = this.#host.members.bySessionKey(member)?.record.name ?? '';
+    if (active !== undefined) {
+      contact.failures = 0;
+      contact.askAt = undefined;
+      if (before === undefined)
+        turn.notify('info', 'path-direct', { member: name, address: addressOf(active) });
+      return;
+    }
+    turn.notify('info', 'path-relayed', { member: name });
+    // The reason may be that our NAT gives us another address now.
+    if (contact.mayAskRelays(turn.now)) this.#host.askRelays(turn);
+    contact.askAt = turn.now + ASK_AFTER_DEATH_MS;
+  }
+
+  #tell(member: SessionKey, contact: Contact, set: readonly TrackedPath[], turn: Turn): void {
+    const { active } = contact;
+    const wait = REPORT_EVERY_MS + SLACK_MS + (active?.quality.timeoutMs ?? 0);
+    const silentAfterMs = active === undefined ? 0 : Math.ceil(wait / SLACK_MS) * SLACK_MS;
+    const told = `${set.map(({ id }) => id).join(' ')} ${silentAfterMs}`;
+    if (told === contact.told) return;
+    contact.told = told;
+    const paths = set.map(({ id, ends }): PeerPath => ({ id, ...ends }));
+    const reportEveryMs = active === undefined ? 0 : REPORT_EVERY_MS;
+    turn.emit({ type: 'set-paths', paths: { peer: member, paths, silentAfterMs, reportEveryMs } });
+  }
+
+  /** There are no keys to probe with: the engine keeps no paths of the member. */
+  withdraw(member: SessionKey, turn: Turn): void {
+    const paths = { peer: member, paths: undefined, silentAfterMs: 0, reportEveryMs: 0 };
+    turn.emit({ type: 'set-paths', paths });
+  }
+}
+
+/** The direct path that died last; undefined = none was ever proven. */
+function lastProven(paths: MemberPaths): TrackedPath | undefined {
+  return paths
+    .all()
+    .filter(({ relayed, answeredAt }) => !relayed && answeredAt !== undefined)
+    .toSorted((a, b) => (a.answeredAt ?? 0) - (b.answeredAt ?? 0))
+    .at(-1);
+}
+
+function addressOf({ remote }: TrackedPath): string {
+  return 'address' in remote ? formatSocketAddress(remote.address) : '';
+}
