@@ -100,7 +100,7 @@ static __always_inline bool is_unchanged(const struct omerta_leg* leg, __u64 wor
  * goes through it once.
  */
 __noinline int is_new(struct omerta_leg_window* window, __u64 first, __u64 second, __u64 tag) {
-  if (!window) return 1; /* never: the verifier asks */
+  if (!window) return 1; /* never NULL, but the verifier demands it */
   return omerta_window_takes(window, first, second, tag, 1);
 }
 

@@ -99,7 +99,7 @@ __noinline int charge(struct omerta_leg* leg, __u64 accounts, const struct omert
                       __u64 now) {
   struct omerta_books books;
 
-  if (!leg || !source) return CHARGE_NO_BOOKS; /* never: the verifier asks */
+  if (!leg || !source) return CHARGE_NO_BOOKS; /* never NULL, but the verifier demands it */
   if (!open_books(accounts, source, &books)) return CHARGE_NO_BOOKS;
   return omerta_admit(leg, OMERTA_LEG_FORWARD, &books, size, now, 1);
 }

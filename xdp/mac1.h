@@ -29,7 +29,7 @@ __noinline int has_mac1(struct initiation* message) {
   __u32* h;
   int i;
 
-  if (!here || !message) return 0; /* never: the verifier asks */
+  if (!here || !message) return 0; /* never NULL, but the verifier demands it */
   h = message->state;
   for (i = 0; i < 8; i++) h[i] = here->mac1_state[i];
   omerta_mac1_finish(h, message->covered);

@@ -66,7 +66,7 @@ __noinline int within_budget(__u32 kind, const struct omerta_address* from, __u6
   __u64 high, low = 0;
   __u32 slot;
 
-  if (!from || kind >= OMERTA_STRANGER_KINDS) return 0; /* never: the verifier asks */
+  if (!from || kind >= OMERTA_STRANGER_KINDS) return 0; /* never NULL, but the verifier demands it */
   if (known_within_budget(kind, from, now)) return 1;
   /* A flood has used this one up: no hash is made for it. */
   if (!has_budget(&total_buckets[kind], &settings.total[kind], now)) return 0;

@@ -130,8 +130,8 @@ void SessionTable::handle_timers(Nanoseconds now, SessionOutput& out) {
 }
 
 // ---- paths ----------------------------------------------------------------------------------------
-// Their timers are due to the millisecond, those of peers when somebody comes by: so they have a heap of
-// their own, and whoever sleeps is told when to wake.
+// Their timers are due to the millisecond, while those of peers are looked at whenever a worker runs: so they
+// have a heap of their own, and wake a sleeping worker.
 
 const SessionTable::PeerTimer SessionTable::kPathTimers[] = {
     // Data was sent by the active path, and by it came neither a report nor an answer.

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout } from 'node:timers/promises';
 import { describe, it } from 'node:test';
-import { GarbageFlood } from '../../ts/lab/garbage-flood.js';
+import { startGarbageFlood } from '../../ts/lab/garbage-flood.js';
 import { OmertaNode } from '../../ts/lab/omerta-node.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
 import { World } from '../../ts/lab/world.js';
@@ -50,7 +50,7 @@ for (const { through, skip, kernel, relayArguments } of WAYS)
           return now;
         };
         const { port } = await status();
-        const flood = GarbageFlood.start(attacker, relay.node.address, port, RATE);
+        const flood = startGarbageFlood(attacker, relay.node.address, port, RATE);
         const flooded = await until(({ counters }) => (counters['drop_bad_mac1'] ?? 0) > RATE / 2);
         assert.ok((flooded.counters['drop_bad_mac1'] ?? 0) > RATE / 2, JSON.stringify(flooded.counters));
 

@@ -8,7 +8,7 @@ import type { DaemonStatus } from '../../ts/status/model/daemon-status.js';
 import { MeshPair } from '../../ts/lab/mesh-pair.js';
 import { OmertaNode } from '../../ts/lab/omerta-node.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
-import { StrangerFlood } from '../../ts/lab/stranger-flood.js';
+import { startStrangerFlood } from '../../ts/lab/stranger-flood.js';
 import { World } from '../../ts/lab/world.js';
 
 const DEADLINE_MS = 20_000;
@@ -30,7 +30,7 @@ describe('a flood of strangers', { skip: labUnavailable(['ping']) ?? false }, ()
       const residentKiB = (): number =>
         Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
 
-      const flood = StrangerFlood.start(attacker, pair.relay.node.address, port, relay.sessionKey);
+      const flood = startStrangerFlood(attacker, pair.relay.node.address, port, relay.sessionKey);
       try {
         const deadline = performance.now() + DEADLINE_MS;
         while ((await refused()) < 10_000 && performance.now() < deadline) await setTimeout(50);

@@ -1,11 +1,10 @@
 // A flood of datagrams that look like WireGuard initiations and know nobody's key. Run as a program it is the
 // sender, `garbage-flood.js ADDRESS PORT RATE`, until its standard input ends; it then prints how many it sent.
 
-import type { ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
-import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { FloodProcess } from './flood-process.js';
 import type { Namespace } from './namespace.js';
 
 const PROGRAM = fileURLToPath(import.meta.url);
@@ -14,24 +13,14 @@ const TICK_MS = 2;
 /** Of a sender that was late, together. */
 const MOST_A_TICK = 200;
 
-export class GarbageFlood {
-  private constructor(private readonly sender: ChildProcess) {}
-
-  /** `rate`: datagrams a second. */
-  static start(from: Namespace, address: string, port: number, rate: number): GarbageFlood {
-    const args = [PROGRAM, address, String(port), String(rate)];
-    return new GarbageFlood(from.spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] }));
-  }
-
-  /** Ends it. @returns how many datagrams were sent. */
-  async stop(): Promise<number> {
-    let text = '';
-    this.sender.stdout?.on('data', (chunk) => (text += String(chunk)));
-    const closed = once(this.sender, 'close');
-    this.sender.stdin?.end();
-    await closed;
-    return Number(text);
-  }
+/** `rate`: datagrams a second. */
+export function startGarbageFlood(
+  from: Namespace,
+  address: string,
+  port: number,
+  rate: number,
+): FloodProcess {
+  return FloodProcess.start(from, PROGRAM, address, String(port), String(rate));
 }
 
 function initiation(): Buffer {

@@ -2,7 +2,6 @@
 // order, none is ever followed up. Run as a program it is the sender, `stranger-flood.js ADDRESS PORT KEY`
 // (KEY: the relay's session key, hex), until its standard input ends; it then prints how many it sent.
 
-import type { ChildProcess } from 'node:child_process';
 import { randomBytes, randomInt } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
@@ -13,29 +12,20 @@ import { fromHex, toHex } from '../wire/bytes.js';
 import { contactLegKey } from '../core/protocol/contact-leg.js';
 import { nodePrimitives } from '../engine/node-primitives.js';
 import { encodeFrame, FrameKind } from '../wire/frame.js';
+import { FloodProcess } from './flood-process.js';
 import type { Namespace } from './namespace.js';
 
 const PROGRAM = fileURLToPath(import.meta.url);
 /** Sent between two looks at the world. */
 const BATCH = 32;
 
-export class StrangerFlood {
-  private constructor(private readonly sender: ChildProcess) {}
-
-  static start(from: Namespace, address: string, port: number, sessionKey: Uint8Array): StrangerFlood {
-    const args = [PROGRAM, address, String(port), toHex(sessionKey)];
-    return new StrangerFlood(from.spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] }));
-  }
-
-  /** Ends it. @returns how many requests were sent. */
-  async stop(): Promise<number> {
-    let text = '';
-    this.sender.stdout?.on('data', (chunk) => (text += String(chunk)));
-    const closed = once(this.sender, 'close');
-    this.sender.stdin?.end();
-    await closed;
-    return Number(text);
-  }
+export function startStrangerFlood(
+  from: Namespace,
+  address: string,
+  port: number,
+  sessionKey: Uint8Array,
+): FloodProcess {
+  return FloodProcess.start(from, PROGRAM, address, String(port), toHex(sessionKey));
 }
 
 function request(leg: ReturnType<typeof contactLegKey>): Uint8Array {

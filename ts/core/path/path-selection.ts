@@ -13,7 +13,7 @@ import { sameEndpoint, type MemberPaths } from './member-paths.js';
 import { choosePaths } from './path-choice.js';
 import { isDead, type TrackedPath } from './tracked-path.js';
 
-/** Direct ones that are kept. */
+/** Direct paths a path set has at most. */
 const KEPT_PATHS = 4;
 /** Before a member is asked for a contact again when a direct path died. */
 export const ASK_AFTER_DEATH_MS = 1000;
