@@ -53,7 +53,7 @@ describe('choice of engine', () => {
     await assert.rejects(openEngine('auto', { ...options, tun }, engines('ENGINE_UNAVAILABLE')), /no addon/);
     await assert.rejects(
       openEngine('wasm', { ...options, tun }, engines()),
-      /no TUN interface; use --engine native/,
+      /no TUN interface: use --engine native/,
     );
     assert.equal((await openEngine('wasm', options, engines())).engine, wasm);
   });

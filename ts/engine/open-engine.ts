@@ -27,8 +27,8 @@ export async function openWasm(options: EngineOptions): Promise<Engine> {
 
 /**
  * Opens the engine that was chosen.
- * @throws EngineError of the engine, or ENGINE_UNAVAILABLE when a TUN interface is wanted and the
- * native engine cannot be loaded. Only ENGINE_UNAVAILABLE leads to a fallback: a port in use is one
+ * @throws EngineError of the engine; ENGINE_UNAVAILABLE when a TUN interface is wanted and the native engine
+ * cannot be loaded; BAD_ARGUMENT when it is wanted of the wasm engine. Only ENGINE_UNAVAILABLE leads to a fallback: a port in use is one
  * for every engine.
  */
 export async function openEngine(
@@ -39,8 +39,8 @@ export async function openEngine(
   if (choice === 'wasm') {
     if (options.tun !== undefined)
       throw new EngineError(
-        'ENGINE_UNAVAILABLE',
-        'engine: the wasm engine has no TUN interface; use --engine native, or run a relay',
+        'BAD_ARGUMENT',
+        'the wasm engine has no TUN interface: use --engine native, or run a relay',
       );
     return { engine: await open.wasm(options), fallback: undefined };
   }
