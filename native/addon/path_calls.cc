@@ -26,7 +26,7 @@ std::optional<session::Endpoint> take_ends(const Engine& engine, Unpacker& batch
 }
 
 /// Packed: key 32 | whether path frames are answered u32 | number of paths u32 | silent after f64, ms |
-/// report every f64, ms | paths × (id u32 | zero u32 | ends 48), repeated.
+/// report every f64, ms | paths × (id u32 | plpmtu u32, 0: not known | ends 48), repeated.
 Napi::Value set_paths(Engine& engine, const Napi::CallbackInfo& info) {
   Unpacker batch(info[0], "paths");
   std::vector<session::PathSettings> sets;
@@ -40,7 +40,7 @@ Napi::Value set_paths(Engine& engine, const Napi::CallbackInfo& info) {
     for (uint32_t i = 0; i < count; i++) {
       session::PathEnds& path = set.paths.emplace_back();
       path.id = static_cast<uint8_t>(batch.take<uint32_t>());
-      batch.take<uint32_t>();
+      path.plpmtu = batch.take<uint32_t>();
       const auto ends = take_ends(engine, batch);
       if (!ends.has_value()) throw_error(info.Env(), "BAD_ARGUMENT", "remote: no such deliver leg");
       path.ends = *ends;

@@ -57,6 +57,8 @@ namespace omerta {
   X(suites_settled)                 \
   X(suites_given_up)                \
   X(unreachable_sent)               \
+  X(too_big_sent)                   \
+  X(inner_packets_fragmented)       \
   X(accelerators_demoted)           \
   X(accelerators_restored)          \
   X(gso_demoted_for_peers)          \
@@ -85,6 +87,7 @@ namespace omerta {
   X(drop_inner_source)              \
   X(drop_inner_ecn)                 \
   X(drop_no_route)                  \
+  X(drop_too_big)                   \
   X(drop_routing_loop)              \
   X(drop_no_tun)                    \
   X(drop_seal_failed)               \

@@ -2,7 +2,8 @@
 #include "engine/inner_sealer.h"
 
 #include "common/ecn.h"
-#include "inner/icmp_unreachable.h"
+#include "inner/fragmentation.h"
+#include "inner/icmp_error.h"
 #include "session/transport_message.h"
 
 namespace omerta::engine {
@@ -14,8 +15,10 @@ constexpr size_t kSuperPackets = 16;
 constexpr size_t kArenaReserve = 192 * 1024;
 static_assert(kArenaReserve > inner::kMaxPacketBytes + 64 * (inner::Segmentation::kMaxHeaders + 64));
 /// ICMP errors a worker sends inside, as Linux limits its own (icmp_msgs_per_sec, icmp_msgs_burst).
-constexpr uint64_t kUnreachablePerSecond = 1000;
-constexpr uint64_t kUnreachableBurst = 50;
+constexpr uint64_t kErrorsPerSecond = 1000;
+constexpr uint64_t kErrorBurst = 50;
+/// What every link has to carry of IPv6 (RFC 8200 5).
+constexpr size_t kLeastMtu6 = 1280;
 
 }  // namespace
 
@@ -28,7 +31,7 @@ InnerSealer::InnerSealer(Sender& out, crypto::Aead& aead, AcceleratorWatch& watc
       watch_(watch),
       port_(port),
       own_port_(own_port),
-      unreachable_budget_(kUnreachablePerSecond, kUnreachableBurst) {}
+      error_budget_(kErrorsPerSecond, kErrorBurst) {}
 
 bool InnerSealer::receive(Nanoseconds now) {
   now_ = now;
@@ -39,7 +42,7 @@ bool InnerSealer::receive(Nanoseconds now) {
     taken += received.size();
     for (const inner::Received& super : received) {
       bytes += super.size;
-      const inner::Segmentation segments(*super.header, super.data, super.size);
+      inner::Segmentation segments(*super.header, super.data, super.size);
       packets += segments.count();
       if (!segments.valid())
         watch_.malformed(*super.header);
@@ -71,18 +74,58 @@ void InnerSealer::end_loop(const inner::Segmentation& segments) {
   out_.emit(EventType::routing_loop, {where});
 }
 
-void InnerSealer::seal(const inner::Segmentation& segments) {
+void InnerSealer::seal(inner::Segmentation& segments) {
   const inner::IpView& ip = segments.ip();
   session::Peer* peer = shared_.sessions->routes().lookup(ip.family, ip.destination);
   if (peer == nullptr) {
-    answer_unreachable(ip, segments.packet());
-    return counters_.add(Counter::drop_no_route, segments.count());
+    counters_.add(Counter::drop_no_route, segments.count());
+    if (error_budget_.take(now_))
+      answer(inner::icmp_unreachable(ip, segments.packet()), Counter::unreachable_sent);
+    return;
   }
   session::Keypair* keypair = peer->sending();
   const session::Endpoint endpoint = peer->endpoint();
   if (keypair == nullptr || keypair->expired(now_) || !endpoint.known()) return stage(*peer, segments);
+  const session::PathSet* paths = peer->paths.load(std::memory_order_acquire);
+  if (paths != nullptr && segments.size(0) > paths->inner_limit()) [[unlikely]]
+    return seal_longer(*keypair, endpoint, *paths, segments);
+  seal_all(*keypair, endpoint, paths, segments);
+}
+
+void InnerSealer::seal_all(session::Keypair& keypair, const session::Endpoint& endpoint,
+                           const session::PathSet* paths, const inner::Segmentation& segments) {
   for (size_t first = 0; first < segments.count(); first += kJobs)
-    seal_segments(*keypair, endpoint, segments, first, std::min(kJobs, segments.count() - first));
+    seal_segments(keypair, endpoint, paths, segments, first, std::min(kJobs, segments.count() - first));
+}
+
+/// Packets longer than the peer's path has room for. A TCP super-packet is split into shorter segments, an
+/// IPv4 packet that may be is fragmented, of all else the sender is told how long it may be. What IPv6 sends
+/// without asking goes as it is (RFC 8200 5): it is the outer packet that is fragmented (RFC 2473 7.2).
+void InnerSealer::seal_longer(session::Keypair& keypair, const session::Endpoint& endpoint,
+                              const session::PathSet& paths, inner::Segmentation& segments) {
+  const size_t limit = paths.inner_limit();
+  const bool v6 = segments.ip().family == 6;
+  const size_t mtu = v6 ? std::max(limit, kLeastMtu6) : limit;
+  if (segments.limit(limit) || segments.size(0) <= mtu) return seal_all(keypair, endpoint, &paths, segments);
+  std::vector<uint8_t> packet;
+  const auto write = [&](size_t index) {
+    packet.resize(segments.size(index));
+    segments.write(index, packet.data());
+    return inner::parse_ip(packet.data(), packet.size());
+  };
+  if (inner::dont_fragment(segments.ip(), segments.packet())) {
+    counters_.add(Counter::drop_too_big, segments.count());
+    if (!error_budget_.take(now_)) return;
+    const inner::IpView first = write(0);
+    return answer(inner::icmp_too_big(first, packet.data(), mtu), Counter::too_big_sent);
+  }
+  counters_.add(Counter::inner_packets_fragmented, segments.count());
+  for (size_t i = 0; i < segments.count(); i++) {
+    const inner::IpView ip = write(i);
+    for (std::vector<uint8_t>& fragment : inner::fragment4(ip, packet.data(), mtu))
+      seal_all(keypair, endpoint, &paths,
+               inner::Segmentation(inner::VirtioNetHeader{}, fragment.data(), fragment.size()));
+  }
 }
 
 /// They wait for a session.
@@ -96,13 +139,10 @@ void InnerSealer::stage(session::Peer& peer, const inner::Segmentation& segments
   }
 }
 
-/// Tells the inner host that no peer takes its packet.
-void InnerSealer::answer_unreachable(const inner::IpView& ip, const uint8_t* packet) {
-  if (!unreachable_budget_.take(now_)) return;
-  const std::vector<uint8_t> answer = inner::icmp_unreachable(ip, packet);
-  if (answer.empty()) return;
-  counters_.add(port_.send_one(answer.data(), answer.size()) ? Counter::unreachable_sent
-                                                             : Counter::drop_tun_write);
+/// Tells the inner host what became of its packet.
+void InnerSealer::answer(const std::vector<uint8_t>& error, Counter counter) {
+  if (error.empty()) return;
+  counters_.add(port_.send_one(error.data(), error.size()) ? counter : Counter::drop_tun_write);
 }
 
 /// Lets an initiation ride with the message begun for a suspicious peer, if that is wanted and possible.
@@ -133,11 +173,14 @@ void InnerSealer::duplicate(const session::PathSet& paths, uint8_t* const* start
 }
 
 void InnerSealer::seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
-                                const inner::Segmentation& segments, size_t first, size_t count) {
+                                const session::PathSet* paths, const inner::Segmentation& segments,
+                                size_t first, size_t count) {
   const session::CounterRange taken = keypair.take_counters(count, now_);
   if (taken.count == 0) return;
   const size_t prefix = endpoint.relayed() ? OMERTA_FRAME_HEADER_SIZE : 0;
-  const size_t inner_mtu = shared_.inner_mtu.load(std::memory_order_relaxed);
+  size_t inner_mtu = shared_.inner_mtu.load(std::memory_order_relaxed);
+  if (paths != nullptr) [[unlikely]]
+    inner_mtu = std::min(inner_mtu, paths->inner_limit());
   // Datagrams lie back to back in the arena: that is what makes them one GSO message.
   crypto::AeadJob jobs[kJobs];
   uint8_t* starts[kJobs + 1];
@@ -176,8 +219,7 @@ void InnerSealer::seal_segments(session::Keypair& keypair, const session::Endpoi
   if (out_.joined() != joined) bursts.sent(now_);
   counters_.add(Counter::transport_sent, taken.count);
   out_.count_sent(endpoint, taken.count, bytes);
-  if (const session::PathSet* paths = keypair.peer.paths.load(std::memory_order_acquire); paths != nullptr)
-      [[unlikely]] {
+  if (paths != nullptr) [[unlikely]] {
     paths->sent(taken.count, bytes - taken.count * prefix);
     duplicate(*paths, starts, taken.count, prefix, ecn);
   }

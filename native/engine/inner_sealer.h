@@ -23,15 +23,20 @@ class InnerSealer {
  private:
   static constexpr size_t kJobs = 64;
 
-  void seal(const inner::Segmentation& segments);
+  void seal(inner::Segmentation& segments);
+  void seal_longer(session::Keypair& keypair, const session::Endpoint& endpoint,
+                   const session::PathSet& paths, inner::Segmentation& segments);
+  void seal_all(session::Keypair& keypair, const session::Endpoint& endpoint, const session::PathSet* paths,
+                const inner::Segmentation& segments);
   void end_loop(const inner::Segmentation& segments);
   void seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
-                     const inner::Segmentation& segments, size_t first, size_t count);
+                     const session::PathSet* paths, const inner::Segmentation& segments, size_t first,
+                     size_t count);
   void duplicate(const session::PathSet& paths, uint8_t* const* starts, size_t count, size_t prefix,
                  uint8_t ecn);
   void probe_gso(session::Peer& peer, const session::Endpoint& endpoint, size_t prefix, uint8_t ecn);
   void stage(session::Peer& peer, const inner::Segmentation& segments);
-  void answer_unreachable(const inner::IpView& ip, const uint8_t* packet);
+  void answer(const std::vector<uint8_t>& error, Counter counter);
 
   Sender& out_;
   Shared& shared_;
@@ -42,7 +47,7 @@ class InnerSealer {
   const uint16_t own_port_;
   OwnDatagrams own_datagrams_;
   Nanoseconds now_ = 0;
-  TokenBucket unreachable_budget_;
+  TokenBucket error_budget_;
 };
 
 }  // namespace omerta::engine

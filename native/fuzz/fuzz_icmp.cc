@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// ICMP answers to any packet of a guest: a whole packet with the right checksums from the address that was
-// asked for, never an answer to what may have none, and never more than every host must take.
+// ICMP answers to any packet of a guest, and its fragments: a whole packet with the right checksums from the
+// address that was asked for, never an answer to what may have none, and never more than every host must
+// take.
 //
-// input: selector u8 · packet
+// input: selector u8 · MTU u16 · packet
 //   selector bit 0: make version and length agree with the packet, which no mutation would keep right
 //   selector bit 1: IPv6 instead of IPv4
 #include "fuzz/fuzz_input.h"
 #include "fuzz/plain_checksum.h"
-#include "inner/icmp_unreachable.h"
+#include "inner/fragmentation.h"
+#include "inner/icmp_error.h"
 
 using namespace omerta;
 using namespace omerta::inner;
@@ -25,11 +27,28 @@ bool unicast(const uint8_t* address, bool v4) {
   return any && address[0] != 0xff;
 }
 
+/// Each is a whole packet of what it may have at most, and together they are the packet.
+void fragments(const IpView& ip, const std::vector<uint8_t>& packet, size_t header, size_t mtu) {
+  const std::vector<std::vector<uint8_t>> pieces = fragment4(ip, packet.data(), mtu);
+  require(pieces.empty() == (mtu < header + 8 || ip.length == header));
+  size_t at = header;
+  for (const std::vector<uint8_t>& piece : pieces) {
+    std::vector<uint8_t> copy = piece;
+    require(piece.size() <= mtu && parse_ip(copy.data(), copy.size()).length == piece.size());
+    require(fuzz::plain_sum(piece.data(), header) == 0xffff);
+    require(std::memcmp(piece.data() + header, packet.data() + at, piece.size() - header) == 0);
+    at += piece.size() - header;
+    require(at == ip.length || (piece.size() - header) % 8 == 0);
+  }
+  require(pieces.empty() || at == ip.length);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   fuzz::Input input(data, size);
   const uint8_t selector = input.byte();
+  const size_t mtu = static_cast<size_t>(input.byte()) << 8 | input.byte();
   std::vector<uint8_t> packet = input.bytes(UINT16_MAX);
   if ((selector & 1) && packet.size() >= 40) {
     const bool v6 = (selector & 2) != 0;
@@ -55,6 +74,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const bool may =
       !later_fragment && (!icmp || query) && unicast(ip.source, v4) && unicast(ip.destination, v4);
   require(answer.empty() == !may);
+  const std::vector<uint8_t> too_big = icmp_too_big(ip, packet.data(), mtu);
+  require(too_big.empty() == !(may && dont_fragment(ip, packet.data())));
+  if (v4) fragments(ip, packet, header, mtu);
   if (answer.empty()) return 0;
 
   const size_t own_header = v4 ? 20 : 40;

@@ -33,6 +33,11 @@ inline IpView parse_ip(uint8_t* packet, size_t size) {
   return {0, 0, nullptr, nullptr, 0};
 }
 
+/// Whether an IPv4 packet must not be fragmented; IPv6 ones never may be.
+inline bool dont_fragment(const IpView& ip, const uint8_t* packet) {
+  return ip.family != 4 || (packet[6] & 0x40) != 0;
+}
+
 /// The sum over the pseudo header of RFC 9293 3.1 / RFC 8200 8.1.
 inline uint64_t pseudo_header_sum(const IpView& ip, uint8_t protocol, size_t transport_size) {
   uint64_t sum = checksum_add(ip.source, ip.address_size);

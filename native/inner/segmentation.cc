@@ -72,6 +72,14 @@ void Segmentation::sum_headers(size_t ip_header) {
   }
 }
 
+bool Segmentation::limit(size_t largest) {
+  if (!valid() || size(0) <= largest) return valid();
+  if (payload_per_segment_ == 0 || protocol_ != kTcp || largest <= header_size_) return false;
+  payload_per_segment_ = largest - header_size_;
+  count_ = (size_ - header_size_ + payload_per_segment_ - 1) / payload_per_segment_;
+  return true;
+}
+
 size_t Segmentation::size(size_t index) const {
   if (payload_per_segment_ == 0) return size_;
   const size_t payload = size_ - header_size_;

@@ -21,6 +21,9 @@ class Segmentation {
   /// What the header says: protocol of a super-packet, 0 for any other.
   static uint8_t super_packet_protocol(const VirtioNetHeader& header);
   size_t count() const { return count_; }
+  /// Makes segments of a TCP super-packet so small that none is longer than `largest`. Nothing else can be
+  /// split anew: datagrams and single packets are as long as somebody made them. Whether all fit now.
+  bool limit(size_t largest);
   /// Length of segment `index`; all but the last are equal.
   size_t size(size_t index) const;
   /// Writes segment `index` with correct lengths, sequence number, flags and checksums.

@@ -14,14 +14,12 @@ constexpr size_t kObservedAt = 20;
 constexpr size_t kObservedPortAt = 36;
 constexpr size_t kSizeAt = 38;
 constexpr size_t kZeroAt = 40;
-constexpr size_t kPadding = 16;
 
 }  // namespace
 
 size_t probe_payload_size(size_t size, size_t framing) {
   const size_t around = framing + kTransportOverhead;
-  const size_t fits = size <= around ? 0 : (size - around) / kPadding * kPadding;
-  return std::clamp(fits, kProbeSize, kMaxProbeSize);
+  return std::clamp(size <= around ? 0 : size - around, kProbeSize, kMaxProbeSize);
 }
 
 void write_probe(std::span<uint8_t> payload, const ProbeToken& token, uint64_t stamp) {

@@ -45,7 +45,7 @@ inline bool is_path_frame(Bytes payload) {
 /// Bytes of payload a probe has whose datagram is to have `size` bytes, `framing` of them an Omerta header.
 size_t probe_payload_size(size_t size, size_t framing);
 
-/// Writes a probe that fills `payload`: a multiple of 16 bytes, kProbeSize at least, kMaxProbeSize at most.
+/// Writes a probe that fills `payload`: kProbeSize at least, kMaxProbeSize at most.
 void write_probe(std::span<uint8_t> payload, const ProbeToken& token, uint64_t stamp);
 /// The answer to a probe; never larger than it. `observed`: port 0, it came by a leg.
 ProbeFrame encode_probe_answer(const PathFrame& probe, const omerta_address& observed, uint16_t size);

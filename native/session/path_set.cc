@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "session/messages.h"
+
 namespace omerta::session {
 namespace {
 
@@ -30,12 +32,15 @@ PathSet::PathSet(const PathSettings& settings, const PathSet* before)
       state_(before == nullptr ? std::make_shared<PathState>() : before->state_) {
   for (size_t i = 0; i < count_; i++) {
     const PathEnds& wanted = settings.paths[i];
-    paths_[i] = {wanted.id, wanted.ends, nullptr};
+    paths_[i] = {wanted.id, wanted.ends, wanted.plpmtu, nullptr};
     if (before != nullptr)
       for (const Path& known : before->paths())
         if (same_path(known, wanted)) paths_[i].use = known.use;
     if (paths_[i].use == nullptr) paths_[i].use = std::make_shared<PathUse>();
   }
+  if (count_ != 0 && paths_[0].plpmtu != 0)
+    inner_limit_ =
+        paths_[0].plpmtu - std::min(paths_[0].plpmtu, kTransportOverhead + framing_of(paths_[0].ends));
   const Path* was = before == nullptr ? nullptr : before->active();
   if ((was == nullptr ? 0 : was->id) == (count_ == 0 ? 0 : paths_[0].id)) return;
   // Another path is active: what was sent by it before is no question of its silence.

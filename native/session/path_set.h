@@ -30,6 +30,7 @@ inline constexpr size_t kMaxPaths = 8;
 struct PathEnds {
   uint8_t id = 0;  ///< 1–255
   Endpoint ends;
+  size_t plpmtu = 0;  ///< bytes of UDP payload that it takes (RFC 8899); 0: whatever is sent
 };
 
 /// What is set for a peer. The first path is active, the second the standby, the others are listened to.
@@ -40,6 +41,9 @@ struct PathSettings {
   Nanoseconds silent_after = 0;  ///< 0: the active path is never taken for silent
   Nanoseconds report_every = 0;  ///< 0: the peer is not told what came by which path
 };
+
+/// Of a datagram by these ends, in front of its message.
+inline size_t framing_of(const Endpoint& ends) { return ends.relayed() ? OMERTA_FRAME_HEADER_SIZE : 0; }
 
 struct PathUse {
   std::atomic<uint64_t> sent_packets{0};
@@ -75,6 +79,7 @@ class PathSet {
   struct Path {
     uint8_t id;
     Endpoint ends;
+    size_t plpmtu;  ///< as it was asked for
     std::shared_ptr<PathUse> use;
   };
 
@@ -91,6 +96,8 @@ class PathSet {
   const Path* duplicates_by() const {
     return count_ > 1 && state_->silent.load(std::memory_order_relaxed) ? &paths_[1] : nullptr;
   }
+  /// The longest packet that a message to the peer has room for; SIZE_MAX: any is sent.
+  size_t inner_limit() const { return inner_limit_; }
   /// The path that what came from there came by, and what is sent there goes by; nullptr: none.
   const Path* at(const Endpoint& ends) const;
   PathState& state() const { return *state_; }
@@ -110,6 +117,7 @@ class PathSet {
 
  private:
   size_t count_ = 0;
+  size_t inner_limit_ = SIZE_MAX;
   std::array<Path, kMaxPaths> paths_{};
   std::shared_ptr<PathState> state_;
 };

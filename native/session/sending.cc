@@ -88,7 +88,8 @@ void SessionTable::transmit(Peer& peer, const Endpoint& to, Bytes message, uint8
 /// data and renews nothing. Needs no lock; false: the key may not be used (any more).
 bool SessionTable::send_by(crypto::Aead& aead, Keypair& keypair, const Endpoint& to, Bytes packet,
                            Nanoseconds now, SessionOutput& out, bool unfragmented) {
-  const size_t inner_mtu = out.inner_mtu();
+  // What is to show a size has that size, and no padding of the message's beside its own.
+  const size_t inner_mtu = unfragmented ? packet.size() : out.inner_mtu();
   std::array<uint8_t, kTransportOverhead + kProbeSize> small;
   std::vector<uint8_t> large;
   std::span<uint8_t> message = small;

@@ -7,7 +7,8 @@
 
 #include "check.h"
 #include "inner/coalescing.h"
-#include "inner/icmp_unreachable.h"
+#include "inner/fragmentation.h"
+#include "inner/icmp_error.h"
 #include "inner/segmentation.h"
 #include "memory_port.h"
 
@@ -482,6 +483,117 @@ void no_unreachable_answer_goes_to_multicast_broadcast_fragments_or_nobody() {
   CHECK(!answered([](uint8_t* b) { b[9] = 1, b[20] = 11; }, 4));  // time exceeded is not
 }
 
+void a_too_big_answer_says_how_long_a_packet_may_be_and_verifies() {
+  for (const uint8_t family : {uint8_t{4}, uint8_t{6}}) {
+    SuperPacket p = make(family, kUdp, 1400, 0);
+    const IpView ip = parse_ip(p.bytes.data(), p.bytes.size());
+    std::vector<uint8_t> answer = icmp_too_big(ip, p.bytes.data(), 1320);
+    const IpView back = parse_ip(answer.data(), answer.size());
+    CHECK(back.length == answer.size());
+    CHECK(std::memcmp(back.source, ip.destination, ip.address_size) == 0);
+    if (family == 4) {
+      CHECK(checksum_finish(checksum_add(answer.data() + 20, answer.size() - 20)) == 0);
+      CHECK(answer[20] == 3 && answer[21] == 4);
+    } else {
+      CHECK(checksums_verify(answer, 58));
+      CHECK(answer[40] == 2 && answer[41] == 0);
+    }
+    // RFC 1191 4 and RFC 4443 3.2: the last two bytes before what is quoted, zeros in front of them.
+    CHECK(load<uint32_t>(answer.data() + (family == 4 ? 24 : 44)) == htonl(1320));
+    CHECK(icmp_too_big(back, answer.data(), 1320).empty());
+  }
+  SuperPacket p = make(4, kUdp, 1400, 0);
+  p.bytes[6] = 0;  // may be fragmented
+  CHECK(icmp_too_big(parse_ip(p.bytes.data(), p.bytes.size()), p.bytes.data(), 1320).empty());
+}
+
+void a_tcp_super_packet_is_split_as_short_as_wanted_and_nothing_else_is() {
+  for (const uint8_t family : {uint8_t{4}, uint8_t{6}})
+    for (const size_t longest : {size_t{99}, size_t{500}, size_t{999}}) {
+      SuperPacket p = make(family, kTcp, 30000, 1000);
+      Segmentation segments(p.header, p.bytes.data(), p.bytes.size());
+      CHECK(segments.limit(longest));
+      std::vector<uint8_t> payload;
+      for (size_t i = 0; i < segments.count(); i++) {
+        std::vector<uint8_t> packet(segments.size(i));
+        segments.write(i, packet.data());
+        CHECK(packet.size() <= longest && checksums_verify(packet, kTcp));
+        CHECK(ntohl(load<uint32_t>(packet.data() + p.transport + 4)) ==
+              static_cast<uint32_t>(0xfffffff0u + payload.size()));
+        payload.insert(payload.end(), packet.begin() + static_cast<ptrdiff_t>(p.headers), packet.end());
+      }
+      CHECK(std::equal(payload.begin(), payload.end(), p.bytes.begin() + static_cast<ptrdiff_t>(p.headers),
+                       p.bytes.end()));
+    }
+  SuperPacket tcp = make(4, kTcp, 30000, 1000);
+  Segmentation segments(tcp.header, tcp.bytes.data(), tcp.bytes.size());
+  const size_t count = segments.count();
+  CHECK(segments.limit(1052) && segments.count() == count);
+  CHECK(!segments.limit(tcp.headers) && segments.count() == count);
+  SuperPacket udp = make(4, kUdp, 30000, 1000);
+  CHECK(!Segmentation(udp.header, udp.bytes.data(), udp.bytes.size()).limit(500));
+  SuperPacket alone = make(4, kTcp, 900, 1000);
+  alone.header.gso_type = kGsoNone;
+  CHECK(!Segmentation(alone.header, alone.bytes.data(), alone.bytes.size()).limit(500));
+}
+
+/// The packet that fragments make, in whatever order they come.
+std::vector<uint8_t> reassembled(const std::vector<std::vector<uint8_t>>& fragments, size_t header) {
+  std::vector<uint8_t> whole(fragments.at(0).begin(), fragments[0].begin() + static_cast<ptrdiff_t>(header));
+  for (const std::vector<uint8_t>& fragment : fragments) {
+    const size_t at = header + static_cast<size_t>(ntohs(load<uint16_t>(fragment.data() + 6)) & 0x1fff) * 8;
+    whole.resize(std::max(whole.size(), at + fragment.size() - header));
+    std::memcpy(whole.data() + at, fragment.data() + header, fragment.size() - header);
+  }
+  return whole;
+}
+
+void fragments_are_whole_packets_no_longer_than_wanted_and_make_the_packet_again() {
+  for (const size_t payload : {size_t{600}, size_t{1392}, size_t{5000}}) {
+    SuperPacket p = make(4, kUdp, payload, 0);
+    p.bytes[6] = 0;
+    for (const size_t mtu : {size_t{68}, size_t{576}, size_t{1380}}) {
+      const auto fragments = fragment4(parse_ip(p.bytes.data(), p.bytes.size()), p.bytes.data(), mtu);
+      for (const std::vector<uint8_t>& fragment : fragments) {
+        std::vector<uint8_t> copy = fragment;
+        CHECK(parse_ip(copy.data(), copy.size()).length == fragment.size() && fragment.size() <= mtu);
+        CHECK(checksum_finish(checksum_add(fragment.data(), 20)) == 0);
+        CHECK(((fragment[6] & 0x20) != 0) == (&fragment != &fragments.back()));
+      }
+      const std::vector<uint8_t> whole = reassembled(fragments, 20);
+      CHECK(std::equal(whole.begin() + 20, whole.end(), p.bytes.begin() + 20, p.bytes.end()));
+      CHECK(load<uint16_t>(fragments[0].data() + 4) == load<uint16_t>(p.bytes.data() + 4));
+    }
+  }
+  // One of them that is fragmented again goes on where it was.
+  SuperPacket p = make(4, kUdp, 5000, 0);
+  p.bytes[6] = 0;
+  auto first = fragment4(parse_ip(p.bytes.data(), p.bytes.size()), p.bytes.data(), 1380);
+  std::vector<std::vector<uint8_t>> all;
+  for (auto& fragment : first)
+    for (auto& piece : fragment4(parse_ip(fragment.data(), fragment.size()), fragment.data(), 600))
+      all.push_back(piece);
+  for (const auto& piece : all) CHECK(((piece[6] & 0x20) != 0) == (&piece != &all.back()));
+  const std::vector<uint8_t> whole = reassembled(all, 20);
+  CHECK(std::equal(whole.begin() + 20, whole.end(), p.bytes.begin() + 20, p.bytes.end()));
+  CHECK(fragment4(parse_ip(p.bytes.data(), p.bytes.size()), p.bytes.data(), 27).empty());
+}
+
+void options_that_are_not_to_be_copied_are_in_the_first_fragment_alone() {
+  std::vector<uint8_t> packet(32 + 400);
+  packet[0] = 0x48;
+  store(packet.data() + 2, htons(static_cast<uint16_t>(packet.size())));
+  const uint8_t options[12] = {0x83, 3, 4, 0x44, 4, 5, 0, 1, 0x07, 3, 4, 0};  // copied, not, no option, not
+  std::memcpy(packet.data() + 20, options, sizeof options);
+  const auto fragments = fragment4(parse_ip(packet.data(), packet.size()), packet.data(), 200);
+  CHECK(fragments.size() == 3);
+  CHECK(std::memcmp(fragments[0].data() + 20, options, sizeof options) == 0);
+  const uint8_t left[12] = {0x83, 3, 4, 1, 1, 1, 1, 1, 1, 1, 1, 0};
+  for (size_t i = 1; i < fragments.size(); i++)
+    CHECK(std::memcmp(fragments[i].data() + 20, left, sizeof left) == 0 &&
+          checksum_finish(checksum_add(fragments[i].data(), 32)) == 0);
+}
+
 void interleaved_flows_are_each_joined() {
   for (const uint8_t protocol : {kTcp, kUdp})
     CHECK(writes_after(protocol, [protocol](Packets& packets) {
@@ -518,5 +630,9 @@ int main() {
   RUN(what_a_full_port_does_not_take_is_dropped_and_counted_and_the_rest_goes_on);
   RUN(an_unreachable_answer_quotes_the_packet_and_its_checksums_verify);
   RUN(no_unreachable_answer_goes_to_multicast_broadcast_fragments_or_nobody);
+  RUN(a_too_big_answer_says_how_long_a_packet_may_be_and_verifies);
+  RUN(a_tcp_super_packet_is_split_as_short_as_wanted_and_nothing_else_is);
+  RUN(fragments_are_whole_packets_no_longer_than_wanted_and_make_the_packet_again);
+  RUN(options_that_are_not_to_be_copied_are_in_the_first_fragment_alone);
   return omerta::check::finish();
 }

@@ -165,18 +165,46 @@ void a_probe_of_a_peer_that_agreed_on_nothing_is_dropped_and_moves_nothing() {
   CHECK(p.b.peer().keepalive_owed_since.load() == 0);
 }
 
-void a_padded_probe_says_what_arrived_and_its_answer_is_small() {
+void a_padded_probe_has_the_size_that_was_asked_for_and_its_answer_is_small() {
   PathPair p;
   p.use_paths({});
   CHECK(p.probe(PathPair::ends(p.kA1, p.kB1), 1400));
-  CHECK(p.a.sent.back().bytes.size() == 1392 && p.a.sent.back().unfragmented);
+  CHECK(p.a.sent.back().bytes.size() == 1400 && p.a.sent.back().unfragmented);
   p.settle();
-  CHECK(p.a.path_events.at(0).frame.size == 1392);
+  CHECK(p.a.path_events.at(0).frame.size == 1400);
+  CHECK(p.probe(PathPair::ends(p.kA1, p.kB1), 1401) && p.a.sent.back().bytes.size() == 1401);
+  p.settle();
+  CHECK(p.a.path_events.at(1).frame.size == 1401);
   Endpoint leg;
   leg.remote = p.kB1;
   leg.receive_leg = 5;
-  CHECK(p.probe(leg, 1400) && p.a.sent.back().bytes.size() == 1376);  // and 16 of the frame
+  CHECK(p.probe(leg, 1400) && p.a.sent.back().bytes.size() == 1384);  // and 16 of the frame
   CHECK(p.probe(leg, 1) && p.a.sent.back().bytes.size() == 80);
+}
+
+void what_the_active_path_takes_bounds_packets_whatever_the_others_take() {
+  PathPair p;
+  const auto limit = [&p] { return p.a.peer().paths.load()->inner_limit(); };
+  const auto use = [&p](const std::vector<PathEnds>& paths) {
+    p.a.table.set_paths({PathPair::settings(p.b, paths)}, p.a.now, p.a);
+  };
+  Endpoint leg = PathPair::ends({}, p.kB2);
+  leg.receive_leg = 5;
+  leg.send_leg = 6;
+  const Endpoint first = PathPair::ends(p.kA1, p.kB1);
+  use({});
+  CHECK(limit() == SIZE_MAX);
+  use({{1, first}, {2, leg, 1300}});
+  CHECK(limit() == SIZE_MAX);
+  use({{1, first, 1352}, {2, leg, 1300}});
+  CHECK(limit() == 1320);
+  use({{2, leg, 1300}, {1, first, 1352}});
+  CHECK(limit() == 1252);  // and 16 of the frame
+  // The leg leads back another way: what it takes is as it was until somebody says otherwise.
+  Endpoint elsewhere = leg;
+  elsewhere.remote = p.kB1;
+  p.a.table.change_ways_back({{5, elsewhere}}, p.a.now, p.a);
+  CHECK(limit() == 1252 && same(p.a.peer().endpoint().remote, p.kB1));
 }
 
 void a_probe_sent_again_by_somebody_is_a_replay_from_wherever_it_comes() {
@@ -620,7 +648,8 @@ int main() {
   if (sodium_init() < 0) return 1;
   RUN(a_probe_is_answered_where_it_came_from_tells_both_sides_and_moves_neither);
   RUN(a_probe_of_a_peer_that_agreed_on_nothing_is_dropped_and_moves_nothing);
-  RUN(a_padded_probe_says_what_arrived_and_its_answer_is_small);
+  RUN(what_the_active_path_takes_bounds_packets_whatever_the_others_take);
+  RUN(a_padded_probe_has_the_size_that_was_asked_for_and_its_answer_is_small);
   RUN(a_probe_sent_again_by_somebody_is_a_replay_from_wherever_it_comes);
   RUN(a_peer_with_paths_does_not_roam_its_data_from_elsewhere_is_delivered_and_told_of);
   RUN(what_is_sent_changes_path_without_a_handshake_and_an_emptied_set_roams_again);

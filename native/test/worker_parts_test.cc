@@ -200,6 +200,103 @@ void a_packet_nobody_takes_is_answered_to_the_inside_it_came_from() {
   CHECK(answer[sizeof(inner::VirtioNetHeader) + 9] == 1);  // ICMP
 }
 
+/// What `a` may send to `b` by its only path, in datagrams of so many bytes.
+void bound(Pair& pair, size_t plpmtu) {
+  Key32 key;
+  key.fill(2);
+  session::PathSettings settings{.peer = session::public_key_of(key)};
+  session::Endpoint ends;
+  ends.remote = check::loopback(pair.b.socket.port());
+  settings.paths.push_back({1, ends, plpmtu});
+  pair.a.shared.sessions->set_paths({settings}, boot_clock(), pair.a.out);
+}
+
+/// The same packet as TCP, so that it may be split anywhere.
+test::MemoryPort::Packet tcp_packet(size_t payload, uint16_t segment, bool dont_fragment = true) {
+  constexpr size_t kHeaders = 40;
+  test::MemoryPort::Packet packet;
+  packet.bytes.resize(kHeaders + payload);
+  uint8_t* ip = packet.bytes.data();
+  randombytes_buf(ip + kHeaders, payload);
+  const uint8_t fixed[20] = {0x45, 0, 0, 0, 0, 9, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2};
+  std::memcpy(ip, fixed, sizeof fixed);
+  ip[6] = dont_fragment ? 0x40 : 0;
+  store(ip + 2, htons(static_cast<uint16_t>(packet.bytes.size())));
+  store(ip + 10, inner::checksum_finish(inner::checksum_add(ip, 20)));
+  ip[32] = 5 << 4;
+  ip[33] = 0x10;  // ACK
+  const inner::IpView view = inner::parse_ip(ip, packet.bytes.size());
+  store(ip + 36, inner::checksum_fold(inner::pseudo_header_sum(view, inner::kTcp, 20 + payload)));
+  packet.header.flags = inner::kNeedsChecksum;
+  packet.header.gso_type = segment == 0 ? inner::kGsoNone : inner::kGsoTcp4;
+  packet.header.gso_size = segment;
+  packet.header.header_length = kHeaders;
+  packet.header.checksum_start = 20;
+  packet.header.checksum_offset = 16;
+  return packet;
+}
+
+/// Sends it and returns what the other inside has got, all of it without its VirtioNetHeader.
+std::vector<Packet> passed(Pair& pair, const test::MemoryPort::Packet& packet) {
+  pair.a.port.sent.clear();
+  pair.b.port.sent.clear();
+  pair.a.port.waiting.push_back(packet);
+  pair.a.sealer.receive(boot_clock());
+  pair.b.receive();
+  std::vector<Packet> got;
+  for (const Packet& whole : pair.b.port.sent)
+    got.emplace_back(whole.begin() + sizeof(inner::VirtioNetHeader), whole.end());
+  return got;
+}
+
+void a_packet_longer_than_the_path_takes_is_answered_and_not_sent() {
+  Pair pair;
+  bound(pair, 1000);
+  const uint64_t before = pair.a.counted(Counter::transport_sent);
+  CHECK(passed(pair, tcp_packet(969 - 40, 0)).empty());
+  CHECK(pair.a.counted(Counter::transport_sent) == before && pair.a.counted(Counter::drop_too_big) == 1);
+  CHECK(pair.a.counted(Counter::too_big_sent) == 1 && pair.a.port.sent.size() == 1);
+  const uint8_t* answer = pair.a.port.sent.at(0).data() + sizeof(inner::VirtioNetHeader);
+  CHECK(answer[20] == 3 && answer[21] == 4 && load<uint32_t>(answer + 24) == htonl(968));
+  CHECK(answer[15] == 2 && answer[19] == 1);  // from the address it was for
+  CHECK(passed(pair, tcp_packet(968 - 40, 0)).size() == 1);
+  // A super-packet of datagrams is answered once, for all of them.
+  CHECK(passed(pair, super_packet(4)).empty());
+  CHECK(pair.a.port.sent.size() == 1 && pair.a.counted(Counter::drop_too_big) == 5);
+  bound(pair, 0);
+  CHECK(passed(pair, tcp_packet(2000, 0)).size() == 1);
+}
+
+void too_long_packets_without_end_are_answered_at_a_bounded_rate() {
+  Pair pair;
+  bound(pair, 1000);
+  const Nanoseconds now = boot_clock();
+  for (int i = 0; i < 500; i++) {
+    pair.a.port.waiting.push_back(tcp_packet(1000, 0));
+    pair.a.sealer.receive(now);
+  }
+  CHECK(pair.a.counted(Counter::drop_too_big) == 500 && pair.a.counted(Counter::too_big_sent) == 50);
+}
+
+void a_tcp_super_packet_is_split_into_segments_that_fit_the_path() {
+  Pair pair;
+  bound(pair, 1000);
+  const uint64_t before = pair.a.counted(Counter::transport_sent);
+  const std::vector<Packet> got = passed(pair, tcp_packet(20'000, 1360));
+  CHECK(pair.a.counted(Counter::transport_sent) - before == 22);  // 928 bytes in each
+  CHECK(pair.a.port.sent.empty() && pair.a.counted(Counter::drop_too_big) == 0);
+  CHECK(got.size() == 1 && got.at(0).size() == 20'040);
+}
+
+void a_packet_that_may_be_fragmented_is() {
+  Pair pair;
+  bound(pair, 1000);
+  const std::vector<Packet> got = passed(pair, tcp_packet(2000, 0, false));
+  CHECK(got.size() == 3 && pair.a.counted(Counter::inner_packets_fragmented) == 1);
+  for (const Packet& fragment : got) CHECK(fragment.size() <= 968);
+  CHECK(pair.a.port.sent.empty());
+}
+
 void an_inside_whose_headers_cannot_be_is_asked_for_no_more_super_packets() {
   Pair pair;
   Accelerators& accelerators = pair.a.shared.accelerators;
@@ -225,6 +322,10 @@ int main() {
   RUN(a_busy_inside_gets_its_packets_taken_in_batches_and_loses_none);
   RUN(a_full_inside_costs_its_packets_and_nobody_elses);
   RUN(a_packet_nobody_takes_is_answered_to_the_inside_it_came_from);
+  RUN(a_packet_longer_than_the_path_takes_is_answered_and_not_sent);
+  RUN(too_long_packets_without_end_are_answered_at_a_bounded_rate);
+  RUN(a_tcp_super_packet_is_split_into_segments_that_fit_the_path);
+  RUN(a_packet_that_may_be_fragmented_is);
   RUN(an_inside_whose_headers_cannot_be_is_asked_for_no_more_super_packets);
   return omerta::check::finish();
 }

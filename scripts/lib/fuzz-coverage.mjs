@@ -23,7 +23,7 @@ export const PARSERS = {
   fuzz_session_machine: ['cookie.cc', 'suite_offer.cc', 'suite_negotiation.cc', 'handshakes.cc'],
   fuzz_path_set: ['path_frame.cc', 'path_set.cc', 'paths.cc'],
   fuzz_round_trip: ['segmentation.cc', 'coalescing.cc', 'checksum.h', 'ip.h'],
-  fuzz_icmp: ['icmp_unreachable.cc'],
+  fuzz_icmp: ['icmp_error.cc', 'fragmentation.cc'],
   fuzz_wireguard_relay: ['wireguard_table.cc', 'wireguard_routes.cc'],
   addresses: ['wire/socket-address.ts', 'wire/prefix.ts', 'wire/prefix-batch.ts', 'host/wireguard-key.ts'],
   admission: ['core/protocol/admission-payload.ts'],

@@ -129,8 +129,8 @@ export class ConformanceNode {
 }
 
 /** A control frame for the control plane, with a body of its own. */
-export function message(): Uint8Array {
-  return new Uint8Array([0xc0, 1, 8, 0, ...randomBytes(8)]);
+export function message(body = 8): Uint8Array {
+  return new Uint8Array([0xc0, 1, body & 0xff, body >> 8, ...randomBytes(body)]);
 }
 
 /** A ping (docs/protocol.md), and what answers it. */

@@ -7,12 +7,13 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { EngineEvent } from '../../ts/contract/engine.js';
-import type {
-  PathControl,
-  PathCounts,
-  PathEnds,
-  PeerPath,
-  PeerPaths,
+import {
+  MIN_PLPMTU,
+  type PathControl,
+  type PathCounts,
+  type PathEnds,
+  type PeerPath,
+  type PeerPaths,
 } from '../../ts/contract/path-control.js';
 import { EngineError } from '../../ts/contract/engine.js';
 import { formatSocketAddress, parseSocketAddress, type SocketAddress } from '../../ts/wire/socket-address.js';
@@ -126,14 +127,17 @@ async function withTap(
 
 /** Of an engine that can say that a datagram is not to be fragmented; any can answer it. */
 export const paddedProbe = scenario(
-  'a padded probe says what arrived, and its answer is small',
+  'a padded probe has the size that was asked for, to the byte, and its answer is small',
   async (a, b) => {
+    assert.ok(paths(a).keepsWhole);
     await connect(a, b);
     setPaths(a, b, {});
     setPaths(b, a, { paths: [first(a)] });
-    const answer = await a.event('probe-answer', answerTo(probe(a, b, way(b, '127.0.0.1'), 1400)));
-    assert.equal(answer.size, 1392);
-    assert.ok(countsOf(b, a, 1).sentBytes < 200, 'the answer');
+    for (const size of [1400, 1401, 8932]) {
+      const answer = await a.event('probe-answer', answerTo(probe(a, b, way(b, '127.0.0.1'), size)));
+      assert.equal(answer.size, size);
+    }
+    assert.ok(countsOf(b, a, 1).sentBytes < 500, 'the answers');
   },
 );
 
@@ -392,6 +396,27 @@ export const pathScenarios: readonly ConformanceScenario[] = [
     assert.deepEqual(paths(a).pathCounts(b.sessionKey), []);
   }),
 
+  scenario(
+    'a path is told what it takes without another change, and what is said inside goes on',
+    async (a, b) => {
+      await connect(a, b);
+      setPaths(b, a, { paths: [first(a)] });
+      setPaths(a, b, { paths: [first(b)] });
+      await deliver(a, b);
+      const { sentPackets } = countsOf(a, b, 1);
+      setPaths(a, b, { paths: [{ ...first(b), plpmtu: MIN_PLPMTU }] });
+      assert.equal(countsOf(a, b, 1).sentPackets, sentPackets, 'its counts are kept');
+      const long = message(1100);
+      a.send(b, long);
+      await b.receives(a, long);
+      if (paths(a).keepsWhole)
+        await a.event('probe-answer', answerTo(probe(a, b, way(b, '127.0.0.1'), 1400)));
+      else probe(a, b, way(b, '127.0.0.1'), 1400);
+      assert.equal(a.count('drop_probe_unsent'), paths(a).keepsWhole ? 0 : 1);
+      assert.ok(!a.events.some(({ type }) => type === 'path-silent'));
+    },
+  ),
+
   scenario('what a path or probe cannot be is refused, and nothing is changed', async (a, b) => {
     await connect(a, b);
     setPaths(a, b, { paths: [second(b)] });
@@ -407,6 +432,9 @@ export const pathScenarios: readonly ConformanceScenario[] = [
       [{ paths: [{ ...first(b), id: 0 }] }, /id/],
       [{ paths: [{ ...first(b), id: 256 }] }, /id/],
       [{ paths: [first(b), { ...second(b), id: 1 }] }, /twice/],
+      [{ paths: [{ ...first(b), plpmtu: MIN_PLPMTU - 1 }] }, /plpmtu/],
+      [{ paths: [{ ...first(b), plpmtu: 65_536 }] }, /plpmtu/],
+      [{ paths: [{ ...first(b), plpmtu: 1400.5 }] }, /plpmtu/],
       [{ silentAfterMs: -1 }, /silentAfterMs/],
       [{ reportEveryMs: Number.NaN }, /reportEveryMs/],
       [

@@ -158,16 +158,16 @@ describe('the path set of the simulator’s engine', () => {
     assert.deepEqual(pair.b.events, []);
   });
 
-  test('a padded probe says what arrived, and its answer is small', () => {
+  test('a padded probe has the size that was asked for, and its answer is small', () => {
     const pair = new Pair();
     pair.usePaths([]);
-    pair.a.engine.paths.sendProbes([{ peer: pair.b.key, token, to: ends(A1, B1), size: 1400 }]);
+    pair.a.engine.paths.sendProbes([{ peer: pair.b.key, token, to: ends(A1, B1), size: 1401 }]);
     assert.deepEqual(
       pair.settle().map(({ bytes }) => bytes.length),
-      [1392, 80],
+      [1401, 80],
     );
     const [answer] = pair.a.events;
-    assert.equal(answer?.type === 'probe-answer' && answer.size, 1392);
+    assert.equal(answer?.type === 'probe-answer' && answer.size, 1401);
   });
 
   test('a probe sent again by somebody is a replay, from wherever it comes', () => {
@@ -222,6 +222,23 @@ describe('the path set of the simulator’s engine', () => {
     const [counts] = pair.b.engine.paths.pathCounts(pair.a.key);
     assert.equal(counts?.receivedPackets, 10);
     assert.ok(counts.sentPackets >= 2 && counts.sentPackets <= 3, `${counts.sentPackets} reports`);
+  });
+
+  test('an inner packet longer than the active path takes is not sent, and how long it may be is said', () => {
+    const pair = new Pair();
+    const packet = (size: number): Uint8Array => Uint8Array.of(0x45, ...new Uint8Array(size - 1));
+    pair.usePaths([1, 2]);
+    assert.equal(pair.a.engine.sendInner(pair.b.key, packet(9000)), undefined, 'nothing is known of it');
+    pair.settle();
+    const { id, ...at } = { id: 1, ...ends(A1, B1) };
+    pair.a.engine.paths.setPaths([
+      { peer: pair.b.key, paths: [{ id, ...at, plpmtu: 1352 }], silentAfterMs: 100, reportEveryMs: 50 },
+    ]);
+    assert.equal(pair.a.engine.sendInner(pair.b.key, packet(1321)), 1320);
+    assert.deepEqual(pair.settle(), []);
+    assert.equal(pair.a.engine.sendInner(pair.b.key, packet(1319)), undefined);
+    assert.equal(pair.settle()[0]?.bytes.length, 1352, 'padding goes no further');
+    assert.equal(pair.a.engine.counters.get('too_big_sent'), 1);
   });
 
   test('when the active path falls silent everything goes by the standby too, once each arrives, until it is heard', () => {

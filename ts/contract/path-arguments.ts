@@ -4,6 +4,7 @@
 import { EngineError } from './engine.js';
 import {
   MAX_PATHS_PER_PEER,
+  MIN_PLPMTU,
   PROBE_TOKEN_SIZE,
   type PathEnds,
   type PathProbe,
@@ -52,6 +53,7 @@ export function requirePaths(sets: readonly PeerPaths[]): void {
       if (seen.has(path.id)) refuse(`paths of ${peer}: id ${path.id} is given twice, each must be once`);
       seen.add(path.id);
       requireEnds(path);
+      if (path.plpmtu !== undefined) requireInteger('plpmtu', path.plpmtu, MIN_PLPMTU, MAX_DATAGRAM);
     }
     requireTime('silentAfterMs', silentAfterMs);
     requireTime('reportEveryMs', reportEveryMs);

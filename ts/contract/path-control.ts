@@ -35,7 +35,19 @@ export interface PathEnds {
 export interface PeerPath extends PathEnds {
   /** 1–255, the caller's name for it, each once in a set. */
   readonly id: number;
+  /**
+   * Bytes of UDP payload a datagram by it may have (RFC 8899, PLPMTU), MIN_PLPMTU–65535; undefined: whatever is
+   * sent. Of the active path it bounds inner packets: a TCP super-packet is split into segments that fit, an IPv4
+   * packet that may be is fragmented, to all others the sender is answered "fragmentation needed" (ICMP) or "packet
+   * too big" (ICMPv6), at most 1,000 a second of a worker. IPv6 packets of up to 1,280 bytes go out as they are
+   * (RFC 8200 5), in fragments of the outer packet. What the engine and the control plane say inside the session
+   * is not bounded.
+   */
+  readonly plpmtu?: number | undefined;
 }
+
+/** What every host takes of IPv4, less the headers of IP, with all options, and UDP. */
+export const MIN_PLPMTU = 508;
 
 export const MAX_PATHS_PER_PEER = 8;
 
@@ -76,8 +88,8 @@ export interface PathProbe {
   readonly token: Uint8Array;
   readonly to: PathEnds;
   /**
-   * Bytes of UDP payload the datagram is to have at most (padding comes in steps of 16), not to be
-   * fragmented on the way; 0 = as few as possible.
+   * Bytes of UDP payload the datagram is to have, not to be fragmented on the way; 0 or too few for a probe = as
+   * few as possible.
    */
   readonly size: number;
 }
@@ -153,6 +165,8 @@ export type PathEffect =
 export interface PathControl {
   /** Replaces the path sets of these peers. @throws EngineError BAD_ARGUMENT; then nothing was changed. */
   setPaths(sets: readonly PeerPaths[]): void;
+  /** Whether a datagram can be kept from being fragmented: where it cannot, no probe with a size is sent. */
+  readonly keepsWhole: boolean;
   /** @throws EngineError BAD_ARGUMENT */
   sendProbes(probes: readonly PathProbe[]): void;
   /** In the order of the set; empty for a peer without one. */

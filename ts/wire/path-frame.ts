@@ -18,7 +18,6 @@ const ZERO_AT = 40;
 
 /** Transport header and tag around a payload. */
 const TRANSPORT_OVERHEAD = 32;
-const PADDING = 16;
 /** The greatest payload whose length the header can say. */
 const MAX_PAYLOAD = 65_504;
 
@@ -52,11 +51,10 @@ export function isPathFrame(payload: Uint8Array): boolean {
 
 /** Bytes of payload a probe has whose datagram is to have `size` bytes, `framing` of them an Omerta header. */
 export function probePayloadSize(size: number, framing: number): number {
-  const fits = Math.floor((size - framing - TRANSPORT_OVERHEAD) / PADDING) * PADDING;
-  return Math.min(Math.max(fits, PROBE_SIZE), MAX_PAYLOAD);
+  return Math.min(Math.max(size - framing - TRANSPORT_OVERHEAD, PROBE_SIZE), MAX_PAYLOAD);
 }
 
-/** @param size bytes of payload: a multiple of 16, at least 48 */
+/** @param size bytes of payload, at least 48 */
 export function encodeProbe(token: Uint8Array, stamp: bigint, size = PROBE_SIZE): Uint8Array {
   const payload = new Uint8Array(size);
   payload.set([MARKER, PROBE]);

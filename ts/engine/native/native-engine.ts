@@ -99,6 +99,7 @@ export class NativeEngine implements ReconfigurableEngine {
   readonly #counters: BigUint64Array;
   readonly #instruments: BigUint64Array;
   readonly paths: PathControl = {
+    keepsWhole: true,
     setPaths: (sets) => {
       requirePaths(sets);
       this.#call(() => this.#handle.setPaths(packPaths(sets)));

@@ -35,6 +35,7 @@ export function packPaths(sets: readonly PeerPaths[]): Uint8Array {
       const entries = (paths ?? []).map((path) => {
         const entry = new Uint8Array(PATH_BYTES);
         viewOf(entry).setUint32(0, path.id, true);
+        viewOf(entry).setUint32(4, path.plpmtu ?? 0, true);
         entry.set(packEnds(path), 8);
         return entry;
       });

@@ -118,6 +118,7 @@ class WasmEngine implements Engine {
   readonly #stunBudget: PrefixRateLimiter | undefined;
   readonly #fairShare = new FairShare();
   readonly paths: PathControl = {
+    keepsWhole: false,
     setPaths: (sets) => {
       this.#open();
       requirePaths(sets);

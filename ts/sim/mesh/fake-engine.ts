@@ -117,6 +117,8 @@ export interface FakeEngineHost {
   /** @param local undefined: the host chooses */
   send(to: SocketAddress, datagram: Uint8Array, local?: LocalSource): void;
   event(event: EngineEvent): void;
+  /** An inner packet of a peer's; default: it is dropped. */
+  inner?(peer: SessionKey, packet: Uint8Array): void;
 }
 
 export class FakeEngine implements EffectEngine {
@@ -132,6 +134,7 @@ export class FakeEngine implements EffectEngine {
   /** As the core set them last; the simulated engine relays no stock clients. */
   wireguardBindings: readonly WireguardBinding[] = [];
   readonly paths: PathControl = {
+    keepsWhole: true,
     setPaths: (sets) => {
       requirePaths(sets);
       for (const set of sets) this.#setPaths(set);
@@ -175,6 +178,22 @@ export class FakeEngine implements EffectEngine {
       const peer = this.#peers.get(key);
       if (peer !== undefined) this.#sendData(peer, payload);
     }
+  }
+
+  /**
+   * An IP packet for a peer, which may not be fragmented.
+   * @returns how long it may be at most, when it is too long for the way: what ICMP says in other engines.
+   */
+  sendInner(key: SessionKey, packet: Uint8Array): number | undefined {
+    const peer = this.#peers.get(key);
+    if (peer === undefined) return undefined;
+    const limit = innerLimit(peer.paths?.active);
+    if (packet.length > limit) {
+      this.#count('too_big_sent');
+      return limit;
+    }
+    this.#sendData(peer, packet, limit);
+    return undefined;
   }
 
   setPeers(peers: readonly PeerConfig[]): void {
@@ -355,7 +374,8 @@ export class FakeEngine implements EffectEngine {
     peer.unansweredSince = undefined;
   }
 
-  #sendData(peer: Peer, payload: Uint8Array): void {
+  /** @param limit what padding may fill */
+  #sendData(peer: Peer, payload: Uint8Array, limit = Infinity): void {
     const now = this.#host.now();
     const { current } = peer;
     if (current === undefined || now - current.createdAt >= REJECT_AFTER_TIME) {
@@ -369,11 +389,11 @@ export class FakeEngine implements EffectEngine {
       this.#startHandshake(peer);
     peer.unansweredSince ??= now;
     peer.paths?.dataSent(now);
-    this.#sendTransport(peer, current, payload);
+    this.#sendTransport(peer, current, payload, limit);
   }
 
-  #sendTransport(peer: Peer, keypair: Keypair, payload: Uint8Array): void {
-    this.#transmit(peer, seal(keypair, payload));
+  #sendTransport(peer: Peer, keypair: Keypair, payload: Uint8Array, limit = Infinity): void {
+    this.#transmit(peer, seal(keypair, payload, limit));
   }
 
   #startHandshake(peer: Peer): void {
@@ -568,7 +588,8 @@ export class FakeEngine implements EffectEngine {
       const event = peer.paths?.dataReceived(path, from, this.#host.now());
       if (event !== undefined) this.#host.event({ ...event, peer: peer.config.sessionKey });
       const pong = pongTo(payload);
-      if (pong !== undefined) this.#sendData(peer, pong);
+      if (isInner(payload)) this.#host.inner?.(peer.config.sessionKey, payload);
+      else if (pong !== undefined) this.#sendData(peer, pong);
       else this.#host.event({ type: 'control', peer: peer.config.sessionKey, payload });
     }
     if (peer.paths !== undefined) this.#servePaths(peer, peer.paths);
@@ -604,7 +625,7 @@ export class FakeEngine implements EffectEngine {
     const framing = 'leg' in to.remote ? FRAME_HEADER_SIZE : 0;
     const probe = encodeProbe(token, this.#nanoseconds(), probePayloadSize(size, framing));
     this.#count('path_probes_sent');
-    this.#answer(peer, to, seal(keypair, probe));
+    this.#answer(peer, to, seal(keypair, probe, probe.length));
   }
 
   /** Sends by these ends, wherever else the peer is reached. */
@@ -733,8 +754,17 @@ export class FakeEngine implements EffectEngine {
 
 const ZERO_KEY = new Uint8Array(32);
 
-function seal(keypair: Keypair, payload: Uint8Array): Uint8Array {
-  const padded = Math.ceil(payload.length / 16) * 16;
+const isInner = ([first = 0]: Uint8Array): boolean => first >> 4 === 4 || first >> 4 === 6;
+
+/** The longest packet a path's datagrams have room for. */
+function innerLimit(path: Path | undefined): number {
+  if (path?.plpmtu === undefined) return Infinity;
+  return path.plpmtu - TRANSPORT_OVERHEAD - ('leg' in path.remote ? FRAME_HEADER_SIZE : 0);
+}
+
+/** @param limit padding does not go beyond it */
+function seal(keypair: Keypair, payload: Uint8Array, limit = Infinity): Uint8Array {
+  const padded = Math.max(payload.length, Math.min(Math.ceil(payload.length / 16) * 16, limit));
   const message = new Uint8Array(TRANSPORT_OVERHEAD + padded);
   message[0] = 4;
   viewOf(message).setUint32(4, keypair.remote, true);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "inner/icmp_unreachable.h"
+#include "inner/icmp_error.h"
 
 #include <algorithm>
 
@@ -9,6 +9,12 @@ namespace {
 constexpr uint8_t kIcmp = 1, kIcmpv6 = 58;
 /// No answer is larger than what every host must take (RFC 1122 3.3.2, RFC 8200 5).
 constexpr size_t kLargestAnswer4 = 576, kLargestAnswer6 = 1280;
+
+struct Error {
+  uint8_t type;
+  uint8_t code;
+  uint32_t field = 0;  ///< of the four bytes before the quoted packet, network byte order
+};
 
 bool unicast4(const uint8_t* a) {
   static constexpr uint8_t broadcast[4] = {255, 255, 255, 255};
@@ -20,7 +26,7 @@ bool unicast6(const uint8_t* a) {
   return a[0] != 0xff && std::memcmp(a, unspecified, 16) != 0;
 }
 
-std::vector<uint8_t> unreachable4(const IpView& ip, const uint8_t* packet) {
+std::vector<uint8_t> error4(const IpView& ip, const uint8_t* packet, const Error& error) {
   const size_t header = static_cast<size_t>(packet[0] & 15) * 4;
   const bool later_fragment = (ntohs(load<uint16_t>(packet + 6)) & 0x1fff) != 0;
   // Only echo requests and replies and the other queries may be answered, never an error.
@@ -36,14 +42,15 @@ std::vector<uint8_t> unreachable4(const IpView& ip, const uint8_t* packet) {
   std::memcpy(out.data() + 12, ip.destination, 4);
   std::memcpy(out.data() + 16, ip.source, 4);
   store(out.data() + 10, checksum_finish(checksum_add(out.data(), 20)));
-  out[20] = 3;  // destination unreachable
-  out[21] = 1;  // host
+  out[20] = error.type;
+  out[21] = error.code;
+  store(out.data() + 24, error.field);
   std::memcpy(out.data() + 28, packet, quoted);
   store(out.data() + 22, checksum_finish(checksum_add(out.data() + 20, out.size() - 20)));
   return out;
 }
 
-std::vector<uint8_t> unreachable6(const IpView& ip, const uint8_t* packet) {
+std::vector<uint8_t> error6(const IpView& ip, const uint8_t* packet, const Error& error) {
   const bool icmp_error = packet[6] == kIcmpv6 && (ip.length <= 40 || packet[40] < 128);
   if (icmp_error || !unicast6(ip.source) || !unicast6(ip.destination)) return {};
   const size_t quoted = std::min(ip.length, kLargestAnswer6 - 48);
@@ -54,8 +61,9 @@ std::vector<uint8_t> unreachable6(const IpView& ip, const uint8_t* packet) {
   out[7] = 64;
   std::memcpy(out.data() + 8, ip.destination, 16);
   std::memcpy(out.data() + 24, ip.source, 16);
-  out[40] = 1;  // destination unreachable
-  out[41] = 3;  // address
+  out[40] = error.type;
+  out[41] = error.code;
+  store(out.data() + 44, error.field);
   std::memcpy(out.data() + 48, packet, quoted);
   const IpView answer{6, 16, out.data() + 8, out.data() + 24, out.size()};
   const size_t size = out.size() - 40;
@@ -67,9 +75,16 @@ std::vector<uint8_t> unreachable6(const IpView& ip, const uint8_t* packet) {
 }  // namespace
 
 std::vector<uint8_t> icmp_unreachable(const IpView& ip, const uint8_t* packet) {
-  if (ip.family == 4) return unreachable4(ip, packet);
-  if (ip.family == 6) return unreachable6(ip, packet);
+  if (ip.family == 4) return error4(ip, packet, {.type = 3, .code = 1});
+  if (ip.family == 6) return error6(ip, packet, {.type = 1, .code = 3});
   return {};
+}
+
+std::vector<uint8_t> icmp_too_big(const IpView& ip, const uint8_t* packet, size_t mtu) {
+  const auto field = htonl(static_cast<uint32_t>(mtu));
+  if (ip.family == 6) return error6(ip, packet, {.type = 2, .code = 0, .field = field});
+  if (ip.family != 4 || !dont_fragment(ip, packet)) return {};
+  return error4(ip, packet, {.type = 3, .code = 4, .field = field});
 }
 
 }  // namespace omerta::inner
