@@ -75,6 +75,7 @@ const kinds = {
     })),
   })),
   'count-legs': id.map((query): Effect => ({ type: 'count-legs', query, legs: [query] })),
+  'count-paths': key.map((peer): Effect => ({ type: 'count-paths', peer })),
   pong: fc.constant(1).map((): Effect => ({ type: 'pong', identity: bytes(), token: bytes() })),
   receipts: fc.constant(1).map((): Effect => ({ type: 'receipts', token: bytes(), reports: [] })),
   'signed-receipts': fc
@@ -130,6 +131,7 @@ const BATCH_OF: Record<Effect['type'], EffectBatch['type']> = {
   'set-prefix-limit': 'change-limits',
   'set-wireguard-bindings': 'set-wireguard-bindings',
   'count-legs': 'count-legs',
+  'count-paths': 'count-paths',
   pong: 'answers',
   receipts: 'answers',
   'signed-receipts': 'answers',
@@ -151,6 +153,7 @@ const ORDER: readonly EffectBatch['type'][] = [
   'answers',
   'notices',
   'count-legs',
+  'count-paths',
 ];
 
 const isRemoval = (type: string): boolean => type.startsWith('remove-');
@@ -300,6 +303,7 @@ function run(
     answer: () => calls.push('answer'),
     notice: () => calls.push('notice'),
     counted: () => calls.push('counted'),
+    pathsCounted: () => calls.push('pathsCounted'),
     attempt: (_what, action) => {
       try {
         action();

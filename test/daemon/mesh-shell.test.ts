@@ -63,6 +63,11 @@ class ScriptedNode implements ShellNode {
     this.counted = [query, counts];
     return this.#take();
   }
+  handlePathCounts(peer: string): Effect[] {
+    this.pathsCounted = peer;
+    return this.#take();
+  }
+  pathsCounted: string | undefined;
   handleTimeout(step: Step): Effect[] {
     assert.ok(this.due !== undefined && step.now >= this.due, 'called before the deadline');
     this.timeouts++;

@@ -11,6 +11,7 @@ import { sameBytes } from '../../wire/bytes.js';
 import type { LocalSource } from '../../contract/path-control.js';
 import { formatIp, formatSocketAddress, isIPv4, sameSocketAddress } from '../../wire/socket-address.js';
 import type { LocalInterface } from '../path/local-interface.js';
+import type { Family, NatWitness } from '../path/nat-witness.js';
 import { NatBehaviour } from '../protocol/peer-record.js';
 import {
   found,
@@ -26,7 +27,6 @@ import { Observations, type Observation } from './observation.js';
 import { portAllocationOf, preservesPort } from './port-allocation.js';
 import { translationOf } from './translation.js';
 
-type Family = NatStatus['family'];
 const FAMILIES: readonly Family[] = ['ipv4', 'ipv6'];
 
 /** Addresses that everybody who saw this node agrees on are told again no sooner. */
@@ -43,7 +43,7 @@ class Place {
   hairpins: boolean | undefined;
 }
 
-export class NatClassifier {
+export class NatClassifier implements NatWitness {
   readonly #relays = new Observations();
   readonly #members = new Observations();
   /** By local IP (hex text of it), or family where it is not known. */
@@ -66,7 +66,6 @@ export class NatClassifier {
     return true;
   }
 
-  /** A member says where a probe came from. */
   memberObserved(observation: Observation): void {
     this.#members.add(observation);
   }
@@ -89,11 +88,12 @@ export class NatClassifier {
     return this.#place(local?.ip, family).filtering;
   }
 
-  lifetime(local: LocalSource | undefined, family: Family): MappingLifetime {
-    return this.#place(local?.ip, family).lifetime;
+  silence(local: LocalSource | undefined, family: Family, ms: number, outcome: 'kept' | 'forgotten'): void {
+    const { lifetime } = this.#place(local?.ip, family);
+    if (outcome === 'kept') lifetime.held(ms);
+    else lifetime.gone(ms);
   }
 
-  /** Somebody behind the same outer address was reached by it, or by another way only. */
   hairpinned(local: LocalSource | undefined, family: Family, worked: boolean): void {
     this.#place(local?.ip, family).hairpins = worked;
   }

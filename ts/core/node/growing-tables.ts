@@ -6,6 +6,7 @@
 
 import { MAX_MEMBERS, memberBounds } from '../members/member-table.js';
 import { MAX_PINGS } from '../members/ping-table.js';
+import { INTERVAL_BOUNDS } from '../path/path-keepalive.js';
 import { OBSERVATION_BOUNDS } from '../nat/observation.js';
 import { CIRCUITS_PER_MEMBER } from '../path/circuit-client.js';
 import { MOST_PATHS } from '../path/member-paths.js';
@@ -71,6 +72,14 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
     total: () => COUNTED_BOUNDS.total,
     shares: () => COUNTED_BOUNDS.shares,
     ends: 'after 60 s, when a place is wanted',
+  },
+  {
+    name: 'how long paths may be silent',
+    fields: ['path/path-keepalive.ts#intervals'],
+    key: 'member, own address, its address',
+    total: () => INTERVAL_BOUNDS.total,
+    shares: () => INTERVAL_BOUNDS.shares,
+    ends: 'with the member, or the oldest of it, when it is elsewhere',
   },
   {
     name: 'where relays and members see this node',

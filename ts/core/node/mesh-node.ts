@@ -9,6 +9,7 @@
 // Everything returns effects; requests and their repetition are the RequestTable's.
 
 import type { EngineEvent, LegCounts, SessionKey } from '../../contract/engine.js';
+import type { PathCounts } from '../../contract/path-control.js';
 import { CONTACT_LEG, parseFrame } from '../../wire/frame.js';
 import { PING_TOKEN_SIZE } from '../../wire/ping-frame.js';
 import { formatSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
@@ -155,6 +156,7 @@ export class MeshNode implements Component {
       config.directPaths === true
         ? new DirectPaths({
             ...host,
+            nat: this.#nat,
             own: () => ({
               interfaces: this.#interfaces,
               announced: this.#endpoints,
@@ -328,6 +330,12 @@ export class MeshNode implements Component {
   handleLegCounts(query: number, counts: readonly (LegCounts | undefined)[], step: Step): Effect[] {
     const turn = new Turn(step);
     this.#legQueries.answer(query, counts, turn);
+    return turn.effects;
+  }
+
+  handlePathCounts(peer: SessionKey, counts: readonly PathCounts[], step: Step): Effect[] {
+    const turn = new Turn(step);
+    this.#direct?.handleCounts(peer, counts, turn);
     return turn.effects;
   }
 

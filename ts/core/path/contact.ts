@@ -6,6 +6,8 @@ import type { TrackedPath } from './tracked-path.js';
 /** Between contacts that came to nothing; doubles. */
 const FIRST_RETRY_MS = 5000;
 const LONGEST_RETRY_MS = 600_000;
+/** After the last data was reported. */
+const BUSY_MS = 30_000;
 /** Between two times that relays are asked where they see this node for one member's sake. */
 const ASK_RELAYS_EVERY_MS = 1000;
 
@@ -25,19 +27,34 @@ export class Contact {
   askAt: number | undefined;
   /** When we begin to probe what the member named. */
   beginAt: number | undefined;
+  /** When data was sent to the member last, as far as it has reported. */
+  dataSentAt = -Infinity;
+  /** The direct path may have been forgotten on its way: a contact opens it again. */
+  forgotten = false;
   /** What the engine was told last. */
   told: string | undefined;
   /** When relays were asked for this member's sake last. */
   #relaysAskedAt = -Infinity;
 
-  /** @param sessionAt when a session was made or renewed last */
-  constructor(public sessionAt: number) {}
+  /**
+   * @param sessionAt when a session was made or renewed last
+   * @param first whether this side has the lower identity of the two
+   */
+  constructor(
+    public sessionAt: number,
+    readonly first = false,
+  ) {}
 
   /** Our request was refused or not answered, or its probes begin and may be in vain: the next one is later. */
   failed(now: number): void {
     this.failures++;
     if (this.active !== undefined) return;
     this.askAt = now + Math.min(FIRST_RETRY_MS * 2 ** (this.failures - 1), LONGEST_RETRY_MS);
+  }
+
+  /** Whether data is being sent. */
+  isBusy(now: number): boolean {
+    return now - this.dataSentAt < BUSY_MS;
   }
 
   /** Whether relays may be asked again: a member begins contacts as often as it likes. */

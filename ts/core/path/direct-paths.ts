@@ -10,7 +10,7 @@
 // not say that they can do it, nor by a node whose engine cannot.
 
 import type { PeerEndpoint, SessionKey } from '../../contract/engine.js';
-import type { PathEnds, PathEvent } from '../../contract/path-control.js';
+import type { PathCounts, PathEnds, PathEvent } from '../../contract/path-control.js';
 import { compareBytes } from '../../wire/bytes.js';
 import type { Member, MemberTable } from '../members/member-table.js';
 import type { MessageOf } from '../protocol/control-message.js';
@@ -96,8 +96,7 @@ export class DirectPaths implements BesideWays, ExchangeUser {
       for (const candidate of this.#host.relayed(member)) this.#host.carried(candidate);
       if (!sameEndpoint(active.remote, endpoint)) this.#probing.suspect(contact, turn);
     } else if (!contact.asking && contact.beginAt === undefined && contact.askAt === undefined) {
-      const first = compareBytes(this.#host.identity, this.#identityOf(member)) < 0;
-      contact.askAt = turn.now + (first ? 0 : ASK_LATER_MS);
+      contact.askAt = turn.now + (contact.first ? 0 : ASK_LATER_MS);
     }
     this.rescheduled(member, contact);
     const direct = 'address' in endpoint && (active !== undefined || this.#host.relayed(member).length > 0);
@@ -117,6 +116,7 @@ export class DirectPaths implements BesideWays, ExchangeUser {
   memberGone(member: SessionKey): void {
     this.sessionForgotten(member);
     this.#exchange.forget(member);
+    this.#probing.memberGone(member);
   }
 
   waysChanged(member: SessionKey, turn: Turn): void {
@@ -150,6 +150,10 @@ export class DirectPaths implements BesideWays, ExchangeUser {
   ): boolean {
     if (!this.#isAble(peer)) return false;
     this.#exchange.accept(peer, request, candidates, turn);
+    // It may have lost the path that we have.
+    const contact = this.contact(peer, turn);
+    this.#probing.suspect(contact, turn);
+    this.rescheduled(peer, contact);
     return true;
   }
 
@@ -183,8 +187,17 @@ export class DirectPaths implements BesideWays, ExchangeUser {
         this.#probing.retryDead(contact.paths.get(event.path), turn);
         break;
       case 'path-report':
+        this.#probing.dataSent(contact, turn);
         break;
     }
+    this.rescheduled(peer, contact);
+  }
+
+  /** The engine's counts of a member's paths, as they were asked for. */
+  handleCounts(peer: SessionKey, counts: readonly PathCounts[], turn: Turn): void {
+    const contact = this.#contacts.get(peer);
+    if (contact === undefined) return;
+    this.#probing.counted(peer, contact, counts, turn);
     this.rescheduled(peer, contact);
   }
 
@@ -204,7 +217,7 @@ export class DirectPaths implements BesideWays, ExchangeUser {
   contact(member: SessionKey, turn: Turn): Contact {
     let contact = this.#contacts.get(member);
     if (contact === undefined) {
-      contact = new Contact(turn.now);
+      contact = new Contact(turn.now, this.#isFirst(member));
       this.#contacts.set(member, contact);
     }
     return contact;
@@ -274,8 +287,10 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     return member !== undefined && isCapable(member) && !this.#host.peers.hasRole(key);
   }
 
-  #identityOf(key: SessionKey): Uint8Array {
-    return this.#host.members.bySessionKey(key)?.identity ?? new Uint8Array(0);
+  /** Whether this side has the lower identity. */
+  #isFirst(key: SessionKey): boolean {
+    const identity = this.#host.members.bySessionKey(key)?.identity ?? new Uint8Array(0);
+    return compareBytes(this.#host.identity, identity) < 0;
   }
 }
 

@@ -44,9 +44,9 @@ export class MemberPaths {
     this.#paths.delete(id);
   }
 
-  /** When the next of them is to be probed. */
+  /** When the next of them is to be probed or looked after. */
   probeAt(): number | undefined {
-    return earliest(...this.all().map(({ probeAt }) => probeAt));
+    return earliest(...this.all().flatMap(({ probeAt, keepAt }) => [probeAt, keepAt]));
   }
 
   #makeRoom(): boolean {

@@ -2,20 +2,28 @@
 // have not answered.
 
 import type { SessionKey } from '../../contract/engine.js';
-import { PROBE_TOKEN_SIZE, type PathEnds, type PathEvent } from '../../contract/path-control.js';
+import {
+  PROBE_TOKEN_SIZE,
+  type PathCounts,
+  type PathEnds,
+  type PathEvent,
+} from '../../contract/path-control.js';
+import { sameBytes } from '../../wire/bytes.js';
+import { sameSocketAddress } from '../../wire/socket-address.js';
 import { isDue } from '../runtime/is-due.js';
 import type { Turn } from '../runtime/turn.js';
 import { isReachable, type OwnAddresses } from './contact-addresses.js';
 import type { Contact } from './contact.js';
 import { rankOf } from './local-interface.js';
+import { familyOf, type NatWitness } from './nat-witness.js';
+import { PathKeepalive } from './path-keepalive.js';
 import type { PortPrediction } from './port-prediction.js';
 import { isDead, type TrackedPath } from './tracked-path.js';
 import { UnprovenBudget } from './unproven-budget.js';
 
-/** Between probes of a path that is kept. */
-export const PATH_KEEPALIVE_MS = 15_000;
-/** Before a path that died or was of no use is tried again. */
+/** Before a path that died or was of no use is tried again; doubles, while no data is sent. */
 const RETRY_PATH_MS = 30_000;
+const LONGEST_RETRY_PATH_MS = 600_000;
 /** The same for the one that is used, dead as it is, because nothing else works either. */
 const RETRY_USED_MS = 5000;
 /** Addresses learned from probes that came in, for one contact. */
@@ -23,17 +31,20 @@ const MOST_LEARNED = 8;
 
 /** What the node lends to its probes. */
 export interface ProbingHost {
-  own(): Pick<OwnAddresses, 'interfaces'>;
+  readonly nat: NatWitness;
+  own(): Pick<OwnAddresses, 'interfaces' | 'observed'>;
 }
 
 export class PathProbing {
   readonly #host: ProbingHost;
   readonly #prediction: PortPrediction;
+  readonly #keepalive: PathKeepalive;
   readonly #budget = new UnprovenBudget();
 
   constructor(host: ProbingHost, prediction: PortPrediction) {
     this.#host = host;
     this.#prediction = prediction;
+    this.#keepalive = new PathKeepalive(host.nat);
   }
 
   /** Probes to addresses that had not answered, and those that were not sent. */
@@ -45,14 +56,17 @@ export class PathProbing {
   run(member: SessionKey, contact: Contact, turn: Turn): boolean {
     let changed = false;
     for (const path of contact.paths.all()) {
+      if (isDue(path.keepAt, turn.now)) this.#keepalive.due(member, contact, path, turn);
       if (!isDue(path.probeAt, turn.now)) continue;
       if (path.due()) {
         this.#probe(member, contact, path, turn);
         continue;
       }
       changed = true;
+      if (this.#keepalive.died(member, path, turn.now)) contact.forgotten = true;
+      if (path.state === 'failed') this.#hairpinned(contact, path, false);
       if (path.relayed || path.state === 'dead')
-        path.retry(turn.now + (path === contact.active ? RETRY_USED_MS : RETRY_PATH_MS));
+        path.retry(turn.now + this.#retryMs(contact, path, turn.now));
     }
     return changed;
   }
@@ -60,8 +74,11 @@ export class PathProbing {
   /** @returns whether it was one of ours that was answered. */
   answered(contact: Contact, event: Extract<PathEvent, { type: 'probe-answer' }>, turn: Turn): boolean {
     const path = contact.paths.at(event.at);
+    const tries = path?.unanswered ?? 0;
     if (path?.answered(event.token, event.rttMs, turn.now) !== true) return false;
-    path.probeAt = turn.now + PATH_KEEPALIVE_MS;
+    this.#observed(event, path, turn.now);
+    this.#hairpinned(contact, path, true);
+    this.#keepalive.answered(event.peer, contact, path, tries, turn);
     return true;
   }
 
@@ -89,6 +106,50 @@ export class PathProbing {
   /** Something of the member's came by it: ours may come through as well, now. */
   retryDead(path: TrackedPath | undefined, { now }: Turn): void {
     if (path !== undefined && isDead(path)) path.retry(now);
+  }
+
+  /** Data was sent to the member, and has arrived. */
+  dataSent(contact: Contact, { now }: Turn): void {
+    this.#keepalive.dataSent(contact, now);
+  }
+
+  /** The engine's counts of the member's paths, as they were asked for. */
+  counted(member: SessionKey, contact: Contact, counts: readonly PathCounts[], { now }: Turn): void {
+    this.#keepalive.counted(member, contact, counts, now);
+  }
+
+  memberGone(member: SessionKey): void {
+    this.#keepalive.memberGone(member);
+  }
+
+  #retryMs(contact: Contact, path: TrackedPath, now: number): number {
+    if (path === contact.active) return RETRY_USED_MS;
+    if (contact.isBusy(now)) return RETRY_PATH_MS;
+    return Math.min(RETRY_PATH_MS * 2 ** path.retries++, LONGEST_RETRY_PATH_MS);
+  }
+
+  /** A member's word of where it sees this node. */
+  #observed(event: Extract<PathEvent, { type: 'probe-answer' }>, path: TrackedPath, now: number): void {
+    const { remote, local, observed: before, silence } = path;
+    const { observed: seen, peer: observer } = event;
+    if (seen === undefined || !('address' in remote)) return;
+    const { address: to } = remote;
+    path.observed = seen;
+    this.#host.nat.memberObserved({ observer, to, local, seen, at: now });
+    if (silence !== undefined && before !== undefined && !sameSocketAddress(before, seen))
+      this.#host.nat.silence(local, familyOf(to), silence.ms, 'forgotten');
+  }
+
+  /** A path to somebody behind the same outer address: whether that is where a packet comes back from (hairpin). */
+  #hairpinned(contact: Contact, { remote, local }: TrackedPath, worked: boolean): void {
+    if (!('address' in remote)) return;
+    const { ip } = remote.address;
+    const { observed, interfaces } = this.#host.own();
+    const isOwn = interfaces.some(({ source }) => sameBytes(source.ip, ip));
+    if (isOwn || !observed.some((address) => sameBytes(address.ip, ip))) return;
+    // Nobody is there, as far as is known, who is not reached by another way.
+    if (worked || contact.active !== undefined)
+      this.#host.nat.hairpinned(local, familyOf(remote.address), worked);
   }
 
   #probe(member: SessionKey, contact: Contact, path: TrackedPath, turn: Turn): void {

@@ -93,7 +93,8 @@ export class PathSelection {
     turn.notify('info', 'path-relayed', { member: name });
     // The reason may be that our NAT gives us another address now.
     if (contact.mayAskRelays(turn.now)) this.#host.askRelays(turn);
-    contact.askAt = turn.now + ASK_AFTER_DEATH_MS;
+    contact.askAt = turn.now + (contact.forgotten ? 0 : ASK_AFTER_DEATH_MS);
+    contact.forgotten = false;
   }
 
   #tell(member: SessionKey, contact: Contact, set: readonly TrackedPath[], turn: Turn): void {

@@ -2,6 +2,7 @@
 
 import type { PathEnds } from '../../contract/path-control.js';
 import { toHex } from '../../wire/bytes.js';
+import type { SocketAddress } from '../../wire/socket-address.js';
 import { PathQuality } from './path-quality.js';
 
 /** Waits (ms) after each probe of a path that has not answered: so many are sent. */
@@ -20,6 +21,13 @@ export const MAX_OUTSTANDING = 8;
  */
 export type PathState = 'untried' | 'proven' | 'dead' | 'failed';
 
+/** So long nothing had gone by a path. */
+export interface Silence {
+  readonly ms: number;
+  /** Packets that had come by it until then. */
+  readonly received: number;
+}
+
 export class TrackedPath implements PathEnds {
   readonly quality = new PathQuality();
   state: PathState = 'untried';
@@ -28,6 +36,18 @@ export class TrackedPath implements PathEnds {
   /** When it is to be probed next; undefined = not by itself. */
   probeAt: number | undefined;
   everProbed = false;
+  /** Times it was tried again since it worked last. */
+  retries = 0;
+  /** When it is looked after next, so that it is not forgotten on the way; undefined = not. */
+  keepAt: number | undefined;
+  /** After which silence it is probed to be kept; undefined = it is probed for another reason. */
+  silence: Silence | undefined;
+  /** The same of the probe that was answered at once: whether that was the first to come by it is to be seen. */
+  ended: Silence | undefined;
+  /** Where the peer saw the last answered probe come from. */
+  observed: SocketAddress | undefined;
+  /** When something came by it that was no answer to a probe of ours, as far as is known. */
+  heardAt: number | undefined;
   /** Probes in a row without an answer. */
   #unanswered = 0;
   /** When the probes were sent that may yet be answered, by hex token, oldest first. */
@@ -56,6 +76,11 @@ export class TrackedPath implements PathEnds {
     return 'leg' in this.ends.remote;
   }
 
+  /** Probes since the last answer. */
+  get unanswered(): number {
+    return this.#unanswered;
+  }
+
   /** Begins again, at `at`, to find out whether it works. */
   retry(at: number): void {
     if (this.state === 'failed') this.state = 'untried';
@@ -72,7 +97,8 @@ export class TrackedPath implements PathEnds {
   due(): boolean {
     this.probeAt = undefined;
     // Before it is proven, probes follow each other faster than answers come.
-    if (this.state === 'proven' && this.#unanswered > 0) this.quality.lost();
+    // What a NAT has forgotten in a silence is no loss of the path.
+    if (this.state === 'proven' && this.#unanswered > 0 && this.silence === undefined) this.quality.lost();
     const limit = this.state === 'proven' ? DEAD_AFTER : UNTRIED_WAITS_MS.length;
     if (this.#unanswered < limit) return true;
     this.state = this.state === 'proven' || this.state === 'dead' ? 'dead' : 'failed';
@@ -107,6 +133,7 @@ export class TrackedPath implements PathEnds {
     this.quality.answered(Math.min(Math.max(rttMs, 0), now - sentAt));
     this.state = 'proven';
     this.answeredAt = now;
+    this.retries = 0;
     this.#unanswered = 0;
     this.probeAt = undefined;
     return true;

@@ -1,8 +1,9 @@
 // Carries effects out, by plan, in whatever world the core lives: a process with an engine and a store, or
 // a simulation.
 
-import type { Engine } from '../../contract/engine.js';
+import type { Engine, SessionKey } from '../../contract/engine.js';
 import type { LimitEffect } from '../../contract/limit-control.js';
+import type { PathCounts } from '../../contract/path-control.js';
 import type { Answer, Effect, PersistEffect } from './effect.js';
 import { planEffects, type EffectBatch } from './effect-plan.js';
 import type { Notice } from './notice.js';
@@ -38,6 +39,8 @@ export interface EffectWorld {
   attempt(what: string, run: () => void): void;
   /** The answer to a question about legs, as counted at its place in the plan; called when all is done. */
   counted(query: number, counts: ReturnType<EffectEngine['legCounters']>): void;
+  /** The same of a peer's paths. */
+  pathsCounted(peer: SessionKey, counts: readonly PathCounts[]): void;
 }
 
 /** Plans and carries out what one turn, or several in a row, asked for. */
@@ -94,6 +97,13 @@ function carryOutBatch(batch: EffectBatch, world: EffectWorld, answered: (() => 
         attempt(() => {
           const counts = engine.legCounters(legs);
           answered.push(() => attempt(() => world.counted(query, counts)));
+        });
+      break;
+    case 'count-paths':
+      for (const { peer } of batch.items)
+        attempt(() => {
+          const counts = engine.paths?.pathCounts(peer) ?? [];
+          answered.push(() => attempt(() => world.pathsCounted(peer, counts)));
         });
       break;
     case 'remove-peers':

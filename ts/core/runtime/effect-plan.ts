@@ -10,7 +10,7 @@ import type { PeerConfig, SessionKey, WireguardBinding } from '../../contract/en
 import type { LimitEffect } from '../../contract/limit-control.js';
 import type { PathProbe, PeerPaths } from '../../contract/path-control.js';
 import type { Leg } from '../../wire/leg.js';
-import type { Answer, Effect, LegCountQuery, PersistEffect } from './effect.js';
+import type { Answer, Effect, LegCountQuery, PathCountQuery, PersistEffect } from './effect.js';
 import type { Notice } from './notice.js';
 
 type EffectOf<Type extends Effect['type']> = Extract<Effect, { type: Type }>;
@@ -31,6 +31,7 @@ interface BatchItems {
   readonly answers: Answer;
   readonly notices: Notice;
   readonly 'count-legs': LegCountQuery;
+  readonly 'count-paths': PathCountQuery;
   readonly 'remove-peers': SessionKey;
   readonly 'remove-legs': number;
 }
@@ -74,6 +75,7 @@ function changes(segment: readonly Effect[]): EffectBatch[] {
     { type: 'answers', items: only(segment, 'pong', 'receipts', 'signed-receipts') },
     { type: 'notices', items: only(segment, 'notify').map(({ notice }) => notice) },
     { type: 'count-legs', items: only(segment, 'count-legs') },
+    { type: 'count-paths', items: only(segment, 'count-paths') },
   ];
 }
 

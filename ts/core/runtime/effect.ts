@@ -36,6 +36,12 @@ export interface LegCountQuery {
   readonly legs: readonly number[];
 }
 
+/** Wants the engine's counts of the paths to this peer at this moment; answered by handlePathCounts. */
+export interface PathCountQuery {
+  readonly type: 'count-paths';
+  readonly peer: SessionKey;
+}
+
 export type Effect =
   | { readonly type: 'send-frame'; readonly to: SocketAddress; readonly frame: Uint8Array }
   | { readonly type: 'send-control'; readonly peer: SessionKey; readonly payload: Uint8Array }
@@ -49,6 +55,7 @@ export type Effect =
   /** The servers whose stock WireGuard clients are relayed, all of them. */
   | { readonly type: 'set-wireguard-bindings'; readonly bindings: readonly WireguardBinding[] }
   | LegCountQuery
+  | PathCountQuery
   | Answer
   | PersistEffect
   | { readonly type: 'notify'; readonly notice: Notice };

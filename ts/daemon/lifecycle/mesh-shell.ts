@@ -66,6 +66,7 @@ export class MeshShell<Node extends ShellNode = ShellNode> {
         this.log[level]({ ...fields, ...wordNotice(event, fields) }, event),
       attempt: (what, run) => this.#guard(what, run),
       counted: (query, counts) => this.#apply(this.node.handleLegCounts(query, counts, stepNow())),
+      pathsCounted: (peer, counts) => this.#apply(this.node.handlePathCounts(peer, counts, stepNow())),
     };
   }
 

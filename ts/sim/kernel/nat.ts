@@ -19,7 +19,10 @@ export interface NatBehaviourModel {
   readonly ports: PortAllocation;
   /** Whether two behind it reach each other by their outer addresses (section 6). */
   readonly hairpin: boolean;
-  /** Milliseconds without an outbound packet after which a mapping is gone. */
+  /**
+   * Milliseconds without an outbound packet after which a mapping is gone, and after which somebody is filtered who was
+   * sent to: packets to others keep the mapping, not his way in (section 5).
+   */
   readonly lifetimeMs: number;
 }
 
@@ -40,8 +43,8 @@ interface Mapping {
   readonly inside: SocketAddress;
   readonly outside: SocketAddress;
   usedAt: number;
-  /** Where the inside has lately sent to: addresses, and addresses with ports. */
-  readonly contacted: Set<string>;
+  /** Where the inside has sent to, and when last: addresses, and addresses with ports. */
+  readonly contacted: Map<string, number>;
 }
 
 const FIRST_PORT = 1024;
@@ -75,13 +78,13 @@ export class Nat {
         inside: from,
         outside: { ip: this.ip, port: this.#newPort(from.port, now) },
         usedAt: now,
-        contacted: new Set(),
+        contacted: new Map(),
       };
       this.#byFlow.set(flow, mapping);
       this.#byPort.set(mapping.outside.port, mapping);
     }
     mapping.usedAt = now;
-    mapping.contacted.add(formatSocketAddress(to)).add(formatIp(to.ip));
+    mapping.contacted.set(formatSocketAddress(to), now).set(formatIp(to.ip), now);
     return mapping.outside;
   }
 
@@ -89,11 +92,10 @@ export class Nat {
   inbound(from: SocketAddress, port: number, now: number): SocketAddress | undefined {
     const mapping = this.#byPort.get(port);
     if (mapping === undefined || this.#isOver(mapping, now)) return undefined;
-    const { filtering } = this.behaviour;
-    if (filtering === 'address-dependent' && !mapping.contacted.has(formatIp(from.ip))) return undefined;
-    if (filtering === 'address-and-port-dependent' && !mapping.contacted.has(formatSocketAddress(from)))
-      return undefined;
-    return mapping.inside;
+    const { filtering, lifetimeMs } = this.behaviour;
+    if (filtering === 'endpoint-independent') return mapping.inside;
+    const sender = filtering === 'address-dependent' ? formatIp(from.ip) : formatSocketAddress(from);
+    return now - (mapping.contacted.get(sender) ?? -Infinity) > lifetimeMs ? undefined : mapping.inside;
   }
 
   /** The router restarts: every mapping is lost, ports will be others. */

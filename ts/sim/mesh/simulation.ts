@@ -337,6 +337,7 @@ export class SimNode {
       notice: (notice) => this.notices.push(notice),
       attempt: (_what, run) => run(), // a simulation ends by what goes wrong in it
       counted: (query, counts) => this.apply(node.handleLegCounts(query, counts, this.step)),
+      pathsCounted: (peer, counts) => this.apply(node.handlePathCounts(peer, counts, this.step)),
     };
   }
 
