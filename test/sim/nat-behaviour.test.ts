@@ -8,7 +8,7 @@ import { NatBehaviour, openPeerRecord } from '../../ts/core/protocol/peer-record
 import type { NatStatus } from '../../ts/core/runtime/nat-status.js';
 import type { Network } from '../../ts/core/protocol/network.js';
 import { STATEFUL } from '../../ts/sim/kernel/firewall.js';
-import { PORT_RESTRICTED } from '../../ts/sim/kernel/nat.js';
+import { PORT_RESTRICTED, type NatBehaviourModel } from '../../ts/sim/kernel/nat.js';
 import { Simulation, type SimNode, type SimUplink } from '../../ts/sim/mesh/simulation.js';
 import { bootstrapOf, ip, OPEN_POLICY } from './mesh-world.js';
 import { PairWorld, type Kind } from './pair-world.js';
@@ -167,5 +167,118 @@ describe('an IPv6 address', () => {
     ]);
     const { translation, mapping } = natOf(node, 'ipv6');
     assert.deepEqual([translation, mapping], [{ value: 'nat66' }, { value: 'endpoint-independent' }]);
+  });
+});
+
+describe('members that were never sent to show', () => {
+  /** A node with one uplink, two relays, and members it has not spoken to. */
+  const worldOf = (seed: number, uplink: (simulation: Simulation) => SimUplink, family: 'ipv4' | 'ipv6') => {
+    const simulation = new Simulation({ seed });
+    const at = (net: number, place: number): Uint8Array =>
+      ip(family === 'ipv4' ? `192.0.${net}.${place}` : `2001:db8:${net}::${place}`);
+    const relays = [1, 2].map((place) =>
+      simulation.node({
+        name: `relay-${place}`,
+        address: { ip: at(2, place), port: PORT },
+        relay: { ...OPEN_POLICY, limits: { circuits: 64, admissions: 64 } },
+        latencyMs: 5,
+      }),
+    );
+    const network: Network = {
+      id: simulation.prng.bytes(16),
+      name: 'home',
+      key: simulation.prng.bytes(32),
+      bootstraps: relays.map(bootstrapOf),
+    };
+    const member = (name: string, one: SimUplink): SimNode =>
+      simulation.node({
+        name,
+        address: one.address,
+        uplinks: [one],
+        networks: [network],
+        latencyMs: simulation.prng.integer(2, 40),
+        directPaths: true,
+      });
+    const others = [1, 2, 3, 4, 5, 6].map((place) =>
+      member(`other-${place}`, { address: { ip: at(3 + place, 7), port: PORT } }),
+    );
+    const node = member('node', uplink(simulation));
+    for (const each of [...relays, ...others, node]) each.start();
+    simulation.run(3000);
+    return { simulation, node, others };
+  };
+
+  /** Speaks to one after the other. */
+  const filteringAfter = (
+    seed: number,
+    uplink: (simulation: Simulation) => SimUplink,
+    family: 'ipv4' | 'ipv6' = 'ipv4',
+  ): NatStatus['filtering'] => {
+    const { simulation, node, others } = worldOf(seed, uplink, family);
+    for (const [index, other] of others.entries()) {
+      // Either may begin.
+      if (index % 2 === 0) node.ping(other.identity);
+      else other.ping(node.identity);
+      simulation.run(3000);
+    }
+    return natOf(node, family).filtering;
+  };
+
+  const behind =
+    (model: Partial<NatBehaviourModel>) =>
+    (simulation: Simulation): SimUplink => ({
+      address: { ip: ip('10.0.1.2'), port: PORT },
+      nat: simulation.nat(ip('198.18.0.1'), { ...PORT_RESTRICTED, ...model }),
+    });
+  const DEPENDENCES = ['endpoint-independent', 'address-dependent', 'address-and-port-dependent'] as const;
+
+  /** Of two that meet only one finds out: right or not yet, and mostly right after six. */
+  const assertFound = (
+    filtering: (typeof DEPENDENCES)[number],
+    found: readonly NatStatus['filtering'][],
+  ): void => {
+    const known = found.flatMap((each) => ('value' in each ? [each.value] : []));
+    assert.deepEqual(new Set(known), new Set([filtering]));
+    assert.ok(known.length >= 0.6 * found.length, JSON.stringify(found));
+  };
+  const SEEDS = [1, 2, 3, 4, 5, 6];
+
+  for (const filtering of DEPENDENCES)
+    test(`who a NAT lets in: ${filtering}`, () => {
+      assertFound(
+        filtering,
+        SEEDS.map((seed) => filteringAfter(seed, behind({ filtering }))),
+      );
+    });
+
+  for (const filtering of DEPENDENCES)
+    test(`who an IPv6 firewall lets in: ${filtering}`, () => {
+      const address = { ip: ip('2001:db8:1::5'), port: PORT };
+      const firewall = { ...STATEFUL, filtering };
+      assertFound(
+        filtering,
+        SEEDS.map((seed) => filteringAfter(seed, () => ({ address, firewall }), 'ipv6')),
+      );
+    });
+
+  test('that nothing is in front of a public address', () => {
+    const address = { ip: ip('198.51.100.1'), port: PORT };
+    assert.deepEqual(
+      filteringAfter(1, () => ({ address })),
+      { value: 'endpoint-independent' },
+    );
+  });
+
+  test('of a NAT that gives each destination another port, that strangers do not get in, and no more', () => {
+    const symmetric = behind({ mapping: 'address-and-port-dependent' });
+    assert.deepEqual(filteringAfter(1, symmetric), { unknown: 'no-second-try' });
+  });
+
+  test('nothing when they are relay-only', () => {
+    const world = new PairWorld(1, 'full', 'public', [true, false]);
+    world.start();
+    assert.ok(world.firstPacket() !== undefined);
+    world.simulation.run(3000);
+    assert.deepEqual(natOf(world.a).filtering, { unknown: 'not-tried' });
   });
 });

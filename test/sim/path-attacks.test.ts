@@ -1,6 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { PROBES_PER_ADDRESS, PROBES_PER_HOST } from '../../ts/core/path/unproven-budget.js';
+import {
+  ADDRESS_SHARE,
+  HOST_SHARE,
+  PROBES_PER_ADDRESS,
+  PROBES_PER_HOST,
+} from '../../ts/core/path/unproven-budget.js';
 import { CandidateKind, MAX_CONTACT_CANDIDATES } from '../../ts/core/protocol/contact-candidate.js';
 import { decodeControlFrame } from '../../ts/core/protocol/control-frame.js';
 import { decodeMessage, encodeMessage } from '../../ts/core/protocol/control-message.js';
@@ -72,6 +77,29 @@ describe('a member that names a victim as its address', () => {
     assert.ok(victim.bytes <= 2 * PROBES_PER_HOST * 80);
     assert.ok(world.a.mesh.pathBudget.refused > 0);
     assert.equal(world.pathOf(world.a), 'direct', 'the path that was proven goes on');
+  });
+
+  test('gets no more sent there by asking for tests of who is let in', () => {
+    const world = new PairWorld(5, 'port-R', 'public');
+    const ports = Array.from({ length: 300 }, (_, n) => 1000 + n);
+    const victim = listen(world, ports);
+    world.start();
+    assert.ok(world.firstPacket() !== undefined);
+    for (let round = 0; round < 3000; round++) {
+      const address = { ip: VICTIM, port: 1000 + (round % ports.length) };
+      const payload = encodeMessage({
+        request: 1_000_000 + round,
+        message: { type: 'filtering-test', address },
+      });
+      world.b.engine.sendControl([{ peer: keyOf(world.a), payload }]);
+      world.simulation.run(10);
+    }
+    const packets = [...victim.heard.values()];
+    assert.ok(packets.length > 0, 'it is sent to at all');
+    assert.ok(packets.reduce((sum, count) => sum + count, 0) <= HOST_SHARE, packets.join(' '));
+    assert.ok(Math.max(...packets) <= ADDRESS_SHARE);
+    assert.ok(victim.bytes <= HOST_SHARE * 80);
+    assert.ok(world.a.mesh.pathBudget.refused > 0);
   });
 
   test('does not have its victim register at relays with every contact it begins', () => {

@@ -119,6 +119,8 @@ const messageOf: { readonly [T in ControlMessage['type']]: Omit<MessageOf<T>, 't
   contact: { candidates },
   'contact-accepted': { candidates: candidates.slice(1) },
   'contact-begin': {},
+  'filtering-test': { address: address('203.0.113.5:51820') },
+  'filtering-tested': {},
   refused: { reason: 'busy', what: 'circuits' },
 };
 export const controlMessages = Object.entries(messageOf).map(

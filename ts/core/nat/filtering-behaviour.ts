@@ -1,18 +1,20 @@
 // Who a NAT or a firewall lets in (RFC 4787, section 5; RFC 5780, section 4.4), from what came in and what did
 // not: a member sends to this node before this node has sent to it, or has sent to another port of it alone.
 
+import type { FilteringWitness, SentBefore } from '../path/nat-witness.js';
 import type { Dependence, Finding } from '../runtime/nat-status.js';
 
-/** What this node had sent to the sender before. */
-export type SentBefore =
-  /** Nothing, at any port. */
-  | 'nothing'
-  /** Something to another port of its address. */
-  | 'other-port';
+/** So often it is tried to know more, before the network changes. */
+const MOST_TRIES = 32;
 
-export class FilteringBehaviour {
+export class FilteringBehaviour implements FilteringWitness {
+  #tries = 0;
   /** Whether it came in, by what had been sent before. */
   readonly #cameIn: Record<SentBefore, boolean | undefined> = { nothing: undefined, 'other-port': undefined };
+
+  tried(): void {
+    this.#tries++;
+  }
 
   /** What is let in was seen to arrive: no word of anybody's. */
   arrived(before: SentBefore): void {
@@ -21,14 +23,13 @@ export class FilteringBehaviour {
     if (before === 'nothing') this.#cameIn['other-port'] = true;
   }
 
-  /** It was sent and did not arrive, though its sender was reached when it had been sent to. */
   refused(before: SentBefore): void {
     this.#cameIn[before] = false;
     if (before === 'other-port') this.#cameIn.nothing = false;
   }
 
-  /** What has to be tried to know more; undefined = nothing. */
   get wanted(): SentBefore | undefined {
+    if (this.#tries >= MOST_TRIES) return undefined;
     if (this.#cameIn.nothing === undefined) return 'nothing';
     return this.#cameIn['other-port'] === undefined ? 'other-port' : undefined;
   }

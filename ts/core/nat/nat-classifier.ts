@@ -94,6 +94,20 @@ export class NatClassifier implements NatWitness {
     else lifetime.gone(ms);
   }
 
+  dependsOnDestination(family: Family, now: number): boolean | undefined {
+    const known = this.reports(now).filter((report) => report.family === family && report.observers > 0);
+    const depends = known.map(({ mapping }) => dependsOnAddress(mapping));
+    return depends.includes(true) ? true : depends.find((each) => each !== undefined);
+  }
+
+  admitsOtherPorts(family: Family): boolean {
+    const admits = this.#filteringOf(family).map(({ finding }) => found(finding));
+    return (
+      admits.length > 0 &&
+      admits.every((each) => each === 'endpoint-independent' || each === 'address-dependent')
+    );
+  }
+
   hairpinned(local: LocalSource | undefined, family: Family, worked: boolean): void {
     this.#place(local?.ip, family).hairpins = worked;
   }
@@ -191,6 +205,10 @@ export class NatClassifier implements NatWitness {
 
   #ofFamily(family: Family): LocalInterface[] {
     return this.#interfaces.filter(({ source }) => isIPv4(source.ip) === (family === 'ipv4'));
+  }
+
+  #filteringOf(family: Family): FilteringBehaviour[] {
+    return this.#ofFamily(family).map(({ source }) => this.#place(source.ip, family).filtering);
   }
 
   /** Where routing chooses and there is one address, it is that. */

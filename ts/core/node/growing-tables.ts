@@ -6,6 +6,7 @@
 
 import { MAX_MEMBERS, memberBounds } from '../members/member-table.js';
 import { MAX_PINGS } from '../members/ping-table.js';
+import { SENT_BOUNDS } from '../path/sent-addresses.js';
 import { INTERVAL_BOUNDS } from '../path/path-keepalive.js';
 import { OBSERVATION_BOUNDS } from '../nat/observation.js';
 import { CIRCUITS_PER_MEMBER } from '../path/circuit-client.js';
@@ -72,6 +73,14 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
     total: () => COUNTED_BOUNDS.total,
     shares: () => COUNTED_BOUNDS.shares,
     ends: 'after 60 s, when a place is wanted',
+  },
+  {
+    name: 'addresses that were sent to',
+    fields: ['path/sent-addresses.ts#sent'],
+    key: 'address, address and port',
+    total: () => SENT_BOUNDS.total,
+    shares: () => SENT_BOUNDS.shares,
+    ends: 'after 10 min, when a place is wanted',
   },
   {
     name: 'how long paths may be silent',
@@ -311,6 +320,7 @@ export const FIXED_FIELDS: Readonly<Record<string, string>> = {
   'node/uplink-set.ts#uplinks': CONFIGURED,
   'node/wireguard-reach.ts#states': CONFIGURED,
   'nat/nat-classifier.ts#places': 'one for each own address, at most 8',
+  'path/contact.ts#filteringTests': 'one for each family',
   'path/own-policy.ts#given': CONFIGURED,
   'path/own-policy.ts#legs': `${PREPARED_LEGS} for each relay`,
   'relay/relay-neighbours.ts#neighbours': CONFIGURED,

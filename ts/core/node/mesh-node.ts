@@ -18,6 +18,7 @@ import { toHex } from '../../wire/bytes.js';
 import { NatClassifier } from '../nat/nat-classifier.js';
 import { CircuitClient } from '../path/circuit-client.js';
 import { DirectPaths, PATHS_CAPABILITY } from '../path/direct-paths.js';
+import { FILTERING_TESTS_CAPABILITY } from '../path/filtering-test.js';
 import type { LocalInterface } from '../path/local-interface.js';
 import { PathAgent } from '../path/path-agent.js';
 import { earliest } from '../runtime/earliest.js';
@@ -124,7 +125,9 @@ export class MeshNode implements Component {
       ownChanged: (turn) => this.#recordMayHaveChanged(turn),
     });
     const capabilities =
-      config.directPaths === true ? [...config.capabilities, PATHS_CAPABILITY] : config.capabilities;
+      config.directPaths === true
+        ? [...config.capabilities, PATHS_CAPABILITY, FILTERING_TESTS_CAPABILITY]
+        : config.capabilities;
     this.#ownRecord = new OwnRecord(primitives, self, config.name, capabilities);
     this.#policy =
       config.consent &&
@@ -157,6 +160,7 @@ export class MeshNode implements Component {
         ? new DirectPaths({
             ...host,
             nat: this.#nat,
+            relays: () => [...this.#uplinks.all()].map(({ address }) => address),
             own: () => ({
               interfaces: this.#interfaces,
               announced: this.#endpoints,

@@ -128,6 +128,11 @@ const HANDLERS: { readonly [K in RequestType]: Handler<K> } = {
     handle: ({ direct }, { peer, request, message, turn }) =>
       direct?.handleContact(peer, request, message, turn) === true,
   },
+  'filtering-test': {
+    refusal: 'no-consent',
+    handle: ({ direct }, { peer, request, message, turn }) =>
+      direct?.handleFilteringTest(peer, request, message, turn) === true,
+  },
   'prove-membership': {
     refusal: undefined,
     handle: ({ relay, proofs }, { peer, request, message, turn }) => {

@@ -2,12 +2,13 @@
 // towards each other (docs/protocol.md, "Contact").
 
 import type { SessionKey } from '../../contract/engine.js';
-import type { ContactCandidate } from '../protocol/contact-candidate.js';
+import { CandidateKind, type ContactCandidate } from '../protocol/contact-candidate.js';
 import { AnswerTable, type RequestTable } from '../runtime/request-table.js';
 import type { Turn } from '../runtime/turn.js';
 import { contactCandidates, triedCandidates, type OwnAddresses } from './contact-addresses.js';
 import type { Contact } from './contact.js';
 import { sourcesFor } from './local-interface.js';
+import { familyOf, type NatWitness } from './nat-witness.js';
 import type { PortPrediction } from './port-prediction.js';
 
 /** Who was asked begins by himself when he is not told to. */
@@ -15,6 +16,7 @@ const BEGIN_ANYWAY_MS = 1000;
 
 /** What the node lends to its contacts. */
 export interface ExchangeHost {
+  readonly nat: Pick<NatWitness, 'admitsOtherPorts'>;
   readonly requests: RequestTable;
   own(): Omit<OwnAddresses, 'predicted'>;
   /** Relays may see this node elsewhere by now: they are asked. */
@@ -58,7 +60,7 @@ export class ContactExchange {
         this.#agree(member, contact, answer.candidates, later);
         // Both are to send their first packets before the other's arrive.
         later.send(member, 0, { type: 'contact-begin' });
-        contact.beginAt = later.now + (later.now - sentAt) / 2;
+        contact.beginAt = Math.max(later.now + (later.now - sentAt) / 2, contact.quietUntil);
       } else contact.failed(later.now);
       this.#user.rescheduled(member, contact);
     });
@@ -98,8 +100,13 @@ export class ContactExchange {
   #agree(member: SessionKey, contact: Contact, told: readonly ContactCandidate[], turn: Turn): void {
     contact.agreed = true;
     contact.learned = 0;
+    const { nat } = this.#host;
     const own = this.#host.own();
-    for (const { address } of triedCandidates(told, own))
+    // Who lets in any port of an address it has sent to need not find out which.
+    const tried = told.filter(
+      ({ kind, address }) => kind !== CandidateKind.predicted || !nat.admitsOtherPorts(familyOf(address)),
+    );
+    for (const { address } of triedCandidates(tried, own))
       for (const { local, rank } of sourcesFor(address, own.interfaces))
         contact.paths.add({ remote: { address }, local }, rank);
     this.#user.agreed(member, contact, turn);

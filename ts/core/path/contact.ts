@@ -1,5 +1,6 @@
 // What is known of finding direct paths to one member: who asks when, and what came of it.
 
+import type { FilteringTest } from './filtering-test.js';
 import { MemberPaths } from './member-paths.js';
 import type { TrackedPath } from './tracked-path.js';
 
@@ -31,6 +32,12 @@ export class Contact {
   dataSentAt = -Infinity;
   /** The direct path may have been forgotten on its way: a contact opens it again. */
   forgotten = false;
+  /** Tests of who gets in here that the member was asked for, and that have not been understood. */
+  filteringTests: readonly FilteringTest[] = [];
+  /** Whether the engine was told to answer the member's probes for such a test. */
+  tested = false;
+  /** Until then nothing is sent to the member's addresses: what it sends meanwhile shows whether it gets in. */
+  quietUntil = -Infinity;
   /** What the engine was told last. */
   told: string | undefined;
   /** When relays were asked for this member's sake last. */

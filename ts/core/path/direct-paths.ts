@@ -22,12 +22,15 @@ import type { Turn } from '../runtime/turn.js';
 import type { Candidate } from './candidate.js';
 import { ContactExchange, type ExchangeHost, type ExchangeUser } from './contact-exchange.js';
 import { Contact } from './contact.js';
+import { FilteringTests, type FilteringTestHost } from './filtering-test.js';
 import { isGone } from './local-interface.js';
 import { sameEndpoint } from './member-paths.js';
 import type { BesideWays } from './path-agent.js';
+import type { NatWitness } from './nat-witness.js';
 import { PathProbing, type ProbingHost } from './path-probing.js';
 import { ASK_AFTER_DEATH_MS, PathSelection, type SelectionHost } from './path-selection.js';
 import { PortPrediction } from './port-prediction.js';
+import { SentAddresses } from './sent-addresses.js';
 import type { TrackedPath } from './tracked-path.js';
 
 /** What the record of a node says that can do all this. */
@@ -39,7 +42,8 @@ const ASK_LATER_MS = 300;
 const SESSION_LIFE_MS = 175_000;
 
 /** What the node lends to its direct paths. */
-export interface DirectHost extends ExchangeHost, ProbingHost, SelectionHost {
+export interface DirectHost extends ExchangeHost, ProbingHost, SelectionHost, FilteringTestHost {
+  readonly nat: NatWitness;
   readonly identity: Uint8Array;
   readonly members: Pick<MemberTable, 'bySessionKey'>;
   readonly peers: PeerTable;
@@ -58,12 +62,17 @@ export class DirectPaths implements BesideWays, ExchangeUser {
   readonly #exchange: ContactExchange;
   readonly #probing: PathProbing;
   readonly #selection: PathSelection;
+  readonly #tests: FilteringTests;
 
   constructor(host: DirectHost) {
     const prediction = new PortPrediction();
     this.#host = host;
     this.#exchange = new ContactExchange(host, this, prediction);
-    this.#probing = new PathProbing(host, prediction);
+    const sent = new SentAddresses();
+    this.#probing = new PathProbing(host, prediction, sent);
+    this.#tests = new FilteringTests(host, sent, (member, address, turn) =>
+      this.#probing.probeOnce(member, address, turn),
+    );
     this.#selection = new PathSelection(host);
   }
 
@@ -96,6 +105,8 @@ export class DirectPaths implements BesideWays, ExchangeUser {
       for (const candidate of this.#host.relayed(member)) this.#host.carried(candidate);
       if (!sameEndpoint(active.remote, endpoint)) this.#probing.suspect(contact, turn);
     } else if (!contact.asking && contact.beginAt === undefined && contact.askAt === undefined) {
+      const known = this.#host.members.bySessionKey(member);
+      if (known !== undefined) this.#tests.begin(member, known, contact, turn);
       contact.askAt = turn.now + (contact.first ? 0 : ASK_LATER_MS);
     }
     this.rescheduled(member, contact);
@@ -116,6 +127,7 @@ export class DirectPaths implements BesideWays, ExchangeUser {
   memberGone(member: SessionKey): void {
     this.sessionForgotten(member);
     this.#exchange.forget(member);
+    this.#tests.forget(member);
     this.#probing.memberGone(member);
   }
 
@@ -157,21 +169,35 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     return true;
   }
 
+  /** A member wants to know whether what this node sends gets in there. */
+  handleFilteringTest(
+    peer: SessionKey,
+    request: number,
+    { address }: MessageOf<'filtering-test'>,
+    turn: Turn,
+  ): boolean {
+    if (!this.#isAble(peer)) return false;
+    this.#tests.handle(peer, request, address, this.#contacts.get(peer), turn);
+    return true;
+  }
+
   /** The member whose contact was accepted begins about now. */
   handleBegin(peer: SessionKey, turn: Turn): void {
     const contact = this.#contacts.get(peer);
     if (contact?.beginAt === undefined) return;
-    contact.beginAt = turn.now;
+    contact.beginAt = Math.max(turn.now, contact.quietUntil);
     this.#run(peer, contact, turn);
   }
 
   handleEvent(event: PathEvent, turn: Turn): void {
     const { peer } = event;
     const contact = this.#contacts.get(peer);
+    if (event.type === 'probe-from') this.#tests.arrived(peer, event.from, turn);
     if (contact?.agreed !== true) return;
     switch (event.type) {
       case 'probe-answer':
         if (!this.#probing.answered(contact, event, turn)) return;
+        this.#reached(peer, contact, event.at);
         this.#selection.decide(peer, contact, turn);
         break;
       case 'probe-from':
@@ -242,6 +268,12 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     if (at !== undefined) this.#wakes.set(member, at);
   }
 
+  #reached(member: SessionKey, contact: Contact, at: PathEnds): void {
+    const known = this.#host.members.bySessionKey(member);
+    const path = contact.paths.at(at);
+    if (known !== undefined && path !== undefined) this.#tests.reached(known, contact, path);
+  }
+
   #learn(member: SessionKey, contact: Contact, from: PathEnds, turn: Turn): void {
     if (this.#probing.learn(contact, from, turn)) this.#run(member, contact, turn);
   }
@@ -272,7 +304,7 @@ export class DirectPaths implements BesideWays, ExchangeUser {
   #lapse(member: SessionKey, contact: Contact, turn: Turn): void {
     this.#contacts.delete(member);
     this.#wakes.clear(member);
-    if (!contact.agreed) return;
+    if (!contact.agreed && !contact.tested) return;
     this.#selection.withdraw(member, turn);
     const [relayed] = this.#host.relayed(member).slice(-1);
     if (relayed !== undefined) this.#host.peers.setEndpoint(member, relayed.endpoint, turn);

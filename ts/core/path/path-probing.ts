@@ -9,7 +9,7 @@ import {
   type PathEvent,
 } from '../../contract/path-control.js';
 import { sameBytes } from '../../wire/bytes.js';
-import { sameSocketAddress } from '../../wire/socket-address.js';
+import { sameSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
 import { isDue } from '../runtime/is-due.js';
 import type { Turn } from '../runtime/turn.js';
 import { isReachable, type OwnAddresses } from './contact-addresses.js';
@@ -18,6 +18,7 @@ import { rankOf } from './local-interface.js';
 import { familyOf, type NatWitness } from './nat-witness.js';
 import { PathKeepalive } from './path-keepalive.js';
 import type { PortPrediction } from './port-prediction.js';
+import type { SentAddresses } from './sent-addresses.js';
 import { isDead, type TrackedPath } from './tracked-path.js';
 import { UnprovenBudget } from './unproven-budget.js';
 
@@ -40,9 +41,11 @@ export class PathProbing {
   readonly #prediction: PortPrediction;
   readonly #keepalive: PathKeepalive;
   readonly #budget = new UnprovenBudget();
+  readonly #sent: SentAddresses;
 
-  constructor(host: ProbingHost, prediction: PortPrediction) {
+  constructor(host: ProbingHost, prediction: PortPrediction, sent: SentAddresses) {
     this.#host = host;
+    this.#sent = sent;
     this.#prediction = prediction;
     this.#keepalive = new PathKeepalive(host.nat);
   }
@@ -69,6 +72,19 @@ export class PathProbing {
         path.retry(turn.now + this.#retryMs(contact, path, turn.now));
     }
     return changed;
+  }
+
+  /** One probe to where no path is; its answer proves nothing. @returns false when none may go there now */
+  probeOnce(member: SessionKey, address: SocketAddress, turn: Turn): boolean {
+    if (!this.#budget.take(member, address, turn.now)) return false;
+    this.#prediction.newDestination();
+    this.#sent.add(member, address, turn.now);
+    const to = { remote: { address }, local: undefined };
+    turn.emit({
+      type: 'send-probe',
+      probe: { peer: member, token: turn.random(PROBE_TOKEN_SIZE), to, size: 0 },
+    });
+    return true;
   }
 
   /** @returns whether it was one of ours that was answered. */
@@ -160,7 +176,10 @@ export class PathProbing {
       path.state = 'failed';
       return;
     }
-    if ('address' in remote && !path.everProbed) this.#prediction.newDestination();
+    if ('address' in remote) {
+      if (!path.everProbed) this.#prediction.newDestination();
+      this.#sent.add(member, remote.address, turn.now);
+    }
     const token = turn.random(PROBE_TOKEN_SIZE);
     path.sent(token, turn.now);
     turn.emit({ type: 'send-probe', probe: { peer: member, token, to: path.ends, size: 0 } });

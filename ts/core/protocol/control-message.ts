@@ -219,6 +219,8 @@ const SCHEMA = {
   contact: { candidates },
   'contact-accepted': { candidates },
   'contact-begin': {},
+  'filtering-test': { address },
+  'filtering-tested': {},
   refused: { reason: refusal, what: shortText },
 } as const;
 
@@ -247,6 +249,7 @@ export const ANSWER_OF = {
   'wireguard-bind': 'wireguard-bound',
   'address-challenge': 'address-answer',
   contact: 'contact-accepted',
+  'filtering-test': 'filtering-tested',
 } as const satisfies Partial<Record<MessageType, MessageType>>;
 export type RequestType = keyof typeof ANSWER_OF;
 export type RequestMessage = Extract<ControlMessage, { readonly type: RequestType }>;
