@@ -14,6 +14,7 @@ export const FLOORS = {
     'ts/contract',
     'ts/core/protocol',
     'ts/core/runtime',
+    'ts/core/mapping',
     'ts/core/members',
     'ts/core/uplink',
     'ts/core/path',

@@ -43,6 +43,12 @@ export const PARSERS = {
     'core/protocol/relay-link.ts',
     'core/protocol/peer-id.ts',
   ],
+  'port-mapping': [
+    'core/mapping/pcp.ts',
+    'core/mapping/nat-pmp.ts',
+    'core/mapping/ssdp.ts',
+    'core/mapping/igd.ts',
+  ],
   'relay-store': ['core/relay/relay-store.ts'],
   'signed-maps': [
     'core/protocol/signed-map.ts',

@@ -35,6 +35,7 @@ export const PACKAGES = {
     'clang-format',
     'bpftrace',
     'tcpdump',
+    'miniupnpd-nftables',
     'procps',
     'valgrind',
   ],

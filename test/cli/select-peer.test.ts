@@ -60,6 +60,7 @@ function statusOf(...members: MemberStatus[]): DaemonStatus {
       ],
       wireguard: [],
       nat: [],
+      mapped: undefined,
       standingPolicies: [],
       relay: undefined,
     },
@@ -72,6 +73,7 @@ function statusOf(...members: MemberStatus[]): DaemonStatus {
     workers: [],
     failures: 0,
     log: { lost: 5, error: undefined, heldBack: 7 },
+    portMapping: undefined,
     tunnel: undefined,
     store: { error: undefined, damaged: undefined },
   };

@@ -68,17 +68,19 @@ describe('what a contact names', () => {
   const own = {
     interfaces: [{ source: { ip: at('10.0.0.2:1').ip, interface: 1 }, port: 51_820, rank: 0 }],
     announced: [at('198.51.100.1:51820')],
+    mapped: [at('203.0.113.9:51820'), at('198.51.100.1:51820')],
     observed: [at('198.18.0.1:4000'), at('198.51.100.1:51820')],
     predicted: Array.from({ length: 40 }, (_, n) => at(`198.18.0.1:${4001 + n}`)),
   };
 
   test('each address once, the announced ones first, no more than there is room for', () => {
-    const candidates = contactCandidates(own);
+    const candidates = contactCandidates(own, CandidateKind.mapped);
     assert.equal(candidates.length, MAX_CONTACT_CANDIDATES);
     assert.deepEqual(
       candidates.slice(0, 4).map(({ address }) => formatSocketAddress(address)),
-      ['198.51.100.1:51820', '10.0.0.2:51820', '198.18.0.1:4000', '198.18.0.1:4001'],
+      ['198.51.100.1:51820', '203.0.113.9:51820', '10.0.0.2:51820', '198.18.0.1:4000'],
     );
+    assert.equal(candidates[1]?.kind, CandidateKind.mapped);
   });
 
   test('loopback, multicast, broadcast, unspecified, link-local and own addresses are not tried', () => {
@@ -94,6 +96,7 @@ describe('what a contact names', () => {
       '[fe80::1]:9',
       '10.0.0.2:51820',
       '198.51.100.1:51820',
+      '203.0.113.9:51820',
       '203.0.113.5:9',
       '[2001:db8::5]:9',
       '10.0.0.2:9',

@@ -50,6 +50,14 @@ describe('configuration', () => {
     assert.match(config.node.name, /^[a-z0-9-]{1,63}$/);
   });
 
+  test('how a gateway is asked for a port is one of five words', () => {
+    assert.equal(parseConfig('', 'x').paths.port_mapping, 'auto');
+    assert.equal(parseConfig('[paths]\nport_mapping = "off"', 'x').paths.port_mapping, 'off');
+    const { field, expected } = errorOf('[paths]\nport_mapping = "igd"');
+    assert.equal(field, 'config paths.port_mapping');
+    assert.match(expected, /"nat-pmp"/);
+  });
+
   test('ways that are neither "any" nor "relay-only" are refused by name', () => {
     assert.equal(parseConfig('[paths]\nuse = "relay-only"', 'x').paths.use, 'relay-only');
     const { field, expected } = errorOf('[paths]\nuse = "direct"');

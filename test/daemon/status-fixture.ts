@@ -47,6 +47,7 @@ export const STATUS: DaemonStatus = {
     bootstraps: [],
     wireguard: [],
     nat: [],
+    mapped: undefined,
     standingPolicies: [],
     drops: { 'frame-malformed': 6 },
     relay: {
@@ -121,6 +122,15 @@ export const STATUS: DaemonStatus = {
   ],
   failures: 0,
   log: { lost: 5, error: undefined, heldBack: 7 },
+  portMapping: {
+    state: 'mapped',
+    protocol: 'pcp',
+    gateway: '192.168.1.1',
+    internal: '192.168.1.2:51900',
+    external: '203.0.113.7:51900',
+    expiresInSeconds: 3600,
+    attempts: [],
+  },
   tunnel: { name: 'omerta0', state: 'down', missing: ['100.64.0.1/10'] },
   store: { error: undefined, damaged: undefined },
 };

@@ -5,6 +5,7 @@ import { latencyWithin, sumLatencies } from '../status/model/latency.js';
 import { formatBytes, formatDuration, formatNanoseconds } from '../host/units.js';
 import { isRefusal } from '../core/protocol/control-message.js';
 import { isCap } from '../core/relay/relay-limits.js';
+import { wordPortMapping } from '../status/model/port-mapping-wording.js';
 import type { BootstrapStatus, StandingPolicyStatus } from '../core/runtime/mesh-status.js';
 import {
   ADDRESS_COLLISION,
@@ -64,6 +65,13 @@ function describeBootstrap({ peerId, address, state, observedAddress, lastError 
   ].join(', ');
 }
 
+/** None where nothing is asked of a gateway. */
+export function portMappingRows({ portMapping, mesh }: DaemonStatus): string[][] {
+  if (portMapping === undefined || ['off', 'no-gateway'].includes(portMapping.state)) return [];
+  const { what, next } = wordPortMapping(portMapping, mesh.mapped);
+  return [['port mapping', next === '' ? what : `${what}. ${next}`]];
+}
+
 /** `omerta status` */
 export function describeStatus(status: DaemonStatus): string {
   const { mesh, engine } = status;
@@ -91,6 +99,7 @@ export function describeStatus(status: DaemonStatus): string {
     const { what, next } = wordCircuitFailure(refused);
     rows.push([`member ${name}`, `no circuit: ${what}. ${next}`]);
   }
+  rows.push(...portMappingRows(status));
   for (const { address, state } of mesh.wireguard)
     rows.push([
       'wireguard',

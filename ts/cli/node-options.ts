@@ -7,6 +7,8 @@ import {
   CONSENT_RULE,
   ENGINE_RULE,
   IO_RULE,
+  PORT_MAPPING_CHOICES,
+  PORT_MAPPING_RULE,
   PORT_RULE,
   STATUS_ADDRESS_RULE,
   UNTIL_RULE,
@@ -28,6 +30,7 @@ export interface NodeOptions {
   readonly status?: string;
   readonly engine?: string;
   readonly io?: string;
+  readonly portMapping?: string;
   readonly consent?: readonly string[];
   readonly consentUntil?: string;
 }
@@ -48,6 +51,10 @@ export function addNodeOptions(command: Command): Command {
     .option(
       '--io <kind>',
       'how the native engine calls its sockets: auto (measured at start), mmsg or io_uring',
+    )
+    .option(
+      '--port-mapping <how>',
+      'how the gateway is asked to let the port in: auto (each in turn), pcp, nat-pmp, upnp, or off (default: auto)',
     )
     .addOption(
       repeatable(
@@ -78,6 +85,12 @@ function ioOf(value: string): Config['node']['io'] {
   throw wrong('io', value, IO_RULE, '--io auto');
 }
 
+function portMappingOf(value: string): Config['paths']['port_mapping'] {
+  const choice = PORT_MAPPING_CHOICES.find((each) => each === value);
+  if (choice !== undefined) return choice;
+  throw wrong('port-mapping', value, PORT_MAPPING_RULE, '--port-mapping off');
+}
+
 /** Whom the command line accepts. @throws OperatorError naming what is none. */
 function consentOf(who: readonly string[]): Pick<Config['consent'], 'networks' | 'identities'> {
   const identities = who.filter(isPeerId);
@@ -100,7 +113,7 @@ function consentOf(who: readonly string[]): Pick<Config['consent'], 'networks' |
 
 /** The configuration with the command line's overrides. @throws OperatorError naming the option. */
 export function applyNodeOptions(config: Config, options: NodeOptions): Config {
-  const { port, bind, announce, status, engine, io, consent, consentUntil } = options;
+  const { port, bind, announce, status, engine, io, portMapping, consent, consentUntil } = options;
   if (port !== undefined && (!/^\d{1,5}$/.test(port) || Number(port) < 1 || Number(port) > 65_535))
     throw wrong('port', port, PORT_RULE, '--port 51901');
   if (bind !== undefined && parseIp(bind) === undefined)
@@ -137,6 +150,10 @@ export function applyNodeOptions(config: Config, options: NodeOptions): Config {
       ...(engine === undefined ? {} : { engine: engineOf(engine) }),
       ...(io === undefined ? {} : { io: ioOf(io) }),
     },
+    paths: {
+      ...config.paths,
+      ...(portMapping === undefined ? {} : { port_mapping: portMappingOf(portMapping) }),
+    },
     consent: {
       ...accepted,
       ...(consentUntil === undefined ? {} : { until: consentUntil }),
@@ -147,7 +164,7 @@ export function applyNodeOptions(config: Config, options: NodeOptions): Config {
 
 /** The overrides as a child process is given them. */
 export function nodeArguments(options: NodeOptions): string[] {
-  const { port, bind, announce, status, engine, io, consent, consentUntil } = options;
+  const { port, bind, announce, status, engine, io, portMapping, consent, consentUntil } = options;
   const one = (name: string, value: string | undefined): string[] =>
     value === undefined ? [] : [`--${name}`, value];
   return [
@@ -157,6 +174,7 @@ export function nodeArguments(options: NodeOptions): string[] {
     ...one('status', status),
     ...one('engine', engine),
     ...one('io', io),
+    ...one('port-mapping', portMapping),
     ...(consent ?? []).flatMap((who) => one('consent', who)),
     ...one('consent-until', consentUntil),
   ];

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import type { NatKind } from './nat.js';
 import { NAT_KINDS } from './nat.js';
-import { OmertaNode } from './omerta-node.js';
+import { OmertaNode, type OmertaNodeOptions } from './omerta-node.js';
 import { PingWatch } from './ping.js';
 import type { Nat, Node, World } from './world.js';
 
@@ -144,16 +144,21 @@ export async function startRelay(
   return { relay, invite };
 }
 
-/** Starts a member that is there, and takes direct paths. */
+/** Starts a member that is there, and takes direct paths. @param options `nat`: behind this one instead of a new one */
 export async function joinFrom(
   world: World,
   place: Place,
   name: string,
   invite: string,
+  options: { readonly nat?: Nat } & Pick<OmertaNodeOptions, 'portMapping'> = {},
 ): Promise<PlacedMember> {
-  const nat = place === 'public' ? undefined : await world.addNat(`${name}-nat`, place);
+  const { nat: known, portMapping } = options;
+  const nat = place === 'public' ? undefined : (known ?? (await world.addNat(`${name}-nat`, place)));
   const node = await world.addNode(name, nat === undefined ? {} : { behind: nat });
-  const omerta = new OmertaNode(world, node, name, { direct: true });
+  const omerta = new OmertaNode(world, node, name, {
+    direct: true,
+    ...(portMapping && { portMapping }),
+  });
   await omerta.command(['network', 'join', '-'], invite);
   await omerta.start('up', '--foreground');
   const { mesh } = status.parse(await omerta.request({ command: 'status' }));

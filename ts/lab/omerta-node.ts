@@ -16,6 +16,8 @@ const START_TIMEOUT_MS = 20_000;
 export interface OmertaNodeOptions {
   /** Reaches members directly where that is possible; default: by relays, which most tests are about. */
   readonly direct?: boolean;
+  /** How it asks its gateway for a port; default: as shipped. */
+  readonly portMapping?: 'pcp' | 'nat-pmp' | 'upnp' | 'off';
 }
 
 export class OmertaNode {
@@ -42,7 +44,12 @@ export class OmertaNode {
   /** Writes its configuration: what every node of the lab has, and `more`: keys of [node], then tables. */
   configure(more: string): void {
     // All namespaces share the host's name, which would be every node's name otherwise.
-    const paths = this.options.direct === true ? '' : '[paths]\nuse = "relay-only"\n';
+    const { direct, portMapping } = this.options;
+    const keys = [
+      ...(direct === true ? [] : ['use = "relay-only"']),
+      ...(portMapping === undefined ? [] : [`port_mapping = "${portMapping}"`]),
+    ];
+    const paths = keys.length === 0 ? '' : `[paths]\n${keys.join('\n')}\n`;
     const text = `${paths}[node]\nname = "${this.name}"\n${more}\n`;
     writeFileSync(join(this.state, 'omerta.toml'), text, { mode: 0o600 });
   }

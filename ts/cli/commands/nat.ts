@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import type { NatStatus } from '../../core/runtime/nat-status.js';
 import { natFacts, wordNat } from '../../status/model/nat-wording.js';
 import { columns, Context, print, printJson, requestStatus } from '../context.js';
-import { printable } from '../describe-status.js';
+import { portMappingRows, printable } from '../describe-status.js';
 import { explain } from '../help.js';
 
 export function natCommand(program: Command): void {
@@ -17,9 +17,15 @@ export function natCommand(program: Command): void {
     )
     .option('--json', 'print as JSON')
     .action(async ({ json }: { json?: boolean }, self: Command) => {
-      const { mesh } = await Context.of(self).withDaemon(requestStatus);
-      if (json === true) printJson(mesh.nat);
-      else print(mesh.nat.length === 0 ? 'no addresses to tell of' : mesh.nat.map(describeNat).join('\n\n'));
+      const status = await Context.of(self).withDaemon(requestStatus);
+      const { nat } = status.mesh;
+      if (json === true) {
+        printJson(nat);
+        return;
+      }
+      const mapping = portMappingRows(status);
+      const parts = [...nat.map(describeNat), ...(mapping.length === 0 ? [] : [columns(mapping)])];
+      print(parts.length === 0 ? 'no addresses to tell of' : parts.join('\n\n'));
     });
   explain(command, ['omerta nat', "omerta nat --json | jq '.[].mapping'"], { 3: true, 4: true });
 }

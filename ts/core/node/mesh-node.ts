@@ -20,6 +20,7 @@ import { CircuitClient } from '../path/circuit-client.js';
 import { DirectPaths, PATHS_CAPABILITY } from '../path/direct-paths.js';
 import { FILTERING_TESTS_CAPABILITY } from '../path/filtering-test.js';
 import type { LocalInterface } from '../path/local-interface.js';
+import { MAPPED_CAPABILITY, mappedReach, toldMapping } from '../path/mapped-address.js';
 import { PathAgent } from '../path/path-agent.js';
 import { earliest } from '../runtime/earliest.js';
 import { ControlKind, decodeControlFrame, encodeControlFrame } from '../protocol/control-frame.js';
@@ -94,6 +95,7 @@ export class MeshNode implements Component {
   #relay: RelayService | undefined;
   #endpoints: readonly SocketAddress[];
   #interfaces: readonly LocalInterface[];
+  #mapped: SocketAddress | undefined;
   #boot: Uint8Array = new Uint8Array(8);
   #published: PeerRecord | undefined;
   #sweepAt: number | undefined;
@@ -126,7 +128,7 @@ export class MeshNode implements Component {
     });
     const capabilities =
       config.directPaths === true
-        ? [...config.capabilities, PATHS_CAPABILITY, FILTERING_TESTS_CAPABILITY]
+        ? [...config.capabilities, PATHS_CAPABILITY, FILTERING_TESTS_CAPABILITY, MAPPED_CAPABILITY]
         : config.capabilities;
     this.#ownRecord = new OwnRecord(primitives, self, config.name, capabilities);
     this.#policy =
@@ -164,7 +166,8 @@ export class MeshNode implements Component {
             own: () => ({
               interfaces: this.#interfaces,
               announced: this.#endpoints,
-              observed: this.#uplinks.observed().map(({ address }) => address),
+              mapped: toldMapping(this.#mapped, this.#observedAddresses()),
+              observed: this.#observedAddresses(),
             }),
             askRelays: (turn) => {
               for (const uplink of this.#uplinks.all()) uplink.recordChanged(turn);
@@ -218,6 +221,11 @@ export class MeshNode implements Component {
   /** Own identity (Ed25519 public key, 32 bytes). */
   get identity(): Uint8Array {
     return this.#identity;
+  }
+
+  /** Where relays see this node. */
+  get observed(): readonly SocketAddress[] {
+    return this.#observedAddresses();
   }
 
   /** Own addresses inside the networks, in their order. */
@@ -436,6 +444,14 @@ export class MeshNode implements Component {
     return turn.effects;
   }
 
+  /** A gateway lets everybody in at this address, or, undefined, at none. */
+  setMapped(address: SocketAddress | undefined, step: Step): Effect[] {
+    const turn = new Turn(step);
+    this.#mapped = address;
+    if (address !== undefined) this.#direct?.addressesChanged(turn);
+    return turn.effects;
+  }
+
   /**
    * A relay goes on by other rules, for those who are connected already too. Relays that are not named
    * any more are no neighbours from now on.
@@ -515,6 +531,10 @@ export class MeshNode implements Component {
         direct: this.#direct,
         uplinks: this.#uplinks,
         nat: this.#nat,
+        mapped: this.#mapped && {
+          address: formatSocketAddress(this.#mapped),
+          reach: mappedReach(this.#mapped, this.#observedAddresses()),
+        },
         wireguard: this.#wireguard,
         policy: this.#policy,
         relay: this.#relay,
@@ -574,6 +594,10 @@ export class MeshNode implements Component {
   }
 
   // Uplinks
+
+  #observedAddresses(): readonly SocketAddress[] {
+    return this.#uplinks.observed().map(({ address }) => address);
+  }
 
   #registered(uplink: Uplink, fresh: boolean, turn: Turn): void {
     const { sessionKey } = uplink;

@@ -26,6 +26,7 @@ export interface StatusParts {
   readonly direct: DirectPaths | undefined;
   readonly uplinks: UplinkSet;
   readonly nat: NatClassifier;
+  readonly mapped: MeshStatus['mapped'];
   readonly wireguard: WireguardReach;
   readonly policy: OwnPolicy | undefined;
   readonly relay: RelayService | undefined;
@@ -49,6 +50,7 @@ export function nodeStatus(parts: StatusParts, step: Step): MeshStatus {
     })),
     bootstraps: [...uplinks.all()].map((uplink) => uplink.status(step.now)),
     nat: parts.nat.reports(step.now),
+    mapped: parts.mapped,
     wireguard: parts.wireguard.status((key) => uplinks.get(key)),
     standingPolicies: parts.policy?.status() ?? [],
     relay: parts.relay?.status(step),

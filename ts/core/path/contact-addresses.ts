@@ -15,16 +15,22 @@ export interface OwnAddresses {
   readonly interfaces: readonly LocalInterface[];
   /** Told to everybody by the node's record. */
   readonly announced: readonly SocketAddress[];
+  /** Where a gateway lets everybody in. */
+  readonly mapped: readonly SocketAddress[];
   /** Where relays see it. */
   readonly observed: readonly SocketAddress[];
   /** What its NAT is expected to give it next, the likeliest first. */
   readonly predicted: readonly SocketAddress[];
 }
 
-/** At most MAX_CONTACT_CANDIDATES, each address once, under the first of its kinds. */
-export function contactCandidates(own: OwnAddresses): ContactCandidate[] {
+/**
+ * At most MAX_CONTACT_CANDIDATES, each address once, under the first of its kinds.
+ * @param mappedAs the kind of what a gateway mapped: CandidateKind.mapped, or one the other side can read
+ */
+export function contactCandidates(own: OwnAddresses, mappedAs: CandidateKind): ContactCandidate[] {
   const all: ContactCandidate[] = [
     ...own.announced.map((address) => ({ kind: CandidateKind.announced, address })),
+    ...own.mapped.map((address) => ({ kind: mappedAs, address })),
     ...own.interfaces.map(({ source, port }) => ({
       kind: CandidateKind.host,
       address: { ip: source.ip, port },
@@ -46,11 +52,11 @@ export function contactCandidates(own: OwnAddresses): ContactCandidate[] {
  */
 export function triedCandidates(
   told: readonly ContactCandidate[],
-  own: Pick<OwnAddresses, 'interfaces' | 'announced'>,
+  own: Pick<OwnAddresses, 'interfaces' | 'announced' | 'mapped'>,
 ): ContactCandidate[] {
   const isOwn = ({ ip, port }: SocketAddress): boolean =>
     own.interfaces.some((each) => each.port === port && sameBytes(each.source.ip, ip)) ||
-    own.announced.some((address) => sameSocketAddress(address, { ip, port }));
+    [...own.announced, ...own.mapped].some((address) => sameSocketAddress(address, { ip, port }));
   const tried = told.filter(({ address }) => isReachable(address) && !isOwn(address));
   // Two NATs that give a port to each destination are predicted to meet when both sides send to what was
   // predicted first, in one order.

@@ -2,12 +2,14 @@
 // towards each other (docs/protocol.md, "Contact").
 
 import type { SessionKey } from '../../contract/engine.js';
+import type { MemberTable } from '../members/member-table.js';
 import { CandidateKind, type ContactCandidate } from '../protocol/contact-candidate.js';
 import { AnswerTable, type RequestTable } from '../runtime/request-table.js';
 import type { Turn } from '../runtime/turn.js';
 import { contactCandidates, triedCandidates, type OwnAddresses } from './contact-addresses.js';
 import type { Contact } from './contact.js';
 import { sourcesFor } from './local-interface.js';
+import { mappedKindFor } from './mapped-address.js';
 import { familyOf, type NatWitness } from './nat-witness.js';
 import type { PortPrediction } from './port-prediction.js';
 
@@ -18,6 +20,7 @@ const BEGIN_ANYWAY_MS = 1000;
 export interface ExchangeHost {
   readonly nat: Pick<NatWitness, 'admitsOtherPorts'>;
   readonly requests: RequestTable;
+  readonly members: Pick<MemberTable, 'bySessionKey'>;
   own(): Omit<OwnAddresses, 'predicted'>;
   /** Relays may see this node elsewhere by now: they are asked. */
   askRelays(turn: Turn): void;
@@ -52,7 +55,7 @@ export class ContactExchange {
     const sentAt = turn.now;
     contact.asking = true;
     contact.askAt = undefined;
-    const message = { type: 'contact', candidates: this.#candidates() } as const;
+    const message = { type: 'contact', candidates: this.#candidates(member) } as const;
     this.#host.requests.send(member, message, turn, (answer, later) => {
       if (!this.#user.stands(member, contact)) return;
       contact.asking = false;
@@ -74,7 +77,7 @@ export class ContactExchange {
     this.#agree(member, contact, told, turn);
     contact.beginAt = turn.now + BEGIN_ANYWAY_MS;
     this.#user.rescheduled(member, contact);
-    const answer = { type: 'contact-accepted', candidates: this.#candidates() } as const;
+    const answer = { type: 'contact-accepted', candidates: this.#candidates(member) } as const;
     this.#answers.answer(member, request, answer, turn);
   }
 
@@ -92,9 +95,11 @@ export class ContactExchange {
     this.#answers.forget(member);
   }
 
-  #candidates(): ContactCandidate[] {
+  #candidates(member: SessionKey): ContactCandidate[] {
     const own = this.#host.own();
-    return contactCandidates({ ...own, predicted: this.#prediction.addresses(own.observed) });
+    const { capabilities = [] } = this.#host.members.bySessionKey(member)?.record ?? {};
+    const predicted = this.#prediction.addresses(own.observed);
+    return contactCandidates({ ...own, predicted }, mappedKindFor(capabilities));
   }
 
   #agree(member: SessionKey, contact: Contact, told: readonly ContactCandidate[], turn: Turn): void {

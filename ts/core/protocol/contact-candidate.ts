@@ -12,6 +12,8 @@ export const CandidateKind = {
   announced: 2,
   /** What its NAT is expected to give it next. */
   predicted: 3,
+  /** A gateway lets everybody in there. */
+  mapped: 4,
 } as const;
 export type CandidateKind = (typeof CandidateKind)[keyof typeof CandidateKind];
 

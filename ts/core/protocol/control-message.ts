@@ -6,7 +6,7 @@ import type { LegKey } from '../../wire/leg.js';
 import { concat, viewOf } from '../../wire/bytes.js';
 import { decodeTenure, encodedTenure, MAX_ROUND, type AddressTenure } from './address-tenure.js';
 import { decodeCbor, encodeCbor, isArrayOf, isBytes, isInteger } from './cbor.js';
-import { MAX_CONTACT_CANDIDATES, type CandidateKind, type ContactCandidate } from './contact-candidate.js';
+import { CandidateKind, MAX_CONTACT_CANDIDATES, type ContactCandidate } from './contact-candidate.js';
 import { ControlKind, encodeControlFrame, MAX_CONTROL_BODY } from './control-frame.js';
 import { MAX_RECORD_BYTES, MAX_RECORD_NETWORKS, type RecordRefusal } from './peer-record.js';
 import { MAX_POLICY_BYTES, PREPARED_LEGS } from './standing-policy.js';
@@ -154,7 +154,7 @@ const candidates: Field<readonly ContactCandidate[]> = {
       if (!Array.isArray(each) || each.length !== 2) return undefined;
       const [kind, at] = each as unknown[];
       const decodedAddress = address.decode(at);
-      if (!isInteger(kind, 0, 3) || decodedAddress === undefined) return undefined;
+      if (!isInteger(kind, 0, CandidateKind.mapped) || decodedAddress === undefined) return undefined;
       return { kind: kind as CandidateKind, address: decodedAddress };
     });
     const valid = decoded.filter((each) => each !== undefined);

@@ -141,6 +141,14 @@ export interface RelayStatus {
   readonly refusals: Readonly<Record<string, number>>;
 }
 
+/** What the gateway lets everybody in at, and what it is worth. */
+export interface MappedStatus {
+  /** `ip:port`. */
+  readonly address: string;
+  /** `private`: a second NAT is behind the gateway; `unconfirmed`: relays see another address, nobody is told. */
+  readonly reach: 'public' | 'private' | 'unconfirmed';
+}
+
 export interface MeshStatus {
   readonly peerId: string;
   readonly name: string;
@@ -151,6 +159,8 @@ export interface MeshStatus {
   readonly nat: readonly NatStatus[];
   /** Empty unless this node has stock WireGuard clients relayed. */
   readonly wireguard: readonly WireguardReachStatus[];
+  /** Undefined without a port mapping. */
+  readonly mapped: MappedStatus | undefined;
   /** Empty unless this node has a standing policy. */
   readonly standingPolicies: readonly StandingPolicyStatus[];
   /** Undefined when this node is not a relay. */

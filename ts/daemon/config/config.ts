@@ -79,6 +79,9 @@ export const ACCEL_RULE = '"auto", "xdp", "native" or "wasm"';
 export const ACCEL_MODE_RULE = '"native" or "generic"';
 export const NAME_RULE = '1 to 63 of a-z, 0-9 and "-"';
 export const PATHS_RULE = '"any" or "relay-only"';
+/** Ways of asking the gateway for a port; `auto`: one after the other. */
+export const PORT_MAPPING_CHOICES = ['auto', 'pcp', 'nat-pmp', 'upnp', 'off'] as const;
+export const PORT_MAPPING_RULE = '"auto", "pcp", "nat-pmp", "upnp" or "off"';
 export const INTERFACE_RULE = 'an interface name, 1 to 15 of a-z, A-Z, 0-9, "_", "-" and "."';
 
 const PREFIX_RULE = 'an address with prefix length such as "100.64.9.1/32"';
@@ -185,6 +188,7 @@ const schema = z.strictObject({
   paths: z
     .strictObject({
       use: z.enum(['any', 'relay-only'], PATHS_RULE).default('any'),
+      port_mapping: z.enum(PORT_MAPPING_CHOICES, PORT_MAPPING_RULE).default('auto'),
     })
     .prefault({}),
   relay: z

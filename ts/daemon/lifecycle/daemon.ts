@@ -7,7 +7,7 @@ import type { Network } from '../../core/protocol/network.js';
 import { fromHex } from '../../wire/bytes.js';
 import { decodePeerId } from '../../core/protocol/peer-id.js';
 import type { CircuitStatus, MeshStatus, RelayStatus } from '../../core/runtime/mesh-status.js';
-import { formatSocketAddress, parseSocketAddress } from '../../wire/socket-address.js';
+import { formatIp, formatSocketAddress, parseSocketAddress } from '../../wire/socket-address.js';
 import { DEFAULT_STATUS_ADDRESS, type Config } from '../config/config.js';
 import { requireJoined } from '../config/consent-configuration.js';
 import type { ControlRequest } from '../control/control-protocol.js';
@@ -24,6 +24,7 @@ import { loadOrCreateIdentity, type Identity } from '../state/identity.js';
 import { Mesh, configuredAddresses, ownBootstrap, withOwnAddresses, type MeshSettings } from './mesh.js';
 import { addNetwork, loadNetworks, newNetwork, replaceNetwork } from '../state/network-files.js';
 import { ExitCode, OperatorError, messageOf } from '../../host/operator-error.js';
+import { defaultGateway } from '../../host/default-gateway.js';
 import { isProcessAlive, ownProcessIdentity } from '../../host/process-identity.js';
 import { RateSampler, SAMPLE_INTERVAL_MS } from '../../status/model/rate-sampler.js';
 import { checkedReceipt, issuedReceipt, type CheckedReceipt } from '../../status/model/receipts.js';
@@ -34,6 +35,7 @@ import { carriedCircuits, type CarriedCircuits } from '../../status/model/relay-
 import { wordCoreError } from '../../status/model/wording.js';
 import { StatusServer } from '../../status/server/status-server.js';
 import { HostChecks } from './host-checks.js';
+import { PortMapping } from './port-mapping.js';
 import { TunnelWatch } from './tunnel-watch.js';
 import { Store } from '../state/store.js';
 import { VERSION } from '../../host/version.js';
@@ -42,6 +44,7 @@ import { formatWireguardKey } from '../../host/wireguard-key.js';
 /** The network a relay makes when it has none. */
 export const DEFAULT_NETWORK = 'home';
 const ADDRESS_CHECK_INTERVAL_MS = 2000;
+const OBSERVED_CHECK_INTERVAL_MS = 2000;
 const KERNEL_PATH_CHECK_INTERVAL_MS = 1000;
 const STORE_CHECK_INTERVAL_MS = 2000;
 const HOST_TICK_MS = 1000;
@@ -74,6 +77,7 @@ export class Daemon {
   #store: Store | undefined;
   #storeError: string | undefined;
   #tunnel: TunnelWatch | undefined;
+  #portMapping: PortMapping | undefined;
   #statusServer: StatusServer | undefined;
   #reload: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
@@ -133,6 +137,7 @@ export class Daemon {
       networks,
     );
     this.#closers.push(() => this.#mesh?.close(this.#unload));
+    this.#openPortMapping();
     if (mode === 'relay') this.#reportKernelPath();
     await this.#openStatusPage();
     this.#every(SAMPLE_INTERVAL_MS, () =>
@@ -179,6 +184,32 @@ export class Daemon {
     } catch (error) {
       log.debug({ reason: messageOf(error) }, 'kernel-path-unknown'); // no XDP here: nothing can be left
     }
+  }
+
+  /** Asks the gateway to let the port in; a new mesh is told of what the one before had. */
+  #openPortMapping(): void {
+    const { config, log } = this.settings;
+    const { node, paths } = config;
+    const choice = paths.use === 'relay-only' && this.settings.mode === 'up' ? 'off' : paths.port_mapping;
+    const mapping = new PortMapping({ choice, log, onChange: (mapped) => this.#running.setMapped(mapped) });
+    this.#portMapping = mapping;
+    this.#closers.push(() => mapping.close());
+    let seen = '';
+    this.#every(OBSERVED_CHECK_INTERVAL_MS, () => {
+      const now = this.#running.shell.node.observed
+        .map(({ ip }) => formatIp(ip))
+        .sort()
+        .join(' ');
+      if (now !== '' && seen !== '' && now !== seen) mapping.recheck();
+      seen = now === '' ? seen : now;
+    });
+    if (this.settings.open !== undefined) return; // a test's engine has no port that others could send to
+    const look = (): boolean => {
+      mapping.setNetwork(defaultGateway(node.bind, node.interface), this.#running.shell.engine.port);
+      return true;
+    };
+    look();
+    this.#hostChecks.add(ADDRESS_CHECK_INTERVAL_MS, look);
   }
 
   #watchTunnel(): void {
@@ -414,6 +445,7 @@ export class Daemon {
     await mesh.close(false); // the next one takes the kernel path over
     try {
       await this.#openMesh(mesh.settings, networks);
+      this.#running.setMapped(this.#portMapping?.mapped);
     } catch (error) {
       // Without an engine there is nothing left to serve.
       this.settings.log.error({ error: messageOf(error) }, 'reopen-failed');
@@ -456,6 +488,7 @@ export class Daemon {
         .map((worker) => ({ ...worker, counters: Object.fromEntries(worker.counters) })),
       failures: mesh.shell.failures,
       tunnel: this.#tunnel?.status(),
+      portMapping: this.#portMapping?.status(),
       log: this.settings.logStatus(),
       store: { error: this.#store?.error, damaged: this.#store?.damaged?.path },
     };

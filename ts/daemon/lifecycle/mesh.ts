@@ -263,6 +263,11 @@ export class Mesh {
     return true;
   }
 
+  /** A gateway lets everybody in there; undefined = at none. */
+  setMapped(address: SocketAddress | undefined): void {
+    this.shell.command((node, step) => node.setMapped(address, step));
+  }
+
   /** Addresses the interface was made with, with prefix length. */
   get tunnelAddresses(): readonly string[] {
     return this.#tunnelAddresses;

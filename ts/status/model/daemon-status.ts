@@ -1,6 +1,7 @@
 // What a running daemon tells the CLI, the status page and the metrics: plain JSON, no secrets.
 
 import { fromHex } from '../../wire/bytes.js';
+import type { PortMappingStatus } from '../../core/mapping/port-mapper.js';
 import type { MeshStatus, WireguardBindingStatus } from '../../core/runtime/mesh-status.js';
 import type {
   EngineDescription,
@@ -102,6 +103,8 @@ export interface DaemonStatus {
   readonly failures: number;
   /** Undefined for a relay. */
   readonly tunnel: TunnelStatus | undefined;
+  /** What the gateway was asked for; undefined until the daemon has begun to. */
+  readonly portMapping: PortMappingStatus | undefined;
   readonly log: LogStatus;
   readonly store: {
     /** Why what was learnt last is not on the disk, as an errno name. */
