@@ -60,6 +60,7 @@ function statusOf(...members: MemberStatus[]): DaemonStatus {
       ],
       wireguard: [],
       nat: [],
+      udp: 'answered',
       mapped: undefined,
       standingPolicies: [],
       relay: undefined,

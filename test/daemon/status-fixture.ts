@@ -47,6 +47,7 @@ export const STATUS: DaemonStatus = {
     bootstraps: [],
     wireguard: [],
     nat: [],
+    udp: 'answered',
     mapped: undefined,
     standingPolicies: [],
     drops: { 'frame-malformed': 6 },

@@ -13,6 +13,7 @@ import {
   wordCircuitFailure,
   wordRefusal,
   wordUplinkError,
+  UDP_BLOCKED,
 } from '../status/model/wording.js';
 import { columns } from './context.js';
 
@@ -93,6 +94,7 @@ export function describeStatus(status: DaemonStatus): string {
     for (const peerId of addressContenders)
       rows.push(['', `${peerId} says that ${ipv4} is its own: ${ADDRESS_COLLISION}`]);
   }
+  if (mesh.udp === 'blocked') rows.push(['udp', `${UDP_BLOCKED.what}. ${UDP_BLOCKED.next}`]);
   for (const bootstrap of mesh.bootstraps) rows.push(['bootstrap', describeBootstrap(bootstrap)]);
   for (const { name, refused } of mesh.networks.flatMap(({ members }) => members)) {
     if (refused === undefined) continue;

@@ -144,21 +144,29 @@ export async function startRelay(
   return { relay, invite };
 }
 
-/** Starts a member that is there, and takes direct paths. @param options `nat`: behind this one instead of a new one */
+export interface JoinOptions extends Pick<OmertaNodeOptions, 'portMapping'> {
+  /** Behind this one instead of a new one. */
+  readonly nat?: Nat;
+  /** Rules its machine has before it joins. */
+  readonly firewall?: string;
+}
+
+/** Starts a member that is there, and takes direct paths. */
 export async function joinFrom(
   world: World,
   place: Place,
   name: string,
   invite: string,
-  options: { readonly nat?: Nat } & Pick<OmertaNodeOptions, 'portMapping'> = {},
+  options: JoinOptions = {},
 ): Promise<PlacedMember> {
-  const { nat: known, portMapping } = options;
+  const { nat: known, portMapping, firewall } = options;
   const nat = place === 'public' ? undefined : (known ?? (await world.addNat(`${name}-nat`, place)));
   const node = await world.addNode(name, nat === undefined ? {} : { behind: nat });
   const omerta = new OmertaNode(world, node, name, {
     direct: true,
     ...(portMapping && { portMapping }),
   });
+  if (firewall !== undefined) await node.nft(firewall);
   await omerta.command(['network', 'join', '-'], invite);
   await omerta.start('up', '--foreground');
   const { mesh } = status.parse(await omerta.request({ command: 'status' }));

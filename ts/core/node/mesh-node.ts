@@ -51,6 +51,7 @@ import { checkRelayPolicy, type RelayPolicy } from '../relay/relay-policy.js';
 import { RelayService } from '../relay/service/relay-service.js';
 import { RequestTable } from '../runtime/request-table.js';
 import { Turn } from '../runtime/turn.js';
+import { UdpWatch } from '../uplink/udp-watch.js';
 import { MembershipProofs } from './membership-proofs.js';
 import { dispatchRequest } from './message-dispatch.js';
 import { checkConfig, checkEndpoints, checkNetwork, type MeshNodeConfig } from './node-config.js';
@@ -92,6 +93,7 @@ export class MeshNode implements Component {
   readonly #circuits: CircuitClient;
   readonly #direct: DirectPaths | undefined;
   readonly #uplinks: UplinkSet;
+  readonly #udp = new UdpWatch();
   #relay: RelayService | undefined;
   #endpoints: readonly SocketAddress[];
   #interfaces: readonly LocalInterface[];
@@ -336,6 +338,7 @@ export class MeshNode implements Component {
       case 'interface-down':
         break; // a relay goes on relaying, and its sessions carry control messages all the same
     }
+    if (this.#udp.isBlocked) this.#lookAtUdp(turn);
     return turn.effects;
   }
 
@@ -371,6 +374,7 @@ export class MeshNode implements Component {
       this.#recordMayHaveChanged(turn);
       this.#policy?.renew(turn);
     }
+    this.#lookAtUdp(turn);
     return turn.effects;
   }
 
@@ -385,6 +389,7 @@ export class MeshNode implements Component {
       this.#pings.deadline(),
       this.#sweepAt,
       this.#uplinks.deadline(),
+      this.#udp.deadline(this.#uplinks.silent()),
     );
   }
 
@@ -531,6 +536,7 @@ export class MeshNode implements Component {
         direct: this.#direct,
         uplinks: this.#uplinks,
         nat: this.#nat,
+        udp: this.#udp.state(this.#uplinks.silent()),
         mapped: this.#mapped && {
           address: formatSocketAddress(this.#mapped),
           reach: mappedReach(this.#mapped, this.#observedAddresses()),
@@ -594,6 +600,14 @@ export class MeshNode implements Component {
   }
 
   // Uplinks
+
+  #lookAtUdp(turn: Turn): void {
+    const isHeard = (): boolean =>
+      [...this.#members.members.values()].some(
+        ({ sessionKey }) => this.#direct?.active(sessionKey)?.state === 'proven',
+      );
+    this.#udp.look(this.#uplinks.silent(), isHeard, turn);
+  }
 
   #observedAddresses(): readonly SocketAddress[] {
     return this.#uplinks.observed().map(({ address }) => address);

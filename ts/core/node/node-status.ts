@@ -26,6 +26,7 @@ export interface StatusParts {
   readonly direct: DirectPaths | undefined;
   readonly uplinks: UplinkSet;
   readonly nat: NatClassifier;
+  readonly udp: MeshStatus['udp'];
   readonly mapped: MeshStatus['mapped'];
   readonly wireguard: WireguardReach;
   readonly policy: OwnPolicy | undefined;
@@ -50,6 +51,7 @@ export function nodeStatus(parts: StatusParts, step: Step): MeshStatus {
     })),
     bootstraps: [...uplinks.all()].map((uplink) => uplink.status(step.now)),
     nat: parts.nat.reports(step.now),
+    udp: parts.udp,
     mapped: parts.mapped,
     wireguard: parts.wireguard.status((key) => uplinks.get(key)),
     standingPolicies: parts.policy?.status() ?? [],

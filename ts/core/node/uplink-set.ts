@@ -51,6 +51,11 @@ export class UplinkSet {
     );
   }
 
+  /** Since when each has been asked in vain; undefined = it has answered. */
+  silent(): readonly (number | undefined)[] {
+    return [...this.all()].map(({ silentSince }) => silentSince);
+  }
+
   setRelayPeers(relayPeers: readonly Bootstrap[]): void {
     this.#relayPeers = relayPeers;
   }

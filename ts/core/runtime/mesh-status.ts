@@ -159,6 +159,8 @@ export interface MeshStatus {
   readonly nat: readonly NatStatus[];
   /** Empty unless this node has stock WireGuard clients relayed. */
   readonly wireguard: readonly WireguardReachStatus[];
+  /** `waiting`: no relay has answered yet; `blocked`: none has for so long that UDP seems to be blocked. */
+  readonly udp: 'answered' | 'waiting' | 'blocked';
   /** Undefined without a port mapping. */
   readonly mapped: MappedStatus | undefined;
   /** Empty unless this node has a standing policy. */

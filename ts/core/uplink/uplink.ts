@@ -108,6 +108,7 @@ export class Uplink {
   /** Tokens of the pings of this round; undefined = none is under way. */
   #pings: string[] | undefined;
   #renewAt: number | undefined;
+  #silentSince: number | undefined;
   #registering = false;
   #registerAgain = false;
   /** Directory version known, by network (hex). */
@@ -153,6 +154,11 @@ export class Uplink {
     return this.#observed;
   }
 
+  /** Since when it has been asked in vain; undefined = it has answered what it was asked last. */
+  get silentSince(): number | undefined {
+    return this.#silentSince;
+  }
+
   /** The leg that frames of a running admission come in by. */
   get replyLeg(): number | undefined {
     return this.#admission?.replyLeg;
@@ -171,6 +177,7 @@ export class Uplink {
   }
 
   handleFrame(from: SocketAddress, frame: ParsedFrame, turn: Turn): void {
+    this.#silentSince = undefined;
     this.#admissionWent(this.#admission?.handleFrame(from, frame, turn), turn);
   }
 
@@ -179,6 +186,7 @@ export class Uplink {
    * have begun it from another address than the one that was being tried.
    */
   handleSession(endpoint: PeerEndpoint, turn: Turn): void {
+    this.#silentSince = undefined;
     this.#closeAdmission(turn);
     this.#pings = undefined;
     this.handleEndpoint(endpoint, turn);
@@ -209,6 +217,7 @@ export class Uplink {
     if (this.#pings?.includes(toHex(token)) !== true) return false;
     this.#pings = undefined;
     this.#lastPong = turn.now;
+    this.#silentSince = undefined;
     this.#follow(turn);
     if (this.#state === 'probing') this.#state = 'registered';
     if (this.#state === 'registered') this.#timer = turn.now + KEEPALIVE_MS;
@@ -296,6 +305,7 @@ export class Uplink {
   }
 
   #admit(turn: Turn): void {
+    this.#asked(turn);
     this.#enter('admitting', undefined);
     this.#reachedAt = this.#heardAt = undefined;
     const [network] = this.#host.networksOf(this);
@@ -308,6 +318,11 @@ export class Uplink {
       this.#host.legs,
       turn,
     );
+  }
+
+  /** Something is sent that it would answer. */
+  #asked({ now }: Turn): void {
+    this.#silentSince ??= now;
   }
 
   #admissionWent(outcome: AdmissionOutcome, turn: Turn): void {
@@ -343,6 +358,7 @@ export class Uplink {
     }
     this.#wait++;
     this.#timer = turn.now + wait;
+    this.#asked(turn);
     turn.emit({ type: 'handshake', peer: this.sessionKey });
   }
 
@@ -409,6 +425,7 @@ export class Uplink {
     this.#failures = 0;
     this.#lastError = undefined;
     this.#lastPong = turn.now;
+    this.#silentSince = undefined;
     this.#pings = undefined;
     this.#renewAt = turn.now + (answer.lease * 1000) / 2;
     if (this.#state !== 'registered') {
@@ -489,6 +506,7 @@ export class Uplink {
   }
 
   #startPings(turn: Turn): void {
+    this.#asked(turn);
     this.#pings = [];
     this.#wait = 0;
     this.#continuePings(turn);

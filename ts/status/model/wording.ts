@@ -160,6 +160,12 @@ export function wordCoreError(error: unknown): Wording | undefined {
   return error instanceof CoreError ? CORE_ERROR_WORDS[error.code] : undefined;
 }
 
+/** Nothing that is sent by UDP is answered. */
+export const UDP_BLOCKED: Wording = {
+  what: 'no relay answers anything: UDP is blocked on the way, or no relay runs',
+  next: 'Have the firewall let UDP out to the relays and the answers in, or try another network; on a relay: omerta status',
+};
+
 /** What to do when this node took another overlay address. */
 export const ADDRESS_MOVED =
   'use the present one, or the IPv6 address, in what names this machine by the former';
@@ -190,6 +196,7 @@ export function wordNotice(
     const { what, next } = wordUplinkError(error as UplinkError);
     return { meaning: what, remedy: next };
   }
+  if (event === 'udp-blocked') return { meaning: UDP_BLOCKED.what, remedy: UDP_BLOCKED.next };
   if (typeof reason === 'string' && isRefusal(reason)) {
     const { what, next } = REFUSAL_WORDS[reason];
     return { meaning: what, remedy: next };
