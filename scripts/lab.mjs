@@ -9,7 +9,7 @@ import { setup } from './lib/setup.mjs';
 import { main } from './lib/steps.mjs';
 
 const HELP = `Usage: npm run lab [-- OPTIONS]        (as root)
-       npm run lab -- matrix [--runs N] [--pair FROM/TO] [--json] [--chart FILE]
+       npm run lab -- matrix [--runs N] [--pair FROM/TO] [--cell NAME] [--json] [--chart FILE]
 
 Builds a small Internet from network namespaces: a relay with a public address, two nodes behind
 two NATs (port-restricted and symmetric), each running bin/omerta with its own state. Then it
@@ -24,7 +24,8 @@ measures the tunnel, kills the relay and waits for the tunnel to come back.
 
 matrix: two nodes behind each kind of NAT; for every pair the way they take, how long it took to find it and
 what was lost meanwhile; a minute and a half a run. --pair (repeatable) measures these pairs alone, the kinds
-being public, full-cone, address-restricted, port-restricted and symmetric; --chart writes an SVG.
+being public, full-cone, address-restricted, port-restricted and symmetric; --cell (repeatable) a place that is
+no kind of NAT, such as same-nat or v6-only (docs/lab.md); --chart writes an SVG.
 
 Exit code: 0 all as it should be, 1 something failed or missed its mark, 2 bad usage, 4 not root.`;
 

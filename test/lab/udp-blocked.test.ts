@@ -8,6 +8,7 @@ import { joinFrom, startRelay, wayTold, type PlacedMember } from '../../ts/lab/n
 import { OmertaNode } from '../../ts/lab/omerta-node.js';
 import { PingWatch } from '../../ts/lab/ping.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
+import { wall } from '../../ts/lab/special-cells.js';
 import { World } from '../../ts/lab/world.js';
 
 const unavailable = labUnavailable(['ping']);
@@ -18,9 +19,6 @@ const status = z.object({ mesh: z.object({ udp: z.enum(['answered', 'waiting', '
 const members = z.object({
   mesh: z.object({ networks: z.tuple([z.object({ members: z.array(z.unknown()) })]) }),
 });
-
-const filter = (hook: 'input' | 'output', ...rules: readonly string[]): string =>
-  `table inet wall { chain wall { type filter hook ${hook} priority 0; ${rules.join('; ')}; }; }\n`;
 
 describe('a firewall', { skip }, () => {
   let world: World;
@@ -51,7 +49,7 @@ describe('a firewall', { skip }, () => {
 
   it('that blocks UDP is told of within 3 s, in the status and in the log, and so is its end', async () => {
     const node = await world.addNode('walled');
-    await node.nft(filter('output', 'meta l4proto udp drop'));
+    await node.nft(wall('output', 'meta l4proto udp drop'));
     const omerta = new OmertaNode(world, node, 'walled', { direct: true });
     await omerta.command(['network', 'join', '-'], invite);
     await omerta.start('up', '--foreground');
@@ -72,10 +70,10 @@ describe('a firewall', { skip }, () => {
   });
 
   for (const [what, firewall] of [
-    ['lets nothing in but answers', filter('input', 'meta l4proto udp ct state new drop')],
+    ['lets nothing in but answers', wall('input', 'meta l4proto udp ct state new drop')],
     [
       'lets out to the UDP port of Omerta alone',
-      filter('output', 'meta l4proto udp oifname "eth0" udp dport != 51900 drop'),
+      wall('output', 'meta l4proto udp oifname "eth0" udp dport != 51900 drop'),
     ],
   ] as const)
     it(`that ${what}, at both, is crossed`, async () => {
@@ -89,7 +87,7 @@ describe('a firewall', { skip }, () => {
     const far = await joinFrom(world, 'port-restricted', 'far', invite);
     const address = far.nat?.address;
     assert.ok(address !== undefined);
-    await near.omerta.node.nft(filter('input', `ip saddr ${address} meta l4proto udp drop`));
+    await near.omerta.node.nft(wall('input', `ip saddr ${address} meta l4proto udp drop`));
     assert.deepEqual(await settled(near, far), ['relay', 0]);
   });
 });

@@ -6,8 +6,8 @@ import { percentile } from './statistics.js';
 
 /** All runs of one pair. */
 export interface MatrixRow {
-  readonly from: Place;
-  readonly to: Place;
+  readonly from: string;
+  readonly to: string;
   readonly expected: Way;
   readonly runs: number;
   /** Runs that ended on the direct way. */
@@ -84,7 +84,10 @@ const LEFT = 176;
 const TOP = 84;
 
 /** A square for each pair: green is direct, grey the relay where nothing else is possible, red a miss. */
-export function matrixChart(rows: readonly MatrixRow[]): string {
+export function matrixChart(all: readonly MatrixRow[]): string {
+  const rows = all.filter((row): row is MatrixRow & Record<'from' | 'to', Place> =>
+    [row.from, row.to].every((place) => (PLACES as readonly string[]).includes(place)),
+  );
   const places = PLACES.filter((place) => rows.some(({ from, to }) => from === place || to === place));
   const width = LEFT + places.length * CELL.width + 12;
   const height = TOP + places.length * CELL.height + 40;

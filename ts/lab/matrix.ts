@@ -5,11 +5,13 @@ import { parseArgs } from 'node:util';
 import { matrixChart, matrixRows, matrixTable } from './matrix-report.js';
 import { NatMatrix, PLACES, type Cell, type Place } from './nat-matrix.js';
 import { UsageError, positive } from './options.js';
+import { measureSpecial, SPECIAL_CELLS, type SpecialCell } from './special-cells.js';
 import { World } from './world.js';
 
 interface Options {
   readonly runs: number;
   readonly pairs: readonly (readonly [from: Place, to: Place])[];
+  readonly cells: readonly SpecialCell[];
   readonly json: boolean;
   readonly chart: string | undefined;
 }
@@ -22,6 +24,13 @@ function readPair(text: string): [Place, Place] {
   throw new UsageError(`--pair wants FROM/TO, each one of ${PLACES.join(', ')}, not "${text}"`);
 }
 
+function readCell(text: string): SpecialCell {
+  const cell = SPECIAL_CELLS.find(({ name }) => name === text);
+  if (cell !== undefined) return cell;
+  const names = SPECIAL_CELLS.map(({ name }) => name).join(', ');
+  throw new UsageError(`--cell wants one of ${names}, not "${text}"`);
+}
+
 function readOptions(args: readonly string[]): Options {
   let values;
   try {
@@ -30,6 +39,7 @@ function readOptions(args: readonly string[]): Options {
       options: {
         runs: { type: 'string', default: '1' },
         pair: { type: 'string', multiple: true, default: [] },
+        cell: { type: 'string', multiple: true, default: [] },
         json: { type: 'boolean', default: false },
         chart: { type: 'string' },
       },
@@ -40,7 +50,8 @@ function readOptions(args: readonly string[]): Options {
   const all = PLACES.flatMap((from) => PLACES.map((to) => [from, to] as const));
   return {
     runs: positive('runs', values.runs),
-    pairs: values.pair.length === 0 ? all : values.pair.map(readPair),
+    pairs: values.pair.length > 0 ? values.pair.map(readPair) : values.cell.length > 0 ? [] : all,
+    cells: values.cell.length > 0 ? values.cell.map(readCell) : values.pair.length > 0 ? [] : SPECIAL_CELLS,
     json: values.json,
     chart: values.chart,
   };
@@ -48,10 +59,21 @@ function readOptions(args: readonly string[]): Options {
 
 /** @returns the exit code: 1 when a pair was not as it should be. */
 export async function matrix(args: readonly string[]): Promise<number> {
-  const { runs, pairs, json, chart } = readOptions(args);
+  const { runs, pairs, cells: special, json, chart } = readOptions(args);
   const places = PLACES.filter((place) => pairs.some((pair) => pair.includes(place)));
   const cells: Cell[] = [];
   for (let run = 1; run <= runs; run++) {
+    for (const one of special) {
+      const reason = one.unavailable?.();
+      if (reason !== undefined) {
+        console.error(`· ${one.name} is left out: ${reason}`);
+        continue;
+      }
+      const cell = await measureSpecial(one);
+      cells.push(cell);
+      console.error(`· run ${run} of ${runs}: ${one.name}: ${cell.way}`);
+    }
+    if (pairs.length === 0) continue;
     // A world of its own for each run: two nodes that have met once know their way.
     const world = await World.create();
     try {

@@ -17,8 +17,8 @@ export const PLACES: readonly Place[] = ['public', ...NAT_KINDS];
 export type Way = 'direct' | 'relay' | 'none';
 
 export interface Cell {
-  readonly from: Place;
-  readonly to: Place;
+  readonly from: string;
+  readonly to: string;
   /** What these two networks allow without guessing ports. */
   readonly expected: Way;
   /** The way in use at the end. */
@@ -101,35 +101,46 @@ export class NatMatrix {
     const [left, right] = [this.left.get(from), this.right.get(to)];
     if (left === undefined || right === undefined) throw new Error(`no node is in ${from} or ${to}`);
     const expected = expectedWay(from, to);
-    const watch = PingWatch.start(left.omerta.node, right.ipv6);
-    try {
-      const begin = performance.now();
-      const deadline = begin + (expected === 'direct' ? DIRECT_WITHIN_MS : NOT_WITHIN_MS);
-      let directMs: number | undefined;
-      while (directMs === undefined && performance.now() < deadline) {
-        if ((await wayTold(left, right)) === 'direct') directMs = performance.now() - begin;
-        else await sleep(POLL_MS);
-      }
-      await watch.steady(SETTLED_MS, SETTLED_MS * 10);
-      const before = await relayedPackets(this.relay.node);
-      await sleep(SETTLED_MS);
-      const relayedShare = ((await relayedPackets(this.relay.node)) - before) / (SETTLED_MS / PING_MS);
-      const { first, last, lost } = watch.seen();
-      const told = await wayTold(left, right);
-      return {
-        from,
-        to,
-        expected,
-        way: told === 'direct' && relayedShare > RELAYED ? 'relay' : told,
-        firstReplyMs: first === undefined ? undefined : first.at - begin,
-        directMs,
-        pings: last?.sequence ?? 0,
-        lost,
-        relayedShare,
-      };
-    } finally {
-      watch.close();
+    return measurePair(this.relay, left, right, { from, to, expected });
+  }
+}
+
+/** Two nodes that have not spoken before, of which `left` begins. */
+export async function measurePair(
+  relay: OmertaNode,
+  left: PlacedMember,
+  right: PlacedMember,
+  { from, to, expected }: Pick<Cell, 'from' | 'to' | 'expected'>,
+): Promise<Cell> {
+  await known(left, right);
+  const watch = PingWatch.start(left.omerta.node, right.ipv6);
+  try {
+    const begin = performance.now();
+    const deadline = begin + (expected === 'direct' ? DIRECT_WITHIN_MS : NOT_WITHIN_MS);
+    let directMs: number | undefined;
+    while (directMs === undefined && performance.now() < deadline) {
+      if ((await wayTold(left, right)) === 'direct') directMs = performance.now() - begin;
+      else await sleep(POLL_MS);
     }
+    await watch.steady(SETTLED_MS, SETTLED_MS * 10);
+    const before = await relayedPackets(relay.node);
+    await sleep(SETTLED_MS);
+    const relayedShare = ((await relayedPackets(relay.node)) - before) / (SETTLED_MS / PING_MS);
+    const { first, last, lost } = watch.seen();
+    const told = await wayTold(left, right);
+    return {
+      from,
+      to,
+      expected,
+      way: told === 'direct' && relayedShare > RELAYED ? 'relay' : told,
+      firstReplyMs: first === undefined ? undefined : first.at - begin,
+      directMs,
+      pings: last?.sequence ?? 0,
+      lost,
+      relayedShare,
+    };
+  } finally {
+    watch.close();
   }
 }
 
@@ -147,6 +158,8 @@ export async function startRelay(
 export interface JoinOptions extends Pick<OmertaNodeOptions, 'portMapping'> {
   /** Behind this one instead of a new one. */
   readonly nat?: Nat;
+  /** What is done to its machine before it joins. */
+  readonly prepare?: (node: Node) => Promise<void>;
   /** Rules its machine has before it joins. */
   readonly firewall?: string;
 }
@@ -159,18 +172,33 @@ export async function joinFrom(
   invite: string,
   options: JoinOptions = {},
 ): Promise<PlacedMember> {
-  const { nat: known, portMapping, firewall } = options;
-  const nat = place === 'public' ? undefined : (known ?? (await world.addNat(`${name}-nat`, place)));
+  const { nat: present, portMapping, firewall, prepare } = options;
+  const nat = place === 'public' ? undefined : (present ?? (await world.addNat(`${name}-nat`, place)));
   const node = await world.addNode(name, nat === undefined ? {} : { behind: nat });
   const omerta = new OmertaNode(world, node, name, {
     direct: true,
     ...(portMapping && { portMapping }),
   });
+  await prepare?.(node);
   if (firewall !== undefined) await node.nft(firewall);
   await omerta.command(['network', 'join', '-'], invite);
   await omerta.start('up', '--foreground');
   const { mesh } = status.parse(await omerta.request({ command: 'status' }));
   return { omerta, ipv6: mesh.networks[0].ipv6, nat };
+}
+
+/** Waits until the two have been told of each other, and use the addresses of the interfaces they made. */
+async function known(...members: readonly [PlacedMember, PlacedMember]): Promise<void> {
+  const deadline = performance.now() + DIRECT_WITHIN_MS;
+  for (const [index, { omerta }] of members.entries()) {
+    const other = members[1 - index]?.omerta.name;
+    const isKnown = async (): Promise<boolean> => {
+      const { mesh } = status.parse(await omerta.request({ command: 'status' }));
+      return mesh.networks[0].members.some(({ name }) => name === other);
+    };
+    while (!(await isKnown()) && performance.now() < deadline) await sleep(POLL_MS);
+  }
+  await sleep(SETTLED_MS);
 }
 
 /** The way `from` says it takes to `to`. */

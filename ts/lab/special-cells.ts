@@ -1,0 +1,156 @@
+// Pairs of places that no kind of NAT describes: one family of addresses alone, firewalls on the machines, two behind
+// one NAT, gateways that map ports. Each is a row of the matrix, in a world of its own.
+
+import { existsSync } from 'node:fs';
+import { Miniupnpd, MINIUPNPD } from './miniupnpd.js';
+import {
+  joinFrom,
+  measurePair,
+  startRelay,
+  type Cell,
+  type JoinOptions,
+  type Place,
+  type PlacedMember,
+  type Way,
+} from './nat-matrix.js';
+import { World, type Node } from './world.js';
+
+/** Makes a member in this world. */
+type Maker = (world: World, name: string, invite: string) => Promise<PlacedMember>;
+
+export interface SpecialCell {
+  readonly name: string;
+  readonly from: string;
+  readonly to: string;
+  readonly expected: Way;
+  /** Both members. */
+  readonly make: (world: World, invite: string) => Promise<readonly [PlacedMember, PlacedMember]>;
+  /** What the relay's machine needs before. */
+  readonly relay?: (node: Node) => Promise<void>;
+  /** Why it cannot be measured here. */
+  readonly unavailable?: () => string | undefined;
+}
+
+/** Rules on a machine, for what comes in or goes out by its interface. */
+export const wall = (hook: 'input' | 'output', ...rules: readonly string[]): string =>
+  `table inet wall { chain wall { type filter hook ${hook} priority 0; ${rules.join('; ')}; }; }\n`;
+
+const ANSWERS_ALONE = wall('input', 'meta l4proto udp ct state new drop');
+const ONE_PORT_OUT = wall('output', 'meta l4proto udp oifname "eth0" udp dport != 51900 drop');
+
+const at =
+  (place: Place, options: JoinOptions = {}): Maker =>
+  (world, name, invite) =>
+    joinFrom(world, place, name, invite, options);
+
+const withoutIpv4 = (node: Node): Promise<void> => node.ip(`address delete ${node.address}/24 dev eth0`);
+const withoutIpv6 = (node: Node): Promise<void> =>
+  node.ip(`address delete ${node.address6 ?? ''}/64 dev eth0`);
+
+const both =
+  (left: Maker, right: Maker): SpecialCell['make'] =>
+  async (world, invite) => [await left(world, 'left', invite), await right(world, 'right', invite)];
+
+const mapping: Maker = async (world, name, invite) => {
+  const nat = await world.addNat(`${name}-nat`, 'symmetric');
+  await Miniupnpd.start(world, nat, { natPmpAndPcp: true, upnp: true });
+  return joinFrom(world, 'symmetric', name, invite, { nat });
+};
+
+export const SPECIAL_CELLS: readonly SpecialCell[] = [
+  {
+    name: 'same-nat',
+    from: 'one NAT',
+    to: 'the same NAT',
+    expected: 'direct', // by their private addresses: the NAT does not hairpin
+    make: async (world, invite) => {
+      const nat = await world.addNat('nat', 'port-restricted');
+      return [
+        await joinFrom(world, 'port-restricted', 'left', invite, { nat }),
+        await joinFrom(world, 'port-restricted', 'right', invite, { nat }),
+      ];
+    },
+  },
+  {
+    name: 'same-nat-apart',
+    from: 'one NAT',
+    to: 'the same NAT, machines kept apart',
+    expected: 'relay', // as in a guest network, and the NAT does not hairpin
+    make: async (world, invite) => {
+      const nat = await world.addNat('nat', 'port-restricted');
+      const members = [
+        await joinFrom(world, 'port-restricted', 'left', invite, { nat }),
+        await joinFrom(world, 'port-restricted', 'right', invite, { nat }),
+      ] as const;
+      await nat.ip(
+        'link set lan1 type bridge_slave isolated on',
+        'link set lan2 type bridge_slave isolated on',
+      );
+      return members;
+    },
+  },
+  {
+    name: 'v6-only',
+    from: 'IPv6 alone, answers alone',
+    to: 'IPv6 alone, answers alone',
+    expected: 'direct',
+    make: both(
+      at('public', { prepare: withoutIpv4, firewall: ANSWERS_ALONE }),
+      at('public', { prepare: withoutIpv4, firewall: ANSWERS_ALONE }),
+    ),
+  },
+  {
+    name: 'v4-and-v6',
+    from: 'IPv4 alone',
+    to: 'IPv6 alone',
+    expected: 'relay',
+    make: both(at('public', { prepare: withoutIpv6 }), at('public', { prepare: withoutIpv4 })),
+  },
+  {
+    name: 'one-port-out',
+    from: 'UDP port 51900 out alone',
+    to: 'UDP port 51900 out alone',
+    expected: 'direct',
+    make: both(at('public', { firewall: ONE_PORT_OUT }), at('public', { firewall: ONE_PORT_OUT })),
+  },
+  {
+    name: 'answers-alone',
+    from: 'nothing in but answers',
+    to: 'nothing in but answers',
+    expected: 'direct',
+    make: both(at('public', { firewall: ANSWERS_ALONE }), at('public', { firewall: ANSWERS_ALONE })),
+  },
+  {
+    name: 'own-lan-alone',
+    from: 'relay and own LAN in alone',
+    to: 'elsewhere',
+    expected: 'relay',
+    make: async (world, invite) => {
+      const right = await joinFrom(world, 'port-restricted', 'right', invite);
+      const firewall = wall('input', `ip saddr ${right.nat?.address ?? ''} meta l4proto udp drop`);
+      return [await joinFrom(world, 'public', 'left', invite, { firewall }), right];
+    },
+  },
+  {
+    name: 'port-mapping',
+    from: 'symmetric, its gateway maps ports',
+    to: 'symmetric, its gateway maps ports',
+    expected: 'direct',
+    make: both(mapping, mapping),
+    relay: (node) => Miniupnpd.reach(node),
+    unavailable: () => (existsSync(MINIUPNPD) ? undefined : 'miniupnpd is not installed'),
+  },
+];
+
+export async function measureSpecial(cell: SpecialCell): Promise<Cell> {
+  const { from, to, expected } = cell;
+  const world = await World.create();
+  try {
+    const { relay, invite } = await startRelay(world);
+    await cell.relay?.(relay.node);
+    const [left, right] = await cell.make(world, invite);
+    return await measurePair(relay, left, right, { from, to, expected });
+  } finally {
+    world.remove();
+  }
+}
