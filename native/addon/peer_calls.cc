@@ -19,7 +19,8 @@ enum : uint32_t {
   kLeg = 16,
   kKeepalive = 32,
   kReplace = 64,
-  kRedirect = 128
+  kRedirect = 128,
+  kTransit = 256  ///< and above it, two bits of session::Transit
 };
 
 /// Packed changes of peers, repeated:
@@ -38,6 +39,7 @@ std::vector<session::PeerSettings> changes_of(const Engine& engine, const Napi::
     peer.update_only = (flags & kUpdateOnly) != 0;
     peer.replace_allowed_ips = (flags & kReplace) != 0;
     peer.redirect = (flags & kRedirect) != 0;
+    if ((flags & kTransit) != 0) peer.transit = static_cast<session::Transit>((flags >> 9) % 3);
     const Bytes preshared = batch.take(32);
     if ((flags & kPreshared) != 0) std::memcpy(peer.preshared_key.emplace().data(), preshared.data(), 32);
     const omerta_address address = batch.take_address();
@@ -109,6 +111,20 @@ Napi::Value export_peers(Engine& engine, const Napi::CallbackInfo& info) {
   return out;
 }
 
+/// Packed: family u8 | length u8 | denied u8 | zero u8 | ip 16, repeated.
+Napi::Value set_exit_rules(Engine& engine, const Napi::CallbackInfo& info) {
+  Unpacker batch(info[0], "rules");
+  std::vector<session::ExitRule> rules;
+  while (!batch.done()) {
+    const Bytes packed = batch.take(20);
+    const auto prefix = session::Prefix::make(packed[0], packed.data() + 4, packed[1]);
+    if (!prefix.has_value()) throw_error(info.Env(), "BAD_ARGUMENT", "rules: not a prefix");
+    rules.push_back({*prefix, packed[2] != 0});
+  }
+  engine.set_exit_rules(rules);
+  return info.Env().Undefined();
+}
+
 /// Keys, 32 bytes each.
 Napi::Value remove_peers(Engine& engine, const Napi::CallbackInfo& info) {
   Unpacker keys(info[0], "keys");
@@ -162,8 +178,9 @@ Napi::Value set_private_key(Engine& engine, const Napi::CallbackInfo& info) {
 }
 
 constexpr EngineCall kCalls[] = {
-    {"setPeers", set_peers},       {"hasRoom", has_room}, {"exportPeers", export_peers},
-    {"removePeers", remove_peers}, {"peers", peers},      {"setPrivateKey", set_private_key},
+    {"setPeers", set_peers},          {"hasRoom", has_room}, {"exportPeers", export_peers},
+    {"removePeers", remove_peers},    {"peers", peers},      {"setPrivateKey", set_private_key},
+    {"setExitRules", set_exit_rules},
 };
 
 }  // namespace

@@ -86,6 +86,8 @@ namespace omerta {
   X(drop_inner_malformed)           \
   X(drop_inner_source)              \
   X(drop_inner_ecn)                 \
+  X(drop_no_exit_right)             \
+  X(drop_exit_denied)               \
   X(drop_no_route)                  \
   X(drop_too_big)                   \
   X(drop_routing_loop)              \

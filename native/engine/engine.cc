@@ -34,6 +34,16 @@ EngineSettings without_key(EngineSettings settings) {
   return settings;
 }
 
+/// The inner addresses of this node, without the networks they are in.
+std::vector<session::Prefix> own_prefixes(const EngineSettings& settings) {
+  std::vector<session::Prefix> own;
+  if (!settings.tun.has_value()) return own;
+  for (const std::string& text : settings.tun->addresses)
+    if (const auto address = session::Prefix::parse(text.substr(0, text.find('/'))); address.has_value())
+      own.push_back(*address);
+  return own;
+}
+
 /// nullopt: it is not one that ends here.
 std::optional<session::Endpoint> way_back_of(const omerta_leg& leg) {
   return leg.action == OMERTA_LEG_DELIVER ? std::optional(endpoint_of(leg)) : std::nullopt;
@@ -92,6 +102,7 @@ Engine::Engine(const EngineSettings& settings)
       settings_(without_key(settings)),
       worker_count_(std::max<size_t>(settings.workers, 1)) {
   output_ = std::make_unique<ControlOutput>(shared_, shared_.counters[worker_count_]);
+  set_exit_rules({});
   port_ = settings.port;
   socket_options_.bind = settings.bind;
   socket_options_.fwmark = settings.fwmark;
@@ -389,6 +400,10 @@ void Engine::share_accounts(const relay::AccountFiles& files) {
 bool Engine::set_peers(std::vector<session::PeerSettings> peers, bool replace) {
   for (session::PeerSettings& peer : peers) peer.keep_session_on_new_psk = settings_.keep_session_on_new_psk;
   return shared_.sessions->set_peers(peers, boot_clock(), *output_, replace);
+}
+
+void Engine::set_exit_rules(std::span<const session::ExitRule> rules) {
+  shared_.sessions->set_exit_rules(std::make_unique<session::ExitRules>(own_prefixes(settings_), rules));
 }
 
 void Engine::remove_peers(const std::vector<Key32>& keys) { shared_.sessions->remove_peers(keys); }

@@ -60,6 +60,8 @@ class Engine {
   /// As SessionTable::set_peers.
   bool set_peers(std::vector<session::PeerSettings> peers, bool replace = false);
   void remove_peers(const std::vector<Key32>& keys);
+  /// Where packets of peers may go that have the right to an exit.
+  void set_exit_rules(std::span<const session::ExitRule> rules);
   bool start_handshake(const Key32& peer);
   bool send_control(const Key32& peer, Bytes payload);
   /// As SessionTable::set_paths.

@@ -115,6 +115,19 @@ void TransportOpener::path_frame(const Opening& opening, Bytes payload) {
   }
 }
 
+/// Whether a packet may go where it is for, of a peer that may not send everywhere; counted if not.
+bool TransportOpener::may_pass(session::Transit transit, const uint8_t* packet, const inner::IpView& ip) {
+  const session::ExitRules& rules = shared_.sessions->exit_rules();
+  if (rules.is_own(ip.family, ip.destination)) return true;
+  if (transit != session::Transit::exit) {
+    counters_.add(Counter::drop_no_exit_right);
+    return false;
+  }
+  if (rules.permits(ip.family, ip.destination) && !inner::is_mail(packet, ip)) return true;
+  counters_.add(Counter::drop_exit_denied);
+  return false;
+}
+
 void TransportOpener::opened(const Opening& opening, const crypto::AeadJob& job) {
   const bool coalesced = opening.message->segment < opening.message->size;
   if (!job.ok) {
@@ -163,6 +176,8 @@ void TransportOpener::opened(const Opening& opening, const crypto::AeadJob& job)
     return counters_.add(Counter::drop_inner_source);
   if (!decapsulate_ecn(job.text, opening.message->ecn)) return counters_.add(Counter::drop_inner_ecn);
   if (coalescing_ == nullptr) return counters_.add(Counter::drop_no_tun);
+  const session::Transit transit = keypair.peer.transit.load(std::memory_order_relaxed);
+  if (transit != session::Transit::any && !may_pass(transit, job.text, ip)) return;
   coalescing_->add(job.text, ip, counters_);
 }
 

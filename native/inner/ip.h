@@ -38,6 +38,15 @@ inline bool dont_fragment(const IpView& ip, const uint8_t* packet) {
   return ip.family != 4 || (packet[6] & 0x40) != 0;
 }
 
+/// Whether a packet is of a TCP connection to port 25, by which an exit is made a sender of spam. Behind
+/// extension headers, or in a later fragment, it is not found.
+inline bool is_mail(const uint8_t* packet, const IpView& ip) {
+  const size_t header = ip.family == 4 ? static_cast<size_t>(packet[0] & 15) * 4 : 40;
+  if (packet[ip.family == 4 ? 9 : 6] != kTcp || ip.length < header + 4) return false;
+  if (ip.family == 4 && (ntohs(load<uint16_t>(packet + 6)) & 0x1fff) != 0) return false;
+  return load<uint16_t>(packet + header + 2) == htons(25);
+}
+
 /// The sum over the pseudo header of RFC 9293 3.1 / RFC 8200 8.1.
 inline uint64_t pseudo_header_sum(const IpView& ip, uint8_t protocol, size_t transport_size) {
   uint64_t sum = checksum_add(ip.source, ip.address_size);

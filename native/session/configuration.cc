@@ -66,6 +66,7 @@ void SessionTable::change_peer(Peer& peer, const PeerSettings& settings, Nanosec
     change.remove ? routes_.remove(change.prefix, peer.allowed_ips)
                   : routes_.insert(change.prefix, peer.allowed_ips);
   if (settings.replace_allowed_ips) routes_.end_replacement(peer.allowed_ips);
+  if (settings.transit.has_value()) peer.transit.store(*settings.transit, std::memory_order_relaxed);
   const bool was_kept_alive = peer.persistent_keepalive != 0;
   peer.persistent_keepalive = settings.persistent_keepalive.value_or(peer.persistent_keepalive);
   if (settings.endpoint.has_value()) {
@@ -112,6 +113,13 @@ void SessionTable::change_ways_back(const WaysBack& changed, Nanoseconds now, Se
     flush_staged(*peer, now, out);
     arm(*peer, now);
   }
+}
+
+void SessionTable::set_exit_rules(std::unique_ptr<const ExitRules> rules) {
+  const std::lock_guard lock(mutex_);
+  const ExitRules* former = exit_rules_.exchange(rules.release(), std::memory_order_acq_rel);
+  qsbr_.retire([former] { delete former; });
+  qsbr_.reclaim();
 }
 
 void SessionTable::remove_peers(const std::vector<Key32>& keys) {

@@ -18,6 +18,7 @@
 #include "session/constants.h"
 #include "session/cookie.h"
 #include "session/endpoint.h"
+#include "session/exit_rules.h"
 #include "session/keypair.h"
 #include "session/noise.h"
 #include "session/path_set.h"
@@ -66,6 +67,9 @@ class Peer {
   /// has passed.
   std::atomic<Nanoseconds> endpoint_told{0};
   std::atomic<bool> endpoint_untold{false};
+
+  /// What its packets may be for.
+  std::atomic<Transit> transit{Transit::any};
 
   /// The ways to it; nullptr: it agreed on none, and its path frames are dropped.
   std::atomic<PathSet*> paths{nullptr};

@@ -24,12 +24,14 @@ SessionTable::SessionTable(const Key32& private_key, size_t max_peers, size_t wo
       aead_(environment_.aead),
       qsbr_(workers),
       routes_(qsbr_),
+      exit_rules_(new ExitRules({})),
       indices_(qsbr_),
       handshake_budget_(kHandshakesPerSecond, kHandshakeBurst),
       source_budget_(kSourceHandshakesPerSecond, kSourceHandshakeBurst, {32, 64}, random_key(environment_)) {}
 
 SessionTable::~SessionTable() {
   for (auto& [key, peer] : peers_) drop_keys(*peer);
+  delete exit_rules_.load(std::memory_order_relaxed);
 }
 
 Peer* SessionTable::find_peer(const Key32& key) {

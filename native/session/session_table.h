@@ -96,6 +96,7 @@ struct PeerSettings {
   std::optional<Endpoint> endpoint;
   bool redirect = false;                            ///< packets of a running session go there at once, too
   std::optional<Nanoseconds> persistent_keepalive;  ///< 0: none
+  std::optional<Transit> transit;                   ///< what its packets may be for
   bool replace_allowed_ips = false;                 ///< forget all prefixes before `allowed_ips`
   std::vector<AllowedIpChange> allowed_ips;         ///< in the order they were asked for
   /// A changed preshared key counts from the next handshake on; otherwise the session ends with the old.
@@ -132,6 +133,8 @@ class SessionTable {
   /// Whether set_peers would find room.
   bool has_room(const std::vector<PeerSettings>& peers, bool replace);
   void remove_peers(const std::vector<Key32>& keys);
+  /// From now on these say where packets of peers may go.
+  void set_exit_rules(std::unique_ptr<const ExitRules> rules);
   /// From now on this node has another key, or none (nullopt) and starts no handshake. Sessions end. Peers
   /// stay with all that was learnt about them, above all the greatest timestamp of each: if a former key
   /// comes back, initiations from its first time must not be taken again.
@@ -194,6 +197,7 @@ class SessionTable {
 
   // --- packet path (workers between Qsbr::quiescent calls; no lock) -------------------------------
   const AllowedIps& routes() const { return routes_; }
+  const ExitRules& exit_rules() const { return *exit_rules_.load(std::memory_order_acquire); }
   Keypair* find(uint32_t local_index) const { return indices_.find(local_index); }
   /// After data was sent with `keypair`: timers, and renewal when the key is old.
   void data_sent(Keypair& keypair, size_t bytes, Nanoseconds now, SessionOutput& out);
@@ -307,6 +311,7 @@ class SessionTable {
   Timestamp removed_timestamp_{};  ///< the latest sent to a peer that was removed: it may come back
   std::unordered_map<Key32, std::unique_ptr<Peer>, KeyHash> peers_;
   AllowedIps routes_;
+  std::atomic<const ExitRules*> exit_rules_;  ///< a former one is freed when no worker can hold it
   IndexTable indices_;
   TimerHeap<Peer> timers_;
   TimerHeap<Peer, &Peer::path_timer> path_timers_;

@@ -72,6 +72,18 @@ describe('native engine', { skip: unavailable(), timeout: 300_000 }, () => {
     for (const engine of engines) await engine.close();
   });
 
+  it('takes rules of an exit, and refuses what is no prefix by naming it', () => {
+    const engine = native(keys().privateKey);
+    engine.exit?.setExitRules([
+      { prefix: '10.0.0.0/8', denied: true },
+      { prefix: 'fd00::1/128', denied: false },
+    ]);
+    assert.throws(
+      () => engine.exit?.setExitRules([{ prefix: '10.0.0.0/33', denied: true }]),
+      (error: EngineError) => error.code === 'BAD_ARGUMENT' && error.message.includes("'10.0.0.0/33'"),
+    );
+  });
+
   for (const initiator of ['native', 'wasm'] as const) {
     it(`a session and its control messages work with the wasm engine, ${initiator} initiating`, async () => {
       const [n, w] = [keys(), keys()];

@@ -6,6 +6,7 @@ import type { Leg, LegCharging } from '../wire/leg.js';
 import type { AccountCapacity } from '../wire/limits.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 import type { LimitControl } from './limit-control.js';
+import type { ExitControl, Transit } from './exit-control.js';
 import type { PathControl, PathEvent } from './path-control.js';
 import type { PrefixBatch } from '../wire/prefix-batch.js';
 
@@ -30,6 +31,8 @@ export interface PeerConfig {
   readonly redirect?: boolean | undefined;
   /** Seconds between persistent keepalives, 0 = off. */
   readonly persistentKeepalive: number;
+  /** What its packets may be for; default `any`. */
+  readonly transit?: Transit | undefined;
 }
 
 export interface TunOptions {
@@ -145,6 +148,7 @@ export interface PeerChange {
   readonly redirect: boolean;
   /** Seconds, 0 = off. */
   readonly persistentKeepalive: number | undefined;
+  readonly transit?: Transit | undefined;
   /** Forget all prefixes before `allowedIps`, which are in the order they were given in. */
   readonly replaceAllowedIps: boolean;
   readonly allowedIps: PrefixBatch;
@@ -294,6 +298,8 @@ export interface Engine extends LimitControl {
   readonly port: number;
   /** Undefined: this engine keeps one way to each peer, and ignores path frames. */
   readonly paths?: PathControl | undefined;
+  /** Undefined: nothing can leave by this engine, which has no inside. */
+  readonly exit?: ExitControl | undefined;
   describe(): EngineDescription;
   /** Called with every batch of events, on the JavaScript thread. Set once, before traffic matters. */
   onEvents(listener: (events: readonly EngineEvent[]) => void): void;

@@ -117,7 +117,15 @@ export class PeerTable {
     entry.told = told;
     turn.emit({
       type: 'set-peer',
-      peer: { sessionKey: key, presharedKey, allowedIps, endpoint, redirect, persistentKeepalive: 0 },
+      peer: {
+        sessionKey: key,
+        presharedKey,
+        allowedIps,
+        endpoint,
+        redirect,
+        persistentKeepalive: 0,
+        transit: 'none',
+      },
     });
   }
 }

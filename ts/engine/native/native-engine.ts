@@ -26,6 +26,7 @@ import { NATIVE_ACCELERATORS, acceleratorOf, acceleratorsOf } from './accelerato
 import { openFailure } from './open-failure.js';
 import type { AccountStatus } from '../../contract/limit-control.js';
 import { requirePaths, requireProbes } from '../../contract/path-arguments.js';
+import type { ExitControl } from '../../contract/exit-control.js';
 import type { PathControl } from '../../contract/path-control.js';
 import { loadNativeAddon, type NativeAddon, type NativeHandle } from './native-addon.js';
 import { packPaths, packProbes, unpackPathCounts } from './path-batch.js';
@@ -65,6 +66,7 @@ function changeOf(peer: PeerConfig): PeerChange {
     endpoint: peer.endpoint,
     redirect: peer.redirect ?? false,
     persistentKeepalive: peer.persistentKeepalive,
+    transit: peer.transit ?? 'any',
     replaceAllowedIps: true,
     allowedIps,
   };
@@ -98,6 +100,18 @@ export class NativeEngine implements ReconfigurableEngine {
   readonly #disabled: ReadonlySet<string>;
   readonly #counters: BigUint64Array;
   readonly #instruments: BigUint64Array;
+  readonly exit: ExitControl = {
+    setExitRules: (rules) => {
+      const batch = new PrefixBatch();
+      for (const { prefix: text, denied } of rules) {
+        const prefix = parsePrefix(text);
+        if (prefix === undefined)
+          throw new EngineError('BAD_ARGUMENT', `prefix: '${text}' is not a prefix such as 10.0.0.0/8`);
+        batch.add(prefix, denied);
+      }
+      this.#call(() => this.#handle.setExitRules(batch.bytes));
+    },
+  };
   readonly paths: PathControl = {
     keepsWhole: true,
     setPaths: (sets) => {

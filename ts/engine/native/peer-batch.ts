@@ -22,7 +22,11 @@ const Flag = {
   persistentKeepalive: 32,
   replaceAllowedIps: 64,
   redirect: 128,
+  transit: 256,
 } as const;
+
+/** The two bits above Flag.transit. */
+const TRANSIT = { any: 0, none: 1, exit: 2 } as const;
 
 export function keyBytes(key: SessionKey): Uint8Array {
   if (!/^[0-9a-f]{64}$/.test(key)) {
@@ -46,6 +50,7 @@ function packChange(change: PeerChange, bytes: Uint8Array, view: DataView, at: n
   if (change.remove) flags |= Flag.remove;
   if (change.updateOnly) flags |= Flag.updateOnly;
   if (change.redirect) flags |= Flag.redirect;
+  if (change.transit !== undefined) flags |= Flag.transit | (TRANSIT[change.transit] << 9);
   if (change.replaceAllowedIps) flags |= Flag.replaceAllowedIps;
   bytes.set(keyBytes(change.sessionKey), at);
   if (presharedKey !== undefined) {

@@ -29,6 +29,7 @@ import {
   type XdpStatus,
 } from './xdp-addon.js';
 import type { AccountStatus } from '../../contract/limit-control.js';
+import type { ExitControl } from '../../contract/exit-control.js';
 import type { PathControl } from '../../contract/path-control.js';
 import type { Leg } from '../../wire/leg.js';
 import type { AccountCapacity, AccountKind, LegLimits, PrefixLimit, RateLimit } from '../../wire/limits.js';
@@ -208,6 +209,10 @@ export class KernelPathEngine implements Engine {
   }
 
   /** Of sessions, which the kernel path hands up as they come. */
+  get exit(): ExitControl {
+    return this.#native.exit;
+  }
+
   get paths(): PathControl {
     return this.#native.paths;
   }
