@@ -69,6 +69,8 @@ class EventOutput : public session::SessionOutput {
     emit(record.type, {peer.remote.public_key, record.bytes()});
   }
   void path_duplicate() override { counters_.add(Counter::path_duplicates_sent); }
+  void initiation_sent() override { counters_.add(Counter::handshake_initiations_sent); }
+  void keepalive_sent() override { counters_.add(Counter::keepalives_sent); }
 
  protected:
   Shared& shared_;

@@ -115,6 +115,7 @@ void SessionTable::initiate(Peer& peer, Nanoseconds now, SessionOutput& out, boo
   add_macs(peer, reinterpret_cast<uint8_t*>(&message), sizeof message, now);
   peer.tx_bytes.fetch_add(sizeof message, std::memory_order_relaxed);
   initiations_sent_.fetch_add(1, std::memory_order_relaxed);
+  out.initiation_sent();
   transmit(peer, endpoint, Bytes(reinterpret_cast<const uint8_t*>(&message), sizeof message),
            kHandshakeTrafficClass, out);
 }
@@ -228,8 +229,7 @@ Outcome SessionTable::handle_response(const Response& message, const Endpoint& f
   // The responder may send only after it heard the new key: confirm it at once. By the way its response came,
   // for the peer's paths may lead elsewhere, or nowhere any more.
   if (peer->pinned()) {
-    if (send_by(aead_, *peer->sending(), from, {}, now, out))
-      keepalives_sent_.fetch_add(1, std::memory_order_relaxed);
+    if (send_by(aead_, *peer->sending(), from, {}, now, out)) count_keepalive(out);
   } else if (peer->staged.empty()) {
     send_packet(*peer, {}, now, out);
   }

@@ -115,7 +115,7 @@ bool SessionTable::send_packet(Peer& peer, Bytes packet, Nanoseconds now, Sessio
   const Nanoseconds previous = peer.last_sent.load(std::memory_order_relaxed);
   if (keypair == nullptr || !send_under(*keypair, packet, now, out)) return false;
   if (packet.empty()) {
-    keepalives_sent_.fetch_add(1, std::memory_order_relaxed);
+    count_keepalive(out);
     return true;
   }
   expect_answer(peer, now);

@@ -67,6 +67,9 @@ class SessionOutput {
   virtual void path_event(Peer& peer, const PathEvent& event) = 0;
   /// A message went by the standby too.
   virtual void path_duplicate() = 0;
+  /// Of these the table itself knows how many there were; whoever counts for each thread does so here.
+  virtual void initiation_sent() {}
+  virtual void keepalive_sent() {}
 };
 
 /// A probe to be sent. `to.local`: all zero lets routing choose.
@@ -278,6 +281,10 @@ class SessionTable {
                       SessionOutput& out, bool unfragmented = false);
   bool send_under(Keypair& keypair, Bytes packet, Nanoseconds now, SessionOutput& out);
   bool send_packet(Peer& peer, Bytes packet, Nanoseconds now, SessionOutput& out);
+  void count_keepalive(SessionOutput& out) {
+    keepalives_sent_.fetch_add(1, std::memory_order_relaxed);
+    out.keepalive_sent();
+  }
   /// Starts a handshake when there is no session to send it in.
   void send_persistent_keepalive(Peer& peer, Nanoseconds now, SessionOutput& out);
   void flush_staged(Peer& peer, Nanoseconds now, SessionOutput& out);

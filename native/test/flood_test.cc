@@ -227,12 +227,17 @@ void flood(Engine& a, Engine& b, Engine* relay, Path& path, Transfer& transfer, 
   const size_t grown = megabytes_after - std::min(megabytes, megabytes_after);
   attack.stop();
 
+  const uint64_t begun =
+      total(a, Counter::handshake_initiations_sent) + total(b, Counter::handshake_initiations_sent);
   for (Engine* engine : {&a, &b}) {
     const PeerState state = state_of(*engine);
     CHECK(engine->sessions().size() == 1);
     CHECK(std::memcmp(&state.endpoint, engine == &a ? &near : &far, sizeof near) == 0);
-    CHECK(!state.half_open);
-    CHECK(state.handshakes == (seconds >= 10 ? 2 : 1));
+    // Where the machine is busy an end may have begun one more by itself, since nothing came for so long. No
+    // other than those the two began was completed.
+    CHECK(wait_for([&] { return !state_of(*engine).half_open; }, kStall));
+    CHECK(state.handshakes >= (seconds >= 10 ? 2 : 1));
+    CHECK(state.handshakes <= begun);
   }
   CHECK(total(a, Counter::endpoint_changes) == a_moved && total(b, Counter::endpoint_changes) == b_moved);
   CHECK(grown <= 3);

@@ -117,6 +117,8 @@ struct Pair {
     a.out.flush();
     for (Node* node : {&b, &a, &b}) node->receive();
     CHECK(a.counted(Counter::handshakes_completed) == 1 && b.counted(Counter::handshakes_completed) == 1);
+    CHECK(a.counted(Counter::handshake_initiations_sent) == 1 && a.counted(Counter::keepalives_sent) == 1);
+    CHECK(b.counted(Counter::handshake_initiations_sent) == 0 && b.counted(Counter::keepalives_sent) == 0);
   }
 };
 

@@ -234,6 +234,14 @@ export class World {
     return node;
   }
 
+  /** Gives a machine one more interface with a public IPv4 address, which it returns. */
+  async addUplink(node: Node, name: string): Promise<string> {
+    const { address, port } = this.nextPublic();
+    await this.plug(node, name, this.net, port, 'switch');
+    await node.ip(`address add ${address}/24 dev ${name}`);
+    return address;
+  }
+
   /** Adds a NAT router of the given kind with a public address. */
   async addNat(name: string, kind: NatKind): Promise<Nat> {
     const { address, port } = this.nextPublic();
