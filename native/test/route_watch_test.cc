@@ -46,6 +46,8 @@ void type(const std::string& command) {
 /// Two interfaces with an address and a router each; the first is the way out.
 bool make_host() {
   if (unshare(CLONE_NEWNET) != 0) return false;
+  // Else each interface tells seconds later that nobody has its link-local address (RFC 4862, section 5.4).
+  type("(echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6) 2> /dev/null || true");
   for (const char* n : {"1", "2"}) {
     const std::string number = n;
     type("ip link add out" + number + " type veth peer name far" + number + " && ip link set out" + number +
