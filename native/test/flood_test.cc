@@ -223,6 +223,10 @@ void flood(Engine& a, Engine& b, Engine* relay, Path& path, Transfer& transfer, 
   CHECK(wait_for(
       [&] { return total(a, Counter::drop_handshake_rate) + total(b, Counter::drop_handshake_rate) > 0; },
       kStall));
+  attack.change_to(Kind::bit_flipped);
+  CHECK(wait_for(
+      [&] { return total(a, Counter::drop_decrypt_failed) + total(b, Counter::drop_decrypt_failed) > 0; },
+      kStall));
   const size_t megabytes_after = megabytes_in_use();
   const size_t grown = megabytes_after - std::min(megabytes, megabytes_after);
   attack.stop();
