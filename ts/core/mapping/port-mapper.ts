@@ -11,6 +11,7 @@ import { randomU32, sameBytes } from '../../wire/bytes.js';
 import { Reach, reachOf } from '../../wire/reach.js';
 import { formatIp, formatSocketAddress, isIPv4, type SocketAddress } from '../../wire/socket-address.js';
 import { earliest } from '../runtime/earliest.js';
+import { isDue } from '../runtime/is-due.js';
 import { IgdClient } from './igd-client.js';
 import {
   MapperTurn,
@@ -296,8 +297,6 @@ export class PortMapper implements MappingUser {
     }
   }
 }
-
-const isDue = (at: number | undefined, now: number): boolean => at !== undefined && at <= now;
 
 function sameUplink(a: MapperUplink | undefined, b: MapperUplink | undefined): boolean {
   if (a === undefined || b === undefined) return a === b;
