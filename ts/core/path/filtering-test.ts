@@ -13,7 +13,7 @@
 import type { SessionKey } from '../../contract/engine.js';
 import type { PathEnds } from '../../contract/path-control.js';
 import { sameBytes } from '../../wire/bytes.js';
-import { Reach, reachOf } from '../../wire/reach.js';
+import { isPrivate, Reach, reachOf } from '../../wire/reach.js';
 import { isIPv4, type SocketAddress } from '../../wire/socket-address.js';
 import type { Member } from '../members/member-table.js';
 import { AnswerTable, type RequestTable } from '../runtime/request-table.js';
@@ -201,15 +201,5 @@ export class FilteringTests {
   }
 }
 
-/** Of the Internet, and not of a network within it (RFC 1918, RFC 6598, RFC 4193). */
-function isGlobal(ip: Uint8Array): boolean {
-  if (reachOf(ip) < Reach.network) return false;
-  if (!isIPv4(ip)) return ((ip[0] ?? 0) & 0xfe) !== 0xfc;
-  const [first = 0, second = 0] = ip.subarray(12);
-  const isPrivate =
-    first === 10 ||
-    (first === 172 && (second & 0xf0) === 16) ||
-    (first === 192 && second === 168) ||
-    (first === 100 && (second & 0xc0) === 64);
-  return !isPrivate;
-}
+/** Of the Internet, and not of a network within it. */
+const isGlobal = (ip: Uint8Array): boolean => reachOf(ip) === Reach.network && !isPrivate(ip);

@@ -208,11 +208,11 @@ export class KernelPathEngine implements Engine {
     return this.#native.port;
   }
 
-  /** Of sessions, which the kernel path hands up as they come. */
   get exit(): ExitControl {
     return this.#native.exit;
   }
 
+  /** Of sessions, which the kernel path hands up as they come. */
   get paths(): PathControl {
     return this.#native.paths;
   }
