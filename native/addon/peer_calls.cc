@@ -39,7 +39,12 @@ std::vector<session::PeerSettings> changes_of(const Engine& engine, const Napi::
     peer.update_only = (flags & kUpdateOnly) != 0;
     peer.replace_allowed_ips = (flags & kReplace) != 0;
     peer.redirect = (flags & kRedirect) != 0;
-    if ((flags & kTransit) != 0) peer.transit = static_cast<session::Transit>((flags >> 9) % 3);
+    if ((flags & kTransit) != 0) {
+      const uint32_t transit = (flags >> 9) % 4;
+      if (transit > static_cast<uint32_t>(session::Transit::exit))
+        throw_error(value.Env(), "BAD_ARGUMENT", "transit: no such one");
+      peer.transit = static_cast<session::Transit>(transit);
+    }
     const Bytes preshared = batch.take(32);
     if ((flags & kPreshared) != 0) std::memcpy(peer.preshared_key.emplace().data(), preshared.data(), 32);
     const omerta_address address = batch.take_address();

@@ -87,26 +87,21 @@ void InnerSealer::seal(inner::Segmentation& segments) {
   const session::Endpoint endpoint = peer->endpoint();
   if (keypair == nullptr || keypair->expired(now_) || !endpoint.known()) return stage(*peer, segments);
   const session::PathSet* paths = peer->paths.load(std::memory_order_acquire);
-  if (paths != nullptr && segments.size(0) > paths->inner_limit()) [[unlikely]]
-    return seal_longer(*keypair, endpoint, *paths, segments);
-  seal_all(*keypair, endpoint, paths, segments);
-}
-
-void InnerSealer::seal_all(session::Keypair& keypair, const session::Endpoint& endpoint,
-                           const session::PathSet* paths, const inner::Segmentation& segments) {
+  if (paths != nullptr && segments.size(0) > paths->inner_limit() &&
+      !shortened(segments, paths->inner_limit())) [[unlikely]]
+    return;
   for (size_t first = 0; first < segments.count(); first += kJobs)
-    seal_segments(keypair, endpoint, paths, segments, first, std::min(kJobs, segments.count() - first));
+    seal_segments(*keypair, endpoint, paths, segments, first, std::min(kJobs, segments.count() - first));
 }
 
 /// Packets longer than the peer's path has room for. A TCP super-packet is split into shorter segments, an
 /// IPv4 packet that may be is fragmented, of all else the sender is told how long it may be. What IPv6 sends
 /// without asking goes as it is (RFC 8200 5): it is the outer packet that is fragmented (RFC 2473 7.2).
-void InnerSealer::seal_longer(session::Keypair& keypair, const session::Endpoint& endpoint,
-                              const session::PathSet& paths, inner::Segmentation& segments) {
-  const size_t limit = paths.inner_limit();
+/// @returns whether `segments` are to be sealed; if not, they have been dealt with.
+bool InnerSealer::shortened(inner::Segmentation& segments, size_t limit) {
   const bool v6 = segments.ip().family == 6;
   const size_t mtu = v6 ? std::max(limit, kLeastMtu6) : limit;
-  if (segments.limit(limit) || segments.size(0) <= mtu) return seal_all(keypair, endpoint, &paths, segments);
+  if (segments.limit(limit) || segments.size(0) <= mtu) return true;
   std::vector<uint8_t> packet;
   const auto write = [&](size_t index) {
     packet.resize(segments.size(index));
@@ -115,17 +110,20 @@ void InnerSealer::seal_longer(session::Keypair& keypair, const session::Endpoint
   };
   if (inner::dont_fragment(segments.ip(), segments.packet())) {
     counters_.add(Counter::drop_too_big, segments.count());
-    if (!error_budget_.take(now_)) return;
+    if (!error_budget_.take(now_)) return false;
     const inner::IpView first = write(0);
-    return answer(inner::icmp_too_big(first, packet.data(), mtu), Counter::too_big_sent);
+    answer(inner::icmp_too_big(first, packet.data(), mtu), Counter::too_big_sent);
+    return false;
   }
   counters_.add(Counter::inner_packets_fragmented, segments.count());
   for (size_t i = 0; i < segments.count(); i++) {
     const inner::IpView ip = write(i);
-    for (std::vector<uint8_t>& fragment : inner::fragment4(ip, packet.data(), mtu))
-      seal_all(keypair, endpoint, &paths,
-               inner::Segmentation(inner::VirtioNetHeader{}, fragment.data(), fragment.size()));
+    for (std::vector<uint8_t>& fragment : inner::fragment4(ip, packet.data(), mtu)) {
+      inner::Segmentation piece(inner::VirtioNetHeader{}, fragment.data(), fragment.size());
+      seal(piece);
+    }
   }
+  return false;
 }
 
 /// They wait for a session.

@@ -24,10 +24,7 @@ class InnerSealer {
   static constexpr size_t kJobs = 64;
 
   void seal(inner::Segmentation& segments);
-  void seal_longer(session::Keypair& keypair, const session::Endpoint& endpoint,
-                   const session::PathSet& paths, inner::Segmentation& segments);
-  void seal_all(session::Keypair& keypair, const session::Endpoint& endpoint, const session::PathSet* paths,
-                const inner::Segmentation& segments);
+  bool shortened(inner::Segmentation& segments, size_t limit);
   void end_loop(const inner::Segmentation& segments);
   void seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
                      const session::PathSet* paths, const inner::Segmentation& segments, size_t first,
