@@ -19,6 +19,7 @@ export const FLOORS = {
     'ts/core/uplink',
     'ts/core/path',
     'ts/core/nat',
+    'ts/core/exit',
     'ts/core/receipts',
     'ts/core/relay',
     'ts/core/relay/circuits',

@@ -36,6 +36,7 @@ function statusOf(...members: MemberStatus[]): DaemonStatus {
       name: 'self',
       sessionKey: 'ff',
       drops: {},
+      exit: { service: undefined, guests: [], choice: [], offers: [] },
       networks: [
         {
           name: 'home',

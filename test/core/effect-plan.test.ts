@@ -81,6 +81,8 @@ const kinds = {
   'signed-receipts': fc
     .constant(1)
     .map((): Effect => ({ type: 'signed-receipts', token: bytes(), receipts: [] })),
+  'exit-guests': fc.constant(1).map((): Effect => ({ type: 'exit-guests', guests: [] })),
+  'exit-in-use': fc.constant(1).map((): Effect => ({ type: 'exit-in-use', use: undefined })),
   persist: key.map((name): Effect => ({ type: 'persist', key: name, value: bytes() })),
   notify: key.map((event): Effect => ({
     type: 'notify',
@@ -132,6 +134,8 @@ const BATCH_OF: Record<Effect['type'], EffectBatch['type']> = {
   'set-wireguard-bindings': 'set-wireguard-bindings',
   'count-legs': 'count-legs',
   'count-paths': 'count-paths',
+  'exit-guests': 'exit-changes',
+  'exit-in-use': 'exit-changes',
   pong: 'answers',
   receipts: 'answers',
   'signed-receipts': 'answers',
@@ -146,6 +150,7 @@ const ORDER: readonly EffectBatch['type'][] = [
   'set-peers',
   'set-paths',
   'set-wireguard-bindings',
+  'exit-changes',
   'handshakes',
   'send-frames',
   'send-probes',
@@ -302,6 +307,7 @@ function run(
     write: () => calls.push('write'),
     answer: () => calls.push('answer'),
     notice: () => calls.push('notice'),
+    exitChanged: () => calls.push('exitChanged'),
     counted: () => calls.push('counted'),
     pathsCounted: () => calls.push('pathsCounted'),
     attempt: (_what, action) => {

@@ -490,10 +490,11 @@ describe('the own record', () => {
     configured: [],
     observed: [],
     nat: NatBehaviour.unknown,
+    capabilities: [],
   };
 
   it('is signed anew when it says something else or half its validity is over, with a higher sequence', () => {
-    const own = new OwnRecord(nodePrimitives, self, 'me', []);
+    const own = new OwnRecord(nodePrimitives, self, 'me');
     const day = 86_400_000;
     const first = own.sign(content, turn(0, WALL_CLOCK));
     assert.equal(own.sign(content, turn(0, WALL_CLOCK + 2.9 * day)), first);
@@ -504,10 +505,13 @@ describe('the own record', () => {
       turn(0, WALL_CLOCK + 3.1 * day),
     );
     assert.ok(changed.sequence > renewed.sequence);
+    const capable = own.sign({ ...content, capabilities: ['exit'] }, turn(0, WALL_CLOCK + 3.1 * day));
+    assert.ok(capable.sequence > changed.sequence);
+    assert.deepEqual(capable.capabilities, ['exit']);
   });
 
   it('names those who vouch for its addresses while there is room in what carries a record', () => {
-    const own = new OwnRecord(nodePrimitives, self, 'me', []);
+    const own = new OwnRecord(nodePrimitives, self, 'me');
     const tenure = (since: number): AddressTenure => ({
       issuer: bytes(4),
       since,
@@ -530,7 +534,7 @@ describe('the own record', () => {
   });
 
   it('counts on from the stored sequence even when the clock went back', () => {
-    const own = new OwnRecord(nodePrimitives, self, 'me', []);
+    const own = new OwnRecord(nodePrimitives, self, 'me');
     const at = turn(0, WALL_CLOCK);
     const { sequence } = own.sign(content, at);
     const stored = new Map(
@@ -538,7 +542,7 @@ describe('the own record', () => {
         effect.type === 'persist' && effect.value !== undefined ? [[effect.key, effect.value] as const] : [],
       ),
     );
-    const restarted = new OwnRecord(nodePrimitives, self, 'me', []);
+    const restarted = new OwnRecord(nodePrimitives, self, 'me');
     restarted.restore(stored);
     assert.equal(restarted.sign(content, turn(0, WALL_CLOCK - 3_600_000)).sequence, sequence + 1);
   });

@@ -50,6 +50,7 @@ export const STATUS: DaemonStatus = {
     udp: 'answered',
     mapped: undefined,
     standingPolicies: [],
+    exit: { service: undefined, guests: [], choice: [], offers: [] },
     drops: { 'frame-malformed': 6 },
     relay: {
       registrations: 2,

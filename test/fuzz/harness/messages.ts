@@ -121,6 +121,20 @@ const messageOf: { readonly [T in ControlMessage['type']]: Omit<MessageOf<T>, 't
   'contact-begin': {},
   'filtering-test': { address: address('203.0.113.5:51820') },
   'filtering-tested': {},
+  'exit-request': { network, hops: 1 },
+  'exit-granted': {
+    ipv4: true,
+    ipv6: false,
+    dns: true,
+    lan: [
+      { family: 4, length: 24, ip: address('192.168.7.0:1').ip },
+      { family: 6, length: 48, ip: address('[fd00:7::]:1').ip },
+    ],
+    lifetime: 120,
+    path: [bytes(32)],
+  },
+  'exit-released': {},
+  'exit-withdrawn': { reason: 'right-lapsed' },
   refused: { reason: 'busy', what: 'circuits' },
 };
 export const controlMessages = Object.entries(messageOf).map(

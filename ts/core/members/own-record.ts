@@ -37,6 +37,7 @@ export interface RecordContent {
   readonly observed: readonly { readonly relay: Uint8Array; readonly address: SocketAddress }[];
   /** Mapping of the NAT in between. */
   readonly nat: NatBehaviour;
+  readonly capabilities: readonly string[];
 }
 
 export class OwnRecord {
@@ -45,7 +46,6 @@ export class OwnRecord {
   readonly #identity: Uint8Array;
   readonly #sessionKey: Uint8Array;
   readonly #name: string;
-  readonly #capabilities: readonly string[];
   #sequence = 0;
   #present: { readonly record: PeerRecord; readonly content: string } | undefined;
 
@@ -57,14 +57,12 @@ export class OwnRecord {
       readonly sessionKey: Uint8Array;
     },
     name: string,
-    capabilities: readonly string[],
   ) {
     this.#primitives = primitives;
     this.#identitySeed = self.identitySeed;
     this.#identity = self.identity;
     this.#sessionKey = self.sessionKey;
     this.#name = name;
-    this.#capabilities = capabilities;
   }
 
   restore(restored: ReadonlyMap<string, Uint8Array>): void {
@@ -77,13 +75,14 @@ export class OwnRecord {
     const nowSeconds = Math.floor(turn.step.wallClock / 1000);
     const endpoints = endpointsOf(content);
     const relays = content.observed.map(({ relay }) => relay).slice(0, MAX_RECORD_RELAYS);
-    const { nat } = content;
+    const { nat, capabilities } = content;
     const said = toHex(
       encodeCbor([
         content.networks,
         endpoints.map((e) => [e.kind, e.address.ip, e.address.port]),
         relays,
         nat,
+        capabilities,
         content.addresses.map(({ round, tenures }) => [round, tenures.map(({ signature }) => signature)]),
       ]),
     );
@@ -100,7 +99,7 @@ export class OwnRecord {
       endpoints,
       relays,
       nat,
-      capabilities: this.#capabilities,
+      capabilities,
       sequence: this.#sequence,
       notAfter: nowSeconds + VALIDITY_SECONDS,
       name: this.#name,

@@ -8,6 +8,7 @@ import { MAX_MEMBERS, memberBounds } from '../members/member-table.js';
 import { MAX_PINGS } from '../members/ping-table.js';
 import { SENT_BOUNDS } from '../path/sent-addresses.js';
 import { INTERVAL_BOUNDS } from '../path/path-keepalive.js';
+import { GUEST_BOUNDS } from '../exit/exit-server.js';
 import { OBSERVATION_BOUNDS } from '../nat/observation.js';
 import { CIRCUITS_PER_MEMBER } from '../path/circuit-client.js';
 import { MOST_PATHS } from '../path/member-paths.js';
@@ -97,6 +98,14 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
     total: () => 2 * OBSERVATION_BOUNDS.total,
     shares: () => OBSERVATION_BOUNDS.shares,
     ends: 'with the relay or member, or the oldest, when a newer one wants the place',
+  },
+  {
+    name: 'members an exit forwards for',
+    fields: ['exit/exit-server.ts#guests', 'exit/exit-server.ts#expiries'],
+    key: 'session key',
+    total: () => GUEST_BOUNDS.total,
+    shares: () => GUEST_BOUNDS.shares,
+    ends: 'after 120 s without a renewal, with the right or the member',
   },
   {
     name: 'admitted clients',
@@ -319,6 +328,7 @@ export const FIXED_FIELDS: Readonly<Record<string, string>> = {
   'members/own-addresses.ts#addresses': CONFIGURED,
   'node/uplink-set.ts#uplinks': CONFIGURED,
   'node/wireguard-reach.ts#states': CONFIGURED,
+  'exit/exit-client.ts#candidates': CONFIGURED,
   'mapping/igd-client.ts#services': 'three of what the gateway describes',
   'mapping/mapping-client.ts#effects': 'of one step',
   'mapping/port-mapper.ts#attempts': 'one for each protocol',

@@ -16,6 +16,7 @@ import { formatSocketAddress, type SocketAddress } from '../../wire/socket-addre
 import type { Uplink, DirectoryPage } from '../uplink/uplink.js';
 import { toHex } from '../../wire/bytes.js';
 import { NatClassifier } from '../nat/nat-classifier.js';
+import { ExitAgent, type ExitSettings } from '../exit/exit-agent.js';
 import { CircuitClient } from '../path/circuit-client.js';
 import { DirectPaths, PATHS_CAPABILITY } from '../path/direct-paths.js';
 import { FILTERING_TESTS_CAPABILITY } from '../path/filtering-test.js';
@@ -93,6 +94,7 @@ export class MeshNode implements Component {
   readonly #circuits: CircuitClient;
   readonly #direct: DirectPaths | undefined;
   readonly #uplinks: UplinkSet;
+  readonly #exits: ExitAgent;
   readonly #udp = new UdpWatch();
   #relay: RelayService | undefined;
   #endpoints: readonly SocketAddress[];
@@ -128,11 +130,7 @@ export class MeshNode implements Component {
       removed: (peer, turn) => this.#memberGone(peer, turn),
       ownChanged: (turn) => this.#recordMayHaveChanged(turn),
     });
-    const capabilities =
-      config.directPaths === true
-        ? [...config.capabilities, PATHS_CAPABILITY, FILTERING_TESTS_CAPABILITY, MAPPED_CAPABILITY]
-        : config.capabilities;
-    this.#ownRecord = new OwnRecord(primitives, self, config.name, capabilities);
+    this.#ownRecord = new OwnRecord(primitives, self, config.name);
     this.#policy =
       config.consent &&
       new OwnPolicy(config.consent, {
@@ -153,6 +151,7 @@ export class MeshNode implements Component {
       policy: this.#policy,
       uplinks: () => this.#uplinks.all(),
     };
+    this.#exits = new ExitAgent(host);
     this.#proofs = new MembershipProofs({
       ...host,
       identity: this.#identity,
@@ -310,6 +309,7 @@ export class MeshNode implements Component {
         break;
       case 'session-lost':
         this.#paths.sessionLost(event.peer, turn);
+        this.#exits.sessionLost(event.peer, turn);
         break;
       case 'probe-answer':
       case 'probe-from':
@@ -362,6 +362,7 @@ export class MeshNode implements Component {
     this.#circuits.handleTimeout(turn);
     this.#paths.handleTimeout(turn);
     this.#direct?.handleTimeout(turn);
+    this.#exits.handleTimeout(turn);
     this.#relay?.handleTimeout(turn);
     for (const peer of this.#pings.handleTimeout(turn.now)) {
       const { relay } = this.#paths.path(peer);
@@ -385,6 +386,7 @@ export class MeshNode implements Component {
       this.#circuits.deadline(),
       this.#paths.deadline(),
       this.#direct?.deadline(),
+      this.#exits.deadline(),
       this.#relay?.deadline(),
       this.#pings.deadline(),
       this.#sweepAt,
@@ -473,6 +475,17 @@ export class MeshNode implements Component {
   }
 
   /**
+   * Serves and uses exits by these settings from now on. The shell keeps them; the node does not persist them.
+   * @throws RangeError that names what cannot be; then nothing has changed.
+   */
+  setExits(settings: ExitSettings, step: Step): Effect[] {
+    const turn = new Turn(step);
+    this.#exits.set(settings, turn);
+    this.#recordMayHaveChanged(turn);
+    return turn.effects;
+  }
+
+  /**
    * Sends a ping inside the session with a member or a bootstrap. The answer is a `pong` effect.
    * @param token 8 bytes of the caller's choosing.
    * @throws CoreError when the identity is not known.
@@ -544,6 +557,7 @@ export class MeshNode implements Component {
         wireguard: this.#wireguard,
         policy: this.#policy,
         relay: this.#relay,
+        exits: this.#exits,
         drops: this.#drops,
       },
       step,
@@ -581,6 +595,7 @@ export class MeshNode implements Component {
         circuits: this.#circuits,
         direct: this.#direct,
         proofs: this.#proofs,
+        exits: this.#exits,
       };
       dispatchRequest(receivers, peer, request, message, turn);
       return;
@@ -589,6 +604,7 @@ export class MeshNode implements Component {
       this.#direct?.handleBegin(peer, turn);
       return;
     }
+    if (this.#exits.handleNotice(peer, message, turn)) return;
     this.#requests.handleAnswer(peer, request, message, turn);
     this.#relayRequests.handleAnswer(peer, request, message, turn);
   }
@@ -597,6 +613,7 @@ export class MeshNode implements Component {
     this.#nat.forget(peer);
     this.#direct?.memberGone(peer);
     this.#paths.memberGone(peer, turn);
+    this.#exits.memberGone(peer, turn);
   }
 
   // Uplinks
@@ -657,9 +674,16 @@ export class MeshNode implements Component {
         configured: this.#endpoints,
         observed: this.#uplinks.observed(),
         nat: this.#nat.behaviour(turn.now),
+        capabilities: this.#capabilities(),
       },
       turn,
     );
+  }
+
+  #capabilities(): string[] {
+    const { directPaths, capabilities } = this.#config;
+    const paths = [PATHS_CAPABILITY, FILTERING_TESTS_CAPABILITY, MAPPED_CAPABILITY];
+    return [...capabilities, ...(directPaths === true ? paths : []), ...this.#exits.capabilities];
   }
 
   #recordMayHaveChanged(turn: Turn): void {

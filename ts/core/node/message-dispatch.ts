@@ -7,6 +7,7 @@ import {
   type RequestMessage,
   type RequestType,
 } from '../protocol/control-message.js';
+import type { ExitAgent } from '../exit/exit-agent.js';
 import type { DirectPaths } from '../path/direct-paths.js';
 import type { CircuitClient } from '../path/circuit-client.js';
 import type { RelayService } from '../relay/service/relay-service.js';
@@ -24,6 +25,7 @@ export interface Receivers {
   /** Undefined = this node reaches members over relays only. */
   readonly direct: DirectPaths | undefined;
   readonly proofs: MembershipProofs;
+  readonly exits: ExitAgent;
 }
 
 /** A request: who sent it under which number, and the turn it came in. */
@@ -132,6 +134,13 @@ const HANDLERS: { readonly [K in RequestType]: Handler<K> } = {
     refusal: 'no-consent',
     handle: ({ direct }, { peer, request, message, turn }) =>
       direct?.handleFilteringTest(peer, request, message, turn) === true,
+  },
+  'exit-request': {
+    refusal: 'not-served',
+    handle: ({ exits }, { peer, request, message, turn }) => {
+      exits.handleRequest(peer, request, message, turn);
+      return true;
+    },
   },
   'prove-membership': {
     refusal: undefined,

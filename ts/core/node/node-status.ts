@@ -2,6 +2,7 @@
 
 import type { Step } from '../../contract/step.js';
 import { toHex } from '../../wire/bytes.js';
+import type { ExitAgent } from '../exit/exit-agent.js';
 import type { Member, MemberTable } from '../members/member-table.js';
 import type { NatClassifier } from '../nat/nat-classifier.js';
 import type { OwnPolicy } from '../path/own-policy.js';
@@ -31,6 +32,7 @@ export interface StatusParts {
   readonly wireguard: WireguardReach;
   readonly policy: OwnPolicy | undefined;
   readonly relay: RelayService | undefined;
+  readonly exits: ExitAgent;
   readonly drops: Counter;
 }
 
@@ -56,6 +58,7 @@ export function nodeStatus(parts: StatusParts, step: Step): MeshStatus {
     wireguard: parts.wireguard.status((key) => uplinks.get(key)),
     standingPolicies: parts.policy?.status() ?? [],
     relay: parts.relay?.status(step),
+    exit: parts.exits.status(step.now),
     drops: parts.drops.toRecord(),
   };
 }

@@ -11,10 +11,15 @@ import { ControlKind, encodeControlFrame, MAX_CONTROL_BODY } from './control-fra
 import { MAX_RECORD_BYTES, MAX_RECORD_NETWORKS, type RecordRefusal } from './peer-record.js';
 import { MAX_POLICY_BYTES, PREPARED_LEGS } from './standing-policy.js';
 import { MAX_RECEIPT_BYTES } from './usage-receipt.js';
-import type { SocketAddress } from '../../wire/socket-address.js';
+import { isIPv4, type SocketAddress } from '../../wire/socket-address.js';
+import type { Prefix } from '../../wire/prefix.js';
 
 /** Relays in a circuit at most: every one adds its latency, and frames start with a hop limit of 8. */
 export const MAX_CIRCUIT_RELAYS = 3;
+/** Exits that traffic may leave by, one after the other. */
+export const MAX_EXIT_HOPS = 3;
+/** Private prefixes an exit may tell a guest of. */
+export const MAX_LAN_PREFIXES = 16;
 
 /** Why a request is turned down. */
 export const REFUSALS = [
@@ -38,6 +43,10 @@ export const REFUSALS = [
   'clock-ahead',
   /** Two lives of one identity take turns. */
   'identity-twice',
+  /** The right to leave by this node has run out. */
+  'right-lapsed',
+  /** The exit itself leaves by another, and one of the two does not want that. */
+  'exit-chain',
 ] as const;
 export type Refusal = (typeof REFUSALS)[number];
 
@@ -162,6 +171,28 @@ const candidates: Field<readonly ContactCandidate[]> = {
   },
 };
 
+/** Each `[length, address]`, of 4 or 16 bytes. */
+const prefixes: Field<readonly Prefix[]> = {
+  encode: (value) => value.map(({ family, length, ip }) => [length, family === 4 ? ip.slice(12) : ip]),
+  decode(value) {
+    if (!Array.isArray(value) || value.length > MAX_LAN_PREFIXES) return undefined;
+    const decoded = value.map(decodePrefix).filter((each) => each !== undefined);
+    return decoded.length === value.length ? decoded : undefined;
+  },
+};
+
+function decodePrefix(value: unknown): Prefix | undefined {
+  if (!Array.isArray(value) || value.length !== 2) return undefined;
+  const [length, ip] = value as unknown[];
+  if (isBytes(ip, 4) && isInteger(length, 0, 32)) return { family: 4, length, ip: concat(V4_MAPPED, ip) };
+  return isBytes(ip, 16) && !isIPv4(ip) && isInteger(length, 0, 128) ? { family: 6, length, ip } : undefined;
+}
+const V4_MAPPED = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff);
+/** Identities of the exits behind this one. */
+const exits: Field<readonly Uint8Array[]> = same((value): value is readonly Uint8Array[] =>
+  isArrayOf(value, MAX_EXIT_HOPS - 1, (exit) => isBytes(exit, 32)),
+);
+
 /** A bootstrap vouches for how long the address of this round has been had in a network. */
 export interface TenureGrant {
   /** Blinded id. */
@@ -221,6 +252,10 @@ const SCHEMA = {
   'contact-begin': {},
   'filtering-test': { address },
   'filtering-tested': {},
+  'exit-request': { network, hops: integer(1, MAX_EXIT_HOPS) },
+  'exit-granted': { ipv4: flag, ipv6: flag, dns: flag, lan: prefixes, lifetime, path: exits },
+  'exit-released': {},
+  'exit-withdrawn': { reason: refusal },
   refused: { reason: refusal, what: shortText },
 } as const;
 
@@ -250,6 +285,7 @@ export const ANSWER_OF = {
   'address-challenge': 'address-answer',
   contact: 'contact-accepted',
   'filtering-test': 'filtering-tested',
+  'exit-request': 'exit-granted',
 } as const satisfies Partial<Record<MessageType, MessageType>>;
 export type RequestType = keyof typeof ANSWER_OF;
 export type RequestMessage = Extract<ControlMessage, { readonly type: RequestType }>;

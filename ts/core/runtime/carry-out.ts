@@ -5,6 +5,7 @@ import type { Engine, SessionKey } from '../../contract/engine.js';
 import type { LimitEffect } from '../../contract/limit-control.js';
 import type { PathCounts } from '../../contract/path-control.js';
 import type { Answer, Effect, PersistEffect } from './effect.js';
+import type { ExitEffect } from './exit-change.js';
 import { planEffects, type EffectBatch } from './effect-plan.js';
 import type { Notice } from './notice.js';
 
@@ -35,6 +36,8 @@ export interface EffectWorld {
   write(writes: readonly PersistEffect[]): void;
   answer(answer: Answer): void;
   notice(notice: Notice): void;
+  /** Whom this node forwards for, or by whom it leaves, has changed. */
+  exitChanged(change: ExitEffect): void;
   /** Runs one action: what it throws must not keep the next from being done. */
   attempt(what: string, run: () => void): void;
   /** The answer to a question about legs, as counted at its place in the plan; called when all is done. */
@@ -73,6 +76,9 @@ function carryOutBatch(batch: EffectBatch, world: EffectWorld, answered: (() => 
       break;
     case 'set-wireguard-bindings':
       for (const bindings of batch.items) attempt(() => engine.setWireguardBindings(bindings));
+      break;
+    case 'exit-changes':
+      for (const change of batch.items) attempt(() => world.exitChanged(change));
       break;
     case 'handshakes':
       for (const peer of batch.items) attempt(() => engine.handshake(peer));

@@ -2,7 +2,7 @@
 //
 // All that a batch of effects wants kept is committed before its first frame leaves, so that a grant a
 // peer has seen survives SIGKILL. Then come the tables (limits before the legs that are charged to them,
-// legs before the peers that are reached by them, peers before their paths), then handshakes, then what is
+// legs before the peers that are reached by them, peers before their paths and before exits by them), then handshakes, then what is
 // sent, so that an answer never overtakes the leg or peer it speaks of; last come answers to commands, notices, and questions. A
 // removal is a barrier: what was asked for before it is done before it.
 
@@ -11,6 +11,7 @@ import type { LimitEffect } from '../../contract/limit-control.js';
 import type { PathProbe, PeerPaths } from '../../contract/path-control.js';
 import type { Leg } from '../../wire/leg.js';
 import type { Answer, Effect, LegCountQuery, PathCountQuery, PersistEffect } from './effect.js';
+import type { ExitEffect } from './exit-change.js';
 import type { Notice } from './notice.js';
 
 type EffectOf<Type extends Effect['type']> = Extract<Effect, { type: Type }>;
@@ -24,6 +25,8 @@ interface BatchItems {
   readonly 'set-paths': PeerPaths;
   /** Each item is all bindings there are to be. */
   readonly 'set-wireguard-bindings': readonly WireguardBinding[];
+  /** Each says all there is. */
+  readonly 'exit-changes': ExitEffect;
   readonly handshakes: SessionKey;
   readonly 'send-frames': EffectOf<'send-frame'>;
   readonly 'send-probes': PathProbe;
@@ -68,6 +71,7 @@ function changes(segment: readonly Effect[]): EffectBatch[] {
     { type: 'set-peers', items: only(segment, 'set-peer').map(({ peer }) => peer) },
     { type: 'set-paths', items: only(segment, 'set-paths').map(({ paths }) => paths) },
     { type: 'set-wireguard-bindings', items: bindings.map((all) => all.bindings) },
+    { type: 'exit-changes', items: only(segment, 'exit-guests', 'exit-in-use') },
     { type: 'handshakes', items: only(segment, 'handshake').map(({ peer }) => peer) },
     { type: 'send-frames', items: only(segment, 'send-frame') },
     { type: 'send-probes', items: only(segment, 'send-probe').map(({ probe }) => probe) },

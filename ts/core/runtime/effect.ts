@@ -6,6 +6,7 @@ import type { Leg } from '../../wire/leg.js';
 import type { LimitEffect } from '../../contract/limit-control.js';
 import type { PathEffect } from '../../contract/path-control.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
+import type { ExitEffect } from './exit-change.js';
 import type { Notice } from './notice.js';
 import type { ReceiptReport } from './receipt-report.js';
 
@@ -56,6 +57,7 @@ export type Effect =
   | { readonly type: 'set-wireguard-bindings'; readonly bindings: readonly WireguardBinding[] }
   | LegCountQuery
   | PathCountQuery
+  | ExitEffect
   | Answer
   | PersistEffect
   | { readonly type: 'notify'; readonly notice: Notice };

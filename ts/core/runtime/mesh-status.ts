@@ -3,6 +3,7 @@
 import type { SocketAddress } from '../../wire/socket-address.js';
 import type { RateLimit } from '../../wire/limits.js';
 import { REFUSALS, type Refusal } from '../protocol/control-message.js';
+import type { ExitStatus } from './exit-change.js';
 import type { NatStatus } from './nat-status.js';
 
 /** Why a bootstrap does not hold our registration: a refusal is one of the registration. */
@@ -167,6 +168,7 @@ export interface MeshStatus {
   readonly standingPolicies: readonly StandingPolicyStatus[];
   /** Undefined when this node is not a relay. */
   readonly relay: RelayStatus | undefined;
+  readonly exit: ExitStatus;
   /** Control frames and records that were not as they should be, by reason, zero ones included. */
   readonly drops: Readonly<Record<string, number>>;
 }

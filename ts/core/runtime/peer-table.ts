@@ -5,6 +5,7 @@
 // what networks the other is in); a member among them gets its routes after a membership proof.
 
 import type { PeerEndpoint, SessionKey } from '../../contract/engine.js';
+import type { Transit } from '../../contract/exit-control.js';
 import { toHex } from '../../wire/bytes.js';
 import type { Turn } from './turn.js';
 
@@ -16,11 +17,19 @@ export interface MemberSession {
   readonly routes: ReadonlyMap<string, readonly string[]>;
 }
 
+/** What is sent to an exit, and taken from it: prefixes, by the network (blinded id, hex) that gives the right to them. */
+export interface ExitRoutes {
+  readonly network: string;
+  readonly prefixes: readonly string[];
+}
+
 interface Entry {
   readonly roles: Set<SessionRole>;
   member: MemberSession | undefined;
   /** Networks (hex) whose key the peer of a bootstrap-client session has shown to know. */
   readonly proven: Set<string>;
+  transit: Extract<Transit, 'none' | 'exit'>;
+  exit: ExitRoutes | undefined;
   /** What the engine was last told, endpoint aside. */
   told: string | undefined;
 }
@@ -35,6 +44,29 @@ export class PeerTable {
 
   isProven(key: SessionKey, network: string): boolean {
     return this.#entries.get(key)?.proven.has(network) === true;
+  }
+
+  /** Whether the session with this peer is one of a member of the network: by its preshared key, or a proof. */
+  isMember(key: SessionKey, network: string): boolean {
+    const entry = this.#entries.get(key);
+    if (entry?.member?.routes.has(network) !== true) return false;
+    return entry.roles.size === 0 || entry.proven.has(network);
+  }
+
+  /** What packets of the peer may be for besides this node; nothing for who is no peer. */
+  setTransit(key: SessionKey, transit: Entry['transit'], turn: Turn): void {
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return;
+    entry.transit = transit;
+    this.#tell(key, entry, undefined, turn);
+  }
+
+  /** Sends what these hold to the peer, an exit; undefined: no more. */
+  setExitRoutes(key: SessionKey, exit: ExitRoutes | undefined, turn: Turn): void {
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return;
+    entry.exit = exit;
+    this.#tell(key, entry, undefined, turn);
   }
 
   addRole(key: SessionKey, role: SessionRole, endpoint: PeerEndpoint | undefined, turn: Turn): void {
@@ -89,7 +121,14 @@ export class PeerTable {
   #entry(key: SessionKey): Entry {
     let entry = this.#entries.get(key);
     if (entry === undefined) {
-      entry = { roles: new Set(), member: undefined, proven: new Set(), told: undefined };
+      entry = {
+        roles: new Set(),
+        member: undefined,
+        proven: new Set(),
+        transit: 'none',
+        exit: undefined,
+        told: undefined,
+      };
       this.#entries.set(key, entry);
     }
     return entry;
@@ -102,17 +141,18 @@ export class PeerTable {
     turn: Turn,
     redirect = false,
   ): void {
-    const { roles, member, proven } = entry;
+    const { roles, member, proven, transit, exit } = entry;
     if (roles.size === 0 && member === undefined) {
       this.#entries.delete(key);
       if (entry.told !== undefined) turn.emit({ type: 'remove-peer', peer: key });
       return;
     }
     const presharedKey = roles.size > 0 ? undefined : member?.presharedKey;
-    const allowedIps = [...(member?.routes ?? [])].flatMap(([network, routes]) =>
-      roles.size > 0 && !proven.has(network) ? [] : routes,
-    );
-    const told = `${presharedKey === undefined ? '' : toHex(presharedKey)} ${allowedIps.join(' ')}`;
+    const isBelieved = (network: string): boolean => roles.size === 0 || proven.has(network);
+    const routes = [...(member?.routes ?? [])].flatMap(([network, own]) => (isBelieved(network) ? own : []));
+    const isExit = exit !== undefined && member !== undefined && isBelieved(exit.network);
+    const allowedIps = isExit ? [...routes, ...exit.prefixes] : routes;
+    const told = `${transit} ${presharedKey === undefined ? '' : toHex(presharedKey)} ${allowedIps.join(' ')}`;
     if (told === entry.told && endpoint === undefined) return;
     entry.told = told;
     turn.emit({
@@ -124,7 +164,7 @@ export class PeerTable {
         endpoint,
         redirect,
         persistentKeepalive: 0,
-        transit: 'none',
+        transit,
       },
     });
   }

@@ -9,6 +9,7 @@ import { toHex } from '../../wire/bytes.js';
 import { carryOut, type EffectWorld } from '../../core/runtime/carry-out.js';
 import type { Component } from '../../core/runtime/component.js';
 import type { Answer, Effect } from '../../core/runtime/effect.js';
+import type { ExitEffect } from '../../core/runtime/exit-change.js';
 import type { Step } from '../../contract/step.js';
 import type { MeshStatus } from '../../core/runtime/mesh-status.js';
 import type { Engine, EngineEvent } from '../../contract/engine.js';
@@ -46,6 +47,8 @@ export class MeshShell<Node extends ShellNode = ShellNode> {
   failures = 0;
   /** Called when the engine says that links, addresses or routes of this host have changed. */
   onHostChanged: () => void = () => undefined;
+  /** Called when whom this node forwards for, or by whom it leaves, has changed. */
+  onExitChanged: (change: ExitEffect) => void = () => undefined;
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
   /** Callers of `answered`, by token (hex). */
@@ -64,6 +67,7 @@ export class MeshShell<Node extends ShellNode = ShellNode> {
       answer: (answer) => this.#waiting.get(toHex(answer.token))?.(answer),
       notice: ({ level, fields, event }) =>
         this.log[level]({ ...fields, ...wordNotice(event, fields) }, event),
+      exitChanged: (change) => this.onExitChanged(change),
       attempt: (what, run) => this.#guard(what, run),
       counted: (query, counts) => this.#apply(this.node.handleLegCounts(query, counts, stepNow())),
       pathsCounted: (peer, counts) => this.#apply(this.node.handlePathCounts(peer, counts, stepNow())),

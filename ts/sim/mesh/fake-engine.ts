@@ -169,6 +169,11 @@ export class FakeEngine implements EffectEngine {
     return this.#peers.size;
   }
 
+  /** A peer as it was configured last. */
+  configOf(key: SessionKey): PeerConfig | undefined {
+    return this.#peers.get(key)?.config;
+  }
+
   sendFrames(frames: Parameters<EffectEngine['sendFrames']>[0]): void {
     for (const { to, frame } of frames) this.#host.send(to, frame);
   }

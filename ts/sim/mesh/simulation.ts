@@ -5,6 +5,7 @@ import { MeshNode } from '../../core/node/mesh-node.js';
 import type { MeshNodeConfig } from '../../core/node/node-config.js';
 import { carryOut, type EffectWorld } from '../../core/runtime/carry-out.js';
 import type { Effect } from '../../core/runtime/effect.js';
+import type { ExitEffect } from '../../core/runtime/exit-change.js';
 import type { Notice } from '../../core/runtime/notice.js';
 import type { Primitives } from '../../contract/primitives.js';
 import type { Step } from '../../contract/step.js';
@@ -158,6 +159,7 @@ export class SimNode {
   readonly pongs: { readonly identity: string; readonly token: string; readonly at: number }[] = [];
   readonly notices: Notice[] = [];
   readonly receipts: ReceiptReport[] = [];
+  readonly exitChanges: ExitEffect[] = [];
   readonly signedReceipts: Uint8Array[] = [];
   readonly #simulation: Simulation;
   readonly #prng: Prng;
@@ -335,6 +337,7 @@ export class SimNode {
           });
       },
       notice: (notice) => this.notices.push(notice),
+      exitChanged: (change) => this.exitChanges.push(change),
       attempt: (_what, run) => run(), // a simulation ends by what goes wrong in it
       counted: (query, counts) => this.apply(node.handleLegCounts(query, counts, this.step)),
       pathsCounted: (peer, counts) => this.apply(node.handlePathCounts(peer, counts, this.step)),

@@ -85,6 +85,14 @@ const REFUSAL_WORDS: Readonly<Record<Refusal, Wording>> = {
     what: 'the relay does not accept the standing policy: the clocks of the two differ by a day or more',
     next: COMPARE_CLOCKS,
   },
+  'right-lapsed': {
+    what: 'the right to leave by that exit has run out',
+    next: 'On the exit: omerta exit grant KEY --for 2h',
+  },
+  'exit-chain': {
+    what: 'the exit leaves by another exit itself, and one of the two does not want that',
+    next: 'Use the exit behind it; or type --chain with omerta exit serve there and with omerta exit use here',
+  },
   'stale-policy': {
     what: 'the relay holds a newer standing policy: the clock went back and the store was lost',
     next: 'Set the clock, and start again',
