@@ -38,6 +38,33 @@ describe('NAT kinds, judged by UDP probes', { skip: labUnavailable() ?? false },
     assert.deepEqual(await natBehaviour(client, first, second, 40_000), EXPECTED['full-cone']);
   });
 
+  it('a port-restricted NAT behind another is seen as one', async () => {
+    const carrier = await world.addNat('carrier', 'port-restricted');
+    const nat = await world.addNat('home', 'port-restricted', { behind: carrier });
+    const client = await world.addNode('in-home', { behind: nat });
+    assert.deepEqual(await natBehaviour(client, first, second, 40_000), EXPECTED['port-restricted']);
+  });
+
+  it('a NAT that hairpins takes packets from one client to another by their outside addresses, others do not', async () => {
+    for (const hairpins of [true, false]) {
+      const nat = await world.addNat(`hairpin-${hairpins ? 'yes' : 'no'}`, 'port-restricted', { hairpins });
+      const name = (which: string): string => `${which}-${hairpins ? 'yes' : 'no'}`;
+      const one = await ProbeSocket.open(await world.addNode(name('one'), { behind: nat }), 40_001);
+      const two = await ProbeSocket.open(await world.addNode(name('two'), { behind: nat }), 40_002);
+      const outside = await ProbeSocket.open(first, 7000);
+      for (const socket of [one, two]) socket.send(first.address, 7000, 'maps');
+      assert.notEqual(await outside.receive('maps', 2000), undefined);
+      one.send(nat.address, 40_002, 'hello');
+      const seen = await two.receive('hello', hairpins ? 2000 : 300);
+      // RFC 4787, REQ-9: from the sender's outside address and port.
+      assert.deepEqual(
+        seen === undefined ? undefined : [seen.from, seen.port],
+        hairpins ? [nat.address, 40_001] : undefined,
+      );
+      await Promise.all([one, two, outside].map((socket) => socket.close()));
+    }
+  });
+
   it('two clients behind one port-restricted NAT reach the same stranger and get their own replies', async () => {
     const nat = await world.addNat('shared', 'port-restricted');
     const clients = [

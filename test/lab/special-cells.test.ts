@@ -6,7 +6,16 @@ import { labUnavailable } from '../../ts/lab/requirements.js';
 import { measureSpecial, SPECIAL_CELLS } from '../../ts/lab/special-cells.js';
 
 const unavailable = labUnavailable(['ping']);
-const TESTED = ['same-nat', 'same-nat-apart', 'v6-only', 'v4-and-v6'];
+const TESTED = [
+  'same-nat',
+  'same-nat-apart',
+  'same-nat-hairpin',
+  'v6-only',
+  'v4-and-v6',
+  'double-nat',
+  'one-carrier',
+  'one-carrier-hairpin',
+];
 
 describe('two members', { skip: unavailable ?? false }, () => {
   for (const name of TESTED) {

@@ -162,6 +162,8 @@ export interface JoinOptions extends Pick<OmertaNodeOptions, 'portMapping'> {
   readonly prepare?: (node: Node) => Promise<void>;
   /** Rules its machine has before it joins. */
   readonly firewall?: string;
+  /** Its UDP port; default: as shipped. */
+  readonly port?: number;
 }
 
 /** Starts a member that is there, and takes direct paths. */
@@ -172,7 +174,7 @@ export async function joinFrom(
   invite: string,
   options: JoinOptions = {},
 ): Promise<PlacedMember> {
-  const { nat: present, portMapping, firewall, prepare } = options;
+  const { nat: present, portMapping, firewall, prepare, port } = options;
   const nat = place === 'public' ? undefined : (present ?? (await world.addNat(`${name}-nat`, place)));
   const node = await world.addNode(name, nat === undefined ? {} : { behind: nat });
   const omerta = new OmertaNode(world, node, name, {
@@ -182,7 +184,7 @@ export async function joinFrom(
   await prepare?.(node);
   if (firewall !== undefined) await node.nft(firewall);
   await omerta.command(['network', 'join', '-'], invite);
-  await omerta.start('up', '--foreground');
+  await omerta.start('up', '--foreground', ...(port === undefined ? [] : ['--port', String(port)]));
   const { mesh } = status.parse(await omerta.request({ command: 'status' }));
   return { omerta, ipv6: mesh.networks[0].ipv6, nat };
 }

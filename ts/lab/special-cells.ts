@@ -51,6 +51,34 @@ const both =
   (left: Maker, right: Maker): SpecialCell['make'] =>
   async (world, invite) => [await left(world, 'left', invite), await right(world, 'right', invite)];
 
+/** Two behind one NAT that do not see each other on the LAN, at ports that do not get in each other's way. */
+const keptApart =
+  (hairpins: boolean): SpecialCell['make'] =>
+  async (world, invite) => {
+    const nat = await world.addNat('nat', 'port-restricted', { hairpins });
+    const members = [
+      await joinFrom(world, 'port-restricted', 'left', invite, { nat, port: 40_001 }),
+      await joinFrom(world, 'port-restricted', 'right', invite, { nat, port: 40_002 }),
+    ] as const;
+    await nat.ip(
+      'link set lan1 type bridge_slave isolated on',
+      'link set lan2 type bridge_slave isolated on',
+    );
+    return members;
+  };
+
+/** Two at home, behind NATs of their own, whose carrier has one NAT for both. */
+const oneCarrier =
+  (hairpins: boolean): SpecialCell['make'] =>
+  async (world, invite) => {
+    const carrier = await world.addNat('carrier', 'port-restricted', { hairpins });
+    const home = async (name: string, port: number): Promise<PlacedMember> => {
+      const nat = await world.addNat(`${name}-nat`, 'port-restricted', { behind: carrier });
+      return joinFrom(world, 'port-restricted', name, invite, { nat, port });
+    };
+    return [await home('left', 40_001), await home('right', 40_002)];
+  };
+
 const mapping: Maker = async (world, name, invite) => {
   const nat = await world.addNat(`${name}-nat`, 'symmetric');
   await Miniupnpd.start(world, nat, { natPmpAndPcp: true, upnp: true });
@@ -76,18 +104,42 @@ export const SPECIAL_CELLS: readonly SpecialCell[] = [
     from: 'one NAT',
     to: 'the same NAT, machines kept apart',
     expected: 'relay', // as in a guest network, and the NAT does not hairpin
+    make: keptApart(false),
+  },
+  {
+    name: 'same-nat-hairpin',
+    from: 'one NAT that hairpins',
+    to: 'the same NAT, machines kept apart',
+    expected: 'direct',
+    make: keptApart(true),
+  },
+  {
+    name: 'double-nat',
+    from: 'a NAT behind a NAT',
+    to: 'port-restricted',
+    expected: 'direct',
     make: async (world, invite) => {
-      const nat = await world.addNat('nat', 'port-restricted');
-      const members = [
+      const carrier = await world.addNat('carrier', 'port-restricted');
+      const nat = await world.addNat('home', 'port-restricted', { behind: carrier });
+      return [
         await joinFrom(world, 'port-restricted', 'left', invite, { nat }),
-        await joinFrom(world, 'port-restricted', 'right', invite, { nat }),
-      ] as const;
-      await nat.ip(
-        'link set lan1 type bridge_slave isolated on',
-        'link set lan2 type bridge_slave isolated on',
-      );
-      return members;
+        await joinFrom(world, 'port-restricted', 'right', invite),
+      ];
     },
+  },
+  {
+    name: 'one-carrier',
+    from: 'a NAT behind a NAT',
+    to: 'another NAT behind the same',
+    expected: 'relay', // each knows the other's address outside both NATs alone
+    make: oneCarrier(false),
+  },
+  {
+    name: 'one-carrier-hairpin',
+    from: 'a NAT behind a NAT that hairpins',
+    to: 'another NAT behind the same',
+    expected: 'direct',
+    make: oneCarrier(true),
   },
   {
     name: 'v6-only',

@@ -17,7 +17,7 @@ import { join } from 'node:path';
 import { BpfMount } from './bpf-mount.js';
 import { mustRun } from './command.js';
 import { Namespace } from './namespace.js';
-import { WAN, natRules, type NatKind } from './nat.js';
+import { LAN, WAN, natRules, type NatKind } from './nat.js';
 import { removePins } from './pins.js';
 
 const NAMESPACES = '/run/netns';
@@ -38,14 +38,14 @@ export class Node extends Namespace {
   }
 }
 
-/** A router that translates addresses: interfaces `wan` (public) and `lan` (bridge of its clients). */
+/** A router that translates addresses: interfaces `wan` (outside) and `lan` (bridge of its clients). */
 export class Nat extends Namespace {
-  private clients = 0;
+  private connected = 0;
 
   constructor(
     name: string,
     readonly kind: NatKind,
-    /** Its public IPv4 address. */
+    /** Its outside IPv4 address: public, or private behind another NAT. */
     readonly address: string,
     private readonly subnet: string,
   ) {
@@ -56,16 +56,28 @@ export class Nat extends Namespace {
     return `${this.subnet}.1`;
   }
 
+  /** CIDR of its clients. */
+  get clients(): string {
+    return `${this.subnet}.0/24`;
+  }
+
   /** The next free private address. */
   nextClient(): { readonly address: string; readonly port: string } {
-    this.clients++;
-    return { address: `${this.subnet}.${this.clients + 1}`, port: `lan${this.clients}` };
+    this.connected++;
+    return { address: `${this.subnet}.${this.connected + 1}`, port: `${LAN}${this.connected}` };
   }
 }
 
 export interface NodeOptions {
   /** The NAT this node is behind; public without one. */
   readonly behind?: Nat;
+}
+
+export interface NatOptions {
+  /** The NAT this one is behind, as in a carrier's network; at a public address without one. */
+  readonly behind?: Nat;
+  /** Whether its clients reach each other by its outside address (RFC 4787 6); default: not. */
+  readonly hairpins?: boolean;
 }
 
 export interface WorldOptions {
@@ -222,7 +234,7 @@ export class World {
       const { address, port } = behind.nextClient();
       const node = new Node(this.prefix + name, address, undefined);
       await this.addNamespace(node);
-      await this.plug(node, 'eth0', behind, port, 'lan');
+      await this.plug(node, 'eth0', behind, port, LAN);
       await node.ip(`address add ${address}/24 dev eth0`, `route add default via ${behind.gateway}`);
       return node;
     }
@@ -242,20 +254,28 @@ export class World {
     return address;
   }
 
-  /** Adds a NAT router of the given kind with a public address. */
-  async addNat(name: string, kind: NatKind): Promise<Nat> {
-    const { address, port } = this.nextPublic();
+  /** Adds a NAT router of the given kind. */
+  async addNat(name: string, kind: NatKind, options: NatOptions = {}): Promise<Nat> {
+    const { behind, hairpins = false } = options;
+    const { address, port } = behind?.nextClient() ?? this.nextPublic();
     const nat = new Nat(this.prefix + name, kind, address, `10.${++this.nats}.0`);
     await this.addNamespace(nat);
-    await this.plug(nat, WAN, this.net, port, 'switch');
+    if (behind === undefined) await this.plug(nat, WAN, this.net, port, 'switch');
+    else await this.plug(nat, WAN, behind, port, LAN);
     await nat.ip(
       `address add ${address}/24 dev ${WAN}`,
-      'link add lan type bridge',
-      `address add ${nat.gateway}/24 dev lan`,
-      'link set lan up',
+      ...(behind === undefined ? [] : [`route add default via ${behind.gateway}`]),
+      `link add ${LAN} type bridge`,
+      `address add ${nat.gateway}/24 dev ${LAN}`,
+      `link set ${LAN} up`,
     );
     await nat.sysctl('net.ipv4.ip_forward=1');
-    await nat.nft(natRules(kind));
+    // Where br_netfilter is loaded, packets between clients would be translated on their way through the bridge and not
+    // be routed; where it is not, there is no such setting.
+    await nat.mustRun('sysctl', ['-eqw', 'net.bridge.bridge-nf-call-iptables=0']);
+    if (hairpins)
+      await nat.sysctl('net.ipv4.conf.all.send_redirects=0', 'net.ipv4.conf.lan.send_redirects=0');
+    await nat.nft(natRules(kind, hairpins ? { address, clients: nat.clients } : undefined));
     return nat;
   }
 
