@@ -15,6 +15,8 @@ function member(name: string, id: string, ipv4: string): MemberStatus {
     sessionKey: id,
     path: 'direct',
     relayPeerId: undefined,
+    pathMtu: undefined,
+    innerMtu: undefined,
     refused: undefined,
   };
 }

@@ -39,6 +39,8 @@ export const STATUS: DaemonStatus = {
             sessionKey: 'bb',
             path: 'relay',
             relayPeerId: undefined,
+            pathMtu: 1448,
+            innerMtu: 1400,
             refused: undefined,
           },
         ],

@@ -10,7 +10,12 @@ import {
   SYMMETRIC,
   type NatBehaviourModel,
 } from '../../ts/sim/kernel/nat.js';
-import { Simulation, type SimNode, type SimUplink } from '../../ts/sim/mesh/simulation.js';
+import {
+  Simulation,
+  type SimNode,
+  type SimNodeOptions,
+  type SimUplink,
+} from '../../ts/sim/mesh/simulation.js';
 import { bootstrapOf, ip, OPEN_POLICY } from './mesh-world.js';
 
 export const KINDS = ['public', 'full', 'addr-R', 'port-R', 'symmetric'] as const;
@@ -36,12 +41,13 @@ export class PairWorld {
   readonly a: SimNode;
   readonly b: SimNode;
 
-  /** Nobody is started. @param direct of the members */
+  /** Nobody is started. @param direct of the members @param more of both */
   constructor(
     seed: number,
     a: Kind | SimUplink[],
     b: Kind | SimUplink[],
     direct: boolean | readonly [boolean, boolean] = true,
+    more: Pick<SimNodeOptions, 'innerMtu'> = {},
   ) {
     this.simulation = new Simulation({ seed });
     this.relays = [1, 2].map((place) =>
@@ -70,6 +76,7 @@ export class PairWorld {
         networks: [network],
         latencyMs: this.simulation.prng.integer(5, 40),
         directPaths,
+        ...more,
       });
     };
     this.a = member('a', 1, a, ofA);

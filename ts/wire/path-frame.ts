@@ -17,7 +17,7 @@ const SIZE_AT = 38;
 const ZERO_AT = 40;
 
 /** Transport header and tag around a payload. */
-const TRANSPORT_OVERHEAD = 32;
+export const TRANSPORT_OVERHEAD = 32;
 /** The greatest payload whose length the header can say. */
 const MAX_PAYLOAD = 65_504;
 

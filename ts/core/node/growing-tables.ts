@@ -6,6 +6,7 @@
 
 import { MAX_MEMBERS, memberBounds } from '../members/member-table.js';
 import { MAX_PINGS } from '../members/ping-table.js';
+import { MOST_PROBES } from '../path/path-mtu.js';
 import { SENT_BOUNDS } from '../path/sent-addresses.js';
 import { INTERVAL_BOUNDS } from '../path/path-keepalive.js';
 import { GUEST_BOUNDS } from '../exit/exit-server.js';
@@ -66,6 +67,14 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
     total: () => MAX_MEMBERS * MOST_PATHS * MAX_OUTSTANDING,
     shares: () => ({ path: MAX_OUTSTANDING }),
     ends: 'by its answer, or by the eighth after it',
+  },
+  {
+    name: 'padded probes of a path that may yet be answered',
+    fields: ['path/path-mtu.ts#tokens'],
+    key: 'token',
+    total: () => MAX_MEMBERS * MOST_PATHS * MOST_PROBES,
+    shares: () => ({ path: MOST_PROBES }),
+    ends: 'when its size is answered, or taken for lost',
   },
   {
     name: 'addresses that were probed and have not answered',

@@ -163,6 +163,7 @@ export class MeshNode implements Component {
         ? new DirectPaths({
             ...host,
             nat: this.#nat,
+            innerMtu: config.innerMtu,
             relays: () => [...this.#uplinks.all()].map(({ address }) => address),
             own: () => ({
               interfaces: this.#interfaces,

@@ -37,6 +37,11 @@ export interface MeshNodeConfig {
   readonly stockPeers?: readonly StockPeer[] | undefined;
   /** Whether members are reached directly where that is possible: only with an engine that keeps paths. */
   readonly directPaths?: boolean | undefined;
+  /**
+   * Inner MTU of the tunnel: paths are probed for whether they take it (RFC 8899). Undefined = they are not: there is no
+   * tunnel, or the engine cannot keep a datagram whole.
+   */
+  readonly innerMtu?: number | undefined;
   /** What is sent from; default: routing chooses. */
   readonly interfaces?: readonly LocalInterface[] | undefined;
   /** Whom circuits need not be asked for of; undefined = for each one this node is asked. */

@@ -71,6 +71,7 @@ function memberStatus(parts: StatusParts, member: Member, network: string): Memb
   const { kind, relay, refused } = parts.paths.path(sessionKey);
   const direct = parts.peers.isProven(sessionKey, network) || parts.direct?.active(sessionKey) !== undefined;
   const uplink = relay === undefined || direct ? undefined : parts.uplinks.get(relay);
+  const mtu = parts.direct?.mtu(sessionKey);
   return [
     {
       peerId: encodePeerId(identity),
@@ -79,6 +80,8 @@ function memberStatus(parts: StatusParts, member: Member, network: string): Memb
       ipv4: parts.members.owns(overlay.ipv4, identity) ? overlay.ipv4 : undefined,
       sessionKey,
       path: direct ? 'direct' : kind,
+      pathMtu: mtu?.path,
+      innerMtu: mtu?.inner,
       refused,
       relayPeerId: uplink === undefined ? undefined : encodePeerId(uplink.bootstrap.identity),
     },

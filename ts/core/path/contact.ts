@@ -20,6 +20,8 @@ export class Contact {
   readonly paths = new MemberPaths();
   /** The direct path in use. */
   active: TrackedPath | undefined;
+  /** What the engine sends by: that one, or one over relays. */
+  used: TrackedPath | undefined;
   /** Addresses learned from the member's probes since the last contact. */
   learned = 0;
   /** Contacts in vain since there was a direct path. */

@@ -25,6 +25,7 @@ import { Contact } from './contact.js';
 import { FilteringTests, type FilteringTestHost } from './filtering-test.js';
 import { isGone } from './local-interface.js';
 import { sameEndpoint } from './member-paths.js';
+import { MtuDiscovery, type MemberMtu } from './mtu-discovery.js';
 import type { BesideWays } from './path-agent.js';
 import type { NatWitness } from './nat-witness.js';
 import { PathProbing, type ProbingHost } from './path-probing.js';
@@ -47,6 +48,8 @@ export interface DirectHost extends ExchangeHost, ProbingHost, SelectionHost, Fi
   readonly identity: Uint8Array;
   readonly members: Pick<MemberTable, 'bySessionKey'>;
   readonly peers: PeerTable;
+  /** Of the tunnel; undefined = there is none, or its engine cannot keep datagrams whole. */
+  readonly innerMtu: number | undefined;
   own(): ReturnType<ExchangeHost['own']>;
   /** It carries or will carry something: whoever keeps it up is told. */
   carried(candidate: Candidate): void;
@@ -62,6 +65,7 @@ export class DirectPaths implements BesideWays, ExchangeUser {
   readonly #exchange: ContactExchange;
   readonly #probing: PathProbing;
   readonly #selection: PathSelection;
+  readonly #mtu: MtuDiscovery;
   readonly #tests: FilteringTests;
 
   constructor(host: DirectHost) {
@@ -73,7 +77,8 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     this.#tests = new FilteringTests(host, sent, (member, address, turn) =>
       this.#probing.probeOnce(member, address, turn),
     );
-    this.#selection = new PathSelection(host);
+    this.#mtu = new MtuDiscovery(host.innerMtu);
+    this.#selection = new PathSelection(host, this.#mtu);
   }
 
   /** The direct path a member is reached by. */
@@ -84,6 +89,12 @@ export class DirectPaths implements BesideWays, ExchangeUser {
   /** All paths to a member, those over relays included. */
   paths(member: SessionKey): readonly TrackedPath[] {
     return this.#contacts.get(member)?.paths.all() ?? [];
+  }
+
+  /** What the member can be sent; undefined = nothing is known of the path in use. */
+  mtu(member: SessionKey): MemberMtu | undefined {
+    const contact = this.#contacts.get(member);
+    return contact && this.#mtu.of(contact);
   }
 
   /** Probes to addresses that had not answered, and those that were not sent. */
@@ -133,7 +144,9 @@ export class DirectPaths implements BesideWays, ExchangeUser {
 
   waysChanged(member: SessionKey, turn: Turn): void {
     const contact = this.#contacts.get(member);
-    if (contact?.agreed === true) this.#selection.decide(member, contact, turn);
+    if (contact?.agreed !== true) return;
+    this.#selection.decide(member, contact, turn);
+    this.rescheduled(member, contact);
   }
 
   /** Own interfaces or addresses are others: paths from what is gone end, and there may be better ones. */
@@ -196,8 +209,11 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     if (contact?.agreed !== true) return;
     switch (event.type) {
       case 'probe-answer':
-        if (!this.#probing.answered(contact, event, turn)) return;
-        this.#reached(peer, contact, event.at);
+        if (this.#probing.answered(contact, event, turn)) {
+          this.#reached(peer, contact, event.at);
+          // Nobody reports what arrives over relays alone.
+          if (contact.active === undefined) turn.emit({ type: 'count-paths', peer });
+        } else if (!this.#mtu.answered(contact, event, turn.now)) return;
         this.#selection.decide(peer, contact, turn);
         break;
       case 'probe-from':
@@ -208,12 +224,14 @@ export class DirectPaths implements BesideWays, ExchangeUser {
         break;
       case 'path-silent':
         this.#probing.suspect(contact, turn);
+        this.#mtu.silent(contact, turn.now);
         break;
       case 'path-heard':
         this.#probing.retryDead(contact.paths.get(event.path), turn);
         break;
       case 'path-report':
         this.#probing.dataSent(contact, turn);
+        contact.paths.get(event.path)?.mtu?.reported(event.sent, event.received, turn.now);
         break;
     }
     this.rescheduled(peer, contact);
@@ -224,6 +242,7 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     const contact = this.#contacts.get(peer);
     if (contact === undefined) return;
     this.#probing.counted(peer, contact, counts, turn);
+    this.#mtu.counted(contact, counts, turn.now);
     this.rescheduled(peer, contact);
   }
 
@@ -296,7 +315,8 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     }
     if (isDue(contact.askAt, turn.now) && !contact.asking) this.#exchange.ask(member, contact, turn);
     if (isDue(contact.beginAt, turn.now)) this.#exchange.begin(contact, turn);
-    if (this.#probing.run(member, contact, turn)) this.#selection.decide(member, contact, turn);
+    const found = this.#mtu.run(member, contact, turn);
+    if (this.#probing.run(member, contact, turn) || found) this.#selection.decide(member, contact, turn);
     this.rescheduled(member, contact);
   }
 

@@ -44,9 +44,9 @@ export class MemberPaths {
     this.#paths.delete(id);
   }
 
-  /** When the next of them is to be probed or looked after. */
+  /** When the next of them is to be probed, for whatever reason, or looked after. */
   probeAt(): number | undefined {
-    return earliest(...this.all().flatMap(({ probeAt, keepAt }) => [probeAt, keepAt]));
+    return earliest(...this.all().flatMap(({ probeAt, keepAt, mtu }) => [probeAt, keepAt, mtu?.probeAt]));
   }
 
   #makeRoom(): boolean {

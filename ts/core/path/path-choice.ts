@@ -1,5 +1,7 @@
-// Which of the proven paths is used: by rank of interface, then a direct one before one over relays unless
-// it loses clearly more, then loss, then round trip; and not another one for a small difference.
+// Which of the proven paths is used: one that takes what IPv6 asks of every link before one that does not, then by
+// rank of interface, then a direct one before one over relays unless it loses clearly more, then of direct ones one
+// that the inner MTU fits, then loss, then round trip; and not another one for a small difference. What a relay sends
+// on may be fragmented after it, so that a way over relays is no better for what it seems to take.
 
 import type { TrackedPath } from './tracked-path.js';
 
@@ -23,10 +25,11 @@ export function choosePaths(
 }
 
 /** Lower is better; the first difference counts. */
-function merits({ rank, relayed, quality, id }: TrackedPath): readonly number[] {
+function merits({ rank, relayed, quality, mtu, id }: TrackedPath): readonly number[] {
   const { loss, rttMs = Infinity } = quality;
   const excess = relayed ? loss : Math.max(0, loss - DIRECT_LOSS_BONUS);
-  return [rank, inSteps(excess), relayed ? 1 : 0, inSteps(loss), rttMs, id];
+  const [narrow, limited] = [Number(mtu?.narrow ?? false), Number(mtu?.limited ?? false)];
+  return [narrow, rank, inSteps(excess), relayed ? 1 : 0, relayed ? 0 : limited, inSteps(loss), rttMs, id];
 }
 
 function compare(a: TrackedPath, b: TrackedPath): number {
@@ -37,6 +40,7 @@ function compare(a: TrackedPath, b: TrackedPath): number {
 
 function isClearlyBetter(a: TrackedPath, b: TrackedPath): boolean {
   if (a.rank !== b.rank || a.relayed !== b.relayed) return true;
+  if (a.mtu?.narrow !== b.mtu?.narrow || a.mtu?.limited !== b.mtu?.limited) return true;
   if (Math.abs(a.quality.loss - b.quality.loss) > 2 * LOSS_STEP) return a.quality.loss < b.quality.loss;
   return (a.quality.rttMs ?? Infinity) < (b.quality.rttMs ?? Infinity) * SHORTER - SHORTER_MS;
 }

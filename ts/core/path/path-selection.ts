@@ -11,6 +11,7 @@ import type { Contact } from './contact.js';
 import { DEFAULT_RANK } from './local-interface.js';
 import { sameEndpoint, type MemberPaths } from './member-paths.js';
 import { choosePaths } from './path-choice.js';
+import type { MtuDiscovery } from './mtu-discovery.js';
 import { isDead, type TrackedPath } from './tracked-path.js';
 
 /** Direct paths a path set has at most. */
@@ -34,9 +35,11 @@ export interface SelectionHost {
 
 export class PathSelection {
   readonly #host: SelectionHost;
+  readonly #mtu: MtuDiscovery;
 
-  constructor(host: SelectionHost) {
+  constructor(host: SelectionHost, mtu: MtuDiscovery) {
     this.#host = host;
+    this.#mtu = mtu;
   }
 
   /** Uses the best of the paths that are proven, and tells the engine if that is a change. */
@@ -101,10 +104,12 @@ export class PathSelection {
     const { active } = contact;
     const wait = REPORT_EVERY_MS + SLACK_MS + (active?.quality.timeoutMs ?? 0);
     const silentAfterMs = active === undefined ? 0 : Math.ceil(wait / SLACK_MS) * SLACK_MS;
-    const told = `${set.map(({ id }) => id).join(' ')} ${silentAfterMs}`;
+    [contact.used] = set;
+    this.#mtu.used(set, turn.now);
+    const told = `${set.map(({ id, mtu }) => `${id}:${mtu?.plpmtu ?? ''}`).join(' ')} ${silentAfterMs}`;
     if (told === contact.told) return;
     contact.told = told;
-    const paths = set.map(({ id, ends }): PeerPath => ({ id, ...ends }));
+    const paths = set.map(({ id, ends, mtu }): PeerPath => ({ id, ...ends, plpmtu: mtu?.plpmtu }));
     const reportEveryMs = active === undefined ? 0 : REPORT_EVERY_MS;
     turn.emit({ type: 'set-paths', paths: { peer: member, paths, silentAfterMs, reportEveryMs } });
   }

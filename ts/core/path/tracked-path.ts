@@ -3,6 +3,7 @@
 import type { PathEnds } from '../../contract/path-control.js';
 import { toHex } from '../../wire/bytes.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
+import type { PathMtu } from './path-mtu.js';
 import { PathQuality } from './path-quality.js';
 
 /** Waits (ms) after each probe of a path that has not answered: so many are sent. */
@@ -33,6 +34,8 @@ export class TrackedPath implements PathEnds {
   state: PathState = 'untried';
   /** When a probe was last answered. */
   answeredAt: number | undefined;
+  /** When the newest probe was sent that has been answered. */
+  answeredProbeAt: number | undefined;
   /** When it is to be probed next; undefined = not by itself. */
   probeAt: number | undefined;
   everProbed = false;
@@ -48,6 +51,8 @@ export class TrackedPath implements PathEnds {
   observed: SocketAddress | undefined;
   /** When something came by it that was no answer to a probe of ours, as far as is known. */
   heardAt: number | undefined;
+  /** What size it takes; undefined = it is not to be known. */
+  mtu: PathMtu | undefined;
   /** Probes in a row without an answer. */
   #unanswered = 0;
   /** When the probes were sent that may yet be answered, by hex token, oldest first. */
@@ -133,6 +138,7 @@ export class TrackedPath implements PathEnds {
     this.quality.answered(Math.min(Math.max(rttMs, 0), now - sentAt));
     this.state = 'proven';
     this.answeredAt = now;
+    this.answeredProbeAt = Math.max(this.answeredProbeAt ?? sentAt, sentAt);
     this.retries = 0;
     this.#unanswered = 0;
     this.probeAt = undefined;

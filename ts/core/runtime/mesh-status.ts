@@ -34,6 +34,10 @@ export interface MemberStatus {
   /** Lower-case hex; the key of the engine's peer table. */
   readonly sessionKey: string;
   readonly path: 'relay' | 'direct' | 'none';
+  /** Bytes of UDP payload that the path in use takes; undefined = not known. */
+  readonly pathMtu: number | undefined;
+  /** The longest packet inside that a datagram by it has room for; IPv6 packets of 1280 bytes are sent whatever it is. */
+  readonly innerMtu: number | undefined;
   /** The relay in use; undefined unless `path` is `relay`. */
   readonly relayPeerId: string | undefined;
   /** Why there is no circuit although one is sought. */

@@ -181,6 +181,7 @@ export class Mesh {
           consent: nodeConsent(config),
           // Only an engine that keeps several ways to a peer can find out whether there is a direct one.
           directPaths: engine.paths !== undefined && config.paths.use === 'any',
+          innerMtu: engine.paths?.keepsWhole === true ? options.tun?.mtu : undefined,
           interfaces: engine.paths === undefined ? undefined : interfacesOf(config, engine.port),
           stockPeers: mode === 'up' ? config.wireguard.peers.map(stockPeer) : [],
         },

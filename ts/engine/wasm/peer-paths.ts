@@ -11,6 +11,7 @@ import {
   encodeProbe,
   encodeProbeAnswer,
   probePayloadSize,
+  TRANSPORT_OVERHEAD,
   type PathFrame,
 } from '../../wire/path-frame.js';
 import { formatIp, parseIp } from '../../wire/socket-address.js';
@@ -19,9 +20,6 @@ import type { Endpoint } from './endpoint.js';
 import { TYPE_TRANSPORT } from './messages.js';
 import { PathSet, type Path } from './path-set.js';
 import type { SessionOutput } from './session-output.js';
-
-/** Transport header and tag around a payload. */
-const TRANSPORT_OVERHEAD = 32;
 
 /** What a peer's paths ask of its session. */
 export interface PeerPathsHost {

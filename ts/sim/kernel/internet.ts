@@ -41,8 +41,8 @@ export class Internet {
   readonly #inside = new Map<Nat, Area>();
   /** Probability that a datagram is lost. */
   loss: number;
-  /** Whether none comes through from one public address to another. */
-  blocked: (from: SocketAddress, to: SocketAddress) => boolean = () => false;
+  /** Whether none of so many bytes of UDP payload comes through from one public address to another. */
+  blocked: (from: SocketAddress, to: SocketAddress, bytes: number) => boolean = () => false;
   datagrams = 0;
   bytes = 0;
   lost = 0;
@@ -109,7 +109,7 @@ export class Internet {
 
   /** In the target's network: filtered or passed on now, heard after the receiver's own latency. */
   #cross(area: Area, from: SocketAddress, to: SocketAddress, datagram: Uint8Array, nearby: boolean): void {
-    if (area === this.#public && this.blocked(from, to)) return;
+    if (area === this.#public && this.blocked(from, to, datagram.length)) return;
     const receiver = area.hosts.get(formatSocketAddress(to));
     if (receiver === undefined) {
       const nat = area.nats.get(formatIp(to.ip));

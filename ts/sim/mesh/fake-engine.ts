@@ -35,6 +35,7 @@ import {
   encodeProbeAnswer,
   isPathFrame,
   probePayloadSize,
+  TRANSPORT_OVERHEAD,
   type PathFrame,
 } from '../../wire/path-frame.js';
 import { ForwardingTableModel, NO_ACCOUNTS } from '../../wire/forwarding-table.js';
@@ -68,7 +69,6 @@ import { concat, fromHex, toHex, viewOf } from '../../wire/bytes.js';
 import type { Prng } from '../kernel/prng.js';
 
 const TRANSPORT = 4;
-const TRANSPORT_OVERHEAD = 32;
 /** Chooses a prefix's bucket. Not secret: no simulated sender aims at the bucket of another. */
 const PREFIX_KEY = 0x9e3779b97f4a7c15n;
 

@@ -17,7 +17,7 @@ import { accountCapacity } from '../../core/relay/relay-accounts.js';
 import { DEFAULT_RELAY_LIMITS } from '../../core/relay/relay-limits.js';
 import type { RelayPolicy } from '../../core/relay/relay-policy.js';
 import { nodePrimitives } from '../../engine/node-primitives.js';
-import type { EngineEvent } from '../../contract/engine.js';
+import type { EngineEvent, SessionKey } from '../../contract/engine.js';
 import type { LocalInterface } from '../../core/path/local-interface.js';
 import type { LocalSource } from '../../contract/path-control.js';
 import { formatSocketAddress, isIPv4, type SocketAddress } from '../../wire/socket-address.js';
@@ -91,6 +91,8 @@ export interface SimNodeOptions {
   readonly stockPeers?: readonly StockPeer[];
   /** Whether it reaches members directly where it can; default false. */
   readonly directPaths?: boolean;
+  /** Of its tunnel; default: as the daemon's. Undefined = its engine keeps no datagram whole. */
+  readonly innerMtu?: number | undefined;
 }
 
 export class Simulation {
@@ -157,6 +159,8 @@ export class SimNode {
   /** What `persist` effects kept. */
   store = new Map<string, Uint8Array>();
   readonly pongs: { readonly identity: string; readonly token: string; readonly at: number }[] = [];
+  /** Hears the packets of peers that come out of its tunnel. */
+  inner: (packet: Uint8Array) => void = () => undefined;
   readonly notices: Notice[] = [];
   readonly receipts: ReceiptReport[] = [];
   readonly exitChanges: ExitEffect[] = [];
@@ -189,6 +193,7 @@ export class SimNode {
       consent: options.consent,
       stockPeers: options.stockPeers,
       directPaths: options.directPaths,
+      innerMtu: 'innerMtu' in options ? options.innerMtu : 1400,
       interfaces: interfacesOf(uplinks),
       maxLegs:
         OWN_LEGS +
@@ -234,6 +239,7 @@ export class SimNode {
           const by = source === undefined ? this.#localFor(to) : this.#attachmentOf(source);
           if (this.#life === life && by !== undefined) internet.send(by, to, datagram);
         },
+        inner: (_peer, packet) => this.inner(packet),
         event: (event) => {
           if (life.events.push(event) === 1) queue.at(queue.now, () => this.#handleEvents(life));
         },
@@ -305,6 +311,13 @@ export class SimNode {
     const token = this.#prng.bytes(8);
     this.apply(this.mesh.ping(identity, token, this.step));
     return toHex(token);
+  }
+
+  /** What the engine's sendInner() does. */
+  sendInner(peer: SessionKey, packet: Uint8Array): number | undefined {
+    const most = this.engine.sendInner(peer, packet);
+    this.#schedule();
+    return most;
   }
 
   /** Undefined = no address of that family. */
