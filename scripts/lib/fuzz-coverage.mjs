@@ -33,7 +33,11 @@ export const PARSERS = {
     'core/protocol/control-frame.ts',
     'core/protocol/control-message.ts',
   ],
-  'control-socket': ['daemon/control/control-protocol.ts', 'host/line-reader.ts'],
+  'control-socket': [
+    'daemon/control/control-protocol.ts',
+    'daemon/control/control-request.ts',
+    'host/line-reader.ts',
+  ],
   'event-ring': ['engine/native/event-ring.ts'],
   'peer-batch': ['engine/native/peer-batch.ts'],
   datagrams: ['wire/frame.ts', 'engine/wasm/stun.ts', 'engine/wasm/messages.ts'],

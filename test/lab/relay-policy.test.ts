@@ -51,21 +51,21 @@ for (const { through, skip, relayArguments, kernel } of WAYS)
       const peerId = async (end: MeshPair['left']): Promise<string> =>
         ((await end.omerta.request({ command: 'status' })) as DaemonStatus).mesh.peerId;
 
-      /** A second of datagrams from left to right, of which some are to be lost. */
-      const stream = async (milliseconds = 1000, rate = RATE, patienceMs = 300): Promise<Arrivals> => {
+      /** Datagrams from left to right, those of a second; some are to be lost. */
+      const stream = async (count = RATE, patienceMs = 300): Promise<Arrivals> => {
         const running = await NumberedStream.start(
           pair.left.omerta.node,
           pair.right.omerta.node,
           pair.right.ipv6,
-          rate,
+          RATE,
         );
-        await setTimeout(milliseconds);
+        await running.sent(count);
         return running.stop(patienceMs);
       };
       /** Until a stream loses nothing, and gets nothing that waited. */
       const flowing = async (): Promise<void> => {
         const deadline = performance.now() + DEADLINE_MS;
-        const some = (): Promise<Arrivals> => stream(300, RATE, 1000);
+        const some = (): Promise<Arrivals> => stream(RATE / 4, 1000);
         let last = await some();
         while (last.lost !== 0 && performance.now() < deadline) last = await some();
         assert.equal(last.lost, 0, `${last.lost} of ${last.sent} lost`);
@@ -191,7 +191,7 @@ for (const { through, skip, relayArguments, kernel } of WAYS)
           ['[relay', /line 5 column/],
         ] as const)
           await assert.rejects(reload(text), field);
-        assert.equal((await stream(1000, RATE, 10_000)).lost, 0);
+        assert.equal((await stream(RATE, 10_000)).lost, 0);
         const after = (await status()).counters;
         for (const reason of ['rate_limited', 'host_rate'])
           assert.equal(after[`drop_${reason}`], before[`drop_${reason}`]);

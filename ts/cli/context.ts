@@ -3,7 +3,6 @@
 
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { loadConfig, type Config } from '../daemon/config/config.js';
 import { ControlClient } from '../daemon/control/control-client.js';
 import type { DaemonStatus } from '../status/model/daemon-status.js';
 import { ExitCode, OperatorError } from '../host/operator-error.js';
@@ -17,7 +16,6 @@ interface GlobalOptions {
 export class Context {
   readonly state: StateDirectory;
   readonly #configFile: string | undefined;
-  #wasRead = false;
 
   constructor({ state, config }: GlobalOptions) {
     for (const [option, value] of Object.entries({ state, config }))
@@ -41,12 +39,9 @@ export class Context {
     return this.#configFile === undefined ? this.state.config : resolve(this.#configFile);
   }
 
-  /** A file that was read once must not be gone the next time: that would lift every limit in it. */
-  loadConfig(): Config {
-    const presence = this.#wasRead ? 'read-before' : this.#configFile === undefined ? 'optional' : 'named';
-    const { config, read } = loadConfig(this.configPath, presence);
-    this.#wasRead ||= read;
-    return config;
+  /** Whether the command line names a configuration file. */
+  get isConfigNamed(): boolean {
+    return this.#configFile !== undefined;
   }
 
   /** The global options as a child process is given them. */

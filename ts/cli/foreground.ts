@@ -2,11 +2,12 @@
 // parent that waits for it (`omerta up` in the background).
 
 import type { Config } from '../daemon/config/config.js';
-import { Daemon } from '../daemon/lifecycle/daemon.js';
+import type { Daemon } from '../daemon/lifecycle/daemon.js';
 import type { DaemonMode } from '../status/model/daemon-status.js';
 import { openLog } from '../daemon/lifecycle/log.js';
 import { messageOf } from '../host/operator-error.js';
 import { applyNodeOptions, type NodeOptions } from './node-options.js';
+import { Configuration } from './configuration.js';
 import type { Context } from './context.js';
 import { onHangup } from './hangup.js';
 import { outliveReaders, printUnattended } from './outlive-readers.js';
@@ -34,8 +35,11 @@ export async function runForeground(
   onHangup({ end: () => end(), reload: () => daemon && reloadAfterHangup(daemon) });
   outliveReaders();
   try {
-    const configure = (): Config => adapt(applyNodeOptions(context.loadConfig(), options));
+    const configuration = new Configuration(context);
+    const configure = (): Config => adapt(applyNodeOptions(configuration.read(), options));
     const config = configure();
+    // After what was typed is known to be right: it takes longer to load than that takes.
+    const { Daemon } = await import('../daemon/lifecycle/daemon.js');
     const { logger: log, status: logStatus } = openLog(config.log.level);
     const settings = { mode, state: context.state, config, log, logStatus, onEnd: end, reload: configure };
     daemon = await Daemon.start(settings);

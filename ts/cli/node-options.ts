@@ -14,8 +14,8 @@ import {
   UNTIL_RULE,
   isPeerId,
   parseUntil,
-  type Config,
-} from '../daemon/config/config.js';
+} from '../daemon/config/config-rules.js';
+import type { Config } from '../daemon/config/config.js';
 import { ExitCode, OperatorError } from '../host/operator-error.js';
 import { isName } from '../core/protocol/network.js';
 import { MAX_POLICY_IDENTITIES, MAX_POLICY_NETWORKS } from '../core/protocol/standing-policy.js';

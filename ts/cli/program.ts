@@ -25,8 +25,18 @@ const COMMANDS: readonly (readonly [name: string, load: () => Promise<(program: 
   ['wg', async () => (await import('./commands/wg.js')).wgCommand],
 ];
 
-/** The command the first argument names; all of them when it names none. Exits become exceptions. */
-async function buildProgram(firstArgument: string | undefined): Promise<Command> {
+/** The command these arguments name: their first word that is neither an option of the program nor its value. */
+function commandNamed(program: Command, words: readonly string[]): string | undefined {
+  for (let at = 0; at < words.length; at++) {
+    const word = words[at];
+    if (word?.startsWith('-') !== true) return word;
+    if (program.options.some((option) => option.required && option.long === word)) at++;
+  }
+  return undefined;
+}
+
+/** With the command the arguments name; with all of them when they name none. Exits become exceptions. */
+async function buildProgram(words: readonly string[]): Promise<Command> {
   const program = new Command('omerta')
     .description('A mesh of machines: WireGuard sessions, relays that cannot read what they forward.')
     .version(VERSION, '-V, --version', 'print the version')
@@ -57,7 +67,8 @@ async function buildProgram(firstArgument: string | undefined): Promise<Command>
       throw unknownCommand(command, name);
     return '';
   });
-  const named = COMMANDS.filter(([name]) => name === firstArgument);
+  const asked = commandNamed(program, words);
+  const named = COMMANDS.filter(([name]) => name === asked);
   for (const [, load] of named.length > 0 ? named : COMMANDS) (await load())(program);
   return program;
 }
@@ -103,7 +114,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   );
   let program: Command | undefined;
   try {
-    program = await buildProgram(argv[2]);
+    program = await buildProgram(argv.slice(2));
     await program.parseAsync(argv);
     return ExitCode.ok;
   } catch (error) {

@@ -6,8 +6,8 @@ import {
   ACCEL_RULE,
   INTERFACE_RULE,
   isInterfaceName,
-  type Config,
-} from '../daemon/config/config.js';
+} from '../daemon/config/config-rules.js';
+import type { Config } from '../daemon/config/config.js';
 import { ExitCode, OperatorError } from '../host/operator-error.js';
 import { repeatable } from './repeatable.js';
 

@@ -3,7 +3,6 @@
 import type { Bootstrap } from '../core/protocol/network.js';
 import { ControlClient } from '../daemon/control/control-client.js';
 import { loadOrCreateIdentity } from '../daemon/state/identity.js';
-import { configuredAddresses, ownBootstrap } from '../daemon/lifecycle/mesh.js';
 import { ExitCode, OperatorError } from '../host/operator-error.js';
 import { parseSocketAddress } from '../wire/socket-address.js';
 import { requestStatus, type Context } from './context.js';
@@ -13,10 +12,12 @@ import { requestStatus, type Context } from './context.js';
  * @throws OperatorError on a machine that runs as a member.
  */
 export async function selfAsBootstrap(context: Context): Promise<Bootstrap> {
+  const { configuredAddresses, ownBootstrap } = await import('../daemon/lifecycle/mesh.js');
   const { identity } = loadOrCreateIdentity(context.state);
   const client = await ControlClient.connectIfRunning(context.state.socket);
   if (client === undefined) {
-    const config = context.loadConfig();
+    const { Configuration } = await import('./configuration.js');
+    const config = new Configuration(context).read();
     return ownBootstrap(identity, configuredAddresses(config, config.node.port));
   }
   try {

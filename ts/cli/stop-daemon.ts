@@ -1,7 +1,7 @@
 // Ends a daemon and waits until its process has gone.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isLiveSocket } from '../daemon/control/control-server.js';
+import { isLiveSocket } from '../daemon/control/live-socket.js';
 import { ExitCode, OperatorError, systemErrorCode } from '../host/operator-error.js';
 import type { Context } from './context.js';
 

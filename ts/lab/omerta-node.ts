@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { ControlClient } from '../daemon/control/control-client.js';
-import type { ControlCommand } from '../daemon/control/control-protocol.js';
+import type { ControlCommand } from '../daemon/control/control-request.js';
 import type { Node, World } from './world.js';
 
 const INSTALLATION = fileURLToPath(new URL('../../..', import.meta.url));

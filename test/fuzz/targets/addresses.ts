@@ -2,7 +2,7 @@
 // the same.
 
 import assert from 'node:assert/strict';
-import { parseUntil } from '../../../ts/daemon/config/config.js';
+import { parseUntil } from '../../../ts/daemon/config/config-rules.js';
 import { formatWireguardKey, parseWireguardKey } from '../../../ts/host/wireguard-key.js';
 import { fromHex, toHex, utf8 } from '../../../ts/wire/bytes.js';
 import { PrefixBatch, prefixTexts } from '../../../ts/wire/prefix-batch.js';

@@ -7,12 +7,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import {
-  MAX_REQUEST_BYTES,
-  parseRequest,
-  parseResponse,
-  requestId,
-} from '../../../ts/daemon/control/control-protocol.js';
+import { MAX_REQUEST_BYTES, parseResponse } from '../../../ts/daemon/control/control-protocol.js';
+import { parseRequest, requestId } from '../../../ts/daemon/control/control-request.js';
 import { ControlServer } from '../../../ts/daemon/control/control-server.js';
 import { LineReader } from '../../../ts/host/line-reader.js';
 import { OperatorError } from '../../../ts/host/operator-error.js';

@@ -3,6 +3,7 @@
 import type { Command } from 'commander';
 import { diagnose, type Check } from '../../daemon/doctor/diagnosis.js';
 import { ExitCode } from '../../host/operator-error.js';
+import { Configuration } from '../configuration.js';
 import { Context, print, printJson } from '../context.js';
 import { explain } from '../help.js';
 
@@ -24,7 +25,7 @@ export function doctorCommand(program: Command): void {
     .option('--json', 'print as JSON')
     .action(async ({ json }: { json?: boolean }, self: Command) => {
       const context = Context.of(self);
-      const checks = await diagnose(context.state, () => context.loadConfig());
+      const checks = await diagnose(context.state, () => new Configuration(context).read());
       const able = checks.every(({ ok, required }) => ok || !required);
       if (json === true) printJson({ ableToRelay: able, checks });
       else

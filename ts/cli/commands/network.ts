@@ -79,7 +79,8 @@ async function join(context: Context, link: string, name: string | undefined, js
 async function rename(context: Context, from: string, to: string, json: boolean): Promise<void> {
   requireNetworkName(to, `omerta network rename ${from} lab`);
   const network = selectNetwork(loadNetworks(context.state), from);
-  const { networks: consented } = context.loadConfig().consent;
+  const { Configuration } = await import('../configuration.js');
+  const { networks: consented } = new Configuration(context).read().consent;
   if (network.name !== to) renameNetwork(context.state, network, to);
   const running = await reload(context);
   if (json) printJson({ name: to, blindedId: blindedHex(network), running });

@@ -1,9 +1,8 @@
 // omerta relay stop: ends a relay; with --unload nothing of it stays in the kernel either.
 
 import type { Command } from 'commander';
-import { removeKernelPath } from '../../engine/xdp/kernel-path-engine.js';
 import { XdpError } from '../../engine/xdp/xdp-addon.js';
-import { PORT_RULE } from '../../daemon/config/config.js';
+import { PORT_RULE } from '../../daemon/config/config-rules.js';
 import { ExitCode, OperatorError } from '../../host/operator-error.js';
 import { Context, print } from '../context.js';
 import { explain } from '../help.js';
@@ -14,8 +13,11 @@ interface StopOptions {
   readonly port?: string;
 }
 
-function portOf(context: Context, given: string | undefined): number {
-  if (given === undefined) return context.loadConfig().node.port;
+async function portOf(context: Context, given: string | undefined): Promise<number> {
+  if (given === undefined) {
+    const { Configuration } = await import('../configuration.js');
+    return new Configuration(context).read().node.port;
+  }
   if (/^\d{1,5}$/.test(given) && Number(given) >= 1 && Number(given) <= 65_535) return Number(given);
   throw new OperatorError(
     ExitCode.usage,
@@ -26,7 +28,8 @@ function portOf(context: Context, given: string | undefined): number {
 }
 
 /** What a relay that is not running any more left in the kernel. */
-function unload(port: number): boolean {
+async function unload(port: number): Promise<boolean> {
+  const { removeKernelPath } = await import('../../engine/xdp/kernel-path-engine.js');
   try {
     return removeKernelPath(port);
   } catch (error) {
@@ -41,7 +44,7 @@ function unload(port: number): boolean {
 }
 
 async function stop(context: Context, options: StopOptions): Promise<void> {
-  const port = portOf(context, options.port);
+  const port = await portOf(context, options.port);
   if (options.unload !== true) {
     await stopDaemon(context);
     print('stopped');
@@ -54,7 +57,7 @@ async function stop(context: Context, options: StopOptions): Promise<void> {
     if (!(error instanceof OperatorError) || error.exitCode !== ExitCode.notRunning) throw error;
     stopped = false;
   }
-  const removed = unload(port); // nothing, when the daemon has done it
+  const removed = await unload(port); // nothing, when the daemon has done it
   if (!stopped && !removed)
     throw new OperatorError(
       ExitCode.notRunning,

@@ -7,7 +7,6 @@ import type { DaemonStatus } from '../../status/model/daemon-status.js';
 import { loadNetworks } from '../../daemon/state/network-files.js';
 import { Context, columns, toJson } from '../context.js';
 import { describeAccelerators } from '../describe-status.js';
-import { runForeground } from '../foreground.js';
 import { explain } from '../help.js';
 import { addNodeOptions, type NodeOptions } from '../node-options.js';
 import { relayLimitsHelp } from '../relay-limits-table.js';
@@ -82,6 +81,7 @@ export function relayCommand(program: Command): void {
   )
     .option('--json', 'print the banner as JSON')
     .action(async (options: Options, self: Command) => {
+      const { runForeground } = await import('../foreground.js');
       await runForeground(
         Context.of(self),
         'relay',

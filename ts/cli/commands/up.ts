@@ -6,7 +6,6 @@ import type { DaemonStatus } from '../../status/model/daemon-status.js';
 import { startBackground } from '../background.js';
 import { Context, print, requestStatus, toJson } from '../context.js';
 import { describeStatus } from '../describe-status.js';
-import { runForeground } from '../foreground.js';
 import { explain } from '../help.js';
 import { addNodeOptions, type NodeOptions } from '../node-options.js';
 
@@ -51,6 +50,7 @@ export function upCommand(program: Command): void {
     .action(async (options: UpOptions, self: Command) => {
       const context = Context.of(self);
       if (options.foreground === true) {
+        const { runForeground } = await import('../foreground.js');
         // In the background the parent prints the status, and this output is the log.
         await runForeground(context, 'up', options, (daemon) =>
           process.send === undefined ? shown(daemon.status(), options.json === true) : undefined,

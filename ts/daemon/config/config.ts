@@ -7,7 +7,6 @@ import { TomlError, parse } from 'smol-toml';
 import { z } from 'zod';
 import { fromHex } from '../../wire/bytes.js';
 import { isName } from '../../core/protocol/network.js';
-import { decodePeerId } from '../../core/protocol/peer-id.js';
 import { decodeRelayLink } from '../../core/protocol/relay-link.js';
 import { MAX_POLICY_IDENTITIES, MAX_POLICY_NETWORKS } from '../../core/protocol/standing-policy.js';
 import {
@@ -23,14 +22,28 @@ import { isAnnounceable } from '../../host/own-addresses.js';
 import { parsePrefix } from '../../wire/prefix.js';
 import { ExitCode, OperatorError, fileError, systemErrorCode } from '../../host/operator-error.js';
 import { parseWireguardKey } from '../../host/wireguard-key.js';
-
-export const DEFAULT_PORT = 51900;
-export const DEFAULT_STATUS_ADDRESS = '127.0.0.1:9090';
-/**
- * Inner MTU: a 1500-byte path less IPv6 (40), UDP (8), the Omerta frame of a relayed packet (16) and
- * WireGuard (32) leaves 1404; its padding never exceeds the inner MTU.
- */
-export const DEFAULT_MTU = 1400;
+import {
+  ACCEL_MODE_RULE,
+  ACCEL_RULE,
+  ANNOUNCE_RULE,
+  BIND_RULE,
+  CONSENT_NETWORKS_RULE,
+  DEFAULT_MTU,
+  DEFAULT_PORT,
+  ENDPOINT_RULE,
+  ENGINE_RULE,
+  INTERFACE_RULE,
+  IO_RULE,
+  isInterfaceName,
+  isPeerId,
+  NAME_RULE,
+  parseUntil,
+  PATHS_RULE,
+  PORT_MAPPING_CHOICES,
+  PORT_MAPPING_RULE,
+  STATUS_ADDRESS_RULE,
+  UNTIL_RULE,
+} from './config-rules.js';
 
 const integer = (what: string, min: number, max: number): z.ZodType<number> =>
   z
@@ -41,14 +54,6 @@ const integer = (what: string, min: number, max: number): z.ZodType<number> =>
 
 const text = (expected: string, valid: (value: string) => boolean): z.ZodType<string> =>
   z.string(expected).refine(valid, { error: expected });
-
-export function isPeerId(value: string): boolean {
-  try {
-    return decodePeerId(value).length === 32;
-  } catch {
-    return false;
-  }
-}
 
 const peerIds = z.array(text('a list of peer ids ("omerta1…")', isPeerId), 'a list of peer ids ("omerta1…")');
 
@@ -66,44 +71,11 @@ const relayLinks = z
   )
   .max(16, { error: 'at most 16 relays' });
 
-/** `host:port` of the status page: an IP address with a port. */
-export const STATUS_ADDRESS_RULE = 'an address and port such as "127.0.0.1:9090" or "[::1]:9090", or "off"';
-export const ANNOUNCE_RULE =
-  'an address and port others can send to, such as "203.0.113.7:51900" or "[2001:db8::7]:51900"';
-export const ENDPOINT_RULE = 'an address and port such as "203.0.113.7:51900" or "[2001:db8::7]:51900"';
-export const BIND_RULE = 'an IP address of this machine such as "192.0.2.1" or "::"';
-export const PORT_RULE = 'a UDP port, a whole number from 1 to 65535';
-export const ENGINE_RULE = '"auto", "native" or "wasm"';
-export const IO_RULE = '"auto", "mmsg" or "io_uring"';
-export const ACCEL_RULE = '"auto", "xdp", "native" or "wasm"';
-export const ACCEL_MODE_RULE = '"native" or "generic"';
-export const NAME_RULE = '1 to 63 of a-z, 0-9 and "-"';
-export const PATHS_RULE = '"any" or "relay-only"';
-/** Ways of asking the gateway for a port; `auto`: one after the other. */
-export const PORT_MAPPING_CHOICES = ['auto', 'pcp', 'nat-pmp', 'upnp', 'off'] as const;
-export const PORT_MAPPING_RULE = '"auto", "pcp", "nat-pmp", "upnp" or "off"';
-export const INTERFACE_RULE = 'an interface name, 1 to 15 of a-z, A-Z, 0-9, "_", "-" and "."';
-
 const PREFIX_RULE = 'an address with prefix length such as "100.64.9.1/32"';
 const wireguardKey = text(
   'a WireGuard public key (44 characters, printed by: wg pubkey)',
   (value) => parseWireguardKey(value) !== undefined,
 );
-export const isInterfaceName = (value: string): boolean => /^[a-zA-Z0-9_.-]{1,15}$/.test(value);
-
-export const CONSENT_NETWORKS_RULE =
-  '"own" (members of all your networks), or a list of names of your networks';
-export const CONSENT_RULE =
-  '"own", the name of a network (1 to 63 of a-z, 0-9 and "-"), or a peer id ("omerta1…")';
-export const UNTIL_RULE = 'a time in UTC such as "2026-12-31T12:00:00Z", or a day such as "2026-12-31"';
-
-/** Seconds since 1970; undefined when the text is no time. */
-export function parseUntil(value: string): number | undefined {
-  if (!/^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?Z)?$/.test(value)) return undefined;
-  const milliseconds = Date.parse(value);
-  return milliseconds > 0 ? Math.floor(milliseconds / 1000) : undefined;
-}
-
 const SERVE_RULE = '"own", "any", or a list of blinded network ids (32 hex digits each)';
 
 /** What a rate takes; at least one of the first two. */

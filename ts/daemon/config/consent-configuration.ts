@@ -3,7 +3,8 @@
 import type { Network } from '../../core/protocol/network.js';
 import type { Consent } from '../../core/path/own-policy.js';
 import { decodePeerId } from '../../core/protocol/peer-id.js';
-import { parseUntil, type Config } from './config.js';
+import type { Config } from './config.js';
+import { parseUntil } from './config-rules.js';
 import { ExitCode, OperatorError } from '../../host/operator-error.js';
 
 /** Undefined when nobody is accepted without being asked for. */

@@ -6,9 +6,9 @@ import {
   CONTROL_VERSION,
   MAX_RESPONSE_BYTES,
   parseResponse,
-  type ControlCommand,
   type ControlResponse,
 } from './control-protocol.js';
+import type { ControlCommand } from './control-request.js';
 import { LineReader } from '../../host/line-reader.js';
 import { ExitCode, OperatorError, fileError, systemErrorCode } from '../../host/operator-error.js';
 

@@ -5,8 +5,7 @@
 //   <- {"v":1,"id":1,"ok":true,"result":{…}}
 //   <- {"v":1,"id":1,"ok":false,"error":{"exitCode":2,"field":"…","expected":"…","next":"…"}}
 
-import { z } from 'zod';
-import { ExitCode, OperatorError } from '../../host/operator-error.js';
+import { ExitCode } from '../../host/operator-error.js';
 
 export const CONTROL_VERSION = 1;
 /** Bytes of one request line: every request is small. */
@@ -14,83 +13,22 @@ export const MAX_REQUEST_BYTES = 16_384;
 /** Bytes of one answer line: a status with thousands of peers and circuits fits. */
 export const MAX_RESPONSE_BYTES = 64 * 1024 * 1024;
 
-const requestSchema = z.discriminatedUnion('command', [
-  z.strictObject({ v: z.literal(CONTROL_VERSION), id: z.int().min(0), command: z.literal('status') }),
-  z.strictObject({
-    v: z.literal(CONTROL_VERSION),
-    id: z.int().min(0),
-    command: z.literal('down'),
-    /** Take the kernel path away, whatever `detach` says. */
-    unload: z.boolean().optional(),
-  }),
-  z.strictObject({
-    v: z.literal(CONTROL_VERSION),
-    id: z.int().min(0),
-    command: z.literal('reload-networks'),
-  }),
-  z.strictObject({
-    v: z.literal(CONTROL_VERSION),
-    id: z.int().min(0),
-    command: z.literal('reload-configuration'),
-  }),
-  z.strictObject({
-    v: z.literal(CONTROL_VERSION),
-    id: z.int().min(0),
-    command: z.literal('relay-accounts'),
-  }),
-  z.strictObject({
-    v: z.literal(CONTROL_VERSION),
-    id: z.int().min(0),
-    command: z.literal('ping'),
-    /** A peer id. */
-    peer: z.string().max(128),
-    timeoutMs: z.int().min(1).max(60_000),
-  }),
-  z.strictObject({
-    v: z.literal(CONTROL_VERSION),
-    id: z.int().min(0),
-    command: z.literal('receipts'),
-    /** A peer id; everybody when absent. */
-    peer: z.string().max(128).optional(),
-    timeoutMs: z.int().min(1).max(60_000),
-  }),
-  z.strictObject({
-    v: z.literal(CONTROL_VERSION),
-    id: z.int().min(0),
-    command: z.literal('relay-circuits'),
-  }),
-  z.strictObject({
-    v: z.literal(CONTROL_VERSION),
-    id: z.int().min(0),
-    command: z.literal('relay-receipts'),
-    peer: z.string().max(128).optional(),
-    most: z.int().min(1).max(10_000),
-  }),
-]);
+export type ControlResponse =
+  | { readonly v: typeof CONTROL_VERSION; readonly id: number; readonly ok: true; readonly result: unknown }
+  | {
+      readonly v: typeof CONTROL_VERSION;
+      readonly id: number;
+      readonly ok: false;
+      readonly error: {
+        readonly exitCode: ExitCode;
+        readonly field: string;
+        readonly expected: string;
+        readonly next: string;
+      };
+    };
 
-export type ControlRequest = z.infer<typeof requestSchema>;
-type WithoutEnvelope<Request> = Request extends unknown ? Omit<Request, 'v' | 'id'> : never;
-/** A request as a caller writes it: version and number are the client's business. */
-export type ControlCommand = WithoutEnvelope<ControlRequest>;
-
-const responseSchema = z.discriminatedUnion('ok', [
-  z.object({ v: z.literal(CONTROL_VERSION), id: z.int(), ok: z.literal(true), result: z.unknown() }),
-  z.object({
-    v: z.literal(CONTROL_VERSION),
-    id: z.int(),
-    ok: z.literal(false),
-    error: z.object({
-      exitCode: z.enum(ExitCode),
-      field: z.string(),
-      expected: z.string(),
-      next: z.string(),
-    }),
-  }),
-]);
-
-export type ControlResponse = z.infer<typeof responseSchema>;
-
-function jsonOf(line: string): unknown {
+/** Undefined when the line is no JSON. */
+export function jsonOf(line: string): unknown {
   try {
     return JSON.parse(line) as unknown;
   } catch {
@@ -98,42 +36,20 @@ function jsonOf(line: string): unknown {
   }
 }
 
-/** Reads a request line. @throws OperatorError that goes back to the sender. */
-export function parseRequest(line: string): ControlRequest {
-  const value = jsonOf(line);
-  if (typeof value !== 'object' || value === null)
-    throw new OperatorError(
-      ExitCode.usage,
-      'request',
-      'one JSON object per line is expected',
-      'See docs/cli.md',
-    );
-  if (!('v' in value) || value.v !== CONTROL_VERSION)
-    throw new OperatorError(
-      ExitCode.usage,
-      'protocol version',
-      `this daemon speaks version ${CONTROL_VERSION}`,
-      'Use the omerta command of the same installation, or restart the daemon: omerta down, then omerta up',
-    );
-  const result = requestSchema.safeParse(value);
-  if (result.success) return result.data;
-  const issue = result.error.issues[0];
-  throw new OperatorError(
-    ExitCode.usage,
-    `request ${issue?.path.join('.') ?? ''}`.trim(),
-    issue?.message ?? 'not understood',
-    'See docs/cli.md',
-  );
-}
+type Fields = Readonly<Record<string, unknown>>;
 
-/** The number of a request that could not be understood, for the answer to it. */
-export function requestId(line: string): number {
-  const value = jsonOf(line);
-  const id = typeof value === 'object' && value !== null && 'id' in value ? value.id : undefined;
-  return typeof id === 'number' && Number.isSafeInteger(id) ? id : 0;
+function fieldsOf(value: unknown): Fields | undefined {
+  return typeof value === 'object' && value !== null ? (value as Fields) : undefined;
 }
 
 /** Reads an answer line; undefined when it is not one. */
 export function parseResponse(line: string): ControlResponse | undefined {
-  return responseSchema.safeParse(jsonOf(line)).data;
+  const { v, id, ok, result, error } = fieldsOf(jsonOf(line)) ?? {};
+  if (v !== CONTROL_VERSION || typeof id !== 'number' || !Number.isSafeInteger(id)) return undefined;
+  if (ok === true) return { v, id, ok, result };
+  const { exitCode, field, expected, next } = fieldsOf(error) ?? {};
+  const code = Object.values(ExitCode).find((known) => known === exitCode);
+  if (ok !== false || code === undefined) return undefined;
+  if (typeof field !== 'string' || typeof expected !== 'string' || typeof next !== 'string') return undefined;
+  return { v, id, ok, error: { exitCode: code, field, expected, next } };
 }

@@ -4,18 +4,13 @@
 
 import { randomBytes } from 'node:crypto';
 import { chmodSync, renameSync, statSync, unlinkSync } from 'node:fs';
-import { connect, createServer, type Server, type Socket } from 'node:net';
-import {
-  CONTROL_VERSION,
-  MAX_REQUEST_BYTES,
-  parseRequest,
-  requestId,
-  type ControlRequest,
-  type ControlResponse,
-} from './control-protocol.js';
+import { createServer, type Server, type Socket } from 'node:net';
+import { CONTROL_VERSION, MAX_REQUEST_BYTES, type ControlResponse } from './control-protocol.js';
+import { parseRequest, requestId, type ControlRequest } from './control-request.js';
+import { alreadyRunning, isLiveSocket } from './live-socket.js';
 import { ConnectionLimit } from '../../host/connection-limit.js';
 import { LineReader } from '../../host/line-reader.js';
-import { ExitCode, OperatorError, fileError, messageOf, systemErrorCode } from '../../host/operator-error.js';
+import { ExitCode, OperatorError, fileError, messageOf } from '../../host/operator-error.js';
 
 /** sockaddr_un's path, without the final zero byte (unix(7)). */
 const MAX_SOCKET_PATH_BYTES = 107;
@@ -31,29 +26,6 @@ function removeQuietly(path: string): void {
   } catch {
     // Gone already.
   }
-}
-
-/** Whether something accepts connections on a unix socket. */
-export function isLiveSocket(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    socket.once('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-    // EAGAIN: the backlog is full, so a daemon listens. ECONNREFUSED, ENOENT: none does.
-    socket.once('error', (error) => resolve(systemErrorCode(error) === 'EAGAIN'));
-  });
-}
-
-/** What the second daemon of a state directory is told. */
-export function alreadyRunning(socket: string): OperatorError {
-  return new OperatorError(
-    ExitCode.failure,
-    'daemon',
-    `one is already running for this state directory (${socket})`,
-    'Type: omerta status, or stop it with: omerta down',
-  );
 }
 
 export class ControlServer {

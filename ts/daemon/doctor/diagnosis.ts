@@ -10,7 +10,7 @@ import type { Accelerator, Engine, EngineDescription, EngineOptions } from '../.
 import { openNative, openWasm } from '../../engine/open-engine.js';
 import type { Config } from '../config/config.js';
 import { ControlClient } from '../control/control-client.js';
-import { isLiveSocket } from '../control/control-server.js';
+import { isLiveSocket } from '../control/live-socket.js';
 import type { DaemonStatus, LogStatus } from '../../status/model/daemon-status.js';
 import { defaultRouteDevices, deviceTuning, hostSettings } from '../../host/host-tuning.js';
 import { loadIdentity } from '../state/identity.js';

@@ -8,11 +8,13 @@ import { fromHex } from '../../wire/bytes.js';
 import { decodePeerId } from '../../core/protocol/peer-id.js';
 import type { CircuitStatus, MeshStatus, RelayStatus } from '../../core/runtime/mesh-status.js';
 import { formatIp, formatSocketAddress, parseSocketAddress } from '../../wire/socket-address.js';
-import { DEFAULT_STATUS_ADDRESS, type Config } from '../config/config.js';
+import type { Config } from '../config/config.js';
+import { DEFAULT_STATUS_ADDRESS } from '../config/config-rules.js';
 import { requireJoined } from '../config/consent-configuration.js';
-import type { ControlRequest } from '../control/control-protocol.js';
+import type { ControlRequest } from '../control/control-request.js';
 import { removeKernelPath } from '../../engine/xdp/kernel-path-engine.js';
-import { ControlServer, alreadyRunning } from '../control/control-server.js';
+import { ControlServer } from '../control/control-server.js';
+import { alreadyRunning } from '../control/live-socket.js';
 import {
   sessionStatus,
   wireguardBindings,
@@ -33,7 +35,7 @@ import { relayAccounts, type RelayAccountsStatus } from '../../status/model/rela
 import type { ConfigurationChange } from '../config/relay-configuration.js';
 import { carriedCircuits, type CarriedCircuits } from '../../status/model/relay-circuits.js';
 import { wordCoreError } from '../../status/model/wording.js';
-import { StatusServer } from '../../status/server/status-server.js';
+import type { StatusServer } from '../../status/server/status-server.js';
 import { HostChecks } from './host-checks.js';
 import { PortMapping } from './port-mapping.js';
 import { TunnelWatch } from './tunnel-watch.js';
@@ -291,6 +293,8 @@ export class Daemon {
     const listen = config.status.listen ?? DEFAULT_STATUS_ADDRESS;
     const address = parseSocketAddress(listen);
     if (address === undefined) return; // "off": the configuration has checked the rest
+    // A node without a page does without what serves it, and so does its memory.
+    const { StatusServer } = await import('../../status/server/status-server.js');
     try {
       const server = await StatusServer.listen(address, {
         status: () => this.status(),

@@ -8,7 +8,7 @@ import { sameBytes } from '../../wire/bytes.js';
 import { decodeInvite, encodeInvite } from '../../core/protocol/invite.js';
 import { isName, MAX_NAME_LENGTH, type Bootstrap, type Network } from '../../core/protocol/network.js';
 import { MAX_RECORD_NETWORKS } from '../../core/protocol/peer-record.js';
-import { NAME_RULE } from '../config/config.js';
+import { NAME_RULE } from '../config/config-rules.js';
 import { ExitCode, OperatorError, fileError, messageOf, systemErrorCode } from '../../host/operator-error.js';
 import { wordCoreError } from '../../status/model/wording.js';
 import { readPrivate, requirePrivate, writePrivate, type StateDirectory } from './state-directory.js';
