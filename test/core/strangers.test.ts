@@ -8,7 +8,7 @@ import { nodePrimitives } from '../../ts/engine/node-primitives.js';
 import { toHex } from '../../ts/wire/bytes.js';
 import { encodeMessage } from '../../ts/core/protocol/control-message.js';
 import type { Effect } from '../../ts/core/runtime/effect.js';
-import { address, keys, step } from './fixtures.js';
+import { address, keys, step, type Keys } from './fixtures.js';
 import { CHEAP_PRIMITIVES, cheapKeys, DoorRelay, messagesTo } from './stranger.js';
 
 const open = (limits: Partial<RelayLimits> = {}): RelayPolicy => ({
@@ -101,6 +101,60 @@ describe('strangers at a relay', () => {
   });
 });
 
+describe('who asks for a network by its blinded id alone', () => {
+  const known = { id: new Uint8Array(16).fill(6), key: new Uint8Array(32).fill(7) };
+  const network = new Uint8Array(blindedNetworkId(CHEAP_PRIMITIVES, known));
+  const networks = [network];
+  const relayOf = (limits: Partial<RelayLimits>): DoorRelay =>
+    new DoorRelay(open(limits), CHEAP_PRIMITIVES, cheapKeys());
+  const outsiders = (relay: DoorRelay, count: number, now: number): Keys[] =>
+    Array.from({ length: count }, (_, index) => {
+      const each = cheapKeys();
+      relay.join(each, address(`203.0.${index % 16}.1:${20_000 + index}`), { networks }, now);
+      return each;
+    });
+  const member = (relay: DoorRelay, from: string, now: number): string | undefined => {
+    const own = cheapKeys();
+    const place = address(from);
+    const granted = relay.granted(place, relay.answerOf(own, place, step(now), network), now);
+    if (granted !== GrantStatus.granted) return `admission ${granted}`;
+    const peer = toHex(own.sessionKey);
+    relay.node.handleEngineEvent({ type: 'session', peer, endpoint: { address: place } }, step(now));
+    relay.register(own, { networks }, now);
+    return relay.prove(own, known, now)[0]?.type;
+  };
+
+  it('takes no place of its members', () => {
+    const relay = relayOf({ admissionsPerNetwork: 4 });
+    outsiders(relay, 64, 0);
+    const joined = [1, 2, 3, 4].map((index) => member(relay, `198.51.100.${index}:4000`, 100));
+    assert.deepEqual(joined, Array(4).fill('network-joined'));
+    assert.equal(member(relay, '198.51.100.5:4000', 200), `admission ${GrantStatus.atCapacity}`);
+    assert.equal(relay.node.status(step(0)).relay?.refusals['admissions-per-network'], 1);
+  });
+
+  it('makes room for others though it has registered', () => {
+    const relay = relayOf({ admissions: 64, registrations: 64 });
+    outsiders(relay, 64, 0);
+    assert.equal(relay.admissions, 64);
+    assert.equal(member(relay, '198.51.100.1:4000', 100), 'network-joined');
+    assert.equal(relay.admissions, 64);
+  });
+
+  it('is a client for as long as an admission lasts, however often it registers', () => {
+    const relay = relayOf({});
+    const [own] = outsiders(relay, 1, 0);
+    assert.ok(own);
+    assert.equal(member(relay, '198.51.100.1:4000', 0), 'network-joined');
+    for (let now = 10_000; now <= 70_000; now += 10_000) {
+      relay.register(own, { networks, sequence: now }, now);
+      relay.node.handleTimeout(step(now));
+    }
+    assert.equal(relay.admissions, 1);
+    assert.equal(relay.register(own, { networks, sequence: 80_000 }, 80_000)[0]?.type, 'refused');
+  });
+});
+
 describe('clients of a relay', () => {
   it('who renew their record over and over are told of to others eight times at once, then every 10 s', () => {
     const relay = new DoorRelay(open(), nodePrimitives, keys());
@@ -182,12 +236,16 @@ describe('clients of a relay', () => {
       nodePrimitives,
       keys(),
     );
-    const networks = [new Uint8Array(16).fill(7)];
-    const bind = (from: string): string | undefined => {
+    const known = { id: new Uint8Array(16).fill(6), key: new Uint8Array(32).fill(7) };
+    const networks = [blindedNetworkId(nodePrimitives, known)];
+    const bind = (from: string, isMember = true): string | undefined => {
       const own = keys();
       relay.join(own, address(from), { networks }, 0);
+      if (isMember) relay.prove(own, known, 0);
       return relay.say(own, { type: 'wireguard-bind' }, 0)[0]?.type;
     };
+    assert.equal(bind('203.0.113.1:7', false), 'refused', 'who knows what a network is called, and no more');
+    assert.equal(relay.node.status(step(0)).relay?.refusals['not-a-member'], 1);
     const answers = [1, 2, 3].map((port) => bind(`203.0.113.1:${port}`));
     assert.deepEqual(answers, ['wireguard-bound', 'wireguard-bound', 'refused']);
     assert.equal(relay.node.status(step(0)).relay?.refusals['wireguard-bindings-per-prefix'], 1);

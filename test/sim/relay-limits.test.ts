@@ -191,9 +191,13 @@ describe('every cap of a relay holds when it is crossed', () => {
   });
 
   it('admissions for one network', () => {
-    const { world: made } = world({ admissionsPerNetwork: 3 });
-    assert.equal(relayStatus(made).admissions, 3);
+    const { world: made, nodes } = world({ admissionsPerNetwork: 3 });
     assert.ok((relayStatus(made).refusals['admissions-per-network'] ?? 0) >= 1);
+    const unable = nodes.filter(({ mesh, step }) => mesh.status(step).bootstraps[0]?.state === 'backoff');
+    assert.equal(unable.length, 1, 'who came too late to show that he is in it is told so');
+    assert.equal(unable[0]?.mesh.status(unable[0].step).bootstraps[0]?.lastError, 'capacity');
+    made.simulation.run(65_000);
+    assert.equal(relayStatus(made).admissions, 3);
   });
 
   it('circuits of one network', () => {

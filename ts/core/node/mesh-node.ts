@@ -195,7 +195,10 @@ export class MeshNode implements Component {
         record: (turn) => this.#signRecord(turn).bytes,
         reachChanged: (turn) => this.#recordMayHaveChanged(turn),
         membership: (uplink, network, boot) => this.#proofs.membership(uplink, network, boot),
-        joined: (turn) => this.#paths.retry(turn),
+        joined: (uplink, turn) => {
+          this.#paths.retry(turn);
+          this.#askForWireguard(uplink, turn);
+        },
         vouched: ({ bootstrap }, tenures, turn) => this.#members.vouched(bootstrap.identity, tenures, turn),
         registered: (uplink, fresh, turn) => this.#registered(uplink, fresh, turn),
         learned: (uplink, page, turn) => this.#learn(uplink, page, turn),
@@ -638,8 +641,13 @@ export class MeshNode implements Component {
     this.#paths.retry(turn);
     this.#relay?.neighbourReady(sessionKey, fresh, turn);
     this.#policy?.relayReady(uplink, fresh, turn);
-    if (this.#config.wireguardRelay === true) this.#wireguard.ask(uplink, turn);
+    this.#askForWireguard(uplink, turn);
     this.#proofs.proveTo(uplink, fresh, turn);
+  }
+
+  /** A relay binds those who have shown to be in a network. */
+  #askForWireguard(uplink: Uplink, turn: Turn): void {
+    if (this.#config.wireguardRelay === true && uplink.shown) this.#wireguard.ask(uplink, turn);
   }
 
   /** Where a relay sees this node. When that is elsewhere, the others may as well, and are asked. */

@@ -69,10 +69,13 @@ export function siteOf({ ip }: SocketAddress): string {
 /** Who pays for a client: it is admitted only while each of these has room. */
 export type ClientOwner = 'identity' | 'network' | 'prefix' | 'site';
 
+/** A network pays for those who have shown to be in it: anybody can ask for one, knowing its blinded id. */
 export function clientOwners({
   identity,
-  network,
+  proven,
   address,
-}: Pick<Client, 'identity' | 'network' | 'address'>): Owners<ClientOwner> {
-  return { identity: toHex(identity), network, prefix: prefixOf(address), site: siteOf(address) };
+}: Pick<Client, 'identity' | 'proven' | 'address'>): Owners<ClientOwner> {
+  const owners = { identity: toHex(identity), prefix: prefixOf(address), site: siteOf(address) };
+  const [network] = proven;
+  return network === undefined ? owners : { ...owners, network };
 }

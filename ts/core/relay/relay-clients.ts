@@ -74,7 +74,7 @@ export class RelayClients {
       },
     };
   });
-  /** Clients without a registration, by prefix, those that came first at the front. */
+  /** Clients that have shown to be in no network yet, by prefix, those that came first at the front. */
   readonly #passing = new Map<string, Set<Client>>();
   /** Registered clients by identity (hex). */
   readonly #registered = new Map<string, Client>();
@@ -212,9 +212,9 @@ export class RelayClients {
       cursors: new Map(reborn ? [] : [...(before?.cursors ?? [])].filter(([id]) => networks.includes(id))),
       pushing: before?.pushing ?? new Set(),
     };
-    this.#pass(client, false);
     this.#registered.set(identity, client);
-    this.#expireClient(client, this.#rules.limits.leaseSeconds, turn);
+    // Whoever shows nothing has the place of an admission, and no longer than that.
+    if (!this.#passes(client)) this.#expireClient(client, this.#rules.limits.leaseSeconds, turn);
     this.#persistClient(client, turn);
     if (unchanged) return undefined;
     const wait = client.nextChange - (CHANGES_AT_ONCE - 1) * CHANGE_INTERVAL_MS;
@@ -231,7 +231,7 @@ export class RelayClients {
     client: Client,
     { key, signature }: MessageOf<'join-network'>,
     turn: Turn,
-  ): { readonly network: string } | Refusal {
+  ): { readonly network: string } | Refusal | Cap {
     const { registration } = client;
     const { primitives, identity: relay, sessionKey: relaySessionKey, boot } = this.#host;
     if (registration === undefined) return 'not-registered';
@@ -243,7 +243,13 @@ export class RelayClients {
     if (client.proven.has(network)) return { network };
     // Each is told to others at once, beside the changes of its record; so there are not many in a client's life.
     if (client.proven.size >= MAX_PROVEN) return 'capacity';
+    if (client.proven.size === 0) {
+      if (this.#isFull(network)) return 'admissions-per-network';
+      this.#pass(client, false);
+      this.#expireClient(client, this.#rules.limits.leaseSeconds, turn);
+    }
     client.proven.add(network);
+    this.#clients.hand(client.key, clientOwners(client));
     this.#persistClient(client, turn);
     this.#serve(registration, this.#provenOf(client, registration.record), turn);
     this.#host.recordRegistered(registration.record, turn);
@@ -280,7 +286,10 @@ export class RelayClients {
       if (!this.#rules.allows(identity) || !served) {
         turn.notify('info', 'client-removed', { peer: encodePeerId(identity) });
         this.#removeClient(client, turn);
-      } else if (registration !== undefined && proven !== undefined) this.#serve(registration, proven, turn);
+        continue;
+      }
+      this.#pass(client, this.#passes(client));
+      if (registration !== undefined && proven !== undefined) this.#serve(registration, proven, turn);
     }
   }
 
@@ -332,7 +341,7 @@ export class RelayClients {
         // Its frames come from where its session is; an admission may have been asked for by another way.
         if (present.hasSession) present.provenAddress = address;
         else this.#move(present, address, turn);
-        if (present.registration === undefined)
+        if (present.registration === undefined || this.#passes(present))
           this.#expireClient(present, this.#rules.limits.admissionSeconds, turn);
         return undefined;
       }
@@ -348,14 +357,20 @@ export class RelayClients {
 
   /** The cap that another admission would exceed. Where all places are taken, one may be made. */
   #crowded(given: Pick<Client, 'identity' | 'network' | 'address'>, turn: Turn): Cap | undefined {
-    const crowded = this.#clients.crowded(clientOwners(given));
+    if (!this.#rules.isPeer(given.identity) && this.#isFull(given.network)) return 'admissions-per-network';
+    const crowded = this.#clients.crowded(clientOwners({ ...given, proven: new Set() }));
     if (crowded === undefined) return undefined;
     if (crowded !== 'total') return `admissions-per-${crowded}`;
     return this.#makeRoom(prefixOf(given.address), turn) ? undefined : 'admissions';
   }
 
+  /** Whether as many have shown to be in this network (hex) as it may have here. */
+  #isFull(network: string): boolean {
+    return this.#clients.heldBy('network', network) >= this.#rules.limits.admissionsPerNetwork;
+  }
+
   /**
-   * The prefix with most clients that have not registered gives up the oldest of them to one that has
+   * The prefix with most clients that have shown nothing gives up the oldest of them to one that has
    * fewer: strangers take no place for longer than it takes others to ask for one.
    */
   #makeRoom(prefix: string, turn: Turn): boolean {
@@ -367,7 +382,11 @@ export class RelayClients {
     return true;
   }
 
-  /** Whether it is one that has not registered. */
+  /** Whether it may have to make room: it has shown to be in no network, and is no relay the operator named. */
+  #passes({ proven, identity }: Client): boolean {
+    return proven.size === 0 && !this.#rules.isPeer(identity);
+  }
+
   #pass(client: Client, passes: boolean): void {
     const prefix = prefixOf(client.address);
     const clients = this.#passing.get(prefix) ?? new Set();
@@ -376,16 +395,17 @@ export class RelayClients {
   }
 
   #addClient(
-    given: Pick<Client, 'sessionKey' | 'identity' | 'network' | 'address' | 'admitted'>,
+    given: Pick<Client, 'sessionKey' | 'identity' | 'network' | 'address' | 'admitted'> &
+      Partial<Pick<Client, 'proven'>>,
     turn: Turn,
   ): Client {
     const client: Client = {
+      proven: new Set(),
       ...given,
       key: toHex(given.sessionKey),
       hasSession: false,
       bound: false,
       registration: undefined,
-      proven: new Set(),
       formerBoot: undefined,
       provenAddress: undefined,
       challenged: undefined,
@@ -396,7 +416,7 @@ export class RelayClients {
     };
     this.#clients.set(client.key, client, clientOwners(client));
     // No endpoint: whoever holds the session key begins the handshake, and is sent nothing before.
-    this.#pass(client, true);
+    this.#pass(client, this.#passes(client));
     this.#host.peers.addRole(client.key, 'client', undefined, turn);
     return client;
   }
@@ -427,7 +447,6 @@ export class RelayClients {
     const there = this.#neighbours.toldIn(toHex(client.identity)).filter((id) => this.#rules.serves(id));
     if (elsewhere !== undefined) this.#directory.put(elsewhere, there);
     client.registration = undefined;
-    this.#pass(client, true);
     const changed = [...networks, ...there];
     this.#directory.pushChanges(changed, turn);
     turn.emit({ type: 'persist', key: CLIENT_PREFIX + client.key, value: undefined });
@@ -489,10 +508,9 @@ export class RelayClients {
     client.challenged = undefined;
     this.#directory.resume(client, turn);
     if (sameSocketAddress(client.address, address)) return;
-    const passes = client.registration === undefined;
-    if (passes) this.#pass(client, false);
+    this.#pass(client, false);
     client.address = address;
-    if (passes) this.#pass(client, true);
+    this.#pass(client, this.#passes(client));
     this.#clients.hand(client.key, clientOwners(client));
     this.#followers.moved(client, turn);
     if (client.registration !== undefined) this.#persistClient(client, turn);
@@ -528,13 +546,12 @@ export class RelayClients {
     const { sessionKey } = record;
     const network = served[0] ?? '';
     const given = { sessionKey, identity: record.identity, network, address: stored.address };
-    if (this.#clients.crowded(clientOwners(given)) !== undefined) return false; // the caps are lower now
-    const client = this.#addClient({ ...given, admitted: undefined }, turn);
-    this.#pass(client, false);
+    const proven = new Set(networks);
+    if (this.#clients.crowded(clientOwners({ ...given, proven })) !== undefined) return false; // the caps are lower now
+    const client = this.#addClient({ ...given, proven, admitted: undefined }, turn);
     // It had a session, for only a registered client is in the store: this node begins the handshake.
     client.hasSession = true;
     client.bound = true;
-    for (const each of networks) client.proven.add(each);
     this.#host.peers.setEndpoint(client.key, { address: stored.address }, turn);
     client.registration = { record, boot: stored.boot, networks, cursors: new Map(), pushing: new Set() };
     this.#registered.set(identity, client);
@@ -545,7 +562,8 @@ export class RelayClients {
         until: undefined,
         payer: { prefix: prefixOf(client.address) },
       });
-    this.#expireClient(client, Math.min(seconds, this.#rules.limits.leaseSeconds), turn);
+    const { leaseSeconds, admissionSeconds } = this.#rules.limits;
+    this.#expireClient(client, Math.min(seconds, this.#passes(client) ? admissionSeconds : leaseSeconds), turn);
     if (networks.length > 0) this.#host.recordRegistered(record, turn);
     return true;
   }

@@ -104,7 +104,7 @@ export class RelayTenures {
       const until = lasts ? shown.until : now + TENURE_SECONDS;
       const owners = { network: id, prefix: prefixOf(from), site: siteOf(from) };
       const held = { round: address.round, since, until, rounds, owners: before?.owners ?? owners };
-      if (this.#held.set(key, held, held.owners) !== undefined) return [];
+      if (!this.#keep(key, held, turn)) return [];
       if (before?.round !== held.round || before.since !== since || before.until !== until)
         turn.emit({ type: 'persist', key: TENURE_PREFIX + key, value: encodeHeld(held) });
       if (lasts) return [];
@@ -113,6 +113,22 @@ export class RelayTenures {
       );
       return [{ network, round: address.round, tenure }];
     });
+  }
+
+  /**
+   * As the newest. Where every place is taken, the site with most gives up whoever came by longest ago to a site
+   * with fewer: so few cannot have all places for as long as a tenure lasts. Nobody makes room for himself by
+   * it: he would be vouched for under as many identities as he has time for.
+   */
+  #keep(key: string, held: Held, turn: Turn): boolean {
+    this.#held.delete(key);
+    for (;;) {
+      const crowded = this.#held.set(key, held, held.owners);
+      const displaced = crowded && this.#held.displaced(held.owners, crowded, 'site');
+      if (displaced === undefined) return crowded === undefined;
+      this.#held.delete(displaced);
+      turn.emit({ type: 'persist', key: TENURE_PREFIX + displaced, value: undefined });
+    }
   }
 
   /** Forgets what has run out. */

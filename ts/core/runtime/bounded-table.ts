@@ -107,6 +107,24 @@ export class BoundedTable<K, V, Kind extends string> {
     return this.#entries.delete(key);
   }
 
+  /**
+   * Who makes room for one more entry of these owners: of those that use what is crowded, the entry that came first
+   * of the owner of kind `by` that has most of them. Nobody where that has no more than these owners then would.
+   */
+  displaced(owners: Owners<Kind>, crowded: Kind | 'total', by: Kind): K | undefined {
+    const payers = new Map<string, { readonly first: K; count: number }>();
+    for (const [key, { owners: held }] of this.#entries) {
+      const payer = held[by];
+      if (payer === undefined || (crowded !== 'total' && held[crowded] !== owners[crowded])) continue;
+      const known = payers.get(payer);
+      if (known === undefined) payers.set(payer, { first: key, count: 1 });
+      else known.count++;
+    }
+    let most = { first: undefined as K | undefined, count: (payers.get(owners[by] ?? '')?.count ?? 0) + 1 };
+    for (const each of payers.values()) if (each.count > most.count) most = each;
+    return most.first;
+  }
+
   #count(owners: Owners<Kind>, by: number): void {
     for (const [kind, owner] of entriesOf(owners)) this.#held.add(`${kind} ${owner}`, by);
   }

@@ -66,7 +66,7 @@ export interface UplinkHost {
     boot: Uint8Array,
   ): Omit<MessageOf<'join-network'>, 'type'> | undefined;
   /** It takes us for a member of one more network. */
-  joined(turn: Turn): void;
+  joined(uplink: Uplink, turn: Turn): void;
   /** The bootstrap vouches for how long we have had our addresses. */
   vouched(uplink: Uplink, tenures: readonly TenureGrant[], turn: Turn): void;
   /** Registered. `fresh`: after an admission or a restart of the bootstrap, circuits may be gone. */
@@ -110,6 +110,7 @@ export class Uplink {
   #renewAt: number | undefined;
   #silentSince: number | undefined;
   #registering = false;
+  #shown = false;
   #registerAgain = false;
   /** Directory version known, by network (hex). */
   readonly #cursors = new Map<string, number>();
@@ -134,6 +135,11 @@ export class Uplink {
   /** Whether requests can be sent: registered, and not known to be silent. */
   get usable(): boolean {
     return this.#state === 'registered';
+  }
+
+  /** Whether it has been shown that we are in a network, or there is none to show. */
+  get shown(): boolean {
+    return this.#shown;
   }
 
   /** Where it is reached: by the session, or, until there is one, where it is tried. */
@@ -432,12 +438,13 @@ export class Uplink {
       turn.notify('info', 'bootstrap-registered', { peer: encodePeerId(this.bootstrap.identity) });
     }
     this.#enter('registered', turn.now + KEEPALIVE_MS);
+    const networks = this.#host.networksOf(this);
+    const unproven = answer.unproven.map(toHex);
+    this.#shown = networks.length === 0 || networks.some((network) => !unproven.includes(network));
     this.#host.vouched(this, answer.tenures, turn);
     this.#host.registered(this, fresh, turn);
-    const networks = this.#host.networksOf(this);
     for (const network of this.#cursors.keys())
       if (!networks.includes(network)) this.#cursors.delete(network);
-    const unproven = answer.unproven.map(toHex);
     for (const network of networks) {
       if (unproven.includes(network)) this.#join(network, answer.boot, turn);
       else this.#lookup(network, turn);
@@ -460,9 +467,12 @@ export class Uplink {
       turn,
       (answer, later) => {
         this.#joining.delete(network);
+        if (answer?.type === 'refused' && answer.reason === 'capacity' && !this.#shown)
+          this.#fail(answer.reason, later); // what it gave is for members; it ends the rest in a minute
         if (answer?.type !== 'network-joined') return;
         this.#host.vouched(this, answer.tenures, later);
-        this.#host.joined(later);
+        this.#shown = true;
+        this.#host.joined(this, later);
         this.#lookup(network, later);
       },
     );

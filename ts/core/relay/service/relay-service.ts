@@ -7,7 +7,7 @@ import type { SocketAddress } from '../../../wire/socket-address.js';
 import { fromHex, sameBytes, toHex } from '../../../wire/bytes.js';
 import { contactLeg } from '../../protocol/contact-leg.js';
 import { ADMISSION_DROPS } from '../admission-server.js';
-import { REFUSALS, type ControlMessage, type MessageOf } from '../../protocol/control-message.js';
+import { REFUSALS, type ControlMessage, type MessageOf, type Refusal } from '../../protocol/control-message.js';
 import { Counter } from '../../runtime/counter.js';
 import { earliest } from '../../runtime/earliest.js';
 import type { Step } from '../../../contract/step.js';
@@ -22,7 +22,7 @@ import { RelayDirectory } from '../relay-directory.js';
 import { refuse, type RelayHost, type RelayParts } from '../relay-host.js';
 import { RelayNeighbours } from '../relay-neighbours.js';
 import { RelayAccounts } from '../relay-accounts.js';
-import { CAPS, isCap } from '../relay-limits.js';
+import { CAPS, isCap, type Cap } from '../relay-limits.js';
 import type { RelayPolicy } from '../relay-policy.js';
 import { RelayReceipts } from './relay-receipts.js';
 import { RelayRules } from '../relay-rules.js';
@@ -177,7 +177,8 @@ export class RelayService {
     const joined = client === undefined ? 'not-registered' : this.#clients.join(client, message, turn);
     if (client?.registration === undefined || typeof joined === 'string') {
       const reason = typeof joined === 'string' ? joined : 'not-registered';
-      refuse(this.#parts, peer, request, message.type, reason, turn);
+      this.#parts.refusals.add(reason, 1);
+      turn.refuse(peer, request, message.type, isCap(reason) ? 'capacity' : reason);
       return;
     }
     const { record } = client.registration;
@@ -233,12 +234,18 @@ export class RelayService {
   /** A client wants stock WireGuard clients relayed to it, for as long as it is registered. */
   handleWireguardBind(peer: SessionKey, request: number, turn: Turn): void {
     const client = this.#clients.get(peer);
-    const refused =
-      client?.registration === undefined ? 'not-registered' : this.#wireguard.bind(client, turn);
+    const refused = client === undefined ? 'not-registered' : this.#bindWireguard(client, turn);
     if (refused !== undefined) {
       this.#parts.refusals.add(refused, 1);
       turn.refuse(peer, request, 'wireguard-bind', isCap(refused) ? 'capacity' : refused);
     } else turn.send(peer, request, { type: 'wireguard-bound' });
+  }
+
+  #bindWireguard(client: Client, turn: Turn): Refusal | Cap | undefined {
+    if (client.registration === undefined) return 'not-registered';
+    // There are few bindings: they are for those who have shown more than that they know what a network is called.
+    if (client.proven.size === 0 && !this.#parts.rules.isPeer(client.identity)) return 'not-a-member';
+    return this.#wireguard.bind(client, turn);
   }
 
   handleReceipt(peer: SessionKey, request: number, message: MessageOf<'receipt'>, turn: Turn): void {
