@@ -43,6 +43,37 @@ describe('a bounded table', () => {
   });
 });
 
+describe('room in a bounded table', () => {
+  const table = (): BoundedTable<string, number, 'site' | 'network'> =>
+    new BoundedTable(() => ({ total: 4, shares: { site: 3, network: 4 } }));
+
+  it('is made by who came first of the owner with most, for one that has fewer', () => {
+    const made = table();
+    for (const key of ['a', 'b', 'c']) made.set(key, 0, { site: 's', network: key });
+    made.set('d', 0, { site: 't', network: 'd' });
+    assert.equal(made.displaced({ site: 'u', network: 'e' }, 'total', 'site'), 'a');
+    assert.equal(made.displaced({ site: 't', network: 'e' }, 'total', 'site'), 'a');
+    assert.equal(made.displaced({ site: 's', network: 'e' }, 'total', 'site'), undefined, 'not by himself');
+    assert.equal(made.displaced({ site: 's', network: 'e' }, 'site', 'site'), undefined);
+    made.delete('a');
+    made.set('e', 0, { site: 't', network: 'e' });
+    assert.equal(
+      made.displaced({ site: 't', network: 'f' }, 'total', 'site'),
+      undefined,
+      'of equals by nobody',
+    );
+  });
+
+  it('of a share is made by those who use that share', () => {
+    const made = table();
+    for (const key of ['a', 'b', 'c']) made.set(key, 0, { site: 's', network: key === 'c' ? 'n' : 'm' });
+    made.set('d', 0, { site: 't', network: 'n' });
+    assert.equal(made.displaced({ site: 'u', network: 'n' }, 'network', 'site'), undefined);
+    made.hand('b', { site: 's', network: 'n' });
+    assert.equal(made.displaced({ site: 'u', network: 'n' }, 'network', 'site'), 'b');
+  });
+});
+
 describe('followed networks', () => {
   const wish = (prefix: string): Parameters<FollowedNetworks['wish']>[2] => ({
     depth: 0,

@@ -80,6 +80,21 @@ describe('what others make grow in the core', () => {
     }
   });
 
+  it('is kept in a table that turns down what is too much, in parts of entries of one, or behind a comparison', () => {
+    const source = (field: string): string => readFileSync(join(CORE, field.split('#')[0] ?? ''), 'utf8');
+    const isBounded = (field: string): boolean =>
+      new RegExp(`#${field.split('#')[1] ?? ''}\\b[^;\\n]*BoundedTable<`).test(source(field));
+    for (const { name, fields, bound } of GROWING_TABLES) {
+      const [first = ''] = fields;
+      if (bound === undefined) assert.ok(fields.some(isBounded), `${name}: no BoundedTable`);
+      else if ('check' in bound) assert.ok(source(first).includes(bound.check), `${name}: ${bound.check}`);
+      else {
+        const followed = GROWING_TABLES.find((table) => table.name === bound.follows);
+        assert.ok(followed?.fields.some(isBounded), `${name} follows ${bound.follows}`);
+      }
+    }
+  });
+
   it('has the size in the engines that their sources say', () => {
     for (const { name, file, constant, total } of ENGINE_TABLES) {
       const source = readFileSync(join(packageRoot(), file), 'utf8');

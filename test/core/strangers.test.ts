@@ -1,14 +1,18 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { GrantStatus } from '../../ts/core/protocol/admission-payload.js';
-import type { RelayLimits } from '../../ts/core/relay/relay-limits.js';
+import { signPeerRecord } from '../../ts/core/protocol/peer-record.js';
+import type { RelayHost } from '../../ts/core/relay/relay-host.js';
+import { DEFAULT_RELAY_LIMITS, type RelayLimits } from '../../ts/core/relay/relay-limits.js';
+import { RelayTenures } from '../../ts/core/relay/relay-tenures.js';
+import { Turn } from '../../ts/core/runtime/turn.js';
 import type { RelayPolicy } from '../../ts/core/relay/relay-policy.js';
 import { blindedNetworkId } from '../../ts/core/protocol/network.js';
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';
 import { toHex } from '../../ts/wire/bytes.js';
 import { encodeMessage } from '../../ts/core/protocol/control-message.js';
 import type { Effect } from '../../ts/core/runtime/effect.js';
-import { address, keys, step, type Keys } from './fixtures.js';
+import { address, keys, recordFields, step, type Keys } from './fixtures.js';
 import { CHEAP_PRIMITIVES, cheapKeys, DoorRelay, messagesTo } from './stranger.js';
 
 const open = (limits: Partial<RelayLimits> = {}): RelayPolicy => ({
@@ -152,6 +156,41 @@ describe('who asks for a network by its blinded id alone', () => {
     }
     assert.equal(relay.admissions, 1);
     assert.equal(relay.register(own, { networks, sequence: 80_000 }, 80_000)[0]?.type, 'refused');
+  });
+});
+
+describe('tenures of overlay addresses', () => {
+  it('of a few sites leave room for those of others, and of one site are no more than its share', () => {
+    const limits = {
+      ...DEFAULT_RELAY_LIMITS,
+      registrations: 8,
+      admissionsPerSite: 8,
+      admissionsPerPrefix: 8,
+    };
+    const host = { ...keys(), primitives: nodePrimitives, sign: () => new Uint8Array(64) };
+    const tenures = new RelayTenures(host as unknown as RelayHost, () => limits);
+    const network = new Uint8Array(16).fill(7);
+    const turn = new Turn(step(0));
+    const vouched = (from: string): boolean => {
+      const own = keys();
+      const record = signPeerRecord(
+        nodePrimitives,
+        own.identitySeed,
+        recordFields(own, { networks: [network] }),
+      );
+      return tenures.grant(record, [toHex(network)], address(from), turn).length > 0;
+    };
+    const hoard = Array.from({ length: 20 }, (_, index) => vouched(`203.0.113.${index}:4000`));
+    assert.deepEqual(hoard, [...Array<boolean>(16).fill(true), ...Array<boolean>(4).fill(false)]);
+    const others = Array.from({ length: 20 }, (_, index) => vouched(`198.51.100.${index}:4000`));
+    assert.deepEqual(others, [...Array<boolean>(8).fill(true), ...Array<boolean>(12).fill(false)]);
+    assert.equal(tenures.size, 16);
+    const stored = new Set<string>();
+    for (const effect of turn.effects)
+      if (effect.type === 'persist')
+        if (effect.value === undefined) stored.delete(effect.key);
+        else stored.add(effect.key);
+    assert.equal(stored.size, 16, 'what made room is not in the store');
   });
 });
 

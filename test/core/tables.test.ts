@@ -96,7 +96,7 @@ describe('a request', () => {
   });
 
   it('repeated by its sender is carried out once and answered as often as it comes', () => {
-    const table = new AnswerTable();
+    const table = new AnswerTable(() => 2);
     const answer: ControlMessage = {
       type: 'circuit-accept',
       circuit,
@@ -114,6 +114,9 @@ describe('a request', () => {
     ]);
     for (let request = 6; request < 100; request++) table.begin(PEER, request, at);
     assert.equal(table.begin(PEER, 5, at), true, 'the memory is bounded');
+    for (const other of ['b', 'c']) assert.equal(table.begin(other, 5, at), true);
+    assert.equal(table.begin('c', 5, at), false);
+    assert.equal(table.begin(PEER, 5, at), true, 'of so many peers');
   });
 });
 
@@ -431,6 +434,29 @@ describe('the member table', () => {
     assert.notEqual(learn(network, 5), 'capacity');
     assert.deepEqual(removed, [first.sessionKey]);
     assert.equal(learn(network, 5), 'capacity');
+  });
+
+  it('makes nobody known in a network by a record alone that another network\u2019s directory tells', () => {
+    const self = keys();
+    const members = new MemberTable({
+      primitives: nodePrimitives,
+      identity: self.identity,
+      sessionKey: toHex(self.sessionKey),
+      peers: new PeerTable(),
+    });
+    members.addNetwork(network, turn());
+    const person = keys();
+    const elsewhere = bytes(16);
+    const learn = (of: Keys, sequence: number, told: Uint8Array): ReturnType<MemberTable['learnOpened']> => {
+      const fields = recordFields(of, { networks: [elsewhere, blinded], sequence });
+      return members.learnOpened({ ...fields, bytes: bytes(8) }, turn(), 0, toHex(told));
+    };
+    assert.equal(learn(person, 1, elsewhere), 'irrelevant');
+    assert.equal(members.members.size, 0);
+    assert.notEqual(learn(person, 1, blinded), 'irrelevant');
+    assert.notEqual(learn(person, 2, elsewhere), 'irrelevant', 'of who is known, the newer record is');
+    assert.equal(learn({ ...person, sessionKey: bytes(32) }, 3, elsewhere), 'irrelevant');
+    assert.equal(members.bySessionKey(toHex(person.sessionKey))?.record.sequence, 2);
   });
 
   it('tells of a member that is gone, that has another key, and that is in no network of ours any more', () => {

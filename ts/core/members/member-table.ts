@@ -223,13 +223,22 @@ export class MemberTable {
    * Takes in a record whose signature has been checked.
    * @param since monotonic ms when its member was first told of, for whose an address is that two have:
    * the same for all that came in one reading of a directory, whose order says nothing of who was first.
+   * @param told the network (hex) whose directory tells of it. What else a record names it only says itself: it
+   * makes nobody known, and no other network pays for it. Undefined = a circuit.
    */
-  learnOpened(record: PeerRecord, turn: Turn, since = Infinity): Member | 'irrelevant' | 'capacity' {
+  learnOpened(
+    record: PeerRecord,
+    turn: Turn,
+    since = Infinity,
+    told?: string,
+  ): Member | 'irrelevant' | 'capacity' {
     const sessionKey = toHex(record.sessionKey);
     if (sameBytes(record.identity, this.#identity) || sessionKey === this.#sessionKey) return 'irrelevant';
     const id = toHex(record.identity);
     const held = this.#members.get(id);
-    if (held !== undefined && since !== Infinity) this.#told(held, since);
+    const network = this.#sharedNetwork(record, told);
+    if (held === undefined && network === undefined) return 'irrelevant';
+    if (held !== undefined && network !== undefined && since !== Infinity) this.#told(held, network, since);
     if (held !== undefined && record.sequence <= held.record.sequence) {
       this.#setOverlay(held, turn, since);
       return sameBytes(record.bytes, held.record.bytes) ? held : 'irrelevant';
@@ -248,12 +257,10 @@ export class MemberTable {
       this.#remove(held, turn);
       return 'irrelevant';
     }
-    const network = this.#sharedNetwork(record);
-    if (network === undefined) {
-      if (held !== undefined) this.#remove(held, turn);
-      return 'irrelevant';
-    }
+    // Another key, told where he is none of ours: that is for the networks to tell he is in.
+    if (network === undefined && this.#sharedNetwork(record, undefined) !== undefined) return 'irrelevant';
     if (held !== undefined) this.#remove(held, turn);
+    if (network === undefined) return 'irrelevant';
     const owners = ownersOf(network, since);
     const crowded = this.#members.crowded(owners);
     if (crowded !== undefined && !this.#makeRoom(crowded, network, turn)) return 'capacity';
@@ -303,15 +310,15 @@ export class MemberTable {
     return holder !== undefined && sameBytes(holder, identity);
   }
 
-  #sharedNetwork({ networks }: PeerRecord): string | undefined {
-    return networks.map(toHex).find((id) => this.#networks.has(id));
+  /** The network (hex) of ours by which a record is of interest. */
+  #sharedNetwork({ networks }: PeerRecord, told: string | undefined): string | undefined {
+    return networks.map(toHex).find((id) => (told ?? id) === id && this.#networks.has(id));
   }
 
   /** A directory tells of a member: it is no longer one that is known by a circuit alone. */
-  #told(member: Member, since: number): void {
+  #told(member: Member, network: string, since: number): void {
     member.gone = false;
-    const network = this.#sharedNetwork(member.record);
-    if (network !== undefined) this.#members.hand(toHex(member.identity), ownersOf(network, since));
+    this.#members.hand(toHex(member.identity), ownersOf(network, since));
   }
 
   /** Whoever a directory has no longer goes, the one known for longest first, of those who pay. */

@@ -38,6 +38,11 @@ export interface GrowingTable {
   /** Of one payer of each kind. */
   readonly shares: (limits: RelayLimits) => Readonly<Record<string, number>>;
   readonly ends: string;
+  /**
+   * What turns down an entry too many, where no field is a BoundedTable: the table whose entries these are parts
+   * of, or the comparison in the file of the first field.
+   */
+  readonly bound?: { readonly follows: string } | { readonly check: string };
 }
 
 /** Bootstraps a node may use: eight of each network, and as many relays named by the operator. */
@@ -51,6 +56,7 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
     total: () => MAX_MEMBERS,
     shares: () => ({ member: 1 }),
     ends: '175 s after the session was renewed last, or with the member',
+    bound: { follows: 'members' },
   },
   {
     name: 'paths to a member that are tried',
@@ -59,6 +65,7 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
     total: () => MAX_MEMBERS * MOST_PATHS,
     shares: () => ({ member: MOST_PATHS }),
     ends: 'with the contact, or when one that did not work has to make room',
+    bound: { check: 'MOST_PATHS' },
   },
   {
     name: 'probes of a path that may yet be answered',
@@ -67,6 +74,7 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
     total: () => MAX_MEMBERS * MOST_PATHS * MAX_OUTSTANDING,
     shares: () => ({ path: MAX_OUTSTANDING }),
     ends: 'by its answer, or by the eighth after it',
+    bound: { check: 'MAX_OUTSTANDING' },
   },
   {
     name: 'padded probes of a path that may yet be answered',
@@ -75,6 +83,7 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
     total: () => MAX_MEMBERS * MOST_PATHS * MOST_PROBES,
     shares: () => ({ path: MOST_PROBES }),
     ends: 'when its size is answered, or taken for lost',
+    bound: { check: 'MOST_PROBES' },
   },
   {
     name: 'addresses that were probed and have not answered',
@@ -131,11 +140,11 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
     total: ({ admissions }) => admissions,
     shares: (limits) => ({
       identity: limits.admissionsPerIdentity,
-      network: limits.admissionsPerNetwork,
+      network: limits.admissionsPerNetwork, // of those who have shown to be in it
       prefix: limits.admissionsPerPrefix,
       site: limits.admissionsPerSite,
     }),
-    ends: 'its lifetime without a session, its lease, or when a prefix with fewer wants the place',
+    ends: 'its lifetime until it has shown to be in a network, then its lease; before, when a prefix with fewer wants the place',
   },
   {
     name: 'networks a client has shown to be in',
@@ -144,6 +153,7 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
     total: ({ admissions }) => admissions * MAX_PROVEN,
     shares: () => ({ client: MAX_PROVEN }),
     ends: 'with the client',
+    bound: { check: '>= MAX_PROVEN' },
   },
   {
     name: 'records of a network, and who left it',
@@ -153,6 +163,7 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
       MAX_RECORD_NETWORKS * 2 * (limits.registrations + remoteBounds(limits.registrations).total) + MIN_GONE,
     shares: () => ({ client: MAX_RECORD_NETWORKS }),
     ends: 'with the registration; who left is forgotten when they outnumber who is there by 64',
+    bound: { follows: 'admitted clients' },
   },
   {
     name: 'overlay address tenures',
@@ -160,7 +171,7 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
     key: 'network, identity',
     total: (limits) => tenureBounds(limits).total,
     shares: (limits) => tenureBounds(limits).shares,
-    ends: '30 days after it was last signed',
+    ends: '30 days after it was last signed, or when a site with fewer wants the place',
   },
   {
     name: 'networks followed at neighbours',
@@ -177,6 +188,7 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
     total: ({ registrations }) => registrations * MAX_RECORD_NETWORKS + FOLLOWED_BOUNDS.total,
     shares: () => ({ client: MAX_RECORD_NETWORKS, neighbour: FOLLOWED_BOUNDS.shares.neighbour }),
     ends: 'with the registration, or when a neighbour no longer follows it',
+    bound: { follows: 'admitted clients' },
   },
   {
     name: 'records of neighbours',
@@ -190,8 +202,6 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
     name: 'circuits',
     fields: [
       'relay/circuits/circuit-table.ts#circuits',
-      'relay/circuits/circuit-table.ts#counted',
-      'relay/circuits/circuit-table.ts#counts',
       'relay/circuits/circuit-lifetime.ts#expiries',
       'relay/circuits/circuit-refresh.ts#rechecks',
       'relay/relay-clients.ts#circuits',
@@ -209,7 +219,7 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
   },
   {
     name: 'circuits that wait for consent',
-    fields: [], // among the circuits
+    fields: ['relay/circuits/circuit-table.ts#waiting'],
     key: 'circuit',
     total: ({ halfOpen }) => halfOpen,
     shares: ({ halfOpenPerIdentity }) => ({ identity: halfOpenPerIdentity }),
@@ -276,6 +286,7 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
     total: ({ admissions }) => admissions + MAX_MEMBERS + MOST_UPLINKS,
     shares: () => ({ client: 1, member: 1, bootstrap: 1 }),
     ends: 'when it is neither client nor member nor bootstrap',
+    bound: { follows: 'admitted clients' },
   },
   {
     name: 'networks read at a bootstrap',
@@ -289,6 +300,7 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
     total: () => MOST_UPLINKS * (MAX_RECORD_NETWORKS + FOLLOWED_BOUNDS.total),
     shares: () => ({ bootstrap: MAX_RECORD_NETWORKS + FOLLOWED_BOUNDS.total }),
     ends: 'when it is neither joined nor followed; what was not asked for is refused',
+    bound: { follows: 'networks followed at neighbours' },
   },
   {
     name: 'ways to members',
@@ -302,6 +314,7 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
     total: () => MAX_MEMBERS,
     shares: () => ({ member: 1 }),
     ends: 'with the member, or 60 s after none was found',
+    bound: { follows: 'members' },
   },
   {
     name: 'circuits held',
@@ -316,6 +329,7 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
     total: () => MAX_MEMBERS * CIRCUITS_PER_MEMBER,
     shares: () => ({ member: CIRCUITS_PER_MEMBER }),
     ends: 'its lifetime without use, or closed',
+    bound: { check: '>= CIRCUITS_PER_MEMBER' },
   },
   {
     name: 'pings under way',
@@ -324,6 +338,7 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
     total: () => MAX_PINGS,
     shares: () => ({ operator: MAX_PINGS }),
     ends: 'answered, or forgotten after its time; the oldest goes first',
+    bound: { check: '>= MAX_PINGS' },
   },
 ];
 

@@ -270,7 +270,9 @@ export class MeshNode implements Component {
         isJoined: (network) => this.#members.networks.has(network),
         holderOf: (key) =>
           this.#uplinks.get(key)?.bootstrap.identity ?? this.#members.bySessionKey(key)?.identity,
-        recordRegistered: (record, later) => void this.#members.learnOpened(record, later, later.now),
+        recordRegistered: (record, networks, later) => {
+          for (const network of networks) this.#members.learnOpened(record, later, later.now, network);
+        },
       });
     }
     this.#uplinks.use(this.#boot, turn);
@@ -664,7 +666,9 @@ export class MeshNode implements Component {
     for (const bytes of page.records) {
       const record = openPeerRecord(this.#primitives, bytes, turn.step.wallClock);
       const member =
-        typeof record === 'string' ? record : this.#members.learnOpened(record, turn, page.since);
+        typeof record === 'string'
+          ? record
+          : this.#members.learnOpened(record, turn, page.since, toHex(page.network));
       if (typeof record !== 'string')
         this.#relay?.learned(from.sessionKey, toHex(page.network), record, turn);
       if (member === 'irrelevant') continue;

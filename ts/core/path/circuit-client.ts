@@ -9,7 +9,7 @@ import { compareBytes, fromHex, sameBytes, toHex } from '../../wire/bytes.js';
 import { recordRefusal, type MessageOf, type Refusal } from '../protocol/control-message.js';
 import type { Primitives } from '../../contract/primitives.js';
 import type { LegIds } from '../runtime/leg-ids.js';
-import type { Member, MemberTable } from '../members/member-table.js';
+import { MAX_MEMBERS, type Member, type MemberTable } from '../members/member-table.js';
 import type { Candidate, CandidateSource, CandidateUser } from './candidate.js';
 import type { OwnPolicy } from './own-policy.js';
 import { openPeerRecord } from '../protocol/peer-record.js';
@@ -83,7 +83,7 @@ export class CircuitClient implements CandidateSource {
   /** When circuits that are used are refreshed. */
   readonly #refreshes = new TimerQueue<Circuit>();
   readonly #expiries = new TimerQueue<Circuit>();
-  readonly #answers = new AnswerTable();
+  readonly #answers = new AnswerTable(() => MAX_MEMBERS);
 
   constructor(host: CircuitHost, user: CandidateUser) {
     this.#host = host;

@@ -2,7 +2,7 @@
 // towards each other (docs/protocol.md, "Contact").
 
 import type { SessionKey } from '../../contract/engine.js';
-import type { MemberTable } from '../members/member-table.js';
+import { MAX_MEMBERS, type MemberTable } from '../members/member-table.js';
 import { CandidateKind, type ContactCandidate } from '../protocol/contact-candidate.js';
 import { AnswerTable, type RequestTable } from '../runtime/request-table.js';
 import type { Turn } from '../runtime/turn.js';
@@ -42,7 +42,7 @@ export class ContactExchange {
   readonly #host: ExchangeHost;
   readonly #user: ExchangeUser;
   readonly #prediction: PortPrediction;
-  readonly #answers = new AnswerTable();
+  readonly #answers = new AnswerTable(() => MAX_MEMBERS);
 
   constructor(host: ExchangeHost, user: ExchangeUser, prediction: PortPrediction) {
     this.#host = host;

@@ -15,7 +15,7 @@ import type { PathEnds } from '../../contract/path-control.js';
 import { sameBytes } from '../../wire/bytes.js';
 import { isPrivate, Reach, reachOf } from '../../wire/reach.js';
 import { isIPv4, type SocketAddress } from '../../wire/socket-address.js';
-import type { Member } from '../members/member-table.js';
+import { MAX_MEMBERS, type Member } from '../members/member-table.js';
 import { AnswerTable, type RequestTable } from '../runtime/request-table.js';
 import type { Turn } from '../runtime/turn.js';
 import { isReachable, type OwnAddresses } from './contact-addresses.js';
@@ -57,7 +57,7 @@ export class FilteringTests {
   readonly #host: FilteringTestHost;
   readonly #sent: SentAddresses;
   readonly #probeOnce: ProbeOnce;
-  readonly #answers = new AnswerTable();
+  readonly #answers = new AnswerTable(() => MAX_MEMBERS);
 
   constructor(host: FilteringTestHost, sent: SentAddresses, probeOnce: ProbeOnce) {
     this.#host = host;

@@ -9,6 +9,7 @@ import type { AccountCapacity, AccountKind, RateLimit } from '../../wire/limits.
 import { fromHex, toHex } from '../../wire/bytes.js';
 import type { AccountUse } from '../runtime/mesh-status.js';
 import { encodePeerId } from '../protocol/peer-id.js';
+import { BoundedTable } from '../runtime/bounded-table.js';
 import type { RelayLimits } from './relay-limits.js';
 import { MAX_QUOTA_CLASSES, type QuotaClass } from './relay-policy.js';
 import type { RelayRules } from './relay-rules.js';
@@ -40,12 +41,16 @@ class AccountTable {
   readonly #kind: AccountKind;
   readonly #capacity: number;
   /** Those not in use in the order they were last used. */
-  readonly #accounts = new Map<string, Account>();
+  readonly #accounts: BoundedTable<string, Account, AccountKind>;
   #next = 1;
 
   constructor(kind: AccountKind, capacity: number) {
     this.#kind = kind;
     this.#capacity = capacity;
+    this.#accounts = new BoundedTable(() => ({
+      total: capacity - 1, // index 0 is not one of them
+      shares: { identity: 1, network: 1 },
+    }));
   }
 
   /** One more use of the account of `key`. */
@@ -60,7 +65,7 @@ class AccountTable {
     const account = this.#accounts.get(key);
     if (account === undefined || --account.uses > 0) return;
     this.#accounts.delete(key); // to the end of the order
-    this.#accounts.set(key, account);
+    this.#accounts.set(key, account, { [this.#kind]: key });
   }
 
   index(key: string): number {
@@ -87,7 +92,7 @@ class AccountTable {
     if (index === undefined) return undefined;
     const limit = quota[this.#kind];
     const account = { index, uses: 0, quota, limit };
-    this.#accounts.set(key, account);
+    this.#accounts.set(key, account, { [this.#kind]: key });
     turn.emit({ type: 'reset-account', kind: this.#kind, index });
     turn.emit({ type: 'set-account-limit', kind: this.#kind, index, limit });
     return account;

@@ -252,7 +252,7 @@ export class RelayClients {
     this.#clients.hand(client.key, clientOwners(client));
     this.#persistClient(client, turn);
     this.#serve(registration, this.#provenOf(client, registration.record), turn);
-    this.#host.recordRegistered(registration.record, turn);
+    this.#host.recordRegistered(registration.record, registration.networks, turn);
     this.#followers.published(client, turn);
     return { network };
   }
@@ -269,7 +269,7 @@ export class RelayClients {
     const { record, networks } = registration;
     client.nextChange = Math.max(client.nextChange, turn.now) + CHANGE_INTERVAL_MS;
     this.#directory.put(record, networks);
-    if (networks.length > 0) this.#host.recordRegistered(record, turn);
+    this.#host.recordRegistered(record, networks, turn);
     this.#followers.published(client, turn);
     this.#directory.pushChanges(networks, turn);
   }
@@ -563,8 +563,12 @@ export class RelayClients {
         payer: { prefix: prefixOf(client.address) },
       });
     const { leaseSeconds, admissionSeconds } = this.#rules.limits;
-    this.#expireClient(client, Math.min(seconds, this.#passes(client) ? admissionSeconds : leaseSeconds), turn);
-    if (networks.length > 0) this.#host.recordRegistered(record, turn);
+    this.#expireClient(
+      client,
+      Math.min(seconds, this.#passes(client) ? admissionSeconds : leaseSeconds),
+      turn,
+    );
+    this.#host.recordRegistered(record, networks, turn);
     return true;
   }
 

@@ -42,8 +42,8 @@ export interface RelayHost {
   isJoined(network: string): boolean;
   /** The identity this session key is known to be of: of a bootstrap we use, or by a member's record. */
   holderOf(sessionKey: SessionKey): Uint8Array | undefined;
-  /** A record whose signature is checked came in. */
-  recordRegistered(record: PeerRecord, turn: Turn): void;
+  /** A record whose signature is checked came in, of a client that has shown to be in these networks (hex). */
+  recordRegistered(record: PeerRecord, networks: readonly string[], turn: Turn): void;
 }
 
 /** What clients and circuits share. */

@@ -84,7 +84,7 @@ export const RELAY_LIMITS = {
     ...admissions,
     key: 'admissions_per_network',
     default: 4096,
-    of: 'those that asked for one network',
+    of: 'those that have shown to be in one network',
   },
   admissionsPerPrefix: {
     ...admissions,

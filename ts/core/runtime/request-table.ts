@@ -145,14 +145,22 @@ export const ANSWERS_PER_PEER = 32;
 
 /** The answering side, for requests that must not be carried out twice. */
 export class AnswerTable {
-  readonly #answers = new Map<SessionKey, Map<number, Uint8Array | undefined>>();
+  readonly #answers: BoundedTable<SessionKey, Map<number, Uint8Array | undefined>, 'peer'>;
+
+  /** @param peers whose answers are remembered at most; a further one is remembered in the place of the first. */
+  constructor(peers: () => number) {
+    this.#answers = new BoundedTable(() => ({ total: peers(), shares: { peer: 1 } }));
+  }
 
   /** True when the request is new; a repeated one is answered again here, if it has been answered. */
   begin(peer: SessionKey, request: number, turn: Turn, remembered = ANSWERS_PER_PEER): boolean {
     let answers = this.#answers.get(peer);
     if (answers === undefined) {
       answers = new Map();
-      this.#answers.set(peer, answers);
+      while (this.#answers.set(peer, answers, { peer }) === 'total') {
+        const [first] = this.#answers.keys();
+        if (first !== undefined) this.#answers.delete(first);
+      }
     }
     if (answers.has(request)) {
       const payload = answers.get(request);

@@ -155,7 +155,7 @@ export class CircuitLifetime {
     if (stored === undefined || caller === undefined || callee === undefined) return false;
     const { limits } = this.#rules;
     const leftMs = Math.min(stored.expires * 1000 - turn.step.wallClock, limits.circuitSeconds * 1000);
-    if (leftMs <= 0 || table.size >= limits.circuits) return false;
+    if (leftMs <= 0) return false;
     const circuit: Circuit = {
       ...stored,
       name: toHex(stored.id),
@@ -172,7 +172,7 @@ export class CircuitLifetime {
     };
     if (this.remaining(circuit, turn) < 1) return false;
     circuit.expiresAt = Math.min(circuit.expiresAt, this.#endsAt(circuit));
-    table.add(circuit);
+    if (!table.add(circuit)) return false; // the caps are lower now
     this.#legs.charge(circuit, turn);
     this.#expiries.set(circuit, circuit.expiresAt);
     this.#legs.install(circuit, turn);

@@ -1,7 +1,7 @@
 // The circuits of a relay, by id, and the caps that bound how many there are and of whom.
 
 import { sameBytes, toHex } from '../../../wire/bytes.js';
-import { Counter } from '../../runtime/counter.js';
+import { BoundedTable, type Owners } from '../../runtime/bounded-table.js';
 import { prefixOf } from '../relay-client.js';
 import type { RelayParts } from '../relay-host.js';
 import type { Cap } from '../relay-limits.js';
@@ -12,14 +12,41 @@ import type { Circuit, CircuitEnd } from '../relay-circuit.js';
 /** What a circuit is counted by. */
 type Counted = Pick<Circuit, 'path' | 'network' | 'caller' | 'callerIdentity' | 'callee' | 'calleeIdentity'>;
 
+/**
+ * Who pays for a circuit, beside the client or neighbour at either end of it: an end that moves does not change
+ * it. A caller behind another relay, and a callee there, count apart from our own clients of that identity: no relay
+ * spends what a client of ours may have.
+ */
+type CircuitOwner = 'prefix' | 'network' | 'caller' | 'callee';
+
+const CAP_OF = {
+  total: 'circuits',
+  prefix: 'circuits-per-prefix',
+  network: 'circuits-per-network',
+  caller: 'circuits-per-identity',
+  callee: 'circuits-per-identity',
+} as const satisfies Readonly<Record<CircuitOwner | 'total', Cap>>;
+
 export class CircuitTable {
   readonly #rules: RelayRules;
   readonly #neighbours: RelayNeighbours;
-  readonly #circuits = new Map<string, Circuit>();
-  /** What each counts under, beside either neighbour's own set: an end that moves does not change it. */
-  readonly #counted = new Map<Circuit, readonly string[]>();
-  readonly #counts = new Counter();
-  #halfOpen = 0;
+  readonly #circuits = new BoundedTable<string, Circuit, CircuitOwner>(() => {
+    const { circuits, circuitsPerPrefix, circuitsPerNetwork, circuitsPerIdentity } = this.#rules.limits;
+    return {
+      total: circuits,
+      shares: {
+        prefix: circuitsPerPrefix,
+        network: circuitsPerNetwork,
+        caller: circuitsPerIdentity,
+        callee: circuitsPerIdentity,
+      },
+    };
+  });
+  /** Those that wait for consent. */
+  readonly #waiting = new BoundedTable<string, Circuit, 'caller'>(() => {
+    const { halfOpen, halfOpenPerIdentity } = this.#rules.limits;
+    return { total: halfOpen, shares: { caller: halfOpenPerIdentity } };
+  });
 
   constructor({ rules, neighbours }: RelayParts) {
     this.#rules = rules;
@@ -32,7 +59,7 @@ export class CircuitTable {
 
   /** Circuits that wait for consent. */
   get halfOpen(): number {
-    return this.#halfOpen;
+    return this.#waiting.size;
   }
 
   get(id: Uint8Array): Circuit | undefined {
@@ -54,12 +81,12 @@ export class CircuitTable {
    */
   crowded(wanted: Counted, waits: boolean): Cap | undefined {
     const { caller, callee, network } = wanted;
-    return (
-      this.#crowdedCounts(countersOf(wanted)) ??
-      (waits ? this.#crowdedHalfOpen(halfOpenOf(wanted)) : undefined) ??
-      this.crowdedEnd(caller, network) ??
-      this.crowdedEnd(callee, network)
-    );
+    const crowded = this.#circuits.crowded(ownersOf(wanted));
+    if (crowded !== undefined) return CAP_OF[crowded];
+    const crowdedWaiting = waits ? this.#waiting.crowded(waiterOf(wanted)) : undefined;
+    if (crowdedWaiting !== undefined)
+      return crowdedWaiting === 'total' ? 'half-open' : 'half-open-per-identity';
+    return this.crowdedEnd(caller, network) ?? this.crowdedEnd(callee, network);
   }
 
   /** The cap that one more circuit at this end would exceed. */
@@ -79,22 +106,20 @@ export class CircuitTable {
     );
   }
 
-  /** One without a leg to its callee is half-open until it is `consented` or removed. */
-  add(circuit: Circuit): void {
-    this.#circuits.set(circuit.name, circuit);
+  /** One without a leg to its callee is half-open until it is `consented` or removed. False when there is no room. */
+  add(circuit: Circuit): boolean {
+    if (this.#circuits.set(circuit.name, circuit, ownersOf(circuit)) !== undefined) return false;
     circuit.caller.circuits.add(circuit);
     circuit.callee.circuits.add(circuit);
-    const counted = countersOf(circuit);
-    this.#counted.set(circuit, counted);
-    for (const counter of counted) this.#counts.add(counter, 1);
-    if (circuit.legCallee === undefined) this.#countHalfOpen(circuit, 1);
+    if (circuit.legCallee === undefined) this.#waiting.set(circuit.name, circuit, waiterOf(circuit));
+    return true;
   }
 
   /** The callee receives on this leg: it is no longer half-open. */
   consented(circuit: Circuit, legCallee: Circuit['legCallee']): void {
     circuit.legCallee = legCallee;
     circuit.asking = undefined;
-    this.#countHalfOpen(circuit, -1);
+    this.#waiting.delete(circuit.name);
   }
 
   /** While half-open: another neighbour is asked in place of the one before. */
@@ -107,53 +132,25 @@ export class CircuitTable {
   /** False when it was not there. */
   remove(circuit: Circuit): boolean {
     if (!this.#circuits.delete(circuit.name)) return false;
-    if (circuit.legCallee === undefined) this.#countHalfOpen(circuit, -1);
+    this.#waiting.delete(circuit.name);
     circuit.caller.circuits.delete(circuit);
     circuit.callee.circuits.delete(circuit);
-    for (const counter of this.#counted.get(circuit) ?? []) this.#counts.add(counter, -1);
-    this.#counted.delete(circuit);
     return true;
-  }
-
-  #countHalfOpen(circuit: Circuit, change: 1 | -1): void {
-    this.#halfOpen += change;
-    this.#counts.add(halfOpenOf(circuit), change);
-  }
-
-  #crowdedCounts(counted: readonly string[]): Cap | undefined {
-    const { limits } = this.#rules;
-    if (this.#circuits.size >= limits.circuits) return 'circuits';
-    const caps: readonly (readonly [string, number, Cap])[] = [
-      ['prefix', limits.circuitsPerPrefix, 'circuits-per-prefix'],
-      ['network', limits.circuitsPerNetwork, 'circuits-per-network'],
-      ['caller', limits.circuitsPerIdentity, 'circuits-per-identity'],
-      ['callee', limits.circuitsPerIdentity, 'circuits-per-identity'],
-    ];
-    for (const counter of counted)
-      for (const [what, most, cap] of caps)
-        if (counter.startsWith(what) && this.#counts.get(counter) >= most) return cap;
-    return undefined;
-  }
-
-  #crowdedHalfOpen(counter: string): Cap | undefined {
-    const { halfOpen, halfOpenPerIdentity } = this.#rules.limits;
-    if (this.#halfOpen >= halfOpen) return 'half-open';
-    return this.#counts.get(counter) >= halfOpenPerIdentity ? 'half-open-per-identity' : undefined;
   }
 }
 
-/**
- * An end behind another relay counts apart from our own clients of that identity: no relay spends what
- * a client of ours may have.
- */
-function countersOf({ path, network, caller, callerIdentity, callee, calleeIdentity }: Counted): string[] {
-  const onward = callee instanceof Neighbour ? [`callee ${toHex(calleeIdentity)} elsewhere`] : [];
-  const calling =
-    path.length === 0 ? prefixOf(caller.address) : `caller ${toHex(callerIdentity)} of ${caller.key}`;
-  return [calling, `network ${toHex(network)}`, ...onward];
+function ownersOf(counted: Counted): Owners<CircuitOwner> {
+  const { path, network, caller, callerIdentity, callee, calleeIdentity } = counted;
+  return {
+    network: toHex(network),
+    ...(path.length === 0
+      ? { prefix: prefixOf(caller.address) }
+      : { caller: `${toHex(callerIdentity)} of ${caller.key}` }),
+    ...(callee instanceof Neighbour ? { callee: `${toHex(calleeIdentity)} elsewhere` } : {}),
+  };
 }
 
 /** Under what a circuit counts while it waits for consent. */
-function halfOpenOf({ callerIdentity, caller }: Pick<Circuit, 'callerIdentity' | 'caller'>): string {
-  return `half-open ${toHex(callerIdentity)} of ${caller.key}`;
+function waiterOf({ callerIdentity, caller }: Pick<Circuit, 'callerIdentity' | 'caller'>): Owners<'caller'> {
+  return { caller: `${toHex(callerIdentity)} of ${caller.key}` };
 }

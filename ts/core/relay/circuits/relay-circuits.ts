@@ -41,7 +41,8 @@ export class RelayCircuits {
 
   constructor(parts: RelayParts, clients: RelayClients, consent: RelayConsent) {
     this.#table = new CircuitTable(parts);
-    this.#parts = { ...parts, clients, consent, table: this.#table, answers: new AnswerTable() };
+    const answers = new AnswerTable(() => parts.rules.limits.admissions);
+    this.#parts = { ...parts, clients, consent, table: this.#table, answers };
     this.#legs = new CircuitLegs(this.#parts);
     this.#lifetime = new CircuitLifetime(this.#parts, this.#legs);
     this.#asking = new CalleeAsking(this.#parts, this.#lifetime);

@@ -9,6 +9,7 @@ import type { Client } from '../relay-client.js';
 import type { RelayClients } from '../relay-clients.js';
 import { refuse, type RelayParts } from '../relay-host.js';
 import { decodeStoredPolicy, encodeStoredPolicy, POLICY_PREFIX } from '../relay-store.js';
+import { BoundedTable } from '../../runtime/bounded-table.js';
 import { AnswerTable } from '../../runtime/request-table.js';
 import {
   accepts,
@@ -27,12 +28,16 @@ interface Held {
 export class RelayConsent {
   readonly #parts: RelayParts;
   readonly #clients: RelayClients;
-  readonly #held = new Map<SessionKey, Held>();
-  readonly #answers = new AnswerTable();
+  readonly #held: BoundedTable<SessionKey, Held, 'client'>;
+  readonly #answers = new AnswerTable(() => this.#parts.rules.limits.admissions);
 
   constructor(parts: RelayParts, clients: RelayClients) {
     this.#parts = parts;
     this.#clients = clients;
+    this.#held = new BoundedTable(() => ({
+      total: parts.rules.limits.registrations,
+      shares: { client: 1 },
+    }));
   }
 
   /** Takes up what the store holds; the clients have to be there already. */
@@ -110,7 +115,7 @@ export class RelayConsent {
       return 'stale-policy';
     const inUse = new Set([...client.circuits].map(({ legCallee }) => legCallee?.id));
     const held = { policy, legs: message.legs.filter(({ id }) => !inUse.has(id)) };
-    this.#held.set(client.key, held);
+    if (this.#held.set(client.key, held, { client: client.key }) !== undefined) return 'capacity';
     this.#persist(client.key, held, turn);
     return policy;
   }
@@ -133,8 +138,7 @@ export class RelayConsent {
     const client = this.#clients.get(key);
     const policy = stored && client && this.#open(client, stored.policy, turn);
     if (stored === undefined || policy === undefined) return false;
-    this.#held.set(key, { policy, legs: [...stored.legs] });
-    return true;
+    return this.#held.set(key, { policy, legs: [...stored.legs] }, { client: key }) === undefined;
   }
 }
 
