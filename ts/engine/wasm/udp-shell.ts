@@ -16,6 +16,7 @@ import { createSocket, type Socket, type SocketOptions } from 'node:dgram';
 import { networkInterfaces, type NetworkInterfaceInfo } from 'node:os';
 import { formatIp, isIPv4, parseIp, type SocketAddress } from '../../wire/socket-address.js';
 import { EngineError } from '../../contract/engine.js';
+import { SendLanes } from './send-lanes.js';
 
 /** Holds a burst while a handshake keeps the one thread busy; the kernel may grant less. */
 const BUFFER_BYTES = 4 << 20;
@@ -39,6 +40,8 @@ export interface UdpShellEvents {
   /** The host has this address no more. */
   onAddressGone(local: LocalAddress): void;
   onSendError(): void;
+  /** There was no room for a datagram. */
+  onSendQueueFull(): void;
 }
 
 type Family = 'udp4' | 'udp6';
@@ -46,16 +49,23 @@ type Family = 'udp4' | 'udp6';
 interface Bound {
   readonly socket: Socket;
   readonly family: Family;
+  /** Whether others of this shell's sockets have, or may have, the same address and port. */
+  readonly shared: boolean;
+}
+
+/** A socket that is listened to, and how it is sent by. */
+interface Listening extends Bound {
+  readonly lanes: SendLanes;
 }
 
 export class UdpShell {
   readonly port: number;
   /** The socket of all addresses, or of the one that was chosen. */
-  readonly #main: Bound;
+  readonly #main: Listening;
   /** The one address that was chosen. */
   readonly #only: LocalAddress | undefined;
   /** The addresses that have a socket; undefined while it is being bound. */
-  readonly #sockets = new Map<LocalAddress, Bound | undefined>();
+  readonly #sockets = new Map<LocalAddress, Listening | undefined>();
   readonly #families: readonly Family[];
   readonly #interfaces: HostInterfaces;
   readonly #events: UdpShellEvents;
@@ -71,13 +81,12 @@ export class UdpShell {
     events: UdpShellEvents,
     only?: LocalAddress,
   ) {
-    this.#main = main;
     this.#only = only;
     this.#families = families;
     this.#interfaces = interfaces;
     this.#events = events;
     this.port = main.socket.address().port;
-    this.#listen(main.socket, only);
+    this.#main = this.#listen(main, only);
   }
 
   /**
@@ -127,8 +136,13 @@ export class UdpShell {
   send(to: SocketAddress, datagram: Uint8Array, local?: LocalAddress): void {
     const ipv4 = isIPv4(to.ip);
     const own = local === undefined ? undefined : this.#sockets.get(local);
-    const { socket, family } = own !== undefined && (own.family === 'udp4') === ipv4 ? own : this.#main;
+    const { lanes, family } = own !== undefined && (own.family === 'udp4') === ipv4 ? own : this.#main;
     const text = formatIp(to.ip);
+    const socket = lanes.towards(text, performance.now());
+    if (socket === undefined) {
+      this.#events.onSendQueueFull();
+      return;
+    }
     socket.send(datagram, to.port, ipv4 && family === 'udp6' ? `::ffff:${text}` : text, (error) => {
       if (error !== null) this.#events.onSendError();
     });
@@ -152,10 +166,23 @@ export class UdpShell {
     clearInterval(this.#timer);
     const own = [...this.#sockets.values()].filter((bound) => bound !== undefined);
     this.#sockets.clear();
+    for (const { lanes } of [this.#main, ...own]) lanes.close();
     await Promise.all([this.#main, ...own].map(({ socket }) => closeSocket(socket)));
   }
 
-  #listen(socket: Socket, local: LocalAddress | undefined): void {
+  #listen(bound: Bound, local: LocalAddress | undefined): Listening {
+    const { socket, family, shared } = bound;
+    this.#hear(socket, local);
+    const { address } = socket.address();
+    const openLane = async (): Promise<Socket> => {
+      const lane = await bindSocket(this.port, local ?? address, true);
+      this.#hear(lane.socket, local);
+      return lane.socket;
+    };
+    return { socket, family, shared, lanes: new SendLanes(socket, shared ? openLane : undefined) };
+  }
+
+  #hear(socket: Socket, local: LocalAddress | undefined): void {
     socket.on('message', (datagram, { address, port }) => {
       const ip = this.#parse(address);
       if (ip === undefined) return;
@@ -181,8 +208,10 @@ export class UdpShell {
       if (bound === undefined || present.includes(local)) continue;
       this.#sockets.delete(local);
       this.#events.onAddressGone(local);
+      bound.lanes.close();
       bound.socket.close();
     }
+    for (const bound of [this.#main, ...this.#sockets.values()]) bound?.lanes.closeUnused(this.#lookedAt);
     const missing = present.filter((local) => !this.#sockets.has(local));
     await Promise.all(missing.slice(0, MAX_ADDRESSES - this.#sockets.size).map((local) => this.#open(local)));
   }
@@ -196,8 +225,7 @@ export class UdpShell {
         await closeSocket(bound.socket);
         return;
       }
-      this.#listen(bound.socket, local);
-      this.#sockets.set(local, bound);
+      this.#sockets.set(local, this.#listen(bound, local));
     } catch {
       this.#sockets.delete(local);
     }
@@ -290,7 +318,7 @@ async function bindSocket(port: number, address: string, shared: boolean): Promi
     });
     socket.bind(port, address, () => {
       socket.removeAllListeners('error');
-      resolve({ socket, family });
+      resolve({ socket, family, shared });
     });
   });
 }

@@ -179,6 +179,7 @@ class WasmEngine implements Engine {
         this.#sessions.forgetLocal(local);
       },
       onSendError: () => this.#counters.add('tx_errors'),
+      onSendQueueFull: () => this.#counters.add('drop_send_queue'),
     };
     this.#socket = await UdpShell.open(options.port, options.bind, events, interfaces);
   }
