@@ -36,6 +36,7 @@ export const FLOORS = {
     'ts/status/server',
     'ts/daemon/config',
     'ts/daemon/state',
+    'ts/exit',
     'ts/daemon/control',
     'ts/daemon/doctor',
     'ts/daemon/lifecycle',

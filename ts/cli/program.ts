@@ -18,6 +18,7 @@ const COMMANDS: readonly (readonly [name: string, load: () => Promise<(program: 
   ['peers', async () => (await import('./commands/peers.js')).peersCommand],
   ['nat', async () => (await import('./commands/nat.js')).natCommand],
   ['ping', async () => (await import('./commands/ping.js')).pingCommand],
+  ['exit', async () => (await import('./commands/exit.js')).exitCommand],
   ['receipts', async () => (await import('./commands/receipts.js')).receiptsCommand],
   ['network', async () => (await import('./commands/network.js')).networkCommand],
   ['keygen', async () => (await import('./commands/keygen.js')).keygenCommand],

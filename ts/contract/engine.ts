@@ -339,6 +339,11 @@ export interface Engine extends LimitControl {
    * @throws Error when it is in another network namespace.
    */
   putAddresses?(): readonly string[];
+  /**
+   * Marks what is sent with SO_MARK, 0 = not; undefined: this engine cannot.
+   * @throws EngineError BAD_ARGUMENT when not permitted.
+   */
+  setFwmark?(fwmark: number): void;
   /** Every counter the engine has, zero ones included; drops are named `drop_<reason>`. */
   counters(): ReadonlyMap<string, number>;
   /** The same and more, thread by thread. */
@@ -352,6 +357,7 @@ export interface Engine extends LimitControl {
  * was told: nobody else needs to remember the configuration.
  */
 export interface ReconfigurableEngine extends Engine {
+  setFwmark(fwmark: number): void;
   /**
    * Adds, updates and removes peers in order; with `replace`, removes every peer first.
    * @throws EngineError TABLE_FULL; then nothing was changed.
@@ -373,8 +379,6 @@ export interface ReconfigurableEngine extends Engine {
   closePort(): void;
   /** Brings the TUN interface down. @throws Error */
   setInterfaceDown(): void;
-  /** Marks what is sent with SO_MARK, 0 = not. @throws EngineError BAD_ARGUMENT when not permitted. */
-  setFwmark(fwmark: number): void;
   /**
    * Becomes another identity; undefined: nobody, who talks to nobody. Sessions end, peers stay.
    */

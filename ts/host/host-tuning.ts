@@ -64,6 +64,26 @@ export function defaultRouteDevices(settings: HostSettings): string[] {
   );
 }
 
+const GATEWAY_FLAG = 2;
+
+/** The devices routes with a gateway lead to, default routes among them: what is beyond other machines is reached by these. */
+export function gatewayRouteDevices(settings: Pick<HostSettings, 'read'>): string[] {
+  const fields = (path: string): string[][] =>
+    (settings.read(path) ?? '').split('\n').map((line) => line.trim().split(/\s+/));
+  // The heading has letters there.
+  const isGateway = (flags = ''): boolean =>
+    /^[0-9A-F]{4,8}$/i.test(flags) && (Number.parseInt(flags, 16) & GATEWAY_FLAG) !== 0;
+  const ipv4 = fields('/proc/net/route')
+    .filter(([, , , flags]) => isGateway(flags))
+    .map(([device]) => device);
+  const ipv6 = fields('/proc/net/ipv6_route')
+    .filter((columns) => columns.length === 10 && isGateway(columns[8]))
+    .map((columns) => columns.at(-1));
+  return [...new Set([...ipv4, ...ipv6])].filter(
+    (device): device is string => device !== undefined && device !== 'lo',
+  );
+}
+
 /** µs a packet may wait because a device's polls are deferred; 0 when they are not. */
 export function pollDeferralUs(device: string, settings: HostSettings): number {
   const value = (name: string): number => Number(settings.read(`/sys/class/net/${device}/${name}`) ?? 0);

@@ -254,6 +254,31 @@ export class World {
     return address;
   }
 
+  /** Adds a machine with no interface; `connect` gives it some. */
+  async addBareNode(name: string): Promise<Node> {
+    const node = new Node(this.prefix + name, '', undefined);
+    await this.addNamespace(node);
+    return node;
+  }
+
+  /** A cable between two machines: its ends are interfaces of these names, with these addresses (`192.0.2.1/24`). */
+  async connect(
+    [from, name, addresses]: readonly [Namespace, string, readonly string[]],
+    [to, otherName, otherAddresses]: readonly [Namespace, string, readonly string[]],
+  ): Promise<void> {
+    await from.ip(
+      `link add ${name} mtu ${LINK_MTU} type veth peer name ${otherName} mtu ${LINK_MTU} netns ${to.name}`,
+    );
+    const set = (device: string, wanted: readonly string[]): string[] => [
+      ...wanted.map(
+        (address) => `address add ${address} dev ${device}${address.includes(':') ? ' nodad' : ''}`,
+      ),
+      `link set ${device} up`,
+    ];
+    await from.ip(...set(name, addresses));
+    await to.ip(...set(otherName, otherAddresses));
+  }
+
   /** Adds a NAT router of the given kind. */
   async addNat(name: string, kind: NatKind, options: NatOptions = {}): Promise<Nat> {
     const { behind, hairpins = false } = options;

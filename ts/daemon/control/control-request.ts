@@ -1,6 +1,12 @@
 // What may be asked over the control socket, and how the daemon reads it.
 
 import { z } from 'zod';
+import {
+  exitGrantSchema,
+  exitServeSchema,
+  exitSubjectSchema,
+  exitUseSchema,
+} from '../state/exit-settings.js';
 import { ExitCode, OperatorError } from '../../host/operator-error.js';
 import { CONTROL_VERSION, jsonOf } from './control-protocol.js';
 
@@ -55,6 +61,42 @@ const requestSchema = z.discriminatedUnion('command', [
     command: z.literal('relay-receipts'),
     peer: z.string().max(128).optional(),
     most: z.int().min(1).max(10_000),
+  }),
+  z.strictObject({
+    v: z.literal(CONTROL_VERSION),
+    id: z.int().min(0),
+    command: z.literal('exit-status'),
+  }),
+  z.strictObject({
+    v: z.literal(CONTROL_VERSION),
+    id: z.int().min(0),
+    command: z.literal('exit-serve'),
+    serve: exitServeSchema,
+  }),
+  z.strictObject({
+    v: z.literal(CONTROL_VERSION),
+    id: z.int().min(0),
+    command: z.literal('exit-use'),
+    use: exitUseSchema,
+  }),
+  z.strictObject({
+    v: z.literal(CONTROL_VERSION),
+    id: z.int().min(0),
+    command: z.literal('exit-grant'),
+    grant: exitGrantSchema,
+  }),
+  z.strictObject({
+    v: z.literal(CONTROL_VERSION),
+    id: z.int().min(0),
+    command: z.literal('exit-revoke'),
+    subject: exitSubjectSchema,
+  }),
+  z.strictObject({
+    v: z.literal(CONTROL_VERSION),
+    id: z.int().min(0),
+    command: z.literal('exit-off'),
+    serve: z.boolean(),
+    use: z.boolean(),
   }),
 ]);
 

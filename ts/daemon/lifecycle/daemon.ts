@@ -36,6 +36,7 @@ import type { ConfigurationChange } from '../config/relay-configuration.js';
 import { carriedCircuits, type CarriedCircuits } from '../../status/model/relay-circuits.js';
 import { wordCoreError } from '../../status/model/wording.js';
 import type { StatusServer } from '../../status/server/status-server.js';
+import { Exits } from './exits.js';
 import { HostChecks } from './host-checks.js';
 import { PortMapping } from './port-mapping.js';
 import { TunnelWatch } from './tunnel-watch.js';
@@ -80,6 +81,7 @@ export class Daemon {
   #storeError: string | undefined;
   #tunnel: TunnelWatch | undefined;
   #portMapping: PortMapping | undefined;
+  #exits: Exits | undefined;
   #statusServer: StatusServer | undefined;
   #reload: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
@@ -126,6 +128,7 @@ export class Daemon {
         'none is joined yet, so there is nobody to connect to',
         'Type: omerta network join LINK (the link comes from: omerta network invite)',
       );
+    if (mode === 'up') await this.#prepareExits();
     await this.#openMesh(
       {
         mode,
@@ -134,6 +137,7 @@ export class Daemon {
         identity,
         store,
         log,
+        fwmark: () => this.#exits?.fwmark ?? 0,
         ...(this.settings.open && { open: this.settings.open }),
       },
       networks,
@@ -162,6 +166,26 @@ export class Daemon {
     );
   }
 
+  /** What is to be closed is, before there is a mesh; what an earlier daemon left goes. */
+  async #prepareExits(): Promise<void> {
+    const { state, log, config } = this.settings;
+    const exits = new Exits({ state, log });
+    this.#exits = exits;
+    this.#closers.push(() => exits.close());
+    await exits.prepare(config.node.interface, config.node.port);
+    this.#every(HOST_TICK_MS, () => exits.check());
+  }
+
+  get #exitsRunning(): Exits {
+    if (this.#exits !== undefined) return this.#exits;
+    throw new OperatorError(
+      ExitCode.usage,
+      'exit',
+      'this machine runs as a relay, which has no interface that traffic could leave by',
+      'Type it on a member: omerta up',
+    );
+  }
+
   get #running(): Mesh {
     if (this.#mesh === undefined) throw new Error('the mesh is not open');
     return this.#mesh;
@@ -169,6 +193,7 @@ export class Daemon {
 
   async #openMesh(settings: MeshSettings, networks: readonly Network[]): Promise<void> {
     this.#mesh = await Mesh.open(settings, networks);
+    await this.#exits?.attach(this.#mesh);
     this.#mesh.shell.onHostChanged = () => this.#hostChecks.changed(performance.now());
     if (this.#mesh.engineFallback !== undefined)
       settings.log.warn({ reason: this.#mesh.engineFallback }, 'native-engine-unavailable');
@@ -342,6 +367,22 @@ export class Daemon {
         return this.#carriedCircuits();
       case 'relay-receipts':
         return this.#relayReceipts(request.peer, request.most);
+      case 'exit-status':
+        return this.#exitsRunning.report();
+      case 'exit-serve':
+        await this.#exitsRunning.serve(request.serve);
+        return this.#exitsRunning.report();
+      case 'exit-use':
+        await this.#exitsRunning.use(request.use);
+        return this.#exitsRunning.report();
+      case 'exit-grant':
+        await this.#exitsRunning.grant(request.grant);
+        return this.#exitsRunning.report();
+      case 'exit-revoke':
+        return { found: await this.#exitsRunning.revoke(request.subject) };
+      case 'exit-off':
+        await this.#exitsRunning.off(request);
+        return this.#exitsRunning.report();
       case 'ping':
         return { rttMs: (await this.#ping(request.peer, request.timeoutMs)) ?? null };
     }

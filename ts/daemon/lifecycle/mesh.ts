@@ -70,6 +70,8 @@ export interface MeshSettings {
   readonly identity: Identity;
   readonly store: Store;
   readonly log: Logger;
+  /** What its sockets are marked with, 0 = not; asked each time a mesh is opened. */
+  readonly fwmark?: () => number;
   /** Opens the engine; tests give another. */
   readonly open?: (choice: EngineChoice, options: EngineOptions) => Promise<OpenedEngine>;
 }
@@ -163,8 +165,10 @@ export class Mesh {
       throw engineFailure(error, { port, bind, state });
     });
     options.privateKey.fill(0);
+    const fwmark = settings.fwmark?.() ?? 0;
     let shell: MeshShell<MeshNode> | undefined;
     try {
+      if (fwmark !== 0) engine.setFwmark?.(fwmark); // before it sends anything
       const addresses = configuredAddresses(config, engine.port);
       const { wireguardRelay } = engine.describe();
       const node = new MeshNode(

@@ -42,6 +42,14 @@ export class StateDirectory {
   get socket(): string {
     return join(this.path, 'omerta.sock');
   }
+  /** What the operator typed about exits. */
+  get exitSettings(): string {
+    return join(this.path, 'exit.json');
+  }
+  /** What undoes what was changed on the host for an exit. */
+  get exitJournal(): string {
+    return join(this.path, 'exit-journal.json');
+  }
   get log(): string {
     return join(this.path, 'omerta.log');
   }

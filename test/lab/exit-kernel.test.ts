@@ -1,0 +1,231 @@
+// The kernel's exit, end to end: ordinary programs of a guest behind one NAT by an exit behind another, IPv4 and IPv6;
+// who has no right, or one no longer; where nothing is forwarded to; and that nothing of it stays on either host.
+
+import assert from 'node:assert/strict';
+import { existsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { EXIT_OUTSIDE, ExitWorld, hostState, LAN, WEB, type ExitMember } from '../../ts/lab/exit-world.js';
+import { labUnavailable } from '../../ts/lab/requirements.js';
+import { World } from '../../ts/lab/world.js';
+import type { ExitReport } from '../../ts/status/model/exit-report.js';
+import { until } from '../wg/wg-lab.js';
+
+type States = Readonly<Record<'guest' | 'exit', Record<string, string>>>;
+
+describe(
+  'the exit by the kernel',
+  { skip: labUnavailable(['curl', 'ping']) ?? false, timeout: 400_000 },
+  () => {
+    let world: World;
+    let made: ExitWorld;
+    let guest: ExitMember;
+    let exit: ExitMember;
+    let untouched: States;
+
+    const states = async (): Promise<States> => ({
+      guest: await hostState(guest.node),
+      exit: await hostState(exit.node),
+    });
+    /** Types `omerta exit …` on a machine. */
+    const type = async (
+      on: ExitMember,
+      ...words: string[]
+    ): Promise<{ code: number; text: string; said: string }> => {
+      const { code, stdout, stderr } = await on.node.run(
+        process.execPath,
+        on.omerta.commandLine('exit', ...words),
+      );
+      return { code, text: stdout, said: stderr };
+    };
+    const must = async (on: ExitMember, ...words: string[]): Promise<ExitReport> => {
+      const { code, text, said } = await type(on, ...words);
+      assert.equal(code, 0, `omerta exit ${words.join(' ')}: ${said}`);
+      return JSON.parse(text) as ExitReport;
+    };
+    const report = async (on: ExitMember): Promise<ExitReport> =>
+      (await on.omerta.request({ command: 'exit-status' })) as ExitReport;
+    const denied = async (): Promise<number> => (await report(exit)).serving?.dropped.denied ?? 0;
+    const leaves = async (): Promise<(string | undefined)[]> => [
+      await made.fetch(WEB.ipv4),
+      await made.fetch(WEB.ipv6),
+    ];
+    const OUTSIDE = [EXIT_OUTSIDE.ipv4, EXIT_OUTSIDE.ipv6];
+
+    before(async () => {
+      world = await World.create();
+      made = await ExitWorld.start(world);
+      ({ guest, exit } = made);
+      untouched = await states();
+    });
+    after(() => world.remove());
+
+    it('is not there by default: what is used without a grant is closed, and says what to type', async () => {
+      assert.ok(await made.fetch(made.outside.address), 'the guest has a way of its own');
+      assert.equal(await made.fetch(WEB.ipv4), undefined);
+      const first = await type(guest, 'use', exit.peerId);
+      assert.equal(first.code, 5, first.said);
+      assert.match(first.said, /does not serve an exit.*omerta exit serve/);
+      // Closed, and not open by its own way.
+      assert.equal(await made.fetch(made.outside.address, 80, 1), undefined);
+      await must(exit, 'serve');
+      await until(
+        'the exit denies it',
+        async () => (await report(guest)).using?.exits[0]?.state === 'denied',
+      );
+      assert.equal(await made.fetch(made.outside.address, 80, 1), undefined);
+      assert.equal(await made.ping(WEB.ipv4), false);
+      await must(guest, 'off');
+      assert.ok(await made.fetch(made.outside.address), 'off opens it again');
+      assert.deepEqual((await states()).guest, untouched.guest);
+    });
+
+    it('carries curl and ping of a member with the right, in IPv4 and IPv6, over a relay', async () => {
+      await must(exit, 'serve', '--allow', guest.peerId);
+      const used = await must(guest, 'use', 'exit');
+      assert.equal(used.using?.active, exit.peerId);
+      assert.deepEqual(await leaves(), OUTSIDE);
+      assert.deepEqual([await made.ping(WEB.ipv4), await made.ping(WEB.ipv6)], [true, true]);
+      // The members go on reaching each other, and the engine the relay.
+      assert.equal(await made.ping(exit.ipv6), true);
+      const { serving } = await report(exit);
+      const [row] = serving?.guests ?? [];
+      assert.deepEqual(
+        [row?.peerId, [...(row?.addresses ?? [])].sort()],
+        [guest.peerId, [guest.ipv4, guest.ipv6].sort()],
+      );
+      assert.ok((row?.fromBytes ?? 0) > 1000 && (row?.toBytes ?? 0) > 1000);
+      const settings = statSync(join(exit.omerta.state, 'exit.json'));
+      assert.equal(settings.mode & 0o777, 0o600);
+    });
+
+    it('does not forward to denied ranges, to its own addresses and networks, nor to port 25', async () => {
+      const targets = [
+        LAN.ipv4,
+        `[${LAN.ipv6}]`,
+        // The exit's own, and what is on-link there.
+        EXIT_OUTSIDE.ipv4,
+        '192.0.2.1',
+        '169.254.169.254',
+        '127.0.0.1.example',
+        // IPv4 addresses inside IPv6 ones: NAT64 and 6to4.
+        '[64:ff9b::192.168.7.2]',
+        '[2002:c0a8:702::1]',
+      ].filter((target) => !target.endsWith('example'));
+      for (const target of targets) {
+        const before = await denied();
+        assert.equal(await made.fetch(target.replace(/[[\]]/g, ''), 80, 1), undefined, target);
+        assert.ok((await denied()) > before, `${target}: not counted as denied`);
+      }
+      const before = await denied();
+      assert.equal(await made.fetch(WEB.ipv4, 25, 1), undefined);
+      assert.ok((await denied()) > before);
+      // What is named with --lan is forwarded to.
+      await must(exit, 'serve', '--allow', guest.peerId, '--lan', LAN.prefix);
+      assert.equal(await made.fetch(LAN.ipv4), '192.168.7.1');
+      assert.equal(await made.fetch(LAN.ipv6, 80, 1), undefined);
+      assert.deepEqual(await leaves(), OUTSIDE);
+    });
+
+    it('is no router for others: nothing passes by it, nor into the mesh, that no guest began', async () => {
+      const { router } = made;
+      await router.ip(
+        `route add ${LAN.prefix} via ${EXIT_OUTSIDE.ipv4}`,
+        `route add ${guest.ipv4}/32 via ${EXIT_OUTSIDE.ipv4}`,
+        `route add ${guest.ipv6}/128 via ${EXIT_OUTSIDE.ipv6}`,
+      );
+      const pings = async (address: string): Promise<boolean> =>
+        (await router.run('ping', ['-n', '-c2', '-i0.2', '-W1', address])).code === 0;
+      assert.equal(await pings(EXIT_OUTSIDE.ipv4), true);
+      assert.deepEqual(
+        [await pings(LAN.ipv4), await pings(guest.ipv4), await pings(guest.ipv6)],
+        [false, false, false],
+      );
+    });
+
+    it('ends at once for whom the right is taken from, and when it lapses', async () => {
+      await must(exit, 'serve', '--allow', guest.peerId);
+      assert.deepEqual(await leaves(), OUTSIDE);
+      const { code, said } = await exit.node
+        .run(
+          process.execPath,
+          exit.omerta.commandLine('exit', 'revoke', guest.peerId).filter((word) => word !== '--json'),
+        )
+        .then((done) => ({ code: done.code, said: done.stderr }));
+      assert.equal(code, 0, said);
+      assert.deepEqual(
+        [await made.fetch(WEB.ipv4, 80, 1), await made.fetch(WEB.ipv6, 80, 1)],
+        [undefined, undefined],
+      );
+      await must(exit, 'grant', guest.peerId, '--for', '8s');
+      await until(
+        'the guest leaves by it',
+        async () => (await report(guest)).using?.active !== undefined,
+        90_000,
+      );
+      assert.equal(await made.fetch(WEB.ipv4), EXIT_OUTSIDE.ipv4);
+      await until(
+        'the right has lapsed',
+        async () => (await report(exit)).serving?.guests.length === 0,
+        20_000,
+      );
+      assert.equal(await made.fetch(WEB.ipv4, 80, 1), undefined);
+      await until(
+        'the guest is told so',
+        async () => (await report(guest)).using?.exits[0]?.state === 'right-lapsed',
+        30_000,
+      );
+      assert.equal(await made.fetch(made.outside.address, 80, 1), undefined, 'closed');
+    });
+
+    it('stays closed when the guest\u2019s daemon is killed, goes on when it starts again, and `down` leaves nothing', async () => {
+      await must(exit, 'serve', '--allow', guest.peerId);
+      await until(
+        'the guest leaves by it',
+        async () => (await report(guest)).using?.active !== undefined,
+        90_000,
+      );
+      await guest.omerta.kill();
+      assert.equal(await made.fetch(made.outside.address, 80, 1), undefined, 'closed without a daemon');
+      await guest.omerta.start('up', '--foreground');
+      await until(
+        'it leaves by it again',
+        async () => (await made.fetch(WEB.ipv6, 80, 1)) === EXIT_OUTSIDE.ipv6,
+        60_000,
+      );
+      assert.equal(await made.fetch(WEB.ipv4), EXIT_OUTSIDE.ipv4);
+      await guest.node.mustRun(
+        process.execPath,
+        guest.omerta.commandLine('down').filter((word) => word !== '--json'),
+      );
+      assert.deepEqual((await states()).guest, untouched.guest);
+      assert.ok(await made.fetch(made.outside.address), 'down opens it again');
+      // What was typed holds for the next start.
+      await guest.omerta.start('up', '--foreground');
+      await until(
+        'it leaves by it again',
+        async () => (await made.fetch(WEB.ipv4, 80, 1)) === EXIT_OUTSIDE.ipv4,
+        60_000,
+      );
+    });
+
+    it('that is killed leaves what its next start, or `exit off` without a daemon, takes back', async () => {
+      await exit.omerta.kill();
+      assert.ok(existsSync(join(exit.omerta.state, 'exit-journal.json')));
+      assert.notDeepEqual((await states()).exit, untouched.exit);
+      await exit.omerta.start('up', '--foreground');
+      await until(
+        'the guest leaves by it',
+        async () => (await made.fetch(WEB.ipv4, 80, 1)) === EXIT_OUTSIDE.ipv4,
+        90_000,
+      );
+      await must(guest, 'off');
+      await guest.omerta.kill();
+      await exit.omerta.kill();
+      assert.equal((await type(exit, 'off')).code, 0);
+      const left = await states();
+      assert.deepEqual(left.exit, untouched.exit);
+      assert.deepEqual(left.guest, untouched.guest);
+    });
+  },
+);

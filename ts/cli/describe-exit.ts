@@ -1,0 +1,90 @@
+// `omerta exit status` and `omerta exit list` for people.
+
+import { formatBytes, formatDuration } from '../host/units.js';
+import { formatWireguardKey } from '../host/wireguard-key.js';
+import { fromHex } from '../wire/bytes.js';
+import { wordExitState, type ExitReport } from '../status/model/exit-report.js';
+import { columns } from './context.js';
+import { printable } from './describe-status.js';
+
+const nameOr = (name: string, peerId: string): string => (name === '' ? `${peerId.slice(0, 14)}…` : name);
+
+/** `omerta exit status` */
+export function describeExit(report: ExitReport, now: number): string {
+  const { serving, using, error } = report;
+  const lines = [
+    ...(error === undefined ? [] : [`host      NOT IN ORDER: ${error}`]),
+    ...(serving === undefined ? ['serving   no'] : describeServing(serving, now)),
+    ...(using === undefined
+      ? ['using     none: traffic leaves by this machine itself']
+      : describeUsing(using)),
+  ];
+  return lines.map(printable).join('\n');
+}
+
+function describeServing(serving: NonNullable<ExitReport['serving']>, now: number): string[] {
+  const { ipv4, ipv6, lan, networks, rights, guests, chain, dropped } = serving;
+  const families = [...(ipv4 ? ['IPv4'] : []), ...(ipv6 ? ['IPv6'] : [])].join(', ');
+  const may = [
+    ...networks.map((name) => `all of network ${name}`),
+    ...rights.map(({ peerId, key, name, until }) => {
+      const who =
+        key === undefined
+          ? nameOr(name, peerId ?? '')
+          : `key ${formatWireguardKey(fromHex(key) ?? new Uint8Array(32))}`;
+      if (until === undefined) return who;
+      return until > now ? `${who} for ${formatDuration((until - now) / 1000)} more` : `${who} (lapsed)`;
+    }),
+  ];
+  const rows = guests.map(({ peerId, name, sinceSeconds, fromBytes, toBytes, addresses }) => [
+    `  ${nameOr(name, peerId)}`,
+    addresses.join(' '),
+    `since ${formatDuration(sinceSeconds)}`,
+    `session: ${formatBytes(fromBytes)} from it, ${formatBytes(toBytes)} to it`,
+  ]);
+  return [
+    `serving   ${families}${lan.length === 0 ? '' : `, LAN ${lan.join(' ')}`}${chain ? ', also as part of a chain' : ''}`,
+    `allowed   ${may.length === 0 ? 'nobody yet: omerta exit grant PEER --for 2h' : may.join(', ')}`,
+    `guests    ${guests.length === 0 ? 'none' : guests.length}`,
+    ...(rows.length === 0 ? [] : columns(rows).split('\n')),
+    `dropped   ${dropped.noRight} without the right, ${dropped.denied} to where nothing is forwarded`,
+  ];
+}
+
+function describeUsing(using: NonNullable<ExitReport['using']>): string[] {
+  const { exits, active, allowLan, include, exclude } = using;
+  const used = exits.find(({ peerId }) => peerId === active);
+  const lines = exits.map(({ peerId, name, state, isActive, via, expiresInMs }) => {
+    const why = wordExitState(state);
+    const what = isActive
+      ? `in use, renewed within ${formatDuration((expiresInMs ?? 0) / 1000)}${via.length === 0 ? '' : `, which leaves by ${via.length} more`}`
+      : why === undefined
+        ? state
+        : `${state}: ${why.what}. ${why.next}`;
+    return `  ${nameOr(name, peerId)}  ${what}`;
+  });
+  const scope = include.length === 0 ? 'everything' : include.join(' ');
+  return [
+    used === undefined
+      ? `using     CLOSED: no exit grants, so ${scope} goes nowhere; to leave directly: omerta exit off`
+      : `using     ${scope} leaves by ${nameOr(used.name, used.peerId)} (${families(used)})`,
+    ...lines,
+    `directly  ${[...(allowLan ? ['what is on-link'] : []), ...exclude].join(', ') || 'nothing'}`,
+  ];
+}
+
+function families({ ipv4, ipv6 }: { readonly ipv4: boolean; readonly ipv6: boolean }): string {
+  if (ipv4 && ipv6) return 'IPv4, IPv6';
+  return ipv4 ? 'IPv4; IPv6 goes nowhere' : 'IPv6; IPv4 goes nowhere';
+}
+
+/** `omerta exit list` */
+export function describeOffers({ offers, using }: ExitReport): string {
+  if (offers.length === 0)
+    return 'no member serves an exit; on one that is to: omerta exit serve --allow PEER';
+  const rows = offers.map(({ peerId, name }) => {
+    const chosen = using?.exits.find((exit) => exit.peerId === peerId);
+    return [name, peerId, chosen === undefined ? '' : chosen.isActive ? 'in use' : chosen.state];
+  });
+  return columns([['NAME', 'PEER', 'USE'], ...rows].map((row) => row.map(printable)));
+}

@@ -1,0 +1,77 @@
+// What is typed about exits, as the daemon takes it.
+
+import { decodePeerId } from '../core/protocol/peer-id.js';
+import { MAX_EXIT_HOPS } from '../core/protocol/control-message.js';
+import type { ExitSubjectSetting } from '../daemon/state/exit-settings.js';
+import { ExitCode, OperatorError } from '../host/operator-error.js';
+import { parseWireguardKey } from '../host/wireguard-key.js';
+import type { DaemonStatus } from '../status/model/daemon-status.js';
+import { toHex } from '../wire/bytes.js';
+import { formatPrefix, parsePrefix } from '../wire/prefix.js';
+import { parseIp } from '../wire/socket-address.js';
+import { selectPeer } from './select-peer.js';
+
+/** A peer id as it is, known or not yet; else the member meant, as `omerta ping` takes it. */
+export function peerIdOf(status: DaemonStatus, wanted: string): string {
+  try {
+    decodePeerId(wanted);
+    return wanted;
+  } catch {
+    return selectPeer(status, wanted).peerId;
+  }
+}
+
+/** Whom a right is for: a member, a peer id, or a session key as WireGuard writes them. */
+export function subjectOf(status: DaemonStatus, wanted: string): ExitSubjectSetting {
+  const key = parseWireguardKey(wanted);
+  return key === undefined ? { peer: peerIdOf(status, wanted) } : { key: toHex(key) };
+}
+
+const UNITS: Readonly<Record<string, number>> = {
+  s: 1000,
+  min: 60_000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+};
+const LONGEST_MS = 366 * 86_400_000;
+
+/** `90s`, `15min`, `2h`, `7d` in milliseconds. @throws OperatorError */
+export function durationOf(option: string, text: string): number {
+  const [, count, unit] = /^([1-9]\d{0,5})(s|min|m|h|d)$/.exec(text) ?? [];
+  const milliseconds = Number(count) * (UNITS[unit ?? ''] ?? NaN);
+  if (milliseconds > 0 && milliseconds <= LONGEST_MS) return milliseconds;
+  throw new OperatorError(
+    ExitCode.usage,
+    option,
+    `"${text}" is not a time such as 90s, 15min, 2h or 7d, a year at most`,
+    `Type for example: ${option} 2h`,
+  );
+}
+
+/** Prefixes in their one spelling; an address is a prefix of itself. @throws OperatorError */
+export function prefixesOf(option: string, texts: readonly string[] = []): string[] {
+  return texts.map((text) => {
+    const isAddress = !text.includes('/') && parseIp(text) !== undefined;
+    const prefix = parsePrefix(isAddress ? `${text}/${text.includes(':') ? 128 : 32}` : text);
+    if (prefix !== undefined) return formatPrefix(prefix);
+    throw new OperatorError(
+      ExitCode.usage,
+      option,
+      `"${text}" is not a prefix`,
+      `Type for example: ${option} 192.168.7.0/24`,
+    );
+  });
+}
+
+/** @throws OperatorError */
+export function hopsOf(text: string): number {
+  const hops = Number(text);
+  if (Number.isInteger(hops) && hops >= 1 && hops <= MAX_EXIT_HOPS) return hops;
+  throw new OperatorError(
+    ExitCode.usage,
+    '--hops',
+    `"${text}" is not a number of exits from 1 to ${MAX_EXIT_HOPS}`,
+    'Type for example: --hops 2',
+  );
+}

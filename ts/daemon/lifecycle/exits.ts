@@ -1,0 +1,311 @@
+// Exits as the daemon runs them: what the operator typed is kept, the node is told, the engine gets rules and a
+// mark, and the host follows what the node says.
+
+import { performance } from 'node:perf_hooks';
+import type { Logger } from 'pino';
+import type { ExitSettings } from '../../core/exit/exit-agent.js';
+import type { ExitRight } from '../../core/exit/exit-rights.js';
+import { decodePeerId } from '../../core/protocol/peer-id.js';
+import type { ExitEffect } from '../../core/runtime/exit-change.js';
+import type { Engine } from '../../contract/engine.js';
+import { ExitHost, type ExitWish } from '../../exit/exit-host.js';
+import { networkOf } from '../../exit/denied-ranges.js';
+import { EXIT_MARK } from '../../exit/use-changes.js';
+import { ExitCode, messageOf, OperatorError } from '../../host/operator-error.js';
+import { exitReport, type ExitReport } from '../../status/model/exit-report.js';
+import { parsePrefix } from '../../wire/prefix.js';
+import {
+  loadExitSettings,
+  saveExitSettings,
+  type ExitGrantSetting,
+  type ExitServeSettings,
+  type ExitSubjectSetting,
+  type ExitUseSettings,
+  type StoredExitSettings,
+} from '../state/exit-settings.js';
+import type { StateDirectory } from '../state/state-directory.js';
+import type { Mesh } from './mesh.js';
+
+/** Ended rights are kept so long, to be told from rights that never were. */
+const REMEMBERED_MS = 7 * 24 * 3_600_000;
+
+export interface ExitsOptions {
+  readonly state: StateDirectory;
+  readonly log: Logger;
+  readonly host?: ExitHost;
+}
+
+export class Exits {
+  readonly #state: StateDirectory;
+  readonly #log: Logger;
+  readonly #host: ExitHost;
+  #settings: StoredExitSettings;
+  #mesh: Mesh | undefined;
+  #told = '';
+
+  /** @throws OperatorError when the settings cannot be read. */
+  constructor({ state, log, host }: ExitsOptions) {
+    this.#state = state;
+    this.#log = log;
+    this.#settings = loadExitSettings(state);
+    this.#host = host ?? new ExitHost({ journal: state.exitJournal, now: () => performance.now() });
+  }
+
+  /** What the engine's sockets are marked with, 0 = not. */
+  get fwmark(): number {
+    return this.#settings.use === undefined ? 0 : EXIT_MARK;
+  }
+
+  /** Before the mesh is opened: what is to be closed is, and what an earlier daemon left and nobody wants goes. */
+  async prepare(tunnel: string, port: number): Promise<void> {
+    const { use } = this.#settings;
+    if (use !== undefined)
+      await this.#attempt(this.#host.set({ tunnel, port, serving: undefined, using: use }));
+    else if (this.#host.isChanged) await this.#attempt(this.#host.clear());
+  }
+
+  /** A mesh was opened, the first or another. */
+  async attach(mesh: Mesh): Promise<void> {
+    this.#mesh = mesh;
+    this.#told = ''; // its engine has no rules yet
+    mesh.shell.onExitChanged = (change) => this.#changed(change);
+    if (this.#settings.serve === undefined && this.#settings.use === undefined) return;
+    await this.#attempt(this.#apply());
+    this.#tellNode(mesh);
+  }
+
+  /** Once a second: looks after the host. */
+  check(): void {
+    const { error } = this.#host;
+    void this.#attempt(
+      this.#host.check().then(() => {
+        if (error !== undefined) this.#log.info('exit-host-in-order');
+      }),
+    );
+    this.#setRules();
+  }
+
+  /** What was changed on the host is undone; the settings stay. */
+  async close(): Promise<void> {
+    if (this.#host.isChanged) await this.#host.clear();
+  }
+
+  async serve(serve: ExitServeSettings): Promise<void> {
+    const { engine } = this.#opened();
+    requireInside(engine);
+    for (const name of serve.networks) this.#networkId(name);
+    await this.#change({ ...this.#settings, serve });
+  }
+
+  async use(use: ExitUseSettings): Promise<void> {
+    const { engine, mesh } = this.#opened();
+    requireInside(engine);
+    const self = mesh.shell.status().peerId;
+    if (use.exits.includes(self))
+      throw new OperatorError(
+        ExitCode.usage,
+        'exit',
+        'this machine cannot be its own exit',
+        'Name another: omerta exit list',
+      );
+    if (this.#settings.use === undefined) await this.#host.requireNoRival();
+    await this.#change({ ...this.#settings, use });
+  }
+
+  async grant(grant: ExitGrantSetting): Promise<void> {
+    const others = this.#settings.grants.filter(({ subject }) => !sameSubject(subject, grant.subject));
+    const old = Date.now() - REMEMBERED_MS;
+    const grants = [...others.filter(({ until }) => until === undefined || until > old), grant];
+    await this.#change({ ...this.#settings, grants });
+  }
+
+  /** @returns whether there was such a right. */
+  async revoke(subject: ExitSubjectSetting): Promise<boolean> {
+    const grants = this.#settings.grants.filter((each) => !sameSubject(each.subject, subject));
+    const { serve } = this.#settings;
+    const allow = serve?.allow.filter((peer) => !('peer' in subject) || peer !== subject.peer);
+    const found = grants.length < this.#settings.grants.length || allow?.length !== serve?.allow.length;
+    await this.#change({ ...this.#settings, grants, ...(serve && allow && { serve: { ...serve, allow } }) });
+    return found;
+  }
+
+  async off(which: { readonly serve: boolean; readonly use: boolean }): Promise<void> {
+    const { serve, use, grants } = this.#settings;
+    await this.#change({
+      grants: which.serve ? [] : grants,
+      ...(!which.serve && serve && { serve }),
+      ...(!which.use && use && { use }),
+    });
+  }
+
+  /** Once the host is as the node said last. */
+  async report(): Promise<ExitReport> {
+    await this.#host.done;
+    const { mesh, engine } = this.#opened();
+    const { serve, use, grants } = this.#settings;
+    return exitReport(mesh.shell.status(), engine.peers(), {
+      networks: serve?.networks ?? [],
+      rights: [
+        ...(serve?.allow ?? []).map((peer) => ({ peerId: peer, key: undefined, until: undefined })),
+        ...grants.map(({ subject, until }) => ({
+          peerId: 'peer' in subject ? subject.peer : undefined,
+          key: 'key' in subject ? subject.key : undefined,
+          until,
+        })),
+      ],
+      use: use && { allowLan: use.allowLan, include: use.include, exclude: use.exclude, hops: use.hops },
+      error: this.#host.error,
+      refused: engine.counters(),
+    });
+  }
+
+  /** Host first where something is to be closed; kept once it is done; undone where it cannot be done. */
+  async #change(settings: StoredExitSettings): Promise<void> {
+    const { mesh } = this.#opened();
+    const before = this.#settings;
+    this.#settings = settings;
+    try {
+      await this.#apply();
+      saveExitSettings(this.#state, settings);
+    } catch (error) {
+      this.#settings = before;
+      await this.#attempt(this.#apply());
+      throw error;
+    }
+    this.#tellNode(mesh);
+  }
+
+  /** Engine and host as the settings want them. */
+  async #apply(): Promise<void> {
+    const { engine, mesh } = this.#opened();
+    const { serve, use } = this.#settings;
+    // The mark comes before the rule that lets only marked packets out, and goes after it.
+    if (use !== undefined) mark(engine, EXIT_MARK);
+    this.#setRules();
+    const wish: ExitWish = {
+      tunnel: engine.describe().tun ?? mesh.settings.config.node.interface,
+      port: engine.port,
+      serving: serve,
+      using: use,
+    };
+    if (serve === undefined && use === undefined) await this.#host.clear();
+    else await this.#host.set(wish);
+    if (use === undefined) mark(engine, 0);
+  }
+
+  /** Own addresses and on-link prefixes are denied: they are looked up each time. */
+  #setRules(): void {
+    const { serve } = this.#settings;
+    const mesh = this.#mesh;
+    if (serve === undefined || mesh === undefined) {
+      this.#told = '';
+      return;
+    }
+    const { engine } = mesh.shell;
+    const rules = this.#host.rules(serve.lan, mesh.settings.config.node.interface);
+    const told = JSON.stringify([engine.port, rules]);
+    if (told === this.#told) return;
+    engine.exit?.setExitRules(rules);
+    this.#told = told;
+  }
+
+  #tellNode(mesh: Mesh): void {
+    const settings = this.#nodeSettings();
+    mesh.shell.command((node, step) => node.setExits(settings, step));
+  }
+
+  #nodeSettings(): ExitSettings {
+    const { serve, use, grants } = this.#settings;
+    const rights: ExitRight[] = [
+      ...(serve?.allow ?? []).map((peer) => ({
+        subject: { identity: decodePeerId(peer) },
+        until: undefined,
+      })),
+      ...(serve?.networks ?? []).flatMap((name) => {
+        const network = this.#mesh?.networks.find((known) => known.name === name)?.id;
+        return network === undefined ? [] : [{ subject: { network }, until: undefined }];
+      }),
+      ...grants.map(({ subject, until }): ExitRight => ({
+        subject: 'peer' in subject ? { identity: decodePeerId(subject.peer) } : { sessionKey: subject.key },
+        until,
+      })),
+    ];
+    return {
+      service: serve && {
+        rights,
+        ipv4: serve.ipv4,
+        ipv6: serve.ipv6,
+        dns: false,
+        lan: serve.lan.flatMap((text) => parsePrefix(text) ?? []).map(networkOf),
+        chain: serve.chain,
+      },
+      choice: use && { exits: use.exits.map(decodePeerId), hops: use.hops },
+    };
+  }
+
+  #changed(change: ExitEffect): void {
+    void this.#attempt(
+      change.type === 'exit-guests' ? this.#host.setGuests(change.guests) : this.#host.setInUse(change.use),
+    );
+  }
+
+  /** What fails is logged once, shown by `exit status`, and tried again. */
+  async #attempt(done: Promise<void>): Promise<void> {
+    const before = this.#host.error;
+    await done.catch((error: unknown) => {
+      if (messageOf(error) !== before) this.#log.error({ error: messageOf(error) }, 'exit-host-failed');
+    });
+  }
+
+  #opened(): { readonly mesh: Mesh; readonly engine: Engine } {
+    const mesh = this.#mesh;
+    if (mesh === undefined)
+      throw new OperatorError(
+        ExitCode.failure,
+        'exit',
+        'the daemon is still starting',
+        'Try again in a moment',
+      );
+    return { mesh, engine: mesh.shell.engine };
+  }
+
+  #networkId(name: string): Uint8Array {
+    const networks = this.#mesh?.networks ?? [];
+    const found = networks.find((network) => network.name === name);
+    if (found !== undefined) return found.id;
+    throw new OperatorError(
+      ExitCode.usage,
+      'network',
+      `"${name}" is not joined${networks.length === 0 ? '' : `; joined: ${networks.map((network) => network.name).join(', ')}`}`,
+      'Type: omerta network list',
+    );
+  }
+}
+
+function requireInside(engine: Engine): void {
+  if (engine.exit !== undefined && engine.setFwmark !== undefined && engine.describe().tun !== undefined)
+    return;
+  throw new OperatorError(
+    ExitCode.failure,
+    'engine',
+    `it is ${engine.describe().kind} and has no interface here, so nothing can leave by it`,
+    'Start the member with the native engine: engine = "native" under [node], then omerta down, and omerta up',
+  );
+}
+
+function mark(engine: Engine, fwmark: number): void {
+  try {
+    engine.setFwmark?.(fwmark);
+  } catch (error) {
+    throw new OperatorError(
+      ExitCode.permission,
+      'exit',
+      `the engine's datagrams cannot be marked (${messageOf(error)})`,
+      'Run the daemon as root, or with CAP_NET_ADMIN',
+    );
+  }
+}
+
+function sameSubject(a: ExitSubjectSetting, b: ExitSubjectSetting): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}

@@ -1,0 +1,263 @@
+// The host's half of exits: from what is served and used, and from what the host is like, come the changes that are
+// to be made on it. One thing at a time; what was asked for last counts.
+
+import { networkInterfaces } from 'node:os';
+import type { ExitRule } from '../contract/exit-control.js';
+import type { ExitGuest, ExitInUse } from '../core/runtime/exit-change.js';
+import { defaultRouteDevices, gatewayRouteDevices, hostSettings } from '../host/host-tuning.js';
+import { ExitCode, messageOf, OperatorError } from '../host/operator-error.js';
+import { parsePrefix } from '../wire/prefix.js';
+import { exitRules, interfaceTowards, ownRanges, type Interfaces } from './denied-ranges.js';
+import { kernelSysctls, type HostChange, type Sysctls } from './host-change.js';
+import { HostChanges } from './host-changes.js';
+import { runCommand, type RunCommand } from './host-commands.js';
+import { serveChanges, type GuestAddress } from './serve-changes.js';
+import { EXIT_TABLE, strictInterfaces, useChanges } from './use-changes.js';
+
+/** The host keeps forwarding for a guest a little longer than its lease: the engine ends it to the moment. */
+const GRACE_SECONDS = 5;
+
+export interface Serving {
+  readonly ipv4: boolean;
+  readonly ipv6: boolean;
+  readonly lan: readonly string[];
+  readonly chain: boolean;
+}
+
+export interface Using {
+  readonly allowLan: boolean;
+  readonly include: readonly string[];
+  readonly exclude: readonly string[];
+}
+
+/** What is to be; undefined = no exit of that kind. */
+export interface ExitWish {
+  readonly tunnel: string;
+  readonly port: number;
+  readonly serving: Serving | undefined;
+  readonly using: Using | undefined;
+}
+
+/** The machine; tests give another. */
+export interface ExitHostOptions {
+  readonly journal: string;
+  /** Monotonic milliseconds. */
+  readonly now: () => number;
+  readonly run?: RunCommand;
+  readonly sysctls?: Sysctls;
+  readonly interfaces?: () => Interfaces;
+  /** Devices of routes that lead beyond other machines. */
+  readonly uplinks?: () => readonly string[];
+  readonly boot?: string;
+}
+
+export class ExitHost {
+  readonly #run: RunCommand;
+  readonly #sysctls: Sysctls;
+  readonly #changes: HostChanges;
+  readonly #options: ExitHostOptions;
+  #wish: ExitWish | undefined;
+  #guests: readonly { readonly address: string; readonly until: number }[] = [];
+  #use: ExitInUse | undefined;
+  /** What the host was like when it was changed last. */
+  #seen = '';
+  #busy: Promise<void> = Promise.resolve();
+  /** Why the host is not as it should be; undefined = it is. */
+  error: string | undefined;
+
+  constructor(options: ExitHostOptions) {
+    this.#options = options;
+    this.#run = options.run ?? runCommand;
+    this.#sysctls = options.sysctls ?? kernelSysctls;
+    this.#changes = new HostChanges({
+      journal: options.journal,
+      run: this.#run,
+      sysctls: this.#sysctls,
+      boot: options.boot ?? hostSettings.read('/proc/sys/kernel/random/boot_id')?.trim() ?? '',
+    });
+  }
+
+  /** Whether anything is changed on the host, by this process or one before it. */
+  get isChanged(): boolean {
+    return this.#changes.any;
+  }
+
+  /** Brings the host to this. @throws OperatorError; what was closed stays closed. */
+  set(wish: ExitWish): Promise<void> {
+    this.#wish = wish;
+    if (wish.using === undefined) this.#use = undefined;
+    if (wish.serving === undefined) this.#guests = [];
+    return this.#apply();
+  }
+
+  setGuests(guests: readonly ExitGuest[]): Promise<void> {
+    const now = this.#options.now();
+    this.#guests = guests.flatMap(({ addresses, lifetimeMs }) =>
+      addresses.map((address) => ({ address, until: now + lifetimeMs })),
+    );
+    return this.#apply();
+  }
+
+  setInUse(use: ExitInUse | undefined): Promise<void> {
+    this.#use = use;
+    return this.#apply();
+  }
+
+  /** When all that was asked for so far is done, or has failed. */
+  get done(): Promise<void> {
+    return this.#busy;
+  }
+
+  /** Looks whether the host has changed, or something could not be done before, and if so does it. */
+  async check(): Promise<void> {
+    if (this.#wish === undefined) return;
+    if (this.error === undefined && this.#facts() === this.#seen) return;
+    await this.#apply();
+  }
+
+  /** Undoes everything. @throws OperatorError naming what could not be undone. */
+  clear(): Promise<void> {
+    this.#wish = undefined;
+    return this.#queue(async () => {
+      await this.#changes.clear();
+      this.error = undefined;
+    });
+  }
+
+  /** What the engine forwards to. */
+  rules(lan: readonly string[], tunnel: string): ExitRule[] {
+    return exitRules(ownRanges(this.#interfaces(), tunnel), lan);
+  }
+
+  /**
+   * What else on this host sends everything elsewhere by a rule of its own.
+   * @throws OperatorError naming it.
+   */
+  async requireNoRival(): Promise<void> {
+    for (const family of [4, 6] as const) {
+      const printed = await this.#run('ip', ['-json', `-${family}`, 'rule', 'show']).catch(() => '[]');
+      const rules = JSON.parse(printed === '' ? '[]' : printed) as readonly {
+        priority: number;
+        table?: string;
+      }[];
+      for (const { priority, table } of rules) {
+        if (table === undefined || ['local', 'main', 'default', String(EXIT_TABLE)].includes(table)) continue;
+        const routes = await this.#run('ip', ['-json', `-${family}`, 'route', 'show', 'table', table]).catch(
+          () => '[]',
+        );
+        const isRival = (JSON.parse(routes === '' ? '[]' : routes) as readonly { dst: string }[]).some(
+          ({ dst }) => dst === 'default',
+        );
+        // Tables behind main are asked only where main knows no way.
+        if (isRival && priority < 32_766)
+          throw new OperatorError(
+            ExitCode.failure,
+            'exit',
+            `another program sends everything by a table of its own (ip -${family} rule ${priority}, table ${table}); with two of them neither knows where packets go`,
+            `See whose it is (ip -${family} route show table ${table}), stop that program, and type the command again`,
+          );
+      }
+    }
+  }
+
+  #apply(): Promise<void> {
+    return this.#queue(async () => {
+      const wish = this.#wish;
+      if (wish === undefined) return;
+      const seen = this.#facts();
+      await this.#changes.set(this.#wanted(wish));
+      this.#seen = seen;
+      this.error = undefined;
+    });
+  }
+
+  #queue(run: () => Promise<void>): Promise<void> {
+    const done = this.#busy.then(run).catch((error: unknown) => {
+      this.error = messageOf(error);
+      throw error instanceof OperatorError
+        ? error
+        : new OperatorError(ExitCode.failure, 'exit', this.error, 'See docs/exit.md, "When it fails"');
+    });
+    this.#busy = done.catch(() => undefined);
+    return done;
+  }
+
+  /** Closing comes first: rules and routes of the exit in use, then what is served. */
+  #wanted({ tunnel, port, serving, using }: ExitWish): HostChange[] {
+    const interfaces = this.#interfaces();
+    const changes: HostChange[] = [];
+    if (using !== undefined)
+      changes.push(
+        ...useChanges({
+          tunnel,
+          port,
+          use: this.#use,
+          ...using,
+          hasIpv6: this.#sysctls.read('net/ipv6/conf/all/forwarding') !== undefined,
+          strictInterfaces: strictInterfaces(Object.keys(interfaces), tunnel, this.#sysctls),
+        }),
+      );
+    if (serving !== undefined) {
+      const uplinks = this.#uplinks(serving.lan, tunnel);
+      const wasOff = (path: string): boolean => this.#changes.before(path) === '0';
+      changes.push(
+        ...serveChanges(
+          {
+            tunnel,
+            uplinks,
+            ...serving,
+            own: ownRanges(interfaces, tunnel),
+            closed4: wasOff('net/ipv4/conf/all/forwarding')
+              ? uplinks.filter((name) => wasOff(`net/ipv4/conf/${name}/forwarding`))
+              : [],
+            closed6: serving.ipv6 && wasOff('net/ipv6/conf/all/forwarding'),
+          },
+          this.#guestAddresses(),
+          this.#sysctls,
+        ),
+      );
+    }
+    return changes;
+  }
+
+  #guestAddresses(): GuestAddress[] {
+    const now = this.#options.now();
+    return this.#guests
+      .filter(({ until }) => until > now)
+      .map(({ address, until }) => ({ address, seconds: Math.ceil((until - now) / 1000) + GRACE_SECONDS }));
+  }
+
+  #interfaces(): Interfaces {
+    return (this.#options.interfaces ?? networkInterfaces)();
+  }
+
+  #uplinks(lan: readonly string[], tunnel: string): string[] {
+    const interfaces = this.#interfaces();
+    const towards = lan.map((text) => {
+      const prefix = parsePrefix(text);
+      return prefix && interfaceTowards(interfaces, prefix);
+    });
+    const defaults = (
+      this.#options.uplinks ??
+      (() => [...defaultRouteDevices(hostSettings), ...gatewayRouteDevices(hostSettings)])
+    )();
+    const names = [...defaults, ...towards].filter((name) => name !== undefined);
+    return [...new Set(names)].filter((name) => name !== tunnel);
+  }
+
+  /** All of the host that the changes depend on. */
+  #facts(): string {
+    const { tunnel = '', serving } = this.#wish ?? {};
+    const interfaces = this.#interfaces();
+    return JSON.stringify([
+      ownRanges(interfaces, tunnel),
+      this.#uplinks(serving?.lan ?? [], tunnel),
+      [
+        'net/ipv4/conf/all/forwarding',
+        'net/ipv6/conf/all/forwarding',
+        `net/ipv4/conf/${tunnel}/forwarding`,
+      ].map((path) => this.#sysctls.read(path)),
+      Object.keys(interfaces),
+    ]);
+  }
+}

@@ -1,0 +1,129 @@
+// All that is changed on the host, with a journal: what undoes a change is on the disk before the change is made,
+// so that whoever starts after SIGKILL or a power failure finds and undoes exactly what was done.
+
+import { z } from 'zod';
+import { messageOf } from '../host/operator-error.js';
+import { readPrivate, writePrivate } from '../daemon/state/state-directory.js';
+import {
+  keyOf,
+  makeChange,
+  undoChange,
+  undoOf,
+  type HostChange,
+  type Sysctls,
+  type Undo,
+} from './host-change.js';
+import type { RunCommand } from './host-commands.js';
+
+const family = z.union([z.literal(4), z.literal(6)]);
+const undoSchema = z.discriminatedUnion('kind', [
+  z.strictObject({
+    kind: z.literal('sysctl'),
+    // Of the network alone, wherever the file comes from.
+    path: z.string().regex(/^net\/ipv[46]\/conf\/[^/]+\/[a-z_]+$/),
+    value: z.string(),
+    before: z.string(),
+    kept: z.record(z.string().regex(/^net\/ipv[46]\/conf\/[^/]+\/[a-z_]+$/), z.string()),
+  }),
+  z.strictObject({ kind: z.literal('rule'), family, rule: z.string() }),
+  z.strictObject({ kind: z.literal('routes'), family, table: z.int().min(1) }),
+  z.strictObject({ kind: z.literal('nft'), table: z.string().regex(/^omerta_[a-z_]+$/) }),
+]);
+const journalSchema = z.strictObject({
+  /** Kernel parameters of another boot are not there any more. */
+  boot: z.string(),
+  changes: z.array(undoSchema).max(4096),
+});
+
+export interface HostChangesOptions {
+  /** Path of the journal. */
+  readonly journal: string;
+  readonly run: RunCommand;
+  readonly sysctls: Sysctls;
+  /** Names this boot of the machine. */
+  readonly boot: string;
+}
+
+export class HostChanges {
+  readonly #options: HostChangesOptions;
+  #undos: Undo[] | undefined;
+
+  constructor(options: HostChangesOptions) {
+    this.#options = options;
+  }
+
+  /** Whether anything is changed on the host, by this process or one before it. @throws OperatorError */
+  get any(): boolean {
+    return this.#read().length > 0;
+  }
+
+  /** A kernel parameter as it was before it was changed here, or as it is. */
+  before(path: string): string | undefined {
+    const undo = this.#read().find((each) => each.kind === 'sysctl' && each.path === path);
+    return undo?.kind === 'sysctl' ? undo.before : this.#options.sysctls.read(path);
+  }
+
+  /**
+   * Changes the host to these, in order, and undoes what is not among them; new ones come before old ones go.
+   * @throws what the first change that cannot be made says. It and those before it are in the journal, those
+   * that were to go are still there: what was closed stays closed.
+   */
+  async set(wanted: readonly HostChange[]): Promise<void> {
+    const { run, sysctls } = this.#options;
+    for (const change of wanted) {
+      const undos = this.#read();
+      const key = keyOf(change);
+      if (!undos.some((undo) => keyOf(undo) === key)) {
+        const undo = undoOf(change, sysctls);
+        if (undo !== undefined) this.#write([...undos, undo]);
+      }
+      await makeChange(change, run, sysctls);
+    }
+    const keys = new Set(wanted.map(keyOf));
+    await this.#undo((undo) => !keys.has(keyOf(undo)));
+  }
+
+  /** Undoes everything, the last change first; what fails does not keep the rest from being undone. @throws Error */
+  async clear(): Promise<void> {
+    await this.#undo(() => true);
+  }
+
+  async #undo(which: (undo: Undo) => boolean): Promise<void> {
+    const { run, sysctls } = this.#options;
+    const failures: string[] = [];
+    for (const undo of this.#read().filter(which).reverse()) {
+      try {
+        await undoChange(undo, run, sysctls);
+        this.#write(this.#read().filter((each) => each !== undo));
+      } catch (error) {
+        failures.push(messageOf(error));
+      }
+    }
+    if (failures.length > 0) throw new Error(failures.join('; '));
+  }
+
+  #read(): readonly Undo[] {
+    if (this.#undos !== undefined) return this.#undos;
+    const text = readPrivate('exit journal', this.#options.journal);
+    const { boot, changes } = text === undefined ? { boot: '', changes: [] } : parse(text);
+    this.#undos = changes.filter(({ kind }) => kind !== 'sysctl' || boot === this.#options.boot);
+    return this.#undos;
+  }
+
+  #write(undos: Undo[]): void {
+    const text = `${JSON.stringify({ boot: this.#options.boot, changes: undos }, null, 1)}\n`;
+    writePrivate('exit journal', this.#options.journal, text, 'replace');
+    this.#undos = undos;
+  }
+}
+
+/** A journal that cannot be read undoes nothing; what it held stays, and is said. */
+function parse(text: string): z.infer<typeof journalSchema> {
+  try {
+    return journalSchema.parse(JSON.parse(text));
+  } catch (error) {
+    throw new Error(`exit journal: it cannot be read (${messageOf(error)}); see docs/exit.md, "By hand"`, {
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,151 @@
+// What an exit that is served needs of the host: forwarding between the tunnel and the way out, masquerading, and a
+// table of nftables that forwards for guests alone.
+
+import type { HostChange, Sysctls } from './host-change.js';
+import { DENIED_IPV4, DENIED_IPV6, embedded } from './denied-ranges.js';
+
+export const SERVE_TABLE = 'omerta_exit';
+
+export interface ServeFacts {
+  /** The tunnel's interface. */
+  readonly tunnel: string;
+  /** Where what is forwarded leaves by. */
+  readonly uplinks: readonly string[];
+  readonly ipv4: boolean;
+  readonly ipv6: boolean;
+  /** Own and on-link prefixes. */
+  readonly own: readonly string[];
+  readonly lan: readonly string[];
+  /** Ways out that did not forward IPv4 before. */
+  readonly closed4: readonly string[];
+  /** Whether nothing forwarded IPv6 before. */
+  readonly closed6: boolean;
+  /** Whether it may leave by the tunnel again, to another exit. */
+  readonly chain: boolean;
+}
+
+/** A guest's inner address, and for how many seconds it is forwarded for. */
+export interface GuestAddress {
+  readonly address: string;
+  readonly seconds: number;
+}
+
+/** In the order they are made: nothing is forwarded before the table says for whom. */
+export function serveChanges(
+  facts: ServeFacts,
+  guests: readonly GuestAddress[],
+  sysctls: Sysctls,
+): HostChange[] {
+  const { tunnel, uplinks } = facts;
+  const forwarding = [...new Set([tunnel, ...uplinks])];
+  const ipv4 = facts.ipv4
+    ? forwarding.map((name): HostChange => sysctl(`net/ipv4/conf/${name}/forwarding`, '1'))
+    : [];
+  return [
+    { kind: 'nft', table: SERVE_TABLE, text: serveTable(facts, guests) },
+    ...ipv4,
+    ...(facts.ipv6 ? forwardIpv6(forwarding, uplinks, sysctls) : []),
+  ];
+}
+
+const sysctl = (path: string, value: string, keeps?: readonly string[]): HostChange => ({
+  kind: 'sysctl',
+  path,
+  value,
+  ...(keeps && { keeps }),
+});
+
+/**
+ * IPv6 forwards by interface since Linux 6.17 (force_forwarding); before, on all interfaces or none, and one that
+ * forwards takes no router advertisements unless accept_ra is 2.
+ */
+function forwardIpv6(names: readonly string[], uplinks: readonly string[], sysctls: Sysctls): HostChange[] {
+  const path = (name: string, setting: string): string => `net/ipv6/conf/${name}/${setting}`;
+  if (names.every((name) => sysctls.read(path(name, 'force_forwarding')) !== undefined))
+    return names.map((name) => sysctl(path(name, 'force_forwarding'), '1'));
+  const advertised = uplinks.filter((name) => sysctls.read(path(name, 'accept_ra')) === '1');
+  return [
+    ...advertised.map((name) => sysctl(path(name, 'accept_ra'), '2')),
+    sysctl(path('all', 'forwarding'), '1', [
+      path('default', 'forwarding'),
+      ...uplinks.map((name) => path(name, 'forwarding')),
+    ]),
+  ];
+}
+
+function serveTable(facts: ServeFacts, guests: readonly GuestAddress[]): string {
+  const { tunnel, own, lan, chain } = facts;
+  const isV6 = (prefix: string): boolean => prefix.includes(':');
+  const v4 = [...DENIED_IPV4, ...own.filter((prefix) => !isV6(prefix))];
+  // 64:ff9b::/96 is of ::/8 and permitted, but for the IPv4 addresses inside: its ranges are said one by one.
+  const v6 = [...DENIED_IPV6.filter((prefix) => prefix !== '::/8'), ...own.filter(isV6), ...embedded(v4)];
+  const set = (name: string, type: string, elements: readonly string[]): string =>
+    `set ${name} { type ${type}; flags interval; auto-merge; ${elementsOf(elements)} }`;
+  const guestSet = (name: string, type: string, wanted: readonly GuestAddress[]): string => {
+    const elements = wanted.map(({ address, seconds }) => `${address} timeout ${seconds}s`);
+    return `set ${name} { type ${type}; flags timeout; size 4096; ${elementsOf(elements)} }`;
+  };
+  return [
+    `table inet ${SERVE_TABLE} {`,
+    guestSet(
+      'guests4',
+      'ipv4_addr',
+      guests.filter(({ address }) => !isV6(address)),
+    ),
+    guestSet(
+      'guests6',
+      'ipv6_addr',
+      guests.filter(({ address }) => isV6(address)),
+    ),
+    set('denied4', 'ipv4_addr', v4),
+    set('denied6', 'ipv6_addr', v6),
+    set(
+      'lan4',
+      'ipv4_addr',
+      lan.filter((prefix) => !isV6(prefix)),
+    ),
+    set('lan6', 'ipv6_addr', lan.filter(isV6)),
+    'chain forward {',
+    'type filter hook forward priority filter - 10; policy accept;',
+    `iifname "${tunnel}" jump outward`,
+    `oifname "${tunnel}" jump inward`,
+    ...strangersRules(facts),
+    '}',
+    'chain outward {',
+    ...(chain ? [] : [`oifname "${tunnel}" drop`]),
+    'meta nfproto ipv4 ip saddr != @guests4 drop',
+    'meta nfproto ipv6 ip6 saddr != @guests6 drop',
+    'tcp dport 25 reject with tcp reset',
+    'tcp flags syn tcp option maxseg size set rt mtu',
+    'ip daddr @lan4 accept',
+    'ip6 daddr @lan6 accept',
+    'ip daddr @denied4 drop',
+    'ip6 daddr @denied6 drop',
+    'accept',
+    '}',
+    'chain inward {',
+    // Answers to guests alone: nobody outside begins anything into the mesh by this host.
+    'ct state != { established, related } drop',
+    'tcp flags syn tcp option maxseg size set rt mtu',
+    'accept',
+    '}',
+    'chain translate {',
+    'type nat hook postrouting priority srcnat; policy accept;',
+    `ip saddr @guests4 ${chain ? '' : `oifname != "${tunnel}" `}masquerade`,
+    `ip6 saddr @guests6 ${chain ? '' : `oifname != "${tunnel}" `}masquerade`,
+    '}',
+    '}',
+    '',
+  ].join('\n');
+}
+
+/** What forwards because of the exit alone: what comes in there and is for no guest goes nowhere, as before. */
+function strangersRules({ tunnel, closed4, closed6 }: ServeFacts): string[] {
+  return [
+    ...closed4.map((name) => `meta nfproto ipv4 iifname "${name}" drop`),
+    ...(closed6 ? [`meta nfproto ipv6 iifname != "${tunnel}" drop`] : []),
+  ];
+}
+
+const elementsOf = (elements: readonly string[]): string =>
+  elements.length === 0 ? '' : `elements = { ${elements.join(', ')} };`;

@@ -1,0 +1,104 @@
+// What using an exit needs of the host: everything but the engine's own datagrams is looked up in a table of ours
+// first, which leads into the tunnel, and where there is no exit, nowhere.
+//
+//   rule 5101  to what is excluded   → main
+//   rule 5102  on-link (--allow-lan) → main, but for its default route
+//   rule 5103  all without the mark  → our table: default by the tunnel, then unreachable
+
+import type { ExitInUse } from '../core/runtime/exit-change.js';
+import { parsePrefix } from '../wire/prefix.js';
+import type { Family, HostChange, Sysctls } from './host-change.js';
+
+/** SO_MARK of the engine's sockets, and the number of the table. */
+export const EXIT_MARK = 28_525;
+export const EXIT_TABLE = 28_525;
+export const USE_TABLE = 'omerta_use';
+/** Before those of others: Tailscale's begin at 5210, wg-quick's are at 32764. */
+export const RULE_PRIORITIES = { excluded: 5101, onLink: 5102, exit: 5103 } as const;
+/** Behind every other route of the table. */
+const LAST_METRIC = 4_278_198_272;
+const FIRST_METRIC = 10;
+
+export interface UseFacts {
+  /** The tunnel's interface. */
+  readonly tunnel: string;
+  /** The engine's UDP port. */
+  readonly port: number;
+  /** Undefined while none of the exits grants. */
+  readonly use: ExitInUse | undefined;
+  readonly allowLan: boolean;
+  /** These alone; empty = everything. */
+  readonly include: readonly string[];
+  readonly exclude: readonly string[];
+  /** Whether the host knows IPv6 at all. */
+  readonly hasIpv6: boolean;
+  /** Interfaces whose address check of what comes in is strict (rp_filter 1). */
+  readonly strictInterfaces: readonly string[];
+}
+
+/** In the order they are made: the table ends at `unreachable` before a rule leads to it. */
+export function useChanges(facts: UseFacts): HostChange[] {
+  const families: readonly Family[] = facts.hasIpv6 ? [4, 6] : [4];
+  return [
+    ...families.map((family): HostChange => ({
+      kind: 'routes',
+      family,
+      table: EXIT_TABLE,
+      routes: routesOf(facts, family),
+    })),
+    ...families.flatMap((family) => rulesOf(facts, family)),
+    ...markChanges(facts),
+  ];
+}
+
+function routesOf({ tunnel, use, include }: UseFacts, family: Family): string[] {
+  const source = family === 4 ? use?.ipv4 : use?.ipv6;
+  const destinations =
+    include.length === 0 ? ['default'] : include.filter((prefix) => familyOf(prefix) === family);
+  return destinations.flatMap((destination) => [
+    `unreachable ${destination} metric ${LAST_METRIC}`,
+    ...(source === undefined ? [] : [`${destination} dev ${tunnel} src ${source} metric ${FIRST_METRIC}`]),
+  ]);
+}
+
+function rulesOf({ allowLan, exclude }: UseFacts, family: Family): HostChange[] {
+  const { excluded, onLink, exit } = RULE_PRIORITIES;
+  const rules = [
+    ...exclude
+      .filter((prefix) => familyOf(prefix) === family)
+      .map((prefix) => `priority ${excluded} to ${prefix} lookup main`),
+    ...(allowLan ? [`priority ${onLink} lookup main suppress_prefixlength 0`] : []),
+    `priority ${exit} not fwmark ${EXIT_MARK} lookup ${EXIT_TABLE}`,
+  ];
+  return rules.map((rule) => ({ kind: 'rule', family, rule }));
+}
+
+/**
+ * Where the address of what comes in is checked strictly, the way back of the engine's datagrams has to be looked up
+ * by their mark: it is put on them as they come in.
+ */
+function markChanges({ tunnel, port, strictInterfaces }: UseFacts): HostChange[] {
+  if (strictInterfaces.length === 0) return [];
+  const text = [
+    `table inet ${USE_TABLE} {`,
+    'chain incoming {',
+    'type filter hook prerouting priority mangle; policy accept;',
+    `iifname != "${tunnel}" udp dport ${port} meta mark set ${EXIT_MARK}`,
+    '}',
+    '}',
+    '',
+  ].join('\n');
+  return [
+    { kind: 'nft', table: USE_TABLE, text },
+    { kind: 'sysctl', path: 'net/ipv4/conf/all/src_valid_mark', value: '1' },
+  ];
+}
+
+/** Interfaces that drop what does not come from where it would be answered to. */
+export function strictInterfaces(names: readonly string[], tunnel: string, sysctls: Sysctls): string[] {
+  const filter = (name: string): number => Number(sysctls.read(`net/ipv4/conf/${name}/rp_filter`) ?? 0);
+  const all = filter('all');
+  return names.filter((name) => name !== tunnel && name !== 'lo' && Math.max(all, filter(name)) === 1);
+}
+
+const familyOf = (prefix: string): Family | undefined => parsePrefix(prefix)?.family;

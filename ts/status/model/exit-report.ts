@@ -1,0 +1,141 @@
+// What `omerta exit status` shows: what is served, to whom and for how much; by whom this node leaves.
+
+import type { PeerStatus } from '../../contract/engine.js';
+import type { ExitState, ExitStatus } from '../../core/runtime/exit-change.js';
+import type { MeshStatus } from '../../core/runtime/mesh-status.js';
+import { isRefusal } from '../../core/protocol/control-message.js';
+import { wordRefusal, type Wording } from './wording.js';
+
+export interface ExitReport {
+  readonly serving:
+    | (NonNullable<ExitStatus['service']> & {
+        readonly networks: readonly string[];
+        readonly rights: readonly ExitRightReport[];
+        readonly guests: readonly ExitGuestReport[];
+        /** Packets of peers without the right, and of guests to where it forwards nothing. */
+        readonly dropped: { readonly noRight: number; readonly denied: number };
+      })
+    | undefined;
+  readonly using:
+    | {
+        readonly exits: readonly (ExitStatus['choice'][number] & { readonly name: string })[];
+        /** Peer id of the one everything leaves by; undefined = nothing leaves. */
+        readonly active: string | undefined;
+        readonly allowLan: boolean;
+        readonly include: readonly string[];
+        readonly exclude: readonly string[];
+        readonly hops: number;
+      }
+    | undefined;
+  readonly offers: readonly { readonly peerId: string; readonly name: string }[];
+  /** Why the host is not as it should be; undefined = it is. */
+  readonly error: string | undefined;
+}
+
+export interface ExitRightReport {
+  readonly peerId: string | undefined;
+  /** Session key, lower-case hex. */
+  readonly key: string | undefined;
+  readonly name: string;
+  /** Milliseconds since 1970; undefined = until it is taken back. */
+  readonly until: number | undefined;
+}
+
+export interface ExitGuestReport {
+  readonly peerId: string;
+  readonly name: string;
+  readonly addresses: readonly string[];
+  readonly sinceSeconds: number;
+  readonly expiresInSeconds: number;
+  /** Of its session, all there was since it began: WireGuard payloads. */
+  readonly fromBytes: number;
+  readonly toBytes: number;
+}
+
+/** What the daemon knows beside the node. */
+export interface ExitReportSettings {
+  readonly networks: readonly string[];
+  readonly rights: readonly Omit<ExitRightReport, 'name'>[];
+  readonly use:
+    | {
+        readonly allowLan: boolean;
+        readonly include: readonly string[];
+        readonly exclude: readonly string[];
+        readonly hops: number;
+      }
+    | undefined;
+  readonly error: string | undefined;
+  readonly refused: ReadonlyMap<string, number>;
+}
+
+export function exitReport(
+  { exit, networks }: MeshStatus,
+  sessions: readonly PeerStatus[],
+  settings: ExitReportSettings,
+): ExitReport {
+  const members = networks.flatMap((network) => network.members);
+  const memberOf = (peerId: string | undefined) => members.find((member) => member.peerId === peerId);
+  const nameOf = (peerId: string | undefined): string => memberOf(peerId)?.name ?? '';
+  const { service, choice } = exit;
+  return {
+    serving: service && {
+      ...service,
+      networks: settings.networks,
+      rights: settings.rights.map((right) => ({
+        ...right,
+        name:
+          right.key === undefined
+            ? nameOf(right.peerId)
+            : (members.find(({ sessionKey }) => sessionKey === right.key)?.name ?? ''),
+      })),
+      guests: exit.guests.map(({ peerId, addresses, sinceMs, expiresInMs }) => {
+        const session = sessions.find(({ sessionKey }) => sessionKey === memberOf(peerId)?.sessionKey);
+        return {
+          peerId,
+          name: nameOf(peerId),
+          addresses,
+          sinceSeconds: Math.floor(sinceMs / 1000),
+          expiresInSeconds: Math.ceil(expiresInMs / 1000),
+          fromBytes: session?.rxBytes ?? 0,
+          toBytes: session?.txBytes ?? 0,
+        };
+      }),
+      dropped: {
+        noRight: settings.refused.get('drop_no_exit_right') ?? 0,
+        denied: settings.refused.get('drop_exit_denied') ?? 0,
+      },
+    },
+    using: settings.use && {
+      exits: choice.map((each) => ({ ...each, name: nameOf(each.peerId) })),
+      active: choice.find(({ isActive }) => isActive)?.peerId,
+      ...settings.use,
+    },
+    offers: exit.offers.map((peerId) => ({ peerId, name: nameOf(peerId) })),
+    error: settings.error,
+  };
+}
+
+const STATE_WORDS: Readonly<
+  Record<'unknown' | 'not-offered' | 'unanswered' | 'not-served' | 'denied', Wording>
+> = {
+  unknown: { what: 'not a member this node knows', next: 'See who is: omerta peers' },
+  'not-offered': {
+    what: 'it does not serve an exit',
+    next: 'On that machine: omerta exit serve --allow THIS_PEER',
+  },
+  unanswered: { what: 'it does not answer', next: 'See whether it is reached: omerta ping' },
+  'not-served': {
+    what: 'it does not serve an exit any more',
+    next: 'On that machine: omerta exit serve --allow THIS_PEER',
+  },
+  denied: {
+    what: 'it gave this machine no right to leave by it',
+    next: 'On that machine: omerta exit grant THIS_PEER --for 2h',
+  },
+};
+
+/** Why an exit is not used; undefined where there is nothing to say. */
+export function wordExitState(state: ExitState): Wording | undefined {
+  if (Object.hasOwn(STATE_WORDS, state)) return STATE_WORDS[state as keyof typeof STATE_WORDS];
+  return isRefusal(state) ? wordRefusal(state) : undefined;
+}
