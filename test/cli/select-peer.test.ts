@@ -18,6 +18,9 @@ function member(name: string, id: string, ipv4: string): MemberStatus {
     pathMtu: undefined,
     innerMtu: undefined,
     refused: undefined,
+    ways: [],
+    indirect: undefined,
+    barred: false,
   };
 }
 

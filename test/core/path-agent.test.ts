@@ -2,6 +2,9 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { PeerEndpoint, SessionKey } from '../../ts/contract/engine.js';
 import type { Candidate, CandidateSource } from '../../ts/core/path/candidate.js';
+import { OPEN_POLICY } from '../../ts/core/path/path-policy.js';
+import { RelayBar } from '../../ts/core/path/relay-bar.js';
+import { RuledWays } from '../../ts/core/path/ruled-ways.js';
 import { PathAgent } from '../../ts/core/path/path-agent.js';
 import type { Member } from '../../ts/core/members/member-table.js';
 import { PeerTable } from '../../ts/core/runtime/peer-table.js';
@@ -58,11 +61,19 @@ class Bench {
   readonly agent: PathAgent;
   constructor() {
     const peers = new PeerTable();
-    this.agent = new PathAgent({
+    const members = {
+      bySessionKey: (key: string) => (key === MEMBER ? ({} as Member) : undefined),
+    };
+    const rules = new RuledWays(OPEN_POLICY, { members, interfaces: () => [], relayOf: () => undefined });
+    const bar = new RelayBar({
+      rules,
       peers,
-      members: { bySessionKey: (key) => (key === MEMBER ? ({} as Member) : undefined) },
-      uplinks: () => [],
+      isDirect: () => false,
+      way: (member) => this.agent.active(member),
+      isSought: (member) => this.agent.isSought(member),
+      lifted: () => undefined,
     });
+    this.agent = new PathAgent({ peers, members, rules, bar, uplinks: () => [] });
     this.agent.addSource(this.source);
     this.turn((turn) =>
       peers.setMember(MEMBER, { presharedKey: new Uint8Array(32), routes: new Map() }, turn),

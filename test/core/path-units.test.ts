@@ -109,10 +109,10 @@ describe('what a contact names', () => {
 
   test('however many addresses a member is said to have, so many paths are kept, those of use longest', () => {
     const paths = new MemberPaths();
-    const first = paths.add({ remote: { address: at('192.0.2.1:1') }, local: undefined }, 0);
+    const first = paths.add({ remote: { address: at('192.0.2.1:1') }, local: undefined });
     assert.ok(first);
     for (let n = 0; n < 1000; n++)
-      paths.add({ remote: { address: at(`192.0.2.2:${n + 1}`) }, local: undefined }, 0);
+      paths.add({ remote: { address: at(`192.0.2.2:${n + 1}`) }, local: undefined });
     assert.equal(paths.all().length, MOST_PATHS);
     assert.equal(paths.get(first.id), first);
   });
@@ -153,7 +153,7 @@ describe('the ports a NAT will give next', () => {
 
 describe('a path that is probed', () => {
   const path = (id = 1): TrackedPath =>
-    new TrackedPath(id, { remote: { address: at('192.0.2.1:9') }, local: undefined }, 0);
+    new TrackedPath(id, { remote: { address: at('192.0.2.1:9') }, local: undefined });
 
   test('is proven by the answer to one of its probes, once each, and by nothing else', () => {
     const probed = path();
@@ -193,6 +193,7 @@ describe('a path that is probed', () => {
     assert.equal(probed.state, 'dead');
   });
 
+  const ranks = new Map<TrackedPath, number>();
   const proven = (
     id: number,
     rttMs: number,
@@ -200,14 +201,15 @@ describe('a path that is probed', () => {
     options: { rank?: number; leg?: boolean } = {},
   ) => {
     const remote = options.leg === true ? { leg: id } : { address: at(`192.0.2.${id}:9`) };
-    const made = new TrackedPath(id, { remote, local: undefined }, options.rank ?? 0);
+    const made = new TrackedPath(id, { remote, local: undefined });
+    ranks.set(made, options.rank ?? 0);
     made.state = 'proven';
     made.quality.rttMs = rttMs;
-    made.quality.loss = loss;
+    made.quality.probeLoss = loss;
     return made;
   };
   const first = (paths: readonly TrackedPath[], used?: TrackedPath): number | undefined =>
-    choosePaths(paths, used)[0]?.id;
+    choosePaths(paths, used, (each) => [0, ranks.get(each) ?? 0])[0]?.id;
 
   test('is chosen by rank, then directness, loss, round trip', () => {
     const relayed = proven(1, 5, 0, { leg: true });

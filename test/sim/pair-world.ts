@@ -1,5 +1,6 @@
 // Two members, two relays, and what is between them: what tests of direct paths start from.
 
+import type { PathPolicy } from '../../ts/core/path/path-policy.js';
 import type { Network } from '../../ts/core/protocol/network.js';
 import { toHex } from '../../ts/wire/bytes.js';
 import { formatIp, type SocketAddress } from '../../ts/wire/socket-address.js';
@@ -41,13 +42,14 @@ export class PairWorld {
   readonly a: SimNode;
   readonly b: SimNode;
 
-  /** Nobody is started. @param direct of the members @param more of both */
+  /** Nobody is started. @param direct of the members @param more of both @param policyOfA default: every way is used */
   constructor(
     seed: number,
     a: Kind | SimUplink[],
     b: Kind | SimUplink[],
     direct: boolean | readonly [boolean, boolean] = true,
     more: Pick<SimNodeOptions, 'innerMtu'> = {},
+    policyOfA?: PathPolicy,
   ) {
     this.simulation = new Simulation({ seed });
     this.relays = [1, 2].map((place) =>
@@ -77,6 +79,7 @@ export class PairWorld {
         latencyMs: this.simulation.prng.integer(5, 40),
         directPaths,
         ...more,
+        ...(name === 'a' && policyOfA !== undefined && { pathPolicy: policyOfA }),
       });
     };
     this.a = member('a', 1, a, ofA);

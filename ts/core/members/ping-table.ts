@@ -14,20 +14,31 @@ export const MAX_PINGS = 4096;
 interface Ping {
   readonly peer: SessionKey;
   readonly identity: Uint8Array;
+  readonly token: Uint8Array;
   readonly sentAt: number;
   suspected: boolean;
+  /** Not sent yet: there is no way it may go. */
+  held: boolean;
 }
 
 export class PingTable {
   readonly #pings = new Map<string, Ping>();
   readonly #timers = new TimerQueue<string>();
 
-  add(peer: SessionKey, identity: Uint8Array, token: Uint8Array, now: number): void {
+  add(peer: SessionKey, identity: Uint8Array, token: Uint8Array, held: boolean, now: number): void {
     const [oldest] = this.#pings.keys();
     if (oldest !== undefined && this.#pings.size >= MAX_PINGS) this.#forget(oldest);
     const key = `${peer} ${toHex(token)}`;
-    this.#pings.set(key, { peer, identity, sentAt: now, suspected: false });
-    this.#timers.set(key, now + SUSPICION_MS);
+    // No relay is to blame for one that was not sent.
+    this.#pings.set(key, { peer, identity, token, sentAt: now, suspected: held, held });
+    this.#timers.set(key, now + (held ? FORGET_MS : SUSPICION_MS));
+  }
+
+  /** There is a way to the peer. @returns the tokens of pings that are to be sent now. */
+  release(peer: SessionKey): Uint8Array[] {
+    const released = [...this.#pings.values()].filter((ping) => ping.peer === peer && ping.held);
+    for (const ping of released) ping.held = false;
+    return released.map(({ token }) => token);
   }
 
   /** @returns whom the answered ping was for; undefined when nobody asked. */

@@ -17,12 +17,16 @@ import type { Uplink, DirectoryPage } from '../uplink/uplink.js';
 import { toHex } from '../../wire/bytes.js';
 import { NatClassifier } from '../nat/nat-classifier.js';
 import { ExitAgent, type ExitSettings } from '../exit/exit-agent.js';
+import type { Candidate } from '../path/candidate.js';
 import { CircuitClient } from '../path/circuit-client.js';
 import { DirectPaths, PATHS_CAPABILITY } from '../path/direct-paths.js';
 import { FILTERING_TESTS_CAPABILITY } from '../path/filtering-test.js';
 import type { LocalInterface } from '../path/local-interface.js';
 import { MAPPED_CAPABILITY, mappedReach, toldMapping } from '../path/mapped-address.js';
 import { PathAgent } from '../path/path-agent.js';
+import { admitsAnyDirect, OPEN_POLICY, type PathPolicy } from '../path/path-policy.js';
+import { RelayBar } from '../path/relay-bar.js';
+import { RuledWays, type LegRelay } from '../path/ruled-ways.js';
 import { earliest } from '../runtime/earliest.js';
 import { ControlKind, decodeControlFrame, encodeControlFrame } from '../protocol/control-frame.js';
 import { decodeMessage, isRequest, type ControlMessage } from '../protocol/control-message.js';
@@ -93,6 +97,8 @@ export class MeshNode implements Component {
   readonly #paths: PathAgent;
   readonly #circuits: CircuitClient;
   readonly #direct: DirectPaths | undefined;
+  readonly #rules: RuledWays;
+  readonly #bar: RelayBar;
   readonly #uplinks: UplinkSet;
   readonly #exits: ExitAgent;
   readonly #udp = new UdpWatch();
@@ -131,6 +137,21 @@ export class MeshNode implements Component {
       ownChanged: (turn) => this.#recordMayHaveChanged(turn),
     });
     this.#ownRecord = new OwnRecord(primitives, self, config.name);
+    this.#rules = new RuledWays(config.pathPolicy ?? OPEN_POLICY, {
+      members: this.#members,
+      interfaces: () => this.#interfaces,
+      relayOf: (member, leg) => this.#relayOf(member, leg),
+    });
+    this.#bar = new RelayBar({
+      rules: this.#rules,
+      peers: this.#peers,
+      isDirect: (member) => this.#direct?.active(member) !== undefined,
+      way: (member) => this.#paths.active(member),
+      isSought: (member) => this.#paths.isSought(member),
+      lifted: (member, turn) => {
+        for (const token of this.#pings.release(member)) this.#sendPing(member, token, turn);
+      },
+    });
     this.#policy =
       config.consent &&
       new OwnPolicy(config.consent, {
@@ -149,6 +170,8 @@ export class MeshNode implements Component {
       peers: this.#peers,
       members: this.#members,
       policy: this.#policy,
+      rules: this.#rules,
+      bar: this.#bar,
       uplinks: () => this.#uplinks.all(),
     };
     this.#exits = new ExitAgent(host);
@@ -174,12 +197,11 @@ export class MeshNode implements Component {
             askRelays: (turn) => {
               for (const uplink of this.#uplinks.all()) uplink.recordChanged(turn);
             },
-            relayed: (member) =>
-              this.#circuits
-                .candidates(member)
-                .toSorted((a, b) => Number(this.#paths.isActive(a)) - Number(this.#paths.isActive(b))),
+            relayed: (member) => this.#relayed(member),
+            chosen: (member, turn) => this.#bar.look(member, turn),
+            endWays: (member, turn) => this.#paths.sessionLost(member, turn),
             carried: (candidate) => this.#circuits.carried(candidate),
-            seekRelayed: (member, turn) => this.#paths.pathNeeded(member, turn),
+            seekRelayed: (member, turn) => this.#pathNeeded(member, turn),
             relayedMoved: (member, endpoint, turn) => this.#paths.sessionMoved(member, endpoint, turn),
           })
         : undefined;
@@ -311,7 +333,7 @@ export class MeshNode implements Component {
         this.#paths.sessionMoved(event.peer, event.endpoint, turn);
         break;
       case 'path-needed':
-        this.#paths.pathNeeded(event.peer, turn);
+        this.#pathNeeded(event.peer, turn);
         break;
       case 'session-lost':
         this.#paths.sessionLost(event.peer, turn);
@@ -369,6 +391,7 @@ export class MeshNode implements Component {
     this.#paths.handleTimeout(turn);
     this.#direct?.handleTimeout(turn);
     this.#exits.handleTimeout(turn);
+    this.#bar.handleTimeout(turn);
     this.#relay?.handleTimeout(turn);
     for (const peer of this.#pings.handleTimeout(turn.now)) {
       const { relay } = this.#paths.path(peer);
@@ -393,6 +416,7 @@ export class MeshNode implements Component {
       this.#paths.deadline(),
       this.#direct?.deadline(),
       this.#exits.deadline(),
+      this.#bar.deadline(),
       this.#relay?.deadline(),
       this.#pings.deadline(),
       this.#sweepAt,
@@ -457,6 +481,16 @@ export class MeshNode implements Component {
     return turn.effects;
   }
 
+  /** Which ways to members are used from now on; sessions go on. */
+  setPathPolicy(policy: PathPolicy, step: Step): Effect[] {
+    const turn = new Turn(step);
+    this.#rules.policy = policy;
+    this.#paths.rulesChanged(turn);
+    this.#direct?.rulesChanged(turn);
+    this.#recordMayHaveChanged(turn);
+    return turn.effects;
+  }
+
   /** A gateway lets everybody in at this address, or, undefined, at none. */
   setMapped(address: SocketAddress | undefined, step: Step): Effect[] {
     const turn = new Turn(step);
@@ -503,10 +537,18 @@ export class MeshNode implements Component {
       this.#members.members.get(toHex(identity))?.sessionKey ??
       this.#uplinks.ofIdentity(identity)?.sessionKey;
     if (peer === undefined) throw new CoreError('unknown-peer');
-    this.#pings.add(peer, identity, token, step.now);
-    return [
-      { type: 'send-control', peer, payload: encodeControlFrame({ kind: ControlKind.ping, body: token }) },
-    ];
+    const turn = new Turn(step);
+    // A ping shows that data gets there, so it goes where data goes.
+    const held =
+      !this.#rules.admitRelayed(peer) &&
+      this.#members.bySessionKey(peer) !== undefined &&
+      !this.#peers.hasRole(peer) &&
+      this.#direct?.active(peer) === undefined;
+    this.#pings.add(peer, identity, token, held, step.now);
+    if (!held) this.#sendPing(peer, token, turn);
+    else if (this.#paths.active(peer) === undefined) this.#pathNeeded(peer, turn);
+    else this.#direct?.wanted(peer, turn);
+    return turn.effects;
   }
 
   /**
@@ -553,6 +595,12 @@ export class MeshNode implements Component {
         peers: this.#peers,
         paths: this.#paths,
         direct: this.#direct,
+        rules: this.#rules,
+        bar: this.#bar,
+        ways: (member) => ({
+          relayed: this.#relayed(member),
+          relayOf: (leg) => this.#relayOf(member, leg),
+        }),
         uplinks: this.#uplinks,
         nat: this.#nat,
         udp: this.#udp.state(this.#uplinks.silent()),
@@ -615,9 +663,33 @@ export class MeshNode implements Component {
     this.#relayRequests.handleAnswer(peer, request, message, turn);
   }
 
+  #pathNeeded(peer: SessionKey, turn: Turn): void {
+    if (this.#members.bySessionKey(peer) !== undefined) this.#bar.seek(peer, turn);
+    this.#paths.pathNeeded(peer, turn);
+  }
+
+  #sendPing(peer: SessionKey, token: Uint8Array, turn: Turn): void {
+    const payload = encodeControlFrame({ kind: ControlKind.ping, body: token });
+    turn.emit({ type: 'send-control', peer, payload });
+  }
+
+  /** Circuits with a member, the one in use last. */
+  #relayed(member: SessionKey): Candidate[] {
+    return this.#circuits
+      .candidates(member)
+      .toSorted((a, b) => Number(this.#paths.isActive(a)) - Number(this.#paths.isActive(b)));
+  }
+
+  #relayOf(member: SessionKey, leg: number): LegRelay | undefined {
+    const { relay } = this.#circuits.candidateAt(member, { leg }) ?? {};
+    const uplink = relay === undefined ? undefined : this.#uplinks.get(relay);
+    return uplink && { identity: uplink.bootstrap.identity, address: uplink.address };
+  }
+
   #memberGone(peer: SessionKey, turn: Turn): void {
     this.#nat.forget(peer);
     this.#direct?.memberGone(peer);
+    this.#bar.memberGone(peer);
     this.#paths.memberGone(peer, turn);
     this.#exits.memberGone(peer, turn);
   }
@@ -694,9 +766,9 @@ export class MeshNode implements Component {
   }
 
   #capabilities(): string[] {
-    const { directPaths, capabilities } = this.#config;
+    const isDirect = this.#direct !== undefined && admitsAnyDirect(this.#rules.policy);
     const paths = [PATHS_CAPABILITY, FILTERING_TESTS_CAPABILITY, MAPPED_CAPABILITY];
-    return [...capabilities, ...(directPaths === true ? paths : []), ...this.#exits.capabilities];
+    return [...this.#config.capabilities, ...(isDirect ? paths : []), ...this.#exits.capabilities];
   }
 
   #recordMayHaveChanged(turn: Turn): void {

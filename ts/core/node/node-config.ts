@@ -3,6 +3,7 @@
 import { MAX_SLOTS } from '../../wire/leg-slots.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
 import type { LocalInterface } from '../path/local-interface.js';
+import type { PathPolicy } from '../path/path-policy.js';
 import { isZero, utf8 } from '../../wire/bytes.js';
 import type { StockPeer } from '../members/member-table.js';
 import { checkConsent, type Consent } from '../path/own-policy.js';
@@ -42,6 +43,8 @@ export interface MeshNodeConfig {
    * tunnel, or the engine cannot keep a datagram whole.
    */
   readonly innerMtu?: number | undefined;
+  /** Which ways to members are used; default: every one. */
+  readonly pathPolicy?: PathPolicy | undefined;
   /** What is sent from; default: routing chooses. */
   readonly interfaces?: readonly LocalInterface[] | undefined;
   /** Whom circuits need not be asked for of; undefined = for each one this node is asked. */

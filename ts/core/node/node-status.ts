@@ -1,5 +1,6 @@
 // What a node tells of itself.
 
+import type { SessionKey } from '../../contract/engine.js';
 import type { Step } from '../../contract/step.js';
 import { toHex } from '../../wire/bytes.js';
 import type { ExitAgent } from '../exit/exit-agent.js';
@@ -8,10 +9,14 @@ import type { NatClassifier } from '../nat/nat-classifier.js';
 import type { OwnPolicy } from '../path/own-policy.js';
 import type { DirectPaths } from '../path/direct-paths.js';
 import type { PathAgent } from '../path/path-agent.js';
+import type { RelayBar } from '../path/relay-bar.js';
+import type { RuledWays } from '../path/ruled-ways.js';
+import { tellWays, whyIndirect, type KnownWays } from '../path/way-status.js';
 import { encodePeerId } from '../protocol/peer-id.js';
 import type { RelayService } from '../relay/service/relay-service.js';
 import type { Counter } from '../runtime/counter.js';
 import type { MemberStatus, MeshStatus, NetworkStatus } from '../runtime/mesh-status.js';
+import type { IndirectReason } from '../runtime/way-status.js';
 import type { PeerTable } from '../runtime/peer-table.js';
 import type { UplinkSet } from './uplink-set.js';
 import type { WireguardReach } from './wireguard-reach.js';
@@ -25,6 +30,10 @@ export interface StatusParts {
   readonly peers: PeerTable;
   readonly paths: PathAgent;
   readonly direct: DirectPaths | undefined;
+  readonly rules: RuledWays;
+  readonly bar: RelayBar;
+  /** What is known of the ways to a member, contact aside. */
+  readonly ways: (member: SessionKey) => Pick<KnownWays, 'relayed' | 'relayOf'>;
   readonly uplinks: UplinkSet;
   readonly nat: NatClassifier;
   readonly udp: MeshStatus['udp'];
@@ -70,6 +79,12 @@ function memberStatus(parts: StatusParts, member: Member, network: string): Memb
   const { sessionKey, record, identity } = member;
   const { kind, relay, refused } = parts.paths.path(sessionKey);
   const direct = parts.peers.isProven(sessionKey, network) || parts.direct?.active(sessionKey) !== undefined;
+  const known: KnownWays = {
+    member: sessionKey,
+    rules: parts.rules,
+    contact: parts.direct?.known(sessionKey),
+    ...parts.ways(sessionKey),
+  };
   const uplink = relay === undefined || direct ? undefined : parts.uplinks.get(relay);
   const mtu = parts.direct?.mtu(sessionKey);
   return [
@@ -83,7 +98,15 @@ function memberStatus(parts: StatusParts, member: Member, network: string): Memb
       pathMtu: mtu?.path,
       innerMtu: mtu?.inner,
       refused,
+      ways: tellWays(known),
+      indirect: direct ? undefined : whyNotDirect(parts, known),
+      barred: parts.bar.isBarred(sessionKey),
       relayPeerId: uplink === undefined ? undefined : encodePeerId(uplink.bootstrap.identity),
     },
   ];
+}
+
+function whyNotDirect({ direct, rules }: StatusParts, known: KnownWays): IndirectReason {
+  if (direct === undefined) return rules.admitDirect(known.member) ? 'engine' : 'relay-only';
+  return whyIndirect(known, direct.isCapable(known.member));
 }

@@ -6,8 +6,8 @@ import type { Member } from '../members/member-table.js';
 import type { Refusal } from '../protocol/control-message.js';
 import type { Turn } from '../runtime/turn.js';
 
-/** Why a source made no candidate: who was asked refused, or did not answer. */
-export type NotFound = Refusal | 'unanswered';
+/** Why a source made no candidate: who was asked refused, or did not answer, or the operator lets none be made. */
+export type NotFound = Refusal | 'unanswered' | 'forbidden';
 
 /** One way to one member. A source keeps the same object for as long as the way stands. */
 export interface Candidate {

@@ -14,6 +14,7 @@ import type { Candidate, CandidateSource, CandidateUser } from './candidate.js';
 import type { OwnPolicy } from './own-policy.js';
 import { openPeerRecord } from '../protocol/peer-record.js';
 import type { PeerTable } from '../runtime/peer-table.js';
+import type { RuledWays } from './ruled-ways.js';
 import { earliest } from '../runtime/earliest.js';
 import { AnswerTable, type RequestTable } from '../runtime/request-table.js';
 import { TimerQueue } from '../runtime/timer-queue.js';
@@ -29,6 +30,7 @@ export interface CircuitHost {
   readonly legs: LegIds;
   readonly peers: PeerTable;
   readonly members: MemberTable;
+  readonly rules: RuledWays;
   /** Undefined = every circuit is asked for. */
   readonly policy: OwnPolicy | undefined;
   uplinks(): Iterable<Uplink>;
@@ -111,8 +113,12 @@ export class CircuitClient implements CandidateSource {
 
   /** Asks a relay for a circuit. */
   seek(member: Member, attempt: number, turn: Turn): boolean {
-    const relay = this.#chooseRelay(member, attempt);
-    if (relay === undefined) return false;
+    const relays = this.#relaysTo(member);
+    const relay = relays[attempt % Math.max(relays.length, 1)];
+    if (relay === undefined) {
+      if (this.#usableRelays(member).length > 0) this.#user.notFound(member.sessionKey, 'forbidden', turn);
+      return false;
+    }
     const [network] = [...member.overlay.keys()].toSorted();
     const opening: Opening = { local: this.#host.legs.create(turn), relay: relay.sessionKey };
     this.#openings.set(member.sessionKey, opening);
@@ -223,7 +229,7 @@ export class CircuitClient implements CandidateSource {
 
   /** The caller, if a circuit with it is one this node wants. */
   #consented(
-    { sessionKey }: Uplink,
+    { sessionKey, bootstrap }: Uplink,
     message: MessageOf<'circuit-offer' | 'circuit-opened'>,
     turn: Turn,
   ): Member | Refusal {
@@ -234,6 +240,7 @@ export class CircuitClient implements CandidateSource {
     // Consent: members of a network of ours, and nobody else. The preshared key proves them later.
     if (member?.overlay.has(toHex(message.network)) !== true) return 'no-consent';
     if (this.#host.peers.hasRole(member.sessionKey)) return 'no-consent';
+    if (!this.#host.rules.admitCircuit(member.sessionKey, bootstrap.identity)) return 'no-consent';
     // A policy is the node's word of when it was signed: what it says now counts.
     const accepted = this.#host.policy?.accepts(sessionKey, member.identity, message.network) === true;
     if (message.type === 'circuit-opened' && !accepted) return 'no-consent';
@@ -323,16 +330,26 @@ export class CircuitClient implements CandidateSource {
     turn.notify('info', 'circuit-established', { member: member.record.name });
   }
 
-  /** Relays the member names first; the choice rotates with every attempt. */
-  #chooseRelay(member: Member, attempt: number): Uplink | undefined {
-    const usable = [...this.#host.uplinks()].filter(
-      (relay) => relay.usable && !sameBytes(relay.bootstrap.identity, member.identity),
+  /** Relays a circuit may lead over, those the operator prefers first, then those the member names. */
+  #relaysTo(member: Member): Uplink[] {
+    const { rules } = this.#host;
+    const usable = this.#usableRelays(member).filter(({ bootstrap }) =>
+      rules.admitCircuit(member.sessionKey, bootstrap.identity),
     );
     const named = usable.filter((relay) =>
       member.record.relays.some((identity) => sameBytes(identity, relay.bootstrap.identity)),
     );
-    const candidates = [...named, ...usable.filter((relay) => !named.includes(relay))];
-    return candidates[attempt % Math.max(candidates.length, 1)];
+    const place = ({ bootstrap }: Uplink): number =>
+      rules.relayPreference(member.sessionKey, bootstrap.identity);
+    return [...named, ...usable.filter((relay) => !named.includes(relay))].toSorted(
+      (a, b) => place(a) - place(b),
+    );
+  }
+
+  #usableRelays(member: Member): Uplink[] {
+    return [...this.#host.uplinks()].filter(
+      (relay) => relay.usable && !sameBytes(relay.bootstrap.identity, member.identity),
+    );
   }
 
   /** Gives up asking for a circuit: its answer comes too late. */

@@ -12,6 +12,7 @@ import { sourcesFor } from './local-interface.js';
 import { mappedKindFor } from './mapped-address.js';
 import { familyOf, type NatWitness } from './nat-witness.js';
 import type { PortPrediction } from './port-prediction.js';
+import type { RuledWays } from './ruled-ways.js';
 
 /** Who was asked begins by himself when he is not told to. */
 const BEGIN_ANYWAY_MS = 1000;
@@ -20,6 +21,7 @@ const BEGIN_ANYWAY_MS = 1000;
 export interface ExchangeHost {
   readonly nat: Pick<NatWitness, 'admitsOtherPorts'>;
   readonly requests: RequestTable;
+  readonly rules: RuledWays;
   readonly members: Pick<MemberTable, 'bySessionKey'>;
   own(): Omit<OwnAddresses, 'predicted'>;
   /** Relays may see this node elsewhere by now: they are asked. */
@@ -34,6 +36,8 @@ export interface ExchangeUser {
   stands(member: SessionKey, contact: Contact): boolean;
   /** Both sides know of each other what there is to try. */
   agreed(member: SessionKey, contact: Contact, turn: Turn): void;
+  /** The member does not want to be reached directly any more. */
+  declined(member: SessionKey, contact: Contact, turn: Turn): void;
   /** What is due for it is due at another time. */
   rescheduled(member: SessionKey, contact: Contact): void;
 }
@@ -64,7 +68,10 @@ export class ContactExchange {
         // Both are to send their first packets before the other's arrive.
         later.send(member, 0, { type: 'contact-begin' });
         contact.beginAt = Math.max(later.now + (later.now - sentAt) / 2, contact.quietUntil);
-      } else contact.failed(later.now);
+      } else {
+        contact.refused = answer !== undefined;
+        contact.failed(later.now);
+      }
       this.#user.rescheduled(member, contact);
     });
   }
@@ -74,11 +81,21 @@ export class ContactExchange {
     if (!this.#answers.begin(member, request, turn)) return;
     const contact = this.#user.contact(member, turn);
     contact.askAt = undefined;
+    if (told.length === 0) {
+      this.#user.declined(member, contact, turn);
+      this.#answers.answer(member, request, { type: 'contact-accepted', candidates: [] }, turn);
+      return;
+    }
     this.#agree(member, contact, told, turn);
     contact.beginAt = turn.now + BEGIN_ANYWAY_MS;
     this.#user.rescheduled(member, contact);
     const answer = { type: 'contact-accepted', candidates: this.#candidates(member) } as const;
     this.#answers.answer(member, request, answer, turn);
+  }
+
+  /** Ends the direct paths that the member has to this node: it is told of no address any more. */
+  decline(member: SessionKey, turn: Turn): void {
+    this.#host.requests.send(member, { type: 'contact', candidates: [] }, turn, () => undefined);
   }
 
   /** The moment both open has come. */
@@ -96,7 +113,7 @@ export class ContactExchange {
   }
 
   #candidates(member: SessionKey): ContactCandidate[] {
-    const own = this.#host.own();
+    const own = this.#host.rules.told(member, this.#host.own());
     const { capabilities = [] } = this.#host.members.bySessionKey(member)?.record ?? {};
     const predicted = this.#prediction.addresses(own.observed);
     return contactCandidates({ ...own, predicted }, mappedKindFor(capabilities));
@@ -104,6 +121,7 @@ export class ContactExchange {
 
   #agree(member: SessionKey, contact: Contact, told: readonly ContactCandidate[], turn: Turn): void {
     contact.agreed = true;
+    contact.refused = false;
     contact.learned = 0;
     const { nat } = this.#host;
     const own = this.#host.own();
@@ -112,8 +130,8 @@ export class ContactExchange {
       ({ kind, address }) => kind !== CandidateKind.predicted || !nat.admitsOtherPorts(familyOf(address)),
     );
     for (const { address } of triedCandidates(tried, own))
-      for (const { local, rank } of sourcesFor(address, own.interfaces))
-        contact.paths.add({ remote: { address }, local }, rank);
+      for (const local of sourcesFor(address, own.interfaces))
+        contact.paths.add({ remote: { address }, local });
     this.#user.agreed(member, contact, turn);
   }
 }

@@ -15,6 +15,8 @@ const ASK_RELAYS_EVERY_MS = 1000;
 export class Contact {
   /** Whether the engine was told that the member agreed. */
   agreed = false;
+  /** The member does not want direct paths. */
+  refused = false;
   /** Our request is under way. */
   asking = false;
   readonly paths = new MemberPaths();
@@ -22,6 +24,8 @@ export class Contact {
   active: TrackedPath | undefined;
   /** What the engine sends by: that one, or one over relays. */
   used: TrackedPath | undefined;
+  /** By which the member's data comes although this node may send none by it. */
+  listened: TrackedPath | undefined;
   /** Addresses learned from the member's probes since the last contact. */
   learned = 0;
   /** Contacts in vain since there was a direct path. */
@@ -42,6 +46,10 @@ export class Contact {
   quietUntil = -Infinity;
   /** What the engine was told last. */
   told: string | undefined;
+  /** The paths in it, in its order. */
+  set: readonly TrackedPath[] = [];
+  /** Whether what is sent goes by the standby too. */
+  duplicated = false;
   /** When relays were asked for this member's sake last. */
   #relaysAskedAt = -Infinity;
 

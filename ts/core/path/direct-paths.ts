@@ -31,6 +31,7 @@ import type { NatWitness } from './nat-witness.js';
 import { PathProbing, type ProbingHost } from './path-probing.js';
 import { ASK_AFTER_DEATH_MS, PathSelection, type SelectionHost } from './path-selection.js';
 import { PortPrediction } from './port-prediction.js';
+import { endsAt, type RuledWays } from './ruled-ways.js';
 import { SentAddresses } from './sent-addresses.js';
 import type { TrackedPath } from './tracked-path.js';
 
@@ -45,6 +46,7 @@ const SESSION_LIFE_MS = 175_000;
 /** What the node lends to its direct paths. */
 export interface DirectHost extends ExchangeHost, ProbingHost, SelectionHost, FilteringTestHost {
   readonly nat: NatWitness;
+  readonly rules: RuledWays;
   readonly identity: Uint8Array;
   readonly members: Pick<MemberTable, 'bySessionKey'>;
   readonly peers: PeerTable;
@@ -55,6 +57,8 @@ export interface DirectHost extends ExchangeHost, ProbingHost, SelectionHost, Fi
   carried(candidate: Candidate): void;
   /** The peer's packets come over this relayed way now. */
   relayedMoved(member: SessionKey, endpoint: PeerEndpoint, turn: Turn): void;
+  /** No relay may carry data to the member, and nothing else does: its session ends. */
+  endWays(member: SessionKey, turn: Turn): void;
 }
 
 export class DirectPaths implements BesideWays, ExchangeUser {
@@ -74,8 +78,12 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     this.#exchange = new ContactExchange(host, this, prediction);
     const sent = new SentAddresses();
     this.#probing = new PathProbing(host, prediction, sent);
-    this.#tests = new FilteringTests(host, sent, (member, address, turn) =>
-      this.#probing.probeOnce(member, address, turn),
+    this.#tests = new FilteringTests(
+      host,
+      sent,
+      (member, address, turn) =>
+        host.rules.ruling(member, endsAt({ address })) === undefined &&
+        this.#probing.probeOnce(member, address, turn),
     );
     this.#mtu = new MtuDiscovery(host.innerMtu);
     this.#selection = new PathSelection(host, this.#mtu);
@@ -86,9 +94,15 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     return this.#contacts.get(member)?.active;
   }
 
-  /** All paths to a member, those over relays included. */
-  paths(member: SessionKey): readonly TrackedPath[] {
-    return this.#contacts.get(member)?.paths.all() ?? [];
+  /** What is known of finding direct paths to a member, and the paths; undefined without a session. */
+  known(member: SessionKey): Contact | undefined {
+    return this.#contacts.get(member);
+  }
+
+  /** Whether a member says that it can. */
+  isCapable(member: SessionKey): boolean {
+    const known = this.#host.members.bySessionKey(member);
+    return known !== undefined && isCapable(known);
   }
 
   /** What the member can be sent; undefined = nothing is known of the path in use. */
@@ -107,7 +121,10 @@ export class DirectPaths implements BesideWays, ExchangeUser {
    * @returns whether the way over relays is none of it: the session came by a direct path.
    */
   sessionUp(member: SessionKey, endpoint: PeerEndpoint, turn: Turn): boolean {
-    if (!this.#isAble(member)) return false;
+    if (!this.#isAble(member)) {
+      this.#keepToRelays(member, turn);
+      return false;
+    }
     const contact = this.contact(member, turn);
     contact.sessionAt = turn.now;
     const { active } = contact;
@@ -117,7 +134,8 @@ export class DirectPaths implements BesideWays, ExchangeUser {
       if (!sameEndpoint(active.remote, endpoint)) this.#probing.suspect(contact, turn);
     } else if (!contact.asking && contact.beginAt === undefined && contact.askAt === undefined) {
       const known = this.#host.members.bySessionKey(member);
-      if (known !== undefined) this.#tests.begin(member, known, contact, turn);
+      if (known !== undefined && this.#host.rules.admitAllDirect(member))
+        this.#tests.begin(member, known, contact, turn);
       contact.askAt = turn.now + (contact.first ? 0 : ASK_LATER_MS);
     }
     this.rescheduled(member, contact);
@@ -144,8 +162,39 @@ export class DirectPaths implements BesideWays, ExchangeUser {
 
   waysChanged(member: SessionKey, turn: Turn): void {
     const contact = this.#contacts.get(member);
-    if (contact?.agreed !== true) return;
-    this.#selection.decide(member, contact, turn);
+    if (contact !== undefined && this.#isPinned(member, contact))
+      this.#selection.decide(member, contact, turn);
+  }
+
+  /** The operator has decided otherwise: ways that may not be used end, and there may be better ones. */
+  rulesChanged(turn: Turn): void {
+    const { rules } = this.#host;
+    for (const [member, contact] of this.#contacts) {
+      for (const path of contact.paths.all())
+        if (!path.relayed && rules.ruling(member, path) !== undefined) {
+          contact.paths.remove(path);
+          // Nothing is known of it, and nothing is found out; that it is there can be told.
+          contact.paths.add(path.ends);
+        }
+      if (this.#isAble(member)) {
+        contact.failures = 0;
+        if (!contact.asking) contact.askAt = turn.now;
+      } else {
+        if (contact.agreed) this.#exchange.decline(member, turn);
+        contact.agreed = false;
+        contact.listened = undefined;
+        contact.askAt = contact.beginAt = undefined;
+      }
+      if (this.#isPinned(member, contact)) this.#selection.decide(member, contact, turn);
+      this.rescheduled(member, contact);
+    }
+  }
+
+  /** Somebody waits for a direct path: it is sought again soon. */
+  wanted(member: SessionKey, turn: Turn): void {
+    const contact = this.#contacts.get(member);
+    if (contact?.askAt === undefined || contact.active !== undefined) return;
+    contact.askAt = Math.min(contact.askAt, turn.now + ASK_AFTER_DEATH_MS);
     this.rescheduled(member, contact);
   }
 
@@ -173,8 +222,11 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     { candidates }: MessageOf<'contact'>,
     turn: Turn,
   ): boolean {
-    if (!this.#isAble(peer)) return false;
+    // A record that says that it can, or no longer, may come later than the contact.
+    const ends = candidates.length === 0 && this.#contacts.has(peer);
+    if (!ends && !this.#isPermitted(peer)) return false;
     this.#exchange.accept(peer, request, candidates, turn);
+    if (ends) return true;
     // It may have lost the path that we have.
     const contact = this.contact(peer, turn);
     this.#probing.suspect(contact, turn);
@@ -206,7 +258,7 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     const { peer } = event;
     const contact = this.#contacts.get(peer);
     if (event.type === 'probe-from') this.#tests.arrived(peer, event.from, turn);
-    if (contact?.agreed !== true) return;
+    if (contact === undefined || !this.#hears(contact, event)) return;
     switch (event.type) {
       case 'probe-answer':
         if (this.#probing.answered(contact, event, turn)) {
@@ -223,15 +275,18 @@ export class DirectPaths implements BesideWays, ExchangeUser {
         this.#arrived(peer, contact, event.path, event.from, turn);
         break;
       case 'path-silent':
+        this.#duplicated(contact, true);
         this.#probing.suspect(contact, turn);
         this.#mtu.silent(contact, turn.now);
         break;
       case 'path-heard':
+        this.#duplicated(contact, false);
         this.#probing.retryDead(contact.paths.get(event.path), turn);
         break;
       case 'path-report':
         this.#probing.dataSent(contact, turn);
         contact.paths.get(event.path)?.mtu?.reported(event.sent, event.received, turn.now);
+        if (this.#reported(contact, event, turn.now)) this.#selection.decide(peer, contact, turn);
         break;
     }
     this.rescheduled(peer, contact);
@@ -276,13 +331,23 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     this.#selection.decide(member, contact, turn);
   }
 
+  declined(member: SessionKey, contact: Contact, turn: Turn): void {
+    contact.refused = true;
+    contact.beginAt = undefined;
+    for (const path of contact.paths.all()) if (!path.relayed) contact.paths.remove(path);
+    contact.active = contact.listened = undefined;
+    if (this.#isPinned(member, contact)) this.#selection.decide(member, contact, turn);
+    contact.failed(turn.now);
+    this.rescheduled(member, contact);
+  }
+
   rescheduled(member: SessionKey, contact: Contact): void {
     if (!this.stands(member, contact)) return;
     const at = earliest(
       contact.asking ? undefined : contact.askAt,
       contact.beginAt,
       contact.paths.probeAt(),
-      contact.sessionAt + SESSION_LIFE_MS,
+      this.#host.rules.admitDirect(member) ? contact.sessionAt + SESSION_LIFE_MS : undefined,
     );
     if (at !== undefined) this.#wakes.set(member, at);
   }
@@ -294,7 +359,9 @@ export class DirectPaths implements BesideWays, ExchangeUser {
   }
 
   #learn(member: SessionKey, contact: Contact, from: PathEnds, turn: Turn): void {
-    if (this.#probing.learn(contact, from, turn)) this.#run(member, contact, turn);
+    // What it sent before it said so may be under way yet.
+    if (contact.refused) return;
+    if (this.#probing.learn(member, contact, from, turn)) this.#run(member, contact, turn);
   }
 
   /** Data comes by another path than it did. */
@@ -303,17 +370,32 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     // The member has left the path in use: it may know that it is dead.
     if (contact.active !== undefined && path !== contact.active) this.#probing.suspect(contact, turn);
     this.#probing.retryDead(path, turn);
+    this.#listen(member, contact, from, turn);
     if (id !== undefined) return;
     if ('leg' in from.remote) this.#host.relayedMoved(member, from.remote, turn);
-    else this.#learn(member, contact, from, turn);
+    else if (contact.agreed) this.#learn(member, contact, from, turn);
+  }
+
+  /** What comes by a direct way that this node may not use is reported on, or the member would take it for silent. */
+  #listen(member: SessionKey, contact: Contact, from: PathEnds, turn: Turn): void {
+    const { rules } = this.#host;
+    if (!contact.agreed || 'leg' in from.remote) return;
+    const isOut = rules.ruling(member, from) !== undefined;
+    const listened = isOut ? (contact.paths.at(from) ?? contact.paths.add(from)) : undefined;
+    if (listened === contact.listened) return;
+    contact.listened = listened;
+    this.#selection.decide(member, contact, turn);
   }
 
   #run(member: SessionKey, contact: Contact, turn: Turn): void {
-    if (turn.now - contact.sessionAt >= SESSION_LIFE_MS) {
+    if (this.#host.rules.admitDirect(member) && turn.now - contact.sessionAt >= SESSION_LIFE_MS) {
       this.#lapse(member, contact, turn);
       return;
     }
-    if (isDue(contact.askAt, turn.now) && !contact.asking) this.#exchange.ask(member, contact, turn);
+    if (isDue(contact.askAt, turn.now) && !contact.asking) {
+      if (this.#isAble(member)) this.#exchange.ask(member, contact, turn);
+      else contact.askAt = undefined;
+    }
     if (isDue(contact.beginAt, turn.now)) this.#exchange.begin(contact, turn);
     const found = this.#mtu.run(member, contact, turn);
     if (this.#probing.run(member, contact, turn) || found) this.#selection.decide(member, contact, turn);
@@ -324,19 +406,59 @@ export class DirectPaths implements BesideWays, ExchangeUser {
   #lapse(member: SessionKey, contact: Contact, turn: Turn): void {
     this.#contacts.delete(member);
     this.#wakes.clear(member);
+    if (contact.agreed || contact.tested || contact.told !== undefined)
+      this.#selection.withdraw(member, turn);
+    if (!this.#host.rules.admitRelayed(member)) {
+      this.#host.endWays(member, turn);
+      return;
+    }
     if (!contact.agreed && !contact.tested) return;
-    this.#selection.withdraw(member, turn);
     const [relayed] = this.#host.relayed(member).slice(-1);
     if (relayed !== undefined) this.#host.peers.setEndpoint(member, relayed.endpoint, turn);
     else if (contact.active !== undefined) this.#host.peers.resetPath(member, turn);
   }
 
+  /** Of a member that agreed on nothing, only where its data comes from is of interest. */
+  #hears(contact: Contact, event: PathEvent): boolean {
+    return contact.agreed || (contact.told !== undefined && event.type === 'path-arrival');
+  }
+
+  /** @returns whether the path loses more, or less, than was known. */
+  #reported(contact: Contact, event: Extract<PathEvent, { type: 'path-report' }>, now: number): boolean {
+    const path = contact.duplicated ? undefined : contact.paths.get(event.path);
+    return path?.quality.reported(event.sent, event.received, now) === true;
+  }
+
+  #duplicated(contact: Contact, duplicated: boolean): void {
+    contact.duplicated = duplicated;
+    for (const { quality } of contact.set) quality.duplicated();
+  }
+
+  /** Whether the engine is told by which ways a member is reached, so that it does not roam. */
+  #isPinned(member: SessionKey, contact: Contact): boolean {
+    return contact.agreed || !this.#host.rules.admitAllDirect(member);
+  }
+
+  /** A member that may not be reached directly is not to roam to where it can be. */
+  #keepToRelays(member: SessionKey, turn: Turn): void {
+    const { rules, members, peers } = this.#host;
+    if (rules.admitAllDirect(member) || members.bySessionKey(member) === undefined) return;
+    if (peers.hasRole(member)) return;
+    const contact = this.contact(member, turn);
+    contact.sessionAt = turn.now;
+    this.#selection.decide(member, contact, turn);
+  }
+
   // Members
 
-  /** Members whose session is one of bootstrap and client reach each other directly as it is. */
+  /** Whether direct paths to it may be sought. Members whose session is one of bootstrap and client have one as it is. */
   #isAble(key: SessionKey): boolean {
-    const member = this.#host.members.bySessionKey(key);
-    return member !== undefined && isCapable(member) && !this.#host.peers.hasRole(key);
+    return this.isCapable(key) && this.#isPermitted(key);
+  }
+
+  #isPermitted(key: SessionKey): boolean {
+    const { members, peers, rules } = this.#host;
+    return members.bySessionKey(key) !== undefined && !peers.hasRole(key) && rules.admitDirect(key);
   }
 
   /** Whether this side has the lower identity. */

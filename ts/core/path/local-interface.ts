@@ -14,22 +14,24 @@ export interface LocalInterface {
   readonly rank: number;
 }
 
-/** Of an interface nobody named. */
-export const DEFAULT_RANK = 0;
+/** Priorities are below it: what is metered comes after all that is not. */
+const METERED_RANK = 1000;
+export const MAX_INTERFACE_PRIORITY = METERED_RANK - 1;
+
+/** @param priority 0–999, lower first */
+export function interfaceRank(priority: number, metered: boolean): number {
+  return priority + (metered ? METERED_RANK : 0);
+}
+
+export const isMetered = (rank: number): boolean => rank >= METERED_RANK;
 
 /** What a datagram to there can be sent from: each interface of its family, or what routing chooses where none is known. */
 export function sourcesFor(
   { ip }: SocketAddress,
   interfaces: readonly LocalInterface[],
-): { readonly local: LocalSource | undefined; readonly rank: number }[] {
-  if (interfaces.length === 0) return [{ local: undefined, rank: DEFAULT_RANK }];
-  return interfaces
-    .filter(({ source }) => isIPv4(source.ip) === isIPv4(ip))
-    .map(({ source, rank }) => ({ local: source, rank }));
-}
-
-export function rankOf(local: LocalSource | undefined, interfaces: readonly LocalInterface[]): number {
-  return interfaceOf(local, interfaces)?.rank ?? DEFAULT_RANK;
+): (LocalSource | undefined)[] {
+  if (interfaces.length === 0) return [undefined];
+  return interfaces.filter(({ source }) => isIPv4(source.ip) === isIPv4(ip)).map(({ source }) => source);
 }
 
 /** Whether it can be sent from no more. */
@@ -37,7 +39,13 @@ export function isGone(local: LocalSource | undefined, interfaces: readonly Loca
   return local !== undefined && interfaceOf(local, interfaces) === undefined;
 }
 
-const interfaceOf = (
-  local: LocalSource | undefined,
+export const interfaceOf = (
+  local: LocalSource,
   interfaces: readonly LocalInterface[],
-): LocalInterface | undefined => local && interfaces.find(({ source }) => sameBytes(source.ip, local.ip));
+): LocalInterface | undefined => interfaces.find(({ source }) => sameBytes(source.ip, local.ip));
+
+/** What routing most likely chooses: those that default routes lead out by come first. */
+export const routedInterface = (
+  { ip }: SocketAddress,
+  interfaces: readonly LocalInterface[],
+): LocalInterface | undefined => interfaces.find(({ source }) => isIPv4(source.ip) === isIPv4(ip));

@@ -29,13 +29,13 @@ export class MemberPaths {
   }
 
   /** @returns the path of these ends, new or known; undefined when there is no room for one more. */
-  add(ends: PathEnds, rank: number): TrackedPath | undefined {
+  add(ends: PathEnds): TrackedPath | undefined {
     const known = this.at(ends);
     if (known !== undefined) return known;
     if (this.#paths.size >= MOST_PATHS && !this.#makeRoom()) return undefined;
     do this.#lastId = (this.#lastId % MAX_ID) + 1;
     while (this.#paths.has(this.#lastId));
-    const path = new TrackedPath(this.#lastId, ends, rank);
+    const path = new TrackedPath(this.#lastId, ends);
     this.#paths.set(path.id, path);
     return path;
   }

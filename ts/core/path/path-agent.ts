@@ -12,6 +12,8 @@ import { TimerQueue } from '../runtime/timer-queue.js';
 import type { Turn } from '../runtime/turn.js';
 import type { Uplink } from '../uplink/uplink.js';
 import type { Candidate, CandidateSource, CandidateUser, NotFound } from './candidate.js';
+import type { RelayBar } from './relay-bar.js';
+import { endsAt, type RuledWays } from './ruled-ways.js';
 
 const FIRST_RETRY_MS = 250;
 const LONGEST_RETRY_MS = 4000;
@@ -37,6 +39,8 @@ export interface PathHost {
   readonly members: Pick<MemberTable, 'bySessionKey'>;
   /** Undefined = nobody. */
   readonly beside?: BesideWays | undefined;
+  readonly rules: RuledWays;
+  readonly bar: RelayBar;
   uplinks(): Iterable<Uplink>;
 }
 
@@ -90,6 +94,11 @@ export class PathAgent implements CandidateUser {
     if (this.#isRouted(member)) this.#seek(member, turn);
   }
 
+  /** Whether a way to the member is being sought. */
+  isSought(member: SessionKey): boolean {
+    return this.#routes.get(member)?.seekUntil !== undefined;
+  }
+
   /** The way of ours the member is or would be reached by. */
   active(member: SessionKey): Candidate | undefined {
     return this.#routes.get(member)?.active;
@@ -110,7 +119,13 @@ export class PathAgent implements CandidateUser {
   sessionMoved(member: SessionKey, endpoint: PeerEndpoint, turn: Turn): void {
     if (!this.#isRouted(member)) return;
     const route = this.#route(member);
-    route.active = this.#candidateAt(member, endpoint);
+    const candidate = this.#candidateAt(member, endpoint);
+    if (candidate?.kind === 'address' && !this.#admits(candidate)) {
+      this.#pathLost(member, route, turn); // it may go on, but not by this way
+      return;
+    }
+    route.active = candidate;
+    this.#host.bar.look(member, turn);
     if (route.active === undefined) {
       this.#seek(member, turn); // a leg we no longer have
       return;
@@ -126,6 +141,7 @@ export class PathAgent implements CandidateUser {
     for (const source of this.#sources) source.closeAll(member, turn);
     this.#forgetSession(member, turn);
     this.#dropRoute(member);
+    this.#host.bar.look(member, turn);
   }
 
   /** A member is gone from the table. */
@@ -148,6 +164,25 @@ export class PathAgent implements CandidateUser {
     for (const source of this.#sources) source.relayLost(relay, turn);
     for (const [member, route] of this.#routes)
       if (route.active?.relay === relay || route.seekUntil !== undefined) this.#seek(member, turn);
+  }
+
+  /** The operator has decided otherwise: ways that may not be used are left, for another one that stands or is sought. */
+  rulesChanged(turn: Turn): void {
+    for (const [member, route] of [...this.#routes]) {
+      const { active } = route;
+      const out = this.#sources
+        .flatMap((source) => source.candidates(member))
+        .filter((each) => !this.#admits(each));
+      if (active !== undefined && !this.#admits(active)) {
+        const other = this.#candidates(member).at(-1);
+        if (other !== undefined) this.#moveTo(other, turn);
+        else if (active.kind === 'address') this.#pathLost(member, route, turn);
+        else this.#seek(member, turn);
+      }
+      for (const each of out)
+        if (!this.isActive(each)) for (const source of this.#sources) source.close(each, turn);
+      this.#host.bar.look(member, turn);
+    }
   }
 
   isActive(candidate: Candidate): boolean {
@@ -186,6 +221,7 @@ export class PathAgent implements CandidateUser {
     // A session that runs is moved over by the member's first packet, and not by the relay's word.
     if (route.seekUntil !== undefined || route.active === undefined) {
       route.active = candidate;
+      this.#host.bar.look(candidate.member, turn);
       this.#host.peers.setEndpoint(candidate.member, candidate.endpoint, turn);
     }
     this.#stopSeeking(candidate.member, route);
@@ -233,8 +269,19 @@ export class PathAgent implements CandidateUser {
     return this.#host.members.bySessionKey(member) !== undefined && !this.#host.peers.hasRole(member);
   }
 
+  /** Those that may be used. */
   #candidates(member: SessionKey): Candidate[] {
-    return this.#sources.flatMap((source) => source.candidates(member));
+    return this.#sources
+      .flatMap((source) => source.candidates(member))
+      .filter((candidate) => this.#admits(candidate));
+  }
+
+  #admits({ kind, member, endpoint, relay }: Candidate): boolean {
+    const { rules } = this.#host;
+    if (kind === 'address') return rules.ruling(member, endsAt(endpoint)) === undefined;
+    const { identity } =
+      [...this.#host.uplinks()].find(({ sessionKey }) => sessionKey === relay)?.bootstrap ?? {};
+    return identity === undefined || rules.admitCircuit(member, identity);
   }
 
   /** An address no source knows is a way too: the session has proven it. */
@@ -293,6 +340,7 @@ export class PathAgent implements CandidateUser {
 
   #moveTo(candidate: Candidate, turn: Turn): void {
     this.#route(candidate.member).active = candidate;
+    this.#host.bar.look(candidate.member, turn);
     this.#host.peers.redirect(candidate.member, candidate.endpoint, turn);
   }
 
@@ -308,6 +356,7 @@ export class PathAgent implements CandidateUser {
     if (this.#host.beside?.carries(member) === true) this.#host.beside.waysChanged(member, turn);
     else this.#forgetSession(member, turn);
     if (!this.#isSeeking(member) && route.seekUntil === undefined) this.#dropRoute(member);
+    this.#host.bar.look(member, turn);
   }
 
   /** The next packet asks for a way. */

@@ -1,8 +1,11 @@
 // Which of the proven paths is used: one that takes what IPv6 asks of every link before one that does not, then by
-// rank of interface, then a direct one before one over relays unless it loses clearly more, then of direct ones one
-// that the inner MTU fits, then loss, then round trip; and not another one for a small difference. What a relay sends
-// on may be fragmented after it, so that a way over relays is no better for what it seems to take.
+// what the operator said of them (their cost), then a direct one before one over relays unless it loses clearly more,
+// then of direct ones one that the inner MTU fits, then loss, then round trip; and not another one for a small
+// difference. What a relay sends on may be fragmented after it, so that a way over relays is no better for what it
+// seems to take.
 
+import type { WayReason } from '../runtime/way-status.js';
+import { isMetered } from './local-interface.js';
 import type { TrackedPath } from './tracked-path.js';
 
 /** A direct path may lose so much more than one over relays. */
@@ -13,33 +16,59 @@ const LOSS_STEP = 0.05;
 const SHORTER = 0.8;
 const SHORTER_MS = 5;
 
+/** What counts before all that was measured, lower first. */
+export type CostOf = (path: TrackedPath) => readonly [preference: number, rank: number];
+
 /** Proven paths, the one to be used first. @param used the one in use, which small differences do not change */
 export function choosePaths(
   paths: readonly TrackedPath[],
   used: TrackedPath | undefined,
+  costOf: CostOf,
 ): readonly TrackedPath[] {
-  const order = paths.filter(({ state }) => state === 'proven').toSorted(compare);
+  const proven = paths.filter(({ state }) => state === 'proven');
+  const merits = new Map(proven.map((path) => [path, meritsOf(path, costOf(path))]));
+  const of = (path: TrackedPath): Merits => merits.get(path) ?? [];
+  const order = proven.toSorted((a, b) => compare(of(a), of(b)));
   const [best] = order;
   if (best === undefined || used === undefined || best === used || !order.includes(used)) return order;
-  return isClearlyBetter(best, used) ? order : [used, ...order.filter((path) => path !== used)];
+  if (isClearlyBetter(best, used, costOf)) return order;
+  return [used, ...order.filter((path) => path !== used)];
+}
+
+/** Why a proven path is not used instead of this one. */
+export function whyNot(path: TrackedPath, used: TrackedPath, costOf: CostOf): WayReason {
+  const [[preference, rank], [usedPreference, usedRank]] = [costOf(path), costOf(used)];
+  if (preference > usedPreference) return 'not-preferred';
+  if (isMetered(rank) && !isMetered(usedRank)) return 'metered';
+  if (rank > usedRank) return 'priority';
+  if (inSteps(excessOf(path)) > inSteps(excessOf(used))) return 'loss';
+  if (path.relayed && !used.relayed) return 'relayed';
+  if (inSteps(path.quality.loss) > inSteps(used.quality.loss)) return 'loss';
+  return (path.quality.rttMs ?? Infinity) > (used.quality.rttMs ?? Infinity) ? 'slower' : 'no-gain';
 }
 
 /** Lower is better; the first difference counts. */
-function merits({ rank, relayed, quality, mtu, id }: TrackedPath): readonly number[] {
+type Merits = readonly number[];
+
+function meritsOf(path: TrackedPath, cost: readonly number[]): Merits {
+  const { relayed, quality, mtu, id } = path;
   const { loss, rttMs = Infinity } = quality;
-  const excess = relayed ? loss : Math.max(0, loss - DIRECT_LOSS_BONUS);
   const [narrow, limited] = [Number(mtu?.narrow ?? false), Number(mtu?.limited ?? false)];
-  return [narrow, rank, inSteps(excess), relayed ? 1 : 0, relayed ? 0 : limited, inSteps(loss), rttMs, id];
+  const excess = inSteps(excessOf(path));
+  return [narrow, ...cost, excess, relayed ? 1 : 0, relayed ? 0 : limited, inSteps(loss), rttMs, id];
 }
 
-function compare(a: TrackedPath, b: TrackedPath): number {
-  const [ofA, ofB] = [merits(a), merits(b)];
-  const at = ofA.findIndex((merit, index) => merit !== ofB[index]);
-  return (ofA[at] ?? 0) - (ofB[at] ?? 0);
+/** What it loses beyond what it may. */
+const excessOf = ({ relayed, quality: { loss } }: TrackedPath): number =>
+  relayed ? loss : Math.max(0, loss - DIRECT_LOSS_BONUS);
+
+function compare(a: Merits, b: Merits): number {
+  const at = a.findIndex((merit, index) => merit !== b[index]);
+  return (a[at] ?? 0) - (b[at] ?? 0);
 }
 
-function isClearlyBetter(a: TrackedPath, b: TrackedPath): boolean {
-  if (a.rank !== b.rank || a.relayed !== b.relayed) return true;
+function isClearlyBetter(a: TrackedPath, b: TrackedPath, costOf: CostOf): boolean {
+  if (compare(costOf(a), costOf(b)) !== 0 || a.relayed !== b.relayed) return true;
   if (a.mtu?.narrow !== b.mtu?.narrow || a.mtu?.limited !== b.mtu?.limited) return true;
   if (Math.abs(a.quality.loss - b.quality.loss) > 2 * LOSS_STEP) return a.quality.loss < b.quality.loss;
   return (a.quality.rttMs ?? Infinity) < (b.quality.rttMs ?? Infinity) * SHORTER - SHORTER_MS;

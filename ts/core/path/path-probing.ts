@@ -14,10 +14,11 @@ import { isDue } from '../runtime/is-due.js';
 import type { Turn } from '../runtime/turn.js';
 import { isReachable, type OwnAddresses } from './contact-addresses.js';
 import type { Contact } from './contact.js';
-import { rankOf } from './local-interface.js';
 import { familyOf, type NatWitness } from './nat-witness.js';
+import { sameEndpoint } from './member-paths.js';
 import { PathKeepalive } from './path-keepalive.js';
 import type { PortPrediction } from './port-prediction.js';
+import type { RuledWays } from './ruled-ways.js';
 import type { SentAddresses } from './sent-addresses.js';
 import { isDead, type TrackedPath } from './tracked-path.js';
 import { UnprovenBudget } from './unproven-budget.js';
@@ -33,6 +34,7 @@ const MOST_LEARNED = 8;
 /** What the node lends to its probes. */
 export interface ProbingHost {
   readonly nat: NatWitness;
+  readonly rules: RuledWays;
   own(): Pick<OwnAddresses, 'interfaces' | 'observed'>;
 }
 
@@ -61,6 +63,10 @@ export class PathProbing {
     for (const path of contact.paths.all()) {
       if (isDue(path.keepAt, turn.now)) this.#keepalive.due(member, contact, path, turn);
       if (!isDue(path.probeAt, turn.now)) continue;
+      if (!path.relayed && this.#host.rules.ruling(member, path) !== undefined) {
+        path.probeAt = path.keepAt = undefined;
+        continue;
+      }
       if (path.due()) {
         this.#probe(member, contact, path, turn);
         continue;
@@ -99,7 +105,7 @@ export class PathProbing {
   }
 
   /** The member sends from there: a path to try, if it is none yet. @returns whether something may be due now. */
-  learn(contact: Contact, from: PathEnds, turn: Turn): boolean {
+  learn(member: SessionKey, contact: Contact, from: PathEnds, turn: Turn): boolean {
     const known = contact.paths.at(from);
     if (known !== undefined) {
       // Its probe came through: ours may, now.
@@ -108,9 +114,9 @@ export class PathProbing {
     }
     if ('leg' in from.remote || !isReachable(from.remote.address) || contact.learned >= MOST_LEARNED)
       return false;
+    if (this.#host.rules.ruling(member, from) !== undefined) return false;
     contact.learned++;
-    const { interfaces } = this.#host.own();
-    contact.paths.add(from, rankOf(from.local, interfaces))?.retry(turn.now);
+    contact.paths.add(from)?.retry(turn.now);
     return true;
   }
 
@@ -170,10 +176,13 @@ export class PathProbing {
 
   #probe(member: SessionKey, contact: Contact, path: TrackedPath, turn: Turn): void {
     const { remote } = path;
-    // Where data is sent to, probes are none too many.
-    const unproven = 'address' in remote && path.state !== 'proven' && path !== contact.active;
-    if (unproven && !this.#budget.take(member, remote.address, turn.now)) {
+    // An address that data is sent to, or that answers by another path, has shown that the member is there.
+    const proven =
+      path === contact.active ||
+      contact.paths.all().some((each) => each.state === 'proven' && sameEndpoint(each.remote, remote));
+    if ('address' in remote && !proven && !this.#budget.take(member, remote.address, turn.now)) {
       path.state = 'failed';
+      path.heldBack = true;
       return;
     }
     if ('address' in remote) {

@@ -8,10 +8,10 @@ import type { MemberTable } from '../members/member-table.js';
 import type { Turn } from '../runtime/turn.js';
 import type { Candidate } from './candidate.js';
 import type { Contact } from './contact.js';
-import { DEFAULT_RANK } from './local-interface.js';
-import { sameEndpoint, type MemberPaths } from './member-paths.js';
-import { choosePaths } from './path-choice.js';
+import { sameEndpoint } from './member-paths.js';
+import { choosePaths, type CostOf } from './path-choice.js';
 import type { MtuDiscovery } from './mtu-discovery.js';
+import { endsAt, type RuledWays } from './ruled-ways.js';
 import { isDead, type TrackedPath } from './tracked-path.js';
 
 /** Direct paths a path set has at most. */
@@ -25,12 +25,15 @@ const SLACK_MS = 20;
 /** What the node lends to the choice of paths. */
 export interface SelectionHost {
   readonly members: Pick<MemberTable, 'bySessionKey'>;
+  readonly rules: RuledWays;
   /** The ways over relays that stand, the one in use last. */
   relayed(member: SessionKey): readonly Candidate[];
   /** There is none, and one is wanted. */
   seekRelayed(member: SessionKey, turn: Turn): void;
   /** Relays may see this node elsewhere by now: they are asked. */
   askRelays(turn: Turn): void;
+  /** The way data goes may be another. */
+  chosen(member: SessionKey, turn: Turn): void;
 }
 
 export class PathSelection {
@@ -42,28 +45,51 @@ export class PathSelection {
     this.#mtu = mtu;
   }
 
-  /** Uses the best of the paths that are proven, and tells the engine if that is a change. */
+  /** Uses the best of the paths that are proven and may be used, and tells the engine if that is a change. */
   decide(member: SessionKey, contact: Contact, turn: Turn): void {
     const relayed = this.#relayedPaths(member, contact, turn);
+    const mayCarry = (path: TrackedPath): boolean => this.#host.rules.ruling(member, path) === undefined;
     const before = contact.active;
-    const order = choosePaths(contact.paths.all(), before);
+    if (before !== undefined && !mayCarry(before)) contact.active = undefined;
+    const usable = contact.paths.all().filter(mayCarry);
+    const order = choosePaths(usable, contact.active, this.costOf(member));
     const [best] = order;
     if (best !== undefined && !best.relayed) contact.active = best;
     // A standby that is dead as well takes nothing over: the engine sends by both, whichever lives first.
     else if (best === undefined && relayed.length > 0 && relayed.every(isDead))
-      contact.active ??= lastProven(contact.paths);
+      contact.active ??= lastProven(usable);
     else if (relayed.length > 0) contact.active = undefined;
     for (const path of order.filter((each) => !each.relayed).slice(KEPT_PATHS)) contact.paths.remove(path);
     const { active } = contact;
     if (active !== before) this.#changed(member, contact, before, turn);
     if (active !== undefined && relayed.length === 0 && active.state !== 'proven')
       this.#host.seekRelayed(member, turn);
-    // The relayed way the path agent uses comes first; not by a relay's word alone, while another one is proven.
-    const isProven = ({ state }: TrackedPath): number => Number(state === 'proven');
-    const standby = relayed.toReversed().toSorted((a, b) => isProven(b) - isProven(a));
+    const carrying = this.#inOrder(member, relayed.filter(mayCarry));
+    // Where no relay may carry data (relay-bar.ts), one still carries what leads to a direct path.
+    const standby = active === undefined && carrying.length === 0 ? this.#inOrder(member, relayed) : carrying;
     const rest = order.filter((path) => path !== active && !path.relayed).slice(0, KEPT_PATHS);
-    const set = active === undefined ? standby : [active, ...standby, ...rest];
-    this.#tell(member, contact, set.slice(0, MAX_PATHS_PER_PEER), turn);
+    const used =
+      active === undefined ? standby : [active, ...standby, ...rest].slice(0, MAX_PATHS_PER_PEER - 1);
+    // By the first two of a set data is sent.
+    const listened = used.length >= 2 ? contact.paths.all().filter((path) => path === contact.listened) : [];
+    const set = [...used, ...listened];
+    if (set.length === 0 && !contact.agreed) this.withdraw(member, turn);
+    else this.#tell(member, contact, set.slice(0, MAX_PATHS_PER_PEER), turn);
+    this.#host.chosen(member, turn);
+  }
+
+  costOf(member: SessionKey): CostOf {
+    return (path) => this.#host.rules.cost(member, path);
+  }
+
+  /**
+   * The relayed way the path agent uses comes first, unless the operator prefers another; not by a relay's word alone,
+   * while another one is proven.
+   */
+  #inOrder(member: SessionKey, relayed: readonly TrackedPath[]): TrackedPath[] {
+    const costOf = this.costOf(member);
+    const merit = (path: TrackedPath): number => costOf(path)[0] + (path.state === 'proven' ? 0 : 1000);
+    return relayed.toReversed().toSorted((a, b) => merit(a) - merit(b));
   }
 
   /** Tracked paths of the relayed ways that stand; those of others are forgotten. */
@@ -74,10 +100,10 @@ export class PathSelection {
         contact.paths.remove(path);
     return ways
       .map(({ endpoint }) => {
-        const ends = { remote: endpoint, local: undefined };
+        const ends = endsAt(endpoint);
         const known = contact.paths.at(ends);
-        const path = known ?? contact.paths.add(ends, DEFAULT_RANK);
-        if (known === undefined && path !== undefined) path.probeAt = turn.now;
+        const path = known ?? contact.paths.add(ends);
+        if (contact.agreed && path?.state === 'untried' && !path.everProbed) path.probeAt ??= turn.now;
         return path;
       })
       .filter((path) => path !== undefined);
@@ -109,6 +135,8 @@ export class PathSelection {
     const told = `${set.map(({ id, mtu }) => `${id}:${mtu?.plpmtu ?? ''}`).join(' ')} ${silentAfterMs}`;
     if (told === contact.told) return;
     contact.told = told;
+    contact.set = set;
+    contact.duplicated = false;
     const paths = set.map(({ id, ends, mtu }): PeerPath => ({ id, ...ends, plpmtu: mtu?.plpmtu }));
     const reportEveryMs = active === undefined ? 0 : REPORT_EVERY_MS;
     turn.emit({ type: 'set-paths', paths: { peer: member, paths, silentAfterMs, reportEveryMs } });
@@ -122,9 +150,8 @@ export class PathSelection {
 }
 
 /** The direct path that died last; undefined = none was ever proven. */
-function lastProven(paths: MemberPaths): TrackedPath | undefined {
+function lastProven(paths: readonly TrackedPath[]): TrackedPath | undefined {
   return paths
-    .all()
     .filter(({ relayed, answeredAt }) => !relayed && answeredAt !== undefined)
     .toSorted((a, b) => (a.answeredAt ?? 0) - (b.answeredAt ?? 0))
     .at(-1);

@@ -39,6 +39,8 @@ export class TrackedPath implements PathEnds {
   /** When it is to be probed next; undefined = not by itself. */
   probeAt: number | undefined;
   everProbed = false;
+  /** Given up, because addresses that had not answered might be sent no more. */
+  heldBack = false;
   /** Times it was tried again since it worked last. */
   retries = 0;
   /** When it is looked after next, so that it is not forgotten on the way; undefined = not. */
@@ -58,14 +60,10 @@ export class TrackedPath implements PathEnds {
   /** When the probes were sent that may yet be answered, by hex token, oldest first. */
   readonly #outstanding = new Map<string, number>();
 
-  /**
-   * @param id 1–255
-   * @param rank of the interface; lower is used first
-   */
+  /** @param id 1–255 */
   constructor(
     readonly id: number,
     readonly ends: PathEnds,
-    readonly rank: number,
   ) {}
 
   get remote(): PathEnds['remote'] {
@@ -89,6 +87,7 @@ export class TrackedPath implements PathEnds {
   /** Begins again, at `at`, to find out whether it works. */
   retry(at: number): void {
     if (this.state === 'failed') this.state = 'untried';
+    this.heldBack = false;
     this.#unanswered = 0;
     this.probeAt = at;
   }
@@ -133,8 +132,7 @@ export class TrackedPath implements PathEnds {
     const sentAt = this.#outstanding.get(key);
     if (sentAt === undefined) return false;
     this.#outstanding.delete(key);
-    // What it lost while it was dead says nothing of what it is like alive.
-    if (this.state !== 'proven') this.quality.loss = 0;
+    if (this.state !== 'proven') this.quality.revived();
     this.quality.answered(Math.min(Math.max(rttMs, 0), now - sentAt));
     this.state = 'proven';
     this.answeredAt = now;

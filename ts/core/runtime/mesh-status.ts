@@ -5,6 +5,7 @@ import type { RateLimit } from '../../wire/limits.js';
 import { REFUSALS, type Refusal } from '../protocol/control-message.js';
 import type { ExitStatus } from './exit-change.js';
 import type { NatStatus } from './nat-status.js';
+import type { IndirectReason, WayStatus } from './way-status.js';
 
 /** Why a bootstrap does not hold our registration: a refusal is one of the registration. */
 export const UPLINK_ERRORS = [
@@ -41,7 +42,13 @@ export interface MemberStatus {
   /** The relay in use; undefined unless `path` is `relay`. */
   readonly relayPeerId: string | undefined;
   /** Why there is no circuit although one is sought. */
-  readonly refused: Refusal | 'unanswered' | undefined;
+  readonly refused: Refusal | 'unanswered' | 'forbidden' | undefined;
+  /** Ways that are known to it, at most 32, those in use first. */
+  readonly ways: readonly WayStatus[];
+  /** Why it is not reached directly; undefined = it is. */
+  readonly indirect: IndirectReason | undefined;
+  /** Nothing is sent to it and nothing taken: no way that works may carry data. */
+  readonly barred: boolean;
 }
 
 export interface NetworkStatus {

@@ -30,6 +30,8 @@ interface Entry {
   readonly proven: Set<string>;
   transit: Extract<Transit, 'none' | 'exit'>;
   exit: ExitRoutes | undefined;
+  /** Whether no data may go to it as a member at present. */
+  barred: boolean;
   /** What the engine was last told, endpoint aside. */
   told: string | undefined;
 }
@@ -109,12 +111,32 @@ export class PeerTable {
     if (entry !== undefined) this.#tell(key, entry, endpoint, turn, true);
   }
 
+  /** Nothing is routed to it as a member, and nothing accepted: its session carries control messages alone. */
+  bar(key: SessionKey, turn: Turn): void {
+    this.#setBarred(key, true, turn);
+  }
+
+  lift(key: SessionKey, turn: Turn): void {
+    this.#setBarred(key, false, turn);
+  }
+
+  isBarred(key: SessionKey): boolean {
+    return this.#entries.get(key)?.barred === true;
+  }
+
   /** Ends the session and forgets the endpoint: the next packet asks for a path. */
   resetPath(key: SessionKey, turn: Turn): void {
     const entry = this.#entries.get(key);
     if (entry?.told === undefined) return;
     turn.emit({ type: 'remove-peer', peer: key });
     entry.told = undefined;
+    this.#tell(key, entry, undefined, turn);
+  }
+
+  #setBarred(key: SessionKey, barred: boolean, turn: Turn): void {
+    const entry = this.#entries.get(key);
+    if (entry === undefined || entry.barred === barred) return;
+    entry.barred = barred;
     this.#tell(key, entry, undefined, turn);
   }
 
@@ -127,6 +149,7 @@ export class PeerTable {
         proven: new Set(),
         transit: 'none',
         exit: undefined,
+        barred: false,
         told: undefined,
       };
       this.#entries.set(key, entry);
@@ -141,14 +164,14 @@ export class PeerTable {
     turn: Turn,
     redirect = false,
   ): void {
-    const { roles, member, proven, transit, exit } = entry;
+    const { roles, member, proven, transit, exit, barred } = entry;
     if (roles.size === 0 && member === undefined) {
       this.#entries.delete(key);
       if (entry.told !== undefined) turn.emit({ type: 'remove-peer', peer: key });
       return;
     }
     const presharedKey = roles.size > 0 ? undefined : member?.presharedKey;
-    const isBelieved = (network: string): boolean => roles.size === 0 || proven.has(network);
+    const isBelieved = (network: string): boolean => (roles.size === 0 ? !barred : proven.has(network));
     const routes = [...(member?.routes ?? [])].flatMap(([network, own]) => (isBelieved(network) ? own : []));
     const isExit = exit !== undefined && member !== undefined && isBelieved(exit.network);
     const allowedIps = isExit ? [...routes, ...exit.prefixes] : routes;

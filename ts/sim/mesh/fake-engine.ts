@@ -186,12 +186,15 @@ export class FakeEngine implements EffectEngine {
   }
 
   /**
-   * An IP packet for a peer, which may not be fragmented.
+   * An IP packet for a peer, which may not be fragmented; dropped and counted when nothing is routed to the peer.
    * @returns how long it may be at most, when it is too long for the way: what ICMP says in other engines.
    */
   sendInner(key: SessionKey, packet: Uint8Array): number | undefined {
     const peer = this.#peers.get(key);
-    if (peer === undefined) return undefined;
+    if (peer === undefined || peer.config.allowedIps.length === 0) {
+      this.#count('drop_no_route');
+      return undefined;
+    }
     const limit = innerLimit(peer.paths?.active);
     if (packet.length > limit) {
       this.#count('too_big_sent');
@@ -593,11 +596,16 @@ export class FakeEngine implements EffectEngine {
       const event = peer.paths?.dataReceived(path, from, this.#host.now());
       if (event !== undefined) this.#host.event({ ...event, peer: peer.config.sessionKey });
       const pong = pongTo(payload);
-      if (isInner(payload)) this.#host.inner?.(peer.config.sessionKey, payload);
+      if (isInner(payload)) this.#receiveInner(peer, payload);
       else if (pong !== undefined) this.#sendData(peer, pong);
       else this.#host.event({ type: 'control', peer: peer.config.sessionKey, payload });
     }
     if (peer.paths !== undefined) this.#servePaths(peer, peer.paths);
+  }
+
+  #receiveInner({ config }: Peer, packet: Uint8Array): void {
+    if (config.allowedIps.length === 0) this.#count('drop_inner_source');
+    else this.#host.inner?.(config.sessionKey, packet);
   }
 
   // Paths

@@ -18,7 +18,8 @@ import { DEFAULT_RELAY_LIMITS } from '../../core/relay/relay-limits.js';
 import type { RelayPolicy } from '../../core/relay/relay-policy.js';
 import { nodePrimitives } from '../../engine/node-primitives.js';
 import type { EngineEvent, SessionKey } from '../../contract/engine.js';
-import type { LocalInterface } from '../../core/path/local-interface.js';
+import { interfaceRank, type LocalInterface } from '../../core/path/local-interface.js';
+import type { PathPolicy } from '../../core/path/path-policy.js';
 import type { LocalSource } from '../../contract/path-control.js';
 import { formatSocketAddress, isIPv4, type SocketAddress } from '../../wire/socket-address.js';
 import { EventQueue } from '../kernel/event-queue.js';
@@ -65,6 +66,9 @@ export interface SimUplink {
   readonly firewall?: FirewallRules | undefined;
   /** One-way, to the middle of the Internet; default: the node's. */
   readonly latencyMs?: number;
+  /** Priority of its interface, lower first; default 0. */
+  readonly priority?: number;
+  readonly metered?: boolean;
   /** What else its link does, in either direction. */
   readonly link?: Partial<LinkModel>;
 }
@@ -93,6 +97,8 @@ export interface SimNodeOptions {
   readonly directPaths?: boolean;
   /** Of its tunnel; default: as the daemon's. Undefined = its engine keeps no datagram whole. */
   readonly innerMtu?: number | undefined;
+  /** Default: every way is used. */
+  readonly pathPolicy?: PathPolicy;
 }
 
 export class Simulation {
@@ -162,6 +168,8 @@ export class SimNode {
   /** Hears the packets of peers that come out of its tunnel. */
   inner: (packet: Uint8Array) => void = () => undefined;
   readonly notices: Notice[] = [];
+  /** When each inner packet came in. */
+  readonly innerAt: number[] = [];
   readonly receipts: ReceiptReport[] = [];
   readonly exitChanges: ExitEffect[] = [];
   readonly signedReceipts: Uint8Array[] = [];
@@ -194,6 +202,7 @@ export class SimNode {
       stockPeers: options.stockPeers,
       directPaths: options.directPaths,
       innerMtu: 'innerMtu' in options ? options.innerMtu : 1400,
+      pathPolicy: options.pathPolicy,
       interfaces: interfacesOf(uplinks),
       maxLegs:
         OWN_LEGS +
@@ -239,7 +248,10 @@ export class SimNode {
           const by = source === undefined ? this.#localFor(to) : this.#attachmentOf(source);
           if (this.#life === life && by !== undefined) internet.send(by, to, datagram);
         },
-        inner: (_peer, packet) => this.inner(packet),
+        inner: (_peer, packet) => {
+          this.innerAt.push(queue.now);
+          this.inner(packet);
+        },
         event: (event) => {
           if (life.events.push(event) === 1) queue.at(queue.now, () => this.#handleEvents(life));
         },
@@ -388,9 +400,9 @@ const publicAddresses = (uplinks: readonly SimUplink[]): SocketAddress[] =>
   uplinks.filter(({ nat }) => nat === undefined).map(({ address }) => address);
 
 const interfacesOf = (uplinks: readonly SimUplink[]): LocalInterface[] =>
-  uplinks.map(({ address: { ip, port } }, index) => ({
+  uplinks.map(({ address: { ip, port }, priority = 0, metered = false }, index) => ({
     source: { ip, interface: index + 1 },
     name: `eth${index}`,
     port,
-    rank: 0,
+    rank: interfaceRank(priority, metered),
   }));

@@ -138,6 +138,11 @@ export function wordRefusal(code: Refusal): Wording {
 
 /** Why there is no circuit to a member. */
 export function wordCircuitFailure(code: NonNullable<MemberStatus['refused']>): Wording {
+  if (code === 'forbidden')
+    return {
+      what: 'the configuration lets no connected relay be used for it',
+      next: 'Change pin or forbid under [paths], then type: omerta reload',
+    };
   if (code !== 'unanswered') return REFUSAL_WORDS[code];
   return { what: 'the relay did not answer', next: 'See its state: omerta status' };
 }

@@ -1,0 +1,139 @@
+// The policy on single ways: which of them may carry data to a member, and which of those come first.
+
+import type { PeerEndpoint, SessionKey } from '../../contract/engine.js';
+import type { PathEnds } from '../../contract/path-control.js';
+import { sameBytes, toHex } from '../../wire/bytes.js';
+import { containsIp } from '../../wire/prefix.js';
+import type { SocketAddress } from '../../wire/socket-address.js';
+import type { MemberTable } from '../members/member-table.js';
+import type { Ruling } from '../runtime/way-status.js';
+import type { OwnAddresses } from './contact-addresses.js';
+import { interfaceOf, routedInterface, type LocalInterface } from './local-interface.js';
+import {
+  admitAllDirect,
+  admitDirect,
+  admitRelayed,
+  type PathPolicy,
+  type PathRules,
+  type WayPattern,
+} from './path-policy.js';
+
+/** The relay a leg leads over. */
+export interface LegRelay {
+  readonly identity: Uint8Array;
+  readonly address: SocketAddress;
+}
+
+/** What the node lends to the policy. */
+export interface RulesHost {
+  readonly members: Pick<MemberTable, 'bySessionKey'>;
+  interfaces(): readonly LocalInterface[];
+  /** Of one of our circuits with the member; undefined = it is gone. */
+  relayOf(member: SessionKey, leg: number): LegRelay | undefined;
+}
+
+export class RuledWays {
+  readonly #host: RulesHost;
+
+  constructor(
+    public policy: PathPolicy,
+    host: RulesHost,
+  ) {
+    this.#host = host;
+  }
+
+  rules(member: SessionKey): PathRules {
+    const { rules, members } = this.policy;
+    if (members.size === 0) return rules;
+    const identity = this.#host.members.bySessionKey(member)?.identity;
+    return (identity && members.get(toHex(identity))) ?? rules;
+  }
+
+  admitDirect(member: SessionKey): boolean {
+    return admitDirect(this.rules(member));
+  }
+
+  admitRelayed(member: SessionKey): boolean {
+    return admitRelayed(this.rules(member));
+  }
+
+  /** Whether the member may be heard and answered anywhere. */
+  admitAllDirect(member: SessionKey): boolean {
+    return admitAllDirect(this.rules(member));
+  }
+
+  /** Whether a circuit with the member may lead over this relay: one that carries no data serves to find a direct path. */
+  admitCircuit(member: SessionKey, relay: Uint8Array): boolean {
+    const { pin, forbid } = this.rules(member);
+    const isIt = (pattern: WayPattern): boolean => 'relay' in pattern && pattern.relay === toHex(relay);
+    const pinned = pin.filter((pattern) => 'relay' in pattern);
+    return !forbid.some(isIt) && (pinned.length === 0 || pinned.some(isIt));
+  }
+
+  /** Place of a relay among those preferred for the member, lower first. */
+  relayPreference(member: SessionKey, relay: Uint8Array): number {
+    const relays = this.rules(member).prefer.filter((pattern) => 'relay' in pattern);
+    const place = relays.findIndex((pattern) => pattern.relay === toHex(relay));
+    return place < 0 ? relays.length : place;
+  }
+
+  /** Why no data may go to the member by this way; undefined = it may. */
+  ruling(member: SessionKey, ends: PathEnds): Ruling | undefined {
+    const { use, pin, forbid } = this.rules(member);
+    const isRelayed = 'leg' in ends.remote;
+    if (use === (isRelayed ? 'direct-only' : 'relay-only')) return use;
+    if (forbid.some((pattern) => this.#matches(pattern, member, ends))) return 'forbidden';
+    if (pin.length > 0 && !pin.some((pattern) => this.#matches(pattern, member, ends))) return 'not-pinned';
+    return undefined;
+  }
+
+  /** What counts before all that was measured, lower first: place among the preferred, then rank of the interface. */
+  cost(member: SessionKey, ends: PathEnds): readonly [preference: number, rank: number] {
+    const { prefer } = this.rules(member);
+    const place = prefer.findIndex((pattern) => this.#matches(pattern, member, ends));
+    return [place < 0 ? prefer.length : place, this.interface(member, ends)?.rank ?? 0];
+  }
+
+  /** What a datagram by this way leaves by, as far as is known. */
+  interface(member: SessionKey, { remote, local }: PathEnds): LocalInterface | undefined {
+    const interfaces = this.#host.interfaces();
+    if (local !== undefined) return interfaceOf(local, interfaces);
+    const to = 'leg' in remote ? this.#host.relayOf(member, remote.leg)?.address : remote.address;
+    return to && routedInterface(to, interfaces);
+  }
+
+  /** Of our addresses those that the member may be told: of no interface by which nothing may go to it. */
+  told<Own extends Omit<OwnAddresses, 'predicted'>>(member: SessionKey, own: Own): Own {
+    const { pin, forbid } = this.rules(member);
+    const covers = (pattern: WayPattern, { name }: LocalInterface): boolean =>
+      !('relay' in pattern) && (pattern.interface === undefined || pattern.interface === name);
+    const isOut = (each: LocalInterface): boolean =>
+      forbid.some(
+        (pattern) => covers(pattern, each) && 'remote' in pattern && pattern.remote === undefined,
+      ) ||
+      (pin.length > 0 && !pin.some((pattern) => covers(pattern, each)));
+    const out = own.interfaces.filter(isOut);
+    const isElsewhere = ({ ip }: SocketAddress): boolean =>
+      !out.some(({ source }) => sameBytes(source.ip, ip));
+    return {
+      ...own,
+      interfaces: own.interfaces.filter((each) => !out.includes(each)),
+      announced: own.announced.filter(isElsewhere),
+      observed: own.observed.filter(isElsewhere),
+    };
+  }
+
+  #matches(pattern: WayPattern, member: SessionKey, ends: PathEnds): boolean {
+    const { remote } = ends;
+    if ('relay' in pattern) {
+      const relay = 'leg' in remote ? this.#host.relayOf(member, remote.leg) : undefined;
+      return relay !== undefined && toHex(relay.identity) === pattern.relay;
+    }
+    if ('leg' in remote) return false;
+    if (pattern.remote !== undefined && !containsIp(pattern.remote, remote.address.ip)) return false;
+    return pattern.interface === undefined || this.interface(member, ends)?.name === pattern.interface;
+  }
+}
+
+/** A way that has no path yet. */
+export const endsAt = (remote: PeerEndpoint): PathEnds => ({ remote, local: undefined });
