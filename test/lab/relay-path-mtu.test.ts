@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
+import { addFarNode } from '../../ts/lab/far-node.js';
 import { tcpThroughput } from '../../ts/lab/iperf.js';
 import { OmertaNode } from '../../ts/lab/omerta-node.js';
 import { ping } from '../../ts/lab/ping.js';
@@ -10,32 +11,6 @@ import { World, type Node } from '../../ts/lab/world.js';
 interface Status {
   readonly counters: Readonly<Record<string, number>>;
   readonly mesh: { readonly networks: readonly { readonly ipv6: string }[] };
-}
-
-/** `far` is reached by way of a router whose link to it carries 1,280 bytes. */
-async function farAway(world: World, relay: Node): Promise<Node> {
-  const router = await world.addNode('router');
-  const far = await world.addNode('far');
-  await router.ip(
-    `link add small mtu 1280 type veth peer name small mtu 1280 netns ${far.name}`,
-    'link set small up',
-    'address add 203.0.113.1/24 dev small',
-    'address add 2001:db8:200::1/64 dev small nodad',
-  );
-  await router.sysctl('net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1');
-  await far.ip(
-    'link set eth0 down',
-    'link set small up',
-    'address add 203.0.113.2/24 dev small',
-    'address add 2001:db8:200::2/64 dev small nodad',
-    'route add default via 203.0.113.1',
-    'route add default via 2001:db8:200::1',
-  );
-  await relay.ip(
-    `route add 203.0.113.0/24 via ${router.address}`,
-    `route add 2001:db8:200::/64 via ${router.address6 ?? ''}`,
-  );
-  return far;
 }
 
 for (const family of ['IPv4', 'IPv6'])
@@ -66,7 +41,8 @@ for (const family of ['IPv4', 'IPv6'])
           await omerta.start('up', '--foreground');
           return omerta;
         };
-        far = await join(await farAway(world, node), 'far');
+        const { far: farther } = await addFarNode(world, [node], 1280);
+        far = await join(farther, 'far');
         near = await join(await world.addNode('near'), 'near');
         address = ((await far.command(['status'])) as Status).mesh.networks[0]?.ipv6 ?? '';
         for (let tries = 0; tries < 100; tries++) {
