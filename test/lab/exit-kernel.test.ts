@@ -50,7 +50,7 @@ describe(
       await made.fetch(WEB.ipv4),
       await made.fetch(WEB.ipv6),
     ];
-    const OUTSIDE = [EXIT_OUTSIDE.ipv4, EXIT_OUTSIDE.ipv6];
+    const OUTSIDE: readonly string[] = [EXIT_OUTSIDE.ipv4, EXIT_OUTSIDE.ipv6];
 
     before(async () => {
       world = await World.create();
@@ -97,6 +97,47 @@ describe(
       assert.ok((row?.fromBytes ?? 0) > 1000 && (row?.toBytes ?? 0) > 1000);
       const settings = statSync(join(exit.omerta.state, 'exit.json'));
       assert.equal(settings.mode & 0o777, 0o600);
+    });
+
+    it('resolves names for guests, by UDP and TCP, whichever resolver they ask', async () => {
+      await must(exit, 'serve', '--allow', guest.peerId, '--resolver', WEB.ipv4);
+      await until(
+        'the guest asks the exit',
+        async () => (await report(guest)).using?.exits[0]?.dns === true,
+        40_000,
+      );
+      // What /etc/resolv.conf names is not there in this world; curl and the resolver of Node.js ask it all the same.
+      assert.ok(OUTSIDE.includes((await made.fetch('shop.example')) ?? ''));
+      const query = `
+      import { Resolver } from 'node:dns/promises';
+      const resolver = new Resolver({ timeout: 3000, tries: 1 });
+      resolver.setServers(process.argv.slice(1));
+      console.log((await resolver.resolve4('shop.example')).join());`;
+      const ask = async (server: string): Promise<string> =>
+        (await guest.node.run(process.execPath, ['--input-type=module', '-e', query, server])).stdout.trim();
+      for (const server of ['192.168.1.1', '9.9.9.9', '2620:fe::fe', exit.ipv4])
+        assert.equal(await ask(server), WEB.ipv4, server);
+      // By TCP: a question with its length before it.
+      const tcp = `
+      import { connect } from 'node:net';
+      const question = Buffer.from('001e' + '000701000001000000000000' + '0473686f70' + '076578616d706c65' + '0000010001', 'hex');
+      connect(53, '192.168.1.1', function () { this.write(question); }).on('data', (bytes) => {
+        console.log([...bytes.subarray(-4)].join('.'));
+        process.exit();
+      });`;
+      const { stdout } = await guest.node.run(process.execPath, ['--input-type=module', '-e', tcp], {
+        timeoutMs: 10_000,
+      });
+      assert.equal(stdout.trim(), WEB.ipv4);
+      assert.ok(((await report(exit)).serving?.names.answered ?? 0) >= 5);
+      // A member that is no guest is not answered.
+      const other = await made.relay.node.run(process.execPath, [
+        '--input-type=module',
+        '-e',
+        query,
+        exit.ipv4,
+      ]);
+      assert.equal(other.stdout, '');
     });
 
     it('does not forward to denied ranges, to its own addresses and networks, nor to port 25', async () => {

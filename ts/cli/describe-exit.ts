@@ -23,7 +23,7 @@ export function describeExit(report: ExitReport, now: number): string {
 }
 
 function describeServing(serving: NonNullable<ExitReport['serving']>, now: number): string[] {
-  const { ipv4, ipv6, lan, networks, rights, guests, chain, dropped } = serving;
+  const { ipv4, ipv6, lan, networks, rights, guests, chain, dropped, dns, names } = serving;
   const families = [...(ipv4 ? ['IPv4'] : []), ...(ipv6 ? ['IPv6'] : [])].join(', ');
   const may = [
     ...networks.map((name) => `all of network ${name}`),
@@ -47,8 +47,17 @@ function describeServing(serving: NonNullable<ExitReport['serving']>, now: numbe
     `allowed   ${may.length === 0 ? 'nobody yet: omerta exit grant PEER --for 2h' : may.join(', ')}`,
     `guests    ${guests.length === 0 ? 'none' : guests.length}`,
     ...(rows.length === 0 ? [] : columns(rows).split('\n')),
+    `names     ${describeNames(dns, names)}`,
     `dropped   ${dropped.noRight} without the right, ${dropped.denied} to where nothing is forwarded`,
   ];
+}
+
+function describeNames(
+  dns: boolean,
+  { answered, unanswered, refused, error }: NonNullable<ExitReport['serving']>['names'],
+): string {
+  if (error !== undefined) return `not resolved: ${error}`;
+  return dns ? `${answered} resolved, ${unanswered} unanswered, ${refused} refused` : 'not resolved';
 }
 
 function describeUsing(using: NonNullable<ExitReport['using']>): string[] {
@@ -69,6 +78,7 @@ function describeUsing(using: NonNullable<ExitReport['using']>): string[] {
       ? `using     CLOSED: no exit grants, so ${scope} goes nowhere; to leave directly: omerta exit off`
       : `using     ${scope} leaves by ${nameOr(used.name, used.peerId)} (${families(used)})`,
     ...lines,
+    `names     ${used?.dns === true ? 'asked of the exit' : 'asked of whom this machine asks otherwise'}`,
     `directly  ${[...(allowLan ? ['what is on-link'] : []), ...exclude].join(', ') || 'nothing'}`,
   ];
 }

@@ -8,7 +8,7 @@ import { parseWireguardKey } from '../host/wireguard-key.js';
 import type { DaemonStatus } from '../status/model/daemon-status.js';
 import { toHex } from '../wire/bytes.js';
 import { formatPrefix, parsePrefix } from '../wire/prefix.js';
-import { parseIp } from '../wire/socket-address.js';
+import { formatIp, parseIp } from '../wire/socket-address.js';
 import { selectPeer } from './select-peer.js';
 
 /** A peer id as it is, known or not yet; else the member meant, as `omerta ping` takes it. */
@@ -62,6 +62,22 @@ export function prefixesOf(option: string, texts: readonly string[] = []): strin
       `Type for example: ${option} 192.168.7.0/24`,
     );
   });
+}
+
+/** Addresses in their one spelling, three at most. @throws OperatorError */
+export function addressesOf(option: string, texts: readonly string[] = []): string[] {
+  const addresses = texts.map((text) => {
+    const ip = parseIp(text);
+    if (ip !== undefined) return formatIp(ip);
+    throw new OperatorError(
+      ExitCode.usage,
+      option,
+      `"${text}" is not an address`,
+      `Type for example: ${option} 9.9.9.9`,
+    );
+  });
+  if (addresses.length <= 3) return addresses;
+  throw new OperatorError(ExitCode.usage, option, 'three are asked at most', 'Leave some out');
 }
 
 /** @throws OperatorError */

@@ -4,6 +4,7 @@
 //   rule 5101  to what is excluded   → main
 //   rule 5102  on-link (--allow-lan) → main, but for its default route
 //   rule 5103  all without the mark  → our table: default by the tunnel, then unreachable
+//   nftables   port 53, not loopback → the exit's resolver, where it has one
 
 import type { ExitInUse } from '../core/runtime/exit-change.js';
 import { parsePrefix } from '../wire/prefix.js';
@@ -47,7 +48,7 @@ export function useChanges(facts: UseFacts): HostChange[] {
       routes: routesOf(facts, family),
     })),
     ...families.flatMap((family) => rulesOf(facts, family)),
-    ...markChanges(facts),
+    ...tableChanges(facts),
   ];
 }
 
@@ -73,24 +74,60 @@ function rulesOf({ allowLan, exclude }: UseFacts, family: Family): HostChange[] 
   return rules.map((rule) => ({ kind: 'rule', family, rule }));
 }
 
-/**
- * Where the address of what comes in is checked strictly, the way back of the engine's datagrams has to be looked up
- * by their mark: it is put on them as they come in.
- */
-function markChanges({ tunnel, port, strictInterfaces }: UseFacts): HostChange[] {
-  if (strictInterfaces.length === 0) return [];
+function tableChanges(facts: UseFacts): HostChange[] {
+  const { tunnel, port, strictInterfaces: strict } = facts;
+  const names = nameRules(facts);
+  if (strict.length === 0 && names.length === 0) return [];
   const text = [
     `table inet ${USE_TABLE} {`,
+    // Where the address of what comes in is checked strictly, the way back of the engine's datagrams has to be looked
+    // up by their mark: it is put on them as they come in.
     'chain incoming {',
     'type filter hook prerouting priority mangle; policy accept;',
-    `iifname != "${tunnel}" udp dport ${port} meta mark set ${EXIT_MARK}`,
+    ...(strict.length === 0 ? [] : [`iifname != "${tunnel}" udp dport ${port} meta mark set ${EXIT_MARK}`]),
     '}',
+    ...names,
     '}',
     '',
   ].join('\n');
   return [
     { kind: 'nft', table: USE_TABLE, text },
-    { kind: 'sysctl', path: 'net/ipv4/conf/all/src_valid_mark', value: '1' },
+    ...(strict.length === 0
+      ? []
+      : [{ kind: 'sysctl', path: 'net/ipv4/conf/all/src_valid_mark', value: '1' } as const]),
+  ];
+}
+
+/**
+ * Questions for names go to the exit, whichever resolver they were for: no file is edited, and one on the LAN would not
+ * be reached. Those to a resolver on this machine stay; what that asks goes to the exit.
+ */
+function nameRules({ tunnel, use, include, exclude }: UseFacts): string[] {
+  if (use === undefined || use.resolvers.length === 0 || include.length > 0) return [];
+  const resolver = (family: Family): string | undefined =>
+    use.resolvers.find((address) => address.includes(':') === (family === 6));
+  const [ipv4, ipv6] = [resolver(4), resolver(6)];
+  const excluded = exclude.map((prefix) => `${familyOf(prefix) === 4 ? 'ip' : 'ip6'} daddr ${prefix} return`);
+  return [
+    'chain names {',
+    // dstnat, which nft knows by that name before routing only.
+    'type nat hook output priority -100; policy accept;',
+    `meta mark ${EXIT_MARK} return`,
+    'ip daddr 127.0.0.0/8 return',
+    'ip6 daddr ::1 return',
+    ...excluded,
+    ...(ipv4 === undefined
+      ? []
+      : [`meta nfproto ipv4 meta l4proto { tcp, udp } th dport 53 dnat ip to ${ipv4}`]),
+    ...(ipv6 === undefined
+      ? []
+      : [`meta nfproto ipv6 meta l4proto { tcp, udp } th dport 53 dnat ip6 to ${ipv6}`]),
+    '}',
+    // A question that was to go out elsewhere has the address of there.
+    'chain sources {',
+    'type nat hook postrouting priority srcnat; policy accept;',
+    `oifname "${tunnel}" ct status dnat meta l4proto { tcp, udp } th dport 53 masquerade`,
+    '}',
   ];
 }
 

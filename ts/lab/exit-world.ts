@@ -32,6 +32,30 @@ const SERVER = `
   for (const port of process.argv.slice(1))
     createServer((request, response) => response.end(request.socket.remoteAddress + '\\n')).listen(Number(port), '::');
 `;
+/** A name server that says of every name that it is the web server's; by UDP and, with its length before it, by TCP. */
+const NAMES = `
+  import { createSocket } from 'node:dgram';
+  import { createServer } from 'node:net';
+  const hex = { 1: '${Buffer.from(WEB.ipv4.split('.').map(Number)).toString('hex')}', 28: '20010db8020300000000000000000010' };
+  const answer = (question) => {
+    let end = 12;
+    while (question[end] > 0) end += question[end] + 1;
+    const type = question.readUInt16BE(end + 1);
+    const data = Buffer.from(hex[type] ?? '', 'hex');
+    const header = Buffer.from(question.subarray(0, 12));
+    header.writeUInt16BE(0x8180, 2);
+    [1, data.length > 0 ? 1 : 0, 0, 0].forEach((count, index) => header.writeUInt16BE(count, 4 + 2 * index));
+    const record = Buffer.from([0xc0, 12, type >> 8, type & 255, 0, 1, 0, 0, 0, 60, 0, data.length, ...data]);
+    return Buffer.concat([header, question.subarray(12, end + 5), ...(data.length > 0 ? [record] : [])]);
+  };
+  const udp = createSocket('udp6');
+  udp.on('message', (question, from) => udp.send(answer(question), from.port, from.address));
+  udp.bind(53);
+  createServer((socket) => socket.on('error', () => 0).on('data', (bytes) => {
+    const said = answer(bytes.subarray(2));
+    socket.write(Buffer.concat([Buffer.from([said.length >> 8, said.length & 255]), said]));
+  })).listen(53, '::');
+`;
 export const WEB_PORT = 80;
 
 export interface ExitMember {
@@ -100,6 +124,8 @@ export class ExitWorld {
       server.spawn(process.execPath, ['--input-type=module', '-e', SERVER, String(WEB_PORT), '25'], {
         stdio: 'ignore',
       });
+
+    web.spawn(process.execPath, ['--input-type=module', '-e', NAMES], { stdio: 'ignore' });
 
     const relay = new OmertaNode(world, relayNode, 'relay');
     const [{ invite }] = banner.parse(await relay.start('relay')).networks;

@@ -10,7 +10,7 @@ import { ExitCode, OperatorError } from '../../host/operator-error.js';
 import { wordExitState, type ExitReport } from '../../status/model/exit-report.js';
 import { Context, print, printJson, requestStatus } from '../context.js';
 import { describeExit, describeOffers } from '../describe-exit.js';
-import { durationOf, hopsOf, peerIdOf, prefixesOf, subjectOf } from '../exit-options.js';
+import { addressesOf, durationOf, hopsOf, peerIdOf, prefixesOf, subjectOf } from '../exit-options.js';
 import { explain } from '../help.js';
 import { repeatable } from '../repeatable.js';
 
@@ -42,6 +42,8 @@ interface ServeOptions extends Json {
   readonly ipv4Only?: true;
   readonly ipv6Only?: true;
   readonly chain?: true;
+  readonly dns: boolean;
+  readonly resolver?: readonly string[];
 }
 
 function serveCommand(exit: Command): void {
@@ -64,6 +66,13 @@ function serveCommand(exit: Command): void {
       '--chain',
       'forward by the exit this machine uses itself, for those who agree to that with --hops',
     )
+    .option('--no-dns', 'do not resolve names for guests')
+    .addOption(
+      repeatable(
+        '--resolver <address>',
+        'ask this resolver for them, not those of /etc/resolv.conf (repeatable)',
+      ),
+    )
     .option('--json', 'print as JSON')
     .action(async (options: ServeOptions, self: Command) => {
       const { ipv4Only = false, ipv6Only = false } = options;
@@ -84,6 +93,8 @@ function serveCommand(exit: Command): void {
           ipv4: !ipv6Only,
           ipv6: !ipv4Only,
           chain: options.chain === true,
+          dns: options.dns,
+          resolvers: addressesOf('--resolver', options.resolver),
         };
         show(await ask(client, { command: 'exit-serve', serve }), options.json);
       });
@@ -132,6 +143,13 @@ function useCommand(exit: Command): void {
         await ask(client, { command: 'exit-use', use });
         const report = await granted(client);
         show(report, options.json);
+        if (report.error !== undefined)
+          throw new OperatorError(
+            ExitCode.failure,
+            'exit',
+            report.error,
+            'See docs/exit.md, "When it fails"',
+          );
         if (report.using?.active !== undefined) return;
         const [first] = report.using?.exits ?? [];
         const why = first && wordExitState(first.state);

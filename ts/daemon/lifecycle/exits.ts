@@ -1,6 +1,7 @@
 // Exits as the daemon runs them: what the operator typed is kept, the node is told, the engine gets rules and a
 // mark, and the host follows what the node says.
 
+import { networkInterfaces } from 'node:os';
 import { performance } from 'node:perf_hooks';
 import type { Logger } from 'pino';
 import type { ExitSettings } from '../../core/exit/exit-agent.js';
@@ -8,6 +9,7 @@ import type { ExitRight } from '../../core/exit/exit-rights.js';
 import { decodePeerId } from '../../core/protocol/peer-id.js';
 import type { ExitEffect } from '../../core/runtime/exit-change.js';
 import type { Engine } from '../../contract/engine.js';
+import { DnsForwarder, hostResolvers } from '../../exit/dns-forwarder.js';
 import { ExitHost, type ExitWish } from '../../exit/exit-host.js';
 import { networkOf } from '../../exit/denied-ranges.js';
 import { EXIT_MARK } from '../../exit/use-changes.js';
@@ -40,6 +42,12 @@ export class Exits {
   readonly #log: Logger;
   readonly #host: ExitHost;
   #settings: StoredExitSettings;
+  readonly #dns = new DnsForwarder(
+    () => this.#resolvers(),
+    () => performance.now(),
+  );
+  /** Why names are not resolved for guests; undefined = they are, or are not to be. */
+  #dnsError: string | undefined;
   #mesh: Mesh | undefined;
   #told = '';
 
@@ -68,6 +76,7 @@ export class Exits {
   async attach(mesh: Mesh): Promise<void> {
     this.#mesh = mesh;
     this.#told = ''; // its engine has no rules yet
+    this.#dns.close(); // its addresses may be others now
     mesh.shell.onExitChanged = (change) => this.#changed(change);
     if (this.#settings.serve === undefined && this.#settings.use === undefined) return;
     await this.#attempt(this.#apply());
@@ -87,6 +96,7 @@ export class Exits {
 
   /** What was changed on the host is undone; the settings stay. */
   async close(): Promise<void> {
+    this.#dns.close();
     if (this.#host.isChanged) await this.#host.clear();
   }
 
@@ -156,6 +166,7 @@ export class Exits {
       use: use && { allowLan: use.allowLan, include: use.include, exclude: use.exclude, hops: use.hops },
       error: this.#host.error,
       refused: engine.counters(),
+      dns: { ...this.#dns.counts, error: this.#dnsError },
     });
   }
 
@@ -191,6 +202,35 @@ export class Exits {
     if (serve === undefined && use === undefined) await this.#host.clear();
     else await this.#host.set(wish);
     if (use === undefined) mark(engine, 0);
+    await this.#serveNames();
+  }
+
+  /** Resolves names for guests where that is wanted; where it cannot be done, guests are not told that it is. */
+  async #serveNames(): Promise<void> {
+    if (this.#settings.serve?.dns !== true) {
+      this.#dns.close();
+      this.#dnsError = undefined;
+      return;
+    }
+    if (this.#dns.listening) return;
+    const present = Object.values(networkInterfaces()).flatMap(
+      (infos) => infos?.map(({ address }) => address) ?? [],
+    );
+    const own = this.#opened().mesh.shell.node.overlay.flatMap(({ ipv4, ipv6 }) => [ipv4, ipv6]);
+    try {
+      await this.#dns.listen(own.filter((address) => present.includes(address)));
+      this.#dnsError = undefined;
+    } catch (error) {
+      this.#dnsError = messageOf(error);
+      this.#log.warn({ error: this.#dnsError }, 'exit-without-dns');
+    }
+  }
+
+  /** Whom guests' questions are asked of: never this node itself. */
+  #resolvers(): string[] {
+    const chosen = this.#settings.serve?.resolvers ?? [];
+    const own = this.#mesh?.shell.node.overlay.flatMap(({ ipv4, ipv6 }) => [ipv4, ipv6]) ?? [];
+    return (chosen.length > 0 ? chosen : hostResolvers()).filter((address) => !own.includes(address));
   }
 
   /** Own addresses and on-link prefixes are denied: they are looked up each time. */
@@ -235,7 +275,7 @@ export class Exits {
         rights,
         ipv4: serve.ipv4,
         ipv6: serve.ipv6,
-        dns: false,
+        dns: this.#dns.listening,
         lan: serve.lan.flatMap((text) => parsePrefix(text) ?? []).map(networkOf),
         chain: serve.chain,
       },
@@ -244,6 +284,8 @@ export class Exits {
   }
 
   #changed(change: ExitEffect): void {
+    if (change.type === 'exit-guests')
+      this.#dns.setGuests(change.guests.flatMap(({ addresses }) => addresses));
     void this.#attempt(
       change.type === 'exit-guests' ? this.#host.setGuests(change.guests) : this.#host.setInUse(change.use),
     );

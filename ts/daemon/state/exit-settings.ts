@@ -6,6 +6,7 @@ import { MAX_EXIT_HOPS, MAX_LAN_PREFIXES } from '../../core/protocol/control-mes
 import { MAX_CHOICE } from '../../core/exit/exit-client.js';
 import { ExitCode, messageOf, OperatorError } from '../../host/operator-error.js';
 import { parsePrefix } from '../../wire/prefix.js';
+import { parseIp } from '../../wire/socket-address.js';
 import { readPrivate, writePrivate, type StateDirectory } from './state-directory.js';
 
 const peerId = z.string().refine(isPeerId, 'not a peer id');
@@ -29,6 +30,13 @@ export const exitServeSchema = z.strictObject({
   ipv4: z.boolean(),
   ipv6: z.boolean(),
   chain: z.boolean(),
+  /** Whether guests' names are resolved here. */
+  dns: z.boolean().default(true),
+  /** Whom they are asked of; none = those of /etc/resolv.conf. */
+  resolvers: z
+    .array(z.string().refine((text) => parseIp(text) !== undefined, 'not an address'))
+    .max(3)
+    .default([]),
 });
 export type ExitServeSettings = z.infer<typeof exitServeSchema>;
 

@@ -12,6 +12,8 @@ export interface ExitReport {
         readonly networks: readonly string[];
         readonly rights: readonly ExitRightReport[];
         readonly guests: readonly ExitGuestReport[];
+        /** Questions of guests for names, and why they are not taken. */
+        readonly names: ExitDnsReport;
         /** Packets of peers without the right, and of guests to where it forwards nothing. */
         readonly dropped: { readonly noRight: number; readonly denied: number };
       })
@@ -29,6 +31,14 @@ export interface ExitReport {
     | undefined;
   readonly offers: readonly { readonly peerId: string; readonly name: string }[];
   /** Why the host is not as it should be; undefined = it is. */
+  readonly error: string | undefined;
+}
+
+export interface ExitDnsReport {
+  readonly answered: number;
+  readonly unanswered: number;
+  /** Beyond what a guest may ask. */
+  readonly refused: number;
   readonly error: string | undefined;
 }
 
@@ -66,6 +76,7 @@ export interface ExitReportSettings {
     | undefined;
   readonly error: string | undefined;
   readonly refused: ReadonlyMap<string, number>;
+  readonly dns: ExitDnsReport;
 }
 
 export function exitReport(
@@ -100,6 +111,7 @@ export function exitReport(
           toBytes: session?.txBytes ?? 0,
         };
       }),
+      names: settings.dns,
       dropped: {
         noRight: settings.refused.get('drop_no_exit_right') ?? 0,
         denied: settings.refused.get('drop_exit_denied') ?? 0,

@@ -1,0 +1,220 @@
+// Names for guests: what they ask at the exit's inner addresses is asked of the exit's own resolvers, and answered as
+// these answer. Who is no guest gets silence. Each question has a socket of its own, which takes answers from the
+// resolver it went to alone: the port is the kernel's choice, and the number in the message is the guest's.
+
+import { createSocket, type Socket } from 'node:dgram';
+import { isIPv6, createServer, connect, type Server, type Socket as TcpSocket } from 'node:net';
+import { TokenBucket } from '../engine/wasm/token-bucket.js';
+import { hostSettings } from '../host/host-tuning.js';
+import { messageOf } from '../host/operator-error.js';
+import { formatIp, parseIp } from '../wire/socket-address.js';
+
+const PORT = 53;
+/** What a guest may ask, and at once (EXIT limits). */
+const QUESTIONS_PER_SECOND = 100;
+const QUESTIONS_AT_ONCE = 200;
+/** Waiting for their answers, of all and of one guest. */
+export const QUESTION_BOUNDS = { total: 1024, guest: 256 } as const;
+export const CONNECTION_BOUNDS = { total: 128, guest: 16 } as const;
+const IDLE_CONNECTION_MS = 10_000;
+/** RFC 1035, section 4.1.1: the header; shorter is no question. */
+const HEADER_BYTES = 12;
+/** RFC 6891: nobody asks with more. */
+const MAX_QUESTION_BYTES = 4096;
+
+/** Where questions are taken and asked, and how long an answer is waited for; tests have others. */
+export interface DnsPorts {
+  readonly port: number;
+  readonly resolverPort: number;
+  readonly answerMs: number;
+}
+const PORTS: DnsPorts = { port: PORT, resolverPort: PORT, answerMs: 5000 };
+
+export interface DnsCounts {
+  answered: number;
+  unanswered: number;
+  /** At a limit, or of who is no guest. */
+  refused: number;
+}
+
+/** The resolvers of this host, of /etc/resolv.conf. */
+export function hostResolvers(text = hostSettings.read('/etc/resolv.conf') ?? ''): string[] {
+  return text.split('\n').flatMap((line) => {
+    const [, address] = /^\s*nameserver\s+(\S+)/.exec(line) ?? [];
+    const ip = address === undefined ? undefined : parseIp(address);
+    return ip === undefined ? [] : [formatIp(ip)];
+  });
+}
+
+export class DnsForwarder {
+  readonly counts: DnsCounts = { answered: 0, unanswered: 0, refused: 0 };
+  readonly #resolvers: () => readonly string[];
+  readonly #now: () => number;
+  readonly #ports: DnsPorts;
+  readonly #listeners: (Socket | Server)[] = [];
+  /** Guests, with what they may ask. */
+  #guests = new Map<string, TokenBucket>();
+  readonly #waiting = new Map<string, number>();
+  readonly #connected = new Map<string, number>();
+  readonly #open = new Set<Socket | TcpSocket>();
+
+  /** @param now monotonic ms */
+  constructor(resolvers: () => readonly string[], now: () => number, ports: DnsPorts = PORTS) {
+    this.#resolvers = resolvers;
+    this.#now = now;
+    this.#ports = ports;
+  }
+
+  get listening(): boolean {
+    return this.#listeners.length > 0;
+  }
+
+  /** Listens at all of these inner addresses, or at none. @throws Error naming the address that is taken. */
+  async listen(addresses: readonly string[]): Promise<void> {
+    try {
+      for (const address of addresses) {
+        const socket = createSocket({ type: isIPv6(address) ? 'udp6' : 'udp4', ipv6Only: isIPv6(address) });
+        this.#listeners.push(socket);
+        await new Promise<void>((resolve, reject) => {
+          socket.once('error', reject);
+          socket.bind(this.#ports.port, address, resolve);
+        });
+        socket.on('error', () => undefined); // what the network says of an answer nobody waits for
+        socket.on('message', (question, from) =>
+          this.#ask(question, from.address, (answer) => socket.send(answer, from.port, from.address)),
+        );
+        const server = createServer((guest) => this.#relay(guest));
+        this.#listeners.push(server);
+        await new Promise<void>((resolve, reject) => {
+          server.once('error', reject);
+          server.listen({ host: address, port: this.#ports.port, ipv6Only: true }, resolve);
+        });
+        server.on('error', () => undefined);
+      }
+    } catch (error) {
+      this.close();
+      throw new Error(`port 53 at the inner addresses: ${messageOf(error)}`, { cause: error });
+    }
+  }
+
+  /** Whom questions are taken from: inner addresses. */
+  setGuests(addresses: readonly string[]): void {
+    const now = this.#now();
+    this.#guests = new Map(
+      addresses.map((address) => [
+        address,
+        this.#guests.get(address) ?? new TokenBucket(QUESTIONS_PER_SECOND, QUESTIONS_AT_ONCE, now),
+      ]),
+    );
+  }
+
+  close(): void {
+    for (const listener of this.#listeners.splice(0)) {
+      try {
+        listener.close();
+      } catch {
+        // It never listened.
+      }
+    }
+    for (const socket of this.#open) if ('destroy' in socket) socket.destroy();
+    for (const socket of this.#open) if (!('destroy' in socket)) socket.close();
+    this.#open.clear();
+  }
+
+  #ask(question: Buffer, guest: string, answer: (bytes: Buffer) => void): void {
+    const isQuestion = question.length >= HEADER_BYTES && question.length <= MAX_QUESTION_BYTES;
+    if (!isQuestion || !this.#mayAsk(guest)) {
+      this.counts.refused++;
+      return;
+    }
+    const resolvers = this.#resolvers();
+    const done = this.#enter(this.#waiting, guest, QUESTION_BOUNDS);
+    if (done === undefined || resolvers.length === 0) {
+      done?.();
+      this.counts.refused++;
+      return;
+    }
+    // The next resolver is asked when the first is silent for long: as a stub resolver would.
+    let place = 0;
+    const sockets: Socket[] = [];
+    const end = (isAnswered: boolean): void => {
+      clearInterval(timer);
+      for (const socket of sockets.splice(0)) if (this.#open.delete(socket)) socket.close();
+      done();
+      this.counts[isAnswered ? 'answered' : 'unanswered']++;
+    };
+    const tryNext = (): void => {
+      const resolver = resolvers[place++];
+      if (resolver === undefined) {
+        end(false);
+        return;
+      }
+      const socket = createSocket(isIPv6(resolver) ? 'udp6' : 'udp4');
+      sockets.push(socket);
+      this.#open.add(socket);
+      socket.on('error', () => undefined); // refused: the next is asked in its time
+      socket.on('message', (bytes) => {
+        const isAnswer = bytes.length >= HEADER_BYTES && bytes.readUInt16BE(0) === question.readUInt16BE(0);
+        if (!isAnswer || !sockets.includes(socket)) return;
+        end(true);
+        answer(bytes);
+      });
+      socket.connect(this.#ports.resolverPort, resolver, () => {
+        if (sockets.includes(socket)) socket.send(question);
+      });
+    };
+    const timer = setInterval(tryNext, this.#ports.answerMs / Math.max(resolvers.length, 1));
+    timer.unref();
+    tryNext();
+  }
+
+  /** A question by TCP: bytes both ways, to the first resolver that takes the connection. */
+  #relay(guest: TcpSocket): void {
+    guest.on('error', () => guest.destroy());
+    const address = guest.remoteAddress ?? '';
+    const [resolver] = this.#resolvers();
+    const done = this.#mayAsk(address) ? this.#enter(this.#connected, address, CONNECTION_BOUNDS) : undefined;
+    if (done === undefined || resolver === undefined) {
+      done?.();
+      this.counts.refused++;
+      guest.destroy();
+      return;
+    }
+    const resolving = connect({ host: resolver, port: this.#ports.resolverPort });
+    const end = (): void => {
+      guest.destroy();
+      resolving.destroy();
+      if (this.#open.delete(guest)) done();
+      this.#open.delete(resolving);
+    };
+    for (const socket of [guest, resolving]) {
+      this.#open.add(socket);
+      socket.setTimeout(IDLE_CONNECTION_MS, end);
+      socket.on('error', end);
+      socket.on('close', end);
+    }
+    guest.pipe(resolving);
+    resolving.pipe(guest);
+  }
+
+  #mayAsk(guest: string): boolean {
+    return this.#guests.get(guest)?.take(this.#now()) === true;
+  }
+
+  /** Takes a place; undefined = there is none. @returns what gives it back */
+  #enter(
+    places: Map<string, number>,
+    guest: string,
+    bounds: { readonly total: number; readonly guest: number },
+  ): (() => void) | undefined {
+    const total = [...places.values()].reduce((sum, count) => sum + count, 0);
+    const own = places.get(guest) ?? 0;
+    if (total >= bounds.total || own >= bounds.guest) return undefined;
+    places.set(guest, own + 1);
+    return () => {
+      const left = (places.get(guest) ?? 1) - 1;
+      if (left <= 0) places.delete(guest);
+      else places.set(guest, left);
+    };
+  }
+}
