@@ -70,7 +70,12 @@ describe('a limit of a relay is written in one table, and', () => {
       for (const wanted of [value + 1, value === row.least ? value + 2 : value - 1]) {
         const text = `[relay]\nwireguard_bindings = 1\n${key} = ${wanted}`;
         const toml = key === 'wireguard_bindings' ? `[relay]\n${key} = ${wanted + 1}` : text;
-        const { change: made } = changeWhileRunning(opened, opened, parseConfig(toml, 'omerta.toml'));
+        const { change: made } = changeWhileRunning(
+          'relay',
+          opened,
+          opened,
+          parseConfig(toml, 'omerta.toml'),
+        );
         const later = change === 'next-start' || (change === 'up-to-start' && wanted > value);
         assert.deepEqual(
           made,

@@ -2,10 +2,14 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { decodePeerId } from '../../ts/core/protocol/peer-id.js';
 import { encodeRelayLink } from '../../ts/core/protocol/relay-link.js';
 import { loadConfig, machineName, parseConfig } from '../../ts/daemon/config/config.js';
 import { nodeConsent } from '../../ts/daemon/config/consent-configuration.js';
+import { pathPolicy, rankOfInterface } from '../../ts/daemon/config/paths-configuration.js';
 import { relayPolicy } from '../../ts/daemon/config/relay-configuration.js';
+import { toHex } from '../../ts/wire/bytes.js';
+import { parsePrefix } from '../../ts/wire/prefix.js';
 import { packageRoot } from '../../ts/host/version.js';
 import { OperatorError } from '../../ts/host/operator-error.js';
 import { temporaryDirectory } from './temporary.js';
@@ -49,6 +53,68 @@ describe('configuration', () => {
     assert.equal(config.log.level, 'info');
     assert.match(config.node.name, /^[a-z0-9-]{1,63}$/);
   });
+
+  test('what is said of a member’s paths replaces what is said of all, key by key', () => {
+    const policy = pathPolicy(
+      parseConfig(
+        `[paths]
+use = "relay-only"
+forbid = [{ interface = "wwan0", remote = "203.0.113.0/24" }]
+[paths.interfaces.wwan0]
+metered = true
+[paths.interfaces.wlan0]
+priority = 5
+[[paths.peer]]
+id = "${ID}"
+use = "any"
+pin = [{ relay = "${ID}" }, { interface = "eth0" }]`,
+        'x',
+      ),
+    );
+    assert.equal(policy.rules.use, 'relay-only');
+    const [[identity, rules] = []] = [...policy.members];
+    assert.equal(identity, toHex(decodePeerId(ID)));
+    assert.equal(rules?.use, 'any');
+    assert.deepEqual(rules.pin, [{ relay: identity }, { interface: 'eth0', remote: undefined }]);
+    assert.equal(rules.forbid, policy.rules.forbid);
+    assert.deepEqual(policy.rules.forbid, [{ interface: 'wwan0', remote: parsePrefix('203.0.113.0/24') }]);
+  });
+
+  test('metered interfaces come after all others, and lower priorities first', () => {
+    const config = parseConfig(
+      '[paths.interfaces.wwan0]\nmetered = true\n[paths.interfaces.wlan0]\npriority = 5',
+      'x',
+    );
+    const ranks = ['eth0', 'wlan0', 'wwan0'].map((name) => rankOfInterface(config, name));
+    assert.deepEqual(
+      ranks,
+      ranks.toSorted((a, b) => a - b),
+    );
+    assert.equal(new Set(ranks).size, 3);
+  });
+
+  for (const [toml, field, expected] of [
+    ['[paths]\nuse = "direct"', 'config paths.use', /"direct-only"/],
+    ['[paths]\npin = ["eth0"]', 'config paths.pin.0', /interface = "eth0"/],
+    ['[paths]\npin = [{}]', 'config paths.pin.0', /relay = /],
+    [`[paths]\npin = [{ relay = "${ID}", interface = "eth0" }]`, 'config paths.pin.0', /relay = /],
+    ['[paths]\nforbid = [{ remote = "203.0.113.1" }]', 'config paths.forbid.0.remote', /prefix length/],
+    [
+      '[paths]\nforbid = [{ device = "eth0" }]',
+      'config paths.forbid.0.device',
+      /known: interface, remote, relay/,
+    ],
+    ['[paths.interfaces.eth0]\npriority = 1000', 'config paths.interfaces.eth0.priority', /from 0 to 999/],
+    ['[paths.interfaces.eth0]\ncost = 1', 'config paths.interfaces.eth0.cost', /known: metered, priority/],
+    ['[[paths.peer]]\nid = "laptop"', 'config paths.peer.0.id', /peer id/],
+    [`[[paths.peer]]\nid = "${ID}"\nname = "x"`, 'config paths.peer.0.name', /known: id, use/],
+    [`[[paths.peer]]\nid = "${ID}"\n[[paths.peer]]\nid = "${ID}"`, 'config paths.peer.1.id', /already/],
+  ] as const)
+    test(`of paths, a mistake is named: ${field}`, () => {
+      const error = errorOf(toml);
+      assert.equal(error.field, field);
+      assert.match(error.expected, expected);
+    });
 
   test('how a gateway is asked for a port is one of five words', () => {
     assert.equal(parseConfig('', 'x').paths.port_mapping, 'auto');

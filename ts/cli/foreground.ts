@@ -58,13 +58,8 @@ export async function runForeground(
   }
 }
 
-/** A member reads its configuration when it starts, and goes on. */
 function reloadAfterHangup(daemon: Daemon): void {
-  const { log, mode } = daemon.settings;
-  if (mode === 'up') {
-    log.info({ remedy: 'omerta down, then omerta up, to read the configuration' }, 'hangup-ignored');
-    return;
-  }
+  const { log } = daemon.settings;
   try {
     daemon.reloadConfiguration();
   } catch (error) {

@@ -7,6 +7,7 @@ import {
   CONSENT_RULE,
   ENGINE_RULE,
   IO_RULE,
+  PATHS_RULE,
   PORT_MAPPING_CHOICES,
   PORT_MAPPING_RULE,
   PORT_RULE,
@@ -17,6 +18,7 @@ import {
 } from '../daemon/config/config-rules.js';
 import type { Config } from '../daemon/config/config.js';
 import { ExitCode, OperatorError } from '../host/operator-error.js';
+import { PATH_USES } from '../core/path/path-policy.js';
 import { isName } from '../core/protocol/network.js';
 import { MAX_POLICY_IDENTITIES, MAX_POLICY_NETWORKS } from '../core/protocol/standing-policy.js';
 import { parseIp, parseSocketAddress } from '../wire/socket-address.js';
@@ -30,6 +32,7 @@ export interface NodeOptions {
   readonly status?: string;
   readonly engine?: string;
   readonly io?: string;
+  readonly paths?: string;
   readonly portMapping?: string;
   readonly consent?: readonly string[];
   readonly consentUntil?: string;
@@ -51,6 +54,10 @@ export function addNodeOptions(command: Command): Command {
     .option(
       '--io <kind>',
       'how the native engine calls its sockets: auto (measured at start), mmsg or io_uring',
+    )
+    .option(
+      '--paths <use>',
+      'ways that carry data to members: any, direct-only (relays carry what leads to a direct path alone), or relay-only',
     )
     .option(
       '--port-mapping <how>',
@@ -85,6 +92,12 @@ function ioOf(value: string): Config['node']['io'] {
   throw wrong('io', value, IO_RULE, '--io auto');
 }
 
+function pathsOf(value: string): Config['paths']['use'] {
+  const use = PATH_USES.find((each) => each === value);
+  if (use !== undefined) return use;
+  throw wrong('paths', value, PATHS_RULE, '--paths relay-only');
+}
+
 function portMappingOf(value: string): Config['paths']['port_mapping'] {
   const choice = PORT_MAPPING_CHOICES.find((each) => each === value);
   if (choice !== undefined) return choice;
@@ -113,7 +126,7 @@ function consentOf(who: readonly string[]): Pick<Config['consent'], 'networks' |
 
 /** The configuration with the command line's overrides. @throws OperatorError naming the option. */
 export function applyNodeOptions(config: Config, options: NodeOptions): Config {
-  const { port, bind, announce, status, engine, io, portMapping, consent, consentUntil } = options;
+  const { port, bind, announce, status, engine, io, paths, portMapping, consent, consentUntil } = options;
   if (port !== undefined && (!/^\d{1,5}$/.test(port) || Number(port) < 1 || Number(port) > 65_535))
     throw wrong('port', port, PORT_RULE, '--port 51901');
   if (bind !== undefined && parseIp(bind) === undefined)
@@ -152,6 +165,7 @@ export function applyNodeOptions(config: Config, options: NodeOptions): Config {
     },
     paths: {
       ...config.paths,
+      ...(paths === undefined ? {} : { use: pathsOf(paths) }),
       ...(portMapping === undefined ? {} : { port_mapping: portMappingOf(portMapping) }),
     },
     consent: {
@@ -164,7 +178,7 @@ export function applyNodeOptions(config: Config, options: NodeOptions): Config {
 
 /** The overrides as a child process is given them. */
 export function nodeArguments(options: NodeOptions): string[] {
-  const { port, bind, announce, status, engine, io, portMapping, consent, consentUntil } = options;
+  const { port, bind, announce, status, engine, io, paths, portMapping, consent, consentUntil } = options;
   const one = (name: string, value: string | undefined): string[] =>
     value === undefined ? [] : [`--${name}`, value];
   return [
@@ -174,6 +188,7 @@ export function nodeArguments(options: NodeOptions): string[] {
     ...one('status', status),
     ...one('engine', engine),
     ...one('io', io),
+    ...one('paths', paths),
     ...one('port-mapping', portMapping),
     ...(consent ?? []).flatMap((who) => one('consent', who)),
     ...one('consent-until', consentUntil),

@@ -14,6 +14,7 @@ const COMMANDS: readonly (readonly [name: string, load: () => Promise<(program: 
   ['relay', async () => (await import('./commands/relay.js')).relayCommand],
   ['up', async () => (await import('./commands/up.js')).upCommand],
   ['down', async () => (await import('./commands/down.js')).downCommand],
+  ['reload', async () => (await import('./commands/reload.js')).reloadCommand],
   ['status', async () => (await import('./commands/status.js')).statusCommand],
   ['peers', async () => (await import('./commands/peers.js')).peersCommand],
   ['nat', async () => (await import('./commands/nat.js')).natCommand],

@@ -17,6 +17,8 @@ export interface InterfaceSources {
   readonly port: number;
   /** The mesh's own interface. */
   readonly ownTunnel: string;
+  /** In what order interfaces are used, by name, lower first; default: all are equal. */
+  readonly rank?: ((name: string) => number) | undefined;
 }
 
 /** What the machine has, and the index of an interface by its name; tests give another. */
@@ -70,7 +72,7 @@ export function localInterfaces(sources: InterfaceSources, host: LocalHost = pre
           source: { ip, interface: host.index(name) },
           name,
           port: sources.port,
-          rank: 0,
+          rank: sources.rank?.(name) ?? 0,
         })),
     )
     .slice(0, MAX_INTERFACES);

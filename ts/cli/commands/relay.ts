@@ -12,7 +12,7 @@ import { addNodeOptions, type NodeOptions } from '../node-options.js';
 import { relayLimitsHelp } from '../relay-limits-table.js';
 import { addRelayOptions, applyRelayOptions, type RelayOptions } from '../relay-options.js';
 import { relayAccountsCommand } from './relay-accounts.js';
-import { relayReloadCommand } from './relay-reload.js';
+import { relayReloadCommand } from './reload.js';
 import { relayStopCommand } from './relay-stop.js';
 import { relayReceiptsCommand } from './receipts.js';
 import { relayLinkCommand } from './relay-link.js';

@@ -6,6 +6,8 @@ import { availableParallelism, hostname } from 'node:os';
 import { TomlError, parse } from 'smol-toml';
 import { z } from 'zod';
 import { fromHex } from '../../wire/bytes.js';
+import { MAX_INTERFACE_PRIORITY } from '../../core/path/local-interface.js';
+import { PATH_USES } from '../../core/path/path-policy.js';
 import { isName } from '../../core/protocol/network.js';
 import { decodeRelayLink } from '../../core/protocol/relay-link.js';
 import { MAX_POLICY_IDENTITIES, MAX_POLICY_NETWORKS } from '../../core/protocol/standing-policy.js';
@@ -76,6 +78,48 @@ const wireguardKey = text(
   'a WireGuard public key (44 characters, printed by: wg pubkey)',
   (value) => parseWireguardKey(value) !== undefined,
 );
+const PEER_ID_RULE = 'a peer id ("omerta1…")';
+const WAY_RULE =
+  '{ interface = "eth0" }, { remote = "203.0.113.0/24" }, both of these, or { relay = "omerta1…" }';
+const REMOTE_RULE = 'an address with prefix length such as "203.0.113.0/24" or "2001:db8::/32"';
+const MOST_WAYS = 64;
+const MOST_PATH_PEERS = 1024;
+const way = z
+  .strictObject(
+    {
+      interface: text(INTERFACE_RULE, (value) => isInterfaceName(value)).optional(),
+      remote: text(REMOTE_RULE, (value) => parsePrefix(value) !== undefined).optional(),
+      relay: text(PEER_ID_RULE, isPeerId).optional(),
+    },
+    WAY_RULE,
+  )
+  .refine(
+    ({ interface: name, remote, relay }) =>
+      (relay === undefined) !== (name === undefined && remote === undefined),
+    { error: WAY_RULE },
+  );
+const ways = z
+  .array(way, `a list; each entry is ${WAY_RULE}`)
+  .max(MOST_WAYS, { error: `at most ${MOST_WAYS} ways` });
+const PATH_PEER_RULE = 'a table of one member, written [[paths.peer]], with id = "omerta1…"';
+const pathPeer = z.strictObject(
+  {
+    id: text(PEER_ID_RULE, isPeerId),
+    use: z.enum(PATH_USES, PATHS_RULE).optional(),
+    pin: ways.optional(),
+    prefer: ways.optional(),
+    forbid: ways.optional(),
+  },
+  PATH_PEER_RULE,
+);
+const pathInterface = z.strictObject(
+  {
+    metered: z.boolean('true or false').default(false),
+    priority: integer('place among the interfaces, lower first', 0, MAX_INTERFACE_PRIORITY).default(0),
+  },
+  'a table of one interface, written [paths.interfaces.NAME]',
+);
+
 const SERVE_RULE = '"own", "any", or a list of blinded network ids (32 hex digits each)';
 
 /** What a rate takes; at least one of the first two. */
@@ -159,7 +203,21 @@ const schema = z.strictObject({
     .prefault({}),
   paths: z
     .strictObject({
-      use: z.enum(['any', 'relay-only'], PATHS_RULE).default('any'),
+      use: z.enum(PATH_USES, PATHS_RULE).default('any'),
+      pin: ways.default([]),
+      prefer: ways.default([]),
+      forbid: ways.default([]),
+      interfaces: z
+        .record(
+          z.string().refine((name) => isInterfaceName(name), { error: INTERFACE_RULE }),
+          pathInterface,
+          'tables of interfaces, written [paths.interfaces.NAME]',
+        )
+        .default({}),
+      peer: z
+        .array(pathPeer, PATH_PEER_RULE)
+        .max(MOST_PATH_PEERS, { error: `at most ${MOST_PATH_PEERS} members` })
+        .default([]),
       port_mapping: z.enum(PORT_MAPPING_CHOICES, PORT_MAPPING_RULE).default('auto'),
     })
     .prefault({}),
@@ -286,6 +344,9 @@ const KNOWN_KEYS: Readonly<Record<string, readonly string[]>> = {
 function knownKeys(section: string): readonly string[] {
   if (/^relay\.classes\.[^.]+$/.test(section)) return Object.keys(quotaClass.shape);
   if (section === 'relay.prefix_limit') return [...Object.keys(rateKeys), 'ipv4_bits', 'ipv6_bits'];
+  if (/^paths\.interfaces\.[^.]+$/.test(section)) return Object.keys(pathInterface.shape);
+  if (/^paths\.peer\.\d+$/.test(section)) return Object.keys(pathPeer.shape);
+  if (/^paths\.(peer\.\d+\.)?(pin|prefer|forbid)\.\d+$/.test(section)) return Object.keys(way.shape);
   if (section.endsWith('_limit')) return Object.keys(rateKeys);
   return KNOWN_KEYS[section] ?? [];
 }
@@ -321,8 +382,9 @@ export function parseConfig(toml: string, source: string): Config {
   }
   const result = schema.safeParse(document);
   if (!result.success) throw configError(result.error.issues, source);
-  const { relay } = result.data;
+  const { relay, paths } = result.data;
   checkClasses(relay.classes, source);
+  checkPathPeers(paths.peer, source);
   if (relay.wireguard_bindings + relay.wireguard_servers.length > MAX_WIREGUARD_BINDINGS)
     throw new OperatorError(
       ExitCode.usage,
@@ -358,6 +420,18 @@ function checkClasses(classes: Parsed['relay']['classes'], source: string): void
           `Name it once in ${source}`,
         );
       }
+}
+
+function checkPathPeers(peers: Parsed['paths']['peer'], source: string): void {
+  const ids = peers.map(({ id }) => id);
+  const twice = ids.findIndex((id, index) => ids.indexOf(id) < index);
+  if (twice < 0) return;
+  throw new OperatorError(
+    ExitCode.usage,
+    `config paths.peer.${twice}.id`,
+    `${ids[twice] ?? ''} has a [[paths.peer]] already`,
+    `Say all of a member in one table of ${source}`,
+  );
 }
 
 function configError(issues: readonly z.core.$ZodIssue[], source: string): OperatorError {

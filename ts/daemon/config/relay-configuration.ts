@@ -16,6 +16,7 @@ import type { QuotaClass, RelayPolicy, WireguardPolicy } from '../../core/relay/
 import { nodePrimitives } from '../../engine/node-primitives.js';
 import type { PrefixLimit, RateLimit } from '../../wire/limits.js';
 import { parseSocketAddress } from '../../wire/socket-address.js';
+import type { DaemonMode } from '../../status/model/daemon-status.js';
 import { parseConfig, type Config } from './config.js';
 import { parseWireguardKey } from '../../host/wireguard-key.js';
 
@@ -150,6 +151,7 @@ function valueOf(config: Tables, key: string): unknown {
  * the configuration it goes on by, and the keys.
  */
 export function changeWhileRunning(
+  mode: DaemonMode,
   opened: Config,
   running: Config,
   wanted: Config,
@@ -165,7 +167,12 @@ export function changeWhileRunning(
     relay['wireguard_servers'] = running.relay.wireguard_servers;
   }
   const defaults = parseConfig('', '');
-  const config: Config = { ...running, relay: relay as RelayConfig, log: wanted.log };
+  const config: Config = {
+    ...running,
+    relay: mode === 'relay' ? (relay as RelayConfig) : running.relay,
+    paths: { ...wanted.paths, port_mapping: running.paths.port_mapping },
+    log: wanted.log,
+  };
   const applied = differences(running, config);
   return {
     config,

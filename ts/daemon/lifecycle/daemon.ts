@@ -419,14 +419,8 @@ export class Daemon {
    * @throws OperatorError naming what is wrong in it; then nothing has changed.
    */
   reloadConfiguration(): ConfigurationChange {
-    const { mode, reload, log } = this.settings;
-    if (mode !== 'relay' || reload === undefined)
-      throw new OperatorError(
-        ExitCode.usage,
-        'relay',
-        'this machine runs as a member, which reads its configuration when it starts',
-        'Type: omerta down, then omerta up',
-      );
+    const { reload, log } = this.settings;
+    if (reload === undefined) throw new Error('not started from a configuration');
     const change = this.#running.changeConfiguration(reload());
     log.info(
       { applied: change.applied.join(' '), restart: change.restart.join(' ') },

@@ -32,6 +32,7 @@ import {
 import { NO_ACCOUNTS } from '../../wire/forwarding-table.js';
 import { parseSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
 import type { Config } from '../config/config.js';
+import { pathPolicy, rankOfInterface } from '../config/paths-configuration.js';
 import { nodeConsent } from '../config/consent-configuration.js';
 import type { DaemonMode } from '../../status/model/daemon-status.js';
 import { engineFailure } from './engine-failure.js';
@@ -184,7 +185,8 @@ export class Mesh {
           wireguardRelay: mode === 'up' && config.wireguard.relay,
           consent: nodeConsent(config),
           // Only an engine that keeps several ways to a peer can find out whether there is a direct one.
-          directPaths: engine.paths !== undefined && config.paths.use === 'any',
+          directPaths: engine.paths !== undefined,
+          pathPolicy: pathPolicy(config),
           innerMtu: engine.paths?.keepsWhole === true ? options.tun?.mtu : undefined,
           interfaces: engine.paths === undefined ? undefined : interfacesOf(config, engine.port),
           stockPeers: mode === 'up' ? config.wireguard.peers.map(stockPeer) : [],
@@ -239,11 +241,23 @@ export class Mesh {
 
   /** Goes on by a changed configuration, as far as that is possible without a new start. */
   changeConfiguration(wanted: Config): ConfigurationChange {
-    const { config, change } = changeWhileRunning(this.settings.config, this.#config, wanted);
+    const { config, change } = changeWhileRunning(
+      this.settings.mode,
+      this.settings.config,
+      this.#config,
+      wanted,
+    );
     this.#config = config;
     this.settings.log.level = config.log.level;
-    this.#applyPolicy();
+    if (this.settings.mode === 'relay') this.#applyPolicy();
+    if (change.applied.some((key) => key.startsWith('paths.'))) this.#applyPathPolicy();
     return change;
+  }
+
+  #applyPathPolicy(): void {
+    const policy = pathPolicy(this.#config);
+    this.#refreshInterfaces();
+    this.shell.command((node, step) => node.setPathPolicy(policy, step));
   }
 
   #applyPolicy(): void {
@@ -254,18 +268,21 @@ export class Mesh {
 
   /** Looks whether the interfaces have other addresses now and tells the node. @returns whether they have. */
   refreshAddresses(): boolean {
-    const { config } = this.settings;
     const { engine } = this.shell;
-    const addresses = configuredAddresses(config, engine.port, this.#addresses);
-    const interfaces = engine.paths === undefined ? [] : interfacesOf(config, engine.port);
-    if (!sameInterfaces(interfaces, this.#interfaces)) {
-      this.#interfaces = interfaces;
-      this.shell.command((node, step) => node.setInterfaces(interfaces, step));
-    }
+    const addresses = configuredAddresses(this.#config, engine.port, this.#addresses);
+    this.#refreshInterfaces();
     if (sameAddresses(addresses, this.#addresses)) return false;
     this.#addresses = addresses;
     this.shell.command((node, step) => node.setEndpoints(addresses, step));
     return true;
+  }
+
+  #refreshInterfaces(): void {
+    const { engine } = this.shell;
+    const interfaces = engine.paths === undefined ? [] : interfacesOf(this.#config, engine.port);
+    if (sameInterfaces(interfaces, this.#interfaces)) return;
+    this.#interfaces = interfaces;
+    this.shell.command((node, step) => node.setInterfaces(interfaces, step));
   }
 
   /** A gateway lets everybody in there; undefined = at none. */
@@ -313,8 +330,9 @@ export function configuredAddresses(
 }
 
 /** What is sent from. */
-function interfacesOf({ node }: Config, port: number): LocalInterface[] {
-  return localInterfaces({ bind: node.bind, port, ownTunnel: node.interface });
+function interfacesOf(config: Config, port: number): LocalInterface[] {
+  const { bind, interface: ownTunnel } = config.node;
+  return localInterfaces({ bind, port, ownTunnel, rank: (name) => rankOfInterface(config, name) });
 }
 
 /** A node does not register with itself, so its own entry among the bootstraps is left out. */

@@ -1,4 +1,4 @@
-// omerta relay reload: the running relay reads its configuration again.
+// omerta reload, omerta relay reload: what runs reads its configuration again.
 
 import type { Command } from 'commander';
 import type { ConfigurationChange } from '../../daemon/config/relay-configuration.js';
@@ -26,13 +26,31 @@ function describe({ applied, removed, restart }: ConfigurationChange): string {
 }
 
 export function relayReloadCommand(relay: Command): void {
-  const command = relay
+  addReload(
+    relay,
+    'Makes the running relay read its configuration file again. Whom it serves and every limit change at ' +
+      'once, for circuits that stand too; what only a new start can change is named.',
+    'omerta relay reload',
+  );
+}
+
+export function reloadCommand(program: Command): void {
+  addReload(
+    program,
+    'Makes the running node read its configuration file again. What is said of paths, of the log and, on a ' +
+      'relay, whom it serves and every limit change at once, and no session ends; what only a new start can ' +
+      'change is named.',
+    'omerta reload',
+  );
+}
+
+function addReload(parent: Command, does: string, example: string): void {
+  const command = parent
     .command('reload')
     .summary('read the configuration again')
     .description(
-      'Makes the running relay read its configuration file again. Whom it serves and every limit change at ' +
-        'once, for circuits that stand too; what only a new start can change is named. A file with an ' +
-        'error, or one that was there at the start and is gone, changes nothing. SIGHUP does the same to a relay that has no terminal.',
+      `${does} A file with an error, or one that was there at the start and is gone, changes nothing. SIGHUP ` +
+        'does the same where there is no terminal.',
     )
     .option('--json', 'print as JSON')
     .action(async (_: unknown, self: Command) => {
@@ -42,5 +60,5 @@ export function relayReloadCommand(relay: Command): void {
       if (self.optsWithGlobals<{ json?: true }>().json === true) printJson(change);
       else print(describe(change));
     });
-  explain(command, ['omerta relay reload'], { 2: true, 3: true, 4: true });
+  explain(command, [example], { 2: true, 3: true, 4: true });
 }

@@ -1,0 +1,41 @@
+// The [paths] section as the core takes it: which ways to members are used, and in what order interfaces are.
+
+import { interfaceRank } from '../../core/path/local-interface.js';
+import type { PathPolicy, PathRules, WayPattern } from '../../core/path/path-policy.js';
+import { decodePeerId } from '../../core/protocol/peer-id.js';
+import { toHex } from '../../wire/bytes.js';
+import { parsePrefix } from '../../wire/prefix.js';
+import type { Config } from './config.js';
+
+type Way = Config['paths']['pin'][number];
+
+/** What is said of a member replaces what is said of all, key by key. */
+export function pathPolicy({ paths }: Config): PathPolicy {
+  const rules: PathRules = {
+    use: paths.use,
+    pin: paths.pin.map(wayPattern),
+    prefer: paths.prefer.map(wayPattern),
+    forbid: paths.forbid.map(wayPattern),
+  };
+  const members = paths.peer.map(({ id, use, pin, prefer, forbid }): [string, PathRules] => [
+    toHex(decodePeerId(id)),
+    {
+      use: use ?? rules.use,
+      pin: pin?.map(wayPattern) ?? rules.pin,
+      prefer: prefer?.map(wayPattern) ?? rules.prefer,
+      forbid: forbid?.map(wayPattern) ?? rules.forbid,
+    },
+  ]);
+  return { rules, members: new Map(members) };
+}
+
+function wayPattern({ interface: name, remote, relay }: Way): WayPattern {
+  if (relay !== undefined) return { relay: toHex(decodePeerId(relay)) };
+  return { interface: name, remote: remote === undefined ? undefined : parsePrefix(remote) };
+}
+
+/** Of an interface by its name, lower first. */
+export function rankOfInterface({ paths }: Config, name: string): number {
+  const { priority = 0, metered = false } = paths.interfaces[name] ?? {};
+  return interfaceRank(priority, metered);
+}
