@@ -3,7 +3,8 @@ import { describe, test } from 'node:test';
 import { contactCandidates, triedCandidates } from '../../ts/core/path/contact-addresses.js';
 import { Contact } from '../../ts/core/path/contact.js';
 import { MemberPaths, MOST_PATHS } from '../../ts/core/path/member-paths.js';
-import { choosePaths } from '../../ts/core/path/path-choice.js';
+import { choosePaths, whyNot } from '../../ts/core/path/path-choice.js';
+import { PathMtu } from '../../ts/core/path/path-mtu.js';
 import { PREDICTED_PORTS, predictedAddresses } from '../../ts/core/path/port-prediction.js';
 import { TrackedPath } from '../../ts/core/path/tracked-path.js';
 import {
@@ -220,6 +221,26 @@ describe('a path that is probed', () => {
     assert.equal(first([proven(1, 50, 0), proven(2, 20, 0.2)]), 1);
     assert.equal(first([proven(1, 50, 0, { rank: 0 }), proven(2, 5, 0, { rank: 1 })]), 1);
     assert.equal(first([path(3)]), undefined, 'nothing that is not proven');
+  });
+
+  test('is one that the inner MTU fits, and over a relay only where the direct ones take less than IPv6 asks', () => {
+    const taking = (path: TrackedPath, plpmtu: number): TrackedPath => {
+      path.mtu = new PathMtu(1432, 1312, 0);
+      path.mtu.plpmtu = plpmtu;
+      return path;
+    };
+    const why = (path: TrackedPath, used: TrackedPath): string => whyNot(path, used, () => [0, 0]);
+    const [small, narrow] = [taking(proven(1, 5, 0), 1372), taking(proven(2, 5, 0), 1300)];
+    const [whole, relayed] = [taking(proven(3, 90, 0), 1432), taking(proven(4, 5, 0, { leg: true }), 1432)];
+    assert.equal(first([small, whole], small), 3, 'slower, and the one in use is left for it');
+    assert.equal(first([small, relayed]), 1);
+    assert.equal(first([narrow, relayed], narrow), 4);
+    assert.equal(first([narrow, taking(proven(5, 1, 0, { leg: true }), 1300)]), 2);
+    assert.equal(first([small, proven(6, 4, 0)]), 6, 'what is not known is no reason');
+    assert.deepEqual(
+      [why(small, whole), why(narrow, relayed), why(relayed, small)],
+      ['mtu', 'mtu', 'relayed'],
+    );
   });
 
   test('is not left for one that is better by little', () => {

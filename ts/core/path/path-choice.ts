@@ -38,11 +38,13 @@ export function choosePaths(
 /** Why a proven path is not used instead of this one. */
 export function whyNot(path: TrackedPath, used: TrackedPath, costOf: CostOf): WayReason {
   const [[preference, rank], [usedPreference, usedRank]] = [costOf(path), costOf(used)];
+  if (isNarrow(path) > isNarrow(used)) return 'mtu';
   if (preference > usedPreference) return 'not-preferred';
   if (isMetered(rank) && !isMetered(usedRank)) return 'metered';
   if (rank > usedRank) return 'priority';
   if (inSteps(excessOf(path)) > inSteps(excessOf(used))) return 'loss';
   if (path.relayed && !used.relayed) return 'relayed';
+  if (isLimited(path) > isLimited(used)) return 'mtu';
   if (inSteps(path.quality.loss) > inSteps(used.quality.loss)) return 'loss';
   return (path.quality.rttMs ?? Infinity) > (used.quality.rttMs ?? Infinity) ? 'slower' : 'no-gain';
 }
@@ -51,12 +53,17 @@ export function whyNot(path: TrackedPath, used: TrackedPath, costOf: CostOf): Wa
 type Merits = readonly number[];
 
 function meritsOf(path: TrackedPath, cost: readonly number[]): Merits {
-  const { relayed, quality, mtu, id } = path;
+  const { relayed, quality, id } = path;
   const { loss, rttMs = Infinity } = quality;
-  const [narrow, limited] = [Number(mtu?.narrow ?? false), Number(mtu?.limited ?? false)];
   const excess = inSteps(excessOf(path));
-  return [narrow, ...cost, excess, relayed ? 1 : 0, relayed ? 0 : limited, inSteps(loss), rttMs, id];
+  return [isNarrow(path), ...cost, excess, relayed ? 1 : 0, isLimited(path), inSteps(loss), rttMs, id];
 }
+
+/** 1 = it takes less than IPv6 asks of every link. */
+const isNarrow = ({ mtu }: TrackedPath): number => Number(mtu?.narrow ?? false);
+
+/** 1 = it is a direct one that the inner MTU does not fit. */
+const isLimited = ({ mtu, relayed }: TrackedPath): number => Number(!relayed && (mtu?.limited ?? false));
 
 /** What it loses beyond what it may. */
 const excessOf = ({ relayed, quality: { loss } }: TrackedPath): number =>
@@ -69,7 +76,7 @@ function compare(a: Merits, b: Merits): number {
 
 function isClearlyBetter(a: TrackedPath, b: TrackedPath, costOf: CostOf): boolean {
   if (compare(costOf(a), costOf(b)) !== 0 || a.relayed !== b.relayed) return true;
-  if (a.mtu?.narrow !== b.mtu?.narrow || a.mtu?.limited !== b.mtu?.limited) return true;
+  if (isNarrow(a) !== isNarrow(b) || isLimited(a) !== isLimited(b)) return true;
   if (Math.abs(a.quality.loss - b.quality.loss) > 2 * LOSS_STEP) return a.quality.loss < b.quality.loss;
   return (a.quality.rttMs ?? Infinity) < (b.quality.rttMs ?? Infinity) * SHORTER - SHORTER_MS;
 }

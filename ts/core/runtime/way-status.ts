@@ -21,6 +21,8 @@ export const WAY_REASONS = [
   'metered',
   /** The interface of the one in use has a higher priority. */
   'priority',
+  /** It takes smaller datagrams than packets inside need, the one in use does not. */
+  'mtu',
   /** It loses more. */
   'loss',
   /** The one in use is direct. */
