@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { appendFileSync, chmodSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
@@ -105,6 +105,38 @@ describe('a store on a disk that takes nothing', () => {
     assert.deepEqual([...next.load().keys()], ['a', 'b', 'c', 'd', 'e']);
     await next.close();
   });
+
+  test(
+    'that fills while it grows has whole batches, and the rest once there is room',
+    { skip: process.getuid?.() === 0 ? false : 'needs root' },
+    (t) => {
+      const disk = temporaryDirectory(t);
+      const module = new URL('../../ts/daemon/state/store.js', import.meta.url).href;
+      const script = `
+        import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+        const { Store } = await import(${JSON.stringify(module)});
+        const [path, ballast] = [${JSON.stringify(join(disk, 'store'))}, ${JSON.stringify(join(disk, 'ballast'))}];
+        writeFileSync(ballast, new Uint8Array(64 << 10));
+        const store = new Store(path);
+        let wrote = 0;
+        while (store.error === undefined && wrote < 1000)
+          store.write([{ key: 'k' + wrote++, value: new Uint8Array(3000).fill(wrote) }]);
+        const full = store.error;
+        const onDisk = new Store(path).load().size; // as one finds it after SIGKILL
+        rmSync(ballast);
+        store.retry();
+        const { error } = store;
+        await store.close();
+        const next = new Store(path);
+        console.log(JSON.stringify({ wrote, full, onDisk, error, held: next.load().size, damaged: next.damaged }));`;
+      const inside = `mount -t tmpfs -o size=256k none '${disk}' && exec '${process.execPath}' --input-type=module -e "$0"`;
+      const printed = execFileSync('unshare', ['-m', 'sh', '-c', inside, script], { encoding: 'utf8' });
+      const outcome = JSON.parse(printed) as Record<string, unknown>;
+      const wrote = Number(outcome['wrote']);
+      assert.ok(wrote > 10 && wrote < 90, printed);
+      assert.deepEqual(outcome, { wrote, full: 'ENOSPC', onDisk: wrote - 1, held: wrote });
+    },
+  );
 
   test('is written anew when it is much longer than what it holds', async (t) => {
     const { path, journal } = await written(t);

@@ -43,6 +43,10 @@ export class Store {
   #entries: Map<string, Uint8Array> | undefined;
   /** The journal, open for writing; undefined while it cannot be. */
   #file: number | undefined;
+  /** What is kept and not in the journal. */
+  readonly #unwritten = new Map<string, Uint8Array | undefined>();
+  /** The disk refused what is in the journal already: there has to be a new one. */
+  #spoiled = false;
   /** Bytes of whole batches in it. */
   #length = 0;
   /** Bytes the journal would have if it were written anew now. */
@@ -86,20 +90,26 @@ export class Store {
     for (const { key, value } of writes) {
       const before = entries.get(key);
       if (before !== undefined) this.#live -= key.length + before.length;
-      if (value === undefined) entries.delete(key);
+      const kept = value && Uint8Array.from(value);
+      this.#unwritten.set(key, kept);
+      if (kept === undefined) entries.delete(key);
       else {
-        entries.set(key, Uint8Array.from(value));
-        this.#live += key.length + value.length;
+        entries.set(key, kept);
+        this.#live += key.length + kept.length;
       }
     }
-    if (this.#error !== undefined) return; // retry() takes it all
-    if (this.#file === undefined || this.#length > 2 * this.#live + SLACK_BYTES) this.retry();
-    else this.#attempt(() => this.#append(encodeBatch(writes)));
+    if (this.#error === undefined) this.retry(); // else it is the caller's time to say
   }
 
-  /** Writes everything anew; to be called now and then while `error` is set. */
+  /** Writes what is not written; to be called now and then while `error` is set. */
   retry(): void {
-    if (!this.#closed) this.#attempt(() => this.#rewrite());
+    if (this.#closed) return;
+    this.#attempt(() => {
+      if (this.#file === undefined || this.#spoiled || this.#length > 2 * this.#live + SLACK_BYTES)
+        this.#rewrite();
+      else this.#append();
+      this.#unwritten.clear();
+    });
   }
 
   /** See OwnerClaim. @throws OperatorError when the directory cannot be written. */
@@ -168,15 +178,19 @@ export class Store {
     }
   }
 
-  #append(batch: Buffer): void {
+  /** A batch of what is not written: on a disk that is nearly full there is room for that before there is for all. */
+  #append(): void {
     const file = this.#file;
-    if (file === undefined) return;
+    if (file === undefined || this.#unwritten.size === 0) return;
+    const batch = encodeBatch([...this.#unwritten].map(([key, value]) => ({ key, value })));
     try {
       writeAll(file, batch, this.#length);
       this.#length += batch.length;
     } catch (error) {
       // Half a batch at the end would hide those that follow.
+      this.#spoiled = true;
       ftruncateSync(file, this.#length);
+      this.#spoiled = false;
       throw error;
     }
   }
@@ -198,6 +212,7 @@ export class Store {
     }
     if (this.#file !== undefined) closeSync(this.#file);
     this.#file = file;
+    this.#spoiled = false;
     this.#length = content.length;
   }
 
@@ -209,7 +224,9 @@ export class Store {
     fdatasync(file, (error) => {
       this.#syncing = false;
       // A descriptor that was closed meanwhile was flushed, or replaced by one that was.
-      if (error !== null && error.code !== 'EBADF' && this.#file === file) this.#error = error.code;
+      if (error === null || error.code === 'EBADF' || this.#file !== file) return;
+      this.#error = error.code;
+      this.#spoiled = true;
     });
   }
 }
