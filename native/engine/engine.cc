@@ -198,19 +198,16 @@ std::vector<std::unique_ptr<udp::UdpSocket>> Engine::open_sockets(uint16_t port)
   options.port = port;
   options.gro = shared_.accelerators.on(Accelerator::udp_gro);
   options.gso = shared_.accelerators.on(Accelerator::udp_gso);
-  if (worker_count_ > 1) {
-    // With SO_REUSEPORT somebody else of ours may silently share the port, whether it is given or
-    // chosen by the kernel: find one that is free without it.
-    options.port = udp::UdpSocket(options).port();
-    options.shared_port = true;
-    options.receivers = worker_count_;
-    options.steered = settings_.steering;
-  }
+  options.receivers = worker_count_;
+  options.steered = worker_count_ > 1 && settings_.steering;
+  // With SO_REUSEPORT somebody else of ours may silently share the port, whether it is given or chosen by the
+  // kernel: the first socket is bound without it, and lets the others in then. So the port is bound once.
   std::vector<std::unique_ptr<udp::UdpSocket>> sockets;
-  for (size_t i = 0; i < worker_count_; i++) {
-    sockets.push_back(std::make_unique<udp::UdpSocket>(options));
-    options.port = sockets[0]->port();
-  }
+  sockets.push_back(std::make_unique<udp::UdpSocket>(options));
+  options.port = sockets[0]->port();
+  options.shared_port = true;
+  if (worker_count_ > 1) sockets[0]->share_port();
+  while (sockets.size() < worker_count_) sockets.push_back(std::make_unique<udp::UdpSocket>(options));
   return sockets;
 }
 

@@ -150,6 +150,42 @@ void lanes_receive_nothing_beside_several_workers() {
   CHECK(first.receive(200) + second.receive(200) == 200);
 }
 
+void the_port_is_shared_with_nobody_when_lanes_are_closed() {
+  UdpSocket socket(options());
+  SendLanes lanes(1, false, 0);
+  const auto other_binds = [&] {
+    SocketOptions o = options(socket.port());
+    o.shared_port = true;
+    try {
+      const UdpSocket other(o);
+      return true;
+    } catch (const std::system_error&) {
+      return false;
+    }
+  };
+  CHECK(!other_binds());
+  const uint8_t byte = 1;
+  iovec part{const_cast<uint8_t*>(&byte), 1};
+  const auto sends = [&](uint16_t port) {
+    sockaddr_in6 to{};
+    to.sin6_family = AF_INET6;
+    to.sin6_addr = IN6ADDR_LOOPBACK_INIT;
+    to.sin6_port = port;
+    msghdr header{};
+    header.msg_name = &to;
+    header.msg_namelen = sizeof to;
+    header.msg_iov = &part;
+    header.msg_iovlen = 1;
+    return lanes.send(socket.fd(), 0, header, loopback(port)) == 0;
+  };
+  for (int round = 0; round < 2; round++) {
+    CHECK(sends(9));
+    CHECK(other_binds());  // by the same user, while there are lanes
+    lanes.close_unused();
+    CHECK(!other_binds());
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -164,6 +200,7 @@ int main() {
     RUN(a_full_way_out_delays_nobody_and_loses_nothing_of_others);
     RUN(what_is_not_to_be_fragmented_goes_by_no_lane);
     RUN(lanes_receive_nothing_beside_several_workers);
+    RUN(the_port_is_shared_with_nobody_when_lanes_are_closed);
   }
   return omerta::check::finish();
 }

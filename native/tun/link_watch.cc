@@ -11,6 +11,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -120,11 +121,14 @@ bool LinkWatch::at_home(const std::function<void(int fd)>& act) const {
 bool LinkWatch::look() {
   State now{true, mtu_};
   bool found = false;
+  index_here_ = 0;
   const bool entered = at_home([&](int fd) {
     ifreq flags{};
     if (ioctl(queue_, TUNGETIFF, &flags) != 0) return;  // its present name
     ifreq mtu = flags;
+    ifreq index = flags;
     if (ioctl(fd, SIOCGIFFLAGS, &flags) != 0 || ioctl(fd, SIOCGIFMTU, &mtu) != 0) return;
+    if (fd == notices_ && ioctl(fd, SIOCGIFINDEX, &index) == 0) index_here_ = index.ifr_ifindex;
     if (mtu.ifr_mtu > static_cast<int>(kMaxMtu)) {
       ifreq lowered = mtu;
       lowered.ifr_mtu = static_cast<int>(kMaxMtu);
@@ -134,14 +138,40 @@ bool LinkWatch::look() {
     found = true;
   });
   if (entered && !found) return false;
+  return tell(now);
+}
+
+bool LinkWatch::tell(const State& now) {
   mtu_ = now.mtu;
   if (now != told_ && changed_(now)) told_ = now;
   return now == told_;
 }
 
-void LinkWatch::drain() {
-  uint8_t notice[8192];
-  while (recv(notices_, notice, sizeof notice, MSG_DONTWAIT) > 0) {
+/// Takes in what the kernel told. @returns how the interface is by the last of it; nullopt when nothing was
+/// said of it, or in another namespace than ours.
+std::optional<LinkWatch::State> LinkWatch::drain() {
+  std::optional<State> heard;
+  alignas(nlmsghdr) uint8_t notice[8192];
+  alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int))];
+  for (;;) {
+    iovec part{notice, sizeof notice};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    const ssize_t size = recvmsg(notices_, &message, MSG_DONTWAIT);
+    if (size <= 0) return heard;
+    // One with the id of a namespace is of another one; one that was cut is looked for.
+    if (message.msg_controllen > 0 || (message.msg_flags & MSG_TRUNC) != 0) continue;
+    auto left = static_cast<unsigned>(size);
+    for (auto* header = reinterpret_cast<nlmsghdr*>(notice); NLMSG_OK(header, left);
+         header = NLMSG_NEXT(header, left)) {
+      if (header->nlmsg_type != RTM_NEWLINK || header->nlmsg_len < NLMSG_LENGTH(sizeof(ifinfomsg))) continue;
+      const auto* link = static_cast<const ifinfomsg*>(NLMSG_DATA(header));
+      if (index_here_ == 0 || link->ifi_index != index_here_) continue;
+      heard = State{(link->ifi_flags & IFF_UP) != 0, mtu_};
+    }
   }
 }
 
@@ -153,12 +183,17 @@ bool LinkWatch::deleted() const {
 }
 
 void LinkWatch::run() {
+  // Whoever brought the interface up may be sent something at once, and the port is bound here. The thread
+  // sleeps but for moments, so that nobody waits for it; without CAP_SYS_NICE it takes its turn.
+  setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), -20);
   for (int wait = kWaitMs;;) {
     epoll_event events[2];
     const int ready = epoll_wait(epoll_, events, 2, wait);
     for (int i = 0; i < ready; i++) {
       if (events[i].data.fd == stop_event_) return;
-      drain();
+      // To ask how it is takes a lock of the kernel's that whoever changes networks holds, for milliseconds
+      // where many do: the notice itself says it at once.
+      if (const auto heard = drain()) tell(*heard);
     }
     if (deleted()) {
       gone_();

@@ -40,9 +40,10 @@ class LinkWatch {
 
  private:
   void run();
-  void drain();
+  std::optional<State> drain();
   bool deleted() const;
   bool look();
+  bool tell(const State& now);
   bool at_home(const std::function<void(int fd)>& act) const;
 
   const int queue_;
@@ -51,6 +52,7 @@ class LinkWatch {
   std::optional<State> told_;
   size_t mtu_;
   const ino_t namespace_;  ///< the network namespace we are in
+  int index_here_ = 0;     ///< of the interface while it is there; 0: it is elsewhere
   int stop_event_ = -1;
   int notices_ = -1;
   int epoll_ = -1;

@@ -10,8 +10,6 @@
 namespace omerta::udp {
 namespace {
 
-constexpr Nanoseconds kKept = 10 * kSecond;
-
 bool set(int fd, int level, int name, int value) {
   return setsockopt(fd, level, name, &value, sizeof value) == 0;
 }
@@ -68,13 +66,17 @@ int SendLanes::open(int fd, uint32_t fwmark) {
     return -1;
   }
   open_.store(true, std::memory_order_relaxed);
+  beside_ = fd;
   return lane;
 }
 
 void SendLanes::close_unused() {
   if (!open_.load(std::memory_order_relaxed)) return;
   const std::lock_guard lock(mutex_);
-  if (!in_use() && boot_clock() - last_used_ >= kKept) close_all();
+  if (in_use() || boot_clock() - last_used_ < kept_) return;
+  close_all();
+  // A socket that has its port alone again shares it with nobody.
+  if (receivers_ == 1) set(beside_, SOL_SOCKET, SO_REUSEPORT, 0);
 }
 
 void SendLanes::close_all() {

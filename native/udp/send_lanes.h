@@ -32,7 +32,11 @@ class SendLanes {
 
   /// receivers: how many sockets receive at the port; `steered`: a filter
   /// chooses among them (udp/steering.h). Several that are not steered have no lanes.
-  SendLanes(size_t receivers, bool steered) : receivers_(receivers), steered_(steered) { fds_.fill(-1); }
+  /// `kept`: how long lanes are open after they were used last.
+  SendLanes(size_t receivers, bool steered, Nanoseconds kept = 10 * kSecond)
+      : receivers_(receivers), steered_(steered), kept_(kept) {
+    fds_.fill(-1);
+  }
   ~SendLanes();
   SendLanes(const SendLanes&) = delete;
   SendLanes& operator=(const SendLanes&) = delete;
@@ -57,10 +61,12 @@ class SendLanes {
 
   const size_t receivers_;
   const bool steered_;
+  const Nanoseconds kept_;
   mutable std::atomic<Nanoseconds> until_{0};
   std::mutex mutex_;
   std::array<int, kLanes> fds_;
   std::atomic<bool> open_{false};
+  int beside_ = -1;  ///< the socket whose port lanes have
   uint32_t fwmark_ = 0;
   bool refused_ = false;
   Nanoseconds last_used_ = 0;

@@ -234,6 +234,11 @@ UdpSocket::UdpSocket(const SocketOptions& options) : lanes_(options.receivers, o
   gso_ = options.gso && getsockopt(fd_, IPPROTO_UDP, UDP_SEGMENT, &segment, &size) == 0;
 }
 
+void UdpSocket::share_port() {
+  const int on = 1;
+  if (setsockopt(fd_, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) fail("SO_REUSEPORT");
+}
+
 UdpSocket::~UdpSocket() {
   if (fd_ >= 0) close(fd_);
 }

@@ -147,6 +147,8 @@ class UdpSocket {
   UdpSocket& operator=(const UdpSocket&) = delete;
 
   int fd() const { return fd_; }
+  /// Lets sockets of `shared_port` have the port too, from now on. @throws std::system_error
+  void share_port();
   uint16_t port() const { return port_; }
   /// Whether they are used. GSO is given up when the kernel refuses segmented messages and takes their
   /// datagrams; it belongs to the thread that sends.
