@@ -38,12 +38,13 @@ Napi::Value set_paths(Engine& engine, const Napi::CallbackInfo& info) {
     set.silent_after = nanoseconds(batch.take<double>());
     set.report_every = nanoseconds(batch.take<double>());
     for (uint32_t i = 0; i < count; i++) {
-      session::PathEnds& path = set.paths.emplace_back();
+      session::PathEnds path;
       path.id = static_cast<uint8_t>(batch.take<uint32_t>());
       path.plpmtu = batch.take<uint32_t>();
       const auto ends = take_ends(engine, batch);
-      if (!ends.has_value()) throw_error(info.Env(), "BAD_ARGUMENT", "remote: no such deliver leg");
+      if (!ends.has_value()) continue;  // its leg is gone: the others are used
       path.ends = *ends;
+      set.paths.push_back(path);
     }
   }
   engine.set_paths(sets);

@@ -345,6 +345,39 @@ void what_is_relayed_is_charged_to_the_server_and_held_to_its_limits() {
   CHECK(w.accounts.read(relay::AccountKind::identity, 2).packets == passed + 1);
 }
 
+/// The keys of a stock client's session are its ends' alone, so that the relay cannot tell a message sent
+/// again, or made up, from a new one: whoever forges the client's address spends what that session may use,
+/// and no more.
+void who_forges_a_clients_address_spends_that_sessions_limit_alone() {
+  World w;
+  const session::Endpoint overheard = at(1, 40000);
+  const session::Endpoint other = at(2, 40000);
+  omerta_wireguard_binding binding = World::binding(1, w.server, 2);
+  binding.limits = 1;
+  w.table.bind(3, binding, w.now, w.accounts);
+  CHECK(w.connect(0, overheard) && w.connect(1, other));
+  w.now += 60 * kSecond;
+  // Of each direction of a session a thousand messages a second, ten at once.
+  w.accounts.set_limits(1, {{0, 1'000'000, 10'000'000}, 0, 0});
+  size_t passed = 0;
+  for (int i = 0; i < 1000; i++) {
+    const auto result = w.carry(200, overheard);
+    if (result.verdict == Verdict::forward) {
+      CHECK(is(result.to, w.server));
+      passed++;
+    } else {
+      CHECK(result.verdict == Verdict::refused_by_limit && result.limit == OMERTA_DROP_RATE_LIMITED);
+    }
+  }
+  CHECK(passed == 10);
+  for (int i = 0; i < 10; i++) CHECK(w.carry(201, other).verdict == Verdict::forward);
+  CHECK(w.carry(100, w.server).verdict == Verdict::forward);  // and its own other direction
+  // From any other address it is nobody's, and when the keys have run out too.
+  CHECK(w.carry(200, other).verdict == Verdict::not_ours);
+  w.now += 121 * kSecond;
+  CHECK(w.carry(200, overheard).verdict == Verdict::not_ours);
+}
+
 void sessions_an_earlier_daemon_left_in_the_kernel_go_on() {
   World before;
   session::Endpoint client = at(1, 40000);
@@ -516,6 +549,7 @@ int main() {
   RUN(sessions_have_a_cap_and_every_server_its_part);
   RUN(sessions_follow_a_server_to_its_new_address_and_end_with_it);
   RUN(what_is_relayed_is_charged_to_the_server_and_held_to_its_limits);
+  RUN(who_forges_a_clients_address_spends_that_sessions_limit_alone);
   RUN(sessions_an_earlier_daemon_left_in_the_kernel_go_on);
   RUN(what_the_kernel_carried_is_charged);
   RUN(the_door_knows_clients_that_answered_a_cookie);

@@ -417,6 +417,24 @@ export const pathScenarios: readonly ConformanceScenario[] = [
     },
   ),
 
+  scenario('a path by a leg that is not there is left out, and those beside it are used', async (a, b) => {
+    await connect(a, b);
+    const gone: PeerPath = { id: 7, remote: { leg: 77 }, local: undefined };
+    setPaths(b, a, {});
+    setPaths(a, b, { paths: [gone, second(b)] });
+    assert.deepEqual(
+      paths(a)
+        .pathCounts(b.sessionKey)
+        .map(({ id }) => id),
+      [2],
+    );
+    await deliver(a, b);
+    assert.ok(countsOf(a, b, 2).sentPackets > 0);
+    setPaths(a, b, { paths: [gone] });
+    assert.deepEqual(paths(a).pathCounts(b.sessionKey), []);
+    await deliver(a, b);
+  }),
+
   scenario('what a path or probe cannot be is refused, and nothing is changed', async (a, b) => {
     await connect(a, b);
     setPaths(a, b, { paths: [second(b)] });

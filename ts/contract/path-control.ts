@@ -163,7 +163,10 @@ export type PathEffect =
  * end, not the peer's removal.
  */
 export interface PathControl {
-  /** Replaces the path sets of these peers. @throws EngineError BAD_ARGUMENT; then nothing was changed. */
+  /**
+   * Replaces the path sets of these peers, without paths by a leg that is not there (any more).
+   * @throws EngineError BAD_ARGUMENT; then nothing was changed.
+   */
   setPaths(sets: readonly PeerPaths[]): void;
   /** Whether a datagram can be kept from being fragmented: where it cannot, no probe with a size is sent. */
   readonly keepsWhole: boolean;

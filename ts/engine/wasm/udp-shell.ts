@@ -24,6 +24,8 @@ const BUFFER_BYTES = 4 << 20;
 const CACHED_ADDRESSES = 1024;
 /** Addresses with a socket of their own; further ones share that of all. */
 const MAX_ADDRESSES = 256;
+/** Lanes of all sockets: each is a descriptor. */
+const MAX_LANES = 128;
 const LOOK_INTERVAL_MS = 1000;
 /** Datagrams to an address that cannot be known (another loopback one) do not have it looked for each time. */
 const LOOK_PAUSE_MS = 100;
@@ -71,6 +73,8 @@ export class UdpShell {
   readonly #events: UdpShellEvents;
   readonly #ips = new Map<string, Uint8Array>();
   #timer: NodeJS.Timeout | undefined;
+  /** Open lanes, and those being opened. */
+  #lanes = 0;
   #lookedAt = -Infinity;
   #closed: Promise<void> | undefined;
 
@@ -175,7 +179,13 @@ export class UdpShell {
     this.#hear(socket, local);
     const { address } = socket.address();
     const openLane = async (): Promise<Socket> => {
-      const lane = await bindSocket(this.port, local ?? address, true);
+      if (this.#lanes >= MAX_LANES) throw new RangeError(`lanes: ${MAX_LANES} are open`);
+      this.#lanes++;
+      const lane = await bindSocket(this.port, local ?? address, true).catch((error: unknown) => {
+        this.#lanes--;
+        throw error;
+      });
+      lane.socket.once('close', () => this.#lanes--);
       this.#hear(lane.socket, local);
       return lane.socket;
     };

@@ -122,9 +122,9 @@ class WasmEngine implements Engine {
     setPaths: (sets) => {
       this.#open();
       requirePaths(sets);
-      for (const { paths = [] } of sets)
-        for (const { remote } of paths) if ('leg' in remote) this.#requireWayBack('remote', remote.leg);
-      this.#act(this.#sessions.setPaths(sets, step()));
+      const leads = ({ remote }: PathEnds): boolean => !('leg' in remote) || this.#waysBack.has(remote.leg);
+      const led = sets.map((set) => ({ ...set, paths: set.paths?.filter(leads) }));
+      this.#act(this.#sessions.setPaths(led, step()));
     },
     sendProbes: (probes) => {
       const socket = this.#open();
