@@ -3,7 +3,6 @@
 import assert from 'node:assert/strict';
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
-import type { AddressInfo } from 'node:net';
 import { describe, it, type TestContext } from 'node:test';
 import { DnsForwarder, hostResolvers } from '../../ts/exit/dns-forwarder.js';
 import { until } from '../wg/wg-lab.js';
@@ -18,7 +17,7 @@ async function bound(t: TestContext, address: string): Promise<Socket> {
   return socket;
 }
 
-const portOf = (socket: Socket): number => (socket.address() as AddressInfo).port;
+const portOf = (socket: Socket): number => socket.address().port;
 
 /** A free UDP and TCP port, for tests that are not root's. */
 async function freePort(): Promise<number> {
@@ -34,7 +33,7 @@ interface Made {
   readonly forwarder: DnsForwarder;
   readonly resolver: Socket;
   readonly guest: Socket;
-  ask(question?: Buffer): void;
+  readonly ask: (question?: Buffer) => void;
 }
 
 async function made(t: TestContext, clock: { now: number }): Promise<Made> {

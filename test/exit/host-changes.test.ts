@@ -39,10 +39,12 @@ class FakeHost {
         return Promise.reject(new HostCommandError(words, 'RTNETLINK answers: No such file or directory'));
     } else if (words.includes('route replace')) this.routes.add(words.replace('route replace ', ''));
     else if (words.includes('route flush')) this.routes.clear();
-    else if (file === 'nft' && words === '-f -')
-      this.tables.set(/^table inet (\S+)/.exec(input)?.[1] ?? '', input);
-    else if (file === 'nft' && !this.tables.delete(args.at(-1) ?? ''))
-      return Promise.reject(new HostCommandError(words, 'Error: No such file or directory'));
+    else if (file === 'nft') {
+      // As it is given: away with the table, then, when it is to be there, the table.
+      const [, table = '', rest = ''] = /^table inet (\S+)\ndelete table inet \S+\n([^]*)$/.exec(input) ?? [];
+      this.tables.delete(table);
+      if (rest !== '') this.tables.set(table, rest);
+    }
     return Promise.resolve('');
   };
 

@@ -61,7 +61,7 @@ function describeNames(
 }
 
 function describeUsing(using: NonNullable<ExitReport['using']>): string[] {
-  const { exits, active, allowLan, include, exclude } = using;
+  const { exits, active, allowLan, include, exclude, paranoid } = using;
   const used = exits.find(({ peerId }) => peerId === active);
   const lines = exits.map(({ peerId, name, state, isActive, via, expiresInMs }) => {
     const why = wordExitState(state);
@@ -79,6 +79,7 @@ function describeUsing(using: NonNullable<ExitReport['using']>): string[] {
       : `using     ${scope} leaves by ${nameOr(used.name, used.peerId)} (${families(used)})`,
     ...lines,
     `names     ${used?.dns === true ? 'asked of the exit' : 'asked of whom this machine asks otherwise'}`,
+    ...(paranoid ? ['guard     on: only omerta exit off opens this machine'] : []),
     `directly  ${[...(allowLan ? ['what is on-link'] : []), ...exclude].join(', ') || 'nothing'}`,
   ];
 }

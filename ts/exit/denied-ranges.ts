@@ -3,6 +3,7 @@
 
 import type { NetworkInterfaceInfo } from 'node:os';
 import type { ExitRule } from '../contract/exit-control.js';
+import { isPrivate } from '../wire/reach.js';
 import { isIPv4, parseIp } from '../wire/socket-address.js';
 import { containsIp, formatPrefix, parsePrefix, type Prefix } from '../wire/prefix.js';
 
@@ -37,6 +38,15 @@ export function ownRanges(interfaces: Interfaces, tunnel: string): string[] {
     }),
   );
   return [...new Set(found)].sort();
+}
+
+/** Private on-link prefixes: whoever gives out addresses on a link does not make a part of the Internet on-link so. */
+export function onLinkRanges(interfaces: Interfaces, tunnel: string): string[] {
+  return ownRanges(interfaces, tunnel).filter((text) => {
+    const prefix = parsePrefix(text);
+    const isLinkLocal = prefix?.ip[0] === 0xfe && ((prefix.ip[1] ?? 0) & 0xc0) === 0x80;
+    return prefix !== undefined && !isHost(text) && (isPrivate(prefix.ip) || isLinkLocal);
+  });
 }
 
 /** What the engine is told: of equal prefixes the last counts, so what the operator permits comes last. */

@@ -7,12 +7,14 @@ import type { ExitGuest, ExitInUse } from '../core/runtime/exit-change.js';
 import { defaultRouteDevices, gatewayRouteDevices, hostSettings } from '../host/host-tuning.js';
 import { ExitCode, messageOf, OperatorError } from '../host/operator-error.js';
 import { parsePrefix } from '../wire/prefix.js';
-import { exitRules, interfaceTowards, ownRanges, type Interfaces } from './denied-ranges.js';
+import { exitRules, interfaceTowards, onLinkRanges, ownRanges, type Interfaces } from './denied-ranges.js';
+import type { GuardFacts } from './guard-table.js';
 import { kernelSysctls, type HostChange, type Sysctls } from './host-change.js';
 import { HostChanges } from './host-changes.js';
 import { runCommand, type RunCommand } from './host-commands.js';
 import { serveChanges, type GuestAddress } from './serve-changes.js';
-import { EXIT_TABLE, strictInterfaces, useChanges } from './use-changes.js';
+import { EXIT_TABLE } from './exit-numbers.js';
+import { strictInterfaces, useChanges } from './use-changes.js';
 
 /** The host keeps forwarding for a guest a little longer than its lease: the engine ends it to the moment. */
 const GRACE_SECONDS = 5;
@@ -28,6 +30,8 @@ export interface Using {
   readonly allowLan: boolean;
   readonly include: readonly string[];
   readonly exclude: readonly string[];
+  /** Whether nothing leaves but by the tunnel, whatever happens to this process. */
+  readonly paranoid: boolean;
 }
 
 /** What is to be; undefined = no exit of that kind. */
@@ -124,6 +128,14 @@ export class ExitHost {
     });
   }
 
+  /** The daemon ends: nothing is served any more, and what is closed stays closed. @throws OperatorError */
+  keepClosed(): Promise<void> {
+    const wish = this.#wish;
+    this.#use = undefined;
+    if (wish !== undefined) this.#wish = { ...wish, serving: undefined };
+    return this.#apply();
+  }
+
   /** What the engine forwards to. */
   rules(lan: readonly string[], tunnel: string): ExitRule[] {
     return exitRules(ownRanges(this.#interfaces(), tunnel), lan);
@@ -194,6 +206,7 @@ export class ExitHost {
           use: this.#use,
           ...using,
           hasIpv6: this.#sysctls.read('net/ipv6/conf/all/forwarding') !== undefined,
+          guard: using.paranoid ? this.#guard(tunnel, using.allowLan) : undefined,
           strictInterfaces: strictInterfaces(Object.keys(interfaces), tunnel, this.#sysctls),
         }),
       );
@@ -218,6 +231,17 @@ export class ExitHost {
       );
     }
     return changes;
+  }
+
+  #guard(tunnel: string, allowLan: boolean): Omit<GuardFacts, 'tunnel'> {
+    const interfaces = this.#interfaces();
+    return {
+      devices: this.#uplinks([], tunnel),
+      inner: (interfaces[tunnel] ?? []).flatMap(({ address, family }) =>
+        family === 'IPv4' ? [address] : [],
+      ),
+      onLink: allowLan ? onLinkRanges(interfaces, tunnel) : [],
+    };
   }
 
   #guestAddresses(): GuestAddress[] {
@@ -258,6 +282,7 @@ export class ExitHost {
         `net/ipv4/conf/${tunnel}/forwarding`,
       ].map((path) => this.#sysctls.read(path)),
       Object.keys(interfaces),
+      interfaces[tunnel]?.map(({ address }) => address),
     ]);
   }
 }

@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { HostCommandError, type RunCommand } from './host-commands.js';
 
 export type Family = 4 | 6;
+export type NftFamily = 'inet' | 'netdev';
 
 /** A kernel parameter: its path under /proc/sys. */
 export interface SysctlChange {
@@ -29,10 +30,12 @@ export interface RoutesChange {
   readonly routes: readonly string[];
 }
 
-/** A table of nftables, `inet`, that is ours alone, with all that is in it. */
+/** A table of nftables that is ours alone, or one in each of these families, with all that is in it. */
 export interface NftChange {
   readonly kind: 'nft';
   readonly table: string;
+  /** Default: `inet`. */
+  readonly families?: readonly NftFamily[] | undefined;
   readonly text: string;
 }
 
@@ -88,7 +91,8 @@ export function keyOf(change: HostChange | Undo): string {
 /** What will undo the change, looked up before it is made; undefined = there is nothing to change. */
 export function undoOf(change: HostChange, sysctls: Sysctls): Undo | undefined {
   if (change.kind === 'routes') return { kind: 'routes', family: change.family, table: change.table };
-  if (change.kind === 'nft') return { kind: 'nft', table: change.table };
+  if (change.kind === 'nft')
+    return { kind: 'nft', table: change.table, ...(change.families && { families: change.families }) };
   if (change.kind === 'rule') return change;
   const before = sysctls.read(change.path);
   if (before === undefined || before === change.value) return undefined;
@@ -122,11 +126,7 @@ export async function makeChange(change: HostChange, run: RunCommand, sysctls: S
       break;
     case 'nft':
       // One transaction: there is no moment without the table.
-      await run(
-        'nft',
-        ['-f', '-'],
-        `table inet ${change.table}\ndelete table inet ${change.table}\n${change.text}`,
-      );
+      await run('nft', ['-f', '-'], `${withoutTable(change)}${change.text}`);
   }
 }
 
@@ -151,8 +151,13 @@ export async function undoChange(undo: Undo, run: RunCommand, sysctls: Sysctls):
       );
       break;
     case 'nft':
-      await run('nft', ['delete', 'table', 'inet', undo.table]).catch(unless(/No such file/));
+      await run('nft', ['-f', '-'], withoutTable(undo));
   }
+}
+
+/** Removes the table, in one transaction, whether there is one or not. */
+function withoutTable({ table, families = ['inet'] }: Omit<NftChange, 'text'>): string {
+  return families.map((family) => `table ${family} ${table}\ndelete table ${family} ${table}\n`).join('');
 }
 
 /** New ones come before old ones go: a table that is to hold `unreachable` is at no moment without it. */

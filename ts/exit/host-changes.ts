@@ -27,7 +27,11 @@ const undoSchema = z.discriminatedUnion('kind', [
   }),
   z.strictObject({ kind: z.literal('rule'), family, rule: z.string() }),
   z.strictObject({ kind: z.literal('routes'), family, table: z.int().min(1) }),
-  z.strictObject({ kind: z.literal('nft'), table: z.string().regex(/^omerta_[a-z_]+$/) }),
+  z.strictObject({
+    kind: z.literal('nft'),
+    table: z.string().regex(/^omerta_[a-z_]+$/),
+    families: z.array(z.enum(['inet', 'netdev'])).optional(),
+  }),
 ]);
 const journalSchema = z.strictObject({
   /** Kernel parameters of another boot are not there any more. */

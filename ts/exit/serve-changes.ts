@@ -2,9 +2,8 @@
 // table of nftables that forwards for guests alone.
 
 import type { HostChange, Sysctls } from './host-change.js';
+import { SERVE_TABLE } from './exit-numbers.js';
 import { DENIED_IPV4, DENIED_IPV6, embedded } from './denied-ranges.js';
-
-export const SERVE_TABLE = 'omerta_exit';
 
 export interface ServeFacts {
   /** The tunnel's interface. */

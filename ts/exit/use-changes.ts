@@ -8,14 +8,10 @@
 
 import type { ExitInUse } from '../core/runtime/exit-change.js';
 import { parsePrefix } from '../wire/prefix.js';
+import { EXIT_MARK, EXIT_TABLE, GUARD_TABLE, RULE_PRIORITIES, USE_TABLE } from './exit-numbers.js';
+import { guardTables, type GuardFacts } from './guard-table.js';
 import type { Family, HostChange, Sysctls } from './host-change.js';
 
-/** SO_MARK of the engine's sockets, and the number of the table. */
-export const EXIT_MARK = 28_525;
-export const EXIT_TABLE = 28_525;
-export const USE_TABLE = 'omerta_use';
-/** Before those of others: Tailscale's begin at 5210, wg-quick's are at 32764. */
-export const RULE_PRIORITIES = { excluded: 5101, onLink: 5102, exit: 5103 } as const;
 /** Behind every other route of the table. */
 const LAST_METRIC = 4_278_198_272;
 const FIRST_METRIC = 10;
@@ -35,12 +31,15 @@ export interface UseFacts {
   readonly hasIpv6: boolean;
   /** Interfaces whose address check of what comes in is strict (rp_filter 1). */
   readonly strictInterfaces: readonly string[];
+  /** What the guard lets through; undefined = there is none. */
+  readonly guard: Omit<GuardFacts, 'tunnel'> | undefined;
 }
 
 /** In the order they are made: the table ends at `unreachable` before a rule leads to it. */
 export function useChanges(facts: UseFacts): HostChange[] {
   const families: readonly Family[] = facts.hasIpv6 ? [4, 6] : [4];
   return [
+    ...guardChanges(facts),
     ...families.map((family): HostChange => ({
       kind: 'routes',
       family,
@@ -50,6 +49,12 @@ export function useChanges(facts: UseFacts): HostChange[] {
     ...families.flatMap((family) => rulesOf(facts, family)),
     ...tableChanges(facts),
   ];
+}
+
+function guardChanges({ tunnel, guard }: UseFacts): HostChange[] {
+  if (guard === undefined) return [];
+  const text = guardTables({ tunnel, ...guard });
+  return [{ kind: 'nft', table: GUARD_TABLE, families: ['inet', 'netdev'], text }];
 }
 
 function routesOf({ tunnel, use, include }: UseFacts, family: Family): string[] {

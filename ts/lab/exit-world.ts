@@ -10,7 +10,7 @@ import { z } from 'zod';
 import type { Finished } from './command.js';
 import type { NatKind } from './nat.js';
 import { OmertaNode } from './omerta-node.js';
-import type { Node, World } from './world.js';
+import type { Nat, Node, World } from './world.js';
 
 export const WEB = { ipv4: '203.0.113.10', ipv6: '2001:db8:203::10' } as const;
 export const LAN = { prefix: '192.168.7.0/24', ipv4: '192.168.7.2', ipv6: 'fd00:7::2' } as const;
@@ -84,6 +84,8 @@ export class ExitWorld {
     /** The exit's next hop. */
     readonly router: Node,
     readonly lan: Node,
+    /** The NAT in front of the guest. */
+    readonly home: Nat,
   ) {}
 
   static async start(world: World, options: ExitWorldOptions = {}): Promise<ExitWorld> {
@@ -140,7 +142,7 @@ export class ExitWorld {
       return { omerta, node, peerId: mesh.peerId, ipv4, ipv6 };
     };
     const [guest, exit] = [await member(guestNode, 'guest'), await member(exitNode, 'exit')];
-    const made = new ExitWorld(relay, guest, exit, web, outside, router, lan);
+    const made = new ExitWorld(relay, guest, exit, web, outside, router, lan, home);
     await reached(guest.node, exit.ipv6);
     for (const server of [web, outside]) await serving(server);
     return made;
@@ -183,7 +185,7 @@ export async function hostState(node: Node): Promise<Record<string, string>> {
     // What IPv6 learns and forgets is none of it.
     routes6: lines(
       await shown('ip', '-6', 'route', 'show', 'table', 'all'),
-      /^(?!.*(proto ra|cache|expires))./,
+      /^(?!.*(proto ra|cache|expires|fe80::))./,
     ),
     nftables: await shown('nft', 'list', 'ruleset'),
     sysctls: lines(await shown('sysctl', '-a'), /^net\.ipv[46]\.(conf|ip_forward)/),

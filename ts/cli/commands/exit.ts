@@ -112,6 +112,7 @@ function serveCommand(exit: Command): void {
 
 interface UseOptions extends Json {
   readonly allowLan?: true;
+  readonly paranoid?: true;
   readonly include?: readonly string[];
   readonly exclude?: readonly string[];
   readonly hops: string;
@@ -127,6 +128,10 @@ function useCommand(exit: Command): void {
         'than the mesh ends. `omerta exit off` and `omerta down` end it; after a restart it is used again.',
     )
     .argument('<peer...>', 'members that serve an exit, in the order they are tried')
+    .option(
+      '--paranoid',
+      'close this machine by nftables as well: nothing but the tunnel, also when the daemon is killed or down; only omerta exit off ends it',
+    )
     .option('--allow-lan', 'reach what is on this machine\u2019s own networks directly')
     .addOption(repeatable('--include <prefix>', 'send only this by the exit (repeatable)'))
     .addOption(repeatable('--exclude <prefix>', 'send this directly (repeatable)'))
@@ -139,7 +144,14 @@ function useCommand(exit: Command): void {
       await Context.of(self).withDaemon(async (client) => {
         const status = await requestStatus(client);
         const exits = [...new Set(peers.map((peer) => peerIdOf(status, peer)))];
-        const use = { exits, hops, allowLan: options.allowLan === true, include, exclude };
+        const use = {
+          exits,
+          hops,
+          allowLan: options.allowLan === true,
+          include,
+          exclude,
+          paranoid: options.paranoid === true,
+        };
         await ask(client, { command: 'exit-use', use });
         const report = await granted(client);
         show(report, options.json);

@@ -12,7 +12,7 @@ import type { Engine } from '../../contract/engine.js';
 import { DnsForwarder, hostResolvers } from '../../exit/dns-forwarder.js';
 import { ExitHost, type ExitWish } from '../../exit/exit-host.js';
 import { networkOf } from '../../exit/denied-ranges.js';
-import { EXIT_MARK } from '../../exit/use-changes.js';
+import { EXIT_MARK } from '../../exit/exit-numbers.js';
 import { ExitCode, messageOf, OperatorError } from '../../host/operator-error.js';
 import { exitReport, type ExitReport } from '../../status/model/exit-report.js';
 import { parsePrefix } from '../../wire/prefix.js';
@@ -97,7 +97,9 @@ export class Exits {
   /** What was changed on the host is undone; the settings stay. */
   async close(): Promise<void> {
     this.#dns.close();
-    if (this.#host.isChanged) await this.#host.clear();
+    const { use } = this.#settings;
+    if (use?.paranoid === true) await this.#host.keepClosed();
+    else if (this.#host.isChanged) await this.#host.clear();
   }
 
   async serve(serve: ExitServeSettings): Promise<void> {
@@ -117,6 +119,13 @@ export class Exits {
         'exit',
         'this machine cannot be its own exit',
         'Name another: omerta exit list',
+      );
+    if (use.paranoid && use.exclude.length + use.include.length > 0)
+      throw new OperatorError(
+        ExitCode.usage,
+        '--paranoid',
+        'it leaves nothing out, so it goes with neither --exclude nor --include',
+        'Leave out one of them',
       );
     if (this.#settings.use === undefined) await this.#host.requireNoRival();
     await this.#change({ ...this.#settings, use });
@@ -163,7 +172,13 @@ export class Exits {
           until,
         })),
       ],
-      use: use && { allowLan: use.allowLan, include: use.include, exclude: use.exclude, hops: use.hops },
+      use: use && {
+        paranoid: use.paranoid,
+        allowLan: use.allowLan,
+        include: use.include,
+        exclude: use.exclude,
+        hops: use.hops,
+      },
       error: this.#host.error,
       refused: engine.counters(),
       dns: { ...this.#dns.counts, error: this.#dnsError },

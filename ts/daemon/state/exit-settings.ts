@@ -53,6 +53,8 @@ export const exitUseSchema = z.strictObject({
   allowLan: z.boolean(),
   include: z.array(prefix).max(256),
   exclude: z.array(prefix).max(256),
+  /** Whether nothing leaves but by the tunnel, whatever happens to the daemon. */
+  paranoid: z.boolean().default(false),
 });
 export type ExitUseSettings = z.infer<typeof exitUseSchema>;
 

@@ -23,6 +23,7 @@ export interface ExitReport {
         readonly exits: readonly (ExitStatus['choice'][number] & { readonly name: string })[];
         /** Peer id of the one everything leaves by; undefined = nothing leaves. */
         readonly active: string | undefined;
+        readonly paranoid: boolean;
         readonly allowLan: boolean;
         readonly include: readonly string[];
         readonly exclude: readonly string[];
@@ -68,6 +69,7 @@ export interface ExitReportSettings {
   readonly rights: readonly Omit<ExitRightReport, 'name'>[];
   readonly use:
     | {
+        readonly paranoid: boolean;
         readonly allowLan: boolean;
         readonly include: readonly string[];
         readonly exclude: readonly string[];

@@ -1,0 +1,11 @@
+// Numbers and names by which what exits change on a host is told from what others do.
+
+/** SO_MARK of the engine's sockets, and the number of the routing table. */
+export const EXIT_MARK = 28_525;
+export const EXIT_TABLE = 28_525;
+/** Tables of nftables. */
+export const SERVE_TABLE = 'omerta_exit';
+export const USE_TABLE = 'omerta_use';
+export const GUARD_TABLE = 'omerta_guard';
+/** Before those of others: Tailscale's begin at 5210, wg-quick's are at 32764. */
+export const RULE_PRIORITIES = { excluded: 5101, onLink: 5102, exit: 5103 } as const;
