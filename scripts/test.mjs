@@ -16,8 +16,8 @@ const FUZZ_SECONDS = 1;
 
 const HELP = `Usage: npm test [-- PATH ...]
 
-Builds what changed, then runs the native tests, the inputs of each fuzz target and ${FUZZ_SECONDS} s more of it,
-and the TypeScript tests. Ends with the skipped tests, their reasons, and one line of totals.
+Builds what changed, then runs the native tests beside the inputs of each fuzz target and ${FUZZ_SECONDS} s more
+of it, and then the TypeScript tests, the longest first. Ends with the skipped tests, their reasons, and one line of totals.
   PATH   run only TypeScript tests whose path contains PATH, e.g. \`npm test -- test/lab\``;
 
 /** Runs a part of the tests; a step that fails is one failed test, and the other parts still run. */
@@ -31,23 +31,36 @@ async function part(name, results, work) {
   }
 }
 
-async function fuzzBriefly(results) {
+/** What can be fuzzed here. */
+async function fuzzTargets(results) {
   const reason = fuzzingUnavailable();
   if (reason !== undefined) results.skip('fuzz targets in C++', reason);
-  const native = reason === undefined ? await buildFuzzers() : [];
-  const targets = [...native, ...scriptTargets()];
+  const native = reason === undefined ? await part('fuzz targets', results, buildFuzzers) : undefined;
+  return [...(native ?? []), ...scriptTargets()];
+}
+
+/** The native tests, which wait for much, and the fuzz targets, which compute, at the same time. */
+async function nativeTestsAndFuzzers(hasNative, results) {
+  if (!hasNative) results.skip('native tests', 'the native engine could not be built');
+  const targets = await fuzzTargets(results);
   const broken = [];
-  await step(`fuzz: the inputs of ${targets.length} targets, and ${FUZZ_SECONDS} s more of each`, (say) =>
-    tryTargets(targets, FUZZ_SECONDS, {
-      say,
-      passed: () => results.pass(),
-      failed: (target, error) => broken.push([target.name, error]),
-    }),
+  const fuzz = `the inputs of ${targets.length} fuzz targets, and ${FUZZ_SECONDS} s more of each`;
+  await step(hasNative ? `native tests; ${fuzz}` : fuzz, (say) =>
+    Promise.all([
+      hasNative
+        ? runNativeTests(results, { say }).catch((error) => broken.push(['native tests', error]))
+        : undefined,
+      tryTargets(targets, FUZZ_SECONDS, {
+        say,
+        passed: () => results.pass(),
+        failed: ({ name }, error) => {
+          results.fail(`fuzz: ${name}`);
+          broken.push([`fuzz ${name}`, error]);
+        },
+      }),
+    ]).then(() => (broken.length === 0 ? undefined : `broken: ${broken.map(([name]) => name).join(', ')}`)),
   );
-  for (const [name, error] of broken) {
-    results.fail(`fuzz: ${name}`);
-    warn([`fuzz ${name}: ${error.message}`, error.detail ?? ''].join('\n'));
-  }
+  for (const [name, error] of broken) warn([`${name}: ${error.message}`, error.detail ?? ''].join('\n'));
 }
 
 await main(async () => {
@@ -59,11 +72,7 @@ await main(async () => {
     return { native: await build({ nativeTests: true }) };
   });
   if (built !== undefined) {
-    if (positionals.length === 0) {
-      if (built.native) await runNativeTests(results);
-      else results.skip('native tests', 'the native engine could not be built');
-      await part('fuzz targets', results, () => fuzzBriefly(results));
-    }
+    if (positionals.length === 0) await nativeTestsAndFuzzers(built.native, results);
     const files = filesUnder(['dist/test'], (file) => file.endsWith('.test.js')).filter(
       (file) =>
         positionals.length === 0 || positionals.some((path) => file.includes(path.replace(/\.ts$/, ''))),

@@ -2,8 +2,10 @@
 
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { attached } from './command.mjs';
+import { quietly } from './command.mjs';
 import { root } from './paths.mjs';
+
+const LOG = 'native-tests';
 
 const unescape = (text) =>
   text.replace(
@@ -32,12 +34,20 @@ export function readJUnit(xml, results) {
   }
 }
 
-/** Runs ctest and adds the outcomes to `results`. */
-export async function runNativeTests(results) {
+/** Adds what ctest runs to `results`. An error when one fails, with what the failed ones said as its detail. */
+export async function runNativeTests(results, { say }) {
   const junit = join(root, 'build/native/tests.xml');
   rmSync(junit, { force: true });
-  const options = ['--output-on-failure', '--parallel', '2', '--timeout', '300', '--no-tests=error'];
-  await attached('ctest', ['--test-dir', 'build/native', '--output-junit', junit, ...options]);
-  if (existsSync(junit)) readJUnit(readFileSync(junit, 'utf8'), results);
-  else results.fail('native: ctest ran no test');
+  const options = ['--output-on-failure', '--parallel', '3', '--timeout', '300', '--no-tests=error'];
+  const args = ['--test-dir', 'build/native', '--output-junit', junit, ...options];
+  try {
+    await quietly(LOG, 'ctest', args, { say });
+  } catch (error) {
+    const log = readFileSync(join(root, 'build/logs', `${LOG}.log`), 'utf8');
+    error.detail = log.replace(/^ +Start +\d+: .*\n|^ *\d+\/\d+ Test .* Passed .*\n/gm, '');
+    throw error;
+  } finally {
+    if (existsSync(junit)) readJUnit(readFileSync(junit, 'utf8'), results);
+    else results.fail('native: ctest ran no test');
+  }
 }

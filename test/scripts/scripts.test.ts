@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
@@ -72,6 +72,23 @@ describe('the npm scripts', () => {
         assert.match(specifier, /^(node:|\.)/, `${source} imports ${specifier}`);
       }
     }
+  });
+});
+
+describe('the order of the tests', () => {
+  it('begins with the files that take longest, which are all there, and leaves none out', () => {
+    const { longest, ordered } = evaluate(
+      `import { LONGEST, longestFirst } from ${module('node-tests')};
+      const last = LONGEST.at(-1);
+      const files = ['dist/test/a.test.js', \`dist/test/\${last}.test.js\`, 'dist/test/b.test.js'];
+      console.log(JSON.stringify({ longest: LONGEST, ordered: longestFirst(files) }));`,
+    ) as { longest: string[]; ordered: string[] };
+    for (const name of longest) assert.ok(existsSync(join(root, `test/${name}.test.ts`)), name);
+    assert.deepEqual(ordered, [
+      `dist/test/${longest.at(-1)}.test.js`,
+      'dist/test/a.test.js',
+      'dist/test/b.test.js',
+    ]);
   });
 });
 
