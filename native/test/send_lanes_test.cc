@@ -69,20 +69,14 @@ struct Port {
     io->start();
   }
   ~Port() { io->stop(); }
-  /// The longest that one of these sends took, in ms.
-  double send(const omerta_address& to, size_t rounds) {
-    double longest = 0;
+  void send(const omerta_address& to, size_t rounds) {
     for (size_t i = 0; i < rounds; i++) {
       batch.append(to, {}, memory.data(), memory.size(), kBytes, 0);
-      const auto begin = std::chrono::steady_clock::now();
       io->flush(batch, counters);
-      const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begin;
-      longest = std::max(longest, took.count());
     }
-    return longest;
   }
-  /// Datagrams that arrive until there are so many, or none for a moment.
-  size_t receive(size_t wanted, int patience = 300) {
+  /// Datagrams that arrive until there are so many, or none for `patience` ms.
+  size_t receive(size_t wanted, int patience = 10'000) {
     CounterRow received;
     while (received.get(Counter::rx_datagrams) < wanted && io->wait(patience).socket) do
         io->receive(received);
@@ -99,22 +93,23 @@ struct Port {
 void a_full_way_out_delays_nobody_and_loses_nothing_of_others() {
   Port node(options());
   Port other(options());
-  CHECK(node.send(behind_the_slow_way(), 200) < 500);  // 15 MB: a minute at 2 Mbit/s
+  const auto begin = std::chrono::steady_clock::now();
+  node.send(behind_the_slow_way(), 200);
   CHECK(node.counters.get(Counter::drop_send_queue) > 0);
   for (int i = 0; i < 50; i++) {
-    CHECK(node.send(behind_the_slow_way(), 1) < 500);
-    CHECK(node.send(loopback(other.socket.port()), 1) < 500);
+    node.send(behind_the_slow_way(), 1);
+    node.send(loopback(other.socket.port()), 1);
     CHECK(other.receive(64) == 64);
   }
   // Neither does the control thread.
   const uint8_t byte = 1;
-  const auto begin = std::chrono::steady_clock::now();
   for (int i = 0; i < 100; i++) {
     CHECK(node.socket.send_one(loopback(other.socket.port()), {}, &byte, 1, 0) == 0);
     node.socket.send_one(behind_the_slow_way(), {}, node.memory.data(), kBytes, 0);
   }
-  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::milliseconds(500));
   CHECK(other.receive(100) == 100);
+  // It is 19 MB: more than a minute at 2 Mbit/s.
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(30));
   // What arrives is the socket's, and not a lane's; many senders, so that a hash would find a lane.
   for (int i = 0; i < 40; i++) {
     Port sender(options());
@@ -147,7 +142,10 @@ void lanes_receive_nothing_beside_several_workers() {
     for (int j = 0; j < 5; j++)
       CHECK(sender.socket.send_one(loopback(first.socket.port()), {}, &byte, 1, 0) == 0);
   }
-  CHECK(first.receive(200) + second.receive(200) == 200);
+  size_t received = 0;
+  for (int i = 0; i < 50 && received < 200; i++)
+    for (Port* each : {&first, &second}) received += each->receive(200 - received, 100);
+  CHECK(received == 200);
 }
 
 void the_port_is_shared_with_nobody_when_lanes_are_closed() {

@@ -174,7 +174,7 @@ uint32_t attached_program(const char* interface) {
 }
 
 bool program_exists(uint32_t id) {
-  for (int tries = 0; tries < 200; tries++) {  // freed after a grace period
+  for (int tries = 0; tries < 1000; tries++) {  // freed after a grace period
     const FileDescriptor program(bpf_prog_get_fd_by_id(id));
     if (!program) return false;
     usleep(10'000);
@@ -803,9 +803,9 @@ class FarEnd {
     CHECK(bind(socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
   }
   void send(const Packet& packet) { CHECK(::send(socket_.get(), packet.data(), packet.size(), 0) > 0); }
-  /// The next packet for `mac`; empty when none comes.
+  /// The next packet for `mac`; empty when none comes for 5 s.
   Packet receive(const Mac& mac) {
-    for (pollfd ready{socket_.get(), POLLIN, 0}; poll(&ready, 1, 500) == 1;) {
+    for (pollfd ready{socket_.get(), POLLIN, 0}; poll(&ready, 1, 5000) == 1;) {
       Packet packet(2048);
       packet.resize(static_cast<size_t>(recv(socket_.get(), packet.data(), packet.size(), 0)));
       if (packet.size() > 12 && std::memcmp(packet.data(), mac.data(), 6) == 0) return packet;
@@ -850,7 +850,9 @@ void a_driver_that_loses_frames_is_given_up() {
   auto relay = started(traffic);
   relay->check();
   for (int i = 0; i < 100; i++) far.send(traffic.packet());
-  usleep(50'000);
+  for (int tries = 0; tries < 500 && count_of(*relay, OMERTA_XDP_FORWARDED_PACKETS) < 100; tries++)
+    usleep(10'000);
+  usleep(50'000);  // the driver counts what it loses when it has judged all of a batch
   relay->check();
   const Attachment::Status status = relay->interfaces()[0];
   CHECK(!status.attached && status.code == "LOSES_FRAMES");
