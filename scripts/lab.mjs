@@ -9,6 +9,7 @@ import { setup } from './lib/setup.mjs';
 import { main } from './lib/steps.mjs';
 
 const HELP = `Usage: npm run lab [-- OPTIONS]        (as root)
+       npm run lab -- exit [--json]
        npm run lab -- matrix [--runs N] [--pair FROM/TO] [--cell NAME] [--json] [--chart FILE]
 
 Builds a small Internet from network namespaces: a relay with a public address, two nodes behind
@@ -21,6 +22,10 @@ measures the tunnel, kills the relay and waits for the tunnel to come back.
   --json                 prints the results as one JSON object on stdout
   --keep                 leaves the world running and prints how to look around in it
   --remove               removes worlds left by --keep, and does nothing else
+
+exit: curl, ping and names of a guest behind one NAT by an exit behind another, over a relay and directly; where nothing
+is forwarded to; what stays on the hosts; 21 ways out of a machine beside its tunnel, without the guard and with it
+(docs/exit.md).
 
 matrix: two nodes behind each kind of NAT; for every pair the way they take, how long it took to find it and
 what was lost meanwhile; a minute and a half a run. --pair (repeatable) measures these pairs alone, the kinds

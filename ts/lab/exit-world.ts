@@ -86,6 +86,7 @@ export class ExitWorld {
     readonly lan: Node,
     /** The NAT in front of the guest. */
     readonly home: Nat,
+    private readonly invite: string,
   ) {}
 
   static async start(world: World, options: ExitWorldOptions = {}): Promise<ExitWorld> {
@@ -131,21 +132,18 @@ export class ExitWorld {
 
     const relay = new OmertaNode(world, relayNode, 'relay');
     const [{ invite }] = banner.parse(await relay.start('relay')).networks;
-    const member = async (node: Node, name: string): Promise<ExitMember> => {
-      const omerta = new OmertaNode(world, node, name, {
-        direct: options.direct ?? false,
-        portMapping: 'off',
-      });
-      await omerta.command(['network', 'join', '-'], invite);
-      const { mesh } = addresses.parse(await omerta.start('up', '--foreground'));
-      const [{ ipv4, ipv6 }] = mesh.networks;
-      return { omerta, node, peerId: mesh.peerId, ipv4, ipv6 };
-    };
-    const [guest, exit] = [await member(guestNode, 'guest'), await member(exitNode, 'exit')];
-    const made = new ExitWorld(relay, guest, exit, web, outside, router, lan, home);
+    const join = (node: Node, name: string): Promise<ExitMember> =>
+      memberOf(world, node, name, invite, options.direct ?? false);
+    const [guest, exit] = [await join(guestNode, 'guest'), await join(exitNode, 'exit')];
+    const made = new ExitWorld(relay, guest, exit, web, outside, router, lan, home, invite);
     await reached(guest.node, exit.ipv6);
     for (const server of [web, outside]) await serving(server);
     return made;
+  }
+
+  /** One more member, at a public address of its own. */
+  async addMember(world: World, name: string): Promise<ExitMember> {
+    return memberOf(world, await world.addNode(name), name, this.invite, false);
   }
 
   /** What a web server beyond the exit says the guest's address is; undefined = it was not reached. */
@@ -164,6 +162,20 @@ export class ExitWorld {
     const { code } = await this.guest.node.run('ping', ['-n', '-c1', '-W2', address]);
     return code === 0;
   }
+}
+
+async function memberOf(
+  world: World,
+  node: Node,
+  name: string,
+  invite: string,
+  direct: boolean,
+): Promise<ExitMember> {
+  const omerta = new OmertaNode(world, node, name, { direct, portMapping: 'off' });
+  await omerta.command(['network', 'join', '-'], invite);
+  const { mesh } = addresses.parse(await omerta.start('up', '--foreground'));
+  const [{ ipv4, ipv6 }] = mesh.networks;
+  return { omerta, node, peerId: mesh.peerId, ipv4, ipv6 };
 }
 
 /** What a program that changes routing could leave on a host, without what changes by itself. */

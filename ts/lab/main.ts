@@ -2,6 +2,7 @@
 // `npm run lab -- --help` (scripts/lab.mjs).
 
 import { parseArgs } from 'node:util';
+import { exitLab } from './exit-lab.js';
 import { tcpThroughput } from './iperf.js';
 import { matrix } from './matrix.js';
 import { MeshPair } from './mesh-pair.js';
@@ -162,6 +163,12 @@ function howToLookAround(pair: MeshPair): string {
 
 async function main(): Promise<number> {
   const [command, ...rest] = process.argv.slice(2);
+  if (command === 'exit') {
+    const unavailable = labUnavailable(['ping', 'curl', 'tcpdump', 'python3']);
+    if (unavailable === undefined) return exitLab(rest);
+    console.error(`The lab cannot run here: ${unavailable}.`);
+    return process.getuid?.() === 0 ? 1 : 4;
+  }
   if (command === 'matrix') {
     const unavailable = labUnavailable(['ping']);
     if (unavailable === undefined) return matrix(rest);

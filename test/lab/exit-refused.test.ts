@@ -1,0 +1,115 @@
+// Hosts that make it hard: without nft, beside another program that routes everything, with a strict check of addresses;
+// and an exit that disappears while another is named.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { EXIT_OUTSIDE, ExitWorld, hostState, WEB, type ExitMember } from '../../ts/lab/exit-world.js';
+import { labUnavailable } from '../../ts/lab/requirements.js';
+import { World } from '../../ts/lab/world.js';
+import type { ExitReport } from '../../ts/status/model/exit-report.js';
+import { until } from '../wg/wg-lab.js';
+
+describe(
+  'an exit on an awkward host',
+  { skip: labUnavailable(['curl', 'ping']) ?? false, timeout: 400_000 },
+  () => {
+    let world: World;
+    let made: ExitWorld;
+    let guest: ExitMember;
+    let exit: ExitMember;
+
+    const type = async (on: ExitMember, ...words: string[]): Promise<{ code: number; said: string }> => {
+      const { code, stderr } = await on.node.run(process.execPath, on.omerta.commandLine('exit', ...words));
+      return { code, said: stderr };
+    };
+    const report = async (on: ExitMember): Promise<ExitReport> =>
+      (await on.omerta.request({ command: 'exit-status' })) as ExitReport;
+    const leaves = (): Promise<void> =>
+      until(
+        'the guest leaves by the exit',
+        async () => (await made.fetch(WEB.ipv4, 80, 1)) === EXIT_OUTSIDE.ipv4,
+        90_000,
+      );
+
+    before(async () => {
+      world = await World.create();
+      made = await ExitWorld.start(world, { direct: true, exitNat: 'port-restricted' });
+      ({ guest, exit } = made);
+    });
+    after(() => world.remove());
+
+    it('refuses to begin where another program sends everything by a table of its own, and changes nothing', async () => {
+      await guest.node.ip('route add default via 10.1.0.1 table 52', 'rule add priority 5270 lookup 52');
+      const before = await hostState(guest.node);
+      const { code, said } = await type(guest, 'use', exit.peerId);
+      assert.equal(code, 1, said);
+      assert.match(said, /another program sends everything.*rule 5270, table 52/);
+      assert.deepEqual(await hostState(guest.node), before);
+      assert.equal((await report(guest)).using, undefined);
+      assert.ok(await made.fetch(made.outside.address));
+      await guest.node.ip('rule del priority 5270', 'route flush table 52');
+    });
+
+    it('says what to install where there is no nft, and changes nothing', async () => {
+      // A daemon that finds no program of /usr/sbin; ip is in /usr/bin as well.
+      await exit.omerta.kill();
+      exit.omerta.through = [
+        'unshare',
+        '-m',
+        'sh',
+        '-c',
+        'mount -t tmpfs none /usr/sbin && exec "$0" "$@"',
+      ];
+      await exit.omerta.start('up', '--foreground');
+      const before = await hostState(exit.node);
+      const { code, said } = await type(exit, 'serve', '--allow', guest.peerId);
+      assert.equal(code, 1);
+      assert.match(said, /nft: it is not installed.*apt-get install nftables/);
+      assert.deepEqual(await hostState(exit.node), before);
+      assert.equal((await report(exit)).serving, undefined);
+      await exit.omerta.kill();
+      exit.omerta.through = [];
+      await exit.omerta.start('up', '--foreground');
+    });
+
+    it('works where what comes in is checked strictly, by a direct path, and leaves that as it was', async () => {
+      await guest.node.sysctl('net.ipv4.conf.all.rp_filter=1', 'net.ipv4.conf.eth0.rp_filter=1');
+      const before = await hostState(guest.node);
+      assert.equal((await type(exit, 'serve', '--allow', guest.peerId)).code, 0);
+      assert.equal((await type(guest, 'use', exit.peerId)).code, 0);
+      await leaves();
+      assert.equal(await made.fetch(WEB.ipv6), EXIT_OUTSIDE.ipv6);
+      // Long enough for sessions and paths to be kept alive by what comes in.
+      await until(
+        'the path is direct',
+        async () => {
+          const { mesh } = (await guest.omerta.request({ command: 'status' })) as {
+            mesh: { networks: { members: { peerId: string; path: string }[] }[] };
+          };
+          return mesh.networks[0]?.members.find(({ peerId }) => peerId === exit.peerId)?.path === 'direct';
+        },
+        60_000,
+      );
+      assert.equal(await made.fetch(WEB.ipv4), EXIT_OUTSIDE.ipv4);
+      assert.equal((await type(guest, 'off')).code, 0);
+      assert.deepEqual(await hostState(guest.node), before);
+    });
+
+    it('goes on by the next when the first disappears', async () => {
+      // Nothing is behind the first; it grants, and is killed.
+      const first = await made.addMember(world, 'first');
+      for (const on of [first, exit])
+        assert.equal((await type(on, 'serve', '--allow', guest.peerId)).code, 0);
+      assert.equal((await type(guest, 'use', first.peerId, exit.peerId)).code, 0);
+      assert.equal((await report(guest)).using?.active, first.peerId);
+      await first.omerta.kill();
+      await until(
+        'the next is used',
+        async () => (await report(guest)).using?.active === exit.peerId,
+        60_000,
+      );
+      assert.equal(await made.fetch(WEB.ipv4), EXIT_OUTSIDE.ipv4);
+      assert.equal((await type(guest, 'off')).code, 0);
+    });
+  },
+);
