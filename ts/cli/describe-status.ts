@@ -15,6 +15,7 @@ import {
   wordUplinkError,
   UDP_BLOCKED,
 } from '../status/model/wording.js';
+import { wordBarred, wordIndirect, wordWay } from '../status/model/path-wording.js';
 import { columns } from './context.js';
 
 /** Makes a name or reason from elsewhere safe for a terminal: control characters become `?`. */
@@ -22,6 +23,9 @@ export function printable(text: string): string {
   // eslint-disable-next-line no-control-regex
   return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, '?');
 }
+
+export const formatRtt = (rttMs: number | undefined): string =>
+  rttMs === undefined ? '-' : `${rttMs.toFixed(1)} ms`;
 
 /** The accelerators in use, or that there are none, and those given up while the engine ran. */
 export function describeAccelerators({ engine }: DaemonStatus): string {
@@ -101,6 +105,11 @@ export function describeStatus(status: DaemonStatus): string {
     const { what, next } = wordCircuitFailure(refused);
     rows.push([`member ${name}`, `no circuit: ${what}. ${next}`]);
   }
+  for (const member of mesh.networks.flatMap(({ members }) => members)) {
+    const barred = wordBarred(member);
+    if (barred !== undefined)
+      rows.push([`member ${member.name}`, `nothing is sent: ${barred.what}. ${barred.next}`]);
+  }
   rows.push(...portMappingRows(status));
   for (const { address, state } of mesh.wireguard)
     rows.push([
@@ -173,18 +182,40 @@ export function describePeers(status: DaemonStatus): string {
   const traffic = ({ session }: PeerRow): string =>
     session === undefined ? '-' : `${formatBytes(session.rxBytes)} / ${formatBytes(session.txBytes)}`;
   return columns([
-    ['PEER', 'NETWORK', 'ADDRESSES', 'PATH', 'HANDSHAKE', 'CIPHER', 'RECEIVED / SENT', 'PEER ID'],
+    [
+      'PEER',
+      'NETWORK',
+      'ADDRESSES',
+      'PATH',
+      'RTT',
+      'STANDBY',
+      'HANDSHAKE',
+      'CIPHER',
+      'RECEIVED / SENT',
+      'PEER ID',
+      'WHY NOT DIRECT',
+    ],
     ...rows.map((row) =>
       [
         row.name === '' ? `(${row.kind})` : row.name,
         row.network ?? '-',
         row.addresses.join(' '),
-        row.path,
+        wordPath(row),
+        formatRtt(row.active?.rttMs),
+        row.standby === undefined ? '-' : wordWay(row.standby),
         seen(row),
         row.session?.suite ?? '-',
         traffic(row),
         row.peerId,
+        row.indirect === undefined ? '-' : wordIndirect(row.indirect).what,
       ].map(printable),
     ),
   ]);
+}
+
+/** The way in use, or that none may be. */
+function wordPath({ path, active, barred }: PeerRow): string {
+  if (barred) return 'refused';
+  if (active === undefined) return path;
+  return wordWay(active);
 }

@@ -17,6 +17,7 @@ const COMMANDS: readonly (readonly [name: string, load: () => Promise<(program: 
   ['reload', async () => (await import('./commands/reload.js')).reloadCommand],
   ['status', async () => (await import('./commands/status.js')).statusCommand],
   ['peers', async () => (await import('./commands/peers.js')).peersCommand],
+  ['path', async () => (await import('./commands/path.js')).pathCommand],
   ['nat', async () => (await import('./commands/nat.js')).natCommand],
   ['ping', async () => (await import('./commands/ping.js')).pingCommand],
   ['exit', async () => (await import('./commands/exit.js')).exitCommand],

@@ -4,11 +4,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import type { ControlClient } from '../../daemon/control/control-client.js';
 import { ExitCode, OperatorError } from '../../host/operator-error.js';
+import type { MemberStatus } from '../../core/runtime/mesh-status.js';
 import type { DaemonStatus } from '../../status/model/daemon-status.js';
+import { activeWay, standbyWay, wordBarred, wordIndirect, wordWay } from '../../status/model/path-wording.js';
 import { wordCircuitFailure, wordUplinkError, type Wording } from '../../status/model/wording.js';
 import { Context, print, printJson, requestStatus } from '../context.js';
 import { printable } from '../describe-status.js';
 import { explain } from '../help.js';
+import { intervalOf } from '../interval-option.js';
 import { selectPeer } from '../select-peer.js';
 
 interface PingOptions {
@@ -18,6 +21,20 @@ interface PingOptions {
 }
 
 const TIMEOUT_MS = 5000;
+
+function waysTo({ mesh }: DaemonStatus, peerId: string): MemberStatus | undefined {
+  return mesh.networks.flatMap((network) => network.members).find((member) => member.peerId === peerId);
+}
+
+/** By which way the answers came, what takes over, and why it is no direct one. */
+function describeWay({ ways, path, indirect }: MemberStatus): string {
+  const [active, standby] = [activeWay(ways), standbyWay(ways)];
+  return [
+    `path: ${active === undefined ? path : wordWay(active)}`,
+    ...(standby === undefined ? [] : [`standby: ${wordWay(standby)}`]),
+    ...(indirect === undefined ? [] : [`not direct: ${wordIndirect(indirect).what}`]),
+  ].join('; ');
+}
 
 function countOf(value: string): number {
   if (/^\d{1,6}$/.test(value) && Number(value) >= 1) return Number(value);
@@ -29,21 +46,13 @@ function countOf(value: string): number {
   );
 }
 
-function intervalOf(value: string): number {
-  const seconds = Number(value);
-  if (/^\d+(\.\d+)?$/.test(value) && seconds >= 0.01 && seconds <= 3600) return seconds * 1000;
-  throw new OperatorError(
-    ExitCode.usage,
-    '--interval',
-    `"${value}" is not a number of seconds from 0.01 to 3600`,
-    'Type for example: --interval 0.5',
-  );
-}
-
 /** What this node knows of the reason: no circuit to the member, or none of its relays is at hand. */
 function whyUnanswered({ mesh }: DaemonStatus, peerId: string): Wording | undefined {
   const members = mesh.networks.flatMap((network) => network.members);
-  const refused = members.find((member) => member.peerId === peerId)?.refused;
+  const member = members.find((each) => each.peerId === peerId);
+  const barred = member && wordBarred(member);
+  if (barred !== undefined) return barred;
+  const refused = member?.refused;
   if (refused !== undefined) return wordCircuitFailure(refused);
   if (mesh.bootstraps.some(({ state }) => state === 'registered')) return undefined;
   const lastError = mesh.bootstraps.find((bootstrap) => bootstrap.lastError !== undefined)?.lastError;
@@ -52,7 +61,7 @@ function whyUnanswered({ mesh }: DaemonStatus, peerId: string): Wording | undefi
 
 async function ping(client: ControlClient, wanted: string | undefined, options: PingOptions): Promise<void> {
   const count = countOf(options.count);
-  const interval = intervalOf(options.interval);
+  const interval = intervalOf(options.interval, 0.01, '0.5');
   const json = options.json === true;
   const peer = selectPeer(await requestStatus(client), wanted);
   const label = printable(
@@ -75,6 +84,7 @@ async function ping(client: ControlClient, wanted: string | undefined, options: 
   }
   const answered = times.filter((time) => time !== null);
   const mean = answered.reduce((sum, time) => sum + time, 0) / answered.length;
+  const ways = waysTo(await requestStatus(client), peer.peerId);
   if (json)
     printJson({
       peerId: peer.peerId,
@@ -82,19 +92,22 @@ async function ping(client: ControlClient, wanted: string | undefined, options: 
       sent: count,
       received: answered.length,
       rttMs: times,
+      path: ways?.path ?? null,
+      way: activeWay(ways?.ways ?? []) ?? null,
     });
   else if (answered.length > 0)
     print(
       `${count} sent, ${answered.length} received, ` +
         `min/avg/max = ${Math.min(...answered).toFixed(3)}/${mean.toFixed(3)}/${Math.max(...answered).toFixed(3)} ms`,
     );
+  if (!json && answered.length > 0 && ways !== undefined) print(printable(describeWay(ways)));
   if (answered.length === 0) {
     const why = whyUnanswered(await requestStatus(client), peer.peerId);
     throw new OperatorError(
       ExitCode.unreachable,
       'peer',
       `${label} did not answer (${count} sent)${why === undefined ? '' : `: ${why.what}`}`,
-      why?.next ?? 'See its path with: omerta peers',
+      why?.next ?? 'See the ways to it: omerta path',
     );
   }
 }

@@ -23,6 +23,7 @@ import { formatBytes, formatCount, formatDuration } from '../../host/units.js';
 import { Context, columns, print, printJson } from '../context.js';
 import { printable } from '../describe-status.js';
 import { explain } from '../help.js';
+import { intervalOf } from '../interval-option.js';
 
 const short = (peerId: string): string => `${peerId.slice(0, 14)}…`;
 const perSecond = (text: string): string => `${text}/s`;
@@ -67,17 +68,6 @@ function limitOf(value: string | undefined): number {
     '--limit',
     `"${value}" is not a number of rows`,
     'Type: --limit 20',
-  );
-}
-
-function intervalOf(value: string): number {
-  const seconds = Number(value);
-  if (/^\d+(\.\d+)?$/.test(value) && seconds >= 0.1 && seconds <= 3600) return seconds * 1000;
-  throw new OperatorError(
-    ExitCode.usage,
-    '--interval',
-    `"${value}" is not a number of seconds from 0.1 to 3600`,
-    'Type for example: --interval 2',
   );
 }
 
@@ -181,7 +171,7 @@ function circuitsCommand(relay: Command): void {
     .action(async (options: CircuitsOptions, self: Command) => {
       const key = oneOf('sort', options.sort, SORT_KEYS);
       const limit = limitOf(options.limit);
-      const interval = intervalOf(options.interval);
+      const interval = intervalOf(options.interval, 0.1, '2');
       const rated = await Context.of(self).withDaemon(async (client) => {
         const before = await ask(client);
         await setTimeout(interval);
@@ -220,7 +210,7 @@ function topCommand(relay: Command): void {
     .action(async (options: TopOptions, self: Command) => {
       const group = oneOf('by', options.by, GROUPS);
       const limit = limitOf(options.limit);
-      const interval = intervalOf(options.interval);
+      const interval = intervalOf(options.interval, 0.1, '2');
       await Context.of(self).withDaemon(async (client) => {
         let before = await ask(client);
         do {

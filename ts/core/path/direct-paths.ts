@@ -178,6 +178,8 @@ export class DirectPaths implements BesideWays, ExchangeUser {
         }
       if (this.#isAble(member)) {
         contact.failures = 0;
+        for (const path of contact.paths.all())
+          if (path.state !== 'proven' && rules.ruling(member, path) === undefined) path.retry(turn.now);
         if (!contact.asking) contact.askAt = turn.now;
       } else {
         if (contact.agreed) this.#exchange.decline(member, turn);

@@ -26,7 +26,7 @@ import { UnprovenBudget } from './unproven-budget.js';
 /** Before a path that died or was of no use is tried again; doubles, while no data is sent. */
 const RETRY_PATH_MS = 30_000;
 const LONGEST_RETRY_PATH_MS = 600_000;
-/** The same for the one that is used, dead as it is, because nothing else works either. */
+/** The same where nothing else works either: of the one that is used, dead as it is, and of all where no relay may carry data. */
 const RETRY_USED_MS = 5000;
 /** Addresses learned from probes that came in, for one contact. */
 const MOST_LEARNED = 8;
@@ -75,7 +75,7 @@ export class PathProbing {
       if (this.#keepalive.died(member, path, turn.now)) contact.forgotten = true;
       if (path.state === 'failed') this.#hairpinned(contact, path, false);
       if (path.relayed || path.state === 'dead')
-        path.retry(turn.now + this.#retryMs(contact, path, turn.now));
+        path.retry(turn.now + this.#retryMs(member, contact, path, turn.now));
     }
     return changed;
   }
@@ -144,8 +144,9 @@ export class PathProbing {
     this.#keepalive.memberGone(member);
   }
 
-  #retryMs(contact: Contact, path: TrackedPath, now: number): number {
-    if (path === contact.active) return RETRY_USED_MS;
+  #retryMs(member: SessionKey, contact: Contact, path: TrackedPath, now: number): number {
+    const isNeeded = contact.active === undefined && !this.#host.rules.admitRelayed(member);
+    if (path === contact.active || isNeeded) return RETRY_USED_MS;
     if (contact.isBusy(now)) return RETRY_PATH_MS;
     return Math.min(RETRY_PATH_MS * 2 ** path.retries++, LONGEST_RETRY_PATH_MS);
   }
@@ -176,13 +177,10 @@ export class PathProbing {
 
   #probe(member: SessionKey, contact: Contact, path: TrackedPath, turn: Turn): void {
     const { remote } = path;
-    // An address that data is sent to, or that answers by another path, has shown that the member is there.
-    const proven =
-      path === contact.active ||
-      contact.paths.all().some((each) => each.state === 'proven' && sameEndpoint(each.remote, remote));
-    if ('address' in remote && !proven && !this.#budget.take(member, remote.address, turn.now)) {
-      path.state = 'failed';
+    if ('address' in remote && !this.#may(member, contact, path, remote.address, turn.now)) {
       path.heldBack = true;
+      if (path.state === 'dead') path.retry(turn.now + this.#retryMs(member, contact, path, turn.now));
+      else path.state = 'failed';
       return;
     }
     if ('address' in remote) {
@@ -192,5 +190,16 @@ export class PathProbing {
     const token = turn.random(PROBE_TOKEN_SIZE);
     path.sent(token, turn.now);
     turn.emit({ type: 'send-probe', probe: { peer: member, token, to: path.ends, size: 0 } });
+  }
+
+  /** Whether one more probe may go there. Where data is sent to, or answers come from by another path, none is too many. */
+  #may(member: SessionKey, contact: Contact, path: TrackedPath, to: SocketAddress, now: number): boolean {
+    const isProven =
+      path === contact.active ||
+      contact.paths.all().some((each) => each.state === 'proven' && sameEndpoint(each.remote, path.remote));
+    if (isProven) return true;
+    return path.answeredAt === undefined
+      ? this.#budget.take(member, to, now)
+      : this.#budget.takeLost(member, to, now);
   }
 }

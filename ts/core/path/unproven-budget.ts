@@ -13,6 +13,8 @@ export const PROBES_PER_ADDRESS = 12;
 /** To all ports of one IPv4 address or IPv6 /64. */
 export const PROBES_PER_HOST = 192;
 export const PROBES_PER_MEMBER = 384;
+/** To an address that the member has answered from in this session, and does not any more: it spends nothing of the above. */
+export const PROBES_PER_LOST_ADDRESS = 120;
 /**
  * Of what may go to an address and to a host, at one member's word: a member that names where another one is
  * leaves him enough to be found there.
@@ -53,6 +55,14 @@ export class UnprovenBudget {
     }
     for (const count of counts) if (count !== undefined) count.sent++;
     this.sent++;
+    return true;
+  }
+
+  /** The same for an address that `member` has answered from before. */
+  takeLost(member: SessionKey, address: SocketAddress, now: number): boolean {
+    const count = this.#count(`l ${formatSocketAddress(address)} ${member}`, member, now);
+    if (count === undefined || count.sent >= PROBES_PER_LOST_ADDRESS) return false;
+    count.sent++;
     return true;
   }
 

@@ -11,6 +11,8 @@ import type {
   WorkerStatus,
 } from '../../contract/engine.js';
 import { formatSocketAddress } from '../../wire/socket-address.js';
+import type { IndirectReason, WayStatus } from '../../core/runtime/way-status.js';
+import { activeWay, standbyWay } from './path-wording.js';
 import type { RelayAccountsStatus } from './relay-accounts.js';
 import { formatWireguardKey } from '../../host/wireguard-key.js';
 
@@ -123,6 +125,13 @@ export interface PeerRow {
   readonly addresses: readonly string[];
   /** `direct`, `relay`, `none`, or the state of a bootstrap. */
   readonly path: string;
+  /** The way in use of a member, and the one that takes over. */
+  readonly active: WayStatus | undefined;
+  readonly standby: WayStatus | undefined;
+  /** Why a member is not reached directly. */
+  readonly indirect: IndirectReason | undefined;
+  /** Nothing is sent to it: no way that works may carry data. */
+  readonly barred: boolean;
   readonly session: SessionStatus | undefined;
 }
 
@@ -170,6 +179,10 @@ export function peerRows(status: DaemonStatus): PeerRow[] {
       peerId: member.peerId,
       addresses: [...(member.ipv4 === undefined ? [] : [member.ipv4]), member.ipv6],
       path: member.path,
+      active: activeWay(member.ways),
+      standby: standbyWay(member.ways),
+      indirect: member.indirect,
+      barred: member.barred,
       session: sessions.get(member.sessionKey),
     })),
   );
@@ -180,6 +193,10 @@ export function peerRows(status: DaemonStatus): PeerRow[] {
     peerId: bootstrap.peerId,
     addresses: [bootstrap.address],
     path: bootstrap.state,
+    active: undefined,
+    standby: undefined,
+    indirect: undefined,
+    barred: false,
     session: undefined,
   }));
   return [...members, ...bootstraps];

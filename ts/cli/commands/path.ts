@@ -1,0 +1,86 @@
+// omerta path: every way to a member, what probes have shown of it, and why it is not in use.
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Command } from 'commander';
+import type { ControlClient } from '../../daemon/control/control-client.js';
+import { ExitCode, OperatorError } from '../../host/operator-error.js';
+import type { MemberStatus } from '../../core/runtime/mesh-status.js';
+import type { DaemonStatus } from '../../status/model/daemon-status.js';
+import { Context, print, printJson, requestStatus } from '../context.js';
+import { describeWays } from '../describe-paths.js';
+import { explain } from '../help.js';
+import { intervalOf } from '../interval-option.js';
+import { selectPeer } from '../select-peer.js';
+
+interface PathOptions {
+  readonly watch?: true;
+  readonly interval: string;
+  readonly json?: true;
+}
+
+const CLEAR_SCREEN = '\u001b[H\u001b[J';
+
+/** @throws OperatorError for who is a bootstrap alone. */
+function memberOf(status: DaemonStatus, wanted: string | undefined): MemberStatus {
+  const { peerId } = selectPeer(status, wanted);
+  const member = status.mesh.networks
+    .flatMap(({ members }) => members)
+    .find((each) => each.peerId === peerId);
+  if (member !== undefined) return member;
+  throw new OperatorError(
+    ExitCode.usage,
+    'peer',
+    'a bootstrap that is no member: it is reached by its own address alone',
+    'Name a member; see: omerta peers',
+  );
+}
+
+async function showPath(
+  client: ControlClient,
+  wanted: string | undefined,
+  options: PathOptions,
+): Promise<void> {
+  const interval = intervalOf(options.interval, 0.1, '0.5');
+  const first = memberOf(await requestStatus(client), wanted);
+  const live = options.json !== true && process.stdout.isTTY;
+  for (let member = first; ; member = memberOf(await requestStatus(client), first.peerId)) {
+    const { peerId, name, path, indirect, barred, ways } = member;
+    const told = { peerId, name, path, indirect, barred, ways };
+    if (options.watch !== true) {
+      if (options.json === true) printJson(told);
+      else print(describeWays(member));
+      return;
+    }
+    if (options.json === true) print(JSON.stringify(told));
+    else print(`${live ? CLEAR_SCREEN : ''}${describeWays(member)}${live ? '' : '\n'}`);
+    await sleep(interval);
+  }
+}
+
+export function pathCommand(program: Command): void {
+  const command = program
+    .command('path')
+    .summary('show every way to a member')
+    .description(
+      'Shows every way to a member: direct ones by address and interface, and those over relays, with what probes ' +
+        'have shown of each (round trip, loss, how large a datagram it takes), which is in use, which takes over, and ' +
+        'why the others are not used. PEER is named as for ping.',
+    )
+    .argument('[peer]', 'whose ways')
+    .option('--watch', 'again and again, until Ctrl-C')
+    .option('--interval <seconds>', 'between two tables of --watch', '1')
+    .option('--json', 'print as JSON; with --watch one line each time')
+    .action(async (peer: string | undefined, options: PathOptions, self: Command) => {
+      await Context.of(self).withDaemon((client) => showPath(client, peer, options));
+    });
+  explain(
+    command,
+    ['omerta path laptop', 'omerta path laptop --watch', "omerta path laptop --json | jq '.ways[].reason'"],
+    {
+      2: true,
+      3: true,
+      4: true,
+      5: 'the peer is not known',
+    },
+  );
+}

@@ -1,0 +1,47 @@
+// The ways to one member as text for the terminal.
+
+import type { MemberStatus } from '../core/runtime/mesh-status.js';
+import type { WayStatus } from '../core/runtime/way-status.js';
+import { activeWay, wordBarred, wordIndirect, wordWay, wordWayReason } from '../status/model/path-wording.js';
+import { columns } from './context.js';
+import { formatRtt, printable } from './describe-status.js';
+
+const STATE_WORDS: Readonly<Record<WayStatus['state'], string>> = {
+  untried: 'not proven',
+  proven: 'works',
+  dead: 'dead',
+  failed: 'failed',
+};
+
+/** `omerta path`: one line on the member, then a table of the ways. */
+export function describeWays(member: MemberStatus): string {
+  const { ways } = member;
+  const heading = `${member.name} (${member.ipv4 ?? member.ipv6}): ${summary(member)}`;
+  if (ways.length === 0) return printable(heading);
+  const table = columns([
+    ['WAY', 'BY', 'ROLE', 'STATE', 'RTT', 'LOSS', 'MTU', 'WHY NOT'],
+    ...ways.map((way) =>
+      [
+        way.kind === 'direct' ? (way.address ?? '') : wordWay(way),
+        way.interface ?? '-',
+        way.role === 'none' ? '-' : way.role,
+        STATE_WORDS[way.state],
+        formatRtt(way.rttMs),
+        way.loss === undefined ? '-' : `${(way.loss * 100).toFixed(0)} %`,
+        way.plpmtu === undefined ? '-' : String(way.plpmtu),
+        way.reason === undefined ? '-' : wordWayReason(way.reason),
+      ].map(printable),
+    ),
+  ]);
+  return `${printable(heading)}\n\n${table}`;
+}
+
+function summary(member: MemberStatus): string {
+  const barred = wordBarred(member);
+  if (barred !== undefined) return `nothing is sent: ${barred.what}. ${barred.next}`;
+  const active = activeWay(member.ways);
+  const used = active === undefined ? member.path : wordWay(active);
+  if (member.indirect === undefined) return used;
+  const { what, next } = wordIndirect(member.indirect);
+  return `${used}, not directly: ${what}. ${next}`;
+}
