@@ -53,13 +53,7 @@ describe(
     it('says what to install where there is no nft, and changes nothing', async () => {
       // A daemon that finds no program of /usr/sbin; ip is in /usr/bin as well.
       await exit.omerta.kill();
-      exit.omerta.through = [
-        'unshare',
-        '-m',
-        'sh',
-        '-c',
-        'mount -t tmpfs none /usr/sbin && exec "$0" "$@"',
-      ];
+      exit.omerta.through = ['unshare', '-m', 'sh', '-c', 'mount -t tmpfs none /usr/sbin && exec "$0" "$@"'];
       await exit.omerta.start('up', '--foreground');
       const before = await hostState(exit.node);
       const { code, said } = await type(exit, 'serve', '--allow', guest.peerId);
@@ -93,6 +87,35 @@ describe(
       assert.equal(await made.fetch(WEB.ipv4), EXIT_OUTSIDE.ipv4);
       assert.equal((await type(guest, 'off')).code, 0);
       assert.deepEqual(await hostState(guest.node), before);
+    });
+
+    it('closes what it cannot carry where IPv6 is switched off on either side', async () => {
+      const off = ['net.ipv6.conf.all.disable_ipv6=1', 'net.ipv6.conf.default.disable_ipv6=1'];
+      const on = off.map((setting) => setting.replace(/1$/, '0'));
+      assert.equal((await type(exit, 'serve', '--allow', guest.peerId)).code, 0);
+      await guest.omerta.kill();
+      await guest.node.sysctl(...off);
+      await guest.omerta.start('up', '--foreground');
+      const before = await hostState(guest.node);
+      const { code, said } = await type(guest, 'use', exit.peerId);
+      assert.equal(code, 0, said);
+      await leaves();
+      assert.equal((await report(guest)).error, undefined);
+      assert.equal(await made.fetch(WEB.ipv6, 80, 1), undefined);
+      const seen = await made.fetch(made.outside.address, 80, 1);
+      assert.notEqual(seen, made.home.address, 'by the exit, or not at all');
+      assert.equal((await type(guest, 'off')).code, 0);
+      assert.deepEqual(await hostState(guest.node), before);
+      await guest.omerta.kill();
+      await guest.node.sysctl(...on);
+      await guest.omerta.start('up', '--foreground');
+      // The exit's uplink has no IPv6 any more: what is served says nothing else, and nothing of it comes back.
+      await exit.node.sysctl('net.ipv6.conf.eth1.disable_ipv6=1');
+      assert.equal((await type(guest, 'use', exit.peerId)).code, 0);
+      await leaves();
+      assert.equal(await made.fetch(WEB.ipv6, 80, 1), undefined);
+      assert.equal((await type(guest, 'off')).code, 0);
+      await exit.node.sysctl('net.ipv6.conf.eth1.disable_ipv6=0');
     });
 
     it('goes on by the next when the first disappears', async () => {

@@ -7,6 +7,7 @@ import type { ExitGuest, ExitInUse } from '../core/runtime/exit-change.js';
 import { defaultRouteDevices, gatewayRouteDevices, hostSettings } from '../host/host-tuning.js';
 import { ExitCode, messageOf, OperatorError } from '../host/operator-error.js';
 import { parsePrefix } from '../wire/prefix.js';
+import { parseIp } from '../wire/socket-address.js';
 import { exitRules, interfaceTowards, onLinkRanges, ownRanges, type Interfaces } from './denied-ranges.js';
 import type { GuardFacts } from './guard-table.js';
 import { kernelSysctls, type HostChange, type Sysctls } from './host-change.js';
@@ -203,7 +204,7 @@ export class ExitHost {
         ...useChanges({
           tunnel,
           port,
-          use: this.#use,
+          use: this.#usable(interfaces[tunnel] ?? []),
           ...using,
           hasIpv6: this.#sysctls.read('net/ipv6/conf/all/forwarding') !== undefined,
           guard: using.paranoid ? this.#guard(tunnel, using.allowLan) : undefined,
@@ -231,6 +232,17 @@ export class ExitHost {
       );
     }
     return changes;
+  }
+
+  /** The exit in use, of the families whose address the tunnel has: where IPv6 is switched off, it goes nowhere. */
+  #usable(present: NonNullable<Interfaces[string]>): ExitInUse | undefined {
+    const use = this.#use;
+    if (use === undefined) return undefined;
+    const has = (address: string | undefined): boolean => {
+      const ip = address === undefined ? undefined : parseIp(address);
+      return ip !== undefined && present.some((info) => parseIp(info.address)?.join() === ip.join());
+    };
+    return { ...use, ipv4: has(use.ipv4) ? use.ipv4 : undefined, ipv6: has(use.ipv6) ? use.ipv6 : undefined };
   }
 
   #guard(tunnel: string, allowLan: boolean): Omit<GuardFacts, 'tunnel'> {
