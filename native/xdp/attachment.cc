@@ -18,6 +18,7 @@ namespace {
 
 /// Lost frames that say nothing: a full queue for a moment.
 constexpr uint64_t kForgivenErrors = 16;
+constexpr Nanoseconds kForGood = UINT64_MAX;
 
 /// The interface a link leads to; 0 when the interface is gone or somebody detached it.
 uint32_t interface_of(int link) {
@@ -106,11 +107,12 @@ void Attachment::create(int program_fd, const Pins& pins, uint32_t index) {
   pins.pin_link(fd, index);
 }
 
-void Attachment::check(int program_fd, const Pins& pins, uint64_t forwarded) {
-  if (demoted_) return;
+void Attachment::check(int program_fd, const Pins& pins, uint64_t forwarded, Nanoseconds now) {
+  if (now < demoted_until_) return;
+  demoted_until_ = 0;
   const uint32_t index = if_nametoindex(interface_.c_str());
   if (link_ && index != 0 && interface_of(link_.get()) == index) {
-    demote_if_losing(pins, forwarded);
+    demote_if_losing(pins, forwarded, now);
     return;
   }
   if (status_.attached) pins.drop_link(status_.index);
@@ -118,8 +120,10 @@ void Attachment::check(int program_fd, const Pins& pins, uint64_t forwarded) {
   forwarded_seen_ = forwarded;
 }
 
-/// A driver that takes frames and loses them is worse than none (a veth whose peer runs no program).
-void Attachment::demote_if_losing(const Pins& pins, uint64_t forwarded) {
+/// A driver that takes frames and loses them is worse than none (a veth whose peer runs no program). One that
+/// has no room for them may have been sent more than it can send, by whoever likes to: it is tried again
+/// after a pause.
+void Attachment::demote_if_losing(const Pins& pins, uint64_t forwarded, Nanoseconds now) {
   const std::optional<uint32_t> delivered = packets_sent(interface_);  // before what it took
   const std::optional<TransmitCounts> counts = transmit_counts(interface_);
   if (!counts.has_value()) return;  // the next are compared with what was seen last
@@ -128,19 +132,22 @@ void Attachment::demote_if_losing(const Pins& pins, uint64_t forwarded) {
   errors_seen_ = counts->errors;
   forwarded_seen_ = forwarded;
   if (lost > kForgivenErrors && lost * 10 >= sent)
-    return demote(pins, "its driver lost " + std::to_string(lost) + " of the last " + std::to_string(sent) +
-                            " frames (ethtool -S " + interface_ + " | grep xdp)");
+    return demote(pins,
+                  "its driver lost " + std::to_string(lost) + " of the last " + std::to_string(sent) +
+                      " frames (ethtool -S " + interface_ + " | grep xdp)",
+                  now + pause_.next());
   if (!veth_ || !delivered.has_value()) return;
-  if (const uint64_t lying = deliveries_.look(*delivered, counts->taken, boot_clock()); lying != 0)
-    demote(pins, std::to_string(lying) +
-                     " frames that it took were not delivered for half a second or more: " +
-                     "its other end has GRO on and runs no XDP program");
+  if (const uint64_t lying = deliveries_.look(*delivered, counts->taken, now); lying != 0)
+    demote(pins,
+           std::to_string(lying) + " frames that it took were not delivered for half a second or more: " +
+               "its other end has GRO on and runs no XDP program",
+           kForGood);
 }
 
-void Attachment::demote(const Pins& pins, std::string reason) {
+void Attachment::demote(const Pins& pins, std::string reason, Nanoseconds until) {
   pins.drop_link(status_.index);
   link_.reset();
-  demoted_ = true;
+  demoted_until_ = until;
   status_.attached = false;
   status_.code = "LOSES_FRAMES";
   status_.reason = std::move(reason);

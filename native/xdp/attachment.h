@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "common/retry_pause.h"
 #include "xdp/delivery_watch.h"
 #include "xdp/file_descriptor.h"
 #include "xdp/pins.h"
@@ -37,20 +38,21 @@ class Attachment {
   void attach(int program_fd, const Pins& pins);
   /// Whether the link still is what attach() left; attaches again when the interface has come back.
   /// @param forwarded frames the program has sent so far, on all interfaces.
-  void check(int program_fd, const Pins& pins, uint64_t forwarded);
+  void check(int program_fd, const Pins& pins, uint64_t forwarded, Nanoseconds now);
   const Status& status() const { return status_; }
 
  private:
   bool update_pinned(int program_fd, const Pins& pins, uint32_t index);
   void create(int program_fd, const Pins& pins, uint32_t index);
-  void demote_if_losing(const Pins& pins, uint64_t forwarded);
-  void demote(const Pins& pins, std::string reason);
+  void demote_if_losing(const Pins& pins, uint64_t forwarded, Nanoseconds now);
+  void demote(const Pins& pins, std::string reason, Nanoseconds until);
 
   std::string interface_;
   Mode mode_;
   FileDescriptor link_;
   Status status_;
-  bool demoted_ = false;
+  Nanoseconds demoted_until_ = 0;  ///< 0: it is not
+  RetryPause pause_;
   bool veth_ = false;
   DeliveryWatch deliveries_;
   uint64_t errors_seen_ = 0;

@@ -244,13 +244,13 @@ void XdpRelay::settle(const omerta_leg& leg, int sign) {
   }
 }
 
-void XdpRelay::check() {
+void XdpRelay::check(Nanoseconds now) {
   set_own_addresses();
   enable_forwarding();
   const omerta_xdp_counters counters = program_->counters();
   const uint64_t forwarded =
       counters.others[OMERTA_XDP_FORWARDED_PACKETS] + counters.others[OMERTA_XDP_WIREGUARD_RELAYED_PACKETS];
-  for (Attachment& attachment : attachments_) attachment.check(program_->fd(), pins_, forwarded);
+  for (Attachment& attachment : attachments_) attachment.check(program_->fd(), pins_, forwarded, now);
   set_devices(attached());
 }
 

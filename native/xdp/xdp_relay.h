@@ -60,7 +60,7 @@ class XdpRelay {
   void activate();
   /// To be called every second or so: own addresses, forwarding of `lo`, interfaces that went or came
   /// back, drivers that lose frames.
-  void check();
+  void check(Nanoseconds now = boot_clock());
 
   std::vector<Attachment::Status> interfaces() const;
   /// Legs an earlier daemon left that are still here, and those removed by activate().
