@@ -91,7 +91,7 @@ void InnerSealer::seal(inner::Segmentation& segments) {
       !shortened(segments, paths->inner_limit())) [[unlikely]]
     return;
   for (size_t first = 0; first < segments.count(); first += kJobs)
-    seal_segments(*keypair, endpoint, paths, segments, first, std::min(kJobs, segments.count() - first));
+    seal_segments(*keypair, endpoint, paths, segments, first);
 }
 
 /// Packets longer than the peer's path has room for. A TCP super-packet is split into shorter segments, an
@@ -172,8 +172,8 @@ void InnerSealer::duplicate(const session::PathSet& paths, uint8_t* const* start
 
 void InnerSealer::seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
                                 const session::PathSet* paths, const inner::Segmentation& segments,
-                                size_t first, size_t count) {
-  const session::CounterRange taken = keypair.take_counters(count, now_);
+                                size_t first) {
+  const session::CounterRange taken = keypair.take_counters(std::min(kJobs, segments.count() - first), now_);
   if (taken.count == 0) return;
   const size_t prefix = endpoint.relayed() ? OMERTA_FRAME_HEADER_SIZE : 0;
   size_t inner_mtu = shared_.inner_mtu.load(std::memory_order_relaxed);
