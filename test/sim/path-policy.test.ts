@@ -117,6 +117,26 @@ describe('direct-only', () => {
     }
   });
 
+  test('goes on within seconds when the direct path was dead for a minute: what was spent on it is not held against it', () => {
+    for (let seed = 1; seed <= 3; seed++) {
+      const world = new PairWorld(seed, 'full', 'full', true, {}, rules({ use: 'direct-only' }));
+      world.start();
+      const { a, b, simulation } = world;
+      a.sendInner(keyOf(b), PACKET);
+      assert.ok(
+        simulation.runUntil(() => world.pathOf(a) === 'direct' && !memberOf(a).barred, 3000) !== undefined,
+      );
+      world.cut('both');
+      simulation.run(75_000);
+      assert.equal(memberOf(a).barred, true);
+      const { refused } = a.mesh.pathBudget;
+      world.cut(undefined);
+      const again = simulation.runUntil(() => !memberOf(a).barred, 30_000, 100);
+      assert.ok(again !== undefined && again < 8000, `seed ${seed}: ${again} ms`);
+      assert.equal(a.mesh.pathBudget.refused, refused, `seed ${seed}`);
+    }
+  });
+
   test('where no NAT lets one through refuses data, and a ping is not answered over a relay', () => {
     const world = new PairWorld(3, 'symmetric', 'symmetric', true, {}, rules({ use: 'direct-only' }));
     world.start();
