@@ -66,6 +66,25 @@ describe(
       await exit.omerta.start('up', '--foreground');
     });
 
+    it('names the chain of another program that drops what is forwarded, and what lets guests through', async () => {
+      await exit.node.nft(
+        'table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }\n}',
+      );
+      assert.equal((await type(exit, 'serve', '--allow', guest.peerId)).code, 0);
+      assert.equal((await type(guest, 'use', exit.peerId)).code, 0);
+      assert.equal(await made.fetch(WEB.ipv4, 80, 2), undefined);
+      const status = await exit.node.run(
+        process.execPath,
+        exit.omerta.commandLine('exit', 'status').filter((word) => word !== '--json'),
+      );
+      const commands = /ip filter FORWARD drops.*type: (.*)$/m.exec(status.stdout)?.[1] ?? '';
+      assert.match(commands, /^nft insert/);
+      await exit.node.mustRun('sh', ['-c', commands]);
+      await leaves();
+      assert.equal((await type(guest, 'off')).code, 0);
+      await exit.node.nft('delete table ip filter');
+    });
+
     it('works where what comes in is checked strictly, by a direct path, and leaves that as it was', async () => {
       await guest.node.sysctl('net.ipv4.conf.all.rp_filter=1', 'net.ipv4.conf.eth0.rp_filter=1');
       const before = await hostState(guest.node);

@@ -23,7 +23,8 @@ export function describeExit(report: ExitReport, now: number): string {
 }
 
 function describeServing(serving: NonNullable<ExitReport['serving']>, now: number): string[] {
-  const { ipv4, ipv6, lan, networks, rights, guests, chain, dropped, dns, names } = serving;
+  const { ipv4, ipv6, lan, networks, rights, guests, chain, dropped, dns, names, foreignDrops, tunnel } =
+    serving;
   const families = [...(ipv4 ? ['IPv4'] : []), ...(ipv6 ? ['IPv6'] : [])].join(', ');
   const may = [
     ...networks.map((name) => `all of network ${name}`),
@@ -47,6 +48,11 @@ function describeServing(serving: NonNullable<ExitReport['serving']>, now: numbe
     `allowed   ${may.length === 0 ? 'nobody yet: omerta exit grant PEER --for 2h' : may.join(', ')}`,
     `guests    ${guests.length === 0 ? 'none' : guests.length}`,
     ...(rows.length === 0 ? [] : columns(rows).split('\n')),
+    ...foreignDrops.map(
+      (name) =>
+        `firewall  ${name} drops what is forwarded unless it is let through; if guests get no answer, type: ` +
+        `nft insert rule ${name} iifname ${tunnel} accept; nft insert rule ${name} oifname ${tunnel} accept`,
+    ),
     `names     ${describeNames(dns, names)}`,
     `dropped   ${dropped.noRight} without the right, ${dropped.denied} to where nothing is forwarded`,
   ];

@@ -14,7 +14,7 @@ import { kernelSysctls, type HostChange, type Sysctls } from './host-change.js';
 import { HostChanges } from './host-changes.js';
 import { runCommand, type RunCommand } from './host-commands.js';
 import { serveChanges, type GuestAddress } from './serve-changes.js';
-import { EXIT_TABLE } from './exit-numbers.js';
+import { EXIT_TABLE, GUARD_TABLE } from './exit-numbers.js';
 import { strictInterfaces, useChanges } from './use-changes.js';
 
 /** The host keeps forwarding for a guest a little longer than its lease: the engine ends it to the moment. */
@@ -54,6 +54,15 @@ export interface ExitHostOptions {
   /** Devices of routes that lead beyond other machines. */
   readonly uplinks?: () => readonly string[];
   readonly boot?: string;
+}
+
+/** As `nft -json list chains` prints one. */
+interface PrintedChain {
+  readonly family: string;
+  readonly table: string;
+  readonly name: string;
+  readonly hook?: string;
+  readonly policy?: string;
 }
 
 export class ExitHost {
@@ -171,6 +180,22 @@ export class ExitHost {
           );
       }
     }
+  }
+
+  /**
+   * Chains of other programs that drop what is forwarded unless they know it, as Docker's and ufw's do: no table of ours
+   * can undo that. `family table chain`; empty where nft cannot be asked.
+   */
+  async foreignDrops(): Promise<string[]> {
+    const printed = await this.#run('nft', ['-json', 'list', 'chains']).catch(() => '{"nftables":[]}');
+    const { nftables } = JSON.parse(printed) as {
+      readonly nftables: readonly { readonly chain?: PrintedChain }[];
+    };
+    return nftables.flatMap(({ chain }) =>
+      chain?.hook === 'forward' && chain.policy === 'drop' && chain.table !== GUARD_TABLE
+        ? [`${chain.family} ${chain.table} ${chain.name}`]
+        : [],
+    );
   }
 
   #apply(): Promise<void> {

@@ -160,6 +160,7 @@ export class Exits {
   /** Once the host is as the node said last. */
   async report(): Promise<ExitReport> {
     await this.#host.done;
+    const foreignDrops = this.#settings.serve === undefined ? [] : await this.#host.foreignDrops();
     const { mesh, engine } = this.#opened();
     const { serve, use, grants } = this.#settings;
     return exitReport(mesh.shell.status(), engine.peers(), {
@@ -180,6 +181,8 @@ export class Exits {
         hops: use.hops,
       },
       error: this.#host.error,
+      foreignDrops,
+      tunnel: mesh.settings.config.node.interface,
       refused: engine.counters(),
       dns: { ...this.#dns.counts, error: this.#dnsError },
     });

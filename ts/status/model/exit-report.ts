@@ -14,6 +14,10 @@ export interface ExitReport {
         readonly guests: readonly ExitGuestReport[];
         /** Questions of guests for names, and why they are not taken. */
         readonly names: ExitDnsReport;
+        /** Chains of other programs that drop what is forwarded unless they know it: `family table chain`. */
+        readonly foreignDrops: readonly string[];
+        /** The interface guests' packets come in by. */
+        readonly tunnel: string;
         /** Packets of peers without the right, and of guests to where it forwards nothing. */
         readonly dropped: { readonly noRight: number; readonly denied: number };
       })
@@ -77,6 +81,8 @@ export interface ExitReportSettings {
       }
     | undefined;
   readonly error: string | undefined;
+  readonly foreignDrops: readonly string[];
+  readonly tunnel: string;
   readonly refused: ReadonlyMap<string, number>;
   readonly dns: ExitDnsReport;
 }
@@ -114,6 +120,8 @@ export function exitReport(
         };
       }),
       names: settings.dns,
+      foreignDrops: settings.foreignDrops,
+      tunnel: settings.tunnel,
       dropped: {
         noRight: settings.refused.get('drop_no_exit_right') ?? 0,
         denied: settings.refused.get('drop_exit_denied') ?? 0,
