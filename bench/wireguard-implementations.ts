@@ -1,11 +1,9 @@
 // Userspace WireGuards on this machine. All of them make an interface of a given name, stay in the
 // foreground, and are configured by `wg`.
 
-import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { DEBIAN_WIREGUARD_GO, newestWireguardGo, wireguardGoVersion } from '../ts/lab/go-programs.js';
 
 export type ImplementationName = 'omerta' | 'omerta-chacha' | 'newest' | 'debian';
 
@@ -14,33 +12,6 @@ export interface Implementation {
   readonly title: string;
   /** The interface's name is added to it. */
   readonly command: readonly string[];
-}
-
-const DEBIAN = '/usr/bin/wireguard-go';
-
-/** What `--version` says, e.g. "0.0.20250522"; undefined when it is no wireguard-go. */
-function wireguardGoVersion(file: string): string | undefined {
-  try {
-    return /^wireguard-go v(\S+)/.exec(execFileSync(file, ['--version'], { encoding: 'utf8' }))?.[1];
-  } catch {
-    return undefined;
-  }
-}
-
-/** `go install` names the program after the last part of its path, so both names are looked for. */
-function newestWireguardGo(): { file: string; version: string } | undefined {
-  const { GOBIN, GOPATH, PATH } = process.env;
-  const folders = [
-    ...(GOBIN === undefined ? [] : [GOBIN]),
-    ...(GOPATH ?? join(homedir(), 'go')).split(':').map((folder) => join(folder, 'bin')),
-    ...(PATH ?? '').split(':'),
-  ];
-  const files = folders.flatMap((folder) => [join(folder, 'wireguard'), join(folder, 'wireguard-go')]);
-  return files
-    .filter((file) => file !== DEBIAN && existsSync(file))
-    .map((file) => ({ file, version: wireguardGoVersion(file) ?? '' }))
-    .filter(({ version }) => version !== '')
-    .sort((a, b) => b.version.localeCompare(a.version))[0];
 }
 
 /** Those that are here, and for each of the others why not and how to get it. */
@@ -66,11 +37,16 @@ export function wireguardImplementations(): { present: Implementation[]; skipped
       title: `wireguard-go ${newest.version}`,
       command: [newest.file, '--foreground'],
     });
-  const debian = existsSync(DEBIAN) ? wireguardGoVersion(DEBIAN) : undefined;
+  const debian = existsSync(DEBIAN_WIREGUARD_GO) ? wireguardGoVersion(DEBIAN_WIREGUARD_GO) : undefined;
   if (debian === undefined)
     skipped.push("Debian's wireguard-go is not installed: sudo apt-get install wireguard-go");
   else if (debian === newest?.version)
     skipped.push(`Debian's wireguard-go is the newest one too (${debian})`);
-  else present.push({ name: 'debian', title: `wireguard-go ${debian}`, command: [DEBIAN, '--foreground'] });
+  else
+    present.push({
+      name: 'debian',
+      title: `wireguard-go ${debian}`,
+      command: [DEBIAN_WIREGUARD_GO, '--foreground'],
+    });
   return { present, skipped };
 }

@@ -11,6 +11,7 @@ import { main } from './lib/steps.mjs';
 const HELP = `Usage: npm run lab [-- OPTIONS]        (as root)
        npm run lab -- exit [--json]
        npm run lab -- matrix [--runs N] [--pair FROM/TO] [--cell NAME] [--json] [--chart FILE]
+       npm run lab -- failover [--runs N] [--only NAME] [--json]
 
 Builds a small Internet from network namespaces: a relay with a public address, two nodes behind
 two NATs (port-restricted and symmetric), each running bin/omerta with its own state. Then it
@@ -31,6 +32,10 @@ matrix: two nodes behind each kind of NAT; for every pair the way they take, how
 what was lost meanwhile; a minute and a half a run. --pair (repeatable) measures these pairs alone, the kinds
 being public, full-cone, address-restricted, port-restricted and symmetric; --cell (repeatable) a place that is
 no kind of NAT, such as same-nat or v6-only (docs/lab.md); --chart writes an SVG.
+
+failover: two nodes with two networks between them, of which the one in use drops everything, N times (default 20):
+how long nothing comes through and what is lost, for Omerta and, where they are installed, the newest wireguard-go
+and nebula; --only (repeatable) omerta, wireguard-go or nebula. About 7 s a run of Omerta.
 
 Exit code: 0 all as it should be, 1 something failed or missed its mark, 2 bad usage, 4 not root.`;
 

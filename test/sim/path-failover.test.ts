@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import type { SimUplink } from '../../ts/sim/mesh/simulation.js';
+import { formatIp, type SocketAddress } from '../../ts/wire/socket-address.js';
+import { ip } from './mesh-world.js';
 import { PairWorld } from './pair-world.js';
 
 const SEEDS = 20;
@@ -109,4 +112,71 @@ describe('the network around a member that changes', () => {
       again.sort((x, y) => x - y);
       assert.equal(again[4], 0, `most within 2.5 s, the others by the next contact: ${again.join(' ')}`);
     });
+});
+
+describe('two members with two networks in common, of which relays are in one', () => {
+  /** The two networks, and which of them drops everything. */
+  function twoNetworks(seed: number): {
+    readonly world: PairWorld;
+    cut: (network: number | undefined) => void;
+  } {
+    const uplinks = (place: number): SimUplink[] =>
+      [1, 2].map((network) => ({
+        address: { ip: ip(`198.51.${99 + network}.${place}`), port: 51_820 },
+        link: {},
+      }));
+    const world = new PairWorld(seed, uplinks(1), uplinks(2));
+    const networkOf = ({ ip: at }: SocketAddress): number => (formatIp(at).startsWith('198.51.101.') ? 2 : 1);
+    const cut = (network: number | undefined): void => {
+      world.simulation.internet.blocked = (from, to) =>
+        networkOf(from) !== networkOf(to) || networkOf(from) === network;
+    };
+    cut(undefined);
+    return { world, cut };
+  }
+
+  test('use one when the other dies, time and again, though the relays are as dead as the path in use', () => {
+    for (let seed = 1; seed <= 3; seed++) {
+      const { world, cut } = twoNetworks(seed);
+      const streams = world.talk(5);
+      const rtt = 2 * (world.a.latencyMs + world.b.latencyMs + 2);
+      const begins = Array.from({ length: 6 }, (_, round) => {
+        const begin = world.simulation.now;
+        cut((round % 2) + 1);
+        world.simulation.run(2000);
+        cut(undefined);
+        // Short of the time after which a path that died is tried again by itself.
+        world.simulation.run(4000);
+        return begin;
+      });
+      for (const stream of streams) stream.stop();
+      world.simulation.run(2000);
+      for (const { lost } of streams)
+        for (const at of lost) {
+          // What was under way when a network died is of its time.
+          const begin = begins.findLast((each) => each - rtt <= at);
+          const since = begin === undefined ? 0 : at - begin;
+          assert.ok(
+            since < 2 * rtt + 150,
+            `seed ${seed}: ${since} ms after a network died, round trip ${rtt}`,
+          );
+        }
+    }
+  });
+
+  test('find the other again after it was dead for so long that much was sent to it in vain', () => {
+    const { world, cut } = twoNetworks(1);
+    const streams = world.talk(20);
+    cut(2);
+    world.simulation.run(300_000);
+    cut(1);
+    const begin = world.simulation.now;
+    world.simulation.run(3000);
+    for (const stream of streams) stream.stop();
+    world.simulation.run(2000);
+    for (const { lost } of streams) {
+      const last = Math.max(0, ...lost.map((at) => at - begin));
+      assert.ok(last < 1000, `${last} ms`);
+    }
+  });
 });

@@ -3,6 +3,7 @@
 
 import { parseArgs } from 'node:util';
 import { exitLab } from './exit-lab.js';
+import { failover } from './failover.js';
 import { tcpThroughput } from './iperf.js';
 import { matrix } from './matrix.js';
 import { MeshPair } from './mesh-pair.js';
@@ -169,9 +170,9 @@ async function main(): Promise<number> {
     console.error(`The lab cannot run here: ${unavailable}.`);
     return process.getuid?.() === 0 ? 1 : 4;
   }
-  if (command === 'matrix') {
+  if (command === 'matrix' || command === 'failover') {
     const unavailable = labUnavailable(['ping']);
-    if (unavailable === undefined) return matrix(rest);
+    if (unavailable === undefined) return command === 'matrix' ? matrix(rest) : failover(rest);
     console.error(`The lab cannot run here: ${unavailable}.`);
     return process.getuid?.() === 0 ? 1 : 4;
   }

@@ -1,7 +1,7 @@
 // The matrix of NAT kinds for people: a table for terminals, and an SVG.
 
 import { PLACES, type Cell, type Place, type Way } from './nat-matrix.js';
-import { formatMs } from './report.js';
+import { formatMs, formatTable } from './report.js';
 import { percentile } from './statistics.js';
 
 /** All runs of one pair. */
@@ -68,15 +68,7 @@ export function matrixTable(rows: readonly MatrixRow[]): string {
       `${row.lost} of ${row.pings}`,
     ]),
   ];
-  const widths = lines[0]?.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)));
-  return lines
-    .map((line) =>
-      line
-        .map((cell, column) => cell.padEnd(widths?.[column] ?? 0))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n');
+  return formatTable(lines);
 }
 
 const CELL = { width: 132, height: 58 };

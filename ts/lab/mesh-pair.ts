@@ -136,10 +136,10 @@ export class MeshPair {
    * interface meanwhile, by the kernel's count: proof of the way the stream took.
    */
   async throughput(seconds: number): Promise<Throughput & { readonly relayedBytes: number }> {
-    const before = await receivedBytes(this.relay.node);
+    const before = await this.relay.node.received('eth0');
     const nodes = [this.left.omerta.node, this.right.omerta.node] as const;
     const stream = await tcpThroughput(...nodes, this.right.ipv6, seconds);
-    return { ...stream, relayedBytes: (await receivedBytes(this.relay.node)) - before };
+    return { ...stream, relayedBytes: (await this.relay.node.received('eth0')).bytes - before.bytes };
   }
 
   /** Starts the relay again, as it was started first. */
@@ -165,13 +165,6 @@ export class MeshPair {
       watch.close();
     }
   }
-}
-
-const linkStatistics = z.tuple([z.object({ stats64: z.object({ rx: z.object({ bytes: z.number() }) }) })]);
-
-async function receivedBytes(node: Node): Promise<number> {
-  const printed = await node.mustRun('ip', ['-json', '-statistics', 'link', 'show', 'eth0']);
-  return linkStatistics.parse(JSON.parse(printed))[0].stats64.rx.bytes;
 }
 
 async function readStatus(omerta: OmertaNode): Promise<Status> {

@@ -1,8 +1,13 @@
 // One network namespace and what runs in it.
 
 import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
+import { z } from 'zod';
 import type { BpfMount } from './bpf-mount.js';
 import { mustRun, run, type Finished, type RunOptions } from './command.js';
+
+const linkStatistics = z.tuple([
+  z.object({ stats64: z.object({ rx: z.object({ packets: z.number(), bytes: z.number() }) }) }),
+]);
 
 export class Namespace {
   private readonly children = new Set<ChildProcess>();
@@ -49,6 +54,12 @@ export class Namespace {
   /** Runs `ip` commands (one per line) in here, all in one process. */
   async ip(...commands: readonly string[]): Promise<void> {
     await mustRun('ip', ['-netns', this.name, '-batch', '-'], { input: commands.join('\n') });
+  }
+
+  /** What an interface has taken in, by the kernel's count. */
+  async received(name: string): Promise<{ readonly packets: number; readonly bytes: number }> {
+    const printed = await this.mustRun('ip', ['-json', '-statistics', 'link', 'show', name]);
+    return linkStatistics.parse(JSON.parse(printed))[0].stats64.rx;
   }
 
   /** Loads an nftables ruleset in here. */

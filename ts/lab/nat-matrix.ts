@@ -58,7 +58,6 @@ const status = z.object({
     ]),
   }),
 });
-const link = z.tuple([z.object({ stats64: z.object({ rx: z.object({ packets: z.number() }) }) })]);
 
 /**
  * RFC 4787's kinds in pairs: a hole can be punched unless one side's mapping depends on whom it sends to and the
@@ -123,9 +122,10 @@ export async function measurePair(
       else await sleep(POLL_MS);
     }
     await watch.steady(SETTLED_MS, SETTLED_MS * 10);
-    const before = await relayedPackets(relay.node);
+    const before = await relay.node.received('eth0');
     await sleep(SETTLED_MS);
-    const relayedShare = ((await relayedPackets(relay.node)) - before) / (SETTLED_MS / PING_MS);
+    const relayedShare =
+      ((await relay.node.received('eth0')).packets - before.packets) / (SETTLED_MS / PING_MS);
     const { first, last, lost } = watch.seen();
     const told = await wayTold(left, right);
     return {
@@ -207,9 +207,4 @@ async function known(...members: readonly [PlacedMember, PlacedMember]): Promise
 export async function wayTold(from: PlacedMember, to: PlacedMember): Promise<Way> {
   const { mesh } = status.parse(await from.omerta.request({ command: 'status' }));
   return mesh.networks[0].members.find(({ name }) => name === to.omerta.name)?.path ?? 'none';
-}
-
-async function relayedPackets(relay: Node): Promise<number> {
-  const printed = await relay.mustRun('ip', ['-json', '-statistics', 'link', 'show', 'eth0']);
-  return link.parse(JSON.parse(printed))[0].stats64.rx.packets;
 }

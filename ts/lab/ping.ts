@@ -71,15 +71,17 @@ export async function ping(
   };
 }
 
-/** Pings without end, 20 ms apart, and remembers when each reply came. */
+/** Pings without end, 20 ms apart unless told otherwise, and remembers when each reply came. */
 export class PingWatch {
   private readonly replies: { readonly sequence: number; readonly at: number }[] = [];
   private readonly wake = new Set<() => void>();
 
   private constructor(private readonly stop: () => void) {}
 
-  static start(from: Namespace, address: string): PingWatch {
-    const child = from.spawn('ping', ['-n', '-i', '0.02', address], { stdio: ['ignore', 'pipe', 'inherit'] });
+  static start(from: Namespace, address: string, intervalMs = 20): PingWatch {
+    const child = from.spawn('ping', ['-n', '-i', String(intervalMs / 1000), address], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     const watch = new PingWatch(() => child.kill('SIGINT'));
     if (child.stdout === null) throw new Error('ping has no output');
     createInterface({ input: child.stdout }).on('line', (line) => {
@@ -133,6 +135,12 @@ export class PingWatch {
       milliseconds = reply.at - start;
     }
     return { lost, milliseconds };
+  }
+
+  /** The longest time without a reply after `start`, ms: from one reply, or `start`, to the next, or now. */
+  longestGap(start: number): number {
+    const times = [start, ...this.replies.map(({ at }) => at).filter((at) => at > start), performance.now()];
+    return Math.max(...times.slice(1).map((at, index) => at - (times[index] ?? at)));
   }
 
   /** The first and the last reply so far, and how many before the last never came; in any order of arrival. */

@@ -38,23 +38,29 @@ export class Report {
       mark === undefined ? '' : `${mark}${met ? '' : '  MISSED'}`,
     ]);
     rows.unshift(['', 'what', 'result', 'should be']);
-    // A long value that nothing follows pushes no mark away.
-    const widths = [0, 1, 2].map((column) =>
-      Math.max(
-        ...rows
-          .filter((row) => row.slice(column + 1).some((cell) => cell !== ''))
-          .map((row) => row[column]?.length ?? 0),
-      ),
-    );
-    return rows
-      .map((row) =>
-        row
-          .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-          .join('  ')
-          .trimEnd(),
-      )
-      .join('\n');
+    return formatTable(rows);
   }
+}
+
+/** Columns as wide as they have to be; a long value that nothing follows in its row pushes none away. */
+export function formatTable(rows: readonly (readonly string[])[]): string {
+  const columns = Math.max(...rows.map((row) => row.length));
+  const widths = Array.from({ length: columns }, (_, column) =>
+    Math.max(
+      0,
+      ...rows
+        .filter((row) => row.slice(column + 1).some((cell) => cell !== ''))
+        .map((row) => row[column]?.length ?? 0),
+    ),
+  );
+  return rows
+    .map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
 }
 
 /** Milliseconds with as many digits as mean something. */

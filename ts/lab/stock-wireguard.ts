@@ -13,14 +13,21 @@ export class StockWireguard {
     readonly publicKey: string,
   ) {}
 
-  static async start(world: World, node: Node, name: string, address: string): Promise<StockWireguard> {
+  /** `program`: a wireguard-go; default: Debian's. */
+  static async start(
+    world: World,
+    node: Node,
+    name: string,
+    address: string,
+    program = 'wireguard-go',
+  ): Promise<StockWireguard> {
     // The control socket is a file outside the namespace: its name is unique on the machine.
     const device = `omr${process.pid}${name}`;
     const privateKey = (await mustRun('wg', ['genkey'])).trim();
     const publicKey = (await mustRun('wg', ['pubkey'], { input: privateKey })).trim();
     const file = join(world.folder, `${name}.key`);
     writeFileSync(file, privateKey, { mode: 0o600 });
-    node.spawn('wireguard-go', ['-f', device], {
+    node.spawn(program, ['-f', device], {
       stdio: 'ignore',
       env: { ...process.env, LOG_LEVEL: 'error' },
     });

@@ -159,7 +159,11 @@ export class World {
   private readonly onExit = (): void => this.removeNow();
   private hosts = 0;
   private nats = 0;
+  /** The switch's port each public address is at. */
+  private readonly ports = new Map<string, string>();
   private bpf: BpfMount | undefined;
+  /** Once there is a second network. */
+  private second: Promise<void> | undefined;
 
   private constructor(
     private readonly net: Namespace,
@@ -217,14 +221,19 @@ export class World {
     await from.ip(`link set ${name} up`);
   }
 
-  private nextPublic(): { readonly address: string; readonly address6: string; readonly port: string } {
+  private nextPublic(network = 'switch'): {
+    readonly address: string;
+    readonly address6: string;
+    readonly port: string;
+  } {
     this.hosts++;
     const host = 9 + this.hosts;
-    return {
-      address: `198.51.100.${host}`,
-      address6: `2001:db8:100::${host.toString(16)}`,
-      port: `port${this.hosts}`,
-    };
+    const [prefix, prefix6] =
+      network === 'switch' ? ['198.51.100', '2001:db8:100'] : ['203.0.113', '2001:db8:113'];
+    const address = `${prefix}.${host}`;
+    const port = `port${this.hosts}`;
+    this.ports.set(address, port);
+    return { address, address6: `${prefix6}::${host.toString(16)}`, port };
   }
 
   /** Adds a machine with a public address, or behind a NAT. `name` is unique in this world. */
@@ -248,8 +257,24 @@ export class World {
 
   /** Gives a machine one more interface with a public IPv4 address, which it returns. */
   async addUplink(node: Node, name: string): Promise<string> {
-    const { address, port } = this.nextPublic();
-    await this.plug(node, name, this.net, port, 'switch');
+    return this.uplink(node, name, 'switch');
+  }
+
+  /**
+   * The same in a second network, 203.0.113.0/24 (RFC 5737), that has no connection to the first: what is in both
+   * has two ways to another that is in both.
+   */
+  async addSecondUplink(node: Node, name: string): Promise<string> {
+    this.second ??= this.net.ip('link add second type bridge', 'link set second up');
+    await this.second;
+    // Linux answers in each network for the addresses it has in the other: then each would lead to both.
+    await node.sysctl('net.ipv4.conf.all.arp_ignore=1');
+    return this.uplink(node, name, 'second');
+  }
+
+  private async uplink(node: Node, name: string, network: string): Promise<string> {
+    const { address, port } = this.nextPublic(network);
+    await this.plug(node, name, this.net, port, network);
     await node.ip(`address add ${address}/24 dev ${name}`);
     return address;
   }
@@ -277,6 +302,32 @@ export class World {
     ];
     await from.ip(...set(name, addresses));
     await to.ip(...set(otherName, otherAddresses));
+  }
+
+  /**
+   * What has this public address is cut off: the switch drops all it sends and gets, and its interface stays up. With
+   * `false` it is connected again.
+   */
+  async cut(address: string, isCut = true): Promise<void> {
+    const port = this.portOf(address);
+    const chain = (hook: string): string =>
+      `chain ${hook} { type filter hook ${hook} device ${port} priority 0; policy drop; };`;
+    await this.net.nft(
+      isCut
+        ? `table netdev cut_${port} { ${chain('ingress')} ${chain('egress')} }\n`
+        : `delete table netdev cut_${port}\n`,
+    );
+  }
+
+  /** Packets that what has this public address has sent into the network. */
+  async sentBy(address: string): Promise<number> {
+    return (await this.net.received(this.portOf(address))).packets;
+  }
+
+  private portOf(address: string): string {
+    const port = this.ports.get(address);
+    if (port === undefined) throw new Error(`no interface has the public address ${address}`);
+    return port;
   }
 
   /** Adds a NAT router of the given kind. */

@@ -120,9 +120,14 @@ export class PathProbing {
     return true;
   }
 
-  /** The path in use may be dead: it and those that would take its place are probed at once. */
-  suspect({ active, paths }: Contact, { now }: Turn): void {
-    for (const path of paths.all()) if (path === active || path.relayed) path.suspect(now);
+  /**
+   * The path in use may be dead: it and those that would take its place are probed at once, those too that are
+   * dead as far as is known.
+   */
+  suspect({ paths }: Contact, { now }: Turn): void {
+    for (const path of paths.all())
+      if (path.state !== 'dead') path.suspect(now);
+      else if (path.unanswered === 0) path.retry(now);
   }
 
   /** Something of the member's came by it: ours may come through as well, now. */

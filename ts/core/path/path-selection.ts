@@ -3,6 +3,7 @@
 
 import type { SessionKey } from '../../contract/engine.js';
 import { MAX_PATHS_PER_PEER, type PeerPath } from '../../contract/path-control.js';
+import { sameBytes } from '../../wire/bytes.js';
 import { formatSocketAddress } from '../../wire/socket-address.js';
 import type { MemberTable } from '../members/member-table.js';
 import type { Turn } from '../runtime/turn.js';
@@ -68,8 +69,11 @@ export class PathSelection {
     // Where no relay may carry data (relay-bar.ts), one still carries what leads to a direct path.
     const standby = active === undefined && carrying.length === 0 ? this.#inOrder(member, relayed) : carrying;
     const rest = order.filter((path) => path !== active && !path.relayed).slice(0, KEPT_PATHS);
+    const apart = active && rest.filter((path) => isApart(path, active));
     const used =
-      active === undefined ? standby : [active, ...standby, ...rest].slice(0, MAX_PATHS_PER_PEER - 1);
+      active === undefined
+        ? standby
+        : [active, ...new Set([...(apart ?? []), ...standby, ...rest])].slice(0, MAX_PATHS_PER_PEER - 1);
     // By the first two of a set data is sent.
     const listened = used.length >= 2 ? contact.paths.all().filter((path) => path === contact.listened) : [];
     const set = [...used, ...listened];
@@ -147,6 +151,16 @@ export class PathSelection {
     const paths = { peer: member, paths: undefined, silentAfterMs: 0, reportEveryMs: 0 };
     turn.emit({ type: 'set-paths', paths });
   }
+}
+
+/**
+ * Whether the two have neither end in common: what ends one of them, an interface of either side or the network it
+ * is in, does not end the other. By which interface a relay is reached is routing's choice, as a rule the same as ours.
+ */
+function isApart({ local, remote }: TrackedPath, other: TrackedPath): boolean {
+  if (local === undefined || other.local === undefined || local.interface === other.local.interface)
+    return false;
+  return !sameBytes(local.ip, other.local.ip) && !sameEndpoint(remote, other.remote);
 }
 
 /** The direct path that died last; undefined = none was ever proven. */
