@@ -9,7 +9,7 @@
 
 namespace omerta::addon {
 
-/// Runs what may throw XdpError; JavaScript gets its code, message and remedy (empty: none).
+/// Runs what may throw XdpError; JavaScript gets its code, detail and number.
 template <class Run>
 auto told(Napi::Env env, const Run& run) {
   try {
@@ -17,7 +17,8 @@ auto told(Napi::Env env, const Run& run) {
   } catch (const xdp::XdpError& failure) {
     Napi::Error error = Napi::Error::New(env, failure.what());
     error.Set("code", Napi::String::New(env, failure.name()));
-    error.Set("remedy", Napi::String::New(env, failure.remedy()));
+    error.Set("detail", Napi::String::New(env, failure.detail()));
+    error.Set("number", Napi::Number::New(env, static_cast<double>(failure.number())));
     throw error;
   }
 }

@@ -141,9 +141,10 @@ Napi::Value XdpRelayHandle::status(const Napi::CallbackInfo& info) {
     each.Set("attached", interface.attached);
     each.Set("adopted", interface.adopted);
     each.Set("times", interface.times);
-    each.Set("reason", interface.reason);
-    each.Set("remedy", interface.remedy);
+    each.Set("driver", interface.driver);
     each.Set("code", interface.code);
+    each.Set("detail", interface.detail);
+    each.Set("number", static_cast<double>(interface.number));
     interfaces.Set(interfaces.Length(), each);
   }
   out.Set("interfaces", interfaces);

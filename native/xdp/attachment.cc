@@ -29,30 +29,18 @@ uint32_t interface_of(int link) {
 }
 
 XdpError attach_error(const std::string& interface, Mode mode, int error) {
-  const std::optional<InterfaceFacts> facts = interface_facts(interface);
-  const std::string driver = facts.has_value() && !facts->driver.empty() ? " (" + facts->driver + ")" : "";
-  if (error == EBUSY || error == EEXIST) {
-    const std::string id = facts.has_value() ? std::to_string(facts->program_id) : "?";
-    return {XdpError::Code::busy,
-            "another XDP program (id " + id + ") is attached; bpftool prog show id " + id + " tells whose",
-            "sudo ip link set dev " + interface + " xdp off"};
-  }
-  if (error == EPERM || error == EACCES)
-    return {XdpError::Code::permission, "attaching is not permitted",
-            "run it as root, or with CAP_NET_ADMIN"};
+  using Code = XdpError::Code;
+  const InterfaceFacts facts = interface_facts(interface).value_or(InterfaceFacts{});
+  const auto number = static_cast<uint64_t>(error);
+  if (error == EBUSY || error == EEXIST) return XdpError(Code::busy, {}, facts.program_id);
+  if (error == EPERM || error == EACCES) return XdpError(Code::attach_refused);
   // virtio, ixgbe, veth and others answer one of these when a frame may not fit one page.
-  const bool big = facts.has_value() && facts->mtu > 1500;
+  const bool big = facts.mtu > 1500;
   if (mode == Mode::native && (error == ERANGE || (big && (error == EINVAL || error == EOPNOTSUPP))))
-    return {XdpError::Code::mtu,
-            "an MTU of " + std::to_string(facts.has_value() ? facts->mtu : 0) +
-                ", or that of its peer, is too big for native XDP on this driver" + driver,
-            "sudo ip link set dev " + interface + " mtu 1500"};
+    return XdpError(Code::mtu, {}, facts.mtu);
   if (mode == Mode::native && (error == EOPNOTSUPP || error == EINVAL))
-    return {XdpError::Code::unsupported,
-            "its driver" + driver +
-                " has no native XDP, or not with its present settings: " + std::strerror(error),
-            ""};
-  return {XdpError::Code::failed, std::string("attaching failed: ") + std::strerror(error)};
+    return XdpError(Code::no_native_mode, {}, number);
+  return XdpError(Code::attach_failed, {}, number);
 }
 
 }  // namespace
@@ -65,21 +53,18 @@ void Attachment::attach(int program_fd, const Pins& pins) {
   link_.reset();
   try {
     const uint32_t index = if_nametoindex(interface_.c_str());
-    if (index == 0)
-      throw XdpError(XdpError::Code::interface, "there is no interface " + interface_, "ip -brief link show");
+    if (index == 0) throw XdpError(XdpError::Code::interface, interface_);
     status_.index = index;
+    status_.driver = interface_facts(interface_).value_or(InterfaceFacts{}).driver;
     status_.adopted = update_pinned(program_fd, pins, index);
     if (!status_.adopted) create(program_fd, pins, index);
     status_.attached = true;
     status_.times++;
     errors_seen_ = transmit_counts(interface_).value_or(TransmitCounts{}).errors;
-    veth_ = interface_facts(interface_).value_or(InterfaceFacts{}).driver == "veth";
     deliveries_.reset();
   } catch (const XdpError& error) {
     link_.reset();
-    status_.reason = error.what();
-    status_.remedy = error.remedy();
-    status_.code = error.name();
+    refuse(error);
   }
 }
 
@@ -132,26 +117,25 @@ void Attachment::demote_if_losing(const Pins& pins, uint64_t forwarded, Nanoseco
   errors_seen_ = counts->errors;
   forwarded_seen_ = forwarded;
   if (lost > kForgivenErrors && lost * 10 >= sent)
-    return demote(pins,
-                  "its driver lost " + std::to_string(lost) + " of the last " + std::to_string(sent) +
-                      " frames (ethtool -S " + interface_ + " | grep xdp)",
+    return demote(pins, XdpError(XdpError::Code::loses_frames, std::to_string(sent), lost),
                   now + pause_.next());
-  if (!veth_ || !delivered.has_value()) return;
+  if (status_.driver != "veth" || !delivered.has_value()) return;
   if (const uint64_t lying = deliveries_.look(*delivered, counts->taken, now); lying != 0)
-    demote(pins,
-           std::to_string(lying) + " frames that it took were not delivered for half a second or more: " +
-               "its other end has GRO on and runs no XDP program",
-           kForGood);
+    demote(pins, XdpError(XdpError::Code::keeps_frames, {}, lying), kForGood);
 }
 
-void Attachment::demote(const Pins& pins, std::string reason, Nanoseconds until) {
+void Attachment::demote(const Pins& pins, const XdpError& reason, Nanoseconds until) {
   pins.drop_link(status_.index);
   link_.reset();
   demoted_until_ = until;
   status_.attached = false;
-  status_.code = "LOSES_FRAMES";
-  status_.reason = std::move(reason);
-  if (veth_) status_.remedy = "run an XDP program (one that passes everything) on the other end of the veth";
+  refuse(reason);
+}
+
+void Attachment::refuse(const XdpError& reason) {
+  status_.code = reason.name();
+  status_.detail = reason.detail();
+  status_.number = reason.number();
 }
 
 }  // namespace omerta::xdp

@@ -26,9 +26,10 @@ class Attachment {
     bool attached = false;
     bool adopted = false;  ///< the link is an earlier daemon's
     uint32_t times = 0;    ///< how often it was attached
-    std::string reason;    ///< why it is not attached
-    std::string remedy;    ///< what to type, or empty
-    std::string code;      ///< XdpError::name() of the reason
+    std::string driver;    ///< of the interface; empty where the kernel does not say
+    std::string code;      ///< why it is not attached: XdpError::name(), or empty
+    std::string detail;    ///< XdpError::detail()
+    uint64_t number = 0;   ///< XdpError::number()
   };
 
   Attachment(std::string interface, Mode mode) : interface_(std::move(interface)), mode_(mode) {}
@@ -45,7 +46,8 @@ class Attachment {
   bool update_pinned(int program_fd, const Pins& pins, uint32_t index);
   void create(int program_fd, const Pins& pins, uint32_t index);
   void demote_if_losing(const Pins& pins, uint64_t forwarded, Nanoseconds now);
-  void demote(const Pins& pins, std::string reason, Nanoseconds until);
+  void demote(const Pins& pins, const XdpError& reason, Nanoseconds until);
+  void refuse(const XdpError& reason);
 
   std::string interface_;
   Mode mode_;
@@ -53,7 +55,6 @@ class Attachment {
   Status status_;
   Nanoseconds demoted_until_ = 0;  ///< 0: it is not
   RetryPause pause_;
-  bool veth_ = false;
   DeliveryWatch deliveries_;
   uint64_t errors_seen_ = 0;
   uint64_t forwarded_seen_ = 0;

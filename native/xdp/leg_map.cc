@@ -37,7 +37,8 @@ SharedMapping mapped(int fd, const char* what) {
   try {
     return {fd, capacity_of(fd) * sizeof(Value), what};
   } catch (const std::system_error& error) {
-    throw XdpError(XdpError::Code::failed, std::string("map ") + error.what());
+    throw XdpError(XdpError::Code::failed, std::string("map ") + what,
+                   static_cast<uint64_t>(error.code().value()));
   }
 }
 

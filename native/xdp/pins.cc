@@ -25,15 +25,13 @@ const std::string kLinkPrefix = "link-";
 void require_file_system() {
   struct statfs found {};
   if (statfs(kFileSystem, &found) != 0 || found.f_type != kBpfFileSystem)
-    throw XdpError(XdpError::Code::bpffs, std::string("no bpf file system is mounted at ") + kFileSystem,
-                   std::string("sudo mount -t bpf bpf ") + kFileSystem);
+    throw XdpError(XdpError::Code::bpffs, kFileSystem);
 }
 
 [[noreturn]] void throw_file_error(const std::string& path, int error) {
   const bool refused = error == EACCES || error == EPERM;
-  throw XdpError(refused ? XdpError::Code::permission : XdpError::Code::failed,
-                 path + ": " + std::strerror(error),
-                 refused ? "run it as root, or own a bpf file system mounted there" : "");
+  throw XdpError(refused ? XdpError::Code::file_refused : XdpError::Code::failed, path,
+                 static_cast<uint64_t>(error));
 }
 
 std::vector<fs::path> entries_of(const std::string& folder) {

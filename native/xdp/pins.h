@@ -24,7 +24,7 @@ class Pins {
 
   const std::string& folder() const { return folder_; }
   bool exist() const;
-  /// Makes the folders. @throws XdpError bpffs, permission
+  /// Makes the folders. @throws XdpError bpffs, file_refused
   void create() const;
 
   /// Opens what is pinned in the folder of the present layout; empty when there is nothing.
@@ -53,7 +53,7 @@ class Pins {
   std::string folder_;
 };
 
-/// Opens a pinned object; empty when there is none. @throws XdpError permission
+/// Opens a pinned object; empty when there is none. @throws XdpError file_refused
 FileDescriptor open_pin(const std::string& path);
 
 }  // namespace omerta::xdp

@@ -46,17 +46,14 @@ int keep_complaint(libbpf_print_level level, const char* format, va_list argumen
 
 [[noreturn]] void throw_load_error(int error) {
   if (error == EPERM)  // not EACCES: that is the verifier's answer
-    throw XdpError(XdpError::Code::permission, "loading a BPF program is not permitted",
-                   "run it as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON");
-  throw XdpError(XdpError::Code::unsupported, std::string("the BPF program does not load: ") +
-                                                  std::strerror(error) +
-                                                  (complaint.empty() ? "" : " (" + complaint + ")"));
+    throw XdpError(XdpError::Code::load_refused);
+  throw XdpError(XdpError::Code::not_loaded, complaint, static_cast<uint64_t>(error));
 }
 
 void reuse(bpf_map* map, int fd) {
   if (fd >= 0 && bpf_map__reuse_fd(map, fd) != 0)
-    throw XdpError(XdpError::Code::failed,
-                   std::string("map ") + bpf_map__name(map) + ": " + std::strerror(errno));
+    throw XdpError(XdpError::Code::failed, std::string("map ") + bpf_map__name(map),
+                   static_cast<uint64_t>(errno));
 }
 
 }  // namespace
@@ -141,7 +138,7 @@ RunResult RelayProgram::run(const Packet& packet, uint64_t now, uint32_t interfa
   options.ctx_size_in = sizeof context;
   options.repeat = 1;
   if (bpf_prog_test_run_opts(fd(), &options) != 0)
-    throw XdpError(XdpError::Code::unsupported, std::string("BPF_PROG_TEST_RUN: ") + std::strerror(errno));
+    throw XdpError(XdpError::Code::not_run, {}, static_cast<uint64_t>(errno));
   result.packet.resize(options.data_size_out);
   result.action = options.retval;
   return result;
@@ -153,7 +150,7 @@ void RelayProgram::remember(const omerta_next_hop& hop) {
   const std::vector<omerta_next_hop> rows(cpus, hop);
   const uint32_t slot = omerta_next_hop_slot(hop.to);
   if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.next_hops), &slot, rows.data(), BPF_ANY) != 0)
-    throw XdpError(XdpError::Code::failed, std::string("next hops: ") + std::strerror(errno));
+    throw XdpError(XdpError::Code::failed, "map next_hops", static_cast<uint64_t>(errno));
 }
 
 omerta_xdp_counters sum_counters(int fd) {
@@ -162,7 +159,7 @@ omerta_xdp_counters sum_counters(int fd) {
   const uint32_t zero = 0;
   omerta_xdp_counters total{};
   if (bpf_map_lookup_elem(fd, &zero, rows.data()) != 0)
-    throw XdpError(XdpError::Code::failed, std::string("counters: ") + std::strerror(errno));
+    throw XdpError(XdpError::Code::failed, "map counters", static_cast<uint64_t>(errno));
   for (const omerta_xdp_counters& row : rows)
     for (size_t i = 0; i < OMERTA_XDP_COUNTER_ROOM; i++) {
       total.drops[i] += row.drops[i];

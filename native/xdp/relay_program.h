@@ -45,7 +45,7 @@ class RelayProgram {
     int remotes_fd = -1;
   };
 
-  /// @throws XdpError permission, unsupported
+  /// @throws XdpError load_refused, not_loaded
   explicit RelayProgram(const Options& options);
   ~RelayProgram();
   RelayProgram(const RelayProgram&) = delete;

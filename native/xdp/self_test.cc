@@ -126,13 +126,12 @@ class SelfTest {
     packets_++;
     const RunResult result = program_.run(packet, kNow);
     if (result.action != action)
-      throw XdpError(XdpError::Code::self_test, "self-test: " + what + ": XDP action " +
-                                                    std::to_string(result.action) + " instead of " +
-                                                    std::to_string(action));
+      throw XdpError(XdpError::Code::self_test, what + ": XDP action " + std::to_string(result.action) +
+                                                    " instead of " + std::to_string(action));
     if (result.packet == out) return;
     size_t at = 0;
     while (at < out.size() && at < result.packet.size() && out[at] == result.packet[at]) at++;
-    throw XdpError(XdpError::Code::self_test, "self-test: " + what + ": byte " + std::to_string(at) + " of " +
+    throw XdpError(XdpError::Code::self_test, what + ": byte " + std::to_string(at) + " of " +
                                                   std::to_string(result.packet.size()) + " is wrong");
   }
 

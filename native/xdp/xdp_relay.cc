@@ -33,7 +33,7 @@ omerta_budget budget(uint64_t per_second, uint64_t burst) {
 
 void fill_random(__u64 (&words)[2]) {
   if (getrandom(words, sizeof words, 0) != sizeof words)
-    throw XdpError(XdpError::Code::failed, std::string("getrandom: ") + std::strerror(errno));
+    throw XdpError(XdpError::Code::failed, "getrandom", static_cast<uint64_t>(errno));
 }
 
 /// The state an earlier daemon left; zero when there is none.
@@ -49,7 +49,7 @@ bool are_routes(int fd) { return has_sizes(fd, sizeof(omerta_wireguard_route_key
 void write_state(int fd, const omerta_xdp_state& state) {
   const uint32_t zero = 0;
   if (bpf_map_update_elem(fd, &zero, &state, BPF_ANY) != 0)
-    throw XdpError(XdpError::Code::failed, std::string("map state: ") + std::strerror(errno));
+    throw XdpError(XdpError::Code::failed, "map state", static_cast<uint64_t>(errno));
 }
 
 /// IPv4 in its canonical form.

@@ -138,7 +138,7 @@ int run_bpf_test(const Test& test) {
   try {
     const BpfRelay probe;
   } catch (const XdpError& error) {
-    if (error.code() == XdpError::Code::permission) {
+    if (error.code() == XdpError::Code::load_refused) {
       std::printf("SKIP: loading BPF programs needs root or CAP_BPF and CAP_NET_ADMIN\n");
       return kSkipped;
     }

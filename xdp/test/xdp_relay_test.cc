@@ -732,9 +732,7 @@ void a_second_program_is_named() {
   const uint32_t theirs = attached_program("near0");
   auto relay = started(Traffic("192.0.2.9:5000"));
   const Attachment::Status status = relay->interfaces()[0];
-  CHECK(!status.attached && status.code == "BUSY");
-  CHECK(status.reason.find(std::to_string(theirs)) != std::string::npos);
-  CHECK(status.remedy == "sudo ip link set dev near0 xdp off");
+  CHECK(!status.attached && status.code == "BUSY" && status.number == theirs);
   CHECK(attached_program("near0") == theirs);
   relay->close(true);
   CHECK(bpf_xdp_detach(static_cast<int>(index_of("near0")), 0, nullptr) == 0);
@@ -856,8 +854,7 @@ void a_driver_that_loses_frames_is_given_up() {
   relay->check();
   const Attachment::Status status = relay->interfaces()[0];
   CHECK(!status.attached && status.code == "LOSES_FRAMES");
-  CHECK(status.reason.find("100 of the last 100") != std::string::npos);
-  CHECK(status.remedy.find("other end of the veth") != std::string::npos);
+  CHECK(status.number == 100 && status.detail == "100" && status.driver == "veth");
   CHECK(attached_program("near0") == 0);
   relay->check();
   CHECK(!relay->interfaces()[0].attached);  // it does not go back and forth
@@ -912,9 +909,7 @@ void a_veth_that_keeps_what_it_took_is_given_up() {
   CHECK(status.attached);
   // Whatever else passes by takes the frames along: then another look tells.
   for (int looks = 0; looks < 10 && status.attached; looks++) status = look(*relay);
-  CHECK(!status.attached && status.code == "LOSES_FRAMES");
-  CHECK(status.reason.find("GRO") != std::string::npos);
-  CHECK(status.remedy.find("other end of the veth") != std::string::npos);
+  CHECK(!status.attached && status.code == "KEEPS_FRAMES" && status.number > 0);
   CHECK(attached_program("near0") == 0);
   relay->close(true);
   set_gro("far0", false);

@@ -35,7 +35,7 @@ async function unload(port: number): Promise<boolean> {
   } catch (error) {
     if (!(error instanceof XdpError)) throw error;
     throw new OperatorError(
-      error.code === 'PERMISSION' ? ExitCode.permission : ExitCode.failure,
+      error.isRefused ? ExitCode.permission : ExitCode.failure,
       'kernel path',
       error.message,
       `Type: ${error.remedy ?? 'omerta doctor'}`,

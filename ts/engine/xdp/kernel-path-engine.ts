@@ -28,6 +28,7 @@ import {
   type XdpInterfaceStatus,
   type XdpStatus,
 } from './xdp-addon.js';
+import { wordXdpReason, type XdpWords } from './xdp-wording.js';
 import type { AccountStatus } from '../../contract/limit-control.js';
 import type { ExitControl } from '../../contract/exit-control.js';
 import type { PathControl } from '../../contract/path-control.js';
@@ -192,16 +193,12 @@ export class KernelPathEngine implements Engine {
     const before = new Map(this.#seen.map((each) => [each.name, each]));
     this.#seen = path.status().interfaces;
     return this.#seen
-      .filter(({ name, times, reason }) => {
+      .filter(({ name, times, code, detail, number }) => {
         const was = before.get(name);
-        return was?.times !== times || was.reason !== reason;
+        const isSame = was?.code === code && was.detail === detail && was.number === number;
+        return was?.times !== times || !isSame;
       })
-      .map(({ name, attached, reason, remedy }) => ({
-        interface: name,
-        attached,
-        reason,
-        remedy: remedy === '' ? undefined : remedy,
-      }));
+      .map((each) => ({ interface: each.name, attached: each.attached, ...whyNot(each) }));
   }
 
   get port(): number {
@@ -253,12 +250,17 @@ export class KernelPathEngine implements Engine {
         ].join('; '),
         remedy: status.forwardingEnabled ? undefined : FORWARDING_REMEDY,
       },
-      ...status.interfaces.map(({ name, attached, adopted, reason, remedy }): Accelerator => ({
-        name: `xdp ${name}`,
-        state: attached ? 'on' : 'unavailable',
-        reason: attached ? `${this.#acceleration.mode} mode${adopted ? ', taken over' : ''}` : reason,
-        remedy: remedy === '' ? undefined : remedy,
-      })),
+      ...status.interfaces.map((each): Accelerator => {
+        const { reason, remedy } = whyNot(each);
+        return {
+          name: `xdp ${each.name}`,
+          state: each.attached ? 'on' : 'unavailable',
+          reason: each.attached
+            ? `${this.#acceleration.mode} mode${each.adopted ? ', taken over' : ''}`
+            : reason,
+          remedy,
+        };
+      }),
     ];
   }
 
@@ -431,12 +433,17 @@ export class KernelPathEngine implements Engine {
 
 export const FORWARDING_REMEDY = 'sudo sysctl -w net.ipv4.conf.lo.forwarding=1 net.ipv6.conf.lo.forwarding=1';
 
+/** Why an interface is not attached; no reason while it is. */
+function whyNot(status: XdpInterfaceStatus): XdpWords {
+  return status.code === '' ? { reason: '', remedy: undefined } : wordXdpReason(status, status);
+}
+
 function refusal(refused: readonly XdpInterfaceStatus[]): XdpError {
   const [first] = refused;
   return new XdpError(
     first?.code ?? 'FAILED',
-    refused.map(({ name, reason }) => `${name}: ${reason}`).join('; '),
-    first?.remedy === '' ? undefined : first?.remedy,
+    refused.map((each) => `${each.name}: ${whyNot(each).reason}`).join('; '),
+    first === undefined ? undefined : whyNot(first).remedy,
   );
 }
 
@@ -468,7 +475,7 @@ function readLegs(packed: Uint8Array): KernelLeg[] {
 export function accelerationError(error: unknown): unknown {
   if (!(error instanceof XdpError)) return error;
   return new EngineError(
-    error.code === 'PERMISSION' ? 'XDP_PERMISSION' : 'XDP_UNAVAILABLE',
+    error.isRefused ? 'XDP_PERMISSION' : 'XDP_UNAVAILABLE',
     `${error.message}${error.remedy === undefined ? '' : `. Type: ${error.remedy}`}`,
   );
 }

@@ -5,6 +5,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { addonPaths } from '../native/native-addon.js';
+import { wordXdpReason } from './xdp-wording.js';
 
 export interface XdpOptions {
   readonly port: number;
@@ -29,11 +30,12 @@ export interface XdpInterfaceStatus {
   readonly adopted: boolean;
   /** How often it was attached. */
   readonly times: number;
-  /** Why it is not attached. */
-  readonly reason: string;
-  /** What to type; may be empty. */
-  readonly remedy: string;
+  /** Of the interface; empty where the kernel does not say. */
+  readonly driver: string;
+  /** Why it is not attached; empty while it is. */
   readonly code: string;
+  readonly detail: string;
+  readonly number: number;
 }
 
 export interface XdpStatus {
@@ -51,7 +53,7 @@ export interface XdpStatus {
   readonly pins: string;
 }
 
-/** native/addon/xdp_relay_handle.cc describes the packed formats. Its errors carry `code` and `remedy`. */
+/** native/addon/xdp_relay_handle.cc describes the packed formats. Its errors are an XdpReason. */
 export interface XdpHandle {
   installLegs(legs: Uint8Array): void;
   removeLegs(ids: Uint32Array): void;
@@ -117,7 +119,7 @@ export interface XdpAddon {
 /** Why the kernel path is not there, and what to type. */
 export class XdpError extends Error {
   constructor(
-    /** PERMISSION, UNSUPPORTED, BUSY, MTU, NO_INTERFACE, BPFFS, SELF_TEST, NOT_BUILT, LIBBPF, FAILED. */
+    /** Of an XdpReason; or NOT_BUILT, or LIBBPF. */
     readonly code: string,
     message: string,
     readonly remedy: string | undefined,
@@ -125,14 +127,20 @@ export class XdpError extends Error {
     super(message);
     this.name = 'XdpError';
   }
+
+  /** Whether somebody with more privileges could have it. */
+  get isRefused(): boolean {
+    return this.code.endsWith('_REFUSED');
+  }
 }
 
 /** An error of the addon as an XdpError; anything else as it is. */
 export function xdpError(error: unknown): unknown {
-  if (!(error instanceof Error) || !('code' in error) || !('remedy' in error)) return error;
-  const { code, remedy } = error;
-  if (typeof code !== 'string' || typeof remedy !== 'string') return error;
-  return new XdpError(code, error.message, remedy === '' ? undefined : remedy);
+  if (!(error instanceof Error) || !('code' in error && 'detail' in error && 'number' in error)) return error;
+  const { code, detail, number } = error;
+  if (typeof code !== 'string' || typeof detail !== 'string' || typeof number !== 'number') return error;
+  const { reason, remedy } = wordXdpReason({ code, detail, number });
+  return new XdpError(code, reason, remedy);
 }
 
 /** Runs a call into the addon. @throws XdpError */
