@@ -41,7 +41,7 @@ class Pair {
         {
           sessionKey: peer.key,
           presharedKey: undefined,
-          allowedIps: [],
+          allowedIps: ['10.9.0.0/24'],
           endpoint: { address: at },
           persistentKeepalive: 0,
         },
