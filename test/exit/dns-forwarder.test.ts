@@ -2,8 +2,11 @@
 
 import assert from 'node:assert/strict';
 import { createSocket, type Socket } from 'node:dgram';
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
 import { describe, it, type TestContext } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { DnsForwarder, hostResolvers } from '../../ts/exit/dns-forwarder.js';
 import { until } from '../wg/wg-lab.js';
 
@@ -33,6 +36,7 @@ interface Made {
   readonly forwarder: DnsForwarder;
   readonly resolver: Socket;
   readonly guest: Socket;
+  readonly port: number;
   readonly ask: (question?: Buffer) => void;
 }
 
@@ -51,6 +55,7 @@ async function made(t: TestContext, clock: { now: number }): Promise<Made> {
     forwarder,
     resolver,
     guest,
+    port,
     ask: (question = QUESTION) => guest.send(question, port, '127.0.0.1'),
   };
 }
@@ -102,6 +107,71 @@ describe('names for guests', () => {
     ask();
     await until('it is given up', () => forwarder.counts.unanswered === 1);
     assert.equal(answers, 0);
+  });
+
+  it('are asked of the next where there is no way to the first, and what is under way ends with it', async (t) => {
+    const resolver = await bound(t, '127.0.0.1');
+    const port = await freePort();
+    // A broadcast address cannot be connected to; 127.0.0.2 is silent.
+    let resolvers = ['255.255.255.255', '127.0.0.1'];
+    const forwarder = new DnsForwarder(
+      () => resolvers,
+      () => 0,
+      { port, resolverPort: portOf(resolver), answerMs: 200 },
+    );
+    await forwarder.listen(['127.0.0.1']);
+    forwarder.setGuests(['127.0.0.1']);
+    resolver.on('message', (question, from) => resolver.send(question, from.port, from.address));
+    const guest = await bound(t, '127.0.0.1');
+    guest.send(QUESTION, port, '127.0.0.1');
+    await until('it is answered', () => forwarder.counts.answered === 1);
+    // Nothing listens at the second address, so the question waits for the third when all is closed.
+    resolvers = ['127.0.0.2', '127.0.0.1'];
+    const silent = createSocket('udp4');
+    silent.bind(portOf(resolver), '127.0.0.2');
+    await once(silent, 'listening');
+    t.after(() => silent.close());
+    guest.send(QUESTION, port, '127.0.0.1');
+    await once(silent, 'message');
+    forwarder.close();
+    assert.equal(forwarder.counts.unanswered, 1);
+    await delay(400); // longer than the second is waited for: nothing is sent from what is closed
+    assert.equal(forwarder.counts.answered, 1);
+  });
+
+  it('are not updates, nor more by a connection than otherwise', async (t) => {
+    const { forwarder, guest, port, resolver } = await made(t, { now: 0 });
+    forwarder.setGuests(['127.0.0.1']);
+    const update = Buffer.from(QUESTION);
+    update[2] = 5 << 3;
+    guest.send(update, port, '127.0.0.1');
+    await until('it is refused', () => forwarder.counts.refused === 1);
+    const taken: Buffer[] = [];
+    const server = createServer((socket) => socket.on('data', (bytes) => taken.push(bytes)));
+    server.listen(portOf(resolver), '127.0.0.1');
+    await once(server, 'listening');
+    t.after(() => server.close());
+    const length = Buffer.from([0, QUESTION.length]);
+    const many = connect(port, '127.0.0.1');
+    many.on('error', () => undefined);
+    many.write(Buffer.concat(Array.from({ length: 300 }, () => Buffer.concat([length, QUESTION]))));
+    await once(many, 'close');
+    assert.equal(forwarder.counts.refused, 2);
+    const asked = Buffer.concat(taken).length / (2 + QUESTION.length);
+    assert.ok(asked <= 200, `${asked} questions by one connection`);
+  });
+
+  it('from port 0 are refused: nothing could be answered', { skip: process.getuid?.() !== 0 }, async (t) => {
+    const { forwarder, resolver, port } = await made(t, { now: 0 });
+    forwarder.setGuests(['127.0.0.1']);
+    resolver.on('message', (question, from) => resolver.send(question, from.port, from.address));
+    const raw = `
+import socket, struct, sys
+question = bytes.fromhex(sys.argv[2])
+socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP).sendto(
+    struct.pack('!HHHH', 0, int(sys.argv[1]), 8 + len(question), 0) + question, ('127.0.0.1', 0))`;
+    execFileSync('python3', ['-c', raw, String(port), QUESTION.toString('hex')]);
+    await until('it is refused', () => forwarder.counts.refused === 1);
   });
 
   it('are so many a second of a guest, and no more', async (t) => {

@@ -37,6 +37,12 @@ export interface DnsCounts {
   refused: number;
 }
 
+/** A query (RFC 1035, opcode 0), and no answer: resolvers that trust this host take updates from it as well. */
+function isQuestion(message: Buffer): boolean {
+  if (message.length < HEADER_BYTES || message.length > MAX_QUESTION_BYTES) return false;
+  return (message.readUInt8(2) & 0xf8) === 0;
+}
+
 /** The resolvers of this host, of /etc/resolv.conf. */
 export function hostResolvers(text = hostSettings.read('/etc/resolv.conf') ?? ''): string[] {
   return text.split('\n').flatMap((line) => {
@@ -56,7 +62,8 @@ export class DnsForwarder {
   #guests = new Map<string, TokenBucket>();
   readonly #waiting = new Map<string, number>();
   readonly #connected = new Map<string, number>();
-  readonly #open = new Set<Socket | TcpSocket>();
+  /** What ends each question and connection that is under way. */
+  readonly #open = new Set<() => void>();
 
   /** @param now monotonic ms */
   constructor(resolvers: () => readonly string[], now: () => number, ports: DnsPorts = PORTS) {
@@ -80,9 +87,11 @@ export class DnsForwarder {
           socket.bind(this.#ports.port, address, resolve);
         });
         socket.on('error', () => undefined); // what the network says of an answer nobody waits for
-        socket.on('message', (question, from) =>
-          this.#ask(question, from.address, (answer) => socket.send(answer, from.port, from.address)),
-        );
+        socket.on('message', (question, from) => {
+          if (from.port === 0)
+            this.counts.refused++; // nothing can be sent there
+          else this.#ask(question, from.address, (answer) => socket.send(answer, from.port, from.address));
+        });
         const server = createServer((guest) => this.#relay(guest));
         this.#listeners.push(server);
         await new Promise<void>((resolve, reject) => {
@@ -116,14 +125,11 @@ export class DnsForwarder {
         // It never listened.
       }
     }
-    for (const socket of this.#open) if ('destroy' in socket) socket.destroy();
-    for (const socket of this.#open) if (!('destroy' in socket)) socket.close();
-    this.#open.clear();
+    for (const end of [...this.#open]) end();
   }
 
   #ask(question: Buffer, guest: string, answer: (bytes: Buffer) => void): void {
-    const isQuestion = question.length >= HEADER_BYTES && question.length <= MAX_QUESTION_BYTES;
-    if (!isQuestion || !this.#mayAsk(guest)) {
+    if (!isQuestion(question) || !this.#mayAsk(guest)) {
       this.counts.refused++;
       return;
     }
@@ -137,21 +143,23 @@ export class DnsForwarder {
     // The next resolver is asked when the first is silent for long: as a stub resolver would.
     let place = 0;
     const sockets: Socket[] = [];
-    const end = (isAnswered: boolean): void => {
+    const end = (isAnswered = false): void => {
+      if (!this.#open.delete(giveUp)) return;
       clearInterval(timer);
-      for (const socket of sockets.splice(0)) if (this.#open.delete(socket)) socket.close();
+      for (const socket of sockets.splice(0)) socket.close();
       done();
       this.counts[isAnswered ? 'answered' : 'unanswered']++;
     };
+    const giveUp = (): void => end();
+    this.#open.add(giveUp);
     const tryNext = (): void => {
       const resolver = resolvers[place++];
       if (resolver === undefined) {
-        end(false);
+        end();
         return;
       }
       const socket = createSocket(isIPv6(resolver) ? 'udp6' : 'udp4');
       sockets.push(socket);
-      this.#open.add(socket);
       socket.on('error', () => undefined); // refused: the next is asked in its time
       socket.on('message', (bytes) => {
         const isAnswer = bytes.length >= HEADER_BYTES && bytes.readUInt16BE(0) === question.readUInt16BE(0);
@@ -159,16 +167,16 @@ export class DnsForwarder {
         end(true);
         answer(bytes);
       });
-      socket.connect(this.#ports.resolverPort, resolver, () => {
-        if (sockets.includes(socket)) socket.send(question);
-      });
+      // As an event: a callback would be called where there is no route as well.
+      socket.once('connect', () => socket.send(question));
+      socket.connect(this.#ports.resolverPort, resolver);
     };
     const timer = setInterval(tryNext, this.#ports.answerMs / Math.max(resolvers.length, 1));
     timer.unref();
     tryNext();
   }
 
-  /** A question by TCP: bytes both ways, to the first resolver that takes the connection. */
+  /** Questions by TCP, each after its length (RFC 1035, section 4.2.2): to the first resolver, answers as they come. */
   #relay(guest: TcpSocket): void {
     guest.on('error', () => guest.destroy());
     const address = guest.remoteAddress ?? '';
@@ -184,16 +192,32 @@ export class DnsForwarder {
     const end = (): void => {
       guest.destroy();
       resolving.destroy();
-      if (this.#open.delete(guest)) done();
-      this.#open.delete(resolving);
+      if (this.#open.delete(end)) done();
     };
+    this.#open.add(end);
     for (const socket of [guest, resolving]) {
-      this.#open.add(socket);
       socket.setTimeout(IDLE_CONNECTION_MS, end);
       socket.on('error', end);
       socket.on('close', end);
     }
-    guest.pipe(resolving);
+    let held = Buffer.alloc(0);
+    guest.on('data', (bytes) => {
+      held = Buffer.concat([held, bytes]);
+      for (;;) {
+        const size = held.length < 2 ? Infinity : 2 + held.readUInt16BE(0);
+        if (held.length < size) break;
+        if (!isQuestion(held.subarray(2, size)) || !this.#mayAsk(address)) {
+          this.counts.refused++;
+          end();
+          return;
+        }
+        resolving.write(held.subarray(0, size));
+        held = held.subarray(size);
+      }
+      if (resolving.writableNeedDrain) guest.pause();
+    });
+    resolving.on('drain', () => guest.resume());
+    guest.on('end', () => resolving.end());
     resolving.pipe(guest);
   }
 

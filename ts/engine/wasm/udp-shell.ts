@@ -138,6 +138,10 @@ export class UdpShell {
 
   /** @param local what to send from; routing chooses when it is undefined or not the host's any more */
   send(to: SocketAddress, datagram: Uint8Array, local?: LocalAddress): void {
+    if (to.port === 0) {
+      this.#events.onSendError(); // node:dgram would throw
+      return;
+    }
     const ipv4 = isIPv4(to.ip);
     const own = local === undefined ? undefined : this.#sockets.get(local);
     const { lanes, family } = own !== undefined && (own.family === 'udp4') === ipv4 ? own : this.#main;
@@ -195,7 +199,8 @@ export class UdpShell {
   #hear(socket: Socket, local: LocalAddress | undefined): void {
     socket.on('message', (datagram, { address, port }) => {
       const ip = this.#parse(address);
-      if (ip === undefined) return;
+      // Nothing can be sent to port 0 (RFC 768: there is nobody to reply to).
+      if (ip === undefined || port === 0) return;
       if (local === undefined && performance.now() - this.#lookedAt > LOOK_PAUSE_MS) void this.#look();
       this.#events.onDatagram(
         new Uint8Array(datagram.buffer, datagram.byteOffset, datagram.length),

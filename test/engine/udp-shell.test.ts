@@ -1,0 +1,41 @@
+// What comes to a node's UDP port that cannot be answered, and what cannot be sent.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { createSocket } from 'node:dgram';
+import { describe, it } from 'node:test';
+import { UdpShell } from '../../ts/engine/wasm/udp-shell.js';
+import { parseIp, type SocketAddress } from '../../ts/wire/socket-address.js';
+import { until } from '../wg/wg-lab.js';
+
+const RAW = `
+import socket, struct, sys
+socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP).sendto(
+    struct.pack('!HHHH', 0, int(sys.argv[1]), 12, 0) + b'none', ('127.0.0.1', 0))`;
+
+describe('the UDP port of a node', () => {
+  it('hears nobody at port 0, and sends nothing there', { skip: process.getuid?.() !== 0 }, async (t) => {
+    const heard: SocketAddress[] = [];
+    let failed = 0;
+    const shell = await UdpShell.open(0, '127.0.0.1', {
+      onDatagram: (_datagram, from) => heard.push(from),
+      onAddressGone: () => undefined,
+      onSendError: () => failed++,
+      onSendQueueFull: () => undefined,
+    });
+    t.after(() => shell.close());
+    execFileSync('python3', ['-c', RAW, String(shell.port)]);
+    const other = createSocket('udp4');
+    t.after(() => other.close());
+    other.send('some', shell.port, '127.0.0.1');
+    await until('the other is heard', () => heard.some(({ port }) => port !== 0));
+    assert.deepEqual(
+      heard.filter(({ port }) => port === 0),
+      [],
+    );
+    const ip = parseIp('127.0.0.1');
+    assert.ok(ip);
+    shell.send({ ip, port: 0 }, new Uint8Array(4));
+    assert.equal(failed, 1);
+  });
+});
