@@ -34,7 +34,7 @@ const entry = (address: string, cidr: string, internal = false): NonNullable<Int
 };
 
 const INTERFACES: Interfaces = {
-  lo: [entry('127.0.0.1', '127.0.0.1/8', true)],
+  lo: [entry('127.0.0.1', '127.0.0.1/8', true), entry('198.51.100.7', '198.51.100.7/32', true)],
   eth0: [entry('203.0.113.7', '203.0.113.7/24'), entry('2001:db8:1::7', '2001:db8:1::7/64')],
   lan: [entry('192.168.7.1', '192.168.7.1/24')],
   omerta0: [entry('100.64.1.2', '100.64.1.2/10')],
@@ -60,13 +60,21 @@ describe('where an exit does not forward to', () => {
       [
         '192.168.7.0/24',
         '192.168.7.1/32',
+        '198.51.100.7/32',
         '2001:db8:1::/64',
         '2001:db8:1::7/128',
         '203.0.113.0/24',
         '203.0.113.7/32',
       ].sort(),
     );
-    for (const address of ['203.0.113.7', '203.0.113.9', '2001:db8:1::7', '2001:db8:1::9', '192.168.7.9'])
+    for (const address of [
+      '203.0.113.7',
+      '203.0.113.9',
+      '198.51.100.7',
+      '2001:db8:1::7',
+      '2001:db8:1::9',
+      '192.168.7.9',
+    ])
       assert.equal(permits(own, [], address), false, address);
     assert.equal(permits(own, [], '203.0.114.1'), true);
     assert.equal(permits(own, [], '2001:db8:2::1'), true);

@@ -66,8 +66,9 @@ describe(
       const first = await type(guest, 'use', exit.peerId);
       assert.equal(first.code, 5, first.said);
       assert.match(first.said, /does not serve an exit.*omerta exit serve/);
-      // Closed, and not open by its own way.
+      // Closed, and not open by its own way; other members are reached.
       assert.equal(await made.fetch(made.outside.address, 80, 1), undefined);
+      assert.deepEqual([await made.ping(exit.ipv4), await made.ping(exit.ipv6)], [true, true]);
       await must(exit, 'serve');
       await until(
         'the exit denies it',
@@ -158,6 +159,14 @@ describe(
         assert.equal(await made.fetch(target.replace(/[[\]]/g, ''), 80, 1), undefined, target);
         assert.ok((await denied()) > before, `${target}: not counted as denied`);
       }
+      // An own address of an interface without carrier, which no list of interfaces that are up has.
+      await exit.node.ip(
+        'link add own0 type bridge',
+        'link set own0 up',
+        'address add 203.0.114.1/32 dev own0',
+      );
+      assert.equal(await made.ping('203.0.114.1'), false);
+      await exit.node.ip('link delete own0');
       const before = await denied();
       assert.equal(await made.fetch(WEB.ipv4, 25, 1), undefined);
       assert.ok((await denied()) > before);

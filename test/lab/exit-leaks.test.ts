@@ -61,6 +61,7 @@ describe('the guard of an exit', { skip: unavailable ?? false, timeout: 400_000 
 
   it('lets nothing out while no exit grants, when one is used, and when it is gone', async () => {
     assert.equal(await type(made.guest, 'use', made.exit.peerId, '--paranoid'), 5);
+    assert.equal(await type(made.guest, 'use', made.exit.peerId), 2, 'the guard does not go unasked');
     await nothingLeaks('connecting');
     assert.equal(await type(made.exit, 'serve', '--allow', made.guest.peerId), 0);
     await until('it is used', async () => (await report()).using?.active !== undefined, 90_000);
@@ -87,6 +88,7 @@ describe('the guard of an exit', { skip: unavailable ?? false, timeout: 400_000 
       process.execPath,
       made.guest.omerta.commandLine('down').filter((word) => word !== '--json'),
     );
+    assert.equal(await type(made.guest, 'off', '--serve'), 0);
     await nothingLeaks('down');
   });
 

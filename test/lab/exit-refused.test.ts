@@ -137,6 +137,19 @@ describe(
       await exit.node.sysctl('net.ipv6.conf.eth1.disable_ipv6=0');
     });
 
+    it('goes by one exit and out by another where all three agree to it', async () => {
+      const middle = await made.addMember(world, 'middle');
+      assert.equal((await type(exit, 'serve', '--allow', middle.peerId)).code, 0);
+      assert.equal((await type(middle, 'use', exit.peerId)).code, 0);
+      assert.equal((await type(middle, 'serve', '--allow', guest.peerId, '--chain')).code, 0);
+      const { code, said } = await type(guest, 'use', middle.peerId, '--hops', '2');
+      assert.equal(code, 0, said);
+      await leaves();
+      assert.equal((await type(guest, 'off')).code, 0);
+      assert.equal((await type(middle, 'off')).code, 0);
+      await middle.omerta.kill();
+    });
+
     it('goes on by the next when the first disappears', async () => {
       // Nothing is behind the first; it grants, and is killed.
       const first = await made.addMember(world, 'first');

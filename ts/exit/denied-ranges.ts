@@ -13,6 +13,7 @@ export const DENIED_IPV4: readonly string[] = [
   '10.0.0.0/8',
   '100.64.0.0/10',
   '127.0.0.0/8',
+  '168.63.129.16/32', // Azure's platform: it hands secrets to whoever sends from a machine there
   '169.254.0.0/16',
   '172.16.0.0/12',
   '192.0.0.0/24',
@@ -22,16 +23,19 @@ export const DENIED_IPV4: readonly string[] = [
 ];
 export const DENIED_IPV6: readonly string[] = ['::/8', '2001::/32', 'fc00::/7', 'fe80::/9', 'ff00::/8'];
 /** Of ::/8, this is permitted where the IPv4 address inside is (RFC 6052). */
-const NAT64 = '64:ff9b::/96';
+export const NAT64 = '64:ff9b::/96';
 
 export type Interfaces = NodeJS.Dict<NetworkInterfaceInfo[]>;
 
-/** The exit's own addresses and what is on-link at its interfaces, but for `tunnel`, which the ranges above hold. */
+/**
+ * The exit's own addresses and what is on-link at its interfaces, but for `tunnel`, which the ranges above hold, as
+ * they do the loopback addresses; others of the interface lo are its own.
+ */
 export function ownRanges(interfaces: Interfaces, tunnel: string): string[] {
   const found = Object.entries(interfaces).flatMap(([name, infos]) =>
-    (name === tunnel ? [] : (infos ?? [])).flatMap(({ address, cidr, internal }) => {
+    (name === tunnel ? [] : (infos ?? [])).flatMap(({ address, cidr }) => {
       const ip = parseIp(address.replace(/%.*$/, ''));
-      if (ip === undefined || internal) return [];
+      if (ip === undefined || isLoopback(address)) return [];
       const onLink = cidr === null ? undefined : parsePrefix(cidr.replace(/%[^/]*/, ''));
       const own: Prefix = { family: isIPv4(ip) ? 4 : 6, length: isIPv4(ip) ? 32 : 128, ip };
       return [formatPrefix(own), ...(onLink === undefined ? [] : [formatPrefix(networkOf(onLink))])];
@@ -62,6 +66,8 @@ export function exitRules(own: readonly string[], lan: readonly string[]): ExitR
     ...own.filter(isHost).map(denied),
   ];
 }
+
+const isLoopback = (address: string): boolean => address === '::1' || address.startsWith('127.');
 
 const isHost = (prefix: string): boolean => /\/(32|128)$/.test(prefix) && !/:.*\/32$/.test(prefix);
 

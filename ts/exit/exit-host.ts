@@ -10,15 +10,17 @@ import { parsePrefix } from '../wire/prefix.js';
 import { parseIp } from '../wire/socket-address.js';
 import { exitRules, interfaceTowards, onLinkRanges, ownRanges, type Interfaces } from './denied-ranges.js';
 import type { GuardFacts } from './guard-table.js';
-import { kernelSysctls, type HostChange, type Sysctls } from './host-change.js';
+import { kernelSysctls, type HostChange, type Sysctls, type Undo } from './host-change.js';
 import { HostChanges } from './host-changes.js';
 import { runCommand, type RunCommand } from './host-commands.js';
 import { serveChanges, type GuestAddress } from './serve-changes.js';
-import { EXIT_TABLE, GUARD_TABLE } from './exit-numbers.js';
+import { EXIT_TABLE, GUARD_TABLE, SERVE_TABLE } from './exit-numbers.js';
 import { strictInterfaces, useChanges } from './use-changes.js';
 
 /** The host keeps forwarding for a guest a little longer than its lease: the engine ends it to the moment. */
 const GRACE_SECONDS = 5;
+/** So often it is looked whether others have taken away what was changed: three or four programs. */
+const LOOK_MS = 5000;
 
 export interface Serving {
   readonly ipv4: boolean;
@@ -75,6 +77,9 @@ export class ExitHost {
   #use: ExitInUse | undefined;
   /** What the host was like when it was changed last. */
   #seen = '';
+  #lookedAt = -Infinity;
+  /** What has not begun yet, and will bring the host to all that is asked for until then. */
+  #waiting: Promise<void> | undefined;
   #busy: Promise<void> = Promise.resolve();
   /** Why the host is not as it should be; undefined = it is. */
   error: string | undefined;
@@ -125,17 +130,23 @@ export class ExitHost {
   /** Looks whether the host has changed, or something could not be done before, and if so does it. */
   async check(): Promise<void> {
     if (this.#wish === undefined) return;
-    if (this.error === undefined && this.#facts() === this.#seen) return;
+    if (this.error === undefined && this.#facts() === this.#seen && (await this.#isWhole())) return;
     await this.#apply();
   }
 
   /** Undoes everything. @throws OperatorError naming what could not be undone. */
   clear(): Promise<void> {
     this.#wish = undefined;
+    this.#waiting = undefined; // what is asked for after this is done after it
     return this.#queue(async () => {
       await this.#changes.clear();
       this.error = undefined;
     });
+  }
+
+  /** Without a daemon: undoes what is there because something was served; what is closed stays closed. @throws OperatorError */
+  clearServing(): Promise<void> {
+    return this.#queue(() => this.#changes.clear(isForServing));
   }
 
   /** The daemon ends: nothing is served any more, and what is closed stays closed. @throws OperatorError */
@@ -198,15 +209,30 @@ export class ExitHost {
     );
   }
 
+  /** One that waits is enough: guests may come and go faster than programs run. */
   #apply(): Promise<void> {
-    return this.#queue(async () => {
-      const wish = this.#wish;
-      if (wish === undefined) return;
-      const seen = this.#facts();
-      await this.#changes.set(this.#wanted(wish));
-      this.#seen = seen;
-      this.error = undefined;
-    });
+    const waiting =
+      this.#waiting ??
+      this.#queue(async () => {
+        if (this.#waiting === waiting) this.#waiting = undefined;
+        const wish = this.#wish;
+        if (wish === undefined) return;
+        const seen = this.#facts();
+        await this.#changes.set(this.#wanted(wish));
+        this.#seen = seen;
+        this.error = undefined;
+      });
+    this.#waiting = waiting;
+    return waiting;
+  }
+
+  /** Looked at now and then. */
+  async #isWhole(): Promise<boolean> {
+    const now = this.#options.now();
+    if (now - this.#lookedAt < LOOK_MS) return true;
+    this.#lookedAt = now;
+    await this.#busy;
+    return this.#changes.isWhole();
   }
 
   #queue(run: () => Promise<void>): Promise<void> {
@@ -228,9 +254,12 @@ export class ExitHost {
       changes.push(
         ...useChanges({
           tunnel,
+          meshes: (interfaces[tunnel] ?? []).flatMap(({ cidr }) => cidr ?? []),
           port,
           use: this.#usable(interfaces[tunnel] ?? []),
-          ...using,
+          onLink: using.allowLan ? onLinkRanges(interfaces, tunnel) : [],
+          include: using.include,
+          exclude: using.exclude,
           hasIpv6: this.#sysctls.read('net/ipv6/conf/all/forwarding') !== undefined,
           guard: using.paranoid ? this.#guard(tunnel, using.allowLan) : undefined,
           strictInterfaces: strictInterfaces(Object.keys(interfaces), tunnel, this.#sysctls),
@@ -323,3 +352,9 @@ export class ExitHost {
     ]);
   }
 }
+
+/** What an exit in use needs of kernel parameters is one for all interfaces, src_valid_mark. */
+const isForServing = (undo: Undo): boolean =>
+  undo.kind === 'sysctl'
+    ? !undo.path.endsWith('/src_valid_mark')
+    : undo.kind === 'nft' && undo.table === SERVE_TABLE;

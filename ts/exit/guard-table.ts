@@ -52,7 +52,7 @@ export function guardTables({ tunnel, devices, inner, onLink }: GuardFacts): str
       ? []
       : [
           'chain egress {',
-          `type filter hook egress devices = { ${devices.join(', ')} } priority filter; policy drop;`,
+          `type filter hook egress devices = { ${devices.map((name) => `"${name}"`).join(', ')} } priority filter; policy drop;`,
           ...(inner.length === 0 ? [] : [`arp saddr ip { ${inner.join(', ')} } drop`]),
           'ether type arp accept',
           ...allowed,

@@ -1,6 +1,8 @@
 // What is changed on the host for an exit, as data: each change can be made, made again without harm, and undone.
 
 import { readFileSync, writeFileSync } from 'node:fs';
+import { formatPrefix, parsePrefix } from '../wire/prefix.js';
+import { networkOf } from './denied-ranges.js';
 import { HostCommandError, type RunCommand } from './host-commands.js';
 
 export type Family = 4 | 6;
@@ -183,7 +185,8 @@ interface PrintedRoute {
   readonly metric?: number;
 }
 
-function routesOf(printed: string): string[] {
+/** Routes as `ip -json route show` prints them, as `ip route del` takes them. */
+export function routesOf(printed: string): string[] {
   const routes = JSON.parse(printed === '' ? '[]' : printed) as readonly PrintedRoute[];
   return routes.map(({ type, dst, dev, metric }) =>
     [
@@ -197,10 +200,19 @@ function routesOf(printed: string): string[] {
 }
 
 /** Kind, destination and metric: what makes a route of a table the same. */
-function identityOf(route: string): string {
+export function identityOf(route: string): string {
   const [first = '', second = ''] = words(route);
-  const destination = first === 'unreachable' ? `unreachable ${second}` : first;
-  return `${destination} ${/metric (\d+)/.exec(route)?.[1] ?? ''}`;
+  const isUnreachable = first === 'unreachable';
+  const destination = destinationOf(isUnreachable ? second : first);
+  return `${isUnreachable ? 'unreachable ' : ''}${destination} ${/metric (\d+)/.exec(route)?.[1] ?? ''}`;
+}
+
+/** As ip prints it: what holds everything is `default`, and one address has no length. */
+function destinationOf(text: string): string {
+  const prefix = parsePrefix(text);
+  if (prefix === undefined) return text;
+  if (prefix.length === 0) return 'default';
+  return formatPrefix(networkOf(prefix)).replace(prefix.family === 4 ? /\/32$/ : /\/128$/, '');
 }
 
 const words = (text: string): string[] => text.split(' ');

@@ -2,7 +2,7 @@
 // so that whoever starts after SIGKILL or a power failure finds and undoes exactly what was done.
 
 import { z } from 'zod';
-import { messageOf } from '../host/operator-error.js';
+import { ExitCode, messageOf, OperatorError } from '../host/operator-error.js';
 import { readPrivate, writePrivate } from '../daemon/state/state-directory.js';
 import {
   keyOf,
@@ -14,6 +14,7 @@ import {
   type Undo,
 } from './host-change.js';
 import type { RunCommand } from './host-commands.js';
+import { HostListing } from './host-listing.js';
 
 const family = z.union([z.literal(4), z.literal(6)]);
 const undoSchema = z.discriminatedUnion('kind', [
@@ -51,6 +52,8 @@ export interface HostChangesOptions {
 export class HostChanges {
   readonly #options: HostChangesOptions;
   #undos: Undo[] | undefined;
+  /** What the host was changed to last. */
+  #wanted: readonly HostChange[] = [];
 
   constructor(options: HostChangesOptions) {
     this.#options = options;
@@ -74,6 +77,8 @@ export class HostChanges {
    */
   async set(wanted: readonly HostChange[]): Promise<void> {
     const { run, sysctls } = this.#options;
+    await this.#requireNoOther(wanted);
+    this.#wanted = wanted;
     for (const change of wanted) {
       const undos = this.#read();
       const key = keyOf(change);
@@ -87,9 +92,37 @@ export class HostChanges {
     await this.#undo((undo) => !keys.has(keyOf(undo)));
   }
 
-  /** Undoes everything, the last change first; what fails does not keep the rest from being undone. @throws Error */
-  async clear(): Promise<void> {
-    await this.#undo(() => true);
+  /** Whether the host still has what it was changed to. */
+  async isWhole(): Promise<boolean> {
+    const listing = new HostListing(this.#options.run);
+    for (const change of this.#wanted) if ((await listing.has(change)) !== 'all') return false;
+    return true;
+  }
+
+  /**
+   * Undoes these, the last change first; what fails does not keep the rest from being undone.
+   * @param which default: all
+   * @throws Error
+   */
+  async clear(which: (undo: Undo) => boolean = () => true): Promise<void> {
+    this.#wanted = [];
+    await this.#undo(which);
+  }
+
+  /** What is not in the journal and there all the same is another's: it would be taken from it. @throws OperatorError */
+  async #requireNoOther(wanted: readonly HostChange[]): Promise<void> {
+    const own = new Set(this.#read().map(keyOf));
+    const listing = new HostListing(this.#options.run);
+    for (const change of wanted) {
+      if (change.kind === 'sysctl' || own.has(keyOf(change)) || (await listing.has(change)) === 'none')
+        continue;
+      throw new OperatorError(
+        ExitCode.failure,
+        'exit',
+        `another daemon of this host has an exit, or one whose state directory is gone left this: ${keyOf(change)}`,
+        'End it there: omerta --state DIRECTORY exit off; where nobody has it, see docs/exit.md, "By hand"',
+      );
+    }
   }
 
   async #undo(which: (undo: Undo) => boolean): Promise<void> {

@@ -3,7 +3,7 @@
 
 import type { HostChange, Sysctls } from './host-change.js';
 import { SERVE_TABLE } from './exit-numbers.js';
-import { DENIED_IPV4, DENIED_IPV6, embedded } from './denied-ranges.js';
+import { DENIED_IPV4, DENIED_IPV6, embedded, NAT64 } from './denied-ranges.js';
 
 export interface ServeFacts {
   /** The tunnel's interface. */
@@ -76,7 +76,7 @@ function serveTable(facts: ServeFacts, guests: readonly GuestAddress[]): string 
   const { tunnel, own, lan, chain } = facts;
   const isV6 = (prefix: string): boolean => prefix.includes(':');
   const v4 = [...DENIED_IPV4, ...own.filter((prefix) => !isV6(prefix))];
-  // 64:ff9b::/96 is of ::/8 and permitted, but for the IPv4 addresses inside: its ranges are said one by one.
+  // NAT64 is of ::/8 and permitted, but for the IPv4 addresses inside: its ranges are said one by one.
   const v6 = [...DENIED_IPV6.filter((prefix) => prefix !== '::/8'), ...own.filter(isV6), ...embedded(v4)];
   const set = (name: string, type: string, elements: readonly string[]): string =>
     `set ${name} { type ${type}; flags interval; auto-merge; ${elementsOf(elements)} }`;
@@ -106,9 +106,16 @@ function serveTable(facts: ServeFacts, guests: readonly GuestAddress[]): string 
     set('lan6', 'ipv6_addr', lan.filter(isV6)),
     'chain forward {',
     'type filter hook forward priority filter - 10; policy accept;',
+    // In a chain answers come in by the tunnel as well.
+    `oifname "${tunnel}" ct direction reply jump inward`,
     `iifname "${tunnel}" jump outward`,
     `oifname "${tunnel}" jump inward`,
     ...strangersRules(facts),
+    '}',
+    // This host's other addresses, also those no interface that is up shows.
+    'chain own {',
+    'type filter hook input priority filter - 10; policy accept;',
+    `iifname "${tunnel}" fib daddr type local fib daddr . iif type != local drop`,
     '}',
     'chain outward {',
     ...(chain ? [] : [`oifname "${tunnel}" drop`]),
@@ -120,11 +127,14 @@ function serveTable(facts: ServeFacts, guests: readonly GuestAddress[]): string 
     'ip6 daddr @lan6 accept',
     'ip daddr @denied4 drop',
     'ip6 daddr @denied6 drop',
+    `ip6 daddr ::/8 ip6 daddr != ${NAT64} drop`,
     'accept',
     '}',
     'chain inward {',
     // Answers to guests alone: nobody outside begins anything into the mesh by this host.
     'ct state != { established, related } drop',
+    'meta nfproto ipv4 ip daddr != @guests4 drop',
+    'meta nfproto ipv6 ip6 daddr != @guests6 drop',
     'tcp flags syn tcp option maxseg size set rt mtu',
     'accept',
     '}',

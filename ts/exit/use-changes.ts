@@ -2,12 +2,13 @@
 // first, which leads into the tunnel, and where there is no exit, nowhere.
 //
 //   rule 5101  to what is excluded   → main
-//   rule 5102  on-link (--allow-lan) → main, but for its default route
+//   rule 5102  private and on-link (--allow-lan) → main
 //   rule 5103  all without the mark  → our table: default by the tunnel, then unreachable
 //   nftables   port 53, not loopback → the exit's resolver, where it has one
 
 import type { ExitInUse } from '../core/runtime/exit-change.js';
-import { parsePrefix } from '../wire/prefix.js';
+import { formatPrefix, parsePrefix } from '../wire/prefix.js';
+import { networkOf } from './denied-ranges.js';
 import { EXIT_MARK, EXIT_TABLE, GUARD_TABLE, RULE_PRIORITIES, USE_TABLE } from './exit-numbers.js';
 import { guardTables, type GuardFacts } from './guard-table.js';
 import type { Family, HostChange, Sysctls } from './host-change.js';
@@ -19,11 +20,14 @@ const FIRST_METRIC = 10;
 export interface UseFacts {
   /** The tunnel's interface. */
   readonly tunnel: string;
+  /** Own addresses in the tunnel with the length of their mesh's prefix. */
+  readonly meshes: readonly string[];
   /** The engine's UDP port. */
   readonly port: number;
   /** Undefined while none of the exits grants. */
   readonly use: ExitInUse | undefined;
-  readonly allowLan: boolean;
+  /** Private on-link prefixes that are reached directly; empty without --allow-lan. */
+  readonly onLink: readonly string[];
   /** These alone; empty = everything. */
   readonly include: readonly string[];
   readonly exclude: readonly string[];
@@ -57,23 +61,44 @@ function guardChanges({ tunnel, guard }: UseFacts): HostChange[] {
   return [{ kind: 'nft', table: GUARD_TABLE, families: ['inet', 'netdev'], text }];
 }
 
-function routesOf({ tunnel, use, include }: UseFacts, family: Family): string[] {
+/** Other members are reached while no exit grants too: whoever looks after this machine by the mesh is not shut out. */
+function meshRoutes({ tunnel, meshes }: UseFacts, family: Family): string[] {
+  const routes = new Map<string, string>();
+  for (const text of meshes) {
+    const prefix = parsePrefix(text);
+    if (prefix?.family !== family || text.startsWith('fe80:')) continue;
+    const mesh = formatPrefix(networkOf(prefix));
+    if (!routes.has(mesh))
+      routes.set(mesh, `${mesh} dev ${tunnel} src ${text.replace(/\/.*/, '')} metric ${FIRST_METRIC}`);
+  }
+  return [...routes.values()];
+}
+
+function routesOf(facts: UseFacts, family: Family): string[] {
+  const { tunnel, use, include } = facts;
   const source = family === 4 ? use?.ipv4 : use?.ipv6;
   const destinations =
-    include.length === 0 ? ['default'] : include.filter((prefix) => familyOf(prefix) === family);
-  return destinations.flatMap((destination) => [
+    include.length === 0
+      ? ['default']
+      : include.flatMap((text) => {
+          const prefix = parsePrefix(text);
+          // ip takes no bits beyond the length.
+          return prefix?.family === family ? [formatPrefix(networkOf(prefix))] : [];
+        });
+  const routes = destinations.flatMap((destination) => [
     `unreachable ${destination} metric ${LAST_METRIC}`,
     ...(source === undefined ? [] : [`${destination} dev ${tunnel} src ${source} metric ${FIRST_METRIC}`]),
   ]);
+  return [...routes, ...meshRoutes(facts, family)];
 }
 
-function rulesOf({ allowLan, exclude }: UseFacts, family: Family): HostChange[] {
+/** By prefix: of all of main, whoever answers DHCP on the link (option 121) would decide what leaves directly. */
+function rulesOf({ onLink: lan, exclude }: UseFacts, family: Family): HostChange[] {
   const { excluded, onLink, exit } = RULE_PRIORITIES;
+  const isOf = (prefix: string): boolean => familyOf(prefix) === family;
   const rules = [
-    ...exclude
-      .filter((prefix) => familyOf(prefix) === family)
-      .map((prefix) => `priority ${excluded} to ${prefix} lookup main`),
-    ...(allowLan ? [`priority ${onLink} lookup main suppress_prefixlength 0`] : []),
+    ...exclude.filter(isOf).map((prefix) => `priority ${excluded} to ${prefix} lookup main`),
+    ...lan.filter(isOf).map((prefix) => `priority ${onLink} to ${prefix} lookup main`),
     `priority ${exit} not fwmark ${EXIT_MARK} lookup ${EXIT_TABLE}`,
   ];
   return rules.map((rule) => ({ kind: 'rule', family, rule }));

@@ -249,7 +249,7 @@ function offCommand(exit: Command): void {
   });
 }
 
-/** Nothing is served or used without a daemon, so all of it goes from the host. */
+/** Nothing is served without a daemon, so that goes from the host; what is closed goes when that is to end. */
 async function offWithoutDaemon(
   { state }: Context,
   which: { readonly serve: boolean; readonly use: boolean },
@@ -258,7 +258,7 @@ async function offWithoutDaemon(
   const { ExitHost } = await import('../../exit/exit-host.js');
   const { loadExitSettings, saveExitSettings } = await import('../../daemon/state/exit-settings.js');
   const host = new ExitHost({ journal: state.exitJournal, now: () => performance.now() });
-  if (host.isChanged) await host.clear();
+  if (host.isChanged) await (which.use ? host.clear() : host.clearServing());
   let settings;
   try {
     settings = loadExitSettings(state);

@@ -127,6 +127,13 @@ export class Exits {
         'it leaves nothing out, so it goes with neither --exclude nor --include',
         'Leave out one of them',
       );
+    if (this.#settings.use?.paranoid === true && !use.paranoid)
+      throw new OperatorError(
+        ExitCode.usage,
+        '--paranoid',
+        'this machine is closed by it, and without it the guard would be gone',
+        'Type the same with --paranoid; to open the machine: omerta exit off --use',
+      );
     if (this.#settings.use === undefined) await this.#host.requireNoRival();
     await this.#change({ ...this.#settings, use });
   }
