@@ -10,6 +10,7 @@ import { TrackedPath } from '../../ts/core/path/tracked-path.js';
 import {
   PROBES_PER_ADDRESS,
   PROBES_PER_HOST,
+  PROBES_PER_LOST_HOST,
   PROBES_PER_MEMBER,
   UnprovenBudget,
 } from '../../ts/core/path/unproven-budget.js';
@@ -53,6 +54,15 @@ describe('probes to addresses that have not answered', () => {
     assert.ok(take('who is there', '203.0.113.7:51820'));
     for (let n = 0; n < 1000; n++) take('eager', `203.0.113.7:${n + 1}`);
     assert.ok(take('who is there', '203.0.113.7:51821'));
+  });
+
+  test('are few to a host that a member has answered from, at however many ports it was', () => {
+    const budget = new UnprovenBudget();
+    let sent = 0;
+    for (let n = 0; n < 20_000; n++)
+      if (budget.takeLost('member', at(`203.0.113.7:${(n % 90) + 1}`), n)) sent++;
+    assert.equal(sent, PROBES_PER_LOST_HOST);
+    assert.ok(budget.takeLost('another', at('203.0.113.7:1'), 20_000), 'who is there beside it is found');
   });
 
   test('are few at one member’s word, and its table has room for the words of others', () => {
@@ -109,13 +119,28 @@ describe('what a contact names', () => {
   });
 
   test('however many addresses a member is said to have, so many paths are kept, those of use longest', () => {
-    const paths = new MemberPaths();
+    const paths = new MemberPaths(() => false);
     const first = paths.add({ remote: { address: at('192.0.2.1:1') }, local: undefined });
     assert.ok(first);
     for (let n = 0; n < 1000; n++)
       paths.add({ remote: { address: at(`192.0.2.2:${n + 1}`) }, local: undefined });
     assert.equal(paths.all().length, MOST_PATHS);
     assert.equal(paths.get(first.id), first);
+  });
+
+  test('makes no room where a path is in use, dead as it is, but where the operator lets nothing be sent', () => {
+    const contact = new Contact(0);
+    const add = (n: number): TrackedPath | undefined =>
+      contact.paths.add({ remote: { address: at(`192.0.2.1:${n}`) }, local: undefined });
+    const [used, out] = [add(1), add(2)];
+    assert.ok(used && out);
+    used.state = 'dead';
+    contact.set = [used];
+    out.ruleOut();
+    for (let n = 3; n <= MOST_PATHS + 1; n++) assert.ok(add(n), `${n}`);
+    assert.equal(contact.paths.get(out.id), undefined);
+    assert.equal(add(MOST_PATHS + 2), undefined);
+    assert.equal(contact.paths.get(used.id), used);
   });
 });
 

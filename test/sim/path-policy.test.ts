@@ -243,6 +243,80 @@ describe('relay-only', () => {
   });
 });
 
+describe('a decision while the node runs', () => {
+  test('for relays alone leaves nothing known of ways that are not probed any more', () => {
+    const world = new PairWorld(1, 'port-R', 'full');
+    world.talk(20);
+    decide(world.a, rules({ use: 'relay-only' }));
+    for (let second = 0; second < 60; second++) {
+      world.simulation.run(1000);
+      assert.equal(active(world.a)?.kind, 'relay');
+      assert.notEqual(active(world.a)?.state, 'dead', `after ${second} s`);
+    }
+  });
+
+  test('taken back lets a member that knows of no paths roam again', () => {
+    const world = new PairWorld(3, 'public', 'public', [true, false], {}, rules({ use: 'relay-only' }));
+    world.start();
+    assert.ok(world.firstPacket() !== undefined);
+    assert.equal(world.pathOf(world.a), 'relay');
+    const told: boolean[] = [];
+    const { paths } = world.a.engine;
+    const setPaths = paths.setPaths.bind(paths);
+    paths.setPaths = (sets) => {
+      told.push(...sets.map((set) => set.paths !== undefined));
+      setPaths(sets);
+    };
+    decide(world.a, OPEN_POLICY);
+    assert.deepEqual(told, [false]);
+    assert.ok(send(world, world.a, world.b, 500) >= 24);
+    assert.ok(send(world, world.b, world.a, 500) >= 24);
+  });
+
+  test('against the relays of a member leaves no circuit with it, whether it is reached directly or not at all', () => {
+    for (const [kind, way] of [
+      ['full', 'direct'],
+      ['symmetric', 'none'],
+    ] as const) {
+      const world = new PairWorld(4, kind, kind);
+      world.start();
+      assert.ok(world.firstPacket() !== undefined);
+      world.simulation.run(5000);
+      decide(world.a, rules({ forbid: world.relays.map(over) }));
+      world.simulation.run(way === 'direct' ? 1000 : 70_000);
+      const relayed = memberOf(world.a).ways.filter(({ kind: each }) => each === 'relay');
+      assert.deepEqual(relayed, [], kind);
+      assert.equal(world.pathOf(world.a), way);
+    }
+  });
+
+  test('against an interface leaves room for what is sent by others, however many addresses a member names', () => {
+    const world = new PairWorld(5, twoUplinks(), 'public', true, {}, rules({ forbid: [by('eth1')] }));
+    world.talk(20);
+    let request = 1_000_000;
+    const name = (hosts: readonly string[]): void => {
+      const candidates = hosts.map((host) => ({
+        kind: CandidateKind.host,
+        address: { ip: ip(host), port: 9 },
+      }));
+      const payload = encodeMessage({ request: request++, message: { type: 'contact', candidates } });
+      world.b.engine.sendControl([{ peer: keyOf(world.a), payload }]);
+      world.simulation.run(5000);
+    };
+    for (let round = 0; round < 16; round++)
+      name(Array.from({ length: 32 }, (_, n) => `203.0.${round}.${n + 1}`));
+    world.simulation.run(61_000); // what may be sent at its word is a minute's
+    const seen = watchDirect(world);
+    const others = Array.from({ length: 8 }, (_, n) => `203.0.113.${n + 1}`);
+    name(others);
+    assert.deepEqual(
+      others.filter((host) => !seen.fromA.includes(host)),
+      [],
+      'some are not tried',
+    );
+  });
+});
+
 describe('pinned, preferred and forbidden ways', () => {
   test('a pinned interface is used though another one is faster, and nothing else is when it is cut off', () => {
     const world = new PairWorld(1, twoUplinks(), 'public', true, {}, rules({ pin: [by('eth0')] }));
@@ -394,6 +468,27 @@ describe('interfaces', () => {
     assert.equal(active(world.a)?.kind, 'relay');
     assert.equal(memberOf(world.a).ways.find(({ state }) => state === 'proven')?.kind, 'relay');
     assert.ok(memberOf(world.a).ways.some(({ reason }) => reason === 'metered'));
+  });
+
+  test('a metered one gets no copies while there is a relay, and is used when all else is dead', () => {
+    const uplinksOfB = [21, 22].map((n) => ({
+      address: { ip: ip(`198.51.100.${n}`), port: 51_820 },
+      link: {},
+    }));
+    const world = new PairWorld(6, twoUplinks({ metered: true }), uplinksOfB);
+    world.talk(20);
+    const standby = (): WayStatus | undefined =>
+      memberOf(world.a).ways.find(({ role }) => role === 'standby' || role === 'duplicate');
+    assert.equal(active(world.a)?.interface, 'eth0');
+    assert.equal(standby()?.kind, 'relay');
+    world.a.links(0).forEach((link) => (link.model = { ...link.model, loss: 1 }));
+    const left = world.simulation.runUntil(() => active(world.a)?.interface === 'eth1', 3000);
+    assert.ok(
+      left !== undefined,
+      memberOf(world.a)
+        .ways.map(({ state }) => state)
+        .join(' '),
+    );
   });
 
   test('the one of higher priority is used though the other is faster', () => {

@@ -19,7 +19,7 @@ export class Contact {
   refused = false;
   /** Our request is under way. */
   asking = false;
-  readonly paths = new MemberPaths();
+  readonly paths = new MemberPaths((path) => this.set.includes(path));
   /** The direct path in use. */
   active: TrackedPath | undefined;
   /** What the engine sends by: that one, or one over relays. */

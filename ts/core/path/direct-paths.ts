@@ -174,7 +174,7 @@ export class DirectPaths implements BesideWays, ExchangeUser {
         if (!path.relayed && rules.ruling(member, path) !== undefined) {
           contact.paths.remove(path);
           // Nothing is known of it, and nothing is found out; that it is there can be told.
-          contact.paths.add(path.ends);
+          contact.paths.add(path.ends)?.ruleOut();
         }
       if (this.#isAble(member)) {
         contact.failures = 0;
@@ -182,12 +182,17 @@ export class DirectPaths implements BesideWays, ExchangeUser {
           if (path.state !== 'proven' && rules.ruling(member, path) === undefined) path.retry(turn.now);
         if (!contact.asking) contact.askAt = turn.now;
       } else {
-        if (contact.agreed) this.#exchange.decline(member, turn);
+        if (contact.agreed) {
+          this.#exchange.decline(member, turn);
+          // Answers by relays are heard no more either: nothing is known of them, as without a contact.
+          for (const path of contact.paths.all()) if (path.relayed) contact.paths.remove(path);
+        }
         contact.agreed = false;
         contact.listened = undefined;
         contact.askAt = contact.beginAt = undefined;
       }
       if (this.#isPinned(member, contact)) this.#selection.decide(member, contact, turn);
+      else if (contact.told !== undefined) this.#unpin(member, contact, turn);
       this.rescheduled(member, contact);
     }
   }
@@ -383,7 +388,8 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     const { rules } = this.#host;
     if (!contact.agreed || 'leg' in from.remote) return;
     const isOut = rules.ruling(member, from) !== undefined;
-    const listened = isOut ? (contact.paths.at(from) ?? contact.paths.add(from)) : undefined;
+    if (isOut && contact.paths.at(from) === undefined) contact.paths.add(from)?.ruleOut();
+    const listened = isOut ? contact.paths.at(from) : undefined;
     if (listened === contact.listened) return;
     contact.listened = listened;
     this.#selection.decide(member, contact, turn);
@@ -409,7 +415,7 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     this.#contacts.delete(member);
     this.#wakes.clear(member);
     if (contact.agreed || contact.tested || contact.told !== undefined)
-      this.#selection.withdraw(member, turn);
+      this.#selection.withdraw(member, contact, turn);
     if (!this.#host.rules.admitRelayed(member)) {
       this.#host.endWays(member, turn);
       return;
@@ -439,6 +445,13 @@ export class DirectPaths implements BesideWays, ExchangeUser {
   /** Whether the engine is told by which ways a member is reached, so that it does not roam. */
   #isPinned(member: SessionKey, contact: Contact): boolean {
     return contact.agreed || !this.#host.rules.admitAllDirect(member);
+  }
+
+  /** It roams again, from where it is reached now. */
+  #unpin(member: SessionKey, contact: Contact, turn: Turn): void {
+    this.#selection.withdraw(member, contact, turn);
+    const [relayed] = this.#host.relayed(member).slice(-1);
+    if (relayed !== undefined) this.#host.peers.redirect(member, relayed.endpoint, turn);
   }
 
   /** A member that may not be reached directly is not to roam to where it can be. */

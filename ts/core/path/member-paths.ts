@@ -5,7 +5,7 @@ import type { PeerEndpoint } from '../../contract/engine.js';
 import { sameBytes } from '../../wire/bytes.js';
 import { sameSocketAddress } from '../../wire/socket-address.js';
 import { earliest } from '../runtime/earliest.js';
-import { TrackedPath } from './tracked-path.js';
+import { isDead, TrackedPath } from './tracked-path.js';
 
 /** So many at once; more are not tried. */
 export const MOST_PATHS = 96;
@@ -13,7 +13,13 @@ const MAX_ID = 255;
 
 export class MemberPaths {
   readonly #paths = new Map<number, TrackedPath>();
+  readonly #isInUse: (path: TrackedPath) => boolean;
   #lastId = 0;
+
+  /** @param isInUse whether the engine has been told of it: then it makes room for no other, dead as it may be */
+  constructor(isInUse: (path: TrackedPath) => boolean) {
+    this.#isInUse = isInUse;
+  }
 
   all(): readonly TrackedPath[] {
     return [...this.#paths.values()];
@@ -50,7 +56,7 @@ export class MemberPaths {
   }
 
   #makeRoom(): boolean {
-    const useless = this.all().find(({ state }) => state === 'failed' || state === 'dead');
+    const useless = this.all().find((path) => (isDead(path) || path.ruledOut) && !this.#isInUse(path));
     if (useless !== undefined) this.remove(useless);
     return useless !== undefined;
   }

@@ -170,17 +170,17 @@ export class PathAgent implements CandidateUser {
   rulesChanged(turn: Turn): void {
     for (const [member, route] of [...this.#routes]) {
       const { active } = route;
-      const out = this.#sources
-        .flatMap((source) => source.candidates(member))
-        .filter((each) => !this.#admits(each));
       if (active !== undefined && !this.#admits(active)) {
         const other = this.#candidates(member).at(-1);
         if (other !== undefined) this.#moveTo(other, turn);
         else if (active.kind === 'address') this.#pathLost(member, route, turn);
-        else this.#seek(member, turn);
+        else {
+          // It leads to the next one, and carries no data meanwhile; who is reached beside it does without.
+          if (this.#host.beside?.carries(member) === true) route.active = undefined;
+          this.#seek(member, turn);
+        }
       }
-      for (const each of out)
-        if (!this.isActive(each)) for (const source of this.#sources) source.close(each, turn);
+      this.#closeForbidden(member, turn);
       this.#host.bar.look(member, turn);
     }
   }
@@ -353,10 +353,18 @@ export class PathAgent implements CandidateUser {
       return;
     }
     route.active = undefined;
+    this.#closeForbidden(member, turn);
     if (this.#host.beside?.carries(member) === true) this.#host.beside.waysChanged(member, turn);
     else this.#forgetSession(member, turn);
     if (!this.#isSeeking(member) && route.seekUntil === undefined) this.#dropRoute(member);
     this.#host.bar.look(member, turn);
+  }
+
+  /** Ends the ways that may not be used, but for the one that is until there is another. */
+  #closeForbidden(member: SessionKey, turn: Turn): void {
+    for (const source of this.#sources)
+      for (const candidate of [...source.candidates(member)])
+        if (!this.#admits(candidate) && !this.isActive(candidate)) source.close(candidate, turn);
   }
 
   /** The next packet asks for a way. */

@@ -64,7 +64,7 @@ export class PathProbing {
       if (isDue(path.keepAt, turn.now)) this.#keepalive.due(member, contact, path, turn);
       if (!isDue(path.probeAt, turn.now)) continue;
       if (!path.relayed && this.#host.rules.ruling(member, path) !== undefined) {
-        path.probeAt = path.keepAt = undefined;
+        path.ruleOut();
         continue;
       }
       if (path.due()) {

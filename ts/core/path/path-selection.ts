@@ -9,6 +9,7 @@ import type { MemberTable } from '../members/member-table.js';
 import type { Turn } from '../runtime/turn.js';
 import type { Candidate } from './candidate.js';
 import type { Contact } from './contact.js';
+import { isMetered } from './local-interface.js';
 import { sameEndpoint } from './member-paths.js';
 import { choosePaths, type CostOf } from './path-choice.js';
 import type { MtuDiscovery } from './mtu-discovery.js';
@@ -69,7 +70,10 @@ export class PathSelection {
     // Where no relay may carry data (relay-bar.ts), one still carries what leads to a direct path.
     const standby = active === undefined && carrying.length === 0 ? this.#inOrder(member, relayed) : carrying;
     const rest = order.filter((path) => path !== active && !path.relayed).slice(0, KEPT_PATHS);
-    const apart = active && rest.filter((path) => isApart(path, active));
+    // What is metered is used when nothing else works: not for copies while there is a relay.
+    const isMeteredWay = (path: TrackedPath): boolean => isMetered(this.costOf(member)(path)[1]);
+    const isSpared = (path: TrackedPath): boolean => isMeteredWay(path) && !standby.every(isMeteredWay);
+    const apart = active && rest.filter((path) => isApart(path, active) && !isSpared(path));
     const used =
       active === undefined
         ? standby
@@ -77,7 +81,7 @@ export class PathSelection {
     // By the first two of a set data is sent.
     const listened = used.length >= 2 ? contact.paths.all().filter((path) => path === contact.listened) : [];
     const set = [...used, ...listened];
-    if (set.length === 0 && !contact.agreed) this.withdraw(member, turn);
+    if (set.length === 0 && !contact.agreed) this.withdraw(member, contact, turn);
     else this.#tell(member, contact, set.slice(0, MAX_PATHS_PER_PEER), turn);
     this.#host.chosen(member, turn);
   }
@@ -139,15 +143,18 @@ export class PathSelection {
     const told = `${set.map(({ id, mtu }) => `${id}:${mtu?.plpmtu ?? ''}`).join(' ')} ${silentAfterMs}`;
     if (told === contact.told) return;
     contact.told = told;
+    // The engine goes on with copies for as long as the path that is silent is the active one.
+    if (contact.set[0] !== set[0]) contact.duplicated = false;
     contact.set = set;
-    contact.duplicated = false;
     const paths = set.map(({ id, ends, mtu }): PeerPath => ({ id, ...ends, plpmtu: mtu?.plpmtu }));
     const reportEveryMs = active === undefined ? 0 : REPORT_EVERY_MS;
     turn.emit({ type: 'set-paths', paths: { peer: member, paths, silentAfterMs, reportEveryMs } });
   }
 
-  /** There are no keys to probe with: the engine keeps no paths of the member. */
-  withdraw(member: SessionKey, turn: Turn): void {
+  /** The engine keeps no paths of the member, which roams as any other. */
+  withdraw(member: SessionKey, contact: Contact, turn: Turn): void {
+    contact.used = contact.told = undefined;
+    contact.set = [];
     const paths = { peer: member, paths: undefined, silentAfterMs: 0, reportEveryMs: 0 };
     turn.emit({ type: 'set-paths', paths });
   }

@@ -41,6 +41,8 @@ export class TrackedPath implements PathEnds {
   everProbed = false;
   /** Given up, because addresses that had not answered might be sent no more. */
   heldBack = false;
+  /** Left alone, because the operator lets nothing be sent by it. */
+  ruledOut = false;
   /** Times it was tried again since it worked last. */
   retries = 0;
   /** When it is looked after next, so that it is not forgotten on the way; undefined = not. */
@@ -87,9 +89,15 @@ export class TrackedPath implements PathEnds {
   /** Begins again, at `at`, to find out whether it works. */
   retry(at: number): void {
     if (this.state === 'failed') this.state = 'untried';
-    this.heldBack = false;
+    this.heldBack = this.ruledOut = false;
     this.#unanswered = 0;
     this.probeAt = at;
+  }
+
+  /** The operator lets nothing be sent by it. */
+  ruleOut(): void {
+    this.ruledOut = true;
+    this.probeAt = this.keepAt = undefined;
   }
 
   /** It may be dead: finds out now, unless it is about to. */

@@ -15,6 +15,8 @@ export const PROBES_PER_HOST = 192;
 export const PROBES_PER_MEMBER = 384;
 /** To an address that the member has answered from in this session, and does not any more: it spends nothing of the above. */
 export const PROBES_PER_LOST_ADDRESS = 120;
+/** The same to all ports of a host: whoever was at many of them has left them all. */
+export const PROBES_PER_LOST_HOST = 480;
 /**
  * Of what may go to an address and to a host, at one member's word: a member that names where another one is
  * leaves him enough to be found there.
@@ -38,32 +40,38 @@ export class UnprovenBudget {
   /** Whether one more probe may go to `address`, which `member` is said to be at; counts it then. */
   take(member: SessionKey, address: SocketAddress, now: number): boolean {
     const [to, host] = [`a ${formatSocketAddress(address)}`, `h ${hostOf(address)}`];
-    const limits: readonly (readonly [key: string, most: number])[] = [
+    const allowed = this.#takeAll(member, now, [
       [to, PROBES_PER_ADDRESS],
       [host, PROBES_PER_HOST],
       [`m ${member}`, PROBES_PER_MEMBER],
       [`${to} ${member}`, ADDRESS_SHARE],
       [`${host} ${member}`, HOST_SHARE],
-    ];
-    const counts = limits.map(([key]) => this.#count(key, member, now));
-    const allowed = counts.every(
-      (count, index) => count !== undefined && count.sent < (limits[index]?.[1] ?? 0),
-    );
-    if (!allowed) {
-      this.refused++;
-      return false;
-    }
-    for (const count of counts) if (count !== undefined) count.sent++;
-    this.sent++;
-    return true;
+    ]);
+    if (allowed) this.sent++;
+    else this.refused++;
+    return allowed;
   }
 
   /** The same for an address that `member` has answered from before. */
   takeLost(member: SessionKey, address: SocketAddress, now: number): boolean {
-    const count = this.#count(`l ${formatSocketAddress(address)} ${member}`, member, now);
-    if (count === undefined || count.sent >= PROBES_PER_LOST_ADDRESS) return false;
-    count.sent++;
-    return true;
+    return this.#takeAll(member, now, [
+      [`l ${formatSocketAddress(address)} ${member}`, PROBES_PER_LOST_ADDRESS],
+      [`lh ${hostOf(address)} ${member}`, PROBES_PER_LOST_HOST],
+    ]);
+  }
+
+  /** Counts one more under each of these keys, if each has room for it. */
+  #takeAll(
+    member: SessionKey,
+    now: number,
+    limits: readonly (readonly [key: string, most: number])[],
+  ): boolean {
+    const counts = limits.map(([key]) => this.#count(key, member, now));
+    const allowed = counts.every(
+      (count, index) => count !== undefined && count.sent < (limits[index]?.[1] ?? 0),
+    );
+    if (allowed) for (const count of counts) if (count !== undefined) count.sent++;
+    return allowed;
   }
 
   /** Undefined = there is no room to count it. */
@@ -73,7 +81,11 @@ export class UnprovenBudget {
     this.#counts.delete(key);
     const fresh: Count = { sent: 0, until: now + WINDOW_MS };
     if (this.#counts.set(key, fresh, { member }) === undefined) return fresh;
-    for (const [other, { until }] of [...this.#counts]) if (until <= now) this.#counts.delete(other);
+    // They came in in the order they end in.
+    for (const [other, { until }] of this.#counts) {
+      if (until > now) break;
+      this.#counts.delete(other);
+    }
     return this.#counts.set(key, fresh, { member }) === undefined ? fresh : undefined;
   }
 }

@@ -43,7 +43,7 @@ export interface WayStatus {
   readonly interface: string | undefined;
   /** `proven`: its last probe, or one shortly before, was answered. */
   readonly state: 'untried' | 'proven' | 'dead' | 'failed';
-  /** `duplicate`: takes a copy of everything, because the active one is silent; `kept`: listened to and probed. */
+  /** `duplicate`: takes a copy of everything, because the active one is silent; `kept`: listened to, and probed if it may be. */
   readonly role: 'active' | 'duplicate' | 'standby' | 'kept' | 'none';
   readonly rttMs: number | undefined;
   /** 0–1, of probes and, where the peer has reported on it, of data. */
