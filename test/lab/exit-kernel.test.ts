@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import type { ControlCommand } from '../../ts/daemon/control/control-request.js';
 import { EXIT_OUTSIDE, ExitWorld, hostState, LAN, WEB, type ExitMember } from '../../ts/lab/exit-world.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
 import { World } from '../../ts/lab/world.js';
@@ -59,6 +60,21 @@ describe(
       untouched = await states();
     });
     after(() => world.remove());
+
+    it('takes commands that come at once one after the other: the last holds, whole', async () => {
+      const use: ControlCommand = {
+        command: 'exit-use',
+        use: { exits: [exit.peerId], paranoid: false, allowLan: false, include: [], exclude: [], hops: 1 },
+      };
+      const off: ControlCommand = { command: 'exit-off', serve: true, use: true };
+      await Promise.all([use, off, use].map((command) => guest.omerta.request(command)));
+      assert.equal((await report(guest)).using?.exits.length, 1);
+      assert.equal(await made.fetch(made.outside.address, 80, 1), undefined, 'closed');
+      assert.deepEqual([await made.ping(exit.ipv4), await made.ping(exit.ipv6)], [true, true], 'marked');
+      await Promise.all([off, use, off].map((command) => guest.omerta.request(command)));
+      assert.equal((await report(guest)).using, undefined);
+      assert.deepEqual((await states()).guest, untouched.guest);
+    });
 
     it('is not there by default: what is used without a grant is closed, and says what to type', async () => {
       assert.ok(await made.fetch(made.outside.address), 'the guest has a way of its own');

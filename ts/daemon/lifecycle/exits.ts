@@ -49,6 +49,8 @@ export class Exits {
   /** Why names are not resolved for guests; undefined = they are, or are not to be. */
   #dnsError: string | undefined;
   #mesh: Mesh | undefined;
+  /** The last command that came, done or not. */
+  #commands: Promise<unknown> = Promise.resolve();
   #told = '';
 
   /** @throws OperatorError when the settings cannot be read. */
@@ -102,65 +104,79 @@ export class Exits {
     else if (this.#host.isChanged) await this.#host.clear();
   }
 
-  async serve(serve: ExitServeSettings): Promise<void> {
-    const { engine } = this.#opened();
-    requireInside(engine);
-    for (const name of serve.networks) this.#networkId(name);
-    await this.#change({ ...this.#settings, serve });
+  serve(serve: ExitServeSettings): Promise<void> {
+    return this.#inTurn(async () => {
+      const { engine } = this.#opened();
+      requireInside(engine);
+      for (const name of serve.networks) this.#networkId(name);
+      await this.#change({ ...this.#settings, serve });
+    });
   }
 
-  async use(use: ExitUseSettings): Promise<void> {
-    const { engine, mesh } = this.#opened();
-    requireInside(engine);
-    const self = mesh.shell.status().peerId;
-    if (use.exits.includes(self))
-      throw new OperatorError(
-        ExitCode.usage,
-        'exit',
-        'this machine cannot be its own exit',
-        'Name another: omerta exit list',
-      );
-    if (use.paranoid && use.exclude.length + use.include.length > 0)
-      throw new OperatorError(
-        ExitCode.usage,
-        '--paranoid',
-        'it leaves nothing out, so it goes with neither --exclude nor --include',
-        'Leave out one of them',
-      );
-    if (this.#settings.use?.paranoid === true && !use.paranoid)
-      throw new OperatorError(
-        ExitCode.usage,
-        '--paranoid',
-        'this machine is closed by it, and without it the guard would be gone',
-        'Type the same with --paranoid; to open the machine: omerta exit off --use',
-      );
-    if (this.#settings.use === undefined) await this.#host.requireNoRival();
-    await this.#change({ ...this.#settings, use });
+  use(use: ExitUseSettings): Promise<void> {
+    return this.#inTurn(async () => {
+      const { engine, mesh } = this.#opened();
+      requireInside(engine);
+      const self = mesh.shell.status().peerId;
+      if (use.exits.includes(self))
+        throw new OperatorError(
+          ExitCode.usage,
+          'exit',
+          'this machine cannot be its own exit',
+          'Name another: omerta exit list',
+        );
+      if (use.paranoid && use.exclude.length + use.include.length > 0)
+        throw new OperatorError(
+          ExitCode.usage,
+          '--paranoid',
+          'it leaves nothing out, so it goes with neither --exclude nor --include',
+          'Leave out one of them',
+        );
+      if (this.#settings.use?.paranoid === true && !use.paranoid)
+        throw new OperatorError(
+          ExitCode.usage,
+          '--paranoid',
+          'this machine is closed by it, and without it the guard would be gone',
+          'Type the same with --paranoid; to open the machine: omerta exit off --use',
+        );
+      if (this.#settings.use === undefined) await this.#host.requireNoRival();
+      await this.#change({ ...this.#settings, use });
+    });
   }
 
-  async grant(grant: ExitGrantSetting): Promise<void> {
-    const others = this.#settings.grants.filter(({ subject }) => !sameSubject(subject, grant.subject));
-    const old = Date.now() - REMEMBERED_MS;
-    const grants = [...others.filter(({ until }) => until === undefined || until > old), grant];
-    await this.#change({ ...this.#settings, grants });
+  grant(grant: ExitGrantSetting): Promise<void> {
+    return this.#inTurn(async () => {
+      const others = this.#settings.grants.filter(({ subject }) => !sameSubject(subject, grant.subject));
+      const old = Date.now() - REMEMBERED_MS;
+      const grants = [...others.filter(({ until }) => until === undefined || until > old), grant];
+      await this.#change({ ...this.#settings, grants });
+    });
   }
 
   /** @returns whether there was such a right. */
-  async revoke(subject: ExitSubjectSetting): Promise<boolean> {
-    const grants = this.#settings.grants.filter((each) => !sameSubject(each.subject, subject));
-    const { serve } = this.#settings;
-    const allow = serve?.allow.filter((peer) => !('peer' in subject) || peer !== subject.peer);
-    const found = grants.length < this.#settings.grants.length || allow?.length !== serve?.allow.length;
-    await this.#change({ ...this.#settings, grants, ...(serve && allow && { serve: { ...serve, allow } }) });
-    return found;
+  revoke(subject: ExitSubjectSetting): Promise<boolean> {
+    return this.#inTurn(async () => {
+      const grants = this.#settings.grants.filter((each) => !sameSubject(each.subject, subject));
+      const { serve } = this.#settings;
+      const allow = serve?.allow.filter((peer) => !('peer' in subject) || peer !== subject.peer);
+      const found = grants.length < this.#settings.grants.length || allow?.length !== serve?.allow.length;
+      await this.#change({
+        ...this.#settings,
+        grants,
+        ...(serve && allow && { serve: { ...serve, allow } }),
+      });
+      return found;
+    });
   }
 
-  async off(which: { readonly serve: boolean; readonly use: boolean }): Promise<void> {
-    const { serve, use, grants } = this.#settings;
-    await this.#change({
-      grants: which.serve ? [] : grants,
-      ...(!which.serve && serve && { serve }),
-      ...(!which.use && use && { use }),
+  off(which: { readonly serve: boolean; readonly use: boolean }): Promise<void> {
+    return this.#inTurn(async () => {
+      const { serve, use, grants } = this.#settings;
+      await this.#change({
+        grants: which.serve ? [] : grants,
+        ...(!which.serve && serve && { serve }),
+        ...(!which.use && use && { use }),
+      });
     });
   }
 
@@ -193,6 +209,16 @@ export class Exits {
       refused: engine.counters(),
       dns: { ...this.#dns.counts, error: this.#dnsError },
     });
+  }
+
+  /**
+   * Commands one after the other, each upon what the one before has left: one that comes while another changes the
+   * host would take back half of it.
+   */
+  #inTurn<T>(command: () => Promise<T>): Promise<T> {
+    const done = this.#commands.then(command);
+    this.#commands = done.catch(() => undefined);
+    return done;
   }
 
   /** Host first where something is to be closed; kept once it is done; undone where it cannot be done. */
