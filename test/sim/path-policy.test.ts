@@ -17,7 +17,7 @@ import { toHex } from '../../ts/wire/bytes.js';
 import { parsePrefix } from '../../ts/wire/prefix.js';
 import { formatIp, type SocketAddress } from '../../ts/wire/socket-address.js';
 import { ip } from './mesh-world.js';
-import { keyOf, PairWorld, Stream } from './pair-world.js';
+import { keyOf, PairWorld, Stream, type Kind } from './pair-world.js';
 
 const rules = (some: Partial<PathRules>): PathPolicy => ({
   ...OPEN_POLICY,
@@ -75,6 +75,18 @@ const twoUplinks = (second: Partial<SimUplink> = {}): SimUplink[] => [
 ];
 
 describe('direct-only', () => {
+  /** Both behind NATs of this kind, and data of `a` goes directly. */
+  function directOnly(seed: number, kind: Kind): PairWorld {
+    const world = new PairWorld(seed, kind, kind, true, {}, rules({ use: 'direct-only' }));
+    world.start();
+    const { a, b, simulation } = world;
+    a.sendInner(keyOf(b), PACKET);
+    assert.ok(
+      simulation.runUntil(() => world.pathOf(a) === 'direct' && !memberOf(a).barred, 3000) !== undefined,
+    );
+    return world;
+  }
+
   test('brings data up by a direct path, and no relay carries any of it', () => {
     for (let seed = 1; seed <= 10; seed++) {
       const world = new PairWorld(seed, 'port-R', 'port-R', true, {}, rules({ use: 'direct-only' }));
@@ -96,13 +108,8 @@ describe('direct-only', () => {
 
   test('sends nothing when the direct path is dead, says why, and goes on when it lives', () => {
     for (let seed = 1; seed <= 10; seed++) {
-      const world = new PairWorld(seed, 'port-R', 'port-R', true, {}, rules({ use: 'direct-only' }));
-      world.start();
+      const world = directOnly(seed, 'port-R');
       const { a, b, simulation } = world;
-      a.sendInner(keyOf(b), PACKET);
-      assert.ok(
-        simulation.runUntil(() => world.pathOf(a) === 'direct' && !memberOf(a).barred, 3000) !== undefined,
-      );
       world.cut('both');
       const before = [a.innerAt.length, b.innerAt.length];
       send(world, a, b, 3000);
@@ -119,13 +126,8 @@ describe('direct-only', () => {
 
   test('goes on within seconds when the direct path was dead for a minute: what was spent on it is not held against it', () => {
     for (let seed = 1; seed <= 3; seed++) {
-      const world = new PairWorld(seed, 'full', 'full', true, {}, rules({ use: 'direct-only' }));
-      world.start();
-      const { a, b, simulation } = world;
-      a.sendInner(keyOf(b), PACKET);
-      assert.ok(
-        simulation.runUntil(() => world.pathOf(a) === 'direct' && !memberOf(a).barred, 3000) !== undefined,
-      );
+      const world = directOnly(seed, 'full');
+      const { a, simulation } = world;
       world.cut('both');
       for (let second = 0; second < 75; second++) {
         simulation.run(1000);
