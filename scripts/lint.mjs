@@ -3,6 +3,7 @@
 import { join } from 'node:path';
 import { hasProgram, quietly } from './lib/command.mjs';
 import { floorComplaints } from './lib/floors.mjs';
+import { namedFileComplaints } from './lib/named-files.mjs';
 import { root } from './lib/paths.mjs';
 import { setup } from './lib/setup.mjs';
 import { filesUnder } from './lib/stamp.mjs';
@@ -12,7 +13,8 @@ import { readArguments } from './lib/usage.mjs';
 const HELP = `Usage: npm run lint [-- --fix]
 
 Runs eslint, prettier, clang-format (native/, xdp/) and the TypeScript compiler, and looks whether any file
-imports from a floor above its own or in a circle (scripts/lib/floors.mjs).
+imports from a floor above its own or in a circle (scripts/lib/floors.mjs), or a comment or document names a file
+that is not there (scripts/lib/named-files.mjs).
   --fix   repair what can be repaired (\`npm run format\` does this)`;
 
 await main(async () => {
@@ -43,13 +45,17 @@ await main(async () => {
     if (!(error instanceof StepFailed)) throw error;
     failed++;
   };
-  await step('floors', () => {
-    const complaints = floorComplaints();
-    if (complaints.length === 0) return;
-    throw Object.assign(new Error(`${complaints.length} imports against the floors`), {
-      detail: complaints.join('\n'),
-    });
-  }).catch(counted);
+  const looks = [
+    ['floors', floorComplaints, 'imports against the floors'],
+    ['named files', namedFileComplaints, 'names of files that are not there'],
+  ];
+  for (const [title, complaintsOf, what] of looks) {
+    await step(title, () => {
+      const complaints = complaintsOf();
+      if (complaints.length === 0) return;
+      throw Object.assign(new Error(`${complaints.length} ${what}`), { detail: complaints.join('\n') });
+    }).catch(counted);
+  }
   for (const [title, [file, ...args]] of checks) {
     await step(title, (say) => quietly(`lint-${title}`, file, args, { say })).catch(counted);
   }

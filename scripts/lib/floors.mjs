@@ -125,7 +125,12 @@ function check(files, floors, importsOf) {
     }
     for (const [target, withValues] of importsOf(file, readFileSync(join(root, file), 'utf8'))) {
       const other = folderOf(target, floors);
-      if (other === undefined) continue;
+      if (other === undefined) {
+        complaints.push(
+          `${file}: imports ${target}, which no floor holds: a test, a benchmark, another tree`,
+        );
+        continue;
+      }
       if (floors.indexOf(other) > floors.indexOf(folder))
         complaints.push(`${file}: imports ${target}, but ${other} stands above ${folder}`);
       if (withValues) graph.set(unitOf(file), [...(graph.get(unitOf(file)) ?? []), unitOf(target)]);

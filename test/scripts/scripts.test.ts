@@ -191,3 +191,25 @@ describe('the test summary', () => {
     assert.equal(answer, 1);
   });
 });
+
+describe('files that comments and documents name', () => {
+  const misnamed = (name: string, text: string): unknown =>
+    evaluate(`
+      import { misnamed } from ${module('named-files')};
+      const files = ['native/tun/tun_port.cc', 'ts/wire/frame.ts'];
+      const read = () => 'TunPort::receive() {}';
+      console.log(JSON.stringify(misnamed(${JSON.stringify(name)}, ${JSON.stringify(text)}, files, read)));`);
+
+  it('are in the tree', () => {
+    const text = "import './gone.js';\n// Drawn in wire/frame.ts, read by tun/tun_gone.cc.\n * See gone.ts.";
+    assert.deepEqual(misnamed('a.ts', text), [
+      'a.ts:2: tun/tun_gone.cc is not in this tree',
+      'a.ts:3: gone.ts is not in this tree',
+    ]);
+  });
+
+  it('of a drawing have the functions that are named with them', () => {
+    const text = ' A  reads   tun/tun_port.cc TunPort::receive, send,\n            wire/frame.ts receive';
+    assert.deepEqual(misnamed('a.md', text), ['a.md:1: native/tun/tun_port.cc has no send']);
+  });
+});

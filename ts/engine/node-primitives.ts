@@ -1,4 +1,4 @@
-// The core's cryptography (ts/core/runtime/io.ts) over node:crypto, that is OpenSSL.
+// The core's cryptography (ts/contract/primitives.ts) over node:crypto, that is OpenSSL.
 
 import {
   createCipheriv,

@@ -1,6 +1,6 @@
 // The engine for machines where no addon can be built or loaded: node:dgram, relay forwarding in
 // WebAssembly, WireGuard sessions over libsodium's. It relays and talks to the control plane; it has
-// no TUN interface. This file joins the parts; each decides for itself (wasm/, wasm-forwarding.ts).
+// no TUN interface. This file joins the parts; each decides for itself.
 //
 //   socket ── forwarding table ─┬─ forward ──────────────────────────── socket
 //                               ├─ deliver ── inner WireGuard ─┐

@@ -47,7 +47,7 @@ const NEXT_IP = 54;
 const NEXT_PORT = 70;
 const LEG = 72;
 
-/** A leg with its window, drawn in wasm/assembly/forwarding-table.ts. */
+/** A leg with its window, drawn in wasm/assembly/leg-entry.ts. */
 const ENTRY_SIZE = 192;
 
 // Fields of a policy and an account, drawn in ts/wire/limits.ts.
