@@ -10,32 +10,20 @@
 
 import { randomBytes } from 'node:crypto';
 import type { Step } from '../../contract/step.js';
-import {
-  CONTACT_LEG,
-  FRAME_HEADER_SIZE,
-  FrameKind,
-  HOP_LIMIT_DEFAULT,
-  encodeFrame,
-} from '../../wire/frame.js';
-import { NO_ACCOUNTS, classify, type ForwardingTable } from '../../wire/forwarding-table.js';
-import type { Leg, LegTarget } from '../../wire/leg.js';
+import { CONTACT_LEG, FRAME_HEADER_SIZE } from '../../wire/frame.js';
+import { NO_ACCOUNTS, classify } from '../../wire/forwarding-table.js';
+import type { Leg } from '../../wire/leg.js';
 import { encodeLegEntry, legEntry, type LegEntry } from '../../wire/leg-entry.js';
 import {
-  NO_RATE,
-  limitsOf,
-  prefixRateOf,
-  rateOf,
   requireAccounts,
   type AccountCapacity,
   type AccountKind,
   type LegLimits,
   type PrefixLimit,
-  type Rate,
   type RateLimit,
 } from '../../wire/limits.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
 import {
-  DEFAULT_STUN_PER_SECOND,
   EngineError,
   type Engine,
   type EngineDescription,
@@ -50,6 +38,7 @@ import {
   type WireguardUsage,
   type WorkerStatus,
 } from '../../contract/engine.js';
+import { Alarm } from './alarm.js';
 import {
   requireControlPayload,
   requireFrame,
@@ -61,27 +50,20 @@ import type { AccountStatus } from '../../contract/limit-control.js';
 import { requirePaths, requireProbes } from '../../contract/path-arguments.js';
 import type { PathControl, PathEnds } from '../../contract/path-control.js';
 import { Counters } from './counters.js';
-import { FAIR_SHARE_INTERVAL_MS, FairShare } from './fair-share.js';
-import { openForwarding, type Forwarding } from './forwarding-choice.js';
 import type { Endpoint } from './endpoint.js';
-import { PrefixRateLimiter } from './prefix-rate-limiter.js';
+import { EventBatches } from './event-batches.js';
+import { openForwarding, type Forwarding } from './forwarding-choice.js';
 import { ReturnAddresses } from './return-addresses.js';
 import type { SessionOutput } from './session-output.js';
 import { SessionTable } from './session-table.js';
+import { StrangerBudgets } from './stranger-budgets.js';
 import { answerBindingRequest } from './stun.js';
-import { TokenBucket } from './token-bucket.js';
+import { TableLimits } from './table-limits.js';
 import { UdpShell, type HostInterfaces, type LocalAddress } from './udp-shell.js';
+import { WaysBack } from './ways-back.js';
 
-/** A source's share of what strangers may cost is an eighth; less at once than a second's worth. */
-const CONTROL_PREFIXES = { ipv4Bits: 32, ipv6Bits: 64, capacity: 4096 };
-/** STUN is the one reply larger than its request: what one prefix may be sent, as in the native engine. */
-const STUN_PREFIXES = { ipv4Bits: 24, ipv6Bits: 48, capacity: 4096 };
 /** Strangers whose way back is remembered, as in the native engine. */
 const STRANGERS = 4096;
-/** Events kept for a listener that is not there yet; later ones are lost. */
-const MAX_PENDING_EVENTS = 4096;
-/** setTimeout takes no more; waking up early is harmless. */
-const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 
 /**
  * Opens the fallback engine.
@@ -102,21 +84,15 @@ class WasmEngine implements Engine {
   readonly #forwarding: Forwarding;
   readonly #maxLegs: number;
   readonly #accounts: AccountCapacity;
-  /** The odd secret that spreads source prefixes over buckets. */
-  readonly #prefixKey = randomBytes(8).readBigUInt64LE() | 1n;
-  /** The ways back of `deliver` legs, by leg id, and what was sent on them. */
+  readonly #limits: TableLimits;
+  /** Frames that legs refused, by leg id. */
   readonly #refused = new Map<number, number>();
-  readonly #waysBack = new Map<number, { to: LegTarget; packets: number; bytes: number }>();
+  readonly #waysBack = new WaysBack();
   /** Of those a frame on a leg or a session came from. */
   readonly #provenRemotes: ReturnAddresses;
   /** Of those a contact frame came from; only control frames go there. */
   readonly #strangers = new ReturnAddresses(STRANGERS);
-  readonly #controlBudget: TokenBucket;
-  /** So that no one source takes all of it. */
-  readonly #controlBudgetOfPrefix: PrefixRateLimiter;
-  /** Undefined: STUN is switched off. */
-  readonly #stunBudget: PrefixRateLimiter | undefined;
-  readonly #fairShare = new FairShare();
+  readonly #budgets: StrangerBudgets;
   readonly paths: PathControl = {
     keepsWhole: false,
     setPaths: (sets) => {
@@ -140,14 +116,9 @@ class WasmEngine implements Engine {
       return this.#sessions.pathCounts(peer, performance.now());
     },
   };
-  #shareTimer: NodeJS.Timeout | undefined;
+  readonly #events = new EventBatches();
+  readonly #alarm = new Alarm(() => this.#act(this.#sessions.handleTimeout(step())));
   #socket: UdpShell | undefined;
-  #events: EngineEvent[] = [];
-  #eventsScheduled = false;
-  #listener: ((events: readonly EngineEvent[]) => void) | undefined;
-  #timer: NodeJS.Timeout | undefined;
-  #timerAt = Infinity;
-  #immediate: NodeJS.Immediate | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(options: EngineOptions, forwarding: Forwarding) {
@@ -156,17 +127,8 @@ class WasmEngine implements Engine {
     this.#provenRemotes = new ReturnAddresses(options.maxLegs + options.maxPeers);
     this.#maxLegs = options.maxLegs;
     this.#accounts = options.accounts ?? NO_ACCOUNTS;
-    const stun = options.stunPerSecond ?? DEFAULT_STUN_PER_SECOND;
-    if (stun > 0)
-      this.#stunBudget = new PrefixRateLimiter({ perSecond: stun, burst: stun, ...STUN_PREFIXES });
-    const rate = options.controlFramesPerSecond;
-    const part = (divisor: number): number => Math.max(1, Math.floor(rate / divisor));
-    this.#controlBudget = new TokenBucket(rate, part(4), performance.now());
-    this.#controlBudgetOfPrefix = new PrefixRateLimiter({
-      perSecond: part(8),
-      burst: part(16),
-      ...CONTROL_PREFIXES,
-    });
+    this.#limits = new TableLimits(forwarding.table, this.#accounts, nanoseconds);
+    this.#budgets = new StrangerBudgets(options, performance.now());
   }
 
   async bind(options: EngineOptions, interfaces: HostInterfaces | undefined): Promise<void> {
@@ -200,8 +162,7 @@ class WasmEngine implements Engine {
   }
 
   onEvents(listener: (events: readonly EngineEvent[]) => void): void {
-    this.#listener = listener;
-    this.#scheduleEvents();
+    this.#events.listener = listener;
   }
 
   setPeers(peers: readonly PeerConfig[]): void {
@@ -241,7 +202,7 @@ class WasmEngine implements Engine {
     for (const entry of entries) {
       if (!table.install(entry))
         throw new Error('a forwarding table holds as many legs as it was opened for');
-      if (entry.action === 'deliver' && entry.next !== undefined) this.#setWayBack(entry.id, entry.next);
+      if (entry.action === 'deliver' && entry.next !== undefined) this.#waysBack.set(entry.id, entry.next);
       else this.#forgetWayBack(entry.id);
     }
   }
@@ -256,79 +217,33 @@ class WasmEngine implements Engine {
   }
 
   setLimits(index: number, limits: LegLimits): void {
-    this.#limit((table) => table.setLimits(index, limitsOf(limits)));
+    this.#open();
+    this.#limits.setLimits(index, limits);
   }
 
   setAccountLimit(kind: AccountKind, index: number, limit: RateLimit | undefined): void {
-    this.#limit((table) => table.setRate(kind, index, rateOf(limit, kind)));
+    this.#open();
+    this.#limits.setAccountLimit(kind, index, limit);
   }
 
   resetAccount(kind: AccountKind, index: number): void {
-    this.#limit((table) => table.resetAccount(kind, index));
+    this.#open();
+    this.#limits.resetAccount(kind, index);
   }
 
   setHostLimit(limit: RateLimit | undefined): void {
-    this.#limit((table) => {
-      const rate = rateOf(limit, 'host');
-      table.setHostRate(rate);
-      clearInterval(this.#shareTimer);
-      this.#fairShare.reset();
-      if (rate === NO_RATE) {
-        table.setFairShare({ factor: 0, burst: 0 });
-        return;
-      }
-      this.#dealShares(rate);
-      this.#shareTimer = setInterval(() => this.#dealShares(rate), FAIR_SHARE_INTERVAL_MS);
-      this.#shareTimer.unref();
-    });
-  }
-
-  /** Deals the host's rate out to identities. */
-  #dealShares({ burst }: Rate): void {
-    const { table } = this.#forwarding;
-    const now = nanoseconds();
-    const demands = Array.from(
-      { length: this.#accounts.identities },
-      (_, index) => table.account('identity', index).demand,
-    );
-    const { theoreticalArrival } = table.host();
-    const backlog = theoreticalArrival > now ? Number(theoreticalArrival - now) : 0;
-    table.setFairShare({ factor: this.#fairShare.update(demands, Number(now), backlog), burst });
+    this.#open();
+    this.#limits.setHostLimit(limit);
   }
 
   setPrefixLimit(limit: PrefixLimit | undefined): void {
-    this.#limit((table) => table.setPrefixRate(prefixRateOf(limit), this.#prefixKey));
+    this.#open();
+    this.#limits.setPrefixLimit(limit);
   }
 
   accounts(kind: AccountKind): readonly AccountStatus[] {
     this.#open();
-    const { table } = this.#forwarding;
-    const count = kind === 'identity' ? this.#accounts.identities : this.#accounts.networks;
-    const all = Array.from({ length: count }, (_, index) => ({ index, ...table.account(kind, index) }));
-    for (const leg of table.legs()) {
-      const account = all[leg[kind]];
-      if (account === undefined) continue;
-      account.packets = BigInt.asUintN(64, account.packets + leg.packets);
-      account.bytes = BigInt.asUintN(64, account.bytes + leg.bytes);
-    }
-    return all
-      .filter(({ packets, refused }) => packets > 0n || refused > 0n)
-      .map(({ index, packets, bytes, refused }) => ({
-        index,
-        packets: Number(packets),
-        bytes: Number(bytes),
-        refused: Number(refused),
-      }));
-  }
-
-  #limit(change: (table: ForwardingTable) => void): void {
-    this.#open();
-    try {
-      change(this.#forwarding.table);
-    } catch (error) {
-      if (error instanceof RangeError) throw new EngineError('BAD_ARGUMENT', error.message);
-      throw error;
-    }
+    return this.#limits.accounts(kind);
   }
 
   sendFrames(frames: readonly { readonly to: SocketAddress; readonly frame: Uint8Array }[]): void {
@@ -379,7 +294,7 @@ class WasmEngine implements Engine {
     return ids.map((id) => {
       const counters = this.#forwarding.table.counters(id);
       if (counters === undefined) return undefined;
-      const { packets: sentPackets, bytes: sentBytes } = this.#waysBack.get(id) ?? { packets: 0, bytes: 0 };
+      const { packets: sentPackets, bytes: sentBytes } = this.#waysBack.sent(id);
       return { packets: Number(counters.packets), bytes: Number(counters.bytes), sentPackets, sentBytes };
     });
   }
@@ -412,10 +327,9 @@ class WasmEngine implements Engine {
   }
 
   async #close(): Promise<void> {
-    clearTimeout(this.#timer);
-    clearImmediate(this.#immediate);
-    clearInterval(this.#shareTimer);
-    this.#listener = undefined;
+    this.#alarm.clear();
+    this.#limits.close();
+    this.#events.listener = undefined;
     this.#sessions.destroy();
     await this.#socket?.close();
   }
@@ -479,23 +393,18 @@ class WasmEngine implements Engine {
   }
 
   #control(frame: Uint8Array, leg: number, from: SocketAddress, local: LocalAddress | undefined): void {
-    if (leg === CONTACT_LEG && !this.#admitsStranger(from.ip)) {
+    if (leg === CONTACT_LEG && !this.#budgets.takesControl(from.ip, performance.now())) {
       this.#counters.add('drop_control_rate');
       return;
     }
     this.#counters.add('control_frames');
     (leg === CONTACT_LEG ? this.#strangers : this.#provenRemotes).learn(from, local);
-    this.#emit({ type: 'frame', from, leg, frame });
-  }
-
-  #admitsStranger(ip: Uint8Array): boolean {
-    const now = performance.now();
-    return this.#controlBudgetOfPrefix.allow(ip, now) && this.#controlBudget.take(now);
+    this.#events.add({ type: 'frame', from, leg, frame });
   }
 
   #answerStun(request: Uint8Array, from: SocketAddress, local: LocalAddress | undefined): void {
     // The budget first: judging takes a sum over the whole datagram.
-    if (this.#stunBudget?.allow(from.ip, performance.now()) !== true) {
+    if (!this.#budgets.takesStun(from.ip, performance.now())) {
       this.#counters.add('drop_stun_rate');
       return;
     }
@@ -511,11 +420,12 @@ class WasmEngine implements Engine {
   /** Does what the sessions asked for, and sees to their next deadline. */
   #act(outputs: readonly SessionOutput[]): void {
     for (const output of outputs) {
-      if (output.type === 'event') this.#emit(output.event);
+      if (output.type === 'event') this.#events.add(output.event);
       else if (output.type === 'datagram') this.#sendMessage(output.to, output.datagram);
       else if ('address' in output.at) this.#provenRemotes.learn(output.at.address, output.at.local);
     }
-    this.#arm();
+    const deadline = this.#sessions.deadline();
+    if (deadline !== undefined && this.#closing === undefined) this.#alarm.set(deadline);
   }
 
   #sendMessage(to: Endpoint, message: Uint8Array): void {
@@ -525,23 +435,9 @@ class WasmEngine implements Engine {
       else this.#transmit(to.address, message, to.local);
       return;
     }
-    const way = this.#waysBack.get(to.leg);
-    if (way === undefined) {
-      this.#counters.add('drop_no_path');
-      return;
-    }
-    const { id, key, epoch, address } = way.to;
-    const frame = encodeFrame({
-      kind: FrameKind.forward,
-      hopLimit: HOP_LIMIT_DEFAULT,
-      epoch,
-      legId: id,
-      key,
-      payload: message,
-    });
-    way.packets++;
-    way.bytes += frame.length;
-    this.#transmit(address, frame, this.#provenRemotes.find(address));
+    const back = this.#waysBack.frame(to.leg, message);
+    if (back === undefined) this.#counters.add('drop_no_path');
+    else this.#transmit(back.to, back.frame, this.#provenRemotes.find(back.to));
   }
 
   /** @param local undefined: routing chooses the source */
@@ -551,55 +447,8 @@ class WasmEngine implements Engine {
     this.#socket?.send(to, datagram, local);
   }
 
-  #setWayBack(leg: number, to: LegTarget): void {
-    const present = this.#waysBack.get(leg);
-    if (present === undefined) this.#waysBack.set(leg, { to, packets: 0, bytes: 0 });
-    else present.to = to;
-  }
-
   #forgetWayBack(leg: number): void {
-    if (this.#waysBack.delete(leg)) this.#act(this.#sessions.forgetLeg(leg, step()));
-  }
-
-  #emit(event: EngineEvent): void {
-    if (this.#listener === undefined && this.#events.length >= MAX_PENDING_EVENTS) return;
-    this.#events.push(event);
-    this.#scheduleEvents();
-  }
-
-  /** Hands events on after the datagrams at hand were read, so that they go in batches. */
-  #scheduleEvents(): void {
-    if (this.#eventsScheduled || this.#events.length === 0 || this.#listener === undefined) return;
-    this.#eventsScheduled = true;
-    setImmediate(() => {
-      this.#eventsScheduled = false;
-      const events = this.#events;
-      this.#events = [];
-      this.#listener?.(events);
-    });
-  }
-
-  #arm(): void {
-    const deadline = this.#sessions.deadline();
-    if (deadline === undefined || this.#closing !== undefined) return;
-    const wait = deadline - performance.now();
-    if (wait <= 0) {
-      this.#immediate ??= setImmediate(() => {
-        this.#immediate = undefined;
-        this.#act(this.#sessions.handleTimeout(step()));
-      });
-    } else if (deadline < this.#timerAt) {
-      clearTimeout(this.#timer);
-      this.#timerAt = deadline;
-      // Rounded up: a timer that fires a fraction early would only be armed again.
-      this.#timer = setTimeout(
-        () => {
-          this.#timerAt = Infinity;
-          this.#act(this.#sessions.handleTimeout(step()));
-        },
-        Math.min(Math.ceil(wait), MAX_TIMEOUT_MS),
-      );
-    }
+    if (this.#waysBack.forget(leg)) this.#act(this.#sessions.forgetLeg(leg, step()));
   }
 }
 
