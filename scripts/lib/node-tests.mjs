@@ -14,6 +14,7 @@ const FILE_TIMEOUT_MS = 10 * 60_000;
  * those of `npm test` on two processors.
  */
 export const LONGEST = [
+  'lab/guard',
   'lab/relay-policy',
   'sim/path-failover',
   'sim/direct-paths',

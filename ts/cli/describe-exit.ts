@@ -11,13 +11,22 @@ const nameOr = (name: string, peerId: string): string => (name === '' ? `${peerI
 
 /** `omerta exit status` */
 export function describeExit(report: ExitReport, now: number): string {
-  const { serving, using, error } = report;
+  const { serving, using, guarded, error } = report;
   const lines = [
     ...(error === undefined ? [] : [`host      NOT IN ORDER: ${error}`]),
     ...(serving === undefined ? ['serving   no'] : describeServing(serving, now)),
     ...(using === undefined
-      ? ['using     none: traffic leaves by this machine itself']
+      ? [
+          `using     none: ${guarded === true ? 'nothing leaves but to members' : 'traffic leaves by this machine itself'}`,
+        ]
       : describeUsing(using)),
+    ...(guarded === undefined
+      ? []
+      : [
+          guarded
+            ? 'machine   closed from boot on: only omerta guard remove opens it'
+            : 'machine   NOT CLOSED, though a guard is installed; type: omerta guard install',
+        ]),
   ];
   return lines.map(printable).join('\n');
 }

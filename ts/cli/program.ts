@@ -21,6 +21,7 @@ const COMMANDS: readonly (readonly [name: string, load: () => Promise<(program: 
   ['nat', async () => (await import('./commands/nat.js')).natCommand],
   ['ping', async () => (await import('./commands/ping.js')).pingCommand],
   ['exit', async () => (await import('./commands/exit.js')).exitCommand],
+  ['guard', async () => (await import('./commands/guard.js')).guardCommand],
   ['receipts', async () => (await import('./commands/receipts.js')).receiptsCommand],
   ['network', async () => (await import('./commands/network.js')).networkCommand],
   ['keygen', async () => (await import('./commands/keygen.js')).keygenCommand],

@@ -14,7 +14,7 @@ import { kernelSysctls, type HostChange, type Sysctls, type Undo } from './host-
 import { HostChanges } from './host-changes.js';
 import { runCommand, type RunCommand } from './host-commands.js';
 import { serveChanges, type GuestAddress } from './serve-changes.js';
-import { EXIT_TABLE, GUARD_TABLE, SERVE_TABLE } from './exit-numbers.js';
+import { BOOT_TABLE, EXIT_TABLE, GUARD_TABLE, SERVE_TABLE } from './exit-numbers.js';
 import { strictInterfaces, useChanges } from './use-changes.js';
 
 /** The host keeps forwarding for a guest a little longer than its lease: the engine ends it to the moment. */
@@ -203,7 +203,7 @@ export class ExitHost {
       readonly nftables: readonly { readonly chain?: PrintedChain }[];
     };
     return nftables.flatMap(({ chain }) =>
-      chain?.hook === 'forward' && chain.policy === 'drop' && chain.table !== GUARD_TABLE
+      chain?.hook === 'forward' && chain.policy === 'drop' && ![GUARD_TABLE, BOOT_TABLE].includes(chain.table)
         ? [`${chain.family} ${chain.table} ${chain.name}`]
         : [],
     );

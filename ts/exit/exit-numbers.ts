@@ -7,5 +7,7 @@ export const EXIT_TABLE = 28_525;
 export const SERVE_TABLE = 'omerta_exit';
 export const USE_TABLE = 'omerta_use';
 export const GUARD_TABLE = 'omerta_guard';
+/** The machine's own, of `omerta guard`; in no journal. */
+export const BOOT_TABLE = 'omerta_boot';
 /** Before those of others: Tailscale's begin at 5210, wg-quick's are at 32764. */
 export const RULE_PRIORITIES = { excluded: 5101, onLink: 5102, exit: 5103 } as const;

@@ -1,7 +1,10 @@
-// The guard of --paranoid: two tables of nftables that no process owns. What is not for the tunnel is dropped in the IP
+// What a closed machine sends, as tables of nftables that no process owns: what is not for the tunnel is dropped in the IP
 // layer, whatever route or socket it came by, and once more where frames leave (AF_PACKET, what is forwarded).
+//
+//   --paranoid      omerta_guard, of the daemon that uses an exit: both families, gone with `exit off`
+//   omerta guard    omerta_boot, of the machine: IP layer alone, since no interface is there yet; gone with `guard remove`
 
-import { EXIT_MARK, GUARD_TABLE } from './exit-numbers.js';
+import { BOOT_TABLE, EXIT_MARK, GUARD_TABLE } from './exit-numbers.js';
 
 export interface GuardFacts {
   readonly tunnel: string;
@@ -13,40 +16,20 @@ export interface GuardFacts {
   readonly onLink: readonly string[];
 }
 
+/** Before the network there are no on-link prefixes to be known: with --allow-lan it is what is nobody's on the Internet. */
+const PRIVATE = [
+  '10.0.0.0/8',
+  '169.254.0.0/16',
+  '172.16.0.0/12',
+  '192.168.0.0/16',
+  'fc00::/7',
+  'fe80::/10',
+] as const;
+
 /** Both tables: made, replaced and removed in one transaction. */
 export function guardTables({ tunnel, devices, inner, onLink }: GuardFacts): string {
-  const lan = onLink.map((prefix) => `${prefix.includes(':') ? 'ip6' : 'ip'} daddr ${prefix} accept`);
-  const allowed = [
-    // The engine's own datagrams.
-    `meta mark ${EXIT_MARK} meta l4proto udp accept`,
-    // Without these there is no link: neighbours, routers, an address.
-    'icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept',
-    'udp sport 68 udp dport 67 accept',
-    'udp sport 546 udp dport 547 accept',
-    // Names never: also where the LAN is allowed.
-    'meta l4proto { tcp, udp } th dport 53 drop',
-    ...lan,
-  ];
   return [
-    `table inet ${GUARD_TABLE} {`,
-    'chain output {',
-    'type filter hook output priority filter + 10; policy drop;',
-    `oifname { "lo", "${tunnel}" } accept`,
-    ...allowed,
-    '}',
-    'chain forward {',
-    'type filter hook forward priority filter + 10; policy drop;',
-    `oifname "${tunnel}" accept`,
-    `iifname "${tunnel}" accept`,
-    ...lan,
-    '}',
-    // Who is on the link finds out nothing about connections in the tunnel (CVE-2019-14899).
-    'chain input {',
-    'type filter hook prerouting priority raw; policy accept;',
-    `iifname { "lo", "${tunnel}" } accept`,
-    'fib daddr type local fib daddr . iif type != local drop',
-    '}',
-    '}',
+    ...ipTable(GUARD_TABLE, tunnel, onLink),
     `table netdev ${GUARD_TABLE} {`,
     ...(devices.length === 0
       ? []
@@ -55,10 +38,57 @@ export function guardTables({ tunnel, devices, inner, onLink }: GuardFacts): str
           `type filter hook egress devices = { ${devices.map((name) => `"${name}"`).join(', ')} } priority filter; policy drop;`,
           ...(inner.length === 0 ? [] : [`arp saddr ip { ${inner.join(', ')} } drop`]),
           'ether type arp accept',
-          ...allowed,
+          ...allowed(onLink),
           '}',
         ]),
     '}',
     '',
   ].join('\n');
 }
+
+/** The machine's own table, in place of the one that is there: a file for `nft -f`, in one transaction. */
+export function bootTable(tunnel: string, allowLan: boolean): string {
+  const former = [`table inet ${BOOT_TABLE}`, `delete table inet ${BOOT_TABLE}`];
+  return [...former, ...ipTable(BOOT_TABLE, tunnel, allowLan ? PRIVATE : []), ''].join('\n');
+}
+
+function ipTable(table: string, tunnel: string, onLink: readonly string[]): string[] {
+  return [
+    `table inet ${table} {`,
+    'chain output {',
+    'type filter hook output priority filter + 10; policy drop;',
+    `oifname { "lo", "${tunnel}" } accept`,
+    ...allowed(onLink),
+    '}',
+    'chain forward {',
+    'type filter hook forward priority filter + 10; policy drop;',
+    `oifname "${tunnel}" accept`,
+    `iifname "${tunnel}" accept`,
+    ...lanRules(onLink),
+    '}',
+    // Who is on the link finds out nothing about connections in the tunnel (CVE-2019-14899).
+    'chain input {',
+    'type filter hook prerouting priority raw; policy accept;',
+    `iifname { "lo", "${tunnel}" } accept`,
+    'fib daddr type local fib daddr . iif type != local drop',
+    '}',
+    '}',
+  ];
+}
+
+function allowed(onLink: readonly string[]): string[] {
+  return [
+    // The engine's own datagrams.
+    `meta mark ${EXIT_MARK} meta l4proto udp accept`,
+    // Without these there is no link: neighbours, routers, an address.
+    'icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept',
+    'udp sport 68 udp dport 67 accept',
+    'udp sport 546 udp dport 547 accept',
+    // Names never: also where the LAN is allowed.
+    'meta l4proto { tcp, udp } th dport 53 drop',
+    ...lanRules(onLink),
+  ];
+}
+
+const lanRules = (onLink: readonly string[]): string[] =>
+  onLink.map((prefix) => `${prefix.includes(':') ? 'ip6' : 'ip'} daddr ${prefix} accept`);

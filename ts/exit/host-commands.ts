@@ -1,12 +1,24 @@
 // The programs by which routes, rules and nftables of the host are changed.
 
 import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { ExitCode, OperatorError, systemErrorCode } from '../host/operator-error.js';
 
 const TIMEOUT_MS = 10_000;
 /** Where they are, for who is not root by login. */
 const PATH = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`;
 const PACKAGES: Readonly<Record<string, string>> = { ip: 'iproute2', nft: 'nftables' };
+
+/** Where a program is, for files that name it. @throws OperatorError when it is not installed. */
+export function programPath(file: string): string {
+  const found = PATH.split(':')
+    .filter((folder) => folder.startsWith('/'))
+    .map((folder) => join(folder, file))
+    .find((path) => existsSync(path));
+  if (found === undefined) throw notInstalled(file);
+  return found;
+}
 
 /** A program said no. */
 export class HostCommandError extends Error {

@@ -160,13 +160,8 @@ export class LeakProbes {
     await machine.sysctl('net.ipv4.ip_forward=1');
     await router.ip('address add 2001:db8:10::1/64 dev lan nodad');
     const routerMac = await macOf(router, 'lan');
-    await machine.ip(
-      'address add 2001:db8:10::2/64 dev eth0 nodad',
-      'route add ::/0 via 2001:db8:10::1',
-      `route add ${target(111)}/32 via ${router.gateway}`,
-      `route add ${target(112)}/32 dev eth0`,
-      `neighbor replace ${target(112)} lladdr ${routerMac} dev eth0 nud permanent`,
-    );
+    await machine.ip('address add 2001:db8:10::2/64 dev eth0 nodad');
+    await addRoutes(made);
     // Somebody on the link sends to the inner address.
     await router.ip(`route add ${inner}/32 dev lan`);
     const mac = await macOf(machine, 'eth0');
@@ -228,6 +223,16 @@ export class LeakProbes {
     this.prober.kill('SIGKILL');
     this.tcpdump.kill('SIGKILL');
   }
+}
+
+/** Ways of the machine that probes go by; an uplink that was down has lost them. */
+export async function addRoutes({ machine, router }: LeakWorld): Promise<void> {
+  await machine.ip(
+    'route add ::/0 via 2001:db8:10::1',
+    `route add ${target(111)}/32 via ${router.gateway}`,
+    `route add ${target(112)}/32 dev eth0`,
+    `neighbor replace ${target(112)} lladdr ${await macOf(router, 'lan')} dev eth0 nud permanent`,
+  );
 }
 
 async function macOf(node: Namespace, device: string): Promise<string> {

@@ -137,7 +137,6 @@ export class Daemon {
         identity,
         store,
         log,
-        fwmark: () => this.#exits?.fwmark ?? 0,
         ...(this.settings.open && { open: this.settings.open }),
       },
       networks,

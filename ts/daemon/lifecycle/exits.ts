@@ -9,6 +9,7 @@ import type { ExitRight } from '../../core/exit/exit-rights.js';
 import { decodePeerId } from '../../core/protocol/peer-id.js';
 import type { ExitEffect } from '../../core/runtime/exit-change.js';
 import type { Engine } from '../../contract/engine.js';
+import { BootGuard } from '../../exit/boot-guard.js';
 import { DnsForwarder, hostResolvers } from '../../exit/dns-forwarder.js';
 import { ExitHost, type ExitWish } from '../../exit/exit-host.js';
 import { networkOf } from '../../exit/denied-ranges.js';
@@ -30,17 +31,22 @@ import type { Mesh } from './mesh.js';
 
 /** Ended rights are kept so long, to be told from rights that never were. */
 const REMEMBERED_MS = 7 * 24 * 3_600_000;
+/** So often it is looked whether another program took the machine's guard away. */
+const GUARD_LOOK_MS = 5000;
 
 export interface ExitsOptions {
   readonly state: StateDirectory;
   readonly log: Logger;
   readonly host?: ExitHost;
+  readonly bootGuard?: BootGuard;
 }
 
 export class Exits {
   readonly #state: StateDirectory;
   readonly #log: Logger;
   readonly #host: ExitHost;
+  readonly #bootGuard: BootGuard;
+  #lookedAtGuard = -Infinity;
   #settings: StoredExitSettings;
   readonly #dns = new DnsForwarder(
     () => this.#resolvers(),
@@ -54,16 +60,12 @@ export class Exits {
   #told = '';
 
   /** @throws OperatorError when the settings cannot be read. */
-  constructor({ state, log, host }: ExitsOptions) {
+  constructor({ state, log, host, bootGuard = new BootGuard() }: ExitsOptions) {
+    this.#bootGuard = bootGuard;
     this.#state = state;
     this.#log = log;
     this.#settings = loadExitSettings(state);
     this.#host = host ?? new ExitHost({ journal: state.exitJournal, now: () => performance.now() });
-  }
-
-  /** What the engine's sockets are marked with, 0 = not. */
-  get fwmark(): number {
-    return this.#settings.use === undefined ? 0 : EXIT_MARK;
   }
 
   /** Before the mesh is opened: what is to be closed is, and what an earlier daemon left and nobody wants goes. */
@@ -94,6 +96,13 @@ export class Exits {
       }),
     );
     this.#setRules();
+    const now = performance.now();
+    if (now - this.#lookedAtGuard < GUARD_LOOK_MS || !this.#bootGuard.isInstalled) return;
+    this.#lookedAtGuard = now;
+    void this.#bootGuard.restore().then(
+      (restored) => restored && this.#log.warn('guard-loaded-again'),
+      (error: unknown) => this.#log.error({ error: messageOf(error) }, 'guard-not-on'),
+    );
   }
 
   /** What was changed on the host is undone; the settings stay. */
@@ -184,6 +193,7 @@ export class Exits {
   async report(): Promise<ExitReport> {
     await this.#host.done;
     const foreignDrops = this.#settings.serve === undefined ? [] : await this.#host.foreignDrops();
+    const guarded = this.#bootGuard.isInstalled ? await this.#isGuardOn() : undefined;
     const { mesh, engine } = this.#opened();
     const { serve, use, grants } = this.#settings;
     return exitReport(mesh.shell.status(), engine.peers(), {
@@ -204,11 +214,17 @@ export class Exits {
         hops: use.hops,
       },
       error: this.#host.error,
+      guarded,
       foreignDrops,
       tunnel: mesh.settings.config.node.interface,
       refused: engine.counters(),
       dns: { ...this.#dns.counts, error: this.#dnsError },
     });
+  }
+
+  async #isGuardOn(): Promise<boolean> {
+    const status = await this.#bootGuard.status().catch(() => undefined);
+    return status?.isOn === true;
   }
 
   /**
@@ -241,8 +257,8 @@ export class Exits {
   async #apply(): Promise<void> {
     const { engine, mesh } = this.#opened();
     const { serve, use } = this.#settings;
-    // The mark comes before the rule that lets only marked packets out, and goes after it.
-    if (use !== undefined) mark(engine, EXIT_MARK);
+    // Its sockets are marked from the start, where that is possible: here it is said where it is not.
+    if (use !== undefined) mark(engine);
     this.#setRules();
     const wish: ExitWish = {
       tunnel: engine.describe().tun ?? mesh.settings.config.node.interface,
@@ -252,7 +268,6 @@ export class Exits {
     };
     if (serve === undefined && use === undefined) await this.#host.clear();
     else await this.#host.set(wish);
-    if (use === undefined) mark(engine, 0);
     await this.#serveNames();
   }
 
@@ -386,9 +401,9 @@ function requireInside(engine: Engine): void {
   );
 }
 
-function mark(engine: Engine, fwmark: number): void {
+function mark(engine: Engine): void {
   try {
-    engine.setFwmark?.(fwmark);
+    engine.setFwmark?.(EXIT_MARK);
   } catch (error) {
     throw new OperatorError(
       ExitCode.permission,

@@ -16,7 +16,7 @@ import {
 import { accountCapacity } from '../../core/relay/relay-accounts.js';
 import { MAX_MEMBERS, type StockPeer } from '../../core/members/member-table.js';
 import { storedRound } from '../../core/members/own-addresses.js';
-import type { EngineOptions, PeerConfig } from '../../contract/engine.js';
+import type { Engine, EngineOptions, PeerConfig } from '../../contract/engine.js';
 import { nodePrimitives } from '../../engine/node-primitives.js';
 import {
   KernelPathEngine,
@@ -37,7 +37,8 @@ import { nodeConsent } from '../config/consent-configuration.js';
 import type { DaemonMode } from '../../status/model/daemon-status.js';
 import { engineFailure } from './engine-failure.js';
 import type { Identity } from '../state/identity.js';
-import { ExitCode, OperatorError } from '../../host/operator-error.js';
+import { EXIT_MARK } from '../../exit/exit-numbers.js';
+import { ExitCode, messageOf, OperatorError } from '../../host/operator-error.js';
 import type { LocalInterface } from '../../core/path/local-interface.js';
 import { localInterfaces, sameInterfaces } from '../../host/local-interfaces.js';
 import { MeshShell } from './mesh-shell.js';
@@ -71,13 +72,23 @@ export interface MeshSettings {
   readonly identity: Identity;
   readonly store: Store;
   readonly log: Logger;
-  /** What its sockets are marked with, 0 = not; asked each time a mesh is opened. */
-  readonly fwmark?: () => number;
   /** Opens the engine; tests give another. */
   readonly open?: (choice: EngineChoice, options: EngineOptions) => Promise<OpenedEngine>;
 }
 
 /** Which engine and kernel path `accel` asks for. */
+/**
+ * Whatever this host closes, the datagrams of its daemons leave: an exit may be used by another of them, or a guard be
+ * installed. Where marking takes a capability this one has not, neither can be its own.
+ */
+function markSockets(engine: Engine, log: Logger): void {
+  try {
+    engine.setFwmark?.(EXIT_MARK);
+  } catch (error) {
+    log.debug({ reason: messageOf(error) }, 'sockets-not-marked');
+  }
+}
+
 function choices({ node, relay }: Config, mode: DaemonMode): { engine: EngineChoice; kernelPath: boolean } {
   const accel = mode === 'relay' ? relay.accel : undefined;
   if (accel === 'xdp' && node.engine === 'wasm')
@@ -158,6 +169,7 @@ export class Mesh {
     const choice = choices(config, mode);
     const open = async (): Promise<OpenedEngine> => {
       const { engine, fallback } = await (settings.open ?? openEngine)(choice.engine, options);
+      markSockets(engine, log); // before it sends anything
       if (!choice.kernelPath) return { engine, fallback };
       const kernelPath = await openKernelPath(engine, acceleration(config, options));
       return { engine: kernelPath ?? engine, fallback };
@@ -166,10 +178,8 @@ export class Mesh {
       throw engineFailure(error, { port, bind, state });
     });
     options.privateKey.fill(0);
-    const fwmark = settings.fwmark?.() ?? 0;
     let shell: MeshShell<MeshNode> | undefined;
     try {
-      if (fwmark !== 0) engine.setFwmark?.(fwmark); // before it sends anything
       const addresses = configuredAddresses(config, engine.port);
       const { wireguardRelay } = engine.describe();
       const node = new MeshNode(

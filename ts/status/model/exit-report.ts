@@ -35,6 +35,8 @@ export interface ExitReport {
       }
     | undefined;
   readonly offers: readonly { readonly peerId: string; readonly name: string }[];
+  /** Whether the machine's own guard holds (`omerta guard`); undefined = it is not installed. */
+  readonly guarded: boolean | undefined;
   /** Why the host is not as it should be; undefined = it is. */
   readonly error: string | undefined;
 }
@@ -81,6 +83,7 @@ export interface ExitReportSettings {
       }
     | undefined;
   readonly error: string | undefined;
+  readonly guarded: boolean | undefined;
   readonly foreignDrops: readonly string[];
   readonly tunnel: string;
   readonly refused: ReadonlyMap<string, number>;
@@ -133,6 +136,7 @@ export function exitReport(
       ...settings.use,
     },
     offers: exit.offers.map((peerId) => ({ peerId, name: nameOf(peerId) })),
+    guarded: settings.guarded,
     error: settings.error,
   };
 }
