@@ -7,6 +7,7 @@ import type { PeerConfig, PeerEndpoint, PeerStatus, SessionKey } from '../../con
 import type { PathCounts, PathProbe, PeerPaths } from '../../contract/path-control.js';
 import { isPathFrame } from '../../wire/path-frame.js';
 import { pongTo } from '../../wire/ping-frame.js';
+import { isSuiteFrame } from '../../wire/suite-frame.js';
 import {
   CONTROL_FRAMES_PER_SECOND,
   ENDPOINT_INTERVAL,
@@ -22,13 +23,14 @@ import {
 } from '../../wire/session-constants.js';
 import { CookieJar } from './cookie.js';
 import type { Counters } from './counters.js';
-import { configuredEndpoint, sameEndpoint, toldEndpoint, type Endpoint } from './endpoint.js';
+import { sameEndpoint, toldEndpoint, type Endpoint } from './endpoint.js';
 import type { IndexTable } from './index-table.js';
 import { Initiator } from './initiator.js';
 import { Keypair, KeypairSlots } from './keypair.js';
 import { createResponse, type LocalIdentity, type RemoteIdentity, type ResponderState } from './noise.js';
 import { equal } from './primitives.js';
 import { REPLAY_WINDOW_SIZE } from './replay-window.js';
+import { RoamingEndpoint } from './roaming-endpoint.js';
 import type { SessionOutput } from './session-output.js';
 import { StagedPayloads } from './staged-payloads.js';
 import { endpointAt, PeerPathUse } from './peer-paths.js';
@@ -47,21 +49,10 @@ export interface SessionContext {
 
 const EMPTY = new Uint8Array(0);
 
-/** An offer or proof of docs/protocol.md, "Suites": one block with a body of 12 or 1. */
-function isSuiteFrame(payload: Uint8Array): boolean {
-  const [marker, kind, low, high] = payload;
-  const body = kind === 4 ? 12 : kind === 5 ? 1 : undefined;
-  return payload.length === 16 && marker === 0xc0 && body !== undefined && low === body && high === 0;
-}
-
 /** REKEY_TIMEOUT's random addition, 0–333 ms (two random bytes: the bias is below 1 %). */
 function jitter(step: Step): number {
   const [low = 0, high = 0] = step.random(2);
   return ((high << 8) | low) % (REKEY_TIMEOUT_JITTER + 1);
-}
-
-function localOf(endpoint: Endpoint): LocalAddress | undefined {
-  return 'leg' in endpoint ? undefined : endpoint.local;
 }
 
 const controlBudget = (now: number): TokenBucket =>
@@ -127,11 +118,7 @@ export class SessionPeer {
   readonly #initiator: Initiator;
   readonly #paths: PeerPathUse;
   /** Where it is reached, unless it has paths. */
-  #endpoint: Endpoint | undefined;
-  /** Given while a session ran: handshakes go there, in turns with the session's own, until one completes. */
-  #givenEndpoint: Endpoint | undefined;
-  /** The last initiation went there. */
-  #givenEndpointTried = false;
+  readonly #endpoint = new RoamingEndpoint();
   /** It has moved since that was told. */
   #endpointUntold = false;
   #persistentKeepaliveMs = 0;
@@ -178,8 +165,12 @@ export class SessionPeer {
 
   /** Applies endpoint and keepalive of a configuration. */
   configure(config: PeerConfig, step: Step, outputs: SessionOutput[]): void {
-    const endpointAppears = this.#endpoint === undefined && config.endpoint !== undefined;
-    if (config.endpoint !== undefined) this.#giveEndpoint(config.endpoint, config.redirect === true, step);
+    const endpointAppears = this.#endpoint.current === undefined && config.endpoint !== undefined;
+    if (config.endpoint !== undefined) {
+      const pinned = this.#paths.active !== undefined;
+      const proven = config.redirect !== true && !pinned && this.#slots.usable(step.now);
+      this.#endpoint.give(config.endpoint, proven);
+    }
     const keepalive = config.persistentKeepalive * 1000;
     const keepaliveAppears = keepalive > 0 && this.#persistentKeepaliveMs === 0;
     this.#persistentKeepaliveMs = keepalive;
@@ -189,41 +180,16 @@ export class SessionPeer {
     else if (endpointAppears && this.#attemptingSince !== undefined) this.#initiate(step, outputs);
   }
 
-  /**
-   * What a session proved is worth more than what somebody says: its packets are not sent to whoever is at a
-   * given address before a handshake there completed, unless that is what is asked for.
-   */
-  #giveEndpoint(given: PeerEndpoint, redirect: boolean, step: Step): void {
-    const endpoint = configuredEndpoint(given, this.#endpoint);
-    this.#forgetGiven();
-    if (
-      redirect ||
-      this.#paths.active !== undefined ||
-      this.#endpoint === undefined ||
-      !this.#slots.usable(step.now)
-    )
-      this.#endpoint = endpoint;
-    else if (endpoint !== this.#endpoint) this.#givenEndpoint = endpoint;
-  }
-
-  #forgetGiven(): void {
-    this.#givenEndpoint = undefined;
-    this.#givenEndpointTried = false;
-  }
-
   /** As PathControl.setPaths. */
   setPaths(settings: PeerPaths, step: Step, outputs: SessionOutput[]): void {
     const { active } = this.#paths;
     this.#paths.set(settings, step);
     if (this.#paths.active !== undefined) {
       this.#endpointUntold = false;
-      if (this.#givenEndpoint !== undefined) this.#endpoint = this.#givenEndpoint;
-      this.#forgetGiven();
+      this.#endpoint.settle();
       if (this.#staged.length > 0) this.#sendStaged(step, outputs);
-    } else if (active !== undefined && this.#endpoint === undefined) {
-      // Reached where it was until it is heard elsewhere.
-      this.#endpoint = 'leg' in active.remote ? active.remote : { address: active.remote.address };
-    }
+    } else if (active !== undefined)
+      this.#endpoint.fallBackTo('leg' in active.remote ? active.remote : { address: active.remote.address });
     this.#armPaths(step);
   }
 
@@ -246,20 +212,13 @@ export class SessionPeer {
 
   /** Forgets an endpoint that led through a leg which is gone, for one that was given meanwhile. */
   forgetLeg(leg: number, step: Step, outputs: SessionOutput[]): void {
-    const leads = (endpoint: Endpoint | undefined): boolean =>
-      endpoint !== undefined && 'leg' in endpoint && endpoint.leg === leg;
-    if (leads(this.#givenEndpoint)) this.#forgetGiven();
-    if (!leads(this.#endpoint)) return;
-    this.#endpoint = this.#givenEndpoint;
-    this.#forgetGiven();
-    if (this.#endpoint !== undefined && this.#staged.length > 0) this.#sendStaged(step, outputs);
+    if (!this.#endpoint.forgetLeg(leg)) return;
+    if (this.#endpoint.current !== undefined && this.#staged.length > 0) this.#sendStaged(step, outputs);
   }
 
-  /** Forgets a sticky source that is this host's no more; any, without `local`. Routing chooses again. */
+  /** Forgets a sticky source that is this host's no more; any, without `local`. */
   forgetLocal(local?: LocalAddress): void {
-    const known = this.#endpoint;
-    if (known === undefined || 'leg' in known || known.local === undefined) return;
-    if (local === undefined || known.local === local) this.#endpoint = { address: known.address };
+    this.#endpoint.forgetLocal(local);
   }
 
   sendControl(payload: Uint8Array, step: Step, outputs: SessionOutput[]): void {
@@ -299,7 +258,7 @@ export class SessionPeer {
     }
     this.#authenticReceived(from, size, step, outputs);
     const keypair = new Keypair(response.keys, index, state.remoteIndex, false, step.now);
-    this.#forgetGiven();
+    this.#endpoint.forgetGiven();
     this.#slots.addResponded(keypair);
     this.#context.indices.set(index, { peer: this, keypair });
     this.#timers.start('zeroKeys', step);
@@ -316,7 +275,7 @@ export class SessionPeer {
       return;
     }
     this.#authenticReceived(from, message.length, step, outputs);
-    this.#forgetGiven();
+    this.#endpoint.forgetGiven();
     this.#slots.addInitiated(keypair);
     this.#context.indices.set(keypair.localIndex, { peer: this, keypair });
     this.#timers.start('zeroKeys', step);
@@ -485,13 +444,14 @@ export class SessionPeer {
   }
 
   get #reachable(): boolean {
-    return this.#paths.active !== undefined || this.#endpoint !== undefined;
+    return this.#paths.active !== undefined || this.#endpoint.current !== undefined;
   }
 
   #reachedAt(): PeerEndpoint | undefined {
     const { active } = this.#paths;
     if (active !== undefined) return toldEndpoint(endpointAt(active));
-    return this.#endpoint === undefined ? undefined : toldEndpoint(this.#endpoint);
+    const { current } = this.#endpoint;
+    return current === undefined ? undefined : toldEndpoint(current);
   }
 
   #armPaths(step: Step): void {
@@ -502,8 +462,9 @@ export class SessionPeer {
 
   /** To wherever the peer is reached. */
   #sendReached(message: Uint8Array, step: Step, outputs: SessionOutput[]): void {
+    const { current } = this.#endpoint;
     if (this.#paths.active !== undefined) this.#paths.transmit(message, step, outputs);
-    else if (this.#endpoint !== undefined) this.#send(message, this.#endpoint, step, outputs);
+    else if (current !== undefined) this.#send(message, current, step, outputs);
   }
 
   /** Every authenticated message goes out here. */
@@ -522,21 +483,6 @@ export class SessionPeer {
 
   // Handshakes
 
-  /**
-   * Where an initiation goes. An endpoint that was given while a session ran comes first; it may be wrong, and
-   * then it must not cost the session: repetitions go there and to the session's own in turns.
-   */
-  #chooseEndpoint(retry: boolean, step: Step): Endpoint | undefined {
-    if (this.#givenEndpoint === undefined) return this.#endpoint;
-    if (!this.#slots.usable(step.now)) {
-      this.#endpoint = this.#givenEndpoint;
-      this.#forgetGiven();
-      return this.#endpoint;
-    }
-    this.#givenEndpointTried = !retry || !this.#givenEndpointTried;
-    return this.#givenEndpointTried ? this.#givenEndpoint : this.#endpoint;
-  }
-
   /** Sends an initiation unless one went out less than `interval` ms ago. */
   #initiate(step: Step, outputs: SessionOutput[], interval = REKEY_TIMEOUT, retry = false): void {
     this.#attemptingSince ??= step.now;
@@ -545,7 +491,7 @@ export class SessionPeer {
       return;
     }
     const pinned = this.#paths.active !== undefined;
-    const to = pinned ? undefined : this.#chooseEndpoint(retry, step);
+    const to = pinned ? undefined : this.#endpoint.forInitiation(retry, this.#slots.usable(step.now));
     if (!pinned && to === undefined) {
       this.#askForPath(step, outputs);
       this.#timers.startIfIdle('retransmit', step);
@@ -581,7 +527,7 @@ export class SessionPeer {
     this.#rekeyedOnReceive = false;
     this.#completedAt = step.now;
     this.#context.counters.add('handshakes_completed');
-    const at = this.#paths.active === undefined ? this.#endpoint : from;
+    const at = this.#paths.active === undefined ? this.#endpoint.current : from;
     if (at === undefined) return; // its leg went away within this very step
     outputs.push({
       type: 'event',
@@ -600,12 +546,10 @@ export class SessionPeer {
   #authenticReceived(from: Endpoint, size: number, step: Step, outputs: SessionOutput[]): void {
     this.#noteReceived(size, step);
     if (this.#paths.active !== undefined) return; // nothing but its paths moves a peer that has some
-    const known = this.#endpoint;
-    const same = known !== undefined && sameEndpoint(known, from);
-    if (same && localOf(known) === localOf(from)) return;
-    this.#endpoint = from;
+    const change = this.#endpoint.heard(from);
+    if (change === undefined) return;
     outputs.push({ type: 'heard', at: from });
-    if (known === undefined || same) return;
+    if (change.before === undefined || sameEndpoint(change.before, from)) return;
     if (this.#timers.running('endpointTold')) this.#endpointUntold = true;
     else this.#tellEndpoint(step, outputs);
   }
@@ -620,10 +564,11 @@ export class SessionPeer {
   /** Whoever lets packets come from here and there in turns causes no event for each. */
   #tellEndpoint(step: Step, outputs: SessionOutput[]): void {
     this.#endpointUntold = false;
-    if (this.#endpoint === undefined || this.#paths.active !== undefined) return;
+    const { current } = this.#endpoint;
+    if (current === undefined || this.#paths.active !== undefined) return;
     this.#timers.start('endpointTold', step);
     this.#context.counters.add('endpoint_changes');
-    const endpoint = toldEndpoint(this.#endpoint);
+    const endpoint = toldEndpoint(current);
     outputs.push({ type: 'event', event: { type: 'endpoint', peer: this.sessionKey, endpoint } });
   }
 
