@@ -4,6 +4,7 @@
 // ts/engine/native/native-engine.ts is the only caller and the place where this is documented for users.
 #include <napi.h>
 
+#include "addon/namespace_calls.h"
 #include "addon/native_engine.h"
 
 namespace {
@@ -15,6 +16,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("NativeEngine", NativeEngine::define(env));
   exports.Set("testTunOffloads",
               Napi::Function::New(env, omerta::addon::test_tun_offloads, "testTunOffloads"));
+  omerta::addon::export_namespace_calls(env, exports);
   auto names = Napi::Array::New(env);
   for (uint32_t i = 0; i < omerta::kCounterCount; i++)
     names.Set(i, Napi::String::New(env, std::string(omerta::kCounterNames[i])));

@@ -2,6 +2,7 @@
 #include "addon/engine_options.h"
 
 #include "addon/arguments.h"
+#include "exit/helper_network.h"
 
 namespace omerta::addon {
 namespace {
@@ -17,6 +18,8 @@ tun::TunSettings tun_of(const Napi::Object& options) {
   tun.mtu = static_cast<int>(number_of(options, "mtu"));
   tun.up = flag_of(options, "up");
   tun.addresses = texts_of(options, "addresses");
+  if (options.Get("channel").IsNumber())
+    tun.network = std::make_shared<exit::HelperNetwork>(static_cast<int>(number_of(options, "channel")));
   return tun;
 }
 

@@ -5,6 +5,7 @@
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -36,8 +37,8 @@ void add_attribute(Request& request, uint16_t type, const void* value, uint16_t 
 }
 
 /// The errno the kernel answers with, 0 = done.
-int ask(const Request& request) {
-  const int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+int ask(const Network& network, const Request& request) {
+  const int fd = network.open_socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
   if (fd < 0) return errno;
   Answer answer;
   int error = 0;
@@ -49,9 +50,22 @@ int ask(const Request& request) {
   return error;
 }
 
+/// 0 and errno: there is no such interface.
+unsigned index_of(const Network& network, const std::string& interface) {
+  const int fd = network.open_socket(AF_INET, SOCK_DGRAM, 0);
+  if (fd < 0) return 0;
+  ifreq request{};
+  interface.copy(request.ifr_name, sizeof request.ifr_name - 1);
+  const bool found = ioctl(fd, SIOCGIFINDEX, &request) == 0;
+  const int error = errno;
+  close(fd);
+  errno = error;
+  return found ? static_cast<unsigned>(request.ifr_ifindex) : 0;
+}
+
 }  // namespace
 
-bool put_address(const std::string& interface, const std::string& address) {
+bool put_address(const Network& network, const std::string& interface, const std::string& address) {
   const size_t slash = address.find('/');
   const std::string text = address.substr(0, slash);
   const bool v6 = text.find(':') != std::string::npos;
@@ -66,11 +80,11 @@ bool put_address(const std::string& interface, const std::string& address) {
   request.message.ifa_family = static_cast<uint8_t>(family);
   request.message.ifa_prefixlen =
       static_cast<uint8_t>(slash == std::string::npos ? size * 8 : std::stoi(address.substr(slash + 1)));
-  request.message.ifa_index = if_nametoindex(interface.c_str());
+  request.message.ifa_index = index_of(network, interface);
   if (request.message.ifa_index == 0) throw StepFailed(errno, "tun-name", interface);
   add_attribute(request, IFA_LOCAL, bytes, size);
   add_attribute(request, IFA_ADDRESS, bytes, size);
-  const int error = ask(request);
+  const int error = ask(network, request);
   if (error == 0) return true;
   // Switched off by sysctl; no IPv6 in the kernel; none on an interface with an MTU below 1280.
   const bool refused =

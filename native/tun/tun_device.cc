@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
+#include <linux/ipv6_route.h>
+#include <linux/route.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -29,7 +31,7 @@ namespace {
 
 class ControlSocket {
  public:
-  explicit ControlSocket(int family) : fd_(socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
+  ControlSocket(const Network& network, int family) : fd_(network.open_socket(family, SOCK_DGRAM, 0)) {
     if (fd_ < 0) fail("tun-flags", "socket");
   }
   ~ControlSocket() { close(fd_); }
@@ -59,13 +61,37 @@ void without_link_local_address(const std::string& name) {
   close(fd);
 }
 
+/// Everything without another way goes by the interface; IPv6 where the namespace has it.
+void lead_everywhere(const Network& network, const std::string& name) {
+  std::string device = name;
+  rtentry ipv4{};
+  for (sockaddr* each : {&ipv4.rt_dst, &ipv4.rt_genmask, &ipv4.rt_gateway}) each->sa_family = AF_INET;
+  ipv4.rt_flags = RTF_UP;
+  ipv4.rt_dev = device.data();
+  ControlSocket(network, AF_INET).request(SIOCADDRT, &ipv4, "tun-route", name);
+  const int fd = network.open_socket(AF_INET6, SOCK_DGRAM, 0);
+  if (fd < 0) return;
+  ifreq index = request_for(name);
+  in6_rtmsg ipv6{};
+  ipv6.rtmsg_flags = RTF_UP;
+  ipv6.rtmsg_metric = 1024;
+  if (ioctl(fd, SIOCGIFINDEX, &index) == 0) {
+    ipv6.rtmsg_ifindex = index.ifr_ifindex;
+    ioctl(fd, SIOCADDRT, &ipv6);
+  }
+  close(fd);
+}
+
 }  // namespace
 
 TunDevice::TunDevice(const TunSettings& settings)
-    : name_(settings.name), addresses_(settings.addresses), mtu_(static_cast<size_t>(settings.mtu)) {
+    : network_(settings.network ? settings.network : std::make_shared<Network>()),
+      name_(settings.name),
+      addresses_(settings.addresses),
+      mtu_(static_cast<size_t>(settings.mtu)) {
   try {
     for (size_t i = 0; i < settings.queues; i++) {
-      const int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+      const int fd = network_->open_tun();
       if (fd < 0) fail("tun-device", "/dev/net/tun");
       queues_.push_back(fd);
       ifreq request = request_for(settings.name);
@@ -82,8 +108,8 @@ TunDevice::TunDevice(const TunSettings& settings)
       if (!udp_offload_ && !set_offloads({checksum_offload_, tcp_offload_, false}))
         fail("tun-offloads", settings.name);
     }
-    without_link_local_address(name_);
-    const ControlSocket control(AF_INET);
+    if (!settings.network) without_link_local_address(name_);
+    const ControlSocket control(*network_, AF_INET);
     ifreq request = request_for(name_);
     request.ifr_mtu = settings.mtu;
     control.request(SIOCSIFMTU, &request, "tun-mtu", name_);
@@ -97,6 +123,7 @@ TunDevice::TunDevice(const TunSettings& settings)
       errno = EADDRNOTAVAIL;
       fail("tun-addresses", name_);
     }
+    if (settings.network) lead_everywhere(*network_, name_);
   } catch (...) {
     for (const int fd : queues_) close(fd);
     throw;
@@ -108,7 +135,7 @@ std::vector<std::string> TunDevice::put_addresses() const {
   if (ioctl(queues_.front(), TUNGETIFF, &request) != 0) fail("tun-name", name_);
   std::vector<std::string> refused;
   for (const std::string& address : addresses_)
-    if (!put_address(request.ifr_name, address)) refused.push_back(address);
+    if (!put_address(*network_, request.ifr_name, address)) refused.push_back(address);
   return refused;
 }
 

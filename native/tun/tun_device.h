@@ -4,15 +4,20 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "inner/port.h"
+#include "tun/network.h"
 
 namespace omerta::tun {
 
 struct TunSettings {
   std::string name;
+  /// Where it is made; nullptr: in the namespace of this process. There it also becomes the way to
+  /// everywhere.
+  std::shared_ptr<const Network> network;
   std::vector<std::string> addresses;  ///< with prefix length
   int mtu = 1400;
   bool up = true;  ///< false: somebody else brings the interface up
@@ -46,6 +51,7 @@ class TunDevice {
   bool set_offloads(const inner::Offloads& offloads) const;
 
  private:
+  std::shared_ptr<const Network> network_;
   std::string name_;
   std::vector<std::string> addresses_;
   std::vector<int> queues_;

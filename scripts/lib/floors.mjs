@@ -56,6 +56,7 @@ export const FLOORS = {
     'native/udp',
     'native/inner',
     'native/tun',
+    'native/exit',
     'native/engine',
     'native/xdp',
     'native/addon',

@@ -5,8 +5,11 @@ import { join } from 'node:path';
 import { quietly } from './command.mjs';
 import { root } from './paths.mjs';
 
-/** The engine, and the kernel path where the build has it: it is a module of its own, for libbpf's sake. */
-const MODULES = ['omerta.node', 'omerta_xdp.node'];
+/**
+ * The engine, the helper of private networks, and the kernel path where the build has it: it is a module of its own, for
+ * libbpf's sake.
+ */
+const MODULES = ['omerta.node', 'omerta-namespace', 'omerta_xdp.node'];
 
 /** Copies from a build's folder to one under prebuilds/; resolves to what was copied. */
 export async function putPrebuilt(build, folder, strip) {

@@ -74,6 +74,7 @@ describe('engine errors', () => {
         port: 51900,
         bind: '192.0.2.1',
         state: '/state',
+        ownTunnel: true,
       });
       assert.ok(failure instanceof OperatorError);
       assert.equal(failure.exitCode, exitCode);

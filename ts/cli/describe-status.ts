@@ -43,6 +43,8 @@ export function describeTunnel({ engine, tunnel }: DaemonStatus): string {
   if (state === 'gone') return `${name}: deleted by somebody, and made anew in a moment`;
   if (state === 'elsewhere') return `${name}: renamed, or moved to another network namespace`;
   if (state === 'down') return `${name}: down, or without its addresses (${missing.join(' ')})`;
+  if (tunnel.private !== undefined)
+    return `${name}, in a private network (omerta exec -- CMD)${tunnel.private.error === undefined ? '' : `: ${tunnel.private.error}`}`;
   return missing.length === 0 ? name : `${name}, which cannot have ${missing.join(' ')}`;
 }
 

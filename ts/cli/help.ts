@@ -16,13 +16,15 @@ const help = new Help();
 /**
  * Adds examples and exit codes to a command's help.
  * @param codes exit codes other than 0 the command can end with, with its own words for some.
+ * @param own exit codes no other command has
  */
 export function explain(
   command: Command,
   examples: readonly string[],
   codes: Partial<Record<keyof typeof MEANINGS, string | true>>,
+  own: Readonly<Record<number, string>> = {},
 ): Command {
-  const lines = Object.entries({ 0: true, ...codes } as Record<string, string | true>).map(
+  const lines = Object.entries({ 0: true, ...codes, ...own } as Record<string, string | true>).map(
     ([code, meaning]) =>
       `  ${code}  ${meaning === true ? MEANINGS[Number(code) as keyof typeof MEANINGS] : meaning}`,
   );

@@ -36,6 +36,8 @@ export interface NodeOptions {
   readonly portMapping?: string;
   readonly consent?: readonly string[];
   readonly consentUntil?: string;
+  /** Of `up` alone; false: the interface is in a private network. */
+  readonly tun?: boolean;
 }
 
 /** Adds the options to a command. */
@@ -162,6 +164,7 @@ export function applyNodeOptions(config: Config, options: NodeOptions): Config {
       ...(announce === undefined ? {} : { announce: [...announce] }),
       ...(engine === undefined ? {} : { engine: engineOf(engine) }),
       ...(io === undefined ? {} : { io: ioOf(io) }),
+      ...(options.tun === false ? { tun: false } : {}),
     },
     paths: {
       ...config.paths,
@@ -192,5 +195,6 @@ export function nodeArguments(options: NodeOptions): string[] {
     ...one('port-mapping', portMapping),
     ...(consent ?? []).flatMap((who) => one('consent', who)),
     ...one('consent-until', consentUntil),
+    ...(options.tun === false ? ['--no-tun'] : []),
   ];
 }

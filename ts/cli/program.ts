@@ -22,6 +22,7 @@ const COMMANDS: readonly (readonly [name: string, load: () => Promise<(program: 
   ['ping', async () => (await import('./commands/ping.js')).pingCommand],
   ['exit', async () => (await import('./commands/exit.js')).exitCommand],
   ['guard', async () => (await import('./commands/guard.js')).guardCommand],
+  ['exec', async () => (await import('./commands/exec.js')).execCommand],
   ['receipts', async () => (await import('./commands/receipts.js')).receiptsCommand],
   ['network', async () => (await import('./commands/network.js')).networkCommand],
   ['keygen', async () => (await import('./commands/keygen.js')).keygenCommand],

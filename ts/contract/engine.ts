@@ -44,6 +44,11 @@ export interface TunOptions {
   readonly mtu: number;
   /** Whether the engine brings the interface up (default); false leaves that to somebody else. */
   readonly up?: boolean | undefined;
+  /**
+   * Descriptor of a channel to the helper of a private network: the interface is made there, and is the way to
+   * everywhere in it. Native engine only.
+   */
+  readonly channel?: number | undefined;
 }
 
 /**

@@ -20,7 +20,8 @@ export function hasNetAdmin(procStatus: string): boolean {
   return mask !== undefined && ((BigInt(`0x${mask}`) >> CAP_NET_ADMIN) & 1n) === 1n;
 }
 
-function deviceProblem(): { reason: string; remedy: string } | undefined {
+/** What is missing of the device; undefined when this user may open it. */
+export function deviceProblem(): { reason: string; remedy: string } | undefined {
   try {
     accessSync(TUN_DEVICE, constants.F_OK);
   } catch {

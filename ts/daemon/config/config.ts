@@ -199,6 +199,7 @@ const schema = z.strictObject({
           'a list of accelerator names',
         )
         .default([]),
+      tun: z.boolean('true or false').default(true),
     })
     .prefault({}),
   paths: z

@@ -18,7 +18,8 @@ import { kernelPathChecks } from './kernel-path-checks.js';
 import { loadNetworks } from '../state/network-files.js';
 import { OperatorError, messageOf, systemErrorCode } from '../../host/operator-error.js';
 import { requirePrivate, type StateDirectory } from '../state/state-directory.js';
-import { tunAccess } from '../../host/tun-access.js';
+import { deviceProblem, tunAccess } from '../../host/tun-access.js';
+import { PrivateNetwork } from '../../exit/private-network.js';
 import { packageRoot } from '../../host/version.js';
 
 export interface Check {
@@ -246,6 +247,25 @@ function clockCheck(root: string): Check {
     : missing('clock', `${text} is before this program was built`, 'sudo timedatectl set-ntp true');
 }
 
+/** Whether `omerta up --no-tun` has all it needs, by making what it makes. */
+function privateNetworkCheck(): Check {
+  const name = 'private network';
+  const device = deviceProblem();
+  if (device !== undefined)
+    return missing(name, `${device.reason}: "omerta up --no-tun" needs it`, device.remedy);
+  try {
+    PrivateNetwork.make().close();
+    return passed(name, 'user and network namespaces can be made');
+  } catch (error) {
+    if (!(error instanceof OperatorError)) return missing(name, messageOf(error), undefined);
+    return missing(
+      name,
+      `${error.expected}: "omerta up --no-tun" needs one`,
+      error.next.replace(/^Type: /, ''),
+    );
+  }
+}
+
 /** Whether no other program has a UDP port. */
 function portIsFree(port: number): Promise<boolean> {
   return new Promise((resolve) => {
@@ -267,6 +287,7 @@ export async function diagnose(state: StateDirectory, load: () => Config): Promi
     tun.ok
       ? passed('tun', tun.reason)
       : missing('tun', `${tun.reason}: "omerta up" needs it, a relay does not`, tun.remedy),
+    privateNetworkCheck(),
     passed('kernel', `Linux ${release()}, Node.js ${process.version}`),
     ...socketBufferChecks(checks.some(({ name, ok }) => name === 'accelerator udp-buffers' && ok)),
     ...hostTuningChecks(),

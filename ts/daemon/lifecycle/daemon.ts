@@ -20,6 +20,7 @@ import {
   wireguardBindings,
   type DaemonMode,
   type DaemonStatus,
+  type TunnelStatus,
   type LogStatus,
 } from '../../status/model/daemon-status.js';
 import { loadOrCreateIdentity, type Identity } from '../state/identity.js';
@@ -36,10 +37,11 @@ import type { ConfigurationChange } from '../config/relay-configuration.js';
 import { carriedCircuits, type CarriedCircuits } from '../../status/model/relay-circuits.js';
 import { wordCoreError } from '../../status/model/wording.js';
 import type { StatusServer } from '../../status/server/status-server.js';
+import { PrivateNetwork } from '../../exit/private-network.js';
 import { Exits } from './exits.js';
 import { HostChecks } from './host-checks.js';
 import { PortMapping } from './port-mapping.js';
-import { TunnelWatch } from './tunnel-watch.js';
+import { TunnelWatch, privateFacts } from './tunnel-watch.js';
 import { Store } from '../state/store.js';
 import { VERSION } from '../../host/version.js';
 import { formatWireguardKey } from '../../host/wireguard-key.js';
@@ -82,6 +84,8 @@ export class Daemon {
   #tunnel: TunnelWatch | undefined;
   #portMapping: PortMapping | undefined;
   #exits: Exits | undefined;
+  #network: PrivateNetwork | undefined;
+  #networkError: string | undefined;
   #statusServer: StatusServer | undefined;
   #reload: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
@@ -128,6 +132,7 @@ export class Daemon {
         'none is joined yet, so there is nobody to connect to',
         'Type: omerta network join LINK (the link comes from: omerta network invite)',
       );
+    if (mode === 'up' && !config.node.tun) this.#makeNetwork();
     if (mode === 'up') await this.#prepareExits();
     await this.#openMesh(
       {
@@ -137,6 +142,7 @@ export class Daemon {
         identity,
         store,
         log,
+        channel: () => this.#network?.channel,
         ...(this.settings.open && { open: this.settings.open }),
       },
       networks,
@@ -163,6 +169,19 @@ export class Daemon {
       { mode, port: this.#running.shell.engine.port, peer: identity.peerId, version: VERSION },
       'started',
     );
+  }
+
+  /** A network of its own for the interface. @throws OperatorError that says what opens it. */
+  #makeNetwork(): void {
+    const { log } = this.settings;
+    const network = PrivateNetwork.make();
+    this.#closers.push(() => network.close());
+    network.onHelper = (error) => {
+      this.#networkError = error?.message;
+      if (error === undefined) log.warn({ pid: network.pid }, 'network-helper-replaced');
+      else log.error({ error: error.message }, 'network-helper-gone');
+    };
+    this.#network = network;
   }
 
   /** What is to be closed is, before there is a mesh; what an earlier daemon left goes. */
@@ -239,8 +258,11 @@ export class Daemon {
   }
 
   #watchTunnel(): void {
-    const tunnel = new TunnelWatch(this.settings.config.node.interface, this.settings.log, () =>
-      this.#reopenMesh(),
+    const tunnel = new TunnelWatch(
+      this.settings.config.node.interface,
+      this.settings.log,
+      () => this.#reopenMesh(),
+      this.#network && privateFacts(() => this.#running.tunnelAddresses),
     );
     this.#tunnel = tunnel;
     if (this.settings.open !== undefined) return;
@@ -525,11 +547,17 @@ export class Daemon {
         .workers()
         .map((worker) => ({ ...worker, counters: Object.fromEntries(worker.counters) })),
       failures: mesh.shell.failures,
-      tunnel: this.#tunnel?.status(),
+      tunnel: this.#tunnelStatus(),
       portMapping: this.#portMapping?.status(),
       log: this.settings.logStatus(),
       store: { error: this.#store?.error, damaged: this.#store?.damaged?.path },
     };
+  }
+
+  #tunnelStatus(): TunnelStatus | undefined {
+    const tunnel = this.#tunnel?.status();
+    if (tunnel === undefined || this.#network === undefined) return tunnel;
+    return { ...tunnel, private: { pid: this.#network.pid, error: this.#networkError } };
   }
 
   /** Closes everything that was opened, last opened first. Idempotent. */

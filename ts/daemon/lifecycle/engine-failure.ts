@@ -2,12 +2,18 @@
 
 import { EngineError } from '../../contract/engine.js';
 import { ExitCode, OperatorError } from '../../host/operator-error.js';
-import { tunAccess } from '../../host/tun-access.js';
+import { deviceProblem, tunAccess } from '../../host/tun-access.js';
 
 /** Turns an EngineError into a line for the operator; anything else is returned as it is. */
 export function engineFailure(
   error: unknown,
-  options: { port: number; bind: string | undefined; state: string },
+  options: {
+    port: number;
+    bind: string | undefined;
+    state: string;
+    /** Whether the interface is one of the machine, and not of a private network. */
+    ownTunnel: boolean;
+  },
 ): unknown {
   if (!(error instanceof EngineError)) return error;
   const detail = error.message.replace(/\.$/, '');
@@ -27,12 +33,15 @@ export function engineFailure(
         'Give an address this machine has with --bind ADDR, or leave --bind out',
       );
     case 'TUN_PERMISSION': {
+      const device = options.ownTunnel ? undefined : deviceProblem();
+      if (device !== undefined)
+        return new OperatorError(ExitCode.permission, 'tun', device.reason, `Type: ${device.remedy}`);
       const access = tunAccess();
       return new OperatorError(
         ExitCode.permission,
         'tun',
         access.ok ? `a TUN interface is refused (${detail})` : access.reason,
-        `Type: ${access.remedy ?? 'sudo modprobe tun'} (or run it as root, with a state directory of root's: sudo omerta up)`,
+        `Type: ${access.remedy ?? 'sudo modprobe tun'} (or run it as root, with a state directory of root's: sudo omerta up; or without an interface on this machine: omerta up --no-tun)`,
       );
     }
     case 'TUN_FAILED':

@@ -72,6 +72,8 @@ export interface MeshSettings {
   readonly identity: Identity;
   readonly store: Store;
   readonly log: Logger;
+  /** Channel to the helper of the private network its interface is made in; undefined = on the machine. */
+  readonly channel?: () => number | undefined;
   /** Opens the engine; tests give another. */
   readonly open?: (choice: EngineChoice, options: EngineOptions) => Promise<OpenedEngine>;
 }
@@ -175,7 +177,7 @@ export class Mesh {
       return { engine: kernelPath ?? engine, fallback };
     };
     const { engine, fallback } = await open().catch((error: unknown) => {
-      throw engineFailure(error, { port, bind, state });
+      throw engineFailure(error, { port, bind, state, ownTunnel: config.node.tun });
     });
     options.privateKey.fill(0);
     let shell: MeshShell<MeshNode> | undefined;
@@ -214,7 +216,7 @@ export class Mesh {
     } catch (error) {
       shell?.close();
       await engine.close();
-      throw engineFailure(accelerationError(error), { port, bind, state });
+      throw engineFailure(accelerationError(error), { port, bind, state, ownTunnel: config.node.tun });
     }
   }
 
@@ -367,13 +369,14 @@ function stockPeer({
 }
 
 function tunOptions(
-  { config, identity, store }: MeshSettings,
+  { config, identity, store, channel }: MeshSettings,
   networks: readonly Network[],
 ): NonNullable<EngineOptions['tun']> {
   const stored = store.load();
   return {
     name: config.node.interface,
     mtu: config.node.mtu,
+    channel: channel?.(),
     addresses: networks.flatMap((network) => {
       const round = storedRound(stored, toHex(blindedNetworkId(nodePrimitives, network)));
       return tunnelPrefixes(overlayAddresses(nodePrimitives, network.id, identity.publicKey, round));

@@ -30,6 +30,12 @@ export const interfaceFacts: InterfaceFacts = {
   addresses: (name) => (networkInterfaces()[name] ?? []).map(({ address }) => address),
 };
 
+/** Of an interface in a private network, which nobody else is in: it is as it was made, or deleted. */
+export const privateFacts = (addresses: () => readonly string[]): InterfaceFacts => ({
+  exists: () => true,
+  addresses,
+});
+
 export class TunnelWatch {
   #status: TunnelStatus;
   #told = 'up';

@@ -78,6 +78,7 @@ export type NativeStep =
   | 'tun-addresses'
   | 'tun-address'
   | 'tun-name'
+  | 'tun-route'
   | 'socket'
   | 'bind'
   | 'fwmark';
@@ -120,6 +121,7 @@ export interface NativeOptions {
         readonly addresses: readonly string[];
         readonly mtu: number;
         readonly up: boolean;
+        readonly channel?: number | undefined;
       }
     | undefined;
 }
@@ -184,6 +186,16 @@ export interface NativeAddon {
   readonly NativeEngine: new (options: NativeOptions, drain: () => void) => NativeHandle;
   /** Runs the self-test of a TUN interface's offloads without one. */
   readonly testTunOffloads: () => readonly NativeAccelerator[];
+  /** Both ends of a channel to a helper (native/exit/channel.h), or an errno alone. */
+  readonly openChannel: () => readonly number[];
+  /** How the helper at the other end began. Waits for it. */
+  readonly helperBeginning: (channel: number) => {
+    readonly error: number;
+    readonly step: string;
+    readonly descriptors: readonly number[];
+  };
+  /** A socket of the helper's namespace, as socket(2) has it; below 0: the errno. */
+  readonly openSocket: (channel: number, family: number, type: number, protocol: number) => number;
   readonly counterNames: readonly string[];
   readonly counterRowBytes: number;
   readonly instrumentRowBytes: number;

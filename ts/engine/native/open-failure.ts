@@ -14,6 +14,7 @@ const STEP_WORDS: Readonly<Record<Exclude<NativeStep, 'bind'>, (subject: string)
   'tun-up': (subject) => `bring up ${subject}`,
   'tun-addresses': (subject) => `addresses of ${subject}`,
   'tun-address': (subject) => `address ${subject}`,
+  'tun-route': (subject) => `route by ${subject}`,
   'tun-name': (subject) => `name of ${subject}`,
   socket: () => 'socket',
   fwmark: () => 'fwmark',

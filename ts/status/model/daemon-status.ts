@@ -47,6 +47,14 @@ export interface WireguardBindingUsage {
   readonly bytes: number;
 }
 
+/** Where the interface of `omerta up --no-tun` is. */
+export interface PrivateNetworkStatus {
+  /** Process in its namespaces: /proc/PID/ns/user and /proc/PID/ns/net. */
+  readonly pid: number;
+  /** Why there is no such process at present. */
+  readonly error: string | undefined;
+}
+
 /** The member's interface as it is. */
 export interface TunnelStatus {
   readonly name: string;
@@ -54,6 +62,8 @@ export interface TunnelStatus {
   readonly state: 'up' | 'down' | 'gone' | 'elsewhere';
   /** Addresses it should have and has not, with prefix length. */
   readonly missing: readonly string[];
+  /** The private network it is in; undefined = it is one of the machine. */
+  readonly private?: PrivateNetworkStatus | undefined;
 }
 
 /** What became of the lines of the log. */

@@ -1,0 +1,80 @@
+// omerta exec: a program whose only network is the mesh.
+
+import { spawn } from 'node:child_process';
+import { constants } from 'node:os';
+import type { Command } from 'commander';
+import { helperPath } from '../../exit/private-network.js';
+import { ExitCode, OperatorError, messageOf } from '../../host/operator-error.js';
+import type { DaemonStatus } from '../../status/model/daemon-status.js';
+import { Context, requestStatus } from '../context.js';
+import { explain } from '../help.js';
+
+/** Where the names of a private network are asked for: in it. */
+const RESOLVER = '127.0.0.1';
+
+/** The process whose namespaces are entered. @throws OperatorError where there is no private network. */
+export function privateNetworkOf({ tunnel }: DaemonStatus): number {
+  if (tunnel?.private === undefined)
+    throw new OperatorError(
+      ExitCode.failure,
+      'network',
+      'the interface of this member is one of the machine, and there is no private network beside it',
+      'Programs use it as they are; for a private network: omerta down, then omerta up --no-tun',
+    );
+  const { pid, error } = tunnel.private;
+  if (error === undefined) return pid;
+  throw new OperatorError(ExitCode.failure, 'network', error, 'See the log: omerta status');
+}
+
+/** Runs it to its end, and ends as it ended. */
+async function execute(pid: number, words: readonly string[]): Promise<number> {
+  const child = spawn(
+    helperPath(),
+    ['exec', `/proc/${pid}/ns/user`, `/proc/${pid}/ns/net`, RESOLVER, '--', ...words],
+    { stdio: 'inherit' },
+  );
+  // The terminal sends these to both; the program decides what they mean.
+  for (const signal of ['SIGINT', 'SIGQUIT'] as const) process.on(signal, () => undefined);
+  for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal));
+  return new Promise((resolve, reject) => {
+    child.once('error', (error) =>
+      reject(
+        new OperatorError(
+          ExitCode.failure,
+          'network',
+          `the helper cannot be started (${messageOf(error)})`,
+          'Type: npm run build',
+        ),
+      ),
+    );
+    child.once('exit', (code, signal) =>
+      resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal])),
+    );
+  });
+}
+
+export function execCommand(program: Command): void {
+  const command = program
+    .command('exec')
+    .summary('run a program whose only network is the mesh')
+    .description(
+      'Runs CMD in the private network of a member started with "omerta up --no-tun": the mesh is the only way out it ' +
+        'has, for itself and for what it starts. Files and Unix sockets of this user are what they are: it is no cage for ' +
+        'a program that means ill.',
+    )
+    .argument('<command...>', 'the program and its arguments, after --')
+    .action(async (words: string[], _options: unknown, self: Command) => {
+      const pid = privateNetworkOf(await Context.of(self).withDaemon(requestStatus));
+      process.exitCode = await execute(pid, words);
+    });
+  explain(
+    command,
+    ['omerta exec -- curl http://100.64.1.2:8080/', 'omerta exec -- ping 100.64.1.2'],
+    { 1: true, 2: true, 3: true, 4: true },
+    {
+      125: 'the private network cannot be entered',
+      126: 'CMD cannot be started',
+      127: 'CMD is not found; else it is that of CMD, or 128 and the signal that ended it',
+    },
+  );
+}

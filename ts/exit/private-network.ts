@@ -1,0 +1,158 @@
+// A network namespace of this daemon's own, which an ordinary user may make: the engine's interface is the only one
+// in it. A helper (native/exit/namespace.cc) stays in there and opens sockets for who is outside.
+
+import { spawn, type ChildProcess } from 'node:child_process';
+import { closeSync, existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { performance } from 'node:perf_hooks';
+import { getSystemErrorMap } from 'node:util';
+import { addonPaths, loadNativeAddon } from '../engine/native/native-addon.js';
+import { namespacesClosed } from '../host/namespace-access.js';
+import { ExitCode, OperatorError } from '../host/operator-error.js';
+
+/** The helper is not started again more often. */
+const PAUSE_MS = 1000;
+
+/** `omerta-namespace`, beside the addon. @throws OperatorError */
+export function helperPath(): string {
+  const path = addonPaths.map((addon) => join(dirname(addon), 'omerta-namespace')).find(existsSync);
+  if (path !== undefined) return path;
+  throw new OperatorError(
+    ExitCode.failure,
+    'network',
+    'the helper omerta-namespace is not built, and without it there is no private network',
+    'Type: npm run build',
+  );
+}
+
+interface Helper {
+  readonly process: ChildProcess;
+  readonly channel: number;
+}
+
+/** Descriptors of the namespaces: they stay while these are open, whatever becomes of the helper. */
+interface Namespaces {
+  readonly user: number;
+  readonly network: number;
+}
+
+export class PrivateNetwork {
+  #helper: Helper;
+  #closed = false;
+  #startedAt = performance.now();
+  #again: NodeJS.Timeout | undefined;
+  /** Told when the helper is gone, with why another cannot take its place, and when another has. */
+  onHelper: (error: OperatorError | undefined) => void = () => undefined;
+
+  private constructor(
+    helper: Helper,
+    private readonly namespaces: Namespaces,
+  ) {
+    this.#helper = helper;
+    this.#watch();
+  }
+
+  /** @throws OperatorError that says what is closed, and what opens it. */
+  static make(): PrivateNetwork {
+    const helper = startHelper('make', []);
+    const [user, network] = begun(helper);
+    if (user === undefined || network === undefined) throw helperFailed('it has no namespaces');
+    return new PrivateNetwork(helper, { user, network });
+  }
+
+  /** The helper's process: what enters its namespaces finds them under it in /proc. */
+  get pid(): number {
+    return this.#helper.process.pid ?? 0;
+  }
+
+  /** Descriptor by which the engine and sockets are opened. */
+  get channel(): number {
+    return this.#helper.channel;
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#again);
+    for (const each of [this.#helper.channel, this.namespaces.user, this.namespaces.network]) closeSync(each);
+  }
+
+  #watch(): void {
+    this.#helper.process.once('exit', () => {
+      if (this.#closed) return;
+      const pause = Math.max(0, this.#startedAt + PAUSE_MS - performance.now());
+      this.#again = setTimeout(() => this.#restart(), pause);
+    });
+  }
+
+  /** Another helper enters the namespaces, which are as they were. */
+  #restart(): void {
+    this.#startedAt = performance.now();
+    try {
+      const { user, network } = this.namespaces;
+      const helper = startHelper('join', [user, network]);
+      begun(helper);
+      closeSync(this.#helper.channel);
+      this.#helper = helper;
+      this.#watch();
+      this.onHelper(undefined);
+    } catch (error) {
+      this.onHelper(error instanceof OperatorError ? error : helperFailed(String(error)));
+      this.#again = setTimeout(() => this.#restart(), PAUSE_MS);
+    }
+  }
+}
+
+function startHelper(mode: 'make' | 'join', descriptors: readonly number[]): Helper {
+  const [channel, theirs] = loadNativeAddon().openChannel();
+  if (channel === undefined || theirs === undefined)
+    throw helperFailed(`socketpair: ${errnoName(channel ?? 0)}`);
+  try {
+    const process = spawn(helperPath(), [mode], {
+      stdio: ['ignore', 'ignore', 'inherit', theirs, ...descriptors],
+    });
+    process.unref();
+    process.on('error', () => undefined); // its end of the channel is closed: that says it
+    return { process, channel };
+  } catch (error) {
+    closeSync(channel);
+    throw error;
+  } finally {
+    closeSync(theirs);
+  }
+}
+
+/** How a helper began: descriptors of its namespaces. @throws OperatorError */
+function begun({ process, channel }: Helper): readonly number[] {
+  const { error, step, descriptors } = loadNativeAddon().helperBeginning(channel);
+  if (error === 0) return descriptors;
+  closeSync(channel);
+  process.kill('SIGKILL');
+  throw beginningFailed(step, errnoName(error));
+}
+
+function beginningFailed(step: string, errno: string): OperatorError {
+  if (step !== 'user-namespace' && step !== 'uid_map' && step !== 'network-namespace')
+    return helperFailed(step === '' ? errno : `${step}: ${errno}`);
+  const closed = namespacesClosed();
+  return new OperatorError(
+    ExitCode.permission,
+    'network',
+    `${closed?.reason ?? `user namespaces are closed to this user (${step}: ${errno})`}, so there is no private network`,
+    closed === undefined
+      ? 'In a container, start it with --security-opt seccomp=unconfined; else run it as root with an interface of its own: sudo omerta up'
+      : `Type: ${closed.remedy}`,
+  );
+}
+
+function helperFailed(why: string): OperatorError {
+  return new OperatorError(
+    ExitCode.failure,
+    'network',
+    `the helper of the private network failed (${why})`,
+    'See: omerta doctor',
+  );
+}
+
+function errnoName(errno: number): string {
+  return getSystemErrorMap().get(-errno)?.[0] ?? `errno ${errno}`;
+}
