@@ -240,6 +240,13 @@ describe('omerta relay', { concurrency: 2 }, () => {
       (await reload()).stdout,
       'relay.circuits: in force\nrelay.host_limit: removed, nothing is limited by it any more\n',
     );
+    writeFileSync(file, '[relay]\ncircuits = 90\n[paths.interfaces.wwan0]\nmetered = true\n');
+    assert.equal((await reload()).stdout, 'paths.interfaces.wwan0: in force\n');
+    writeFileSync(file, '[relay]\ncircuits = 90\n');
+    assert.equal(
+      (await reload()).stdout,
+      'paths.interfaces.wwan0: removed, the interface is not metered and has priority 0\n',
+    );
     writeFileSync(file, '[log]\nlevel = "warn"\n');
     assert.deepEqual(JSON.parse((await reload('--json')).stdout), {
       // As many circuits as it was started with, and no more: the engine's tables have no room for them.

@@ -12,7 +12,8 @@ export function peersCommand(program: Command): void {
     .summary('list members and bootstraps')
     .description(
       'Lists the members of all joined networks and the bootstraps: name, overlay addresses, path ' +
-        '(direct, relay or none), age of the last handshake, traffic.',
+        '(direct, relay or none), its round trip and how many bytes of UDP payload it takes (MTU), age of the ' +
+        'last handshake, traffic.',
     )
     .option('--json', 'print as JSON')
     .action(async ({ json }: { json?: boolean }, self: Command) => {

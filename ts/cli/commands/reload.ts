@@ -8,9 +8,15 @@ import { explain } from '../help.js';
 /** @param removed whether the key is back at its default, and what that is. */
 function describeApplied(key: string, removed: ConfigurationChange['removed'][number] | undefined): string {
   if (removed === undefined) return `${key}: in force`;
-  if (removed.default === null) return `${key}: removed, nothing is limited by it any more`;
+  if (removed.default === null) return `${key}: removed, ${withoutIt(key)}`;
   return `${key}: back at its default, ${JSON.stringify(removed.default)}`;
 }
+
+/** What holds where a table that need not be there is gone. */
+const withoutIt = (key: string): string =>
+  key.startsWith('paths.interfaces.')
+    ? 'the interface is not metered and has priority 0'
+    : 'nothing is limited by it any more';
 
 function describe({ applied, removed, restart }: ConfigurationChange): string {
   const lines = [

@@ -199,7 +199,7 @@ export class MeshNode implements Component {
             },
             relayed: (member) => this.#relayed(member),
             chosen: (member, turn) => this.#bar.look(member, turn),
-            endWays: (member, turn) => this.#paths.sessionLost(member, turn),
+            endWays: (member, turn) => this.#paths.endWays(member, turn),
             carried: (candidate) => this.#circuits.carried(candidate),
             seekRelayed: (member, turn) => this.#pathNeeded(member, turn),
             relayedMoved: (member, endpoint, turn) => this.#paths.sessionMoved(member, endpoint, turn),

@@ -34,6 +34,8 @@ export interface ExchangeUser {
   contact(member: SessionKey, turn: Turn): Contact;
   /** Whether it is the member's yet: an answer may come late. */
   stands(member: SessionKey, contact: Contact): boolean;
+  /** Whether the operator lets it be reached directly. */
+  permits(member: SessionKey): boolean;
   /** Both sides know of each other what there is to try. */
   agreed(member: SessionKey, contact: Contact, turn: Turn): void;
   /** The member does not want to be reached directly any more. */
@@ -63,7 +65,10 @@ export class ContactExchange {
     this.#host.requests.send(member, message, turn, (answer, later) => {
       if (!this.#user.stands(member, contact)) return;
       contact.asking = false;
-      if (answer?.type === 'contact-accepted') {
+      if (!this.#user.permits(member)) {
+        // The operator has decided otherwise since.
+        if (answer?.type === 'contact-accepted') this.decline(member, later);
+      } else if (answer?.type === 'contact-accepted') {
         this.#agree(member, contact, answer.candidates, later);
         // Both are to send their first packets before the other's arrive.
         later.send(member, 0, { type: 'contact-begin' });

@@ -31,7 +31,7 @@ import type { NatWitness } from './nat-witness.js';
 import { PathProbing, type ProbingHost } from './path-probing.js';
 import { ASK_AFTER_DEATH_MS, PathSelection, type SelectionHost } from './path-selection.js';
 import { PortPrediction } from './port-prediction.js';
-import { endsAt, type RuledWays } from './ruled-ways.js';
+import type { RuledWays } from './ruled-ways.js';
 import { SentAddresses } from './sent-addresses.js';
 import type { TrackedPath } from './tracked-path.js';
 
@@ -78,12 +78,8 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     this.#exchange = new ContactExchange(host, this, prediction);
     const sent = new SentAddresses();
     this.#probing = new PathProbing(host, prediction, sent);
-    this.#tests = new FilteringTests(
-      host,
-      sent,
-      (member, address, turn) =>
-        host.rules.ruling(member, endsAt({ address })) === undefined &&
-        this.#probing.probeOnce(member, address, turn),
+    this.#tests = new FilteringTests(host, sent, (member, address, turn) =>
+      this.#probing.probeOnce(member, address, turn),
     );
     this.#mtu = new MtuDiscovery(host.innerMtu);
     this.#selection = new PathSelection(host, this.#mtu);
@@ -180,7 +176,7 @@ export class DirectPaths implements BesideWays, ExchangeUser {
         contact.failures = 0;
         for (const path of contact.paths.all())
           if (path.state !== 'proven' && rules.ruling(member, path) === undefined) path.retry(turn.now);
-        if (!contact.asking) contact.askAt = turn.now;
+        contact.askAt = turn.now; // again, where one is asked for: it names what was told before
       } else {
         if (contact.agreed) {
           this.#exchange.decline(member, turn);
@@ -210,14 +206,10 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     const { interfaces } = this.#host.own();
     this.#host.askRelays(turn);
     for (const [member, contact] of this.#contacts) {
-      for (const path of contact.paths.all())
-        if (isGone(path.local, interfaces)) {
-          contact.paths.remove(path);
-          if (contact.active === path) contact.active = undefined;
-        }
+      for (const path of contact.paths.all()) if (isGone(path.local, interfaces)) contact.paths.remove(path);
       contact.failures = 0;
       if (contact.agreed) this.#selection.decide(member, contact, turn);
-      if (!contact.asking) contact.askAt = turn.now + ASK_AFTER_DEATH_MS;
+      contact.askAt = turn.now + ASK_AFTER_DEATH_MS;
       this.rescheduled(member, contact);
     }
   }
@@ -334,6 +326,10 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     return this.#contacts.get(member) === contact;
   }
 
+  permits(member: SessionKey): boolean {
+    return this.#isPermitted(member);
+  }
+
   agreed(member: SessionKey, contact: Contact, turn: Turn): void {
     this.#selection.decide(member, contact, turn);
   }
@@ -342,7 +338,7 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     contact.refused = true;
     contact.beginAt = undefined;
     for (const path of contact.paths.all()) if (!path.relayed) contact.paths.remove(path);
-    contact.active = contact.listened = undefined;
+    contact.listened = undefined;
     if (this.#isPinned(member, contact)) this.#selection.decide(member, contact, turn);
     contact.failed(turn.now);
     this.rescheduled(member, contact);

@@ -137,7 +137,11 @@ export class PathAgent implements CandidateUser {
 
   /** The engine gave up handshakes: the way there is no longer one. */
   sessionLost(member: SessionKey, turn: Turn): void {
-    if (!this.#routes.has(member)) return;
+    if (this.#routes.has(member)) this.endWays(member, turn);
+  }
+
+  /** Nothing may go to the member as things are: the next packet asks for a way, whether one of ours was known or none. */
+  endWays(member: SessionKey, turn: Turn): void {
     for (const source of this.#sources) source.closeAll(member, turn);
     this.#forgetSession(member, turn);
     this.#dropRoute(member);

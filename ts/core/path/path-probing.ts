@@ -15,6 +15,7 @@ import type { Turn } from '../runtime/turn.js';
 import { isReachable, type OwnAddresses } from './contact-addresses.js';
 import type { Contact } from './contact.js';
 import { familyOf, type NatWitness } from './nat-witness.js';
+import { routedInterface } from './local-interface.js';
 import { sameEndpoint } from './member-paths.js';
 import { PathKeepalive } from './path-keepalive.js';
 import type { PortPrediction } from './port-prediction.js';
@@ -80,12 +81,17 @@ export class PathProbing {
     return changed;
   }
 
-  /** One probe to where no path is; its answer proves nothing. @returns false when none may go there now */
+  /**
+   * One probe to where no path is, by the interface that leads to relays as well; its answer proves nothing.
+   * @returns false when none may go there now
+   */
   probeOnce(member: SessionKey, address: SocketAddress, turn: Turn): boolean {
+    const local = routedInterface(address, this.#host.own().interfaces)?.source;
+    const to = { remote: { address }, local };
+    if (this.#host.rules.ruling(member, to) !== undefined) return false;
     if (!this.#budget.take(member, address, turn.now)) return false;
     this.#prediction.newDestination();
     this.#sent.add(member, address, turn.now);
-    const to = { remote: { address }, local: undefined };
     turn.emit({
       type: 'send-probe',
       probe: { peer: member, token: turn.random(PROBE_TOKEN_SIZE), to, size: 0 },

@@ -52,7 +52,8 @@ export class PathSelection {
     const relayed = this.#relayedPaths(member, contact, turn);
     const mayCarry = (path: TrackedPath): boolean => this.#host.rules.ruling(member, path) === undefined;
     const before = contact.active;
-    if (before !== undefined && !mayCarry(before)) contact.active = undefined;
+    const stands = before !== undefined && contact.paths.get(before.id) === before;
+    if (before !== undefined && (!stands || !mayCarry(before))) contact.active = undefined;
     const usable = contact.paths.all().filter(mayCarry);
     const order = choosePaths(usable, contact.active, this.costOf(member));
     const [best] = order;

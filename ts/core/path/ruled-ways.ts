@@ -113,13 +113,18 @@ export class RuledWays {
       ) ||
       (pin.length > 0 && !pin.some((pattern) => covers(pattern, each)));
     const out = own.interfaces.filter(isOut);
-    const isElsewhere = ({ ip }: SocketAddress): boolean =>
-      !out.some(({ source }) => sameBytes(source.ip, ip));
+    const at = ({ ip }: SocketAddress): LocalInterface | undefined =>
+      own.interfaces.find(({ source }) => sameBytes(source.ip, ip));
+    const isIn = (place: LocalInterface | undefined): boolean => place === undefined || !out.includes(place);
+    // Relays and gateways are reached by the interface that routing chooses, and see what a NAT in front of it makes of it.
+    const isSeenIn = (address: SocketAddress): boolean =>
+      isIn(at(address) ?? routedInterface(address, own.interfaces));
     return {
       ...own,
-      interfaces: own.interfaces.filter((each) => !out.includes(each)),
-      announced: own.announced.filter(isElsewhere),
-      observed: own.observed.filter(isElsewhere),
+      interfaces: own.interfaces.filter(isIn),
+      announced: own.announced.filter((address) => isIn(at(address))),
+      mapped: own.mapped.filter(isSeenIn),
+      observed: own.observed.filter(isSeenIn),
     };
   }
 
