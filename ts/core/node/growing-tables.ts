@@ -300,10 +300,10 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
   {
     name: 'networks read at a bootstrap',
     fields: [
-      'uplink/uplink.ts#cursors',
-      'uplink/uplink.ts#lookups',
+      'uplink/directory-reader.ts#cursors',
+      'uplink/directory-reader.ts#lookups',
+      'uplink/directory-reader.ts#reading',
       'uplink/uplink.ts#joining',
-      'uplink/uplink.ts#reading',
     ],
     key: 'bootstrap, network',
     total: () => MOST_UPLINKS * (MAX_RECORD_NETWORKS + FOLLOWED_BOUNDS.total),

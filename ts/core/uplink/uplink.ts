@@ -13,7 +13,7 @@ import type { ParsedFrame } from '../../wire/frame.js';
 import { formatSocketAddress, sameSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
 import { AdmissionClient, type AdmissionOutcome, type AdmissionSelf } from './admission-client.js';
 import { GrantStatus } from '../protocol/admission-payload.js';
-import { fromHex, sameBytes, toHex } from '../../wire/bytes.js';
+import { fromHex, toHex } from '../../wire/bytes.js';
 import { PING_TOKEN_SIZE } from '../../wire/ping-frame.js';
 import { ControlKind, encodeControlFrame } from '../protocol/control-frame.js';
 import type { AnswerTo, MessageOf, TenureGrant } from '../protocol/control-message.js';
@@ -26,6 +26,7 @@ import { encodePeerId } from '../protocol/peer-id.js';
 import type { PeerTable } from '../runtime/peer-table.js';
 import type { RequestTable } from '../runtime/request-table.js';
 import type { Turn } from '../runtime/turn.js';
+import { DirectoryReader, type DirectoryPage } from './directory-reader.js';
 
 export const KEEPALIVE_MS = 10_000;
 /** Waits after a ping and after each of its three repetitions; then the session is given up. */
@@ -37,12 +38,6 @@ const TRUST_MS = 500;
 const REGISTER_TRIES = 5;
 const FIRST_BACKOFF_MS = 500;
 const LONGEST_BACKOFF_MS = 60_000;
-
-/** What a bootstrap says of its directory. */
-export type DirectoryPage = Pick<MessageOf<'records'>, 'network' | 'from' | 'records' | 'gone'> & {
-  /** Monotonic ms: of this page, or of the first one while a directory is read from its beginning. */
-  readonly since: number;
-};
 
 /** What the node lends to its uplinks. */
 export interface UplinkHost {
@@ -92,7 +87,6 @@ export class Uplink {
   /** Where its packets came from last. */
   #heardAt: SocketAddress | undefined;
   #observed: SocketAddress | undefined;
-  #boot: Uint8Array | undefined;
   #leaseSeconds: number | undefined;
   #lastPong: number | undefined;
   #lastError: UplinkError | undefined;
@@ -112,18 +106,22 @@ export class Uplink {
   #registering = false;
   #shown = false;
   #registerAgain = false;
-  /** Directory version known, by network (hex). */
-  readonly #cursors = new Map<string, number>();
-  readonly #lookups = new Set<string>();
+  readonly #directory: DirectoryReader;
   /** Networks (hex) that membership of is being proven. */
   readonly #joining = new Set<string>();
-  /** Networks (hex) whose records are being read from the beginning, since when. */
-  readonly #reading = new Map<string, number>();
 
   constructor(bootstrap: Bootstrap, host: UplinkHost, turn: Turn) {
     this.bootstrap = bootstrap;
     this.sessionKey = toHex(bootstrap.sessionKey);
     this.#host = host;
+    this.#directory = new DirectoryReader({
+      sessionKey: this.sessionKey,
+      requests: host.requests,
+      isRegistered: () => this.#state === 'registered',
+      wants: (network) => host.networksOf(this).includes(network),
+      depthOf: (network) => host.depthOf(network),
+      learned: (page, later) => host.learned(this, page, later),
+    });
     host.peers.addRole(this.sessionKey, 'bootstrap', undefined, turn);
     this.#admit(turn);
   }
@@ -231,24 +229,12 @@ export class Uplink {
   }
 
   handleRecordsChanged(request: number, message: MessageOf<'records-changed'>, turn: Turn): void {
-    const network = toHex(message.network);
-    // Only what was asked for is remembered.
-    if (!this.#host.networksOf(this).includes(network)) {
-      turn.refuse(this.sessionKey, request, message.type, 'not-a-member');
-      return;
-    }
-    this.#advance(network, message);
-    turn.send(this.sessionKey, request, {
-      type: 'records-received',
-      network: message.network,
-      version: message.version,
-    });
-    this.#host.learned(this, { ...message, since: this.#reading.get(network) ?? turn.now }, turn);
+    this.#directory.handleChanged(request, message, turn);
   }
 
   /** One more network whose records are wanted. */
   follow(network: string, turn: Turn): void {
-    if (this.#state === 'registered') this.#lookup(network, turn);
+    if (this.#state === 'registered') this.#directory.read(network, turn);
   }
 
   /** The node's record has changed. */
@@ -418,12 +404,7 @@ export class Uplink {
     const { address } = this;
     this.#reachedAt = askedAt ?? this.#reachedAt; // what was sent there has been answered
     if (!sameSocketAddress(address, this.address)) this.#host.moved(this, turn);
-    const rebooted = this.#boot === undefined || !sameBytes(this.#boot, answer.boot);
-    const fresh = rebooted || this.#admittedSinceRegistered;
-    if (rebooted) {
-      this.#cursors.clear();
-      this.#boot = answer.boot; // the same object until the next life: look-ups tell by it whose answer they have
-    }
+    const fresh = this.#directory.rebooted(answer.boot) || this.#admittedSinceRegistered;
     const moved = this.#observed === undefined || !sameSocketAddress(this.#observed, answer.observed);
     this.#observed = answer.observed;
     this.#leaseSeconds = answer.lease;
@@ -443,11 +424,10 @@ export class Uplink {
     this.#shown = networks.length === 0 || networks.some((network) => !unproven.includes(network));
     this.#host.vouched(this, answer.tenures, turn);
     this.#host.registered(this, fresh, turn);
-    for (const network of this.#cursors.keys())
-      if (!networks.includes(network)) this.#cursors.delete(network);
+    this.#directory.keepWanted();
     for (const network of networks) {
       if (unproven.includes(network)) this.#join(network, answer.boot, turn);
-      else this.#lookup(network, turn);
+      else this.#directory.read(network, turn);
     }
     if (moved) this.#host.reachChanged(turn);
     if (this.#registerAgain) {
@@ -473,46 +453,9 @@ export class Uplink {
         this.#host.vouched(this, answer.tenures, later);
         this.#shown = true;
         this.#host.joined(this, later);
-        this.#lookup(network, later);
+        this.#directory.read(network, later);
       },
     );
-  }
-
-  #lookup(network: string, turn: Turn): void {
-    if (this.#lookups.has(network)) return;
-    const blindedId = fromHex(network);
-    if (blindedId === undefined) return;
-    this.#lookups.add(network);
-    const boot = this.#boot;
-    const message = {
-      type: 'lookup',
-      network: blindedId,
-      after: this.#cursors.get(network) ?? 0,
-      depth: this.#host.depthOf(network),
-    } as const;
-    this.#host.requests.send(this.sessionKey, message, turn, (answer, later) => {
-      this.#lookups.delete(network);
-      if (answer?.type !== 'records' || boot !== this.#boot) {
-        this.#reading.delete(network);
-        if (boot !== this.#boot && this.#state === 'registered') this.#lookup(network, later);
-        return;
-      }
-      this.#advance(network, answer);
-      this.#host.learned(this, { ...answer, since: this.#readSince(network, answer.from, later) }, later);
-      if (!answer.more) this.#reading.delete(network);
-      if (answer.more) this.#lookup(network, later);
-    });
-  }
-
-  #advance(network: string, { from, version }: { readonly from: number; readonly version: number }): void {
-    const known = this.#cursors.get(network) ?? 0;
-    if (from > 0 && !this.#cursors.has(network)) return; // of no interest any more
-    this.#cursors.set(network, from === 0 ? version : Math.max(version, known));
-  }
-
-  #readSince(network: string, from: number, turn: Turn): number {
-    if (from === 0 && !this.#reading.has(network)) this.#reading.set(network, turn.now);
-    return this.#reading.get(network) ?? turn.now;
   }
 
   #startPings(turn: Turn): void {
