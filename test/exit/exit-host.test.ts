@@ -13,6 +13,9 @@ class PrintingHost {
   readonly rules = new Map<number, string>([[32_766, 'lookup main']]);
   readonly routes = new Map<string, { dst: string; type?: string; dev?: string; metric: number }>();
   readonly tables = new Set<string>();
+  readonly chains = new Set<string>();
+  /** What it says instead of loading anything. */
+  nftSays: string | undefined;
   ran = 0;
 
   readonly run: RunCommand = (file, args, input = '') => {
@@ -22,6 +25,15 @@ class PrintingHost {
   };
 
   #nft(words: string, input: string): Promise<string> {
+    if (words === '-json list chains') {
+      const chains = [...this.chains].map((key) => {
+        const [family, table, name] = key.split(' ');
+        return { chain: { family, table, name } };
+      });
+      return Promise.resolve(JSON.stringify({ nftables: chains }));
+    }
+    if (this.nftSays !== undefined && words === '-f -')
+      return Promise.reject(new HostCommandError('nft', this.nftSays));
     if (words === '-json list tables') {
       const tables = [...this.tables].map((key) => {
         const [family, name] = key.split(' ');
@@ -29,10 +41,17 @@ class PrintingHost {
       });
       return Promise.resolve(JSON.stringify({ nftables: [{ metainfo: {} }, ...tables] }));
     }
-    for (const [, verb = '', key = ''] of input.matchAll(/^(delete table|table) (\w+ \w+)/gm))
-      if (verb === 'table') this.tables.add(key);
-      else this.tables.delete(key);
+    let table = '';
+    for (const [, verb = '', key = ''] of input.matchAll(/^(delete table|table|chain) (\w+(?: \w+)?)/gm))
+      if (verb === 'chain') this.chains.add(`${table} ${key}`);
+      else if (verb === 'table') this.tables.add((table = key));
+      else this.#forget(key);
     return Promise.resolve('');
+  }
+
+  #forget(table: string): void {
+    this.tables.delete(table);
+    for (const chain of this.chains) if (chain.startsWith(`${table} `)) this.chains.delete(chain);
   }
 
   #ip(family: 4 | 6, words: string): Promise<string> {
@@ -148,12 +167,14 @@ describe('the host of an exit', () => {
       JSON.stringify([
         [...machine.rules.keys()].sort(),
         [...machine.tables].sort(),
+        [...machine.chains].sort(),
         [...machine.routes.keys()].sort(),
       ]);
     const closed = state();
     for (const open of [
       () => machine.tables.clear(), // nft flush ruleset
       () => machine.tables.delete('netdev omerta_guard'),
+      () => machine.chains.delete('inet omerta_guard output'),
       () => machine.rules.delete(5103), // a network manager
       () => machine.routes.clear(),
     ]) {
@@ -163,6 +184,26 @@ describe('the host of an exit', () => {
       await host.check();
       assert.equal(state(), closed);
     }
+  });
+
+  it('is closed by routes, and uses no exit, while the guard cannot be made', async (t) => {
+    const machine = new PrintingHost();
+    const clock = { now: 0 };
+    const host = made(t, machine, clock);
+    await host.setInUse(USE);
+    machine.nftSays = 'Error: Could not process rule: Operation not supported';
+    await assert.rejects(host.set(wishOf({ paranoid: true })), /not supported/);
+    const leadsTo = (): string[] => [...machine.routes.values()].map(({ dst, dev }) => `${dst} ${dev ?? ''}`);
+    assert.ok(machine.rules.has(5103));
+    assert.deepEqual(leadsTo(), ['default ', '100.64.0.0/10 omerta0']);
+    assert.match(host.error ?? '', /not supported/);
+    machine.nftSays = undefined;
+    await host.check();
+    assert.ok(machine.tables.has('inet omerta_guard'));
+    assert.ok(leadsTo().includes('default omerta0'));
+    assert.equal(host.error, undefined);
+    await host.clear();
+    assert.deepEqual([machine.rules.size, machine.tables.size, machine.routes.size], [1, 0, 0]);
   });
 
   it('is not taken from another daemon', async (t) => {

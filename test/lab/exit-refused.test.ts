@@ -2,6 +2,8 @@
 // and an exit that disappears while another is named.
 
 import assert from 'node:assert/strict';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { after, before, describe, it } from 'node:test';
 import { EXIT_OUTSIDE, ExitWorld, hostState, WEB, type ExitMember } from '../../ts/lab/exit-world.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
@@ -64,6 +66,97 @@ describe(
       await exit.omerta.kill();
       exit.omerta.through = [];
       await exit.omerta.start('up', '--foreground');
+    });
+
+    it('refuses what a guest has or begins beyond its caps, counts it, and others go on', async () => {
+      const other = await made.addMember(world, 'other');
+      assert.equal((await type(exit, 'serve', '--network', 'home')).code, 0);
+      assert.equal((await type(guest, 'use', exit.peerId)).code, 0);
+      assert.equal((await type(other, 'use', exit.peerId)).code, 0);
+      await leaves();
+      // Slower than a guest may begin them, and then all at once.
+      const opener = `
+        import { connect } from 'node:net';
+        import { setTimeout } from 'node:timers/promises';
+        const [host, most, perSecond] = process.argv.slice(1).map((word, index) => index === 0 ? word : Number(word));
+        let open = 0, refused = 0;
+        for (let count = 0; count < most; count++) {
+          connect(80, host).on('connect', () => open++).on('error', () => refused++);
+          if (count % 10 === 9) await setTimeout(10_000 / perSecond);
+        }
+        while (open + refused < most) await setTimeout(50);
+        console.log(JSON.stringify({ open, refused }));
+        process.stdin.on('data', () => process.exit());`;
+      const begin = (most: number, perSecond: number): ChildProcess =>
+        guest.node.spawn(
+          process.execPath,
+          ['--input-type=module', '-e', opener, WEB.ipv4, String(most), String(perSecond)],
+          { stdio: ['pipe', 'pipe', 'inherit'] },
+        );
+      const counts = async (child: ChildProcess): Promise<{ open: number; refused: number }> => {
+        assert.ok(child.stdout);
+        const [said] = (await once(child.stdout, 'data')) as [Buffer];
+        return JSON.parse(said.toString()) as { open: number; refused: number };
+      };
+      const slow = begin(1100, 120);
+      const { open, refused } = await counts(slow);
+      assert.ok(open > 900 && open <= 1024, `${open} open`);
+      assert.equal(open + refused, 1100);
+      const { serving } = await report(exit);
+      assert.ok((serving?.capped.tcp ?? 0) > 0, JSON.stringify(serving?.capped));
+      const othersWay = await other.node.run('curl', ['-sS', '-m', '5', `http://${WEB.ipv4}/`]);
+      assert.equal(othersWay.stdout.trim().replace('::ffff:', ''), EXIT_OUTSIDE.ipv4, othersWay.stderr);
+      // Guests are told of again, and what is open still counts.
+      assert.equal((await type(exit, 'grant', other.peerId, '--for', '1h')).code, 0);
+      assert.equal(await made.fetch(WEB.ipv4, 80, 2), undefined, 'at the cap');
+      slow.kill('SIGKILL');
+      await until(
+        'there is room again',
+        async () => (await made.fetch(WEB.ipv4, 80, 1)) !== undefined,
+        60_000,
+      );
+      const fast = begin(900, 100_000);
+      await counts(fast);
+      fast.kill('SIGKILL');
+      assert.ok(((await report(exit)).serving?.capped.rate ?? 0) > 0);
+      assert.equal((await type(other, 'off')).code, 0);
+    });
+
+    it('says by what a member may leave still, when a right is taken from it', async () => {
+      assert.equal((await type(exit, 'grant', guest.peerId)).code, 0);
+      const first = await type(exit, 'revoke', guest.peerId);
+      assert.equal(first.code, 1);
+      assert.match(
+        first.said,
+        /taken back, but it still may leave by network home\. Serve without --network home/,
+      );
+      const again = await type(exit, 'revoke', guest.peerId);
+      assert.equal(again.code, 2);
+      assert.match(again.said, /no right of its own, but it still may leave by network home/);
+      await leaves();
+      assert.equal((await type(exit, 'serve')).code, 0);
+      assert.equal(await made.fetch(WEB.ipv4, 80, 1), undefined);
+      assert.equal((await type(guest, 'off')).code, 0);
+    });
+
+    it('stays closed when a start fails, until it is said otherwise', async () => {
+      const before = await hostState(guest.node);
+      assert.equal((await type(guest, 'use', exit.peerId)).code, 5);
+      await guest.omerta.kill();
+      // Its port is taken.
+      const taker = guest.node.spawn(process.execPath, [
+        '-e',
+        "require('node:dgram').createSocket('udp4').bind(51900, () => console.log('taken'))",
+      ]);
+      assert.ok(taker.stdout);
+      await once(taker.stdout, 'data');
+      await assert.rejects(guest.omerta.start('up', '--foreground'), /51900/);
+      assert.equal(await made.fetch(made.outside.address, 80, 1), undefined, 'closed');
+      assert.equal((await type(guest, 'off')).code, 0);
+      assert.ok(await made.fetch(made.outside.address), 'off opens it');
+      taker.kill('SIGKILL');
+      assert.deepEqual((await hostState(guest.node)).rules4, before.rules4);
+      await guest.omerta.start('up', '--foreground');
     });
 
     it('names the chain of another program that drops what is forwarded, and what lets guests through', async () => {

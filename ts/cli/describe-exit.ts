@@ -32,8 +32,21 @@ export function describeExit(report: ExitReport, now: number): string {
 }
 
 function describeServing(serving: NonNullable<ExitReport['serving']>, now: number): string[] {
-  const { ipv4, ipv6, lan, networks, rights, guests, chain, dropped, dns, names, foreignDrops, tunnel } =
-    serving;
+  const {
+    ipv4,
+    ipv6,
+    lan,
+    networks,
+    rights,
+    guests,
+    chain,
+    dropped,
+    capped,
+    dns,
+    names,
+    foreignDrops,
+    tunnel,
+  } = serving;
   const families = [...(ipv4 ? ['IPv4'] : []), ...(ipv6 ? ['IPv6'] : [])].join(', ');
   const may = [
     ...networks.map((name) => `all of network ${name}`),
@@ -63,6 +76,7 @@ function describeServing(serving: NonNullable<ExitReport['serving']>, now: numbe
         `nft insert rule ${name} iifname ${tunnel} accept; nft insert rule ${name} oifname ${tunnel} accept`,
     ),
     `names     ${describeNames(dns, names)}`,
+    `refused   flows of guests: ${capped.rate} begun too fast, ${capped.tcp + capped.other + capped.all} beyond what may be at once`,
     `dropped   ${dropped.noRight} without the right, ${dropped.denied} to where nothing is forwarded`,
   ];
 }

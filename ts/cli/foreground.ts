@@ -2,7 +2,7 @@
 // parent that waits for it (`omerta up` in the background).
 
 import type { Config } from '../daemon/config/config.js';
-import type { Daemon } from '../daemon/lifecycle/daemon.js';
+import type { Daemon, DaemonEnd } from '../daemon/lifecycle/daemon.js';
 import type { DaemonMode } from '../status/model/daemon-status.js';
 import { openLog } from '../daemon/lifecycle/log.js';
 import { messageOf } from '../host/operator-error.js';
@@ -47,14 +47,16 @@ export async function runForeground(
     await reportFailure(error);
     throw error;
   }
+  let how: DaemonEnd = 'failed';
   try {
     const text = banner(daemon);
     if (text !== undefined) printUnattended(text);
     await reportReady();
     const failure = await ended;
     if (failure !== undefined) throw failure;
+    how = 'asked';
   } finally {
-    await daemon.close();
+    await daemon.close(how);
   }
 }
 

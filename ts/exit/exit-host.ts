@@ -209,6 +209,21 @@ export class ExitHost {
     );
   }
 
+  /** New flows of guests that were refused at a cap, by counter (CAP_COUNTERS); empty where nft cannot be asked. */
+  async capped(): Promise<Readonly<Record<string, number>>> {
+    const printed = await this.#run('nft', ['-json', 'list', 'counters', 'table', 'inet', SERVE_TABLE]).catch(
+      () => '{"nftables":[]}',
+    );
+    const { nftables } = JSON.parse(printed) as {
+      readonly nftables: readonly {
+        readonly counter?: { readonly name: string; readonly packets: number };
+      }[];
+    };
+    return Object.fromEntries(
+      nftables.flatMap(({ counter }) => (counter === undefined ? [] : [[counter.name, counter.packets]])),
+    );
+  }
+
   /** One that waits is enough: guests may come and go faster than programs run. */
   #apply(): Promise<void> {
     const waiting =
@@ -218,12 +233,24 @@ export class ExitHost {
         const wish = this.#wish;
         if (wish === undefined) return;
         const seen = this.#facts();
-        await this.#changes.set(this.#wanted(wish));
+        await this.#changes.set(this.#wanted(wish, this.#use)).catch(async (error: unknown) => {
+          if (wish.using?.paranoid === true) await this.#closeByRoutes(wish);
+          throw error;
+        });
         this.#seen = seen;
         this.error = undefined;
       });
     this.#waiting = waiting;
     return waiting;
+  }
+
+  /** Where the guard cannot be made: nothing leaves by an exit until it is, and by routes nowhere. */
+  async #closeByRoutes(wish: ExitWish): Promise<void> {
+    const using = wish.using && { ...wish.using, paranoid: false };
+    const closed = this.#wanted({ ...wish, using, serving: undefined }, undefined);
+    await this.#changes
+      .add(closed.filter(({ kind }) => kind === 'routes' || kind === 'rule'))
+      .catch(() => undefined); // what kept the guard from being made is said
   }
 
   /** Looked at now and then. */
@@ -247,7 +274,7 @@ export class ExitHost {
   }
 
   /** Closing comes first: rules and routes of the exit in use, then what is served. */
-  #wanted({ tunnel, port, serving, using }: ExitWish): HostChange[] {
+  #wanted({ tunnel, port, serving, using }: ExitWish, use: ExitInUse | undefined): HostChange[] {
     const interfaces = this.#interfaces();
     const changes: HostChange[] = [];
     if (using !== undefined)
@@ -256,7 +283,7 @@ export class ExitHost {
           tunnel,
           meshes: (interfaces[tunnel] ?? []).flatMap(({ cidr }) => cidr ?? []),
           port,
-          use: this.#usable(interfaces[tunnel] ?? []),
+          use: use && usable(use, interfaces[tunnel] ?? []),
           onLink: using.allowLan ? onLinkRanges(interfaces, tunnel) : [],
           include: using.include,
           exclude: using.exclude,
@@ -286,17 +313,6 @@ export class ExitHost {
       );
     }
     return changes;
-  }
-
-  /** The exit in use, of the families whose address the tunnel has: where IPv6 is switched off, it goes nowhere. */
-  #usable(present: NonNullable<Interfaces[string]>): ExitInUse | undefined {
-    const use = this.#use;
-    if (use === undefined) return undefined;
-    const has = (address: string | undefined): boolean => {
-      const ip = address === undefined ? undefined : parseIp(address);
-      return ip !== undefined && present.some((info) => parseIp(info.address)?.join() === ip.join());
-    };
-    return { ...use, ipv4: has(use.ipv4) ? use.ipv4 : undefined, ipv6: has(use.ipv6) ? use.ipv6 : undefined };
   }
 
   #guard(tunnel: string, allowLan: boolean): Omit<GuardFacts, 'tunnel'> {
@@ -351,6 +367,15 @@ export class ExitHost {
       interfaces[tunnel]?.map(({ address }) => address),
     ]);
   }
+}
+
+/** The exit in use, of the families whose address the tunnel has: where IPv6 is switched off, it goes nowhere. */
+function usable(use: ExitInUse, present: NonNullable<Interfaces[string]>): ExitInUse {
+  const has = (address: string | undefined): boolean => {
+    const ip = address === undefined ? undefined : parseIp(address);
+    return ip !== undefined && present.some((info) => parseIp(info.address)?.join() === ip.join());
+  };
+  return { ...use, ipv4: has(use.ipv4) ? use.ipv4 : undefined, ipv6: has(use.ipv6) ? use.ipv6 : undefined };
 }
 
 /** What an exit in use needs of kernel parameters is one for all interfaces, src_valid_mark. */

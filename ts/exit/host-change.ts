@@ -39,6 +39,10 @@ export interface NftChange {
   /** Default: `inet`. */
   readonly families?: readonly NftFamily[] | undefined;
   readonly text: string;
+  /** What fills its sets, each time anew: counts and limits of a table that is there already go on. */
+  readonly elements?: string;
+  /** Whether the table is there as `text` says, and its elements alone are to be made. */
+  readonly isThere?: true;
 }
 
 export type HostChange = SysctlChange | RuleChange | RoutesChange | NftChange;
@@ -74,7 +78,7 @@ export type Undo =
     }
   | RuleChange
   | Omit<RoutesChange, 'routes'>
-  | Omit<NftChange, 'text'>;
+  | Omit<NftChange, 'text' | 'elements' | 'isThere'>;
 
 /** Two changes of one thing have the same. */
 export function keyOf(change: HostChange | Undo): string {
@@ -128,7 +132,11 @@ export async function makeChange(change: HostChange, run: RunCommand, sysctls: S
       break;
     case 'nft':
       // One transaction: there is no moment without the table.
-      await run('nft', ['-f', '-'], `${withoutTable(change)}${change.text}`);
+      await run(
+        'nft',
+        ['-f', '-'],
+        `${change.isThere === true ? '' : `${withoutTable(change)}${change.text}`}${change.elements ?? ''}`,
+      );
   }
 }
 
@@ -158,7 +166,7 @@ export async function undoChange(undo: Undo, run: RunCommand, sysctls: Sysctls):
 }
 
 /** Removes the table, in one transaction, whether there is one or not. */
-function withoutTable({ table, families = ['inet'] }: Omit<NftChange, 'text'>): string {
+function withoutTable({ table, families = ['inet'] }: Pick<NftChange, 'table' | 'families'>): string {
   return families.map((family) => `table ${family} ${table}\ndelete table ${family} ${table}\n`).join('');
 }
 

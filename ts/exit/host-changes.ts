@@ -54,6 +54,8 @@ export class HostChanges {
   #undos: Undo[] | undefined;
   /** What the host was changed to last. */
   #wanted: readonly HostChange[] = [];
+  /** Tables of nftables this process made, without their elements. */
+  readonly #tables = new Map<string, string>();
 
   constructor(options: HostChangesOptions) {
     this.#options = options;
@@ -76,27 +78,47 @@ export class HostChanges {
    * that were to go are still there: what was closed stays closed.
    */
   async set(wanted: readonly HostChange[]): Promise<void> {
-    const { run, sysctls } = this.#options;
     await this.#requireNoOther(wanted);
     this.#wanted = wanted;
-    for (const change of wanted) {
-      const undos = this.#read();
-      const key = keyOf(change);
-      if (!undos.some((undo) => keyOf(undo) === key)) {
-        const undo = undoOf(change, sysctls);
-        if (undo !== undefined) this.#write([...undos, undo]);
-      }
-      await makeChange(change, run, sysctls);
-    }
+    for (const change of wanted) await this.#make(change);
     const keys = new Set(wanted.map(keyOf));
     await this.#undo((undo) => !keys.has(keyOf(undo)));
+  }
+
+  /** Makes these beside what is there; nothing goes. @throws what the first that cannot be made says */
+  async add(changes: readonly HostChange[]): Promise<void> {
+    await this.#requireNoOther(changes);
+    for (const change of changes) await this.#make(change);
   }
 
   /** Whether the host still has what it was changed to. */
   async isWhole(): Promise<boolean> {
     const listing = new HostListing(this.#options.run);
-    for (const change of this.#wanted) if ((await listing.has(change)) !== 'all') return false;
+    for (const change of this.#wanted)
+      if ((await listing.has(change)) !== 'all') {
+        this.#tables.clear(); // whoever took something away may have changed the rest
+        return false;
+      }
     return true;
+  }
+
+  /** What undoes it is in the journal first. */
+  async #make(change: HostChange): Promise<void> {
+    const { run, sysctls } = this.#options;
+    const undos = this.#read();
+    const key = keyOf(change);
+    if (!undos.some((undo) => keyOf(undo) === key)) {
+      const undo = undoOf(change, sysctls);
+      if (undo !== undefined) this.#write([...undos, undo]);
+    }
+    if (change.kind !== 'nft') {
+      await makeChange(change, run, sysctls);
+      return;
+    }
+    const isThere = change.elements !== undefined && this.#tables.get(key) === change.text;
+    this.#tables.delete(key); // until it is known to be made
+    await makeChange(isThere ? { ...change, isThere } : change, run, sysctls);
+    this.#tables.set(key, change.text);
   }
 
   /**
@@ -130,6 +152,7 @@ export class HostChanges {
     const failures: string[] = [];
     for (const undo of this.#read().filter(which).reverse()) {
       try {
+        this.#tables.delete(keyOf(undo));
         await undoChange(undo, run, sysctls);
         this.#write(this.#read().filter((each) => each !== undo));
       } catch (error) {

@@ -4,8 +4,11 @@
 import { identityOf, routesOf, type HostChange } from './host-change.js';
 import { HostCommandError, type RunCommand } from './host-commands.js';
 
-interface PrintedTables {
-  readonly nftables?: readonly { readonly table?: { readonly family: string; readonly name: string } }[];
+interface Printed {
+  readonly nftables?: readonly {
+    readonly table?: { readonly family: string; readonly name: string };
+    readonly chain?: { readonly family: string; readonly table: string; readonly name: string };
+  }[];
 }
 
 /** One look at a host: each list is printed once. */
@@ -38,10 +41,16 @@ export class HostListing {
       case 'sysctl':
         return new Set();
       case 'nft': {
-        const { nftables = [] } = JSON.parse(
-          await this.#ask('nft', '-json', 'list', 'tables'),
-        ) as PrintedTables;
-        return new Set(nftables.flatMap(({ table }) => (table ? [`${table.family} ${table.name}`] : [])));
+        const printed = await Promise.all(
+          ['tables', 'chains'].map((what) => this.#ask('nft', '-json', 'list', what)),
+        );
+        const found = printed.flatMap((text) => (JSON.parse(text) as Printed).nftables ?? []);
+        return new Set(
+          found.flatMap(({ table, chain }) => [
+            ...(table ? [`${table.family} ${table.name}`] : []),
+            ...(chain ? [`${chain.family} ${chain.table} ${chain.name}`] : []),
+          ]),
+        );
       }
       case 'rule': {
         const printed = await this.#ask('ip', '-json', `-${change.family}`, 'rule', 'show');
@@ -68,12 +77,25 @@ export class HostListing {
   }
 }
 
+/** `family table chain` of what nft reads. */
+function chainsOf(text: string): string[] {
+  let table = '';
+  return [...text.matchAll(/^(table|chain) (.+) \{$/gm)].flatMap(([, kind, name = '']) => {
+    if (kind === 'chain') return [`${table} ${name}`];
+    table = name;
+    return [];
+  });
+}
+
 function partsOf(change: HostChange): string[] {
   switch (change.kind) {
     case 'sysctl':
       return [];
     case 'nft':
-      return (change.families ?? ['inet']).map((family) => `${family} ${change.table}`);
+      return [
+        ...(change.families ?? ['inet']).map((family) => `${family} ${change.table}`),
+        ...chainsOf(change.text),
+      ];
     case 'rule':
       return [/^priority (\d+)/.exec(change.rule)?.[1] ?? ''];
     case 'routes':

@@ -41,7 +41,7 @@ export function serveChanges(
     ? forwarding.map((name): HostChange => sysctl(`net/ipv4/conf/${name}/forwarding`, '1'))
     : [];
   return [
-    { kind: 'nft', table: SERVE_TABLE, text: serveTable(facts, guests) },
+    { kind: 'nft', table: SERVE_TABLE, text: serveTable(facts), elements: guestElements(guests) },
     ...ipv4,
     ...(facts.ipv6 ? forwardIpv6(forwarding, uplinks, sysctls) : []),
   ];
@@ -72,7 +72,67 @@ function forwardIpv6(names: readonly string[], uplinks: readonly string[], sysct
   ];
 }
 
-function serveTable(facts: ServeFacts, guests: readonly GuestAddress[]): string {
+/** Whom it forwards for, in place of all before: counts and limits of those who stay go on. */
+function guestElements(guests: readonly GuestAddress[]): string {
+  return (['guests4', 'guests6'] as const)
+    .flatMap((name) => {
+      const elements = guests
+        .filter(({ address }) => address.includes(':') === (name === 'guests6'))
+        .map(({ address, seconds }) => `${address} timeout ${seconds}s`);
+      const set = `inet ${SERVE_TABLE} ${name}`;
+      return [
+        `flush set ${set}`,
+        ...(elements.length === 0 ? [] : [`add element ${set} { ${elements.join(', ')} }`]),
+      ];
+    })
+    .join('\n')
+    .concat('\n');
+}
+
+/**
+ * What a guest's address may have at once and begin, so that no guest has it all: what is beyond it is refused and
+ * counted. nftables cannot count connections that are not established yet by themselves; the rate bounds those.
+ */
+export const GUEST_CAPS = { tcp: 1024, other: 512, perSecond: 200, all: 16_384 } as const;
+/** Counters of what is refused at each of them. */
+export const CAP_COUNTERS = ['capped_rate', 'capped_tcp', 'capped_other', 'capped_all'] as const;
+
+function capSets(): string[] {
+  // The kernel forgets who has no flow by itself where flows are counted, and takes no timeout there.
+  const set = (name: string, type: string): string =>
+    `set ${name} { type ${type}; size 65535; flags dynamic${name.startsWith('rate') ? ', timeout; timeout 1h' : ''}; }`;
+  return [
+    ...CAP_COUNTERS.map((name) => `counter ${name} { }`),
+    ...(['rate', 'tcp', 'other'] as const).flatMap((name) => [
+      set(`${name}4`, 'ipv4_addr'),
+      set(`${name}6`, 'ipv6_addr'),
+    ]),
+  ];
+}
+
+/** For the first packet of a flow. */
+function capRules(): string[] {
+  const { tcp, other, perSecond, all } = GUEST_CAPS;
+  const ofEach = (name: string, match: string, limit: string): string[] =>
+    (['4', '6'] as const).map(
+      (family) =>
+        `${match}${name === 'rate' ? 'update' : 'add'} @${name}${family} { ${family === '4' ? 'ip' : 'ip6'} saddr ${limit} } counter name capped_${name} jump refuse`,
+    );
+  return [
+    'chain caps {',
+    ...ofEach('rate', '', `limit rate over ${perSecond}/second burst ${2 * perSecond} packets`),
+    ...ofEach('tcp', 'meta l4proto tcp ', `ct count over ${tcp}`),
+    ...ofEach('other', 'meta l4proto != tcp ', `ct count over ${other}`),
+    `ct count over ${all} counter name capped_all jump refuse`,
+    '}',
+    'chain refuse {',
+    'meta l4proto tcp reject with tcp reset',
+    'reject with icmpx type admin-prohibited',
+    '}',
+  ];
+}
+
+function serveTable(facts: ServeFacts): string {
   const { tunnel, own, lan, chain } = facts;
   const isV6 = (prefix: string): boolean => prefix.includes(':');
   const v4 = [...DENIED_IPV4, ...own.filter((prefix) => !isV6(prefix))];
@@ -80,22 +140,13 @@ function serveTable(facts: ServeFacts, guests: readonly GuestAddress[]): string 
   const v6 = [...DENIED_IPV6.filter((prefix) => prefix !== '::/8'), ...own.filter(isV6), ...embedded(v4)];
   const set = (name: string, type: string, elements: readonly string[]): string =>
     `set ${name} { type ${type}; flags interval; auto-merge; ${elementsOf(elements)} }`;
-  const guestSet = (name: string, type: string, wanted: readonly GuestAddress[]): string => {
-    const elements = wanted.map(({ address, seconds }) => `${address} timeout ${seconds}s`);
-    return `set ${name} { type ${type}; flags timeout; size 4096; ${elementsOf(elements)} }`;
-  };
+  const guestSet = (name: string, type: string): string =>
+    `set ${name} { type ${type}; flags timeout; size 4096; }`;
   return [
     `table inet ${SERVE_TABLE} {`,
-    guestSet(
-      'guests4',
-      'ipv4_addr',
-      guests.filter(({ address }) => !isV6(address)),
-    ),
-    guestSet(
-      'guests6',
-      'ipv6_addr',
-      guests.filter(({ address }) => isV6(address)),
-    ),
+    guestSet('guests4', 'ipv4_addr'),
+    guestSet('guests6', 'ipv6_addr'),
+    ...capSets(),
     set('denied4', 'ipv4_addr', v4),
     set('denied6', 'ipv6_addr', v6),
     set(
@@ -123,11 +174,16 @@ function serveTable(facts: ServeFacts, guests: readonly GuestAddress[]): string 
     'meta nfproto ipv6 ip6 saddr != @guests6 drop',
     'tcp dport 25 reject with tcp reset',
     'tcp flags syn tcp option maxseg size set rt mtu',
-    'ip daddr @lan4 accept',
-    'ip6 daddr @lan6 accept',
+    'ip daddr @lan4 goto fresh',
+    'ip6 daddr @lan6 goto fresh',
     'ip daddr @denied4 drop',
     'ip6 daddr @denied6 drop',
     `ip6 daddr ::/8 ip6 daddr != ${NAT64} drop`,
+    'goto fresh',
+    '}',
+    ...capRules(),
+    'chain fresh {',
+    'ct state new jump caps',
     'accept',
     '}',
     'chain inward {',

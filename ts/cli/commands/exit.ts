@@ -6,7 +6,10 @@ import type { Command } from 'commander';
 import type { ControlCommand } from '../../daemon/control/control-request.js';
 import { ControlClient } from '../../daemon/control/control-client.js';
 import type { ExitState } from '../../core/runtime/exit-change.js';
+import type { ExitRevoked, ExitRightLeft } from '../../daemon/lifecycle/exits.js';
 import { ExitCode, OperatorError } from '../../host/operator-error.js';
+import { formatWireguardKey } from '../../host/wireguard-key.js';
+import { fromHex } from '../../wire/bytes.js';
 import { wordExitState, type ExitReport } from '../../status/model/exit-report.js';
 import { Context, print, printJson, requestStatus } from '../context.js';
 import { describeExit, describeOffers } from '../describe-exit.js';
@@ -300,6 +303,19 @@ function grantCommand(exit: Command): void {
   });
 }
 
+function wordRight(right: ExitRightLeft): { readonly what: string; readonly next: string } {
+  if ('network' in right)
+    return {
+      what: `network ${right.network}`,
+      next: `Serve without --network ${right.network}: omerta exit serve`,
+    };
+  const key = 'key' in right ? formatWireguardKey(fromHex(right.key) ?? new Uint8Array(32)) : right.peer;
+  return {
+    what: 'key' in right ? 'its session key' : 'its peer id',
+    next: `Type: omerta exit revoke ${key}`,
+  };
+}
+
 function revokeCommand(exit: Command): void {
   const command = exit
     .command('revoke')
@@ -308,12 +324,23 @@ function revokeCommand(exit: Command): void {
       'Takes a right back that was given by grant or with --allow; packets of its holder stop at once.',
     )
     .argument('<key>', 'a member, a peer id, or a session key')
-    .action(async (key: string, _options: object, self: Command) => {
+    .option('--json', 'print as JSON')
+    .action(async (key: string, { json }: Json, self: Command) => {
       await Context.of(self).withDaemon(async (client) => {
         const subject = subjectOf(await requestStatus(client), key);
-        const { found } = (await client.request({ command: 'exit-revoke', subject }, HOST_TIMEOUT_MS)) as {
-          found: boolean;
-        };
+        const { found, left } = (await client.request(
+          { command: 'exit-revoke', subject },
+          HOST_TIMEOUT_MS,
+        )) as ExitRevoked;
+        if (json === true) printJson({ found, left });
+        const others = left.map(wordRight);
+        if (others.length > 0)
+          throw new OperatorError(
+            found ? ExitCode.failure : ExitCode.usage,
+            'exit',
+            `${found ? 'that right is taken back, but' : `"${key}" has no right of its own, but`} it still may leave by ${others.map(({ what }) => what).join(' and by ')}`,
+            others.map(({ next }) => next).join('; '),
+          );
         if (!found)
           throw new OperatorError(
             ExitCode.usage,
@@ -321,10 +348,16 @@ function revokeCommand(exit: Command): void {
             `"${key}" has no right of its own`,
             'See who has: omerta exit status',
           );
-        print('revoked');
+        if (json !== true) print('revoked');
       });
     });
-  explain(command, ['omerta exit revoke laptop'], { 2: true, 3: true, 4: true, 5: true });
+  explain(command, ['omerta exit revoke laptop'], {
+    1: 'taken back, but another right is left',
+    2: true,
+    3: true,
+    4: true,
+    5: true,
+  });
 }
 
 function reportCommand(

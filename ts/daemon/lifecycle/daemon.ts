@@ -71,7 +71,9 @@ export interface DaemonSettings {
 }
 
 /** What is closed when the daemon ends, last opened first. */
-type Closer = () => Promise<void> | void;
+type Closer = (end: DaemonEnd) => Promise<void> | void;
+/** Whether somebody asked for it. */
+export type DaemonEnd = 'asked' | 'failed';
 
 export class Daemon {
   readonly #startedAt = performance.now();
@@ -101,7 +103,7 @@ export class Daemon {
     try {
       await daemon.#open();
     } catch (error) {
-      await daemon.close();
+      await daemon.close('failed');
       throw error;
     }
     return daemon;
@@ -189,7 +191,7 @@ export class Daemon {
     const { state, log, config } = this.settings;
     const exits = new Exits({ state, log });
     this.#exits = exits;
-    this.#closers.push(() => exits.close());
+    this.#closers.push((end) => exits.close(end === 'failed'));
     await exits.prepare(config.node.interface, config.node.port);
     this.#every(HOST_TICK_MS, () => exits.check());
   }
@@ -400,7 +402,7 @@ export class Daemon {
         await this.#exitsRunning.grant(request.grant);
         return this.#exitsRunning.report();
       case 'exit-revoke':
-        return { found: await this.#exitsRunning.revoke(request.subject) };
+        return this.#exitsRunning.revoke(request.subject);
       case 'exit-off':
         await this.#exitsRunning.off(request);
         return this.#exitsRunning.report();
@@ -561,12 +563,12 @@ export class Daemon {
   }
 
   /** Closes everything that was opened, last opened first. Idempotent. */
-  close(): Promise<void> {
+  close(end: DaemonEnd = 'asked'): Promise<void> {
     this.#closing ??= (async () => {
       await this.#reload;
       for (const close of this.#closers.reverse())
         try {
-          await close();
+          await close(end);
         } catch (error) {
           this.settings.log.error({ error: messageOf(error) }, 'close-failed');
         }

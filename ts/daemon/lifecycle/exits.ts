@@ -34,6 +34,12 @@ const REMEMBERED_MS = 7 * 24 * 3_600_000;
 /** So often it is looked whether another program took the machine's guard away. */
 const GUARD_LOOK_MS = 5000;
 
+export type ExitRightLeft = ExitSubjectSetting | { readonly network: string };
+export interface ExitRevoked {
+  readonly found: boolean;
+  readonly left: readonly ExitRightLeft[];
+}
+
 export interface ExitsOptions {
   readonly state: StateDirectory;
   readonly log: Logger;
@@ -105,12 +111,17 @@ export class Exits {
     );
   }
 
-  /** What was changed on the host is undone; the settings stay. */
-  async close(): Promise<void> {
+  /**
+   * What was changed on the host is undone; the settings stay.
+   * @param failed nobody asked for the end: what is closed stays so, as after SIGKILL
+   */
+  async close(failed: boolean): Promise<void> {
     this.#dns.close();
     const { use } = this.#settings;
-    if (use?.paranoid === true) await this.#host.keepClosed();
-    else if (this.#host.isChanged) await this.#host.clear();
+    if (use !== undefined && (failed || use.paranoid)) {
+      await this.#host.keepClosed();
+      if (failed) this.#log.warn({ remedy: 'omerta up, or omerta exit off' }, 'exit-stays-closed');
+    } else if (this.#host.isChanged) await this.#host.clear();
   }
 
   serve(serve: ExitServeSettings): Promise<void> {
@@ -162,8 +173,8 @@ export class Exits {
     });
   }
 
-  /** @returns whether there was such a right. */
-  revoke(subject: ExitSubjectSetting): Promise<boolean> {
+  /** @returns whether there was such a right, and by which others its holder still may leave. */
+  revoke(subject: ExitSubjectSetting): Promise<ExitRevoked> {
     return this.#inTurn(async () => {
       const grants = this.#settings.grants.filter((each) => !sameSubject(each.subject, subject));
       const { serve } = this.#settings;
@@ -174,8 +185,32 @@ export class Exits {
         grants,
         ...(serve && allow && { serve: { ...serve, allow } }),
       });
-      return found;
+      return { found, left: this.#rightsLeft(subject) };
     });
+  }
+
+  /** Rights that reach whom this one was for: by a network, by the session key, by the identity. */
+  #rightsLeft(subject: ExitSubjectSetting): ExitRightLeft[] {
+    const { networks } = this.#opened().mesh.shell.status();
+    const { serve, grants } = this.#settings;
+    const isHolder = ({ peerId, sessionKey }: { peerId: string; sessionKey: string }): boolean =>
+      'peer' in subject ? peerId === subject.peer : sessionKey === subject.key;
+    const member = networks.flatMap(({ members }) => members).find(isHolder);
+    if (member === undefined) return [];
+    const may = [
+      ...(serve?.allow ?? []).map((peer) => ({ subject: { peer }, until: undefined })),
+      ...grants,
+    ].filter(({ until }) => until === undefined || until > Date.now());
+    return [
+      ...networks
+        .filter(({ name, members }) => serve?.networks.includes(name) === true && members.some(isHolder))
+        .map(({ name }) => ({ network: name })),
+      ...may
+        .map((right) => right.subject)
+        .filter((other) =>
+          'peer' in other ? other.peer === member.peerId : other.key === member.sessionKey,
+        ),
+    ];
   }
 
   off(which: { readonly serve: boolean; readonly use: boolean }): Promise<void> {
@@ -192,7 +227,9 @@ export class Exits {
   /** Once the host is as the node said last. */
   async report(): Promise<ExitReport> {
     await this.#host.done;
-    const foreignDrops = this.#settings.serve === undefined ? [] : await this.#host.foreignDrops();
+    const isServing = this.#settings.serve !== undefined;
+    const foreignDrops = isServing ? await this.#host.foreignDrops() : [];
+    const capped = isServing ? await this.#host.capped() : {};
     const guarded = this.#bootGuard.isInstalled ? await this.#isGuardOn() : undefined;
     const { mesh, engine } = this.#opened();
     const { serve, use, grants } = this.#settings;
@@ -216,6 +253,7 @@ export class Exits {
       error: this.#host.error,
       guarded,
       foreignDrops,
+      capped,
       tunnel: mesh.settings.config.node.interface,
       refused: engine.counters(),
       dns: { ...this.#dns.counts, error: this.#dnsError },

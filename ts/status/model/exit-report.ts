@@ -20,6 +20,13 @@ export interface ExitReport {
         readonly tunnel: string;
         /** Packets of peers without the right, and of guests to where it forwards nothing. */
         readonly dropped: { readonly noRight: number; readonly denied: number };
+        /** Flows of guests that were refused since it serves: begun too fast, or too many at once. */
+        readonly capped: {
+          readonly rate: number;
+          readonly tcp: number;
+          readonly other: number;
+          readonly all: number;
+        };
       })
     | undefined;
   readonly using:
@@ -85,6 +92,8 @@ export interface ExitReportSettings {
   readonly error: string | undefined;
   readonly guarded: boolean | undefined;
   readonly foreignDrops: readonly string[];
+  /** By counter of nftables. */
+  readonly capped: Readonly<Record<string, number>>;
   readonly tunnel: string;
   readonly refused: ReadonlyMap<string, number>;
   readonly dns: ExitDnsReport;
@@ -128,6 +137,12 @@ export function exitReport(
       dropped: {
         noRight: settings.refused.get('drop_no_exit_right') ?? 0,
         denied: settings.refused.get('drop_exit_denied') ?? 0,
+      },
+      capped: {
+        rate: settings.capped['capped_rate'] ?? 0,
+        tcp: settings.capped['capped_tcp'] ?? 0,
+        other: settings.capped['capped_other'] ?? 0,
+        all: settings.capped['capped_all'] ?? 0,
       },
     },
     using: settings.use && {
