@@ -27,14 +27,15 @@ async function freePort(): Promise<number> {
   return typeof bound === 'object' && bound !== null ? bound.port : assert.fail();
 }
 
-async function serve(t: TestContext): Promise<number> {
+async function serve(t: TestContext, status = STATUS, connections?: number): Promise<number> {
   const port = await freePort();
   const sampler = new RateSampler();
   sampler.sample(0, new Map([['rx_bytes', 0]]));
   sampler.sample(2000, new Map([['rx_bytes', 3000]]));
   const server = await StatusServer.listen(
     { ip: loopback, port },
-    { status: () => STATUS, series: () => sampler.series() },
+    { status: () => status, series: () => sampler.series() },
+    connections,
   );
   t.after(() => server.close());
   return port;
@@ -134,6 +135,21 @@ describe('status page', () => {
     const started = performance.now();
     assert.equal((await ask(port, '/metrics', 'localhost')).status, 200);
     assert.ok(performance.now() - started < 4000, 'before any of them is timed out');
+  });
+
+  test('connections that read nothing of what they asked for shut nobody out', async (t) => {
+    // More than the buffers in between hold.
+    const port = await serve(t, { ...STATUS, engineFallback: 'x'.repeat(40_000_000) }, 4);
+    const deaf = Array.from({ length: 6 }, () => connect(port, '127.0.0.1').on('error', () => undefined));
+    t.after(() => deaf.forEach((socket) => socket.destroy()));
+    await Promise.all(
+      deaf.map((socket) => {
+        socket.pause();
+        socket.write('GET /status.json HTTP/1.1\r\nHost: localhost\r\n\r\n');
+        return Promise.race([once(socket, 'readable'), once(socket, 'close')]);
+      }),
+    );
+    assert.equal((await ask(port, '/metrics', 'localhost')).status, 200);
   });
 
   /** The first line of what is answered to bytes as they are. */

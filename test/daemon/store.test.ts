@@ -1,7 +1,17 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFileSync, chmodSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  chmodSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
@@ -53,6 +63,31 @@ describe('a store that was damaged', () => {
       assert.deepEqual(store.load(), new Map());
       assert.ok(store.damaged);
       await store.close();
+    }
+  });
+
+  test('is put aside when it is no file, or larger than can be read', async (t) => {
+    const { path, journal } = await written(t);
+    for (const make of [
+      () => mkdirSync(journal),
+      () => execFileSync('mkfifo', [journal]),
+      () => symlinkSync('/dev/zero', journal),
+      () => {
+        writeFileSync(journal, '');
+        truncateSync(journal, 2 ** 31);
+      },
+    ]) {
+      rmSync(journal, { recursive: true });
+      make();
+      const store = new Store(path);
+      assert.deepEqual(store.load(), new Map());
+      assert.ok(store.damaged);
+      store.write([{ key: 'c', value: bytes(3) }]);
+      await store.close();
+      const next = new Store(path);
+      assert.deepEqual([...next.load().keys()], ['c']);
+      await next.close();
+      rmSync(store.damaged.path, { recursive: true });
     }
   });
 

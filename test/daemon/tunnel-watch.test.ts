@@ -87,11 +87,15 @@ describe('watch over the interface of a member', () => {
     );
   });
 
-  test('an address it cannot have is said once and not tried again', () => {
+  test('an address it cannot have is said once, and put there when it can have it', () => {
     const { host, watch, events, check } = fixture();
     Object.assign(host, { ipv6: false, addresses: ['100.64.1.2'] });
     for (let now = 0; now < 10_000; now += 1000) check(now);
     assert.deepEqual(watch.status(), { name: 'omerta0', state: 'up', missing: ['fd00::2/48'] });
     assert.deepEqual(events, ['interface-not-in-order']);
+    host.ipv6 = true;
+    for (let now = 10_000; now < 21_000; now += 1000) check(now);
+    assert.deepEqual(watch.status(), { name: 'omerta0', state: 'up', missing: [] });
+    assert.deepEqual(events.slice(1), ['interface-addresses-restored', 'interface-in-order']);
   });
 });

@@ -79,33 +79,44 @@ const { victim, attacker, address } = ((): Readonly<Record<'victim' | 'attacker'
   }
 })();
 
-/** An identity seed whose first IPv4 address is the one of a later round of an attacker's. */
-const byRound = ((): {
+interface Searched {
   readonly victim: Uint8Array;
   readonly attacker: Uint8Array;
   readonly round: number;
-} => {
-  const prng = new Prng(99);
+}
+
+/** An identity seed whose first IPv4 address is the one of a later round of an attacker's in a network. */
+function searched(seedOfSearch: number, network: Uint8Array): Searched {
+  const prng = new Prng(seedOfSearch);
   const rounds = new Map<string, { readonly attacker: Uint8Array; readonly round: number }>();
   for (let index = 0; index < 16; index++) {
     const seed = prng.bytes(32);
     for (let round = 1; round <= MAX_ROUND; round++)
-      rounds.set(addressOf(seed, round), { attacker: seed, round });
+      rounds.set(addressOf(seed, round, network), { attacker: seed, round });
   }
   for (;;) {
     const seed = prng.bytes(32);
     const found = rounds.get(addressOf(seed));
     if (found !== undefined) return { victim: seed, ...found };
   }
-})();
+}
+
+const byRound = searched(99, NETWORK_ID);
+
+/** A network whose bootstrap serves the attacker, and an address of his there that is the victim's elsewhere. */
+const OTHER_ID = new Prng(3).bytes(16);
+const OTHER_KEY = new Prng(4).bytes(32);
+const OTHER_BLINDED = toHex(blindedNetworkId(nodePrimitives, { id: OTHER_ID, key: OTHER_KEY }));
+const acrossNetworks = searched(100, OTHER_ID);
 
 function identityOf(seed: Uint8Array): string {
   return toHex(nodePrimitives.ed25519PublicKey(seed));
 }
 
-function addressOf(seed: Uint8Array, round = 0): string {
-  return overlayAddresses(nodePrimitives, NETWORK_ID, nodePrimitives.ed25519PublicKey(seed), round).ipv4;
+function addressOf(seed: Uint8Array, round = 0, network = NETWORK_ID): string {
+  return overlayAddresses(nodePrimitives, network, nodePrimitives.ed25519PublicKey(seed), round).ipv4;
 }
+
 function own(node: SimNode): NetworkStatus {
   const [network] = node.mesh.status(node.step).networks;
   assert.ok(network);
@@ -297,6 +308,89 @@ describe('an overlay address', () => {
     made.simulation.run(120_000);
     assert.equal(own(present).ipv4, address);
     assert.notEqual(own(former).ipv4, address);
+  });
+
+  /** The other network, with a bootstrap that has signed that the attacker has had his address since 1970. */
+  function otherNetwork(made: AddressWorld): { readonly network: Network; readonly thief: SimNode } {
+    const relay = made.simulation.node({
+      name: 'liar',
+      address: { ip: ip('192.0.2.200'), port: 51820 },
+      relay: OPEN_POLICY,
+      latencyMs: 2,
+    });
+    relay.store.set(
+      `relay/tenure/${OTHER_BLINDED}/${identityOf(acrossNetworks.attacker)}`,
+      encodeCbor([
+        acrossNetworks.round,
+        1,
+        Math.floor(relay.step.wallClock / 1000) + TENURE_SECONDS,
+        1,
+        'prefix',
+        'site',
+      ]),
+    );
+    relay.start();
+    const network = { id: OTHER_ID, name: 'other', key: OTHER_KEY, bootstraps: [bootstrapOf(relay)] };
+    const thief = made.member('thief', { identitySeed: acrossNetworks.attacker, networks: [network] });
+    thief.store.set(`node/address/${OTHER_BLINDED}`, encodeCbor([acrossNetworks.round, []]));
+    return { network, thief };
+  }
+
+  it('in one network is not taken by a member of another, whatever is vouched for there', () => {
+    const made = world();
+    const { network, thief } = otherNetwork(made);
+    const holder = made.member('holder', { identitySeed: acrossNetworks.victim });
+    const both = made.member('both', { networks: [made.network, network] });
+    for (const node of [holder, both]) node.start();
+    made.simulation.run(700_000);
+    thief.start();
+    made.simulation.run(120_000);
+    const address = addressOf(acrossNetworks.victim);
+    const holders = (): string[] =>
+      both.mesh
+        .status(both.step)
+        .networks.flatMap(({ members }) => members.filter(({ ipv4 }) => ipv4 === address))
+        .map(({ name }) => name);
+    assert.deepEqual(holders(), ['holder']);
+    assert.ok(
+      events(both, 'address-collision').some(({ member }) => member === encodePeerId(thief.identity)),
+    );
+    assert.equal(own(thief).ipv4, address, 'he knows nobody who has it');
+    // Whoever comes back is still known to have had it, and the thief is told of first.
+    for (const node of [holder, both]) node.kill();
+    both.start();
+    made.simulation.run(60_000);
+    holder.start();
+    made.simulation.run(60_000);
+    assert.deepEqual(holders(), ['holder']);
+  });
+
+  it('of this node is not moved by a member of another of its networks', () => {
+    const made = world();
+    const { network, thief } = otherNetwork(made);
+    const holder = made.member('holder', {
+      identitySeed: acrossNetworks.victim,
+      networks: [made.network, network],
+    });
+    holder.start();
+    made.simulation.run(5000);
+    thief.start();
+    made.simulation.run(120_000);
+    assert.equal(own(holder).ipv4, addressOf(acrossNetworks.victim));
+  });
+
+  it('that a member of another network has is none for who comes new, who takes the next', () => {
+    const made = world();
+    const { network, thief } = otherNetwork(made);
+    thief.start();
+    const newcomer = made.member('newcomer', {
+      identitySeed: acrossNetworks.victim,
+      networks: [made.network, network],
+    });
+    for (const relay of made.relays) relay.kill();
+    newcomer.start();
+    made.simulation.run(5000);
+    assert.notEqual(own(newcomer).ipv4, addressOf(acrossNetworks.victim));
   });
 
   it('that a stock peer of the operator has is no member\u2019s there, nor this node\u2019s, and a member with the key of one is not known', () => {

@@ -1,6 +1,7 @@
 // Whose an overlay address is when several say it is theirs: whoever has had it for longest keeps it, by what
 // the network's bootstraps have signed, and nothing an identity or a record can be searched for decides it.
-// Where nobody vouches for either, it stays with whoever this node knew it of first.
+// Where nobody vouches for either, it stays with whoever this node knew it of first. So it does between members
+// of different networks: each network's bootstraps vouch for its own, and nothing they say takes from another's.
 
 import { sameBytes } from '../../wire/bytes.js';
 import { decodeCbor, encodeCbor, isBytes, isInteger } from '../protocol/cbor.js';
@@ -13,6 +14,8 @@ const HELD_AFTER_MS = 600_000;
 /** Somebody whose overlay address this is, as he says. */
 export interface Claim {
   readonly identity: Uint8Array;
+  /** In which it is his: blinded id, hex. */
+  readonly network: string;
   /** Seconds since 1970, as the network's bootstraps vouch for: asked only when two claim one address. */
   readonly heldSince: () => number;
   /** Monotonic ms since when this node knows of it; Infinity = by nobody who keeps a directory. */
@@ -41,10 +44,10 @@ export class AddressClaims {
     return this.#claims.get(address) ?? [];
   }
 
-  /** Puts in a claim, in the place of an earlier one of this identity. @returns whether it is a new one. */
+  /** Puts in a claim, in the place of an earlier one of this identity there. @returns whether it is a new one. */
   put(address: string, claim: Claim): boolean {
     const present = this.of(address);
-    const own = present.find(({ identity }) => sameBytes(identity, claim.identity));
+    const own = present.find((other) => isOf(other, claim.identity, claim.network));
     const since = Math.min(own?.since ?? Infinity, claim.since);
     const others = present.filter((other) => other !== own);
     this.#claims.set(address, [...others, { ...claim, since }]);
@@ -52,9 +55,9 @@ export class AddressClaims {
   }
 
   /** @returns whether there was one. */
-  release(address: string, identity: Uint8Array): boolean {
+  release(address: string, identity: Uint8Array, network: string): boolean {
     const present = this.of(address);
-    const left = present.filter((claim) => !sameBytes(claim.identity, identity));
+    const left = present.filter((claim) => !isOf(claim, identity, network));
     if (left.length === 0) this.#claims.delete(address);
     else this.#claims.set(address, left);
     return left.length < present.length;
@@ -66,22 +69,33 @@ export class AddressClaims {
     // Another who has had it for longer gets it when this node has taken another one.
     if (claims.some(({ identity }) => sameBytes(identity, this.#self))) return this.#self;
     if (this.#isReserved(address)) return undefined;
-    if (claims.length < 2) return this.#heldBefore.get(address)?.identity ?? claims[0]?.identity;
-    const longest = firstBy(claims, ({ heldSince }) => heldSince());
+    const before = this.#heldBefore.get(address)?.identity;
+    if (claims.length < 2) return before ?? claims[0]?.identity;
+    const network = networkBefore(claims, before);
+    if (network === undefined) return before;
+    const longest = firstBy(
+      claims.filter((claim) => claim.network === network),
+      ({ heldSince }) => heldSince(),
+    );
     if (longest.length === 1) return longest[0]?.identity;
-    const before = this.#heldBefore.get(address);
-    if (before !== undefined) return before.identity;
+    if (before !== undefined) return before;
     const first = firstBy(longest, ({ since }) => since);
     return first.length === 1 ? first[0]?.identity : undefined;
   }
 
-  /** Who has had this node's own address for longer; `reserved`: it is somebody's who is no member. */
-  longerThanOwn(address: string): Uint8Array | 'reserved' | undefined {
+  /**
+   * Who has had this node's own address in a network for longer; `reserved`: it is somebody's who is no member.
+   * A member of another network may only have it for longer while nobody has vouched for this node: those who
+   * vouch there could make anything up.
+   */
+  longerThanOwn(address: string, network: string): Uint8Array | 'reserved' | undefined {
     if (this.#isReserved(address)) return 'reserved';
     const claims = this.of(address);
-    const own = claims.find(({ identity }) => sameBytes(identity, this.#self));
+    const own = claims.find((claim) => isOf(claim, this.#self, network));
     if (own === undefined || claims.length < 2) return undefined;
-    const [longest, another] = firstBy(claims, ({ heldSince }) => heldSince());
+    const isNew = own.heldSince() === Infinity;
+    const comparable = claims.filter((claim) => claim.network === network || isNew);
+    const [longest, another] = firstBy(comparable, ({ heldSince }) => heldSince());
     return another === undefined && longest !== own ? longest?.identity : undefined;
   }
 
@@ -110,6 +124,7 @@ export class AddressClaims {
 
   /** Its holder has another address now. */
   leave(address: string, identity: Uint8Array, turn: Turn): void {
+    if (this.of(address).some((claim) => sameBytes(claim.identity, identity))) return; // not in another network
     const before = this.#heldBefore.get(address);
     if (before !== undefined && sameBytes(before.identity, identity)) this.#forget(address, turn);
   }
@@ -140,6 +155,20 @@ export class AddressClaims {
     this.#heldBefore.delete(address);
     turn.emit({ type: 'persist', key: HOLDER_PREFIX + address, value: undefined });
   }
+}
+
+const isOf = (claim: Claim, identity: Uint8Array, network: string): boolean =>
+  claim.network === network && sameBytes(claim.identity, identity);
+
+/** The network whose address it is: the one of who held it before, else that this node knew it of first. */
+function networkBefore(claims: readonly Claim[], before: Uint8Array | undefined): string | undefined {
+  const networks = new Set(claims.map(({ network }) => network));
+  if (networks.size === 1) return claims[0]?.network;
+  const candidates =
+    before === undefined
+      ? firstBy(claims, ({ since }) => since)
+      : claims.filter(({ identity }) => sameBytes(identity, before));
+  return new Set(candidates.map(({ network }) => network)).size === 1 ? candidates[0]?.network : undefined;
 }
 
 /** Those whose value is the least. */

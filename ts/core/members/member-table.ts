@@ -203,7 +203,7 @@ export class MemberTable {
     this.#networks.delete(blindedId);
     this.#ownAddresses.forget(blindedId, turn);
     this.#movedAt.delete(blindedId);
-    for (const address of addressesIn(joined.own)) this.#release(address, this.#identity, turn);
+    for (const address of addressesIn(joined.own)) this.#release(address, this.#identity, blindedId, turn);
     for (const member of [...this.#members.values()]) {
       this.#setOverlay(member, turn);
       if (member.overlay.size === 0) this.#remove(member, turn);
@@ -371,21 +371,21 @@ export class MemberTable {
   #claimOwn(id: string, joined: JoinedNetwork, turn: Turn): void {
     const held = (): number => this.#heldSince(joined, this.#identity, this.#ownAddresses.of(id), turn);
     for (const address of addressesIn(joined.own))
-      this.#claims.put(address, { identity: this.#identity, heldSince: held, since: -Infinity });
+      this.#claims.put(address, { identity: this.#identity, network: id, heldSince: held, since: -Infinity });
   }
 
   /** Takes another address where somebody has had ours for longer. */
   #settleOwn(turn: Turn): void {
     for (const [id, joined] of this.#networks) {
       const { ipv4 } = joined.own;
-      const holder = this.#claims.longerThanOwn(ipv4);
+      const holder = this.#claims.longerThanOwn(ipv4, id);
       if (holder === undefined || turn.now < (this.#movedAt.get(id) ?? -Infinity) + MOVE_INTERVAL_MS)
         continue;
       const own = this.#freeAddresses(joined);
       if (own === undefined) continue;
       this.#movedAt.set(id, turn.now);
       this.#ownAddresses.move(id, own.round, turn);
-      for (const address of addressesIn(joined.own)) this.#release(address, this.#identity, turn);
+      for (const address of addressesIn(joined.own)) this.#release(address, this.#identity, id, turn);
       joined.own = own;
       this.#claimOwn(id, joined, turn);
       turn.notify('warn', 'address-moved', {
@@ -423,11 +423,13 @@ export class MemberTable {
       );
     });
     member.overlay = overlay;
-    const present = [...overlay.values()].flatMap(addressesIn);
-    for (const address of [...before.values()].flatMap(addressesIn)) {
-      if (present.includes(address)) continue;
-      this.#release(address, identity, turn);
-      this.#claims.leave(address, identity, turn);
+    for (const [network, addresses] of before) {
+      const present = overlay.get(network);
+      for (const address of addressesIn(addresses)) {
+        if (present !== undefined && addressesIn(present).includes(address)) continue;
+        this.#release(address, identity, network, turn);
+        this.#claims.leave(address, identity, turn);
+      }
     }
     record.networks.forEach((blinded, index) => {
       const id = toHex(blinded);
@@ -438,7 +440,7 @@ export class MemberTable {
       let counted: number | undefined;
       const held = (): number => (counted ??= this.#heldSince(joined, identity, address, turn));
       for (const each of addressesIn(addresses))
-        this.#claim(each, { identity, heldSince: held, since }, turn);
+        this.#claim(each, { identity, network: id, heldSince: held, since }, turn);
     });
     if (this.#bySessionKey.get(member.sessionKey) === member && overlay.size > 0) this.#tell(member, turn);
     this.#settleOwn(turn);
@@ -447,8 +449,8 @@ export class MemberTable {
   #remove(member: Member, turn: Turn): void {
     this.#members.delete(toHex(member.identity));
     this.#bySessionKey.delete(member.sessionKey);
-    for (const address of [...member.overlay.values()].flatMap(addressesIn))
-      this.#release(address, member.identity, turn);
+    for (const [network, addresses] of member.overlay)
+      for (const address of addressesIn(addresses)) this.#release(address, member.identity, network, turn);
     member.overlay = new Map();
     this.#peers.setMember(member.sessionKey, undefined, turn);
     this.#removed(member.sessionKey, turn);
@@ -468,8 +470,8 @@ export class MemberTable {
     this.#tellClaimants(address, turn);
   }
 
-  #release(address: string, identity: Uint8Array, turn: Turn): void {
-    if (this.#claims.release(address, identity)) this.#tellClaimants(address, turn);
+  #release(address: string, identity: Uint8Array, network: string, turn: Turn): void {
+    if (this.#claims.release(address, identity, network)) this.#tellClaimants(address, turn);
   }
 
   /** Losers first: the engine must not see one route at two peers. */

@@ -13,6 +13,8 @@ import type { TunnelStatus } from '../../status/model/daemon-status.js';
 /** Between two attempts: at once, then less and less often while it does not last. */
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 60_000;
+/** What an interface cannot have it may be able to later: IPv6 is switched on, the MTU is raised again. */
+const REFUSED_PAUSE_MS = 10_000;
 
 /** What of the machine is looked at; tests give another. */
 export interface InterfaceFacts {
@@ -43,6 +45,7 @@ export class TunnelWatch {
   #pause = FIRST_PAUSE_MS;
   /** Addresses the interface cannot have, as when IPv6 is switched off. */
   #refused: readonly string[] = [];
+  #refusedUntil = 0;
 
   /**
    * @param wanted addresses with prefix length
@@ -75,7 +78,9 @@ export class TunnelWatch {
     let missing = this.#missing(wanted);
     // Another state than a moment ago, such as up again: worth an attempt at once.
     if (missing.join(' ') !== this.#status.missing.join(' ')) this.#notBefore = now;
-    if (missing.some((address) => !this.#refused.includes(address)) && this.#mayMend(now)) {
+    const isLost = missing.some((address) => !this.#refused.includes(address)) && this.#mayMend(now);
+    if (isLost || (missing.length > 0 && now >= this.#refusedUntil)) {
+      this.#refusedUntil = now + REFUSED_PAUSE_MS;
       try {
         this.#refused = engine.putAddresses?.() ?? [];
       } catch (error) {

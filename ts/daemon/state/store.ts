@@ -15,6 +15,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -29,6 +30,9 @@ export type { StoreWrite };
 const SLACK_BYTES = 1 << 20;
 /** The store of earlier versions; what it holds is learnt again. */
 const FORMER_FILES = ['data.mdb', 'lock.mdb'];
+
+/** What reading a file fails with that is no journal of ours: a bad sector, 2 GiB or more. */
+const DAMAGED_CODES: readonly string[] = ['EIO', 'ERR_FS_FILE_TOO_LARGE'];
 
 /** A file that could not be read: where it is now, and what was wrong with it. */
 export interface DamagedStore {
@@ -158,10 +162,13 @@ export class Store {
 
   #read(): { entries: Map<string, Uint8Array>; damaged: DamagedStore | undefined } {
     try {
+      // To open a pipe waits for whoever writes to it.
+      if (!statSync(this.#path).isFile()) throw new JournalDamaged('it is not a file');
       return { entries: readJournal(readFileSync(this.#path)), damaged: undefined };
     } catch (error) {
-      if (systemErrorCode(error) === 'ENOENT') return { entries: new Map(), damaged: undefined };
-      if (!(error instanceof JournalDamaged) && systemErrorCode(error) !== 'EIO') throw error;
+      const code = systemErrorCode(error) ?? '';
+      if (code === 'ENOENT') return { entries: new Map(), damaged: undefined };
+      if (!(error instanceof JournalDamaged) && !DAMAGED_CODES.includes(code)) throw error;
       const aside = `${this.#path}.damaged-${new Date().toISOString().replace(/[:.]/g, '-')}`;
       renameSync(this.#path, aside);
       return { entries: new Map(), damaged: { path: aside, reason: messageOf(error) } };

@@ -108,14 +108,18 @@ export class StatusServer {
   ) {}
 
   /** @throws OperatorError when the address cannot be listened on. */
-  static async listen(wanted: SocketAddress, source: StatusSource): Promise<StatusServer> {
+  static async listen(
+    wanted: SocketAddress,
+    source: StatusSource,
+    connections = MAX_CONNECTIONS,
+  ): Promise<StatusServer> {
     const server = createServer({ connectionsCheckingInterval: 1000 });
-    const limit = new ConnectionLimit(server, MAX_CONNECTIONS);
+    const limit = new ConnectionLimit(server, connections);
     server.on('request', (request: IncomingMessage, response: ServerResponse) => {
       const { socket } = request;
       limit.asked(socket);
-      response.once('close', () => limit.answered(socket));
-      void respond(request, response, source);
+      // Given to the socket is answered: who does not read it is silent.
+      void respond(request, response, source).finally(() => limit.answered(socket));
     });
     server.headersTimeout = 5000;
     server.requestTimeout = 5000;
