@@ -191,6 +191,20 @@ void a_full_inside_costs_its_packets_and_nobody_elses() {
   CHECK(pair.b.port.sent == std::vector<Packet>{with_header(packet)});
 }
 
+void its_own_datagrams_routed_into_the_tunnel_end_there() {
+  Pair pair;
+  test::MemoryPort::Packet packet = super_packet(2);
+  uint8_t* ip = packet.bytes.data();
+  ip[12] = 127;  // an address of this host
+  for (const int other : {0, 1}) {
+    store(ip + 20, htons(static_cast<uint16_t>(pair.a.socket.port() + other)));
+    pair.a.port.waiting.push_back(packet);
+    pair.a.sealer.receive(boot_clock());
+    CHECK(pair.a.counted(Counter::drop_routing_loop) == 2);
+    CHECK(pair.a.counted(Counter::transport_sent) == (other == 0 ? 0u : 2u));
+  }
+}
+
 void a_packet_nobody_takes_is_answered_to_the_inside_it_came_from() {
   Pair pair;
   pair.a.port.waiting.push_back(super_packet(1, 9));
@@ -378,6 +392,7 @@ int main() {
   RUN(a_super_packet_goes_from_one_inside_to_the_other_as_it_was);
   RUN(a_busy_inside_gets_its_packets_taken_in_batches_and_loses_none);
   RUN(a_full_inside_costs_its_packets_and_nobody_elses);
+  RUN(its_own_datagrams_routed_into_the_tunnel_end_there);
   RUN(a_packet_nobody_takes_is_answered_to_the_inside_it_came_from);
   RUN(a_packet_longer_than_the_path_takes_is_answered_and_not_sent);
   RUN(too_long_packets_without_end_are_answered_at_a_bounded_rate);
