@@ -142,6 +142,17 @@ describe('the MTU of a path', () => {
     }
   });
 
+  test('is looked for on every way between two with several uplinks, before ways are given up for being slower', () => {
+    const members = [1, 2].map((member) => [
+      uplink(member, { mtu: 1500 }),
+      uplink(10 + member, { mtu: 1500 }),
+      uplink(20 + member, { mtu: 9000, delayMs: 20 }),
+    ]);
+    const world = new PairWorld(8, members[0] ?? [], members[1] ?? [], true, { innerMtu: 8900 });
+    talking(world);
+    for (const node of [world.a, world.b]) assert.deepEqual(mtuOf(node), [8932, 8900]);
+  });
+
   test('is each direction’s own', () => {
     const world = new PairWorld(4, [uplink(1, {})], 'public');
     const [out] = world.a.links(0);

@@ -35,7 +35,12 @@ export class MtuDiscovery {
     this.#innerMtu = innerMtu;
   }
 
-  /** The engine has been told to use these paths. */
+  /** Whether it is known what size the path takes, or will not be. */
+  isKnown({ mtu }: TrackedPath): boolean {
+    return this.#innerMtu === undefined || mtu?.plpmtu !== undefined;
+  }
+
+  /** These paths are used, or would be if they take what the inner MTU needs. */
   used(paths: readonly TrackedPath[], now: number): void {
     if (this.#innerMtu === undefined) return;
     for (const path of paths) {

@@ -1,7 +1,7 @@
 // Which of the proven paths is used: one that takes what IPv6 asks of every link before one that does not, then by
 // what the operator said of them (their cost), then a direct one before one over relays unless it loses clearly more,
-// then of direct ones one that the inner MTU fits, then loss, then round trip; and not another one for a small
-// difference. What a relay sends on may be fragmented after it, so that a way over relays is no better for what it
+// then of direct ones one that is known to have room for the inner MTU, then loss, then round trip; and not another
+// one for a small difference. What a relay sends on may be fragmented after it, so that a way over relays is no better for what it
 // seems to take.
 
 import type { WayReason } from '../runtime/way-status.js';
@@ -44,7 +44,7 @@ export function whyNot(path: TrackedPath, used: TrackedPath, costOf: CostOf): Wa
   if (rank > usedRank) return 'priority';
   if (inSteps(excessOf(path)) > inSteps(excessOf(used))) return 'loss';
   if (path.relayed && !used.relayed) return 'relayed';
-  if (isLimited(path) > isLimited(used)) return 'mtu';
+  if (path.mtu?.limited === true && isLimited(path) > isLimited(used)) return 'mtu';
   if (inSteps(path.quality.loss) > inSteps(used.quality.loss)) return 'loss';
   return (path.quality.rttMs ?? Infinity) > (used.quality.rttMs ?? Infinity) ? 'slower' : 'no-gain';
 }
@@ -62,8 +62,9 @@ function meritsOf(path: TrackedPath, cost: readonly number[]): Merits {
 /** 1 = it takes less than IPv6 asks of every link. */
 const isNarrow = ({ mtu }: TrackedPath): number => Number(mtu?.narrow ?? false);
 
-/** 1 = it is a direct one that the inner MTU does not fit. */
-const isLimited = ({ mtu, relayed }: TrackedPath): number => Number(!relayed && (mtu?.limited ?? false));
+/** 1 = it is a direct one that the inner MTU does not fit, or not as far as is known: none is left for what it may take. */
+const isLimited = ({ mtu, relayed }: TrackedPath): number =>
+  Number(!relayed && (mtu?.plpmtu === undefined || mtu.limited));
 
 /** What it loses beyond what it may. */
 const excessOf = ({ relayed, quality: { loss } }: TrackedPath): number =>

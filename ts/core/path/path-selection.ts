@@ -18,6 +18,8 @@ import { isDead, type TrackedPath } from './tracked-path.js';
 
 /** Direct paths a path set has at most. */
 const KEPT_PATHS = 4;
+/** Beside them, so many may be kept until what size they take is known: one may be the only one that the inner MTU fits. */
+const MEASURED_PATHS = 12;
 /** Before a member is asked for a contact again when a direct path died. */
 export const ASK_AFTER_DEATH_MS = 1000;
 const REPORT_EVERY_MS = 50;
@@ -62,7 +64,10 @@ export class PathSelection {
     else if (best === undefined && relayed.length > 0 && relayed.every(isDead))
       contact.active ??= lastProven(usable);
     else if (relayed.length > 0) contact.active = undefined;
-    for (const path of order.filter((each) => !each.relayed).slice(KEPT_PATHS)) contact.paths.remove(path);
+    const surplus = order.filter((each) => !each.relayed).slice(KEPT_PATHS);
+    const measured = surplus.filter((path) => !this.#mtu.isKnown(path)).slice(0, MEASURED_PATHS);
+    for (const path of surplus) if (!measured.includes(path)) contact.paths.remove(path);
+    this.#mtu.used(measured, turn.now);
     const { active } = contact;
     if (active !== before) this.#changed(member, contact, before, turn);
     if (active !== undefined && relayed.length === 0 && active.state !== 'proven')
