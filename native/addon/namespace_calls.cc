@@ -3,8 +3,10 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 
+#include "addon/arguments.h"
 #include "exit/channel.h"
 
 namespace omerta::addon {
@@ -34,10 +36,22 @@ Napi::Value helper_beginning(const Napi::CallbackInfo& info) {
   return result;
 }
 
-/// A socket of the helper's namespace: channel, family, type, protocol. Below 0: the errno.
+/// A socket of the helper's namespace: channel, family, type, protocol; where it is to be bound also the
+/// bytes of an address, a port, and whether it is transparent. Below 0: the errno.
 Napi::Value open_socket(const Napi::CallbackInfo& info) {
   const auto number = [&](size_t i) { return info[i].As<Napi::Number>().Int32Value(); };
-  const int fd = exit::ask(number(0), {exit::Wanted::socket, number(1), number(2), number(3)});
+  exit::Request request;
+  request.family = number(1);
+  request.type = number(2) | SOCK_NONBLOCK;
+  request.protocol = number(3);
+  if (info.Length() > 4) {
+    const Bytes address = bytes_of(info[4], "address");
+    std::copy_n(address.begin(), std::min(address.size(), sizeof request.address), request.address);
+    request.port = static_cast<uint16_t>(number(5));
+    request.bound = 1;
+    request.transparent = info[6].As<Napi::Boolean>().Value() ? 1 : 0;
+  }
+  const int fd = exit::ask(number(0), request);
   return Napi::Number::New(info.Env(), fd < 0 ? -errno : fd);
 }
 

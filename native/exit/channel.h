@@ -15,6 +15,12 @@ struct Request {
   int32_t family = 0;  ///< as socket(2) takes it, as are the next two; of a socket alone
   int32_t type = 0;
   int32_t protocol = 0;
+  // Where it is bound, when `bound` is not 0; a stream socket listens then.
+  uint8_t address[16]{};  ///< of a family's size
+  uint16_t port = 0;
+  uint8_t bound = 0;
+  uint8_t transparent =
+      0;  ///< whether it takes what is for any address (IP_TRANSPARENT), with where it was for
 };
 
 /// Comes with the descriptors, or without one and with an error. The first has those of the user and of the

@@ -13,9 +13,17 @@ class HelperNetwork final : public tun::Network {
   /// The channel stays the caller's, and open while this is used.
   explicit HelperNetwork(int channel) : channel_(channel) {}
 
-  int open_tun() const override { return ask(channel_, {Wanted::tun}); }
+  int open_tun() const override {
+    Request request;
+    request.wanted = Wanted::tun;
+    return ask(channel_, request);
+  }
   int open_socket(int family, int type, int protocol) const override {
-    return ask(channel_, {Wanted::socket, family, type, protocol});
+    Request request;
+    request.family = family;
+    request.type = type;
+    request.protocol = protocol;
+    return ask(channel_, request);
   }
 
  private:

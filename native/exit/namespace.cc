@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
@@ -98,6 +99,42 @@ void enter(int user, int network) {
   if (setns(network, CLONE_NEWNET) != 0) fail("network-namespace");
 }
 
+/// Binds as it was asked. @returns false and errno.
+bool bind_as(int fd, const Request& request) {
+  const int on = 1;
+  const bool v6 = request.family == AF_INET6;
+  if (request.transparent != 0) {
+    // A datagram says where it was for, and by a socket of both families each does so in its own way.
+    if (setsockopt(fd, v6 ? SOL_IPV6 : SOL_IP, v6 ? IPV6_TRANSPARENT : IP_TRANSPARENT, &on, sizeof on) != 0 ||
+        setsockopt(fd, v6 ? SOL_IPV6 : SOL_IP, v6 ? IPV6_RECVORIGDSTADDR : IP_RECVORIGDSTADDR, &on,
+                   sizeof on) != 0)
+      return false;
+  }
+  if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0) return false;
+  sockaddr_in6 ipv6{};
+  ipv6.sin6_family = AF_INET6;
+  ipv6.sin6_port = htons(request.port);
+  std::memcpy(&ipv6.sin6_addr, request.address, sizeof ipv6.sin6_addr);
+  sockaddr_in ipv4{};
+  ipv4.sin_family = AF_INET;
+  ipv4.sin_port = htons(request.port);
+  std::memcpy(&ipv4.sin_addr, request.address, sizeof ipv4.sin_addr);
+  if (v6 && setsockopt(fd, SOL_IPV6, IPV6_V6ONLY, &on, sizeof on) != 0) return false;
+  const int bound = v6 ? bind(fd, reinterpret_cast<const sockaddr*>(&ipv6), sizeof ipv6)
+                       : bind(fd, reinterpret_cast<const sockaddr*>(&ipv4), sizeof ipv4);
+  return bound == 0 && ((request.type & 0xf) != SOCK_STREAM || listen(fd, SOMAXCONN) == 0);
+}
+
+int open_wanted(const omerta::tun::Network& here, const Request& request) {
+  if (request.wanted == Wanted::tun) return here.open_tun();
+  const int fd = here.open_socket(request.family, request.type, request.protocol);
+  if (fd < 0 || request.bound == 0 || bind_as(fd, request)) return fd;
+  const int error = errno;
+  close(fd);
+  errno = error;
+  return -1;
+}
+
 void serve() {
   const omerta::tun::Network here;
   Request request;
@@ -105,9 +142,7 @@ void serve() {
     const ssize_t got = recv(kChannel, &request, sizeof request, 0);
     if (got < 0 && errno == EINTR) continue;
     if (got != static_cast<ssize_t>(sizeof request)) return;
-    const int fd = request.wanted == Wanted::tun
-                       ? here.open_tun()
-                       : here.open_socket(request.family, request.type, request.protocol);
+    const int fd = open_wanted(here, request);
     const Answer answer{fd < 0 ? errno : 0, {}};
     send_answer(kChannel, answer, fd < 0 ? std::vector<int>{} : std::vector<int>{fd});
     if (fd >= 0) close(fd);

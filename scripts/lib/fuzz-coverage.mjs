@@ -60,6 +60,7 @@ export const PARSERS = {
     'core/protocol/standing-policy.ts',
     'core/protocol/usage-receipt.ts',
   ],
+  socks: ['exit/socks-protocol.ts', 'exit/name-message.ts'],
   'status-http': ['status/server/status-server.ts'],
   'wg-config': ['wg/uapi.ts'],
 };

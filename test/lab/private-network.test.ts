@@ -2,6 +2,7 @@
 // and nobody else.
 
 import assert from 'node:assert/strict';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -152,7 +153,92 @@ describe('a private network', { skip: unavailable ?? false, timeout: 200_000 }, 
     assert.equal(code, 0);
   });
 
+  /** Starts a command that stays, and waits for what it says once it serves. */
+  const serving = async (
+    said: RegExp,
+    ...words: string[]
+  ): Promise<{ child: ChildProcess; text: () => string }> => {
+    const [file = '', ...args] = [
+      ...asOrdinaryUser,
+      process.execPath,
+      ...user.commandLine().filter((word) => word !== '--json'),
+    ];
+    const child = userNode.spawn(file, [...args, ...words], { stdio: ['ignore', 'pipe', 'pipe'] });
+    let text = '';
+    for (const stream of [child.stdout, child.stderr])
+      stream?.setEncoding('utf8').on('data', (part: string) => (text += part));
+    await until(`${words.join(' ')} serves`, () => said.test(text) || child.exitCode !== null);
+    assert.match(text, said);
+    return { child, text: () => text };
+  };
+  /** Ctrl-C, and that nothing of it stays. */
+  const interrupted = async (child: ChildProcess): Promise<void> => {
+    const ended = once(child, 'exit');
+    child.kill('SIGINT');
+    assert.deepEqual(await ended, [0, null]);
+  };
+  const curl = async (on: Node, ...words: string[]): Promise<string> =>
+    (await on.run('curl', ['-sS', '-g', '-m', '5', ...words])).stdout.trim();
+
+  it('is reached by SOCKS, by addresses and names of members, and leads nowhere else by it', async () => {
+    const { ipv4, ipv6 } = await own(user);
+    const { child } = await serving(/SOCKS 5 at 127\.0\.0\.1:1080/, 'socks');
+    const seen = (url: string): Promise<string> => curl(userNode, '-x', 'socks5h://127.0.0.1:1080', url);
+    assert.equal(await seen('http://server:8080/'), `::ffff:${ipv4}`);
+    assert.equal(await seen(`http://${addresses.ipv4}:8080/`), `::ffff:${ipv4}`);
+    assert.equal(await seen(`http://[${addresses.ipv6}]:8080/`), ipv6);
+    const other = await userNode.run('curl', [
+      ...['-sS', '-m', '10', '-x', 'socks5h://127.0.0.1:1080'],
+      `http://${outside.address}:8080/`,
+    ]);
+    assert.equal(other.code, 97, other.stderr); // CURLE_PROXY: the proxy refused
+    const again = await type(['socks']);
+    assert.equal(again.code, 1);
+    assert.match(again.stderr, /--listen: 127\.0\.0\.1:1080 cannot be listened at \(EADDRINUSE\)/);
+    await interrupted(child);
+    const open = await type(['socks', '--listen', '0.0.0.0:1080']);
+    assert.equal(open.code, 2);
+    assert.match(open.stderr, /there is no password/);
+  });
+
+  it('is reached by ports of the machine, and reaches the machine by ports of its own', async () => {
+    const { ipv4, ipv6 } = await own(user);
+    userNode.spawn(process.execPath, ['--input-type=module', '-e', SERVER], { stdio: 'ignore' });
+    await until('the machine serves', async () => (await curl(userNode, 'http://127.0.0.1:8080/')) !== '');
+    const { child } = await serving(
+      /-R 9090.*until/,
+      'forward',
+      '-L',
+      '8081:server:8080',
+      '-R',
+      '9090:127.0.0.1:8080',
+    );
+    assert.equal(await curl(userNode, 'http://127.0.0.1:8081/'), `::ffff:${ipv4}`);
+    for (const host of [ipv4, `[${ipv6}]`])
+      assert.equal(await curl(server.node, `http://${host}:9090/`), '::ffff:127.0.0.1', host);
+    await interrupted(child);
+    const udp = await serving(/-L 8082.*UDP/, 'forward', '--udp', '-L', '8082:server:8083');
+    const echo = `
+      import { createSocket } from 'node:dgram';
+      const socket = createSocket('udp4');
+      socket.on('message', (data, from) => socket.send(data, from.port, from.address)).bind(8083);`;
+    server.node.spawn(process.execPath, ['--input-type=module', '-e', echo], { stdio: 'ignore' });
+    const ask = `
+      import { createSocket } from 'node:dgram';
+      const socket = createSocket('udp4');
+      setInterval(() => socket.send('asked', 8082, '127.0.0.1'), 200);
+      socket.on('message', (data) => { console.log(String(data)); process.exit(); });`;
+    const { stdout } = await userNode.run(process.execPath, ['--input-type=module', '-e', ask], {
+      timeoutMs: 20_000,
+    });
+    assert.equal(stdout.trim(), 'asked');
+    await interrupted(udp.child);
+    for (const wrong of [['-L', '8081:server'], ['-L', '0.0.0.0:8081:server:80'], []])
+      assert.equal((await type(['forward', ...wrong])).code, 2, wrong.join(' '));
+  });
+
   it('is gone with its daemon, killed or not', async () => {
+    const { child, text } = await serving(/SOCKS 5 at/, 'socks');
     for (const end of ['down', 'kill'] as const) {
       const pid = await helper();
       assert.ok(existsSync(`/proc/${pid}`));
@@ -164,6 +250,8 @@ describe('a private network', { skip: unavailable ?? false, timeout: 200_000 }, 
       assert.match(stderr, /none is running for this state directory/);
       await user.start('up', '--foreground', '--no-tun');
     }
+    await until('what served in it has ended', () => child.exitCode !== null);
+    assert.match(text(), /none is running|started anew/);
   });
 
   it('says what is closed and what opens it', async () => {

@@ -2,12 +2,13 @@
 // these answer. Who is no guest gets silence. Each question has a socket of its own, which takes answers from the
 // resolver it went to alone: the port is the kernel's choice, and the number in the message is the guest's.
 
-import { createSocket, type Socket } from 'node:dgram';
-import { isIPv6, createServer, connect, type Server, type Socket as TcpSocket } from 'node:net';
+import type { Socket } from 'node:dgram';
+import { createServer, isIPv6, type Server, type Socket as TcpSocket } from 'node:net';
 import { TokenBucket } from '../engine/wasm/token-bucket.js';
 import { hostSettings } from '../host/host-tuning.js';
 import { messageOf } from '../host/operator-error.js';
 import { formatIp, parseIp } from '../wire/socket-address.js';
+import { machineNetwork, type InnerNetwork } from './inner-network.js';
 
 const PORT = 53;
 /** What a guest may ask, and at once (EXIT limits). */
@@ -29,6 +30,21 @@ export interface DnsPorts {
   readonly answerMs: number;
 }
 const PORTS: DnsPorts = { port: PORT, resolverPort: PORT, answerMs: 5000 };
+
+/** Where guests ask, and where resolvers are asked. */
+export interface DnsNetworks {
+  readonly guests: InnerNetwork;
+  readonly resolvers: InnerNetwork;
+}
+const MACHINE: DnsNetworks = { guests: machineNetwork, resolvers: machineNetwork };
+
+/** RFC 1035, section 4.1.1: whoever asks is told at once that nobody can be asked (SERVFAIL). */
+function serverFailure(question: Buffer): Buffer {
+  const answer = Buffer.from(question);
+  answer.writeUInt8(answer.readUInt8(2) | 0x80, 2);
+  answer.writeUInt8(0x82, 3);
+  return answer;
+}
 
 export interface DnsCounts {
   answered: number;
@@ -57,6 +73,7 @@ export class DnsForwarder {
   readonly #resolvers: () => readonly string[];
   readonly #now: () => number;
   readonly #ports: DnsPorts;
+  readonly #networks: DnsNetworks;
   readonly #listeners: (Socket | Server)[] = [];
   /** Guests, with what they may ask. */
   #guests = new Map<string, TokenBucket>();
@@ -66,7 +83,13 @@ export class DnsForwarder {
   readonly #open = new Set<() => void>();
 
   /** @param now monotonic ms */
-  constructor(resolvers: () => readonly string[], now: () => number, ports: DnsPorts = PORTS) {
+  constructor(
+    resolvers: () => readonly string[],
+    now: () => number,
+    ports: DnsPorts = PORTS,
+    networks: DnsNetworks = MACHINE,
+  ) {
+    this.#networks = networks;
     this.#resolvers = resolvers;
     this.#now = now;
     this.#ports = ports;
@@ -80,12 +103,8 @@ export class DnsForwarder {
   async listen(addresses: readonly string[]): Promise<void> {
     try {
       for (const address of addresses) {
-        const socket = createSocket({ type: isIPv6(address) ? 'udp6' : 'udp4', ipv6Only: isIPv6(address) });
+        const socket = await this.#networks.guests.openUdp(address, this.#ports.port);
         this.#listeners.push(socket);
-        await new Promise<void>((resolve, reject) => {
-          socket.once('error', reject);
-          socket.bind(this.#ports.port, address, resolve);
-        });
         socket.on('error', () => undefined); // what the network says of an answer nobody waits for
         socket.on('message', (question, from) => {
           if (from.port === 0)
@@ -94,10 +113,7 @@ export class DnsForwarder {
         });
         const server = createServer((guest) => this.#relay(guest));
         this.#listeners.push(server);
-        await new Promise<void>((resolve, reject) => {
-          server.once('error', reject);
-          server.listen({ host: address, port: this.#ports.port, ipv6Only: true }, resolve);
-        });
+        await this.#networks.guests.listen(server, address, this.#ports.port);
         server.on('error', () => undefined);
       }
     } catch (error) {
@@ -134,9 +150,13 @@ export class DnsForwarder {
       return;
     }
     const resolvers = this.#resolvers();
+    if (resolvers.length === 0) {
+      this.counts.unanswered++;
+      answer(serverFailure(question));
+      return;
+    }
     const done = this.#enter(this.#waiting, guest, QUESTION_BOUNDS);
-    if (done === undefined || resolvers.length === 0) {
-      done?.();
+    if (done === undefined) {
       this.counts.refused++;
       return;
     }
@@ -158,7 +178,15 @@ export class DnsForwarder {
         end();
         return;
       }
-      const socket = createSocket(isIPv6(resolver) ? 'udp6' : 'udp4');
+      void this.#networks.resolvers.openUdp(isIPv6(resolver) ? '::' : '0.0.0.0', 0).then(
+        (socket) => {
+          if (this.#open.has(giveUp)) askBy(socket, resolver);
+          else socket.close();
+        },
+        () => undefined, // no such family here, or no descriptor: the next is asked in its time
+      );
+    };
+    const askBy = (socket: Socket, resolver: string): void => {
       sockets.push(socket);
       socket.on('error', () => undefined); // refused: the next is asked in its time
       socket.on('message', (bytes) => {
@@ -188,7 +216,7 @@ export class DnsForwarder {
       guest.destroy();
       return;
     }
-    const resolving = connect({ host: resolver, port: this.#ports.resolverPort });
+    const resolving = this.#networks.resolvers.connect(resolver, this.#ports.resolverPort);
     const end = (): void => {
       guest.destroy();
       resolving.destroy();
@@ -218,6 +246,7 @@ export class DnsForwarder {
     });
     resolving.on('drain', () => guest.resume());
     guest.on('end', () => resolving.end());
+    resolving.on('end', () => resolving.end());
     resolving.pipe(guest);
   }
 

@@ -2,13 +2,23 @@
 // in it. A helper (native/exit/namespace.cc) stays in there and opens sockets for who is outside.
 
 import { spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, existsSync } from 'node:fs';
+import { createSocket, type Socket as UdpSocket } from 'node:dgram';
+import { closeSync, existsSync, openSync } from 'node:fs';
+import { isIPv6, Socket, type Server } from 'node:net';
 import { dirname, join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { getSystemErrorMap } from 'node:util';
 import { addonPaths, loadNativeAddon } from '../engine/native/native-addon.js';
 import { namespacesClosed } from '../host/namespace-access.js';
-import { ExitCode, OperatorError } from '../host/operator-error.js';
+import { ExitCode, messageOf, OperatorError } from '../host/operator-error.js';
+import { parseIp } from '../wire/socket-address.js';
+import { listening, type InnerNetwork } from './inner-network.js';
+
+/** socket(2) of Linux, on all processors Node.js runs on. */
+const AF_INET = 2;
+const AF_INET6 = 10;
+const SOCK_STREAM = 1;
+const SOCK_DGRAM = 2;
 
 /** The helper is not started again more often. */
 const PAUSE_MS = 1000;
@@ -36,7 +46,7 @@ interface Namespaces {
   readonly network: number;
 }
 
-export class PrivateNetwork {
+export class PrivateNetwork implements InnerNetwork {
   #helper: Helper;
   #closed = false;
   #startedAt = performance.now();
@@ -58,6 +68,64 @@ export class PrivateNetwork {
     const [user, network] = begun(helper);
     if (user === undefined || network === undefined) throw helperFailed('it has no namespaces');
     return new PrivateNetwork(helper, { user, network });
+  }
+
+  /**
+   * Enters the one another process of this user made.
+   * @param pid a process in it
+   * @throws OperatorError when it is gone, or another user's
+   */
+  static join(pid: number): PrivateNetwork {
+    const opened: number[] = [];
+    try {
+      for (const kind of ['user', 'net']) opened.push(openSync(`/proc/${pid}/ns/${kind}`, 'r'));
+      const [user = -1, network = -1] = opened;
+      const helper = startHelper('join', [user, network]);
+      begun(helper).forEach(closeSync);
+      return new PrivateNetwork(helper, { user, network });
+    } catch (error) {
+      opened.forEach(closeSync);
+      throw error instanceof OperatorError ? error : cannotEnter(messageOf(error));
+    }
+  }
+
+  connect(address: string, port: number): Socket {
+    const fd = this.#open(address, SOCK_STREAM);
+    // Nothing can be read before it is connected.
+    const options = { fd, readable: true, writable: true, allowHalfOpen: true, manualStart: true };
+    return new Socket(options).connect({ port, host: address });
+  }
+
+  openUdp(address: string, port: number): Promise<UdpSocket> {
+    const fd = this.#open(address, SOCK_DGRAM, port);
+    const socket = createSocket({ type: isIPv6(address) ? 'udp6' : 'udp4', ipv6Only: isIPv6(address) });
+    return new Promise((resolve, reject) => {
+      socket.once('error', reject);
+      socket.bind({ fd }, () => {
+        socket.removeListener('error', reject);
+        resolve(socket);
+      });
+    });
+  }
+
+  listen(server: Server, address: string, port: number): Promise<void> {
+    const fd = this.#open(address, SOCK_STREAM, port);
+    return listening(server, () => server.listen({ fd }));
+  }
+
+  /** @throws Error with the `code` of the system */
+  #open(address: string, type: number, port?: number): number {
+    const ip = parseIp(address);
+    if (ip === undefined) throw systemError('EINVAL', address);
+    const family = isIPv6(address) ? AF_INET6 : AF_INET;
+    const bound = family === AF_INET ? ip.subarray(12) : ip;
+    const { openSocket } = loadNativeAddon();
+    const fd =
+      port === undefined
+        ? openSocket(this.channel, family, type, 0)
+        : openSocket(this.channel, family, type, 0, bound, port, false);
+    if (fd < 0) throw systemError(errnoName(-fd), `${address} ${port ?? ''}`.trim());
+    return fd;
   }
 
   /** The helper's process: what enters its namespaces finds them under it in /proc. */
@@ -90,7 +158,7 @@ export class PrivateNetwork {
     try {
       const { user, network } = this.namespaces;
       const helper = startHelper('join', [user, network]);
-      begun(helper);
+      begun(helper).forEach(closeSync); // others of the same
       closeSync(this.#helper.channel);
       this.#helper = helper;
       this.#watch();
@@ -141,6 +209,19 @@ function beginningFailed(step: string, errno: string): OperatorError {
     closed === undefined
       ? 'In a container, start it with --security-opt seccomp=unconfined; else run it as root with an interface of its own: sudo omerta up'
       : `Type: ${closed.remedy}`,
+  );
+}
+
+function systemError(code: string, what: string): Error {
+  return Object.assign(new Error(`${code}: ${what}`), { code });
+}
+
+function cannotEnter(why: string): OperatorError {
+  return new OperatorError(
+    ExitCode.permission,
+    'network',
+    `the private network cannot be entered (${why})`,
+    'Type it as the user whose daemon runs',
   );
 }
 

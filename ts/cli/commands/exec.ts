@@ -5,32 +5,15 @@ import { constants } from 'node:os';
 import type { Command } from 'commander';
 import { helperPath } from '../../exit/private-network.js';
 import { ExitCode, OperatorError, messageOf } from '../../host/operator-error.js';
-import type { DaemonStatus } from '../../status/model/daemon-status.js';
 import { Context, requestStatus } from '../context.js';
 import { explain } from '../help.js';
-
-/** Where the names of a private network are asked for: in it. */
-const RESOLVER = '127.0.0.1';
-
-/** The process whose namespaces are entered. @throws OperatorError where there is no private network. */
-export function privateNetworkOf({ tunnel }: DaemonStatus): number {
-  if (tunnel?.private === undefined)
-    throw new OperatorError(
-      ExitCode.failure,
-      'network',
-      'the interface of this member is one of the machine, and there is no private network beside it',
-      'Programs use it as they are; for a private network: omerta down, then omerta up --no-tun',
-    );
-  const { pid, error } = tunnel.private;
-  if (error === undefined) return pid;
-  throw new OperatorError(ExitCode.failure, 'network', error, 'See the log: omerta status');
-}
+import { PRIVATE_RESOLVER, privateNetworkOf } from '../private-network.js';
 
 /** Runs it to its end, and ends as it ended. */
 async function execute(pid: number, words: readonly string[]): Promise<number> {
   const child = spawn(
     helperPath(),
-    ['exec', `/proc/${pid}/ns/user`, `/proc/${pid}/ns/net`, RESOLVER, '--', ...words],
+    ['exec', `/proc/${pid}/ns/user`, `/proc/${pid}/ns/net`, PRIVATE_RESOLVER, '--', ...words],
     { stdio: 'inherit' },
   );
   // The terminal sends these to both; the program decides what they mean.

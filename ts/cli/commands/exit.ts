@@ -158,22 +158,7 @@ function useCommand(exit: Command): void {
         await ask(client, { command: 'exit-use', use });
         const report = await granted(client);
         show(report, options.json);
-        if (report.error !== undefined)
-          throw new OperatorError(
-            ExitCode.failure,
-            'exit',
-            report.error,
-            'See docs/exit.md, "When it fails"',
-          );
-        if (report.using?.active !== undefined) return;
-        const [first] = report.using?.exits ?? [];
-        const why = first && wordExitState(first.state);
-        throw new OperatorError(
-          ExitCode.unreachable,
-          'exit',
-          `none grants${why === undefined ? '' : ` (${first?.name ?? ''}: ${why.what})`}; it is asked again, and until then nothing leaves`,
-          why?.next ?? 'To leave directly again: omerta exit off',
-        );
+        requireGranted(report);
       });
     });
   explain(
@@ -192,6 +177,43 @@ function useCommand(exit: Command): void {
       5: 'no exit grants yet: nothing leaves until one does',
     },
   );
+}
+
+/** @throws OperatorError that says why nothing leaves. */
+function requireGranted(report: ExitReport): void {
+  if (report.error !== undefined)
+    throw new OperatorError(ExitCode.failure, 'exit', report.error, 'See docs/exit.md, "When it fails"');
+  if (report.using?.active !== undefined) return;
+  const [first] = report.using?.exits ?? [];
+  const why = first && wordExitState(first.state);
+  throw new OperatorError(
+    ExitCode.unreachable,
+    'exit',
+    `none grants${why === undefined ? '' : ` (${first?.name ?? ''}: ${why.what})`}; it is asked again, and until then nothing leaves`,
+    why?.next ?? 'To leave directly again: omerta exit off',
+  );
+}
+
+/**
+ * What --exit PEER of other commands means: as `omerta exit use PEER` before it, where nothing else is in use.
+ * @throws OperatorError
+ */
+export async function leaveBy(client: ControlClient, peer: string): Promise<void> {
+  const status = await requestStatus(client);
+  const wanted = peerIdOf(status, peer);
+  const { using } = await ask(client, { command: 'exit-status' });
+  const [first] = using?.exits ?? [];
+  if (first === undefined) {
+    const use = { exits: [wanted], hops: 1, allowLan: false, include: [], exclude: [], paranoid: false };
+    await ask(client, { command: 'exit-use', use });
+  } else if (first.peerId !== wanted)
+    throw new OperatorError(
+      ExitCode.usage,
+      '--exit',
+      `another exit is in use (${first.name === '' ? first.peerId : first.name}), and one member leaves by one`,
+      `To change it for all programs: omerta exit use ${peer}`,
+    );
+  requireGranted(await granted(client));
 }
 
 /** The report once an exit is in use, or it is plain that none will be soon. */

@@ -194,8 +194,17 @@ export interface NativeAddon {
     readonly step: string;
     readonly descriptors: readonly number[];
   };
-  /** A socket of the helper's namespace, as socket(2) has it; below 0: the errno. */
-  readonly openSocket: (channel: number, family: number, type: number, protocol: number) => number;
+  /**
+   * A socket of the helper's namespace, as socket(2) has it, bound when there is an address (4 or 16 bytes), listening
+   * then when it is one of streams; below 0: the errno.
+   */
+  readonly openSocket: (
+    channel: number,
+    family: number,
+    type: number,
+    protocol: number,
+    ...bound: [] | [address: Uint8Array, port: number, transparent: boolean]
+  ) => number;
   readonly counterNames: readonly string[];
   readonly counterRowBytes: number;
   readonly instrumentRowBytes: number;

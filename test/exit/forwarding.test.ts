@@ -1,0 +1,106 @@
+// omerta forward: what a SPEC says, and connections and datagrams that go where it leads.
+
+import assert from 'node:assert/strict';
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
+import { connect, createServer, type AddressInfo } from 'node:net';
+import { describe, it } from 'node:test';
+import { forwardTcp, forwardUdp, parseForward } from '../../ts/exit/forwarding.js';
+import { machineNetwork } from '../../ts/exit/inner-network.js';
+import { until } from '../wg/wg-lab.js';
+
+describe('parseForward', () => {
+  it('takes what ssh takes', () => {
+    const of = (bind: string, port: number, host: string, hostPort: number) => ({
+      bind,
+      port,
+      host,
+      hostPort,
+    });
+    assert.deepEqual(parseForward('8080:server:80', '127.0.0.1'), of('127.0.0.1', 8080, 'server', 80));
+    assert.deepEqual(parseForward('127.0.0.2:0:a.example:80', 'x'), of('127.0.0.2', 0, 'a.example', 80));
+    assert.deepEqual(parseForward('[::1]:8080:[2001:db8::1]:80', 'x'), of('::1', 8080, '2001:db8::1', 80));
+  });
+
+  it('takes nothing else', () => {
+    for (const text of [
+      '',
+      '80',
+      '80:server',
+      ':80:server:80',
+      '80:server:',
+      '80::80',
+      '70000:server:80',
+      '80:server:0',
+      '80:2001:db8::1:80',
+      '[::1:80:server:80',
+      'a:80:server:80:1',
+      '-1:server:80',
+      '8 0:server:80',
+    ])
+      assert.equal(parseForward(text, '127.0.0.1'), undefined, text);
+  });
+});
+
+describe('what is forwarded', () => {
+  const free = async (): Promise<number> => {
+    const server = createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    server.close();
+    await once(server, 'close');
+    return port;
+  };
+  const to = async (hostPort: number) => ({
+    from: machineNetwork,
+    to: machineNetwork,
+    spec: { bind: '127.0.0.1', port: await free(), host: 'there', hostPort },
+    resolve: (host: string) => Promise.resolve(host === 'there' ? ['127.0.0.1'] : []),
+  });
+
+  it('is a connection: whole, half-closed, reset where nobody is', async (t) => {
+    const server = createServer({ allowHalfOpen: true }, (socket) => {
+      let size = 0;
+      socket.on('data', (part) => (size += part.length));
+      socket.on('end', () => socket.end(String(size)));
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const forwarding = await to((server.address() as AddressInfo).port);
+    t.after(await forwardTcp(forwarding));
+    const send = async (): Promise<string> => {
+      const socket = connect({ port: forwarding.spec.port, host: '127.0.0.1', allowHalfOpen: true });
+      let got = '';
+      socket.setEncoding('utf8').on('data', (text: string) => (got += text));
+      socket.end(Buffer.alloc(1_000_000));
+      return new Promise((resolve) => {
+        socket.once('end', () => resolve(got));
+        socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? ''));
+      });
+    };
+    assert.equal(await send(), '1000000');
+    server.close();
+    await once(server, 'close');
+    assert.match(await send(), /ECONNRESET|EPIPE/);
+  });
+
+  it('is datagrams: each client has its own answers', async (t) => {
+    const echo = createSocket('udp4');
+    echo.on('message', (data, from) => echo.send(data, from.port, from.address));
+    echo.bind(0, '127.0.0.1');
+    await once(echo, 'listening');
+    t.after(() => echo.close());
+    const forwarding = await to(echo.address().port);
+    t.after(await forwardUdp(forwarding));
+    const clients = [createSocket('udp4'), createSocket('udp4')];
+    t.after(() => clients.forEach((each) => each.close()));
+    const got: string[][] = [[], []];
+    for (const [index, each] of clients.entries()) {
+      each.on('message', (data) => got[index]?.push(data.toString()));
+      each.send(`client ${index}`, forwarding.spec.port, '127.0.0.1');
+    }
+    await until('both are answered', () => got.every((answers) => answers.length === 1));
+    assert.deepEqual(got, [['client 0'], ['client 1']]);
+    clients[0]?.send('again', forwarding.spec.port, '127.0.0.1');
+    await until('it is answered again', () => got[0]?.length === 2);
+  });
+});

@@ -1,0 +1,90 @@
+// omerta socks: programs that speak SOCKS 5 reach the mesh, by names too.
+
+import { isIP } from 'node:net';
+import type { Command } from 'commander';
+import { readPrivate } from '../../daemon/state/state-directory.js';
+import { SocksServer } from '../../exit/socks-server.js';
+import type { SocksPassword } from '../../exit/socks-protocol.js';
+import { ExitCode, OperatorError, systemErrorCode } from '../../host/operator-error.js';
+import { formatIp, parseSocketAddress } from '../../wire/socket-address.js';
+import { Context, print } from '../context.js';
+import { explain } from '../help.js';
+import { hostsIn, serveInPrivateNetwork } from '../private-network.js';
+
+interface SocksCommandOptions {
+  readonly listen: string;
+  readonly passwordFile?: string;
+}
+
+const isLoopback = (address: string): boolean => address === '::1' || /^127\./.test(address);
+
+function passwordIn(file: string): SocksPassword {
+  const text = readPrivate('password', file)?.replace(/\r?\n$/, '') ?? '';
+  const [, user, password] = /^([^:\n]{1,255}):([^\n]{1,255})$/.exec(text) ?? [];
+  if (user !== undefined && password !== undefined) return { user, password };
+  throw new OperatorError(
+    ExitCode.usage,
+    '--password-file',
+    `${file} does not hold one line USER:PASSWORD of at most 255 characters each`,
+    'Write it, and close it to others: chmod 600',
+  );
+}
+
+/** @throws OperatorError */
+function listenAt(text: string, hasPassword: boolean): { readonly address: string; readonly port: number } {
+  const parsed = parseSocketAddress(text);
+  if (parsed === undefined)
+    throw new OperatorError(
+      ExitCode.usage,
+      '--listen',
+      `"${text}" is not an address and a port`,
+      'Type for example: --listen 127.0.0.1:1080',
+    );
+  const address = formatIp(parsed.ip);
+  if (isLoopback(address) || hasPassword) return { address, port: parsed.port };
+  throw new OperatorError(
+    ExitCode.usage,
+    '--listen',
+    `whoever reaches ${address} could use it, and there is no password`,
+    'Give one with --password-file FILE, or listen at 127.0.0.1',
+  );
+}
+
+export function socksCommand(program: Command): void {
+  const command = program
+    .command('socks')
+    .summary('a SOCKS 5 proxy into the mesh')
+    .description(
+      'Serves SOCKS 5 (CONNECT and UDP ASSOCIATE) until Ctrl-C: connections are made in the private network of a member ' +
+        'started with "omerta up --no-tun". Names are those of members, or resolved by the exit in use, never by this machine.',
+    )
+    .option('--listen <addr>', 'address:port to listen at', '127.0.0.1:1080')
+    .option('--password-file <file>', 'a file of mode 0600 with USER:PASSWORD, asked of every client')
+    .action(async (options: SocksCommandOptions, self: Command) => {
+      const context = Context.of(self);
+      const password = options.passwordFile === undefined ? undefined : passwordIn(options.passwordFile);
+      const { address, port } = listenAt(options.listen, password !== undefined);
+      await serveInPrivateNetwork(context, async (network) => {
+        const server = new SocksServer({ network, resolve: hostsIn(context, network), password });
+        const bound = await server.listen(address, port).catch((error: unknown) => {
+          throw new OperatorError(
+            ExitCode.failure,
+            '--listen',
+            `${options.listen} cannot be listened at (${systemErrorCode(error) ?? String(error)})`,
+            'Choose another: --listen 127.0.0.1:1081',
+          );
+        });
+        print(`SOCKS 5 at ${isIP(address) === 6 ? `[${address}]` : address}:${bound}, until Ctrl-C`);
+        return () => server.close();
+      });
+    });
+  explain(
+    command,
+    [
+      'omerta socks',
+      'curl --proxy socks5h://127.0.0.1:1080 http://server:8080/',
+      'omerta socks --listen 192.168.1.2:1080 --password-file ~/.omerta-socks',
+    ],
+    { 1: 'the port is taken, there is no private network, or its daemon ended', 2: true, 3: true, 4: true },
+  );
+}

@@ -1,0 +1,87 @@
+// The private network of a member, as commands enter it that stay: sockets in it, names, and when it is gone.
+
+import { statSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { NameResolver } from '../exit/name-resolver.js';
+import { PrivateNetwork } from '../exit/private-network.js';
+import { ExitCode, OperatorError } from '../host/operator-error.js';
+import { peerRows, type DaemonStatus } from '../status/model/daemon-status.js';
+import { parseIp } from '../wire/socket-address.js';
+import { requestStatus, type Context } from './context.js';
+import { onHangup } from './hangup.js';
+
+/** Where the names of a private network are asked for: in it. */
+export const PRIVATE_RESOLVER = '127.0.0.1';
+const LOOK_MS = 2000;
+
+/** The process whose namespaces are entered. @throws OperatorError where there is no private network. */
+export function privateNetworkOf({ tunnel }: DaemonStatus): number {
+  if (tunnel?.private === undefined)
+    throw new OperatorError(
+      ExitCode.failure,
+      'network',
+      'the interface of this member is one of the machine, and there is no private network beside it',
+      'Programs use it as they are; for a private network: omerta down, then omerta up --no-tun',
+    );
+  const { pid, error } = tunnel.private;
+  if (error === undefined) return pid;
+  throw new OperatorError(ExitCode.failure, 'network', error, 'See the log: omerta status');
+}
+
+const namespaceOf = (pid: number): number => statSync(`/proc/${pid}/ns/net`).ino;
+
+/** Addresses of a host: of a member by its name, else as the private network's resolver has them. */
+export function hostsIn(
+  context: Context,
+  network: PrivateNetwork,
+): (host: string) => Promise<readonly string[]> {
+  const names = new NameResolver(network, PRIVATE_RESOLVER);
+  return async (host) => {
+    if (parseIp(host) !== undefined) return [host];
+    if (!host.includes('.')) {
+      const rows = peerRows(await context.withDaemon(requestStatus));
+      const member = rows.find(({ kind, name }) => kind === 'member' && name === host.toLowerCase());
+      if (member !== undefined) return member.addresses;
+    }
+    return names.resolve(host);
+  };
+}
+
+/**
+ * Serves in the private network until Ctrl-C, SIGTERM or a hang-up.
+ * @param begin @returns what ends it
+ * @throws OperatorError when the daemon ends, and the network with it
+ */
+export async function serveInPrivateNetwork(
+  context: Context,
+  begin: (network: PrivateNetwork) => Promise<() => void>,
+): Promise<void> {
+  const pid = privateNetworkOf(await context.withDaemon(requestStatus));
+  const entered = namespaceOf(pid);
+  const network = PrivateNetwork.join(pid);
+  const ended = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => ended.abort());
+  onHangup({ end: () => ended.abort(), reload: () => undefined });
+  let end: () => void = () => undefined;
+  try {
+    end = await begin(network);
+    const pause = (): Promise<boolean> =>
+      sleep(LOOK_MS, true, { signal: ended.signal }).catch(() => false);
+    while (await pause()) await requireSame(context, entered);
+  } finally {
+    end();
+    network.close();
+  }
+}
+
+async function requireSame(context: Context, entered: number): Promise<void> {
+  const { tunnel } = await context.withDaemon(requestStatus);
+  if (tunnel?.private?.error !== undefined) return; // a helper is gone, the network is not
+  if (tunnel?.private !== undefined && namespaceOf(tunnel.private.pid) === entered) return;
+  throw new OperatorError(
+    ExitCode.failure,
+    'network',
+    'the daemon was started anew, and the private network this served is gone',
+    'Type the command again',
+  );
+}

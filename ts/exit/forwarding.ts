@@ -1,0 +1,142 @@
+// omerta forward: a port of the machine leads into the inner network, or a port in there to the machine.
+
+import type { Socket as UdpSocket } from 'node:dgram';
+import { createServer, isIPv6, type Socket } from 'node:net';
+import type { InnerNetwork } from './inner-network.js';
+import { connectToFirst, relayStreams } from './relayed-stream.js';
+
+const CONNECT_MS = 10_000;
+const UDP_IDLE_MS = 5 * 60_000;
+export const FORWARD_BOUNDS = { connections: 1024, connecting: 128, udpClients: 512 } as const;
+
+/** What is forwarded where. */
+export interface ForwardSpec {
+  /** Where it is taken. */
+  readonly bind: string;
+  readonly port: number;
+  /** Where it goes: a name or an address. */
+  readonly host: string;
+  readonly hostPort: number;
+}
+
+const PORT = /^\d{1,5}$/;
+const portOf = (text: string | undefined, least: number): number | undefined => {
+  const port = text !== undefined && PORT.test(text) ? Number(text) : NaN;
+  return port >= least && port <= 65_535 ? port : undefined;
+};
+
+/** `[BIND:]PORT:HOST:HOSTPORT`, as ssh(1) writes it, IPv6 addresses in brackets; undefined when it is none. */
+export function parseForward(text: string, bind: string): ForwardSpec | undefined {
+  const written = text.match(/\[[^[\]]+\]|[^:[\]]+/g) ?? [];
+  if (written.join(':') !== text || written.length < 3 || written.length > 4) return undefined;
+  const fields = written.map((field) => field.replace(/^\[(.*)\]$/, '$1'));
+  const [host, hostPort] = [fields.at(-2), portOf(fields.at(-1), 1)];
+  const port = portOf(fields.at(-3), 0);
+  const at = fields.length === 4 ? fields[0] : bind;
+  if (port === undefined || hostPort === undefined || !host || !at) return undefined;
+  return { bind: at, port, host, hostPort };
+}
+
+export interface Forwarding {
+  /** Where it is taken, and where it goes. */
+  readonly from: InnerNetwork;
+  readonly to: InnerNetwork;
+  readonly spec: ForwardSpec;
+  /** Addresses of a host in `to`. */
+  readonly resolve: (host: string) => Promise<readonly string[]>;
+}
+
+/** Connections. @returns what ends it. @throws Error when the port is taken */
+export async function forwardTcp({ from, to, spec, resolve }: Forwarding): Promise<() => void> {
+  const open = new Set<Socket>();
+  let connecting = 0;
+  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (client) => {
+    if (open.size >= FORWARD_BOUNDS.connections || connecting >= FORWARD_BOUNDS.connecting) {
+      client.resetAndDestroy();
+      return;
+    }
+    open.add(client);
+    connecting++;
+    client.on('error', () => undefined); // 'close' follows
+    client.once('close', () => open.delete(client));
+    void resolve(spec.host)
+      .then((addresses) => connectToFirst(to, addresses, spec.hostPort, CONNECT_MS))
+      .then(
+        (remote) => {
+          if (client.destroyed) remote.destroy();
+          else relayStreams(client, remote);
+        },
+        () => client.resetAndDestroy(),
+      )
+      .finally(() => connecting--);
+  });
+  await from.listen(server, spec.bind, spec.port);
+  server.on('error', () => undefined); // no descriptor for one more: the others go on
+  return () => {
+    server.close();
+    for (const client of open) client.destroy();
+  };
+}
+
+/** Datagrams: each client has a socket of its own on the other side, by which answers find back. */
+export async function forwardUdp({ from, to, spec, resolve }: Forwarding): Promise<() => void> {
+  const taken = await from.openUdp(spec.bind, spec.port);
+  /** By client: its socket, once it is open. */
+  const clients = new Map<string, { socket: UdpSocket | undefined; usedAt: number }>();
+  const forget = (key: string): void => {
+    clients.get(key)?.socket?.close();
+    clients.delete(key);
+  };
+  const tidy = setInterval(() => {
+    const now = performance.now();
+    for (const [key, { usedAt }] of clients) if (now - usedAt > UDP_IDLE_MS) forget(key);
+  }, UDP_IDLE_MS / 10);
+  tidy.unref();
+  const begin = async (key: string, address: string, port: number): Promise<UdpSocket | undefined> => {
+    const [target] = await resolve(spec.host);
+    if (target === undefined) return undefined;
+    const socket = await to.openUdp(isIPv6(target) ? '::' : '0.0.0.0', 0);
+    socket.on('error', () => forget(key));
+    socket.on('message', (data, sender) => {
+      const client = clients.get(key);
+      if (sender.address !== target || sender.port !== spec.hostPort || client === undefined) return;
+      client.usedAt = performance.now();
+      taken.send(data, port, address, () => undefined);
+    });
+    await new Promise<void>((resolved) => socket.connect(spec.hostPort, target, resolved));
+    return socket;
+  };
+  taken.on('error', () => undefined); // what the network says of an answer nobody waits for
+  taken.on('message', (data, { address, port }) => {
+    const key = `${address} ${port}`;
+    const present = clients.get(key);
+    if (present !== undefined) {
+      present.usedAt = performance.now();
+      present.socket?.send(data, () => undefined);
+      return;
+    }
+    if (port === 0 || clients.size >= FORWARD_BOUNDS.udpClients) return;
+    const client: { socket: UdpSocket | undefined; usedAt: number } = {
+      socket: undefined,
+      usedAt: performance.now(),
+    };
+    clients.set(key, client);
+    void begin(key, address, port).then(
+      (socket) => {
+        if (socket === undefined || clients.get(key) !== client) {
+          socket?.close();
+          if (clients.get(key) === client) clients.delete(key);
+          return;
+        }
+        client.socket = socket;
+        socket.send(data, () => undefined);
+      },
+      () => clients.delete(key),
+    );
+  });
+  return () => {
+    clearInterval(tidy);
+    taken.close();
+    for (const key of [...clients.keys()]) forget(key);
+  };
+}
