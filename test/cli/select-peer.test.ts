@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { describePeers, describeStatus } from '../../ts/cli/describe-status.js';
-import { selectPeer } from '../../ts/cli/select-peer.js';
+import { onlyPeer, selectPeer } from '../../ts/cli/select-peer.js';
 import type { DaemonStatus } from '../../ts/status/model/daemon-status.js';
 import type { MemberStatus } from '../../ts/core/runtime/mesh-status.js';
 import { FakeEngine } from '../daemon/fake-engine.js';
@@ -91,7 +91,7 @@ const lamp = member('lamp', 'qqbb', '100.64.0.2');
 
 describe('which peer is meant', () => {
   const status = statusOf(laptop, lamp);
-  const idOf = (wanted: string | undefined, of = status): string => selectPeer(of, wanted).peerId;
+  const idOf = (wanted: string, of = status): string => selectPeer(of, wanted).peerId;
 
   test('a name, a peer id, an overlay address or the address of a bootstrap', () => {
     assert.equal(idOf('laptop'), laptop.peerId);
@@ -119,11 +119,12 @@ describe('which peer is meant', () => {
     assert.throws(() => idOf(''), { exitCode: 5 });
   });
   test('the only member need not be named, and counts once in two networks', () => {
-    assert.equal(idOf(undefined, statusOf(lamp, lamp)), lamp.peerId);
-    assert.throws(() => idOf(undefined), { exitCode: 2, message: /several are known \(laptop, lamp\)/ });
+    assert.equal(onlyPeer(statusOf(lamp, lamp), 'omerta ping').peerId, lamp.peerId);
+    const advice = /several are known \(laptop, lamp\).*omerta path laptop/s;
+    assert.throws(() => onlyPeer(status, 'omerta path'), { exitCode: 2, message: advice });
   });
   test('without members the only bootstrap is meant', () => {
-    assert.equal(idOf(undefined, statusOf()), 'omerta1relay');
+    assert.equal(onlyPeer(statusOf(), 'omerta ping').peerId, 'omerta1relay');
   });
 });
 

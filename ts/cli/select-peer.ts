@@ -14,27 +14,32 @@ function canonical(text: string): string {
   return address === undefined ? text : formatSocketAddress(address);
 }
 
+const describe = ({ name, peerId }: PeerRow): string => (name === '' ? peerId : name);
+
 /**
- * The peer meant by `wanted`; without it the only one there is.
- * @throws OperatorError when nobody or more than one fits.
+ * The only member there is; without members the only peer.
+ * @param command that names a peer, for the advice: `omerta ping`
+ * @throws OperatorError when there is none, or more than one.
  */
-export function selectPeer(status: DaemonStatus, wanted: string | undefined): PeerRow {
+export function onlyPeer(status: DaemonStatus, command: string): PeerRow {
   const rows = peerRows(status);
-  const describe = (row: PeerRow): string => (row.name === '' ? row.peerId : row.name);
-  if (wanted === undefined) {
-    const members = rows.filter(({ kind }) => kind === 'member');
-    const candidates = onePerPeer(members.length > 0 ? members : rows);
-    const [only, ...others] = candidates;
-    if (only !== undefined && others.length === 0) return only;
-    if (only === undefined)
-      throw new OperatorError(ExitCode.unreachable, 'peer', 'no peer is known yet', 'Type: omerta status');
-    throw new OperatorError(
-      ExitCode.usage,
-      'peer',
-      `several are known (${candidates.slice(0, 8).map(describe).join(', ')}), so one has to be named`,
-      `Type for example: omerta ping ${describe(only)}`,
-    );
-  }
+  const members = rows.filter(({ kind }) => kind === 'member');
+  const candidates = onePerPeer(members.length > 0 ? members : rows);
+  const [only, ...others] = candidates;
+  if (only === undefined)
+    throw new OperatorError(ExitCode.unreachable, 'peer', 'no peer is known yet', 'Type: omerta status');
+  if (others.length === 0) return only;
+  throw new OperatorError(
+    ExitCode.usage,
+    'peer',
+    `several are known (${candidates.slice(0, 8).map(describe).join(', ')}), so one has to be named`,
+    `Type for example: ${command} ${describe(only)}`,
+  );
+}
+
+/** The peer meant by `wanted`. @throws OperatorError when nobody or more than one fits. */
+export function selectPeer(status: DaemonStatus, wanted: string): PeerRow {
+  const rows = peerRows(status);
   const text = canonical(wanted.trim());
   if (text === '') throw unknown(wanted);
   const tests: ((row: PeerRow) => boolean)[] = [

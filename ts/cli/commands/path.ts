@@ -10,7 +10,7 @@ import { Context, print, printJson, requestStatus } from '../context.js';
 import { describeWays } from '../describe-paths.js';
 import { explain } from '../help.js';
 import { intervalOf } from '../interval-option.js';
-import { selectPeer } from '../select-peer.js';
+import { onlyPeer, selectPeer } from '../select-peer.js';
 
 interface PathOptions {
   readonly watch?: true;
@@ -22,7 +22,7 @@ const CLEAR_SCREEN = '\u001b[H\u001b[J';
 
 /** @throws OperatorError for who is a bootstrap alone. */
 function memberOf(status: DaemonStatus, wanted: string | undefined): MemberStatus {
-  const { peerId } = selectPeer(status, wanted);
+  const { peerId } = wanted === undefined ? onlyPeer(status, 'omerta path') : selectPeer(status, wanted);
   const member = status.mesh.networks
     .flatMap(({ members }) => members)
     .find((each) => each.peerId === peerId);

@@ -12,7 +12,7 @@ import { Context, print, printJson, requestStatus } from '../context.js';
 import { printable } from '../describe-status.js';
 import { explain } from '../help.js';
 import { intervalOf } from '../interval-option.js';
-import { selectPeer } from '../select-peer.js';
+import { onlyPeer, selectPeer } from '../select-peer.js';
 
 interface PingOptions {
   readonly count: string;
@@ -63,7 +63,8 @@ async function ping(client: ControlClient, wanted: string | undefined, options: 
   const count = countOf(options.count);
   const interval = intervalOf(options.interval, 0.01, '0.5');
   const json = options.json === true;
-  const peer = selectPeer(await requestStatus(client), wanted);
+  const status = await requestStatus(client);
+  const peer = wanted === undefined ? onlyPeer(status, 'omerta ping') : selectPeer(status, wanted);
   const label = printable(
     peer.name === '' ? peer.peerId : `${peer.name} (${peer.addresses[0] ?? peer.peerId})`,
   );
