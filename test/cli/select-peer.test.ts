@@ -81,6 +81,7 @@ function statusOf(...members: MemberStatus[]): DaemonStatus {
     failures: 0,
     log: { lost: 5, error: undefined, heldBack: 7 },
     portMapping: undefined,
+    exit: undefined,
     tunnel: undefined,
     store: { error: undefined, damaged: undefined },
   };

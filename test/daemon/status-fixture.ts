@@ -129,6 +129,7 @@ export const STATUS: DaemonStatus = {
   ],
   failures: 0,
   log: { lost: 5, error: undefined, heldBack: 7 },
+  exit: undefined,
   portMapping: {
     state: 'mapped',
     protocol: 'pcp',

@@ -11,7 +11,7 @@ const nameOr = (name: string, peerId: string): string => (name === '' ? `${peerI
 
 /** `omerta exit status` */
 export function describeExit(report: ExitReport, now: number): string {
-  const { serving, using, guarded, error } = report;
+  const { serving, using, configured, guarded, error } = report;
   const lines = [
     ...(error === undefined ? [] : [`host      NOT IN ORDER: ${error}`]),
     ...(serving === undefined ? ['serving   no'] : describeServing(serving, now)),
@@ -20,6 +20,11 @@ export function describeExit(report: ExitReport, now: number): string {
           `using     none: ${guarded === true ? 'nothing leaves but to members' : 'traffic leaves by this machine itself'}`,
         ]
       : describeUsing(using)),
+    ...(configured.length === 0
+      ? []
+      : [
+          `file      ${configured.map((section) => `[${section}]`).join(', ')} of the configuration ${configured.length === 1 ? 'holds' : 'hold'} in place of what is typed`,
+        ]),
     ...(guarded === undefined
       ? []
       : [

@@ -1,5 +1,6 @@
 // A daemon's status as text for the terminal.
 
+import { exitLines } from '../status/model/exit-lines.js';
 import { peerRows, type DaemonStatus, type PeerRow } from '../status/model/daemon-status.js';
 import { latencyWithin, sumLatencies } from '../status/model/latency.js';
 import { formatBytes, formatDuration, formatNanoseconds } from '../host/units.js';
@@ -112,7 +113,7 @@ export function describeStatus(status: DaemonStatus): string {
     if (barred !== undefined)
       rows.push([`member ${member.name}`, `nothing is sent: ${barred.what}. ${barred.next}`]);
   }
-  rows.push(...portMappingRows(status));
+  rows.push(...portMappingRows(status), ...exitLines(status));
   for (const { address, state } of mesh.wireguard)
     rows.push([
       'wireguard',

@@ -41,7 +41,16 @@ export async function runForeground(
     // After what was typed is known to be right: it takes longer to load than that takes.
     const { Daemon } = await import('../daemon/lifecycle/daemon.js');
     const { logger: log, status: logStatus } = openLog(config.log.level);
-    const settings = { mode, state: context.state, config, log, logStatus, onEnd: end, reload: configure };
+    const settings = {
+      mode,
+      state: context.state,
+      config,
+      log,
+      logStatus,
+      onEnd: end,
+      reload: configure,
+      source: context.configPath,
+    };
     daemon = await Daemon.start(settings);
   } catch (error) {
     await reportFailure(error);
@@ -62,9 +71,7 @@ export async function runForeground(
 
 function reloadAfterHangup(daemon: Daemon): void {
   const { log } = daemon.settings;
-  try {
-    daemon.reloadConfiguration();
-  } catch (error) {
-    log.error({ error: messageOf(error) }, 'configuration-not-reloaded');
-  }
+  daemon
+    .reloadConfiguration()
+    .catch((error: unknown) => log.error({ error: messageOf(error) }, 'configuration-not-reloaded'));
 }

@@ -56,6 +56,21 @@ circuit_limit = { bytes_per_second = 1_250_000 }
 circuit_bytes = 65536
 circuit_seconds = 60
 circuits = 2
+[exit]
+serve = true
+allow = ["${ID}"]
+networks = ["home"]
+lan = ["192.168.7.0/24"]
+ipv6 = false
+chain = true
+dns = false
+resolvers = ["9.9.9.9"]
+[exit.use]
+exits = ["${ID}"]
+hops = 2
+allow_lan = true
+include = ["203.0.113.0/24"]
+exclude = ["2001:db8::/32"]
 [wireguard]
 relay = true
 peers = [{ public_key = "${KEY}", allowed_ips = ["100.64.9.1/32"] }]

@@ -331,6 +331,11 @@ function wordRight(right: ExitRightLeft): { readonly what: string; readonly next
       what: `network ${right.network}`,
       next: `Serve without --network ${right.network}: omerta exit serve`,
     };
+  if ('file' in right)
+    return {
+      what: `[exit] of ${right.file}`,
+      next: 'Take it out of allow there, then type: omerta reload',
+    };
   const key = 'key' in right ? formatWireguardKey(fromHex(right.key) ?? new Uint8Array(32)) : right.peer;
   return {
     what: 'key' in right ? 'its session key' : 'its peer id',

@@ -22,6 +22,7 @@ import { LONGEST_BURST_MS, LOWEST_BYTES_PER_SECOND } from '../../wire/limits.js'
 import { parseIp, parseSocketAddress } from '../../wire/socket-address.js';
 import { isAnnounceable } from '../../host/own-addresses.js';
 import { parsePrefix } from '../../wire/prefix.js';
+import { exitSchema, exitUseSchema } from './exit-configuration.js';
 import { ExitCode, OperatorError, fileError, systemErrorCode } from '../../host/operator-error.js';
 import { parseWireguardKey } from '../../host/wireguard-key.js';
 import {
@@ -313,6 +314,7 @@ const schema = z.strictObject({
         .optional(),
     })
     .prefault({}),
+  exit: exitSchema.prefault({}),
   status: z
     .strictObject({
       listen: text(
@@ -348,6 +350,7 @@ function knownKeys(section: string): readonly string[] {
   if (/^paths\.interfaces\.[^.]+$/.test(section)) return Object.keys(pathInterface.shape);
   if (/^paths\.peer\.\d+$/.test(section)) return Object.keys(pathPeer.shape);
   if (/^paths\.(peer\.\d+\.)?(pin|prefer|forbid)\.\d+$/.test(section)) return Object.keys(way.shape);
+  if (section === 'exit.use') return Object.keys(exitUseSchema.shape);
   if (section.endsWith('_limit')) return Object.keys(rateKeys);
   return KNOWN_KEYS[section] ?? [];
 }

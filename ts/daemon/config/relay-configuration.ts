@@ -172,6 +172,7 @@ export function changeWhileRunning(
     relay: mode === 'relay' ? (relay as RelayConfig) : running.relay,
     paths: { ...wanted.paths, port_mapping: running.paths.port_mapping },
     log: wanted.log,
+    exit: mode === 'up' ? wanted.exit : running.exit,
   };
   const applied = differences(running, config);
   return {

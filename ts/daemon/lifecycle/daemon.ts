@@ -11,6 +11,7 @@ import { formatIp, formatSocketAddress, parseSocketAddress } from '../../wire/so
 import type { Config } from '../config/config.js';
 import { DEFAULT_STATUS_ADDRESS } from '../config/config-rules.js';
 import { requireJoined } from '../config/consent-configuration.js';
+import { exitConfiguration, requireExitNetworks } from '../config/exit-configuration.js';
 import type { ControlRequest } from '../control/control-request.js';
 import { removeKernelPath } from '../../engine/xdp/kernel-path-engine.js';
 import { ControlServer } from '../control/control-server.js';
@@ -66,6 +67,8 @@ export interface DaemonSettings {
   readonly onEnd: (failure?: Error) => void;
   /** Reads the configuration again, with what the command line overrides. @throws OperatorError */
   readonly reload?: () => Config;
+  /** Path of that file; default: that of the state directory. */
+  readonly source?: string;
   /** Opens the engine; tests give another. */
   readonly open?: MeshSettings['open'];
 }
@@ -127,6 +130,8 @@ export class Daemon {
     if (mode === 'relay') this.#keepOwnNetworks(identity);
     const networks = loadNetworks(state);
     requireJoined(config, networks);
+    if (mode === 'up') requireExitNetworks(config, networks);
+    else this.#requireNoExit();
     if (mode === 'up' && networks.length === 0)
       throw new OperatorError(
         ExitCode.usage,
@@ -189,11 +194,27 @@ export class Daemon {
   /** What is to be closed is, before there is a mesh; what an earlier daemon left goes. */
   async #prepareExits(): Promise<void> {
     const { state, log, config } = this.settings;
-    const exits = new Exits({ state, log });
+    const exits = new Exits({
+      state,
+      log,
+      configuration: exitConfiguration(config),
+      source: this.settings.source ?? state.config,
+    });
     this.#exits = exits;
     this.#closers.push((end) => exits.close(end === 'failed'));
     await exits.prepare(config.node.interface, config.node.port);
     this.#every(HOST_TICK_MS, () => exits.check());
+  }
+
+  #requireNoExit(): void {
+    const { config, source, state } = this.settings;
+    if (config.exit.serve !== true && config.exit.use === undefined) return;
+    throw new OperatorError(
+      ExitCode.usage,
+      'config exit',
+      'a relay has no interface that traffic could leave by',
+      `Remove the section from ${source ?? state.config}, or run a member: omerta up`,
+    );
   }
 
   get #exitsRunning(): Exits {
@@ -441,10 +462,15 @@ export class Daemon {
    * Takes over the configuration file as it is now.
    * @throws OperatorError naming what is wrong in it; then nothing has changed.
    */
-  reloadConfiguration(): ConfigurationChange {
+  async reloadConfiguration(): Promise<ConfigurationChange> {
     const { reload, log } = this.settings;
     if (reload === undefined) throw new Error('not started from a configuration');
-    const change = this.#running.changeConfiguration(reload());
+    const wanted = reload();
+    if (this.#exits !== undefined) {
+      requireExitNetworks(wanted, this.#running.networks);
+      await this.#exits.configure(exitConfiguration(wanted));
+    }
+    const change = this.#running.changeConfiguration(wanted);
     log.info(
       { applied: change.applied.join(' '), restart: change.restart.join(' ') },
       'configuration-reloaded',
@@ -551,6 +577,7 @@ export class Daemon {
       failures: mesh.shell.failures,
       tunnel: this.#tunnelStatus(),
       portMapping: this.#portMapping?.status(),
+      exit: this.#exits?.status(),
       log: this.settings.logStatus(),
       store: { error: this.#store?.error, damaged: this.#store?.damaged?.path },
     };

@@ -11,11 +11,13 @@ import type { ExitEffect } from '../../core/runtime/exit-change.js';
 import type { Engine } from '../../contract/engine.js';
 import { BootGuard } from '../../exit/boot-guard.js';
 import { DnsForwarder, hostResolvers } from '../../exit/dns-forwarder.js';
+import type { ExitConfiguration } from '../config/exit-configuration.js';
 import { ExitHost, type ExitWish } from '../../exit/exit-host.js';
 import { networkOf } from '../../exit/denied-ranges.js';
 import { EXIT_MARK } from '../../exit/exit-numbers.js';
 import { ExitCode, messageOf, OperatorError } from '../../host/operator-error.js';
 import { exitReport, type ExitReport } from '../../status/model/exit-report.js';
+import type { DaemonStatus } from '../../status/model/daemon-status.js';
 import { parsePrefix } from '../../wire/prefix.js';
 import {
   loadExitSettings,
@@ -34,13 +36,17 @@ const REMEMBERED_MS = 7 * 24 * 3_600_000;
 /** So often it is looked whether another program took the machine's guard away. */
 const GUARD_LOOK_MS = 5000;
 
-export type ExitRightLeft = ExitSubjectSetting | { readonly network: string };
+/** `file`: the configuration allows it. */
+export type ExitRightLeft = ExitSubjectSetting | { readonly network: string } | { readonly file: string };
 export interface ExitRevoked {
   readonly found: boolean;
   readonly left: readonly ExitRightLeft[];
 }
 
 export interface ExitsOptions {
+  /** What the configuration says of exits, and where it is. */
+  readonly configuration: ExitConfiguration;
+  readonly source: string;
   readonly state: StateDirectory;
   readonly log: Logger;
   readonly host?: ExitHost;
@@ -53,7 +59,11 @@ export class Exits {
   readonly #host: ExitHost;
   readonly #bootGuard: BootGuard;
   #lookedAtGuard = -Infinity;
-  #settings: StoredExitSettings;
+  /** What was typed. */
+  #typed: StoredExitSettings;
+  /** What the file says, in its place. */
+  #file: ExitConfiguration;
+  readonly #source: string;
   readonly #dns = new DnsForwarder(
     () => this.#resolvers(),
     () => performance.now(),
@@ -66,11 +76,14 @@ export class Exits {
   #told = '';
 
   /** @throws OperatorError when the settings cannot be read. */
-  constructor({ state, log, host, bootGuard = new BootGuard() }: ExitsOptions) {
+  constructor({ state, log, host, bootGuard = new BootGuard(), configuration, source }: ExitsOptions) {
+    this.#file = configuration;
+    this.#source = source;
     this.#bootGuard = bootGuard;
     this.#state = state;
     this.#log = log;
-    this.#settings = loadExitSettings(state);
+    this.#typed = loadExitSettings(state);
+    this.#requireStillClosed(configuration);
     this.#host = host ?? new ExitHost({ journal: state.exitJournal, now: () => performance.now() });
   }
 
@@ -124,27 +137,81 @@ export class Exits {
     } else if (this.#host.isChanged) await this.#host.clear();
   }
 
+  /** The file decides, as far as it says anything. */
+  get #settings(): StoredExitSettings {
+    const { grants, ...typed } = this.#typed;
+    const serve = this.#file.serve === undefined ? typed.serve : this.#file.serve.settings;
+    const use = this.#file.use ?? typed.use;
+    return { grants, ...(serve && { serve }), ...(use && { use }) };
+  }
+
+  /** The file has changed. @throws OperatorError; then all is as before. */
+  configure(configuration: ExitConfiguration): Promise<void> {
+    return this.#inTurn(async () => {
+      const before = this.#file;
+      if (JSON.stringify(before) === JSON.stringify(configuration)) return;
+      this.#requireStillClosed(configuration);
+      if (configuration.use !== undefined || configuration.serve?.settings !== undefined)
+        requireInside(this.#opened().engine);
+      this.#requireNotOwn(configuration.use);
+      if (this.#settings.use === undefined && configuration.use !== undefined)
+        await this.#host.requireNoRival();
+      this.#file = configuration;
+      await this.#change(this.#typed).catch(async (error: unknown) => {
+        this.#file = before;
+        await this.#attempt(this.#apply());
+        throw error;
+      });
+    });
+  }
+
+  /** The guard does not go unasked: who typed --paranoid is not opened by a file without it. @throws OperatorError */
+  #requireStillClosed({ use }: ExitConfiguration): void {
+    if (this.#typed.use?.paranoid !== true || use?.paranoid !== false) return;
+    throw new OperatorError(
+      ExitCode.usage,
+      'config exit.use.paranoid',
+      'this machine is closed by omerta exit use --paranoid, and without it the guard would be gone',
+      `Write paranoid = true in ${this.#source}, or open the machine first: omerta exit off --use`,
+    );
+  }
+
+  #requireNotOwn(use: ExitUseSettings | undefined): void {
+    if (use?.exits.includes(this.#opened().mesh.shell.status().peerId) !== true) return;
+    throw new OperatorError(
+      ExitCode.usage,
+      'exit',
+      'this machine cannot be its own exit',
+      'Name another: omerta exit list',
+    );
+  }
+
+  /** @throws OperatorError where the file says it. */
+  #requireTyped(section: 'exit' | 'exit.use', says: boolean): void {
+    if (!says) return;
+    throw new OperatorError(
+      ExitCode.usage,
+      section,
+      `[${section}] of ${this.#source} says it, and holds in place of what is typed`,
+      `Change it there, then type: omerta reload`,
+    );
+  }
+
   serve(serve: ExitServeSettings): Promise<void> {
     return this.#inTurn(async () => {
+      this.#requireTyped('exit', this.#file.serve !== undefined);
       const { engine } = this.#opened();
       requireInside(engine);
       for (const name of serve.networks) this.#networkId(name);
-      await this.#change({ ...this.#settings, serve });
+      await this.#change({ ...this.#typed, serve });
     });
   }
 
   use(use: ExitUseSettings): Promise<void> {
     return this.#inTurn(async () => {
-      const { engine, mesh } = this.#opened();
-      requireInside(engine);
-      const self = mesh.shell.status().peerId;
-      if (use.exits.includes(self))
-        throw new OperatorError(
-          ExitCode.usage,
-          'exit',
-          'this machine cannot be its own exit',
-          'Name another: omerta exit list',
-        );
+      this.#requireTyped('exit.use', this.#file.use !== undefined);
+      requireInside(this.#opened().engine);
+      this.#requireNotOwn(use);
       if (use.paranoid && use.exclude.length + use.include.length > 0)
         throw new OperatorError(
           ExitCode.usage,
@@ -160,28 +227,28 @@ export class Exits {
           'Type the same with --paranoid; to open the machine: omerta exit off --use',
         );
       if (this.#settings.use === undefined) await this.#host.requireNoRival();
-      await this.#change({ ...this.#settings, use });
+      await this.#change({ ...this.#typed, use });
     });
   }
 
   grant(grant: ExitGrantSetting): Promise<void> {
     return this.#inTurn(async () => {
-      const others = this.#settings.grants.filter(({ subject }) => !sameSubject(subject, grant.subject));
+      const others = this.#typed.grants.filter(({ subject }) => !sameSubject(subject, grant.subject));
       const old = Date.now() - REMEMBERED_MS;
       const grants = [...others.filter(({ until }) => until === undefined || until > old), grant];
-      await this.#change({ ...this.#settings, grants });
+      await this.#change({ ...this.#typed, grants });
     });
   }
 
   /** @returns whether there was such a right, and by which others its holder still may leave. */
   revoke(subject: ExitSubjectSetting): Promise<ExitRevoked> {
     return this.#inTurn(async () => {
-      const grants = this.#settings.grants.filter((each) => !sameSubject(each.subject, subject));
-      const { serve } = this.#settings;
+      const grants = this.#typed.grants.filter((each) => !sameSubject(each.subject, subject));
+      const { serve } = this.#typed;
       const allow = serve?.allow.filter((peer) => !('peer' in subject) || peer !== subject.peer);
-      const found = grants.length < this.#settings.grants.length || allow?.length !== serve?.allow.length;
+      const found = grants.length < this.#typed.grants.length || allow?.length !== serve?.allow.length;
       await this.#change({
-        ...this.#settings,
+        ...this.#typed,
         grants,
         ...(serve && allow && { serve: { ...serve, allow } }),
       });
@@ -197,15 +264,19 @@ export class Exits {
       'peer' in subject ? peerId === subject.peer : sessionKey === subject.key;
     const member = networks.flatMap(({ members }) => members).find(isHolder);
     if (member === undefined) return [];
-    const may = [
-      ...(serve?.allow ?? []).map((peer) => ({ subject: { peer }, until: undefined })),
+    const allow = serve?.allow ?? [];
+    const isConfigured = this.#file.serve !== undefined;
+    const typed = [
+      ...(isConfigured ? [] : allow.map((peer) => ({ subject: { peer }, until: undefined }))),
       ...grants,
-    ].filter(({ until }) => until === undefined || until > Date.now());
+    ];
     return [
       ...networks
         .filter(({ name, members }) => serve?.networks.includes(name) === true && members.some(isHolder))
         .map(({ name }) => ({ network: name })),
-      ...may
+      ...(isConfigured && allow.includes(member.peerId) ? [{ file: this.#source }] : []),
+      ...typed
+        .filter(({ until }) => until === undefined || until > Date.now())
         .map((right) => right.subject)
         .filter((other) =>
           'peer' in other ? other.peer === member.peerId : other.key === member.sessionKey,
@@ -215,13 +286,21 @@ export class Exits {
 
   off(which: { readonly serve: boolean; readonly use: boolean }): Promise<void> {
     return this.#inTurn(async () => {
-      const { serve, use, grants } = this.#settings;
+      this.#requireTyped('exit', which.serve && this.#file.serve?.settings !== undefined);
+      this.#requireTyped('exit.use', which.use && this.#file.use !== undefined);
+      const { serve, use, grants } = this.#typed;
       await this.#change({
         grants: which.serve ? [] : grants,
         ...(!which.serve && serve && { serve }),
         ...(!which.use && use && { use }),
       });
     });
+  }
+
+  /** What is known without a look at the host. */
+  status(): NonNullable<DaemonStatus['exit']> {
+    const { use } = this.#settings;
+    return { error: this.#host.error, paranoid: use?.paranoid === true, include: use?.include ?? [] };
   }
 
   /** Once the host is as the node said last. */
@@ -252,6 +331,10 @@ export class Exits {
       },
       error: this.#host.error,
       guarded,
+      configured: [
+        ...(this.#file.serve === undefined ? [] : (['exit'] as const)),
+        ...(this.#file.use === undefined ? [] : (['exit.use'] as const)),
+      ],
       foreignDrops,
       capped,
       tunnel: mesh.settings.config.node.interface,
@@ -276,15 +359,15 @@ export class Exits {
   }
 
   /** Host first where something is to be closed; kept once it is done; undone where it cannot be done. */
-  async #change(settings: StoredExitSettings): Promise<void> {
+  async #change(typed: StoredExitSettings): Promise<void> {
     const { mesh } = this.#opened();
-    const before = this.#settings;
-    this.#settings = settings;
+    const before = this.#typed;
+    this.#typed = typed;
     try {
       await this.#apply();
-      saveExitSettings(this.#state, settings);
+      if (typed !== before) saveExitSettings(this.#state, typed);
     } catch (error) {
-      this.#settings = before;
+      this.#typed = before;
       await this.#attempt(this.#apply());
       throw error;
     }

@@ -117,6 +117,16 @@ export interface DaemonStatus {
   readonly tunnel: TunnelStatus | undefined;
   /** What the gateway was asked for; undefined until the daemon has begun to. */
   readonly portMapping: PortMappingStatus | undefined;
+  /** What the daemon knows of exits beside the node: undefined for a relay. */
+  readonly exit:
+    | {
+        /** Why the host is not as it should be; undefined = it is. */
+        readonly error: string | undefined;
+        readonly paranoid: boolean;
+        /** What alone leaves by the exit; empty = everything. */
+        readonly include: readonly string[];
+      }
+    | undefined;
   readonly log: LogStatus;
   readonly store: {
     /** Why what was learnt last is not on the disk, as an errno name. */

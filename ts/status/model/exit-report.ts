@@ -42,6 +42,8 @@ export interface ExitReport {
       }
     | undefined;
   readonly offers: readonly { readonly peerId: string; readonly name: string }[];
+  /** Sections of the configuration that hold in place of what was typed. */
+  readonly configured: readonly ('exit' | 'exit.use')[];
   /** Whether the machine's own guard holds (`omerta guard`); undefined = it is not installed. */
   readonly guarded: boolean | undefined;
   /** Why the host is not as it should be; undefined = it is. */
@@ -91,6 +93,7 @@ export interface ExitReportSettings {
     | undefined;
   readonly error: string | undefined;
   readonly guarded: boolean | undefined;
+  readonly configured: ExitReport['configured'];
   readonly foreignDrops: readonly string[];
   /** By counter of nftables. */
   readonly capped: Readonly<Record<string, number>>;
@@ -151,6 +154,7 @@ export function exitReport(
       ...settings.use,
     },
     offers: exit.offers.map((peerId) => ({ peerId, name: nameOf(peerId) })),
+    configured: settings.configured,
     guarded: settings.guarded,
     error: settings.error,
   };

@@ -4,6 +4,7 @@
 import { createHash } from 'node:crypto';
 import { peerRows, type DaemonStatus } from '../model/daemon-status.js';
 import type { RateSeries } from '../model/rate-sampler.js';
+import { exitLines } from '../model/exit-lines.js';
 import { sparkline } from './sparkline.js';
 import { latencyWithin, sumLatencies } from '../model/latency.js';
 import { formatBytes, formatCount, formatDuration, formatNanoseconds } from '../../host/units.js';
@@ -141,6 +142,12 @@ function peers(status: DaemonStatus): string {
   return table(columns.split(','), rows);
 }
 
+function exits(status: DaemonStatus): string {
+  const lines = exitLines(status);
+  if (lines.length === 0) return '';
+  return `<h2>Exits</h2>${definition(lines.map(([term, text]) => [term, e(text)] as const))}`;
+}
+
 function relay(status: DaemonStatus): string {
   const relayed = status.mesh.relay;
   if (relayed === undefined) return '';
@@ -215,6 +222,7 @@ ${workers(status)}
 ${networks.length === 0 ? '<p class="dim">None joined.</p>' : table(['Network', 'IPv4', 'IPv6', 'Other members'], networks)}
 <h2>Peers</h2>
 ${peers(status)}
+${exits(status)}
 ${relay(status)}
 ${drops(status)}
 <p class="dim">Read-only. The same as data: <a href="/status.json">/status.json</a>, <a href="/metrics">/metrics</a></p>
