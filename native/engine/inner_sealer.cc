@@ -31,7 +31,9 @@ InnerSealer::InnerSealer(Sender& out, crypto::Aead& aead, AcceleratorWatch& watc
       watch_(watch),
       port_(port),
       own_port_(own_port),
-      error_budget_(kErrorsPerSecond, kErrorBurst) {}
+      error_budget_(kErrorsPerSecond, kErrorBurst) {
+  random_bytes(std::span(reinterpret_cast<uint8_t*>(&fragmented_), sizeof fragmented_));
+}
 
 bool InnerSealer::receive(Nanoseconds now) {
   now_ = now;
@@ -95,20 +97,20 @@ void InnerSealer::seal(inner::Segmentation& segments) {
 }
 
 /// Packets longer than the peer's path has room for. A TCP super-packet is split into shorter segments, an
-/// IPv4 packet that may be is fragmented, of all else the sender is told how long it may be. What IPv6 sends
-/// without asking goes as it is (RFC 8200 5): it is the outer packet that is fragmented (RFC 2473 7.2).
+/// IPv4 packet that may be is fragmented, and so is what IPv6 sends without asking (RFC 8200 5); of all else
+/// the sender is told how long it may be.
 /// @returns whether `segments` are to be sealed; if not, they have been dealt with.
 bool InnerSealer::shortened(inner::Segmentation& segments, size_t limit) {
   const bool v6 = segments.ip().family == 6;
   const size_t mtu = v6 ? std::max(limit, kLeastMtu6) : limit;
-  if (segments.limit(limit) || segments.size(0) <= mtu) return true;
+  if (segments.limit(limit)) return true;
   std::vector<uint8_t> packet;
   const auto write = [&](size_t index) {
     packet.resize(segments.size(index));
     segments.write(index, packet.data());
     return inner::parse_ip(packet.data(), packet.size());
   };
-  if (inner::dont_fragment(segments.ip(), segments.packet())) {
+  if (v6 ? segments.size(0) > mtu : inner::dont_fragment(segments.ip(), segments.packet())) {
     counters_.add(Counter::drop_too_big, segments.count());
     if (!error_budget_.take(now_)) return false;
     const inner::IpView first = write(0);
@@ -118,7 +120,8 @@ bool InnerSealer::shortened(inner::Segmentation& segments, size_t limit) {
   counters_.add(Counter::inner_packets_fragmented, segments.count());
   for (size_t i = 0; i < segments.count(); i++) {
     const inner::IpView ip = write(i);
-    for (std::vector<uint8_t>& fragment : inner::fragment4(ip, packet.data(), mtu)) {
+    for (std::vector<uint8_t>& fragment : v6 ? inner::fragment6(ip, packet.data(), limit, fragmented_++)
+                                             : inner::fragment4(ip, packet.data(), limit)) {
       inner::Segmentation piece(inner::VirtioNetHeader{}, fragment.data(), fragment.size());
       seal(piece);
     }

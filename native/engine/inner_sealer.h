@@ -44,6 +44,8 @@ class InnerSealer {
   OwnDatagrams own_datagrams_;
   Nanoseconds now_ = 0;
   TokenBucket error_budget_;
+  /// The identification of the next IPv6 packet that is fragmented: it begins anywhere, as others count too.
+  uint32_t fragmented_ = 0;
 };
 
 }  // namespace omerta::engine

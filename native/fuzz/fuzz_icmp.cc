@@ -43,6 +43,17 @@ void fragments(const IpView& ip, const std::vector<uint8_t>& packet, size_t head
   require(pieces.empty() || at == ip.length);
 }
 
+/// The same of IPv6, where the packet may be a fragment itself, and its headers may be anything.
+void fragments6(const IpView& ip, const std::vector<uint8_t>& packet, size_t mtu) {
+  size_t at = 0;
+  for (const std::vector<uint8_t>& piece : fragment6(ip, packet.data(), mtu, 7)) {
+    std::vector<uint8_t> copy = piece;
+    require(piece.size() <= mtu && parse_ip(copy.data(), copy.size()).length == piece.size());
+    at += piece.size();
+  }
+  require(at == 0 || at + 8 >= ip.length);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -76,7 +87,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   require(answer.empty() == !may);
   const std::vector<uint8_t> too_big = icmp_too_big(ip, packet.data(), mtu);
   require(too_big.empty() == !(may && dont_fragment(ip, packet.data())));
-  if (v4) fragments(ip, packet, header, mtu);
+  if (v4)
+    fragments(ip, packet, header, mtu);
+  else
+    fragments6(ip, packet, mtu);
   if (answer.empty()) return 0;
 
   const size_t own_header = v4 ? 20 : 40;

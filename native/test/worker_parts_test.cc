@@ -98,11 +98,12 @@ session::PeerSettings peer(uint8_t seed, const char* prefix) {
   Key32 key;
   key.fill(seed);
   p.public_key = session::public_key_of(key);
-  p.allowed_ips = {*session::Prefix::parse(prefix)};
+  p.allowed_ips = {*session::Prefix::parse(prefix),
+                   *session::Prefix::parse(seed == 1 ? "fd00::1/128" : "fd00::2/128")};
   return p;
 }
 
-/// Two nodes, 10.0.0.1 and 10.0.0.2, with a session between them.
+/// Two nodes, 10.0.0.1 and 10.0.0.2, fd00::1 and fd00::2, with a session between them.
 struct Pair {
   Node a{1};
   Node b{2};
@@ -313,6 +314,40 @@ void a_packet_that_may_be_fragmented_is() {
   CHECK(pair.a.port.sent.empty());
 }
 
+void an_ipv6_packet_that_every_link_has_to_carry_goes_in_fragments() {
+  Pair pair;
+  bound(pair, 1232);
+  const auto packet = [](size_t size) {
+    test::MemoryPort::Packet made;
+    made.bytes.resize(size);
+    uint8_t* ip = made.bytes.data();
+    ip[0] = 0x60;
+    store(ip + 4, htons(static_cast<uint16_t>(size - 40)));
+    ip[6] = inner::kUdp;
+    ip[8] = ip[24] = 0xfd;
+    ip[23] = 1, ip[39] = 2;
+    randombytes_buf(ip + 40, size - 40);
+    return made;
+  };
+  const test::MemoryPort::Packet longest = packet(1280);
+  const std::vector<Packet> got = passed(pair, longest);
+  CHECK(got.size() == 2 && pair.a.port.sent.empty());
+  CHECK(pair.a.counted(Counter::inner_packets_fragmented) == 1);
+  size_t payload = 0;
+  for (const Packet& fragment : got) {
+    CHECK(fragment.size() <= 1200 && fragment[6] == 44);
+    CHECK(std::memcmp(fragment.data() + 48, longest.bytes.data() + 40 + payload, fragment.size() - 48) == 0);
+    payload += fragment.size() - 48;
+  }
+  CHECK(payload == 1240);
+  CHECK(passed(pair, packet(1200)).size() == 1);
+  // A longer one its sender has to make shorter.
+  CHECK(passed(pair, packet(1281)).empty());
+  CHECK(pair.a.counted(Counter::drop_too_big) == 1 && pair.a.counted(Counter::too_big_sent) == 1);
+  const uint8_t* answer = pair.a.port.sent.at(0).data() + sizeof(inner::VirtioNetHeader);
+  CHECK(answer[40] == 2 && load<uint32_t>(answer + 44) == htonl(1280));
+}
+
 void an_inside_whose_headers_cannot_be_is_asked_for_no_more_super_packets() {
   Pair pair;
   Accelerators& accelerators = pair.a.shared.accelerators;
@@ -398,6 +433,7 @@ int main() {
   RUN(too_long_packets_without_end_are_answered_at_a_bounded_rate);
   RUN(a_tcp_super_packet_is_split_into_segments_that_fit_the_path);
   RUN(a_packet_that_may_be_fragmented_is);
+  RUN(an_ipv6_packet_that_every_link_has_to_carry_goes_in_fragments);
   RUN(an_inside_whose_headers_cannot_be_is_asked_for_no_more_super_packets);
   RUN(a_peer_without_the_right_to_an_exit_reaches_this_node_alone);
   RUN(a_peer_with_the_right_reaches_what_the_rules_permit);

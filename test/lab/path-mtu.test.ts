@@ -144,6 +144,10 @@ describe('a path behind a router that drops silently', { skip, timeout: 600_000 
             await pair.datagram(ipv6, 1352);
             return (await pair.innerRoute(ipv6)) === Math.max(inner, 1280);
           });
+          // What every link has to carry of IPv6 arrives whole, and comes back.
+          const echo = ['-n', '-c20', '-i0.05', '-W2', '-s1232', ipv6];
+          const { stdout } = await pair.near.node.run('ping', echo);
+          assert.match(stdout, / 20 received/, stdout);
           const { too_big_sent: told = 0 } = (await statusOf(pair.near)).counters;
           assert.ok(told >= 2, `${told}`);
         }

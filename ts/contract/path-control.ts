@@ -39,8 +39,8 @@ export interface PeerPath extends PathEnds {
    * Bytes of UDP payload a datagram by it may have (RFC 8899, PLPMTU), MIN_PLPMTU–65535; undefined: whatever is
    * sent. Of the active path it bounds inner packets: a TCP super-packet is split into segments that fit, an IPv4
    * packet that may be is fragmented, to all others the sender is answered "fragmentation needed" (ICMP) or "packet
-   * too big" (ICMPv6), at most 1,000 a second of a worker. IPv6 packets of up to 1,280 bytes go out as they are
-   * (RFC 8200 5), in fragments of the outer packet. What the engine and the control plane say inside the session
+   * too big" (ICMPv6), at most 1,000 a second of a worker. IPv6 packets of up to 1,280 bytes, which every link has to
+   * carry (RFC 8200 5), are fragmented as the IPv4 ones are. What the engine and the control plane say inside the session
    * is not bounded.
    */
   readonly plpmtu?: number | undefined;

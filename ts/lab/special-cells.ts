@@ -33,9 +33,12 @@ export interface SpecialCell {
 
 /** Rules on a machine, for what comes in or goes out by its interface. */
 export const wall = (hook: 'input' | 'output', ...rules: readonly string[]): string =>
-  `table inet wall { chain wall { type filter hook ${hook} priority 0; ${rules.join('; ')}; }; }\n`;
+  `table inet wall { chain ${hook} { type filter hook ${hook} priority 0; ${rules.join('; ')}; }; }\n`;
 
 const ANSWERS_ALONE = wall('input', 'meta l4proto udp ct state new drop');
+const ONE_PORT =
+  wall('input', 'meta l4proto udp iifname "eth0" udp dport != 51900 drop') +
+  wall('output', 'meta l4proto udp oifname "eth0" udp sport != 51900 drop');
 const ONE_PORT_OUT = wall('output', 'meta l4proto udp oifname "eth0" udp dport != 51900 drop');
 
 const at =
@@ -50,6 +53,43 @@ const withoutIpv6 = (node: Node): Promise<void> =>
 const both =
   (left: Maker, right: Maker): SpecialCell['make'] =>
   async (world, invite) => [await left(world, 'left', invite), await right(world, 'right', invite)];
+
+/** What is said of both families holds for each alone. */
+const ONE_FAMILY = [
+  ['v4', 'IPv4', withoutIpv6],
+  ['v6', 'IPv6', withoutIpv4],
+] as const;
+
+/** The same firewall at both, whose machines have one family of addresses. */
+const walledByFamily = (name: string, what: string, firewall: string): readonly SpecialCell[] =>
+  ONE_FAMILY.map(([suffix, family, prepare]) => ({
+    name: `${name}-${suffix}`,
+    from: `${family}, ${what}`,
+    to: `${family}, ${what}`,
+    expected: 'direct',
+    make: both(at('public', { prepare, firewall }), at('public', { prepare, firewall })),
+  }));
+
+/** One whose firewall lets in its own network, and beside it the relay; the other is elsewhere. */
+const ownLanAloneV6: SpecialCell['make'] = async (world, invite) => {
+  const right = await joinFrom(world, 'public', 'right', invite, { prepare: withoutIpv4 });
+  const firewall = wall('input', `ip6 saddr ${right.omerta.node.address6 ?? ''} meta l4proto udp drop`);
+  return [await joinFrom(world, 'public', 'left', invite, { prepare: withoutIpv4, firewall }), right];
+};
+
+/** One whose firewall lets in its own network alone; the other is in it. */
+const inOwnLan = (prepare: (node: Node) => Promise<void>): SpecialCell['make'] =>
+  both(
+    at('public', {
+      prepare,
+      firewall: wall(
+        'input',
+        'ip saddr != 198.51.100.0/24 meta l4proto udp drop',
+        'ip6 saddr != 2001:db8:100::/64 meta l4proto udp drop',
+      ),
+    }),
+    at('public', { prepare }),
+  );
 
 /** Two behind one NAT that do not see each other on the LAN, at ports that do not get in each other's way. */
 const keptApart =
@@ -142,39 +182,32 @@ export const SPECIAL_CELLS: readonly SpecialCell[] = [
     make: oneCarrier(true),
   },
   {
-    name: 'v6-only',
-    from: 'IPv6 alone, answers alone',
-    to: 'IPv6 alone, answers alone',
-    expected: 'direct',
-    make: both(
-      at('public', { prepare: withoutIpv4, firewall: ANSWERS_ALONE }),
-      at('public', { prepare: withoutIpv4, firewall: ANSWERS_ALONE }),
-    ),
-  },
-  {
     name: 'v4-and-v6',
     from: 'IPv4 alone',
     to: 'IPv6 alone',
     expected: 'relay',
     make: both(at('public', { prepare: withoutIpv6 }), at('public', { prepare: withoutIpv4 })),
   },
+  ...walledByFamily('one-port-out', 'UDP port 51900 out alone', ONE_PORT_OUT),
+  ...walledByFamily('one-port', 'UDP port 51900 alone, in and out', ONE_PORT),
+  ...walledByFamily('answers-alone', 'nothing in but answers', ANSWERS_ALONE),
   {
-    name: 'one-port-out',
-    from: 'UDP port 51900 out alone',
-    to: 'UDP port 51900 out alone',
-    expected: 'direct',
-    make: both(at('public', { firewall: ONE_PORT_OUT }), at('public', { firewall: ONE_PORT_OUT })),
+    name: 'own-lan-alone-v6',
+    from: 'IPv6, relay and own LAN in alone',
+    to: 'elsewhere',
+    expected: 'relay',
+    make: ownLanAloneV6,
   },
-  {
-    name: 'answers-alone',
-    from: 'nothing in but answers',
-    to: 'nothing in but answers',
+  ...ONE_FAMILY.map(([suffix, family, prepare]): SpecialCell => ({
+    name: `own-lan-${suffix}`,
+    from: `${family}, own LAN in alone`,
+    to: 'the same LAN',
     expected: 'direct',
-    make: both(at('public', { firewall: ANSWERS_ALONE }), at('public', { firewall: ANSWERS_ALONE })),
-  },
+    make: inOwnLan(prepare),
+  })),
   {
-    name: 'own-lan-alone',
-    from: 'relay and own LAN in alone',
+    name: 'own-lan-alone-v4',
+    from: 'IPv4, relay and own LAN in alone',
     to: 'elsewhere',
     expected: 'relay',
     make: async (world, invite) => {

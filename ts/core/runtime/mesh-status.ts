@@ -37,7 +37,7 @@ export interface MemberStatus {
   readonly path: 'relay' | 'direct' | 'none';
   /** Bytes of UDP payload that the path in use takes; undefined = not known. */
   readonly pathMtu: number | undefined;
-  /** The longest packet inside that a datagram by it has room for; IPv6 packets of 1280 bytes are sent whatever it is. */
+  /** The longest packet inside that a datagram by it has room for; IPv6 packets of 1280 bytes are carried whatever it is. */
   readonly innerMtu: number | undefined;
   /** The relay in use; undefined unless `path` is `relay`. */
   readonly relayPeerId: string | undefined;
