@@ -3,7 +3,7 @@
 
 import type { SessionKey } from '../../contract/engine.js';
 import type { ParsedFrame } from '../../wire/frame.js';
-import { sameSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
+import type { SocketAddress } from '../../wire/socket-address.js';
 import { GrantStatus } from '../protocol/admission-payload.js';
 import { AdmissionServer, type AdmissionClaim, type AdmissionVerdict } from './admission-server.js';
 import { fromHex, sameBytes, toHex } from '../../wire/bytes.js';
@@ -16,10 +16,11 @@ import {
 import { BoundedTable } from '../runtime/bounded-table.js';
 import type { Counter } from '../runtime/counter.js';
 import { earliest } from '../runtime/earliest.js';
-import { HANDSHAKE_WAITS_MS } from '../runtime/handshake-waits.js';
 import { encodePeerId } from '../protocol/peer-id.js';
 import { blindedIdOf, membershipMessage } from '../protocol/network.js';
 import { openPeerRecord, type PeerRecord } from '../protocol/peer-record.js';
+import { ClientAddresses } from './client-addresses.js';
+import { PassingClients } from './passing-clients.js';
 import { isCap, type Cap } from './relay-limits.js';
 import { clientOwners, prefixOf, type Client, type ClientOwner, type Registration } from './relay-client.js';
 import { isOwnAddress, type RelayHost, type RelayParts } from './relay-host.js';
@@ -27,6 +28,7 @@ import type { RelayNeighbours } from './relay-neighbours.js';
 import type { RelayDirectory } from './relay-directory.js';
 import type { RelayRules } from './relay-rules.js';
 import { CLIENT_PREFIX, decodeStoredClient, encodeStoredClient } from './relay-store.js';
+import { RestartHandshakes } from './restart-handshakes.js';
 import { TimerQueue } from '../runtime/timer-queue.js';
 import type { Turn } from '../runtime/turn.js';
 
@@ -38,9 +40,6 @@ const CHANGE_INTERVAL_MS = 10_000;
 const CHANGES_AT_ONCE = 8;
 /** Networks a client may show to be in, while it is one; its record names eight at a time. */
 export const MAX_PROVEN = 64;
-/** After a restart: handshakes started per tick, 500 a second. */
-const HANDSHAKES_PER_TICK = 10;
-const HANDSHAKE_TICK_MS = 20;
 
 /** What else of the relay follows a client. */
 export interface ClientFollowers {
@@ -74,17 +73,15 @@ export class RelayClients {
       },
     };
   });
-  /** Clients that have shown to be in no network yet, by prefix, those that came first at the front. */
-  readonly #passing = new Map<string, Set<Client>>();
+  readonly #passing = new PassingClients();
+  readonly #addresses: ClientAddresses;
   /** Registered clients by identity (hex). */
   readonly #registered = new Map<string, Client>();
   /** Admissions and registrations that run out. */
   readonly #expiries = new TimerQueue<Client>();
   /** Changes of a record that wait until they may be told. */
   readonly #publications = new TimerQueue<Client>();
-  readonly #handshakeWaits = new TimerQueue<SessionKey>();
-  /** Handshakes started so far with clients that had a session before the restart. */
-  readonly #handshakes = new Map<SessionKey, number>();
+  readonly #handshakes = new RestartHandshakes();
 
   constructor({ host, rules, neighbours, directory, refusals }: RelayParts, followers: ClientFollowers) {
     this.#host = host;
@@ -93,6 +90,13 @@ export class RelayClients {
     this.#directory = directory;
     this.#refusals = refusals;
     this.#followers = followers;
+    this.#addresses = new ClientAddresses({
+      primitives: host.primitives,
+      requests: host.requests,
+      refuses: (address) => this.#refusesOwn(address),
+      settled: (client, turn) => directory.resume(client, turn),
+      moved: (client, address, turn) => this.#move(client, address, turn),
+    });
     this.#admission = new AdmissionServer(
       host.primitives,
       host.identity,
@@ -107,11 +111,7 @@ export class RelayClients {
     for (const [key, value] of restored)
       if (key.startsWith(CLIENT_PREFIX) && !this.#restoreClient(value, turn))
         turn.emit({ type: 'persist', key, value: undefined });
-    let index = 0;
-    for (const key of this.#clients.keys()) {
-      const tick = Math.floor(index++ / HANDSHAKES_PER_TICK);
-      this.#handshakeWaits.set(key, turn.now + tick * HANDSHAKE_TICK_MS);
-    }
+    this.#handshakes.begin(this.#clients.keys(), turn.now);
   }
 
   get size(): number {
@@ -143,7 +143,7 @@ export class RelayClients {
   /** Its session came up, or moved to this address. */
   sessionAt(client: Client, address: SocketAddress | undefined, turn: Turn): void {
     client.hasSession = true;
-    if (address !== undefined) this.#verifyAddress(client, address, turn);
+    if (address !== undefined) this.#addresses.sessionAt(client, address, turn);
   }
 
   /**
@@ -163,7 +163,7 @@ export class RelayClients {
     client.nextMessage = next;
     if (client.challenged === undefined || message.type === 'address-answer') return true;
     this.#refusals.add('unproven-address', 1);
-    if (!client.challenging) this.#challenge(client, client.challenged, turn);
+    this.#addresses.challengeAgain(client, turn);
     return false;
   }
 
@@ -202,7 +202,7 @@ export class RelayClients {
       this.#followers.reborn(client, turn);
     }
     client.hasSession = true;
-    this.#stopHandshakes(client.key); // its end of the session stands too
+    this.#handshakes.stop(client.key); // its end of the session stands too
     const networks = served.filter((network) => client.proven.has(network));
     client.registration = {
       record,
@@ -245,7 +245,7 @@ export class RelayClients {
     if (client.proven.size >= MAX_PROVEN) return 'capacity';
     if (client.proven.size === 0) {
       if (this.#isFull(network)) return 'admissions-per-network';
-      this.#pass(client, false);
+      this.#passing.delete(client);
       this.#expireClient(client, this.#rules.limits.leaseSeconds, turn);
     }
     client.proven.add(network);
@@ -288,7 +288,7 @@ export class RelayClients {
         this.#removeClient(client, turn);
         continue;
       }
-      this.#pass(client, this.#passes(client));
+      this.#sortPassing(client);
       if (registration !== undefined && proven !== undefined) this.#serve(registration, proven, turn);
     }
   }
@@ -297,11 +297,11 @@ export class RelayClients {
     // First: nobody is told of a client that has run out, and it is asked nothing more.
     for (const client of this.#expiries.allDue(turn.now)) this.#removeClient(client, turn);
     for (const client of this.#publications.allDue(turn.now)) this.#publish(client, turn);
-    for (const peer of this.#handshakeWaits.allDue(turn.now)) this.#handshake(peer, turn);
+    this.#handshakes.handleTimeout(turn);
   }
 
   deadline(): number | undefined {
-    return earliest(this.#expiries.next(), this.#publications.next(), this.#handshakeWaits.next());
+    return earliest(this.#expiries.next(), this.#publications.next(), this.#handshakes.deadline());
   }
 
   // Admission
@@ -340,7 +340,7 @@ export class RelayClients {
         present.admitted = { issued, digest };
         // Its frames come from where its session is; an admission may have been asked for by another way.
         if (present.hasSession) present.provenAddress = address;
-        else this.#move(present, address, turn);
+        else this.#addresses.proven(present, address, turn);
         if (present.registration === undefined || this.#passes(present))
           this.#expireClient(present, this.#rules.limits.admissionSeconds, turn);
         return undefined;
@@ -361,7 +361,10 @@ export class RelayClients {
     const crowded = this.#clients.crowded(clientOwners({ ...given, proven: new Set() }));
     if (crowded === undefined) return undefined;
     if (crowded !== 'total') return `admissions-per-${crowded}`;
-    return this.#makeRoom(prefixOf(given.address), turn) ? undefined : 'admissions';
+    const leaving = this.#passing.givingWayTo(prefixOf(given.address));
+    if (leaving === undefined) return 'admissions';
+    this.#removeClient(leaving, turn);
+    return undefined;
   }
 
   /** Whether as many have shown to be in this network (hex) as it may have here. */
@@ -369,29 +372,14 @@ export class RelayClients {
     return this.#clients.heldBy('network', network) >= this.#rules.limits.admissionsPerNetwork;
   }
 
-  /**
-   * The prefix with most clients that have shown nothing gives up the oldest of them to one that has
-   * fewer: strangers take no place for longer than it takes others to ask for one.
-   */
-  #makeRoom(prefix: string, turn: Turn): boolean {
-    let most: ReadonlySet<Client> | undefined;
-    for (const clients of this.#passing.values()) if (clients.size > (most?.size ?? 0)) most = clients;
-    const [oldest] = most ?? [];
-    if (oldest === undefined || (most?.size ?? 0) <= (this.#passing.get(prefix)?.size ?? 0) + 1) return false;
-    this.#removeClient(oldest, turn);
-    return true;
-  }
-
   /** Whether it may have to make room: it has shown to be in no network, and is no relay the operator named. */
   #passes({ proven, identity }: Client): boolean {
     return proven.size === 0 && !this.#rules.isPeer(identity);
   }
 
-  #pass(client: Client, passes: boolean): void {
-    const prefix = prefixOf(client.address);
-    const clients = this.#passing.get(prefix) ?? new Set();
-    if (passes) this.#passing.set(prefix, clients.add(client));
-    else if (clients.delete(client) && clients.size === 0) this.#passing.delete(prefix);
+  #sortPassing(client: Client): void {
+    if (this.#passes(client)) this.#passing.add(client);
+    else this.#passing.delete(client);
   }
 
   #addClient(
@@ -416,7 +404,7 @@ export class RelayClients {
     };
     this.#clients.set(client.key, client, clientOwners(client));
     // No endpoint: whoever holds the session key begins the handshake, and is sent nothing before.
-    this.#pass(client, this.#passes(client));
+    this.#sortPassing(client);
     this.#host.peers.addRole(client.key, 'client', undefined, turn);
     return client;
   }
@@ -428,11 +416,11 @@ export class RelayClients {
   #removeClient(client: Client, turn: Turn): void {
     this.#followers.removed(client, turn);
     this.#unregister(client, turn);
-    this.#pass(client, false);
+    this.#passing.delete(client);
     this.#clients.delete(client.key);
     this.#expiries.clear(client);
     this.#publications.clear(client);
-    this.#stopHandshakes(client.key);
+    this.#handshakes.stop(client.key);
     this.#host.requests.cancel(client.key);
     this.#host.peers.removeRole(client.key, 'client', turn);
   }
@@ -471,46 +459,17 @@ export class RelayClients {
 
   // Addresses
 
-  /** The session moved: legs follow once the client answers from there. */
-  #verifyAddress(client: Client, address: SocketAddress, turn: Turn): void {
-    if (isOwnAddress(this.#host, address)) this.#refusals.add('own-address', 1);
-    const settled = isOwnAddress(this.#host, address) || sameSocketAddress(address, client.address);
-    client.challenged = settled ? undefined : address;
-    if (settled) this.#directory.resume(client, turn);
-    const { provenAddress } = client;
-    client.provenAddress = undefined;
-    if (
-      client.challenged !== undefined &&
-      provenAddress !== undefined &&
-      sameSocketAddress(provenAddress, address)
-    )
-      this.#move(client, address, turn);
-    if (client.challenged !== undefined && !client.challenging) this.#challenge(client, address, turn);
+  #refusesOwn(address: SocketAddress): boolean {
+    const own = isOwnAddress(this.#host, address);
+    if (own) this.#refusals.add('own-address', 1);
+    return own;
   }
 
-  /** One challenge at a time: a client that keeps moving makes no more of them. */
-  #challenge(client: Client, address: SocketAddress, turn: Turn): void {
-    const nonce = turn.random(16);
-    client.challenging = true;
-    this.#host.requests.send(client.key, { type: 'address-challenge', nonce }, turn, (answer, later) => {
-      client.challenging = false;
-      const { challenged } = client;
-      if (challenged === undefined) return;
-      // Events come in order: had the answer come from elsewhere, `challenged` would name that place.
-      if (!sameSocketAddress(challenged, address)) this.#challenge(client, challenged, later);
-      else if (answer?.type === 'address-answer' && this.#host.primitives.equal(answer.nonce, nonce))
-        this.#move(client, address, later);
-      // Else it is challenged again when it says something more from there.
-    });
-  }
-
+  /** Its legs and whatever else is sent there follow it to where it has proven to be. */
   #move(client: Client, address: SocketAddress, turn: Turn): void {
-    client.challenged = undefined;
-    this.#directory.resume(client, turn);
-    if (sameSocketAddress(client.address, address)) return;
-    this.#pass(client, false);
+    this.#passing.delete(client);
     client.address = address;
-    this.#pass(client, this.#passes(client));
+    this.#sortPassing(client);
     this.#clients.hand(client.key, clientOwners(client));
     this.#followers.moved(client, turn);
     if (client.registration !== undefined) this.#persistClient(client, turn);
@@ -570,22 +529,5 @@ export class RelayClients {
     );
     this.#host.recordRegistered(record, networks, turn);
     return true;
-  }
-
-  #handshake(peer: SessionKey, turn: Turn): void {
-    const started = this.#handshakes.get(peer) ?? 0;
-    const wait = HANDSHAKE_WAITS_MS[started];
-    if (wait === undefined || !this.#clients.has(peer)) {
-      this.#handshakes.delete(peer);
-      return;
-    }
-    this.#handshakes.set(peer, started + 1);
-    this.#handshakeWaits.set(peer, turn.now + wait);
-    turn.emit({ type: 'handshake', peer });
-  }
-
-  #stopHandshakes(peer: SessionKey): void {
-    this.#handshakes.delete(peer);
-    this.#handshakeWaits.clear(peer);
   }
 }
