@@ -51,6 +51,7 @@ function describeServing(serving: NonNullable<ExitReport['serving']>, now: numbe
     names,
     foreignDrops,
     tunnel,
+    gateway,
   } = serving;
   const families = [...(ipv4 ? ['IPv4'] : []), ...(ipv6 ? ['IPv6'] : [])].join(', ');
   const may = [
@@ -81,6 +82,11 @@ function describeServing(serving: NonNullable<ExitReport['serving']>, now: numbe
         `nft insert rule ${name} iifname ${tunnel} accept; nft insert rule ${name} oifname ${tunnel} accept`,
     ),
     `names     ${describeNames(dns, names)}`,
+    ...(gateway === undefined
+      ? []
+      : [
+          `gateway   ${gateway.tcp} connections, ${gateway.udp} ports for datagrams, ${gateway.refused} refused`,
+        ]),
     `refused   flows of guests: ${capped.rate} begun too fast, ${capped.tcp + capped.other + capped.all} beyond what may be at once`,
     `dropped   ${dropped.noRight} without the right, ${dropped.denied} to where nothing is forwarded`,
   ];

@@ -14,8 +14,23 @@ import { onHangup } from './hangup.js';
 export const PRIVATE_RESOLVER = '127.0.0.1';
 const LOOK_MS = 2000;
 
-/** The process whose namespaces are entered. @throws OperatorError where there is no private network. */
-export function privateNetworkOf({ tunnel }: DaemonStatus): number {
+/**
+ * The process whose namespaces are entered.
+ * @param exit the member everything else is to leave by
+ * @throws OperatorError where there is no private network, or no such exit
+ */
+export function privateNetworkOf(context: Context, exit: string | undefined): Promise<number> {
+  return context.withDaemon(async (client) => {
+    const pid = processIn(await requestStatus(client));
+    if (exit !== undefined) {
+      const { leaveBy } = await import('./commands/exit.js');
+      await leaveBy(client, exit);
+    }
+    return pid;
+  });
+}
+
+function processIn({ tunnel }: DaemonStatus): number {
   if (tunnel?.private === undefined)
     throw new OperatorError(
       ExitCode.failure,
@@ -50,13 +65,15 @@ export function hostsIn(
 /**
  * Serves in the private network until Ctrl-C, SIGTERM or a hang-up.
  * @param begin @returns what ends it
+ * @param exit as privateNetworkOf() has it
  * @throws OperatorError when the daemon ends, and the network with it
  */
 export async function serveInPrivateNetwork(
   context: Context,
   begin: (network: PrivateNetwork) => Promise<() => void>,
+  exit?: string,
 ): Promise<void> {
-  const pid = privateNetworkOf(await context.withDaemon(requestStatus));
+  const pid = await privateNetworkOf(context, exit);
   const entered = namespaceOf(pid);
   const network = PrivateNetwork.join(pid);
   const ended = new AbortController();
@@ -65,8 +82,7 @@ export async function serveInPrivateNetwork(
   let end: () => void = () => undefined;
   try {
     end = await begin(network);
-    const pause = (): Promise<boolean> =>
-      sleep(LOOK_MS, true, { signal: ended.signal }).catch(() => false);
+    const pause = (): Promise<boolean> => sleep(LOOK_MS, true, { signal: ended.signal }).catch(() => false);
     while (await pause()) await requireSame(context, entered);
   } finally {
     end();

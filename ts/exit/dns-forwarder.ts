@@ -36,7 +36,7 @@ export interface DnsNetworks {
   readonly guests: InnerNetwork;
   readonly resolvers: InnerNetwork;
 }
-const MACHINE: DnsNetworks = { guests: machineNetwork, resolvers: machineNetwork };
+export const MACHINE_NAMES: DnsNetworks = { guests: machineNetwork, resolvers: machineNetwork };
 
 /** RFC 1035, section 4.1.1: whoever asks is told at once that nobody can be asked (SERVFAIL). */
 function serverFailure(question: Buffer): Buffer {
@@ -87,7 +87,7 @@ export class DnsForwarder {
     resolvers: () => readonly string[],
     now: () => number,
     ports: DnsPorts = PORTS,
-    networks: DnsNetworks = MACHINE,
+    networks: DnsNetworks = MACHINE_NAMES,
   ) {
     this.#networks = networks;
     this.#resolvers = resolvers;

@@ -8,6 +8,8 @@ import { defaultRouteDevices, gatewayRouteDevices, hostSettings } from '../host/
 import { ExitCode, messageOf, OperatorError } from '../host/operator-error.js';
 import { parsePrefix } from '../wire/prefix.js';
 import { parseIp } from '../wire/socket-address.js';
+import { MACHINE_NAMES } from './dns-forwarder.js';
+import type { ExitPlace } from './exit-place.js';
 import { exitRules, interfaceTowards, onLinkRanges, ownRanges, type Interfaces } from './denied-ranges.js';
 import type { GuardFacts } from './guard-table.js';
 import { kernelSysctls, type HostChange, type Sysctls, type Undo } from './host-change.js';
@@ -67,7 +69,10 @@ interface PrintedChain {
   readonly policy?: string;
 }
 
-export class ExitHost {
+export class ExitHost implements ExitPlace {
+  readonly isMachine = true;
+  readonly names = MACHINE_NAMES;
+  readonly gateway = undefined;
   readonly #run: RunCommand;
   readonly #sysctls: Sysctls;
   readonly #changes: HostChanges;
@@ -222,6 +227,13 @@ export class ExitHost {
     return Object.fromEntries(
       nftables.flatMap(({ counter }) => (counter === undefined ? [] : [[counter.name, counter.packets]])),
     );
+  }
+
+  innerAddresses(own: readonly string[]): readonly string[] {
+    const present = Object.values(this.#interfaces()).flatMap(
+      (infos) => infos?.map(({ address }) => address) ?? [],
+    );
+    return own.filter((address) => present.includes(address));
   }
 
   /** One that waits is enough: guests may come and go faster than programs run. */

@@ -69,7 +69,8 @@ const firstLine = (text: string): string | undefined =>
     .map((line) => line.trim())
     .find((line) => line !== '');
 
-function notInstalled(file: string): OperatorError {
+/** A program that is missing, with the command that installs it. */
+export function notInstalled(file: string): OperatorError {
   return new OperatorError(
     ExitCode.failure,
     file,

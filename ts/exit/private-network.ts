@@ -12,6 +12,7 @@ import { addonPaths, loadNativeAddon } from '../engine/native/native-addon.js';
 import { namespacesClosed } from '../host/namespace-access.js';
 import { ExitCode, messageOf, OperatorError } from '../host/operator-error.js';
 import { parseIp } from '../wire/socket-address.js';
+import { HostCommandError, notInstalled, runCommand } from './host-commands.js';
 import { listening, type InnerNetwork } from './inner-network.js';
 
 /** socket(2) of Linux, on all processors Node.js runs on. */
@@ -113,8 +114,25 @@ export class PrivateNetwork implements InnerNetwork {
     return listening(server, () => server.listen({ fd }));
   }
 
+  /** A descriptor of a socket that takes what is for any address at all, of the family of `address`. @throws Error */
+  openTransparent(address: string, port: number, kind: 'tcp' | 'udp'): number {
+    return this.#open(address, kind === 'tcp' ? SOCK_STREAM : SOCK_DGRAM, port, true);
+  }
+
+  /** Runs a program in there that may change it. @throws HostCommandError; OperatorError when it is not installed */
+  async run(file: string, args: readonly string[], input: string): Promise<string> {
+    const words = ['admin', `/proc/${this.pid}/ns/user`, `/proc/${this.pid}/ns/net`, '--', file, ...args];
+    try {
+      return await runCommand(helperPath(), words, input);
+    } catch (error) {
+      if (error instanceof HostCommandError && error.said === `omerta: ${file}: No such file or directory`)
+        throw notInstalled(file);
+      throw error;
+    }
+  }
+
   /** @throws Error with the `code` of the system */
-  #open(address: string, type: number, port?: number): number {
+  #open(address: string, type: number, port?: number, transparent = false): number {
     const ip = parseIp(address);
     if (ip === undefined) throw systemError('EINVAL', address);
     const family = isIPv6(address) ? AF_INET6 : AF_INET;
@@ -123,7 +141,7 @@ export class PrivateNetwork implements InnerNetwork {
     const fd =
       port === undefined
         ? openSocket(this.channel, family, type, 0)
-        : openSocket(this.channel, family, type, 0, bound, port, false);
+        : openSocket(this.channel, family, type, 0, bound, port, transparent);
     if (fd < 0) throw systemError(errnoName(-fd), `${address} ${port ?? ''}`.trim());
     return fd;
   }

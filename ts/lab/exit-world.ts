@@ -71,6 +71,8 @@ export interface ExitWorldOptions {
   readonly exitNat?: NatKind;
   /** Whether guest and exit reach each other directly where they can. */
   readonly direct?: boolean;
+  /** Which of them run without root, their interfaces in private networks. */
+  readonly ordinary?: readonly ('guest' | 'exit')[];
 }
 
 export class ExitWorld {
@@ -133,10 +135,17 @@ export class ExitWorld {
     const relay = new OmertaNode(world, relayNode, 'relay');
     const [{ invite }] = banner.parse(await relay.start('relay')).networks;
     const join = (node: Node, name: string): Promise<ExitMember> =>
-      memberOf(world, node, name, invite, options.direct ?? false);
+      memberOf(
+        world,
+        node,
+        name,
+        invite,
+        options.direct ?? false,
+        options.ordinary?.some((each) => each === name),
+      );
     const [guest, exit] = [await join(guestNode, 'guest'), await join(exitNode, 'exit')];
     const made = new ExitWorld(relay, guest, exit, web, outside, router, lan, home, invite);
-    await reached(guest.node, exit.ipv6);
+    await reached(guest, exit.ipv6);
     for (const server of [web, outside]) await serving(server);
     return made;
   }
@@ -170,10 +179,14 @@ async function memberOf(
   name: string,
   invite: string,
   direct: boolean,
+  isOrdinary = false,
 ): Promise<ExitMember> {
   const omerta = new OmertaNode(world, node, name, { direct, portMapping: 'off' });
   await omerta.command(['network', 'join', '-'], invite);
-  const { mesh } = addresses.parse(await omerta.start('up', '--foreground'));
+  if (isOrdinary) omerta.becomeOrdinary();
+  const { mesh } = addresses.parse(
+    await omerta.start('up', '--foreground', ...(isOrdinary ? ['--no-tun'] : [])),
+  );
   const [{ ipv4, ipv6 }] = mesh.networks;
   return { omerta, node, peerId: mesh.peerId, ipv4, ipv6 };
 }
@@ -204,13 +217,15 @@ export async function hostState(node: Node): Promise<Record<string, string>> {
   };
 }
 
-async function reached(from: Node, address: string): Promise<void> {
+async function reached({ node, omerta }: ExitMember, address: string): Promise<void> {
+  const ping = ['ping', '-n', '-c1', '-W', '0.3', address];
+  const [file = '', ...args] = omerta.isOrdinary ? omerta.typed('exec', '--', ...ping) : ping;
   for (let tries = 0; tries < 200; tries++) {
-    const { code } = await from.run('ping', ['-n', '-c1', '-W', '0.3', address]);
+    const { code } = await node.run(file, args);
     if (code === 0) return;
     await setTimeout(50);
   }
-  throw new Error(`${from.name} does not reach ${address}`);
+  throw new Error(`${node.name} does not reach ${address}`);
 }
 
 async function serving(server: Node): Promise<void> {

@@ -8,6 +8,7 @@ import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { ControlClient } from '../daemon/control/control-client.js';
 import type { ControlCommand } from '../daemon/control/control-request.js';
+import { asOrdinaryUser, giveToOrdinaryUser, withTunDevice } from './ordinary-user.js';
 import type { Node, World } from './world.js';
 
 const INSTALLATION = fileURLToPath(new URL('../../..', import.meta.url));
@@ -27,6 +28,8 @@ export class OmertaNode {
   private starts = 0;
   /** What start() starts it by, such as `unshare`; it has to become the daemon (exec). */
   through: readonly string[] = [];
+  /** Whether it is a user's without root: see ordinary-user.ts. */
+  isOrdinary = false;
   /** The folder of the release whose bin/omerta it runs. */
   installation = INSTALLATION;
 
@@ -65,6 +68,19 @@ export class OmertaNode {
   /** What a person would type to run a command in this node. */
   shellCommand(...command: readonly string[]): string {
     return `nsenter --net=/run/netns/${this.node.name} -- ${this.binary} ${command.join(' ')} --state ${this.state}`;
+  }
+
+  /** From now on it is a user's without root, on a machine that has /dev/net/tun open to all. */
+  becomeOrdinary(): void {
+    giveToOrdinaryUser(this.state);
+    this.through = withTunDevice();
+    this.isOrdinary = true;
+  }
+
+  /** A program and its arguments: a command as whoever runs this node types it, for people to read. */
+  typed(...command: readonly string[]): readonly string[] {
+    const user = this.isOrdinary ? asOrdinaryUser : [];
+    return [...user, process.execPath, this.binary, '--state', this.state, ...command];
   }
 
   /** What Node.js runs a command of this node by. */

@@ -5,7 +5,7 @@ import { constants } from 'node:os';
 import type { Command } from 'commander';
 import { helperPath } from '../../exit/private-network.js';
 import { ExitCode, OperatorError, messageOf } from '../../host/operator-error.js';
-import { Context, requestStatus } from '../context.js';
+import { Context } from '../context.js';
 import { explain } from '../help.js';
 import { PRIVATE_RESOLVER, privateNetworkOf } from '../private-network.js';
 
@@ -46,14 +46,18 @@ export function execCommand(program: Command): void {
         'a program that means ill.',
     )
     .argument('<command...>', 'the program and its arguments, after --')
-    .action(async (words: string[], _options: unknown, self: Command) => {
-      const pid = privateNetworkOf(await Context.of(self).withDaemon(requestStatus));
+    .option('--exit <peer>', 'what is not in the mesh leaves by this member, as by omerta exit use PEER')
+    .action(async (words: string[], { exit }: { readonly exit?: string }, self: Command) => {
+      const pid = await privateNetworkOf(Context.of(self), exit);
       process.exitCode = await execute(pid, words);
     });
   explain(
     command,
-    ['omerta exec -- curl http://100.64.1.2:8080/', 'omerta exec -- ping 100.64.1.2'],
-    { 1: true, 2: true, 3: true, 4: true },
+    [
+      'omerta exec -- curl http://100.64.1.2:8080/',
+      'omerta exec --exit home-server -- curl https://example.org/',
+    ],
+    { 1: true, 2: true, 3: true, 4: true, 5: 'the exit does not grant' },
     {
       125: 'the private network cannot be entered',
       126: 'CMD cannot be started',

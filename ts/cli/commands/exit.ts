@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { performance } from 'node:perf_hooks';
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import type { ControlCommand } from '../../daemon/control/control-request.js';
 import { ControlClient } from '../../daemon/control/control-client.js';
 import type { ExitState } from '../../core/runtime/exit-change.js';
@@ -10,6 +10,7 @@ import type { ExitRevoked, ExitRightLeft } from '../../daemon/lifecycle/exits.js
 import { ExitCode, OperatorError } from '../../host/operator-error.js';
 import { formatWireguardKey } from '../../host/wireguard-key.js';
 import { fromHex } from '../../wire/bytes.js';
+import type { DaemonStatus } from '../../status/model/daemon-status.js';
 import { wordExitState, type ExitReport } from '../../status/model/exit-report.js';
 import { Context, print, printJson, requestStatus } from '../context.js';
 import { describeExit, describeOffers } from '../describe-exit.js';
@@ -47,6 +48,7 @@ interface ServeOptions extends Json {
   readonly chain?: true;
   readonly dns: boolean;
   readonly resolver?: readonly string[];
+  readonly backend: string;
 }
 
 function serveCommand(exit: Command): void {
@@ -76,6 +78,14 @@ function serveCommand(exit: Command): void {
         'ask this resolver for them, not those of /etc/resolv.conf (repeatable)',
       ),
     )
+    .addOption(
+      new Option(
+        '--backend <kind>',
+        'kernel: an interface of the machine; namespace: a gateway, without root (omerta up --no-tun); auto: what there is',
+      )
+        .choices(['auto', 'kernel', 'namespace'])
+        .default('auto'),
+    )
     .option('--json', 'print as JSON')
     .action(async (options: ServeOptions, self: Command) => {
       const { ipv4Only = false, ipv6Only = false } = options;
@@ -89,6 +99,7 @@ function serveCommand(exit: Command): void {
       const lan = prefixesOf('--lan', options.lan);
       await Context.of(self).withDaemon(async (client) => {
         const status = await requestStatus(client);
+        requireBackend(status, options.backend);
         const serve = {
           allow: (options.allow ?? []).map((peer) => peerIdOf(status, peer)),
           networks: [...(options.network ?? [])],
@@ -110,6 +121,20 @@ function serveCommand(exit: Command): void {
       'omerta exit off --serve',
     ],
     { 1: 'the host cannot be set up for it, as without nftables', 2: true, 3: true, 4: true, 5: true },
+  );
+}
+
+/** What forwards follows from how the member was started. @throws OperatorError */
+function requireBackend({ tunnel }: DaemonStatus, wanted: string): void {
+  const present = tunnel?.private === undefined ? 'kernel' : 'namespace';
+  if (wanted === 'auto' || wanted === present) return;
+  throw new OperatorError(
+    ExitCode.failure,
+    '--backend',
+    present === 'kernel'
+      ? 'the interface of this member is one of the machine, so the kernel forwards'
+      : 'the interface of this member is in a private network, so a gateway forwards',
+    `To change it: omerta down, then ${present === 'kernel' ? 'omerta up --no-tun' : 'sudo omerta up'}`,
   );
 }
 

@@ -14,6 +14,7 @@ import { hostsIn, serveInPrivateNetwork } from '../private-network.js';
 interface SocksCommandOptions {
   readonly listen: string;
   readonly passwordFile?: string;
+  readonly exit?: string;
 }
 
 const isLoopback = (address: string): boolean => address === '::1' || /^127\./.test(address);
@@ -59,24 +60,29 @@ export function socksCommand(program: Command): void {
         'started with "omerta up --no-tun". Names are those of members, or resolved by the exit in use, never by this machine.',
     )
     .option('--listen <addr>', 'address:port to listen at', '127.0.0.1:1080')
+    .option('--exit <peer>', 'what is not in the mesh leaves by this member, as by omerta exit use PEER')
     .option('--password-file <file>', 'a file of mode 0600 with USER:PASSWORD, asked of every client')
     .action(async (options: SocksCommandOptions, self: Command) => {
       const context = Context.of(self);
       const password = options.passwordFile === undefined ? undefined : passwordIn(options.passwordFile);
       const { address, port } = listenAt(options.listen, password !== undefined);
-      await serveInPrivateNetwork(context, async (network) => {
-        const server = new SocksServer({ network, resolve: hostsIn(context, network), password });
-        const bound = await server.listen(address, port).catch((error: unknown) => {
-          throw new OperatorError(
-            ExitCode.failure,
-            '--listen',
-            `${options.listen} cannot be listened at (${systemErrorCode(error) ?? String(error)})`,
-            'Choose another: --listen 127.0.0.1:1081',
-          );
-        });
-        print(`SOCKS 5 at ${isIP(address) === 6 ? `[${address}]` : address}:${bound}, until Ctrl-C`);
-        return () => server.close();
-      });
+      await serveInPrivateNetwork(
+        context,
+        async (network) => {
+          const server = new SocksServer({ network, resolve: hostsIn(context, network), password });
+          const bound = await server.listen(address, port).catch((error: unknown) => {
+            throw new OperatorError(
+              ExitCode.failure,
+              '--listen',
+              `${options.listen} cannot be listened at (${systemErrorCode(error) ?? String(error)})`,
+              'Choose another: --listen 127.0.0.1:1081',
+            );
+          });
+          print(`SOCKS 5 at ${isIP(address) === 6 ? `[${address}]` : address}:${bound}, until Ctrl-C`);
+          return () => server.close();
+        },
+        options.exit,
+      );
     });
   explain(
     command,
@@ -85,6 +91,12 @@ export function socksCommand(program: Command): void {
       'curl --proxy socks5h://127.0.0.1:1080 http://server:8080/',
       'omerta socks --listen 192.168.1.2:1080 --password-file ~/.omerta-socks',
     ],
-    { 1: 'the port is taken, there is no private network, or its daemon ended', 2: true, 3: true, 4: true },
+    {
+      1: 'the port is taken, there is no private network, or its daemon ended',
+      2: true,
+      3: true,
+      4: true,
+      5: 'the exit does not grant',
+    },
   );
 }

@@ -38,6 +38,7 @@ import type { ConfigurationChange } from '../config/relay-configuration.js';
 import { carriedCircuits, type CarriedCircuits } from '../../status/model/relay-circuits.js';
 import { wordCoreError } from '../../status/model/wording.js';
 import type { StatusServer } from '../../status/server/status-server.js';
+import { PrivateExit } from '../../exit/private-exit.js';
 import { PrivateNetwork } from '../../exit/private-network.js';
 import { Exits } from './exits.js';
 import { HostChecks } from './host-checks.js';
@@ -91,6 +92,8 @@ export class Daemon {
   #exits: Exits | undefined;
   #network: PrivateNetwork | undefined;
   #networkError: string | undefined;
+  /** Another helper has taken the place of one that is gone. */
+  #onHelper: () => void = () => undefined;
   #statusServer: StatusServer | undefined;
   #reload: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
@@ -185,6 +188,7 @@ export class Daemon {
     this.#closers.push(() => network.close());
     network.onHelper = (error) => {
       this.#networkError = error?.message;
+      if (error === undefined) this.#onHelper();
       if (error === undefined) log.warn({ pid: network.pid }, 'network-helper-replaced');
       else log.error({ error: error.message }, 'network-helper-gone');
     };
@@ -194,11 +198,13 @@ export class Daemon {
   /** What is to be closed is, before there is a mesh; what an earlier daemon left goes. */
   async #prepareExits(): Promise<void> {
     const { state, log, config } = this.settings;
+    const place = await this.#privateExit();
     const exits = new Exits({
       state,
       log,
       configuration: exitConfiguration(config),
       source: this.settings.source ?? state.config,
+      ...(place && { host: place }),
     });
     this.#exits = exits;
     this.#closers.push((end) => exits.close(end === 'failed'));
@@ -215,6 +221,21 @@ export class Daemon {
       'a relay has no interface that traffic could leave by',
       `Remove the section from ${source ?? state.config}, or run a member: omerta up`,
     );
+  }
+
+  /** Exits of a private network, where the interface is in one. */
+  async #privateExit(): Promise<PrivateExit | undefined> {
+    const network = this.#network;
+    if (network === undefined) return undefined;
+    const place = new PrivateExit({
+      network,
+      now: () => performance.now(),
+      own: () => this.#mesh?.shell.node.overlay.flatMap(({ ipv4, ipv6 }) => [ipv4, ipv6]) ?? [],
+    });
+    await place.begin();
+    this.#closers.push(() => place.end());
+    this.#onHelper = () => place.helperReplaced();
+    return place;
   }
 
   get #exitsRunning(): Exits {

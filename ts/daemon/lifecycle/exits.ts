@@ -1,7 +1,6 @@
 // Exits as the daemon runs them: what the operator typed is kept, the node is told, the engine gets rules and a
 // mark, and the host follows what the node says.
 
-import { networkInterfaces } from 'node:os';
 import { performance } from 'node:perf_hooks';
 import type { Logger } from 'pino';
 import type { ExitSettings } from '../../core/exit/exit-agent.js';
@@ -13,6 +12,7 @@ import { BootGuard } from '../../exit/boot-guard.js';
 import { DnsForwarder, hostResolvers } from '../../exit/dns-forwarder.js';
 import type { ExitConfiguration } from '../config/exit-configuration.js';
 import { ExitHost, type ExitWish } from '../../exit/exit-host.js';
+import type { ExitPlace } from '../../exit/exit-place.js';
 import { networkOf } from '../../exit/denied-ranges.js';
 import { EXIT_MARK } from '../../exit/exit-numbers.js';
 import { ExitCode, messageOf, OperatorError } from '../../host/operator-error.js';
@@ -49,14 +49,15 @@ export interface ExitsOptions {
   readonly source: string;
   readonly state: StateDirectory;
   readonly log: Logger;
-  readonly host?: ExitHost;
+  /** Default: the machine. */
+  readonly host?: ExitPlace;
   readonly bootGuard?: BootGuard;
 }
 
 export class Exits {
   readonly #state: StateDirectory;
   readonly #log: Logger;
-  readonly #host: ExitHost;
+  readonly #host: ExitPlace;
   readonly #bootGuard: BootGuard;
   #lookedAtGuard = -Infinity;
   /** What was typed. */
@@ -64,10 +65,7 @@ export class Exits {
   /** What the file says, in its place. */
   #file: ExitConfiguration;
   readonly #source: string;
-  readonly #dns = new DnsForwarder(
-    () => this.#resolvers(),
-    () => performance.now(),
-  );
+  readonly #dns: DnsForwarder;
   /** Why names are not resolved for guests; undefined = they are, or are not to be. */
   #dnsError: string | undefined;
   #mesh: Mesh | undefined;
@@ -84,7 +82,9 @@ export class Exits {
     this.#log = log;
     this.#typed = loadExitSettings(state);
     this.#requireStillClosed(configuration);
-    this.#host = host ?? new ExitHost({ journal: state.exitJournal, now: () => performance.now() });
+    const now = (): number => performance.now();
+    this.#host = host ?? new ExitHost({ journal: state.exitJournal, now });
+    this.#dns = new DnsForwarder(() => this.#resolvers(), now, undefined, this.#host.names);
   }
 
   /** Before the mesh is opened: what is to be closed is, and what an earlier daemon left and nobody wants goes. */
@@ -338,6 +338,8 @@ export class Exits {
       foreignDrops,
       capped,
       tunnel: mesh.settings.config.node.interface,
+      backend: this.#host.isMachine ? 'kernel' : 'namespace',
+      gateway: this.#host.gateway,
       refused: engine.counters(),
       dns: { ...this.#dns.counts, error: this.#dnsError },
     });
@@ -379,7 +381,7 @@ export class Exits {
     const { engine, mesh } = this.#opened();
     const { serve, use } = this.#settings;
     // Its sockets are marked from the start, where that is possible: here it is said where it is not.
-    if (use !== undefined) mark(engine);
+    if (use !== undefined && this.#host.isMachine) mark(engine);
     this.#setRules();
     const wish: ExitWish = {
       tunnel: engine.describe().tun ?? mesh.settings.config.node.interface,
@@ -400,12 +402,9 @@ export class Exits {
       return;
     }
     if (this.#dns.listening) return;
-    const present = Object.values(networkInterfaces()).flatMap(
-      (infos) => infos?.map(({ address }) => address) ?? [],
-    );
     const own = this.#opened().mesh.shell.node.overlay.flatMap(({ ipv4, ipv6 }) => [ipv4, ipv6]);
     try {
-      await this.#dns.listen(own.filter((address) => present.includes(address)));
+      await this.#dns.listen(this.#host.innerAddresses(own));
       this.#dnsError = undefined;
     } catch (error) {
       this.#dnsError = messageOf(error);

@@ -205,6 +205,11 @@ export interface NativeAddon {
     protocol: number,
     ...bound: [] | [address: Uint8Array, port: number, transparent: boolean]
   ) => number;
+  /**
+   * The next datagram of one of two transparent sockets: whom it is of and whom it was for (ip 16 | port u16 little-endian each), then
+   * its data. Waits for one; undefined after so many ms without.
+   */
+  readonly receiveDatagram: (socket: number, other: number, timeoutMs: number) => Uint8Array | undefined;
   readonly counterNames: readonly string[];
   readonly counterRowBytes: number;
   readonly instrumentRowBytes: number;

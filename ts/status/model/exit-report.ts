@@ -6,6 +6,16 @@ import type { MeshStatus } from '../../core/runtime/mesh-status.js';
 import { isRefusal } from '../../core/protocol/control-message.js';
 import { wordRefusal, type Wording } from './wording.js';
 
+/** The kernel by its routes and nftables, or a gateway in a private network. */
+export type ExitBackend = 'kernel' | 'namespace';
+
+export interface ExitGatewayReport {
+  /** Connections, and ports of guests that datagrams are of. */
+  readonly tcp: number;
+  readonly udp: number;
+  readonly refused: number;
+}
+
 export interface ExitReport {
   readonly serving:
     | (NonNullable<ExitStatus['service']> & {
@@ -16,6 +26,10 @@ export interface ExitReport {
         readonly names: ExitDnsReport;
         /** Chains of other programs that drop what is forwarded unless they know it: `family table chain`. */
         readonly foreignDrops: readonly string[];
+        /** What ends guests' connections or forwards their packets. */
+        readonly backend: ExitBackend;
+        /** What goes by the gateway now, and how much it refused; undefined = there is none. */
+        readonly gateway: ExitGatewayReport | undefined;
         /** The interface guests' packets come in by. */
         readonly tunnel: string;
         /** Packets of peers without the right, and of guests to where it forwards nothing. */
@@ -98,6 +112,8 @@ export interface ExitReportSettings {
   /** By counter of nftables. */
   readonly capped: Readonly<Record<string, number>>;
   readonly tunnel: string;
+  readonly backend: ExitBackend;
+  readonly gateway: ExitGatewayReport | undefined;
   readonly refused: ReadonlyMap<string, number>;
   readonly dns: ExitDnsReport;
 }
@@ -137,6 +153,8 @@ export function exitReport(
       names: settings.dns,
       foreignDrops: settings.foreignDrops,
       tunnel: settings.tunnel,
+      backend: settings.backend,
+      gateway: settings.gateway,
       dropped: {
         noRight: settings.refused.get('drop_no_exit_right') ?? 0,
         denied: settings.refused.get('drop_exit_denied') ?? 0,

@@ -1,0 +1,230 @@
+// An exit and its guest, both without root: the gateway of one carries what programs of the other's private network send,
+// names are resolved at the exit, and nothing leaves but by the session.
+
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { after, before, describe, it } from 'node:test';
+import { capture } from '../../ts/lab/capture.js';
+import type { Finished } from '../../ts/lab/command.js';
+import { EXIT_OUTSIDE, ExitWorld, hostState, LAN, WEB, type ExitMember } from '../../ts/lab/exit-world.js';
+import { ordinaryUserUnavailable } from '../../ts/lab/ordinary-user.js';
+import { labUnavailable } from '../../ts/lab/requirements.js';
+import { World } from '../../ts/lab/world.js';
+import type { ExitReport } from '../../ts/status/model/exit-report.js';
+import { addonMissing } from '../engine/addon.js';
+import { until } from '../wg/wg-lab.js';
+
+const unavailable =
+  labUnavailable(['curl', 'ping', 'setpriv', 'tcpdump']) ?? ordinaryUserUnavailable() ?? addonMissing();
+const FILE_BYTES = 16 * 1024 * 1024;
+const FILE_PORT = 8088;
+const FILE_SERVER = `
+  import { createServer } from 'node:http';
+  const body = Buffer.alloc(${FILE_BYTES}, Buffer.from(Array.from({ length: 65521 }, (_, index) => (index * 7) & 255)));
+  createServer((request, response) => response.end(body)).listen(${FILE_PORT}, '::');
+`;
+/** Sends a probe of each kind; \`marks\` of them are what a capture is searched for. */
+const PROBES = `
+  import { createSocket } from 'node:dgram';
+  import { connect } from 'node:net';
+  import { Resolver } from 'node:dns/promises';
+  const quiet = () => undefined;
+  for (const [family, address, port] of [
+    ['udp4', '203.0.113.101', 9], ['udp6', '2001:db8:203::101', 9], ['udp4', '224.0.0.251', 5353], ['udp4', '10.1.0.1', 5355],
+  ]) createSocket(family).on('error', quiet).send('omerta-leak-' + address, port, address, quiet);
+  for (const address of ['203.0.113.102', '2001:db8:203::102', '10.1.0.1']) connect(81, address).on('error', quiet);
+  const resolver = new Resolver({ timeout: 500, tries: 1 });
+  resolver.setServers(['203.0.113.103', '10.1.0.1']);
+  resolver.resolve4('omerta-leak-name.example').catch(quiet);
+  setTimeout(() => process.exit(), 1500);
+`;
+const MARKS: readonly (readonly [string, Buffer])[] = [
+  ['UDP, IPv4', Buffer.from('omerta-leak-203.0.113.101')],
+  ['UDP, IPv6', Buffer.from('omerta-leak-2001:db8:203::101')],
+  ['mDNS', Buffer.from('omerta-leak-224.0.0.251')],
+  ['UDP to the gateway', Buffer.from('omerta-leak-10.1.0.1')],
+  ['TCP, IPv4', Buffer.from([203, 0, 113, 102])],
+  ['TCP, IPv6', Buffer.from('20010db8020300000000000000000102', 'hex')],
+  ['DNS', Buffer.from('omerta-leak-name')],
+];
+
+describe('an exit without root', { skip: unavailable ?? false, timeout: 300_000 }, () => {
+  let world: World;
+  let made: ExitWorld;
+  let guest: ExitMember;
+  let exit: ExitMember;
+  let untouched: Record<string, string>;
+
+  const type = (on: ExitMember, words: readonly string[], timeoutMs = 60_000): Promise<Finished> => {
+    const [file = '', ...args] = on.omerta.typed(...words);
+    return on.node.run(file, args, { timeoutMs });
+  };
+  const must = async (on: ExitMember, ...words: string[]): Promise<string> => {
+    const { code, stdout, stderr } = await type(on, words);
+    assert.equal(code, 0, `omerta ${words.join(' ')}: ${stderr}`);
+    return stdout;
+  };
+  const report = async (on: ExitMember): Promise<ExitReport> =>
+    (await on.omerta.request({ command: 'exit-status' })) as ExitReport;
+  const exec = (...words: string[]): Promise<Finished> => type(guest, ['exec', '--', ...words]);
+  const curl = (url: string, seconds = 5): Promise<Finished> =>
+    exec('curl', '-sS', '-g', '-m', String(seconds), url);
+  const seen = async (host: string): Promise<string> =>
+    (await curl(`http://${host}/`)).stdout.trim().replace(/^::ffff:/, '');
+  const reaches = (host: string): Promise<void> =>
+    until(`the guest reaches ${host}`, async () => (await seen(host)) !== '', 60_000);
+
+  before(async () => {
+    world = await World.create();
+    made = await ExitWorld.start(world, { ordinary: ['guest', 'exit'] });
+    ({ guest, exit } = made);
+    untouched = await hostState(exit.node);
+    made.web.spawn(process.execPath, ['--input-type=module', '-e', FILE_SERVER], { stdio: 'ignore' });
+  });
+  after(() => world.remove());
+
+  it('is used by --exit, and says why it is not granted', async () => {
+    const refused = await type(guest, ['exec', '--exit', 'exit', '--', 'true']);
+    assert.equal(refused.code, 5, refused.stderr);
+    assert.match(refused.stderr, /does not serve an exit/);
+    await must(exit, 'exit', 'serve', '--allow', guest.peerId, '--resolver', WEB.ipv4);
+    await must(guest, 'exit', 'off');
+    const out = await must(
+      guest,
+      'exec',
+      '--exit',
+      'exit',
+      '--',
+      'curl',
+      '-sS',
+      '-m',
+      '10',
+      `http://${WEB.ipv4}/`,
+    );
+    assert.equal(out.trim().replace(/^::ffff:/, ''), EXIT_OUTSIDE.ipv4);
+    assert.equal((await report(exit)).serving?.backend, 'namespace');
+    const other = await type(guest, ['exec', '--exit', guest.peerId, '--', 'true']);
+    assert.equal(other.code, 2);
+    assert.match(other.stderr, /another exit is in use \(exit\)/);
+  });
+
+  it('carries TCP, IPv4 and IPv6, whole', async () => {
+    assert.equal(await seen(WEB.ipv4), EXIT_OUTSIDE.ipv4);
+    assert.equal(await seen(`[${WEB.ipv6}]`), EXIT_OUTSIDE.ipv6);
+    const body = Buffer.alloc(
+      FILE_BYTES,
+      Buffer.from(Array.from({ length: 65521 }, (_, index) => (index * 7) & 255)),
+    );
+    const expected = createHash('sha256').update(body).digest('hex');
+    for (const host of [WEB.ipv4, `[${WEB.ipv6}]`]) {
+      const { stdout } = await exec('sh', '-c', `curl -sS -g -m 40 http://${host}:${FILE_PORT}/ | sha256sum`);
+      assert.equal(stdout.split(' ')[0], expected, host);
+    }
+  });
+
+  it('resolves names at the exit alone, for programs and by SOCKS', async () => {
+    await reaches('shop.example');
+    const outside: readonly string[] = Object.values(EXIT_OUTSIDE);
+    assert.ok(outside.includes(await seen('shop.example')));
+    const socks = guest.omerta.typed('socks', '--exit', 'exit');
+    const child = guest.node.spawn(socks[0] ?? '', socks.slice(1), { stdio: ['ignore', 'pipe', 'inherit'] });
+    let said = '';
+    child.stdout?.setEncoding('utf8').on('data', (text: string) => (said += text));
+    await until('it serves', () => said.includes('SOCKS 5'));
+    const { stdout, stderr } = await guest.node.run('curl', [
+      ...['-sS', '-m', '10', '-x', 'socks5h://127.0.0.1:1080'],
+      'http://shop.example/',
+    ]);
+    assert.equal(stdout.trim().replace(/^::ffff:/, ''), EXIT_OUTSIDE.ipv4, stderr);
+    child.kill('SIGINT');
+    assert.ok(((await report(exit)).serving?.names.answered ?? 0) > 0);
+  });
+
+  it('carries datagrams, and answers come from whom they are of', async () => {
+    const query = `
+      import { Resolver } from 'node:dns/promises';
+      const resolver = new Resolver({ timeout: 2000, tries: 3 });
+      resolver.setServers([process.argv[1]]);
+      console.log((await resolver.resolve4('shop.example')).join());`;
+    for (const server of [WEB.ipv4, `[${WEB.ipv6}]`]) {
+      const { stdout, stderr } = await exec(process.execPath, '--input-type=module', '-e', query, server);
+      assert.equal(stdout.trim(), WEB.ipv4, `${server}: ${stderr}`);
+    }
+  });
+
+  it('forwards to no private address, none of its own, and no mail', async () => {
+    const before = (await report(exit)).serving?.dropped.denied ?? 0;
+    for (const host of [LAN.ipv4, `[${LAN.ipv6}]`, EXIT_OUTSIDE.ipv4, '192.0.2.1', '127.0.0.2'])
+      assert.notEqual((await curl(`http://${host}/`, 2)).code, 0, host);
+    assert.notEqual((await curl(`http://${WEB.ipv4}:25/`, 3)).code, 0);
+    assert.ok(((await report(exit)).serving?.dropped.denied ?? 0) > before);
+    await must(exit, 'exit', 'serve', '--allow', guest.peerId, '--resolver', WEB.ipv4, '--lan', LAN.prefix);
+    await reaches(LAN.ipv4);
+  });
+
+  it('lets nothing of the private network out but by the session', async () => {
+    const leaked = async (run: () => Promise<unknown>): Promise<string[]> => {
+      const bytes = await capture(world, guest.node, 'eth0', async () => {
+        await run();
+      });
+      return MARKS.filter(([, mark]) => bytes.includes(mark)).map(([kind]) => kind);
+    };
+    const probes = [process.execPath, '--input-type=module', '-e', PROBES];
+    // As a program of the machine: all but IPv6, which this machine behind its NAT has no route for.
+    const unguarded = await leaked(() => guest.node.run(probes[0] ?? '', probes.slice(1)));
+    assert.deepEqual(
+      unguarded,
+      MARKS.map(([kind]) => kind).filter((kind) => !kind.endsWith('IPv6')),
+    );
+    assert.deepEqual(await leaked(() => exec(...probes)), [], 'with an exit');
+    await must(guest, 'exit', 'off');
+    assert.deepEqual(await leaked(() => exec(...probes)), [], 'without one');
+    assert.equal(await seen(WEB.ipv4), '');
+    await must(guest, 'exit', 'use', 'exit');
+    await reaches(WEB.ipv4);
+  });
+
+  it('ends what a guest has open when its right does, and leaves nothing on the machine', async () => {
+    const reader = guest.omerta.typed(
+      'exec',
+      '--',
+      'curl',
+      '-sS',
+      '-m',
+      '60',
+      '--limit-rate',
+      '100k',
+      '-o',
+      '/dev/null',
+      `http://${WEB.ipv4}:${FILE_PORT}/`,
+    );
+    const child = guest.node.spawn(reader[0] ?? '', reader.slice(1), { stdio: 'ignore' });
+    await until('it has a connection', async () => ((await report(exit)).serving?.gateway?.tcp ?? 0) > 0);
+    await must(exit, 'exit', 'revoke', guest.peerId);
+    await until('its connection has ended', async () => (await report(exit)).serving?.gateway?.tcp === 0);
+    assert.equal(await seen(WEB.ipv4), '');
+    child.kill('SIGKILL');
+    await must(exit, 'exit', 'off');
+    assert.deepEqual(await hostState(exit.node), untouched);
+    assert.doesNotMatch(exit.omerta.log, /"level":(50|60)/);
+  });
+
+  it('says which of its options mean nothing in a private network', async () => {
+    for (const [on, words] of [
+      [guest, ['exit', 'use', 'exit', '--paranoid']],
+      [guest, ['exit', 'use', 'exit', '--exclude', '203.0.113.0/24']],
+      [exit, ['exit', 'serve', '--allow', guest.peerId, '--chain']],
+    ] as const)
+      assert.equal((await type(on, words)).code, 2, words.join(' '));
+    const { code, stderr } = await type(exit, [
+      'exit',
+      'serve',
+      '--backend',
+      'kernel',
+      '--allow',
+      guest.peerId,
+    ]);
+    assert.equal(code, 1);
+    assert.match(stderr, /in a private network, so a gateway forwards\. To change it: .*sudo omerta up/);
+  });
+});

@@ -1,0 +1,39 @@
+// What exits change and look after, as the daemon sees it: the machine (exit-host.ts), or a private network alone
+// (private-exit.ts).
+
+import type { ExitRule } from '../contract/exit-control.js';
+import type { ExitGuest, ExitInUse } from '../core/runtime/exit-change.js';
+import type { DnsNetworks } from './dns-forwarder.js';
+import type { GatewayCounts } from './gateway-messages.js';
+import type { ExitWish } from './exit-host.js';
+
+export interface ExitPlace {
+  /** Whether it is the machine: then the engine's datagrams have to be told from others. */
+  readonly isMachine: boolean;
+  /** Whether anything is changed. */
+  readonly isChanged: boolean;
+  /** Why it is not as it should be; undefined = it is. */
+  readonly error: string | undefined;
+  /** When all that was asked for so far is done, or has failed. */
+  readonly done: Promise<void>;
+  /** Where guests ask for names, and where these are resolved. */
+  readonly names: DnsNetworks;
+  /** @throws OperatorError; what was closed stays closed. */
+  set(wish: ExitWish): Promise<void>;
+  setGuests(guests: readonly ExitGuest[]): Promise<void>;
+  setInUse(use: ExitInUse | undefined): Promise<void>;
+  check(): Promise<void>;
+  clear(): Promise<void>;
+  keepClosed(): Promise<void>;
+  /** What the engine forwards to. */
+  rules(lan: readonly string[], tunnel: string): ExitRule[];
+  /** @throws OperatorError naming what else sends everything elsewhere. */
+  requireNoRival(): Promise<void>;
+  foreignDrops(): Promise<string[]>;
+  /** New flows of guests that were refused at a cap, by counter. */
+  capped(): Promise<Readonly<Record<string, number>>>;
+  /** What goes by a gateway; undefined = there is none. */
+  readonly gateway: GatewayCounts | undefined;
+  /** Of a node's inner addresses, those that are there. */
+  innerAddresses(own: readonly string[]): readonly string[];
+}

@@ -1,0 +1,49 @@
+// Rules of the private network by which what guests send to anybody else arrives at the gateway's sockets.
+
+/** Of packets that are for the gateway, and of the table in which everything is for this host. */
+const MARK = 28_526;
+const TABLE = 28_526;
+
+export interface GatewayPorts {
+  readonly tunnel: string;
+  readonly tcp: number;
+  readonly udp: number;
+  /** Own inner addresses: what is sent there is for this member. */
+  readonly own: readonly string[];
+  readonly ipv4: boolean;
+  readonly ipv6: boolean;
+}
+
+const table = 'omerta_exit';
+
+/** For nft(8): replaces what was there. */
+export function gatewayTable({ tunnel, tcp, udp, own, ipv4, ipv6 }: GatewayPorts): string {
+  const addresses = (v6: boolean): string[] => own.filter((address) => address.includes(':') === v6);
+  const own4 = addresses(false);
+  const own6 = addresses(true);
+  const take = (family: 'ipv4' | 'ipv6', protocol: string, port: number): string =>
+    `meta nfproto ${family} meta l4proto ${protocol} tproxy ${family === 'ipv4' ? 'ip' : 'ip6'} to :${port} meta mark set ${MARK} accept`;
+  return [
+    `table inet ${table} {}`,
+    `delete table inet ${table}`,
+    `table inet ${table} {`,
+    '  chain gateway {',
+    '    type filter hook prerouting priority mangle; policy accept;',
+    `    iifname != "${tunnel}" accept`,
+    ...(own4.length > 0 ? [`    ip daddr { ${own4.join(', ')} } accept`] : []),
+    ...(own6.length > 0 ? [`    ip6 daddr { ${own6.join(', ')} } accept`] : []),
+    ...(ipv4 ? [`    ${take('ipv4', 'tcp', tcp)}`, `    ${take('ipv4', 'udp', udp)}`] : []),
+    ...(ipv6 ? [`    ${take('ipv6', 'tcp', tcp)}`, `    ${take('ipv6', 'udp', udp)}`] : []),
+    '    drop',
+    '  }',
+    '}',
+    '',
+  ].join('\n');
+}
+
+/** For `ip -FAMILY -batch -`: what is marked is for this host, whatever address it is for. */
+export const GATEWAY_ROUTES = `rule add fwmark ${MARK} lookup ${TABLE}\nroute replace local default dev lo table ${TABLE}\n`;
+export const GATEWAY_ROUTES_REMOVED = `rule del fwmark ${MARK} lookup ${TABLE}\n`;
+
+/** For nft(8). */
+export const GATEWAY_REMOVED = `table inet ${table} {}\ndelete table inet ${table}\n`;

@@ -1,0 +1,95 @@
+// The gateway of an exit without root: a thread that ends what guests send in the private network, and goes on by sockets of
+// the machine.
+
+import { MessageChannel, Worker } from 'node:worker_threads';
+import type { ExitRule } from '../contract/exit-control.js';
+import type { GatewayCounts, GatewayStart, ToGateway } from './gateway-messages.js';
+import { GATEWAY_REMOVED, GATEWAY_ROUTES, GATEWAY_ROUTES_REMOVED, gatewayTable } from './gateway-rules.js';
+import type { PrivateNetwork } from './private-network.js';
+
+export interface GatewayWish {
+  readonly tunnel: string;
+  readonly own: readonly string[];
+  readonly ipv4: boolean;
+  readonly ipv6: boolean;
+}
+
+/** A port of the private network that nothing else takes: guests' packets are led there, whatever port they are for. */
+const PORT = 28_526;
+const ANY = { 4: '0.0.0.0', 6: '::' } as const;
+
+export class Gateway {
+  #counts: GatewayCounts = { tcp: 0, udp: 0, refused: 0 };
+  #closed = false;
+
+  private constructor(
+    private readonly network: PrivateNetwork,
+    private readonly threads: readonly Worker[],
+  ) {}
+
+  /**
+   * @param failed called once when a thread ended by itself
+   * @throws OperatorError when nft or ip are not installed or refuse
+   */
+  static async open(
+    network: PrivateNetwork,
+    wish: GatewayWish,
+    failed: (error: Error) => void,
+  ): Promise<Gateway> {
+    const families = ([4, 6] as const).filter((family) => (family === 4 ? wish.ipv4 : wish.ipv6));
+    const tcp = families.map((family) => network.openTransparent(ANY[family], PORT, 'tcp'));
+    const udp = new Map(
+      families.map((family) => [family, network.openTransparent(ANY[family], PORT, 'udp')]),
+    );
+    const start: GatewayStart = { channel: network.channel, tcp, udp4: udp.get(4), udp6: udp.get(6) };
+    const { port1, port2 } = new MessageChannel();
+    const main = new Worker(new URL('./gateway-worker.js', import.meta.url), { workerData: start });
+    const reader = new Worker(new URL('./datagram-reader.js', import.meta.url), {
+      workerData: { udp4: start.udp4, udp6: start.udp6, port: port1 },
+      transferList: [port1],
+    });
+    main.postMessage({ type: 'reader', port: port2 }, [port2]);
+    const gateway = new Gateway(network, [main, reader]);
+    main.on('message', (counts: GatewayCounts) => (gateway.#counts = counts));
+    for (const thread of [main, reader]) {
+      thread.on('error', (error) => gateway.#closed || failed(error));
+      thread.unref();
+    }
+    try {
+      for (const family of families) await network.run('ip', [`-${family}`, '-batch', '-'], GATEWAY_ROUTES);
+      await network.run('nft', ['-f', '-'], gatewayTable({ ...wish, tcp: PORT, udp: PORT }));
+    } catch (error) {
+      await gateway.close();
+      throw error;
+    }
+    return gateway;
+  }
+
+  get counts(): GatewayCounts {
+    return this.#counts;
+  }
+
+  /** Who may send by it, and where it goes. */
+  setGuests(addresses: readonly string[], rules: readonly ExitRule[]): void {
+    this.#tell({ type: 'guests', addresses, rules });
+  }
+
+  /** Another helper opens sockets. */
+  helperReplaced(): void {
+    this.#tell({ type: 'channel', channel: this.network.channel });
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.all(this.threads.map((thread) => thread.terminate()));
+    await this.network.run('nft', ['-f', '-'], GATEWAY_REMOVED).catch(() => undefined);
+    for (const family of [4, 6])
+      await this.network
+        .run('ip', [`-${family}`, '-batch', '-'], GATEWAY_ROUTES_REMOVED)
+        .catch(() => undefined);
+  }
+
+  #tell(message: ToGateway): void {
+    this.threads[0]?.postMessage(message);
+  }
+}

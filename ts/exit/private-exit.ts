@@ -1,0 +1,198 @@
+// Exits of a member whose interface is in a private network: nothing of the machine is changed. What it uses is the way of
+// that network alone; what it serves goes by a gateway.
+
+import { networkInterfaces } from 'node:os';
+import type { ExitRule } from '../contract/exit-control.js';
+import type { ExitGuest, ExitInUse } from '../core/runtime/exit-change.js';
+import { ExitCode, messageOf, OperatorError } from '../host/operator-error.js';
+import { exitRules, ownRanges } from './denied-ranges.js';
+import { DnsForwarder, type DnsNetworks } from './dns-forwarder.js';
+import type { ExitWish } from './exit-host.js';
+import type { ExitPlace } from './exit-place.js';
+import { Gateway } from './gateway.js';
+import type { GatewayCounts } from './gateway-messages.js';
+import { machineNetwork } from './inner-network.js';
+import type { PrivateNetwork } from './private-network.js';
+
+/** Where programs of the private network ask for names. */
+const RESOLVER = '127.0.0.1';
+const DNS_PORTS = { port: 53, resolverPort: 53, answerMs: 5000 };
+
+export interface PrivateExitOptions {
+  readonly network: PrivateNetwork;
+  /** Monotonic milliseconds. */
+  readonly now: () => number;
+  /** Own inner addresses. */
+  readonly own: () => readonly string[];
+}
+
+export class PrivateExit implements ExitPlace {
+  readonly isMachine = false;
+  readonly names: DnsNetworks;
+  readonly #options: PrivateExitOptions;
+  readonly #resolver: DnsForwarder;
+  #use: ExitInUse | undefined;
+  #gateway: Gateway | undefined;
+  #served = '';
+  #guests: readonly { readonly address: string; readonly until: number }[] = [];
+  #lan: readonly string[] = [];
+  #busy: Promise<void> = Promise.resolve();
+  error: string | undefined;
+
+  constructor(options: PrivateExitOptions) {
+    this.#options = options;
+    const { network, now } = options;
+    this.names = { guests: network, resolvers: machineNetwork };
+    this.#resolver = new DnsForwarder(() => this.#use?.resolvers ?? [], now, DNS_PORTS, {
+      guests: network,
+      resolvers: network,
+    });
+  }
+
+  /** Answers questions of the private network's programs for names, from now on. */
+  async begin(): Promise<void> {
+    await this.#resolver.listen([RESOLVER]);
+    this.#resolver.setGuests([RESOLVER]);
+  }
+
+  get isChanged(): boolean {
+    return this.#gateway !== undefined;
+  }
+
+  get done(): Promise<void> {
+    return this.#busy;
+  }
+
+  set({ tunnel, serving, using }: ExitWish): Promise<void> {
+    if (
+      using !== undefined &&
+      (using.paranoid || using.allowLan || using.include.length + using.exclude.length > 0)
+    )
+      return Promise.reject(
+        new OperatorError(
+          ExitCode.usage,
+          'exit',
+          'a private network has no other way out, so --paranoid, --allow-lan, --include and --exclude mean nothing in it',
+          'Leave them out',
+        ),
+      );
+    if (serving?.chain === true)
+      return Promise.reject(
+        new OperatorError(
+          ExitCode.usage,
+          '--chain',
+          'what a gateway forwards leaves by the machine, and not by the exit this member uses',
+          'Leave it out, or serve with an interface of the machine: sudo omerta up',
+        ),
+      );
+    if (using === undefined) this.#use = undefined;
+    return this.#queue(async () => {
+      const own = this.#options.own();
+      const wanted = serving && { tunnel, own, ipv4: serving.ipv4, ipv6: serving.ipv6 };
+      this.#lan = serving?.lan ?? [];
+      const text = JSON.stringify(wanted ?? '');
+      if (text === this.#served) {
+        this.#tellGuests();
+        return;
+      }
+      this.#served = text;
+      await this.#gateway?.close();
+      this.#gateway = undefined;
+      if (wanted === undefined) return;
+      this.#gateway = await Gateway.open(this.#options.network, wanted, (error) => {
+        this.error = `the gateway ended (${error.message})`;
+        this.#served = '';
+      });
+      this.#tellGuests();
+    });
+  }
+
+  setGuests(guests: readonly ExitGuest[]): Promise<void> {
+    const now = this.#options.now();
+    this.#guests = guests.flatMap(({ addresses, lifetimeMs }) =>
+      addresses.map((address) => ({ address, until: now + lifetimeMs })),
+    );
+    this.#tellGuests();
+    return this.#busy;
+  }
+
+  setInUse(use: ExitInUse | undefined): Promise<void> {
+    this.#use = use;
+    return this.#busy;
+  }
+
+  /** The machine's addresses change, and rights end. */
+  check(): Promise<void> {
+    this.#tellGuests();
+    return Promise.resolve();
+  }
+
+  clear(): Promise<void> {
+    this.#use = undefined;
+    return this.#queue(async () => {
+      this.#served = '';
+      await this.#gateway?.close();
+      this.#gateway = undefined;
+    });
+  }
+
+  /** Nothing of the private network is open without its daemon. */
+  keepClosed(): Promise<void> {
+    return this.clear();
+  }
+
+  async end(): Promise<void> {
+    this.#resolver.close();
+    await this.clear();
+  }
+
+  helperReplaced(): void {
+    this.#gateway?.helperReplaced();
+  }
+
+  rules(lan: readonly string[]): ExitRule[] {
+    return exitRules(ownRanges(networkInterfaces(), ''), lan);
+  }
+
+  requireNoRival(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  capped(): Promise<Readonly<Record<string, number>>> {
+    return Promise.resolve({});
+  }
+
+  /** What goes by the gateway; undefined = nothing is served. */
+  get gateway(): GatewayCounts | undefined {
+    return this.#gateway?.counts;
+  }
+
+  foreignDrops(): Promise<string[]> {
+    return Promise.resolve([]);
+  }
+
+  innerAddresses(own: readonly string[]): readonly string[] {
+    return own;
+  }
+
+  #tellGuests(): void {
+    const now = this.#options.now();
+    const addresses = this.#guests.filter(({ until }) => until > now).map(({ address }) => address);
+    this.#gateway?.setGuests(addresses, [...this.rules(this.#lan), { prefix: 'ff00::/8', denied: true }]);
+  }
+
+  #queue(run: () => Promise<void>): Promise<void> {
+    const done = this.#busy.then(run).then(
+      () => {
+        this.error = undefined;
+      },
+      (error: unknown) => {
+        this.#served = '';
+        this.error = messageOf(error);
+        throw error;
+      },
+    );
+    this.#busy = done.catch(() => undefined);
+    return done;
+  }
+}
