@@ -103,7 +103,7 @@ describe('direct-only', () => {
     a.ping(b.identity);
     simulation.run(8000);
     assert.deepEqual([a.pongs.length, b.innerAt.length], [0, 0]);
-    assert.deepEqual([memberOf(a).barred, memberOf(a).indirect], [true, 'unanswered']);
+    assert.deepEqual([memberOf(a).barred, memberOf(a).indirect], [true, 'both-nats']);
     // When nobody asks any more it is as at the beginning, and the next packet seeks again.
     assert.ok(simulation.runUntil(() => !memberOf(a).barred, 3_600_000, 10_000) !== undefined);
     const contacts = simulation.internet.datagrams;

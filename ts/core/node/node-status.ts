@@ -13,9 +13,11 @@ import type { RelayBar } from '../path/relay-bar.js';
 import type { RuledWays } from '../path/ruled-ways.js';
 import { tellWays, whyIndirect, type KnownWays } from '../path/way-status.js';
 import { encodePeerId } from '../protocol/peer-id.js';
+import { NatBehaviour, type PeerRecord } from '../protocol/peer-record.js';
 import type { RelayService } from '../relay/service/relay-service.js';
 import type { Counter } from '../runtime/counter.js';
 import type { MemberStatus, MeshStatus, NetworkStatus } from '../runtime/mesh-status.js';
+import { found } from '../runtime/nat-status.js';
 import type { IndirectReason } from '../runtime/way-status.js';
 import type { PeerTable } from '../runtime/peer-table.js';
 import type { UplinkSet } from './uplink-set.js';
@@ -47,6 +49,9 @@ export interface StatusParts {
 
 export function nodeStatus(parts: StatusParts, step: Step): MeshStatus {
   const { members, uplinks } = parts;
+  const nat = parts.nat.reports(step.now);
+  // Where a gateway lets all in, it is something else that keeps members out.
+  const ownUnforeseen = parts.mapped === undefined && nat.some(({ ports }) => found(ports) === 'random');
   return {
     peerId: encodePeerId(parts.identity),
     name: parts.name,
@@ -58,10 +63,12 @@ export function nodeStatus(parts: StatusParts, step: Step): MeshStatus {
       ipv4: own.ipv4,
       addressRound: own.round,
       addressContenders: members.contenders(blindedId).map(encodePeerId),
-      members: [...members.members.values()].flatMap((member) => memberStatus(parts, member, blindedId)),
+      members: [...members.members.values()].flatMap((member) =>
+        memberStatus(parts, member, blindedId, ownUnforeseen),
+      ),
     })),
     bootstraps: [...uplinks.all()].map((uplink) => uplink.status(step.now)),
-    nat: parts.nat.reports(step.now),
+    nat,
     udp: parts.udp,
     mapped: parts.mapped,
     wireguard: parts.wireguard.status((key) => uplinks.get(key)),
@@ -73,7 +80,12 @@ export function nodeStatus(parts: StatusParts, step: Step): MeshStatus {
 }
 
 /** Nothing for who is no member of this network. */
-function memberStatus(parts: StatusParts, member: Member, network: string): MemberStatus[] {
+function memberStatus(
+  parts: StatusParts,
+  member: Member,
+  network: string,
+  ownUnforeseen: boolean,
+): MemberStatus[] {
   const overlay = member.overlay.get(network);
   if (overlay === undefined) return [];
   const { sessionKey, record, identity } = member;
@@ -99,14 +111,20 @@ function memberStatus(parts: StatusParts, member: Member, network: string): Memb
       innerMtu: mtu?.inner,
       refused,
       ways: tellWays(known),
-      indirect: direct ? undefined : whyNotDirect(parts, known),
+      indirect: direct ? undefined : whyNotDirect(parts, known, record, ownUnforeseen),
       barred: parts.bar.isBarred(sessionKey),
       relayPeerId: uplink === undefined ? undefined : encodePeerId(uplink.bootstrap.identity),
     },
   ];
 }
 
-function whyNotDirect({ direct, rules }: StatusParts, known: KnownWays): IndirectReason {
+function whyNotDirect(
+  { direct, rules }: StatusParts,
+  known: KnownWays,
+  { nat }: PeerRecord,
+  ownUnforeseen: boolean,
+): IndirectReason {
   if (direct === undefined) return rules.admitDirect(known.member) ? 'engine' : 'relay-only';
-  return whyIndirect(known, direct.isCapable(known.member));
+  const depends = nat === NatBehaviour.addressDependent || nat === NatBehaviour.addressAndPortDependent;
+  return whyIndirect(known, direct.isCapable(known.member), { own: ownUnforeseen, member: depends });
 }

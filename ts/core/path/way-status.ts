@@ -106,8 +106,22 @@ function reasonOf(
   return used && whyNot(path, used, costOf);
 }
 
-/** Why a member that is not reached directly is not. @param capable whether it says that it can */
-export function whyIndirect({ member, rules, contact }: KnownWays, capable: boolean): IndirectReason {
+/** What is known of the NATs of two that do not reach each other: which gives each destination a port that cannot be foreseen. */
+export interface UnforeseenPorts {
+  readonly own: boolean;
+  readonly member: boolean;
+}
+
+/**
+ * Why a member that is not reached directly is not.
+ * @param capable whether it says that it can
+ * @param unforeseen counts only where nothing was answered: such a NAT can be crossed when the other side lets all in
+ */
+export function whyIndirect(
+  { member, rules, contact }: KnownWays,
+  capable: boolean,
+  unforeseen: UnforeseenPorts,
+): IndirectReason {
   if (!rules.admitDirect(member)) return 'relay-only';
   if (contact?.refused === true) return 'member-refuses';
   if (!capable) return 'member-cannot';
@@ -121,5 +135,7 @@ export function whyIndirect({ member, rules, contact }: KnownWays, capable: bool
     contact.beginAt !== undefined ||
     (contact.askAt !== undefined && contact.failures === 0) ||
     paths.some(({ state }) => state === 'untried');
-  return isSeeking ? 'seeking' : 'unanswered';
+  if (isSeeking) return 'seeking';
+  if (unforeseen.own) return unforeseen.member ? 'both-nats' : 'own-nat';
+  return unforeseen.member ? 'member-nat' : 'unanswered';
 }

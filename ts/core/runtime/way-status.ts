@@ -70,6 +70,10 @@ export const INDIRECT_REASONS = [
   'seeking',
   /** Each address that the rules permit was tried and none answered. */
   'unanswered',
+  /** The same, and a NAT gives each destination another port that cannot be foreseen: this node's, the member's, both. */
+  'own-nat',
+  'member-nat',
+  'both-nats',
   /** One works, and a way over a relay is better. */
   'relay-better',
 ] as const;

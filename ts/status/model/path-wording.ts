@@ -25,6 +25,9 @@ const WAY_REASON_WORDS: Readonly<Record<WayReason, string>> = {
 
 const RULES = 'Change pin, forbid or use under [paths], then type: omerta reload';
 
+const MAPPED_AT_ONE =
+  'At one of the two, have the gateway map the port or forward it (see port mapping in omerta nat), or give the machine an address of its own';
+
 const INDIRECT_WORDS: Readonly<Record<IndirectReason, Wording>> = {
   'relay-only': { what: 'the configuration lets data go over relays alone', next: RULES },
   engine: { what: 'the engine in use keeps no direct paths', next: 'See what works here: omerta doctor' },
@@ -44,6 +47,18 @@ const INDIRECT_WORDS: Readonly<Record<IndirectReason, Wording>> = {
   unanswered: {
     what: 'none of its addresses has answered: a NAT or firewall of one of the two lets nothing in',
     next: 'See what would help: omerta nat, on both machines',
+  },
+  'own-nat': {
+    what: 'the NAT here gives each destination another port at random, and the member’s side lets in only what it has sent to',
+    next: MAPPED_AT_ONE,
+  },
+  'member-nat': {
+    what: 'the member’s NAT gives each destination another port, and the one here lets in only what was sent to',
+    next: MAPPED_AT_ONE,
+  },
+  'both-nats': {
+    what: 'the NATs of both give each destination another port, so that neither side knows where to send to',
+    next: MAPPED_AT_ONE,
   },
   'relay-better': { what: 'the way over the relay is better at present', next: 'See each way: omerta path' },
 };
