@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { connect } from 'node:net';
 import { describe, test } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
 import { ControlClient } from '../../ts/daemon/control/control-client.js';
 import { MAX_REQUEST_BYTES } from '../../ts/daemon/control/control-protocol.js';
 import { ControlServer } from '../../ts/daemon/control/control-server.js';
@@ -64,6 +65,41 @@ describe('control socket', () => {
     const client = await ControlClient.connect(path);
     t.after(() => client.close());
     await assert.rejects(client.request({ command: 'status' }), /it is still starting/);
+  });
+
+  test('what is asked by who reads no answers is not answered without end', async (t) => {
+    const path = `${temporaryDirectory(t)}/omerta.sock`;
+    const server = await ControlServer.listen(path);
+    let answered = 0;
+    server.handle(() => Promise.resolve({ answered: ++answered, filling: 'x'.repeat(10_000) }));
+    const socket = connect(path);
+    t.after(async () => {
+      socket.destroy();
+      await server.close();
+    });
+    socket.pause();
+    const line = `${JSON.stringify({ v: 1, id: 7, command: 'status' }).padEnd(1000)}\n`;
+    const taken = new Promise<true>((resolve) => socket.write(line.repeat(600), () => resolve(true)));
+    const all = await Promise.race([taken, setTimeout(2000, false, { ref: false })]);
+    assert.equal(all, false);
+    assert.ok(answered > 0 && answered < 600);
+    let last = '';
+    for await (const chunk of socket) {
+      last = (last + String(chunk)).slice(-20_000);
+      if (last.includes('"answered":600,')) break;
+    }
+    assert.equal(answered, 600, 'all, once the answers are read');
+  });
+
+  test('it closes though somebody does not read his answer', async (t) => {
+    const path = `${temporaryDirectory(t)}/omerta.sock`;
+    const server = await ControlServer.listen(path);
+    server.handle(() => Promise.resolve('x'.repeat(10_000_000)));
+    const socket = connect(path).pause();
+    t.after(() => socket.destroy());
+    socket.write(`${JSON.stringify({ v: 1, id: 7, command: 'status' })}\n`);
+    await once(socket, 'readable');
+    await server.close();
   });
 
   const bad: readonly [name: string, line: string, field: RegExp][] = [

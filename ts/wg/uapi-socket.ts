@@ -129,7 +129,7 @@ function serve(socket: Socket, handler: UapiHandler, limit: ConnectionLimit): vo
       for (const request of reader.push(text)) {
         limit.asked(socket);
         answered = answered
-          .then(() => send(socket, answer(request, handler)))
+          .then(() => send(socket, answer(request, handler), limit))
           .finally(() => limit.answered(socket));
       }
     } catch (error) {
@@ -162,9 +162,15 @@ function drained(socket: Socket): Promise<void> {
   });
 }
 
-async function send(socket: Socket, parts: Iterable<string>): Promise<void> {
+/** Whoever does not read an answer is silent, and no more is read of what he asks. */
+async function send(socket: Socket, parts: Iterable<string>, limit: ConnectionLimit): Promise<void> {
   for (const part of parts) {
     if (!socket.writable) return;
-    if (!socket.write(part)) await drained(socket);
+    if (socket.write(part)) continue;
+    limit.answered(socket);
+    socket.pause();
+    await drained(socket);
+    socket.resume();
+    limit.asked(socket);
   }
 }

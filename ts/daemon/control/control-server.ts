@@ -17,6 +17,8 @@ const MAX_SOCKET_PATH_BYTES = 107;
 const MAX_CONNECTIONS = 32;
 /** A connection that says nothing for this long is closed. */
 const IDLE_TIMEOUT_MS = 120_000;
+/** A client that has not read its answer this long after the end of the daemon does not get it. */
+const CLOSING_MS = 1000;
 
 export type ControlHandler = (request: ControlRequest) => Promise<unknown>;
 
@@ -80,18 +82,21 @@ export class ControlServer {
     this.#handler = handler;
   }
 
-  /** Gives the name up and closes every connection after what was written to it. */
+  /** Gives the name up and closes every connection after what was written to it, if it is read soon. */
   async close(): Promise<void> {
     if (statSync(this.path, { throwIfNoEntry: false })?.ino === this.inode) removeQuietly(this.path);
     const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
     for (const socket of this.#connections) socket.destroySoon();
+    const late = setTimeout(() => this.#connections.forEach((socket) => socket.destroy()), CLOSING_MS);
     await closed;
+    clearTimeout(late);
   }
 
   #serve(socket: Socket): void {
     this.#connections.add(socket);
     socket.on('close', () => this.#connections.delete(socket));
     socket.on('error', () => socket.destroy());
+    socket.on('drain', () => socket.resume());
     socket.setTimeout(IDLE_TIMEOUT_MS, () => socket.destroy());
     const reader = new LineReader(MAX_REQUEST_BYTES);
     socket.on('data', (chunk: Buffer) => {
@@ -112,7 +117,9 @@ export class ControlServer {
         this.#limit.asked(socket);
         void this.#answer(line).then((response) => {
           this.#limit.answered(socket);
-          if (socket.writable) socket.write(`${JSON.stringify(response)}\n`);
+          if (!socket.writable || socket.write(`${JSON.stringify(response)}\n`)) return;
+          // Who does not read is not read from, so that answers do not pile up.
+          socket.pause();
         });
       }
     });
