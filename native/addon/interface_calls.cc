@@ -40,6 +40,13 @@ Napi::Value set_fwmark(Engine& engine, const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+/// The descriptor. Argument: the 4 bytes of an address.
+Napi::Value open_side_socket(Engine& engine, const Napi::CallbackInfo& info) {
+  const Bytes address = bytes_of(info[0], "address");
+  if (address.size() != 4) throw_error(info.Env(), "BAD_ARGUMENT", "address: 4 bytes are expected");
+  return Napi::Number::New(info.Env(), engine.open_side_socket(load<uint32_t>(address.data())));
+}
+
 constexpr EngineCall kCalls[] = {
     {"rebind", rebind},
     {"openPort", open_port},
@@ -47,6 +54,7 @@ constexpr EngineCall kCalls[] = {
     {"putAddresses", put_addresses},
     {"setInterfaceDown", set_interface_down},
     {"setFwmark", set_fwmark},
+    {"openSideSocket", open_side_socket},
 };
 
 }  // namespace

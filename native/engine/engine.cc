@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/engine.h"
 
+#include <netinet/in.h>
 #include <sodium.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -309,6 +311,21 @@ void Engine::set_fwmark(uint32_t fwmark) {
   }
   if (route_watch_) route_watch_->set_fwmark(fwmark);
   forget_sources();
+}
+
+int Engine::open_side_socket(uint32_t local) {
+  const std::lock_guard lock(port_mutex_);
+  const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) throw std::system_error(errno, std::generic_category(), "socket");
+  const uint32_t mark = socket_options_.fwmark;
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = local;
+  const bool marked = mark == 0 || ::setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof mark) == 0;
+  if (marked && ::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return fd;
+  const int error = errno;
+  ::close(fd);
+  throw std::system_error(error, std::generic_category(), marked ? "bind" : "SO_MARK");
 }
 
 void Engine::set_private_key(const std::optional<Key32>& key) {

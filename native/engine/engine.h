@@ -128,6 +128,9 @@ class Engine {
   void set_interface_down();
   /// SO_MARK of what is sent from now on (0: none). @throws std::system_error
   void set_fwmark(uint32_t fwmark);
+  /// A UDP socket over IPv4 beside the engine's own, bound to this address (network order) and marked as they
+  /// are; it is the caller's. @throws std::system_error
+  int open_side_socket(uint32_t local);
   /// As SessionTable::set_private_key.
   void set_private_key(const std::optional<Key32>& key);
   void close();

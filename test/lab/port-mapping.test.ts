@@ -7,6 +7,7 @@ import { existsSync } from 'node:fs';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
+import { encodePeerId } from '../../ts/core/protocol/peer-id.js';
 import { Miniupnpd, MINIUPNPD, type MiniupnpdOptions } from '../../ts/lab/miniupnpd.js';
 import { joinFrom, startRelay, wayTold, type PlacedMember } from '../../ts/lab/nat-matrix.js';
 import { PingWatch } from '../../ts/lab/ping.js';
@@ -45,6 +46,8 @@ async function until(what: string, holds: () => Promise<boolean>, member: Placed
 const isMapped = async (member: PlacedMember): Promise<boolean> =>
   (await statusOf(member)).portMapping.state === 'mapped';
 
+/** A peer id that is no member's. */
+const NOBODY = encodePeerId(new Uint8Array(32).fill(7));
 const BOTH: MiniupnpdOptions = { natPmpAndPcp: true, upnp: true };
 
 describe('a port mapping', { skip }, () => {
@@ -75,6 +78,20 @@ describe('a port mapping', { skip }, () => {
     });
     return { member, nat, gateway };
   };
+
+  for (const protocol of ['pcp', 'nat-pmp'] as const)
+    it(`by ${protocol} is made by a member that is closed but for its exit, which nobody serves`, async () => {
+      const { member } = await behind(BOTH, protocol);
+      await until('the port is mapped', () => isMapped(member), member);
+      const use = { exits: [NOBODY], paranoid: true, allowLan: false, include: [], exclude: [], hops: 1 };
+      await member.omerta.request({ command: 'exit-use', use });
+      const { code } = await member.omerta.node.run('ping', ['-n', '-c1', '-W1', '198.51.100.10']);
+      assert.notEqual(code, 0, 'closed');
+      await member.omerta.kill();
+      await member.omerta.start('up', '--foreground');
+      await until('the port is mapped again', () => isMapped(member), member);
+      await member.omerta.request({ command: 'exit-off', serve: true, use: true });
+    });
 
   for (const protocol of ['pcp', 'nat-pmp', 'upnp'] as const)
     it(`by ${protocol} has two members behind symmetric NATs of random ports talk directly, and is gone after down`, async () => {

@@ -349,6 +349,12 @@ export interface Engine extends LimitControl {
    * @throws EngineError BAD_ARGUMENT when not permitted.
    */
   setFwmark?(fwmark: number): void;
+  /**
+   * Descriptor of a UDP socket for what the node says to its gateway: bound to this IPv4 address of the host (16 bytes) and
+   * marked as the engine's own are. It is the caller's; undefined: this engine has none.
+   * @throws EngineError
+   */
+  openSideSocket?(ip: Uint8Array): number;
   /** Every counter the engine has, zero ones included; drops are named `drop_<reason>`. */
   counters(): ReadonlyMap<string, number>;
   /** The same and more, thread by thread. */

@@ -7,7 +7,7 @@ import type { Network } from '../../core/protocol/network.js';
 import { fromHex } from '../../wire/bytes.js';
 import { decodePeerId } from '../../core/protocol/peer-id.js';
 import type { CircuitStatus, MeshStatus, RelayStatus } from '../../core/runtime/mesh-status.js';
-import { formatIp, formatSocketAddress, parseSocketAddress } from '../../wire/socket-address.js';
+import { formatIp, formatSocketAddress, parseIp, parseSocketAddress } from '../../wire/socket-address.js';
 import type { Config } from '../config/config.js';
 import { DEFAULT_STATUS_ADDRESS } from '../config/config-rules.js';
 import { requireJoined } from '../config/consent-configuration.js';
@@ -280,7 +280,12 @@ export class Daemon {
     const { config, log } = this.settings;
     const { node, paths } = config;
     const choice = paths.use === 'relay-only' && this.settings.mode === 'up' ? 'off' : paths.port_mapping;
-    const mapping = new PortMapping({ choice, log, onChange: (mapped) => this.#running.setMapped(mapped) });
+    const mapping = new PortMapping({
+      choice,
+      log,
+      onChange: (mapped) => this.#running.setMapped(mapped),
+      openSocket: (local) => this.#openSideSocket(local),
+    });
     this.#portMapping = mapping;
     this.#closers.push(() => mapping.close());
     let seen = '';
@@ -299,6 +304,17 @@ export class Daemon {
     };
     look();
     this.#hostChecks.add(ADDRESS_CHECK_INTERVAL_MS, look);
+  }
+
+  /** What is said to the gateway has to reach it while an exit is used as well. */
+  #openSideSocket(local: string): number | undefined {
+    const ip = parseIp(local);
+    try {
+      return ip && this.#running.shell.engine.openSideSocket?.(ip);
+    } catch (error) {
+      this.settings.log.debug({ reason: messageOf(error) }, 'side-socket-unmarked');
+      return undefined;
+    }
   }
 
   #watchTunnel(): void {

@@ -42,6 +42,8 @@ export interface PortMappingSettings {
   readonly log: Logger;
   /** The mapping came, went, or is another one. */
   readonly onChange: (mapped: SocketAddress | undefined) => void;
+  /** Descriptor of a UDP socket bound to this address that leaves this host whatever an exit closes; undefined: no such. */
+  readonly openSocket?: (local: string) => number | undefined;
 }
 
 /**
@@ -176,7 +178,7 @@ export class PortMapping {
         this.#close('requests');
         this.#refused(error);
       });
-      socket.bind(0, network.local, () => socket.connect(MAPPING_PORT, network.gateway));
+      this.#bind(socket, network.local, () => socket.connect(MAPPING_PORT, network.gateway));
       this.#listen(network.local);
     }
     const socket = this.#sockets.requests;
@@ -188,6 +190,12 @@ export class PortMapping {
     };
     if (isConnected(socket)) send();
     else socket.once('connect', send);
+  }
+
+  #bind(socket: Socket, local: string, then: () => void): void {
+    const fd = this.#settings.openSocket?.(local);
+    if (fd === undefined) socket.bind(0, local, then);
+    else socket.bind({ fd }, then);
   }
 
   #refused(error: unknown): void {
@@ -230,7 +238,7 @@ export class PortMapping {
     socket.on('error', () => {
       if (this.#sockets.searches === socket) this.#close('searches');
     });
-    socket.bind(0, network.local, () => {
+    this.#bind(socket, network.local, () => {
       if (this.#sockets.searches !== socket) return;
       for (const host of [network.gateway, SSDP_GROUP])
         socket.send(encodeSearch(`${host}:${SSDP_PORT}`), SSDP_PORT, host, () => undefined);

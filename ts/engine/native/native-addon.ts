@@ -178,6 +178,7 @@ export interface NativeHandle {
   putAddresses(): readonly string[];
   setInterfaceDown(): void;
   setFwmark(fwmark: number): void;
+  openSideSocket(address: Uint8Array): number;
   setPrivateKey(key: Uint8Array | undefined): void;
   close(): void;
 }

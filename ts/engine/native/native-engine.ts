@@ -487,6 +487,10 @@ export class NativeEngine implements ReconfigurableEngine {
     this.#change(this.port, () => this.#handle.setFwmark(fwmark));
   }
 
+  openSideSocket(ip: Uint8Array): number {
+    return this.#call(() => this.#handle.openSideSocket(ip.subarray(12)));
+  }
+
   setPrivateKey(privateKey: Uint8Array | undefined): void {
     this.#call(() => this.#handle.setPrivateKey(privateKey));
   }
