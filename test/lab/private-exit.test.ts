@@ -10,6 +10,7 @@ import { EXIT_OUTSIDE, ExitWorld, hostState, LAN, WEB, type ExitMember } from '.
 import { ordinaryUserUnavailable } from '../../ts/lab/ordinary-user.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
 import { World } from '../../ts/lab/world.js';
+import type { DaemonStatus } from '../../ts/status/model/daemon-status.js';
 import type { ExitReport } from '../../ts/status/model/exit-report.js';
 import { addonMissing } from '../engine/addon.js';
 import { until } from '../wg/wg-lab.js';
@@ -146,10 +147,23 @@ describe('an exit without root', { skip: unavailable ?? false, timeout: 300_000 
       const resolver = new Resolver({ timeout: 2000, tries: 3 });
       resolver.setServers([process.argv[1]]);
       console.log((await resolver.resolve4('shop.example')).join());`;
-    for (const server of [WEB.ipv4, `[${WEB.ipv6}]`]) {
+    const ask = async (server: string): Promise<void> => {
       const { stdout, stderr } = await exec(process.execPath, '--input-type=module', '-e', query, server);
       assert.equal(stdout.trim(), WEB.ipv4, `${server}: ${stderr}`);
-    }
+    };
+    const servers = [WEB.ipv4, `[${WEB.ipv6}]`];
+    for (const server of servers) await ask(server);
+    // Another helper opens sockets for answers from then on, and a gateway that is made anew takes datagrams as well.
+    const helper = async (): Promise<number> =>
+      ((await exit.omerta.request({ command: 'status' })) as DaemonStatus).tunnel?.private?.pid ?? 0;
+    const before = await helper();
+    process.kill(before, 'SIGKILL');
+    await until('another helper is there', async () => ![0, before].includes(await helper()));
+    for (const server of servers) await ask(server);
+    await must(exit, 'exit', 'off');
+    await must(exit, 'exit', 'serve', '--allow', guest.peerId, '--resolver', WEB.ipv4);
+    await reaches(WEB.ipv4);
+    for (const server of servers) await ask(server);
   });
 
   it('forwards to no private address, none of its own, and no mail', async () => {

@@ -1,6 +1,7 @@
 // The gateway of an exit without root: a thread that ends what guests send in the private network, and goes on by sockets of
 // the machine.
 
+import { closeSync } from 'node:fs';
 import { MessageChannel, Worker } from 'node:worker_threads';
 import type { ExitRule } from '../contract/exit-control.js';
 import type { GatewayCounts, GatewayStart, ToGateway } from './gateway-messages.js';
@@ -25,6 +26,8 @@ export class Gateway {
   private constructor(
     private readonly network: PrivateNetwork,
     private readonly threads: readonly Worker[],
+    /** Sockets of datagrams, which no thread closes. */
+    private readonly datagrams: readonly number[],
   ) {}
 
   /**
@@ -37,11 +40,13 @@ export class Gateway {
     failed: (error: Error) => void,
   ): Promise<Gateway> {
     const families = ([4, 6] as const).filter((family) => (family === 4 ? wish.ipv4 : wish.ipv6));
-    const tcp = families.map((family) => network.openTransparent(ANY[family], PORT, 'tcp'));
-    const udp = new Map(
-      families.map((family) => [family, network.openTransparent(ANY[family], PORT, 'udp')]),
-    );
-    const start: GatewayStart = { channel: network.channel, tcp, udp4: udp.get(4), udp6: udp.get(6) };
+    const { tcp, udp } = openSockets(network, families);
+    const start: GatewayStart = {
+      channel: network.channel,
+      tcp: [...tcp.values()],
+      udp4: udp.get(4),
+      udp6: udp.get(6),
+    };
     const { port1, port2 } = new MessageChannel();
     const main = new Worker(new URL('./gateway-worker.js', import.meta.url), { workerData: start });
     const reader = new Worker(new URL('./datagram-reader.js', import.meta.url), {
@@ -49,14 +54,14 @@ export class Gateway {
       transferList: [port1],
     });
     main.postMessage({ type: 'reader', port: port2 }, [port2]);
-    const gateway = new Gateway(network, [main, reader]);
+    const gateway = new Gateway(network, [main, reader], [...udp.values()]);
     main.on('message', (counts: GatewayCounts) => (gateway.#counts = counts));
     for (const thread of [main, reader]) {
       thread.on('error', (error) => gateway.#closed || failed(error));
       thread.unref();
     }
     try {
-      for (const family of families) await network.run('ip', [`-${family}`, '-batch', '-'], GATEWAY_ROUTES);
+      for (const family of tcp.keys()) await network.run('ip', [`-${family}`, '-batch', '-'], GATEWAY_ROUTES);
       await network.run('nft', ['-f', '-'], gatewayTable({ ...wish, tcp: PORT, udp: PORT }));
     } catch (error) {
       await gateway.close();
@@ -82,6 +87,7 @@ export class Gateway {
   async close(): Promise<void> {
     this.#closed = true;
     await Promise.all(this.threads.map((thread) => thread.terminate()));
+    this.datagrams.forEach(closeSync);
     await this.network.run('nft', ['-f', '-'], GATEWAY_REMOVED).catch(() => undefined);
     for (const family of [4, 6])
       await this.network
@@ -92,4 +98,25 @@ export class Gateway {
   #tell(message: ToGateway): void {
     this.threads[0]?.postMessage(message);
   }
+}
+
+type Family = keyof typeof ANY;
+
+/** Those of the families the network has: IPv6 may be switched off. @throws Error when it has none of them */
+function openSockets(
+  network: PrivateNetwork,
+  families: readonly Family[],
+): { readonly tcp: ReadonlyMap<Family, number>; readonly udp: ReadonlyMap<Family, number> } {
+  const [tcp, udp] = [new Map<Family, number>(), new Map<Family, number>()];
+  let failure: unknown;
+  for (const family of families)
+    try {
+      tcp.set(family, network.openTransparent(ANY[family], PORT, 'tcp'));
+      udp.set(family, network.openTransparent(ANY[family], PORT, 'udp'));
+    } catch (error) {
+      failure = error;
+    }
+  if (udp.size > 0) return { tcp, udp };
+  [...tcp.values()].forEach(closeSync);
+  throw failure;
 }

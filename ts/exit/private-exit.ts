@@ -34,6 +34,9 @@ export class PrivateExit implements ExitPlace {
   #use: ExitInUse | undefined;
   #gateway: Gateway | undefined;
   #served = '';
+  #wish: ExitWish | undefined;
+  /** A thread of the gateway ended: it is made anew. */
+  #hasFailed = false;
   #guests: readonly { readonly address: string; readonly until: number }[] = [];
   #lan: readonly string[] = [];
   #busy: Promise<void> = Promise.resolve();
@@ -63,7 +66,7 @@ export class PrivateExit implements ExitPlace {
     return this.#busy;
   }
 
-  set({ tunnel, serving, using }: ExitWish): Promise<void> {
+  set({ tunnel, port, serving, using }: ExitWish): Promise<void> {
     if (
       using !== undefined &&
       (using.paranoid || using.allowLan || using.include.length + using.exclude.length > 0)
@@ -86,6 +89,7 @@ export class PrivateExit implements ExitPlace {
         ),
       );
     if (using === undefined) this.#use = undefined;
+    this.#wish = { tunnel, port, serving, using };
     return this.#queue(async () => {
       const own = this.#options.own();
       const wanted = serving && { tunnel, own, ipv4: serving.ipv4, ipv6: serving.ipv6 };
@@ -102,6 +106,7 @@ export class PrivateExit implements ExitPlace {
       this.#gateway = await Gateway.open(this.#options.network, wanted, (error) => {
         this.error = `the gateway ended (${error.message})`;
         this.#served = '';
+        this.#hasFailed = true;
       });
       this.#tellGuests();
     });
@@ -123,12 +128,17 @@ export class PrivateExit implements ExitPlace {
 
   /** The machine's addresses change, and rights end. */
   check(): Promise<void> {
+    if (this.#hasFailed && this.#wish !== undefined) {
+      this.#hasFailed = false;
+      return this.set(this.#wish);
+    }
     this.#tellGuests();
     return Promise.resolve();
   }
 
   clear(): Promise<void> {
     this.#use = undefined;
+    this.#wish = undefined;
     return this.#queue(async () => {
       this.#served = '';
       await this.#gateway?.close();

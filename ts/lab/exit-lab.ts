@@ -5,6 +5,7 @@ import { setTimeout } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import type { ExitReport } from '../status/model/exit-report.js';
 import { EXIT_OUTSIDE, ExitWorld, hostState, LAN, WEB, type ExitMember } from './exit-world.js';
+import { privateRows } from './exit-lab-private.js';
 import { LeakProbes } from './leak-table.js';
 import { UsageError } from './options.js';
 import { formatMs, Report } from './report.js';
@@ -160,6 +161,12 @@ export async function exitLab(argv: readonly string[]): Promise<number> {
     } finally {
       world.remove();
     }
+  }
+  const world = await World.create();
+  try {
+    await privateRows(world, report);
+  } finally {
+    world.remove();
   }
   if (values.json) console.log(JSON.stringify({ met: !report.failed, results: report.results }, null, 2));
   else console.log(`\n${report.table()}`);
