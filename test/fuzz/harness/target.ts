@@ -12,7 +12,7 @@ export interface FuzzTarget {
    * canonical encoding wants reaching. Undefined: this input is none of the format.
    */
   readonly mutate?: (input: Uint8Array, random: () => number) => Uint8Array | undefined;
-  /** Whether how long an input takes is judged; false where sockets are in between. */
+  /** Whether how long an input takes is judged; false where sockets are in between, or an input is a program. */
   readonly timed?: boolean;
   /** Gives back what seeds() or run() opened. */
   readonly close?: () => Promise<void>;

@@ -192,7 +192,10 @@ export class ExitClient {
           return;
         }
         candidate.asking = undefined;
-        if (answer?.type === 'exit-granted') this.#granted(candidate, sessionKey, network.hex, answer, later);
+        if (answer?.type === 'exit-granted' && !this.#host.peers.isMember(sessionKey, network.hex))
+          this.#wait(candidate, 'unknown', LOOK_AGAIN_MS, later); // it left while it was asked
+        else if (answer?.type === 'exit-granted')
+          this.#granted(candidate, sessionKey, network.hex, answer, later);
         else this.#failed(candidate, answer?.reason ?? 'unanswered', later);
         this.#advance(later);
       },
