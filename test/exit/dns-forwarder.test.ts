@@ -9,6 +9,7 @@ import { describe, it, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { DnsForwarder, hostResolvers } from '../../ts/exit/dns-forwarder.js';
 import { until } from '../wg/wg-lab.js';
+import { freePort } from './free-port.js';
 
 const QUESTION = Buffer.from('abcd01000001000000000000' + '0161' + '00' + '00010001', 'hex');
 
@@ -21,16 +22,6 @@ async function bound(t: TestContext, address: string): Promise<Socket> {
 }
 
 const portOf = (socket: Socket): number => socket.address().port;
-
-/** A free UDP and TCP port, for tests that are not root's. */
-async function freePort(): Promise<number> {
-  const socket = createSocket('udp4');
-  socket.bind(0, '127.0.0.1');
-  await once(socket, 'listening');
-  const port = portOf(socket);
-  await new Promise<void>((resolve) => socket.close(() => resolve()));
-  return port;
-}
 
 interface Made {
   readonly forwarder: DnsForwarder;

@@ -4,70 +4,10 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
-import { HostCommandError, type RunCommand } from '../../ts/exit/host-commands.js';
-import type { HostChange, Sysctls } from '../../ts/exit/host-change.js';
+import type { HostChange } from '../../ts/exit/host-change.js';
 import { HostChanges } from '../../ts/exit/host-changes.js';
 import { temporaryDirectory } from '../daemon/temporary.js';
-
-/** Rules, routes, tables and kernel parameters as the programs would have them. */
-class FakeHost {
-  readonly rules = new Set<string>();
-  readonly routes = new Set<string>();
-  readonly tables = new Map<string, string>();
-  readonly parameters = new Map([
-    ['net/ipv4/conf/eth0/forwarding', '0'],
-    ['net/ipv6/conf/all/forwarding', '0'],
-    ['net/ipv6/conf/eth0/forwarding', '1'],
-  ]);
-  /** The so many-th thing that is done fails; undefined = none. */
-  failAt: number | undefined;
-  #done = 0;
-
-  readonly run: RunCommand = (file, args, input = '') => {
-    const words = args.join(' ');
-    if (words.includes('-json')) return Promise.resolve('[]');
-    const failed = this.#fails(`${file} ${words}`);
-    if (failed !== undefined) return Promise.reject(failed);
-    const [, rule] = /rule (?:add|del) (.*)/.exec(words) ?? [];
-    if (rule !== undefined) {
-      const key = `${args[0] ?? ''} ${rule}`;
-      if (words.includes('rule add')) {
-        if (this.rules.has(key))
-          return Promise.reject(new HostCommandError(words, 'RTNETLINK answers: File exists'));
-        this.rules.add(key);
-      } else if (!this.rules.delete(key))
-        return Promise.reject(new HostCommandError(words, 'RTNETLINK answers: No such file or directory'));
-    } else if (words.includes('route replace')) this.routes.add(words.replace('route replace ', ''));
-    else if (words.includes('route flush')) this.routes.clear();
-    else if (file === 'nft') {
-      // As it is given: away with the table, then, when it is to be there, the table.
-      const [, table = '', rest = ''] = /^table inet (\S+)\ndelete table inet \S+\n([^]*)$/.exec(input) ?? [];
-      this.tables.delete(table);
-      if (rest !== '') this.tables.set(table, rest);
-    }
-    return Promise.resolve('');
-  };
-
-  readonly sysctls: Sysctls = {
-    read: (path) => this.parameters.get(path),
-    write: (path, value) => {
-      const failed = this.#fails(path);
-      if (failed !== undefined) throw failed;
-      if (path === 'net/ipv6/conf/all/forwarding')
-        for (const key of this.parameters.keys())
-          if (key.startsWith('net/ipv6')) this.parameters.set(key, value);
-      this.parameters.set(path, value);
-    },
-  };
-
-  get state(): string {
-    return JSON.stringify([[...this.rules], [...this.routes], [...this.tables], [...this.parameters]]);
-  }
-
-  #fails(what: string): Error | undefined {
-    return this.#done++ === this.failAt ? new HostCommandError(what, 'Operation not permitted') : undefined;
-  }
-}
+import { FakeHost } from './fake-host.js';
 
 const WANTED: readonly HostChange[] = [
   {
@@ -158,6 +98,11 @@ describe('changes of a host', () => {
       [{ kind: 'sysctl', path: 'kernel/core_pattern', value: '1', before: '|/bin/x', kept: {} }],
       [{ kind: 'sysctl', path: 'net/ipv4/conf/../../../kernel/x', value: '1', before: '0', kept: {} }],
       [{ kind: 'nft', table: 'filter' }],
+      [{ kind: 'nft', table: 'omerta_boot' }],
+      [{ kind: 'rule', family: 4, rule: 'priority 0 from all lookup local' }],
+      [{ kind: 'rule', family: 4, rule: 'priority 51030 from all lookup main' }],
+      [{ kind: 'rule', family: 4, rule: '' }],
+      [{ kind: 'routes', family: 4, table: 254 }],
       'nothing',
     ]) {
       writeFileSync(journal, JSON.stringify({ boot: 'this', changes }), { mode: 0o600 });

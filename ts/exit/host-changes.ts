@@ -13,24 +13,26 @@ import {
   type Sysctls,
   type Undo,
 } from './host-change.js';
+import { EXIT_TABLE, GUARD_TABLE, RULE_PRIORITIES, SERVE_TABLE, USE_TABLE } from './exit-numbers.js';
 import type { RunCommand } from './host-commands.js';
 import { HostListing } from './host-listing.js';
 
+// A journal undoes what an exit changes and nothing else, wherever the file comes from.
 const family = z.union([z.literal(4), z.literal(6)]);
+const OWN_RULE = new RegExp(`^priority (${Object.values(RULE_PRIORITIES).join('|')}) `);
 const undoSchema = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('sysctl'),
-    // Of the network alone, wherever the file comes from.
     path: z.string().regex(/^net\/ipv[46]\/conf\/[^/]+\/[a-z_]+$/),
     value: z.string(),
     before: z.string(),
     kept: z.record(z.string().regex(/^net\/ipv[46]\/conf\/[^/]+\/[a-z_]+$/), z.string()),
   }),
-  z.strictObject({ kind: z.literal('rule'), family, rule: z.string() }),
-  z.strictObject({ kind: z.literal('routes'), family, table: z.int().min(1) }),
+  z.strictObject({ kind: z.literal('rule'), family, rule: z.string().regex(OWN_RULE) }),
+  z.strictObject({ kind: z.literal('routes'), family, table: z.literal(EXIT_TABLE) }),
   z.strictObject({
     kind: z.literal('nft'),
-    table: z.string().regex(/^omerta_[a-z_]+$/),
+    table: z.enum([SERVE_TABLE, USE_TABLE, GUARD_TABLE]),
     families: z.array(z.enum(['inet', 'netdev'])).optional(),
   }),
 ]);
