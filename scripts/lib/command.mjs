@@ -4,35 +4,14 @@ import { spawn, spawnSync } from 'node:child_process';
 import { createWriteStream, mkdirSync, readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { dirname, join, relative } from 'node:path';
+import { endDescendantsOnSignal } from './descendants.mjs';
 import { root } from './paths.mjs';
 
-const children = new Set();
-let signalsForwarded = false;
-
-// A script that is told to stop stops its children first; otherwise a compiler would live on.
-function forwardSignals() {
-  if (signalsForwarded) return;
-  signalsForwarded = true;
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
-    process.on(signal, () => {
-      for (const child of children) child.kill(signal);
-      process.exit(128 + constants.signals[signal]);
-    });
-  }
-}
-
 function wait(child) {
-  forwardSignals();
-  children.add(child);
+  endDescendantsOnSignal();
   return new Promise((resolve, reject) => {
-    child.once('error', (error) => {
-      children.delete(child);
-      reject(error);
-    });
-    child.once('close', (code, signal) => {
-      children.delete(child);
-      resolve(code ?? 128 + constants.signals[signal]);
-    });
+    child.once('error', reject);
+    child.once('close', (code, signal) => resolve(code ?? 128 + constants.signals[signal]));
   });
 }
 

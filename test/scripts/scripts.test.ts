@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { until } from '../wg/wg-lab.js';
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));
 
@@ -34,6 +36,15 @@ function evaluate(program: string): unknown {
 }
 
 const module = (name: string): string => JSON.stringify(`file://${root}scripts/lib/${name}.mjs`);
+
+/** Not a zombie that nobody has waited for. */
+function isRunning(pid: number): boolean {
+  try {
+    return !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+  } catch {
+    return false;
+  }
+}
 
 describe('the npm scripts', () => {
   const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
@@ -182,6 +193,41 @@ describe('the test summary', () => {
         ['no tools', ['whole.test.mjs: all of it']],
       ],
     });
+  });
+
+  it('is ended with all that the tests started by a signal to it alone', async (t) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+      const folder = mkdtempSync(join(tmpdir(), 'omerta-scripts-'));
+      t.after(() => rmSync(folder, { recursive: true }));
+      const pids = join(folder, 'pids');
+      const program = join(folder, 'program.mjs');
+      writeFileSync(
+        join(folder, 'endless.test.mjs'),
+        `import { spawn } from 'node:child_process'; import { writeFileSync, renameSync } from 'node:fs';
+        import { test } from 'node:test';
+        test('endless', async () => {
+          // As a daemon that a test started and whose terminal is nobody's.
+          const daemon = spawn('sleep', ['1000'], { stdio: 'ignore', detached: true });
+          writeFileSync(${JSON.stringify(`${pids}.new`)}, process.pid + ' ' + daemon.pid);
+          renameSync(${JSON.stringify(`${pids}.new`)}, ${JSON.stringify(pids)});
+          await new Promise((resolve) => setTimeout(resolve, 1e6));
+        });`,
+      );
+      writeFileSync(
+        program,
+        `import { TestResults } from ${module('test-results')};
+        import { runNodeTests } from ${module('node-tests')};
+        await runNodeTests([${JSON.stringify(join(folder, 'endless.test.mjs'))}], new TestResults());`,
+      );
+      const runner = spawn(process.execPath, [program], { env, stdio: 'ignore', detached: true });
+      const ended = once(runner, 'exit');
+      await until('the test runs', () => existsSync(pids), 60_000);
+      const started = readFileSync(pids, 'utf8').split(' ').map(Number);
+      assert.ok(runner.kill(signal));
+      const [code] = (await ended) as [number | null];
+      assert.equal(code, signal === 'SIGTERM' ? 143 : 130);
+      for (const pid of started) assert.ok(!isRunning(pid), `${pid} is gone after ${signal}`);
+    }
   });
 
   it('fails when no test ran', () => {

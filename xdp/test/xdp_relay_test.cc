@@ -847,10 +847,16 @@ void a_driver_that_loses_frames_is_given_up() {
   TEST("a veth whose other end runs no program loses frames and is given up");
   auto relay = started(traffic);
   relay->check();
-  for (int i = 0; i < 100; i++) far.send(traffic.packet());
-  for (int tries = 0; tries < 500 && count_of(*relay, OMERTA_XDP_FORWARDED_PACKETS) < 100; tries++)
-    usleep(10'000);
-  usleep(50'000);  // the driver counts what it loses when it has judged all of a batch
+  // The driver counts what it loses when it has judged all of a batch.
+  const auto lose_frames = [&] {
+    const auto lost = [] { return transmit_counts("near0").value_or(TransmitCounts{}).errors; };
+    const uint64_t before = lost();
+    for (int i = 0; i < 100; i++) far.send(traffic.packet());
+    for (int tries = 0; tries < 2000 && lost() < before + 100; tries++) usleep(10'000);
+    CHECK(lost() == before + 100);
+  };
+  lose_frames();
+  CHECK(count_of(*relay, OMERTA_XDP_FORWARDED_PACKETS) == 100);
   relay->check();
   const Attachment::Status status = relay->interfaces()[0];
   CHECK(!status.attached && status.code == "LOSES_FRAMES");
@@ -866,8 +872,7 @@ void a_driver_that_loses_frames_is_given_up() {
     later += pause + kSecond;
     relay->check(later);
     CHECK(relay->interfaces()[0].attached && attached_program("near0") != 0);
-    for (int i = 0; i < 100; i++) far.send(traffic.packet());
-    usleep(50'000);
+    lose_frames();
     relay->check(later);
     CHECK(!relay->interfaces()[0].attached);
   }
