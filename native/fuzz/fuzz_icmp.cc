@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// ICMP answers to any packet of a guest, and its fragments: a whole packet with the right checksums from the
-// address that was asked for, never an answer to what may have none, and never more than every host must
-// take.
+// ICMP answers to any packet of a guest, its fragments, and whether it is mail: a whole packet with the right
+// checksums from the address that was asked for, never an answer to what may have none, and never more than
+// every host must take.
 //
 // input: selector u8 · MTU u16 · packet
 //   selector bit 0: make version and length agree with the packet, which no mutation would keep right
 //   selector bit 1: IPv6 instead of IPv4
+//   selector bit 2: for the port of mail, by TCP
 #include "fuzz/fuzz_input.h"
 #include "fuzz/plain_checksum.h"
 #include "inner/fragmentation.h"
@@ -68,6 +69,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const size_t at = v6 ? 4 : 2;
     packet[at] = static_cast<uint8_t>(length >> 8);
     packet[at + 1] = static_cast<uint8_t>(length);
+    const size_t transport = v6 ? 40 : static_cast<size_t>(packet[0] & 15) * 4;
+    if ((selector & 4) && packet.size() >= transport + 4) {
+      packet[v6 ? 6 : 9] = kTcp;
+      packet[transport + 2] = 0;
+      packet[transport + 3] = 25;
+    }
   }
   const IpView ip = parse_ip(packet.data(), packet.size());
   const std::vector<uint8_t> answer = icmp_unreachable(ip, packet.data());
@@ -79,6 +86,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const size_t header = v4 ? static_cast<size_t>(packet[0] & 15) * 4 : 40;
   const uint8_t protocol = packet[v4 ? 9 : 6];
   const bool later_fragment = v4 && ((packet[6] & 0x1f) != 0 || packet[7] != 0);
+  const bool to_port_25 = ip.length >= header + 4 && packet[header + 2] == 0 && packet[header + 3] == 25;
+  require(is_mail(packet.data(), ip) == (protocol == kTcp && !later_fragment && to_port_25));
   const bool icmp = protocol == (v4 ? 1 : 58);
   const bool query =
       icmp && ip.length > header && (v4 ? packet[header] == 0 || packet[header] == 8 : packet[header] >= 128);

@@ -60,6 +60,13 @@ Layout layout_of(const Packet& packet) {
   return l;
 }
 
+/// What the transport's sum comes to with nothing in its checksum.
+uint32_t sum_without_checksum(Packet packet) {
+  const Layout l = layout_of(packet);
+  put16(&packet[l.checksum], 0);
+  return fuzz::plain_transport_sum(packet.data(), l.ip, packet.size(), l.udp ? kUdp : kTcp);
+}
+
 /// By the plain sum alone.
 void set_checksums(Packet& packet) {
   const Layout l = layout_of(packet);
@@ -67,9 +74,7 @@ void set_checksums(Packet& packet) {
     put16(&packet[10], 0);
     put16(&packet[10], ~fuzz::plain_sum(packet.data(), l.ip) & 0xffff);
   }
-  put16(&packet[l.checksum], 0);
-  const uint8_t protocol = l.udp ? kUdp : kTcp;
-  uint32_t sum = ~fuzz::plain_transport_sum(packet.data(), l.ip, packet.size(), protocol) & 0xffff;
+  uint32_t sum = ~sum_without_checksum(packet) & 0xffff;
   if (l.udp && sum == 0) sum = 0xffff;
   put16(&packet[l.checksum], sum);
 }
@@ -79,6 +84,9 @@ bool checksums_right(const Packet& packet) {
   if (!l.v6 && fuzz::plain_sum(packet.data(), l.ip) != 0xffff) return false;
   return fuzz::plain_transport_sum(packet.data(), l.ip, packet.size(), l.udp ? kUdp : kTcp) == 0xffff;
 }
+
+/// Bits of the class and lifetime.
+enum Service : uint8_t { kShorter = 4, kZeroSum = 8 };
 
 struct Record {
   uint8_t shape;
@@ -131,6 +139,11 @@ Packet build(const Record& record, uint32_t sequence) {
     for (size_t i = 0; i < options; i++) transport[20 + i] = static_cast<uint8_t>(i < 2 ? 1 : i);
   }
   for (size_t i = 0; i < record.payload; i++) p[headers + i] = static_cast<uint8_t>(sequence + i * 7);
+  if (udp && (record.service & kZeroSum) && record.payload >= 2) {
+    // Its checksum is 0, which UDP does not have.
+    put16(p + headers, 0);
+    put16(p + headers, ~sum_without_checksum(packet) & 0xffff);
+  }
   set_checksums(packet);
   return packet;
 }
@@ -148,10 +161,17 @@ VirtioNetHeader header_of(const Packet& packet, size_t segment) {
   return header;
 }
 
-std::vector<Packet> split(const VirtioNetHeader& header, Packet& packet) {
-  require(Segmentation::super_packet_protocol(header) == (layout_of(packet).udp ? kUdp : kTcp));
-  const Segmentation segmentation(header, packet.data(), packet.size());
+/// `largest`: no segment of TCP may be longer; nothing else can be split anew.
+std::vector<Packet> split(const VirtioNetHeader& header, Packet& packet, size_t largest = SIZE_MAX) {
+  const Layout l = layout_of(packet);
+  require(Segmentation::super_packet_protocol(header) == (l.udp ? kUdp : kTcp));
+  Segmentation segmentation(header, packet.data(), packet.size());
   require(segmentation.valid());
+  const size_t first = segmentation.size(0), count = segmentation.count();
+  const bool fits = first <= largest || (!l.udp && largest > l.headers);
+  require(segmentation.limit(largest) == fits);
+  require(segmentation.size(0) == (fits ? std::min(first, largest) : first));
+  if (first <= largest || !fits) require(segmentation.count() == count);
   std::vector<Packet> segments;
   for (size_t i = 0; i < segmentation.count(); i++) {
     Packet segment(segmentation.size(i));
@@ -159,6 +179,54 @@ std::vector<Packet> split(const VirtioNetHeader& header, Packet& packet) {
     segments.push_back(std::move(segment));
   }
   return segments;
+}
+
+/// A packet whose checksum is left to whoever splits it: the field holds the sum of the pseudo header.
+void complete(const Packet& whole) {
+  const Layout l = layout_of(whole);
+  Packet packet = whole;
+  const uint8_t* addresses = &packet[l.v6 ? 8 : 12];
+  const size_t length = packet.size() - l.ip;
+  const uint8_t rest[4] = {0, l.udp ? kUdp : kTcp, static_cast<uint8_t>(length >> 8),
+                           static_cast<uint8_t>(length)};
+  put16(&packet[l.checksum], fuzz::plain_sum(rest, 4, fuzz::plain_sum(addresses, l.v6 ? 32 : 8)));
+  VirtioNetHeader header = header_of(packet, 0);
+  header.gso_type = kGsoNone;
+  require(Segmentation::super_packet_protocol(header) == 0);
+  Segmentation segmentation(header, packet.data(), packet.size());
+  require(segmentation.count() == 1 && segmentation.size(0) == packet.size());
+  require(!segmentation.limit(packet.size() - 1) && segmentation.limit(packet.size()));
+  Packet completed(packet.size());
+  segmentation.write(0, completed.data());
+  require(completed == whole);
+}
+
+/// Headers that do not agree with their packet are refused, whatever else they say.
+void refused(const Packet& whole, size_t segment) {
+  const auto valid = [&](const auto& change) {
+    Packet packet = whole;
+    VirtioNetHeader header = header_of(packet, segment);
+    change(packet, header);
+    return Segmentation(header, packet.data(), packet.size()).valid();
+  };
+  const Layout l = layout_of(whole);
+  require(!valid([](Packet&, VirtioNetHeader& header) { header.gso_size = 0; }));
+  require(!valid([](Packet&, VirtioNetHeader& header) { header.gso_type = 2; }));
+  require(!valid([&](Packet&, VirtioNetHeader& header) {
+    if (l.udp)
+      header.checksum_start = static_cast<uint16_t>(l.ip - 1);
+    else
+      header.gso_type = l.v6 ? kGsoTcp4 : kGsoTcp6;
+  }));
+  require(!valid([&](Packet&, VirtioNetHeader& header) {
+    header.checksum_start = static_cast<uint16_t>(whole.size() - 1);
+  }));
+  require(!valid([](Packet& packet, VirtioNetHeader&) { packet[0] = 0; }));
+  require(!valid([&](Packet&, VirtioNetHeader& header) {
+    header.gso_type = kGsoNone;
+    header.checksum_start = static_cast<uint16_t>(whole.size());
+  }));
+  if (!l.udp) require(!valid([&](Packet& packet, VirtioNetHeader&) { packet[l.ip + 12] = 0x40; }));
 }
 
 /// Segments carry the super-packet's payload whole and in order, each with lengths, sequence and checksums of
@@ -236,11 +304,16 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Packet packet = build(record, sequence);
     sequence += static_cast<uint32_t>(record.payload);
     if ((record.shape & kSuper) && record.payload > 0) {
-      const std::vector<Packet> segments = split(header_of(packet, record.segment), packet);
+      const size_t headers = layout_of(packet).headers;
+      size_t largest = record.service & kShorter ? 1 + record.segment / 2 : SIZE_MAX;
+      if (largest > headers) largest = std::max(largest, headers + record.payload / 64 + 1);
+      refused(packet, record.segment);
+      const std::vector<Packet> segments = split(header_of(packet, record.segment), packet, largest);
       check_segments(packet, segments);
       sent.insert(sent.end(), segments.begin(), segments.end());
       continue;
     }
+    complete(packet);
     if (record.shape & kBadChecksum) packet.back() ^= 1;
     sent.push_back(std::move(packet));
   }

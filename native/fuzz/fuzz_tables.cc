@@ -3,8 +3,14 @@
 // a model of maps and sums that knows nothing of slots, homes and sequence words.
 //
 // input: operations, each an opcode u8 and its operands; ids are of 16 values that share homes
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <array>
 #include <map>
+#include <memory>
+#include <optional>
+#include <set>
 
 #include "fuzz/fuzz_input.h"
 #include "relay/forwarding_table.h"
@@ -36,6 +42,7 @@ struct Leg {
   omerta_leg settings{};
   uint64_t packets = 0;
   uint64_t bytes = 0;
+  std::set<uint64_t> seen{};  ///< counters of transport messages; all are of one session
 };
 struct Sum {
   uint64_t packets = 0;
@@ -48,7 +55,13 @@ struct Model {
   std::array<Sum, kIdentities> identities{};
   std::array<Sum, kNetworks> networks{};
   std::array<uint64_t, kClasses> byte_caps{};
+  /// What legs the kernel has too let through, by either of the two.
+  std::map<uint32_t, std::set<uint64_t>> shared_windows;
 
+  std::set<uint64_t>& seen_by(uint32_t id) {
+    const auto shared = shared_windows.find(id);
+    return shared == shared_windows.end() ? legs[id].seen : shared->second;
+  }
   void settle(const Leg& leg) {
     identities[leg.settings.identity].packets += leg.packets;
     identities[leg.settings.identity].bytes += leg.bytes;
@@ -105,8 +118,13 @@ void install(relay::ForwardingTable& table, Model& model, const omerta_leg& leg)
   kept.settings = leg;
 }
 
+/// A WireGuard transport message, whose counter a leg takes once. These have one receiver index and counters
+/// so close together that a leg tells each of them apart.
+constexpr uint64_t kTransport = 0x0000000700000004;
+bool is_transport(const std::vector<uint8_t>& frame) { return omerta_load64(&frame[16]) == kTransport; }
+
 /// The plain reading of docs/protocol.md: what becomes of a frame whose tag is right or not.
-relay::Decision judged(const Model& model, const omerta_address& from, const std::vector<uint8_t>& frame,
+relay::Decision judged(Model& model, const omerta_address& from, const std::vector<uint8_t>& frame,
                        uint64_t now, bool good_tag) {
   relay::Decision d;
   const auto found = model.legs.find(omerta_load32(&frame[4]));
@@ -125,6 +143,9 @@ relay::Decision judged(const Model& model, const omerta_address& from, const std
   if (!good_tag) return drop(OMERTA_DROP_BAD_TAG);
   if (leg.expires_at != 0 && now >= leg.expires_at) return drop(OMERTA_DROP_EXPIRED);
   if (leg.action == OMERTA_LEG_FORWARD && frame[2] < 2) return drop(OMERTA_DROP_HOP_LIMIT);
+  if (leg.action != OMERTA_LEG_CONTROL && is_transport(frame) &&
+      !model.seen_by(leg.leg_id).insert(omerta_load64(&frame[24])).second)
+    return drop(OMERTA_DROP_REPEATED);
   const uint64_t cap = model.byte_caps[leg.limits];
   if (cap != 0 && found->second.bytes + frame.size() > cap) return drop(OMERTA_DROP_BYTE_CAP);
   d.leg_id = leg.leg_id;
@@ -138,19 +159,27 @@ struct Sent {
   std::vector<uint8_t> frame;
   omerta_address from;
   bool good_tag;
+  bool kernel_first;  ///< its message came by the kernel path already, if that has the leg
 };
 
 Sent frame_from(const Model& model, fuzz::Input& input) {
   Sent sent;
   const uint8_t what = input.byte();
   const uint32_t id = id_of(input.byte());
-  sent.frame.resize(32 + input.byte() % 64);
+  const uint8_t length = input.byte();
+  sent.frame.resize(32 + length % 64);
   sent.frame[0] = OMERTA_FRAME_MAGIC;
   sent.frame[1] = what & 1 ? OMERTA_KIND_PROBE : OMERTA_KIND_FORWARD;
   sent.frame[2] = static_cast<uint8_t>(what >> 5);
-  sent.from = source_of(input.byte());
+  const uint8_t source = input.byte();
+  sent.from = source_of(source);
   omerta_store32(&sent.frame[4], id);
   for (size_t i = 16; i < sent.frame.size(); i++) sent.frame[i] = static_cast<uint8_t>(i * what);
+  if (length & 64) {
+    omerta_store64(&sent.frame[16], kTransport);
+    omerta_store64(&sent.frame[24], source >> 4);
+  }
+  sent.kernel_first = (length & 128) != 0;
   const auto found = model.legs.find(id);
   sent.good_tag = found != model.legs.end() && (what & 2) != 0;
   if (found != model.legs.end()) {
@@ -173,7 +202,9 @@ Sent frame_from(const Model& model, fuzz::Input& input) {
 void agrees_with_kernel(const Model& model, const Sent& sent, const std::vector<uint8_t>& after, uint64_t now,
                         const relay::Decision& decision) {
   const auto found = model.legs.find(omerta_load32(&sent.frame[4]));
-  if (found == model.legs.end() || decision.reason == OMERTA_DROP_BYTE_CAP) return;
+  if (found == model.legs.end() || decision.reason == OMERTA_DROP_BYTE_CAP ||
+      decision.reason == OMERTA_DROP_REPEATED)
+    return;
   const omerta_leg& leg = found->second.settings;
   std::vector<uint8_t> frame = sent.frame;
   const auto size = static_cast<uint32_t>(frame.size());
@@ -183,16 +214,71 @@ void agrees_with_kernel(const Model& model, const Sent& sent, const std::vector<
   require(frame == after);
 }
 
-void judge(relay::ForwardingTable& table, Model& model, fuzz::Input& input, uint64_t now) {
+/// The maps of the kernel path, as far as a table shares them: legs and what they let through.
+class KernelLegs {
+ public:
+  /// Of the legs there are, those with an even id: the kernel does not have all of them.
+  explicit KernelLegs(Model& model) {
+    auto* legs = static_cast<omerta_leg*>(
+        mmap(nullptr, kSlots * sizeof(omerta_leg), PROT_READ | PROT_WRITE, MAP_SHARED, legs_, 0));
+    require(legs != MAP_FAILED);
+    for (const auto& [id, leg] : model.legs) {
+      if (id % 2 != 0) continue;
+      uint32_t slot = omerta_leg_home(id, kSlots);
+      while (legs[slot].action != 0) slot = omerta_leg_slot_after(slot, kSlots);
+      relay::publish_leg(legs[slot], leg.settings, relay::kLegPolicyWords);
+      model.shared_windows[id];
+    }
+    munmap(legs, kSlots * sizeof(omerta_leg));
+    windows_.emplace(relay::WindowFiles{legs_, window_file_, kSlots});
+  }
+  ~KernelLegs() {
+    close(legs_);
+    close(window_file_);
+  }
+  const relay::SharedWindows& windows() const { return *windows_; }
+
+  /// The kernel path judges a message first.
+  void take(Model& model, const std::vector<uint8_t>& frame) const {
+    const uint32_t id = omerta_load32(&frame[4]);
+    omerta_leg_window* window = windows_->of(id);
+    require((window != nullptr) == model.shared_windows.contains(id));
+    if (window == nullptr || !is_transport(frame)) return;
+    const uint64_t counter = omerta_load64(&frame[24]);
+    const bool fresh = omerta_window_takes(window, kTransport, counter, 1, 1) != 0;
+    require(fresh == model.shared_windows[id].insert(counter).second);
+  }
+
+ private:
+  static constexpr uint32_t kSlots = 16;
+  static int file(const char* name, size_t size) {
+    const int fd = memfd_create(name, MFD_CLOEXEC);
+    require(fd >= 0 && ftruncate(fd, static_cast<off_t>(size)) == 0);
+    return fd;
+  }
+
+  int legs_ = file("legs", kSlots * sizeof(omerta_leg));
+  int window_file_ = file("windows", kSlots * sizeof(omerta_leg_window));
+  std::optional<relay::SharedWindows> windows_;
+};
+
+void judge(relay::ForwardingTable& table, Model& model, const KernelLegs* kernel, fuzz::Input& input,
+           uint64_t now) {
   // A batch, as a worker has it: up to ten at a time.
   std::vector<Sent> batch(1 + input.byte() % 10);
   std::vector<relay::Datagram> datagrams;
-  for (Sent& sent : batch) sent = frame_from(model, input);
+  for (Sent& sent : batch) {
+    sent = frame_from(model, input);
+    if (sent.kernel_first && kernel != nullptr) kernel->take(model, sent.frame);
+  }
   for (Sent& sent : batch)
     datagrams.push_back({sent.frame.data(), static_cast<uint32_t>(sent.frame.size()), &sent.from});
   std::vector<relay::Decision> decisions(batch.size());
   const std::vector<Sent> before = batch;
-  table.judge_all(datagrams.data(), datagrams.size(), now, decisions.data());
+  if (batch.size() == 1)
+    decisions[0] = table.judge_datagram(batch[0].from, batch[0].frame.data(), datagrams[0].size, now);
+  else
+    table.judge_all(datagrams.data(), datagrams.size(), now, decisions.data());
   for (size_t i = 0; i < batch.size(); i++) {
     const relay::Decision expected = judged(model, before[i].from, before[i].frame, now, before[i].good_tag);
     require(decisions[i].verdict == expected.verdict && decisions[i].reason == expected.reason);
@@ -246,6 +332,15 @@ void refused(relay::ForwardingTable& table, omerta_leg leg, uint8_t which) {
     threw = true;
   }
   require(threw);
+  for (const size_t capacity : {size_t{0}, (size_t{1} << 28) + 1}) {
+    threw = false;
+    try {
+      const relay::ForwardingTable impossible(capacity, {kIdentities, kNetworks, kClasses});
+    } catch (const std::invalid_argument&) {
+      threw = true;
+    }
+    require(threw);
+  }
 }
 
 /// Rates so high that they refuse nothing: they are kept as they are set, and nothing else changes.
@@ -299,12 +394,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   fuzz::Input input(data, size);
   const auto workers =
       input.byte() & 1 ? relay::ForwardingTable::Workers::one : relay::ForwardingTable::Workers::several;
-  std::unique_ptr<Shared> memory;  // outlives the table
+  std::unique_ptr<Shared> memory;  // these outlive the table
+  std::unique_ptr<KernelLegs> kernel;
   relay::ForwardingTable table(kCapacity, {kIdentities, kNetworks, kClasses}, workers);
   Model model;
   uint64_t now = 1;
   for (int steps = 0; !input.empty() && steps < 200; steps++) {
-    switch (input.byte() % 10) {
+    switch (input.byte() % 11) {
       case 0:
       case 1:
         install(table, model, leg_from(input));
@@ -345,11 +441,16 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       case 8:
         share(table, memory);
         break;
+      case 9:
+        if (kernel) break;
+        kernel = std::make_unique<KernelLegs>(model);
+        table.share_windows(kernel->windows());
+        break;
       case 6:
         refused(table, leg_from(input), input.byte());
         break;
       default:
-        judge(table, model, input, now);
+        judge(table, model, kernel.get(), input, now);
     }
     compare(table, model);
   }

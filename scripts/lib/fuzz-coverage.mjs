@@ -27,7 +27,13 @@ export const PARSERS = {
   fuzz_wireguard_relay: ['wireguard_table.cc', 'wireguard_routes.cc'],
   addresses: ['wire/socket-address.ts', 'wire/prefix.ts', 'wire/prefix-batch.ts', 'host/wireguard-key.ts'],
   admission: ['core/protocol/admission-payload.ts'],
-  configuration: ['daemon/config/config.ts'],
+  configuration: [
+    'daemon/config/config.ts',
+    'daemon/config/config-rules.ts',
+    'daemon/config/consent-configuration.ts',
+    'daemon/config/paths-configuration.ts',
+    'daemon/config/relay-configuration.ts',
+  ],
   'control-message': [
     'core/protocol/cbor.ts',
     'core/protocol/control-frame.ts',
@@ -38,9 +44,17 @@ export const PARSERS = {
     'daemon/control/control-request.ts',
     'host/line-reader.ts',
   ],
+  'dns-forwarder': ['exit/dns-forwarder.ts'],
   'event-ring': ['engine/native/event-ring.ts'],
+  exit: [
+    'core/exit/exit-agent.ts',
+    'core/exit/exit-client.ts',
+    'core/exit/exit-rights.ts',
+    'core/exit/exit-server.ts',
+  ],
+  'exit-journal': ['exit/host-changes.ts', 'exit/host-change.ts', 'exit/host-listing.ts'],
   'peer-batch': ['engine/native/peer-batch.ts'],
-  datagrams: ['wire/frame.ts', 'engine/wasm/stun.ts', 'engine/wasm/messages.ts'],
+  datagrams: ['wire/frame.ts', 'wire/path-frame.ts', 'engine/wasm/stun.ts', 'engine/wasm/messages.ts'],
   links: [
     'core/protocol/bootstrap-codec.ts',
     'core/protocol/invite.ts',

@@ -2,9 +2,18 @@
 // names the key and the fix.
 
 import assert from 'node:assert/strict';
+import type { Network } from '../../../ts/core/protocol/network.js';
 import { encodePeerId } from '../../../ts/core/protocol/peer-id.js';
 import { encodeRelayLink } from '../../../ts/core/protocol/relay-link.js';
-import { loadConfig, parseConfig } from '../../../ts/daemon/config/config.js';
+import { loadConfig, parseConfig, type Config } from '../../../ts/daemon/config/config.js';
+import { nodeConsent, requireJoined } from '../../../ts/daemon/config/consent-configuration.js';
+import { pathPolicy, rankOfInterface } from '../../../ts/daemon/config/paths-configuration.js';
+import {
+  changeWhileRunning,
+  relayLimits,
+  relayPolicy,
+  relaysWireguard,
+} from '../../../ts/daemon/config/relay-configuration.js';
 import { OperatorError } from '../../../ts/host/operator-error.js';
 import { formatWireguardKey } from '../../../ts/host/wireguard-key.js';
 import { utf8 } from '../../../ts/wire/bytes.js';
@@ -74,6 +83,19 @@ exclude = ["2001:db8::/32"]
 [wireguard]
 relay = true
 peers = [{ public_key = "${KEY}", allowed_ips = ["100.64.9.1/32"] }]
+[paths]
+use = "relay-only"
+pin = [{ interface = "eth0" }, { remote = "203.0.113.0/24" }]
+prefer = [{ relay = "${ID}" }]
+forbid = [{ interface = "wwan0", remote = "2001:db8::/32" }]
+port_mapping = "nat-pmp"
+[paths.interfaces.wwan0]
+metered = true
+priority = 7
+[[paths.peer]]
+id = "${ID}"
+use = "direct-only"
+forbid = [{ remote = "10.0.0.0/8" }]
 [consent]
 networks = "own"
 identities = ["${ID}"]
@@ -83,6 +105,49 @@ listen = "127.0.0.1:9090"
 [log]
 level = "debug"
 `;
+
+const DEFAULTS = parseConfig('', NOWHERE);
+
+/** A network that is joined by this name. */
+const named = (name: string): Network => ({
+  name,
+  id: new Uint8Array(16),
+  key: new Uint8Array(32),
+  bootstraps: [],
+});
+
+/** A key without a value is none. */
+const said = (config: Config): unknown => JSON.parse(JSON.stringify(config));
+
+/** What the daemon makes of a configuration that was taken. */
+function use(config: Config): void {
+  const { rules, members } = pathPolicy(config);
+  assert.equal(members.size, config.paths.peer.length);
+  for (const { use, pin, prefer, forbid } of [rules, ...members.values()]) {
+    assert.match(use, /^(any|direct-only|relay-only)$/);
+    for (const way of [...pin, ...prefer, ...forbid])
+      assert.ok(
+        'relay' in way ? way.relay.length === 64 : way.interface !== undefined || way.remote !== undefined,
+      );
+  }
+  for (const name of Object.keys(config.paths.interfaces)) assert.ok(rankOfInterface(config, name) >= 0);
+  nodeConsent(config);
+  const names = config.consent.networks === 'own' ? [] : config.consent.networks;
+  requireJoined(config, names.map(named));
+  if (names.length > 0) assert.throws(() => requireJoined(config, [named('.')]), OperatorError);
+  for (const limit of Object.values(relayLimits(config))) assert.ok(limit >= 0);
+  const policy = relayPolicy(config, [], relaysWireguard(config));
+  assert.equal(policy.classes?.length, Object.keys(config.relay.classes).length);
+  // A running relay takes over a part of it, says which, and has nothing more to take over then.
+  const once = changeWhileRunning('relay', DEFAULTS, DEFAULTS, config);
+  const twice = changeWhileRunning('relay', DEFAULTS, once.config, config);
+  assert.deepEqual(twice.change.applied, []);
+  assert.deepEqual(said(twice.config), said(once.config));
+  assert.deepEqual(twice.change.restart, once.change.restart);
+  const back = changeWhileRunning('relay', DEFAULTS, once.config, DEFAULTS);
+  assert.deepEqual(said(back.config), said(DEFAULTS));
+  assert.deepEqual(back.change.applied.toSorted(), once.change.applied.toSorted());
+}
 
 const target: FuzzTarget = {
   seeds() {
@@ -100,6 +165,12 @@ const target: FuzzTarget = {
       '[relay.prefix_limit]\nx = 1\n',
       '[relay.host_limit]\nx = 1\n',
       '[node]\nx = 1\n',
+      '[paths]\nx = 1\n',
+      '[paths.interfaces.eth0]\nx = 1\n',
+      '[[paths.peer]]\nx = 1\n',
+      `[[paths.peer]]\nid = "${ID}"\n[[paths.peer]]\nid = "${ID}"\n`,
+      '[paths]\npin = [{ x = 1 }]\nprefer = [{}]\n',
+      `[paths]\nforbid = [{ interface = "eth0", relay = "${ID}" }]\n`,
       '[consent]\nnetworks = ["1","2","3","4","5","6","7","8","9"]\n',
       'x = 1\n',
       'node = 1\n[relay.host_limit]\nburst_ms = 1\nx = 2\n',
@@ -114,6 +185,9 @@ const target: FuzzTarget = {
       '[log]',
       '[consent]',
       '[wireguard]',
+      '[paths]',
+      '[[paths.peer]]',
+      '[paths.interfaces.eth0]',
       '[[',
       ']]',
     ],
@@ -149,6 +223,7 @@ const target: FuzzTarget = {
       assert.match(config.node.name, /^[a-z0-9-]{1,63}$/);
       assert.ok(config.node.port >= 1 && config.node.port <= 65535);
       assert.ok(config.relay.wireguard_bindings + config.relay.wireguard_servers.length <= 64);
+      use(config);
     } catch (error) {
       if (!(error instanceof OperatorError)) throw error;
       assert.match(error.field, /^config/);

@@ -1,5 +1,6 @@
 // Bytes on the daemon's control socket, through the socket: every whole line is answered by one line of the
-// protocol, in any order; too long a line ends the connection; and the daemon goes on.
+// protocol, in any order; too long a line ends the connection; and the daemon goes on. The same bytes are read as
+// answers, too.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -47,12 +48,35 @@ const requests = [
   { command: 'relay-receipts', most: 5 },
 ].map((command, id) => `${JSON.stringify({ v: 1, id, ...command })}\n`);
 
+/** The same bytes as a client would read them: an answer of the protocol, or none, and written again the same. */
+function readAsAnswers(lines: readonly string[]): void {
+  for (const line of lines) {
+    const answer = parseResponse(line);
+    if (answer === undefined) continue;
+    const { v, id, ok, result, error } = JSON.parse(line) as Record<string, unknown>;
+    assert.deepEqual([answer.v, answer.id, answer.ok], [v, id, ok]);
+    if (answer.ok) assert.deepEqual(answer.result, result);
+    else assert.deepEqual({ ...(error as object), ...answer.error }, error);
+    assert.deepEqual(parseResponse(JSON.stringify(answer)), answer);
+  }
+}
+
+const answers = [
+  { v: 1, id: 1, ok: true, result: { networks: [] } },
+  { v: 1, id: 2, ok: false, error: { exitCode: 2, field: 'peer', expected: 'a peer id', next: 'Type: x' } },
+  { v: 1, id: 3, ok: false, error: { exitCode: 99, field: 'peer', expected: 'a peer id', next: 'Type: x' } },
+  { v: 1, id: 4, ok: false, error: { exitCode: 2, field: 'peer', expected: 'a peer id', next: 7 } },
+  { v: 1, id: 0.5, ok: true },
+  { v: 1, id: 5, ok: 'yes' },
+].map((answer) => `${JSON.stringify(answer)}\n`);
+
 const target: FuzzTarget = {
   timed: false,
   seeds: () =>
     [
       ...requests,
       requests.join(''),
+      ...answers,
       '\n\n',
       '{"v":2,"id":7}\n',
       'null\n[1]\n',
@@ -73,12 +97,17 @@ const target: FuzzTarget = {
     '1e9',
     '"__proto__":',
     '"peer":',
+    '"ok":true',
+    '"ok":false',
+    '"error":{',
+    '"exitCode":2',
   ],
   async run(input) {
     const lines = new LineReader(MAX_REQUEST_BYTES).push(Buffer.from(input));
+    readAsAnswers(lines ?? []);
     const text = await exchange(input, lines?.length ?? 1);
-    const answers = text.split('\n').slice(0, -1);
-    assert.equal(answers.length, lines?.length ?? 1);
+    const said = text.split('\n').slice(0, -1);
+    assert.equal(said.length, lines?.length ?? 1);
     const expected = (lines ?? []).map((line) => {
       try {
         return { id: parseRequest(line).id, ok: true };
@@ -87,14 +116,14 @@ const target: FuzzTarget = {
         return { id: requestId(line), ok: false };
       }
     });
-    const said = answers.map((answer) => {
+    const taken = said.map((answer) => {
       const response = parseResponse(answer);
       assert.ok(response !== undefined, answer);
       return { id: response.id, ok: response.ok };
     });
     const order = (all: { id: number; ok: boolean }[]): string[] =>
       all.map((each) => JSON.stringify(each)).sort();
-    if (lines !== undefined) assert.deepEqual(order(said), order(expected));
+    if (lines !== undefined) assert.deepEqual(order(taken), order(expected));
   },
   async close() {
     await server.close();

@@ -1,4 +1,5 @@
-// Datagrams as the WASM engine and the core read them: frames, STUN requests, WireGuard's messages.
+// Datagrams as the WASM engine and the core read them: frames, STUN requests, WireGuard's messages, and the path
+// frames inside these.
 
 import assert from 'node:assert/strict';
 import { crc32 } from 'node:zlib';
@@ -11,6 +12,15 @@ import {
   FrameKind,
   parseFrame,
 } from '../../../ts/wire/frame.js';
+import {
+  decodePathFrame,
+  encodePathReport,
+  encodeProbe,
+  encodeProbeAnswer,
+  isPathFrame,
+  probePayloadSize,
+  type PathFrame,
+} from '../../../ts/wire/path-frame.js';
 import { isIPv4 } from '../../../ts/wire/socket-address.js';
 import { concat } from '../../../ts/wire/bytes.js';
 import { address } from '../../core/fixtures.js';
@@ -46,8 +56,42 @@ function fingerprinted(request: Uint8Array): Uint8Array {
 const CHANGE_REQUEST = Uint8Array.of(0, 3, 0, 4, 0, 0, 0, 6);
 const MESSAGE_INTEGRITY = concat(Uint8Array.of(0, 8, 0, 20), new Uint8Array(20));
 
+const TOKEN = new Uint8Array(8).fill(3);
+
+/** A frame that is read is written the same, but for what makes a probe larger than its answer. */
+function checkPathFrame(payload: Uint8Array): void {
+  const frame = decodePathFrame(payload);
+  if (frame === undefined) return;
+  assert.ok(isPathFrame(payload));
+  const written = writtenAgain(frame, payload.length);
+  const said = frame.kind === 'probe' ? 48 : payload.length;
+  assert.deepEqual(written.subarray(0, said), payload.subarray(0, said));
+  if (frame.kind !== 'probe') return;
+  const { token, stamp } = frame;
+  for (const source of [...SOURCES, undefined]) {
+    const answer = encodeProbeAnswer({ token, stamp }, source, payload.length);
+    assert.ok(answer.length <= payload.length);
+    const read: PathFrame = { kind: 'answer', token, stamp, observed: source, size: payload.length & 0xffff };
+    assert.deepEqual(decodePathFrame(answer), read);
+  }
+  const framing = payload.length % 2 === 0 ? 16 : 0;
+  assert.equal(probePayloadSize(payload.length + 32 + framing, framing), Math.min(payload.length, 65_504));
+}
+
+function writtenAgain(frame: PathFrame, size: number): Uint8Array {
+  if (frame.kind === 'report') return encodePathReport(frame.received);
+  if (frame.kind === 'answer') return encodeProbeAnswer(frame, frame.observed, frame.size);
+  return encodeProbe(frame.token, frame.stamp, size);
+}
+
 const target: FuzzTarget = {
   seeds: () => [
+    encodeProbe(TOKEN, 7n),
+    encodeProbe(TOKEN, 2n ** 63n, 1400),
+    encodeProbeAnswer({ token: TOKEN, stamp: 7n }, SOURCES[0], 80),
+    encodeProbeAnswer({ token: TOKEN, stamp: 7n }, undefined, 96),
+    encodePathReport(2n ** 40n),
+    encodePathReport(1n).subarray(0, 15),
     ...Object.values(FrameKind).map((kind) =>
       encodeFrame({
         kind,
@@ -69,6 +113,7 @@ const target: FuzzTarget = {
     ),
   ],
   run(input) {
+    checkPathFrame(input);
     const frame = parseFrame(input);
     for (const wrong of [
       { legId: -1 },
