@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { request, type IncomingMessage } from 'node:http';
+import { Agent, request, type IncomingMessage } from 'node:http';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { connect } from 'node:net';
@@ -135,6 +135,34 @@ describe('status page', () => {
     const started = performance.now();
     assert.equal((await ask(port, '/metrics', 'localhost')).status, 200);
     assert.ok(performance.now() - started < 4000, 'before any of them is timed out');
+  });
+
+  test('a request is asked when the one before is answered: a thousand at once are not', async (t) => {
+    const port = await freePort();
+    let asked = 0;
+    const status = (): typeof STATUS => {
+      asked++;
+      return STATUS;
+    };
+    const server = await StatusServer.listen({ ip: loopback, port }, { status, series: () => [] });
+    t.after(() => server.close());
+    const socket = connect(port, '127.0.0.1').on('error', () => undefined);
+    socket.write('GET /status.json HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(1000));
+    socket.resume();
+    await once(socket, 'close');
+    assert.equal(asked, 1);
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    t.after(() => agent.destroy());
+    let reused = 0;
+    for (let index = 0; index < 20; index++) {
+      const outgoing = request({ host: '127.0.0.1', port, path: '/status.json', agent }).end();
+      const [response] = (await once(outgoing, 'response')) as [IncomingMessage];
+      assert.equal(response.statusCode, 200);
+      if (outgoing.reusedSocket) reused++;
+      await once(response.resume(), 'end');
+      await new Promise(setImmediate);
+    }
+    assert.ok(reused > 0, 'one after the other they go by one connection');
   });
 
   test('connections that read nothing of what they asked for shut nobody out', async (t) => {

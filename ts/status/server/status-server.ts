@@ -115,8 +115,16 @@ export class StatusServer {
   ): Promise<StatusServer> {
     const server = createServer({ connectionsCheckingInterval: 1000 });
     const limit = new ConnectionLimit(server, connections);
+    const asking = new WeakSet<object>();
     server.on('request', (request: IncomingMessage, response: ServerResponse) => {
       const { socket } = request;
+      // The next request comes when this one is answered: thousands in one packet would hold up the daemon.
+      if (asking.has(socket)) {
+        socket.destroy();
+        return;
+      }
+      asking.add(socket);
+      response.once('close', () => asking.delete(socket));
       limit.asked(socket);
       // Given to the socket is answered: who does not read it is silent.
       void respond(request, response, source).finally(() => limit.answered(socket));
