@@ -29,6 +29,7 @@ export const PARSERS = {
   admission: ['core/protocol/admission-payload.ts'],
   configuration: [
     'daemon/config/config.ts',
+    'daemon/config/config-schema.ts',
     'daemon/config/config-rules.ts',
     'daemon/config/consent-configuration.ts',
     'daemon/config/paths-configuration.ts',
