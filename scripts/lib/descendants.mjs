@@ -4,6 +4,7 @@
 import { readFileSync, readdirSync } from 'node:fs';
 import { constants } from 'node:os';
 import { performance } from 'node:perf_hooks';
+import { clearInterval, setInterval } from 'node:timers';
 import { setTimeout as delay } from 'node:timers/promises';
 
 /** What a terminal sends to all of its processes at once, and how long these have to end by it. */
@@ -93,4 +94,16 @@ export function endDescendantsOnSignal() {
       process.exit(code);
     });
   }
+}
+
+/** npm that is ended by SIGTERM tells nobody: the script it ran ends as by the same signal. */
+export function endWithNpm() {
+  const npm = process.ppid;
+  if (process.env.npm_lifecycle_event === undefined) return;
+  const timer = setInterval(() => {
+    if (process.ppid === npm) return;
+    clearInterval(timer);
+    process.kill(process.pid, 'SIGTERM');
+  }, 500);
+  timer.unref();
 }

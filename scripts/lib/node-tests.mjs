@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os';
 import { relative } from 'node:path';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
-import { endDescendantsOnSignal } from './descendants.mjs';
+import { endDescendantsOnSignal, endWithNpm } from './descendants.mjs';
 import { root } from './paths.mjs';
 
 // A file that hangs fails rather than holding everything up.
@@ -55,6 +55,7 @@ export function longestFirst(files) {
 /** Runs the test files, several at a time, and adds their outcomes to `results`. */
 export async function runNodeTests(files, results) {
   endDescendantsOnSignal();
+  endWithNpm();
   const stream = run({ files: longestFirst(files), concurrency: CONCURRENCY, timeout: FILE_TIMEOUT_MS });
   const name = (event) => `${relative(root, event.file ?? '')}: ${event.name}`;
   // The runner reports a file as a test of its own when the file had none or broke before any ran.

@@ -196,7 +196,7 @@ describe('the test summary', () => {
   });
 
   it('is ended with all that the tests started by a signal to it alone', async (t) => {
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    for (const end of ['SIGTERM', 'SIGINT', 'npm'] as const) {
       const folder = mkdtempSync(join(tmpdir(), 'omerta-scripts-'));
       t.after(() => rmSync(folder, { recursive: true }));
       const pids = join(folder, 'pids');
@@ -219,14 +219,24 @@ describe('the test summary', () => {
         import { runNodeTests } from ${module('node-tests')};
         await runNodeTests([${JSON.stringify(join(folder, 'endless.test.mjs'))}], new TestResults());`,
       );
-      const runner = spawn(process.execPath, [program], { env, stdio: 'ignore', detached: true });
+      // npm passes SIGTERM on to nobody.
+      const [file, args] =
+        end === 'npm'
+          ? ['sh', ['-c', `${process.execPath} ${program} & wait`]]
+          : [process.execPath, [program]];
+      const npm = { ...env, npm_lifecycle_event: end === 'npm' ? 'test' : undefined };
+      const runner = spawn(file, args, { env: npm, stdio: 'ignore', detached: true });
       const ended = once(runner, 'exit');
       await until('the test runs', () => existsSync(pids), 60_000);
       const started = readFileSync(pids, 'utf8').split(' ').map(Number);
-      assert.ok(runner.kill(signal));
-      const [code] = (await ended) as [number | null];
-      assert.equal(code, signal === 'SIGTERM' ? 143 : 130);
-      for (const pid of started) assert.ok(!isRunning(pid), `${pid} is gone after ${signal}`);
+      assert.ok(runner.kill(end === 'npm' ? 'SIGTERM' : end));
+      const [code, signal] = (await ended) as [number | null, string | null];
+      if (end === 'npm') await until('all end', () => !started.some(isRunning), 60_000);
+      assert.deepEqual(
+        [code, signal],
+        { SIGTERM: [143, null], SIGINT: [130, null], npm: [null, 'SIGTERM'] }[end],
+      );
+      for (const pid of started) assert.ok(!isRunning(pid), `${pid} is gone after ${end}`);
     }
   });
 
