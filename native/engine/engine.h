@@ -68,7 +68,7 @@ class Engine {
   void set_paths(const std::vector<session::PathSettings>& sets);
   /// Dropped and counted where there is no session.
   void send_probe(const session::PathProbe& probe);
-  /// Counts one there is no way for.
+  /// Counts a probe that cannot be sent, because its leg is not there.
   void drop_probe();
   void send_frame(const omerta_address& to, Bytes frame);
   /// All or none. expires_at counts from now. @throws std::out_of_range, as

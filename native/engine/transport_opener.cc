@@ -97,7 +97,7 @@ void TransportOpener::begin_path_data(const Opening& opening) {
                                       ends_of(*opening.from, *opening.message), now_, out_);
 }
 
-/// A packet that moves nothing, whoever sends it.
+/// A path frame: wherever it came from, the peer's endpoint stays where it is.
 void TransportOpener::path_frame(const Opening& opening, Bytes payload) {
   end_run();
   opening.keypair->peer.rx_bytes.fetch_add(payload.size() + session::kTransportOverhead,

@@ -63,7 +63,7 @@ export class AddressClaims {
     return left.length < present.length;
   }
 
-  /** Undefined: nobody's, because it is somebody's who is no member, or nobody knows whose. */
+  /** The member that has it; undefined: the operator gave it to somebody outside, or it is not known whose it is. */
   holder(address: string): Uint8Array | undefined {
     const claims = this.of(address);
     // Another who has had it for longer gets it when this node has taken another one.

@@ -116,9 +116,9 @@ export class RelayTenures {
   }
 
   /**
-   * As the newest. Where every place is taken, the site with most gives up whoever came by longest ago to a site
-   * with fewer: so few cannot have all places for as long as a tenure lasts. Nobody makes room for himself by
-   * it: he would be vouched for under as many identities as he has time for.
+   * As the newest. Where every place is taken, the site that has most of them loses its oldest one to a site that
+   * has fewer: so a few sites cannot hold all places for as long as a tenure lasts. A site makes no room for itself
+   * like that, or it would be vouched for under one identity after the other.
    */
   #keep(key: string, held: Held, turn: Turn): boolean {
     this.#held.delete(key);

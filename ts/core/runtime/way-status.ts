@@ -60,11 +60,11 @@ export const INDIRECT_REASONS = [
   'relay-only',
   /** This node's engine keeps no paths. */
   'engine',
-  /** The member does not say that it can. */
+  /** The member's record does not name the capability. */
   'member-cannot',
   /** The member does not want it. */
   'member-refuses',
-  /** There is no session to agree on it in. */
+  /** There is no session with the member yet, in which the two agree on direct paths. */
   'no-session',
   /** It is being found out. */
   'seeking',
