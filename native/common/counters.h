@@ -65,6 +65,7 @@ namespace omerta {
   X(path_probes_sent)               \
   X(path_probes_answered)           \
   X(path_duplicates_sent)           \
+  X(padding_over_budget)            \
   X(events_queued)                  \
   X(drop_receive_queue)             \
   X(drop_send_queue)                \

@@ -14,6 +14,7 @@ constexpr size_t kSuperPackets = 16;
 /// A 64 KiB super-packet of small segments grows by less than this when sealed and framed.
 constexpr size_t kArenaReserve = 192 * 1024;
 static_assert(kArenaReserve > inner::kMaxPacketBytes + 64 * (inner::Segmentation::kMaxHeaders + 64));
+static_assert(kArenaReserve > 64 * (session::kMaxPaddedSize + 64));
 /// ICMP errors a worker sends inside, as Linux limits its own (icmp_msgs_per_sec, icmp_msgs_burst).
 constexpr uint64_t kErrorsPerSecond = 1000;
 constexpr uint64_t kErrorBurst = 50;
@@ -173,6 +174,20 @@ void InnerSealer::duplicate(const session::PathSet& paths, uint8_t* const* start
   counters_.add(Counter::path_duplicates_sent, count);
 }
 
+/// Whether segments are to be padded, and there is budget for it.
+bool InnerSealer::pays(const session::Shaping& shaping, const inner::Segmentation& segments, size_t first,
+                       size_t count, size_t inner_mtu) {
+  size_t data = 0, padding = 0;
+  for (size_t i = first; i < first + count; i++) {
+    const size_t standard = session::padded_size(segments.size(i), inner_mtu);
+    data += standard;
+    padding += shaping.text_size(segments.size(i), inner_mtu) - standard;
+  }
+  const bool enough = shaping.afford(count, data, padding);
+  if (!enough) counters_.add(Counter::padding_over_budget, count);
+  return enough;
+}
+
 void InnerSealer::seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
                                 const session::PathSet* paths, const inner::Segmentation& segments,
                                 size_t first) {
@@ -182,6 +197,9 @@ void InnerSealer::seal_segments(session::Keypair& keypair, const session::Endpoi
   size_t inner_mtu = shared_.inner_mtu.load(std::memory_order_relaxed);
   if (paths != nullptr) [[unlikely]]
     inner_mtu = std::min(inner_mtu, paths->inner_limit());
+  const session::Shaping* shaping = keypair.peer.shaping.load(std::memory_order_acquire);
+  if (shaping != nullptr && !pays(*shaping, segments, first, taken.count, inner_mtu)) [[unlikely]]
+    shaping = nullptr;
   // Datagrams lie back to back in the arena: that is what makes them one GSO message.
   crypto::AeadJob jobs[kJobs];
   uint8_t* starts[kJobs + 1];
@@ -189,6 +207,8 @@ void InnerSealer::seal_segments(session::Keypair& keypair, const session::Endpoi
   for (size_t i = 0; i < taken.count; i++) {
     jobs[i] = session::write_transport(starts[i] + prefix, keypair, taken.first + i, segments.size(first + i),
                                        inner_mtu, [&](uint8_t* text) { segments.write(first + i, text); });
+    if (shaping != nullptr) [[unlikely]]
+      session::pad_to(jobs[i], shaping->text_size(segments.size(first + i), inner_mtu));
     starts[i + 1] = jobs[i].text + jobs[i].size + crypto::kAeadTagSize;
   }
   out_.arena_used_to(starts[taken.count]);

@@ -28,6 +28,8 @@ class InnerSealer {
   void end_loop(const inner::Segmentation& segments);
   void seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
                      const session::PathSet* paths, const inner::Segmentation& segments, size_t first);
+  bool pays(const session::Shaping& shaping, const inner::Segmentation& segments, size_t first, size_t count,
+            size_t inner_mtu);
   void duplicate(const session::PathSet& paths, uint8_t* const* starts, size_t count, size_t prefix,
                  uint8_t ecn);
   void probe_gso(session::Peer& peer, const session::Endpoint& endpoint, size_t prefix, uint8_t ecn);

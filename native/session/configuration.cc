@@ -122,6 +122,29 @@ void SessionTable::set_exit_rules(std::unique_ptr<const ExitRules> rules) {
   qsbr_.reclaim();
 }
 
+void SessionTable::set_shaping(const std::vector<ShapingSettings>& all) {
+  const std::lock_guard lock(mutex_);
+  for (const ShapingSettings& settings : all) {
+    Peer* peer = find_peer(settings.peer);
+    if (peer == nullptr) continue;
+    const Shaping* before = peer->shaping.load(std::memory_order_relaxed);
+    peer->shaping.store(settings.shapes() ? new Shaping(settings, before) : nullptr,
+                        std::memory_order_release);
+    if (before != nullptr) qsbr_.retire([before] { delete before; });
+  }
+  qsbr_.reclaim();
+}
+
+std::optional<ShapingCounts> SessionTable::shaping_counts(const Key32& key) {
+  const std::lock_guard lock(mutex_);
+  const Peer* peer = find_peer(key);
+  const Shaping* shaping = peer == nullptr ? nullptr : peer->shaping.load(std::memory_order_relaxed);
+  if (shaping == nullptr) return std::nullopt;
+  const auto read = [](const auto& value) { return value.load(std::memory_order_relaxed); };
+  const ShapingUse& use = *shaping->use;
+  return ShapingCounts{read(use.data_bytes), read(use.padding_bytes), read(use.unpadded_packets)};
+}
+
 void SessionTable::remove_peers(const std::vector<Key32>& keys) {
   const std::lock_guard lock(mutex_);
   for (const Key32& key : keys)

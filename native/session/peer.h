@@ -22,6 +22,7 @@
 #include "session/keypair.h"
 #include "session/noise.h"
 #include "session/path_set.h"
+#include "session/shaping.h"
 #include "session/timer_heap.h"
 
 namespace omerta::session {
@@ -45,7 +46,10 @@ class Peer {
   Peer(const LocalIdentity& local, const Key32& public_key,
        uint64_t control_frames_per_second = kControlFramesPerSecond)
       : control_budget(control_frames_per_second, 2 * control_frames_per_second), remote(local, public_key) {}
-  ~Peer() { delete paths.load(std::memory_order_relaxed); }
+  ~Peer() {
+    delete paths.load(std::memory_order_relaxed);
+    delete shaping.load(std::memory_order_relaxed);
+  }
 
   // --- packet path -----------------------------------------------------------------------------
   std::atomic<Keypair*> current{nullptr};
@@ -73,6 +77,9 @@ class Peer {
 
   /// The ways to it; nullptr: it agreed on none, and its path frames are dropped.
   std::atomic<PathSet*> paths{nullptr};
+
+  /// How what is sent to it is shaped; nullptr: it goes as it is, at once.
+  std::atomic<const Shaping*> shaping{nullptr};
 
   /// What to send with; nullptr: there is no session.
   Keypair* sending() const {

@@ -21,10 +21,10 @@ namespace {
   return worn || (keypair.initiator && now - keypair.created >= kRekeyAfterTime);
 }
 
-/// Seals a packet into `message`, which has room for it; 0: the key may not be used (any more), else how many
-/// bytes the message has.
+/// Seals a packet, padded to `text_size` at least, into `message`, which has room for it; 0: the key may not
+/// be used (any more), else how many bytes the message has.
 size_t seal_one(crypto::Aead& aead, Keypair& keypair, Bytes packet, size_t inner_mtu, Nanoseconds now,
-                std::span<uint8_t> message) {
+                std::span<uint8_t> message, size_t text_size = 0) {
   const CounterRange counter = keypair.take_counters(1, now);
   if (counter.count == 0) return 0;
   crypto::AeadJob job = write_transport(message.data(), keypair, counter.first, packet.size(), inner_mtu,
@@ -32,6 +32,7 @@ size_t seal_one(crypto::Aead& aead, Keypair& keypair, Bytes packet, size_t inner
                                           if (!packet.empty())
                                             std::memcpy(text, packet.data(), packet.size());
                                         });
+  pad_to(job, text_size);
   aead.seal(std::span(&job, 1));
   return job.ok ? kTransportOverhead + job.size : 0;
 }
@@ -62,10 +63,15 @@ bool SessionTable::send_under(Keypair& keypair, Bytes packet, Nanoseconds now, S
   const Endpoint endpoint = peer.endpoint();
   if (!endpoint.known()) return false;
   const size_t inner_mtu = out.inner_mtu();
-  std::vector<uint8_t> message(kTransportOverhead + padded_size(packet.size(), inner_mtu));
-  if (seal_one(aead_, keypair, packet, inner_mtu, now, message) == 0) return false;
-  if (const PathSet* set = peer.paths.load(std::memory_order_acquire); set != nullptr)
-    set->sent(1, message.size());
+  const PathSet* set = peer.paths.load(std::memory_order_acquire);
+  size_t text_size = padded_size(packet.size(), inner_mtu);
+  if (const Shaping* shaping = peer.shaping.load(std::memory_order_acquire);
+      shaping != nullptr && !packet.empty() && !is_control_frame(packet))
+    text_size =
+        shaping->padded(packet.size(), set == nullptr ? inner_mtu : std::min(inner_mtu, set->inner_limit()));
+  std::vector<uint8_t> message(kTransportOverhead + text_size);
+  if (seal_one(aead_, keypair, packet, inner_mtu, now, message, text_size) == 0) return false;
+  if (set != nullptr) set->sent(1, message.size());
   transmit(peer, endpoint, message, packet.size() < 2 ? kNotEct : ecn_of(packet.data()), out);
   if (note_sent(keypair, message.size(), now)) want_handshake(peer, now, out);
   return true;

@@ -171,6 +171,10 @@ class SessionTable {
   /// Replaces the path sets of these peers; who is none is left out. Workers go on with a former set until
   /// they are quiescent.
   void set_paths(const std::vector<PathSettings>& sets, Nanoseconds now, SessionOutput& out);
+  /// Replaces the shaping of these peers; who is none is left out.
+  void set_shaping(const std::vector<ShapingSettings>& all);
+  /// nullopt: nothing of the peer's is shaped.
+  std::optional<ShapingCounts> shaping_counts(const Key32& peer);
   /// false: there is no session to send it in. Nothing is staged, and no handshake comes of it.
   bool send_probe(const PathProbe& probe, Nanoseconds now, SessionOutput& out);
   /// In the order of the set; empty for a peer without one.

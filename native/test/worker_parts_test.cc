@@ -365,6 +365,86 @@ void an_inside_whose_headers_cannot_be_is_asked_for_no_more_super_packets() {
   CHECK(!pair.a.port.allowed.udp && pair.a.port.allowed.tcp && pair.a.port.allowed.checksum);
 }
 
+/// What `a` sends to `b` is padded to these.
+void pad(Pair& pair, std::initializer_list<uint16_t> sizes, uint32_t budget = 0) {
+  Key32 key;
+  key.fill(2);
+  session::ShapingSettings settings{.peer = session::public_key_of(key), .padding_budget = budget};
+  std::ranges::copy(sizes, settings.padded_sizes.begin());
+  settings.padded_size_count = sizes.size();
+  pair.a.shared.inner_mtu = 1400;
+  pair.a.shared.sessions->set_shaping({settings});
+}
+
+/// Bytes of UDP payload of each datagram a packet becomes, all alike; it arrives as it was.
+size_t datagram_size(Pair& pair, const test::MemoryPort::Packet& packet) {
+  const uint64_t datagrams = pair.a.counted(Counter::tx_datagrams), bytes = pair.a.counted(Counter::tx_bytes);
+  const std::vector<Packet> got = passed(pair, packet);
+  size_t size = 0;
+  for (const Packet& each : got) size += each.size();
+  CHECK(size == packet.bytes.size());
+  const uint64_t sent = pair.a.counted(Counter::tx_datagrams) - datagrams;
+  CHECK(sent != 0 && (pair.a.counted(Counter::tx_bytes) - bytes) % sent == 0);
+  return (pair.a.counted(Counter::tx_bytes) - bytes) / std::max<uint64_t>(sent, 1);
+}
+
+void packets_are_padded_to_sizes_and_arrive_as_they_were() {
+  Pair pair;
+  CHECK(datagram_size(pair, tcp_packet(60, 0)) == 112 + 32);
+  pad(pair, {128, 512, 65535});
+  CHECK(datagram_size(pair, tcp_packet(60, 0)) == 128 + 32);
+  CHECK(datagram_size(pair, tcp_packet(88, 0)) == 128 + 32);
+  CHECK(datagram_size(pair, tcp_packet(89, 0)) == 512 + 32);
+  CHECK(datagram_size(pair, tcp_packet(700, 0)) == 1400 + 32);
+  CHECK(datagram_size(pair, tcp_packet(1360, 0)) == 1400 + 32);
+  // All segments of a super-packet, the shorter last one too, have one size.
+  CHECK(datagram_size(pair, super_packet(64)) == 1400 + 32);
+  // Padding makes no datagram too long for its way.
+  bound(pair, 1000);
+  CHECK(datagram_size(pair, tcp_packet(600, 0)) == 1000);
+  pad(pair, {});
+  CHECK(datagram_size(pair, tcp_packet(60, 0)) == 112 + 32);
+}
+
+void what_is_longer_than_is_padded_goes_as_it_is() {
+  Pair pair;
+  pad(pair, {65535});
+  pair.a.shared.inner_mtu = 9000;
+  CHECK(datagram_size(pair, tcp_packet(60, 0)) == session::kMaxPaddedSize + 32);
+  CHECK(datagram_size(pair, tcp_packet(5000, 0)) == 5040 + 32);
+  CHECK(datagram_size(pair, super_packet(64)) == session::kMaxPaddedSize + 32);
+}
+
+void padding_is_bounded_by_its_budget() {
+  Pair pair;
+  pad(pair, {65535}, 50);
+  for (int i = 0; i < 400; i++) passed(pair, tcp_packet(60, 0));
+  Key32 key;
+  key.fill(2);
+  const auto counts = pair.a.shared.sessions->shaping_counts(session::public_key_of(key));
+  CHECK(counts.has_value());
+  if (!counts.has_value()) return;
+  CHECK(counts->data_bytes == 400 * 112);
+  CHECK(counts->padding_bytes <= counts->data_bytes / 2 + session::kFirstPaddingCredit);
+  CHECK(counts->padding_bytes > session::kFirstPaddingCredit - 1400);
+  CHECK(counts->unpadded_packets > 200 && counts->unpadded_packets < 400);
+  CHECK(pair.a.counted(Counter::padding_over_budget) == counts->unpadded_packets);
+  // What is not afforded goes out all the same.
+  CHECK(datagram_size(pair, tcp_packet(60, 0)) == 112 + 32);
+}
+
+void what_waited_for_a_session_is_padded_too() {
+  Pair pair;
+  pad(pair, {65535});
+  const uint64_t before = pair.a.counted(Counter::tx_bytes);
+  const std::vector<uint8_t> packet = tcp_packet(60, 0).bytes;
+  Key32 key;
+  key.fill(2);
+  CHECK(pair.a.shared.sessions->send_inside(session::public_key_of(key), packet, boot_clock(), pair.a.out));
+  pair.a.out.flush();
+  CHECK(pair.a.counted(Counter::tx_bytes) - before == 1400 + 32);
+}
+
 /// Both a and b may send everything to each other; b is 10.0.0.2 and lets a do as `transit` says.
 struct ExitPair : Pair {
   explicit ExitPair(session::Transit transit) {
@@ -434,6 +514,10 @@ int main() {
   RUN(a_tcp_super_packet_is_split_into_segments_that_fit_the_path);
   RUN(a_packet_that_may_be_fragmented_is);
   RUN(an_ipv6_packet_that_every_link_has_to_carry_goes_in_fragments);
+  RUN(packets_are_padded_to_sizes_and_arrive_as_they_were);
+  RUN(what_is_longer_than_is_padded_goes_as_it_is);
+  RUN(padding_is_bounded_by_its_budget);
+  RUN(what_waited_for_a_session_is_padded_too);
   RUN(an_inside_whose_headers_cannot_be_is_asked_for_no_more_super_packets);
   RUN(a_peer_without_the_right_to_an_exit_reaches_this_node_alone);
   RUN(a_peer_with_the_right_reaches_what_the_rules_permit);

@@ -32,6 +32,10 @@ const kinds = {
     type: 'set-paths',
     paths: { peer, paths: [], silentAfterMs: 0, reportEveryMs: 0 },
   })),
+  'set-shaping': key.map((peer): Effect => ({
+    type: 'set-shaping',
+    shaping: { peer, paddedSizes: [], paddingBudget: undefined },
+  })),
   'send-probe': key.map((peer): Effect => ({
     type: 'send-probe',
     probe: { peer, token: bytes(), to: { remote: { address }, local: undefined }, size: 0 },
@@ -105,6 +109,8 @@ function itemOf(effect: Effect): unknown {
       return effect.bindings;
     case 'set-paths':
       return effect.paths;
+    case 'set-shaping':
+      return effect.shaping;
     case 'send-probe':
       return effect.probe;
     case 'notify':
@@ -120,6 +126,7 @@ const BATCH_OF: Record<Effect['type'], EffectBatch['type']> = {
   'send-frame': 'send-frames',
   'send-control': 'send-control',
   'set-peer': 'set-peers',
+  'set-shaping': 'set-shaping',
   'set-paths': 'set-paths',
   'send-probe': 'send-probes',
   'remove-peer': 'remove-peers',
@@ -148,6 +155,7 @@ const ORDER: readonly EffectBatch['type'][] = [
   'change-limits',
   'install-legs',
   'set-peers',
+  'set-shaping',
   'set-paths',
   'set-wireguard-bindings',
   'exit-changes',
@@ -295,7 +303,7 @@ function run(
   let failures = 0;
   const engine: EffectEngine = new Proxy({} as EffectEngine, {
     get: (_target, name) =>
-      name === 'paths'
+      name === 'paths' || name === 'shaping'
         ? engine
         : () => {
             calls.push(String(name));

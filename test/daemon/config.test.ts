@@ -106,11 +106,25 @@ pin = [{ relay = "${ID}" }, { interface = "eth0" }]`,
     ],
     ['[paths.interfaces.eth0]\npriority = 1000', 'config paths.interfaces.eth0.priority', /from 0 to 999/],
     ['[paths.interfaces.eth0]\ncost = 1', 'config paths.interfaces.eth0.cost', /known: metered, priority/],
+    ['[shaping]\npadding = "random"', 'config shaping.padding', /"constant"/],
+    ['[shaping]\npadding_budget = 0', 'config shaping.padding_budget', /from 1 to 100000/],
+    ['[[shaping.peer]]\npadding = "off"', 'config shaping.peer.0', /id = .* or public_key = /],
+    [
+      `[[shaping.peer]]\nid = "${ID}"\npad = 1`,
+      'config shaping.peer.0.pad',
+      /known: id, public_key, padding/,
+    ],
+    [`[[shaping.peer]]\nid = "${ID}"\n[[shaping.peer]]\nid = "${ID}"`, 'config shaping.peer.1.id', /already/],
+    [
+      `[[shaping.peer]]\npublic_key = "${WIREGUARD_KEY}"`,
+      'config shaping.peer.0.public_key',
+      /is in no \[\[wireguard.peers\]\]/,
+    ],
     ['[[paths.peer]]\nid = "laptop"', 'config paths.peer.0.id', /peer id/],
     [`[[paths.peer]]\nid = "${ID}"\nname = "x"`, 'config paths.peer.0.name', /known: id, use/],
     [`[[paths.peer]]\nid = "${ID}"\n[[paths.peer]]\nid = "${ID}"`, 'config paths.peer.1.id', /already/],
   ] as const)
-    test(`of paths, a mistake is named: ${field}`, () => {
+    test(`of paths and shaping, a mistake is named: ${field}`, () => {
       const error = errorOf(toml);
       assert.equal(error.field, field);
       assert.match(error.expected, expected);
@@ -224,7 +238,7 @@ pin = [{ relay = "${ID}" }, { interface = "eth0" }]`,
     [
       '[nodes]',
       'config nodes',
-      /not a known section; known: node, paths, relay, wireguard, consent, exit, status, log/,
+      /not a known section; known: node, paths, shaping, relay, wireguard, consent, exit, status, log/,
     ],
     ['[relay]\ncircuit = 5', 'config relay.circuit', /known: serve, allow, deny, admissions/],
     ['node = 3', 'config node', /write \[node\]/],

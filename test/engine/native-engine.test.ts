@@ -84,6 +84,44 @@ describe('native engine', { skip: unavailable(), timeout: 300_000 }, () => {
     );
   });
 
+  it('takes how a peer is padded, tells what came of it, and refuses what cannot be by naming it', () => {
+    const engine = native(keys().privateKey);
+    const { shaping } = engine;
+    assert.ok(shaping);
+    const peer = keys().sessionKey;
+    engine.setPeers([
+      {
+        sessionKey: peer,
+        presharedKey: undefined,
+        allowedIps: [],
+        endpoint: undefined,
+        persistentKeepalive: 0,
+      },
+    ]);
+    const shape = (paddedSizes: readonly number[], paddingBudget?: number): void =>
+      shaping.setShaping([{ peer, paddedSizes, paddingBudget }]);
+    assert.equal(shaping.shapingCounts(peer), undefined);
+    shape([128, 65_535], 100);
+    assert.deepEqual(shaping.shapingCounts(peer), {
+      dataBytes: 0,
+      paddingBytes: 0,
+      unpaddedPackets: 0,
+    });
+    for (const [wrong, field] of [
+      [() => shape([1, 2, 3, 4, 5, 6, 7, 8, 9]), 'paddedSizes: 9'],
+      [() => shape([256, 128]), 'paddedSizes: 128'],
+      [() => shape([65_536]), 'paddedSizes: 65536'],
+      [() => shape([128], 0), 'paddingBudget: 0'],
+      [() => shape([128], 1.5), 'paddingBudget: 1.5'],
+    ] as const)
+      assert.throws(
+        wrong,
+        (error: EngineError) => error.code === 'BAD_ARGUMENT' && error.message.includes(field),
+      );
+    shape([]);
+    assert.equal(shaping.shapingCounts(peer), undefined);
+  });
+
   for (const initiator of ['native', 'wasm'] as const) {
     it(`a session and its control messages work with the wasm engine, ${initiator} initiating`, async () => {
       const [n, w] = [keys(), keys()];

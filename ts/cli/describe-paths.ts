@@ -1,9 +1,11 @@
 // The ways to one member as text for the terminal.
 
+import type { ShapingCounts } from '../contract/shaping-control.js';
 import type { MemberStatus } from '../core/runtime/mesh-status.js';
 import type { WayStatus } from '../core/runtime/way-status.js';
 import { activeWay, wordBarred, wordIndirect, wordWay, wordWayReason } from '../status/model/path-wording.js';
 import { columns } from './context.js';
+import { describePadding } from './describe-shaping.js';
 import { formatRtt, printable } from './describe-status.js';
 
 const STATE_WORDS: Readonly<Record<WayStatus['state'], string>> = {
@@ -13,11 +15,17 @@ const STATE_WORDS: Readonly<Record<WayStatus['state'], string>> = {
   failed: 'failed',
 };
 
-/** `omerta path`: one line on the member, then a table of the ways. */
-export function describeWays(member: MemberStatus): string {
+/** `omerta path`: a line on the member, one on padding where there is any, then a table of the ways. */
+export function describeWays(member: MemberStatus, shaped?: ShapingCounts): string {
   const { ways } = member;
-  const heading = `${member.name} (${member.ipv4 ?? member.ipv6}): ${summary(member)}`;
-  if (ways.length === 0) return printable(heading);
+  const padding = member.shaping && describePadding(member.shaping, shaped);
+  const heading = [
+    `${member.name} (${member.ipv4 ?? member.ipv6}): ${summary(member)}`,
+    ...(padding === undefined ? [] : [padding]),
+  ]
+    .map(printable)
+    .join('\n');
+  if (ways.length === 0) return heading;
   const table = columns([
     ['WAY', 'BY', 'ROLE', 'STATE', 'RTT', 'LOSS', 'MTU', 'WHY NOT'],
     ...ways.map((way) =>
@@ -33,7 +41,7 @@ export function describeWays(member: MemberStatus): string {
       ].map(printable),
     ),
   ]);
-  return `${printable(heading)}\n\n${table}`;
+  return `${heading}\n\n${table}`;
 }
 
 function summary(member: MemberStatus): string {

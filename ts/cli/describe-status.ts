@@ -18,6 +18,7 @@ import {
 } from '../status/model/wording.js';
 import { wordBarred, wordIndirect, wordWay } from '../status/model/path-wording.js';
 import { columns } from './context.js';
+import { paddingShare } from './describe-shaping.js';
 
 /** Makes a name or reason from elsewhere safe for a terminal: control characters become `?`. */
 export function printable(text: string): string {
@@ -184,6 +185,7 @@ export function describePeers(status: DaemonStatus): string {
     session?.handshakeAgeSeconds === undefined ? '-' : `${formatDuration(session.handshakeAgeSeconds)} ago`;
   const traffic = ({ session }: PeerRow): string =>
     session === undefined ? '-' : `${formatBytes(session.rxBytes)} / ${formatBytes(session.txBytes)}`;
+  const shaped = rows.some(({ session }) => session?.shaping !== undefined);
   return columns([
     [
       'PEER',
@@ -196,6 +198,7 @@ export function describePeers(status: DaemonStatus): string {
       'HANDSHAKE',
       'CIPHER',
       'RECEIVED / SENT',
+      ...(shaped ? ['PADDING'] : []),
       'PEER ID',
       'WHY NOT DIRECT',
     ],
@@ -211,6 +214,7 @@ export function describePeers(status: DaemonStatus): string {
         seen(row),
         row.session?.suite ?? '-',
         traffic(row),
+        ...(shaped ? [paddingShare(row.session?.shaping)] : []),
         row.peerId,
         row.indirect === undefined ? '-' : wordIndirect(row.indirect).what,
       ].map(printable),

@@ -8,6 +8,7 @@ import type { SocketAddress } from '../wire/socket-address.js';
 import type { LimitControl } from './limit-control.js';
 import type { ExitControl, Transit } from './exit-control.js';
 import type { PathControl, PathEvent } from './path-control.js';
+import type { ShapingControl } from './shaping-control.js';
 import type { PrefixBatch } from '../wire/prefix-batch.js';
 
 /** A peer's X25519 session public key, lower-case hex (64 digits): the key of every peer table. */
@@ -305,6 +306,8 @@ export interface Engine extends LimitControl {
   readonly paths?: PathControl | undefined;
   /** Undefined: nothing can leave by this engine, which has no inside. */
   readonly exit?: ExitControl | undefined;
+  /** Undefined: nothing is shaped by this engine, which has no inside. */
+  readonly shaping?: ShapingControl | undefined;
   describe(): EngineDescription;
   /** Called with every batch of events, on the JavaScript thread. Set once, before traffic matters. */
   onEvents(listener: (events: readonly EngineEvent[]) => void): void;

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import type { ControlClient } from '../../daemon/control/control-client.js';
 import { ExitCode, OperatorError } from '../../host/operator-error.js';
+import type { ShapingCounts } from '../../contract/shaping-control.js';
 import type { MemberStatus } from '../../core/runtime/mesh-status.js';
 import type { DaemonStatus } from '../../status/model/daemon-status.js';
 import { Context, print, printJson, requestStatus } from '../context.js';
@@ -20,13 +21,20 @@ interface PathOptions {
 
 const CLEAR_SCREEN = '\u001b[H\u001b[J';
 
+interface Member {
+  readonly member: MemberStatus;
+  /** What came of shaping what is sent to it. */
+  readonly shaped: ShapingCounts | undefined;
+}
+
 /** @throws OperatorError for who is a bootstrap alone. */
-function memberOf(status: DaemonStatus, wanted: string | undefined): MemberStatus {
+function memberOf(status: DaemonStatus, wanted: string | undefined): Member {
   const { peerId } = wanted === undefined ? onlyPeer(status, 'omerta path') : selectPeer(status, wanted);
   const member = status.mesh.networks
     .flatMap(({ members }) => members)
     .find((each) => each.peerId === peerId);
-  if (member !== undefined) return member;
+  const session = status.sessions.find(({ sessionKey }) => sessionKey === member?.sessionKey);
+  if (member !== undefined) return { member, shaped: session?.shaping };
   throw new OperatorError(
     ExitCode.usage,
     'peer',
@@ -43,16 +51,25 @@ async function showPath(
   const interval = intervalOf(options.interval, 0.1, '0.5');
   const first = memberOf(await requestStatus(client), wanted);
   const live = options.json !== true && process.stdout.isTTY;
-  for (let member = first; ; member = memberOf(await requestStatus(client), first.peerId)) {
-    const { peerId, name, path, indirect, barred, ways } = member;
-    const told = { peerId, name, path, indirect, barred, ways };
+  for (let told = first; ; told = memberOf(await requestStatus(client), first.member.peerId)) {
+    const { member, shaped } = told;
+    const { peerId, name, path, indirect, barred, ways, shaping } = member;
+    const facts = {
+      peerId,
+      name,
+      path,
+      indirect,
+      barred,
+      ways,
+      shaping: shaping && { ...shaping, ...shaped },
+    };
     if (options.watch !== true) {
-      if (options.json === true) printJson(told);
-      else print(describeWays(member));
+      if (options.json === true) printJson(facts);
+      else print(describeWays(member, shaped));
       return;
     }
-    if (options.json === true) print(JSON.stringify(told));
-    else print(`${live ? CLEAR_SCREEN : ''}${describeWays(member)}${live ? '' : '\n'}`);
+    if (options.json === true) print(JSON.stringify(facts));
+    else print(`${live ? CLEAR_SCREEN : ''}${describeWays(member, shaped)}${live ? '' : '\n'}`);
     await sleep(interval);
   }
 }

@@ -1,6 +1,7 @@
 // The members of our networks, known by their records, and the routes that follow from them.
 
 import type { SessionKey } from '../../contract/engine.js';
+import type { PeerShaping } from '../../contract/shaping-control.js';
 import { sameBytes, toHex } from '../../wire/bytes.js';
 import { parseIp } from '../../wire/socket-address.js';
 import { containsIp, parsePrefix } from '../../wire/prefix.js';
@@ -28,6 +29,7 @@ import type { PeerTable } from '../runtime/peer-table.js';
 import type { Turn } from '../runtime/turn.js';
 import { AddressClaims, type Claim } from './address-claims.js';
 import { OwnAddresses } from './own-addresses.js';
+import { NO_SHAPING, peerShaping, rulesOf, type ShapingPolicy, type ShapingRules } from './shaping-policy.js';
 
 /** A cap on what bootstraps can make us remember. */
 export const MAX_MEMBERS = 8192;
@@ -87,6 +89,8 @@ export interface MemberTableOptions {
   /** Whether this node vouches for others in its networks, as a bootstrap does. */
   readonly isBootstrap?: boolean;
   readonly stockPeers?: readonly StockPeer[];
+  /** Default: nothing is shaped. */
+  readonly shaping?: ShapingPolicy | undefined;
   /** What the own record says of addresses has changed. */
   readonly ownChanged?: (turn: Turn) => void;
   /** A member is gone, or has another session key now. */
@@ -105,6 +109,7 @@ export class MemberTable {
   readonly #networks = new Map<string, JoinedNetwork>();
   readonly #members = new BoundedTable<string, Member, MemberOwner>(() => memberBounds(this.#networks.size));
   readonly #removed: (member: SessionKey, turn: Turn) => void;
+  #shaping: ShapingPolicy;
   readonly #bySessionKey = new Map<SessionKey, Member>();
   readonly #claims: AddressClaims;
   /** When this node last took another address, by network (hex). */
@@ -117,6 +122,7 @@ export class MemberTable {
     this.#sessionKey = sessionKey;
     this.#peers = peers;
     this.#isBootstrap = options.isBootstrap ?? false;
+    this.#shaping = options.shaping ?? NO_SHAPING;
     this.#ownChanged = options.ownChanged ?? (() => undefined);
     this.#removed = options.removed ?? (() => undefined);
     this.#stockKeys = new Set(stockPeers.map((peer) => peer.sessionKey));
@@ -143,6 +149,17 @@ export class MemberTable {
   /** Members by identity (hex). */
   get members(): Pick<BoundedTable<string, Member, MemberOwner>, 'get' | 'has' | 'size' | 'values'> {
     return this.#members;
+  }
+
+  /** How packets to members are shaped from now on. */
+  setShaping(policy: ShapingPolicy, turn: Turn): void {
+    this.#shaping = policy;
+    for (const member of this.#members.values()) if (member.overlay.size > 0) this.#tell(member, turn);
+  }
+
+  /** How packets to a member are shaped. */
+  shapingOf({ identity }: Member): ShapingRules {
+    return rulesOf(this.#shaping, identity);
   }
 
   bySessionKey(key: SessionKey): Member | undefined {
@@ -499,7 +516,14 @@ export class MemberTable {
       .map((id) => this.#networks.get(id)?.presharedKey)
       .filter((key) => key !== undefined);
     const presharedKey = combinePresharedKeys(this.#primitives, keys);
-    this.#peers.setMember(member.sessionKey, { presharedKey, routes }, turn);
+    const shaping = this.#peerShaping(member);
+    this.#peers.setMember(member.sessionKey, { presharedKey, routes, shaping }, turn);
+  }
+
+  #peerShaping(member: Member): PeerShaping | undefined {
+    if (this.#shaping === NO_SHAPING) return undefined;
+    const shaping = peerShaping(member.sessionKey, this.shapingOf(member));
+    return shaping.paddedSizes.length === 0 ? undefined : shaping;
   }
 }
 

@@ -40,6 +40,7 @@ import type { Step } from '../../contract/step.js';
 import { LegIds } from '../runtime/leg-ids.js';
 import { LegQueries } from '../runtime/leg-queries.js';
 import { MemberTable } from '../members/member-table.js';
+import type { ShapingPolicy } from '../members/shaping-policy.js';
 import type { MeshStatus } from '../runtime/mesh-status.js';
 import type { Network, OverlayAddresses } from '../protocol/network.js';
 import { OwnPolicy } from '../path/own-policy.js';
@@ -134,6 +135,7 @@ export class MeshNode implements Component {
       peers: this.#peers,
       isBootstrap: config.relay !== undefined,
       stockPeers: config.stockPeers ?? [],
+      shaping: config.shaping,
       removed: (peer, turn) => this.#memberGone(peer, turn),
       ownChanged: (turn) => this.#recordMayHaveChanged(turn),
     });
@@ -489,6 +491,13 @@ export class MeshNode implements Component {
     this.#paths.rulesChanged(turn);
     this.#direct?.rulesChanged(turn);
     this.#recordMayHaveChanged(turn);
+    return turn.effects;
+  }
+
+  /** How packets to members are shaped from now on. */
+  setShaping(policy: ShapingPolicy, step: Step): Effect[] {
+    const turn = new Turn(step);
+    this.#members.setShaping(policy, turn);
     return turn.effects;
   }
 

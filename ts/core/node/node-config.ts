@@ -6,6 +6,7 @@ import type { LocalInterface } from '../path/local-interface.js';
 import type { PathPolicy } from '../path/path-policy.js';
 import { isZero, utf8 } from '../../wire/bytes.js';
 import type { StockPeer } from '../members/member-table.js';
+import type { ShapingPolicy } from '../members/shaping-policy.js';
 import { checkConsent, type Consent } from '../path/own-policy.js';
 import { isName, type Network } from '../protocol/network.js';
 import { MAX_RECORD_NETWORKS } from '../protocol/peer-record.js';
@@ -45,6 +46,8 @@ export interface MeshNodeConfig {
   readonly innerMtu?: number | undefined;
   /** Which ways to members are used; default: every one. */
   readonly pathPolicy?: PathPolicy | undefined;
+  /** How packets to members are shaped; default: they are not. */
+  readonly shaping?: ShapingPolicy | undefined;
   /** What is sent from; default: routing chooses. */
   readonly interfaces?: readonly LocalInterface[] | undefined;
   /** Whom circuits need not be asked for of; undefined = for each one this node is asked. */

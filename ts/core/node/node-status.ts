@@ -113,6 +113,7 @@ function memberStatus(
       ways: tellWays(known),
       indirect: direct ? undefined : whyNotDirect(parts, known, record, ownUnforeseen),
       barred: parts.bar.isBarred(sessionKey),
+      shaping: parts.members.shapingOf(member),
       relayPeerId: uplink === undefined ? undefined : encodePeerId(uplink.bootstrap.identity),
     },
   ];

@@ -27,6 +27,7 @@ export type EffectEngine = Pick<
   | 'sendControl'
   | 'legCounters'
   | 'paths'
+  | 'shaping'
 >;
 
 /** The world effects are carried out in. */
@@ -69,6 +70,9 @@ function carryOutBatch(batch: EffectBatch, world: EffectWorld, answered: (() => 
       break;
     case 'set-peers':
       attempt(() => engine.setPeers(batch.items));
+      break;
+    case 'set-shaping':
+      attempt(() => engine.shaping?.setShaping(batch.items));
       break;
     case 'set-paths':
       // One by one: a set that is refused takes no other peer's with it.

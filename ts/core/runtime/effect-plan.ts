@@ -2,13 +2,14 @@
 //
 // All that a batch of effects wants kept is committed before its first frame leaves, so that a grant a
 // peer has seen survives SIGKILL. Then come the tables (limits before the legs that are charged to them,
-// legs before the peers that are reached by them, peers before their paths and before exits by them), then handshakes, then what is
+// legs before the peers that are reached by them, peers before their shaping, their paths and exits by them), then handshakes, then what is
 // sent, so that an answer never overtakes the leg or peer it speaks of; last come answers to commands, notices, and questions. A
 // removal is a barrier: what was asked for before it is done before it.
 
 import type { PeerConfig, SessionKey, WireguardBinding } from '../../contract/engine.js';
 import type { LimitEffect } from '../../contract/limit-control.js';
 import type { PathProbe, PeerPaths } from '../../contract/path-control.js';
+import type { PeerShaping } from '../../contract/shaping-control.js';
 import type { Leg } from '../../wire/leg.js';
 import type { Answer, Effect, LegCountQuery, PathCountQuery, PersistEffect } from './effect.js';
 import type { ExitEffect } from './exit-change.js';
@@ -22,6 +23,7 @@ interface BatchItems {
   readonly 'change-limits': LimitEffect;
   readonly 'install-legs': Leg;
   readonly 'set-peers': PeerConfig;
+  readonly 'set-shaping': PeerShaping;
   readonly 'set-paths': PeerPaths;
   /** Each item is all bindings there are to be. */
   readonly 'set-wireguard-bindings': readonly WireguardBinding[];
@@ -69,6 +71,7 @@ function changes(segment: readonly Effect[]): EffectBatch[] {
     { type: 'change-limits', items: only(segment, ...LIMITS) },
     { type: 'install-legs', items: only(segment, 'install-leg').map(({ leg }) => leg) },
     { type: 'set-peers', items: only(segment, 'set-peer').map(({ peer }) => peer) },
+    { type: 'set-shaping', items: only(segment, 'set-shaping').map(({ shaping }) => shaping) },
     { type: 'set-paths', items: only(segment, 'set-paths').map(({ paths }) => paths) },
     { type: 'set-wireguard-bindings', items: bindings.map((all) => all.bindings) },
     { type: 'exit-changes', items: only(segment, 'exit-guests', 'exit-in-use') },

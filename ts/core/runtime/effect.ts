@@ -5,6 +5,7 @@ import type { PeerConfig, SessionKey, WireguardBinding } from '../../contract/en
 import type { Leg } from '../../wire/leg.js';
 import type { LimitEffect } from '../../contract/limit-control.js';
 import type { PathEffect } from '../../contract/path-control.js';
+import type { ShapingEffect } from '../../contract/shaping-control.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
 import type { ExitEffect } from './exit-change.js';
 import type { Notice } from './notice.js';
@@ -53,6 +54,7 @@ export type Effect =
   | { readonly type: 'remove-leg'; readonly id: number }
   | LimitEffect
   | PathEffect
+  | ShapingEffect
   /** The servers whose stock WireGuard clients are relayed, all of them. */
   | { readonly type: 'set-wireguard-bindings'; readonly bindings: readonly WireguardBinding[] }
   | LegCountQuery

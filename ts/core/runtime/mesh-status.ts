@@ -49,6 +49,14 @@ export interface MemberStatus {
   readonly indirect: IndirectReason | undefined;
   /** Nothing is sent to it and nothing taken: no way that works may carry data. */
   readonly barred: boolean;
+  /** How what is sent to it is shaped; undefined = it is not. */
+  readonly shaping?: ShapingStatus | undefined;
+}
+
+export interface ShapingStatus {
+  readonly padding: 'off' | 'buckets' | 'constant';
+  /** Bytes of padding for 100 bytes of data; undefined = as many as it takes. */
+  readonly paddingBudget: number | undefined;
 }
 
 export interface NetworkStatus {

@@ -6,6 +6,7 @@
 
 import type { PeerEndpoint, SessionKey } from '../../contract/engine.js';
 import type { Transit } from '../../contract/exit-control.js';
+import type { PeerShaping } from '../../contract/shaping-control.js';
 import { toHex } from '../../wire/bytes.js';
 import type { Turn } from './turn.js';
 
@@ -15,6 +16,8 @@ export interface MemberSession {
   readonly presharedKey: Uint8Array;
   /** CIDR prefixes, by the network (blinded id, hex) that gives the right to them. */
   readonly routes: ReadonlyMap<string, readonly string[]>;
+  /** Undefined: its packets go as they are. */
+  readonly shaping?: PeerShaping | undefined;
 }
 
 /** What is sent to an exit, and taken from it: prefixes, by the network (blinded id, hex) that gives the right to them. */
@@ -34,7 +37,11 @@ interface Entry {
   barred: boolean;
   /** What the engine was last told, endpoint aside. */
   told: string | undefined;
+  /** Likewise of its shaping. */
+  toldShaping: PeerShaping | undefined;
 }
+
+const unshaped = (peer: SessionKey): PeerShaping => ({ peer, paddedSizes: [], paddingBudget: undefined });
 
 export class PeerTable {
   readonly #entries = new Map<SessionKey, Entry>();
@@ -129,7 +136,7 @@ export class PeerTable {
     const entry = this.#entries.get(key);
     if (entry?.told === undefined) return;
     turn.emit({ type: 'remove-peer', peer: key });
-    entry.told = undefined;
+    entry.told = entry.toldShaping = undefined;
     this.#tell(key, entry, undefined, turn);
   }
 
@@ -151,10 +158,20 @@ export class PeerTable {
         exit: undefined,
         barred: false,
         told: undefined,
+        toldShaping: undefined,
       };
       this.#entries.set(key, entry);
     }
     return entry;
+  }
+
+  /** As long as the engine was told nothing, it shapes nothing. */
+  #tellShaping(key: SessionKey, entry: Entry, turn: Turn): void {
+    const wanted = entry.member?.shaping;
+    const { toldShaping } = entry;
+    if (wanted === toldShaping || JSON.stringify(wanted) === JSON.stringify(toldShaping)) return;
+    entry.toldShaping = wanted;
+    turn.emit({ type: 'set-shaping', shaping: wanted ?? unshaped(key) });
   }
 
   #tell(
@@ -175,6 +192,7 @@ export class PeerTable {
     const routes = [...(member?.routes ?? [])].flatMap(([network, own]) => (isBelieved(network) ? own : []));
     const isExit = exit !== undefined && member !== undefined && isBelieved(exit.network);
     const allowedIps = isExit ? [...routes, ...exit.prefixes] : routes;
+    this.#tellShaping(key, entry, turn);
     const told = `${transit} ${presharedKey === undefined ? '' : toHex(presharedKey)} ${allowedIps.join(' ')}`;
     if (told === entry.told && endpoint === undefined) return;
     entry.told = told;

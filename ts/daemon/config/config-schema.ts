@@ -5,6 +5,7 @@ import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import { fromHex } from '../../wire/bytes.js';
 import { MAX_INTERFACE_PRIORITY } from '../../core/path/local-interface.js';
+import { PADDING_MODES } from '../../core/members/shaping-policy.js';
 import { PATH_USES } from '../../core/path/path-policy.js';
 import { isName } from '../../core/protocol/network.js';
 import { decodeRelayLink } from '../../core/protocol/relay-link.js';
@@ -32,6 +33,7 @@ import {
   isInterfaceName,
   isPeerId,
   NAME_RULE,
+  PADDING_RULE,
   parseUntil,
   PATHS_RULE,
   PORT_MAPPING_CHOICES,
@@ -112,6 +114,25 @@ const pathInterface = z.strictObject(
   },
   'a table of one interface, written [paths.interfaces.NAME]',
 );
+
+const shapingKeys = {
+  padding: z.enum(PADDING_MODES, PADDING_RULE).optional(),
+  padding_budget: integer('bytes of padding for 100 bytes of data', 1, 100_000).optional(),
+};
+const SHAPING_PEER_RULE =
+  'a table of one peer, written [[shaping.peer]], with id = "omerta1…" or public_key = "…" of one in [[wireguard.peers]]';
+const shapingPeer = z
+  .strictObject(
+    {
+      id: text(PEER_ID_RULE, isPeerId).optional(),
+      public_key: wireguardKey.optional(),
+      ...shapingKeys,
+    },
+    SHAPING_PEER_RULE,
+  )
+  .refine(({ id, public_key: key }) => (id === undefined) !== (key === undefined), {
+    error: SHAPING_PEER_RULE,
+  });
 
 const SERVE_RULE = '"own", "any", or a list of blinded network ids (32 hex digits each)';
 
@@ -213,6 +234,16 @@ export const schema = z.strictObject({
         .max(MOST_PATH_PEERS, { error: `at most ${MOST_PATH_PEERS} members` })
         .default([]),
       port_mapping: z.enum(PORT_MAPPING_CHOICES, PORT_MAPPING_RULE).default('auto'),
+    })
+    .prefault({}),
+  shaping: z
+    .strictObject({
+      padding: shapingKeys.padding.default('off'),
+      padding_budget: shapingKeys.padding_budget,
+      peer: z
+        .array(shapingPeer, SHAPING_PEER_RULE)
+        .max(MOST_PATH_PEERS, { error: `at most ${MOST_PATH_PEERS} peers` })
+        .default([]),
     })
     .prefault({}),
   relay: z
@@ -341,6 +372,7 @@ export function knownKeys(section: string): readonly string[] {
   if (/^relay\.classes\.[^.]+$/.test(section)) return Object.keys(quotaClass.shape);
   if (section === 'relay.prefix_limit') return [...Object.keys(rateKeys), 'ipv4_bits', 'ipv6_bits'];
   if (/^paths\.interfaces\.[^.]+$/.test(section)) return Object.keys(pathInterface.shape);
+  if (/^shaping\.peer\.\d+$/.test(section)) return Object.keys(shapingPeer.shape);
   if (/^paths\.peer\.\d+$/.test(section)) return Object.keys(pathPeer.shape);
   if (/^paths\.(peer\.\d+\.)?(pin|prefer|forbid)\.\d+$/.test(section)) return Object.keys(way.shape);
   if (section === 'exit.use') return Object.keys(exitUseSchema.shape);

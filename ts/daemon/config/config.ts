@@ -43,9 +43,11 @@ export function parseConfig(toml: string, source: string): Config {
   }
   const result = schema.safeParse(document);
   if (!result.success) throw configError(result.error.issues, source);
-  const { relay, paths } = result.data;
+  const { relay, paths, shaping, wireguard } = result.data;
   checkClasses(relay.classes, source);
-  checkPathPeers(paths.peer, source);
+  checkOnce('paths', paths.peer, source);
+  checkOnce('shaping', shaping.peer, source);
+  checkShapedKeys(shaping.peer, wireguard.peers, source);
   if (relay.wireguard_bindings + relay.wireguard_servers.length > MAX_WIREGUARD_BINDINGS)
     throw new OperatorError(
       ExitCode.usage,
@@ -83,15 +85,34 @@ function checkClasses(classes: Parsed['relay']['classes'], source: string): void
       }
 }
 
-function checkPathPeers(peers: Parsed['paths']['peer'], source: string): void {
-  const ids = peers.map(({ id }) => id);
+type PeerTables = readonly { readonly id?: string | undefined; readonly public_key?: string | undefined }[];
+
+function checkOnce(section: 'paths' | 'shaping', peers: PeerTables, source: string): void {
+  const ids = peers.map(({ id, public_key: key }) => id ?? key);
   const twice = ids.findIndex((id, index) => ids.indexOf(id) < index);
   if (twice < 0) return;
   throw new OperatorError(
     ExitCode.usage,
-    `config paths.peer.${twice}.id`,
-    `${ids[twice] ?? ''} has a [[paths.peer]] already`,
-    `Say all of a member in one table of ${source}`,
+    `config ${section}.peer.${twice}.${peers[twice]?.id === undefined ? 'public_key' : 'id'}`,
+    `${ids[twice] ?? ''} has a [[${section}.peer]] already`,
+    `Say all of a peer in one table of ${source}`,
+  );
+}
+
+function checkShapedKeys(
+  shaped: Parsed['shaping']['peer'],
+  peers: Parsed['wireguard']['peers'],
+  source: string,
+): void {
+  const unknown = shaped.findIndex(
+    ({ public_key: key }) => key !== undefined && !peers.some((peer) => peer.public_key === key),
+  );
+  if (unknown < 0) return;
+  throw new OperatorError(
+    ExitCode.usage,
+    `config shaping.peer.${unknown}.public_key`,
+    `${shaped[unknown]?.public_key ?? ''} is in no [[wireguard.peers]]`,
+    `Add the peer there, or name a member by its id, in ${source}`,
   );
 }
 

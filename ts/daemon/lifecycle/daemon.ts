@@ -596,7 +596,9 @@ export class Daemon {
       addresses: mesh.addresses.map(formatSocketAddress),
       statusPage: this.#statusServer?.url,
       mesh: status,
-      sessions: engine.peers().map(sessionStatus),
+      sessions: engine
+        .peers()
+        .map((peer) => sessionStatus(peer, engine.shaping?.shapingCounts(peer.sessionKey))),
       accounts: status.relay && relayAccounts(status.relay.accounts, engine, networkNames(status)),
       legs: legs.length,
       circuitBytes: circuitBytes(

@@ -33,6 +33,7 @@ import { NO_ACCOUNTS } from '../../wire/forwarding-table.js';
 import { parseSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
 import type { Config } from '../config/config.js';
 import { pathPolicy, rankOfInterface } from '../config/paths-configuration.js';
+import { shapingPolicy, stockShaping } from '../config/shaping-configuration.js';
 import { nodeConsent } from '../config/consent-configuration.js';
 import type { DaemonMode } from '../../status/model/daemon-status.js';
 import { engineFailure } from './engine-failure.js';
@@ -199,6 +200,7 @@ export class Mesh {
           // Only an engine that keeps several ways to a peer can find out whether there is a direct one.
           directPaths: engine.paths !== undefined,
           pathPolicy: pathPolicy(config),
+          shaping: shapingPolicy(config),
           innerMtu: engine.paths?.keepsWhole === true ? options.tun?.mtu : undefined,
           interfaces: engine.paths === undefined ? undefined : interfacesOf(config, engine.port),
           stockPeers: mode === 'up' ? config.wireguard.peers.map(stockPeer) : [],
@@ -209,7 +211,10 @@ export class Mesh {
       shell.start();
       if (relaysStock && !wireguardRelay)
         log.warn({ remedy: 'npm run build, and engine = "native"' }, 'wireguard-relay-needs-native-engine');
-      if (mode === 'up') engine.setPeers(config.wireguard.peers.map(stockPeer));
+      if (mode === 'up') {
+        engine.setPeers(config.wireguard.peers.map(stockPeer));
+        engine.shaping?.setShaping(stockShaping(config));
+      }
       // Now the table holds what the store held.
       if (engine instanceof KernelPathEngine) engine.activate();
       return new Mesh(settings, shell, fallback, networks, addresses, options.tun?.addresses ?? []);
@@ -263,7 +268,16 @@ export class Mesh {
     this.settings.log.level = config.log.level;
     if (this.settings.mode === 'relay') this.#applyPolicy();
     if (change.applied.some((key) => key.startsWith('paths.'))) this.#applyPathPolicy();
+    if (change.applied.some((key) => key.startsWith('shaping.'))) this.#applyShaping();
     return change;
+  }
+
+  #applyShaping(): void {
+    const policy = shapingPolicy(this.#config);
+    this.shell.command((node, step) => node.setShaping(policy, step));
+    // The WireGuard peers are those it was opened with.
+    const { wireguard } = this.settings.config;
+    this.shell.engine.shaping?.setShaping(stockShaping({ ...this.#config, wireguard }));
   }
 
   #applyPathPolicy(): void {

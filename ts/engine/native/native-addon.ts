@@ -145,6 +145,9 @@ export interface NativeHandle {
   setPaths(sets: Uint8Array): void;
   sendProbes(probes: Uint8Array): void;
   pathCounts(peer: Uint8Array): Float64Array;
+  setShaping(shaping: Uint8Array): void;
+  /** Empty: nothing is said of the peer; else bytes of data, of padding, packets not padded for want of budget. */
+  shapingCounts(peer: Uint8Array): Float64Array;
   installLegs(legs: Uint8Array): boolean;
   removeLegs(ids: Uint32Array): void;
   setLimits(index: number, limits: Uint8Array): void;

@@ -31,6 +31,7 @@ import type { PathControl } from '../../contract/path-control.js';
 import { loadNativeAddon, type NativeAddon, type NativeHandle } from './native-addon.js';
 import { packPaths, packProbes, unpackPathCounts } from './path-batch.js';
 import { keyBytes, packAddress, packPeerChanges, unpackPeerStates } from './peer-batch.js';
+import { shapingControl } from './shaping-batch.js';
 import { PrefixBatch } from '../../wire/prefix-batch.js';
 import type { Leg } from '../../wire/leg.js';
 import { LEG_ENTRY_SIZE, encodeLegEntry, legEntry } from '../../wire/leg-entry.js';
@@ -124,6 +125,10 @@ export class NativeEngine implements ReconfigurableEngine {
     },
     pathCounts: (peer) => unpackPathCounts(this.#call(() => this.#handle.pathCounts(keyBytes(peer)))),
   };
+  readonly shaping = shapingControl(
+    () => this.#handle,
+    (run) => this.#call(run),
+  );
   #description: EngineDescription;
   #closed = false;
   #listener: ((events: readonly EngineEvent[]) => void) | undefined;

@@ -31,6 +31,7 @@ import {
 import { wordXdpReason, type XdpWords } from './xdp-wording.js';
 import type { AccountStatus } from '../../contract/limit-control.js';
 import type { ExitControl } from '../../contract/exit-control.js';
+import type { ShapingControl } from '../../contract/shaping-control.js';
 import type { PathControl } from '../../contract/path-control.js';
 import type { Leg } from '../../wire/leg.js';
 import type { AccountCapacity, AccountKind, LegLimits, PrefixLimit, RateLimit } from '../../wire/limits.js';
@@ -212,6 +213,10 @@ export class KernelPathEngine implements Engine {
   /** Of sessions, which the kernel path hands up as they come. */
   get paths(): PathControl {
     return this.#native.paths;
+  }
+
+  get shaping(): ShapingControl {
+    return this.#native.shaping;
   }
 
   describe(): EngineDescription {

@@ -10,6 +10,7 @@ import type {
   WireguardUsage,
   WorkerStatus,
 } from '../../contract/engine.js';
+import type { ShapingCounts } from '../../contract/shaping-control.js';
 import { formatSocketAddress } from '../../wire/socket-address.js';
 import type { IndirectReason, WayStatus } from '../../core/runtime/way-status.js';
 import { activeWay, standbyWay } from './path-wording.js';
@@ -32,6 +33,8 @@ export interface SessionStatus {
   readonly replayWindow: number | undefined;
   readonly rxBytes: number;
   readonly txBytes: number;
+  /** What came of shaping what is sent to it; undefined = it is not shaped. */
+  readonly shaping?: ShapingCounts | undefined;
 }
 
 /** A WireGuard server whose stock clients this relay relays, and what was relayed. */
@@ -160,7 +163,7 @@ function formatEndpoint(endpoint: PeerEndpoint): string {
 }
 
 /** The engine's peer table as it is shown. */
-export function sessionStatus(peer: PeerStatus): SessionStatus {
+export function sessionStatus(peer: PeerStatus, shaping?: ShapingCounts): SessionStatus {
   const seconds = (ms: number | undefined): number | undefined =>
     ms === undefined ? undefined : Math.round(ms / 100) / 10;
   return {
@@ -172,6 +175,7 @@ export function sessionStatus(peer: PeerStatus): SessionStatus {
     replayWindow: peer.replayWindow,
     rxBytes: peer.rxBytes,
     txBytes: peer.txBytes,
+    shaping,
   };
 }
 

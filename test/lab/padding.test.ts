@@ -1,0 +1,145 @@
+// Padding against traffic analysis, in the shipped binary: two members, a relay, and somebody who sees the wire.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { capture, capturedDatagrams, type CapturedDatagram } from '../../ts/lab/capture.js';
+import { startRelay } from '../../ts/lab/nat-matrix.js';
+import { OmertaNode } from '../../ts/lab/omerta-node.js';
+import { labUnavailable } from '../../ts/lab/requirements.js';
+import { World, type Node } from '../../ts/lab/world.js';
+import { parseIp } from '../../ts/wire/socket-address.js';
+
+const skip = labUnavailable(['ping', 'tcpdump']) ?? false;
+const PATIENCE_MS = 60_000;
+/** Bytes of ICMPv6 payload, and the UDP payload each becomes: IPv6 and ICMPv6 headers, rounded up to 16, and WireGuard's 32. */
+const PINGS = [
+  { data: 150, plain: 240, bucket: 288 },
+  { data: 300, plain: 384, bucket: 544 },
+  { data: 900, plain: 992, bucket: 1056 },
+] as const;
+/** An inner packet of the MTU. */
+const LONGEST = 1432;
+const EACH = 10;
+
+interface Told {
+  readonly path: string;
+  readonly shaping: { readonly padding: string; readonly dataBytes?: number; readonly paddingBytes?: number };
+}
+
+describe('padding, as the wire shows it', { skip }, () => {
+  let world: World;
+  let left: OmertaNode;
+  let right: OmertaNode;
+  let to: string;
+  const fromLeft = ({ source }: CapturedDatagram): boolean =>
+    [left.node.address, left.node.address6].some(
+      (address) =>
+        address !== undefined &&
+        Buffer.from(parseIp(address) ?? [])
+          .toString('hex')
+          .endsWith(source),
+    );
+
+  const join = async (node: Node, name: string, invite: string): Promise<OmertaNode> => {
+    const omerta = new OmertaNode(world, node, name, { direct: true });
+    await omerta.command(['network', 'join', '-'], invite);
+    await omerta.start('up', '--foreground');
+    return omerta;
+  };
+  const told = async (): Promise<Told> => (await left.command(['path', 'right'])) as Told;
+  const until = async (what: string, holds: (at: Told) => boolean): Promise<void> => {
+    const deadline = performance.now() + PATIENCE_MS;
+    for (let at = await told(); !holds(at); at = await told()) {
+      assert.ok(performance.now() < deadline, `${what}: ${JSON.stringify(at)}\n${left.log}`);
+      await sleep(50);
+    }
+  };
+  /** Sizes of what `left` sends by its interface while it pings, with how often each was seen. */
+  const sizes = async (shaping: string): Promise<Map<number, number>> => {
+    left.configure(shaping);
+    await left.command(['reload']);
+    const pcap = await capture(world, left.node, 'eth0', async () => {
+      for (const { data } of PINGS) {
+        const { stdout } = await left.node.run('ping', [
+          '-n',
+          '-c',
+          String(EACH),
+          '-i',
+          '0.05',
+          '-s',
+          String(data),
+          to,
+        ]);
+        assert.match(stdout, new RegExp(` ${EACH} received`));
+      }
+    });
+    const seen = new Map<number, number>();
+    for (const { size } of capturedDatagrams(pcap).filter(fromLeft))
+      seen.set(size, (seen.get(size) ?? 0) + 1);
+    return seen;
+  };
+  const times = (seen: ReadonlyMap<number, number>, size: number): number => seen.get(size) ?? 0;
+
+  before(async () => {
+    world = await World.create();
+    const { invite } = await startRelay(world);
+    left = await join(await world.addNode('left'), 'left', invite);
+    right = await join(await world.addNode('right'), 'right', invite);
+    const { mesh } = (await right.command(['status'])) as {
+      readonly mesh: { readonly networks: readonly [{ readonly ipv6: string }] };
+    };
+    to = mesh.networks[0].ipv6;
+    await left.node.run('ping', ['-n', '-c', '1', '-W', '10', to]);
+    await until('direct', ({ path }) => path === 'direct');
+  });
+  after(() => world.remove());
+
+  it('without it the sizes of packets are seen', async () => {
+    const seen = await sizes('');
+    for (const { plain } of PINGS) assert.ok(times(seen, plain) >= EACH, JSON.stringify([...seen]));
+  });
+
+  it('buckets: only the sizes of buckets are', async () => {
+    const seen = await sizes('[shaping]\npadding = "buckets"');
+    for (const { plain, bucket } of PINGS) {
+      assert.ok(times(seen, bucket) >= EACH, JSON.stringify([...seen]));
+      assert.ok(times(seen, plain) < EACH / 2);
+    }
+  });
+
+  it('constant: all are of one size', async () => {
+    const seen = await sizes('[shaping]\npadding = "constant"');
+    assert.ok(times(seen, LONGEST) >= PINGS.length * EACH, JSON.stringify([...seen]));
+    for (const { plain, bucket } of PINGS) {
+      assert.ok(times(seen, plain) < EACH / 2);
+      assert.ok(times(seen, bucket) < EACH / 2);
+    }
+    const { shaping } = await told();
+    assert.equal(shaping.padding, 'constant');
+    // What these pings alone take: 1400 bytes each, of which 208, 352 and 960 are their own.
+    assert.ok((shaping.paddingBytes ?? 0) >= EACH * (3 * 1400 - 208 - 352 - 960), JSON.stringify(shaping));
+    assert.ok((shaping.dataBytes ?? 0) >= EACH * (208 + 352 + 960), JSON.stringify(shaping));
+  });
+
+  it('a budget that is spent: packets go on with their own sizes, and that is said', async () => {
+    left.configure('[shaping]\npadding = "constant"\npadding_budget = 1');
+    await left.command(['reload']);
+    // 128 KiB are there from the start: a hundred packets of the longest size.
+    await left.node.run('ping', ['-n', '-q', '-c', '150', '-i', '0.002', '-s', '10', to]);
+    const seen = await sizes('[shaping]\npadding = "constant"\npadding_budget = 1');
+    for (const { plain } of PINGS) assert.ok(times(seen, plain) > 0, JSON.stringify([...seen]));
+    const { counters } = (await left.command(['status'])) as { readonly counters: Record<string, number> };
+    assert.ok((counters['padding_over_budget'] ?? 0) > 0);
+  });
+
+  it('who is named has its own, all others go as they are', async () => {
+    const { mesh } = (await right.command(['status'])) as { readonly mesh: { readonly peerId: string } };
+    const others = await sizes(
+      '[shaping]\npadding = "constant"\n[[shaping.peer]]\nid = "' + mesh.peerId + '"\npadding = "off"',
+    );
+    for (const { plain } of PINGS) assert.ok(times(others, plain) >= EACH, JSON.stringify([...others]));
+    const seen = await sizes('[[shaping.peer]]\nid = "' + mesh.peerId + '"\npadding = "buckets"');
+    for (const { bucket } of PINGS) assert.ok(times(seen, bucket) >= EACH, JSON.stringify([...seen]));
+  });
+});
