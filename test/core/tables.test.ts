@@ -6,8 +6,11 @@ import type { AddressTenure } from '../../ts/core/protocol/address-tenure.js';
 import { decodeControlFrame } from '../../ts/core/protocol/control-frame.js';
 import { decodeMessage, type ControlMessage, type Envelope } from '../../ts/core/protocol/control-message.js';
 import { Directory } from '../../ts/core/relay/directory.js';
+import type { PeerShaping } from '../../ts/contract/shaping-control.js';
 import type { Effect } from '../../ts/core/runtime/effect.js';
+import type { Turn } from '../../ts/core/runtime/turn.js';
 import { memberBounds, MemberTable } from '../../ts/core/members/member-table.js';
+import { NO_SHAPING, type ShapingPolicy } from '../../ts/core/members/shaping-policy.js';
 import { MeshNode } from '../../ts/core/node/mesh-node.js';
 import type { MeshNodeConfig } from '../../ts/core/node/node-config.js';
 import { blindedNetworkId, overlayAddresses, type Network } from '../../ts/core/protocol/network.js';
@@ -254,6 +257,46 @@ describe('the member table', () => {
     members.learn(signed(other, { networks: [blinded] }).bytes, at);
     const { ipv4, ipv6 } = overlayAddresses(nodePrimitives, network.id, other.identity);
     assert.deepEqual(routes(at.effects).get(toHex(other.sessionKey)), [`${ipv6}/128`, `${ipv4}/32`]);
+  });
+
+  it('tells how a member’s packets are padded when that is decided, changes, ends, and after its session was reset', () => {
+    const { members, peers } = table();
+    const [other, plain] = [keys(), keys()];
+    const key = toHex(other.sessionKey);
+    const learned = turn();
+    for (const each of [other, plain]) members.learn(signed(each, { networks: [blinded] }).bytes, learned);
+    const told = (run: (at: Turn) => void): PeerShaping[] => {
+      const at = turn();
+      run(at);
+      return at.effects.flatMap((effect) => (effect.type === 'set-shaping' ? [effect.shaping] : []));
+    };
+    const { rules } = NO_SHAPING;
+    const padded = (paddingBudget?: number): ShapingPolicy => ({
+      rules,
+      members: new Map([[toHex(other.identity), { padding: 'constant', paddingBudget }]]),
+    });
+    const constant = { peer: key, paddedSizes: [65_535], paddingBudget: undefined };
+    assert.ok(!learned.effects.some(({ type }) => type === 'set-shaping'), 'nobody by default');
+    assert.deepEqual(
+      told((at) => members.setShaping(padded(), at)),
+      [constant],
+    );
+    assert.deepEqual(
+      told((at) => members.setShaping(padded(), at)),
+      [],
+    );
+    assert.deepEqual(
+      told((at) => members.setShaping(padded(20), at)),
+      [{ ...constant, paddingBudget: 20 }],
+    );
+    assert.deepEqual(
+      told((at) => peers.resetPath(key, at)),
+      [{ ...constant, paddingBudget: 20 }],
+    );
+    assert.deepEqual(
+      told((at) => members.setShaping(NO_SHAPING, at)),
+      [{ peer: key, paddedSizes: [], paddingBudget: undefined }],
+    );
   });
 
   it('accepts a record only with a higher sequence, and never its own', () => {

@@ -7,10 +7,11 @@ import { capture, capturedDatagrams, type CapturedDatagram } from '../../ts/lab/
 import { startRelay } from '../../ts/lab/nat-matrix.js';
 import { OmertaNode } from '../../ts/lab/omerta-node.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
+import { StockWireguard } from '../../ts/lab/stock-wireguard.js';
 import { World, type Node } from '../../ts/lab/world.js';
 import { parseIp } from '../../ts/wire/socket-address.js';
 
-const skip = labUnavailable(['ping', 'tcpdump']) ?? false;
+const skip = labUnavailable(['ping', 'tcpdump', 'wg', 'wireguard-go']) ?? false;
 const PATIENCE_MS = 60_000;
 /** Bytes of ICMPv6 payload, and the UDP payload each becomes: IPv6 and ICMPv6 headers, rounded up to 16, and WireGuard's 32. */
 const PINGS = [
@@ -21,6 +22,8 @@ const PINGS = [
 /** An inner packet of the MTU. */
 const LONGEST = 1432;
 const EACH = 10;
+/** Inside, of a stock WireGuard peer: an unused address of the overlay's range. */
+const STOCK = '100.64.9.1';
 
 interface Told {
   readonly path: string;
@@ -31,6 +34,7 @@ describe('padding, as the wire shows it', { skip }, () => {
   let world: World;
   let left: OmertaNode;
   let right: OmertaNode;
+  let stock: StockWireguard;
   let to: string;
   const fromLeft = ({ source }: CapturedDatagram): boolean =>
     [left.node.address, left.node.address6].some(
@@ -41,8 +45,12 @@ describe('padding, as the wire shows it', { skip }, () => {
           .endsWith(source),
     );
 
+  /** What `left` is configured with beside `shaping`. */
+  const configuration = (shaping: string): string =>
+    `${shaping}\n[wireguard]\npeers = [{ public_key = "${stock.publicKey}", allowed_ips = ["${STOCK}/32"] }]`;
   const join = async (node: Node, name: string, invite: string): Promise<OmertaNode> => {
     const omerta = new OmertaNode(world, node, name, { direct: true });
+    if (name === 'left') omerta.configure(configuration(''));
     await omerta.command(['network', 'join', '-'], invite);
     await omerta.start('up', '--foreground');
     return omerta;
@@ -56,8 +64,8 @@ describe('padding, as the wire shows it', { skip }, () => {
     }
   };
   /** Sizes of what `left` sends by its interface while it pings, with how often each was seen. */
-  const sizes = async (shaping: string): Promise<Map<number, number>> => {
-    left.configure(shaping);
+  const sizes = async (shaping: string, address = to): Promise<Map<number, number>> => {
+    left.configure(configuration(shaping));
     await left.command(['reload']);
     const pcap = await capture(world, left.node, 'eth0', async () => {
       for (const { data } of PINGS) {
@@ -69,7 +77,7 @@ describe('padding, as the wire shows it', { skip }, () => {
           '0.05',
           '-s',
           String(data),
-          to,
+          address,
         ]);
         assert.match(stdout, new RegExp(` ${EACH} received`));
       }
@@ -83,6 +91,7 @@ describe('padding, as the wire shows it', { skip }, () => {
 
   before(async () => {
     world = await World.create();
+    stock = await StockWireguard.start(world, await world.addNode('stock'), 's', STOCK);
     const { invite } = await startRelay(world);
     left = await join(await world.addNode('left'), 'left', invite);
     right = await join(await world.addNode('right'), 'right', invite);
@@ -93,7 +102,10 @@ describe('padding, as the wire shows it', { skip }, () => {
     await left.node.run('ping', ['-n', '-c', '1', '-W', '10', to]);
     await until('direct', ({ path }) => path === 'direct');
   });
-  after(() => world.remove());
+  after(() => {
+    stock.remove();
+    world.remove();
+  });
 
   it('without it the sizes of packets are seen', async () => {
     const seen = await sizes('');
@@ -123,7 +135,7 @@ describe('padding, as the wire shows it', { skip }, () => {
   });
 
   it('a budget that is spent: packets go on with their own sizes, and that is said', async () => {
-    left.configure('[shaping]\npadding = "constant"\npadding_budget = 1');
+    left.configure(configuration('[shaping]\npadding = "constant"\npadding_budget = 1'));
     await left.command(['reload']);
     // 128 KiB are there from the start: a hundred packets of the longest size.
     await left.node.run('ping', ['-n', '-q', '-c', '150', '-i', '0.002', '-s', '10', to]);
@@ -131,6 +143,23 @@ describe('padding, as the wire shows it', { skip }, () => {
     for (const { plain } of PINGS) assert.ok(times(seen, plain) > 0, JSON.stringify([...seen]));
     const { counters } = (await left.command(['status'])) as { readonly counters: Record<string, number> };
     assert.ok((counters['padding_over_budget'] ?? 0) > 0);
+  });
+
+  it('a stock WireGuard peer takes the padding off', async () => {
+    const { wireguard, mesh } = (await left.command(['status'])) as {
+      readonly wireguard: { readonly publicKey: string };
+      readonly mesh: { readonly networks: readonly [{ readonly ipv4: string }] };
+    };
+    const [{ ipv4 }] = mesh.networks;
+    const endpoint = `${left.node.address}:51900`;
+    await stock.set('peer', wireguard.publicKey, 'endpoint', endpoint, 'allowed-ips', `${ipv4}/32`);
+    await stock.node.ip(`route add ${ipv4}/32 dev ${stock.name}`);
+    await stock.node.mustRun('ping', ['-n', '-c', '1', '-W', '20', ipv4]);
+    const seen = await sizes(
+      `[[shaping.peer]]\npublic_key = "${stock.publicKey}"\npadding = "constant"`,
+      STOCK,
+    );
+    assert.ok(times(seen, LONGEST) >= PINGS.length * EACH, JSON.stringify([...seen]));
   });
 
   it('who is named has its own, all others go as they are', async () => {

@@ -521,7 +521,6 @@ export class MemberTable {
   }
 
   #peerShaping(member: Member): PeerShaping | undefined {
-    if (this.#shaping === NO_SHAPING) return undefined;
     const shaping = peerShaping(member.sessionKey, this.shapingOf(member));
     return shaping.paddedSizes.length === 0 ? undefined : shaping;
   }

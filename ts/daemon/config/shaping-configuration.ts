@@ -25,11 +25,6 @@ export function stockShaping({ shaping, wireguard }: Config): PeerShaping[] {
   });
 }
 
-/** Whether anything is to be shaped. */
-export function shapesAnything({ shaping }: Config): boolean {
-  return [shaping, ...shaping.peer].some(({ padding = 'off' }) => padding !== 'off');
-}
-
 function rulesFor(all: Config['shaping'], own: Partial<PeerTable>): ShapingRules {
   return {
     padding: own.padding ?? all.padding,

@@ -200,7 +200,8 @@ export class Mesh {
           // Only an engine that keeps several ways to a peer can find out whether there is a direct one.
           directPaths: engine.paths !== undefined,
           pathPolicy: pathPolicy(config),
-          shaping: shapingPolicy(config),
+          // A relay has no packets of its own.
+          shaping: mode === 'up' ? shapingPolicy(config) : undefined,
           innerMtu: engine.paths?.keepsWhole === true ? options.tun?.mtu : undefined,
           interfaces: engine.paths === undefined ? undefined : interfacesOf(config, engine.port),
           stockPeers: mode === 'up' ? config.wireguard.peers.map(stockPeer) : [],
@@ -268,7 +269,8 @@ export class Mesh {
     this.settings.log.level = config.log.level;
     if (this.settings.mode === 'relay') this.#applyPolicy();
     if (change.applied.some((key) => key.startsWith('paths.'))) this.#applyPathPolicy();
-    if (change.applied.some((key) => key.startsWith('shaping.'))) this.#applyShaping();
+    if (this.settings.mode === 'up' && change.applied.some((key) => key.startsWith('shaping.')))
+      this.#applyShaping();
     return change;
   }
 
