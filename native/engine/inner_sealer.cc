@@ -198,19 +198,27 @@ void InnerSealer::seal_segments(session::Keypair& keypair, const session::Endpoi
   if (paths != nullptr) [[unlikely]]
     inner_mtu = std::min(inner_mtu, paths->inner_limit());
   const session::Shaping* shaping = keypair.peer.shaping.load(std::memory_order_acquire);
-  if (shaping != nullptr && !pays(*shaping, segments, first, taken.count, inner_mtu)) [[unlikely]]
-    shaping = nullptr;
+  if (shaping != nullptr) [[unlikely]]
+    if (!pays(*shaping, segments, first, taken.count, inner_mtu)) shaping = nullptr;
   // Datagrams lie back to back in the arena: that is what makes them one GSO message.
   crypto::AeadJob jobs[kJobs];
   uint8_t* starts[kJobs + 1];
   starts[0] = out_.arena(kArenaReserve);
-  for (size_t i = 0; i < taken.count; i++) {
-    jobs[i] = session::write_transport(starts[i] + prefix, keypair, taken.first + i, segments.size(first + i),
-                                       inner_mtu, [&](uint8_t* text) { segments.write(first + i, text); });
-    if (shaping != nullptr) [[unlikely]]
-      session::pad_to(jobs[i], shaping->text_size(segments.size(first + i), inner_mtu));
-    starts[i + 1] = jobs[i].text + jobs[i].size + crypto::kAeadTagSize;
-  }
+  const auto write = [&](const auto& lengthen) {
+    for (size_t i = 0; i < taken.count; i++) {
+      jobs[i] =
+          session::write_transport(starts[i] + prefix, keypair, taken.first + i, segments.size(first + i),
+                                   inner_mtu, [&](uint8_t* text) { segments.write(first + i, text); });
+      lengthen(jobs[i], i);
+      starts[i + 1] = jobs[i].text + jobs[i].size + crypto::kAeadTagSize;
+    }
+  };
+  if (shaping == nullptr) [[likely]]
+    write([](const crypto::AeadJob&, size_t) {});
+  else
+    write([&](crypto::AeadJob& job, size_t i) {
+      session::pad_to(job, shaping->text_size(segments.size(first + i), inner_mtu));
+    });
   out_.arena_used_to(starts[taken.count]);
   aead_.seal(std::span(jobs, taken.count));
   bool sealed = true;
