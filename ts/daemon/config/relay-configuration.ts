@@ -171,7 +171,7 @@ export function changeWhileRunning(
     ...running,
     relay: mode === 'relay' ? (relay as RelayConfig) : running.relay,
     paths: { ...wanted.paths, port_mapping: running.paths.port_mapping },
-    shaping: wanted.shaping,
+    shaping: mode === 'up' ? wanted.shaping : running.shaping,
     log: wanted.log,
     exit: mode === 'up' ? wanted.exit : running.exit,
   };

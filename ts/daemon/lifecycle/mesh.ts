@@ -269,8 +269,7 @@ export class Mesh {
     this.settings.log.level = config.log.level;
     if (this.settings.mode === 'relay') this.#applyPolicy();
     if (change.applied.some((key) => key.startsWith('paths.'))) this.#applyPathPolicy();
-    if (this.settings.mode === 'up' && change.applied.some((key) => key.startsWith('shaping.')))
-      this.#applyShaping();
+    if (change.applied.some((key) => key.startsWith('shaping.'))) this.#applyShaping();
     return change;
   }
 
