@@ -71,6 +71,7 @@ class EventOutput : public session::SessionOutput {
   void path_duplicate() override { counters_.add(Counter::path_duplicates_sent); }
   void initiation_sent() override { counters_.add(Counter::handshake_initiations_sent); }
   void keepalive_sent() override { counters_.add(Counter::keepalives_sent); }
+  void padding_left_out() override { counters_.add(Counter::padding_over_budget); }
 
  protected:
   Shared& shared_;

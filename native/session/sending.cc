@@ -21,8 +21,9 @@ namespace {
   return worn || (keypair.initiator && now - keypair.created >= kRekeyAfterTime);
 }
 
-/// Seals a packet, padded to `text_size` at least, into `message`, which has room for it; 0: the key may not
-/// be used (any more), else how many bytes the message has.
+/// Seals a packet, padded to `text_size` at least, into `message`, which has room for that and for
+/// padded_size(packet.size(), inner_mtu); 0: the key may not be used (any more), else how many bytes the
+/// message has.
 size_t seal_one(crypto::Aead& aead, Keypair& keypair, Bytes packet, size_t inner_mtu, Nanoseconds now,
                 std::span<uint8_t> message, size_t text_size = 0) {
   const CounterRange counter = keypair.take_counters(1, now);
@@ -62,15 +63,19 @@ bool SessionTable::send_under(Keypair& keypair, Bytes packet, Nanoseconds now, S
   Peer& peer = keypair.peer;
   const Endpoint endpoint = peer.endpoint();
   if (!endpoint.known()) return false;
-  const size_t inner_mtu = out.inner_mtu();
   const PathSet* set = peer.paths.load(std::memory_order_acquire);
-  size_t text_size = padded_size(packet.size(), inner_mtu);
+  const size_t limit = set == nullptr ? out.inner_mtu() : std::min(out.inner_mtu(), set->inner_limit());
+  size_t text_size = padded_size(packet.size(), limit);
   if (const Shaping* shaping = peer.shaping.load(std::memory_order_acquire);
-      shaping != nullptr && !packet.empty() && !is_control_frame(packet))
-    text_size =
-        shaping->padded(packet.size(), set == nullptr ? inner_mtu : std::min(inner_mtu, set->inner_limit()));
+      shaping != nullptr && !packet.empty() && !is_control_frame(packet)) {
+    const size_t wanted = shaping->text_size(packet.size(), limit);
+    if (shaping->afford(1, text_size, wanted - text_size))
+      text_size = wanted;
+    else
+      out.padding_left_out();
+  }
   std::vector<uint8_t> message(kTransportOverhead + text_size);
-  if (seal_one(aead_, keypair, packet, inner_mtu, now, message, text_size) == 0) return false;
+  if (seal_one(aead_, keypair, packet, limit, now, message, text_size) == 0) return false;
   if (set != nullptr) set->sent(1, message.size());
   transmit(peer, endpoint, message, packet.size() < 2 ? kNotEct : ecn_of(packet.data()), out);
   if (note_sent(keypair, message.size(), now)) want_handshake(peer, now, out);

@@ -70,6 +70,7 @@ class SessionOutput {
   /// Of these the table itself knows how many there were; whoever counts for each thread does so here.
   virtual void initiation_sent() {}
   virtual void keepalive_sent() {}
+  virtual void padding_left_out() {}
 };
 
 /// A probe to be sent. `to.local`: all zero lets routing choose.

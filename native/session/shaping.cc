@@ -38,10 +38,4 @@ bool Shaping::afford(size_t packets, size_t data, size_t padding) const {
   return true;
 }
 
-size_t Shaping::padded(size_t size, size_t limit) const {
-  const size_t standard = padded_size(size, limit);
-  const size_t wanted = text_size(size, limit);
-  return afford(1, standard, wanted - standard) ? wanted : standard;
-}
-
 }  // namespace omerta::session

@@ -60,8 +60,6 @@ class Shaping {
   /// Packets of `data` bytes are about to be sent with `padding` bytes more. false: there is no budget for
   /// it.
   bool afford(size_t packets, size_t data, size_t padding) const;
-  /// The same for one packet: its bytes of plaintext, padding included as far as there is budget.
-  size_t padded(size_t size, size_t limit) const;
 };
 
 /// Pads what a job seals (session/transport_message.h) to `text_size`, if that is more. There is room for it.

@@ -445,6 +445,48 @@ void what_waited_for_a_session_is_padded_too() {
   CHECK(pair.a.counted(Counter::tx_bytes) - before == 1400 + 32);
 }
 
+/// Bytes of UDP payload of the datagram of a packet that waited for a session; it arrives as it was.
+size_t late_datagram_size(Pair& pair, const test::MemoryPort::Packet& packet) {
+  pair.b.receive();
+  pair.b.port.sent.clear();
+  const uint64_t before = pair.a.counted(Counter::tx_bytes);
+  Key32 key;
+  key.fill(2);
+  const Key32 peer = session::public_key_of(key);
+  CHECK(pair.a.shared.sessions->send_inside(peer, packet.bytes, boot_clock(), pair.a.out));
+  pair.a.out.flush();
+  pair.b.receive();
+  CHECK(pair.b.port.sent.size() == 1);
+  for (const Packet& whole : pair.b.port.sent)
+    CHECK(std::equal(whole.begin() + sizeof(inner::VirtioNetHeader), whole.end(), packet.bytes.begin(),
+                     packet.bytes.end()));
+  return pair.a.counted(Counter::tx_bytes) - before;
+}
+
+void what_waited_for_a_session_has_the_padding_its_path_has_room_for() {
+  Pair pair;
+  bound(pair, 1000);
+  pad(pair, {128, 65535});
+  // Each is as long as a multiple of 16 would be longer than the path, or the message, has room for.
+  CHECK(late_datagram_size(pair, tcp_packet(962 - 40, 0)) == 1000);
+  CHECK(late_datagram_size(pair, tcp_packet(968 - 40, 0)) == 1000);
+  // Who sent this one did not know of the path.
+  CHECK(late_datagram_size(pair, tcp_packet(970 - 40, 0)) == 970 + 32);
+  pad(pair, {});
+  CHECK(late_datagram_size(pair, tcp_packet(962 - 40, 0)) == 1000);
+}
+
+void padding_without_budget_is_counted_of_what_waited_too() {
+  Pair pair;
+  pad(pair, {65535}, 1);
+  for (int i = 0; i < 150; i++) late_datagram_size(pair, tcp_packet(60, 0));
+  Key32 key;
+  key.fill(2);
+  const auto counts = pair.a.shared.sessions->shaping_counts(session::public_key_of(key));
+  CHECK(counts.has_value() && counts->unpadded_packets > 0);
+  CHECK(pair.a.counted(Counter::padding_over_budget) == counts->unpadded_packets);
+}
+
 /// Both a and b may send everything to each other; b is 10.0.0.2 and lets a do as `transit` says.
 struct ExitPair : Pair {
   explicit ExitPair(session::Transit transit) {
@@ -518,6 +560,8 @@ int main() {
   RUN(what_is_longer_than_is_padded_goes_as_it_is);
   RUN(padding_is_bounded_by_its_budget);
   RUN(what_waited_for_a_session_is_padded_too);
+  RUN(what_waited_for_a_session_has_the_padding_its_path_has_room_for);
+  RUN(padding_without_budget_is_counted_of_what_waited_too);
   RUN(an_inside_whose_headers_cannot_be_is_asked_for_no_more_super_packets);
   RUN(a_peer_without_the_right_to_an_exit_reaches_this_node_alone);
   RUN(a_peer_with_the_right_reaches_what_the_rules_permit);
