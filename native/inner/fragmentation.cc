@@ -73,6 +73,7 @@ std::vector<std::vector<uint8_t>> fragment4(const IpView& ip, const uint8_t* pac
 
 std::vector<std::vector<uint8_t>> fragment6(const IpView& ip, const uint8_t* packet, size_t mtu,
                                             uint32_t identification) {
+  if (ip.length <= mtu) return {{packet, packet + ip.length}};
   const auto [header, link] = fragmentable6(ip, packet);
   const bool again = header != 0 && packet[link] == kFragment;
   const size_t begin = again ? header + kFragmentHeader : header;

@@ -15,8 +15,9 @@ namespace omerta::inner {
 /// bytes. `packet` may be a fragment itself.
 std::vector<std::vector<uint8_t>> fragment4(const IpView& ip, const uint8_t* packet, size_t mtu);
 
-/// The same of an IPv6 packet; none too when its headers do not lie within it. `identification`: not used
-/// lately between its two addresses; that of a packet which is a fragment itself stays.
+/// The same of an IPv6 packet, which stays as it is when it is not too long; none too when its headers do not
+/// lie within it. `identification`: not used lately between its two addresses; that of a packet which is a
+/// fragment itself stays.
 std::vector<std::vector<uint8_t>> fragment6(const IpView& ip, const uint8_t* packet, size_t mtu,
                                             uint32_t identification);
 

@@ -629,6 +629,9 @@ void an_ipv6_packet_is_fragmented_behind_the_headers_that_are_looked_at_on_the_w
       CHECK(((all.back()[header + 3] & 1) == 0) && (all.front()[header + 3] & 1) == 1);
     }
   }
+  // The last of a super-packet may be short enough: no fragment header is added then (RFC 8021).
+  CHECK(fragment6(parse_ip(p.bytes.data(), p.bytes.size()), p.bytes.data(), p.bytes.size(), 1) ==
+        std::vector<std::vector<uint8_t>>{p.bytes});
   CHECK(fragment6(parse_ip(p.bytes.data(), p.bytes.size()), p.bytes.data(), 55, 1).empty());
   p.bytes[6] = 0;
   p.bytes[41] = 255;  // a header longer than the packet
