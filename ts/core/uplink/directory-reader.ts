@@ -47,9 +47,10 @@ export class DirectoryReader {
     return true;
   }
 
-  /** Forgets what is known of networks that are wanted no more. */
-  keepWanted(): void {
-    for (const network of this.#cursors.keys()) if (!this.#host.wants(network)) this.#cursors.delete(network);
+  /** Forgets what is known of all networks but these. */
+  keepOnly(networks: readonly string[]): void {
+    const kept = new Set(networks);
+    for (const network of this.#cursors.keys()) if (!kept.has(network)) this.#cursors.delete(network);
   }
 
   /** Asks for what has changed in a network, until there is no more. */

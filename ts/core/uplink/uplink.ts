@@ -424,7 +424,7 @@ export class Uplink {
     this.#shown = networks.length === 0 || networks.some((network) => !unproven.includes(network));
     this.#host.vouched(this, answer.tenures, turn);
     this.#host.registered(this, fresh, turn);
-    this.#directory.keepWanted();
+    this.#directory.keepOnly(networks);
     for (const network of networks) {
       if (unproven.includes(network)) this.#join(network, answer.boot, turn);
       else this.#directory.read(network, turn);
