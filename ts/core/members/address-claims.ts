@@ -70,7 +70,9 @@ export class AddressClaims {
     if (claims.some(({ identity }) => sameBytes(identity, this.#self))) return this.#self;
     if (this.#isReserved(address)) return undefined;
     const before = this.#heldBefore.get(address)?.identity;
-    if (claims.length < 2) return before ?? claims[0]?.identity;
+    // Of which network he is, and who vouches for him, is known when his record has been read again.
+    if (before !== undefined && !claims.some(({ identity }) => sameBytes(identity, before))) return before;
+    if (claims.length < 2) return claims[0]?.identity;
     const network = networkBefore(claims, before);
     if (network === undefined) return before;
     const longest = firstBy(
