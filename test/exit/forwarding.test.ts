@@ -103,4 +103,26 @@ describe('what is forwarded', () => {
     clients[0]?.send('again', forwarding.spec.port, '127.0.0.1');
     await until('it is answered again', () => got[0]?.length === 2);
   });
+
+  it('is nothing where there is no way, and others go on', async (t) => {
+    const echo = createSocket('udp4');
+    echo.on('message', (data, from) => echo.send(data, from.port, from.address));
+    echo.bind(0, '127.0.0.1');
+    await once(echo, 'listening');
+    t.after(() => echo.close());
+    const forwarding = await to(echo.address().port);
+    // To a broadcast address connect(2) fails, as it does without a route.
+    const addresses = ['255.255.255.255'];
+    const resolve = (): Promise<string[]> => Promise.resolve([addresses.pop() ?? '127.0.0.1']);
+    t.after(await forwardUdp({ ...forwarding, resolve }));
+    const client = createSocket('udp4');
+    t.after(() => client.close());
+    let answers = 0;
+    client.on('message', () => answers++);
+    client.send('nowhere', forwarding.spec.port, '127.0.0.1');
+    await until('there is a way', () => {
+      client.send('there', forwarding.spec.port, '127.0.0.1');
+      return answers > 0;
+    });
+  });
 });

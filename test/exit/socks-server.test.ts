@@ -196,4 +196,46 @@ describe('the SOCKS server', () => {
       return bound;
     });
   });
+
+  it('asks once for the name of many datagrams, and again when nobody could be asked', async (t) => {
+    const echo = createSocket('udp4');
+    echo.on('message', (data, from) => echo.send(data, from.port, from.address));
+    echo.bind(0, '127.0.0.1');
+    await once(echo, 'listening');
+    t.after(() => echo.close());
+    const { port: target } = echo.address();
+    let asked = 0;
+    let answer: (addresses: string[]) => void = () => undefined;
+    const resolve = (): Promise<string[]> => {
+      if (++asked === 1) return Promise.reject(new Error('the daemon does not answer'));
+      return new Promise((resolved) => (answer = resolved));
+    };
+    const { socket, got } = client(t, (await proxyOf(t, { resolve })).port);
+    socket.write(request(0, 3));
+    await until('it is associated', () => got().length >= 12);
+    const own = createSocket('udp4');
+    t.after(() => own.close());
+    let answers = 0;
+    own.on('message', () => answers++);
+    const sendByName = (): void =>
+      own.send(
+        Buffer.concat([
+          Buffer.from([0, 0, 0, 3, 6]),
+          Buffer.from('server'),
+          Buffer.from([target >> 8, target & 255]),
+        ]),
+        got().readUInt16BE(10),
+        '127.0.0.1',
+      );
+    sendByName();
+    await until('nobody could be asked', () => asked === 1);
+    for (let count = 0; count < 20; count++) sendByName();
+    await until('it is asked for again', () => asked === 2);
+    // The same socket's datagrams come in order: this one's answer is the last of all.
+    own.send(encodeSocksDatagram('127.0.0.1', target, Buffer.from('x')), got().readUInt16BE(10), '127.0.0.1');
+    await until('all have come', () => answers === 1);
+    assert.equal(asked, 2);
+    answer(['127.0.0.1']);
+    await until('all are answered', () => answers === 21);
+  });
 });

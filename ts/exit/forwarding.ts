@@ -103,8 +103,14 @@ export async function forwardUdp({ from, to, spec, resolve }: Forwarding): Promi
       client.usedAt = performance.now();
       taken.send(data, port, address, () => undefined);
     });
-    await new Promise<void>((resolved) => socket.connect(spec.hostPort, target, resolved));
-    return socket;
+    // As events: a callback would be called where there is no route as well.
+    const isConnected = new Promise<boolean>((resolved) => {
+      socket.once('connect', () => resolved(true)).once('error', () => resolved(false));
+    });
+    socket.connect(spec.hostPort, target);
+    if (await isConnected) return socket;
+    socket.close();
+    return undefined;
   };
   taken.on('error', () => undefined); // what the network says of an answer nobody waits for
   taken.on('message', (data, { address, port }) => {

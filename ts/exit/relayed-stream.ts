@@ -17,24 +17,20 @@ export class ConnectError extends Error {
   }
 }
 
-/** Joins two connections until both directions have ended, or one is reset. */
+/** Joins two connections until both directions have ended, or one of them is cut off: then the other is reset. */
 export function relayStreams(a: Socket, b: Socket): void {
-  const end = (failed: boolean): void => {
-    for (const socket of [a, b])
-      if (!socket.destroyed) {
-        if (failed) socket.resetAndDestroy();
-        else socket.destroy();
-      }
+  const cut = (): void => {
+    for (const socket of [a, b]) if (!socket.destroyed) socket.resetAndDestroy();
   };
   for (const [from, to] of [
     [a, b],
     [b, a],
   ] as const) {
-    from.setTimeout(IDLE_MS, () => end(true));
-    from.on('error', () => end(true));
+    from.setTimeout(IDLE_MS, cut);
+    from.on('error', cut);
     from.on('close', (failed) => {
-      // Ended in both directions: the other has been told by pipe(). Cut off: it is told now.
-      if (failed || !to.writableEnded) end(failed);
+      // Ended in both directions: the other has been told by pipe(). Cut off in one of them: it is told now.
+      if (failed || !from.readableEnded || !from.writableFinished) cut();
     });
     from.pipe(to);
   }

@@ -23,8 +23,9 @@ export const SOCKS_BOUNDS = {
   connections: 1024,
   connecting: 128,
   associations: 64,
-  /** Names an association sends to. */
+  /** Names an association sends to, and of these being asked for. */
   names: 256,
+  resolving: 32,
 } as const;
 
 const REPLY_TO: Readonly<Record<string, (typeof SOCKS_REPLY)[keyof typeof SOCKS_REPLY]>> = {
@@ -165,13 +166,25 @@ export class SocksServer {
     opened.push(...all);
     /** Of the client: by what it said, or by what it sends first. */
     let port = target.port;
-    const names = new Map<string, string | undefined>();
-    const addressOf = async (host: string): Promise<string | undefined> => {
-      if (names.has(host)) return names.get(host);
-      if (names.size >= SOCKS_BOUNDS.names) names.clear();
-      const [address] = await this.#options.resolve(host);
-      names.set(host, address);
-      return address;
+    const names = new Map<string, Promise<string | undefined>>();
+    let resolving = 0;
+    const addressOf = (host: string): Promise<string | undefined> => {
+      const present = names.get(host);
+      if (present !== undefined) return present;
+      if (resolving >= SOCKS_BOUNDS.resolving) return Promise.resolve(undefined);
+      const [oldest] = names.keys();
+      if (names.size >= SOCKS_BOUNDS.names && oldest !== undefined) names.delete(oldest);
+      resolving++;
+      const found = this.#options
+        .resolve(host)
+        .then(([address]) => address)
+        .catch(() => undefined);
+      names.set(host, found);
+      void found.then((address) => {
+        resolving--;
+        if (address === undefined && names.get(host) === found) names.delete(host); // it is asked for again
+      });
+      return found;
     };
     // Whoever is silent for long has forgotten it.
     client.setTimeout(UDP_IDLE_MS, () => client.destroy());
