@@ -2,21 +2,31 @@
 // gateway's.
 
 import { setImmediate } from 'node:timers/promises';
-import { workerData, type MessagePort } from 'node:worker_threads';
+import { workerData } from 'node:worker_threads';
 import { loadNativeAddon } from '../engine/native/native-addon.js';
-import type { ToGateway } from './gateway-messages.js';
+import { MAX_PENDING_DATAGRAMS, type DatagramReaderStart, type ToGateway } from './gateway-messages.js';
 
 /** Between two looks whether it is to end. */
 const WAIT_MS = 200;
 
-const { udp4, udp6, port } = workerData as {
-  readonly udp4: number | undefined;
-  readonly udp6: number | undefined;
-  readonly port: MessagePort;
-};
+const { udp4 = -1, udp6 = -1, port, pending } = workerData as DatagramReaderStart;
+const count = new Int32Array(pending);
 const { receiveDatagram } = loadNativeAddon();
+/** In turns: of two that are ready the first is read. */
+let [first, second] = [udp4, udp6];
 for (;;) {
-  const datagram = receiveDatagram(udp4 ?? -1, udp6 ?? -1, WAIT_MS);
-  if (datagram === undefined) await setImmediate();
-  else port.postMessage({ type: 'datagram', datagram } satisfies ToGateway);
+  const waiting = Atomics.load(count, 0);
+  if (waiting >= MAX_PENDING_DATAGRAMS) {
+    Atomics.wait(count, 0, waiting, WAIT_MS);
+    await setImmediate();
+    continue;
+  }
+  const datagram = receiveDatagram(first, second, WAIT_MS);
+  [first, second] = [second, first];
+  if (datagram === undefined) {
+    await setImmediate();
+    continue;
+  }
+  Atomics.add(count, 0, 1);
+  port.postMessage({ type: 'datagram', datagram } satisfies ToGateway);
 }

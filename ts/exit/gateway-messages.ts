@@ -1,5 +1,6 @@
 // What the daemon and the thread of its gateway say to each other.
 
+import type { MessagePort } from 'node:worker_threads';
 import type { ExitRule } from '../contract/exit-control.js';
 
 /** Where it takes what guests send: descriptors in the private network; undefined = not this family. */
@@ -16,10 +17,28 @@ export type ToGateway =
   /** A datagram of a guest (NativeAddon.receiveDatagram). */
   | { readonly type: 'datagram'; readonly datagram: Uint8Array };
 
+export type FromGateway =
+  /** The thread has the sockets of connections, and closes them as it ends. */
+  { readonly type: 'ready' } | { readonly type: 'counts'; readonly counts: GatewayCounts };
+
 /** Given to the thread as it begins. */
 export interface GatewayStart extends GatewaySockets {
   readonly channel: number;
+  /** As DatagramReaderStart has it. */
+  readonly pending: SharedArrayBuffer;
 }
+
+/** Given to the thread that waits for datagrams. */
+export interface DatagramReaderStart {
+  readonly udp4: number | undefined;
+  readonly udp6: number | undefined;
+  readonly port: MessagePort;
+  /** One Int32: datagrams handed over that the gateway has not taken yet. */
+  readonly pending: SharedArrayBuffer;
+}
+
+/** So many, and the kernel keeps or drops what comes then: a guest that sends faster than it is carried takes no memory. */
+export const MAX_PENDING_DATAGRAMS = 1024;
 
 /** What goes through it, told once a second. */
 export interface GatewayCounts {

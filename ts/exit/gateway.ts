@@ -4,7 +4,13 @@
 import { closeSync } from 'node:fs';
 import { MessageChannel, Worker } from 'node:worker_threads';
 import type { ExitRule } from '../contract/exit-control.js';
-import type { GatewayCounts, GatewayStart, ToGateway } from './gateway-messages.js';
+import type {
+  DatagramReaderStart,
+  FromGateway,
+  GatewayCounts,
+  GatewayStart,
+  ToGateway,
+} from './gateway-messages.js';
 import { GATEWAY_REMOVED, GATEWAY_ROUTES, GATEWAY_ROUTES_REMOVED, gatewayTable } from './gateway-rules.js';
 import type { PrivateNetwork } from './private-network.js';
 
@@ -41,26 +47,35 @@ export class Gateway {
   ): Promise<Gateway> {
     const families = ([4, 6] as const).filter((family) => (family === 4 ? wish.ipv4 : wish.ipv6));
     const { tcp, udp } = openSockets(network, families);
-    const start: GatewayStart = {
-      channel: network.channel,
-      tcp: [...tcp.values()],
-      udp4: udp.get(4),
-      udp6: udp.get(6),
-    };
+    const [udp4, udp6] = [udp.get(4), udp.get(6)];
+    const pending = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
     const { port1, port2 } = new MessageChannel();
-    const main = new Worker(new URL('./gateway-worker.js', import.meta.url), { workerData: start });
+    const main = new Worker(new URL('./gateway-worker.js', import.meta.url), {
+      workerData: {
+        channel: network.channel,
+        tcp: [...tcp.values()],
+        udp4,
+        udp6,
+        pending,
+      } satisfies GatewayStart,
+    });
     const reader = new Worker(new URL('./datagram-reader.js', import.meta.url), {
-      workerData: { udp4: start.udp4, udp6: start.udp6, port: port1 },
+      workerData: { udp4, udp6, port: port1, pending } satisfies DatagramReaderStart,
       transferList: [port1],
     });
     main.postMessage({ type: 'reader', port: port2 }, [port2]);
     const gateway = new Gateway(network, [main, reader], [...udp.values()]);
-    main.on('message', (counts: GatewayCounts) => (gateway.#counts = counts));
-    for (const thread of [main, reader]) {
-      thread.on('error', (error) => gateway.#closed || failed(error));
-      thread.unref();
-    }
+    const ready = new Promise<void>((resolve, reject) => {
+      main.on('message', (message: FromGateway) => {
+        if (message.type === 'counts') gateway.#counts = message.counts;
+        else resolve();
+      });
+      main.once('error', reject);
+    });
+    for (const thread of [main, reader]) thread.on('error', (error) => gateway.#closed || failed(error));
     try {
+      await ready; // a thread that ends before it would leave sockets behind, and their port taken
+      for (const thread of [main, reader]) thread.unref();
       for (const family of tcp.keys()) await network.run('ip', [`-${family}`, '-batch', '-'], GATEWAY_ROUTES);
       await network.run('nft', ['-f', '-'], gatewayTable({ ...wish, tcp: PORT, udp: PORT }));
     } catch (error) {

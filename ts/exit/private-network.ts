@@ -49,6 +49,8 @@ interface Namespaces {
 
 export class PrivateNetwork implements InnerNetwork {
   #helper: Helper;
+  /** Of the helper before: open until there is one more, so that who was not told yet asks nobody else by its number. */
+  #formerChannel: number | undefined;
   #closed = false;
   #startedAt = performance.now();
   #again: NodeJS.Timeout | undefined;
@@ -121,7 +123,10 @@ export class PrivateNetwork implements InnerNetwork {
 
   /** Runs a program in there that may change it. @throws HostCommandError; OperatorError when it is not installed */
   async run(file: string, args: readonly string[], input: string): Promise<string> {
-    const words = ['admin', `/proc/${this.pid}/ns/user`, `/proc/${this.pid}/ns/net`, '--', file, ...args];
+    // By what is open here: the helper may be gone, and its number another process's.
+    const open = (fd: number): string => `/proc/${process.pid}/fd/${fd}`;
+    const { user, network } = this.namespaces;
+    const words = ['admin', open(user), open(network), '--', file, ...args];
     try {
       return await runCommand(helperPath(), words, input);
     } catch (error) {
@@ -159,7 +164,9 @@ export class PrivateNetwork implements InnerNetwork {
   close(): void {
     this.#closed = true;
     clearTimeout(this.#again);
-    for (const each of [this.#helper.channel, this.namespaces.user, this.namespaces.network]) closeSync(each);
+    const { user, network } = this.namespaces;
+    for (const each of [this.#helper.channel, this.#formerChannel, user, network])
+      if (each !== undefined) closeSync(each);
   }
 
   #watch(): void {
@@ -177,7 +184,8 @@ export class PrivateNetwork implements InnerNetwork {
       const { user, network } = this.namespaces;
       const helper = startHelper('join', [user, network]);
       begun(helper).forEach(closeSync); // others of the same
-      closeSync(this.#helper.channel);
+      if (this.#formerChannel !== undefined) closeSync(this.#formerChannel);
+      this.#formerChannel = this.#helper.channel;
       this.#helper = helper;
       this.#watch();
       this.onHelper(undefined);
