@@ -3,8 +3,10 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { describe, it, type TestContext } from 'node:test';
+import { DnsForwarder } from '../../ts/exit/dns-forwarder.js';
 import { Gateway, type GatewayWish } from '../../ts/exit/gateway.js';
 import { HostCommandError, programPath } from '../../ts/exit/host-commands.js';
+import { NAME_TYPE, nameQuestion } from '../../ts/exit/name-message.js';
 import { PrivateNetwork } from '../../ts/exit/private-network.js';
 import { addonMissing } from '../engine/addon.js';
 import { until } from '../wg/wg-lab.js';
@@ -49,5 +51,24 @@ describe('a gateway', { skip: unavailable() ?? false, timeout: 60_000 }, () => {
     await gateway.close();
     assert.equal(await network.run('nft', ['list', 'tables'], ''), '');
     assert.doesNotMatch(await network.run('ip', ['-4', 'rule'], ''), /fwmark/);
+  });
+
+  it('asks nobody for names while there is no helper, and goes on', async (t) => {
+    const network = networkOf(t);
+    const [server, port] = ['127.0.0.1', 5353];
+    const forwarder = new DnsForwarder(
+      () => [server],
+      () => performance.now(),
+      { port, resolverPort: 53, answerMs: 100 },
+      { guests: network, resolvers: network },
+    );
+    await forwarder.listen([server]);
+    t.after(() => forwarder.close());
+    forwarder.setGuests([server]);
+    const program = await network.openUdp(server, 0);
+    t.after(() => program.close());
+    process.kill(network.pid, 'SIGKILL');
+    program.send(nameQuestion(1, 'shop.example', NAME_TYPE.ipv4), port, server);
+    await until('the question has had its time', () => forwarder.counts.unanswered === 1);
   });
 });

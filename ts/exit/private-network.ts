@@ -99,7 +99,8 @@ export class PrivateNetwork implements InnerNetwork {
     return new Socket(options).connect({ port, host: address });
   }
 
-  openUdp(address: string, port: number): Promise<UdpSocket> {
+  // Asynchronous throughout: without a helper it is a rejection, which whoever asks for a name expects.
+  async openUdp(address: string, port: number): Promise<UdpSocket> {
     const fd = this.#open(address, SOCK_DGRAM, port);
     const socket = createSocket({ type: isIPv6(address) ? 'udp6' : 'udp4', ipv6Only: isIPv6(address) });
     return new Promise((resolve, reject) => {
@@ -111,7 +112,7 @@ export class PrivateNetwork implements InnerNetwork {
     });
   }
 
-  listen(server: Server, address: string, port: number): Promise<void> {
+  async listen(server: Server, address: string, port: number): Promise<void> {
     const fd = this.#open(address, SOCK_STREAM, port);
     return listening(server, () => server.listen({ fd }));
   }
