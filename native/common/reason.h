@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Why something is as it is, for the control plane to word (ts/engine/native/accelerators.ts): a code, and facts.
+// Why something is as it is, for the control plane to word (ts/engine/native/accelerators.ts): a code, and
+// facts.
 #pragma once
 
 #include <cstdint>
