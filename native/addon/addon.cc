@@ -4,6 +4,7 @@
 // ts/engine/native/native-engine.ts is the only caller and the place where this is documented for users.
 #include <napi.h>
 
+#include "addon/host_calls.h"
 #include "addon/namespace_calls.h"
 #include "addon/native_engine.h"
 
@@ -16,6 +17,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("NativeEngine", NativeEngine::define(env));
   exports.Set("testTunOffloads",
               Napi::Function::New(env, omerta::addon::test_tun_offloads, "testTunOffloads"));
+  omerta::addon::export_host_calls(env, exports);
   omerta::addon::export_namespace_calls(env, exports);
   auto names = Napi::Array::New(env);
   for (uint32_t i = 0; i < omerta::kCounterCount; i++)

@@ -46,6 +46,7 @@ bool send_answer(int channel, const Answer& answer, const std::vector<int>& desc
 Answer receive_answer(int channel, std::vector<int>& descriptors) {
   Answer answer;
   const auto failed = [&](int error) {
+    answer = {};
     answer.error = error;
     return answer;
   };
@@ -69,17 +70,23 @@ Answer receive_answer(int channel, std::vector<int>& descriptors) {
 }
 
 int ask(int channel, const Request& request) {
-  // Answers have no number: one question at a time, whichever thread asks.
+  // Whichever thread asks takes its own answer.
   static std::mutex mutex;
   const std::lock_guard lock(mutex);
-  if (send(channel, &request, sizeof request, MSG_NOSIGNAL) != static_cast<ssize_t>(sizeof request))
+  static uint32_t last_number = 0;
+  Request sent = request;
+  sent.number = ++last_number;
+  if (send(channel, &sent, sizeof sent, MSG_NOSIGNAL) != static_cast<ssize_t>(sizeof sent)) return -1;
+  for (;;) {
+    std::vector<int> descriptors;
+    const Answer answer = receive_answer(channel, descriptors);
+    const bool is_of_us = answer.number == sent.number;
+    if (is_of_us && answer.error == 0 && descriptors.size() == 1) return descriptors.front();
+    for (const int each : descriptors) close(each);
+    if (!is_of_us && answer.number != 0) continue;
+    errno = answer.error != 0 ? answer.error : EPROTO;
     return -1;
-  std::vector<int> descriptors;
-  const Answer answer = receive_answer(channel, descriptors);
-  if (answer.error == 0 && descriptors.size() == 1) return descriptors.front();
-  for (const int each : descriptors) close(each);
-  errno = answer.error != 0 ? answer.error : EPROTO;
-  return -1;
+  }
 }
 
 }  // namespace omerta::exit

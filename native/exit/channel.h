@@ -11,6 +11,7 @@ namespace omerta::exit {
 enum class Wanted : uint32_t { tun, socket };
 
 struct Request {
+  uint32_t number = 0;  ///< ask() gives it
   Wanted wanted = Wanted::socket;
   int32_t family = 0;  ///< as socket(2) takes it, as are the next two; of a socket alone
   int32_t type = 0;
@@ -24,10 +25,11 @@ struct Request {
 };
 
 /// Comes with the descriptors, or without one and with an error. The first has those of the user and of the
-/// network namespace.
+/// network namespace, and the number 0.
 struct Answer {
-  int32_t error = 0;  ///< errno; 0: done
-  char step[28]{};    ///< which step of the beginning failed
+  uint32_t number = 0;  ///< of its request
+  int32_t error = 0;    ///< errno; 0: done
+  char step[28]{};      ///< which step of the beginning failed
 };
 
 constexpr int kPatienceMs = 5000;  ///< with a helper that does not answer
@@ -39,7 +41,8 @@ bool send_answer(int channel, const Answer& answer, const std::vector<int>& desc
 /// EPIPE or ETIMEDOUT.
 Answer receive_answer(int channel, std::vector<int>& descriptors);
 
-/// One request and its answer. @returns the descriptor; -1 and errno.
+/// One request and its answer; answers to earlier ones, which came too late, are dropped.
+/// @returns the descriptor; -1 and errno.
 int ask(int channel, const Request& request);
 
 }  // namespace omerta::exit

@@ -110,7 +110,10 @@ bool bind_as(int fd, const Request& request) {
                    sizeof on) != 0)
       return false;
   }
-  if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0) return false;
+  // Of datagrams a second socket at one port would take those of the first: only answers as of others need
+  // that.
+  const bool may_share = (request.type & 0xf) == SOCK_STREAM || request.transparent != 0;
+  if (may_share && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0) return false;
   sockaddr_in6 ipv6{};
   ipv6.sin6_family = AF_INET6;
   ipv6.sin6_port = htons(request.port);
@@ -143,7 +146,7 @@ void serve() {
     if (got < 0 && errno == EINTR) continue;
     if (got != static_cast<ssize_t>(sizeof request)) return;
     const int fd = open_wanted(here, request);
-    const Answer answer{fd < 0 ? errno : 0, {}};
+    const Answer answer{request.number, fd < 0 ? errno : 0, {}};
     send_answer(kChannel, answer, fd < 0 ? std::vector<int>{} : std::vector<int>{fd});
     if (fd >= 0) close(fd);
   }

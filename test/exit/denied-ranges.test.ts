@@ -8,6 +8,7 @@ import {
   DENIED_IPV6,
   embedded,
   exitRules,
+  hostRanges,
   interfaceTowards,
   networkOf,
   ownRanges,
@@ -52,6 +53,15 @@ function permits(own: readonly string[], lan: readonly string[], address: string
 }
 
 describe('where an exit does not forward to', () => {
+  it('is every address of the host, whatever its interface is like', () => {
+    const hosts = hostRanges(['203.0.113.5', '2001:db8::5'].map(ip));
+    assert.deepEqual(hosts, ['203.0.113.5/32', '2001:db8::5/128']);
+    const rules = exitRules(hosts, ['203.0.113.0/24', '2001:db8::/64']);
+    const last = (prefix: string): boolean | undefined =>
+      rules.findLast((rule) => rule.prefix === prefix)?.denied;
+    for (const host of hosts) assert.equal(last(host), true, 'also in a LAN that is permitted');
+  });
+
   const own = ownRanges(INTERFACES, 'omerta0');
 
   it('is what is its own and on-link, but not of the tunnel', () => {

@@ -209,6 +209,8 @@ describe(
       assert.equal((await type('guard', 'status')).code, 1, 'installed, and not on');
       await start();
       await until('it is loaded again', async () => (await type('guard', 'status')).code === 0, 30_000);
+      await node.mustRun('nft', ['delete', 'chain', 'inet', 'omerta_boot', 'output']);
+      await until('it is loaded again', async () => (await type('guard', 'status')).code === 0, 30_000);
       await nothingLeaks('loaded again');
     });
 

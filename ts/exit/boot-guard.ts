@@ -14,7 +14,7 @@ import {
 import { dirname, join } from 'node:path';
 import { ExitCode, messageOf, OperatorError, systemErrorCode } from '../host/operator-error.js';
 import { BOOT_TABLE } from './exit-numbers.js';
-import { bootTable } from './guard-table.js';
+import { bootTable, IP_CHAINS } from './guard-table.js';
 import { HostCommandError, programPath, runCommand, type RunCommand } from './host-commands.js';
 
 /** What starts programs before the network: systemd; or ifupdown, in front of each interface. */
@@ -163,14 +163,21 @@ export class BootGuard {
     return existsSync(dirname(this.#hook)) && existsSync(this.#path('etc/network')) ? 'ifupdown' : undefined;
   }
 
+  /** A table whose chains another program took away closes nothing. */
   async #isOn(): Promise<boolean> {
-    const printed = await this.#run('nft', ['-json', 'list', 'tables']).catch((error: unknown) => {
+    const printed = await this.#run('nft', ['-json', 'list', 'chains']).catch((error: unknown) => {
       throw denied(error, 'whether the guard is on cannot be told');
     });
     const { nftables } = JSON.parse(printed) as {
-      readonly nftables: readonly { readonly table?: { readonly family: string; readonly name: string } }[];
+      readonly nftables: readonly {
+        readonly chain?: { readonly family: string; readonly table: string; readonly name: string };
+      }[];
     };
-    return nftables.some(({ table }) => table?.family === 'inet' && table.name === BOOT_TABLE);
+    return IP_CHAINS.every((name) =>
+      nftables.some(
+        ({ chain }) => chain?.family === 'inet' && chain.table === BOOT_TABLE && chain.name === name,
+      ),
+    );
   }
 
   async #load(text: string): Promise<void> {

@@ -44,6 +44,16 @@ export function ownRanges(interfaces: Interfaces, tunnel: string): string[] {
   return [...new Set(found)].sort();
 }
 
+/**
+ * The host's addresses (16 bytes each) as prefixes of one address: at one of an interface without a carrier too it
+ * answers, which `ownRanges` is not told of.
+ */
+export function hostRanges(addresses: readonly Uint8Array[]): string[] {
+  return addresses.map((ip) =>
+    formatPrefix(isIPv4(ip) ? { family: 4, length: 32, ip } : { family: 6, length: 128, ip }),
+  );
+}
+
 /** Private on-link prefixes: whoever gives out addresses on a link does not make a part of the Internet on-link so. */
 export function onLinkRanges(interfaces: Interfaces, tunnel: string): string[] {
   return ownRanges(interfaces, tunnel).filter((text) => {

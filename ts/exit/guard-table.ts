@@ -26,6 +26,9 @@ const PRIVATE = [
   'fe80::/10',
 ] as const;
 
+/** Of both tables at the IP layer. */
+export const IP_CHAINS = ['output', 'forward', 'input'] as const;
+
 /** Both tables: made, replaced and removed in one transaction. */
 export function guardTables({ tunnel, devices, inner, onLink }: GuardFacts): string {
   return [

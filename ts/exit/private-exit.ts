@@ -5,7 +5,8 @@ import { networkInterfaces } from 'node:os';
 import type { ExitRule } from '../contract/exit-control.js';
 import type { ExitGuest, ExitInUse } from '../core/runtime/exit-change.js';
 import { ExitCode, messageOf, OperatorError } from '../host/operator-error.js';
-import { exitRules, ownRanges } from './denied-ranges.js';
+import { loadNativeAddon } from '../engine/native/native-addon.js';
+import { exitRules, hostRanges, ownRanges } from './denied-ranges.js';
 import { DnsForwarder, type DnsNetworks } from './dns-forwarder.js';
 import type { ExitWish } from './exit-host.js';
 import type { ExitPlace } from './exit-place.js';
@@ -161,7 +162,8 @@ export class PrivateExit implements ExitPlace {
   }
 
   rules(lan: readonly string[]): ExitRule[] {
-    return exitRules(ownRanges(networkInterfaces(), ''), lan);
+    const hosts = hostRanges(loadNativeAddon().localAddresses());
+    return exitRules([...new Set([...ownRanges(networkInterfaces(), ''), ...hosts])], lan);
   }
 
   requireNoRival(): Promise<void> {

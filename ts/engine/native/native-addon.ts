@@ -190,6 +190,8 @@ export interface NativeAddon {
   readonly NativeEngine: new (options: NativeOptions, drain: () => void) => NativeHandle;
   /** Runs the self-test of a TUN interface's offloads without one. */
   readonly testTunOffloads: () => readonly NativeAccelerator[];
+  /** 16 bytes each of the addresses of all interfaces, those without a carrier too. */
+  readonly localAddresses: () => readonly Uint8Array[];
   /** Both ends of a channel to a helper (native/exit/channel.h), or an errno alone. */
   readonly openChannel: () => readonly number[];
   /** How the helper at the other end began. Waits for it. */
