@@ -4,10 +4,20 @@ import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo } from 'node:net';
-import { describe, it } from 'node:test';
+import { describe, it, type TestContext } from 'node:test';
 import { forwardTcp, forwardUdp, parseForward } from '../../ts/exit/forwarding.js';
 import { machineNetwork } from '../../ts/exit/inner-network.js';
 import { until } from '../wg/wg-lab.js';
+
+/** Of a socket that sends back what comes. */
+async function echoPort(t: TestContext): Promise<number> {
+  const echo = createSocket('udp4');
+  echo.on('message', (data, from) => echo.send(data, from.port, from.address));
+  echo.bind(0, '127.0.0.1');
+  await once(echo, 'listening');
+  t.after(() => echo.close());
+  return echo.address().port;
+}
 
 describe('parseForward', () => {
   it('takes what ssh takes', () => {
@@ -84,12 +94,7 @@ describe('what is forwarded', () => {
   });
 
   it('is datagrams: each client has its own answers', async (t) => {
-    const echo = createSocket('udp4');
-    echo.on('message', (data, from) => echo.send(data, from.port, from.address));
-    echo.bind(0, '127.0.0.1');
-    await once(echo, 'listening');
-    t.after(() => echo.close());
-    const forwarding = await to(echo.address().port);
+    const forwarding = await to(await echoPort(t));
     t.after(await forwardUdp(forwarding));
     const clients = [createSocket('udp4'), createSocket('udp4')];
     t.after(() => clients.forEach((each) => each.close()));
@@ -105,12 +110,7 @@ describe('what is forwarded', () => {
   });
 
   it('is nothing where there is no way, and others go on', async (t) => {
-    const echo = createSocket('udp4');
-    echo.on('message', (data, from) => echo.send(data, from.port, from.address));
-    echo.bind(0, '127.0.0.1');
-    await once(echo, 'listening');
-    t.after(() => echo.close());
-    const forwarding = await to(echo.address().port);
+    const forwarding = await to(await echoPort(t));
     // To a broadcast address connect(2) fails, as it does without a route.
     const addresses = ['255.255.255.255'];
     const resolve = (): Promise<string[]> => Promise.resolve([addresses.pop() ?? '127.0.0.1']);

@@ -77,7 +77,7 @@ export function exitRules(own: readonly string[], lan: readonly string[]): ExitR
   ];
 }
 
-const isLoopback = (address: string): boolean => address === '::1' || address.startsWith('127.');
+export const isLoopback = (address: string): boolean => address === '::1' || address.startsWith('127.');
 
 const isHost = (prefix: string): boolean => /\/(32|128)$/.test(prefix) && !/:.*\/32$/.test(prefix);
 

@@ -11,7 +11,7 @@ import { formatIp, parseIp } from '../wire/socket-address.js';
 import { GatewayDatagrams } from './gateway-datagrams.js';
 import { GatewayFlows } from './gateway-flows.js';
 import type { FromGateway, GatewayCounts, GatewayStart, ToGateway } from './gateway-messages.js';
-import { machineNetwork } from './inner-network.js';
+import { machineNetwork, plainAddress } from './inner-network.js';
 import { Permitted } from './permitted.js';
 import { connectToFirst, relayStreams } from './relayed-stream.js';
 
@@ -31,9 +31,6 @@ let permitted = new Permitted([
 let { channel } = start;
 const pending = new Int32Array(start.pending);
 
-/** An address without what a socket of both families puts before those of IPv4. */
-const plain = (address: string | undefined): string => (address ?? '').replace(/^::ffff:(?=\d+\.)/, '');
-
 /** Connections of guests, with where they go. */
 const connections = new Map<Socket, string>();
 
@@ -41,8 +38,8 @@ for (const fd of start.tcp) {
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (client) => {
     client.on('error', () => undefined); // 'close' follows
     const [guest, address, port] = [
-      plain(client.remoteAddress),
-      plain(client.localAddress),
+      plainAddress(client.remoteAddress ?? ''),
+      plainAddress(client.localAddress ?? ''),
       client.localPort,
     ];
     if (port === undefined || !flows.mayBegin(guest, 'tcp') || !isPermitted(address, port)) {

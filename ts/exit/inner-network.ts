@@ -12,6 +12,9 @@ export interface InnerNetwork {
   listen(server: Server, address: string, port: number): Promise<void>;
 }
 
+/** An address without what a socket of both families puts before those of IPv4. */
+export const plainAddress = (address: string): string => address.replace(/^::ffff:(?=\d+\.)/, '');
+
 /** The machine's own networks. */
 export const machineNetwork: InnerNetwork = {
   connect: (address, port) => connect({ host: address, port, allowHalfOpen: true }),

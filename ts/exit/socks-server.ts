@@ -2,7 +2,7 @@
 
 import type { Socket as UdpSocket } from 'node:dgram';
 import { createServer, isIPv6, type Server, type Socket } from 'node:net';
-import { listening, machineNetwork, type InnerNetwork } from './inner-network.js';
+import { listening, machineNetwork, plainAddress, type InnerNetwork } from './inner-network.js';
 import { ConnectError, connectToFirst, relayStreams } from './relayed-stream.js';
 import {
   decodeSocksDatagram,
@@ -152,8 +152,8 @@ export class SocksServer {
       this.#associations--;
       for (const socket of opened.splice(0)) socket.close();
     });
-    const remoteAddress = plain(client.remoteAddress);
-    const inside = await machineNetwork.openUdp(plain(client.localAddress), 0);
+    const remoteAddress = plainAddress(client.remoteAddress ?? '127.0.0.1');
+    const inside = await machineNetwork.openUdp(plainAddress(client.localAddress ?? '127.0.0.1'), 0);
     const outside = {
       4: await this.#options.network.openUdp('0.0.0.0', 0),
       6: await this.#options.network.openUdp('::', 0).catch(() => undefined), // no IPv6 there
@@ -218,10 +218,6 @@ export class SocksServer {
     client.resume();
   }
 }
-
-/** An address without what a socket of both families puts before those of IPv4. */
-const plain = (address: string | undefined): string =>
-  (address ?? '127.0.0.1').replace(/^::ffff:(?=\d+\.)/, '');
 
 function refuse(client: Socket, code: (typeof SOCKS_REPLY)[keyof typeof SOCKS_REPLY]): void {
   client.end(socksReply(code), () => client.destroySoon());

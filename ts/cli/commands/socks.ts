@@ -3,6 +3,7 @@
 import { isIP } from 'node:net';
 import type { Command } from 'commander';
 import { readPrivate } from '../../daemon/state/state-directory.js';
+import { isLoopback } from '../../exit/denied-ranges.js';
 import { SocksServer } from '../../exit/socks-server.js';
 import type { SocksPassword } from '../../exit/socks-protocol.js';
 import { ExitCode, OperatorError, systemErrorCode } from '../../host/operator-error.js';
@@ -16,8 +17,6 @@ interface SocksCommandOptions {
   readonly passwordFile?: string;
   readonly exit?: string;
 }
-
-const isLoopback = (address: string): boolean => address === '::1' || /^127\./.test(address);
 
 function passwordIn(file: string): SocksPassword {
   const text = readPrivate('password', file)?.replace(/\r?\n$/, '') ?? '';
