@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { MAX_PADDED_SIZE, MAX_PADDED_SIZES } from '../../ts/contract/shaping-control.js';
 import * as constants from '../../ts/wire/session-constants.js';
 
 const MILLISECOND = 1_000_000n;
@@ -88,6 +89,13 @@ function nativeConstants(): Map<string, { readonly value: bigint; readonly time:
   }
   return found;
 }
+
+for (const [name, value] of Object.entries({ MAX_PADDED_SIZE, MAX_PADDED_SIZES }))
+  test(`${name} is the same in TypeScript and in C++`, () => {
+    const header = readFileSync(new URL('../../../native/session/shaping.h', import.meta.url), 'utf8');
+    const [, other] = new RegExp(` ${nativeName(name)} = (\\d+);`).exec(header) ?? [];
+    assert.equal(Number(other), value);
+  });
 
 const native = nativeConstants();
 

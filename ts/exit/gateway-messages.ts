@@ -3,13 +3,6 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { ExitRule } from '../contract/exit-control.js';
 
-/** Where it takes what guests send: descriptors in the private network; undefined = not this family. */
-export interface GatewaySockets {
-  readonly tcp: readonly number[];
-  readonly udp4: number | undefined;
-  readonly udp6: number | undefined;
-}
-
 export type ToGateway =
   | { readonly type: 'guests'; readonly addresses: readonly string[]; readonly rules: readonly ExitRule[] }
   /** Another helper opens sockets. */
@@ -22,14 +15,17 @@ export type FromGateway =
   { readonly type: 'ready' } | { readonly type: 'counts'; readonly counts: GatewayCounts };
 
 /** Given to the thread as it begins. */
-export interface GatewayStart extends GatewaySockets {
+export interface GatewayStart {
   readonly channel: number;
+  /** Where it takes connections of guests: descriptors in the private network. */
+  readonly tcp: readonly number[];
   /** As DatagramReaderStart has it. */
   readonly pending: SharedArrayBuffer;
 }
 
 /** Given to the thread that waits for datagrams. */
 export interface DatagramReaderStart {
+  /** Where they come: descriptors in the private network; undefined = not this family. */
   readonly udp4: number | undefined;
   readonly udp6: number | undefined;
   readonly port: MessagePort;

@@ -47,20 +47,17 @@ export class Gateway {
   ): Promise<Gateway> {
     const families = ([4, 6] as const).filter((family) => (family === 4 ? wish.ipv4 : wish.ipv6));
     const { tcp, udp } = openSockets(network, families);
-    const [udp4, udp6] = [udp.get(4), udp.get(6)];
     const pending = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
     const { port1, port2 } = new MessageChannel();
     const main = new Worker(new URL('./gateway-worker.js', import.meta.url), {
       workerData: {
         channel: network.channel,
         tcp: [...tcp.values()],
-        udp4,
-        udp6,
         pending,
       } satisfies GatewayStart,
     });
     const reader = new Worker(new URL('./datagram-reader.js', import.meta.url), {
-      workerData: { udp4, udp6, port: port1, pending } satisfies DatagramReaderStart,
+      workerData: { udp4: udp.get(4), udp6: udp.get(6), port: port1, pending } satisfies DatagramReaderStart,
       transferList: [port1],
     });
     main.postMessage({ type: 'reader', port: port2 }, [port2]);
