@@ -40,11 +40,17 @@ export class Neighbour implements CircuitEnd {
   }
 }
 
+/** That a neighbour has a record in a network (hex). */
+interface Telling {
+  readonly neighbour: SessionKey;
+  readonly network: string;
+}
+
 /** A record that came from neighbours. */
 interface RemoteRecord {
   readonly record: PeerRecord;
-  /** By which neighbour it was told, in which network (hex): it lasts as long as one of them has it. */
-  readonly told: Set<string>;
+  /** Each once. It lasts as long as one of them has it. */
+  told: readonly Telling[];
 }
 
 /** Who pays for a record that is remembered: the neighbour that told it first, and the network. */
@@ -57,8 +63,6 @@ export function remoteBounds(registrations: number): Bounds<RemoteOwner> {
     shares: { neighbour: Math.ceil(registrations / 2), network: Math.ceil(registrations / 4) },
   };
 }
-
-const toldBy = (neighbour: SessionKey, network: string): string => `${neighbour} ${network}`;
 
 export class RelayNeighbours {
   readonly #uplinks: () => Iterable<Uplink>;
@@ -100,28 +104,26 @@ export class RelayNeighbours {
   /** The operator removed a relay from the list of neighbours. @returns the records only it told. */
   forget(key: SessionKey): PeerRecord[] {
     this.#neighbours.delete(key);
-    return this.#untell((mark) => mark.startsWith(`${key} `));
+    return this.#untell(({ neighbour }) => neighbour === key);
   }
 
   /** A neighbour no longer has these identities in a network; undefined = whatever it told. */
   untold(from: SessionKey, network: string, gone: readonly Uint8Array[] | undefined): PeerRecord[] {
-    const told = toldBy(from, network);
-    return this.#untell((mark) => mark === told, gone);
+    return this.#untell((telling) => telling.neighbour === from && telling.network === network, gone);
   }
 
   /** Nobody here wishes the records of these networks any more. */
   unfollow(networks: readonly string[]): PeerRecord[] {
-    return networks.length === 0
-      ? []
-      : this.#untell((mark) => networks.includes(mark.slice(mark.indexOf(' ') + 1)));
+    return networks.length === 0 ? [] : this.#untell(({ network }) => networks.includes(network));
   }
 
-  #untell(ends: (mark: string) => boolean, of?: readonly Uint8Array[]): PeerRecord[] {
+  #untell(ends: (telling: Telling) => boolean, of?: readonly Uint8Array[]): PeerRecord[] {
     const lost: PeerRecord[] = [];
     for (const identity of of === undefined ? [...this.#remote.keys()] : of.map(toHex)) {
       const held = this.#remote.get(identity);
-      for (const mark of held?.told ?? []) if (ends(mark)) held?.told.delete(mark);
-      if (held?.told.size !== 0) continue;
+      if (held === undefined) continue;
+      held.told = held.told.filter((telling) => !ends(telling));
+      if (held.told.length > 0) continue;
       this.#remote.delete(identity);
       lost.push(held.record);
     }
@@ -138,14 +140,18 @@ export class RelayNeighbours {
     if (held !== undefined && record.sequence <= held.record.sequence) {
       if (!sameBytes(record.bytes, held.record.bytes)) return false;
       const known = this.toldIn(identity).includes(network);
-      held.told.add(toldBy(from, network));
+      if (!held.told.some((telling) => telling.neighbour === from && telling.network === network))
+        held.told = [...held.told, { neighbour: from, network }];
       return !known;
     }
     // What this neighbour told of it in other networks it will tell anew in a moment.
-    const still = [...(held?.told ?? [])].filter(
-      (mark) => mark.startsWith(`${from} `) && record.networks.some((id) => mark === toldBy(from, toHex(id))),
+    const still = (held?.told ?? []).filter(
+      (telling) =>
+        telling.neighbour === from &&
+        telling.network !== network &&
+        record.networks.some((id) => toHex(id) === telling.network),
     );
-    const told = new Set([...still, toldBy(from, network)]);
+    const told = [...still, { neighbour: from, network }];
     return this.#remote.set(identity, { record, told }, { neighbour: from, network }) === undefined;
   }
 
@@ -157,7 +163,7 @@ export class RelayNeighbours {
   /** The networks (hex) in which neighbours told of this identity (hex): they know it to be a member there. */
   toldIn(identity: string): string[] {
     const told = this.#remote.get(identity)?.told ?? [];
-    return [...new Set([...told].map((mark) => mark.slice(mark.indexOf(' ') + 1)))];
+    return [...new Set(told.map((telling) => telling.network))];
   }
 
   /** The newest record neighbours told of this identity (hex). */
@@ -179,7 +185,7 @@ export class RelayNeighbours {
     );
     const named = usable.filter(names);
     const told = usable.filter(
-      (client) => !names(client) && [...remote.told].some((mark) => mark.startsWith(`${client.sessionKey} `)),
+      (client) => !names(client) && remote.told.some(({ neighbour }) => neighbour === client.sessionKey),
     );
     return [...named, ...told]
       .slice(0, MAX_CANDIDATES)

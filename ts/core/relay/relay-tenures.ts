@@ -52,7 +52,7 @@ export function tenureBounds(limits: RelayLimits): Bounds<TenureOwner> {
 
 export class RelayTenures {
   readonly #host: RelayHost;
-  /** By network and identity. */
+  /** By `keyOf`. */
   readonly #held: BoundedTable<string, Held, TenureOwner>;
 
   constructor(host: RelayHost, limits: () => RelayLimits) {
@@ -87,7 +87,7 @@ export class RelayTenures {
       const address = record.addresses[index];
       const id = toHex(network);
       if (address === undefined || !networks.includes(id)) return [];
-      const key = `${id}/${toHex(record.identity)}`;
+      const key = keyOf(id, record.identity);
       const now = Math.floor(turn.step.wallClock / 1000);
       const subject = { identity: record.identity, network, round: address.round };
       const shown = address.tenures.find(
@@ -141,6 +141,16 @@ export class RelayTenures {
   }
 }
 
+/** @param network hex */
+function keyOf(network: string, identity: Uint8Array): string {
+  return `${network}/${toHex(identity)}`;
+}
+
+/** The network (hex) in what `keyOf` made. */
+function networkOf(key: string): string {
+  return key.slice(0, key.indexOf('/'));
+}
+
 function encodeHeld({ round, since, until, rounds, owners }: Held): Uint8Array {
   return encodeCbor([round, since, until, rounds, owners.prefix ?? '', owners.site ?? '']);
 }
@@ -153,6 +163,5 @@ function decodeHeld(bytes: Uint8Array, key: string): Held | undefined {
   if (!isInteger(since, 0, Number.MAX_SAFE_INTEGER) || !isInteger(until, 0, Number.MAX_SAFE_INTEGER))
     return undefined;
   if (!isInteger(rounds, 1, MOST_ROUNDS)) return undefined;
-  const [network = ''] = key.split('/');
-  return { round, since, until, rounds, owners: { network, prefix, site } };
+  return { round, since, until, rounds, owners: { network: networkOf(key), prefix, site } };
 }

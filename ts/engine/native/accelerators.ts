@@ -46,26 +46,39 @@ export function faultWords(name: string, fault: string): string {
   return (words as Readonly<Record<string, string>>)[fault] ?? fault;
 }
 
-/** Where the self-test of an accelerator takes place, and what passes there. */
-function selfTestOf(name: string): { readonly place: string; readonly what: string } | undefined {
-  if (name.startsWith('udp-')) return { place: 'over loopback', what: 'datagrams' };
-  if (name === 'tun-tcp-offload') return { place: 'through a scratch interface', what: 'a TCP stream' };
-  if (name.startsWith('tun-')) return { place: 'through a scratch interface', what: 'datagrams' };
-  return undefined;
+/** A self-test that sends something: the way it goes, what it is said to be on, and what passes. */
+interface PassageTest {
+  readonly way: string;
+  readonly on: string;
+  readonly what: string;
 }
+
+const LOOPBACK_TEST: PassageTest = { way: 'over loopback', on: 'over loopback', what: 'datagrams' };
+const INTERFACE_TEST: PassageTest = {
+  way: 'through a scratch interface',
+  on: 'on a scratch interface',
+  what: 'datagrams',
+};
+
+const PASSAGE_TESTS = new Map<string, PassageTest>([
+  ['io-uring', LOOPBACK_TEST],
+  ['udp-gro', LOOPBACK_TEST],
+  ['udp-gso', LOOPBACK_TEST],
+  ['tun-checksum-offload', INTERFACE_TEST],
+  ['tun-tcp-offload', { ...INTERFACE_TEST, what: 'a TCP stream' }],
+  ['tun-udp-offload', INTERFACE_TEST],
+]);
 
 function passedWords({ name, detail, number }: NativeAccelerator): string {
   if (name === 'io-uring') return 'io_uring was asked for; its self-test over loopback passed';
-  const test = selfTestOf(name);
+  const test = PASSAGE_TESTS.get(name);
   if (test === undefined) return `self-test passed, ${detail}`;
-  return `${number > 0 ? `${number} ` : ''}${test.what} came unchanged ${test.place}`;
+  return `${number > 0 ? `${number} ` : ''}${test.what} came unchanged ${test.way}`;
 }
 
 function failedWords({ name, detail }: NativeAccelerator): string {
-  if (name.startsWith('tun-')) return `self-test on a scratch interface: ${detail}`;
-  return name.startsWith('udp-') || name === 'io-uring'
-    ? `self-test over loopback: ${detail}`
-    : `its self-test failed: ${detail}`;
+  const test = PASSAGE_TESTS.get(name);
+  return test === undefined ? `its self-test failed: ${detail}` : `self-test ${test.on}: ${detail}`;
 }
 
 function measuredWords({ state, detail, number }: NativeAccelerator): string {
@@ -87,7 +100,9 @@ function reasonWords(native: NativeAccelerator): { reason: string; remedy?: stri
     'self-test-failed': () => ({ reason: failedWords(native) }),
     untested: () => ({ reason: `not tested: ${detail}` }),
     'untested-without': () => ({ reason: `not tested: that needs ${detail}` }),
-    'nothing-passes': () => ({ reason: `not tested: nothing passes ${selfTestOf(name)?.place ?? ''} here` }),
+    'nothing-passes': () => ({
+      reason: `not tested: nothing passes ${PASSAGE_TESTS.get(name)?.way ?? ''} here`,
+    }),
     measured: () => ({ reason: measuredWords(native) }),
     needs: () => ({ reason: `needs ${detail}` }),
     'needs-linux': () => ({ reason: `needs Linux ${detail}` }),
