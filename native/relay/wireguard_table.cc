@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// The table itself: bindings, and sessions that stand (see the header).
 #include "relay/wireguard_table.h"
-
-#include <sodium.h>
 
 #include <algorithm>
 #include <bit>
@@ -9,7 +8,6 @@
 
 #include "crypto/blake2s.h"
 #include "session/constants.h"
-#include "session/noise.h"
 
 namespace omerta::relay {
 namespace {
@@ -24,37 +22,10 @@ constexpr uint64_t kNewcomerBurst = 100;
 /// Handshakes a second of a prefix that has: an office full of clients after a restart of the relay.
 constexpr uint64_t kKnownHandshakes = 50;
 constexpr uint64_t kKnownBurst = 200;
-/// How long an address counts as known: a client with keepalives renews its session every 2 minutes.
-constexpr Nanoseconds kKnownTime = 600 * kSecond;
-constexpr size_t kKnownSlots = 4096;
 constexpr Nanoseconds kSweepInterval = kSecond;
-/// Addresses that have proven themselves; two that share a place ask for a cookie more often.
-constexpr size_t kProofs = 16384;
 
 constexpr uint8_t kMac1Label[8] = {'m', 'a', 'c', '1', '-', '-', '-', '-'};
 constexpr uint8_t kCookieLabel[8] = {'c', 'o', 'o', 'k', 'i', 'e', '-', '-'};
-
-bool same(const omerta_address& a, const omerta_address& b) { return omerta_same_address(a.ip, a.port, &b); }
-
-omerta_address address_of(const uint8_t ip[16], uint16_t port) {
-  omerta_address address{};
-  std::memcpy(address.ip, ip, 16);
-  address.port = port;
-  return address;
-}
-omerta_address source_of(const omerta_leg& route) { return address_of(route.source_ip, route.source_port); }
-omerta_address next_of(const omerta_leg& route) { return address_of(route.next_ip, route.next_port); }
-
-/// IPv4 counts per address, IPv6 per /64.
-struct Prefix {
-  uint64_t high, low;
-  bool operator==(const Prefix&) const = default;
-};
-Prefix prefix_of(const omerta_address& address) {
-  const uint64_t high = omerta_load64(address.ip);
-  const bool v4 = high == 0 && omerta_load32(address.ip + 8) == 0xffff0000;
-  return {high, v4 ? omerta_load64(address.ip + 8) : 0};
-}
 
 template <class T>
 T drawn(const session::RandomBytes& random) {
@@ -82,7 +53,7 @@ WireguardTable::WireguardTable(size_t sessions, session::RandomBytes random, Wir
   sessions_.resize(sessions);
 }
 
-// ---- control --------------------------------------------------------------------------------------
+// ---- bindings -------------------------------------------------------------------------------------
 
 /// What ended sessions were charged, as a leg of the binding's accounts.
 omerta_leg WireguardTable::settled(size_t number) const {
@@ -178,285 +149,7 @@ void WireguardTable::for_each_charge(const std::function<void(const omerta_leg&)
   routes_->for_each(visit);
 }
 
-// ---- the kernel path ------------------------------------------------------------------------------
-
-std::vector<omerta_leg> WireguardTable::routes(Nanoseconds now) const {
-  std::vector<omerta_leg> all;
-  if (!enabled()) return all;
-  const std::lock_guard lock(mutex_);
-  for (const Orphan& orphan : orphans_) {
-    if (orphan.until <= now) continue;
-    all.push_back(orphan.to_server);
-    all.push_back(orphan.to_client);
-  }
-  routes_->for_each([&all](const omerta_leg& route) { all.push_back(route); });
-  return all;
-}
-
-void WireguardTable::adopt(std::span<const omerta_leg> found, Nanoseconds now) {
-  if (!enabled()) return;
-  const std::lock_guard lock(mutex_);
-  for (const omerta_leg& route : found) {
-    if ((route.flags & OMERTA_ROUTE_TO_CLIENT) != 0 || route.expires_at <= now) continue;
-    const auto mark = load<omerta_wireguard_session_mark>(reinterpret_cast<const uint8_t*>(route.next_key));
-    const auto other = std::ranges::find_if(found, [&](const omerta_leg& each) {
-      const omerta_address server = next_of(route);
-      return (each.flags & OMERTA_ROUTE_TO_CLIENT) != 0 && each.leg_id == mark.other_index &&
-             omerta_same_address(each.source_ip, each.source_port, &server) &&
-             same(next_of(each), source_of(route));
-    });
-    if (other == found.end()) continue;
-    Orphan orphan{route, *other, std::min<Nanoseconds>(route.expires_at, now + kAdoptionTime)};
-    for (omerta_leg* each : {&orphan.to_server, &orphan.to_client}) {
-      each->key_epoch = OMERTA_WIREGUARD_UNBOUND;
-      each->identity = 0;
-      each->network = 0;
-      expect(each->leg_id, 1);
-    }
-    orphans_.push_back(orphan);
-  }
-  adopted_.store(!orphans_.empty(), std::memory_order_relaxed);
-  changes_.fetch_add(1, std::memory_order_release);
-}
-
-/// Under the lock: sessions of an earlier daemon with the server that was just bound go on.
-void WireguardTable::claim(size_t number, const omerta_wireguard_binding& binding, Nanoseconds now) {
-  std::erase_if(orphans_, [&](const Orphan& orphan) {
-    const auto mark =
-        load<omerta_wireguard_session_mark>(reinterpret_cast<const uint8_t*>(orphan.to_server.next_key));
-    const bool ours = std::memcmp(mark.server, binding.public_key, sizeof mark.server) == 0;
-    if (orphan.until > now && !ours) return false;
-    expect(orphan.to_server.leg_id, -1);
-    expect(orphan.to_client.leg_id, -1);
-    changes_.fetch_add(1, std::memory_order_release);
-    const auto room = std::ranges::find(sessions_, false, &Session::used);
-    if (orphan.until <= now || room == sessions_.end() || sessions_of(number) >= share()) return true;
-    Session session;
-    session.used = true;
-    session.binding = static_cast<uint8_t>(number);
-    session.client_index = orphan.to_client.leg_id;
-    session.server_index = orphan.to_server.leg_id;
-    session.client = source_of(orphan.to_server);
-    session.server = binding.server;
-    session.expires = orphan.to_server.expires_at;
-    session::Endpoint client;
-    client.remote = session.client;
-    std::memcpy(client.local.ip, orphan.to_client.key, 16);
-    client.local.interface = orphan.to_client.next_leg_id;
-    if (install(session, binding, client)) *room = session;
-    return true;
-  });
-}
-
-void WireguardTable::add_carried(std::span<const omerta_leg> ended, Accounts& accounts) {
-  if (!enabled()) return;
-  const std::lock_guard lock(mutex_);
-  for (const omerta_leg& route : ended) {
-    const size_t number = route.key_epoch;
-    if (number >= OMERTA_WIREGUARD_BINDINGS) continue;
-    const auto mark = load<omerta_wireguard_session_mark>(reinterpret_cast<const uint8_t*>(route.next_key));
-    const omerta_wireguard_binding binding = bindings_[number].read();
-    if ((bound_.load(std::memory_order_relaxed) >> number & 1) == 0 ||
-        std::memcmp(mark.server, binding.public_key, sizeof mark.server) != 0 ||
-        route.identity != binding.identity || route.network != binding.network) {
-      accounts.settle(route);
-      continue;
-    }
-    past_[number].packets += route.packets;
-    past_[number].bytes += route.bytes;
-  }
-}
-
-void WireguardTable::mirror_expected(uint64_t* words) {
-  if (!enabled()) return;
-  const std::lock_guard lock(mutex_);
-  expected_ = words;
-  std::fill_n(words, OMERTA_EXPECTED_INDICES, 0);
-  for (const HalfOpen& entry : half_open_) {
-    if (!entry.used) continue;
-    expect(entry.client_index, 1);
-    if (entry.answered) expect(entry.server_index, 1);
-  }
-  const auto expect_both = [this](uint32_t client_index, uint32_t server_index) {
-    expect(client_index, 1);
-    expect(server_index, 1);
-  };
-  for (const Session& session : sessions_)
-    if (session.used) expect_both(session.client_index, session.server_index);
-  for (const Orphan& orphan : orphans_) expect_both(orphan.to_client.leg_id, orphan.to_server.leg_id);
-}
-
-void WireguardTable::tell(omerta_door* door) {
-  const std::lock_guard lock(mutex_);
-  door_ = door;
-  tell_bound();
-}
-
-/// Under the lock, as the next one.
-void WireguardTable::tell_bound() const {
-  if (door_ != nullptr) OMERTA_WRITE(&door_->relays_wireguard, active() ? 1U : 0U);
-}
-
-void WireguardTable::expect(uint32_t index, int by) {
-  if (expected_ == nullptr) return;
-  uint64_t& count = expected_[index % OMERTA_EXPECTED_INDICES];
-  __atomic_store_n(&count, count + static_cast<uint64_t>(by), __ATOMIC_RELEASE);
-}
-
-// ---- handshakes -----------------------------------------------------------------------------------
-
-/// Whether the MAC1 checks of one initiation may be made. Prefixes of addresses that proved themselves lately
-/// have a budget of their own, so that a flood of strangers does not keep them out, and each other one has
-/// its part of the strangers'. An initiation that answers the relay's cookie is counted with those who proved
-/// themselves: telling it takes two hashes.
-bool WireguardTable::may_try(const session::Initiation& message, const omerta_address& source,
-                             Nanoseconds now) {
-  if (message.mac2 != Mac16{}) {
-    const std::lock_guard lock(mutex_);
-    if (cookies_.verify(session::before_mac2(message), message.mac2, source, now, random_))
-      return known_budget_.take(source, now);
-  }
-  const Prefix prefix = prefix_of(source);
-  const Nanoseconds known = known_[omerta_tag(known_key_, prefix.high, prefix.low, 0, 0) % kKnownSlots].load(
-      std::memory_order_relaxed);
-  if (known != 0 && now - known < kKnownTime && known_budget_.take(source, now)) return true;
-  return newcomers_.take(source, now) &&
-         strangers_.take(now, static_cast<uint64_t>(std::popcount(bound_.load(std::memory_order_relaxed))));
-}
-
-size_t WireguardTable::match(const session::Initiation& message) const {
-  for (uint64_t left = bound_.load(std::memory_order_relaxed); left != 0; left &= left - 1) {
-    const auto number = static_cast<size_t>(std::countr_zero(left));
-    const omerta_wireguard_binding binding = bindings_[number].read();
-    const Mac16 expected = crypto::blake2s_mac(Bytes(binding.mac1_key, 32), {session::before_mac1(message)});
-    if (sodium_memcmp(expected.data(), message.mac1.data(), expected.size()) == 0) return number;
-  }
-  return kNone;
-}
-
-/// Under the lock, as the next one.
-WireguardTable::Proof& WireguardTable::proof_of(const omerta_address& client,
-                                                const omerta_wireguard_binding& binding, uint64_t& of) {
-  of = omerta_tag(known_key_, omerta_load64(client.ip), omerta_load64(client.ip + 8), client.port,
-                  omerta_load64(binding.public_key)) |
-       1;  // none is 0
-  return proofs_[(of >> 32) % kProofs];
-}
-
-bool WireguardTable::is_proven(const session::Initiation& message, const omerta_address& client,
-                               const omerta_wireguard_binding& binding, Nanoseconds now) {
-  uint64_t of = 0;
-  Proof& proof = proof_of(client, binding, of);
-  if (proof.of == of && now < proof.until) return true;
-  if (!cookies_.verify(session::before_mac2(message), message.mac2, client, now, random_)) return false;
-  proof = {of, now + session::kRejectAfterTime};
-  if (door_ != nullptr) omerta_know(door_, client.ip, now);
-  const Prefix prefix = prefix_of(client);
-  known_[omerta_tag(known_key_, prefix.high, prefix.low, 0, 0) % kKnownSlots].store(
-      now, std::memory_order_relaxed);
-  return true;
-}
-
-WireguardTable::Result WireguardTable::ask(const session::Initiation& message, const session::Endpoint& from,
-                                           Nanoseconds now, session::CookieReply& reply) {
-  if (!may_try(message, from.remote, now)) return {Verdict::over_rate};
-  const size_t number = match(message);
-  if (number == kNone) return {};
-
-  const std::lock_guard lock(mutex_);
-  // Again under the lock: it may have been unbound meanwhile.
-  if ((bound_.load(std::memory_order_relaxed) >> number & 1) == 0) return {};
-  const omerta_wireguard_binding binding = bindings_[number].read();
-  if (same(binding.server, from.remote)) return {Verdict::self};
-  HalfOpen* room = nullptr;
-  size_t of_prefix = 0;
-  for (HalfOpen& entry : half_open_) {
-    if (entry.used && entry.expires <= now) forget(entry);
-    if (!entry.used) {
-      if (room == nullptr) room = &entry;
-      continue;
-    }
-    if (entry.client_index == message.sender && same(entry.client.remote, from.remote))
-      return {Verdict::repeated};
-    // The response could not tell whom it is for.
-    if (entry.client_index == message.sender && same(entry.server, binding.server))
-      return {Verdict::index_taken};
-    of_prefix += prefix_of(entry.client.remote) == prefix_of(from.remote) ? 1 : 0;
-  }
-  if (!is_proven(message, from.remote, binding, now)) {
-    Key32 key;
-    std::memcpy(key.data(), binding.cookie_key, key.size());
-    reply = session::make_cookie_reply(key, message.sender, message.mac1,
-                                       cookies_.cookie_for(from.remote, now, random_), random_);
-    return {Verdict::cookie};
-  }
-  if (room == nullptr || of_prefix >= kHalfOpenPerPrefix) return {Verdict::half_open_full};
-  *room = {};
-  room->used = true;
-  room->binding = static_cast<uint8_t>(number);
-  room->client_index = message.sender;
-  room->client = from;
-  room->server = binding.server;
-  room->expires = now + kHalfOpenTime;
-  expect(room->client_index, 1);
-  Result result{Verdict::forward};
-  result.to.remote = binding.server;
-  return result;
-}
-
-/// Before the session stands: never more bytes than its initiation had.
-WireguardTable::Result WireguardTable::towards_client(HalfOpen& entry, uint32_t size) {
-  if (entry.spent + size > OMERTA_WIREGUARD_INITIATION_SIZE) return {Verdict::too_much};
-  entry.spent += size;
-  Result result{Verdict::forward};
-  result.to = entry.client;
-  return result;
-}
-
-WireguardTable::Result WireguardTable::answer(const session::Response& message, const session::Endpoint& from,
-                                              Nanoseconds now) {
-  const std::lock_guard lock(mutex_);
-  for (HalfOpen& entry : half_open_) {
-    if (!entry.used || entry.expires <= now || entry.client_index != message.receiver ||
-        !same(entry.server, from.remote))
-      continue;
-    const Result result = towards_client(entry, OMERTA_WIREGUARD_RESPONSE_SIZE);
-    if (result.verdict != Verdict::forward) return result;
-    entry.answered = true;
-    entry.server_index = message.sender;
-    await(message.sender, 1);
-    expect(message.sender, 1);
-    return result;
-  }
-  return {};
-}
-
-WireguardTable::Result WireguardTable::cookie_reply(const session::CookieReply& message,
-                                                    const session::Endpoint& from, Nanoseconds now) {
-  const std::lock_guard lock(mutex_);
-  for (HalfOpen& entry : half_open_)
-    if (entry.used && entry.expires > now && entry.client_index == message.receiver &&
-        same(entry.server, from.remote))
-      return towards_client(entry, OMERTA_WIREGUARD_COOKIE_SIZE);
-  return {};
-}
-
 // ---- sessions -------------------------------------------------------------------------------------
-
-/// Under the lock.
-void WireguardTable::await(uint32_t server_index, int by) {
-  std::atomic<uint16_t>& count = awaited_[server_index % kAwaited];
-  count.store(static_cast<uint16_t>(count.load(std::memory_order_relaxed) + by), std::memory_order_release);
-}
-
-void WireguardTable::forget(HalfOpen& entry) {
-  expect(entry.client_index, -1);
-  if (entry.answered) {
-    await(entry.server_index, -1);
-    expect(entry.server_index, -1);
-  }
-  entry = {};
-}
 
 bool WireguardTable::install(const Session& session, const omerta_wireguard_binding& binding,
                              const session::Endpoint& client) {

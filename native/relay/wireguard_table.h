@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stock WireGuard clients relayed as they are (omerta/wireguard_relay.h, docs/protocol.md).
 //
+//   wireguard_table.cc       bindings, and sessions that stand
+//   wireguard_handshakes.cc  what comes before a session stands
+//   wireguard_handover.cc    what the kernel path has and is told, sessions of an earlier daemon
+//   wireguard_routes.cc      the look-up by receiver index, without a lock
+//
 //   initiation   C ─► relay   MAC1 tells which server it is for; one from an address that has not proven
 //                             itself is answered with a cookie, and nothing is kept
 //   initiation   C ─► relay   MAC2 proves the address ─► S           half-open: who asked, 5 s at most
@@ -141,6 +146,13 @@ class WireguardTable {
  private:
   static constexpr size_t kNone = SIZE_MAX;
   static constexpr size_t kAwaited = 4096;
+  static constexpr size_t kKnownSlots = 4096;
+  /// Addresses that have proven themselves; two that share a place ask for a cookie more often.
+  static constexpr size_t kProofs = 16384;
+
+  static bool same(const omerta_address& a, const omerta_address& b) {
+    return omerta_same_address(a.ip, a.port, &b);
+  }
 
   struct HalfOpen {
     bool used = false;
@@ -174,33 +186,36 @@ class WireguardTable {
     uint64_t bytes = 0;
   };
 
-  Result ask(const session::Initiation& message, const session::Endpoint& from, Nanoseconds now,
-             session::CookieReply& reply);
-  Result answer(const session::Response& message, const session::Endpoint& from, Nanoseconds now);
-  Result cookie_reply(const session::CookieReply& message, const session::Endpoint& from, Nanoseconds now);
-  Result towards_client(HalfOpen& entry, uint32_t size);
-  Verdict promote(uint32_t server_index, const omerta_address& client, Nanoseconds now);
-  size_t match(const session::Initiation& message) const;
-  bool may_try(const session::Initiation& message, const omerta_address& source, Nanoseconds now);
   /// An address that answered a cookie, for one server.
   struct Proof {
     uint64_t of = 0;
     Nanoseconds until = 0;
   };
-  Proof& proof_of(const omerta_address& client, const omerta_wireguard_binding& binding, uint64_t& of);
-  bool is_proven(const session::Initiation& message, const omerta_address& client,
-                 const omerta_wireguard_binding& binding, Nanoseconds now);
-  void await(uint32_t server_index, int by);
-  void expect(uint32_t index, int by);
-  void tell_bound() const;
-  void claim(size_t number, const omerta_wireguard_binding& binding, Nanoseconds now);
+
   size_t share() const;
   size_t sessions_of(size_t number) const;
   void end(Session& session);
   omerta_leg settled(size_t number) const;
-  void forget(HalfOpen& entry);
+  Verdict promote(uint32_t server_index, const omerta_address& client, Nanoseconds now);
   bool install(const Session& session, const omerta_wireguard_binding& binding,
                const session::Endpoint& client);
+  // wireguard_handshakes.cc
+  Result ask(const session::Initiation& message, const session::Endpoint& from, Nanoseconds now,
+             session::CookieReply& reply);
+  Result answer(const session::Response& message, const session::Endpoint& from, Nanoseconds now);
+  Result cookie_reply(const session::CookieReply& message, const session::Endpoint& from, Nanoseconds now);
+  Result towards_client(HalfOpen& entry, uint32_t size);
+  size_t match(const session::Initiation& message) const;
+  bool may_try(const session::Initiation& message, const omerta_address& source, Nanoseconds now);
+  Proof& proof_of(const omerta_address& client, const omerta_wireguard_binding& binding, uint64_t& of);
+  bool is_proven(const session::Initiation& message, const omerta_address& client,
+                 const omerta_wireguard_binding& binding, Nanoseconds now);
+  void await(uint32_t server_index, int by);
+  void forget(HalfOpen& entry);
+  // wireguard_handover.cc
+  void expect(uint32_t index, int by);
+  void tell_bound() const;
+  void claim(size_t number, const omerta_wireguard_binding& binding, Nanoseconds now);
 
   session::RandomBytes random_;
   std::unique_ptr<WireguardRoutes> routes_;

@@ -24,7 +24,12 @@ export const PARSERS = {
   fuzz_path_set: ['path_frame.cc', 'path_set.cc', 'paths.cc'],
   fuzz_round_trip: ['segmentation.cc', 'coalescing.cc', 'checksum.h', 'ip.h'],
   fuzz_icmp: ['icmp_error.cc', 'fragmentation.cc'],
-  fuzz_wireguard_relay: ['wireguard_table.cc', 'wireguard_routes.cc'],
+  fuzz_wireguard_relay: [
+    'wireguard_table.cc',
+    'wireguard_handshakes.cc',
+    'wireguard_handover.cc',
+    'wireguard_routes.cc',
+  ],
   addresses: ['wire/socket-address.ts', 'wire/prefix.ts', 'wire/prefix-batch.ts', 'host/wireguard-key.ts'],
   admission: ['core/protocol/admission-payload.ts'],
   configuration: [
