@@ -33,6 +33,16 @@ inline Endpoint endpoint(uint8_t last, uint16_t port = 51820) {
   return e;
 }
 
+inline bool starts_with(const std::string& text, std::string_view prefix) {
+  return text.compare(0, prefix.size(), prefix) == 0;
+}
+
+inline std::vector<Prefix> prefixes_of(const Peer& peer) {
+  std::vector<Prefix> found;
+  AllowedIps::for_each(peer.allowed_ips, [&](const Prefix& prefix) { found.push_back(prefix); });
+  return found;
+}
+
 struct Sent {
   Endpoint to;
   std::vector<uint8_t> bytes;
