@@ -291,6 +291,52 @@ describe('a circuit over several relays', () => {
   });
 });
 
+describe('a relay that names another, which does not name it and serves everybody', () => {
+  /** The naming one has a network of its own, and nobody in it yet. */
+  function oneWay(networks: (world: ChainWorld, naming: SimNode) => readonly Network[]): {
+    world: ChainWorld;
+    naming: SimNode;
+    named: SimNode;
+  } {
+    const world = chainWorld(1, []);
+    const named = relayAt(world, 0);
+    const naming = world.simulation.node({
+      name: 'naming',
+      address: { ip: ip('192.0.2.77'), port: 51820 },
+      latencyMs: 2,
+      relay: { ...OPEN_POLICY, peers: [bootstrapOf(named)] },
+    });
+    named.start();
+    naming.start(networks(world, naming));
+    return { world, naming, named };
+  }
+  const own = ({ network }: ChainWorld, naming: SimNode): readonly Network[] => [
+    { ...network, bootstraps: [bootstrapOf(naming)] },
+  ];
+
+  it('shows it that it is in a network, and stays its client', () => {
+    const { world, naming, named } = oneWay(own);
+    world.simulation.run(600_000);
+    const said = naming.notices.map(({ event }) => event);
+    assert.deepEqual(
+      ['bootstrap-registered', 'bootstrap-silent', 'udp-blocked'].map(
+        (event) => said.filter((each) => each === event).length,
+      ),
+      [1, 0, 0],
+    );
+    const [uplink] = naming.mesh.status(naming.step).bootstraps;
+    assert.deepEqual([uplink?.state, relayStatus(named).registrations], ['registered', 1]);
+  });
+
+  it('is told so when it is in no network, and does not take that for UDP being blocked', () => {
+    const { world, naming } = oneWay(() => []);
+    world.simulation.run(200_000);
+    const [uplink] = naming.mesh.status(naming.step).bootstraps;
+    assert.equal(uplink?.lastError, 'not-served');
+    assert.equal(naming.notices.filter(({ event }) => event === 'udp-blocked').length, 0);
+  });
+});
+
 describe('what a relay refuses its neighbours', () => {
   /** Sends R2 a circuit-extend as if from `asking`, and tells why it was refused. */
   function extend(

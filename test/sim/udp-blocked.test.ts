@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { STATEFUL } from '../../ts/sim/kernel/firewall.js';
 import type { SimNode, SimUplink } from '../../ts/sim/mesh/simulation.js';
+import { meshWorld } from './mesh-world.js';
 import { PairWorld } from './pair-world.js';
 
 const told = (node: SimNode, event: string): number =>
@@ -50,6 +51,23 @@ describe('a node behind a firewall that blocks UDP', () => {
     simulation.internet.blocked = (from, to) => [from, to].some(({ ip }) => relays.includes(ip.join()));
     simulation.run(20_000);
     assert.equal(told(a, 'udp-blocked'), 0);
+  });
+
+  test('does not say so when a relay has forgotten it, which answers as soon as it is asked for admission', () => {
+    const { simulation, relay, members } = meshWorld({ seed: 6, count: 1 });
+    const [node] = members;
+    assert.ok(node);
+    for (const each of [relay, node]) each.start();
+    simulation.run(5000);
+    relay.kill();
+    relay.store.clear();
+    relay.start();
+    assert.ok(simulation.runUntil(() => udpOf(node) === 'waiting', 12_000) !== undefined);
+    simulation.run(5000);
+    assert.deepEqual(
+      [udpOf(node), told(node, 'bootstrap-silent'), told(node, 'udp-blocked')],
+      ['answered', 1, 0],
+    );
   });
 
   test('that lets one UDP port out alone is none: the relay has that port', () => {

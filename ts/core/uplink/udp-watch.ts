@@ -4,8 +4,11 @@
 
 import type { Turn } from '../runtime/turn.js';
 
-/** How long all relays are silent before that is said. */
-export const UDP_SILENCE_MS = 2500;
+/**
+ * How long all relays are silent before that is said: longer than it takes to find that one has forgotten this
+ * node (2.6 s from a ping to admission, uplink.ts) and to have an answer to that.
+ */
+export const UDP_SILENCE_MS = 2900;
 
 /** `waiting`: asked, and no answer yet. */
 export type UdpState = 'answered' | 'waiting' | 'blocked';

@@ -421,14 +421,16 @@ export class Uplink {
     this.#enter('registered', turn.now + KEEPALIVE_MS);
     const networks = this.#host.networksOf(this);
     const unproven = answer.unproven.map(toHex);
-    this.#shown = networks.length === 0 || networks.some((network) => !unproven.includes(network));
+    // A relay that only the operator names is a bootstrap of none of our networks, and keeps nobody either who
+    // shows nothing: it is shown those it serves, and not asked about them.
+    const ours = networks.filter((network) => this.#host.depthOf(network) === 0);
+    const toShow = ours.length > 0 ? ours : unproven;
+    this.#shown = toShow.length === 0 || toShow.some((network) => !unproven.includes(network));
     this.#host.vouched(this, answer.tenures, turn);
     this.#host.registered(this, fresh, turn);
     this.#directory.keepOnly(networks);
-    for (const network of networks) {
-      if (unproven.includes(network)) this.#join(network, answer.boot, turn);
-      else this.#directory.read(network, turn);
-    }
+    for (const network of networks) if (!unproven.includes(network)) this.#directory.read(network, turn);
+    for (const network of toShow) if (unproven.includes(network)) this.#join(network, answer.boot, turn);
     if (moved) this.#host.reachChanged(turn);
     if (this.#registerAgain) {
       this.#registerAgain = false;
@@ -453,7 +455,7 @@ export class Uplink {
         this.#host.vouched(this, answer.tenures, later);
         this.#shown = true;
         this.#host.joined(this, later);
-        this.#directory.read(network, later);
+        if (this.#host.networksOf(this).includes(network)) this.#directory.read(network, later);
       },
     );
   }
