@@ -23,11 +23,19 @@ Napi::Value close_port(Engine& engine, const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value texts(Napi::Env env, const std::vector<std::string>& all) {
+  auto out = Napi::Array::New(env);
+  for (const std::string& text : all) out.Set(out.Length(), text);
+  return out;
+}
+
 /// Those the interface cannot have.
 Napi::Value put_addresses(Engine& engine, const Napi::CallbackInfo& info) {
-  auto refused = Napi::Array::New(info.Env());
-  for (const std::string& address : engine.put_addresses()) refused.Set(refused.Length(), address);
-  return refused;
+  return texts(info.Env(), engine.put_addresses());
+}
+
+Napi::Value unrouted_addresses(Engine& engine, const Napi::CallbackInfo& info) {
+  return texts(info.Env(), engine.unrouted_addresses());
 }
 
 Napi::Value set_interface_down(Engine& engine, const Napi::CallbackInfo& info) {
@@ -52,6 +60,7 @@ constexpr EngineCall kCalls[] = {
     {"openPort", open_port},
     {"closePort", close_port},
     {"putAddresses", put_addresses},
+    {"unroutedAddresses", unrouted_addresses},
     {"setInterfaceDown", set_interface_down},
     {"setFwmark", set_fwmark},
     {"openSideSocket", open_side_socket},

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/engine.h"
 
+#include <net/if.h>
 #include <netinet/in.h>
 #include <sodium.h>
 #include <sys/eventfd.h>
@@ -20,7 +21,9 @@
 
 #include "engine/output.h"
 #include "engine/worker.h"
+#include "tun/interface_address.h"
 #include "tun/tun_port.h"
+#include "udp/route_lookup.h"
 
 namespace omerta::engine {
 namespace {
@@ -295,7 +298,23 @@ void Engine::close_port() {
 }
 
 std::vector<std::string> Engine::put_addresses() {
-  return tun_ && !interface_gone() ? tun_->put_addresses() : std::vector<std::string>{};
+  return tun_ && !interface_gone() ? tun_->put_addresses(unrouted_addresses()) : std::vector<std::string>{};
+}
+
+std::vector<std::string> Engine::unrouted_addresses() {
+  std::vector<std::string> unrouted;
+  const unsigned interface = tun_ && !interface_gone() ? if_nametoindex(tun_->name().c_str()) : 0;
+  // What is part of another one, as of a VRF, has its routes there.
+  if (interface == 0 || access(("/sys/class/net/" + tun_->name() + "/master").c_str(), F_OK) == 0)
+    return unrouted;
+  udp::RouteLookup lookup;
+  for (const std::string& address : tun_->addresses()) {
+    const tun::Neighbour neighbour = tun::neighbour_of(address);
+    uint8_t to[16];
+    std::copy(neighbour.begin(), neighbour.end(), to);
+    if (lookup.interface_to(to, {}, 0) != interface) unrouted.push_back(address);
+  }
+  return unrouted;
 }
 
 void Engine::set_interface_down() {

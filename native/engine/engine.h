@@ -120,8 +120,12 @@ class Engine {
   void open_port();
   /// Closes the sockets and forgets every session. The port is remembered.
   void close_port();
-  /// As TunDevice::put_addresses().
+  /// Gives the TUN interface its addresses and their routes, in case it lost them. @returns those it cannot
+  /// have, as TunDevice::put_addresses().
   std::vector<std::string> put_addresses();
+  /// Addresses of the TUN interface to whose networks no route leads by it, though it is up: somebody took
+  /// the route away, or another one comes first.
+  std::vector<std::string> unrouted_addresses();
   /// Whether somebody deleted the TUN interface.
   bool interface_gone() const { return interface_gone_.load(std::memory_order_relaxed); }
   /// Brings the TUN interface down. @throws std::system_error

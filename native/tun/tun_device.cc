@@ -131,12 +131,13 @@ TunDevice::TunDevice(const TunSettings& settings)
   }
 }
 
-std::vector<std::string> TunDevice::put_addresses() const {
+std::vector<std::string> TunDevice::put_addresses(const std::vector<std::string>& unrouted) const {
   ifreq request{};
   if (ioctl(queues_.front(), TUNGETIFF, &request) != 0) fail("tun-name", name_);
   std::vector<std::string> refused;
   for (const std::string& address : addresses_)
     if (!put_address(*network_, request.ifr_name, address)) refused.push_back(address);
+  for (const std::string& address : unrouted) put_route(*network_, request.ifr_name, address);
   return refused;
 }
 

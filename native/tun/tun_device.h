@@ -43,9 +43,12 @@ class TunDevice {
   bool checksum_offload() const { return checksum_offload_; }
   bool tcp_offload() const { return tcp_offload_; }
   bool udp_offload() const { return udp_offload_; }
-  /// Gives the interface its addresses, in case it lost them. @returns those it cannot have here, as
-  /// put_address() has it. @throws std::system_error, also when it is in another network namespace
-  std::vector<std::string> put_addresses() const;
+  /// With prefix length.
+  const std::vector<std::string>& addresses() const { return addresses_; }
+  /// Gives the interface its addresses, and the routes to `unrouted` ones, in case it lost them. @returns the
+  /// addresses it cannot have here, as put_address() has it. @throws std::system_error, also when it is in
+  /// another network namespace
+  std::vector<std::string> put_addresses(const std::vector<std::string>& unrouted = {}) const;
   /// Changes what the kernel may hand over from now on; super-packets under way are not taken back. Any
   /// thread. false: the kernel does not know one of them, and nothing changed.
   bool set_offloads(const inner::Offloads& offloads) const;

@@ -139,6 +139,6 @@ export const STATUS: DaemonStatus = {
     expiresInSeconds: 3600,
     attempts: [],
   },
-  tunnel: { name: 'omerta0', state: 'down', missing: ['100.64.0.1/10'] },
+  tunnel: { name: 'omerta0', state: 'down', missing: ['100.64.0.1/10'], unrouted: [] },
   store: { error: undefined, damaged: undefined },
 };

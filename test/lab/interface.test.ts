@@ -8,7 +8,11 @@ import { World, type Node } from '../../ts/lab/world.js';
 import { until } from '../wg/wg-lab.js';
 
 interface Status {
-  readonly tunnel: { readonly state: string; readonly missing: readonly string[] };
+  readonly tunnel: {
+    readonly state: string;
+    readonly missing: readonly string[];
+    readonly unrouted: readonly string[];
+  };
   readonly mesh: { readonly networks: readonly { readonly ipv4: string; readonly ipv6: string }[] };
 }
 
@@ -56,6 +60,26 @@ describe('the interface of a member', { skip: labUnavailable([]) ?? false, timeo
       return tunnel.state === 'up' && tunnel.missing.length === 0;
     });
     assert.match(member.log, /interface-addresses-restored/);
+  });
+
+  it('has its routes again after they were flushed, and says which another route comes before', async () => {
+    const routed = async (): Promise<boolean> => {
+      const tables = await Promise.all(['-4', '-6'].map((family) => node.mustRun('ip', [family, 'route'])));
+      return tables.every((table) => table.includes('dev omerta0 proto kernel'));
+    };
+    assert.ok(await routed());
+    for (const family of ['-4', '-6']) await node.mustRun('ip', [family, 'route', 'flush', 'dev', 'omerta0']);
+    await until('they are back', routed, 40_000);
+    assert.match(member.log, /interface-routes-restored/);
+    const status = async (): Promise<Status['tunnel']> =>
+      (JSON.parse((await node.run(process.execPath, member.commandLine('status'))).stdout) as Status).tunnel;
+    const [ipv4 = ''] = addresses;
+    await node.ip('route add blackhole 100.64.0.0/11');
+    await node.ip('route add blackhole 100.96.0.0/11');
+    await until('status says so', async () => (await status()).unrouted.join() === `${ipv4}/10`, 60_000);
+    await node.ip('route delete blackhole 100.64.0.0/11');
+    await node.ip('route delete blackhole 100.96.0.0/11');
+    await until('it is in order', async () => (await status()).unrouted.length === 0, 60_000);
   });
 
   it('is made anew when it was deleted', async () => {

@@ -41,13 +41,17 @@ export function describeAccelerators({ engine }: DaemonStatus): string {
 /** The interface, and what is not in order with it. */
 export function describeTunnel({ engine, tunnel }: DaemonStatus): string {
   if (tunnel === undefined) return engine.tun ?? 'none';
-  const { name, state, missing } = tunnel;
+  const { name, state, missing, unrouted } = tunnel;
   if (state === 'gone') return `${name}: deleted by somebody, and made anew in a moment`;
   if (state === 'elsewhere') return `${name}: renamed, or moved to another network namespace`;
   if (state === 'down') return `${name}: down, or without its addresses (${missing.join(' ')})`;
   if (tunnel.private !== undefined)
     return `${name}, in a private network (omerta exec -- CMD)${tunnel.private.error === undefined ? '' : `: ${tunnel.private.error}`}`;
-  return missing.length === 0 ? name : `${name}, which cannot have ${missing.join(' ')}`;
+  return [
+    name,
+    ...(missing.length === 0 ? [] : [`which cannot have ${missing.join(' ')}`]),
+    ...(unrouted.length === 0 ? [] : [`by which no route leads to the network of ${unrouted.join(' ')}`]),
+  ].join(', ');
 }
 
 /** Our standing policy at a relay. */

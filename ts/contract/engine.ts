@@ -342,11 +342,13 @@ export interface Engine extends LimitControl {
   /** What was relayed for each binding, in the order they were set. */
   wireguardUsage(): readonly WireguardUsage[];
   /**
-   * Gives the TUN interface its addresses, in case it lost them; only where there can be one.
+   * Gives the TUN interface its addresses and their routes, in case it lost them; only where there can be one.
    * @returns those it cannot have: IPv6 is switched off.
    * @throws Error when it is in another network namespace.
    */
   putAddresses?(): readonly string[];
+  /** Its addresses to whose networks no route leads by it; only where there can be an interface. */
+  unroutedAddresses?(): readonly string[];
   /**
    * Marks what is sent with SO_MARK, 0 = not; undefined: this engine cannot.
    * @throws EngineError BAD_ARGUMENT when not permitted.

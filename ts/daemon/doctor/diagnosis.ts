@@ -162,21 +162,35 @@ function storeChecks({ error, damaged }: DaemonStatus['store']): Check[] {
 }
 
 function tunnelChecks(tunnel: DaemonStatus['tunnel']): Check[] {
-  if (tunnel === undefined || (tunnel.state === 'up' && tunnel.missing.length === 0)) return [];
-  const { name, state, missing: addresses } = tunnel;
-  return [
-    missing(
-      `running daemon's ${name}`,
-      state === 'up' ? `it cannot have ${addresses.join(' ')}` : `it is ${state}`,
-      state === 'down'
-        ? `ip link set ${name} up`
-        : state === 'elsewhere'
-          ? 'omerta down, then omerta up'
-          : state === 'up'
-            ? 'sysctl net.ipv6.conf.all.disable_ipv6 tells whether IPv6 is switched off; the rest works without'
-            : undefined,
-    ),
-  ];
+  if (tunnel === undefined) return [];
+  const { name, state, missing: addresses, unrouted } = tunnel;
+  const subject = `running daemon's ${name}`;
+  const checks: Check[] = [];
+  if (state === 'down' || state === 'gone' || state === 'elsewhere') {
+    const remedies = {
+      down: `ip link set ${name} up`,
+      elsewhere: 'omerta down, then omerta up',
+      gone: undefined,
+    };
+    return [missing(subject, `it is ${state}`, remedies[state])];
+  }
+  if (addresses.length > 0)
+    checks.push(
+      missing(
+        subject,
+        `it cannot have ${addresses.join(' ')}`,
+        'sysctl net.ipv6.conf.all.disable_ipv6 tells whether IPv6 is switched off; the rest works without',
+      ),
+    );
+  for (const address of unrouted)
+    checks.push(
+      missing(
+        subject,
+        `no route leads by it to the network of ${address}: another one comes first, and cannot be replaced`,
+        'ip route show table all tells which',
+      ),
+    );
+  return checks;
 }
 
 /** What a running daemon has to complain of. */

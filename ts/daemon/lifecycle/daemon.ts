@@ -328,8 +328,8 @@ export class Daemon {
     if (this.settings.open !== undefined) return;
     const check = (): boolean => {
       tunnel.check(this.#running.shell.engine, this.#running.tunnelAddresses, performance.now());
-      const { state, missing } = tunnel.status();
-      return state === 'up' && missing.length === 0;
+      const { state, missing, unrouted } = tunnel.status();
+      return state === 'up' && missing.length === 0 && unrouted.length === 0;
     };
     check();
     this.#hostChecks.add(HOST_TICK_MS, check);

@@ -179,6 +179,7 @@ export interface NativeHandle {
   openPort(): void;
   closePort(): void;
   putAddresses(): readonly string[];
+  unroutedAddresses(): readonly string[];
   setInterfaceDown(): void;
   setFwmark(fwmark: number): void;
   openSideSocket(address: Uint8Array): number;

@@ -484,6 +484,10 @@ export class NativeEngine implements ReconfigurableEngine {
     return this.#call(() => this.#handle.putAddresses());
   }
 
+  unroutedAddresses(): readonly string[] {
+    return this.#call(() => this.#handle.unroutedAddresses());
+  }
+
   setInterfaceDown(): void {
     this.#change(this.port, () => this.#handle.setInterfaceDown());
   }

@@ -42,7 +42,7 @@ export async function renderMetrics(status: DaemonStatus): Promise<{ text: strin
   if (status.tunnel !== undefined)
     gauge(
       'omerta_tunnel_up',
-      '1 if the interface is there, up and has addresses.',
+      '1 if the interface is there, up, has addresses and is led to.',
       status.tunnel.state === 'up' ? 1 : 0,
     );
   gauge('omerta_sessions', 'Peers in the session table.', status.sessions.length);

@@ -61,10 +61,12 @@ export interface PrivateNetworkStatus {
 /** The member's interface as it is. */
 export interface TunnelStatus {
   readonly name: string;
-  /** Elsewhere: renamed, or in another network namespace. */
-  readonly state: 'up' | 'down' | 'gone' | 'elsewhere';
+  /** Elsewhere: renamed, or in another network namespace. Unrouted: no route leads to a network by it. */
+  readonly state: 'up' | 'down' | 'unrouted' | 'gone' | 'elsewhere';
   /** Addresses it should have and has not, with prefix length. */
   readonly missing: readonly string[];
+  /** Addresses it has, to whose networks no route leads by it. */
+  readonly unrouted: readonly string[];
   /** The private network it is in; undefined = it is one of the machine. */
   readonly private?: PrivateNetworkStatus | undefined;
 }
