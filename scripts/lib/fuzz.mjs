@@ -204,9 +204,25 @@ function contentName(file) {
   return createHash('sha1').update(readFileSync(file)).digest('hex').slice(0, 16);
 }
 
+/** Whether a target breaks by this input alone. */
+async function breaks(target, path, say) {
+  const scratch = mkdtempSync(join(tmpdir(), 'omerta-crash-'));
+  try {
+    const native = ['-timeout=10', `-artifact_prefix=${scratch}/`, path];
+    await execute(target, command(target, ['run', path], native), { say });
+    return false;
+  } catch (error) {
+    if (error.detail === undefined) throw error; // it could not be started
+    return true;
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
 /**
  * Makes a crash a regression: the smallest input found that breaks the target too goes to
  * test/fuzz/regressions/TARGET, where every run replays it. `file` is under build/fuzz/crashes/TARGET.
+ * @throws StepFailed when the input breaks nothing any more; then nothing is kept.
  */
 export async function saveCrash(file, targets) {
   const path = resolve(process.cwd(), file);
@@ -232,6 +248,11 @@ export async function saveCrash(file, targets) {
       ],
     );
     await step(`the smallest input of ${name} that breaks it`, async (say) => {
+      if (!(await breaks(target, path, say)))
+        throw new Error(
+          `${name} does not break by ${file} any more, so nothing was kept. ` +
+            `To have it replayed all the same: cp ${file} test/fuzz/corpus/${name}/`,
+        );
       // libFuzzer also fails when the first input is the smallest already.
       await execute(target, args, { say }).catch(() => undefined);
       const from = existsSync(smaller) && statSync(smaller).size > 0 ? smaller : path;

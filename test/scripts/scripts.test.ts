@@ -1,9 +1,17 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { until } from '../wg/wg-lab.js';
@@ -133,6 +141,51 @@ describe('a step', () => {
       rmSync(root + '/build/stamps/test-stamp');
       console.log(JSON.stringify(answers));`);
     assert.deepEqual(answers, [false, true, false, false]);
+  });
+});
+
+describe('a crash of a fuzz target', () => {
+  /** Saves inputs of a target that breaks by those with a 1 in them. @returns what is said, and what was kept. */
+  const saved = (input: string): { status: number | null; stderr: string; kept: string[] } => {
+    const folder = mkdtempSync(join(tmpdir(), 'omerta-save-test-'));
+    const name = basename(folder);
+    const regressions = join(root, 'test/fuzz/regressions', name);
+    const script = join(folder, 'target.mjs');
+    writeFileSync(
+      script,
+      `export default {
+         seeds: () => [],
+         run: (input) => { if (input.includes(49)) throw new Error('broken'); },
+       };`,
+    );
+    mkdirSync(join(folder, name));
+    writeFileSync(join(folder, name, 'crash-1'), input);
+    try {
+      const target = { name, executable: process.execPath, script };
+      const { status, stderr } = execute(
+        `import { main } from ${module('steps')};
+         import { saveCrash } from ${module('fuzz')};
+         await main(() => saveCrash('${folder}/${name}/crash-1', [${JSON.stringify(target)}]));`,
+      );
+      const files = existsSync(regressions) ? readdirSync(regressions) : [];
+      return { status, stderr, kept: files.map((file) => readFileSync(join(regressions, file), 'utf8')) };
+    } finally {
+      rmSync(folder, { recursive: true });
+      rmSync(regressions, { recursive: true, force: true });
+    }
+  };
+
+  it('becomes a regression, the smallest that breaks the target too', () => {
+    const { status, stderr, kept } = saved('0000000010000');
+    assert.equal(status, 0, stderr);
+    assert.deepEqual(kept, ['1']);
+  });
+
+  it('is refused when it breaks the target no longer, and nothing is kept', () => {
+    const { status, stderr, kept } = saved('000000');
+    assert.equal(status, 1);
+    assert.match(stderr, /does not break by .*crash-1 any more, so nothing was kept\. .*: cp /);
+    assert.deepEqual(kept, []);
   });
 });
 

@@ -2,6 +2,7 @@
 // test/fuzz/targets, FOLDERs hold inputs.
 //
 //   main.js TARGET replay CRASHES FOLDER…               every input and every seed once
+//   main.js TARGET run INPUT                            that input alone
 //   main.js TARGET fuzz SECONDS SEED CRASHES NEW FOLDER…   mutates; what reaches new code goes to NEW
 //   main.js TARGET merge INTO FOLDER…                   the smallest inputs that reach what all reach
 //   main.js TARGET minimise SECONDS CRASH INTO          a smaller input that breaks the target, too
@@ -72,6 +73,10 @@ async function guarded(input: Uint8Array, crashes: string): Promise<void> {
     console.error(`input: ${JSON.stringify(Buffer.from(input).toString('latin1'))}`);
     throw new Broken(`the input is in ${path}`);
   }
+}
+
+async function run([path = '']: readonly string[]): Promise<void> {
+  await once(new Uint8Array(readFileSync(path)));
 }
 
 async function replay([crashes = '', ...folders]: readonly string[]): Promise<void> {
@@ -151,6 +156,7 @@ async function minimise([seconds, crash = '', into = '']: readonly string[]): Pr
 }
 
 const commands: Readonly<Record<string, (args: readonly string[]) => Promise<void>>> = {
+  run,
   replay,
   fuzz,
   merge,
