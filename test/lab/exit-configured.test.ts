@@ -3,10 +3,9 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { EXIT_OUTSIDE, ExitWorld, hostState, WEB, type ExitMember } from '../../ts/lab/exit-world.js';
+import { exitReportOf, ExitWorld, hostState, type ExitMember } from '../../ts/lab/exit-world.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
 import { World } from '../../ts/lab/world.js';
-import type { ExitReport } from '../../ts/status/model/exit-report.js';
 import { until } from '../wg/wg-lab.js';
 
 describe(
@@ -32,14 +31,7 @@ describe(
       on.omerta.configure(text);
       return type(on, 'reload');
     };
-    const report = async (on: ExitMember): Promise<ExitReport> =>
-      (await on.omerta.request({ command: 'exit-status' })) as ExitReport;
-    const leaves = (): Promise<void> =>
-      until(
-        'the guest leaves by the exit',
-        async () => (await made.fetch(WEB.ipv4, 80, 1)) === EXIT_OUTSIDE.ipv4,
-        90_000,
-      );
+    const leaves = (): Promise<void> => until('the guest leaves by the exit', () => made.leaves(), 90_000);
 
     before(async () => {
       world = await World.create();
@@ -56,7 +48,7 @@ describe(
       const used = await reload(guest, `[exit.use]\nexits = ["${exit.peerId}"]`);
       assert.equal(used.code, 0, used.said);
       await leaves();
-      assert.deepEqual((await report(guest)).configured, ['exit.use']);
+      assert.deepEqual((await exitReportOf(guest)).configured, ['exit.use']);
       assert.match(await shown(guest, 'status'), /^exit used +everything leaves by exit \(IPv4 and IPv6/m);
       const status = await shown(exit, 'status');
       assert.match(status, /^exit served +IPv4 and IPv6, names .* 1 leave by it\n +guest since .* from it/m);
@@ -89,7 +81,7 @@ describe(
         assert.match(refused.said, said);
         await leaves();
       }
-      assert.deepEqual((await report(guest)).configured, ['exit.use']);
+      assert.deepEqual((await exitReportOf(guest)).configured, ['exit.use']);
     });
 
     it('hold after a restart, and end when they are taken out of the file', async () => {
@@ -109,7 +101,7 @@ describe(
       const { code, said } = await reload(guest, `[exit.use]\nexits = ["${exit.peerId}"]`);
       assert.equal(code, 2);
       assert.match(said, /config exit\.use\.paranoid: .*Write paranoid = true in .*omerta\.toml/);
-      assert.equal((await report(guest)).using?.paranoid, true);
+      assert.equal((await exitReportOf(guest)).using?.paranoid, true);
       assert.equal((await type(guest, 'exit', 'off')).code, 0);
       assert.deepEqual(await hostState(guest.node), untouched);
     });

@@ -6,7 +6,15 @@ import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { ControlCommand } from '../../ts/daemon/control/control-request.js';
-import { EXIT_OUTSIDE, ExitWorld, hostState, LAN, WEB, type ExitMember } from '../../ts/lab/exit-world.js';
+import {
+  EXIT_OUTSIDE,
+  exitReportOf,
+  ExitWorld,
+  hostState,
+  LAN,
+  WEB,
+  type ExitMember,
+} from '../../ts/lab/exit-world.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
 import { World } from '../../ts/lab/world.js';
 import type { ExitReport } from '../../ts/status/model/exit-report.js';
@@ -44,9 +52,7 @@ describe(
       assert.equal(code, 0, `omerta exit ${words.join(' ')}: ${said}`);
       return JSON.parse(text) as ExitReport;
     };
-    const report = async (on: ExitMember): Promise<ExitReport> =>
-      (await on.omerta.request({ command: 'exit-status' })) as ExitReport;
-    const denied = async (): Promise<number> => (await report(exit)).serving?.dropped.denied ?? 0;
+    const denied = async (): Promise<number> => (await exitReportOf(exit)).serving?.dropped.denied ?? 0;
     const leaves = async (): Promise<(string | undefined)[]> => [
       await made.fetch(WEB.ipv4),
       await made.fetch(WEB.ipv6),
@@ -68,11 +74,11 @@ describe(
       };
       const off: ControlCommand = { command: 'exit-off', serve: true, use: true };
       await Promise.all([use, off, use].map((command) => guest.omerta.request(command)));
-      assert.equal((await report(guest)).using?.exits.length, 1);
+      assert.equal((await exitReportOf(guest)).using?.exits.length, 1);
       assert.equal(await made.fetch(made.outside.address, 80, 1), undefined, 'closed');
       assert.deepEqual([await made.ping(exit.ipv4), await made.ping(exit.ipv6)], [true, true], 'marked');
       await Promise.all([off, use, off].map((command) => guest.omerta.request(command)));
-      assert.equal((await report(guest)).using, undefined);
+      assert.equal((await exitReportOf(guest)).using, undefined);
       assert.deepEqual((await states()).guest, untouched.guest);
     });
 
@@ -88,7 +94,7 @@ describe(
       await must(exit, 'serve');
       await until(
         'the exit denies it',
-        async () => (await report(guest)).using?.exits[0]?.state === 'denied',
+        async () => (await exitReportOf(guest)).using?.exits[0]?.state === 'denied',
       );
       assert.equal(await made.fetch(made.outside.address, 80, 1), undefined);
       assert.equal(await made.ping(WEB.ipv4), false);
@@ -105,7 +111,7 @@ describe(
       assert.deepEqual([await made.ping(WEB.ipv4), await made.ping(WEB.ipv6)], [true, true]);
       // The members go on reaching each other, and the engine the relay.
       assert.equal(await made.ping(exit.ipv6), true);
-      const { serving } = await report(exit);
+      const { serving } = await exitReportOf(exit);
       const [row] = serving?.guests ?? [];
       assert.deepEqual(
         [row?.peerId, [...(row?.addresses ?? [])].sort()],
@@ -120,7 +126,7 @@ describe(
       await must(exit, 'serve', '--allow', guest.peerId, '--resolver', WEB.ipv4);
       await until(
         'the guest asks the exit',
-        async () => (await report(guest)).using?.exits[0]?.dns === true,
+        async () => (await exitReportOf(guest)).using?.exits[0]?.dns === true,
         40_000,
       );
       // What /etc/resolv.conf names is not there in this world; curl and the resolver of Node.js ask it all the same.
@@ -146,7 +152,7 @@ describe(
         timeoutMs: 10_000,
       });
       assert.equal(stdout.trim(), WEB.ipv4);
-      assert.ok(((await report(exit)).serving?.names.answered ?? 0) >= 5);
+      assert.ok(((await exitReportOf(exit)).serving?.names.answered ?? 0) >= 5);
       // A member that is no guest is not answered.
       const other = await made.relay.node.run(process.execPath, [
         '--input-type=module',
@@ -226,19 +232,19 @@ describe(
       await must(exit, 'grant', guest.peerId, '--for', '8s');
       await until(
         'the guest leaves by it',
-        async () => (await report(guest)).using?.active !== undefined,
+        async () => (await exitReportOf(guest)).using?.active !== undefined,
         90_000,
       );
       assert.equal(await made.fetch(WEB.ipv4), EXIT_OUTSIDE.ipv4);
       await until(
         'the right has lapsed',
-        async () => (await report(exit)).serving?.guests.length === 0,
+        async () => (await exitReportOf(exit)).serving?.guests.length === 0,
         20_000,
       );
       assert.equal(await made.fetch(WEB.ipv4, 80, 1), undefined);
       await until(
         'the guest is told so',
-        async () => (await report(guest)).using?.exits[0]?.state === 'right-lapsed',
+        async () => (await exitReportOf(guest)).using?.exits[0]?.state === 'right-lapsed',
         30_000,
       );
       assert.equal(await made.fetch(made.outside.address, 80, 1), undefined, 'closed');
@@ -248,7 +254,7 @@ describe(
       await must(exit, 'serve', '--allow', guest.peerId);
       await until(
         'the guest leaves by it',
-        async () => (await report(guest)).using?.active !== undefined,
+        async () => (await exitReportOf(guest)).using?.active !== undefined,
         90_000,
       );
       await guest.omerta.kill();
@@ -268,11 +274,7 @@ describe(
       assert.ok(await made.fetch(made.outside.address), 'down opens it again');
       // What was typed holds for the next start.
       await guest.omerta.start('up', '--foreground');
-      await until(
-        'it leaves by it again',
-        async () => (await made.fetch(WEB.ipv4, 80, 1)) === EXIT_OUTSIDE.ipv4,
-        60_000,
-      );
+      await until('it leaves by it again', () => made.leaves(), 60_000);
     });
 
     it('that is killed leaves what its next start, or `exit off` without a daemon, takes back', async () => {
@@ -280,11 +282,7 @@ describe(
       assert.ok(existsSync(join(exit.omerta.state, 'exit-journal.json')));
       assert.notDeepEqual((await states()).exit, untouched.exit);
       await exit.omerta.start('up', '--foreground');
-      await until(
-        'the guest leaves by it',
-        async () => (await made.fetch(WEB.ipv4, 80, 1)) === EXIT_OUTSIDE.ipv4,
-        90_000,
-      );
+      await until('the guest leaves by it', () => made.leaves(), 90_000);
       await must(guest, 'off');
       await guest.omerta.kill();
       await exit.omerta.kill();

@@ -3,11 +3,10 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { ExitWorld, hostState, WEB } from '../../ts/lab/exit-world.js';
+import { exitReportOf, ExitWorld, hostState, WEB } from '../../ts/lab/exit-world.js';
 import { LeakProbes } from '../../ts/lab/leak-table.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
 import { World } from '../../ts/lab/world.js';
-import type { ExitReport } from '../../ts/status/model/exit-report.js';
 import { until } from '../wg/wg-lab.js';
 
 const unavailable = labUnavailable(['curl', 'ping', 'tcpdump', 'python3']);
@@ -22,8 +21,6 @@ describe('the guard of an exit', { skip: unavailable ?? false, timeout: 400_000 
     const { code } = await on.node.run(process.execPath, on.omerta.commandLine('exit', ...words));
     return code;
   };
-  const report = async (): Promise<ExitReport> =>
-    (await made.guest.omerta.request({ command: 'exit-status' })) as ExitReport;
   const nothingLeaks = async (when: string): Promise<void> => {
     const { leaked, others } = await probes.round();
     assert.deepEqual(
@@ -64,13 +61,21 @@ describe('the guard of an exit', { skip: unavailable ?? false, timeout: 400_000 
     assert.equal(await type(made.guest, 'use', made.exit.peerId), 2, 'the guard does not go unasked');
     await nothingLeaks('connecting');
     assert.equal(await type(made.exit, 'serve', '--allow', made.guest.peerId), 0);
-    await until('it is used', async () => (await report()).using?.active !== undefined, 90_000);
+    await until(
+      'it is used',
+      async () => (await exitReportOf(made.guest)).using?.active !== undefined,
+      90_000,
+    );
     assert.ok(await made.fetch(WEB.ipv4));
     assert.ok(await made.fetch(WEB.ipv6));
     await nothingLeaks('in use');
     await made.exit.omerta.kill();
     await nothingLeaks('exit gone');
-    await until('it is found out', async () => (await report()).using?.active === undefined, 60_000);
+    await until(
+      'it is found out',
+      async () => (await exitReportOf(made.guest)).using?.active === undefined,
+      60_000,
+    );
     await nothingLeaks('exit found to be gone');
     await made.exit.omerta.start('up', '--foreground');
   });

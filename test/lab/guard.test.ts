@@ -7,7 +7,7 @@ import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync 
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { Finished } from '../../ts/lab/command.js';
-import { EXIT_OUTSIDE, ExitWorld, hostState, WEB } from '../../ts/lab/exit-world.js';
+import { ExitWorld, hostState } from '../../ts/lab/exit-world.js';
 import { addRoutes, LeakProbes, type LeakWorld } from '../../ts/lab/leak-table.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
 import { World } from '../../ts/lab/world.js';
@@ -66,8 +66,6 @@ describe(
       made.guest.omerta.through = ['unshare', ...machine(SYSTEMD)];
       await made.guest.omerta.start('up', '--foreground');
     };
-    const leavesByExit = async (): Promise<boolean> =>
-      (await made.fetch(WEB.ipv4, 80, 1)) === EXIT_OUTSIDE.ipv4;
 
     before(async () => {
       world = await World.create();
@@ -178,7 +176,7 @@ describe(
         true,
       );
       await must('exit', 'use', made.exit.peerId);
-      await until('it leaves by the exit', leavesByExit, 60_000);
+      await until('it leaves by the exit', () => made.leaves(), 60_000);
       await nothingLeaks('in use');
       assert.match(
         await made.guest.node.mustRun(
@@ -195,12 +193,12 @@ describe(
       assert.equal(off.guarded, true);
       await nothingLeaks('exit off');
       await must('exit', 'use', made.exit.peerId, '--paranoid');
-      await until('it leaves by the exit', leavesByExit, 60_000);
+      await until('it leaves by the exit', () => made.leaves(), 60_000);
       await nothingLeaks('by another way');
       await must('exit', 'off', '--use');
       await nothingLeaks('off again');
       await must('exit', 'use', made.exit.peerId);
-      await until('it leaves by the exit', leavesByExit, 60_000);
+      await until('it leaves by the exit', () => made.leaves(), 60_000);
       await omerta.kill();
       await nothingLeaks('killed');
       assert.equal((await type('exit', 'off')).code, 0);

@@ -6,12 +6,20 @@ import { createHash } from 'node:crypto';
 import { after, before, describe, it } from 'node:test';
 import { capture } from '../../ts/lab/capture.js';
 import type { Finished } from '../../ts/lab/command.js';
-import { EXIT_OUTSIDE, ExitWorld, hostState, LAN, WEB, type ExitMember } from '../../ts/lab/exit-world.js';
+import {
+  EXIT_OUTSIDE,
+  exitReportOf,
+  ExitWorld,
+  hostState,
+  LAN,
+  seenAddress,
+  WEB,
+  type ExitMember,
+} from '../../ts/lab/exit-world.js';
 import { ordinaryUserUnavailable } from '../../ts/lab/ordinary-user.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
 import { World } from '../../ts/lab/world.js';
 import type { DaemonStatus } from '../../ts/status/model/daemon-status.js';
-import type { ExitReport } from '../../ts/status/model/exit-report.js';
 import { addonMissing } from '../engine/addon.js';
 import { until } from '../wg/wg-lab.js';
 
@@ -65,13 +73,10 @@ describe('an exit without root', { skip: unavailable ?? false, timeout: 300_000 
     assert.equal(code, 0, `omerta ${words.join(' ')}: ${stderr}`);
     return stdout;
   };
-  const report = async (on: ExitMember): Promise<ExitReport> =>
-    (await on.omerta.request({ command: 'exit-status' })) as ExitReport;
   const exec = (...words: string[]): Promise<Finished> => type(guest, ['exec', '--', ...words]);
   const curl = (url: string, seconds = 5): Promise<Finished> =>
     exec('curl', '-sS', '-g', '-m', String(seconds), url);
-  const seen = async (host: string): Promise<string> =>
-    (await curl(`http://${host}/`)).stdout.trim().replace(/^::ffff:/, '');
+  const seen = async (host: string): Promise<string> => seenAddress((await curl(`http://${host}/`)).stdout);
   const reaches = (host: string): Promise<void> =>
     until(`the guest reaches ${host}`, async () => (await seen(host)) !== '', 60_000);
 
@@ -102,8 +107,8 @@ describe('an exit without root', { skip: unavailable ?? false, timeout: 300_000 
       '10',
       `http://${WEB.ipv4}/`,
     );
-    assert.equal(out.trim().replace(/^::ffff:/, ''), EXIT_OUTSIDE.ipv4);
-    assert.equal((await report(exit)).serving?.backend, 'namespace');
+    assert.equal(seenAddress(out), EXIT_OUTSIDE.ipv4);
+    assert.equal((await exitReportOf(exit)).serving?.backend, 'namespace');
     const other = await type(guest, ['exec', '--exit', guest.peerId, '--', 'true']);
     assert.equal(other.code, 2);
     assert.match(other.stderr, /another exit is in use \(exit\)/);
@@ -136,9 +141,9 @@ describe('an exit without root', { skip: unavailable ?? false, timeout: 300_000 
       ...['-sS', '-m', '10', '-x', 'socks5h://127.0.0.1:1080'],
       'http://shop.example/',
     ]);
-    assert.equal(stdout.trim().replace(/^::ffff:/, ''), EXIT_OUTSIDE.ipv4, stderr);
+    assert.equal(seenAddress(stdout), EXIT_OUTSIDE.ipv4, stderr);
     child.kill('SIGINT');
-    assert.ok(((await report(exit)).serving?.names.answered ?? 0) > 0);
+    assert.ok(((await exitReportOf(exit)).serving?.names.answered ?? 0) > 0);
   });
 
   it('carries datagrams, and answers come from whom they are of', async () => {
@@ -167,11 +172,11 @@ describe('an exit without root', { skip: unavailable ?? false, timeout: 300_000 
   });
 
   it('forwards to no private address, none of its own, and no mail', async () => {
-    const before = (await report(exit)).serving?.dropped.denied ?? 0;
+    const before = (await exitReportOf(exit)).serving?.dropped.denied ?? 0;
     for (const host of [LAN.ipv4, `[${LAN.ipv6}]`, EXIT_OUTSIDE.ipv4, '192.0.2.1', '127.0.0.2'])
       assert.notEqual((await curl(`http://${host}/`, 2)).code, 0, host);
     assert.notEqual((await curl(`http://${WEB.ipv4}:25/`, 3)).code, 0);
-    assert.ok(((await report(exit)).serving?.dropped.denied ?? 0) > before);
+    assert.ok(((await exitReportOf(exit)).serving?.dropped.denied ?? 0) > before);
     await must(exit, 'exit', 'serve', '--allow', guest.peerId, '--resolver', WEB.ipv4, '--lan', LAN.prefix);
     await reaches(LAN.ipv4);
   });
@@ -213,9 +218,15 @@ describe('an exit without root', { skip: unavailable ?? false, timeout: 300_000 
       `http://${WEB.ipv4}:${FILE_PORT}/`,
     );
     const child = guest.node.spawn(reader[0] ?? '', reader.slice(1), { stdio: 'ignore' });
-    await until('it has a connection', async () => ((await report(exit)).serving?.gateway?.tcp ?? 0) > 0);
+    await until(
+      'it has a connection',
+      async () => ((await exitReportOf(exit)).serving?.gateway?.tcp ?? 0) > 0,
+    );
     await must(exit, 'exit', 'revoke', guest.peerId);
-    await until('its connection has ended', async () => (await report(exit)).serving?.gateway?.tcp === 0);
+    await until(
+      'its connection has ended',
+      async () => (await exitReportOf(exit)).serving?.gateway?.tcp === 0,
+    );
     assert.equal(await seen(WEB.ipv4), '');
     child.kill('SIGKILL');
     await must(exit, 'exit', 'off');

@@ -3,7 +3,7 @@
 
 import { setTimeout } from 'node:timers/promises';
 import type { Finished } from './command.js';
-import { EXIT_OUTSIDE, ExitWorld, LAN, WEB, type ExitMember } from './exit-world.js';
+import { EXIT_OUTSIDE, ExitWorld, LAN, seenAddress, WEB, type ExitMember } from './exit-world.js';
 import { ordinaryUserUnavailable } from './ordinary-user.js';
 import type { Report } from './report.js';
 import type { World } from './world.js';
@@ -14,8 +14,6 @@ function run(on: ExitMember, ...words: string[]): Promise<Finished> {
   const [file = '', ...args] = on.omerta.typed(...words);
   return on.node.run(file, args, { timeoutMs: 60_000 });
 }
-
-const plain = (seen: string): string => seen.trim().replace(/^::ffff:/, '');
 
 /** A question for a name, by UDP, of a server beyond the exit. */
 const QUESTION = `
@@ -35,7 +33,7 @@ export async function privateRows(world: World, report: Report): Promise<void> {
   const { guest, exit } = made;
   await run(exit, 'exit', 'serve', '--allow', guest.peerId, '--resolver', WEB.ipv4);
   const exec = async (...words: string[]): Promise<string> =>
-    plain((await run(guest, 'exec', '--exit', 'exit', '--', ...words)).stdout);
+    seenAddress((await run(guest, 'exec', '--exit', 'exit', '--', ...words)).stdout);
   const curl = (host: string): Promise<string> => exec('curl', '-sS', '-g', '-m', '3', `http://${host}/`);
   const begin = performance.now();
   while ((await curl(WEB.ipv4)) === '' && performance.now() - begin < WAIT_MS) await setTimeout(100);
@@ -63,13 +61,13 @@ export async function privateRows(world: World, report: Report): Promise<void> {
     ...['-sS', '-m', '5', '-x', 'socks5h://127.0.0.1:1080'],
     'http://shop.example/',
   ]);
-  const bySocks = plain(stdout);
+  const bySocks = seenAddress(stdout);
   report.judge('without root: socks, by name', bySocks, 'the exit', outside.includes(bySocks));
   socks.kill('SIGINT');
   const lan = (await curl(LAN.ipv4)) === '' ? 'not reached' : 'reached';
   report.judge('without root: denied: the exit\u2019s LAN', lan, 'not reached', lan === 'not reached');
   await run(guest, 'exit', 'off');
-  const closed = plain(
+  const closed = seenAddress(
     (await run(guest, 'exec', '--', 'curl', '-sS', '-m', '2', `http://${WEB.ipv4}/`)).stdout,
   );
   report.judge(

@@ -3,8 +3,7 @@
 
 import { setTimeout } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import type { ExitReport } from '../status/model/exit-report.js';
-import { EXIT_OUTSIDE, ExitWorld, hostState, LAN, WEB, type ExitMember } from './exit-world.js';
+import { EXIT_OUTSIDE, exitReportOf, ExitWorld, hostState, LAN, WEB, type ExitMember } from './exit-world.js';
 import { privateRows } from './exit-lab-private.js';
 import { LeakProbes } from './leak-table.js';
 import { UsageError } from './options.js';
@@ -147,7 +146,7 @@ export async function exitLab(argv: readonly string[]): Promise<number> {
       await programs(made, way, report);
       if (way === 'direct') continue;
       await limits(made, report);
-      const status = (await made.exit.omerta.request({ command: 'exit-status' })) as ExitReport;
+      const status = await exitReportOf(made.exit);
       report.note('packets dropped to denied ranges', String(status.serving?.dropped.denied ?? 0));
       await type(made.guest, 'off');
       await type(made.exit, 'off');

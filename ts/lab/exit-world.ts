@@ -7,6 +7,7 @@
 
 import { setTimeout } from 'node:timers/promises';
 import { z } from 'zod';
+import type { ExitReport } from '../status/model/exit-report.js';
 import type { Finished } from './command.js';
 import type { NatKind } from './nat.js';
 import { OmertaNode } from './omerta-node.js';
@@ -158,12 +159,17 @@ export class ExitWorld {
   /** What a web server beyond the exit says the guest's address is; undefined = it was not reached. */
   async fetch(address: string, port = WEB_PORT, timeout = 3): Promise<string | undefined> {
     const { code, stdout } = await this.curl(address, port, timeout);
-    return code === 0 ? stdout.trim().replace(/^::ffff:/, '') : undefined;
+    return code === 0 ? seenAddress(stdout) : undefined;
   }
 
   curl(address: string, port = WEB_PORT, timeout = 3): Promise<Finished> {
     const host = address.includes(':') ? `[${address}]` : address;
     return this.guest.node.run('curl', ['-sS', '-g', '-m', String(timeout), `http://${host}:${port}/`]);
+  }
+
+  /** Whether the guest leaves by the exit. */
+  async leaves(): Promise<boolean> {
+    return (await this.fetch(WEB.ipv4, WEB_PORT, 1)) === EXIT_OUTSIDE.ipv4;
   }
 
   /** Whether a ping of the guest is answered. */
@@ -189,6 +195,14 @@ async function memberOf(
   );
   const [{ ipv4, ipv6 }] = mesh.networks;
   return { omerta, node, peerId: mesh.peerId, ipv4, ipv6 };
+}
+
+/** The address a web server answered with, as it is written of IPv4 too. */
+export const seenAddress = (answer: string): string => answer.trim().replace(/^::ffff:/, '');
+
+/** What `omerta exit status` of a member shows. */
+export async function exitReportOf({ omerta }: ExitMember): Promise<ExitReport> {
+  return (await omerta.request({ command: 'exit-status' })) as ExitReport;
 }
 
 /** What a program that changes routing could leave on a host, without what changes by itself. */
