@@ -4,26 +4,15 @@
 import { performance } from 'node:perf_hooks';
 import type { Logger } from 'pino';
 import type { Network } from '../../core/protocol/network.js';
-import { fromHex } from '../../wire/bytes.js';
-import { decodePeerId } from '../../core/protocol/peer-id.js';
-import type { CircuitStatus, MeshStatus, RelayStatus } from '../../core/runtime/mesh-status.js';
 import { formatIp, formatSocketAddress, parseIp, parseSocketAddress } from '../../wire/socket-address.js';
 import type { Config } from '../config/config.js';
 import { DEFAULT_STATUS_ADDRESS } from '../config/config-rules.js';
 import { requireJoined } from '../config/consent-configuration.js';
 import { exitConfiguration, requireExitNetworks } from '../config/exit-configuration.js';
-import type { ControlRequest } from '../control/control-request.js';
 import { removeKernelPath } from '../../engine/xdp/kernel-path-engine.js';
 import { ControlServer } from '../control/control-server.js';
 import { alreadyRunning } from '../control/live-socket.js';
-import {
-  sessionStatus,
-  wireguardBindings,
-  type DaemonMode,
-  type DaemonStatus,
-  type TunnelStatus,
-  type LogStatus,
-} from '../../status/model/daemon-status.js';
+import type { DaemonMode, DaemonStatus, TunnelStatus, LogStatus } from '../../status/model/daemon-status.js';
 import { loadOrCreateIdentity, type Identity } from '../state/identity.js';
 import { Mesh, configuredAddresses, ownBootstrap, withOwnAddresses, type MeshSettings } from './mesh.js';
 import { addNetwork, loadNetworks, newNetwork, replaceNetwork } from '../state/network-files.js';
@@ -31,22 +20,19 @@ import { ExitCode, OperatorError, messageOf } from '../../host/operator-error.js
 import { defaultGateway } from '../../host/default-gateway.js';
 import { isProcessAlive, ownProcessIdentity } from '../../host/process-identity.js';
 import { RateSampler, SAMPLE_INTERVAL_MS } from '../../status/model/rate-sampler.js';
-import { checkedReceipt, issuedReceipt, type CheckedReceipt } from '../../status/model/receipts.js';
 import type { StateDirectory } from '../state/state-directory.js';
-import { relayAccounts, type RelayAccountsStatus } from '../../status/model/relay-accounts.js';
 import type { ConfigurationChange } from '../config/relay-configuration.js';
-import { carriedCircuits, type CarriedCircuits } from '../../status/model/relay-circuits.js';
-import { wordCoreError } from '../../status/model/wording.js';
 import type { StatusServer } from '../../status/server/status-server.js';
 import { PrivateExit } from '../../exit/private-exit.js';
 import { PrivateNetwork } from '../../exit/private-network.js';
+import { answerControl, type AnsweringDaemon } from './control-answers.js';
+import { daemonStatus } from './daemon-snapshot.js';
 import { Exits } from './exits.js';
 import { HostChecks } from './host-checks.js';
 import { PortMapping } from './port-mapping.js';
 import { TunnelWatch, privateFacts } from './tunnel-watch.js';
 import { Store } from '../state/store.js';
 import { VERSION } from '../../host/version.js';
-import { formatWireguardKey } from '../../host/wireguard-key.js';
 
 /** The network a relay makes when it has none. */
 export const DEFAULT_NETWORK = 'home';
@@ -55,8 +41,6 @@ const OBSERVED_CHECK_INTERVAL_MS = 2000;
 const KERNEL_PATH_CHECK_INTERVAL_MS = 1000;
 const STORE_CHECK_INTERVAL_MS = 2000;
 const HOST_TICK_MS = 1000;
-/** What the daemon itself answers, without a question to another node. */
-const ANSWER_TIMEOUT_MS = 5000;
 
 export interface DaemonSettings {
   readonly mode: DaemonMode;
@@ -174,7 +158,7 @@ export class Daemon {
     );
     this.#every(STORE_CHECK_INTERVAL_MS, () => this.#checkStore(store));
     this.#every(KERNEL_PATH_CHECK_INTERVAL_MS, () => this.#checkKernelPath());
-    control.handle((request) => this.#handle(request));
+    control.handle((request) => answerControl(request, this.#answering()));
     log.info(
       { mode, port: this.#running.shell.engine.port, peer: identity.peerId, version: VERSION },
       'started',
@@ -236,16 +220,6 @@ export class Daemon {
     this.#closers.push(() => place.end());
     this.#onHelper = () => place.helperReplaced();
     return place;
-  }
-
-  get #exitsRunning(): Exits {
-    if (this.#exits !== undefined) return this.#exits;
-    throw new OperatorError(
-      ExitCode.usage,
-      'exit',
-      'this machine runs as a relay, which has no interface that traffic could leave by',
-      'Type it on a member: omerta up',
-    );
   }
 
   get #running(): Mesh {
@@ -415,6 +389,22 @@ export class Daemon {
     }
   }
 
+  /** What commands are answered with. */
+  #answering(): AnsweringDaemon {
+    return {
+      mode: this.settings.mode,
+      mesh: this.#running,
+      exits: this.#exits,
+      status: () => this.status(),
+      end: (unload) => {
+        if (unload) this.#unload = true;
+        setImmediate(() => this.settings.onEnd()); // after the answer is on its way
+      },
+      reloadNetworks: () => this.reloadNetworks(),
+      reloadConfiguration: () => this.reloadConfiguration(),
+    };
+  }
+
   #every(ms: number, run: () => void): void {
     const timer = setInterval(() => {
       try {
@@ -425,74 +415,6 @@ export class Daemon {
     }, ms);
     timer.unref();
     this.#closers.push(() => clearInterval(timer));
-  }
-
-  async #handle(request: ControlRequest): Promise<unknown> {
-    switch (request.command) {
-      case 'status':
-        return this.status();
-      case 'down':
-        if (request.unload === true) this.#unload = true;
-        setImmediate(() => this.settings.onEnd()); // after the answer is on its way
-        return { pid: process.pid };
-      case 'reload-networks':
-        await this.reloadNetworks();
-        return null;
-      case 'reload-configuration':
-        return this.reloadConfiguration();
-      case 'relay-accounts':
-        return this.#relayAccounts();
-      case 'receipts':
-        return this.#receipts(request.peer, request.timeoutMs);
-      case 'relay-circuits':
-        return this.#carriedCircuits();
-      case 'relay-receipts':
-        return this.#relayReceipts(request.peer, request.most);
-      case 'exit-status':
-        return this.#exitsRunning.report();
-      case 'exit-serve':
-        await this.#exitsRunning.serve(request.serve);
-        return this.#exitsRunning.report();
-      case 'exit-use':
-        await this.#exitsRunning.use(request.use);
-        return this.#exitsRunning.report();
-      case 'exit-grant':
-        await this.#exitsRunning.grant(request.grant);
-        return this.#exitsRunning.report();
-      case 'exit-revoke':
-        return this.#exitsRunning.revoke(request.subject);
-      case 'exit-off':
-        await this.#exitsRunning.off(request);
-        return this.#exitsRunning.report();
-      case 'ping':
-        return { rttMs: (await this.#ping(request.peer, request.timeoutMs)) ?? null };
-    }
-  }
-
-  async #ping(peer: string, timeoutMs: number): Promise<number | undefined> {
-    try {
-      return await this.#running.shell.ping(decodePeerId(peer), timeoutMs);
-    } catch (error) {
-      throw unreachable(peer, error);
-    }
-  }
-
-  async #receipts(peer: string | undefined, timeoutMs: number): Promise<CheckedReceipt[]> {
-    const identity = peer === undefined ? undefined : peerIdOf(peer);
-    const fetched = this.#running.shell.answered(
-      (node, token, step) => node.fetchReceipts(identity, token, step),
-      timeoutMs,
-    );
-    const answer = await fetched.catch((error: unknown) => {
-      throw unreachable(peer ?? 'the members', error);
-    });
-    if (answer?.type === 'receipts') return answer.reports.map(checkedReceipt);
-    throw new OperatorError(
-      ExitCode.unreachable,
-      'receipts',
-      `no relay answered within ${timeoutMs / 1000} s`,
-      'See the state of the relays: omerta status',
-    );
   }
 
   /**
@@ -513,44 +435,6 @@ export class Daemon {
       'configuration-reloaded',
     );
     return change;
-  }
-
-  #relayStatus(): { relay: RelayStatus; networks: ReadonlyMap<string, string> } {
-    const { relay, networks } = this.#running.shell.status();
-    if (relay === undefined)
-      throw new OperatorError(
-        ExitCode.usage,
-        'relay',
-        'this machine runs as a member',
-        'Type it on the relay; here: omerta peers',
-      );
-    return { relay, networks: networkNames({ networks }) };
-  }
-
-  #relayAccounts(): RelayAccountsStatus {
-    const { relay, networks } = this.#relayStatus();
-    return relayAccounts(relay.accounts, this.#running.shell.engine, networks);
-  }
-
-  #carriedCircuits(): CarriedCircuits {
-    const { relay, networks } = this.#relayStatus();
-    return carriedCircuits(relay.circuits, this.#running.shell.engine.legs(), networks, performance.now());
-  }
-
-  async #relayReceipts(peer: string | undefined, most: number): Promise<ReturnType<typeof issuedReceipt>[]> {
-    if (this.settings.mode !== 'relay')
-      throw new OperatorError(
-        ExitCode.usage,
-        'relay',
-        'this machine runs as a member',
-        'Type it on the relay; here: omerta receipts',
-      );
-    const identity = peer === undefined ? undefined : peerIdOf(peer);
-    const answer = await this.#running.shell.answered(
-      (node, token, step) => node.signReceipts(identity, most, token, step),
-      ANSWER_TIMEOUT_MS,
-    );
-    return answer?.type === 'signed-receipts' ? answer.receipts.map(issuedReceipt) : [];
   }
 
   /** Takes over what the CLI changed in the state directory; one at a time. */
@@ -580,46 +464,18 @@ export class Daemon {
   }
 
   status(): DaemonStatus {
-    const mesh = this.#running;
-    const { engine } = mesh.shell;
-    const status = mesh.shell.status();
-    const legs = engine.legs();
-    return {
-      version: VERSION,
-      pid: process.pid,
+    return daemonStatus({
       mode: this.settings.mode,
       stateDirectory: this.settings.state.path,
-      uptimeSeconds: Math.floor((performance.now() - this.#startedAt) / 1000),
-      engine: engine.describe(),
-      engineFallback: mesh.engineFallback,
-      port: engine.port,
-      addresses: mesh.addresses.map(formatSocketAddress),
+      startedAt: this.#startedAt,
+      mesh: this.#running,
       statusPage: this.#statusServer?.url,
-      mesh: status,
-      sessions: engine
-        .peers()
-        .map((peer) => sessionStatus(peer, engine.shaping?.shapingCounts(peer.sessionKey))),
-      accounts: status.relay && relayAccounts(status.relay.accounts, engine, networkNames(status)),
-      legs: legs.length,
-      circuitBytes: circuitBytes(
-        status.relay?.circuits ?? [],
-        new Map(legs.map(({ id, bytes }) => [id, bytes])),
-      ),
-      wireguard: {
-        publicKey: formatWireguardKey(fromHex(status.sessionKey) ?? new Uint8Array(32)),
-        bindings: wireguardBindings(status.relay?.wireguard ?? [], engine.wireguardUsage()),
-      },
-      counters: Object.fromEntries(engine.counters()),
-      workers: engine
-        .workers()
-        .map((worker) => ({ ...worker, counters: Object.fromEntries(worker.counters) })),
-      failures: mesh.shell.failures,
       tunnel: this.#tunnelStatus(),
       portMapping: this.#portMapping?.status(),
       exit: this.#exits?.status(),
       log: this.settings.logStatus(),
       store: { error: this.#store?.error, damaged: this.#store?.damaged?.path },
-    };
+    });
   }
 
   #tunnelStatus(): TunnelStatus | undefined {
@@ -641,35 +497,4 @@ export class Daemon {
     })();
     return this.#closing;
   }
-}
-
-/** @throws OperatorError */
-function peerIdOf(text: string): Uint8Array {
-  try {
-    return decodePeerId(text);
-  } catch (error) {
-    const worded = wordCoreError(error);
-    if (worded === undefined) throw error;
-    throw new OperatorError(ExitCode.usage, 'peer', worded.what, worded.next);
-  }
-}
-
-/** What the core says of a member that is asked for. */
-function unreachable(peer: string, error: unknown): OperatorError {
-  const { what, next } = wordCoreError(error) ?? { what: messageOf(error), next: 'Type: omerta peers' };
-  return new OperatorError(ExitCode.unreachable, 'peer', `${peer}: ${what}`, next);
-}
-
-/** Names by blinded id. */
-function networkNames({ networks }: Pick<MeshStatus, 'networks'>): Map<string, string> {
-  return new Map(networks.map(({ blindedId, name }) => [blindedId, name]));
-}
-
-function circuitBytes(
-  circuits: readonly CircuitStatus[],
-  bytesOfLeg: ReadonlyMap<number, number>,
-): Record<string, number> {
-  return Object.fromEntries(
-    circuits.map(({ id, legs }) => [id, legs.reduce((sum, leg) => sum + (bytesOfLeg.get(leg) ?? 0), 0)]),
-  );
 }
