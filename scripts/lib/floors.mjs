@@ -45,6 +45,7 @@ export const FLOORS = {
     'ts/sim/kernel',
     'ts/sim/mesh',
     'ts/lab',
+    'ts/study',
   ],
   native: [
     'native/wire',

@@ -15,12 +15,20 @@ const FILE_TIMEOUT_MS = 10 * 60_000;
  * those of `npm test` on two processors.
  */
 export const LONGEST = [
+  'lab/exit-refused',
+  'lab/exit-kernel',
+  'lab/exit-leaks',
+  'lab/exit-configured',
   'lab/guard',
+  'lab/path-mtu',
   'lab/relay-policy',
-  'sim/path-failover',
   'sim/direct-paths',
   'lab/nat-behaviour',
   'lab/port-mapping',
+  'sim/path-failover',
+  'sim/nat-behaviour',
+  'lab/padding',
+  'lab/path-policy',
   'lab/kernel-path-upgrade',
   'tunnel/accelerators',
   'lab/kernel-path',
@@ -36,7 +44,6 @@ export const LONGEST = [
   'lab/kernel-path-wireguard',
   'lab/bpftrace',
   'lab/wireguard-relay',
-  'sim/nat-behaviour',
   'sim/relay-limits',
 ];
 

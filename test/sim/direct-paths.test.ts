@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { KINDS, PairWorld, Stream, type Kind } from './pair-world.js';
+import { KINDS, PairWorld, Stream, type Kind } from '../../ts/sim/mesh/pair-world.js';
 import { memberOf } from './policy-world.js';
 
-const SEEDS = 20;
+/** More of them: `npm run sim -- paths` (ts/study). */
+const SEEDS = 6;
 
 /** What no hole can be punched through without predicting ports (docs/protocol.md, "Contact"). */
 const needsPrediction = (a: Kind, b: Kind): boolean =>
@@ -36,8 +37,7 @@ describe('two members behind NATs', () => {
             assert.equal(stream.answeredTwice, 0);
             assert.ok(world.bothDirect);
           }
-          took.sort((x, y) => x - y);
-          assert.ok((took.at(-2) ?? Infinity) < 1000, `${took.join(' ')} ms to the direct path`);
+          assert.ok(Math.max(...took) < 1000, `${took.join(' ')} ms to the direct path`);
         });
 });
 

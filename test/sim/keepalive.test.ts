@@ -8,7 +8,7 @@ import { PORT_RESTRICTED } from '../../ts/sim/kernel/nat.js';
 import type { SimUplink } from '../../ts/sim/mesh/simulation.js';
 import { formatIp } from '../../ts/wire/socket-address.js';
 import { ip } from './mesh-world.js';
-import { PairWorld, Stream } from './pair-world.js';
+import { PairWorld, Stream } from '../../ts/sim/mesh/pair-world.js';
 
 const PORT = 51_820;
 const SEEDS = 3;

@@ -1,24 +1,14 @@
 // A network of members behind NATs with one relay: what the simulator tests start from.
 
 import { toHex } from '../../ts/wire/bytes.js';
-import type { Bootstrap, Network } from '../../ts/core/protocol/network.js';
+import type { Network } from '../../ts/core/protocol/network.js';
 import type { Consent } from '../../ts/core/path/own-policy.js';
 import type { RelayPolicy } from '../../ts/core/relay/relay-policy.js';
 import { PORT_RESTRICTED } from '../../ts/sim/kernel/nat.js';
 import { Simulation, type SimNode } from '../../ts/sim/mesh/simulation.js';
-import { parseIp } from '../../ts/wire/socket-address.js';
+import { bootstrapOf, ip, OPEN_POLICY } from '../../ts/sim/mesh/world-parts.js';
 
-export const OPEN_POLICY: RelayPolicy = { serve: 'any', allow: [], deny: [], limits: {} };
-
-export function ip(text: string): Uint8Array {
-  const parsed = parseIp(text);
-  if (parsed === undefined) throw new Error(`not an address: ${text}`);
-  return parsed;
-}
-
-export function bootstrapOf(node: SimNode): Bootstrap {
-  return { identity: node.identity, sessionKey: node.sessionKey, addresses: [node.address] };
-}
+export { bootstrapOf, ip, OPEN_POLICY };
 
 export interface MeshWorld {
   readonly simulation: Simulation;

@@ -11,7 +11,7 @@ import { STATEFUL } from '../../ts/sim/kernel/firewall.js';
 import { PORT_RESTRICTED, type NatBehaviourModel } from '../../ts/sim/kernel/nat.js';
 import { Simulation, type SimNode, type SimUplink } from '../../ts/sim/mesh/simulation.js';
 import { bootstrapOf, ip, OPEN_POLICY } from './mesh-world.js';
-import { PairWorld, type Kind } from './pair-world.js';
+import { PairWorld, type Kind } from '../../ts/sim/mesh/pair-world.js';
 
 const PORT = 51_820;
 

@@ -13,7 +13,7 @@ import type { Attachment } from '../../ts/sim/kernel/internet.js';
 import type { SimNode } from '../../ts/sim/mesh/simulation.js';
 import { formatSocketAddress, type SocketAddress } from '../../ts/wire/socket-address.js';
 import { ip } from './mesh-world.js';
-import { keyOf, PairWorld } from './pair-world.js';
+import { keyOf, PairWorld } from '../../ts/sim/mesh/pair-world.js';
 
 const VICTIM = ip('203.0.113.7');
 

@@ -3,9 +3,10 @@ import { describe, test } from 'node:test';
 import type { SimUplink } from '../../ts/sim/mesh/simulation.js';
 import { formatIp, type SocketAddress } from '../../ts/wire/socket-address.js';
 import { ip } from './mesh-world.js';
-import { PairWorld } from './pair-world.js';
+import { PairWorld } from '../../ts/sim/mesh/pair-world.js';
 
-const SEEDS = 20;
+/** More of them: `npm run sim -- paths` (ts/study). */
+const SEEDS = 6;
 
 describe('a direct path that dies', () => {
   for (const direction of ['both', 'a to b', 'b to a'] as const)

@@ -9,7 +9,7 @@ import type { LinkModel } from '../../ts/sim/kernel/link.js';
 import type { SimNode, SimUplink } from '../../ts/sim/mesh/simulation.js';
 import { formatIp } from '../../ts/wire/socket-address.js';
 import { ip } from './mesh-world.js';
-import { keyOf, PairWorld } from './pair-world.js';
+import { keyOf, PairWorld } from '../../ts/sim/mesh/pair-world.js';
 
 const INNER = 1400;
 /** UDP payload of a datagram with a packet of that size, directly and by a relay. */

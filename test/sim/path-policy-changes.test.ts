@@ -5,7 +5,7 @@ import { PORT_RESTRICTED } from '../../ts/sim/kernel/nat.js';
 import type { SimNode, SimUplink } from '../../ts/sim/mesh/simulation.js';
 import { formatIp, formatSocketAddress } from '../../ts/wire/socket-address.js';
 import { ip } from './mesh-world.js';
-import { PairWorld } from './pair-world.js';
+import { PairWorld } from '../../ts/sim/mesh/pair-world.js';
 import { by, decide, memberOf, rules, twoUplinks } from './policy-world.js';
 
 const noticesOf = (node: SimNode): string[] =>

@@ -8,7 +8,7 @@ import type { WayStatus } from '../../ts/core/runtime/way-status.js';
 import { toHex } from '../../ts/wire/bytes.js';
 import { formatIp } from '../../ts/wire/socket-address.js';
 import { ip } from './mesh-world.js';
-import { keyOf, PairWorld, Stream, type Kind } from './pair-world.js';
+import { keyOf, PairWorld, Stream, type Kind } from '../../ts/sim/mesh/pair-world.js';
 import {
   active,
   by,

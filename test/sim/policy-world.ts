@@ -15,7 +15,7 @@ import { toHex } from '../../ts/wire/bytes.js';
 import { parsePrefix } from '../../ts/wire/prefix.js';
 import { formatIp, type SocketAddress } from '../../ts/wire/socket-address.js';
 import { ip } from './mesh-world.js';
-import { keyOf, type PairWorld } from './pair-world.js';
+import { keyOf, type PairWorld } from '../../ts/sim/mesh/pair-world.js';
 
 export const rules = (some: Partial<PathRules>): PathPolicy => ({
   ...OPEN_POLICY,

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { STATEFUL } from '../../ts/sim/kernel/firewall.js';
 import type { SimNode, SimUplink } from '../../ts/sim/mesh/simulation.js';
+import { PairWorld } from '../../ts/sim/mesh/pair-world.js';
 import { meshWorld } from './mesh-world.js';
-import { PairWorld } from './pair-world.js';
 
 const told = (node: SimNode, event: string): number =>
   node.notices.filter((each) => each.event === event).length;

@@ -1,23 +1,18 @@
-// Two members, two relays, and what is between them: what tests of direct paths start from.
+// Two members, two relays, and what is between them: what tests and studies of direct paths start from.
 
-import type { PathPolicy } from '../../ts/core/path/path-policy.js';
-import type { Network } from '../../ts/core/protocol/network.js';
-import { toHex } from '../../ts/wire/bytes.js';
-import { formatIp, type SocketAddress } from '../../ts/wire/socket-address.js';
+import type { PathPolicy } from '../../core/path/path-policy.js';
+import type { Network } from '../../core/protocol/network.js';
+import { toHex } from '../../wire/bytes.js';
+import { formatIp, type SocketAddress } from '../../wire/socket-address.js';
 import {
   ADDRESS_RESTRICTED,
   FULL_CONE,
   PORT_RESTRICTED,
   SYMMETRIC,
   type NatBehaviourModel,
-} from '../../ts/sim/kernel/nat.js';
-import {
-  Simulation,
-  type SimNode,
-  type SimNodeOptions,
-  type SimUplink,
-} from '../../ts/sim/mesh/simulation.js';
-import { bootstrapOf, ip, OPEN_POLICY } from './mesh-world.js';
+} from '../kernel/nat.js';
+import { Simulation, type SimNode, type SimNodeOptions, type SimUplink } from './simulation.js';
+import { bootstrapOf, ip, OPEN_POLICY } from './world-parts.js';
 
 export const KINDS = ['public', 'full', 'addr-R', 'port-R', 'symmetric'] as const;
 /** Symmetric ones by how they give ports; `symmetric` gives any. */
