@@ -56,6 +56,7 @@ export const FLOORS = {
     'native/relay',
     'native/udp',
     'native/inner',
+    'native/stack',
     'native/tun',
     'native/exit',
     'native/engine',
