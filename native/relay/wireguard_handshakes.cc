@@ -27,6 +27,12 @@ Prefix prefix_of(const omerta_address& address) {
   const bool v4 = high == 0 && omerta_load32(address.ip + 8) == 0xffff0000;
   return {high, v4 ? omerta_load64(address.ip + 8) : 0};
 }
+/// What one site has: an IPv4 /24, an IPv6 /48.
+bool same_site(const omerta_address& a, const omerta_address& b) {
+  const Prefix of_a = prefix_of(a), of_b = prefix_of(b);
+  const size_t size = of_a.low != 0 || of_b.low != 0 ? 15 : 6;
+  return std::memcmp(a.ip, b.ip, size) == 0;
+}
 
 }  // namespace
 
@@ -95,6 +101,7 @@ WireguardTable::Result WireguardTable::ask(const session::Initiation& message, c
   if (same(binding.server, from.remote)) return {Verdict::self};
   HalfOpen* room = nullptr;
   size_t of_prefix = 0;
+  size_t of_site = 0;
   for (HalfOpen& entry : half_open_) {
     if (entry.used && entry.expires <= now) forget(entry);
     if (!entry.used) {
@@ -107,6 +114,7 @@ WireguardTable::Result WireguardTable::ask(const session::Initiation& message, c
     if (entry.client_index == message.sender && same(entry.server, binding.server))
       return {Verdict::index_taken};
     of_prefix += prefix_of(entry.client.remote) == prefix_of(from.remote) ? 1 : 0;
+    of_site += same_site(entry.client.remote, from.remote) ? 1 : 0;
   }
   if (!is_proven(message, from.remote, binding, now)) {
     Key32 key;
@@ -115,7 +123,8 @@ WireguardTable::Result WireguardTable::ask(const session::Initiation& message, c
                                        cookies_.cookie_for(from.remote, now, random_), random_);
     return {Verdict::cookie};
   }
-  if (room == nullptr || of_prefix >= kHalfOpenPerPrefix) return {Verdict::half_open_full};
+  if (room == nullptr || of_prefix >= kHalfOpenPerPrefix || of_site >= kHalfOpenPerSite)
+    return {Verdict::half_open_full};
   *room = {};
   room->used = true;
   room->binding = static_cast<uint8_t>(number);

@@ -23,7 +23,7 @@
 //
 // What a stranger can make of it is bounded: MAC1 checks by a budget of each prefix and one of all, which
 // neither known addresses nor those with a valid MAC2 share; half-open entries by a table of fixed size and a
-// cap per prefix. Until a session stands, no more goes to the client than came from it.
+// cap per prefix and site. Until a session stands, no more goes to the client than came from it.
 #pragma once
 
 #include <omerta/door.h>
@@ -48,7 +48,8 @@ namespace omerta::relay {
 class WireguardTable {
  public:
   static constexpr size_t kHalfOpen = 1024;
-  static constexpr size_t kHalfOpenPerPrefix = 64;
+  static constexpr size_t kHalfOpenPerPrefix = 64;  ///< an IPv4 address, an IPv6 /64
+  static constexpr size_t kHalfOpenPerSite = 256;   ///< an IPv4 /24, an IPv6 /48
   static constexpr Nanoseconds kHalfOpenTime = 5 * kSecond;
   /// Time for a server to register again with a relay that was restarted.
   static constexpr Nanoseconds kAdoptionTime = 60 * kSecond;
@@ -59,7 +60,7 @@ class WireguardTable {
     cookie,           ///< a cookie reply goes back
     repeated,         ///< a copy of an initiation under way
     over_rate,        ///< too many handshakes of strangers, or of this prefix
-    half_open_full,   ///< of this prefix, or in all
+    half_open_full,   ///< of this prefix or site, or in all
     sessions_full,    ///< of this server, or in all
     too_much,         ///< more than the initiator sent, and no session stands yet
     self,             ///< a server asking for itself

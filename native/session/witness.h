@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who says that packets are spoiled, so that nobody counts twice. Whoever reaches this node directly is
-// its address (IPv4) or /64 (IPv6): identities are free on an open relay. Whoever comes by way of a leg is
-// its identity: the address is the relay's, and only a configured peer has a session.
+// its address (IPv4) or /48 (IPv6), of which one site has no more than one: identities, and the /64s of a
+// site, are free. Whoever comes by way of a leg is its identity: the address is the relay's, and only a
+// configured peer has a session.
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include "common/bytes.h"
 #include "session/endpoint.h"
@@ -12,9 +14,11 @@
 namespace omerta::session {
 
 inline uint64_t witness_of(const omerta_address& address) {
-  const uint64_t high = load<uint64_t>(address.ip), low = load<uint64_t>(address.ip + 8);
-  const bool ipv4 = high == 0 && load<uint32_t>(address.ip + 8) == 0xffff0000u;
-  return ipv4 ? low : high;
+  const uint64_t low = load<uint64_t>(address.ip + 8);
+  const bool ipv4 = load<uint64_t>(address.ip) == 0 && load<uint32_t>(address.ip + 8) == 0xffff0000u;
+  uint64_t site = 0;
+  std::memcpy(&site, address.ip, 6);
+  return ipv4 ? low : site;
 }
 
 inline uint64_t witness_of(const Endpoint& from, const Key32& peer) {

@@ -170,7 +170,9 @@ void a_witness_is_an_address_or_the_identity_behind_a_leg() {
   a.remote = {}, a.remote.ip[0] = 0xfd;
   b = a, b.remote.ip[15] = 1;
   CHECK(session::witness_of(a, one) == session::witness_of(b, other));
-  b.remote.ip[7] = 1;
+  b.remote.ip[6] = b.remote.ip[7] = 1;  // the networks of one site
+  CHECK(session::witness_of(a, one) == session::witness_of(b, other));
+  b.remote.ip[5] = 1;
   CHECK(session::witness_of(a, one) != session::witness_of(b, one));
   a.send_leg = b.send_leg = a.receive_leg = b.receive_leg = 7;
   CHECK(session::witness_of(a, one) == session::witness_of(b, one));

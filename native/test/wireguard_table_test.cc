@@ -223,6 +223,27 @@ void half_open_handshakes_have_a_cap_for_each_prefix() {
   CHECK(w.ask(index++, at(1, 40000)) == Verdict::forward);
 }
 
+void half_open_handshakes_have_a_cap_for_each_site() {
+  for (const bool v6 : {false, true}) {
+    World w;
+    uint32_t index = 1000;
+    // An IPv4 address of a /24, an IPv6 /64 of a /48, each.
+    const auto of_site = [&](uint8_t network) {
+      session::Endpoint client = at(v6 ? 1 : network, 40000, v6);
+      if (v6) client.remote.ip[7] = network;
+      return client;
+    };
+    for (size_t i = 0; i < relay::WireguardTable::kHalfOpenPerSite; i++)
+      CHECK(w.ask(index++, of_site(static_cast<uint8_t>(1 + i % 100))) == Verdict::forward);
+    CHECK(w.ask(index++, of_site(101)) == Verdict::half_open_full);
+    session::Endpoint other = of_site(101);
+    other.remote.ip[v6 ? 5 : 14]++;
+    CHECK(w.ask(index++, other) == Verdict::forward);
+    w.now += relay::WireguardTable::kHalfOpenTime;
+    CHECK(w.ask(index++, of_site(101)) == Verdict::forward);
+  }
+}
+
 void a_flood_of_forged_addresses_takes_no_place_in_the_table() {
   World w;
   CHECK(w.connect(0, at(250, 40000)));
@@ -543,6 +564,7 @@ int main() {
   RUN(before_a_session_stands_a_client_is_sent_no_more_than_it_sent);
   RUN(only_the_relays_own_cookie_proves_an_address);
   RUN(half_open_handshakes_have_a_cap_for_each_prefix);
+  RUN(half_open_handshakes_have_a_cap_for_each_site);
   RUN(a_flood_of_forged_addresses_takes_no_place_in_the_table);
   RUN(no_flood_spends_the_checks_of_another_prefix);
   RUN(sessions_last_as_long_as_their_keys);

@@ -408,7 +408,7 @@ export const ENGINE_TABLES: readonly EngineTable[] = [
     file: 'native/relay/wireguard_table.h',
     constant: 'kHalfOpen =',
     total: 1024,
-    of: 'prefix 64',
+    of: 'prefix 64, site 256',
     ends: '5 s',
   },
   {
