@@ -66,6 +66,10 @@ namespace omerta {
   X(path_probes_answered)           \
   X(path_duplicates_sent)           \
   X(padding_over_budget)            \
+  X(queued_packets)                 \
+  X(queue_marked)                   \
+  X(covers_sent)                    \
+  X(covers_received)                \
   X(events_queued)                  \
   X(drop_receive_queue)             \
   X(drop_send_queue)                \
@@ -100,6 +104,8 @@ namespace omerta {
   X(drop_path_frame)                \
   X(drop_path_rate)                 \
   X(drop_probe_unsent)              \
+  X(drop_queue_full)                \
+  X(drop_queue_late)                \
   X(wireguard_relayed_packets)      \
   X(wireguard_relayed_bytes)        \
   X(wireguard_relayed_handshakes)   \

@@ -90,6 +90,7 @@ class Engine::ControlOutput final : public EventOutput {
       write_frame_header(datagram.data(), datagram.size(), to);
       count_sent(to, 1, datagram.size());
     }
+    charge(to, datagram.size());
     return datagram;
   }
   /// error: with which the kernel refused it, or 0.
@@ -329,6 +330,7 @@ void Engine::set_fwmark(uint32_t fwmark) {
     socket_options_.fwmark = fwmark;
   }
   if (route_watch_) route_watch_->set_fwmark(fwmark);
+  shared_.interfaces.set_fwmark(fwmark);
   forget_sources();
 }
 
@@ -432,14 +434,39 @@ void Engine::share_accounts(const relay::AccountFiles& files) {
 
 bool Engine::set_peers(std::vector<session::PeerSettings> peers, bool replace) {
   for (session::PeerSettings& peer : peers) peer.keep_session_on_new_psk = settings_.keep_session_on_new_psk;
-  return shared_.sessions->set_peers(peers, boot_clock(), *output_, replace);
+  if (!shared_.sessions->set_peers(peers, boot_clock(), *output_, replace)) return false;
+  if (replace) shared_.egress.remove_all_flows();
+  for (const session::PeerSettings& peer : peers)
+    if (peer.remove) shared_.egress.remove_flow(peer.public_key);
+  return true;
 }
 
 void Engine::set_exit_rules(std::span<const session::ExitRule> rules) {
   shared_.sessions->set_exit_rules(std::make_unique<session::ExitRules>(own_prefixes(settings_), rules));
 }
 
-void Engine::remove_peers(const std::vector<Key32>& keys) { shared_.sessions->remove_peers(keys); }
+void Engine::remove_peers(const std::vector<Key32>& keys) {
+  shared_.sessions->remove_peers(keys);
+  for (const Key32& key : keys) shared_.egress.remove_flow(key);
+}
+
+void Engine::set_shaping(const std::vector<PeerShaping>& all) {
+  const Nanoseconds now = boot_clock();
+  std::vector<session::ShapingSettings> settings;
+  // What waits for a peer has a place before anything is to wait.
+  for (const PeerShaping& shaping : all) {
+    if (shaping.settings.queued) shared_.egress.set_flow(shaping.flow, now);
+    settings.push_back(shaping.settings);
+  }
+  shared_.sessions->set_shaping(settings);
+  for (const PeerShaping& shaping : all)
+    if (!shaping.settings.queued || !shared_.sessions->has_peer(shaping.settings.peer))
+      shared_.egress.release_flow(shaping.settings.peer, now);
+}
+
+void Engine::set_ceilings(const std::vector<Ceiling>& ceilings) {
+  shared_.egress.set_ceilings(ceilings, boot_clock());
+}
 
 bool Engine::start_handshake(const Key32& peer) {
   return shared_.sessions->start_handshake(peer, boot_clock(), *output_);

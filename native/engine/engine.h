@@ -24,6 +24,12 @@ namespace omerta::engine {
 
 class Worker;
 
+/// How what is sent to one peer is shaped: by its size, and by when it leaves.
+struct PeerShaping {
+  session::ShapingSettings settings;
+  EgressFlow flow;
+};
+
 class Engine {
  public:
   /// Opens everything and starts the workers. @throws std::system_error naming the step.
@@ -62,6 +68,11 @@ class Engine {
   void remove_peers(const std::vector<Key32>& keys);
   /// Where packets of peers may go that have the right to an exit.
   void set_exit_rules(std::span<const session::ExitRule> rules);
+  /// As SessionTable::set_shaping, with where the packets of each wait.
+  void set_shaping(const std::vector<PeerShaping>& all);
+  /// Of interfaces, all of them.
+  void set_ceilings(const std::vector<Ceiling>& ceilings);
+  Egress& egress() { return shared_.egress; }
   bool start_handshake(const Key32& peer);
   bool send_control(const Key32& peer, Bytes payload);
   /// As SessionTable::set_paths.

@@ -174,14 +174,44 @@ void InnerSealer::duplicate(const session::PathSet& paths, uint8_t* const* start
   counters_.add(Counter::path_duplicates_sent, count);
 }
 
+void InnerSealer::release(std::vector<uint8_t>& packet, Nanoseconds now) {
+  now_ = now;
+  inner::Segmentation segments(inner::VirtioNetHeader{}, packet.data(), packet.size());
+  releasing_ = true;
+  seal(segments);
+  releasing_ = false;
+}
+
+/// Whether segments have to wait for their turn; they are kept then.
+bool InnerSealer::waits(const session::Shaping& shaping, const session::Endpoint& endpoint,
+                        const inner::Segmentation& segments, size_t first, size_t count, size_t inner_mtu) {
+  if (releasing_ || !shaping.settings.queued) return false;
+  const size_t framing = session::kTransportOverhead + session::framing_of(endpoint);
+  const auto cost_of = [&](size_t i) {
+    return Egress::cost_of(endpoint, framing + shaping.text_size(segments.size(i), inner_mtu));
+  };
+  size_t cost = 0;
+  for (size_t i = first; i < first + count; i++) cost += cost_of(i);
+  if (shared_.egress.pass(shaping.settings.peer, endpoint, cost, now_)) return false;
+  std::vector<Waiting> packets(count);
+  for (size_t i = 0; i < count; i++) {
+    packets[i] = {std::vector<uint8_t>(segments.size(first + i)), cost_of(first + i), now_};
+    segments.write(first + i, packets[i].packet.data());
+  }
+  counters_.add(Counter::queued_packets, count);
+  counters_.add(Counter::drop_queue_full,
+                shared_.egress.push(shaping.settings.peer, endpoint, std::move(packets), now_));
+  return true;
+}
+
 /// Whether segments are to be padded, and there is budget for it.
 bool InnerSealer::pays(const session::Shaping& shaping, const inner::Segmentation& segments, size_t first,
-                       size_t count, size_t inner_mtu) {
+                       size_t count, size_t longest) {
   size_t data = 0, padding = 0;
   for (size_t i = first; i < first + count; i++) {
-    const size_t standard = session::padded_size(segments.size(i), inner_mtu);
+    const size_t standard = session::padded_size(segments.size(i), longest);
     data += standard;
-    padding += shaping.text_size(segments.size(i), inner_mtu) - standard;
+    padding += shaping.text_size(segments.size(i), longest) - standard;
   }
   const bool enough = shaping.afford(count, data, padding);
   if (!enough) counters_.add(Counter::padding_over_budget, count);
@@ -191,15 +221,24 @@ bool InnerSealer::pays(const session::Shaping& shaping, const inner::Segmentatio
 void InnerSealer::seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
                                 const session::PathSet* paths, const inner::Segmentation& segments,
                                 size_t first) {
-  const session::CounterRange taken = keypair.take_counters(std::min(kJobs, segments.count() - first), now_);
-  if (taken.count == 0) return;
-  const size_t prefix = endpoint.relayed() ? OMERTA_FRAME_HEADER_SIZE : 0;
+  const size_t wanted = std::min(kJobs, segments.count() - first);
   size_t inner_mtu = shared_.inner_mtu.load(std::memory_order_relaxed);
   if (paths != nullptr) [[unlikely]]
     inner_mtu = std::min(inner_mtu, paths->inner_limit());
-  const session::Shaping* shaping = keypair.peer.shaping.load(std::memory_order_acquire);
-  if (shaping != nullptr) [[unlikely]]
-    if (!pays(*shaping, segments, first, taken.count, inner_mtu)) shaping = nullptr;
+  const session::Shaping* padding = nullptr;
+  size_t longest = inner_mtu;  // that padding makes a packet
+  uint8_t shown = kEcnMask;    // of its ECN field
+  if (const session::Shaping* shaping = keypair.peer.shaping.load(std::memory_order_acquire);
+      shaping != nullptr) [[unlikely]] {
+    if (waits(*shaping, endpoint, segments, first, wanted, inner_mtu)) return;
+    if (paths != nullptr) longest = std::min(longest, paths->padding_limit());
+    if (pays(*shaping, segments, first, wanted, longest)) padding = shaping;
+    // Covers do not take part in ECN, so what they cover does not show it.
+    if (shaping->settings.covered) shown = kNotEct;
+  }
+  const session::CounterRange taken = keypair.take_counters(wanted, now_);
+  if (taken.count == 0) return;
+  const size_t prefix = endpoint.relayed() ? OMERTA_FRAME_HEADER_SIZE : 0;
   // Datagrams lie back to back in the arena: that is what makes them one GSO message.
   crypto::AeadJob jobs[kJobs];
   uint8_t* starts[kJobs + 1];
@@ -213,11 +252,11 @@ void InnerSealer::seal_segments(session::Keypair& keypair, const session::Endpoi
       starts[i + 1] = jobs[i].text + jobs[i].size + crypto::kAeadTagSize;
     }
   };
-  if (shaping == nullptr) [[likely]]
+  if (padding == nullptr) [[likely]]
     write([](const crypto::AeadJob&, size_t) {});
   else
     write([&](crypto::AeadJob& job, size_t i) {
-      session::pad_to(job, shaping->text_size(segments.size(first + i), inner_mtu));
+      session::pad_to(job, padding->text_size(segments.size(first + i), longest));
     });
   out_.arena_used_to(starts[taken.count]);
   aead_.seal(std::span(jobs, taken.count));
@@ -229,7 +268,7 @@ void InnerSealer::seal_segments(session::Keypair& keypair, const session::Endpoi
   if (!sealed) return counters_.add(Counter::drop_seal_failed, taken.count);
   const auto bytes = static_cast<size_t>(starts[taken.count] - starts[0]);
   const size_t segment = static_cast<size_t>(starts[1] - starts[0]);
-  const uint8_t ecn = ecn_of(segments.packet());
+  const uint8_t ecn = ecn_of(segments.packet()) & shown;
   const uint64_t joined = out_.joined();
   session::BurstWatch& bursts = keypair.peer.bursts;
   const bool alone = bursts.alone(now_);

@@ -19,6 +19,8 @@ class InnerSealer {
 
   /// Seals and sends a batch of what waits in the port. Whether there may be more.
   bool receive(Nanoseconds now);
+  /// Seals a packet that waited (engine/egress.h); it leaves with the next flush.
+  void release(std::vector<uint8_t>& packet, Nanoseconds now);
 
  private:
   static constexpr size_t kJobs = 64;
@@ -28,8 +30,11 @@ class InnerSealer {
   void end_loop(const inner::Segmentation& segments);
   void seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
                      const session::PathSet* paths, const inner::Segmentation& segments, size_t first);
-  bool pays(const session::Shaping& shaping, const inner::Segmentation& segments, size_t first, size_t count,
-            size_t inner_mtu);
+  [[gnu::noinline]] bool waits(const session::Shaping& shaping, const session::Endpoint& endpoint,
+                               const inner::Segmentation& segments, size_t first, size_t count,
+                               size_t inner_mtu);
+  [[gnu::noinline]] bool pays(const session::Shaping& shaping, const inner::Segmentation& segments,
+                              size_t first, size_t count, size_t longest);
   void duplicate(const session::PathSet& paths, uint8_t* const* starts, size_t count, size_t prefix,
                  uint8_t ecn);
   void probe_gso(session::Peer& peer, const session::Endpoint& endpoint, size_t prefix, uint8_t ecn);
@@ -45,6 +50,7 @@ class InnerSealer {
   const uint16_t own_port_;
   OwnDatagrams own_datagrams_;
   Nanoseconds now_ = 0;
+  bool releasing_ = false;  ///< what is sealed has waited
   TokenBucket error_budget_;
   /// The identification of the next IPv6 packet that is fragmented: it begins anywhere, as others count too.
   uint32_t fragmented_ = 0;

@@ -41,6 +41,11 @@ class EventOutput : public session::SessionOutput {
   void count_sent(const session::Endpoint& to, size_t frames, size_t bytes) {
     if (to.relayed()) shared_.sent.add(to.receive_leg, frames, bytes);
   }
+  /// A datagram that did not wait for its turn.
+  void charge(const session::Endpoint& to, size_t size) {
+    if (shared_.egress.limits()) [[unlikely]]
+      shared_.egress.charge(to, size, boot_clock());
+  }
   void emit(EventType type, std::initializer_list<Bytes> parts) {
     counters_.add(shared_.events.write(type, parts) ? Counter::events_queued : Counter::drop_event_ring_full);
   }

@@ -19,6 +19,7 @@ void Sender::send(const session::Endpoint& to, Bytes message, uint8_t traffic_cl
   std::memcpy(out + prefix, message.data(), message.size());
   if (to.relayed()) write_frame_header(out, size, to);
   count_sent(to, 1, size);
+  charge(to, size);
   append(to.remote, to.local, out, size, size, traffic_class_.value_or(traffic_class));
 }
 

@@ -61,6 +61,9 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
     : counters(new CounterRow[workers + 1]),
       instruments(new Instruments[workers]),
       aead(crypto::choose_aead({settings.ipsec_mb, settings.aes_256_gcm})),
+      interfaces(settings.fwmark),
+      egress([this](Nanoseconds moment) { egress_alarm.set(moment); },
+             [this](const session::Endpoint& to) { return interfaces.of(to); }),
       sessions(std::make_unique<session::SessionTable>(
           settings.private_key, settings.max_peers, workers,
           session::SessionEnvironment{random_bytes, tai64n_now, aead, offered_suites(settings, aead),

@@ -11,10 +11,12 @@
 #include "crypto/aead.h"
 #include "engine/accelerators.h"
 #include "engine/alarm.h"
+#include "engine/egress.h"
 #include "engine/event_ring.h"
 #include "engine/gso_probe.h"
 #include "engine/host_shares.h"
 #include "engine/instruments.h"
+#include "engine/interface_choice.h"
 #include "engine/settings.h"
 #include "ratelimit/prefix_buckets.h"
 #include "relay/forwarding_table.h"
@@ -35,7 +37,10 @@ struct Shared {
   std::unique_ptr<CounterRow[]> counters;      ///< one row per worker, then the control thread's
   std::unique_ptr<Instruments[]> instruments;  ///< one row per worker
   crypto::AeadChoice aead;
-  Alarm path_alarm;  ///< of the session table's path timers
+  Alarm path_alarm;    ///< of the session table's path timers
+  Alarm egress_alarm;  ///< of what waits for its turn
+  InterfaceChoice interfaces;
+  Egress egress;
   std::unique_ptr<session::SessionTable> sessions;
   relay::ForwardingTable legs;
   relay::SentCounters sent;

@@ -128,6 +128,18 @@ bool TransportOpener::may_pass(session::Transit transit, const uint8_t* packet, 
   return false;
 }
 
+/// A suite frame or a cover, which are no data. false: it is something else.
+bool TransportOpener::engine_frame(session::Keypair& keypair, Bytes payload) {
+  if (session::is_cover(payload)) {
+    counters_.add(Counter::covers_received);
+    return true;
+  }
+  if (!session::is_suite_frame(payload)) return false;
+  if (!shared_.sessions->handle_suite_frame(keypair, payload, now_, out_))
+    counters_.add(Counter::drop_inner_malformed);
+  return true;
+}
+
 void TransportOpener::opened(const Opening& opening, const crypto::AeadJob& job) {
   const bool coalesced = opening.message->segment < opening.message->size;
   if (!job.ok) {
@@ -148,11 +160,7 @@ void TransportOpener::opened(const Opening& opening, const crypto::AeadJob& job)
   run_.bytes += job.size + session::kTransportOverhead;
   run_.packets++;
   if (job.size == 0) return counters_.add(Counter::keepalives_received);
-  if (control && session::is_suite_frame(payload)) {
-    if (!shared_.sessions->handle_suite_frame(keypair, payload, now_, out_))
-      counters_.add(Counter::drop_inner_malformed);
-    return;
-  }
+  if (control && engine_frame(keypair, payload)) return;
   session::SessionTable::data_received(keypair.peer, now_);
   if (run_.paths != nullptr && !run_.data) [[unlikely]]
     begin_path_data(opening);

@@ -87,6 +87,7 @@ class TransportOpener {
   }
   void opened(const Opening& opening, const crypto::AeadJob& job);
   void path_frame(const Opening& opening, Bytes payload);
+  [[gnu::noinline]] bool engine_frame(session::Keypair& keypair, Bytes payload);
   bool may_pass(session::Transit transit, const uint8_t* packet, const inner::IpView& ip);
   void begin_run(const Opening& opening);
   void begin_path_data(const Opening& opening);

@@ -15,6 +15,7 @@ namespace {
 constexpr uint32_t kStopBit = 1;
 constexpr uint32_t kPortBit = 2;
 constexpr uint32_t kPathAlarmBit = 4;
+constexpr uint32_t kEgressAlarmBit = 8;
 constexpr int kHousekeepingMs = static_cast<int>(Housekeeping::kInterval / kMillisecond);
 /// Batches of one source handled before the other gets its turn.
 constexpr int kBudget = 8;
@@ -70,7 +71,9 @@ void Worker::watch_descriptors() {
   out_.use(*io_);
   io_->watch(stop_event_, kStopBit);
   if (inside_) io_->watch(port_->descriptor(), kPortBit);
-  if (index_ == 0) io_->watch(shared_.path_alarm.fd(), kPathAlarmBit);
+  if (index_ != 0) return;
+  io_->watch(shared_.path_alarm.fd(), kPathAlarmBit);
+  if (inside_) io_->watch(shared_.egress_alarm.fd(), kEgressAlarmBit);
 }
 
 void Worker::run() {
@@ -104,6 +107,7 @@ bool Worker::turn() {
   watch_.check_aead(now_);
   if ((ready.failed & kPortBit) != 0) forget_port();
   if ((ready.readable & kPathAlarmBit) != 0) serve_paths();
+  if ((ready.readable & kEgressAlarmBit) != 0) serve_egress();
   bool udp = ready.socket;
   bool inside = (ready.readable & kPortBit & ~ready.failed) != 0;
   // Both sides take turns until both are dry or the budget is spent; then the wait and timers again.
@@ -127,6 +131,23 @@ void Worker::serve_paths() {
   shared_.path_alarm.take();
   shared_.sessions->handle_path_timers(now_, out_);
   out_.flush();
+}
+
+/// Sends what may leave now of the packets that waited for their turn.
+void Worker::serve_egress() {
+  shared_.egress_alarm.take();
+  QueueCounts lost;
+  shared_.egress.take(due_, now_, lost);
+  counters_.add(Counter::queue_marked, lost.marked);
+  counters_.add(Counter::drop_queue_late, lost.dropped_late);
+  for (Egress::Due& due : due_)
+    if (!due.packet.empty())
+      sealer_->release(due.packet, now_);
+    else if (shared_.sessions->send_cover(due.peer, now_, out_))
+      counters_.add(Counter::covers_sent);
+  out_.flush();
+  now_ = boot_clock();
+  shared_.egress.taken(now_);
 }
 
 /// Another socket engine in place of io_uring. What was under way is lost: it may lie in memory of the ring.

@@ -49,6 +49,7 @@ class Worker {
   void use_mmsg();
   void forget_port();
   void serve_paths();
+  void serve_egress();
   bool receive_from_udp();
   void act_on(const relay::Decision& decision, uint8_t* data, size_t size, const udp::Message& message);
   void deliver(uint32_t leg_id, uint8_t* payload, size_t size, const udp::Message& message);
@@ -74,6 +75,7 @@ class Worker {
   AcceleratorWatch watch_;
   TransportOpener opener_;
   std::optional<InnerSealer> sealer_;
+  std::vector<Egress::Due> due_;
   WireguardRelay relay_;
   HandshakeReceiver handshakes_;
   Housekeeping housekeeping_;

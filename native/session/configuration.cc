@@ -142,7 +142,8 @@ std::optional<ShapingCounts> SessionTable::shaping_counts(const Key32& key) {
   if (shaping == nullptr) return std::nullopt;
   const auto read = [](const auto& value) { return value.load(std::memory_order_relaxed); };
   const ShapingUse& use = *shaping->use;
-  return ShapingCounts{read(use.data_bytes), read(use.padding_bytes), read(use.unpadded_packets)};
+  return ShapingCounts{read(use.data_bytes), read(use.padding_bytes), read(use.unpadded_packets),
+                       read(use.covers), read(use.covers_left_out)};
 }
 
 void SessionTable::remove_peers(const std::vector<Key32>& keys) {

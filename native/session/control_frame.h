@@ -4,7 +4,8 @@
 //   C0 | kind u8 | length of the body u16 | body | zero padding to a multiple of 16
 //
 // Suite frames and path frames are the engines' own and pings are answered by them; messages and pongs are
-// the control plane's.
+// the control plane's. A cover says nothing: it is sent where a peer is sent to at a constant rate and has
+// nothing to get, its body is zeros, and who receives it counts and forgets it.
 #pragma once
 
 #include <algorithm>
@@ -25,6 +26,7 @@ enum class ControlKind : uint8_t {
   probe = 6,
   probe_answer = 7,
   path_report = 8,
+  cover = 9,
 };
 
 /// Whether a transport payload is a control frame, of the control plane's or of the engines'.
@@ -34,6 +36,10 @@ inline bool is_control_frame(Bytes payload) { return payload.size() >= 2 && payl
 inline bool is_control_frame(Bytes payload, ControlKind first, ControlKind last) {
   return is_control_frame(payload) && payload[1] >= static_cast<uint8_t>(first) &&
          payload[1] <= static_cast<uint8_t>(last);
+}
+
+inline bool is_cover(Bytes payload) {
+  return is_control_frame(payload, ControlKind::cover, ControlKind::cover);
 }
 
 /// `frame` has room for the header. `length`: bytes of the body, without padding.

@@ -38,14 +38,17 @@ PathSet::PathSet(const PathSettings& settings, const PathSet* before)
         if (same_path(known, wanted)) paths_[i].use = known.use;
     if (paths_[i].use == nullptr) paths_[i].use = std::make_shared<PathUse>();
   }
-  if (count_ != 0 && paths_[0].plpmtu != 0)
-    inner_limit_ =
-        paths_[0].plpmtu - std::min(paths_[0].plpmtu, kTransportOverhead + framing_of(paths_[0].ends));
+  if (count_ != 0) inner_limit_ = inner_limit_of(paths_[0]);
   const Path* was = before == nullptr ? nullptr : before->active();
   if ((was == nullptr ? 0 : was->id) == (count_ == 0 ? 0 : paths_[0].id)) return;
   // Another path is active: what was sent by it before is no question of its silence.
   state_->silent.store(false, std::memory_order_relaxed);
   for (const Path& path : paths()) path.use->unanswered_since.store(0, std::memory_order_relaxed);
+}
+
+size_t PathSet::inner_limit_of(const Path& path) {
+  if (path.plpmtu == 0) return SIZE_MAX;
+  return path.plpmtu - std::min(path.plpmtu, kTransportOverhead + framing_of(path.ends));
 }
 
 const PathSet::Path* PathSet::at(const Endpoint& ends) const {

@@ -9,6 +9,7 @@
 // Both are atomics: a peer's packets are sent and opened by any worker.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <memory>
@@ -98,6 +99,11 @@ class PathSet {
   }
   /// The longest packet that a message to the peer has room for; SIZE_MAX: any is sent.
   size_t inner_limit() const { return inner_limit_; }
+  /// The longest that padding may make one: as long as what is sent goes by the standby too, of both.
+  size_t padding_limit() const {
+    const Path* standby = duplicates_by();
+    return standby == nullptr ? inner_limit_ : std::min(inner_limit_, inner_limit_of(*standby));
+  }
   /// The path that what came from there came by, and what is sent there goes by; nullptr: none.
   const Path* at(const Endpoint& ends) const;
   PathState& state() const { return *state_; }
@@ -116,6 +122,8 @@ class PathSet {
   Nanoseconds report_at() const;
 
  private:
+  static size_t inner_limit_of(const Path& path);
+
   size_t count_ = 0;
   size_t inner_limit_ = SIZE_MAX;
   std::array<Path, kMaxPaths> paths_{};

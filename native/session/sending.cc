@@ -38,6 +38,13 @@ size_t seal_one(crypto::Aead& aead, Keypair& keypair, Bytes packet, size_t inner
   return job.ok ? kTransportOverhead + job.size : 0;
 }
 
+/// Whether shaping pads it: IP packets and messages, whose lengths tell something. Keepalives, pings and what
+/// engines say to each other have few lengths, whatever is said.
+bool is_padded(Bytes packet) {
+  return !packet.empty() &&
+         (!is_control_frame(packet) || is_control_frame(packet, ControlKind::message, ControlKind::message));
+}
+
 /// It held data, which the peer answers at least with a keepalive.
 void expect_answer(Peer& peer, Nanoseconds now) {
   if (peer.unanswered_since.load(std::memory_order_relaxed) == 0)
@@ -67,8 +74,9 @@ bool SessionTable::send_under(Keypair& keypair, Bytes packet, Nanoseconds now, S
   const size_t limit = set == nullptr ? out.inner_mtu() : std::min(out.inner_mtu(), set->inner_limit());
   size_t text_size = padded_size(packet.size(), limit);
   if (const Shaping* shaping = peer.shaping.load(std::memory_order_acquire);
-      shaping != nullptr && !packet.empty() && !is_control_frame(packet)) {
-    const size_t wanted = shaping->text_size(packet.size(), limit);
+      shaping != nullptr && is_padded(packet)) {
+    const size_t padding_limit = set == nullptr ? limit : std::min(limit, set->padding_limit());
+    const size_t wanted = std::max(text_size, shaping->text_size(packet.size(), padding_limit));
     if (shaping->afford(1, text_size, wanted - text_size))
       text_size = wanted;
     else
@@ -80,6 +88,26 @@ bool SessionTable::send_under(Keypair& keypair, Bytes packet, Nanoseconds now, S
   transmit(peer, endpoint, message, packet.size() < 2 ? kNotEct : ecn_of(packet.data()), out);
   if (note_sent(keypair, message.size(), now)) want_handshake(peer, now, out);
   return true;
+}
+
+bool SessionTable::send_cover(const Key32& key, Nanoseconds now, SessionOutput& out) {
+  const std::lock_guard lock(mutex_);
+  Peer* peer = find_peer(key);
+  const Shaping* shaping = peer == nullptr ? nullptr : peer->shaping.load(std::memory_order_acquire);
+  if (shaping == nullptr || suspended_) return false;
+  Keypair* keypair = peer->sending();
+  if (keypair == nullptr) return false;
+  if (keypair->expired(now)) {
+    // Whoever had a session is not to be seen to have nothing to say.
+    want_handshake(*peer, now, out);
+    return false;
+  }
+  const PathSet* set = peer->paths.load(std::memory_order_acquire);
+  const size_t limit = set == nullptr ? out.inner_mtu() : std::min(out.inner_mtu(), set->padding_limit());
+  std::vector<uint8_t> cover(shaping->text_size(kControlHeaderSize, limit));
+  if (!shaping->afford_cover(cover.size())) return false;
+  write_control_header(cover.data(), ControlKind::cover, cover.size() - kControlHeaderSize);
+  return send_under(*keypair, cover, now, out);
 }
 
 /// To where the peer is reached, and as long as its active path is silent by the standby too.

@@ -44,6 +44,11 @@ size_t SessionTable::size() {
   return peers_.size();
 }
 
+bool SessionTable::has_peer(const Key32& key) {
+  const std::lock_guard lock(mutex_);
+  return find_peer(key) != nullptr;
+}
+
 void SessionTable::for_each(const std::function<void(Peer&)>& visit) {
   const std::lock_guard lock(mutex_);
   std::vector<Peer*> ordered;

@@ -165,6 +165,7 @@ class SessionTable {
   /// Calls visit(peer) for each peer under the mutex, in the order they were added.
   void for_each(const std::function<void(Peer&)>& visit);
   size_t size();
+  bool has_peer(const Key32& key);
   /// These `deliver` legs have another way back, or (nullopt) none any more: peers reached by one go on by it
   /// as it is now, or have no endpoint but the one they were given meanwhile.
   using WaysBack = std::unordered_map<uint32_t, std::optional<Endpoint>>;
@@ -176,6 +177,9 @@ class SessionTable {
   void set_shaping(const std::vector<ShapingSettings>& all);
   /// nullopt: nothing of the peer's is shaped.
   std::optional<ShapingCounts> shaping_counts(const Key32& peer);
+  /// Sends a packet that holds nothing, padded as others are (control_frame.h). false: there is no session,
+  /// or no budget for it. It renews a session, but begins none with whom there was none for long.
+  bool send_cover(const Key32& peer, Nanoseconds now, SessionOutput& out);
   /// false: there is no session to send it in. Nothing is staged, and no handshake comes of it.
   bool send_probe(const PathProbe& probe, Nanoseconds now, SessionOutput& out);
   /// In the order of the set; empty for a peer without one.

@@ -38,4 +38,10 @@ bool Shaping::afford(size_t packets, size_t data, size_t padding) const {
   return true;
 }
 
+bool Shaping::afford_cover(size_t size) const {
+  const bool enough = afford(0, 0, size);
+  (enough ? use->covers : use->covers_left_out).fetch_add(1, std::memory_order_relaxed);
+  return enough;
+}
+
 }  // namespace omerta::session

@@ -28,14 +28,18 @@ struct ShapingSettings {
   std::array<uint16_t, kMaxPaddedSizes> padded_sizes{};
   size_t padded_size_count = 0;
   uint32_t padding_budget = 0;  ///< bytes of padding for 100 of data; 0: as many as it takes
+  bool queued = false;          ///< packets ask whether they may leave, and wait if not (engine/egress.h)
+  bool covered = false;         ///< they leave at a constant rate, and covers where there is none
 
-  bool shapes() const { return padded_size_count != 0; }
+  bool shapes() const { return padded_size_count != 0 || queued; }
 };
 
 struct ShapingUse {
   std::atomic<uint64_t> data_bytes{0};  ///< of packets, with the padding WireGuard gives them
   std::atomic<uint64_t> padding_bytes{0};
   std::atomic<uint64_t> unpadded_packets{0};  ///< for want of budget
+  std::atomic<uint64_t> covers{0};            ///< packets that hold nothing; their bytes are padding
+  std::atomic<uint64_t> covers_left_out{0};   ///< likewise for want of budget
   std::atomic<int64_t> padding_credit{kFirstPaddingCredit};
 };
 
@@ -44,6 +48,8 @@ struct ShapingCounts {
   uint64_t data_bytes;
   uint64_t padding_bytes;
   uint64_t unpadded_packets;
+  uint64_t covers;
+  uint64_t covers_left_out;
 };
 
 class Shaping {
@@ -60,6 +66,8 @@ class Shaping {
   /// Packets of `data` bytes are about to be sent with `padding` bytes more. false: there is no budget for
   /// it.
   bool afford(size_t packets, size_t data, size_t padding) const;
+  /// The same for a cover of so many bytes.
+  bool afford_cover(size_t size) const;
 };
 
 /// Pads what a job seals (session/transport_message.h) to `text_size`, if that is more. There is room for it.

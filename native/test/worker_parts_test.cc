@@ -487,6 +487,132 @@ void padding_without_budget_is_counted_of_what_waited_too() {
   CHECK(pair.a.counted(Counter::padding_over_budget) == counts->unpadded_packets);
 }
 
+/// What `a` sends to `b` waits for its turn: under a ceiling of `lo`, or in slots.
+void queue(Pair& pair, uint64_t bytes_per_second, Nanoseconds slot = 0) {
+  Key32 key;
+  key.fill(2);
+  const Key32 peer = session::public_key_of(key);
+  session::ShapingSettings settings{.peer = peer, .queued = true, .covered = slot != 0};
+  if (settings.covered) settings.padded_sizes[settings.padded_size_count++] = 65535;
+  pair.a.shared.inner_mtu = 1400;
+  if (bytes_per_second != 0) pair.a.shared.egress.set_ceilings({{"lo", bytes_per_second}}, boot_clock());
+  pair.a.shared.egress.set_flow({.peer = peer, .slot = slot}, boot_clock());
+  pair.a.shared.sessions->set_shaping({settings});
+}
+
+/// What worker 0 does when it is woken, as if it were this moment. How many packets left.
+size_t serve(Node& node, Nanoseconds now) {
+  std::vector<Egress::Due> due;
+  QueueCounts lost;
+  node.shared.egress.take(due, now, lost);
+  for (Egress::Due& each : due)
+    if (!each.packet.empty())
+      node.sealer.release(each.packet, now);
+    else
+      CHECK(node.shared.sessions->send_cover(each.peer, now, node.out));
+  node.out.flush();
+  node.shared.egress.taken(now);
+  return due.size();
+}
+
+void what_waits_for_its_turn_leaves_one_by_one_and_arrives_as_it_was() {
+  Pair pair;
+  queue(pair, 1'000'000);
+  const test::MemoryPort::Packet packet = super_packet(40);
+  pair.a.port.waiting.push_back(packet);
+  pair.a.sealer.receive(boot_clock());
+  CHECK(pair.a.counted(Counter::transport_sent) == 0 && pair.a.counted(Counter::queued_packets) == 40);
+  size_t left = 0;
+  const Nanoseconds now = boot_clock();
+  for (Nanoseconds later = 0; left < 40 && later < 100 * kMillisecond; later += kMillisecond)
+    left += serve(pair.a, now + later);
+  CHECK(left == 40 && pair.a.counted(Counter::transport_sent) == 40);
+  pair.b.receive();
+  size_t bytes = 0;
+  for (const Packet& whole : pair.b.port.sent) bytes += whole.size() - sizeof(inner::VirtioNetHeader) - 28;
+  CHECK(bytes == packet.bytes.size() - 28);
+  // A packet the link has room for does not wait.
+  CHECK(passed(pair, tcp_packet(100, 0)).size() == 1 && pair.a.counted(Counter::queued_packets) == 40);
+}
+
+void control_goes_ahead_of_data_that_waits() {
+  Pair pair;
+  queue(pair, 100'000);
+  pair.a.port.waiting.push_back(super_packet(40));
+  pair.a.sealer.receive(boot_clock());
+  const uint64_t sent = pair.a.counted(Counter::tx_datagrams);
+  const std::vector<uint8_t> message = {0xC0, 1, 8, 0, 1, 2, 3, 4, 5, 6, 7, 8};
+  Key32 key;
+  key.fill(2);
+  const uint64_t before = pair.a.shared.egress.links().at(0).sent_bytes;
+  CHECK(pair.a.shared.sessions->send_inside(session::public_key_of(key), message, boot_clock(), pair.a.out));
+  pair.a.out.flush();
+  CHECK(pair.a.counted(Counter::tx_datagrams) == sent + 1);
+  CHECK(pair.a.shared.egress.links().at(0).sent_bytes - before == 16 + 32 + 28);
+  pair.b.receive();
+  CHECK(pair.b.counted(Counter::control_messages) == 1 && pair.b.port.sent.empty());
+}
+
+void a_slot_is_filled_by_a_packet_or_by_a_cover_of_the_same_size() {
+  Pair pair;
+  queue(pair, 0, 10 * kMillisecond);
+  const Nanoseconds now = boot_clock();
+  const auto slot = [&](Nanoseconds at) {
+    const uint64_t bytes = pair.a.counted(Counter::tx_bytes);
+    CHECK(serve(pair.a, at) == 1);
+    return pair.a.counted(Counter::tx_bytes) - bytes;
+  };
+  CHECK(slot(now + 20 * kMillisecond) == 1400 + 32);
+  pair.b.receive();
+  CHECK(pair.b.counted(Counter::covers_received) == 1 && pair.b.counted(Counter::control_messages) == 0);
+  CHECK(pair.b.port.sent.empty());
+  const test::MemoryPort::Packet packet = tcp_packet(60, 0);
+  pair.a.port.waiting.push_back(packet);
+  pair.a.sealer.receive(now + 20 * kMillisecond);
+  CHECK(slot(now + 30 * kMillisecond) == 1400 + 32);
+  pair.b.receive();
+  CHECK(pair.b.counted(Counter::covers_received) == 1 && pair.b.port.sent.size() == 1);
+  CHECK(slot(now + 40 * kMillisecond) == 1400 + 32);
+  Key32 key;
+  key.fill(2);
+  const auto counts = pair.a.shared.sessions->shaping_counts(session::public_key_of(key));
+  CHECK(counts.has_value() && counts->covers == 2 && counts->data_bytes == 112);
+  CHECK(counts.has_value() && counts->padding_bytes == 2 * 1400 + 1400 - 112);
+}
+
+void a_copy_by_the_standby_is_padded_to_what_both_paths_take() {
+  Pair pair;
+  bound(pair, 1400);
+  Key32 key;
+  key.fill(2);
+  session::PathSettings settings{.peer = session::public_key_of(key)};
+  session::Endpoint ends;
+  ends.remote = check::loopback(pair.b.socket.port());
+  settings.paths = {{1, ends, 1400}, {2, ends, 1000}};
+  pair.a.shared.sessions->set_paths({settings}, boot_clock(), pair.a.out);
+  pad(pair, {65535});
+  CHECK(datagram_size(pair, tcp_packet(60, 0)) == 1400);
+  pair.a.shared.sessions->for_each(
+      [](session::Peer& each) { each.paths.load()->state().silent.store(true); });
+  CHECK(datagram_size(pair, tcp_packet(60, 0)) == 1000);
+  CHECK(late_datagram_size(pair, tcp_packet(60, 0)) == 2 * 1000);
+}
+
+void messages_are_padded_as_packets_are() {
+  Pair pair;
+  pad(pair, {128, 512});
+  Key32 key;
+  key.fill(2);
+  const auto size_of = [&](const std::vector<uint8_t>& frame) {
+    const uint64_t before = pair.a.counted(Counter::tx_bytes);
+    pair.a.shared.sessions->send_inside(session::public_key_of(key), frame, boot_clock(), pair.a.out);
+    pair.a.out.flush();
+    return pair.a.counted(Counter::tx_bytes) - before;
+  };
+  CHECK(size_of({0xC0, 1, 8, 0, 1, 2, 3, 4, 5, 6, 7, 8}) == 128 + 32);
+  CHECK(size_of({0xC0, 2, 8, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0}) == 16 + 32);
+}
+
 /// Both a and b may send everything to each other; b is 10.0.0.2 and lets a do as `transit` says.
 struct ExitPair : Pair {
   explicit ExitPair(session::Transit transit) {
@@ -562,6 +688,11 @@ int main() {
   RUN(what_waited_for_a_session_is_padded_too);
   RUN(what_waited_for_a_session_has_the_padding_its_path_has_room_for);
   RUN(padding_without_budget_is_counted_of_what_waited_too);
+  RUN(what_waits_for_its_turn_leaves_one_by_one_and_arrives_as_it_was);
+  RUN(control_goes_ahead_of_data_that_waits);
+  RUN(a_slot_is_filled_by_a_packet_or_by_a_cover_of_the_same_size);
+  RUN(a_copy_by_the_standby_is_padded_to_what_both_paths_take);
+  RUN(messages_are_padded_as_packets_are);
   RUN(an_inside_whose_headers_cannot_be_is_asked_for_no_more_super_packets);
   RUN(a_peer_without_the_right_to_an_exit_reaches_this_node_alone);
   RUN(a_peer_with_the_right_reaches_what_the_rules_permit);

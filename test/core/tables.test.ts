@@ -272,8 +272,8 @@ describe('the member table', () => {
     };
     const { rules } = NO_SHAPING;
     const padded = (paddingBudget?: number): ShapingPolicy => ({
-      rules,
-      members: new Map([[toHex(other.identity), { padding: 'constant', paddingBudget }]]),
+      ...NO_SHAPING,
+      members: new Map([[toHex(other.identity), { ...rules, padding: 'constant', paddingBudget }]]),
     });
     const constant = { peer: key, paddedSizes: [65_535], paddingBudget: undefined };
     assert.ok(!learned.effects.some(({ type }) => type === 'set-shaping'), 'nobody by default');
@@ -297,6 +297,50 @@ describe('the member table', () => {
       told((at) => members.setShaping(NO_SHAPING, at)),
       [{ peer: key, paddedSizes: [], paddingBudget: undefined }],
     );
+  });
+
+  it('tells of shaping with the peer each time, because an engine without room for the peer has lost it', () => {
+    const { members, peers } = table();
+    const other = keys();
+    const key = toHex(other.sessionKey);
+    members.setShaping({ ...NO_SHAPING, rules: { ...NO_SHAPING.rules, padding: 'constant' } }, turn());
+    members.learn(signed(other, { networks: [blinded] }).bytes, turn());
+    const at = turn();
+    peers.setEndpoint(key, { address: address('192.0.2.1:1') }, at);
+    assert.deepEqual(
+      at.effects.map(({ type }) => type),
+      ['set-shaping', 'set-peer'],
+    );
+  });
+
+  it('tells what a ceiling is shared by: weights, and of several networks the one with the greatest', () => {
+    const { members } = table();
+    const [other, plain] = [keys(), keys()];
+    for (const each of [other, plain]) members.learn(signed(each, { networks: [blinded] }).bytes, turn());
+    const queues = (policy: Partial<ShapingPolicy>): Map<string, PeerShaping['queue']> => {
+      const at = turn();
+      members.setShaping({ ...NO_SHAPING, ...policy }, at);
+      return new Map(
+        at.effects.flatMap((effect): [string, PeerShaping['queue']][] =>
+          effect.type === 'set-shaping' ? [[effect.shaping.peer, effect.shaping.queue]] : [],
+        ),
+      );
+    };
+    const { rules } = NO_SHAPING;
+    const heavy = new Map([[toHex(other.identity), { ...rules, weight: 7 }]]);
+    assert.equal(queues({ members: heavy }).size, 0, 'without a ceiling nothing waits');
+    const share = { network: toHex(blinded), networkWeight: 3, slotMs: undefined };
+    assert.deepEqual(
+      queues({ members: heavy, networks: new Map([[network.name, 3]]), limited: true }),
+      new Map([
+        [toHex(other.sessionKey), { ...share, weight: 7 }],
+        [toHex(plain.sessionKey), { ...share, weight: 1 }],
+      ]),
+    );
+    const covered = { ...rules, padding: 'constant-rate', packetsPerSecond: 50 } as const;
+    const slots = queues({ members: new Map([[toHex(other.identity), covered]]) });
+    assert.equal(slots.get(toHex(other.sessionKey))?.slotMs, 20);
+    assert.equal(slots.get(toHex(plain.sessionKey)), undefined);
   });
 
   it('accepts a record only with a higher sequence, and never its own', () => {

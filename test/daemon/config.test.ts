@@ -8,6 +8,7 @@ import { loadConfig, machineName, parseConfig } from '../../ts/daemon/config/con
 import { nodeConsent } from '../../ts/daemon/config/consent-configuration.js';
 import { pathPolicy, rankOfInterface } from '../../ts/daemon/config/paths-configuration.js';
 import { relayPolicy } from '../../ts/daemon/config/relay-configuration.js';
+import { ceilingsOf, shapingPolicy, stockShaping } from '../../ts/daemon/config/shaping-configuration.js';
 import { toHex } from '../../ts/wire/bytes.js';
 import { parsePrefix } from '../../ts/wire/prefix.js';
 import { packageRoot } from '../../ts/host/version.js';
@@ -93,6 +94,44 @@ pin = [{ relay = "${ID}" }, { interface = "eth0" }]`,
     assert.equal(new Set(ranks).size, 3);
   });
 
+  test('of shaping, what is said of a peer replaces what is said of all, a budget too', () => {
+    const config = parseConfig(
+      `[shaping]
+padding = "constant-rate"
+packets_per_second = 20
+padding_budget = 50
+[shaping.interfaces.eth0]
+bytes_per_second = 1_250_000
+[shaping.networks.home]
+weight = 3
+[[shaping.peer]]
+id = "${ID}"
+padding_budget = "none"
+packets_per_second = 100
+weight = 4
+[wireguard]
+peers = [{ public_key = "${WIREGUARD_KEY}", allowed_ips = ["100.64.9.1/32"] }]`,
+      'x',
+    );
+    const policy = shapingPolicy(config);
+    assert.deepEqual(policy.rules, {
+      padding: 'constant-rate',
+      paddingBudget: 50,
+      packetsPerSecond: 20,
+      weight: 1,
+    });
+    assert.deepEqual(
+      [...policy.members.values()],
+      [{ padding: 'constant-rate', paddingBudget: undefined, packetsPerSecond: 100, weight: 4 }],
+    );
+    assert.deepEqual([...policy.networks], [['home', 3]]);
+    assert.ok(policy.limited);
+    assert.deepEqual(ceilingsOf(config), [{ interface: 'eth0', bytesPerSecond: 1_250_000 }]);
+    const [stock] = stockShaping(config);
+    assert.equal(stock?.queue?.slotMs, undefined, 'a WireGuard peer gets no covers');
+    assert.equal(stock?.paddedSizes.length, 1);
+  });
+
   for (const [toml, field, expected] of [
     ['[paths]\nuse = "direct"', 'config paths.use', /"direct-only"/],
     ['[paths]\npin = ["eth0"]', 'config paths.pin.0', /interface = "eth0"/],
@@ -107,7 +146,33 @@ pin = [{ relay = "${ID}" }, { interface = "eth0" }]`,
     ['[paths.interfaces.eth0]\npriority = 1000', 'config paths.interfaces.eth0.priority', /from 0 to 999/],
     ['[paths.interfaces.eth0]\ncost = 1', 'config paths.interfaces.eth0.cost', /known: metered, priority/],
     ['[shaping]\npadding = "random"', 'config shaping.padding', /"constant"/],
-    ['[shaping]\npadding_budget = 0', 'config shaping.padding_budget', /from 1 to 100000/],
+    ['[shaping]\npadding_budget = 0', 'config shaping.padding_budget', /from 1 to 100000, or "none"/],
+    ['[shaping]\npadding = "constant-rate"', 'config shaping.packets_per_second', /needs one/],
+    ['[shaping]\npackets_per_second = 1001', 'config shaping.packets_per_second', /from 1 to 1000/],
+    [
+      `[shaping]\npackets_per_second = 5\n[[shaping.peer]]\npublic_key = "${WIREGUARD_KEY}"\npadding = "constant-rate"\n` +
+        `[wireguard]\npeers = [{ public_key = "${WIREGUARD_KEY}", allowed_ips = [] }]`,
+      'config shaping.peer.0.padding',
+      /knows no covers/,
+    ],
+    [`[[shaping.peer]]\nid = "${ID}"\nweight = 2`, 'config shaping.peer.0.weight', /ceiling/],
+    ['[shaping.networks.home]\nweight = 2', 'config shaping.networks.home.weight', /ceiling/],
+    ['[shaping.networks.home]\nweight = 0', 'config shaping.networks.home.weight', /from 1 to 1000/],
+    [
+      '[shaping.networks.home]\nweight = 2\nceiling = 1',
+      'config shaping.networks.home.ceiling',
+      /known: weight/,
+    ],
+    [
+      '[shaping.interfaces.eth0]\nbytes_per_second = 10',
+      'config shaping.interfaces.eth0.bytes_per_second',
+      /from 1000 to/,
+    ],
+    [
+      '[shaping.interfaces.eth0]\nbytes_per_second = 1000\nrate = 1',
+      'config shaping.interfaces.eth0.rate',
+      /known: bytes_per_second/,
+    ],
     ['[[shaping.peer]]\npadding = "off"', 'config shaping.peer.0', /id = .* or public_key = /],
     [
       `[[shaping.peer]]\nid = "${ID}"\npad = 1`,

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { createPrivateKey, createPublicKey, randomBytes } from 'node:crypto';
 import { after, describe, it } from 'node:test';
 import { EngineError, type Engine, type EngineEvent, type EngineOptions } from '../../ts/contract/engine.js';
+import type { PeerQueue } from '../../ts/contract/shaping-control.js';
 import { loadNativeAddon } from '../../ts/engine/native/native-addon.js';
 import { openNativeEngine } from '../../ts/engine/native/native-engine.js';
 import { openWasmEngine } from '../../ts/engine/wasm/wasm-engine.js';
@@ -98,14 +99,34 @@ describe('native engine', { skip: unavailable(), timeout: 300_000 }, () => {
         persistentKeepalive: 0,
       },
     ]);
-    const shape = (paddedSizes: readonly number[], paddingBudget?: number): void =>
-      shaping.setShaping([{ peer, paddedSizes, paddingBudget }]);
+    const QUEUE: PeerQueue = { weight: 1, networkWeight: 1, network: '0'.repeat(32), slotMs: undefined };
+    const CEILING = { interface: 'eth0', bytesPerSecond: 1_250_000 };
+    const shape = (
+      paddedSizes: readonly number[],
+      paddingBudget?: number,
+      queue?: Partial<PeerQueue>,
+    ): void =>
+      shaping.setShaping([
+        {
+          peer,
+          paddedSizes,
+          paddingBudget,
+          ...(queue === undefined ? {} : { queue: { ...QUEUE, ...queue } }),
+        },
+      ]);
     assert.equal(shaping.shapingCounts(peer), undefined);
     shape([128, 65_535], 100);
     assert.deepEqual(shaping.shapingCounts(peer), {
       dataBytes: 0,
       paddingBytes: 0,
       unpaddedPackets: 0,
+      covers: 0,
+      coversLeftOut: 0,
+      queuedPackets: 0,
+      droppedFull: 0,
+      droppedLate: 0,
+      markedPackets: 0,
+      waitingBytes: 0,
     });
     for (const [wrong, field] of [
       [() => shape([1, 2, 3, 4, 5, 6, 7, 8, 9]), 'paddedSizes: 9'],
@@ -113,6 +134,13 @@ describe('native engine', { skip: unavailable(), timeout: 300_000 }, () => {
       [() => shape([65_536]), 'paddedSizes: 65536'],
       [() => shape([128], 0), 'paddingBudget: 0'],
       [() => shape([128], 1.5), 'paddingBudget: 1.5'],
+      [() => shape([], undefined, { weight: 0 }), 'weight: 0'],
+      [() => shape([], undefined, { networkWeight: 1001 }), 'networkWeight: 1001'],
+      [() => shape([], undefined, { network: 'home' }), "network: 'home'"],
+      [() => shape([], undefined, { slotMs: 0.5 }), 'slotMs: 0.5'],
+      [() => shaping.setCeilings([{ interface: '', bytesPerSecond: 1000 }]), "interface: ''"],
+      [() => shaping.setCeilings([{ interface: 'eth0', bytesPerSecond: 999 }]), 'bytesPerSecond: 999'],
+      [() => shaping.setCeilings([CEILING, CEILING]), "interface: 'eth0'"],
     ] as const)
       assert.throws(
         wrong,
@@ -120,6 +148,12 @@ describe('native engine', { skip: unavailable(), timeout: 300_000 }, () => {
       );
     shape([]);
     assert.equal(shaping.shapingCounts(peer), undefined);
+    shape([], undefined, {});
+    assert.equal(shaping.shapingCounts(peer)?.waitingBytes, 0);
+    shaping.setCeilings([CEILING]);
+    assert.deepEqual(shaping.ceilingCounts(), [{ sentBytes: 0, waitingBytes: 0 }]);
+    shaping.setCeilings([]);
+    assert.deepEqual(shaping.ceilingCounts(), []);
   });
 
   for (const initiator of ['native', 'wasm'] as const) {

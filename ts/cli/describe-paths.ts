@@ -5,7 +5,7 @@ import type { MemberStatus } from '../core/runtime/mesh-status.js';
 import type { WayStatus } from '../core/runtime/way-status.js';
 import { activeWay, wordBarred, wordIndirect, wordWay, wordWayReason } from '../status/model/path-wording.js';
 import { columns } from './context.js';
-import { describePadding } from './describe-shaping.js';
+import { describeShaping } from './describe-shaping.js';
 import { formatRtt, printable } from './describe-status.js';
 
 const STATE_WORDS: Readonly<Record<WayStatus['state'], string>> = {
@@ -15,13 +15,12 @@ const STATE_WORDS: Readonly<Record<WayStatus['state'], string>> = {
   failed: 'failed',
 };
 
-/** `omerta path`: a line on the member, one on padding where there is any, then a table of the ways. */
+/** `omerta path`: a line on the member, those on shaping where there is any, then a table of the ways. */
 export function describeWays(member: MemberStatus, shaped?: ShapingCounts): string {
   const { ways } = member;
-  const padding = member.shaping && describePadding(member.shaping, shaped);
   const heading = [
     `${member.name} (${member.ipv4 ?? member.ipv6}): ${summary(member)}`,
-    ...(padding === undefined ? [] : [padding]),
+    ...(member.shaping === undefined ? [] : describeShaping(member.shaping, shaped)),
   ]
     .map(printable)
     .join('\n');

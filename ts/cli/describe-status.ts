@@ -18,7 +18,7 @@ import {
 } from '../status/model/wording.js';
 import { wordBarred, wordIndirect, wordWay } from '../status/model/path-wording.js';
 import { columns } from './context.js';
-import { paddingShare } from './describe-shaping.js';
+import { ceilingRows, paddingShare, queueState } from './describe-shaping.js';
 
 /** Makes a name or reason from elsewhere safe for a terminal: control characters become `?`. */
 export function printable(text: string): string {
@@ -118,7 +118,7 @@ export function describeStatus(status: DaemonStatus): string {
     if (barred !== undefined)
       rows.push([`member ${member.name}`, `nothing is sent: ${barred.what}. ${barred.next}`]);
   }
-  rows.push(...portMappingRows(status), ...exitLines(status));
+  rows.push(...portMappingRows(status), ...ceilingRows(status.ceilings ?? []), ...exitLines(status));
   for (const { address, state } of mesh.wireguard)
     rows.push([
       'wireguard',
@@ -190,6 +190,7 @@ export function describePeers(status: DaemonStatus): string {
   const traffic = ({ session }: PeerRow): string =>
     session === undefined ? '-' : `${formatBytes(session.rxBytes)} / ${formatBytes(session.txBytes)}`;
   const shaped = rows.some(({ session }) => session?.shaping !== undefined);
+  const waited = rows.some(({ session }) => (session?.shaping?.queuedPackets ?? 0) > 0);
   return columns([
     [
       'PEER',
@@ -203,6 +204,7 @@ export function describePeers(status: DaemonStatus): string {
       'CIPHER',
       'RECEIVED / SENT',
       ...(shaped ? ['PADDING'] : []),
+      ...(waited ? ['WAITING'] : []),
       'PEER ID',
       'WHY NOT DIRECT',
     ],
@@ -219,6 +221,7 @@ export function describePeers(status: DaemonStatus): string {
         row.session?.suite ?? '-',
         traffic(row),
         ...(shaped ? [paddingShare(row.session?.shaping)] : []),
+        ...(waited ? [queueState(row.session?.shaping)] : []),
         row.peerId,
         row.indirect === undefined ? '-' : wordIndirect(row.indirect).what,
       ].map(printable),

@@ -33,6 +33,7 @@ export async function capture(
 export interface CapturedDatagram {
   /** 4 or 16 bytes, lower-case hex. */
   readonly source: string;
+  readonly destination: string;
   /** Seconds since 1970. */
   readonly time: number;
   /** Bytes of UDP payload. */
@@ -68,6 +69,7 @@ function datagramIn(frame: Buffer): Omit<CapturedDatagram, 'time'> | undefined {
   if (ip.readUInt8(isIpv4 ? 9 : 6) !== UDP || ip.length < header + 9) return undefined;
   return {
     source: ip.subarray(isIpv4 ? 12 : 8, isIpv4 ? 16 : 24).toString('hex'),
+    destination: ip.subarray(isIpv4 ? 16 : 24, isIpv4 ? 20 : 40).toString('hex'),
     size: ip.readUInt16BE(header + 4) - 8,
     type: ip.readUInt8(header + 8),
   };

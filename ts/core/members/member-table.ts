@@ -29,7 +29,16 @@ import type { PeerTable } from '../runtime/peer-table.js';
 import type { Turn } from '../runtime/turn.js';
 import { AddressClaims, type Claim } from './address-claims.js';
 import { OwnAddresses } from './own-addresses.js';
-import { NO_SHAPING, peerShaping, rulesOf, type ShapingPolicy, type ShapingRules } from './shaping-policy.js';
+import {
+  isShaped,
+  NO_NETWORK,
+  NO_SHAPING,
+  peerShaping,
+  rulesOf,
+  type NetworkShare,
+  type ShapingPolicy,
+  type ShapingRules,
+} from './shaping-policy.js';
 
 /** A cap on what bootstraps can make us remember. */
 export const MAX_MEMBERS = 8192;
@@ -207,10 +216,11 @@ export class MemberTable {
   }
 
   /** Names are the machine's own: nobody else is told. */
-  renameNetwork(blindedId: string, name: string): void {
+  renameNetwork(blindedId: string, name: string, turn: Turn): void {
     const joined = this.#networks.get(blindedId);
-    if (joined !== undefined)
-      this.#networks.set(blindedId, { ...joined, network: { ...joined.network, name } });
+    if (joined === undefined) return;
+    this.#networks.set(blindedId, { ...joined, network: { ...joined.network, name } });
+    if (this.#shaping.networks.size > 0) this.setShaping(this.#shaping, turn); // which names networks
   }
 
   /** Forgets a network and the members met in no other. */
@@ -521,8 +531,19 @@ export class MemberTable {
   }
 
   #peerShaping(member: Member): PeerShaping | undefined {
-    const shaping = peerShaping(member.sessionKey, this.shapingOf(member));
-    return shaping.paddedSizes.length === 0 ? undefined : shaping;
+    const share = this.#shaping.limited ? this.#shareOf(member) : undefined;
+    const shaping = peerShaping(member.sessionKey, this.shapingOf(member), share);
+    return isShaped(shaping) ? shaping : undefined;
+  }
+
+  /** Whoever is in several networks shares as a member of that with the greatest weight. */
+  #shareOf({ overlay }: Member): NetworkShare {
+    const shares = [...overlay.keys()].toSorted().map((network): NetworkShare => {
+      const name = this.#networks.get(network)?.network.name;
+      return { network, weight: (name === undefined ? undefined : this.#shaping.networks.get(name)) ?? 1 };
+    });
+    const none: NetworkShare = { network: NO_NETWORK, weight: 1 };
+    return shares.reduce((most, share) => (share.weight > most.weight ? share : most), shares[0] ?? none);
   }
 }
 

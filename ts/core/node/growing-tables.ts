@@ -370,6 +370,7 @@ export const FIXED_FIELDS: Readonly<Record<string, string>> = {
   'path/contact.ts#set': 'eight of the paths to the member',
   'path/own-policy.ts#given': CONFIGURED,
   'members/shaping-policy.ts#members': CONFIGURED,
+  'members/shaping-policy.ts#networks': CONFIGURED,
   'path/path-policy.ts#members': CONFIGURED,
   'path/own-policy.ts#legs': `${PREPARED_LEGS} for each relay`,
   'relay/relay-neighbours.ts#neighbours': CONFIGURED,

@@ -461,7 +461,7 @@ export class MeshNode implements Component {
   renameNetwork(id: Uint8Array, name: string, step: Step): Effect[] {
     const turn = new Turn(step);
     const joined = this.#members.joined(id);
-    if (joined !== undefined) this.#members.renameNetwork(toHex(joined.blindedId), name);
+    if (joined !== undefined) this.#members.renameNetwork(toHex(joined.blindedId), name, turn);
     this.#policy?.renew(turn); // it names networks
     return turn.effects;
   }

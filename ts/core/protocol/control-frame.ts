@@ -3,7 +3,7 @@
 //   0      C0            control, version 0
 //   1      kind          01 message (CBOR) · 02 ping · 03 pong (04 and 05 are the engine's)
 //   2      2  length     of the body
-//   4      body          then less than 16 zero bytes, WireGuard's padding
+//   4      body          then zero bytes, as many as the engine pads with
 //
 // Pings are answered by the engine of whoever they reach (ts/wire/ping-frame.ts): none arrives here.
 
@@ -12,7 +12,6 @@ import { PING_TOKEN_SIZE } from '../../wire/ping-frame.js';
 
 const MARKER = 0xc0;
 const HEADER_SIZE = 4;
-const PADDING_UNIT = 16;
 export const MAX_CONTROL_BODY = 1200;
 
 export const ControlKind = { message: 1, ping: 2, pong: 3 } as const;
@@ -50,8 +49,7 @@ export function decodeControlFrame(payload: Uint8Array): ReceivedControlFrame | 
   if (kind !== ControlKind.message && kind !== ControlKind.pong) return undefined;
   const length = viewOf(payload).getUint16(2, true);
   const end = HEADER_SIZE + length;
-  if (!lengthFits(kind, length) || end > payload.length || payload.length - end >= PADDING_UNIT)
-    return undefined;
+  if (!lengthFits(kind, length) || end > payload.length) return undefined;
   if (!isZero(payload.subarray(end))) return undefined;
   return { kind, body: payload.slice(HEADER_SIZE, end) };
 }

@@ -54,9 +54,13 @@ export interface MemberStatus {
 }
 
 export interface ShapingStatus {
-  readonly padding: 'off' | 'buckets' | 'constant';
+  readonly padding: 'off' | 'buckets' | 'constant' | 'constant-rate';
   /** Bytes of padding for 100 bytes of data; undefined = as many as it takes. */
   readonly paddingBudget: number | undefined;
+  /** Of `constant-rate`. */
+  readonly packetsPerSecond: number | undefined;
+  /** Among the members of its network. */
+  readonly weight: number;
 }
 
 export interface NetworkStatus {

@@ -170,6 +170,11 @@ export class PeerTable {
     const wanted = entry.member?.shaping;
     const { toldShaping } = entry;
     if (wanted === toldShaping || JSON.stringify(wanted) === JSON.stringify(toldShaping)) return;
+    this.#emitShaping(key, entry, turn);
+  }
+
+  #emitShaping(key: SessionKey, entry: Entry, turn: Turn): void {
+    const wanted = entry.member?.shaping;
     entry.toldShaping = wanted;
     turn.emit({ type: 'set-shaping', shaping: wanted ?? unshaped(key) });
   }
@@ -192,9 +197,14 @@ export class PeerTable {
     const routes = [...(member?.routes ?? [])].flatMap(([network, own]) => (isBelieved(network) ? own : []));
     const isExit = exit !== undefined && member !== undefined && isBelieved(exit.network);
     const allowedIps = isExit ? [...routes, ...exit.prefixes] : routes;
-    this.#tellShaping(key, entry, turn);
     const told = `${transit} ${presharedKey === undefined ? '' : toHex(presharedKey)} ${allowedIps.join(' ')}`;
-    if (told === entry.told && endpoint === undefined) return;
+    if (told === entry.told && endpoint === undefined) {
+      this.#tellShaping(key, entry, turn);
+      return;
+    }
+    // With the peer each time: what was told before of a peer the engine had no room for was lost.
+    if (member?.shaping !== undefined) this.#emitShaping(key, entry, turn);
+    else this.#tellShaping(key, entry, turn);
     entry.told = told;
     turn.emit({
       type: 'set-peer',

@@ -32,7 +32,9 @@ export const ACCEL_RULE = '"auto", "xdp", "native" or "wasm"';
 export const ACCEL_MODE_RULE = '"native" or "generic"';
 export const NAME_RULE = '1 to 63 of a-z, 0-9 and "-"';
 export const PATHS_RULE = '"any", "direct-only" or "relay-only"';
-export const PADDING_RULE = '"off", "buckets" or "constant"';
+export const PADDING_RULE = '"off", "buckets", "constant" or "constant-rate"';
+export const PADDING_BUDGET_RULE =
+  'bytes of padding for 100 bytes of data, a whole number from 1 to 100000, or "none"';
 /** Ways of asking the gateway for a port; `auto`: one after the other. */
 export const PORT_MAPPING_CHOICES = ['auto', 'pcp', 'nat-pmp', 'upnp', 'off'] as const;
 export const PORT_MAPPING_RULE = '"auto", "pcp", "nat-pmp", "upnp" or "off"';

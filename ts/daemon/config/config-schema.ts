@@ -5,7 +5,8 @@ import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import { fromHex } from '../../wire/bytes.js';
 import { MAX_INTERFACE_PRIORITY } from '../../core/path/local-interface.js';
-import { PADDING_MODES } from '../../core/members/shaping-policy.js';
+import { MAX_WEIGHT } from '../../contract/shaping-control.js';
+import { MAX_PACKETS_PER_SECOND, PADDING_MODES } from '../../core/members/shaping-policy.js';
 import { PATH_USES } from '../../core/path/path-policy.js';
 import { isName } from '../../core/protocol/network.js';
 import { decodeRelayLink } from '../../core/protocol/relay-link.js';
@@ -33,6 +34,7 @@ import {
   isInterfaceName,
   isPeerId,
   NAME_RULE,
+  PADDING_BUDGET_RULE,
   PADDING_RULE,
   parseUntil,
   PATHS_RULE,
@@ -79,6 +81,7 @@ const WAY_RULE =
 const REMOTE_RULE = 'an address with prefix length such as "203.0.113.0/24" or "2001:db8::/32"';
 const MOST_WAYS = 64;
 const MOST_PATH_PEERS = 1024;
+const MOST_SHAPED = 64;
 const way = z
   .strictObject(
     {
@@ -117,8 +120,20 @@ const pathInterface = z.strictObject(
 
 const shapingKeys = {
   padding: z.enum(PADDING_MODES, PADDING_RULE).optional(),
-  padding_budget: integer('bytes of padding for 100 bytes of data', 1, 100_000).optional(),
+  padding_budget: z
+    .union([z.literal('none'), integer(PADDING_BUDGET_RULE, 1, 100_000)], PADDING_BUDGET_RULE)
+    .optional(),
+  packets_per_second: integer('packets a second', 1, MAX_PACKETS_PER_SECOND).optional(),
 };
+const weight = integer('a weight', 1, MAX_WEIGHT);
+const shapingInterface = z.strictObject(
+  { bytes_per_second: integer('bytes a second', 1000, 1e11) },
+  'a table of one interface, written [shaping.interfaces.NAME], with bytes_per_second = 1_250_000',
+);
+const shapingNetwork = z.strictObject(
+  { weight },
+  'a table of one network, written [shaping.networks.NAME], with weight = 2',
+);
 const SHAPING_PEER_RULE =
   'a table of one peer, written [[shaping.peer]], with id = "omerta1…" or public_key = "…" of one in [[wireguard.peers]]';
 const shapingPeer = z
@@ -127,6 +142,7 @@ const shapingPeer = z
       id: text(PEER_ID_RULE, isPeerId).optional(),
       public_key: wireguardKey.optional(),
       ...shapingKeys,
+      weight: weight.optional(),
     },
     SHAPING_PEER_RULE,
   )
@@ -240,6 +256,25 @@ export const schema = z.strictObject({
     .strictObject({
       padding: shapingKeys.padding.default('off'),
       padding_budget: shapingKeys.padding_budget,
+      packets_per_second: shapingKeys.packets_per_second,
+      interfaces: z
+        .record(
+          z.string().refine((name) => isInterfaceName(name), { error: INTERFACE_RULE }),
+          shapingInterface,
+          'tables of interfaces, written [shaping.interfaces.NAME]',
+        )
+        .refine((all) => Object.keys(all).length <= MOST_SHAPED, {
+          error: `at most ${MOST_SHAPED} interfaces`,
+        })
+        .default({}),
+      networks: z
+        .record(
+          z.string().refine(isName, { error: NAME_RULE }),
+          shapingNetwork,
+          'tables of networks, written [shaping.networks.NAME]',
+        )
+        .refine((all) => Object.keys(all).length <= MOST_SHAPED, { error: `at most ${MOST_SHAPED} networks` })
+        .default({}),
       peer: z
         .array(shapingPeer, SHAPING_PEER_RULE)
         .max(MOST_PATH_PEERS, { error: `at most ${MOST_PATH_PEERS} peers` })
@@ -373,6 +408,8 @@ export function knownKeys(section: string): readonly string[] {
   if (section === 'relay.prefix_limit') return [...Object.keys(rateKeys), 'ipv4_bits', 'ipv6_bits'];
   if (/^paths\.interfaces\.[^.]+$/.test(section)) return Object.keys(pathInterface.shape);
   if (/^shaping\.peer\.\d+$/.test(section)) return Object.keys(shapingPeer.shape);
+  if (/^shaping\.interfaces\.[^.]+$/.test(section)) return Object.keys(shapingInterface.shape);
+  if (/^shaping\.networks\.[^.]+$/.test(section)) return Object.keys(shapingNetwork.shape);
   if (/^paths\.peer\.\d+$/.test(section)) return Object.keys(pathPeer.shape);
   if (/^paths\.(peer\.\d+\.)?(pin|prefer|forbid)\.\d+$/.test(section)) return Object.keys(way.shape);
   if (section === 'exit.use') return Object.keys(exitUseSchema.shape);

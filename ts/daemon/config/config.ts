@@ -48,6 +48,7 @@ export function parseConfig(toml: string, source: string): Config {
   checkOnce('paths', paths.peer, source);
   checkOnce('shaping', shaping.peer, source);
   checkShapedKeys(shaping.peer, wireguard.peers, source);
+  checkShaping(shaping, source);
   if (relay.wireguard_bindings + relay.wireguard_servers.length > MAX_WIREGUARD_BINDINGS)
     throw new OperatorError(
       ExitCode.usage,
@@ -114,6 +115,38 @@ function checkShapedKeys(
     `${shaped[unknown]?.public_key ?? ''} is in no [[wireguard.peers]]`,
     `Add the peer there, or name a member by its id, in ${source}`,
   );
+}
+
+/** What would be accepted and do nothing. */
+function checkShaping(shaping: Parsed['shaping'], source: string): void {
+  const refuse = (field: string, what: string, next: string): never => {
+    throw new OperatorError(ExitCode.usage, `config shaping.${field}`, what, `${next} in ${source}`);
+  };
+  const tables = [shaping, ...shaping.peer].map((table, index) => ({
+    ...table,
+    at: index === 0 ? '' : `peer.${index - 1}.`,
+  }));
+  for (const { at, padding, packets_per_second: rate, ...table } of tables) {
+    if (padding !== 'constant-rate') continue;
+    if ('public_key' in table && table.public_key !== undefined)
+      refuse(
+        `${at}padding`,
+        'a WireGuard peer knows no covers',
+        'Write "constant", or name a member by its id,',
+      );
+    if ((rate ?? shaping.packets_per_second) === undefined)
+      refuse(`${at}packets_per_second`, 'a constant rate needs one', 'Add packets_per_second = 50, say,');
+  }
+  if (Object.keys(shaping.interfaces).length > 0) return;
+  const weighted = tables.find((table) => 'weight' in table && table.weight !== undefined)?.at;
+  const [network] = Object.keys(shaping.networks);
+  const field = weighted ?? (network === undefined ? undefined : `networks.${network}.`);
+  if (field !== undefined)
+    refuse(
+      `${field}weight`,
+      'weights share out what a ceiling lets through, and there is none',
+      'Add [shaping.interfaces.NAME] with bytes_per_second, or remove the weight,',
+    );
 }
 
 function configError(issues: readonly z.core.$ZodIssue[], source: string): OperatorError {

@@ -55,6 +55,7 @@ export function daemonStatus(parts: SnapshotParts): DaemonStatus {
     failures: mesh.shell.failures,
     tunnel: parts.tunnel,
     portMapping: parts.portMapping,
+    ceilings: mesh.ceilings(),
     exit: parts.exit,
     log: parts.log,
     store: parts.store,

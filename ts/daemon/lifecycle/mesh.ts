@@ -17,6 +17,7 @@ import { accountCapacity } from '../../core/relay/relay-accounts.js';
 import { MAX_MEMBERS, type StockPeer } from '../../core/members/member-table.js';
 import { storedRound } from '../../core/members/own-addresses.js';
 import type { Engine, EngineOptions, PeerConfig } from '../../contract/engine.js';
+import type { Ceiling, CeilingCounts } from '../../contract/shaping-control.js';
 import { nodePrimitives } from '../../engine/node-primitives.js';
 import {
   KernelPathEngine,
@@ -33,7 +34,7 @@ import { NO_ACCOUNTS } from '../../wire/forwarding-table.js';
 import { parseSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
 import type { Config } from '../config/config.js';
 import { pathPolicy, rankOfInterface } from '../config/paths-configuration.js';
-import { shapingPolicy, stockShaping } from '../config/shaping-configuration.js';
+import { asksForShaping, ceilingsOf, shapingPolicy, stockShaping } from '../config/shaping-configuration.js';
 import { nodeConsent } from '../config/consent-configuration.js';
 import type { DaemonMode } from '../../status/model/daemon-status.js';
 import { engineFailure } from './engine-failure.js';
@@ -90,6 +91,10 @@ function markSockets(engine: Engine, log: Logger): void {
   } catch (error) {
     log.debug({ reason: messageOf(error) }, 'sockets-not-marked');
   }
+}
+
+function warnUnshaped(log: Logger): void {
+  log.warn({ remedy: 'npm run build, and engine = "native"' }, 'shaping-needs-native-engine');
 }
 
 function choices({ node, relay }: Config, mode: DaemonMode): { engine: EngineChoice; kernelPath: boolean } {
@@ -214,7 +219,9 @@ export class Mesh {
         log.warn({ remedy: 'npm run build, and engine = "native"' }, 'wireguard-relay-needs-native-engine');
       if (mode === 'up') {
         engine.setPeers(config.wireguard.peers.map(stockPeer));
+        engine.shaping?.setCeilings(ceilingsOf(config));
         engine.shaping?.setShaping(stockShaping(config));
+        if (engine.shaping === undefined && asksForShaping(config)) warnUnshaped(log);
       }
       // Now the table holds what the store held.
       if (engine instanceof KernelPathEngine) engine.activate();
@@ -278,7 +285,20 @@ export class Mesh {
     this.shell.command((node, step) => node.setShaping(policy, step));
     // The WireGuard peers are those it was opened with.
     const { wireguard } = this.settings.config;
-    this.shell.engine.shaping?.setShaping(stockShaping({ ...this.#config, wireguard }));
+    const { shaping } = this.shell.engine;
+    if (shaping === undefined && asksForShaping(this.#config)) warnUnshaped(this.settings.log);
+    shaping?.setCeilings(ceilingsOf(this.#config));
+    shaping?.setShaping(stockShaping({ ...this.#config, wireguard }));
+  }
+
+  /** What leaves by interfaces at most, and what has left; undefined: the engine has no ceilings. */
+  ceilings(): (Ceiling & CeilingCounts)[] | undefined {
+    const counts = this.shell.engine.shaping?.ceilingCounts();
+    if (counts === undefined) return undefined;
+    return ceilingsOf(this.#config).flatMap((ceiling, index) => {
+      const count = counts[index];
+      return count === undefined ? [] : [{ ...ceiling, ...count }];
+    });
   }
 
   #applyPathPolicy(): void {

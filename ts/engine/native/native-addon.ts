@@ -146,8 +146,11 @@ export interface NativeHandle {
   sendProbes(probes: Uint8Array): void;
   pathCounts(peer: Uint8Array): Float64Array;
   setShaping(shaping: Uint8Array): void;
-  /** Empty: nothing is said of the peer; else bytes of data, of padding, packets not padded for want of budget. */
+  /** Empty: nothing is said of the peer; else the ten numbers of native/addon/shaping_calls.cc. */
   shapingCounts(peer: Uint8Array): Float64Array;
+  setCeilings(ceilings: Uint8Array): void;
+  /** Bytes sent and waiting of each. */
+  ceilingCounts(): Float64Array;
   installLegs(legs: Uint8Array): boolean;
   removeLegs(ids: Uint32Array): void;
   setLimits(index: number, limits: Uint8Array): void;

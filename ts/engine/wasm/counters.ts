@@ -33,6 +33,7 @@ const NAMES = [
   'path_probes_answered',
   'path_duplicates_sent',
   'suite_offers_received', // and left unanswered
+  'covers_received',
   'drop_send_queue', // what waits to be sent is as much as may wait
   'drop_control_rate', // the budget of the contact leg
   'drop_peer_control_rate', // that of a peer inside its session

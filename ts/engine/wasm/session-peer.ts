@@ -7,6 +7,7 @@ import type { PeerConfig, PeerEndpoint, PeerStatus, SessionKey } from '../../con
 import type { PathCounts, PathProbe, PeerPaths } from '../../contract/path-control.js';
 import { isPathFrame } from '../../wire/path-frame.js';
 import { pongTo } from '../../wire/ping-frame.js';
+import { isCover } from '../../wire/cover-frame.js';
 import { isSuiteFrame } from '../../wire/suite-frame.js';
 import {
   CONTROL_FRAMES_PER_SECOND,
@@ -329,7 +330,8 @@ export class SessionPeer {
       return;
     }
     this.#rekeyOnReceive(step, outputs);
-    this.#paths.received(from, message.length, payload.length > 0 && !isSuiteFrame(payload), step, outputs);
+    const holdsData = payload.length > 0 && !isSuiteFrame(payload) && !isCover(payload);
+    this.#paths.received(from, message.length, holdsData, step, outputs);
     this.#armPaths(step);
     if (payload.length === 0) {
       counters.add('keepalives_received');
@@ -338,6 +340,10 @@ export class SessionPeer {
     if (isSuiteFrame(payload)) {
       // Not answered, so that the session stays as it is: this engine has one cipher and one window.
       counters.add('suite_offers_received');
+      return;
+    }
+    if (isCover(payload)) {
+      counters.add('covers_received');
       return;
     }
     this.#dataReceived(step);

@@ -10,7 +10,7 @@ import type {
   WireguardUsage,
   WorkerStatus,
 } from '../../contract/engine.js';
-import type { ShapingCounts } from '../../contract/shaping-control.js';
+import type { Ceiling, CeilingCounts, ShapingCounts } from '../../contract/shaping-control.js';
 import { formatSocketAddress } from '../../wire/socket-address.js';
 import type { IndirectReason, WayStatus } from '../../core/runtime/way-status.js';
 import { activeWay, standbyWay } from './path-wording.js';
@@ -122,6 +122,8 @@ export interface DaemonStatus {
   readonly tunnel: TunnelStatus | undefined;
   /** What the gateway was asked for; undefined until the daemon has begun to. */
   readonly portMapping: PortMappingStatus | undefined;
+  /** What leaves by an interface at most, and what has left; undefined for an engine without ceilings. */
+  readonly ceilings?: readonly (Ceiling & CeilingCounts)[] | undefined;
   /** What the daemon knows of exits beside the node: undefined for a relay. */
   readonly exit:
     | {
