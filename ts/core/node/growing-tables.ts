@@ -378,7 +378,7 @@ export const FIXED_FIELDS: Readonly<Record<string, string>> = {
   'relay/relay-rules.ts#deny': CONFIGURED,
   'relay/relay-rules.ts#peers': CONFIGURED,
   'relay/wireguard-bindings.ts#named': CONFIGURED,
-  'node/mesh-node.ts#drops': 'one for each reason',
+  'node/node-parts.ts#drops': 'one for each reason',
   'relay/service/relay-service.ts#refusals': 'one for each reason',
   'path/path-agent.ts#sources': 'one for each kind of way',
   'runtime/leg-ids.ts#away': 'the legs the engine has room for',
