@@ -1,7 +1,8 @@
 // Where a peer is reached, and what that is compared and authenticated by.
 
-import { sameSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
+import { formatIp, parseIp, sameSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
 import type { PeerEndpoint } from '../../contract/engine.js';
+import type { PathEnds } from '../../contract/path-control.js';
 import type { LocalAddress } from './udp-shell.js';
 
 /** With the address of this host the peer was last heard on, which it is answered from (sticky source). */
@@ -23,6 +24,25 @@ export function configuredEndpoint(told: PeerEndpoint, known: Endpoint | undefin
 /** As the control plane is told it. */
 export function toldEndpoint(endpoint: Endpoint): PeerEndpoint {
   return 'leg' in endpoint ? endpoint : { address: endpoint.address };
+}
+
+/** The ends of a path that an endpoint of this engine names. */
+export function endsOf(endpoint: Endpoint): PathEnds {
+  if ('leg' in endpoint) return { remote: endpoint, local: undefined };
+  // A link-local address has its interface's name behind `%`.
+  const ip = endpoint.local === undefined ? undefined : parseIp(endpoint.local.replace(/%.*$/, ''));
+  return {
+    remote: { address: endpoint.address },
+    local: ip === undefined ? undefined : { ip, interface: 0 },
+  };
+}
+
+/** The endpoint by which a datagram goes by these ends; it leaves from nowhere else. */
+export function endpointAt({ remote, local }: PathEnds): Endpoint {
+  if ('leg' in remote) return remote;
+  return local === undefined
+    ? { address: remote.address }
+    : { address: remote.address, local: formatIp(local.ip), fixed: true };
 }
 
 /** Whether it is the same place, whichever address of this host it is reached from. */

@@ -1,5 +1,6 @@
 // Several ways to one peer (contract/path-control.ts): what the session of a peer does with its path set and
 // with path frames. Sans-IO like the session: it is told what came by where, and puts out what is to be sent.
+// The simulator's sessions (sim/mesh/simulated-session.ts) use it too.
 
 import type { SessionKey } from '../../contract/engine.js';
 import type { PathCounts, PathEnds, PathEvent, PathProbe, PeerPaths } from '../../contract/path-control.js';
@@ -14,47 +15,32 @@ import {
   TRANSPORT_OVERHEAD,
   type PathFrame,
 } from '../../wire/path-frame.js';
-import { formatIp, parseIp } from '../../wire/socket-address.js';
 import type { Counters } from './counters.js';
-import type { Endpoint } from './endpoint.js';
 import { TYPE_TRANSPORT } from './messages.js';
 import { PathSet, type Path } from './path-set.js';
 import type { SessionOutput } from './session-output.js';
 
-/** What a peer's paths ask of its session. */
-export interface PeerPathsHost {
+/** What a peer's paths ask of its session. @typeParam To as in SessionOutput. */
+export interface PeerPathsHost<To> {
   readonly sessionKey: SessionKey;
-  readonly counters: Counters;
+  readonly counters: Pick<Counters, 'add'>;
+  /** As PathControl.keepsWhole. */
+  readonly keepsWhole: boolean;
+  /** Where something came from and to, as the control plane is told it. */
+  endsOf(at: To): PathEnds;
+  /** By which a datagram goes by these ends; it leaves from nowhere else. */
+  at(ends: PathEnds): To;
   /** Seals a payload under the keys in use; undefined: there is no session. */
   seal(payload: Uint8Array, step: Step): Uint8Array | undefined;
   /** Sends a sealed message by these ends. */
-  send(message: Uint8Array, to: Endpoint, step: Step, outputs: SessionOutput[]): void;
+  send(message: Uint8Array, to: To, step: Step, outputs: SessionOutput<To>[]): void;
 }
 
-/** Where something came from and to, as the control plane is told it. */
-export function endsOf(endpoint: Endpoint): PathEnds {
-  if ('leg' in endpoint) return { remote: endpoint, local: undefined };
-  // A link-local address has its interface's name behind `%`.
-  const ip = endpoint.local === undefined ? undefined : parseIp(endpoint.local.replace(/%.*$/, ''));
-  return {
-    remote: { address: endpoint.address },
-    local: ip === undefined ? undefined : { ip, interface: 0 },
-  };
-}
-
-/** By which a datagram goes by these ends; it leaves from nowhere else. */
-export function endpointAt({ remote, local }: PathEnds): Endpoint {
-  if ('leg' in remote) return remote;
-  return local === undefined
-    ? { address: remote.address }
-    : { address: remote.address, local: formatIp(local.ip), fixed: true };
-}
-
-export class PeerPathUse {
-  readonly #host: PeerPathsHost;
+export class PeerPathUse<To> {
+  readonly #host: PeerPathsHost<To>;
   #set: PathSet | undefined;
 
-  constructor(host: PeerPathsHost) {
+  constructor(host: PeerPathsHost<To>) {
     this.#host = host;
   }
 
@@ -82,7 +68,7 @@ export class PeerPathUse {
   }
 
   /** To where the peer is reached, and by the standby too while the active path is silent. */
-  transmit(message: Uint8Array, step: Step, outputs: SessionOutput[]): void {
+  transmit(message: Uint8Array, step: Step, outputs: SessionOutput<To>[]): void {
     for (const [index, path] of (this.#set?.sendingBy ?? []).entries()) {
       if (index > 0) this.#host.counters.add('path_duplicates_sent');
       this.#transmitBy(path, message, step, outputs);
@@ -90,8 +76,8 @@ export class PeerPathUse {
   }
 
   /** By these ends, wherever else the peer is reached. */
-  answer(message: Uint8Array, to: Endpoint, step: Step, outputs: SessionOutput[]): void {
-    const path = this.#set?.pathAt(endsOf(to));
+  answer(message: Uint8Array, to: To, step: Step, outputs: SessionOutput<To>[]): void {
+    const path = this.#set?.pathAt(this.#host.endsOf(to));
     if (path === undefined) this.#host.send(message, to, step, outputs);
     else this.#transmitBy(path, message, step, outputs);
   }
@@ -101,36 +87,30 @@ export class PeerPathUse {
     this.#set?.dataSent(step.now);
   }
 
-  sendProbe({ token, to, size }: PathProbe, step: Step, outputs: SessionOutput[]): boolean {
-    // node:dgram has no way to say that a datagram is not to be fragmented: a padded one would prove nothing.
-    if (size !== 0) return false;
+  sendProbe({ token, to, size }: PathProbe, step: Step, outputs: SessionOutput<To>[]): boolean {
+    // A padded one that was fragmented on its way would prove nothing.
+    if (size !== 0 && !this.#host.keepsWhole) return false;
     const stamp = nanoseconds(step.now);
     const framing = 'leg' in to.remote ? FRAME_HEADER_SIZE : 0;
-    const message = this.#host.seal(encodeProbe(token, stamp, probePayloadSize(0, framing)), step);
+    const message = this.#host.seal(encodeProbe(token, stamp, probePayloadSize(size, framing)), step);
     if (message === undefined) return false;
-    this.answer(message, endpointAt(to), step, outputs);
+    this.answer(message, this.#host.at(to), step, outputs);
     return true;
   }
 
   /** A transport message came that is no path frame. */
-  received(from: Endpoint, size: number, data: boolean, step: Step, outputs: SessionOutput[]): void {
+  received(from: To, size: number, data: boolean, step: Step, outputs: SessionOutput<To>[]): void {
     if (this.#set === undefined) return;
-    const ends = endsOf(from);
+    const ends = this.#host.endsOf(from);
     const path = this.#set.received(ends, size, step.now);
     const arrival = data ? this.#set.dataReceived(path, ends, step.now) : undefined;
     if (arrival !== undefined) this.#tell({ ...arrival, peer: this.#host.sessionKey }, outputs);
     this.serve(step, outputs);
   }
 
-  receivedFrame(
-    payload: Uint8Array,
-    from: Endpoint,
-    size: number,
-    step: Step,
-    outputs: SessionOutput[],
-  ): void {
+  receivedFrame(payload: Uint8Array, from: To, size: number, step: Step, outputs: SessionOutput<To>[]): void {
     const { counters, sessionKey: peer } = this.#host;
-    const ends = endsOf(from);
+    const ends = this.#host.endsOf(from);
     const path = this.#set?.received(ends, size, step.now);
     const frame = decodePathFrame(payload);
     if (this.#set === undefined || frame === undefined) {
@@ -153,7 +133,7 @@ export class PeerPathUse {
   }
 
   /** Sends what reports are due, and finds out whether the active path is silent. */
-  serve(step: Step, outputs: SessionOutput[]): void {
+  serve(step: Step, outputs: SessionOutput<To>[]): void {
     if (this.#set === undefined) return;
     for (const path of this.#set.takeReports(step.now)) {
       const report = this.#host.seal(encodePathReport(BigInt(path.receivedPackets)), step);
@@ -167,18 +147,19 @@ export class PeerPathUse {
   #receivedProbe(
     probe: Extract<PathFrame, { readonly kind: 'probe' }>,
     size: number,
-    from: Endpoint,
+    from: To,
     path: Path | undefined,
     step: Step,
-    outputs: SessionOutput[],
+    outputs: SessionOutput<To>[],
   ): void {
     const { counters, sessionKey: peer } = this.#host;
     if (this.#set?.mayAnswer(step.now) !== true) {
       counters.add('drop_path_rate');
       return;
     }
-    const framing = 'leg' in from ? FRAME_HEADER_SIZE : 0;
-    const observed = 'address' in from ? from.address : undefined;
+    const ends = this.#host.endsOf(from);
+    const framing = 'leg' in ends.remote ? FRAME_HEADER_SIZE : 0;
+    const observed = 'address' in ends.remote ? ends.remote.address : undefined;
     const answer = this.#host.seal(
       encodeProbeAnswer(probe, observed, size + TRANSPORT_OVERHEAD + framing),
       step,
@@ -187,14 +168,14 @@ export class PeerPathUse {
     counters.add('path_probes_answered');
     this.answer(answer, from, step, outputs);
     if (path === undefined && this.#set.mayTellOfProbe(step.now))
-      this.#tell({ type: 'probe-from', peer, from: endsOf(from) }, outputs);
+      this.#tell({ type: 'probe-from', peer, from: ends }, outputs);
   }
 
   #receivedReport(
     { received }: Extract<PathFrame, { readonly kind: 'report' }>,
     path: Path | undefined,
     step: Step,
-    outputs: SessionOutput[],
+    outputs: SessionOutput<To>[],
   ): void {
     if (path === undefined || this.#set?.reportReceived(path, step.now) !== true) return;
     const { id, sentPackets: sent } = path;
@@ -202,15 +183,15 @@ export class PeerPathUse {
     this.#tell({ ...event, received: Number(received) }, outputs);
   }
 
-  #transmitBy(path: Path, message: Uint8Array, step: Step, outputs: SessionOutput[]): void {
+  #transmitBy(path: Path, message: Uint8Array, step: Step, outputs: SessionOutput<To>[]): void {
     if (message[0] === TYPE_TRANSPORT) {
       path.sentPackets++;
       path.sentBytes += message.length;
     }
-    this.#host.send(message, endpointAt(path), step, outputs);
+    this.#host.send(message, this.#host.at(path), step, outputs);
   }
 
-  #tell(event: PathEvent, outputs: SessionOutput[]): void {
+  #tell(event: PathEvent, outputs: SessionOutput<To>[]): void {
     outputs.push({ type: 'event', event });
   }
 }

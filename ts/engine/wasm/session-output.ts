@@ -3,8 +3,9 @@
 import type { EngineEvent } from '../../contract/engine.js';
 import type { Endpoint } from './endpoint.js';
 
-export type SessionOutput =
-  | { readonly type: 'datagram'; readonly to: Endpoint; readonly datagram: Uint8Array }
+/** @typeParam To names where a datagram goes, and by which of this host's addresses. */
+export type SessionOutput<To = Endpoint> =
+  | { readonly type: 'datagram'; readonly to: To; readonly datagram: Uint8Array }
   /** A peer proved that it is there, and which address of this host it talks to. */
-  | { readonly type: 'heard'; readonly at: Endpoint }
+  | { readonly type: 'heard'; readonly at: To }
   | { readonly type: 'event'; readonly event: EngineEvent };

@@ -24,7 +24,7 @@ import {
 } from '../../wire/session-constants.js';
 import { CookieJar } from './cookie.js';
 import type { Counters } from './counters.js';
-import { sameEndpoint, toldEndpoint, type Endpoint } from './endpoint.js';
+import { endpointAt, endsOf, sameEndpoint, toldEndpoint, type Endpoint } from './endpoint.js';
 import type { IndexTable } from './index-table.js';
 import { Initiator } from './initiator.js';
 import { Keypair, KeypairSlots } from './keypair.js';
@@ -34,7 +34,7 @@ import { REPLAY_WINDOW_SIZE } from './replay-window.js';
 import { RoamingEndpoint } from './roaming-endpoint.js';
 import type { SessionOutput } from './session-output.js';
 import { StagedPayloads } from './staged-payloads.js';
-import { endpointAt, PeerPathUse } from './peer-paths.js';
+import { PeerPathUse } from './peer-paths.js';
 import { isLater, type Tai64n } from './tai64n.js';
 import { Timers } from './timers.js';
 import { TokenBucket } from './token-bucket.js';
@@ -117,7 +117,7 @@ export class SessionPeer {
   readonly #staged = new StagedPayloads();
   #controlBudget: TokenBucket | undefined;
   readonly #initiator: Initiator;
-  readonly #paths: PeerPathUse;
+  readonly #paths: PeerPathUse<Endpoint>;
   /** Where it is reached, unless it has paths. */
   readonly #endpoint = new RoamingEndpoint();
   /** It has moved since that was told. */
@@ -148,6 +148,9 @@ export class SessionPeer {
     this.#paths = new PeerPathUse({
       sessionKey,
       counters: context.counters,
+      keepsWhole: false, // node:dgram has no way to say that a datagram is not to be fragmented
+      endsOf,
+      at: endpointAt,
       seal: (payload, step) => this.#seal(payload, step),
       send: (message, to, step, outputs) => this.#send(message, to, step, outputs),
     });
