@@ -26,15 +26,18 @@ import { NATIVE_ACCELERATORS, acceleratorOf, acceleratorsOf } from './accelerato
 import { openFailure } from './open-failure.js';
 import type { AccountStatus } from '../../contract/limit-control.js';
 import { requirePaths, requireProbes } from '../../contract/path-arguments.js';
-import type { ExitControl } from '../../contract/exit-control.js';
 import type { PathControl } from '../../contract/path-control.js';
 import { loadNativeAddon, type NativeAddon, type NativeHandle } from './native-addon.js';
 import { packPaths, packProbes, unpackPathCounts } from './path-batch.js';
-import { keyBytes, packAddress, packPeerChanges, unpackPeerStates } from './peer-batch.js';
+import { exitControl } from './exit-batch.js';
+import { kernelPathSide } from './kernel-path-side.js';
+import { packLegs } from './leg-batch.js';
+import { packBindings, packControl, packFrames } from './message-batch.js';
+import { keyBytes, packPeerChanges, unpackPeerStates } from './peer-batch.js';
 import { shapingControl } from './shaping-batch.js';
+import { WorkerRows } from './worker-rows.js';
 import { PrefixBatch } from '../../wire/prefix-batch.js';
 import type { Leg } from '../../wire/leg.js';
-import { LEG_ENTRY_SIZE, encodeLegEntry, legEntry } from '../../wire/leg-entry.js';
 import { NO_ACCOUNTS } from '../../wire/forwarding-table.js';
 import {
   encodeLimits,
@@ -73,18 +76,6 @@ function changeOf(peer: PeerConfig): PeerChange {
   };
 }
 
-/**
- * Entries of `struct omerta_leg`. The addon adds its clock to a lifetime, so it counts from zero here;
- * from one, in fact, because an expiry of 0 means "never".
- */
-export function packLegs(legs: readonly Leg[]): Uint8Array {
-  const packed = new Uint8Array(legs.length * LEG_ENTRY_SIZE);
-  legs.forEach((leg, index) =>
-    encodeLegEntry(legEntry(leg, 1n), packed.subarray(index * LEG_ENTRY_SIZE, (index + 1) * LEG_ENTRY_SIZE)),
-  );
-  return packed;
-}
-
 /** What the offloads of a TUN interface would be like here; found out without making one that stays. */
 export function testTunOffloads(): readonly Accelerator[] {
   return loadNativeAddon().testTunOffloads().map(acceleratorOf);
@@ -96,23 +87,13 @@ export function openNativeEngine(options: EngineOptions): NativeEngine {
 }
 
 export class NativeEngine implements ReconfigurableEngine {
-  readonly #addon: NativeAddon;
   readonly #handle: NativeHandle;
   readonly #disabled: ReadonlySet<string>;
-  readonly #counters: BigUint64Array;
-  readonly #instruments: BigUint64Array;
-  readonly exit: ExitControl = {
-    setExitRules: (rules) => {
-      const batch = new PrefixBatch();
-      for (const { prefix: text, denied } of rules) {
-        const prefix = parsePrefix(text);
-        if (prefix === undefined)
-          throw new EngineError('BAD_ARGUMENT', `prefix: '${text}' is not a prefix such as 10.0.0.0/8`);
-        batch.add(prefix, denied);
-      }
-      this.#call(() => this.#handle.setExitRules(batch.bytes));
-    },
-  };
+  readonly #rows: WorkerRows;
+  readonly exit = exitControl(
+    () => this.#handle,
+    (run) => this.#call(run),
+  );
   readonly paths: PathControl = {
     keepsWhole: true,
     setPaths: (sets) => {
@@ -129,12 +110,16 @@ export class NativeEngine implements ReconfigurableEngine {
     () => this.#handle,
     (run) => this.#call(run),
   );
+  /** For an engine that has the kernel path in front of this one. */
+  readonly kernelPath = kernelPathSide(
+    () => this.#handle,
+    (run) => this.#call(run),
+  );
   #description: EngineDescription;
   #closed = false;
   #listener: ((events: readonly EngineEvent[]) => void) | undefined;
 
   constructor(addon: NativeAddon, options: EngineOptions) {
-    this.#addon = addon;
     this.#disabled = new Set(options.disable ?? []);
     for (const name of this.#disabled) {
       if (!(NATIVE_ACCELERATORS as readonly string[]).includes(name)) {
@@ -182,8 +167,7 @@ export class NativeEngine implements ReconfigurableEngine {
     }
     try {
       ring.reader = new EventRingReader(this.#handle.eventMemory());
-      this.#counters = new BigUint64Array(this.#handle.counterMemory());
-      this.#instruments = new BigUint64Array(this.#handle.instrumentMemory());
+      this.#rows = new WorkerRows(addon, this.#handle.counterMemory(), this.#handle.instrumentMemory());
       this.#description = this.#describe();
     } catch (error) {
       this.#handle.close(); // an addon of another version: do not leave its workers running
@@ -240,13 +224,7 @@ export class NativeEngine implements ReconfigurableEngine {
   }
 
   installLegs(legs: readonly Leg[]): void {
-    this.installPackedLegs(packLegs(legs));
-  }
-
-  /** As installLegs; entries as packLegs() makes them. */
-  installPackedLegs(packed: Uint8Array): void {
-    const added = this.#call(() => this.#handle.installLegs(packed));
-    if (!added) throw new EngineError('TABLE_FULL', 'legs: the forwarding table is full (maxLegs)');
+    this.kernelPath.installPackedLegs(packLegs(legs));
   }
 
   removeLegs(ids: readonly number[]): void {
@@ -287,23 +265,11 @@ export class NativeEngine implements ReconfigurableEngine {
   }
 
   sendFrames(frames: readonly { readonly to: SocketAddress; readonly frame: Uint8Array }[]): void {
-    const parts = frames.flatMap(({ to, frame }) => {
-      const header = new Uint8Array(24);
-      header.set(packAddress(to));
-      new DataView(header.buffer).setUint32(20, frame.length, true);
-      return [header, frame];
-    });
-    this.#call(() => this.#handle.sendFrames(Buffer.concat(parts)));
+    this.#call(() => this.#handle.sendFrames(packFrames(frames)));
   }
 
   sendControl(messages: readonly { readonly peer: SessionKey; readonly payload: Uint8Array }[]): void {
-    const parts = messages.flatMap(({ peer, payload }) => {
-      const header = new Uint8Array(36);
-      header.set(keyBytes(peer));
-      new DataView(header.buffer).setUint32(32, payload.length, true);
-      return [header, payload];
-    });
-    this.#call(() => this.#handle.sendControl(Buffer.concat(parts)));
+    this.#call(() => this.#handle.sendControl(packControl(messages)));
   }
 
   handshake(peer: SessionKey): void {
@@ -333,36 +299,6 @@ export class NativeEngine implements ReconfigurableEngine {
     }));
   }
 
-  /** Slots of the look-up of receiver indices. */
-  get indexSlots(): number {
-    return this.#handle.describe().indexSlots;
-  }
-
-  /** Mirrors receiver indices into the file (a BPF array of indexSlots 64-bit words). */
-  mirrorIndices(file: number): void {
-    this.#call(() => this.#handle.mirrorIndices(file));
-  }
-
-  /** Mirrors the indices of relayed sessions, those under way included (XdpHandle.expected). */
-  mirrorExpected(file: number): void {
-    this.#call(() => this.#handle.mirrorExpected(file));
-  }
-
-  /** Tells there whom this node knows, and its key for MAC1 (XdpHandle.door). */
-  mirrorDoor(file: number): void {
-    this.#call(() => this.#handle.mirrorDoor(file));
-  }
-
-  /** Judges repetition by windows the XDP relay judges by too (XdpHandle.windows). */
-  shareWindows(files: Int32Array): void {
-    this.#call(() => this.#handle.shareWindows(files));
-  }
-
-  /** Charges accounts in memory the XDP relay charges too (XdpHandle.accounts). */
-  shareAccounts(files: Int32Array): void {
-    this.#call(() => this.#handle.shareAccounts(files));
-  }
-
   legCounters(ids: readonly number[]): readonly (LegCounts | undefined)[] {
     const values = this.#call(() => this.#handle.legCounters(Uint32Array.from(ids)));
     return ids.map((_, index) => {
@@ -372,19 +308,7 @@ export class NativeEngine implements ReconfigurableEngine {
   }
 
   setWireguardBindings(bindings: readonly WireguardBinding[]): void {
-    const packed = bindings.map(({ publicKey, address, charging }) => {
-      if (publicKey.length !== 32)
-        throw new EngineError('BAD_ARGUMENT', `publicKey: ${publicKey.length} bytes given, must be 32`);
-      const entry = new Uint8Array(60);
-      entry.set(publicKey);
-      entry.set(packAddress(address), 32);
-      const view = new DataView(entry.buffer);
-      view.setUint16(50, charging.network, true);
-      view.setUint32(52, charging.identity, true);
-      view.setUint16(56, charging.limits, true);
-      return entry;
-    });
-    this.#call(() => this.#handle.setWireguardBindings(Buffer.concat(packed)));
+    this.#call(() => this.#handle.setWireguardBindings(packBindings(bindings)));
   }
 
   wireguardUsage(): readonly (WireguardUsage & { readonly number: number })[] {
@@ -395,77 +319,12 @@ export class NativeEngine implements ReconfigurableEngine {
     });
   }
 
-  // For the kernel path, which is given the routes of relayed WireGuard sessions.
-
-  wireguardChanges(): number {
-    return this.#call(() => this.#handle.wireguardChanges());
-  }
-
-  wireguardRoutes(): Uint8Array {
-    return this.#call(() => this.#handle.wireguardRoutes());
-  }
-
-  /** Routes of an earlier daemon: their sessions go on when their servers are bound again. */
-  adoptWireguardRoutes(routes: Uint8Array): void {
-    this.#call(() => this.#handle.adoptWireguardRoutes(routes));
-  }
-
-  /** Counts what the kernel forwarded by routes that ended. */
-  addWireguardCarried(ended: Uint8Array): void {
-    this.#call(() => this.#handle.addWireguardCarried(ended));
-  }
-
   counters(): ReadonlyMap<string, number> {
-    const stride = this.#addon.counterRowBytes / 8;
-    const totals = new Map<string, number>();
-    this.#addon.counterNames.forEach((name, index) => {
-      let total = 0n;
-      for (let at = index; at < this.#counters.length; at += stride) total += this.#counters[at] ?? 0n;
-      totals.set(name, Number(total));
-    });
-    return totals;
+    return this.#rows.counters();
   }
 
   workers(): readonly WorkerStatus[] {
-    const { counterNames, counterRowBytes, instrumentRowBytes, latencyBuckets, latencyFirstBits } =
-      this.#addon;
-    const queues = this.#call(() => this.#handle.queues());
-    const rows = this.#counters.length / (counterRowBytes / 8);
-    return Array.from({ length: rows }, (_, row): WorkerStatus => {
-      const first = (row * counterRowBytes) / 8;
-      const counters = new Map(
-        counterNames.map((name, index) => [name, Number(this.#counters[first + index] ?? 0n)]),
-      );
-      // The last row is the control thread's.
-      if (row === rows - 1) return { name: 'control', counters, queues: undefined, latency: undefined };
-      const at = (row * instrumentRowBytes) / 8;
-      const [peak = 0, sumNs = 0, ...counts] = Array.from(
-        this.#instruments.subarray(at, at + 2 + latencyBuckets),
-        Number,
-      );
-      const [receiveBytes = 0, receiveLimitBytes = 0, sendBytes = 0, sendLimitBytes = 0] = queues.subarray(
-        4 * row,
-      );
-      return {
-        name: String(row),
-        counters,
-        queues: {
-          receiveBytes,
-          receiveLimitBytes,
-          receivePeakBytes: Math.max(peak, receiveBytes),
-          sendBytes,
-          sendLimitBytes,
-        },
-        latency: {
-          boundsNs: Array.from(
-            { length: latencyBuckets - 1 },
-            (__, bucket) => 2 ** (latencyFirstBits + bucket),
-          ),
-          counts,
-          sumNs,
-        },
-      };
-    });
+    return this.#rows.workers(this.#call(() => this.#handle.queues()));
   }
 
   rebind(port: number): void {

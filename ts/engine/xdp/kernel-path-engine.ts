@@ -18,7 +18,8 @@ import {
   type WireguardUsage,
 } from '../../contract/engine.js';
 import { KernelRoutes } from './kernel-routes.js';
-import { packLegs, type NativeEngine } from '../native/native-engine.js';
+import { packLegs } from '../native/leg-batch.js';
+import type { NativeEngine } from '../native/native-engine.js';
 import {
   XdpError,
   callXdp,
@@ -125,17 +126,17 @@ export class KernelPathEngine implements Engine {
         generic: mode === 'generic',
         maxLegs,
         maxRoutes: Math.max(1, 2 * wireguardSessions),
-        indexSlots: native.indexSlots,
+        indexSlots: native.kernelPath.indexSlots(),
         ...accounts,
       });
       try {
-        native.shareAccounts(path.accounts());
-        native.mirrorIndices(path.indices());
-        native.mirrorExpected(path.expected());
-        native.mirrorDoor(path.door());
-        native.shareWindows(path.windows());
+        native.kernelPath.shareAccounts(path.accounts());
+        native.kernelPath.mirrorIndices(path.indices());
+        native.kernelPath.mirrorExpected(path.expected());
+        native.kernelPath.mirrorDoor(path.door());
+        native.kernelPath.shareWindows(path.windows());
         path.setIndicesKnown();
-        this.#routes = new KernelRoutes(native, path);
+        this.#routes = new KernelRoutes(native.kernelPath, path);
       } catch (error) {
         path.close(true);
         throw error;
@@ -317,7 +318,7 @@ export class KernelPathEngine implements Engine {
 
   installLegs(legs: readonly Leg[]): void {
     const packed = packLegs(legs);
-    this.#native.installPackedLegs(packed);
+    this.#native.kernelPath.installPackedLegs(packed);
     this.#path?.installLegs(packed);
   }
 

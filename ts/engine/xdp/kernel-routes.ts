@@ -1,7 +1,7 @@
 // Routes of stock WireGuard sessions in the kernel: kept like the native engine's, which proves sessions
 // and ends them. A struct omerta_leg each (native/wire/include/omerta/wireguard_relay.h).
 
-import type { NativeEngine } from '../native/native-engine.js';
+import type { KernelPathSide } from '../native/kernel-path-side.js';
 import { callXdp, type XdpHandle } from './xdp-addon.js';
 
 const ROUTE_BYTES = 128;
@@ -39,7 +39,7 @@ export class KernelRoutes {
   #changes = -1;
 
   constructor(
-    private readonly native: NativeEngine,
+    private readonly native: KernelPathSide,
     private readonly path: XdpHandle,
   ) {
     // Sessions an earlier daemon relayed go on meanwhile. What they carried was its to count.
