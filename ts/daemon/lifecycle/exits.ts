@@ -3,22 +3,16 @@
 
 import { performance } from 'node:perf_hooks';
 import type { Logger } from 'pino';
-import type { ExitSettings } from '../../core/exit/exit-agent.js';
-import type { ExitRight } from '../../core/exit/exit-rights.js';
-import { decodePeerId } from '../../core/protocol/peer-id.js';
 import type { ExitEffect } from '../../core/runtime/exit-change.js';
 import type { Engine } from '../../contract/engine.js';
 import { BootGuard } from '../../exit/boot-guard.js';
-import { DnsForwarder, hostResolvers } from '../../exit/dns-forwarder.js';
 import type { ExitConfiguration } from '../config/exit-configuration.js';
 import { ExitHost, type ExitWish } from '../../exit/exit-host.js';
 import type { ExitPlace } from '../../exit/exit-place.js';
-import { networkOf } from '../../exit/denied-ranges.js';
 import { EXIT_MARK } from '../../exit/exit-numbers.js';
 import { ExitCode, messageOf, OperatorError } from '../../host/operator-error.js';
 import { exitReport, type ExitReport } from '../../status/model/exit-report.js';
 import type { DaemonStatus } from '../../status/model/daemon-status.js';
-import { parsePrefix } from '../../wire/prefix.js';
 import {
   loadExitSettings,
   saveExitSettings,
@@ -29,6 +23,8 @@ import {
   type StoredExitSettings,
 } from '../state/exit-settings.js';
 import type { StateDirectory } from '../state/state-directory.js';
+import { ExitNames } from './exit-names.js';
+import { nodeExitSettings, rightsLeft, type ExitRightLeft } from './granted-rights.js';
 import type { Mesh } from './mesh.js';
 
 /** Ended rights are kept so long, to be told from rights that never were. */
@@ -36,8 +32,6 @@ const REMEMBERED_MS = 7 * 24 * 3_600_000;
 /** So often it is looked whether another program took the machine's guard away. */
 const GUARD_LOOK_MS = 5000;
 
-/** `file`: the configuration allows it. */
-export type ExitRightLeft = ExitSubjectSetting | { readonly network: string } | { readonly file: string };
 export interface ExitRevoked {
   readonly found: boolean;
   readonly left: readonly ExitRightLeft[];
@@ -65,9 +59,7 @@ export class Exits {
   /** What the file says, in its place. */
   #file: ExitConfiguration;
   readonly #source: string;
-  readonly #dns: DnsForwarder;
-  /** Why names are not resolved for guests; undefined = they are, or are not to be. */
-  #dnsError: string | undefined;
+  readonly #names: ExitNames;
   #mesh: Mesh | undefined;
   /** The last command that came, done or not. */
   #commands: Promise<unknown> = Promise.resolve();
@@ -84,7 +76,13 @@ export class Exits {
     this.#requireStillClosed(configuration);
     const now = (): number => performance.now();
     this.#host = host ?? new ExitHost({ journal: state.exitJournal, now });
-    this.#dns = new DnsForwarder(() => this.#resolvers(), now, undefined, this.#host.names);
+    this.#names = new ExitNames({
+      host: this.#host,
+      log,
+      now,
+      chosen: () => this.#settings.serve?.resolvers ?? [],
+      own: () => this.#mesh?.shell.node.overlay.flatMap(({ ipv4, ipv6 }) => [ipv4, ipv6]) ?? [],
+    });
   }
 
   /** Before the mesh is opened: what is to be closed is, and what an earlier daemon left and nobody wants goes. */
@@ -99,7 +97,7 @@ export class Exits {
   async attach(mesh: Mesh): Promise<void> {
     this.#mesh = mesh;
     this.#told = ''; // its engine has no rules yet
-    this.#dns.close(); // its addresses may be others now
+    this.#names.close(); // its addresses may be others now
     mesh.shell.onExitChanged = (change) => this.#changed(change);
     if (this.#settings.serve === undefined && this.#settings.use === undefined) return;
     await this.#attempt(this.#apply());
@@ -129,7 +127,7 @@ export class Exits {
    * @param failed nobody asked for the end: what is closed stays so, as after SIGKILL
    */
   async close(failed: boolean): Promise<void> {
-    this.#dns.close();
+    this.#names.close();
     const { use } = this.#settings;
     if (use !== undefined && (failed || use.paranoid)) {
       await this.#host.keepClosed();
@@ -252,36 +250,10 @@ export class Exits {
         grants,
         ...(serve && allow && { serve: { ...serve, allow } }),
       });
-      return { found, left: this.#rightsLeft(subject) };
+      const status = this.#opened().mesh.shell.status();
+      const file = this.#file.serve === undefined ? undefined : this.#source;
+      return { found, left: rightsLeft(subject, this.#settings, status, file) };
     });
-  }
-
-  /** Rights that reach whom this one was for: by a network, by the session key, by the identity. */
-  #rightsLeft(subject: ExitSubjectSetting): ExitRightLeft[] {
-    const { networks } = this.#opened().mesh.shell.status();
-    const { serve, grants } = this.#settings;
-    const isHolder = ({ peerId, sessionKey }: { peerId: string; sessionKey: string }): boolean =>
-      'peer' in subject ? peerId === subject.peer : sessionKey === subject.key;
-    const member = networks.flatMap(({ members }) => members).find(isHolder);
-    if (member === undefined) return [];
-    const allow = serve?.allow ?? [];
-    const isConfigured = this.#file.serve !== undefined;
-    const typed = [
-      ...(isConfigured ? [] : allow.map((peer) => ({ subject: { peer }, until: undefined }))),
-      ...grants,
-    ];
-    return [
-      ...networks
-        .filter(({ name, members }) => serve?.networks.includes(name) === true && members.some(isHolder))
-        .map(({ name }) => ({ network: name })),
-      ...(isConfigured && allow.includes(member.peerId) ? [{ file: this.#source }] : []),
-      ...typed
-        .filter(({ until }) => until === undefined || until > Date.now())
-        .map((right) => right.subject)
-        .filter((other) =>
-          'peer' in other ? other.peer === member.peerId : other.key === member.sessionKey,
-        ),
-    ];
   }
 
   off(which: { readonly serve: boolean; readonly use: boolean }): Promise<void> {
@@ -341,7 +313,7 @@ export class Exits {
       backend: this.#host.isMachine ? 'kernel' : 'namespace',
       gateway: this.#host.gateway,
       refused: engine.counters(),
-      dns: { ...this.#dns.counts, error: this.#dnsError },
+      dns: this.#names.status(),
     });
   }
 
@@ -391,32 +363,7 @@ export class Exits {
     };
     if (serve === undefined && use === undefined) await this.#host.clear();
     else await this.#host.set(wish);
-    await this.#serveNames();
-  }
-
-  /** Resolves names for guests where that is wanted; where it cannot be done, guests are not told that it is. */
-  async #serveNames(): Promise<void> {
-    if (this.#settings.serve?.dns !== true) {
-      this.#dns.close();
-      this.#dnsError = undefined;
-      return;
-    }
-    if (this.#dns.listening) return;
-    const own = this.#opened().mesh.shell.node.overlay.flatMap(({ ipv4, ipv6 }) => [ipv4, ipv6]);
-    try {
-      await this.#dns.listen(this.#host.innerAddresses(own));
-      this.#dnsError = undefined;
-    } catch (error) {
-      this.#dnsError = messageOf(error);
-      this.#log.warn({ error: this.#dnsError }, 'exit-without-dns');
-    }
-  }
-
-  /** Whom guests' questions are asked of: never this node itself. */
-  #resolvers(): string[] {
-    const chosen = this.#settings.serve?.resolvers ?? [];
-    const own = this.#mesh?.shell.node.overlay.flatMap(({ ipv4, ipv6 }) => [ipv4, ipv6]) ?? [];
-    return (chosen.length > 0 ? chosen : hostResolvers()).filter((address) => !own.includes(address));
+    await this.#names.serve(serve?.dns === true);
   }
 
   /** Own addresses and on-link prefixes are denied: they are looked up each time. */
@@ -436,42 +383,15 @@ export class Exits {
   }
 
   #tellNode(mesh: Mesh): void {
-    const settings = this.#nodeSettings();
+    const networkId = (name: string): Uint8Array | undefined =>
+      this.#mesh?.networks.find((known) => known.name === name)?.id;
+    const settings = nodeExitSettings(this.#settings, networkId, this.#names.areResolved);
     mesh.shell.command((node, step) => node.setExits(settings, step));
-  }
-
-  #nodeSettings(): ExitSettings {
-    const { serve, use, grants } = this.#settings;
-    const rights: ExitRight[] = [
-      ...(serve?.allow ?? []).map((peer) => ({
-        subject: { identity: decodePeerId(peer) },
-        until: undefined,
-      })),
-      ...(serve?.networks ?? []).flatMap((name) => {
-        const network = this.#mesh?.networks.find((known) => known.name === name)?.id;
-        return network === undefined ? [] : [{ subject: { network }, until: undefined }];
-      }),
-      ...grants.map(({ subject, until }): ExitRight => ({
-        subject: 'peer' in subject ? { identity: decodePeerId(subject.peer) } : { sessionKey: subject.key },
-        until,
-      })),
-    ];
-    return {
-      service: serve && {
-        rights,
-        ipv4: serve.ipv4,
-        ipv6: serve.ipv6,
-        dns: this.#dns.listening,
-        lan: serve.lan.flatMap((text) => parsePrefix(text) ?? []).map(networkOf),
-        chain: serve.chain,
-      },
-      choice: use && { exits: use.exits.map(decodePeerId), hops: use.hops },
-    };
   }
 
   #changed(change: ExitEffect): void {
     if (change.type === 'exit-guests')
-      this.#dns.setGuests(change.guests.flatMap(({ addresses }) => addresses));
+      this.#names.setGuests(change.guests.flatMap(({ addresses }) => addresses));
     void this.#attempt(
       change.type === 'exit-guests' ? this.#host.setGuests(change.guests) : this.#host.setInUse(change.use),
     );
