@@ -5,19 +5,7 @@ import { OmertaNode } from '../../ts/lab/omerta-node.js';
 import { PingWatch, ping } from '../../ts/lab/ping.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
 import { World, type Node } from '../../ts/lab/world.js';
-
-const SECOND = '198.51.100.200';
-const SECOND6 = '2001:db8:100::200';
-
-/** Lets in only what answers something: from the very address it was sent to. */
-const STATEFUL_FIREWALL = `table inet firewall {
-  chain input {
-    type filter hook input priority filter
-    iifname != "eth0" accept
-    meta l4proto udp ct state != established drop
-  }
-}
-`;
+import { SECOND, SECOND6, STATEFUL_FIREWALL } from './second-addresses.js';
 
 interface Overlay {
   readonly mesh: { readonly networks: readonly { readonly ipv6: string }[] };

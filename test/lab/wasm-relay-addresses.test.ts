@@ -6,20 +6,9 @@ import { after, before, describe, it } from 'node:test';
 import { OmertaNode } from '../../ts/lab/omerta-node.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
 import { World, type Node } from '../../ts/lab/world.js';
+import { SECOND, SECOND6, STATEFUL_FIREWALL } from './second-addresses.js';
 
-const SECOND = '198.51.100.200';
-const SECOND6 = '2001:db8:100::200';
 const LATE = '198.51.100.201';
-
-/** Lets in only what answers something: from the very address it was sent to. */
-const STATEFUL_FIREWALL = `table inet firewall {
-  chain input {
-    type filter hook input priority filter
-    iifname != "eth0" accept
-    meta l4proto udp ct state != established drop
-  }
-}
-`;
 
 interface Status {
   readonly mesh: { readonly bootstraps: readonly { readonly state: string; readonly address?: string }[] };
