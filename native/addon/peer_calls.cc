@@ -20,7 +20,7 @@ enum : uint32_t {
   kKeepalive = 32,
   kReplace = 64,
   kRedirect = 128,
-  kTransit = 256  ///< and above it, two bits of session::Transit
+  kTransit = 256  ///< and above it, three bits of session::Transit
 };
 
 /// Packed changes of peers, repeated:
@@ -40,8 +40,8 @@ std::vector<session::PeerSettings> changes_of(const Engine& engine, const Napi::
     peer.replace_allowed_ips = (flags & kReplace) != 0;
     peer.redirect = (flags & kRedirect) != 0;
     if ((flags & kTransit) != 0) {
-      const uint32_t transit = (flags >> 9) % 4;
-      if (transit > static_cast<uint32_t>(session::Transit::exit))
+      const uint32_t transit = (flags >> 9) % 8;
+      if (transit > static_cast<uint32_t>(session::Transit::exit_and_lan))
         throw_error(value.Env(), "BAD_ARGUMENT", "transit: no such one");
       peer.transit = static_cast<session::Transit>(transit);
     }
@@ -117,16 +117,21 @@ Napi::Value export_peers(Engine& engine, const Napi::CallbackInfo& info) {
 }
 
 /// Packed: family u8 | length u8 | denied u8 | zero u8 | ip 16, repeated.
-Napi::Value set_exit_rules(Engine& engine, const Napi::CallbackInfo& info) {
-  Unpacker batch(info[0], "rules");
+std::vector<session::ExitRule> rules_of(const Napi::Value& value) {
+  Unpacker batch(value, "rules");
   std::vector<session::ExitRule> rules;
   while (!batch.done()) {
     const Bytes packed = batch.take(20);
     const auto prefix = session::Prefix::make(packed[0], packed.data() + 4, packed[1]);
-    if (!prefix.has_value()) throw_error(info.Env(), "BAD_ARGUMENT", "rules: not a prefix");
+    if (!prefix.has_value()) throw_error(value.Env(), "BAD_ARGUMENT", "rules: not a prefix");
     rules.push_back({*prefix, packed[2] != 0});
   }
-  engine.set_exit_rules(rules);
+  return rules;
+}
+
+/// (rules of exits, rules of LANs)
+Napi::Value set_exit_rules(Engine& engine, const Napi::CallbackInfo& info) {
+  engine.set_exit_rules(rules_of(info[0]), rules_of(info[1]));
   return info.Env().Undefined();
 }
 

@@ -108,7 +108,7 @@ Engine::Engine(const EngineSettings& settings)
       settings_(without_key(settings)),
       worker_count_(std::max<size_t>(settings.workers, 1)) {
   output_ = std::make_unique<ControlOutput>(shared_, shared_.counters[worker_count_]);
-  set_exit_rules({});
+  set_exit_rules({}, {});
   port_ = settings.port;
   socket_options_.bind = settings.bind;
   socket_options_.fwmark = settings.fwmark;
@@ -441,8 +441,9 @@ bool Engine::set_peers(std::vector<session::PeerSettings> peers, bool replace) {
   return true;
 }
 
-void Engine::set_exit_rules(std::span<const session::ExitRule> rules) {
-  shared_.sessions->set_exit_rules(std::make_unique<session::ExitRules>(own_prefixes(settings_), rules));
+void Engine::set_exit_rules(std::span<const session::ExitRule> rules,
+                            std::span<const session::ExitRule> lan) {
+  shared_.sessions->set_exit_rules(std::make_unique<session::ExitRules>(own_prefixes(settings_), rules, lan));
 }
 
 void Engine::remove_peers(const std::vector<Key32>& keys) {

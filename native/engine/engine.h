@@ -66,8 +66,8 @@ class Engine {
   /// As SessionTable::set_peers.
   bool set_peers(std::vector<session::PeerSettings> peers, bool replace = false);
   void remove_peers(const std::vector<Key32>& keys);
-  /// Where packets of peers may go that have the right to an exit.
-  void set_exit_rules(std::span<const session::ExitRule> rules);
+  /// Where packets of peers may go that have the right to an exit, and to LANs behind this node.
+  void set_exit_rules(std::span<const session::ExitRule> rules, std::span<const session::ExitRule> lan);
   /// As SessionTable::set_shaping, with where the packets of each wait.
   void set_shaping(const std::vector<PeerShaping>& all);
   /// Of interfaces, all of them.

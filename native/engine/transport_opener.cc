@@ -119,11 +119,14 @@ void TransportOpener::path_frame(const Opening& opening, Bytes payload) {
 bool TransportOpener::may_pass(session::Transit transit, const uint8_t* packet, const inner::IpView& ip) {
   const session::ExitRules& rules = shared_.sessions->exit_rules();
   if (rules.is_own(ip.family, ip.destination)) return true;
-  if (transit != session::Transit::exit) {
+  if (transit == session::Transit::none) {
     counters_.add(Counter::drop_no_exit_right);
     return false;
   }
-  if (rules.permits(ip.family, ip.destination) && !inner::is_mail(packet, ip)) return true;
+  if (transit != session::Transit::exit && rules.permits_lan(ip.family, ip.destination)) return true;
+  if (transit != session::Transit::lan && rules.permits(ip.family, ip.destination) &&
+      !inner::is_mail(packet, ip))
+    return true;
   counters_.add(Counter::drop_exit_denied);
   return false;
 }

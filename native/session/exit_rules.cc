@@ -15,18 +15,21 @@ unsigned bit_of(const uint8_t* address, unsigned index) {
 
 }  // namespace
 
-ExitRules::ExitRules(std::span<const Prefix> own, std::span<const ExitRule> rules) : nodes_(2) {
+ExitRules::ExitRules(std::span<const Prefix> own, std::span<const ExitRule> rules,
+                     std::span<const ExitRule> lan)
+    : nodes_(4) {
   for (const Prefix& each : own) {
     if (each.family == 4)
       own4_.push_back(load<uint32_t>(each.address));
     else
       own6_.push_back(load<std::array<uint64_t, 2>>(each.address));
   }
-  for (const ExitRule& rule : rules) add(rule);
+  for (const ExitRule& rule : rules) add(kExitRoots, rule);
+  for (const ExitRule& rule : lan) add(kLanRoots, rule);
 }
 
-void ExitRules::add(const ExitRule& rule) {
-  uint32_t node = rule.prefix.family == 4 ? 0 : 1;
+void ExitRules::add(uint32_t roots, const ExitRule& rule) {
+  uint32_t node = roots + (rule.prefix.family == 4 ? 0 : 1);
   for (unsigned i = 0; i < rule.prefix.length; i++) {
     const unsigned bit = bit_of(rule.prefix.address, i);
     if (nodes_[node].child[bit] == 0) {
@@ -39,9 +42,9 @@ void ExitRules::add(const ExitRule& rule) {
   nodes_[node].verdict = rule.denied ? Verdict::denied : Verdict::permitted;
 }
 
-bool ExitRules::lookup(uint8_t family, const uint8_t* address) const {
-  uint32_t node = family == 4 ? 0 : 1;
-  Verdict verdict = Verdict::permitted;
+bool ExitRules::lookup(uint32_t roots, Verdict otherwise, uint8_t family, const uint8_t* address) const {
+  uint32_t node = roots + (family == 4 ? 0 : 1);
+  Verdict verdict = otherwise;
   for (unsigned i = 0;; i++) {
     if (nodes_[node].verdict != Verdict::inherited) verdict = nodes_[node].verdict;
     if (i == (family == 4 ? 32U : 128U)) break;
@@ -52,10 +55,13 @@ bool ExitRules::lookup(uint8_t family, const uint8_t* address) const {
 }
 
 bool ExitRules::permits(uint8_t family, const uint8_t* destination) const {
-  if (!lookup(family, destination)) return false;
+  const auto permitted = [&](uint8_t of, const uint8_t* address) {
+    return lookup(kExitRoots, Verdict::permitted, of, address);
+  };
+  if (!permitted(family, destination)) return false;
   if (family == 4) return true;
-  if (std::memcmp(destination, kNat64, sizeof kNat64) == 0) return lookup(4, destination + 12);
-  if (std::memcmp(destination, k6to4, sizeof k6to4) == 0) return lookup(4, destination + 2);
+  if (std::memcmp(destination, kNat64, sizeof kNat64) == 0) return permitted(4, destination + 12);
+  if (std::memcmp(destination, k6to4, sizeof k6to4) == 0) return permitted(4, destination + 2);
   return true;
 }
 

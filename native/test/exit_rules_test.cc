@@ -62,6 +62,23 @@ void an_ipv4_address_inside_an_ipv6_one_has_to_be_permitted_too() {
   CHECK(permits(all, "2002:808:808::1") && !permits(all, "2002:a00:1::1"));
 }
 
+void lans_are_apart_from_what_exits_forward() {
+  const std::vector<ExitRule> rules = {denied("192.168.0.0/16")};
+  const std::vector<ExitRule> lan = {permitted("192.168.7.0/24"), denied("192.168.7.1/32"),
+                                     permitted("fd12::/64")};
+  const ExitRules all({}, rules, lan);
+  const auto in_lan = [&](const char* text) {
+    const Address a = address(text);
+    return all.permits_lan(a.family, a.bytes);
+  };
+  CHECK(in_lan("192.168.7.9") && in_lan("fd12::9"));
+  CHECK(!in_lan("192.168.7.1") && !in_lan("192.168.8.1") && !in_lan("8.8.8.8") && !in_lan("fd13::1"));
+  CHECK(permits(all, "8.8.8.8") && !permits(all, "192.168.7.9"));
+  const ExitRules none({}, rules);
+  const Address a = address("192.168.7.9");
+  CHECK(!none.permits_lan(a.family, a.bytes));
+}
+
 void the_nodes_own_addresses_are_known_whole() {
   const std::vector<Prefix> own = {*Prefix::parse("100.64.1.2/32"), *Prefix::parse("fd00::1/128"),
                                    *Prefix::parse("100.64.9.9/32")};
@@ -111,6 +128,7 @@ void the_trie_answers_as_a_list_that_is_gone_through() {
 int main() {
   RUN(the_longest_prefix_decides_and_of_equal_ones_the_last);
   RUN(an_ipv4_address_inside_an_ipv6_one_has_to_be_permitted_too);
+  RUN(lans_are_apart_from_what_exits_forward);
   RUN(the_nodes_own_addresses_are_known_whole);
   RUN(the_trie_answers_as_a_list_that_is_gone_through);
   return omerta::check::finish();

@@ -619,7 +619,8 @@ struct ExitPair : Pair {
     const std::vector<session::Prefix> own = {*session::Prefix::parse("10.0.0.2/32")};
     const std::vector<session::ExitRule> rules = {{*session::Prefix::parse("10.0.0.64/26"), true},
                                                   {*session::Prefix::parse("10.0.0.70/32"), false}};
-    b.shared.sessions->set_exit_rules(std::make_unique<session::ExitRules>(own, rules));
+    const std::vector<session::ExitRule> lan = {{*session::Prefix::parse("10.0.0.72/32"), false}};
+    b.shared.sessions->set_exit_rules(std::make_unique<session::ExitRules>(own, rules, lan));
     a.shared.sessions->set_peers({peer(2, "0.0.0.0/0")}, boot_clock(), a.out);
     session::PeerSettings held;
     held.public_key = peer(1, "0.0.0.0/0").public_key;
@@ -651,6 +652,17 @@ void a_peer_with_the_right_reaches_what_the_rules_permit() {
   pair.b.shared.sessions->set_exit_rules(
       std::make_unique<session::ExitRules>(std::vector<session::Prefix>{}));
   CHECK(pair.arrives(71));
+}
+
+void a_peer_with_the_right_to_a_lan_reaches_that_and_no_more() {
+  ExitPair pair(session::Transit::lan);
+  CHECK(pair.arrives(2) && pair.arrives(72));
+  CHECK(!pair.arrives(3) && !pair.arrives(70) && !pair.arrives(71));
+  CHECK(pair.b.counted(Counter::drop_exit_denied) == 3);
+  ExitPair exit(session::Transit::exit);
+  CHECK(!exit.arrives(72));
+  ExitPair both(session::Transit::exit_and_lan);
+  CHECK(both.arrives(72) && both.arrives(3) && !both.arrives(71));
 }
 
 void the_right_ends_with_the_next_packet() {
@@ -696,6 +708,7 @@ int main() {
   RUN(an_inside_whose_headers_cannot_be_is_asked_for_no_more_super_packets);
   RUN(a_peer_without_the_right_to_an_exit_reaches_this_node_alone);
   RUN(a_peer_with_the_right_reaches_what_the_rules_permit);
+  RUN(a_peer_with_the_right_to_a_lan_reaches_that_and_no_more);
   RUN(the_right_ends_with_the_next_packet);
   RUN(a_peer_that_is_held_to_nothing_reaches_everything);
   return omerta::check::finish();

@@ -19,6 +19,7 @@ export const LONGEST = [
   'lab/exit-kernel',
   'lab/exit-leaks',
   'lab/exit-configured',
+  'lab/routes',
   'lab/guard',
   'lab/path-mtu',
   'lab/relay-policy',

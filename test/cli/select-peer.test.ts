@@ -42,6 +42,7 @@ function statusOf(...members: MemberStatus[]): DaemonStatus {
       sessionKey: 'ff',
       drops: {},
       exit: { service: undefined, guests: [], choice: [], offers: [] },
+      routes: { advertised: [], guests: [], accepted: [], offers: [] },
       networks: [
         {
           name: 'home',

@@ -86,6 +86,8 @@ const kinds = {
     .constant(1)
     .map((): Effect => ({ type: 'signed-receipts', token: bytes(), receipts: [] })),
   'exit-guests': fc.constant(1).map((): Effect => ({ type: 'exit-guests', guests: [] })),
+  'route-guests': fc.constant(1).map((): Effect => ({ type: 'route-guests', guests: [] })),
+  'routes-in-use': fc.constant(1).map((): Effect => ({ type: 'routes-in-use', routes: [] })),
   'exit-in-use': fc.constant(1).map((): Effect => ({ type: 'exit-in-use', use: undefined })),
   persist: key.map((name): Effect => ({ type: 'persist', key: name, value: bytes() })),
   notify: key.map((event): Effect => ({
@@ -143,6 +145,8 @@ const BATCH_OF: Record<Effect['type'], EffectBatch['type']> = {
   'count-paths': 'count-paths',
   'exit-guests': 'exit-changes',
   'exit-in-use': 'exit-changes',
+  'route-guests': 'exit-changes',
+  'routes-in-use': 'exit-changes',
   pong: 'answers',
   receipts: 'answers',
   'signed-receipts': 'answers',

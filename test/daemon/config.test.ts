@@ -303,7 +303,7 @@ peers = [{ public_key = "${WIREGUARD_KEY}", allowed_ips = ["100.64.9.1/32"] }]`,
     [
       '[nodes]',
       'config nodes',
-      /not a known section; known: node, paths, shaping, relay, wireguard, consent, exit, status, log/,
+      /not a known section; known: node, paths, shaping, relay, wireguard, consent, exit, routes, status, log/,
     ],
     ['[relay]\ncircuit = 5', 'config relay.circuit', /known: serve, allow, deny, admissions/],
     ['node = 3', 'config node', /write \[node\]/],

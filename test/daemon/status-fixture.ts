@@ -56,6 +56,7 @@ export const STATUS: DaemonStatus = {
     mapped: undefined,
     standingPolicies: [],
     exit: { service: undefined, guests: [], choice: [], offers: [] },
+    routes: { advertised: [], guests: [], accepted: [], offers: [] },
     drops: { 'frame-malformed': 6 },
     relay: {
       registrations: 2,

@@ -75,12 +75,15 @@ describe('native engine', { skip: unavailable(), timeout: 300_000 }, () => {
 
   it('takes rules of an exit, and refuses what is no prefix by naming it', () => {
     const engine = native(keys().privateKey);
-    engine.exit?.setExitRules([
-      { prefix: '10.0.0.0/8', denied: true },
-      { prefix: 'fd00::1/128', denied: false },
-    ]);
+    engine.exit?.setExitRules(
+      [
+        { prefix: '10.0.0.0/8', denied: true },
+        { prefix: 'fd00::1/128', denied: false },
+      ],
+      [{ prefix: '192.168.7.0/24', denied: false }],
+    );
     assert.throws(
-      () => engine.exit?.setExitRules([{ prefix: '10.0.0.0/33', denied: true }]),
+      () => engine.exit?.setExitRules([], [{ prefix: '10.0.0.0/33', denied: true }]),
       (error: EngineError) => error.code === 'BAD_ARGUMENT' && error.message.includes("'10.0.0.0/33'"),
     );
   });

@@ -228,7 +228,7 @@ describe('the host of an exit', () => {
     await host.set({ ...wishOf(), using: undefined, serving: SERVING });
     const once = machine.ran;
     const guests = Array.from({ length: 200 }, (_, index) =>
-      host.setGuests([
+      host.setGuests('exit', [
         { sessionKey: 'x', identity: new Uint8Array(32), addresses: [`100.64.2.${index}`], lifetimeMs: 1000 },
       ]),
     );

@@ -32,7 +32,7 @@ function gateway(t: TestContext, denied: ReadonlySet<string> = new Set()) {
   t.after(() => sockets.forEach((each) => each.close()));
   const datagrams = new GatewayDatagrams({
     flows,
-    isPermitted: (address) => !denied.has(address),
+    isPermitted: (_guest, address) => !denied.has(address),
     openAnswerer: (address) => {
       opened.push(address);
       const socket = createSocket('udp4');

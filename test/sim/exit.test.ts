@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { LEASE_MS } from '../../ts/core/exit/exit-server.js';
+import { LEASE_MS } from '../../ts/core/exit/lease-timing.js';
 import type { ExitChoice } from '../../ts/core/exit/exit-client.js';
 import type { ExitRight, ExitService } from '../../ts/core/exit/exit-rights.js';
 import { encodeMessage, type ControlMessage } from '../../ts/core/protocol/control-message.js';

@@ -3,7 +3,7 @@
 import { formatBytes, formatDuration } from '../host/units.js';
 import { formatWireguardKey } from '../host/wireguard-key.js';
 import { fromHex } from '../wire/bytes.js';
-import { wordExitState, type ExitReport } from '../status/model/exit-report.js';
+import { wordExitState, type ExitGuestReport, type ExitReport } from '../status/model/exit-report.js';
 import { columns } from './context.js';
 import { printable } from './describe-status.js';
 
@@ -36,6 +36,16 @@ export function describeExit(report: ExitReport, now: number): string {
   return lines.map(printable).join('\n');
 }
 
+/** A row for each member that is forwarded for. */
+export function guestRows(guests: readonly ExitGuestReport[]): string[][] {
+  return guests.map(({ peerId, name, sinceSeconds, fromBytes, toBytes, addresses }) => [
+    `  ${nameOr(name, peerId)}`,
+    addresses.join(' '),
+    `since ${formatDuration(sinceSeconds)}`,
+    `session: ${formatBytes(fromBytes)} from it, ${formatBytes(toBytes)} to it`,
+  ]);
+}
+
 function describeServing(serving: NonNullable<ExitReport['serving']>, now: number): string[] {
   const {
     ipv4,
@@ -65,12 +75,7 @@ function describeServing(serving: NonNullable<ExitReport['serving']>, now: numbe
       return until > now ? `${who} for ${formatDuration((until - now) / 1000)} more` : `${who} (lapsed)`;
     }),
   ];
-  const rows = guests.map(({ peerId, name, sinceSeconds, fromBytes, toBytes, addresses }) => [
-    `  ${nameOr(name, peerId)}`,
-    addresses.join(' '),
-    `since ${formatDuration(sinceSeconds)}`,
-    `session: ${formatBytes(fromBytes)} from it, ${formatBytes(toBytes)} to it`,
-  ]);
+  const rows = guestRows(guests);
   return [
     `serving   ${families}${lan.length === 0 ? '' : `, LAN ${lan.join(' ')}`}${chain ? ', also as part of a chain' : ''}`,
     `allowed   ${may.length === 0 ? 'nobody yet: omerta exit grant PEER --for 2h' : may.join(', ')}`,

@@ -21,6 +21,7 @@ const COMMANDS: readonly (readonly [name: string, load: () => Promise<(program: 
   ['nat', async () => (await import('./commands/nat.js')).natCommand],
   ['ping', async () => (await import('./commands/ping.js')).pingCommand],
   ['exit', async () => (await import('./commands/exit.js')).exitCommand],
+  ['route', async () => (await import('./commands/route.js')).routeCommand],
   ['guard', async () => (await import('./commands/guard.js')).guardCommand],
   ['exec', async () => (await import('./commands/exec.js')).execCommand],
   ['socks', async () => (await import('./commands/socks.js')).socksCommand],

@@ -77,6 +77,14 @@ export function exitRules(own: readonly string[], lan: readonly string[]): ExitR
   ];
 }
 
+/** What the engine is told of LANs behind this node: all that none of them holds is denied. */
+export function lanRules(own: readonly string[], advertised: readonly string[]): ExitRule[] {
+  return [
+    ...advertised.map((prefix) => ({ prefix, denied: false })),
+    ...own.filter(isHost).map((prefix) => ({ prefix, denied: true })),
+  ];
+}
+
 export const isLoopback = (address: string): boolean => address === '::1' || address.startsWith('127.');
 
 const isHost = (prefix: string): boolean => /\/(32|128)$/.test(prefix) && !/:.*\/32$/.test(prefix);

@@ -3,20 +3,28 @@
 
 import { networkInterfaces } from 'node:os';
 import type { ExitRule } from '../contract/exit-control.js';
-import type { ExitGuest, ExitInUse } from '../core/runtime/exit-change.js';
+import type { ExitGuest, ExitInUse, RouteInUse } from '../core/runtime/exit-change.js';
 import { defaultRouteDevices, gatewayRouteDevices, hostSettings } from '../host/host-tuning.js';
 import { ExitCode, messageOf, OperatorError } from '../host/operator-error.js';
 import { parsePrefix } from '../wire/prefix.js';
 import { parseIp } from '../wire/socket-address.js';
 import { MACHINE_NAMES } from './dns-forwarder.js';
 import type { ExitPlace } from './exit-place.js';
-import { exitRules, interfaceTowards, onLinkRanges, ownRanges, type Interfaces } from './denied-ranges.js';
+import {
+  exitRules,
+  interfaceTowards,
+  lanRules,
+  onLinkRanges,
+  ownRanges,
+  type Interfaces,
+} from './denied-ranges.js';
 import type { GuardFacts } from './guard-table.js';
 import { kernelSysctls, type HostChange, type Sysctls, type Undo } from './host-change.js';
 import { HostChanges } from './host-changes.js';
 import { runCommand, type RunCommand } from './host-commands.js';
 import { serveChanges, type GuestAddress } from './serve-changes.js';
-import { BOOT_TABLE, EXIT_TABLE, GUARD_TABLE, SERVE_TABLE } from './exit-numbers.js';
+import { BOOT_TABLE, EXIT_TABLE, GUARD_TABLE, MAIN_TABLE, SERVE_TABLE } from './exit-numbers.js';
+import { isOnLink, routeChanges } from './route-changes.js';
 import { strictInterfaces, useChanges } from './use-changes.js';
 
 /** The host keeps forwarding for a guest a little longer than its lease: the engine ends it to the moment. */
@@ -39,12 +47,19 @@ export interface Using {
   readonly paranoid: boolean;
 }
 
-/** What is to be; undefined = no exit of that kind. */
+/** LANs behind this host, and those behind members. */
+export interface Routing {
+  readonly advertised: readonly string[];
+  readonly accepted: readonly string[];
+}
+
+/** What is to be; undefined = no exit of that kind, no routes. */
 export interface ExitWish {
   readonly tunnel: string;
   readonly port: number;
   readonly serving: Serving | undefined;
   readonly using: Using | undefined;
+  readonly routing?: Routing | undefined;
 }
 
 /** The machine; tests give another. */
@@ -78,8 +93,9 @@ export class ExitHost implements ExitPlace {
   readonly #changes: HostChanges;
   readonly #options: ExitHostOptions;
   #wish: ExitWish | undefined;
-  #guests: readonly { readonly address: string; readonly until: number }[] = [];
+  #guests: readonly (Pick<GuestAddress, 'of' | 'address'> & { readonly until: number })[] = [];
   #use: ExitInUse | undefined;
+  #routes: readonly RouteInUse[] = [];
   /** What the host was like when it was changed last. */
   #seen = '';
   #lookedAt = -Infinity;
@@ -110,15 +126,26 @@ export class ExitHost implements ExitPlace {
   set(wish: ExitWish): Promise<void> {
     this.#wish = wish;
     if (wish.using === undefined) this.#use = undefined;
-    if (wish.serving === undefined) this.#guests = [];
+    this.#guests = this.#guests.filter(({ of }) =>
+      of === 'exit' ? wish.serving !== undefined : isAdvertising(wish),
+    );
+    if (!isAccepting(wish)) this.#routes = [];
     return this.#apply();
   }
 
-  setGuests(guests: readonly ExitGuest[]): Promise<void> {
+  setGuests(of: GuestAddress['of'], guests: readonly ExitGuest[]): Promise<void> {
     const now = this.#options.now();
-    this.#guests = guests.flatMap(({ addresses, lifetimeMs }) =>
-      addresses.map((address) => ({ address, until: now + lifetimeMs })),
-    );
+    this.#guests = [
+      ...this.#guests.filter((guest) => guest.of !== of),
+      ...guests.flatMap(({ addresses, lifetimeMs }) =>
+        addresses.map((address) => ({ of, address, until: now + lifetimeMs })),
+      ),
+    ];
+    return this.#apply();
+  }
+
+  setRoutesInUse(routes: readonly RouteInUse[]): Promise<void> {
+    this.#routes = routes;
     return this.#apply();
   }
 
@@ -154,17 +181,32 @@ export class ExitHost implements ExitPlace {
     return this.#queue(() => this.#changes.clear(isForServing));
   }
 
+  /** Likewise what is there because of LANs: nothing is served without a daemon. @throws OperatorError */
+  clearRoutes(): Promise<void> {
+    return this.#queue(() => this.#changes.clear((undo) => isForServing(undo) || isForRoutes(undo)));
+  }
+
   /** The daemon ends: nothing is served any more, and what is closed stays closed. @throws OperatorError */
   keepClosed(): Promise<void> {
     const wish = this.#wish;
     this.#use = undefined;
-    if (wish !== undefined) this.#wish = { ...wish, serving: undefined };
+    if (wish !== undefined) this.#wish = { ...wish, serving: undefined, routing: undefined };
     return this.#apply();
   }
 
   /** What the engine forwards to. */
   rules(lan: readonly string[], tunnel: string): ExitRule[] {
     return exitRules(ownRanges(this.#interfaces(), tunnel), lan);
+  }
+
+  lanRules(advertised: readonly string[], tunnel: string): ExitRule[] {
+    return lanRules(ownRanges(this.#interfaces(), tunnel), advertised);
+  }
+
+  /** Of prefixes, those that are on-link here: no route leads there. */
+  onLink(prefixes: readonly string[], tunnel: string): string[] {
+    const ranges = ownRanges(this.#interfaces(), tunnel);
+    return prefixes.filter((prefix) => isOnLink(prefix, ranges));
   }
 
   /**
@@ -259,7 +301,7 @@ export class ExitHost implements ExitPlace {
   /** Where the guard cannot be made: nothing leaves by an exit until it is, and by routes nowhere. */
   async #closeByRoutes(wish: ExitWish): Promise<void> {
     const using = wish.using && { ...wish.using, paranoid: false };
-    const closed = this.#wanted({ ...wish, using, serving: undefined }, undefined);
+    const closed = this.#wanted({ ...wish, using, serving: undefined, routing: undefined }, undefined);
     await this.#changes
       .add(closed.filter(({ kind }) => kind === 'routes' || kind === 'rule'))
       .catch(() => undefined); // what kept the guard from being made is said
@@ -286,8 +328,12 @@ export class ExitHost implements ExitPlace {
   }
 
   /** Closing comes first: rules and routes of the exit in use, then what is served. */
-  #wanted({ tunnel, port, serving, using }: ExitWish, use: ExitInUse | undefined): HostChange[] {
+  #wanted(wish: ExitWish, use: ExitInUse | undefined): HostChange[] {
+    const { tunnel, port, serving, using } = wish;
+    const { accepted, advertised } = wish.routing ?? { accepted: [], advertised: [] };
     const interfaces = this.#interfaces();
+    const hasIpv6 = this.#sysctls.read('net/ipv6/conf/all/forwarding') !== undefined;
+    const granted = this.#granted(accepted, interfaces[tunnel] ?? []);
     const changes: HostChange[] = [];
     if (using !== undefined)
       changes.push(
@@ -299,25 +345,35 @@ export class ExitHost implements ExitPlace {
           onLink: using.allowLan ? onLinkRanges(interfaces, tunnel) : [],
           include: using.include,
           exclude: using.exclude,
-          hasIpv6: this.#sysctls.read('net/ipv6/conf/all/forwarding') !== undefined,
+          hasIpv6,
+          accepted,
+          granted,
           guard: using.paranoid ? this.#guard(tunnel, using.allowLan) : undefined,
           strictInterfaces: strictInterfaces(Object.keys(interfaces), tunnel, this.#sysctls),
         }),
       );
-    if (serving !== undefined) {
-      const uplinks = this.#uplinks(serving.lan, tunnel);
+    const onLink = ownRanges(interfaces, tunnel);
+    changes.push(...routeChanges({ tunnel, accepted, granted, onLink, hasIpv6 }));
+    if (serving !== undefined || advertised.length > 0) {
+      const uplinks = this.#waysOut(wish);
       const wasOff = (path: string): boolean => this.#changes.before(path) === '0';
+      const has = (isV6: boolean): boolean => advertised.some((prefix) => prefix.includes(':') === isV6);
+      const ipv6 = serving?.ipv6 === true || has(true);
       changes.push(
         ...serveChanges(
           {
             tunnel,
             uplinks,
-            ...serving,
-            own: ownRanges(interfaces, tunnel),
+            ipv4: serving?.ipv4 === true || has(false),
+            ipv6,
+            lan: serving?.lan ?? [],
+            chain: serving?.chain ?? false,
+            advertised,
+            own: onLink,
             closed4: wasOff('net/ipv4/conf/all/forwarding')
               ? uplinks.filter((name) => wasOff(`net/ipv4/conf/${name}/forwarding`))
               : [],
-            closed6: serving.ipv6 && wasOff('net/ipv6/conf/all/forwarding'),
+            closed6: ipv6 && wasOff('net/ipv6/conf/all/forwarding'),
           },
           this.#guestAddresses(),
           this.#sysctls,
@@ -342,7 +398,47 @@ export class ExitHost implements ExitPlace {
     const now = this.#options.now();
     return this.#guests
       .filter(({ until }) => until > now)
-      .map(({ address, until }) => ({ address, seconds: Math.ceil((until - now) / 1000) + GRACE_SECONDS }));
+      .map(({ of, address, until }) => ({
+        of,
+        address,
+        seconds: Math.ceil((until - now) / 1000) + GRACE_SECONDS,
+      }));
+  }
+
+  /** By prefix, the own address it is sent from, which the tunnel has: where IPv6 is switched off, it has none. */
+  #granted(
+    accepted: readonly string[],
+    present: NonNullable<Interfaces[string]>,
+  ): ReadonlyMap<string, string> {
+    return new Map(
+      this.#routes.flatMap(({ prefix, source }) =>
+        source !== undefined && accepted.includes(prefix) && hasAddress(present, source)
+          ? [[prefix, source]]
+          : [],
+      ),
+    );
+  }
+
+  /** Where guests of an exit leave by, and where LANs that are advertised are. */
+  #waysOut({ tunnel, serving, routing }: ExitWish): string[] {
+    const towards = (prefixes: readonly string[]): string[] => this.#towards(prefixes, tunnel);
+    const advertised = routing?.advertised ?? [];
+    const behind = advertised.filter((prefix) => towards([prefix]).length === 0);
+    const names = [
+      ...(serving === undefined && behind.length === 0 ? [] : this.#uplinks([], tunnel)),
+      ...towards([...(serving?.lan ?? []), ...advertised]),
+    ];
+    return [...new Set(names)];
+  }
+
+  /** Interfaces that hold an address of one of these on-link. */
+  #towards(prefixes: readonly string[], tunnel: string): string[] {
+    const interfaces = this.#interfaces();
+    return prefixes.flatMap((text) => {
+      const prefix = parsePrefix(text);
+      const name = prefix && interfaceTowards(interfaces, prefix);
+      return name === undefined || name === tunnel ? [] : [name];
+    });
   }
 
   #interfaces(): Interfaces {
@@ -350,26 +446,22 @@ export class ExitHost implements ExitPlace {
   }
 
   #uplinks(lan: readonly string[], tunnel: string): string[] {
-    const interfaces = this.#interfaces();
-    const towards = lan.map((text) => {
-      const prefix = parsePrefix(text);
-      return prefix && interfaceTowards(interfaces, prefix);
-    });
     const defaults = (
       this.#options.uplinks ??
       (() => [...defaultRouteDevices(hostSettings), ...gatewayRouteDevices(hostSettings)])
     )();
-    const names = [...defaults, ...towards].filter((name) => name !== undefined);
-    return [...new Set(names)].filter((name) => name !== tunnel);
+    return [...new Set([...defaults, ...this.#towards(lan, tunnel)])].filter((name) => name !== tunnel);
   }
 
   /** All of the host that the changes depend on. */
   #facts(): string {
-    const { tunnel = '', serving } = this.#wish ?? {};
+    const wish = this.#wish;
+    const { tunnel = '', serving } = wish ?? {};
     const interfaces = this.#interfaces();
     return JSON.stringify([
       ownRanges(interfaces, tunnel),
       this.#uplinks(serving?.lan ?? [], tunnel),
+      wish === undefined ? [] : this.#waysOut(wish),
       [
         'net/ipv4/conf/all/forwarding',
         'net/ipv6/conf/all/forwarding',
@@ -383,12 +475,20 @@ export class ExitHost implements ExitPlace {
 
 /** The exit in use, of the families whose address the tunnel has: where IPv6 is switched off, it goes nowhere. */
 function usable(use: ExitInUse, present: NonNullable<Interfaces[string]>): ExitInUse {
-  const has = (address: string | undefined): boolean => {
-    const ip = address === undefined ? undefined : parseIp(address);
-    return ip !== undefined && present.some((info) => parseIp(info.address)?.join() === ip.join());
-  };
-  return { ...use, ipv4: has(use.ipv4) ? use.ipv4 : undefined, ipv6: has(use.ipv6) ? use.ipv6 : undefined };
+  const there = (address: string | undefined): string | undefined =>
+    address !== undefined && hasAddress(present, address) ? address : undefined;
+  return { ...use, ipv4: there(use.ipv4), ipv6: there(use.ipv6) };
 }
+
+function hasAddress(present: NonNullable<Interfaces[string]>, address: string): boolean {
+  const ip = parseIp(address);
+  return ip !== undefined && present.some((info) => parseIp(info.address)?.join() === ip.join());
+}
+
+const isAdvertising = ({ routing }: ExitWish): boolean => (routing?.advertised.length ?? 0) > 0;
+const isAccepting = ({ routing }: ExitWish): boolean => (routing?.accepted.length ?? 0) > 0;
+
+const isForRoutes = (undo: Undo): boolean => undo.kind === 'routes' && undo.table === MAIN_TABLE;
 
 /** What an exit in use needs of kernel parameters is one for all interfaces, src_valid_mark. */
 const isForServing = (undo: Undo): boolean =>

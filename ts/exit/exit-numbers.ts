@@ -3,6 +3,9 @@
 /** SO_MARK of the engine's sockets, and the number of the routing table. */
 export const EXIT_MARK = 28_525;
 export const EXIT_TABLE = 28_525;
+/** The kernel's table main, and by whom our routes in it are (rtm_protocol of rtnetlink(7), below 256). */
+export const MAIN_TABLE = 254;
+export const ROUTE_PROTOCOL = 109;
 /** Tables of nftables. */
 export const SERVE_TABLE = 'omerta_exit';
 export const USE_TABLE = 'omerta_use';

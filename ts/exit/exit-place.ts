@@ -2,7 +2,7 @@
 // (private-exit.ts).
 
 import type { ExitRule } from '../contract/exit-control.js';
-import type { ExitGuest, ExitInUse } from '../core/runtime/exit-change.js';
+import type { ExitGuest, ExitInUse, RouteInUse } from '../core/runtime/exit-change.js';
 import type { DnsNetworks } from './dns-forwarder.js';
 import type { GatewayCounts } from './gateway-messages.js';
 import type { ExitWish } from './exit-host.js';
@@ -20,13 +20,18 @@ export interface ExitPlace {
   readonly names: DnsNetworks;
   /** @throws OperatorError; what was closed stays closed. */
   set(wish: ExitWish): Promise<void>;
-  setGuests(guests: readonly ExitGuest[]): Promise<void>;
+  /** Whom an exit, or LANs that are advertised, are forwarded for. */
+  setGuests(of: 'exit' | 'lan', guests: readonly ExitGuest[]): Promise<void>;
+  setRoutesInUse(routes: readonly RouteInUse[]): Promise<void>;
   setInUse(use: ExitInUse | undefined): Promise<void>;
   check(): Promise<void>;
   clear(): Promise<void>;
   keepClosed(): Promise<void>;
   /** What the engine forwards to. */
   rules(lan: readonly string[], tunnel: string): ExitRule[];
+  lanRules(advertised: readonly string[], tunnel: string): ExitRule[];
+  /** Of prefixes that are accepted, those that are on-link here, so that they are reached directly. */
+  onLink(prefixes: readonly string[], tunnel: string): string[];
   /** @throws OperatorError naming what else sends everything elsewhere. */
   requireNoRival(): Promise<void>;
   foreignDrops(): Promise<string[]>;

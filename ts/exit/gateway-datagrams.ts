@@ -24,8 +24,8 @@ interface Mapping {
 
 export interface GatewayDatagramsOptions {
   readonly flows: GatewayFlows;
-  /** Whether it may be sent there, and come from there; it is counted where not. */
-  readonly isPermitted: (address: string) => boolean;
+  /** Whether a guest may send there, and get answers from there; it is counted where not. */
+  readonly isPermitted: (guest: string, address: string) => boolean;
   /** A socket of the guests' network that is bound to an address of anybody; undefined = there is none to be had. */
   readonly openAnswerer: (address: string, port: number) => UdpSocket | undefined;
   /** Monotonic ms. */
@@ -44,7 +44,7 @@ export class GatewayDatagrams {
 
   /** One of a guest. */
   send(guest: string, port: number, address: string, toPort: number, data: Uint8Array): void {
-    if (port === 0 || toPort === 0 || !this.#options.isPermitted(address)) return;
+    if (port === 0 || toPort === 0 || !this.#options.isPermitted(guest, address)) return;
     const mapping = this.#mappingOf(guest, port);
     if (mapping === undefined) return;
     mapping.usedAt = this.#options.now();
@@ -84,7 +84,7 @@ export class GatewayDatagrams {
     socket.on('error', end);
     socket.on('message', (data, from) => {
       // Whoever else sends there would take a socket, and by a made-up address one of the guests' network itself.
-      if (!mapping.correspondents.has(from.address) || !isPermitted(from.address)) return;
+      if (!mapping.correspondents.has(from.address) || !isPermitted(guest, from.address)) return;
       mapping.usedAt = now();
       const answerer = this.#answererOf(from.address, from.port);
       if (answerer !== undefined) this.#sendBy(answerer, data, port, guest);

@@ -3,8 +3,20 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { ExitRule } from '../contract/exit-control.js';
 
+/** Guests of one kind, and where what they send goes. */
+export interface GuestRules {
+  readonly addresses: readonly string[];
+  readonly rules: readonly ExitRule[];
+}
+
+export const NOWHERE: readonly ExitRule[] = [
+  { prefix: '0.0.0.0/0', denied: true },
+  { prefix: '::/0', denied: true },
+];
+
 export type ToGateway =
-  | { readonly type: 'guests'; readonly addresses: readonly string[]; readonly rules: readonly ExitRule[] }
+  /** Those of the exit, and those of LANs that are advertised. */
+  | { readonly type: 'guests'; readonly exit: GuestRules; readonly lan: GuestRules }
   /** Another helper opens sockets. */
   | { readonly type: 'channel'; readonly channel: number }
   /** A datagram of a guest (NativeAddon.receiveDatagram). */

@@ -5,12 +5,17 @@ import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { createServer, isIPv6, type Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
-import type { ExitRule } from '../contract/exit-control.js';
 import { loadNativeAddon } from '../engine/native/native-addon.js';
 import { formatIp, parseIp } from '../wire/socket-address.js';
 import { GatewayDatagrams } from './gateway-datagrams.js';
 import { GatewayFlows } from './gateway-flows.js';
-import type { FromGateway, GatewayCounts, GatewayStart, ToGateway } from './gateway-messages.js';
+import {
+  NOWHERE,
+  type FromGateway,
+  type GatewayCounts,
+  type GatewayStart,
+  type ToGateway,
+} from './gateway-messages.js';
 import { machineNetwork, plainAddress } from './inner-network.js';
 import { Permitted } from './permitted.js';
 import { connectToFirst, relayStreams } from './relayed-stream.js';
@@ -24,15 +29,14 @@ const SOCK_DGRAM = 2;
 
 const start = workerData as GatewayStart;
 const flows = new GatewayFlows(() => performance.now());
-let permitted = new Permitted([
-  { prefix: '0.0.0.0/0', denied: true },
-  { prefix: '::/0', denied: true },
-]);
+const nobody = { addresses: new Set<string>(), permitted: new Permitted(NOWHERE) };
+let exit = nobody;
+let lan = nobody;
 let { channel } = start;
 const pending = new Int32Array(start.pending);
 
-/** Connections of guests, with where they go. */
-const connections = new Map<Socket, string>();
+/** Connections of guests, with whose they are and where they go. */
+const connections = new Map<Socket, readonly [guest: string, address: string, port: number]>();
 
 for (const fd of start.tcp) {
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (client) => {
@@ -42,13 +46,13 @@ for (const fd of start.tcp) {
       plainAddress(client.localAddress ?? ''),
       client.localPort,
     ];
-    if (port === undefined || !flows.mayBegin(guest, 'tcp') || !isPermitted(address, port)) {
+    if (port === undefined || !flows.mayBegin(guest, 'tcp') || !isPermitted(guest, address, port)) {
       client.resetAndDestroy();
       return;
     }
     const left = flows.enter(guest, 'tcp', () => client.resetAndDestroy());
     const connected = flows.enter(guest, 'connecting');
-    connections.set(client, address);
+    connections.set(client, [guest, address, port]);
     client.once('close', () => {
       connections.delete(client);
       left();
@@ -71,8 +75,13 @@ parentPort?.postMessage({ type: 'ready' } satisfies FromGateway);
 /** What is sent there from an exit is mail nobody asked for. */
 const SMTP_PORT = 25;
 
-function isPermitted(address: string, port?: number): boolean {
-  const isFree = permitted.permits(address) && port !== SMTP_PORT;
+function permits(guest: string, address: string, port?: number): boolean {
+  if (lan.addresses.has(guest) && lan.permitted.permits(address)) return true;
+  return exit.addresses.has(guest) && exit.permitted.permits(address) && port !== SMTP_PORT;
+}
+
+function isPermitted(guest: string, address: string, port?: number): boolean {
+  const isFree = permits(guest, address, port);
   if (!isFree) flows.refused++;
   return isFree;
 }
@@ -107,19 +116,22 @@ function datagram(bytes: Uint8Array): void {
 let told = '';
 
 /** What goes to where nothing is forwarded any more ends. */
-function setRules(rules: readonly ExitRule[]): void {
-  const text = JSON.stringify(rules);
+function setRules(guests: Extract<ToGateway, { type: 'guests' }>): void {
+  const text = JSON.stringify(guests);
   if (text === told) return;
   told = text;
-  permitted = new Permitted(rules);
-  for (const [client, address] of connections) if (!permitted.permits(address)) client.resetAndDestroy();
+  [exit, lan] = [guests.exit, guests.lan].map(({ addresses, rules }) => ({
+    addresses: new Set(addresses),
+    permitted: new Permitted(rules),
+  })) as [typeof nobody, typeof nobody];
+  for (const [client, place] of connections) if (!permits(...place)) client.resetAndDestroy();
+  flows.setGuests([...new Set([...guests.exit.addresses, ...guests.lan.addresses])]);
 }
 
 function take(message: ToGateway): void {
   switch (message.type) {
     case 'guests':
-      setRules(message.rules);
-      flows.setGuests(message.addresses);
+      setRules(message);
       break;
     case 'channel':
       ({ channel } = message);

@@ -3,12 +3,12 @@
 
 import { closeSync } from 'node:fs';
 import { MessageChannel, Worker } from 'node:worker_threads';
-import type { ExitRule } from '../contract/exit-control.js';
 import type {
   DatagramReaderStart,
   FromGateway,
   GatewayCounts,
   GatewayStart,
+  GuestRules,
   ToGateway,
 } from './gateway-messages.js';
 import { GATEWAY_REMOVED, GATEWAY_ROUTES, GATEWAY_ROUTES_REMOVED, gatewayTable } from './gateway-rules.js';
@@ -87,8 +87,8 @@ export class Gateway {
   }
 
   /** Who may send by it, and where it goes. */
-  setGuests(addresses: readonly string[], rules: readonly ExitRule[]): void {
-    this.#tell({ type: 'guests', addresses, rules });
+  setGuests(exit: GuestRules, lan: GuestRules): void {
+    this.#tell({ type: 'guests', exit, lan });
   }
 
   /** Another helper opens sockets. */

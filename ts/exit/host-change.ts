@@ -24,11 +24,13 @@ export interface RuleChange {
   readonly rule: string;
 }
 
-/** All routes of a table that is ours alone, as `ip route replace` takes them. */
+/** All routes of a table that is ours alone, or all of one protocol in it, as `ip route replace` takes them. */
 export interface RoutesChange {
   readonly kind: 'routes';
   readonly family: Family;
   readonly table: number;
+  /** Left out: the table is ours alone. */
+  readonly protocol?: number | undefined;
   readonly routes: readonly string[];
 }
 
@@ -96,7 +98,10 @@ export function keyOf(change: HostChange | Undo): string {
 
 /** What will undo the change, looked up before it is made; undefined = there is nothing to change. */
 export function undoOf(change: HostChange, sysctls: Sysctls): Undo | undefined {
-  if (change.kind === 'routes') return { kind: 'routes', family: change.family, table: change.table };
+  if (change.kind === 'routes') {
+    const { kind, family, table, protocol } = change;
+    return { kind, family, table, ...(protocol !== undefined && { protocol }) };
+  }
   if (change.kind === 'nft')
     return { kind: 'nft', table: change.table, ...(change.families && { families: change.families }) };
   if (change.kind === 'rule') return change;
@@ -156,7 +161,7 @@ export async function undoChange(undo: Undo, run: RunCommand, sysctls: Sysctls):
       );
       break;
     case 'routes':
-      await run('ip', [`-${undo.family}`, 'route', 'flush', 'table', String(undo.table)]).catch(
+      await run('ip', [`-${undo.family}`, 'route', 'flush', ...placeOf(undo)]).catch(
         unless(/does not exist|No such/),
       );
       break;
@@ -171,19 +176,25 @@ function withoutTable({ table, families = ['inet'] }: Pick<NftChange, 'table' | 
 }
 
 /** New ones come before old ones go: a table that is to hold `unreachable` is at no moment without it. */
-async function makeRoutes({ family, table, routes }: RoutesChange, run: RunCommand): Promise<void> {
-  const printed = await run('ip', ['-json', `-${family}`, 'route', 'show', 'table', String(table)]).catch(
+async function makeRoutes(change: RoutesChange, run: RunCommand): Promise<void> {
+  const { family, routes } = change;
+  const place = placeOf(change);
+  const printed = await run('ip', ['-json', `-${family}`, 'route', 'show', ...place]).catch(
     unless(/does not exist/, '[]'),
   );
   const present = routesOf(printed);
-  for (const route of routes)
-    await run('ip', [`-${family}`, 'route', 'replace', ...words(route), 'table', String(table)]);
+  for (const route of routes) await run('ip', [`-${family}`, 'route', 'replace', ...words(route), ...place]);
   const wanted = new Set(routes.map(identityOf));
   for (const route of present)
     if (!wanted.has(identityOf(route)))
-      await run('ip', [`-${family}`, 'route', 'del', ...words(route), 'table', String(table)]).catch(
+      await run('ip', [`-${family}`, 'route', 'del', ...words(route), ...place]).catch(
         unless(/No such process|No such/),
       );
+}
+
+/** Where routes of a change are, as ip takes it. */
+export function placeOf({ table, protocol }: Omit<RoutesChange, 'routes'>): string[] {
+  return ['table', String(table), ...(protocol === undefined ? [] : ['proto', String(protocol)])];
 }
 
 interface PrintedRoute {

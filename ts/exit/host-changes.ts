@@ -13,14 +13,22 @@ import {
   type Sysctls,
   type Undo,
 } from './host-change.js';
-import { EXIT_TABLE, GUARD_TABLE, RULE_PRIORITIES, SERVE_TABLE, USE_TABLE } from './exit-numbers.js';
+import {
+  EXIT_TABLE,
+  GUARD_TABLE,
+  MAIN_TABLE,
+  ROUTE_PROTOCOL,
+  RULE_PRIORITIES,
+  SERVE_TABLE,
+  USE_TABLE,
+} from './exit-numbers.js';
 import type { RunCommand } from './host-commands.js';
 import { HostListing } from './host-listing.js';
 
 // A journal undoes what an exit changes and nothing else, wherever the file comes from.
 const family = z.union([z.literal(4), z.literal(6)]);
 const OWN_RULE = new RegExp(`^priority (${Object.values(RULE_PRIORITIES).join('|')}) `);
-const undoSchema = z.discriminatedUnion('kind', [
+const undoSchema = z.union([
   z.strictObject({
     kind: z.literal('sysctl'),
     path: z.string().regex(/^net\/ipv[46]\/conf\/[^/]+\/[a-z_]+$/),
@@ -30,6 +38,12 @@ const undoSchema = z.discriminatedUnion('kind', [
   }),
   z.strictObject({ kind: z.literal('rule'), family, rule: z.string().regex(OWN_RULE) }),
   z.strictObject({ kind: z.literal('routes'), family, table: z.literal(EXIT_TABLE) }),
+  z.strictObject({
+    kind: z.literal('routes'),
+    family,
+    table: z.literal(MAIN_TABLE),
+    protocol: z.literal(ROUTE_PROTOCOL),
+  }),
   z.strictObject({
     kind: z.literal('nft'),
     table: z.enum([SERVE_TABLE, USE_TABLE, GUARD_TABLE]),

@@ -1,7 +1,7 @@
 // What a host has of the changes an exit makes, whoever made it: what another made is left to it, and what others took
 // away (a firewall that is loaded anew, a network manager that removes rules it does not know) is made again.
 
-import { identityOf, routesOf, type HostChange } from './host-change.js';
+import { identityOf, keyOf, placeOf, routesOf, type HostChange } from './host-change.js';
 import { HostCommandError, type RunCommand } from './host-commands.js';
 
 interface Printed {
@@ -30,7 +30,12 @@ export class HostListing {
   }
 
   #list(change: HostChange): Promise<ReadonlySet<string>> {
-    const key = change.kind === 'nft' ? 'nft' : `${change.kind} ${'family' in change ? change.family : ''}`;
+    const key =
+      change.kind === 'nft'
+        ? 'nft'
+        : change.kind === 'routes'
+          ? keyOf(change)
+          : `${change.kind} ${'family' in change ? change.family : ''}`;
     const known = this.#lists.get(key) ?? this.#print(change);
     this.#lists.set(key, known);
     return known;
@@ -58,8 +63,14 @@ export class HostListing {
         return new Set(rules.map(({ priority }) => String(priority)));
       }
       case 'routes': {
-        const { family, table } = change;
-        const printed = await this.#ask('ip', '-json', `-${family}`, 'route', 'show', 'table', String(table));
+        const printed = await this.#ask(
+          'ip',
+          '-json',
+          `-${change.family}`,
+          'route',
+          'show',
+          ...placeOf(change),
+        );
         return new Set(routesOf(printed).map(identityOf));
       }
     }

@@ -6,12 +6,12 @@ import type { ExitRule } from '../contract/exit-control.js';
 import type { ExitGuest, ExitInUse } from '../core/runtime/exit-change.js';
 import { ExitCode, messageOf, OperatorError } from '../host/operator-error.js';
 import { loadNativeAddon } from '../engine/native/native-addon.js';
-import { exitRules, hostRanges, ownRanges } from './denied-ranges.js';
+import { exitRules, hostRanges, lanRules, ownRanges } from './denied-ranges.js';
 import { DnsForwarder, type DnsNetworks } from './dns-forwarder.js';
 import type { ExitWish } from './exit-host.js';
 import type { ExitPlace } from './exit-place.js';
 import { Gateway } from './gateway.js';
-import type { GatewayCounts } from './gateway-messages.js';
+import { NOWHERE, type GatewayCounts } from './gateway-messages.js';
 import { machineNetwork } from './inner-network.js';
 import type { PrivateNetwork } from './private-network.js';
 
@@ -38,8 +38,9 @@ export class PrivateExit implements ExitPlace {
   #wish: ExitWish | undefined;
   /** A thread of the gateway ended: it is made anew. */
   #hasFailed = false;
-  #guests: readonly { readonly address: string; readonly until: number }[] = [];
+  #guests: readonly { readonly of: 'exit' | 'lan'; readonly address: string; readonly until: number }[] = [];
   #lan: readonly string[] = [];
+  #advertised: readonly string[] = [];
   #busy: Promise<void> = Promise.resolve();
   error: string | undefined;
 
@@ -67,7 +68,8 @@ export class PrivateExit implements ExitPlace {
     return this.#busy;
   }
 
-  set({ tunnel, port, serving, using }: ExitWish): Promise<void> {
+  set(wish: ExitWish): Promise<void> {
+    const { tunnel, serving, using } = wish;
     if (
       using !== undefined &&
       (using.paranoid || using.allowLan || using.include.length + using.exclude.length > 0)
@@ -90,11 +92,21 @@ export class PrivateExit implements ExitPlace {
         ),
       );
     if (using === undefined) this.#use = undefined;
-    this.#wish = { tunnel, port, serving, using };
+    this.#wish = wish;
     return this.#queue(async () => {
       const own = this.#options.own();
-      const wanted = serving && { tunnel, own, ipv4: serving.ipv4, ipv6: serving.ipv6 };
       this.#lan = serving?.lan ?? [];
+      const advertised = (this.#advertised = wish.routing?.advertised ?? []);
+      const has = (isV6: boolean): boolean => advertised.some((prefix) => prefix.includes(':') === isV6);
+      const wanted =
+        serving === undefined && advertised.length === 0
+          ? undefined
+          : {
+              tunnel,
+              own,
+              ipv4: serving?.ipv4 === true || has(false),
+              ipv6: serving?.ipv6 === true || has(true),
+            };
       const text = JSON.stringify(wanted ?? '');
       if (text === this.#served) {
         this.#tellGuests();
@@ -113,12 +125,20 @@ export class PrivateExit implements ExitPlace {
     });
   }
 
-  setGuests(guests: readonly ExitGuest[]): Promise<void> {
+  setGuests(of: 'exit' | 'lan', guests: readonly ExitGuest[]): Promise<void> {
     const now = this.#options.now();
-    this.#guests = guests.flatMap(({ addresses, lifetimeMs }) =>
-      addresses.map((address) => ({ address, until: now + lifetimeMs })),
-    );
+    this.#guests = [
+      ...this.#guests.filter((guest) => guest.of !== of),
+      ...guests.flatMap(({ addresses, lifetimeMs }) =>
+        addresses.map((address) => ({ of, address, until: now + lifetimeMs })),
+      ),
+    ];
     this.#tellGuests();
+    return this.#busy;
+  }
+
+  /** All that is for nobody in it leaves the private network by its interface already. */
+  setRoutesInUse(): Promise<void> {
     return this.#busy;
   }
 
@@ -162,8 +182,15 @@ export class PrivateExit implements ExitPlace {
   }
 
   rules(lan: readonly string[]): ExitRule[] {
-    const hosts = hostRanges(loadNativeAddon().localAddresses());
-    return exitRules([...new Set([...ownRanges(networkInterfaces(), ''), ...hosts])], lan);
+    return exitRules(machineRanges(), lan);
+  }
+
+  lanRules(advertised: readonly string[]): ExitRule[] {
+    return lanRules(machineRanges(), advertised);
+  }
+
+  onLink(): string[] {
+    return [];
   }
 
   requireNoRival(): Promise<void> {
@@ -189,8 +216,15 @@ export class PrivateExit implements ExitPlace {
 
   #tellGuests(): void {
     const now = this.#options.now();
-    const addresses = this.#guests.filter(({ until }) => until > now).map(({ address }) => address);
-    this.#gateway?.setGuests(addresses, [...this.rules(this.#lan), { prefix: 'ff00::/8', denied: true }]);
+    const addresses = (kind: 'exit' | 'lan'): string[] =>
+      this.#guests.filter(({ of, until }) => of === kind && until > now).map(({ address }) => address);
+    this.#gateway?.setGuests(
+      {
+        addresses: addresses('exit'),
+        rules: [...this.rules(this.#lan), { prefix: 'ff00::/8', denied: true }],
+      },
+      { addresses: addresses('lan'), rules: [...NOWHERE, ...this.lanRules(this.#advertised)] },
+    );
   }
 
   #queue(run: () => Promise<void>): Promise<void> {
@@ -207,4 +241,10 @@ export class PrivateExit implements ExitPlace {
     this.#busy = done.catch(() => undefined);
     return done;
   }
+}
+
+/** The machine's own addresses, and what is on-link at its interfaces. */
+function machineRanges(): string[] {
+  const hosts = hostRanges(loadNativeAddon().localAddresses());
+  return [...new Set([...ownRanges(networkInterfaces(), ''), ...hosts])];
 }

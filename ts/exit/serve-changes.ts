@@ -1,5 +1,5 @@
-// What an exit that is served needs of the host: forwarding between the tunnel and the way out, masquerading, and a
-// table of nftables that forwards for guests alone.
+// What an exit that is served, or a LAN that is advertised, needs of the host: forwarding between the tunnel and the way
+// out, masquerading, and a table of nftables that forwards for guests alone.
 
 import type { HostChange, Sysctls } from './host-change.js';
 import { SERVE_TABLE } from './exit-numbers.js';
@@ -15,6 +15,8 @@ export interface ServeFacts {
   /** Own and on-link prefixes. */
   readonly own: readonly string[];
   readonly lan: readonly string[];
+  /** LANs that are forwarded to for whom they were granted. */
+  readonly advertised: readonly string[];
   /** Ways out that did not forward IPv4 before. */
   readonly closed4: readonly string[];
   /** Whether nothing forwarded IPv6 before. */
@@ -23,8 +25,9 @@ export interface ServeFacts {
   readonly chain: boolean;
 }
 
-/** A guest's inner address, and for how many seconds it is forwarded for. */
+/** A guest's inner address, what it is a guest of, and for how many seconds it is forwarded for. */
 export interface GuestAddress {
+  readonly of: 'exit' | 'lan';
   readonly address: string;
   readonly seconds: number;
 }
@@ -72,19 +75,26 @@ function forwardIpv6(names: readonly string[], uplinks: readonly string[], sysct
   ];
 }
 
+/** Of exits, and of LANs that are advertised. */
+const GUEST_SETS = [
+  ['guests4', 'exit', false],
+  ['guests6', 'exit', true],
+  ['route_guests4', 'lan', false],
+  ['route_guests6', 'lan', true],
+] as const;
+
 /** Whom it forwards for, in place of all before: counts and limits of those who stay go on. */
 function guestElements(guests: readonly GuestAddress[]): string {
-  return (['guests4', 'guests6'] as const)
-    .flatMap((name) => {
-      const elements = guests
-        .filter(({ address }) => address.includes(':') === (name === 'guests6'))
-        .map(({ address, seconds }) => `${address} timeout ${seconds}s`);
-      const set = `inet ${SERVE_TABLE} ${name}`;
-      return [
-        `flush set ${set}`,
-        ...(elements.length === 0 ? [] : [`add element ${set} { ${elements.join(', ')} }`]),
-      ];
-    })
+  return GUEST_SETS.flatMap(([name, kind, isV6]) => {
+    const elements = guests
+      .filter(({ of, address }) => of === kind && address.includes(':') === isV6)
+      .map(({ address, seconds }) => `${address} timeout ${seconds}s`);
+    const set = `inet ${SERVE_TABLE} ${name}`;
+    return [
+      `flush set ${set}`,
+      ...(elements.length === 0 ? [] : [`add element ${set} { ${elements.join(', ')} }`]),
+    ];
+  })
     .join('\n')
     .concat('\n');
 }
@@ -133,28 +143,31 @@ function capRules(): string[] {
 }
 
 function serveTable(facts: ServeFacts): string {
-  const { tunnel, own, lan, chain } = facts;
+  const { tunnel, own, lan, chain, advertised } = facts;
   const isV6 = (prefix: string): boolean => prefix.includes(':');
   const v4 = [...DENIED_IPV4, ...own.filter((prefix) => !isV6(prefix))];
   // NAT64 is of ::/8 and permitted, but for the IPv4 addresses inside: its ranges are said one by one.
   const v6 = [...DENIED_IPV6.filter((prefix) => prefix !== '::/8'), ...own.filter(isV6), ...embedded(v4)];
   const set = (name: string, type: string, elements: readonly string[]): string =>
     `set ${name} { type ${type}; flags interval; auto-merge; ${elementsOf(elements)} }`;
-  const guestSet = (name: string, type: string): string =>
-    `set ${name} { type ${type}; flags timeout; size 4096; }`;
+  const lanSets = (name: string, prefixes: readonly string[]): string[] => [
+    set(
+      `${name}4`,
+      'ipv4_addr',
+      prefixes.filter((prefix) => !isV6(prefix)),
+    ),
+    set(`${name}6`, 'ipv6_addr', prefixes.filter(isV6)),
+  ];
   return [
     `table inet ${SERVE_TABLE} {`,
-    guestSet('guests4', 'ipv4_addr'),
-    guestSet('guests6', 'ipv6_addr'),
+    ...GUEST_SETS.map(
+      ([name, , v6]) => `set ${name} { type ${v6 ? 'ipv6_addr' : 'ipv4_addr'}; flags timeout; size 4096; }`,
+    ),
     ...capSets(),
     set('denied4', 'ipv4_addr', v4),
     set('denied6', 'ipv6_addr', v6),
-    set(
-      'lan4',
-      'ipv4_addr',
-      lan.filter((prefix) => !isV6(prefix)),
-    ),
-    set('lan6', 'ipv6_addr', lan.filter(isV6)),
+    ...lanSets('lan', lan),
+    ...lanSets('routes', advertised),
     'chain forward {',
     'type filter hook forward priority filter - 10; policy accept;',
     // In a chain answers come in by the tunnel as well.
@@ -170,6 +183,8 @@ function serveTable(facts: ServeFacts): string {
     '}',
     'chain outward {',
     ...(chain ? [] : [`oifname "${tunnel}" drop`]),
+    'ip saddr @route_guests4 ip daddr @routes4 goto behind',
+    'ip6 saddr @route_guests6 ip6 daddr @routes6 goto behind',
     'meta nfproto ipv4 ip saddr != @guests4 drop',
     'meta nfproto ipv6 ip6 saddr != @guests6 drop',
     'tcp dport 25 reject with tcp reset',
@@ -182,6 +197,10 @@ function serveTable(facts: ServeFacts): string {
     'goto fresh',
     '}',
     ...capRules(),
+    'chain behind {',
+    'tcp flags syn tcp option maxseg size set rt mtu',
+    'goto fresh',
+    '}',
     'chain fresh {',
     'ct state new jump caps',
     'accept',
@@ -189,8 +208,8 @@ function serveTable(facts: ServeFacts): string {
     'chain inward {',
     // Answers to guests alone: nobody outside begins anything into the mesh by this host.
     'ct state != { established, related } drop',
-    'meta nfproto ipv4 ip daddr != @guests4 drop',
-    'meta nfproto ipv6 ip6 daddr != @guests6 drop',
+    'meta nfproto ipv4 ip daddr != @guests4 ip daddr != @route_guests4 drop',
+    'meta nfproto ipv6 ip6 daddr != @guests6 ip6 daddr != @route_guests6 drop',
     'tcp flags syn tcp option maxseg size set rt mtu',
     'accept',
     '}',
@@ -198,6 +217,8 @@ function serveTable(facts: ServeFacts): string {
     'type nat hook postrouting priority srcnat; policy accept;',
     `ip saddr @guests4 ${chain ? '' : `oifname != "${tunnel}" `}masquerade`,
     `ip6 saddr @guests6 ${chain ? '' : `oifname != "${tunnel}" `}masquerade`,
+    `ip saddr @route_guests4 ip daddr @routes4 oifname != "${tunnel}" masquerade`,
+    `ip6 saddr @route_guests6 ip6 daddr @routes6 oifname != "${tunnel}" masquerade`,
     '}',
     '}',
     '',

@@ -12,9 +12,8 @@ import { networkOf } from './denied-ranges.js';
 import { EXIT_MARK, EXIT_TABLE, GUARD_TABLE, RULE_PRIORITIES, USE_TABLE } from './exit-numbers.js';
 import { guardTables, type GuardFacts } from './guard-table.js';
 import type { Family, HostChange, Sysctls } from './host-change.js';
+import { acceptedRoutes, LAST_METRIC } from './route-changes.js';
 
-/** Behind every other route of the table. */
-const LAST_METRIC = 4_278_198_272;
 const FIRST_METRIC = 10;
 
 export interface UseFacts {
@@ -37,6 +36,9 @@ export interface UseFacts {
   readonly strictInterfaces: readonly string[];
   /** What the guard lets through; undefined = there is none. */
   readonly guard: Omit<GuardFacts, 'tunnel'> | undefined;
+  /** LANs behind members: those stay in the tunnel, and lead nowhere while they are not granted. */
+  readonly accepted: readonly string[];
+  readonly granted: ReadonlyMap<string, string>;
 }
 
 /** In the order they are made: the table ends at `unreachable` before a rule leads to it. */
@@ -89,7 +91,7 @@ function routesOf(facts: UseFacts, family: Family): string[] {
     `unreachable ${destination} metric ${LAST_METRIC}`,
     ...(source === undefined ? [] : [`${destination} dev ${tunnel} src ${source} metric ${FIRST_METRIC}`]),
   ]);
-  return [...routes, ...meshRoutes(facts, family)];
+  return [...routes, ...meshRoutes(facts, family), ...acceptedRoutes(facts, family, FIRST_METRIC)];
 }
 
 /** By prefix: of all of main, whoever answers DHCP on the link (option 121) would decide what leaves directly. */

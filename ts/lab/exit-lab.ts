@@ -88,6 +88,39 @@ async function limits(made: ExitWorld, report: Report): Promise<void> {
   await type(made.exit, 'serve', '--allow', made.guest.peerId, '--resolver', WEB.ipv4);
 }
 
+/** The LAN behind the exit, as a route and without an exit. */
+async function routes(made: ExitWorld, report: Report): Promise<void> {
+  say('a LAN behind a member');
+  const before = { guest: await hostState(made.guest.node), exit: await hostState(made.exit.node) };
+  await made.exit.omerta.command(['route', 'advertise', LAN.prefix, '--allow', made.guest.peerId]);
+  const begin = performance.now();
+  await made.guest.omerta.command(['route', 'accept', LAN.prefix, '--from', made.exit.peerId]);
+  let seen: string | undefined;
+  while (seen === undefined && performance.now() - begin < GRANT_MS) seen = await made.fetch(LAN.ipv4, 80, 1);
+  report.note('route: omerta route accept until curl has its answer', formatMs(performance.now() - begin));
+  const gateway = '192.168.7.1';
+  report.judge('route: curl: the LAN sees', seen ?? 'nobody', gateway, seen === gateway);
+  for (const [what, reached, wanted] of [
+    ['ping to the LAN', await made.ping(LAN.ipv4), true],
+    ['ping to what else is behind the member', await made.ping(WEB.ipv4), false],
+  ] as const)
+    report.judge(
+      `route: ${what}`,
+      reached ? 'answered' : 'not answered',
+      wanted ? 'answered' : 'not answered',
+      reached === wanted,
+    );
+  for (const on of ['guest', 'exit'] as const) {
+    await made[on].omerta.command(['route', 'off']);
+    judgeLeft(report, on, 'omerta route off', differences(before[on], await hostState(made[on].node)));
+  }
+}
+
+function judgeLeft(report: Report, on: string, command: string, left: readonly string[]): void {
+  const text = left.length === 0 ? 'nothing' : left.join(', ');
+  report.judge(`left on the ${on} after ${command}`, text, 'nothing', left.length === 0);
+}
+
 /** What of a host is not as it was. */
 function differences(before: Record<string, string>, now: Record<string, string>): string[] {
   return Object.keys(before).filter((part) => before[part] !== now[part]);
@@ -150,11 +183,9 @@ export async function exitLab(argv: readonly string[]): Promise<number> {
       report.note('packets dropped to denied ranges', String(status.serving?.dropped.denied ?? 0));
       await type(made.guest, 'off');
       await type(made.exit, 'off');
-      for (const on of ['guest', 'exit'] as const) {
-        const left = differences(before[on], await hostState(made[on].node));
-        const text = left.length === 0 ? 'nothing' : left.join(', ');
-        report.judge(`left on the ${on} after omerta exit off`, text, 'nothing', left.length === 0);
-      }
+      for (const on of ['guest', 'exit'] as const)
+        judgeLeft(report, on, 'omerta exit off', differences(before[on], await hostState(made[on].node)));
+      await routes(made, report);
       await type(made.exit, 'serve', '--allow', made.guest.peerId, '--resolver', WEB.ipv4);
       await leaks(world, made, report);
     } finally {

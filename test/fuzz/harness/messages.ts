@@ -135,6 +135,16 @@ const messageOf: { readonly [T in ControlMessage['type']]: Omit<MessageOf<T>, 't
   },
   'exit-released': {},
   'exit-withdrawn': { reason: 'right-lapsed' },
+  'route-request': { network, hold: true },
+  'route-granted': {
+    prefixes: [
+      { family: 4, length: 24, ip: address('192.168.7.0:1').ip },
+      { family: 6, length: 64, ip: address('[fd00:7::]:1').ip },
+    ],
+    lifetime: 120,
+  },
+  'route-released': {},
+  'route-withdrawn': { reason: 'not-served' },
   refused: { reason: 'busy', what: 'circuits' },
 };
 export const controlMessages = Object.entries(messageOf).map(

@@ -5,14 +5,22 @@
 //   - a request is answered once, and granted only to a member who has the right, and for no longer than that
 //   - the engine lets go on what comes from guests, and from nobody else; the host is told of the same
 //   - traffic goes to the exit in use alone: one that granted, of those that were named, and that is no way back
+//   - LANs behind this node are let on for whom they were granted; one behind a member is that member's who granted what
+//     was accepted of it, and no other prefix is anybody's
 //   - whoever waits for the deadline has something to do then, and nothing left afterwards
 
 import assert from 'node:assert/strict';
 import type { SessionKey } from '../../../ts/contract/engine.js';
 import { ExitAgent, type ExitSettings } from '../../../ts/core/exit/exit-agent.js';
 import { MAX_CHOICE } from '../../../ts/core/exit/exit-client.js';
-import { LEASE_MS } from '../../../ts/core/exit/exit-server.js';
-import { MAX_RIGHTS, type ExitRight, type ExitService } from '../../../ts/core/exit/exit-rights.js';
+import { LEASE_MS } from '../../../ts/core/exit/lease-timing.js';
+import {
+  MAX_RIGHTS,
+  type ExitRight,
+  type ExitService,
+  type RouteService,
+} from '../../../ts/core/exit/exit-rights.js';
+import { MAX_ACCEPTED } from '../../../ts/core/exit/route-client.js';
 import { MemberTable } from '../../../ts/core/members/member-table.js';
 import { decodeControlFrame } from '../../../ts/core/protocol/control-frame.js';
 import {
@@ -40,11 +48,15 @@ const others = [keys(), keys(), keys()] as const;
 const network: Network = { id: bytes(16), name: 'n', key: bytes(32), bootstraps: [] };
 const blinded = blindedNetworkId(nodePrimitives, network);
 const lan = [parsePrefix('192.168.7.0/24') ?? assert.fail()] as const;
+/** What is accepted, and what members say that they have. */
+const ACCEPTED = ['10.1.2.0/24', 'fd12::/64'] as const;
+const OFFERED = [parsePrefix('10.1.0.0/16') ?? assert.fail(), parsePrefix('fd12::/48') ?? assert.fail()];
 
 /** What the engine and the host were told last. */
 interface Told {
   readonly peers: Map<SessionKey, { readonly transit: string; readonly allowedIps: readonly string[] }>;
   guests: readonly SessionKey[];
+  routeGuests: readonly SessionKey[];
   use: Uint8Array | undefined;
 }
 
@@ -53,9 +65,12 @@ class World {
   readonly #requests = new RequestTable();
   readonly #members: MemberTable;
   readonly #agent: ExitAgent;
-  readonly #told: Told = { peers: new Map(), guests: [], use: undefined };
+  readonly #told: Told = { peers: new Map(), guests: [], routeGuests: [], use: undefined };
   /** Requests of this node that nobody answered yet, by whom they went to. */
   readonly #asked = new Map<SessionKey, Envelope>();
+  readonly #askedRoutes = new Map<SessionKey, Envelope>();
+  #routeService: RouteService | undefined;
+  #accepted: readonly (readonly [prefix: string, from: Keys])[] = [];
   #service: ExitService | undefined;
   #choice: readonly Keys[] = [];
   #hops = 1;
@@ -84,7 +99,28 @@ class World {
   act(what: number, argument: number, more: number): void {
     const other = others[argument % others.length] ?? others[0];
     const peer = toHex(other.sessionKey);
-    switch (what % 10) {
+    switch (what % 16) {
+      case 10:
+        this.#askRoutes(other, more);
+        break;
+      case 11:
+        this.#setRoutes(argument, more);
+        break;
+      case 12:
+        this.#answerRoutes(other, more);
+        break;
+      case 13:
+        this.#do((turn) => assert.ok(this.#agent.handleNotice(peer, { type: 'route-released' }, turn)));
+        assert.ok(!this.#told.routeGuests.includes(peer));
+        break;
+      case 14: {
+        const reason = REFUSALS[more % REFUSALS.length] ?? 'denied';
+        this.#do((turn) => this.#agent.handleNotice(peer, { type: 'route-withdrawn', reason }, turn));
+        break;
+      }
+      case 15:
+        this.#do((turn) => this.#agent.surveyRoutes(turn));
+        break;
       case 0:
         this.#ask(other, more);
         break;
@@ -147,15 +183,18 @@ class World {
       const { sessionKey, transit = 'any', allowedIps } = effect.peer;
       peers.set(sessionKey, { transit, allowedIps });
       // One prefix is never at two peers, at no moment.
-      for (const prefix of EVERYTHING)
+      for (const prefix of [...EVERYTHING, ...ACCEPTED])
         assert.ok([...peers.values()].filter((each) => each.allowedIps.includes(prefix)).length < 2);
     } else if (effect.type === 'remove-peer') peers.delete(effect.peer);
     else if (effect.type === 'exit-guests')
       this.#told.guests = effect.guests.map((guest) => guest.sessionKey);
+    else if (effect.type === 'route-guests')
+      this.#told.routeGuests = effect.guests.map((guest) => guest.sessionKey);
     else if (effect.type === 'exit-in-use') this.#told.use = effect.use?.identity;
     else if (effect.type === 'send-control') {
       const sent = messageOf(effect);
       if (sent.message.type === 'exit-request') this.#asked.set(effect.peer, sent);
+      if (sent.message.type === 'route-request') this.#askedRoutes.set(effect.peer, sent);
     }
   }
 
@@ -192,9 +231,81 @@ class World {
     assert.ok(before || this.#told.guests.includes(peer));
   }
 
+  #askRoutes(other: Keys, more: number): void {
+    const peer = toHex(other.sessionKey);
+    const hold = more % 2 === 0;
+    const before = this.#told.routeGuests.includes(peer);
+    const effects = this.#do((turn) =>
+      this.#agent.handleRouteRequest(
+        peer,
+        1 + more,
+        { type: 'route-request', network: more < 240 ? blinded : bytes(16), hold },
+        turn,
+      ),
+    );
+    const answers = effects.flatMap((effect) => {
+      const sent = effect.type === 'send-control' && effect.peer === peer ? messageOf(effect) : undefined;
+      return sent?.request === 1 + more ? [sent.message] : [];
+    });
+    assert.equal(answers.length, 1);
+    const isGuest = this.#told.routeGuests.includes(peer);
+    if (answers[0]?.type !== 'route-granted') {
+      assert.ok(answers[0]?.type === 'refused' && !isGuest);
+      return;
+    }
+    assert.ok(this.#rightOf(other, this.#routeService) > WALL_CLOCK + this.#now && more < 240);
+    assert.equal(isGuest, before || hold, 'who only asks is no guest');
+  }
+
+  #setRoutes(argument: number, more: number): void {
+    const until = argument & 1 ? WALL_CLOCK + this.#now + (argument >> 1) * 1000 : undefined;
+    const subjects = [others[0].identity, others[1].identity].filter((_, index) => (more >> index) & 1);
+    const rights = subjects.map((identity) => ({ subject: { identity }, until }));
+    const service = more & 4 ? { rights, prefixes: lan } : undefined;
+    const accepted = ACCEPTED.flatMap((prefix, index) =>
+      [others[2], others[argument % 2] ?? others[0]]
+        .filter((_, of) => (more >> (3 + 2 * index + of)) & 1)
+        .map((from) => [prefix, from] as const),
+    );
+    const routes = accepted.map(([text, { identity }]) => ({
+      prefix: parsePrefix(text) ?? assert.fail(),
+      from: identity,
+    }));
+    if (more === 255) {
+      const many = new Array<(typeof routes)[number]>(MAX_ACCEPTED + 1).fill(routes[0] ?? assert.fail());
+      assert.throws(
+        () => this.#do((turn) => this.#agent.setRoutes({ service, accepted: many }, turn)),
+        RangeError,
+      );
+      return;
+    }
+    this.#routeService = service;
+    this.#accepted = accepted;
+    this.#do((turn) => this.#agent.setRoutes({ service, accepted: routes }, turn));
+  }
+
+  #answerRoutes(other: Keys, more: number): void {
+    const peer = toHex(other.sessionKey);
+    const asked = this.#askedRoutes.get(peer);
+    this.#askedRoutes.delete(peer);
+    const message =
+      more & 1
+        ? ({
+            type: 'route-granted',
+            prefixes: OFFERED.filter((_, index) => (more >> (1 + index)) & 1),
+            lifetime: 1 + (more >> 5) * 20,
+          } as const)
+        : ({
+            type: 'refused',
+            reason: REFUSALS[more % REFUSALS.length] ?? 'denied',
+            what: 'route-request',
+          } as const);
+    this.#do((turn) => this.#requests.handleAnswer(peer, asked?.request ?? more, message, turn));
+  }
+
   /** When the right of this member ends, milliseconds since 1970; 0 = there is none. */
-  #rightOf(other: Keys): number {
-    const rights = (this.#service?.rights ?? []).filter(({ subject }) =>
+  #rightOf(other: Keys, service: Pick<ExitService, 'rights'> | undefined = this.#service): number {
+    const rights = (service?.rights ?? []).filter(({ subject }) =>
       'identity' in subject
         ? sameBytes(subject.identity, other.identity)
         : 'network' in subject
@@ -317,12 +428,16 @@ class World {
   }
 
   #check(): void {
-    assert.deepEqual(this.#agent.capabilities, this.#service === undefined ? [] : ['exit']);
+    assert.deepEqual(this.#agent.capabilities, [
+      ...(this.#service === undefined ? [] : ['exit']),
+      ...(this.#routeService === undefined ? [] : ['routes']),
+    ]);
+    this.#checkRoutes();
     const { guests, choice } = this.#agent.status(this.#now);
     const { peers, use } = this.#told;
     assert.equal(guests.length, this.#told.guests.length);
     for (const { expiresInMs } of guests) assert.ok(expiresInMs <= LEASE_MS);
-    const letOn = [...peers].filter(([, { transit }]) => transit === 'exit').map(([key]) => key);
+    const letOn = [...peers].filter(([, { transit }]) => transit.startsWith('exit')).map(([key]) => key);
     assert.deepEqual(letOn.toSorted(), [...this.#told.guests].toSorted());
     for (const key of this.#told.guests) {
       const guest = others.find(({ sessionKey }) => toHex(sessionKey) === key);
@@ -355,6 +470,33 @@ class World {
         families,
       );
   }
+
+  #checkRoutes(): void {
+    const { guests, accepted } = this.#agent.routeStatus(this.#now);
+    const { peers, routeGuests } = this.#told;
+    assert.equal(guests.length, routeGuests.length);
+    const letOn = [...peers].filter(([, { transit }]) => transit.endsWith('lan')).map(([key]) => key);
+    assert.deepEqual(letOn.toSorted(), [...routeGuests].toSorted());
+    for (const key of routeGuests) {
+      const guest = others.find(({ sessionKey }) => toHex(sessionKey) === key);
+      assert.ok(guest !== undefined && this.#rightOf(guest, this.#routeService) > 0, 'a guest has a right');
+    }
+    for (const prefix of ACCEPTED) {
+      const holders = [...peers].filter(([, { allowedIps }]) => allowedIps.includes(prefix));
+      const active = accepted.filter((route) => route.prefix === prefix && route.isActive);
+      assert.ok(active.length <= 1 && holders.length === active.length);
+      for (const [key] of holders)
+        assert.ok(
+          this.#accepted.some(([text, { sessionKey }]) => text === prefix && toHex(sessionKey) === key),
+          'the operator accepted it of this member',
+        );
+    }
+    for (const [, { allowedIps }] of peers)
+      assert.ok(
+        !allowedIps.includes('10.1.0.0/16') && !allowedIps.includes('fd12::/48'),
+        'and no more than that',
+      );
+  }
 }
 
 function messageOf({ payload }: { readonly payload: Uint8Array }): Envelope {
@@ -371,6 +513,9 @@ const target: FuzzTarget = {
     Uint8Array.of(3, 0, 64, 4, 0, 1, 4, 0, 15, 6, 2, 1, 5, 255, 7, 7, 2, 0),
     Uint8Array.of(9, 0, 0, 9, 0, 1, 9, 0, 2, 9, 0, 3, 9, 0, 4, 9, 0, 9),
     Uint8Array.of(3, 0, 191, 0, 0, 1, 4, 2, 7, 0, 0, 1, 0, 2, 1, 8, 0, 3),
+    Uint8Array.of(11, 0, 7, 10, 0, 0, 10, 0, 1, 10, 1, 0, 5, 255, 8, 13, 0, 0, 11, 0, 0, 15, 0, 0),
+    Uint8Array.of(11, 0, 124, 12, 2, 7, 12, 0, 3, 14, 2, 0, 5, 100, 6, 12, 2, 39, 7, 2, 0, 11, 0, 255),
+    Uint8Array.of(11, 1, 127, 10, 0, 0, 3, 0, 15, 0, 0, 1, 5, 255, 9, 12, 1, 231, 5, 255, 6, 8, 0, 3),
   ],
   run(input) {
     const world = new World();

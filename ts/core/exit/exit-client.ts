@@ -5,9 +5,9 @@
 // without a way stays here is the host's business (ts/exit), which is told of every change.
 
 import type { SessionKey } from '../../contract/engine.js';
-import { randomU32, sameBytes, toHex } from '../../wire/bytes.js';
+import { sameBytes, toHex } from '../../wire/bytes.js';
 import { formatPrefix } from '../../wire/prefix.js';
-import type { Member, MemberTable } from '../members/member-table.js';
+import type { MemberTable } from '../members/member-table.js';
 import { MAX_EXIT_HOPS, type MessageOf, type Refusal } from '../protocol/control-message.js';
 import { encodePeerId } from '../protocol/peer-id.js';
 import { earliest } from '../runtime/earliest.js';
@@ -16,18 +16,18 @@ import type { PeerTable } from '../runtime/peer-table.js';
 import type { RequestTable } from '../runtime/request-table.js';
 import type { Turn } from '../runtime/turn.js';
 import { EXIT_CAPABILITY } from './exit-rights.js';
+import {
+  ASK_TRIES,
+  FIRST_RETRY_MS,
+  LONGEST_RETRY_MS,
+  LOOK_AGAIN_MS,
+  RENEW_MS,
+  scattered,
+} from './lease-timing.js';
+import { memberOf, ownAddresses, provenNetwork } from './proven-network.js';
 
 /** Exits a node may name. */
 export const MAX_CHOICE = 16;
-/** The lease is renewed so often: a silent exit is found out within this and ASK_TRIES. */
-const RENEW_MS = 20_000;
-/** Asked so often, within 8 s. */
-const ASK_TRIES = 5;
-/** A member that is not known, or serves none, is looked at again: nothing is sent for it. */
-const LOOK_AGAIN_MS = 2000;
-const FIRST_RETRY_MS = 5000;
-const LONGEST_RETRY_MS = 60_000;
-
 export interface ExitChoice {
   /** Identities, in the order they are tried; at most MAX_CHOICE. */
   readonly exits: readonly Uint8Array[];
@@ -167,8 +167,9 @@ export class ExitClient {
   }
 
   #ask(candidate: Candidate, turn: Turn): void {
-    const member = this.#host.members.members.get(toHex(candidate.identity));
-    const network = member && this.#networkOf(member);
+    const { members, peers } = this.#host;
+    const member = memberOf(members, candidate.identity);
+    const network = member && provenNetwork(members, peers, member);
     if (member === undefined || network === undefined) {
       this.#wait(candidate, 'unknown', LOOK_AGAIN_MS, turn);
       return;
@@ -237,8 +238,7 @@ export class ExitClient {
   #failed(candidate: Candidate, state: ExitState, turn: Turn): void {
     const { retryMs } = candidate;
     candidate.retryMs = Math.min(2 * retryMs, LONGEST_RETRY_MS);
-    // Not all at the same time: two that refuse each other would do so for ever.
-    this.#wait(candidate, state, retryMs * (0.75 + randomU32((n) => turn.random(n)) / 2 ** 33), turn);
+    this.#wait(candidate, state, scattered(retryMs, turn), turn);
   }
 
   #wait(candidate: Candidate, state: ExitState, waitMs: number, turn: Turn): void {
@@ -281,9 +281,9 @@ export class ExitClient {
     const routed = this.#routed;
     if (routed?.key === wanted?.key && routed?.routes === wanted?.routes) return;
     if (routed !== undefined && routed.key !== wanted?.key)
-      this.#host.peers.setExitRoutes(routed.key, undefined, turn);
+      this.#host.peers.setExitRoutes(routed.key, 'exit', undefined, turn);
     if (lease !== undefined)
-      this.#host.peers.setExitRoutes(lease.sessionKey, { network: lease.network, prefixes }, turn);
+      this.#host.peers.setExitRoutes(lease.sessionKey, 'exit', { network: lease.network, prefixes }, turn);
     this.#routed = wanted;
   }
 
@@ -299,28 +299,16 @@ export class ExitClient {
     if (lease === undefined) return undefined;
     const { members } = this.#host;
     const { granted, network } = lease;
-    const own = members.networks.get(network)?.own;
-    const exit = members.members.get(toHex(identity))?.overlay.get(network);
-    const mine = (address: string | undefined, served: boolean): string | undefined =>
-      served && address !== undefined && members.owns(address, this.#host.identity) ? address : undefined;
+    const own = ownAddresses(members, this.#host.identity, network);
+    const exit = memberOf(members, identity)?.overlay.get(network);
     const theirs = [exit?.ipv4, exit?.ipv6].filter((address) => address !== undefined);
     return {
       identity,
-      ipv4: mine(own?.ipv4, granted.ipv4),
-      ipv6: mine(own?.ipv6, granted.ipv6),
+      ipv4: granted.ipv4 ? own.ipv4 : undefined,
+      ipv6: granted.ipv6 ? own.ipv6 : undefined,
       resolvers: granted.dns ? theirs.filter((address) => members.owns(address, identity)) : [],
       lan: granted.lan.map(formatPrefix),
     };
-  }
-
-  /** A network this node shares with the member, by whose key the session with it is proven. */
-  #networkOf({ sessionKey, overlay }: Member): { readonly id: Uint8Array; readonly hex: string } | undefined {
-    for (const hex of overlay.keys()) {
-      const joined = this.#host.members.networks.get(hex);
-      if (joined !== undefined && this.#host.peers.isMember(sessionKey, hex))
-        return { id: joined.blindedId, hex };
-    }
-    return undefined;
   }
 }
 

@@ -8,6 +8,9 @@ import type { Prefix } from '../../wire/prefix.js';
 /** What the record of a node says that serves an exit. */
 export const EXIT_CAPABILITY = 'exit';
 
+/** What the record of a node says that forwards to a LAN behind it. */
+export const ROUTE_CAPABILITY = 'routes';
+
 /** Rights one exit may have given. */
 export const MAX_RIGHTS = 4096;
 
@@ -19,6 +22,13 @@ export interface ExitRight {
   readonly subject: ExitSubject;
   /** Milliseconds since 1970; undefined = until it is taken back. */
   readonly until: number | undefined;
+}
+
+/** A LAN behind this node, and for whom it forwards there. */
+export interface RouteService {
+  readonly rights: readonly ExitRight[];
+  /** At most MAX_LAN_PREFIXES; bits beyond their lengths are clear. */
+  readonly prefixes: readonly Prefix[];
 }
 
 /** What an exit serves, and to whom. */
@@ -47,7 +57,7 @@ export interface ExitApplicant {
  * @param wallClock milliseconds since 1970
  */
 export function rightOf(
-  { rights }: ExitService,
+  { rights }: Pick<ExitService, 'rights'>,
   applicant: ExitApplicant,
   wallClock: number,
 ): number | Extract<Refusal, 'denied' | 'right-lapsed'> {

@@ -10,20 +10,13 @@ import { sameBytes, toHex } from '../../wire/bytes.js';
 import { formatPrefix } from '../../wire/prefix.js';
 import type { Member, MemberTable } from '../members/member-table.js';
 import type { MessageOf, Refusal } from '../protocol/control-message.js';
-import { encodePeerId } from '../protocol/peer-id.js';
-import { BoundedTable } from '../runtime/bounded-table.js';
 import type { ExitStatus } from '../runtime/exit-change.js';
 import type { PeerTable } from '../runtime/peer-table.js';
-import { TimerQueue } from '../runtime/timer-queue.js';
 import type { Turn } from '../runtime/turn.js';
 import { rightOf, type ExitService } from './exit-rights.js';
-
-/** Guests at once, in all and of one network. */
-export const GUEST_BOUNDS = { total: 2048, shares: { network: 1024 } } as const;
-/** A guest that says nothing for so long is none any more. */
-export const LEASE_MS = 120_000;
-/** The host is told of leases again when one of those it knows has less than this: not at every renewal. */
-const TOLD_LEAST_MS = 60_000;
+import { GuestTable } from './guest-table.js';
+import { LEASE_MS } from './lease-timing.js';
+import { addressesOf } from './proven-network.js';
 
 /** What the node lends to its exit. */
 export interface ExitServerHost {
@@ -33,25 +26,10 @@ export interface ExitServerHost {
   upstream(): readonly Uint8Array[] | undefined;
 }
 
-interface Guest {
-  readonly sessionKey: SessionKey;
-  readonly identity: Uint8Array;
-  /** Blinded id, hex. */
-  readonly network: string;
-  readonly addresses: readonly string[];
-  readonly since: number;
-  readonly hops: number;
-  /** Monotonic ms. */
-  readonly leaseUntil: number;
-}
-
 export class ExitServer {
   readonly #host: ExitServerHost;
-  readonly #guests = new BoundedTable<SessionKey, Guest, 'network'>(() => GUEST_BOUNDS);
-  readonly #expiries = new TimerQueue<SessionKey>();
+  readonly #guests = new GuestTable();
   #service: ExitService | undefined;
-  /** When the first of the leases the host was told of is over. */
-  #toldUntil = Infinity;
 
   constructor(host: ExitServerHost) {
     this.#host = host;
@@ -70,10 +48,10 @@ export class ExitServer {
   /** Whether each guest may still be one: rights, ways and memberships have changed. */
   reconsider(turn: Turn): void {
     let changed = false;
-    for (const guest of [...this.#guests.values()]) {
+    for (const guest of this.#guests.all()) {
       const standing = this.#judge(guest.sessionKey, guest.network, guest.hops, turn);
       if (typeof standing !== 'string') continue;
-      this.#end(guest, turn);
+      this.#end(guest.sessionKey, turn);
       turn.send(guest.sessionKey, 0, { type: 'exit-withdrawn', reason: standing });
       changed = true;
     }
@@ -84,34 +62,32 @@ export class ExitServer {
   handle(peer: SessionKey, request: number, message: MessageOf<'exit-request'>, turn: Turn): void {
     const network = toHex(message.network);
     const standing = this.#judge(peer, network, message.hops, turn);
-    const known = this.#guests.get(peer);
     if (typeof standing === 'string') {
       turn.refuse(peer, request, message.type, standing);
-      if (known === undefined) return;
-      this.#end(known, turn);
-      this.#tell(turn);
+      this.handleReleased(peer, turn);
       return;
     }
     const { member, service, until } = standing;
     const addresses = addressesOf(this.#host.members, member, network, service);
     const leaseMs = Math.min(LEASE_MS, until - turn.step.wallClock);
-    const guest: Guest = {
-      sessionKey: peer,
-      identity: member.identity,
-      network,
-      addresses,
-      since: known?.since ?? turn.now,
-      hops: message.hops,
-      leaseUntil: turn.now + leaseMs,
-    };
-    if (this.#guests.set(peer, guest, { network }) !== undefined) {
+    const isNews = this.#guests.set(
+      {
+        sessionKey: peer,
+        identity: member.identity,
+        network,
+        addresses,
+        since: this.#guests.get(peer)?.since ?? turn.now,
+        hops: message.hops,
+        leaseUntil: turn.now + leaseMs,
+      },
+      turn.now,
+    );
+    if (isNews === undefined) {
       turn.refuse(peer, request, message.type, 'capacity');
       return;
     }
-    this.#expiries.set(peer, guest.leaseUntil);
-    this.#host.peers.setTransit(peer, 'exit', turn);
-    const isNews = known === undefined || known.addresses.join() !== addresses.join();
-    if (isNews || this.#toldUntil - turn.now < TOLD_LEAST_MS) this.#tell(turn);
+    this.#host.peers.setTransit(peer, 'exit', true, turn);
+    if (isNews) this.#tell(turn);
     const { ipv4, ipv6, dns, lan } = service;
     turn.send(peer, request, {
       type: 'exit-granted',
@@ -126,9 +102,8 @@ export class ExitServer {
 
   /** A guest leaves by somebody else. */
   handleReleased(peer: SessionKey, turn: Turn): void {
-    const guest = this.#guests.get(peer);
-    if (guest === undefined) return;
-    this.#end(guest, turn);
+    if (this.#guests.get(peer) === undefined) return;
+    this.#end(peer, turn);
     this.#tell(turn);
   }
 
@@ -137,18 +112,13 @@ export class ExitServer {
   }
 
   handleTimeout(turn: Turn): void {
-    let changed = false;
-    for (const peer of this.#expiries.allDue(turn.now)) {
-      const guest = this.#guests.get(peer);
-      if (guest === undefined) continue;
-      this.#end(guest, turn);
-      changed = true;
-    }
-    if (changed) this.#tell(turn);
+    const ended = this.#guests.takeDue(turn.now);
+    for (const peer of ended) this.#host.peers.setTransit(peer, 'exit', false, turn);
+    if (ended.length > 0) this.#tell(turn);
   }
 
   deadline(): number | undefined {
-    return this.#expiries.next();
+    return this.#guests.deadline();
   }
 
   status(now: number): Pick<ExitStatus, 'service' | 'guests'> {
@@ -161,12 +131,7 @@ export class ExitServer {
         lan: service.lan.map(formatPrefix),
         chain: service.chain,
       },
-      guests: [...this.#guests.values()].map(({ identity, addresses, since, leaseUntil }) => ({
-        peerId: encodePeerId(identity),
-        addresses,
-        sinceMs: now - since,
-        expiresInMs: leaseUntil - now,
-      })),
+      guests: this.#guests.status(now),
     };
   }
 
@@ -195,36 +160,12 @@ export class ExitServer {
     return { member, service, until };
   }
 
-  #end({ sessionKey }: Guest, turn: Turn): void {
-    this.#guests.delete(sessionKey);
-    this.#expiries.clear(sessionKey);
-    this.#host.peers.setTransit(sessionKey, 'none', turn);
+  #end(peer: SessionKey, turn: Turn): void {
+    this.#guests.end(peer);
+    this.#host.peers.setTransit(peer, 'exit', false, turn);
   }
 
   #tell(turn: Turn): void {
-    const guests = [...this.#guests.values()];
-    this.#toldUntil = guests.reduce((first, { leaseUntil }) => Math.min(first, leaseUntil), Infinity);
-    turn.emit({
-      type: 'exit-guests',
-      guests: guests.map(({ sessionKey, identity, addresses, leaseUntil }) => ({
-        sessionKey,
-        identity,
-        addresses,
-        lifetimeMs: leaseUntil - turn.now,
-      })),
-    });
+    turn.emit({ type: 'exit-guests', guests: this.#guests.told(turn.now) });
   }
-}
-
-/** What the member sends from in this network, of the families that are served. */
-function addressesOf(
-  members: MemberTable,
-  { overlay, identity }: Member,
-  network: string,
-  { ipv4, ipv6 }: ExitService,
-): string[] {
-  const addresses = overlay.get(network);
-  if (addresses === undefined) return [];
-  const served = [...(ipv6 ? [addresses.ipv6] : []), ...(ipv4 ? [addresses.ipv4] : [])];
-  return served.filter((address) => members.owns(address, identity));
 }

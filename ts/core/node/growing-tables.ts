@@ -9,7 +9,8 @@ import { MAX_PINGS } from '../members/ping-table.js';
 import { MOST_PROBES } from '../path/path-mtu.js';
 import { SENT_BOUNDS } from '../path/sent-addresses.js';
 import { INTERVAL_BOUNDS } from '../path/path-keepalive.js';
-import { GUEST_BOUNDS } from '../exit/exit-server.js';
+import { GUEST_BOUNDS } from '../exit/guest-table.js';
+import { MAX_SURVEYED } from '../exit/route-client.js';
 import { OBSERVATION_BOUNDS } from '../nat/observation.js';
 import { CIRCUITS_PER_MEMBER } from '../path/circuit-client.js';
 import { MOST_PATHS } from '../path/member-paths.js';
@@ -127,8 +128,8 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
     ends: 'with the relay or member, or the oldest, when a newer one wants the place',
   },
   {
-    name: 'members an exit forwards for',
-    fields: ['exit/exit-server.ts#guests', 'exit/exit-server.ts#expiries'],
+    name: 'members an exit, or a route, forwards for',
+    fields: ['exit/guest-table.ts#guests', 'exit/guest-table.ts#expiries'],
     key: 'session key',
     total: () => GUEST_BOUNDS.total,
     shares: () => GUEST_BOUNDS.shares,
@@ -361,7 +362,13 @@ export const FIXED_FIELDS: Readonly<Record<string, string>> = {
   'members/own-addresses.ts#addresses': CONFIGURED,
   'node/uplink-set.ts#uplinks': CONFIGURED,
   'node/wireguard-reach.ts#states': CONFIGURED,
+  'runtime/peer-table.ts#rights': 'an exit, and LANs',
+  'runtime/peer-table.ts#beyond': 'an exit, and LANs',
   'exit/exit-client.ts#candidates': CONFIGURED,
+  'exit/route-client.ts#accepted': CONFIGURED,
+  'exit/route-client.ts#sources': CONFIGURED,
+  'exit/route-client.ts#routed': CONFIGURED,
+  'exit/route-client.ts#answers': `of ${MAX_SURVEYED} members, each time the operator asks`,
   'mapping/igd-client.ts#services': 'three of what the gateway describes',
   'mapping/mapping-client.ts#effects': 'of one step',
   'mapping/port-mapper.ts#attempts': 'one for each protocol',

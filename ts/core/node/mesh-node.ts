@@ -15,7 +15,7 @@ import { CONTACT_LEG, parseFrame } from '../../wire/frame.js';
 import { PING_TOKEN_SIZE } from '../../wire/ping-frame.js';
 import { formatSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
 import { toHex } from '../../wire/bytes.js';
-import type { ExitSettings } from '../exit/exit-agent.js';
+import type { ExitSettings, RouteSettings } from '../exit/exit-agent.js';
 import type { LocalInterface } from '../path/local-interface.js';
 import { mappedReach } from '../path/mapped-address.js';
 import type { PathPolicy } from '../path/path-policy.js';
@@ -315,6 +315,24 @@ export class MeshNode implements Component {
     const turn = new Turn(step);
     this.#parts.exits.set(settings, turn);
     this.#parts.recordMayHaveChanged(turn);
+    return turn.effects;
+  }
+
+  /**
+   * Forwards to LANs behind it and sends to those behind members by these settings, kept by the shell as well.
+   * @throws RangeError that names what cannot be; then nothing has changed.
+   */
+  setRoutes(settings: RouteSettings, step: Step): Effect[] {
+    const turn = new Turn(step);
+    this.#parts.exits.setRoutes(settings, turn);
+    this.#parts.recordMayHaveChanged(turn);
+    return turn.effects;
+  }
+
+  /** Asks members which LANs are behind them; their answers are in the status. */
+  surveyRoutes(step: Step): Effect[] {
+    const turn = new Turn(step);
+    this.#parts.exits.surveyRoutes(turn);
     return turn.effects;
   }
 

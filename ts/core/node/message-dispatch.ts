@@ -142,6 +142,13 @@ const HANDLERS: { readonly [K in RequestType]: Handler<K> } = {
       return true;
     },
   },
+  'route-request': {
+    refusal: 'not-served',
+    handle: ({ exits }, { peer, request, message, turn }) => {
+      exits.handleRouteRequest(peer, request, message, turn);
+      return true;
+    },
+  },
   'prove-membership': {
     refusal: undefined,
     handle: ({ relay, proofs }, { peer, request, message, turn }) => {

@@ -75,6 +75,7 @@ export function nodeStatus(parts: StatusParts, step: Step): MeshStatus {
     standingPolicies: parts.policy?.status() ?? [],
     relay: parts.relay?.status(step),
     exit: parts.exits.status(step.now),
+    routes: parts.exits.routeStatus(step.now),
     drops: parts.drops.toRecord(),
   };
 }

@@ -18,7 +18,7 @@ import type { Prefix } from '../../wire/prefix.js';
 export const MAX_CIRCUIT_RELAYS = 3;
 /** Exits that traffic may leave by, one after the other. */
 export const MAX_EXIT_HOPS = 3;
-/** Private prefixes an exit may tell a guest of. */
+/** Prefixes behind it that a member may tell another of. */
 export const MAX_LAN_PREFIXES = 16;
 
 /** Why a request is turned down. */
@@ -256,6 +256,10 @@ const SCHEMA = {
   'exit-granted': { ipv4: flag, ipv6: flag, dns: flag, lan: prefixes, lifetime, path: exits },
   'exit-released': {},
   'exit-withdrawn': { reason: refusal },
+  'route-request': { network, hold: flag },
+  'route-granted': { prefixes, lifetime },
+  'route-released': {},
+  'route-withdrawn': { reason: refusal },
   refused: { reason: refusal, what: shortText },
 } as const;
 
@@ -286,6 +290,7 @@ export const ANSWER_OF = {
   contact: 'contact-accepted',
   'filtering-test': 'filtering-tested',
   'exit-request': 'exit-granted',
+  'route-request': 'route-granted',
 } as const satisfies Partial<Record<MessageType, MessageType>>;
 export type RequestType = keyof typeof ANSWER_OF;
 export type RequestMessage = Extract<ControlMessage, { readonly type: RequestType }>;

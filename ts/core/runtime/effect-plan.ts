@@ -74,7 +74,10 @@ function changes(segment: readonly Effect[]): EffectBatch[] {
     { type: 'set-shaping', items: only(segment, 'set-shaping').map(({ shaping }) => shaping) },
     { type: 'set-paths', items: only(segment, 'set-paths').map(({ paths }) => paths) },
     { type: 'set-wireguard-bindings', items: bindings.map((all) => all.bindings) },
-    { type: 'exit-changes', items: only(segment, 'exit-guests', 'exit-in-use') },
+    {
+      type: 'exit-changes',
+      items: only(segment, 'exit-guests', 'exit-in-use', 'route-guests', 'routes-in-use'),
+    },
     { type: 'handshakes', items: only(segment, 'handshake').map(({ peer }) => peer) },
     { type: 'send-frames', items: only(segment, 'send-frame') },
     { type: 'send-probes', items: only(segment, 'send-probe').map(({ probe }) => probe) },

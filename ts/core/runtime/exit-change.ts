@@ -25,12 +25,23 @@ export interface ExitInUse {
   readonly lan: readonly string[];
 }
 
+/** A prefix of a LAN that is reached by way of a member. */
+export interface RouteInUse {
+  /** CIDR. */
+  readonly prefix: string;
+  readonly identity: Uint8Array;
+  /** Own inner address of the prefix's family, by which that member knows this node; undefined = there is none. */
+  readonly source: string | undefined;
+}
+
 /** Each says all there is, whenever it changes. */
 export type ExitEffect =
   | { readonly type: 'exit-guests'; readonly guests: readonly ExitGuest[] }
+  | { readonly type: 'route-guests'; readonly guests: readonly ExitGuest[] }
+  | { readonly type: 'routes-in-use'; readonly routes: readonly RouteInUse[] }
   | { readonly type: 'exit-in-use'; readonly use: ExitInUse | undefined };
 
-/** How it stands with one of the exits this node was told to use. */
+/** How it stands with one of the exits this node was told to use, or a member whose LAN it is to reach. */
 export type ExitState =
   /** Not asked: one before it is used. */
   | 'standby'
@@ -43,6 +54,36 @@ export type ExitState =
   | 'unanswered'
   | Refusal;
 
+export interface GuestStatus {
+  readonly peerId: string;
+  readonly addresses: readonly string[];
+  readonly sinceMs: number;
+  readonly expiresInMs: number;
+}
+
+export interface RouteStatus {
+  /** Prefixes behind this node; empty = none. */
+  readonly advertised: readonly string[];
+  readonly guests: readonly GuestStatus[];
+  /** What this node accepts, in the order it was told to. */
+  readonly accepted: readonly {
+    readonly prefix: string;
+    readonly peerId: string;
+    readonly state: ExitState;
+    /**
+     * Whether packets go there by this member. Of one prefix accepted of several, the first that grants it has it; of
+     * prefixes within each other, the longest.
+     */
+    readonly isActive: boolean;
+  }[];
+  /** Members whose records say that a LAN is behind them; undefined = not asked which, or no answer. */
+  readonly offers: readonly { readonly peerId: string; readonly answer: RouteAnswer | undefined }[];
+}
+
+/** What a member said of the LANs behind it: their prefixes, or why none are for this node. */
+export type RouteAnswer =
+  { readonly prefixes: readonly string[] } | { readonly refused: Refusal | 'unanswered' };
+
 export interface ExitStatus {
   /** Undefined = this node serves none. */
   readonly service:
@@ -54,12 +95,7 @@ export interface ExitStatus {
         readonly chain: boolean;
       }
     | undefined;
-  readonly guests: readonly {
-    readonly peerId: string;
-    readonly addresses: readonly string[];
-    readonly sinceMs: number;
-    readonly expiresInMs: number;
-  }[];
+  readonly guests: readonly GuestStatus[];
   /** In the order they are tried; empty = this node uses none. */
   readonly choice: readonly {
     readonly peerId: string;

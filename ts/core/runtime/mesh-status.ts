@@ -3,7 +3,7 @@
 import type { SocketAddress } from '../../wire/socket-address.js';
 import type { RateLimit } from '../../wire/limits.js';
 import { REFUSALS, type Refusal } from '../protocol/control-message.js';
-import type { ExitStatus } from './exit-change.js';
+import type { ExitStatus, RouteStatus } from './exit-change.js';
 import type { NatStatus } from './nat-status.js';
 import type { IndirectReason, WayStatus } from './way-status.js';
 
@@ -192,6 +192,7 @@ export interface MeshStatus {
   /** Undefined when this node is not a relay. */
   readonly relay: RelayStatus | undefined;
   readonly exit: ExitStatus;
+  readonly routes: RouteStatus;
   /** Control frames and records that were not as they should be, by reason, zero ones included. */
   readonly drops: Readonly<Record<string, number>>;
 }

@@ -20,7 +20,10 @@ export interface MemberSession {
   readonly shaping?: PeerShaping | undefined;
 }
 
-/** What is sent to an exit, and taken from it: prefixes, by the network (blinded id, hex) that gives the right to them. */
+/** What a peer may send to besides this node: what an exit forwards, a LAN behind it. */
+export type TransitRight = 'exit' | 'lan';
+
+/** What is sent to an exit, or a LAN behind a peer, and taken from it: prefixes, by the network (blinded id, hex) that gives the right to them. */
 export interface ExitRoutes {
   readonly network: string;
   readonly prefixes: readonly string[];
@@ -31,14 +34,20 @@ interface Entry {
   member: MemberSession | undefined;
   /** Networks (hex) whose key the peer of a bootstrap-client session has shown to know. */
   readonly proven: Set<string>;
-  transit: Extract<Transit, 'none' | 'exit'>;
-  exit: ExitRoutes | undefined;
+  readonly rights: Set<TransitRight>;
+  /** Where packets go that are for no member. */
+  readonly beyond: Map<TransitRight, ExitRoutes>;
   /** Whether no data may go to it as a member at present. */
   barred: boolean;
   /** What the engine was last told, endpoint aside. */
   told: string | undefined;
   /** Likewise of its shaping. */
   toldShaping: PeerShaping | undefined;
+}
+
+function transitOf(rights: ReadonlySet<TransitRight>): Transit {
+  if (rights.size === 2) return 'exit-and-lan';
+  return [...rights][0] ?? 'none';
 }
 
 const unshaped = (peer: SessionKey): PeerShaping => ({ peer, paddedSizes: [], paddingBudget: undefined });
@@ -63,18 +72,20 @@ export class PeerTable {
   }
 
   /** What packets of the peer may be for besides this node; nothing for who is no peer. */
-  setTransit(key: SessionKey, transit: Entry['transit'], turn: Turn): void {
+  setTransit(key: SessionKey, right: TransitRight, isHeld: boolean, turn: Turn): void {
     const entry = this.#entries.get(key);
     if (entry === undefined) return;
-    entry.transit = transit;
+    if (isHeld) entry.rights.add(right);
+    else entry.rights.delete(right);
     this.#tell(key, entry, undefined, turn);
   }
 
-  /** Sends what these hold to the peer, an exit; undefined: no more. */
-  setExitRoutes(key: SessionKey, exit: ExitRoutes | undefined, turn: Turn): void {
+  /** Sends what these hold to the peer, an exit, or where a LAN is behind; undefined: no more. */
+  setExitRoutes(key: SessionKey, kind: TransitRight, routes: ExitRoutes | undefined, turn: Turn): void {
     const entry = this.#entries.get(key);
     if (entry === undefined) return;
-    entry.exit = exit;
+    if (routes === undefined) entry.beyond.delete(kind);
+    else entry.beyond.set(kind, routes);
     this.#tell(key, entry, undefined, turn);
   }
 
@@ -154,8 +165,8 @@ export class PeerTable {
         roles: new Set(),
         member: undefined,
         proven: new Set(),
-        transit: 'none',
-        exit: undefined,
+        rights: new Set(),
+        beyond: new Map(),
         barred: false,
         told: undefined,
         toldShaping: undefined,
@@ -186,7 +197,7 @@ export class PeerTable {
     turn: Turn,
     redirect = false,
   ): void {
-    const { roles, member, proven, transit, exit, barred } = entry;
+    const { roles, member, proven, rights, beyond, barred } = entry;
     if (roles.size === 0 && member === undefined) {
       this.#entries.delete(key);
       if (entry.told !== undefined) turn.emit({ type: 'remove-peer', peer: key });
@@ -195,8 +206,11 @@ export class PeerTable {
     const presharedKey = roles.size > 0 ? undefined : member?.presharedKey;
     const isBelieved = (network: string): boolean => (roles.size === 0 ? !barred : proven.has(network));
     const routes = [...(member?.routes ?? [])].flatMap(([network, own]) => (isBelieved(network) ? own : []));
-    const isExit = exit !== undefined && member !== undefined && isBelieved(exit.network);
-    const allowedIps = isExit ? [...routes, ...exit.prefixes] : routes;
+    const others = [...beyond.values()].flatMap(({ network, prefixes }) =>
+      member !== undefined && isBelieved(network) ? prefixes : [],
+    );
+    const allowedIps = [...routes, ...others];
+    const transit = transitOf(rights);
     const told = `${transit} ${presharedKey === undefined ? '' : toHex(presharedKey)} ${allowedIps.join(' ')}`;
     if (told === entry.told && endpoint === undefined) {
       this.#tellShaping(key, entry, turn);

@@ -18,6 +18,7 @@ import { parseIp, parseSocketAddress } from '../../wire/socket-address.js';
 import { isAnnounceable } from '../../host/own-addresses.js';
 import { parsePrefix } from '../../wire/prefix.js';
 import { exitSchema, exitUseSchema } from './exit-configuration.js';
+import { routeAcceptSchema, routesSchema } from './route-configuration.js';
 import { parseWireguardKey } from '../../host/wireguard-key.js';
 import {
   ACCEL_MODE_RULE,
@@ -373,6 +374,7 @@ export const schema = z.strictObject({
     })
     .prefault({}),
   exit: exitSchema.prefault({}),
+  routes: routesSchema.prefault({}),
   status: z
     .strictObject({
       listen: text(
@@ -412,6 +414,7 @@ export function knownKeys(section: string): readonly string[] {
   if (/^shaping\.networks\.[^.]+$/.test(section)) return Object.keys(shapingNetwork.shape);
   if (/^paths\.peer\.\d+$/.test(section)) return Object.keys(pathPeer.shape);
   if (/^paths\.(peer\.\d+\.)?(pin|prefer|forbid)\.\d+$/.test(section)) return Object.keys(way.shape);
+  if (/^routes\.accept\.\d+$/.test(section)) return Object.keys(routeAcceptSchema.shape);
   if (section === 'exit.use') return Object.keys(exitUseSchema.shape);
   if (section.endsWith('_limit')) return Object.keys(rateKeys);
   return KNOWN_KEYS[section] ?? [];

@@ -17,7 +17,7 @@ const RESOLVERS_RULE = 'a list of addresses such as ["9.9.9.9"], three at most';
 const NETWORKS_RULE = `a list of names of networks (${NAME_RULE})`;
 const HOPS_RULE = `exits the traffic may go by one after the other, a whole number from 1 to ${MAX_EXIT_HOPS}`;
 
-const listOf = (
+export const listOf = (
   rule: string,
   valid: (value: string) => boolean,
   most: number,
@@ -101,12 +101,21 @@ export function exitConfiguration({ exit }: Config): ExitConfiguration {
 
 /** @throws OperatorError for a network this machine is not in. */
 export function requireExitNetworks({ exit }: Config, joined: readonly Pick<Network, 'name'>[]): void {
+  requireJoinedNetworks('exit', exit.networks, joined);
+}
+
+/** @throws OperatorError for a network of `[section] networks` this machine is not in. */
+export function requireJoinedNetworks(
+  section: string,
+  networks: readonly string[],
+  joined: readonly Pick<Network, 'name'>[],
+): void {
   const names = joined.map(({ name }) => name);
-  const unknown = exit.networks.find((name) => !names.includes(name));
+  const unknown = networks.find((name) => !names.includes(name));
   if (unknown === undefined) return;
   throw new OperatorError(
     ExitCode.usage,
-    'config exit.networks',
+    `config ${section}.networks`,
     `"${unknown}" is not a network this machine has joined (${names.join(', ') || 'it has none'})`,
     'Correct it, or type: omerta network join LINK',
   );

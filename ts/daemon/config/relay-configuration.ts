@@ -174,6 +174,7 @@ export function changeWhileRunning(
     shaping: mode === 'up' ? wanted.shaping : running.shaping,
     log: wanted.log,
     exit: mode === 'up' ? wanted.exit : running.exit,
+    routes: mode === 'up' ? wanted.routes : running.routes,
   };
   const applied = differences(running, config);
   return {

@@ -7,6 +7,7 @@ import {
   exitSubjectSchema,
   exitUseSchema,
 } from '../state/exit-settings.js';
+import { routeAcceptSchema, routeAdvertiseSchema } from '../state/route-settings.js';
 import { ExitCode, OperatorError } from '../../host/operator-error.js';
 import { CONTROL_VERSION, jsonOf } from './control-protocol.js';
 
@@ -97,6 +98,33 @@ const requestSchema = z.discriminatedUnion('command', [
     command: z.literal('exit-off'),
     serve: z.boolean(),
     use: z.boolean(),
+  }),
+  z.strictObject({
+    v: z.literal(CONTROL_VERSION),
+    id: z.int().min(0),
+    command: z.literal('route-list'),
+    /** Ask members which LANs are behind them first. */
+    ask: z.boolean(),
+  }),
+  z.strictObject({
+    v: z.literal(CONTROL_VERSION),
+    id: z.int().min(0),
+    command: z.literal('route-advertise'),
+    advertise: routeAdvertiseSchema,
+  }),
+  z.strictObject({
+    v: z.literal(CONTROL_VERSION),
+    id: z.int().min(0),
+    command: z.literal('route-accept'),
+    accept: routeAcceptSchema,
+  }),
+  z.strictObject({
+    v: z.literal(CONTROL_VERSION),
+    id: z.int().min(0),
+    command: z.literal('route-off'),
+    advertise: z.boolean(),
+    /** Prefixes that are accepted no more; `true`: all. */
+    accept: z.union([z.boolean(), z.array(z.string().max(64)).max(256)]),
   }),
 ]);
 

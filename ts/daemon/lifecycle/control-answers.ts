@@ -68,6 +68,17 @@ export async function answerControl(request: ControlRequest, daemon: AnsweringDa
     case 'exit-off':
       await exitsOf(daemon).off(request);
       return exitsOf(daemon).report();
+    case 'route-list':
+      return exitsOf(daemon).routes.report(request.ask);
+    case 'route-advertise':
+      await exitsOf(daemon).routes.advertise(request.advertise);
+      return exitsOf(daemon).routes.report(false);
+    case 'route-accept':
+      await exitsOf(daemon).routes.accept(request.accept);
+      return exitsOf(daemon).routes.report(false);
+    case 'route-off':
+      await exitsOf(daemon).routes.off(request);
+      return exitsOf(daemon).routes.report(false);
     case 'ping':
       return { rttMs: (await ping(daemon.mesh, request.peer, request.timeoutMs)) ?? null };
   }

@@ -9,6 +9,7 @@ import type { Config } from '../config/config.js';
 import { DEFAULT_STATUS_ADDRESS } from '../config/config-rules.js';
 import { requireJoined } from '../config/consent-configuration.js';
 import { exitConfiguration, requireExitNetworks } from '../config/exit-configuration.js';
+import { requireRouteNetworks, routeConfiguration } from '../config/route-configuration.js';
 import { removeKernelPath } from '../../engine/xdp/kernel-path-engine.js';
 import { ControlServer } from '../control/control-server.js';
 import { alreadyRunning } from '../control/live-socket.js';
@@ -117,8 +118,10 @@ export class Daemon {
     if (mode === 'relay') this.#keepOwnNetworks(identity);
     const networks = loadNetworks(state);
     requireJoined(config, networks);
-    if (mode === 'up') requireExitNetworks(config, networks);
-    else this.#requireNoExit();
+    if (mode === 'up') {
+      requireExitNetworks(config, networks);
+      requireRouteNetworks(config, networks);
+    } else this.#requireNoExit();
     if (mode === 'up' && networks.length === 0)
       throw new OperatorError(
         ExitCode.usage,
@@ -187,6 +190,7 @@ export class Daemon {
       state,
       log,
       configuration: exitConfiguration(config),
+      routes: routeConfiguration(config),
       source: this.settings.source ?? state.config,
       ...(place && { host: place }),
     });
@@ -198,10 +202,12 @@ export class Daemon {
 
   #requireNoExit(): void {
     const { config, source, state } = this.settings;
-    if (config.exit.serve !== true && config.exit.use === undefined) return;
+    const isExit = config.exit.serve === true || config.exit.use !== undefined;
+    const { advertise, accept } = config.routes;
+    if (!isExit && (advertise?.length ?? 0) + (accept?.length ?? 0) === 0) return;
     throw new OperatorError(
       ExitCode.usage,
-      'config exit',
+      isExit ? 'config exit' : 'config routes',
       'a relay has no interface that traffic could leave by',
       `Remove the section from ${source ?? state.config}, or run a member: omerta up`,
     );
@@ -427,7 +433,9 @@ export class Daemon {
     const wanted = reload();
     if (this.#exits !== undefined) {
       requireExitNetworks(wanted, this.#running.networks);
+      requireRouteNetworks(wanted, this.#running.networks);
       await this.#exits.configure(exitConfiguration(wanted));
+      await this.#exits.routes.configure(routeConfiguration(wanted));
     }
     const change = this.#running.changeConfiguration(wanted);
     log.info(

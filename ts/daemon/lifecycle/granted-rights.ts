@@ -1,4 +1,4 @@
-// Rights to leave by this machine, as its settings give them: what the node is told of them, and which are left to
+// Rights to leave by this machine, or to reach LANs behind it, as its settings give them: what the node is told of them, and which are left to
 // somebody who has lost one.
 
 import type { ExitSettings } from '../../core/exit/exit-agent.js';
@@ -13,6 +13,23 @@ import type { ExitSubjectSetting, StoredExitSettings } from '../state/exit-setti
 export type ExitRightLeft = ExitSubjectSetting | { readonly network: string } | { readonly file: string };
 
 /**
+ * Of these members, and of all members of these networks.
+ * @param networkId the id of a joined network
+ */
+export function lastingRights(
+  { allow, networks }: { readonly allow: readonly string[]; readonly networks: readonly string[] },
+  networkId: (name: string) => Uint8Array | undefined,
+): ExitRight[] {
+  return [
+    ...allow.map((peer) => ({ subject: { identity: decodePeerId(peer) }, until: undefined })),
+    ...networks.flatMap((name) => {
+      const network = networkId(name);
+      return network === undefined ? [] : [{ subject: { network }, until: undefined }];
+    }),
+  ];
+}
+
+/**
  * @param networkId the id of a joined network
  * @param dns whether names are resolved for guests
  */
@@ -22,14 +39,7 @@ export function nodeExitSettings(
   dns: boolean,
 ): ExitSettings {
   const rights: ExitRight[] = [
-    ...(serve?.allow ?? []).map((peer) => ({
-      subject: { identity: decodePeerId(peer) },
-      until: undefined,
-    })),
-    ...(serve?.networks ?? []).flatMap((name) => {
-      const network = networkId(name);
-      return network === undefined ? [] : [{ subject: { network }, until: undefined }];
-    }),
+    ...(serve === undefined ? [] : lastingRights(serve, networkId)),
     ...grants.map(({ subject, until }): ExitRight => ({
       subject: 'peer' in subject ? { identity: decodePeerId(subject.peer) } : { sessionKey: subject.key },
       until,

@@ -46,6 +46,10 @@ export class StateDirectory {
   get exitSettings(): string {
     return join(this.path, 'exit.json');
   }
+  /** What the operator typed about LANs behind members. */
+  get routeSettings(): string {
+    return join(this.path, 'routes.json');
+  }
   /** What undoes what was changed on the host for an exit. */
   get exitJournal(): string {
     return join(this.path, 'exit-journal.json');

@@ -138,7 +138,7 @@ export interface NativeHandle {
   hasRoom(changes: Uint8Array, replace: boolean): boolean;
   exportPeers(): Uint8Array;
   removePeers(keys: Uint8Array): void;
-  setExitRules(rules: Uint8Array): void;
+  setExitRules(rules: Uint8Array, lan: Uint8Array): void;
   handshake(peer: Uint8Array): boolean;
   sendControl(batch: Uint8Array): number;
   sendFrames(batch: Uint8Array): void;

@@ -25,8 +25,8 @@ const Flag = {
   transit: 256,
 } as const;
 
-/** The two bits above Flag.transit. */
-const TRANSIT = { any: 0, none: 1, exit: 2 } as const;
+/** The three bits above Flag.transit. */
+const TRANSIT = { any: 0, none: 1, exit: 2, lan: 3, 'exit-and-lan': 4 } as const;
 
 export function keyBytes(key: SessionKey): Uint8Array {
   if (!/^[0-9a-f]{64}$/.test(key)) {

@@ -1,6 +1,7 @@
 // What `omerta status` and the status page say of exits: who leaves by this node, and by whom it leaves.
 
 import { formatBytes, formatDuration } from '../../host/units.js';
+import type { RouteStatus } from '../../core/runtime/exit-change.js';
 import type { DaemonStatus } from './daemon-status.js';
 import { wordExitState } from './exit-report.js';
 
@@ -45,7 +46,35 @@ export function exitLines({
         : `${what} leaves by ${nameOf(active.peerId)} (${families(active)}${active.dns ? ', names too' : ''})${guard}`,
     ]);
   }
+  lines.push(...routeLines(mesh.routes, nameOf));
   return lines;
+}
+
+/** LANs behind this node, and those behind members. */
+function routeLines(
+  { advertised, guests, accepted }: RouteStatus,
+  nameOf: (peerId: string) => string,
+): [string, string][] {
+  const reached = accepted.filter(({ isActive }) => isActive);
+  const missing = accepted.filter(({ isActive, state }) => !isActive && state !== 'standby');
+  return [
+    ...(advertised.length === 0
+      ? []
+      : [['routes advertised', `${advertised.join(' ')}, ${guests.length} reach them`] as [string, string]]),
+    ...(accepted.length === 0
+      ? []
+      : [
+          [
+            'routes accepted',
+            [
+              ...reached.map(({ prefix, peerId }) => `${prefix} by ${nameOf(peerId)}`),
+              ...(missing.length === 0
+                ? []
+                : [`UNREACHABLE: ${missing.map(({ prefix }) => prefix).join(' ')}. See: omerta route list`]),
+            ].join(', '),
+          ] as [string, string],
+        ]),
+  ];
 }
 
 function families({ ipv4, ipv6 }: { readonly ipv4: boolean; readonly ipv6: boolean }): string {

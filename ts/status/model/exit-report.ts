@@ -1,8 +1,8 @@
 // What `omerta exit status` shows: what is served, to whom and for how much; by whom this node leaves.
 
 import type { PeerStatus } from '../../contract/engine.js';
-import type { ExitState, ExitStatus } from '../../core/runtime/exit-change.js';
-import type { MeshStatus } from '../../core/runtime/mesh-status.js';
+import type { ExitState, ExitStatus, GuestStatus } from '../../core/runtime/exit-change.js';
+import type { MemberStatus, MeshStatus } from '../../core/runtime/mesh-status.js';
 import { isRefusal } from '../../core/protocol/control-message.js';
 import { wordRefusal, type Wording } from './wording.js';
 
@@ -118,14 +118,34 @@ export interface ExitReportSettings {
   readonly dns: ExitDnsReport;
 }
 
+export function guestReports(
+  guests: readonly GuestStatus[],
+  members: readonly Pick<MemberStatus, 'peerId' | 'name' | 'sessionKey'>[],
+  sessions: readonly PeerStatus[],
+): ExitGuestReport[] {
+  return guests.map(({ peerId, addresses, sinceMs, expiresInMs }) => {
+    const member = members.find((each) => each.peerId === peerId);
+    const session = sessions.find(({ sessionKey }) => sessionKey === member?.sessionKey);
+    return {
+      peerId,
+      name: member?.name ?? '',
+      addresses,
+      sinceSeconds: Math.floor(sinceMs / 1000),
+      expiresInSeconds: Math.ceil(expiresInMs / 1000),
+      fromBytes: session?.rxBytes ?? 0,
+      toBytes: session?.txBytes ?? 0,
+    };
+  });
+}
+
 export function exitReport(
   { exit, networks }: MeshStatus,
   sessions: readonly PeerStatus[],
   settings: ExitReportSettings,
 ): ExitReport {
   const members = networks.flatMap((network) => network.members);
-  const memberOf = (peerId: string | undefined) => members.find((member) => member.peerId === peerId);
-  const nameOf = (peerId: string | undefined): string => memberOf(peerId)?.name ?? '';
+  const nameOf = (peerId: string | undefined): string =>
+    members.find((member) => member.peerId === peerId)?.name ?? '';
   const { service, choice } = exit;
   return {
     serving: service && {
@@ -138,18 +158,7 @@ export function exitReport(
             ? nameOf(right.peerId)
             : (members.find(({ sessionKey }) => sessionKey === right.key)?.name ?? ''),
       })),
-      guests: exit.guests.map(({ peerId, addresses, sinceMs, expiresInMs }) => {
-        const session = sessions.find(({ sessionKey }) => sessionKey === memberOf(peerId)?.sessionKey);
-        return {
-          peerId,
-          name: nameOf(peerId),
-          addresses,
-          sinceSeconds: Math.floor(sinceMs / 1000),
-          expiresInSeconds: Math.ceil(expiresInMs / 1000),
-          fromBytes: session?.rxBytes ?? 0,
-          toBytes: session?.txBytes ?? 0,
-        };
-      }),
+      guests: guestReports(exit.guests, members, sessions),
       names: settings.dns,
       foreignDrops: settings.foreignDrops,
       tunnel: settings.tunnel,
