@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ordinary sockets of the machine, by which an exit's inner side goes on.
+#pragma once
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "stack/flow.h"
+
+namespace omerta::exit {
+
+/// An address and a port as the system has them. @returns the size
+inline socklen_t to_system(const stack::Address& address, uint16_t port, sockaddr_storage& out) {
+  out = {};
+  if (stack::is_ipv4(address)) {
+    sockaddr_in v4{};
+    v4.sin_family = AF_INET;
+    v4.sin_port = htons(port);
+    std::memcpy(&v4.sin_addr, address.data() + 12, 4);
+    std::memcpy(&out, &v4, sizeof v4);
+    return sizeof v4;
+  }
+  sockaddr_in6 v6{};
+  v6.sin6_family = AF_INET6;
+  v6.sin6_port = htons(port);
+  std::memcpy(&v6.sin6_addr, address.data(), 16);
+  std::memcpy(&out, &v6, sizeof v6);
+  return sizeof v6;
+}
+
+inline stack::Address from_system(const sockaddr_storage& from, uint16_t& port) {
+  if (from.ss_family == AF_INET) {
+    sockaddr_in v4;
+    std::memcpy(&v4, &from, sizeof v4);
+    port = ntohs(v4.sin_port);
+    return stack::address_of(reinterpret_cast<const uint8_t*>(&v4.sin_addr), 4);
+  }
+  sockaddr_in6 v6;
+  std::memcpy(&v6, &from, sizeof v6);
+  port = ntohs(v6.sin6_port);
+  return stack::address_of(v6.sin6_addr.s6_addr, 16);
+}
+
+/// A socket of the family of `address`, not blocking, with SO_MARK where `mark` is not 0. -1 and errno.
+int machine_socket(const stack::Address& address, int type, uint32_t mark);
+
+}  // namespace omerta::exit
