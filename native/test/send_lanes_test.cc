@@ -33,7 +33,8 @@ bool make_host() {
   return unshare(CLONE_NEWNET) == 0 && run("ip link set lo up") &&
          run("ip link add slow type veth peer name far && ip link set slow up && ip link set far up") &&
          run("ip address add 198.51.100.2/24 dev slow") &&
-         run("ip neighbour add 198.51.100.9 lladdr 02:00:00:00:00:09 dev slow") &&
+         run("for i in $(seq 9 16); do ip neighbour add 198.51.100.$i lladdr 02:00:00:00:00:09 dev slow; "
+             "done") &&
          run("ip link add narrow type veth peer name end && ip link set end up") &&
          run("ip link set narrow up mtu 600 && ip address add 203.0.113.2/24 dev narrow") &&
          run("ip neighbour add 203.0.113.9 lladdr 02:00:00:00:00:09 dev narrow") &&
@@ -119,6 +120,45 @@ void a_full_way_out_delays_nobody_and_loses_nothing_of_others() {
   CHECK(node.receive(200) == 200);
 }
 
+/// 50 others: one that shared a lane with one of eight full ones would be sent nothing.
+void no_other_destination_shares_the_lane_of_a_full_one() {
+  Port node(options());
+  Port other(options());
+  for (uint8_t to = 9; to < 17; to++) node.send(host(198, 51, 100, to), 60);
+  CHECK(node.counters.get(Counter::drop_send_queue) > 0);
+  for (uint8_t to = 1; to <= 50; to++) {
+    node.send(behind_the_slow_way(), 1);
+    omerta_address near = host(127, 0, 0, to);
+    near.port = __builtin_bswap16(other.socket.port());
+    node.send(near, 1);
+    CHECK(other.receive(64, 2000) == 64);
+  }
+}
+
+void a_lane_passes_on_when_its_destination_is_sent_nothing() {
+  UdpSocket socket(options());
+  UdpSocket receiver(options());
+  SendLanes lanes(1, false);
+  const uint8_t byte = 1;
+  iovec part{const_cast<uint8_t*>(&byte), 1};
+  sockaddr_in6 name{};
+  name.sin6_family = AF_INET6;
+  name.sin6_addr = IN6ADDR_LOOPBACK_INIT;
+  name.sin6_port = loopback(receiver.port()).port;
+  msghdr header{};
+  header.msg_name = &name;
+  header.msg_namelen = sizeof name;
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  // More destinations than lanes, at once and one after the other: all are sent to.
+  for (int round = 0; round < 2; round++) {
+    for (size_t i = 1; i <= 2 * SendLanes::kLanes; i++)
+      CHECK(lanes.send(socket.fd(), 0, header, host(127, 0, 0, static_cast<uint8_t>(i))) == 0);
+    timespec pause{1, 100'000'000};
+    nanosleep(&pause, nullptr);
+  }
+}
+
 void what_is_not_to_be_fragmented_goes_by_no_lane() {
   Port node(options());
   const omerta_address behind_600_bytes = host(203, 0, 113, 9);
@@ -196,6 +236,8 @@ int main() {
     if (each == IoKind::io_uring && ring.refused) continue;
     kind = each;
     RUN(a_full_way_out_delays_nobody_and_loses_nothing_of_others);
+    RUN(no_other_destination_shares_the_lane_of_a_full_one);
+    RUN(a_lane_passes_on_when_its_destination_is_sent_nothing);
     RUN(what_is_not_to_be_fragmented_goes_by_no_lane);
     RUN(lanes_receive_nothing_beside_several_workers);
     RUN(the_port_is_shared_with_nobody_when_lanes_are_closed);

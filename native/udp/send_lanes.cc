@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 
 #include "udp/steering.h"
 
@@ -14,8 +15,9 @@ bool set(int fd, int level, int name, int value) {
   return setsockopt(fd, level, name, &value, sizeof value) == 0;
 }
 
-size_t lane_of(const omerta_address& to) {
-  const uint64_t mixed = (omerta_load64(to.ip) ^ omerta_load64(to.ip + 8) ^ to.port) * 0x9E3779B97F4A7C15u;
+/// Where the lanes are shared.
+size_t shared_lane(const omerta_address& to) {
+  const uint64_t mixed = (omerta_load64(to.ip) ^ omerta_load64(to.ip + 8)) * 0x9E3779B97F4A7C15u;
   return mixed >> 58;  // 6 bits: SendLanes::kLanes
 }
 
@@ -34,10 +36,27 @@ int SendLanes::send(int fd, uint32_t fwmark, const msghdr& header, const omerta_
   if (fwmark != fwmark_) close_all();
   fwmark_ = fwmark;
   last_used_ = boot_clock();
-  int& lane = fds_[lane_of(to)];
-  if (lane < 0) lane = open(fd, fwmark);
-  if (lane < 0) return EAGAIN;
-  return sendmsg(lane, &header, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 ? 0 : errno;
+  Lane& lane = lane_to(to);
+  lane.used = last_used_;
+  if (lane.fd < 0) lane.fd = open(fd, fwmark);
+  if (lane.fd < 0) return EAGAIN;
+  return sendmsg(lane.fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 ? 0 : errno;
+}
+
+SendLanes::Lane& SendLanes::lane_to(const omerta_address& to) {
+  Lane* other = nullptr;
+  for (Lane& lane : lanes_) {
+    if (lane.fd >= 0 && std::memcmp(lane.to.ip, to.ip, sizeof to.ip) == 0) return lane;
+    if (other == nullptr || (lane.fd < 0 ? other->fd >= 0 : other->fd >= 0 && lane.used < other->used))
+      other = &lane;
+  }
+  if (other->fd >= 0) {
+    if (last_used_ - other->used < kIdle) return lanes_[shared_lane(to)];
+    close(other->fd);  // what waits in it is sent all the same
+  }
+  *other = {};
+  other->to = to;
+  return *other;
 }
 
 /// -1: it cannot be had.
@@ -80,9 +99,9 @@ void SendLanes::close_unused() {
 }
 
 void SendLanes::close_all() {
-  for (int& lane : fds_) {
-    if (lane >= 0) close(lane);
-    lane = -1;
+  for (Lane& lane : lanes_) {
+    if (lane.fd >= 0) close(lane.fd);
+    lane = {};
   }
   open_.store(false, std::memory_order_relaxed);
 }

@@ -23,8 +23,11 @@ namespace omerta::udp {
 
 class SendLanes {
  public:
-  /// Destinations share one by a hash of their address.
+  /// Each IP address has its own, however full others' are. When all are taken, one whose destination was
+  /// sent nothing for kIdle gets another; only where there are more destinations than lanes at once are they
+  /// shared.
   static constexpr size_t kLanes = 64;
+  static constexpr Nanoseconds kIdle = kSecond;
   /// What a lane holds.
   static constexpr int kBytes = 1 << 20;
   /// After the buffer was found full, lanes are used for so long; then the socket is tried again.
@@ -34,9 +37,7 @@ class SendLanes {
   /// chooses among them (udp/steering.h). Several that are not steered have no lanes.
   /// `kept`: how long lanes are open after they were used last.
   SendLanes(size_t receivers, bool steered, Nanoseconds kept = 10 * kSecond)
-      : receivers_(receivers), steered_(steered), kept_(kept) {
-    fds_.fill(-1);
-  }
+      : receivers_(receivers), steered_(steered), kept_(kept) {}
   ~SendLanes();
   SendLanes(const SendLanes&) = delete;
   SendLanes& operator=(const SendLanes&) = delete;
@@ -55,6 +56,12 @@ class SendLanes {
   void close_unused();
 
  private:
+  struct Lane {
+    int fd = -1;
+    omerta_address to{};
+    Nanoseconds used = 0;
+  };
+  Lane& lane_to(const omerta_address& to);
   bool still_in_use(Nanoseconds until) const;
   int open(int fd, uint32_t fwmark);
   void close_all();
@@ -64,7 +71,7 @@ class SendLanes {
   const Nanoseconds kept_;
   mutable std::atomic<Nanoseconds> until_{0};
   std::mutex mutex_;
-  std::array<int, kLanes> fds_;
+  std::array<Lane, kLanes> lanes_;
   std::atomic<bool> open_{false};
   int beside_ = -1;  ///< the socket whose port lanes have
   uint32_t fwmark_ = 0;

@@ -7,7 +7,9 @@ import { describe, it } from 'node:test';
 import { packageRoot } from '../../ts/host/version.js';
 
 interface Outcome {
+  /** To each of 50 others. */
   readonly sent: number;
+  /** At the one of them that fewest arrived at. */
   readonly arrived: number;
   readonly grewMiB: number;
   readonly dropped: number;
