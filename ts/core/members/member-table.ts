@@ -5,19 +5,10 @@ import type { PeerShaping } from '../../contract/shaping-control.js';
 import { sameBytes, toHex } from '../../wire/bytes.js';
 import { parseIp } from '../../wire/socket-address.js';
 import { containsIp, parsePrefix } from '../../wire/prefix.js';
-import { heldSince, MAX_ROUND } from '../protocol/address-tenure.js';
 import type { TenureGrant } from '../protocol/control-message.js';
 import { encodePeerId } from '../protocol/peer-id.js';
 import type { Primitives } from '../../contract/primitives.js';
-import {
-  blindedNetworkId,
-  combinePresharedKeys,
-  networkPresharedKey,
-  OVERLAY_PREFIX_IPV4,
-  overlayAddresses,
-  type Network,
-  type OverlayAddresses,
-} from '../protocol/network.js';
+import { combinePresharedKeys, OVERLAY_PREFIX_IPV4, type Network } from '../protocol/network.js';
 import {
   openPeerRecord,
   type PeerRecord,
@@ -28,7 +19,7 @@ import { BoundedTable, type Bounds, type Owners } from '../runtime/bounded-table
 import type { PeerTable } from '../runtime/peer-table.js';
 import type { Turn } from '../runtime/turn.js';
 import { AddressClaims, type Claim } from './address-claims.js';
-import { OwnAddresses } from './own-addresses.js';
+import { addressesIn, JoinedNetworks, type JoinedNetwork, type MemberAddresses } from './joined-networks.js';
 import {
   isShaped,
   NO_NETWORK,
@@ -55,22 +46,6 @@ export type MemberOwner = 'network' | 'circuit';
 export function memberBounds(networks: number): Bounds<MemberOwner> {
   const network = MAX_MEMBERS - LEFT_TO_NETWORK * Math.max(networks - 1, 0);
   return { total: MAX_MEMBERS, shares: { network, circuit: MOST_BY_CIRCUIT } };
-}
-
-/** Between two changes of the own address in one network: each makes a new interface. */
-const MOVE_INTERVAL_MS = 60_000;
-
-/** A network we are in, with what is derived from it. */
-export interface JoinedNetwork {
-  readonly network: Network;
-  readonly blindedId: Uint8Array;
-  readonly presharedKey: Uint8Array;
-  own: MemberAddresses;
-}
-
-/** The addresses of a member, and which round of hashing they come of. */
-export interface MemberAddresses extends OverlayAddresses {
-  readonly round: number;
 }
 
 export interface Member {
@@ -111,18 +86,15 @@ export class MemberTable {
   readonly #identity: Uint8Array;
   readonly #sessionKey: SessionKey;
   readonly #peers: PeerTable;
-  readonly #isBootstrap: boolean;
-  readonly #ownChanged: (turn: Turn) => void;
   readonly #stockKeys: ReadonlySet<SessionKey>;
-  readonly #ownAddresses: OwnAddresses;
-  readonly #networks = new Map<string, JoinedNetwork>();
-  readonly #members = new BoundedTable<string, Member, MemberOwner>(() => memberBounds(this.#networks.size));
+  readonly #networks: JoinedNetworks;
+  readonly #members = new BoundedTable<string, Member, MemberOwner>(() =>
+    memberBounds(this.#networks.all.size),
+  );
   readonly #removed: (member: SessionKey, turn: Turn) => void;
   #shaping: ShapingPolicy;
   readonly #bySessionKey = new Map<SessionKey, Member>();
   readonly #claims: AddressClaims;
-  /** When this node last took another address, by network (hex). */
-  readonly #movedAt = new Map<string, number>();
 
   constructor(options: MemberTableOptions) {
     const { primitives, identity, sessionKey, peers, stockPeers = [] } = options;
@@ -130,12 +102,9 @@ export class MemberTable {
     this.#identity = identity;
     this.#sessionKey = sessionKey;
     this.#peers = peers;
-    this.#isBootstrap = options.isBootstrap ?? false;
     this.#shaping = options.shaping ?? NO_SHAPING;
-    this.#ownChanged = options.ownChanged ?? (() => undefined);
     this.#removed = options.removed ?? (() => undefined);
     this.#stockKeys = new Set(stockPeers.map((peer) => peer.sessionKey));
-    this.#ownAddresses = new OwnAddresses(primitives, identity);
     const reserved = stockPeers
       .flatMap(({ allowedIps }) => allowedIps.map((text) => parsePrefix(text) ?? []).flat())
       // The whole range, as for a gateway, leaves room for members, whose routes are longer.
@@ -148,11 +117,19 @@ export class MemberTable {
       },
       MAX_MEMBERS,
     );
+    this.#networks = new JoinedNetworks({
+      primitives,
+      identity,
+      isBootstrap: options.isBootstrap ?? false,
+      claims: this.#claims,
+      release: (address, network, turn) => this.#release(address, identity, network, turn),
+      changed: options.ownChanged ?? (() => undefined),
+    });
   }
 
   /** Joined networks by blinded id (hex). */
   get networks(): ReadonlyMap<string, JoinedNetwork> {
-    return this.#networks;
+    return this.#networks.all;
   }
 
   /** Members by identity (hex). */
@@ -177,60 +154,40 @@ export class MemberTable {
 
   /** The network with this (unblinded) id. */
   joined(id: Uint8Array): JoinedNetwork | undefined {
-    return [...this.#networks.values()].find(({ network }) => sameBytes(network.id, id));
+    return [...this.#networks.all.values()].find(({ network }) => sameBytes(network.id, id));
   }
 
   addNetwork(network: Network, turn: Turn): JoinedNetwork {
-    const blindedId = blindedNetworkId(this.#primitives, network);
-    const id = toHex(blindedId);
-    const own = this.#addressesOf(network, this.#identity, this.#ownAddresses.of(id).round);
-    const joined = { network, blindedId, presharedKey: networkPresharedKey(this.#primitives, network), own };
-    this.#networks.set(id, joined);
-    this.#claimOwn(id, joined, turn);
+    const joined = this.#networks.add(network, turn);
     for (const member of this.#members.values()) this.#setOverlay(member, turn);
-    this.#settleOwn(turn);
+    this.#networks.settle(turn);
     return joined;
   }
 
   /** What the own record says of the address in each of these networks. */
   ownAddresses(): RecordAddress[] {
-    return [...this.#networks.keys()].map((id) => this.#ownAddresses.of(id));
+    return this.#networks.recordAddresses();
   }
 
   /** A bootstrap vouches for how long this node has had its addresses. */
   vouched(issuer: Uint8Array, grants: readonly TenureGrant[], turn: Turn): void {
-    let news = false;
-    for (const grant of grants) {
-      const joined = this.#networks.get(toHex(grant.network));
-      if (joined === undefined || !this.#issuers(joined).some((known) => sameBytes(known, issuer))) continue;
-      if (this.#ownAddresses.vouched(issuer, grant, turn)) news = true;
-    }
-    if (news) this.#ownChanged(turn);
+    this.#networks.vouched(issuer, grants, turn);
   }
 
   /** Identities of others who say that this node's IPv4 address in a network (hex) is theirs. */
   contenders(network: string): Uint8Array[] {
-    const own = this.#networks.get(network)?.own.ipv4;
-    const claims = own === undefined ? [] : this.#claims.of(own);
-    return claims.map(({ identity }) => identity).filter((identity) => !sameBytes(identity, this.#identity));
+    return this.#networks.contenders(network);
   }
 
   /** Names are the machine's own: nobody else is told. */
   renameNetwork(blindedId: string, name: string, turn: Turn): void {
-    const joined = this.#networks.get(blindedId);
-    if (joined === undefined) return;
-    this.#networks.set(blindedId, { ...joined, network: { ...joined.network, name } });
+    if (!this.#networks.rename(blindedId, name)) return;
     if (this.#shaping.networks.size > 0) this.setShaping(this.#shaping, turn); // which names networks
   }
 
   /** Forgets a network and the members met in no other. */
   removeNetwork(blindedId: string, turn: Turn): void {
-    const joined = this.#networks.get(blindedId);
-    if (joined === undefined) return;
-    this.#networks.delete(blindedId);
-    this.#ownAddresses.forget(blindedId, turn);
-    this.#movedAt.delete(blindedId);
-    for (const address of addressesIn(joined.own)) this.#release(address, this.#identity, blindedId, turn);
+    if (!this.#networks.remove(blindedId, turn)) return;
     for (const member of [...this.#members.values()]) {
       this.#setOverlay(member, turn);
       if (member.overlay.size === 0) this.#remove(member, turn);
@@ -317,14 +274,13 @@ export class MemberTable {
     for (const member of gone) this.#remove(member, turn);
     for (const { identity, record, overlay } of this.#members.values())
       for (const { ipv4 } of overlay.values()) this.#claims.keep(ipv4, identity, record.notAfter, turn);
-    if (this.#ownAddresses.expire(turn)) this.#ownChanged(turn);
-    this.#settleOwn(turn);
+    this.#networks.expire(turn);
+    this.#networks.settle(turn);
   }
 
   /** Takes up who held which address. @param networks that will be joined at once. */
   restore(restored: ReadonlyMap<string, Uint8Array>, networks: readonly Network[], turn: Turn): void {
-    const joined = networks.map((network) => toHex(blindedNetworkId(this.#primitives, network)));
-    this.#ownAddresses.restore(restored, new Set(joined), turn);
+    this.#networks.restore(restored, networks, turn);
     this.#claims.restore(restored, turn);
   }
 
@@ -339,7 +295,7 @@ export class MemberTable {
 
   /** The network (hex) of ours by which a record is of interest. */
   #sharedNetwork({ networks }: PeerRecord, told: string | undefined): string | undefined {
-    return networks.map(toHex).find((id) => (told ?? id) === id && this.#networks.has(id));
+    return networks.map(toHex).find((id) => (told ?? id) === id && this.#networks.all.has(id));
   }
 
   /** A directory tells of a member: it is no longer one that is known by a circuit alone. */
@@ -360,78 +316,14 @@ export class MemberTable {
     return false;
   }
 
-  #addressesOf({ id }: Network, identity: Uint8Array, round: number): MemberAddresses {
-    return { round, ...overlayAddresses(this.#primitives, id, identity, round) };
-  }
-
-  /** Who vouches in a network for how long somebody has had his address. */
-  #issuers({ network }: JoinedNetwork): Uint8Array[] {
-    const bootstraps = network.bootstraps.map(({ identity }) => identity);
-    return this.#isBootstrap && !bootstraps.some((known) => sameBytes(known, this.#identity))
-      ? [...bootstraps, this.#identity]
-      : bootstraps;
-  }
-
   /** A key of a bootstrap, or of a stock peer, is theirs by what the operator configured. */
   #isSomebodyElses(sessionKey: SessionKey, identity: Uint8Array): boolean {
     if (this.#stockKeys.has(sessionKey)) return true;
-    return [...this.#networks.values()].some(({ network }) =>
+    return [...this.#networks.all.values()].some(({ network }) =>
       network.bootstraps.some(
         (known) => toHex(known.sessionKey) === sessionKey && !sameBytes(known.identity, identity),
       ),
     );
-  }
-
-  #heldSince(
-    joined: JoinedNetwork,
-    identity: Uint8Array,
-    { round, tenures }: RecordAddress,
-    turn: Turn,
-  ): number {
-    const issuers = this.#issuers(joined);
-    // A bootstrap is named in the invite: its address cannot have been searched for.
-    if (issuers.some((issuer) => sameBytes(issuer, identity))) return -Infinity;
-    const subject = { identity, network: joined.blindedId, round };
-    return heldSince(this.#primitives, issuers, subject, tenures, turn.step.wallClock);
-  }
-
-  #claimOwn(id: string, joined: JoinedNetwork, turn: Turn): void {
-    const held = (): number => this.#heldSince(joined, this.#identity, this.#ownAddresses.of(id), turn);
-    for (const address of addressesIn(joined.own))
-      this.#claims.put(address, { identity: this.#identity, network: id, heldSince: held, since: -Infinity });
-  }
-
-  /** Takes another address where somebody has had ours for longer. */
-  #settleOwn(turn: Turn): void {
-    for (const [id, joined] of this.#networks) {
-      const { ipv4 } = joined.own;
-      const holder = this.#claims.longerThanOwn(ipv4, id);
-      if (holder === undefined || turn.now < (this.#movedAt.get(id) ?? -Infinity) + MOVE_INTERVAL_MS)
-        continue;
-      const own = this.#freeAddresses(joined);
-      if (own === undefined) continue;
-      this.#movedAt.set(id, turn.now);
-      this.#ownAddresses.move(id, own.round, turn);
-      for (const address of addressesIn(joined.own)) this.#release(address, this.#identity, id, turn);
-      joined.own = own;
-      this.#claimOwn(id, joined, turn);
-      turn.notify('warn', 'address-moved', {
-        network: joined.network.name,
-        from: ipv4,
-        to: own.ipv4,
-        holder: holder === 'reserved' ? 'a stock WireGuard peer of this node' : encodePeerId(holder),
-      });
-      this.#ownChanged(turn);
-    }
-  }
-
-  /** The first of the addresses a member may have in a network that is nobody's. */
-  #freeAddresses({ network, own }: JoinedNetwork): MemberAddresses | undefined {
-    for (let round = 0; round <= MAX_ROUND; round++) {
-      const addresses = this.#addressesOf(network, this.#identity, round);
-      if (round !== own.round && this.#claims.isFree(addresses.ipv4)) return addresses;
-    }
-    return undefined;
   }
 
   #setOverlay(member: Member, turn: Turn, since = Infinity): void {
@@ -440,13 +332,15 @@ export class MemberTable {
     const overlay = new Map<string, MemberAddresses>();
     record.networks.forEach((blinded, index) => {
       const id = toHex(blinded);
-      const joined = this.#networks.get(id);
+      const joined = this.#networks.all.get(id);
       const address = record.addresses[index];
       if (joined === undefined || address === undefined) return;
       const known = before.get(id);
       overlay.set(
         id,
-        known?.round === address.round ? known : this.#addressesOf(joined.network, identity, address.round),
+        known?.round === address.round
+          ? known
+          : this.#networks.addressesOf(joined.network, identity, address.round),
       );
     });
     member.overlay = overlay;
@@ -460,17 +354,17 @@ export class MemberTable {
     }
     record.networks.forEach((blinded, index) => {
       const id = toHex(blinded);
-      const joined = this.#networks.get(id);
+      const joined = this.#networks.all.get(id);
       const address = record.addresses[index];
       const addresses = overlay.get(id);
       if (joined === undefined || address === undefined || addresses === undefined) return;
       let counted: number | undefined;
-      const held = (): number => (counted ??= this.#heldSince(joined, identity, address, turn));
+      const held = (): number => (counted ??= this.#networks.heldSince(joined, identity, address, turn));
       for (const each of addressesIn(addresses))
         this.#claim(each, { identity, network: id, heldSince: held, since }, turn);
     });
     if (this.#bySessionKey.get(member.sessionKey) === member && overlay.size > 0) this.#tell(member, turn);
-    this.#settleOwn(turn);
+    this.#networks.settle(turn);
   }
 
   #remove(member: Member, turn: Turn): void {
@@ -523,7 +417,7 @@ export class MemberTable {
     );
     const keys = [...member.overlay.keys()]
       .toSorted()
-      .map((id) => this.#networks.get(id)?.presharedKey)
+      .map((id) => this.#networks.all.get(id)?.presharedKey)
       .filter((key) => key !== undefined);
     const presharedKey = combinePresharedKeys(this.#primitives, keys);
     const shaping = this.#peerShaping(member);
@@ -539,7 +433,7 @@ export class MemberTable {
   /** Whoever is in several networks shares as a member of that with the greatest weight. */
   #shareOf({ overlay }: Member): NetworkShare {
     const shares = [...overlay.keys()].toSorted().map((network): NetworkShare => {
-      const name = this.#networks.get(network)?.network.name;
+      const name = this.#networks.all.get(network)?.network.name;
       return { network, weight: (name === undefined ? undefined : this.#shaping.networks.get(name)) ?? 1 };
     });
     const none: NetworkShare = { network: NO_NETWORK, weight: 1 };
@@ -549,5 +443,3 @@ export class MemberTable {
 
 const ownersOf = (network: string, since: number): Owners<MemberOwner> =>
   since === Infinity ? { network, circuit: 'any' } : { network };
-
-const addressesIn = ({ ipv4, ipv6 }: OverlayAddresses): string[] => [ipv4, ipv6];

@@ -357,8 +357,8 @@ const PART = 'a part of tables, counted where it is used';
 
 /** Fields that nothing others send makes grow, and what bounds them. */
 export const FIXED_FIELDS: Readonly<Record<string, string>> = {
-  'members/member-table.ts#networks': CONFIGURED,
-  'members/member-table.ts#movedAt': CONFIGURED,
+  'members/joined-networks.ts#joined': CONFIGURED,
+  'members/joined-networks.ts#movedAt': CONFIGURED,
   'members/own-addresses.ts#addresses': CONFIGURED,
   'node/uplink-set.ts#uplinks': CONFIGURED,
   'node/wireguard-reach.ts#states': CONFIGURED,

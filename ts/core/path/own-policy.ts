@@ -9,7 +9,7 @@ import { toHex } from '../../wire/bytes.js';
 import { decodeCbor, encodeCbor, isInteger } from '../protocol/cbor.js';
 import type { Primitives } from '../../contract/primitives.js';
 import type { LegIds } from '../runtime/leg-ids.js';
-import type { JoinedNetwork } from '../members/member-table.js';
+import type { JoinedNetwork } from '../members/joined-networks.js';
 import type { StandingPolicyStatus } from '../runtime/mesh-status.js';
 import { isName } from '../protocol/network.js';
 import { encodePeerId } from '../protocol/peer-id.js';
