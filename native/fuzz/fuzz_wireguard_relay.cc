@@ -5,9 +5,11 @@
 //
 // Held: to an address that has not proven itself no more is sent than came from it; what is forwarded goes to
 // a bound server or to a client that asked; a session is of its two addresses alone; routes are two a
-// session; the words the kernel looks at count every index that is waited for; nothing outlives its time.
+// session; the words the kernel looks at count every index that is waited for, and made anew they are the
+// same; it is told whether there is a server; nothing outlives its time.
 #include <sodium.h>
 
+#include <algorithm>
 #include <array>
 #include <map>
 
@@ -74,6 +76,7 @@ struct Relay {
   relay::Accounts accounts{{3, 2, 2}};
   relay::WireguardTable table{kSessions, random_bytes, {{1, 2}}};
   std::vector<uint64_t>& expected;
+  omerta_door& door;
   std::array<std::optional<session::Endpoint>, OMERTA_WIREGUARD_BINDINGS> servers{};
   Nanoseconds now = 1000 * kSecond;
   /// Bytes that came from an address less those that went there: never below zero before it is proven.
@@ -86,7 +89,10 @@ struct Relay {
   session::Endpoint client{};
   session::Endpoint server{};
 
-  explicit Relay(std::vector<uint64_t>& words) : expected(words) { table.mirror_expected(expected.data()); }
+  Relay(std::vector<uint64_t>& words, omerta_door& told) : expected(words), door(told) {
+    table.mirror_expected(expected.data());
+    table.tell(&door);
+  }
 
   bool is_server(const session::Endpoint& endpoint) const {
     for (const auto& bound : servers)
@@ -183,6 +189,8 @@ void compare(Relay& relay) {
     sessions += relay.table.usage(number).sessions;
   }
   require(sessions <= kSessions);
+  require((relay.door.relays_wireguard != 0) ==
+          std::ranges::any_of(relay.servers, [](const auto& bound) { return bound.has_value(); }));
   const std::vector<omerta_leg> routes = relay.table.routes(relay.now);
   require(routes.size() <= 2 * kSessions && routes.size() % 2 == 0);
   for (const omerta_leg& route : routes) {
@@ -217,7 +225,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   fuzz::Input input(data, size);
   static std::vector<uint64_t> expected(OMERTA_EXPECTED_INDICES);
   std::ranges::fill(expected, 0);
-  auto relay = std::make_unique<Relay>(expected);
+  static omerta_door door;
+  door = {};
+  auto relay = std::make_unique<Relay>(expected, door);
   relay->accounts.set_limits(1, {{}, 0, 2000});
   for (int steps = 0; !input.empty() && steps < 300; steps++) {
     switch (input.byte() % 13) {
@@ -311,6 +321,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         for (omerta_leg& route : ended) {
           route.packets = input.byte();
           route.bytes = route.packets * 100;
+          // It ended when its binding had other accounts.
+          if (route.packets % 4 == 1) route.identity ^= 1;
         }
         relay->table.add_carried(ended, relay->accounts);
         uint64_t packets = 0;
@@ -323,6 +335,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
     compare(*relay);
   }
+
+  const std::vector<uint64_t> kept = relay->expected;
+  relay->table.mirror_expected(relay->expected.data());
+  require(relay->expected == kept);
 
   // Nothing outlives its time.
   for (int i = 0; i < 2; i++) {
