@@ -68,7 +68,9 @@ describe('a gateway', { skip: unavailable() ?? false, timeout: 60_000 }, () => {
     const program = await network.openUdp(server, 0);
     t.after(() => program.close());
     process.kill(network.pid, 'SIGKILL');
-    program.send(nameQuestion(1, 'shop.example', NAME_TYPE.ipv4), port, server);
+    const question = nameQuestion(1, 'shop.example', NAME_TYPE.ipv4);
+    assert.ok(question);
+    program.send(question, port, server);
     await until('the question has had its time', () => forwarder.counts.unanswered === 1);
   });
 });

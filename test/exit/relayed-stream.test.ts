@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { it, type TestContext } from 'node:test';
-import { relayStreams } from '../../ts/exit/relayed-stream.js';
+import { machineNetwork } from '../../ts/exit/inner-network.js';
+import { ConnectError, connectToFirst, relayStreams } from '../../ts/exit/relayed-stream.js';
 
 /** Both ends of a connection: the one that is relayed, and whoever is there. */
 async function pair(t: TestContext): Promise<{ relayed: Socket; there: Socket }> {
@@ -47,4 +48,24 @@ it('what has ended both ways is closed, and not reset', { timeout: 20_000 }, asy
   remote.there.end(Buffer.alloc(1_000_000));
   await closed;
   assert.deepEqual(failures, []);
+});
+
+it('an address there is no socket for is passed over, and alone it is an error of connecting', async (t) => {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => server.close());
+  const { port } = server.address() as AddressInfo;
+  const network = {
+    ...machineNetwork,
+    connect: (address: string, to: number): Socket => {
+      if (address.includes(':')) throw Object.assign(new Error('no IPv6'), { code: 'EAFNOSUPPORT' });
+      return machineNetwork.connect(address, to);
+    },
+  };
+  const socket = await connectToFirst(network, ['::1', '127.0.0.1'], port, 5000);
+  socket.destroy();
+  await assert.rejects(
+    connectToFirst(network, ['::1'], port, 5000),
+    (error) => error instanceof ConnectError && error.code === 'EAFNOSUPPORT',
+  );
 });

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { NAME_TYPE, nameQuestion } from '../../ts/exit/name-message.js';
 import {
   decodeSocksDatagram,
   encodeSocksDatagram,
@@ -72,6 +73,41 @@ describe('a SOCKS client', () => {
     }
   });
 
+  it('may say all at once, as long as each of it can be', () => {
+    const [user, password, name] = [
+      Buffer.alloc(255, 'u'),
+      Buffer.alloc(255, 'p'),
+      `${'a'.repeat(63)}.`.repeat(3),
+    ];
+    const host = Buffer.from(name + 'b'.repeat(61));
+    assert.equal(host.length, 253);
+    const sent = Buffer.concat([
+      Buffer.from([5, 255]),
+      Buffer.alloc(255, 2),
+      Buffer.from([1, 255]),
+      user,
+      Buffer.from([255]),
+      password,
+      Buffer.from([5, 1, 0, 3, host.length]),
+      host,
+      Buffer.from([0, 80]),
+      Buffer.alloc(2000, 'x'),
+    ]);
+    const expected = { user: user.toString(), password: password.toString() };
+    for (const size of [sent.length, 500, 7]) {
+      const all = steps(
+        sent.subarray(0, size === 7 ? 1030 : sent.length),
+        new SocksHandshake(expected),
+        size,
+      );
+      assert.deepEqual(
+        all.map(({ type }) => type),
+        ['reply', 'reply', 'request'],
+        `${size} bytes at a time`,
+      );
+    }
+  });
+
   it('keeps all of a long burst behind the request', () => {
     const burst = Buffer.alloc(5000, 'x');
     const [, request] = steps(Buffer.concat([bytes('05010005010001cb00710a0050'), burst]));
@@ -90,6 +126,12 @@ describe('a SOCKS client', () => {
     assert.equal(outcome('04010001cb00710a0050'), '0501');
     for (const name of ['00', '02 2e2e', '03 610062', '04 2f657463', '03 2d6161', '02 0a61'])
       assert.equal(outcome(`05010003${name}0050`), '0508', name);
+    const long = Buffer.from(`${'a'.repeat(64)}.example`);
+    assert.equal(
+      outcome(`05010003${hex(Buffer.from([long.length]))}${hex(long)}0050`),
+      '0508',
+      'a label of 64',
+    );
   });
 
   it('gives the password, or is refused', () => {
@@ -106,6 +148,20 @@ describe('a SOCKS client', () => {
         wrong,
       );
     assert.deepEqual(steps(bytes('050100'), handshake())[0]?.type, 'refused', 'without a password');
+  });
+});
+
+describe('a question for a name', () => {
+  it('is asked of what can be one, a final dot or not, and of nothing else', () => {
+    const asked = (name: string): string | undefined => {
+      const question = nameQuestion(7, name, NAME_TYPE.ipv4);
+      return question && hex(question.subarray(12));
+    };
+    assert.equal(asked('ab.c'), '02616201630000010001');
+    assert.equal(asked('ab.c.'), asked('ab.c'));
+    assert.ok(asked(`${'a'.repeat(63)}.example`));
+    for (const none of ['', 'a..b', `${'a'.repeat(64)}.example`, 'a.'.repeat(127) + 'aa'])
+      assert.equal(asked(none), undefined, none);
   });
 });
 

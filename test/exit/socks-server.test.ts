@@ -5,6 +5,7 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { describe, it, type TestContext } from 'node:test';
+import { MAX_GUESSES } from '../../ts/exit/client-shares.js';
 import { machineNetwork } from '../../ts/exit/inner-network.js';
 import { decodeSocksDatagram, encodeSocksDatagram } from '../../ts/exit/socks-protocol.js';
 import { SOCKS_BOUNDS, SocksServer, type SocksOptions } from '../../ts/exit/socks-server.js';
@@ -62,6 +63,30 @@ const byName = (name: string, port: number): Buffer =>
   ]);
 
 describe('the SOCKS server', () => {
+  it('turns away who gives wrong passwords in a row, whatever comes after them', async (t) => {
+    const proxy = await proxyOf(t, { password: { user: 'me', password: 'secret' } });
+    const attempt = async (word: string): Promise<string> => {
+      const { socket, got } = client(t, proxy.port);
+      socket.write(
+        Buffer.concat([
+          Buffer.from([5, 1, 2, 1, 2]),
+          Buffer.from('me'),
+          Buffer.from([word.length]),
+          Buffer.from(word),
+        ]),
+      );
+      socket.once('end', () => socket.end());
+      await Promise.race([closed(socket), until('it is answered', () => got().length >= 4)]);
+      return got().toString('hex');
+    };
+    assert.equal(await attempt('secret'), '05020100');
+    for (let guess = 0; guess < MAX_GUESSES; guess++)
+      assert.equal(await attempt(`guess${guess}`), '05020101');
+    const { refused } = proxy.server;
+    assert.equal(await attempt('secret'), '');
+    assert.equal(proxy.server.refused, refused + 1);
+  });
+
   it('connects by address and by name, with what came along with the request', async (t) => {
     const port = await serverOf(t, (socket) => socket.pipe(socket));
     const proxy = await proxyOf(t);

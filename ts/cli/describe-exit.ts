@@ -62,6 +62,7 @@ function describeServing(serving: NonNullable<ExitReport['serving']>, now: numbe
     foreignDrops,
     tunnel,
     gateway,
+    backend,
   } = serving;
   const families = [...(ipv4 ? ['IPv4'] : []), ...(ipv6 ? ['IPv6'] : [])].join(', ');
   const may = [
@@ -77,7 +78,7 @@ function describeServing(serving: NonNullable<ExitReport['serving']>, now: numbe
   ];
   const rows = guestRows(guests);
   return [
-    `serving   ${families}${lan.length === 0 ? '' : `, LAN ${lan.join(' ')}`}${chain ? ', also as part of a chain' : ''}`,
+    `serving   ${families}, by ${backend === 'namespace' ? 'a gateway' : 'the kernel'}${lan.length === 0 ? '' : `, LAN ${lan.join(' ')}`}${chain ? ', also as part of a chain' : ''}`,
     `allowed   ${may.length === 0 ? 'nobody yet: omerta exit grant PEER --for 2h' : may.join(', ')}`,
     `guests    ${guests.length === 0 ? 'none' : guests.length}`,
     ...(rows.length === 0 ? [] : columns(rows).split('\n')),

@@ -1,9 +1,8 @@
 // The private network of a member, as commands enter it that stay: sockets in it, names, and when it is gone.
 
-import { statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NameResolver } from '../exit/name-resolver.js';
-import { PrivateNetwork } from '../exit/private-network.js';
+import { PrivateNetwork, type PrivatePlace } from '../exit/private-network.js';
 import { ExitCode, OperatorError } from '../host/operator-error.js';
 import { peerRows, type DaemonStatus } from '../status/model/daemon-status.js';
 import { parseIp } from '../wire/socket-address.js';
@@ -15,22 +14,22 @@ export const PRIVATE_RESOLVER = '127.0.0.1';
 const LOOK_MS = 2000;
 
 /**
- * The process whose namespaces are entered.
+ * Where the namespaces are that are entered.
  * @param exit the member everything else is to leave by
  * @throws OperatorError where there is no private network, or no such exit
  */
-export function privateNetworkOf(context: Context, exit: string | undefined): Promise<number> {
+export function privateNetworkOf(context: Context, exit: string | undefined): Promise<PrivatePlace> {
   return context.withDaemon(async (client) => {
-    const pid = processIn(await requestStatus(client));
+    const place = placeOf(await requestStatus(client));
     if (exit !== undefined) {
       const { leaveBy } = await import('./commands/exit.js');
       await leaveBy(client, exit);
     }
-    return pid;
+    return place;
   });
 }
 
-function processIn({ tunnel }: DaemonStatus): number {
+function placeOf({ tunnel }: DaemonStatus): PrivatePlace {
   if (tunnel?.private === undefined)
     throw new OperatorError(
       ExitCode.failure,
@@ -38,12 +37,10 @@ function processIn({ tunnel }: DaemonStatus): number {
       'the interface of this member is one of the machine, and there is no private network beside it',
       'Programs use it as they are; for a private network: omerta down, then omerta up --no-tun',
     );
-  const { pid, error } = tunnel.private;
-  if (error === undefined) return pid;
+  const { error } = tunnel.private;
+  if (error === undefined) return tunnel.private;
   throw new OperatorError(ExitCode.failure, 'network', error, 'See the log: omerta status');
 }
-
-const namespaceOf = (pid: number): number => statSync(`/proc/${pid}/ns/net`).ino;
 
 /** Addresses of a host: of a member by its name, else as the private network's resolver has them. */
 export function hostsIn(
@@ -73,9 +70,8 @@ export async function serveInPrivateNetwork(
   begin: (network: PrivateNetwork) => Promise<() => void>,
   exit?: string,
 ): Promise<void> {
-  const pid = await privateNetworkOf(context, exit);
-  const entered = namespaceOf(pid);
-  const network = PrivateNetwork.join(pid);
+  const place = await privateNetworkOf(context, exit);
+  const network = PrivateNetwork.join(place);
   const ended = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => ended.abort());
   onHangup({ end: () => ended.abort(), reload: () => undefined });
@@ -83,7 +79,7 @@ export async function serveInPrivateNetwork(
   try {
     end = await begin(network);
     const pause = (): Promise<boolean> => sleep(LOOK_MS, true, { signal: ended.signal }).catch(() => false);
-    while (await pause()) await requireSame(context, entered);
+    while (await pause()) await requireSame(context, place.namespace);
   } finally {
     end();
     network.close();
@@ -93,7 +89,7 @@ export async function serveInPrivateNetwork(
 async function requireSame(context: Context, entered: number): Promise<void> {
   const { tunnel } = await context.withDaemon(requestStatus);
   if (tunnel?.private?.error !== undefined) return; // a helper is gone, the network is not
-  if (tunnel?.private !== undefined && namespaceOf(tunnel.private.pid) === entered) return;
+  if (tunnel?.private?.namespace === entered) return;
   throw new OperatorError(
     ExitCode.failure,
     'network',

@@ -40,8 +40,7 @@ export interface BootGuardOptions {
 
 const UNIT = 'omerta-guard.service';
 /**
- * What gives interfaces addresses does not start where the guard cannot be loaded: closed is closed. All of them wait
- * for network-pre.target, and so for the guard.
+ * What gives interfaces addresses does not start where the guard cannot be loaded: closed is closed.
  */
 const HELD_BACK = [
   'network-pre.target',
@@ -211,7 +210,8 @@ function unitText(nft: string, file: string): string {
     'After=local-fs.target nftables.service',
     'ReloadPropagatedFrom=nftables.service',
     'Wants=network-pre.target',
-    'Before=network-pre.target',
+    // Not all of these wait for the target: dhcpcd's unit does not.
+    `Before=${HELD_BACK.filter((name) => !name.includes('@')).join(' ')}`,
     'RefuseManualStop=yes',
     '',
     '[Service]',

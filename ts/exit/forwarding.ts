@@ -2,12 +2,15 @@
 
 import type { Socket as UdpSocket } from 'node:dgram';
 import { createServer, isIPv6, type Socket } from 'node:net';
-import type { InnerNetwork } from './inner-network.js';
+import { ClientShares } from './client-shares.js';
+import { plainAddress, type InnerNetwork } from './inner-network.js';
 import { connectToFirst, relayStreams } from './relayed-stream.js';
 
 const CONNECT_MS = 10_000;
 const UDP_IDLE_MS = 5 * 60_000;
 export const FORWARD_BOUNDS = { connections: 1024, connecting: 128, udpClients: 512 } as const;
+/** Of one client that is not on this machine: a member, or who reaches the machine. */
+export const CLIENT_BOUNDS = { connections: 256, connecting: 32, udpClients: 128 } as const;
 
 /** What is forwarded where. */
 export interface ForwardSpec {
@@ -49,16 +52,26 @@ export interface Forwarding {
 /** Connections. @returns what ends it. @throws Error when the port is taken */
 export async function forwardTcp({ from, to, spec, resolve }: Forwarding): Promise<() => void> {
   const open = new Set<Socket>();
+  const shares = new ClientShares(CLIENT_BOUNDS.connections);
+  const connectingShares = new ClientShares(CLIENT_BOUNDS.connecting);
   let connecting = 0;
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (client) => {
-    if (open.size >= FORWARD_BOUNDS.connections || connecting >= FORWARD_BOUNDS.connecting) {
+    const address = plainAddress(client.remoteAddress ?? '');
+    const isFree = open.size < FORWARD_BOUNDS.connections && connecting < FORWARD_BOUNDS.connecting;
+    const share = isFree ? shares.take(address) : undefined;
+    const connectingShare = share && connectingShares.take(address);
+    if (share === undefined || connectingShare === undefined) {
+      share?.();
       client.resetAndDestroy();
       return;
     }
     open.add(client);
     connecting++;
     client.on('error', () => undefined); // 'close' follows
-    client.once('close', () => open.delete(client));
+    client.once('close', () => {
+      open.delete(client);
+      share();
+    });
     void resolve(spec.host)
       .then((addresses) => connectToFirst(to, addresses, spec.hostPort, CONNECT_MS))
       .then(
@@ -68,7 +81,10 @@ export async function forwardTcp({ from, to, spec, resolve }: Forwarding): Promi
         },
         () => client.resetAndDestroy(),
       )
-      .finally(() => connecting--);
+      .finally(() => {
+        connecting--;
+        connectingShare();
+      });
   });
   await from.listen(server, spec.bind, spec.port);
   server.on('error', () => undefined); // no descriptor for one more: the others go on
@@ -78,13 +94,23 @@ export async function forwardTcp({ from, to, spec, resolve }: Forwarding): Promi
   };
 }
 
+interface UdpClient {
+  socket: UdpSocket | undefined;
+  usedAt: number;
+  /** Gives its share back. */
+  readonly left: () => void;
+}
+
 /** Datagrams: each client has a socket of its own on the other side, by which answers find back. */
 export async function forwardUdp({ from, to, spec, resolve }: Forwarding): Promise<() => void> {
   const taken = await from.openUdp(spec.bind, spec.port);
   /** By client: its socket, once it is open. */
-  const clients = new Map<string, { socket: UdpSocket | undefined; usedAt: number }>();
+  const clients = new Map<string, UdpClient>();
+  const shares = new ClientShares(CLIENT_BOUNDS.udpClients);
   const forget = (key: string): void => {
-    clients.get(key)?.socket?.close();
+    const client = clients.get(key);
+    client?.socket?.close();
+    client?.left();
     clients.delete(key);
   };
   const tidy = setInterval(() => {
@@ -122,22 +148,21 @@ export async function forwardUdp({ from, to, spec, resolve }: Forwarding): Promi
       return;
     }
     if (port === 0 || clients.size >= FORWARD_BOUNDS.udpClients) return;
-    const client: { socket: UdpSocket | undefined; usedAt: number } = {
-      socket: undefined,
-      usedAt: performance.now(),
-    };
+    const left = shares.take(address);
+    if (left === undefined) return;
+    const client: UdpClient = { socket: undefined, usedAt: performance.now(), left };
     clients.set(key, client);
     void begin(key, address, port).then(
       (socket) => {
         if (socket === undefined || clients.get(key) !== client) {
           socket?.close();
-          if (clients.get(key) === client) clients.delete(key);
+          if (clients.get(key) === client) forget(key);
           return;
         }
         client.socket = socket;
         socket.send(data, () => undefined);
       },
-      () => clients.delete(key),
+      () => clients.get(key) === client && forget(key),
     );
   });
   return () => {

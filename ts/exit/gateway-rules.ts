@@ -30,8 +30,8 @@ export function gatewayTable({ tunnel, tcp, udp, own, ipv4, ipv6 }: GatewayPorts
     '  chain gateway {',
     '    type filter hook prerouting priority mangle; policy accept;',
     `    iifname != "${tunnel}" accept`,
-    ...(own4.length > 0 ? [`    ip daddr { ${own4.join(', ')} } accept`] : []),
-    ...(own6.length > 0 ? [`    ip6 daddr { ${own6.join(', ')} } accept`] : []),
+    ...ownRules('ip', own4, [tcp, udp]),
+    ...ownRules('ip6', own6, [tcp, udp]),
     ...(ipv4 ? [`    ${take('ipv4', 'tcp', tcp)}`, `    ${take('ipv4', 'udp', udp)}`] : []),
     ...(ipv6 ? [`    ${take('ipv6', 'tcp', tcp)}`, `    ${take('ipv6', 'udp', udp)}`] : []),
     '    drop',
@@ -39,6 +39,14 @@ export function gatewayTable({ tunnel, tcp, udp, own, ipv4, ipv6 }: GatewayPorts
     '}',
     '',
   ].join('\n');
+}
+
+/** This member's own: but for the gateway's ports, which take what is for anybody. */
+function ownRules(family: 'ip' | 'ip6', own: readonly string[], ports: readonly number[]): string[] {
+  if (own.length === 0) return [];
+  const daddr = `${family} daddr { ${own.join(', ')} }`;
+  const gateway = [...new Set(ports)].join(', ');
+  return [`    ${daddr} meta l4proto { tcp, udp } th dport { ${gateway} } drop`, `    ${daddr} accept`];
 }
 
 /** For `ip -FAMILY -batch -`: what is marked is for this host, whatever address it is for. */

@@ -8,8 +8,16 @@ const HEADER_BYTES = 12;
 /** Of one answer that are looked at. */
 const MAX_RECORDS = 128;
 
-/** A question for the addresses of a name of at most 253 characters. */
-export function nameQuestion(id: number, name: string, type: number): Uint8Array {
+const MAX_LABEL_BYTES = 63;
+const MAX_NAME_CHARACTERS = 253;
+
+/** A question for the addresses of a name; undefined = there can be no such name (RFC 1035, section 2.3.4). */
+export function nameQuestion(id: number, text: string, type: number): Uint8Array | undefined {
+  const name = text.replace(/\.$/, '');
+  const isName =
+    name.length <= MAX_NAME_CHARACTERS &&
+    name.split('.').every((label) => label.length > 0 && label.length <= MAX_LABEL_BYTES);
+  if (!isName) return undefined;
   const labels = name.split('.').flatMap((label) => [label.length, ...Buffer.from(label, 'latin1')]);
   // RD: recursion is desired.
   const header = [id >> 8, id & 0xff, 0x01, 0x00, 0, 1, 0, 0, 0, 0, 0, 0];

@@ -37,8 +37,9 @@ export class NameResolver {
 
   /** Of one type. */
   async #ask(name: string, type: number): Promise<string[]> {
-    const socket = await this.network.openUdp(this.server.includes(':') ? '::' : '0.0.0.0', 0);
     const question = nameQuestion(randomInt(0x10000), name, type);
+    if (question === undefined) return [];
+    const socket = await this.network.openUdp(this.server.includes(':') ? '::' : '0.0.0.0', 0);
     return new Promise((resolve) => {
       const end = (addresses: string[]): void => {
         clearInterval(repeat);

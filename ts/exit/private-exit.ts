@@ -230,7 +230,8 @@ export class PrivateExit implements ExitPlace {
   #queue(run: () => Promise<void>): Promise<void> {
     const done = this.#busy.then(run).then(
       () => {
-        this.error = undefined;
+        // A thread that ended meanwhile is said until another is there.
+        if (!this.#hasFailed) this.error = undefined;
       },
       (error: unknown) => {
         this.#served = '';

@@ -3,7 +3,7 @@
 
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
-import { closeSync, existsSync, openSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync } from 'node:fs';
 import { isIPv6, Socket, type Server } from 'node:net';
 import { dirname, join } from 'node:path';
 import { performance } from 'node:perf_hooks';
@@ -75,14 +75,13 @@ export class PrivateNetwork implements InnerNetwork {
 
   /**
    * Enters the one another process of this user made.
-   * @param pid a process in it
    * @throws OperatorError when it is gone, or another user's
    */
-  static join(pid: number): PrivateNetwork {
+  static join(place: PrivatePlace): PrivateNetwork {
     const opened: number[] = [];
     try {
-      for (const kind of ['user', 'net']) opened.push(openSync(`/proc/${pid}/ns/${kind}`, 'r'));
-      const [user = -1, network = -1] = opened;
+      const { user, network } = openNamespaces(place);
+      opened.push(user, network);
       const helper = startHelper('join', [user, network]);
       begun(helper).forEach(closeSync);
       return new PrivateNetwork(helper, { user, network });
@@ -157,6 +156,11 @@ export class PrivateNetwork implements InnerNetwork {
     return this.#helper.process.pid ?? 0;
   }
 
+  /** Inode of the network namespace. */
+  get namespace(): number {
+    return fstatSync(this.namespaces.network).ino;
+  }
+
   /** Descriptor by which the engine and sockets are opened. */
   get channel(): number {
     return this.#helper.channel;
@@ -194,6 +198,30 @@ export class PrivateNetwork implements InnerNetwork {
       this.onHelper(error instanceof OperatorError ? error : helperFailed(String(error)));
       this.#again = setTimeout(() => this.#restart(), PAUSE_MS);
     }
+  }
+}
+
+/** A process in a private network, and the inode of that. */
+export interface PrivatePlace {
+  readonly pid: number;
+  readonly namespace: number;
+}
+
+/**
+ * Descriptors of its namespaces, which the caller closes.
+ * @throws OperatorError when the process is in another network meanwhile: its number may be another's; Error of the system
+ */
+export function openNamespaces({ pid, namespace }: PrivatePlace): {
+  readonly user: number;
+  readonly network: number;
+} {
+  const network = openSync(`/proc/${pid}/ns/net`, 'r');
+  try {
+    if (fstatSync(network).ino !== namespace) throw cannotEnter('its helper has just gone; type it again');
+    return { user: openSync(`/proc/${pid}/ns/user`, 'r'), network };
+  } catch (error) {
+    closeSync(network);
+    throw error;
   }
 }
 

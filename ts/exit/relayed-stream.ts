@@ -56,8 +56,22 @@ export async function connectToFirst(
   throw last;
 }
 
-function connectTo(network: InnerNetwork, address: string, port: number, timeoutMs: number): Promise<Socket> {
-  const socket = network.connect(address, port);
+/** @throws ConnectError: no socket of this family is no reason not to try the next address */
+function begin(network: InnerNetwork, address: string, port: number): Socket {
+  try {
+    return network.connect(address, port);
+  } catch (error) {
+    throw new ConnectError((error as NodeJS.ErrnoException).code ?? 'EIO');
+  }
+}
+
+async function connectTo(
+  network: InnerNetwork,
+  address: string,
+  port: number,
+  timeoutMs: number,
+): Promise<Socket> {
+  const socket = begin(network, address, port);
   return new Promise((resolve, reject) => {
     const fail = (code: string): void => {
       socket.destroy();

@@ -22,8 +22,8 @@ export const SOCKS_REPLY = {
   addressNotSupported: 8,
 } as const;
 
-/** Longest of what is still being read: a name and a password of 255 bytes each, with their lengths. */
-const MAX_HELD_BYTES = 3 + 255 + 255;
+/** Longest of what is still being read, all at once: a greeting, a user and a password, a request by name. */
+const MAX_HELD_BYTES = 2 + 255 + (3 + 255 + 255) + (7 + 255);
 
 /** A host as a client names it: an address, or a name to be resolved. */
 export interface SocksTarget {
@@ -42,7 +42,7 @@ export type SocksStep =
   /** Goes to the client; more is expected of it. */
   | { readonly type: 'reply'; readonly bytes: Uint8Array }
   /** Goes to the client, and the connection ends. */
-  | { readonly type: 'refused'; readonly bytes: Uint8Array }
+  | { readonly type: 'refused'; readonly bytes: Uint8Array; readonly isWrongPassword?: true }
   | {
       readonly type: 'request';
       readonly command: 'connect' | 'udp-associate';
@@ -52,7 +52,8 @@ export type SocksStep =
     };
 
 /** Names of hosts (RFC 1123), and the underscore that is in use. */
-const NAME = /^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?$/;
+const LABEL = '[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?';
+const NAME = new RegExp(`^${LABEL}(\\.${LABEL})*\\.?$`);
 
 /** An address, a port and where they end; 'more' = they are not all there; undefined = nothing of this kind. */
 function readTarget(
@@ -167,7 +168,8 @@ export class SocksHandshake {
     const isRight =
       Number(isSame(user, this.password?.user ?? '')) &
       Number(isSame(password, this.password?.password ?? ''));
-    if (isRight !== 1) return { type: 'refused', bytes: Uint8Array.of(PASSWORD_VERSION, 1) };
+    if (isRight !== 1)
+      return { type: 'refused', bytes: Uint8Array.of(PASSWORD_VERSION, 1), isWrongPassword: true };
     this.#advance(end, 'request');
     return { type: 'reply', bytes: Uint8Array.of(PASSWORD_VERSION, 0) };
   }

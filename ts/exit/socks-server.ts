@@ -2,6 +2,7 @@
 
 import type { Socket as UdpSocket } from 'node:dgram';
 import { createServer, isIPv6, type Server, type Socket } from 'node:net';
+import { ClientShares, PasswordGuesses } from './client-shares.js';
 import { listening, machineNetwork, plainAddress, type InnerNetwork } from './inner-network.js';
 import { ConnectError, connectToFirst, relayStreams } from './relayed-stream.js';
 import {
@@ -23,6 +24,9 @@ export const SOCKS_BOUNDS = {
   connections: 1024,
   connecting: 128,
   associations: 64,
+  /** Of one client that is not on this machine. */
+  clientConnections: 256,
+  clientConnecting: 32,
   /** Names an association sends to, and of these being asked for. */
   names: 256,
   resolving: 32,
@@ -48,6 +52,9 @@ export class SocksServer {
   readonly #options: SocksOptions;
   readonly #server: Server;
   readonly #clients = new Set<Socket>();
+  readonly #shares = new ClientShares(SOCKS_BOUNDS.clientConnections);
+  readonly #connectingShares = new ClientShares(SOCKS_BOUNDS.clientConnecting);
+  readonly #guesses = new PasswordGuesses(() => performance.now());
   #connecting = 0;
   #associations = 0;
   /** Connections turned away at a bound. */
@@ -74,7 +81,15 @@ export class SocksServer {
   }
 
   #accept(client: Socket): void {
-    if (this.#clients.size >= SOCKS_BOUNDS.connections || this.#connecting >= SOCKS_BOUNDS.connecting) {
+    const address = plainAddress(client.remoteAddress ?? '');
+    const isFree =
+      this.#clients.size < SOCKS_BOUNDS.connections &&
+      this.#connecting < SOCKS_BOUNDS.connecting &&
+      !this.#guesses.isBarred(address);
+    const share = isFree ? this.#shares.take(address) : undefined;
+    const connectingShare = share && this.#connectingShares.take(address);
+    if (share === undefined || connectingShare === undefined) {
+      share?.();
       this.refused++;
       client.resetAndDestroy();
       return;
@@ -85,10 +100,12 @@ export class SocksServer {
     const done = (): void => {
       if (isConnecting) this.#connecting--;
       isConnecting = false;
+      connectingShare();
     };
     client.on('error', () => undefined); // 'close' follows
     client.once('close', () => {
       this.#clients.delete(client);
+      share();
       done();
     });
     const handshake = new SocksHandshake(this.#options.password);
@@ -103,7 +120,11 @@ export class SocksServer {
         if (step.type === 'reply') continue;
         client.removeListener('data', read);
         client.pause();
-        if (step.type === 'refused') return;
+        if (step.type === 'refused') {
+          if (step.isWrongPassword === true) this.#guesses.wrong(address);
+          return;
+        }
+        this.#guesses.right(address);
         clearTimeout(late);
         if (step.rest.length > 0) client.unshift(step.rest);
         const served =

@@ -16,7 +16,7 @@ import type { FuzzTarget } from '../harness/target.js';
 
 const hex = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, 'hex'));
 const PASSWORD = { user: 'me', password: 'secret' };
-const QUESTION = nameQuestion(7, 'shop.example', NAME_TYPE.ipv4);
+const QUESTION = nameQuestion(7, 'shop.example', NAME_TYPE.ipv4) ?? assert.fail();
 const ANSWER = concat(
   hex('000781800001000200000000'),
   QUESTION.subarray(12),

@@ -3,19 +3,20 @@
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import type { Command } from 'commander';
-import { helperPath } from '../../exit/private-network.js';
+import { helperPath, openNamespaces, type PrivatePlace } from '../../exit/private-network.js';
 import { ExitCode, OperatorError, messageOf } from '../../host/operator-error.js';
 import { Context } from '../context.js';
 import { explain } from '../help.js';
 import { PRIVATE_RESOLVER, privateNetworkOf } from '../private-network.js';
 
 /** Runs it to its end, and ends as it ended. */
-async function execute(pid: number, words: readonly string[]): Promise<number> {
-  const child = spawn(
-    helperPath(),
-    ['exec', `/proc/${pid}/ns/user`, `/proc/${pid}/ns/net`, PRIVATE_RESOLVER, '--', ...words],
-    { stdio: 'inherit' },
-  );
+async function execute(place: PrivatePlace, words: readonly string[]): Promise<number> {
+  const { user, network } = openNamespaces(place);
+  // By what is open here, and was looked at: the number may be another process's by now.
+  const open = (fd: number): string => `/proc/${process.pid}/fd/${fd}`;
+  const child = spawn(helperPath(), ['exec', open(user), open(network), PRIVATE_RESOLVER, '--', ...words], {
+    stdio: 'inherit',
+  });
   // The terminal sends these to both; the program decides what they mean.
   for (const signal of ['SIGINT', 'SIGQUIT'] as const) process.on(signal, () => undefined);
   for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal));
@@ -48,8 +49,7 @@ export function execCommand(program: Command): void {
     .argument('<command...>', 'the program and its arguments, after --')
     .option('--exit <peer>', 'what is not in the mesh leaves by this member, as by omerta exit use PEER')
     .action(async (words: string[], { exit }: { readonly exit?: string }, self: Command) => {
-      const pid = await privateNetworkOf(Context.of(self), exit);
-      process.exitCode = await execute(pid, words);
+      process.exitCode = await execute(await privateNetworkOf(Context.of(self), exit), words);
     });
   explain(
     command,

@@ -4,7 +4,7 @@ import { lookup } from 'node:dns/promises';
 import type { Command } from 'commander';
 import { forwardTcp, forwardUdp, parseForward, type ForwardSpec } from '../../exit/forwarding.js';
 import { machineNetwork } from '../../exit/inner-network.js';
-import { ExitCode, OperatorError, messageOf } from '../../host/operator-error.js';
+import { ExitCode, OperatorError, messageOf, systemErrorCode } from '../../host/operator-error.js';
 import { parseIp } from '../../wire/socket-address.js';
 import { Context, print } from '../context.js';
 import { explain } from '../help.js';
@@ -35,6 +35,15 @@ function specOf(option: '-L' | '-R', text: string): ForwardSpec {
 /** Members come by either family. */
 const bothFamilies = (spec: ForwardSpec): readonly ForwardSpec[] =>
   spec.bind === '0.0.0.0' ? [spec, { ...spec, bind: '::' }] : [spec];
+
+/** Where the private network has no IPv6, members come by IPv4 alone. @throws what else it was */
+function unlessNoIpv6({ bind }: ForwardSpec): (error: unknown) => () => void {
+  return (error) => {
+    const code = systemErrorCode(error);
+    if (bind === '::' && (code === 'EAFNOSUPPORT' || code === 'EADDRNOTAVAIL')) return () => undefined;
+    throw error;
+  };
+}
 
 const isAny = (address: string): boolean =>
   parseIp(address)?.every((byte, index) => byte === 0 || (index > 9 && index < 12 && byte === 0xff)) ?? false;
@@ -84,7 +93,8 @@ export function forwardCommand(program: Command): void {
             const forwarding = isLocal
               ? { from: machineNetwork, to: network, spec, resolve: hostsIn(context, network) }
               : { from: network, to: machineNetwork, spec, resolve: hostsHere };
-            ends.push(await (udp === true ? forwardUdp(forwarding) : forwardTcp(forwarding)));
+            const begun = udp === true ? forwardUdp(forwarding) : forwardTcp(forwarding);
+            ends.push(await begun.catch(unlessNoIpv6(spec)));
             if (spec.bind !== '::')
               print(`${isLocal ? '-L' : '-R'} ${text}${udp === true ? ' (UDP)' : ''}, until Ctrl-C`);
           }

@@ -489,7 +489,8 @@ export class Daemon {
   #tunnelStatus(): TunnelStatus | undefined {
     const tunnel = this.#tunnel?.status();
     if (tunnel === undefined || this.#network === undefined) return tunnel;
-    return { ...tunnel, private: { pid: this.#network.pid, error: this.#networkError } };
+    const { pid, namespace } = this.#network;
+    return { ...tunnel, private: { pid, namespace, error: this.#networkError } };
   }
 
   /** Closes everything that was opened, last opened first. Idempotent. */

@@ -255,7 +255,13 @@ export class Exits {
   /** What is known without a look at the host. */
   status(): NonNullable<DaemonStatus['exit']> {
     const { use } = this.#settings;
-    return { error: this.#setup.host.error, paranoid: use?.paranoid === true, include: use?.include ?? [] };
+    const { error, isMachine } = this.#setup.host;
+    return {
+      error,
+      paranoid: use?.paranoid === true,
+      backend: isMachine ? 'kernel' : 'namespace',
+      include: use?.include ?? [],
+    };
   }
 
   /** Once the host is as the node said last. */

@@ -13,6 +13,7 @@ import type {
 import type { Ceiling, CeilingCounts, ShapingCounts } from '../../contract/shaping-control.js';
 import { formatSocketAddress } from '../../wire/socket-address.js';
 import type { IndirectReason, WayStatus } from '../../core/runtime/way-status.js';
+import type { ExitBackend } from './exit-report.js';
 import { activeWay, standbyWay } from './path-wording.js';
 import type { RelayAccountsStatus } from './relay-accounts.js';
 import { formatWireguardKey } from '../../host/wireguard-key.js';
@@ -54,6 +55,8 @@ export interface WireguardBindingUsage {
 export interface PrivateNetworkStatus {
   /** Process in its namespaces: /proc/PID/ns/user and /proc/PID/ns/net. */
   readonly pid: number;
+  /** Inode of the network namespace: who enters by the process looks whether it is still that one. */
+  readonly namespace: number;
   /** Why there is no such process at present. */
   readonly error: string | undefined;
 }
@@ -130,6 +133,8 @@ export interface DaemonStatus {
         /** Why the host is not as it should be; undefined = it is. */
         readonly error: string | undefined;
         readonly paranoid: boolean;
+        /** What forwards for guests: the kernel, or a gateway in a private network. */
+        readonly backend: ExitBackend;
         /** What alone leaves by the exit; empty = everything. */
         readonly include: readonly string[];
       }

@@ -23,7 +23,10 @@ export function exitLines({
   if (service !== undefined) {
     const served = families(service);
     const names = service.dns ? 'names resolved' : 'names not resolved';
-    lines.push(['exit served', `${served}, ${names}, by the kernel, ${guests.length} leave by it`]);
+    lines.push([
+      'exit served',
+      `${served}, ${names}, by ${host?.backend === 'namespace' ? 'a gateway' : 'the kernel'}, ${guests.length} leave by it`,
+    ]);
     for (const { peerId, sinceMs } of guests.slice(0, MAX_GUESTS)) {
       const session = sessions.find(({ sessionKey }) => sessionKey === memberOf(peerId)?.sessionKey);
       const bytes =
