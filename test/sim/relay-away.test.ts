@@ -61,8 +61,8 @@ function worldOf(seed: number, invited: readonly SocketAddress[], kinds: readonl
 const pairsOf = (members: readonly SimNode[]): [SimNode, SimNode][] =>
   members.flatMap((from) => members.filter((to) => to !== from).map((to): [SimNode, SimNode] => [from, to]));
 
-const dataFlows = (world: World): number | undefined =>
-  new PingRound(world, pairsOf(world.members)).complete(60_000);
+const dataFlows = (world: World, limitMs = 60_000): number | undefined =>
+  new PingRound(world, pairsOf(world.members)).complete(limitMs);
 
 const ADDRESS_LISTS: readonly (readonly [string, readonly SocketAddress[]])[] = [
   ['one address in reach and one that is not', [V4, UNREACHABLE]],
@@ -91,4 +91,47 @@ describe('a relay that comes back', () => {
         assert.equal(bootstrap?.state, 'registered');
       }
     });
+});
+
+describe('a circuit that carries nothing, though its relay knows it', () => {
+  /** Two members over their relay, whose engine loses the legs of their circuit. */
+  function emptied(restart: boolean): World {
+    const world = worldOf(3, [V4], ['v4', 'v4']);
+    const { relay, simulation } = world;
+    const legs: number[] = [];
+    const watch = (installed: (ids: readonly number[]) => readonly number[]): void => {
+      const { engine } = relay;
+      const install = engine.installLegs.bind(engine);
+      engine.installLegs = (added) => {
+        const kept = installed(added.map(({ id }) => id));
+        install(added.filter(({ id }) => kept.includes(id)));
+      };
+    };
+    watch((ids) => {
+      legs.push(...ids);
+      return ids;
+    });
+    assert.ok(dataFlows(world) !== undefined);
+    if (restart) {
+      relay.kill();
+      simulation.run(1000);
+      relay.start();
+    }
+    assert.equal(relay.mesh.status(relay.step).relay?.circuits.length, 1);
+    const lost = [...legs];
+    assert.ok(lost.length >= 2);
+    relay.engine.removeLegs(lost);
+    watch((ids) => ids.filter((id) => !lost.includes(id)));
+    return world;
+  }
+
+  it('is replaced when the relay comes back', () => {
+    const took = dataFlows(emptied(true));
+    assert.ok(took !== undefined && took < 10_000, `${took ?? 'never'} ms`);
+  });
+
+  it('is replaced while the relay stays, when the handshakes of 90 s over it are not answered', () => {
+    const took = dataFlows(emptied(false), 200_000);
+    assert.ok(took !== undefined && took < 110_000, `${took ?? 'never'} ms`);
+  });
 });
