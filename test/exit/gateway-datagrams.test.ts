@@ -23,8 +23,8 @@ interface Got {
   readonly port: number;
 }
 
-function gateway(t: TestContext, denied: ReadonlySet<string> = new Set()) {
-  const flows = new GatewayFlows(() => performance.now());
+function gateway(t: TestContext, denied: ReadonlySet<string> = new Set(), descriptors = Infinity) {
+  const flows = new GatewayFlows(() => performance.now(), descriptors);
   flows.setGuests([GUEST]);
   t.after(() => flows.setGuests([])); // closes its sockets
   const opened: string[] = [];
@@ -41,7 +41,7 @@ function gateway(t: TestContext, denied: ReadonlySet<string> = new Set()) {
     },
     now: () => performance.now(),
   });
-  return { datagrams, opened };
+  return { datagrams, opened, flows };
 }
 
 describe('datagrams of guests', () => {

@@ -45,6 +45,19 @@ describe('flows of guests', () => {
     assert.ok(flows.mayBegin(A, 'tcp'));
   });
 
+  it('leave descriptors to the rest of the process', () => {
+    const flows = new GatewayFlows(() => 0, 10);
+    flows.setGuests([A, B]);
+    const ends = [A, A, B].map((guest) => flows.enter(guest, 'tcp'));
+    flows.enter(B, 'udp');
+    flows.answerers = 1;
+    assert.ok(flows.mayBegin(A, 'tcp'), 'the last two of ten');
+    flows.answerers = 2;
+    assert.deepEqual([flows.mayBegin(A, 'tcp'), flows.mayBegin(B, 'udp'), flows.refused], [false, false, 2]);
+    ends[0]?.();
+    assert.ok(flows.mayBegin(B, 'udp'));
+  });
+
   it('may begin only so fast', () => {
     const { flows, clock } = made();
     let begun = 0;

@@ -100,15 +100,18 @@ export class GatewayDatagrams {
       this.#answerers.set(key, present);
       return present;
     }
-    const socket = this.#options.openAnswerer(address, port);
-    if (socket === undefined) return undefined;
+    const { flows, openAnswerer } = this.#options;
     const [oldest] = this.#answerers;
-    if (this.#answerers.size >= MAX_ANSWERERS && oldest !== undefined) {
+    if ((this.#answerers.size >= MAX_ANSWERERS || !flows.hasDescriptors) && oldest !== undefined) {
       oldest[1].close();
       this.#answerers.delete(oldest[0]);
     }
-    socket.on('error', () => undefined); // what the network says of one datagram
-    this.#answerers.set(key, socket);
+    const socket = openAnswerer(address, port);
+    if (socket !== undefined) {
+      socket.on('error', () => undefined); // what the network says of one datagram
+      this.#answerers.set(key, socket);
+    }
+    flows.answerers = this.#answerers.size;
     return socket;
   }
 }

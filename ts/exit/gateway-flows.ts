@@ -5,6 +5,8 @@ import { TokenBucket } from '../engine/wasm/token-bucket.js';
 
 export const GUEST_BOUNDS = { tcp: 1024, connecting: 128, udp: 512 } as const;
 export const ALL_BOUNDS = { tcp: 16_384, connecting: 4096, udp: 16_384 } as const;
+/** Descriptors a gateway leaves to the rest of the process. */
+export const SPARE_DESCRIPTORS = 256;
 /** New flows of one guest. */
 const NEW_PER_SECOND = 200;
 
@@ -23,9 +25,23 @@ export class GatewayFlows {
   readonly #guests = new Map<string, Guest>();
   readonly all = none();
   refused = 0;
+  /** Sockets that answers to datagrams are sent by. */
+  answerers = 0;
 
-  /** @param now monotonic ms */
-  constructor(private readonly now: () => number) {}
+  /**
+   * @param now monotonic ms
+   * @param descriptors all that guests may have open together
+   */
+  constructor(
+    private readonly now: () => number,
+    private readonly descriptors = Infinity,
+  ) {}
+
+  /** Whether there is room for one more connection, which has two ends. */
+  get hasDescriptors(): boolean {
+    const open = 2 * this.all.tcp + this.all.udp + this.answerers;
+    return open + 2 <= this.descriptors;
+  }
 
   /** Whoever is no guest any more has nothing open. */
   setGuests(addresses: readonly string[]): void {
@@ -49,6 +65,7 @@ export class GatewayFlows {
     const kinds: readonly Kind[] = kind === 'tcp' ? ['tcp', 'connecting'] : ['udp'];
     const isFree =
       guest !== undefined &&
+      this.hasDescriptors &&
       kinds.every((each) => guest.open[each] < GUEST_BOUNDS[each] && this.all[each] < ALL_BOUNDS[each]) &&
       guest.fresh.take(this.now());
     if (!isFree) this.refused++;

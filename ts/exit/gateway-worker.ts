@@ -6,9 +6,10 @@ import { createServer, isIPv6, type Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
 import { loadNativeAddon } from '../engine/native/native-addon.js';
+import { freeDescriptors } from '../host/descriptor-limit.js';
 import { formatIp, parseIp } from '../wire/socket-address.js';
 import { GatewayDatagrams } from './gateway-datagrams.js';
-import { GatewayFlows } from './gateway-flows.js';
+import { GatewayFlows, SPARE_DESCRIPTORS } from './gateway-flows.js';
 import {
   NOWHERE,
   type FromGateway,
@@ -28,7 +29,7 @@ const AF_INET6 = 10;
 const SOCK_DGRAM = 2;
 
 const start = workerData as GatewayStart;
-const flows = new GatewayFlows(() => performance.now());
+const flows = new GatewayFlows(() => performance.now(), freeDescriptors() - SPARE_DESCRIPTORS);
 const nobody = { addresses: new Set<string>(), permitted: new Permitted(NOWHERE) };
 let exit = nobody;
 let lan = nobody;
