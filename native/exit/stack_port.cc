@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "exit/machine_socket.h"
+#include "stack/too_big.h"
 
 namespace omerta::exit {
 namespace {
@@ -41,6 +42,8 @@ inner::Port::Taken StackPort::send(std::span<const inner::Gathered> packets) {
       tcp_.receive(view, now);
     else if (view.protocol == inner::kUdp && stack::parse_datagrams(view, datagrams))
       udp_.send(datagrams, now);
+    else if (const auto big = stack::parse_too_big(view); big.has_value())
+      tcp_.stack().too_big(big->flow, big->sequence, big->mtu);
   }
   // Acknowledgments wait: the worker is told as it is of a socket.
   if (!std::exchange(rung_, true)) poller_.ring();

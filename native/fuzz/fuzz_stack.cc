@@ -51,6 +51,7 @@ struct Known {
   Sequence remote = 0;  ///< what the stack expects
   uint32_t window = 0;
   uint32_t timestamp = 0;
+  uint32_t first_timestamp = 0;  ///< since it acknowledged something last
   bool timestamps = false;
   Sequence read = 0;  ///< of the next byte the user gets
 };
@@ -117,7 +118,7 @@ class World final : public Handler {
     flow.local = v6 ? address_of(local, 16) : address_of(local + 12, 4);
     flow.remote = v6 ? address_of(remote, 16) : address_of(remote + 12, 4);
     flow.local_port = 80;
-    flow.remote_port = static_cast<uint16_t>(1000 + (number >> 3 & 7));
+    flow.remote_port = static_cast<uint16_t>(1000 + (number >> 3 & 1));
     return flow;
   }
   static Key key_of(const Flow& flow) { return {flow.remote_port, flow.remote[15]}; }
@@ -153,6 +154,10 @@ class World final : public Handler {
     switch (instruction % 16) {
       default:
         return segment(input, flow);
+      case 5:
+      case 6:
+      case 7:
+        return honest(input, flow, instruction % 16);
       case 8:
         return pass(Nanoseconds{input.word()} * 3 * kMillisecond);
       case 9:
@@ -213,22 +218,72 @@ class World final : public Handler {
     }
     std::vector<uint8_t> text(out.has(kSyn) ? 0 : options & 0x20 ? input.byte() * 40U : input.byte() % 8U);
     for (size_t i = 0; i < text.size(); i++) text[i] = text_at(out.sequence + static_cast<Sequence>(i));
-    uint8_t headers[kMaxSegmentHeaders];
-    inner::VirtioNetHeader header;
-    const size_t size = write_segment(headers, out, text.size(), 1000, header);
-    std::vector<uint8_t> whole(headers, headers + size);
-    if (options == 0xff) {  // anything in the place of the options
-      for (size_t i = flow.ip_header() + 20; i < whole.size(); i++) whole[i] = input.byte();
-      whole[flow.ip_header() + 12] = input.byte();
-    }
     const auto found = connections_.find(key_of(flow));
     if (out.has(kSyn) && (found == connections_.end() || found->second->state() == State::syn_sent))
       known.read = known.remote = out.sequence + 1;
+    deliver(out, text, options == 0xff ? &input : nullptr);  // anything in the place of the options
+  }
+
+  /// What a peer would send that means well: it asks, takes what came and goes on (5), leaves out a part of
+  /// what came (6), or closes (7).
+  void honest(Input& input, const Flow& flow, int kind) {
+    Known& known = known_[key_of(flow)];
+    Segment out;
+    out.flow.local = flow.remote;
+    out.flow.remote = flow.local;
+    out.flow.local_port = flow.remote_port;
+    out.flow.remote_port = flow.local_port;
+    out.window = 60'000;
+    const uint8_t amount = input.byte();
+    std::vector<uint8_t> text;
+    const auto found = connections_.find(key_of(flow));
+    if (found == connections_.end() || found->second->state() == State::syn_sent) {
+      out.flags = found == connections_.end() ? kSyn : kSyn | kAck;
+      out.sequence = amount * 0x01010101U;
+      out.acknowledgment = known.local;
+      known.read = known.remote = out.sequence + 1;
+      out.mss = 1000;
+      if (amount & 1) out.window_shift = 2;
+      out.sack_permitted = (amount & 2) != 0;
+      if (amount & 4) out.timestamps = Timestamps{clock(), known.timestamp};
+      if (amount & 8 && out.flags == kSyn) out.flags |= kEce | kCwr;
+    } else {
+      out.flags = kAck;
+      out.sequence = known.remote;
+      out.acknowledgment = kind == 6 ? known.una : known.una = known.local;
+      if (known.timestamps) out.timestamps = Timestamps{clock(), known.timestamp};
+      // Of the first it was told: what it answers was sent before it was sent again.
+      if (amount & 2 && known.timestamps) out.timestamps->echo = known.first_timestamp;
+      if (kind == 6) {
+        const Sequence begin =
+            known.una + 1000U * (amount & 7) + (amount & 0x40 ? 3 : 0) - (amount & 0x80 ? 4000 : 0);
+        out.sacks[out.sack_count++] = {begin, begin + 1000U * (1 + (amount >> 3 & 7))};
+      } else {
+        known.first_timestamp = 0;
+        if (amount & 1) out.sequence += 1000U * (amount >> 5);
+        text.resize(kind == 5 ? amount * 16U : 0);
+        for (size_t i = 0; i < text.size(); i++) text[i] = text_at(out.sequence + static_cast<Sequence>(i));
+      }
+      if (kind == 7) out.flags |= kFin;
+    }
+    deliver(out, text, nullptr);
+  }
+
+  /// `spoil`: where other bytes for the options come from.
+  void deliver(const Segment& segment, std::vector<uint8_t>& text, Input* spoil) {
+    uint8_t headers[kMaxSegmentHeaders];
+    inner::VirtioNetHeader header;
+    const size_t size = write_segment(headers, segment, text.size(), 1000, header);
+    std::vector<uint8_t> whole(headers, headers + size);
+    if (spoil != nullptr) {
+      const size_t tcp = segment.flow.ip_header();
+      for (size_t i = tcp + 20; i < whole.size(); i++) whole[i] = spoil->byte();
+      whole[tcp + 12] = spoil->byte();
+    }
     const iovec parts[3] = {
         {&header, sizeof header}, {whole.data(), whole.size()}, {text.data(), text.size()}};
     PacketView packet;
-    if (parse_packet(parts, packet) != PacketError::none) return;
-    stack_.receive(packet, now_);
+    if (parse_packet(parts, packet) == PacketError::none) stack_.receive(packet, now_);
   }
 
   uint32_t clock() const { return static_cast<uint32_t>(now_ / kMillisecond); }
@@ -286,7 +341,9 @@ class World final : public Handler {
     if (segment.has(kAck)) known.remote = segment.acknowledgment;
     known.window = segment.window;
     known.timestamps = segment.timestamps.has_value();
-    if (known.timestamps) known.timestamp = segment.timestamps->value;
+    if (!known.timestamps) return;
+    known.timestamp = segment.timestamps->value;
+    if (known.first_timestamp == 0) known.first_timestamp = known.timestamp;
   }
   /// Read from the peer's side, remote and local are the other way round.
   static uint8_t view_address(const Segment& segment) { return segment.flow.local[15]; }

@@ -45,11 +45,7 @@ void Stack::receive(const PacketView& packet, Nanoseconds now) {
   at(now);
   sweep();
   Segment segment;
-  if (!parse_segment(packet, segment)) {
-    counts_.malformed++;
-    return;
-  }
-  if (segment.flow.local_port == 0 || segment.flow.remote_port == 0) {
+  if (!parse_segment(packet, segment) || segment.flow.local_port == 0 || segment.flow.remote_port == 0) {
     counts_.malformed++;
     return;
   }

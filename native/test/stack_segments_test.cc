@@ -2,6 +2,8 @@
 // What RFCs say of single segments, each case named by its section. The peer's segments are written by hand.
 #include "check.h"
 #include "common/ecn.h"
+#include "inner/icmp_error.h"
+#include "stack/too_big.h"
 #include "stack_bench.h"
 
 namespace {
@@ -786,6 +788,41 @@ void rfc5927_7_a_path_mtu_counts_only_of_what_is_under_way() {
   CHECK(b.take().mss == 576 - 40);
 }
 
+void rfc1191_4_what_a_router_says_of_a_segment() {
+  for (const bool v6 : {false, true}) {
+    StackBench b;
+    if (v6) {
+      const uint8_t own[16] = {0xfd, 1}, other[16] = {0xfd, 2};
+      b.flow.local = address_of(own, 16);
+      b.flow.remote = address_of(other, 16);
+    }
+    Connection& c = b.open({.mss = 1320});
+    b.write(c, 1300);
+    Segment sent = b.take().segment;
+    std::vector<uint8_t> packet(kMaxSegmentHeaders + 1300);
+    std::swap(sent.flow.local, sent.flow.remote);  // read it was from the peer's side
+    std::swap(sent.flow.local_port, sent.flow.remote_port);
+    sent.payload = {};
+    inner::VirtioNetHeader header;
+    packet.resize(write_segment(packet.data(), sent, 1300, 1300, header) + 1300);
+    const inner::IpView ip = inner::parse_ip(packet.data(), packet.size());
+    std::vector<uint8_t> said = inner::icmp_too_big(ip, packet.data(), 1290);
+    inner::VirtioNetHeader plain{};
+    const iovec parts[2] = {{&plain, sizeof plain}, {said.data(), said.size()}};
+    PacketView view;
+    CHECK(parse_packet(parts, view) == PacketError::none);
+    const auto big = parse_too_big(view);
+    CHECK(big.has_value() && big->flow == b.flow && big->sequence == b.first + 1 && big->mtu == 1290);
+    if (!big.has_value()) continue;
+    b.stack.too_big(big->flow, big->sequence, big->mtu);
+    b.send({.ack = 1301});
+    b.write(c, 5000);
+    CHECK(b.take().mss == 1290 - (v6 ? 60 : 40));
+    said[20 + (v6 ? 20 : 0)] = 5;  // another message, whose checksum is wrong too
+    CHECK(parse_packet(parts, view) == PacketError::checksum);
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -842,6 +879,7 @@ int main() {
   RUN(rfc2018_3_blocks_that_split_everything_are_bounded);
   RUN(rfc9293_3_4_holes_of_a_sender_are_bounded);
   RUN(rfc9293_3_8_6_memory_of_an_owner_is_bounded);
+  RUN(rfc1191_4_what_a_router_says_of_a_segment);
   RUN(rfc5927_7_a_path_mtu_counts_only_of_what_is_under_way);
   return finish();
 }

@@ -31,6 +31,8 @@ export const PARSERS = {
     'send_side_output.cc',
     'scoreboard.cc',
     'rack.cc',
+    'cubic.cc',
+    'ring.cc',
     'connection.cc',
     'connection_input.cc',
     'connection_output.cc',
