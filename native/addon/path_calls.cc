@@ -13,7 +13,7 @@ Nanoseconds nanoseconds(double milliseconds) {
 }
 
 /// ip 16 | port u16 | zero u16 | leg u32 | local ip 16, zero: routing chooses | interface u32, 0: likewise |
-/// zero u32. nullopt: there is no such `deliver` leg.
+/// local port u16, 0: the engine's own | zero u16. nullopt: there is no such `deliver` leg.
 std::optional<session::Endpoint> take_ends(const Engine& engine, Unpacker& batch) {
   session::Endpoint ends;
   ends.remote = batch.take_address();
@@ -21,7 +21,8 @@ std::optional<session::Endpoint> take_ends(const Engine& engine, Unpacker& batch
   const auto leg = batch.take<uint32_t>();
   std::memcpy(ends.local.ip, batch.take(sizeof ends.local.ip).data(), sizeof ends.local.ip);
   ends.local.interface = ends.local.leaves_by = batch.take<uint32_t>();
-  batch.take<uint32_t>();
+  ends.local.port = __builtin_bswap16(batch.take<uint16_t>());
+  batch.take<uint16_t>();
   return leg == 0 ? std::optional(ends) : engine.endpoint_of_leg(leg);
 }
 
@@ -71,6 +72,19 @@ Napi::Value send_probes(Engine& engine, const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+/// Packed: ip 16 | port u16 | zero u16 | zero u32, repeated.
+Napi::Value set_ports(Engine& engine, const Napi::CallbackInfo& info) {
+  Unpacker batch(info[0], "ports");
+  std::vector<omerta_address> ports;
+  while (!batch.done()) {
+    ports.push_back(batch.take_address());
+    batch.take<uint16_t>();
+    batch.take<uint32_t>();
+  }
+  engine.set_ports(ports);
+  return info.Env().Undefined();
+}
+
 /// Of each path of a peer: id, packets and bytes sent, packets and bytes received, ms since then or -1.
 Napi::Value path_counts(Engine& engine, const Napi::CallbackInfo& info) {
   const auto counts = engine.sessions().path_counts(key_of(info[0], "peer"));
@@ -89,8 +103,10 @@ Napi::Value path_counts(Engine& engine, const Napi::CallbackInfo& info) {
   return out;
 }
 
-constexpr EngineCall kCalls[] = {
-    {"setPaths", set_paths}, {"sendProbes", send_probes}, {"pathCounts", path_counts}};
+constexpr EngineCall kCalls[] = {{"setPaths", set_paths},
+                                 {"setPorts", set_ports},
+                                 {"sendProbes", send_probes},
+                                 {"pathCounts", path_counts}};
 
 }  // namespace
 

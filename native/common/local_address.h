@@ -15,6 +15,8 @@ struct LocalAddress {
   uint32_t interface = 0;
   /// Interface a datagram has to leave by; 0: whichever routing chooses, because an address may move.
   uint32_t leaves_by = 0;
+  /// UDP port, network order: one of udp/extra_ports.h; 0: the engine's own.
+  uint32_t port = 0;
   bool known() const { return omerta_load64(ip) != 0 || omerta_load64(ip + 8) != 0; }
 };
 

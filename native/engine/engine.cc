@@ -198,12 +198,17 @@ void Engine::bind_ahead(bool up) {
   }
 }
 
-/// One socket for each worker, all on one port.
-std::vector<std::unique_ptr<udp::UdpSocket>> Engine::open_sockets(uint16_t port) const {
+udp::SocketOptions Engine::socket_options() const {
   udp::SocketOptions options = socket_options_;
-  options.port = port;
   options.gro = shared_.accelerators.on(Accelerator::udp_gro);
   options.gso = shared_.accelerators.on(Accelerator::udp_gso);
+  return options;
+}
+
+/// One socket for each worker, all on one port.
+std::vector<std::unique_ptr<udp::UdpSocket>> Engine::open_sockets(uint16_t port) const {
+  udp::SocketOptions options = socket_options();
+  options.port = port;
   options.receivers = worker_count_;
   options.steered = worker_count_ > 1 && settings_.steering;
   // With SO_REUSEPORT somebody else of ours may silently share the port, whether it is given or chosen by the
@@ -214,6 +219,7 @@ std::vector<std::unique_ptr<udp::UdpSocket>> Engine::open_sockets(uint16_t port)
   options.shared_port = true;
   if (worker_count_ > 1) sockets[0]->share_port();
   while (sockets.size() < worker_count_) sockets.push_back(std::make_unique<udp::UdpSocket>(options));
+  for (const auto& socket : sockets) socket->use_extra_ports(shared_.extra_ports);
   return sockets;
 }
 
@@ -295,6 +301,7 @@ void Engine::close_port() {
     const std::lock_guard lock(port_mutex_);
     sockets_.clear();
   }
+  set_ports({});
   shared_.sessions->suspend();
 }
 
@@ -327,6 +334,7 @@ void Engine::set_fwmark(uint32_t fwmark) {
     const std::lock_guard lock(port_mutex_);
     for (auto* sockets : {&sockets_, &bound_})
       for (auto& socket : *sockets) socket->set_fwmark(fwmark);
+    shared_.extra_ports.set_fwmark(fwmark);
     socket_options_.fwmark = fwmark;
   }
   if (route_watch_) route_watch_->set_fwmark(fwmark);
@@ -375,6 +383,7 @@ void Engine::close() {
   stop_workers();
   tun_.reset();
   bound_.clear();
+  set_ports({});
   sockets_.clear();  // now, not when JavaScript collects the object: the port may be wanted again
   ::close(stop_event_);
 }
@@ -481,8 +490,15 @@ void Engine::set_paths(const std::vector<session::PathSettings>& sets) {
   shared_.sessions->set_paths(sets, boot_clock(), *output_);
 }
 
+void Engine::set_ports(std::span<const omerta_address> ports) {
+  const std::lock_guard lock(port_mutex_);
+  shared_.extra_ports.set(ports, socket_options());
+}
+
 void Engine::send_probe(const session::PathProbe& probe) {
-  const bool sent = !sockets_.empty() && shared_.sessions->send_probe(probe, boot_clock(), *output_);
+  const uint32_t port = probe.to.local.port;
+  const bool can = !sockets_.empty() && (port == 0 || shared_.extra_ports.find(port).socket != nullptr);
+  const bool sent = can && shared_.sessions->send_probe(probe, boot_clock(), *output_);
   shared_.counters[worker_count_].add(sent ? Counter::path_probes_sent : Counter::drop_probe_unsent);
 }
 

@@ -77,7 +77,9 @@ class Engine {
   bool send_control(const Key32& peer, Bytes payload);
   /// As SessionTable::set_paths.
   void set_paths(const std::vector<session::PathSettings>& sets);
-  /// Dropped and counted where there is no session.
+  /// As udp::ExtraPorts::set.
+  void set_ports(std::span<const omerta_address> ports);
+  /// Dropped and counted where there is no session, or not the port it is to be sent from.
   void send_probe(const session::PathProbe& probe);
   /// Counts a probe that cannot be sent, because its leg is not there.
   void drop_probe();
@@ -152,6 +154,7 @@ class Engine {
 
  private:
   class ControlOutput;
+  udp::SocketOptions socket_options() const;
   std::vector<std::unique_ptr<udp::UdpSocket>> open_sockets(uint16_t port) const;
   void adopt_sockets(std::vector<std::unique_ptr<udp::UdpSocket>> sockets);
   void start_workers();

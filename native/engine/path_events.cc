@@ -13,6 +13,7 @@ void write_ends(uint8_t* at, const session::Endpoint& ends) {
   store(at + 16, __builtin_bswap16(ends.remote.port));
   std::memcpy(at + 24, ends.local.ip, 16);
   store(at + 40, ends.local.interface);
+  store(at + 44, __builtin_bswap16(static_cast<uint16_t>(ends.local.port)));
 }
 
 }  // namespace

@@ -24,6 +24,7 @@
 #include "relay/sent_counters.h"
 #include "relay/wireguard_table.h"
 #include "session/session_table.h"
+#include "udp/extra_ports.h"
 #include "udp/gro_watch.h"
 #include "udp/io_choice.h"
 #include "udp/return_addresses.h"
@@ -60,6 +61,7 @@ struct Shared {
   std::atomic<omerta_door*> door{nullptr};  ///< of the kernel path, if there is one
   /// Of all workers; they share a port. Changed only while no worker runs.
   std::vector<udp::UdpSocket*> sockets;
+  udp::ExtraPorts extra_ports;
   udp::ReturnAddresses proven_remotes;  ///< those a frame on a leg or a session came from
   udp::ReturnAddresses strangers;       ///< those a contact frame came from; only control frames go there
 };

@@ -16,6 +16,7 @@ constexpr uint32_t kStopBit = 1;
 constexpr uint32_t kPortBit = 2;
 constexpr uint32_t kPathAlarmBit = 4;
 constexpr uint32_t kEgressAlarmBit = 8;
+constexpr uint32_t kExtraPortsBit = 16;
 constexpr int kHousekeepingMs = static_cast<int>(Housekeeping::kInterval / kMillisecond);
 /// Batches of one source handled before the other gets its turn.
 constexpr int kBudget = 8;
@@ -74,6 +75,7 @@ void Worker::watch_descriptors() {
   if (index_ != 0) return;
   io_->watch(shared_.path_alarm.fd(), kPathAlarmBit);
   if (inside_) io_->watch(shared_.egress_alarm.fd(), kEgressAlarmBit);
+  io_->watch(shared_.extra_ports.fd(), kExtraPortsBit);
 }
 
 void Worker::run() {
@@ -110,9 +112,11 @@ bool Worker::turn() {
   if ((ready.readable & kEgressAlarmBit) != 0) serve_egress();
   bool udp = ready.socket;
   bool inside = (ready.readable & kPortBit & ~ready.failed) != 0;
-  // Both sides take turns until both are dry or the budget is spent; then the wait and timers again.
-  for (int i = 0; (udp || inside) && i < kBudget; i++) {
+  bool extra = (ready.readable & kExtraPortsBit) != 0;
+  // All sides take turns until they are dry or the budget is spent; then the wait and timers again.
+  for (int i = 0; (udp || inside || extra) && i < kBudget; i++) {
     if (udp) udp = receive_from_udp();
+    if (extra) extra = receive_from_extra_ports();
     if (inside) inside = sealer_->receive(now_);
     qsbr.quiescent(index_);
     now_ = boot_clock();
@@ -176,6 +180,19 @@ bool Worker::receive_from_udp() {
   queue_.received();
   const std::span<const udp::Message> messages = io_->receive(counters_);
   gathering_.count(messages.size());
+  handle(messages);
+  latency_.sent();
+  latency_.turn(now_);
+  return io_->release();
+}
+
+bool Worker::receive_from_extra_ports() {
+  const std::span<const udp::Message> messages = shared_.extra_ports.receive(counters_);
+  handle(messages);
+  return !messages.empty();
+}
+
+void Worker::handle(std::span<const udp::Message> messages) {
   addresses_.begin();
   opener_.begin(now_);
   // Judged many at a time, so that the legs of the next ones are on their way from memory meanwhile.
@@ -216,9 +233,6 @@ bool Worker::receive_from_udp() {
   opener_.finish();
   if (coalescing_) coalescing_->flush(counters_);
   out_.flush();  // before the next receive: forwarded datagrams lie in the receive buffers
-  latency_.sent();
-  latency_.turn(now_);
-  return io_->release();
 }
 
 /// Of those that are forwarded, `size` may be that of several datagrams of the message.

@@ -51,6 +51,8 @@ class Worker {
   void serve_paths();
   void serve_egress();
   bool receive_from_udp();
+  bool receive_from_extra_ports();
+  void handle(std::span<const udp::Message> messages);
   void act_on(const relay::Decision& decision, uint8_t* data, size_t size, const udp::Message& message);
   void deliver(uint32_t leg_id, uint8_t* payload, size_t size, const udp::Message& message);
   void handle_wireguard(uint8_t* data, size_t size, const session::Endpoint& from,

@@ -40,7 +40,8 @@ struct Endpoint {
   }
   /// Whether the peer would be reached the same way.
   bool same_path(const Endpoint& other) const {
-    return same_place(other) && std::memcmp(local.ip, other.local.ip, 16) == 0;
+    return same_place(other) && local.port == other.local.port &&
+           std::memcmp(local.ip, other.local.ip, 16) == 0;
   }
 };
 

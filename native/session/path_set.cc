@@ -8,8 +8,8 @@
 namespace omerta::session {
 namespace {
 
-bool same_local_ip(const LocalAddress& a, const LocalAddress& b) {
-  return std::memcmp(a.ip, b.ip, sizeof a.ip) == 0;
+bool same_local(const LocalAddress& a, const LocalAddress& b) {
+  return a.port == b.port && std::memcmp(a.ip, b.ip, sizeof a.ip) == 0;
 }
 
 /// Whether they are the same place at the peer's end. A leg is known by its number: its way back may change.
@@ -19,7 +19,7 @@ bool same_remote(const Endpoint& a, const Endpoint& b) {
 }
 
 bool same_path(const PathSet::Path& a, const PathEnds& b) {
-  return a.id == b.id && same_remote(a.ends, b.ends) && same_local_ip(a.ends.local, b.ends.local) &&
+  return a.id == b.id && same_remote(a.ends, b.ends) && same_local(a.ends.local, b.ends.local) &&
          a.ends.local.leaves_by == b.ends.local.leaves_by;
 }
 
@@ -54,7 +54,7 @@ size_t PathSet::inner_limit_of(const Path& path) {
 const PathSet::Path* PathSet::at(const Endpoint& ends) const {
   for (const Path& path : paths())
     if (same_remote(path.ends, ends) &&
-        (!path.ends.local.known() || same_local_ip(path.ends.local, ends.local)))
+        (path.ends.local.known() ? same_local(path.ends.local, ends.local) : ends.local.port == 0))
       return &path;
   return nullptr;
 }

@@ -167,7 +167,7 @@ class IoUringIo final : public SocketIo {
   void flush(SendBatch& batch, CounterRow& counters) override {
     mmsghdr* headers = socket_.prepare(batch, counters);
     const size_t count = batch.size();
-    if (socket_.is_full()) [[unlikely]] {
+    if (socket_.is_full() || batch.has_extra_ports()) [[unlikely]] {
       for (size_t i = 0; i < count; i++) socket_.send_message(batch, i, counters);
       socket_.finish(batch);
       return;
@@ -382,7 +382,7 @@ class IoUringIo final : public SocketIo {
     uint32_t bit;  ///< 0: forgotten
     bool armed;
   };
-  Watched watched_[4]{};
+  Watched watched_[8]{};
   uint32_t watched_count_ = 0;
   Ready found_{};  ///< watched descriptors whose completions came since the last wait
   msghdr shape_{};

@@ -100,7 +100,7 @@ class MmsgIo final : public SocketIo {
   void flush(SendBatch& batch, CounterRow& counters) override {
     mmsghdr* headers = socket_.prepare(batch, counters);
     for (size_t done = 0; done < batch.size();) {
-      if (socket_.is_full()) [[unlikely]] {
+      if (socket_.is_full() || batch.has_extra_ports()) [[unlikely]] {
         socket_.send_message(batch, done++, counters);
         continue;
       }

@@ -72,6 +72,7 @@ ReturnAddresses::Word* ReturnAddresses::bucket(uint64_t hash) const {
 uint32_t ReturnAddresses::number_of(const LocalAddress& local) {
   if (!is_source(local.ip)) return 0;
   LocalAddress wanted = local;
+  wanted.port = 0;
   // Elsewhere the interface is routing's: an address may move.
   if (!is_link_local(local.ip)) wanted.interface = 0;
   uint32_t count = locals_count_.load(std::memory_order_acquire);

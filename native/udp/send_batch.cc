@@ -102,6 +102,7 @@ SendBatch::Entry& SendBatch::begin(const omerta_address& to, const LocalAddress&
   Entry& entry = entries_[count_++];
   entry.to = to;
   entry.local = local;
+  extra_ports_ |= local.port != 0;
   entry.traffic_class = traffic_class;
   entry.alone = alone;
   entry.size = entry.segments = entry.pieces = 0;

@@ -41,6 +41,8 @@ class SendBatch {
   bool would_join(const omerta_address& to, const LocalAddress& local, size_t size,
                   uint8_t traffic_class) const;
   size_t size() const { return count_; }  ///< in messages
+  /// Whether something is to be sent from another port than the engine's own.
+  bool has_extra_ports() const { return extra_ports_; }
   /// Adds datagrams that lie back to back: `segment` bytes each, the last may be shorter. Returns how many
   /// bytes were added, whole datagrams: fewer than `size` when there is no more room. Flush then, and add
   /// the rest. traffic_class: DSCP and ECN of their IP header; datagrams of different ones share no message.
@@ -80,6 +82,7 @@ class SendBatch {
 
   size_t count_ = 0;
   bool coalesce_;
+  bool extra_ports_ = false;
   uint64_t joined_ = 0;
   size_t max_segments_ = kMaxSegments;
   /// Message last begun for a destination, by a hash of it; one that lost its place gets a new message.

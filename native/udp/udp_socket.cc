@@ -276,7 +276,12 @@ void count_refused_datagram(int error, CounterRow& counters) {
 }
 
 /// 0, or the errno with which the kernel refused it: EAGAIN when there is no room.
-int UdpSocket::transmit(const msghdr& header, const omerta_address& to) {
+int UdpSocket::transmit(const msghdr& header, const omerta_address& to, uint32_t port) {
+  if (port != 0 && extra_ports_ != nullptr) [[unlikely]] {
+    const HeldSocket held = extra_ports_->find(port);
+    // As an address that is gone from this host.
+    return held.socket == nullptr ? ENETUNREACH : held.socket->transmit(header, to, 0);
+  }
   if (!is_full()) {
     if (sendmsg(fd_, &header, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) return 0;
     if (errno != EAGAIN) return errno;
@@ -287,7 +292,7 @@ int UdpSocket::transmit(const msghdr& header, const omerta_address& to) {
 
 void UdpSocket::send_message(SendBatch& batch, size_t index, CounterRow& counters) {
   const SendBatch::Entry& entry = batch.entries_[index];
-  const int error = transmit(batch.headers_[index].msg_hdr, entry.to);
+  const int error = transmit(batch.headers_[index].msg_hdr, entry.to, entry.local.port);
   if (error == EAGAIN)
     counters.add(Counter::drop_send_queue, entry.segments);
   else if (error != 0)
@@ -307,7 +312,7 @@ int UdpSocket::send_one_from(const omerta_address& to, const LocalAddress& local
   header.msg_iovlen = 1;
   header.msg_controllen = fill_control(control.bytes, to, local, 0, traffic_class);
   header.msg_control = header.msg_controllen == 0 ? nullptr : control.bytes;
-  if (by_lane) return transmit(header, to);
+  if (by_lane) return transmit(header, to, local.port);
   return sendmsg(fd_, &header, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 ? 0 : errno;
 }
 
@@ -321,6 +326,10 @@ int UdpSocket::send_one(const omerta_address& to, const LocalAddress& local, con
 
 int UdpSocket::send_unfragmented(const omerta_address& to, const LocalAddress& local, const uint8_t* data,
                                  size_t size) {
+  if (local.port != 0 && extra_ports_ != nullptr) {
+    const HeldSocket held = extra_ports_->find(local.port);
+    return held.socket == nullptr ? ENETUNREACH : held.socket->send_unfragmented(to, local, data, size);
+  }
   // The option is the socket's, there is none of a datagram for IPv4. What else is sent meanwhile goes
   // unfragmented too: of what is larger than its path, a few microseconds' worth. A lane would fragment.
   const auto discover = [this](int ipv4, int ipv6) {
@@ -398,6 +407,7 @@ void UdpSocket::send_refused(SendBatch& batch, size_t index, int error, CounterR
 
 void UdpSocket::finish(SendBatch& batch) const {
   batch.count_ = 0;
+  batch.extra_ports_ = false;
   batch.recent_.fill(UINT8_MAX);
   batch.coalesce_ = gso();  // may have been given up just now
   batch.max_segments_ = max_segments_;

@@ -15,6 +15,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <shared_mutex>
 #include <string>
 
 #include "common/counters.h"
@@ -23,6 +24,22 @@
 #include "udp/send_lanes.h"
 
 namespace omerta::udp {
+
+class UdpSocket;
+
+/// A socket that stays open for as long as this lives; nullptr: there is none.
+struct HeldSocket {
+  std::shared_lock<std::shared_mutex> open;
+  UdpSocket* socket = nullptr;
+};
+
+/// Sockets of other ports than the engine's own (udp/extra_ports.h). Any thread.
+class PortSockets {
+ public:
+  virtual ~PortSockets() = default;
+  /// port: network order.
+  virtual HeldSocket find(uint32_t port) const = 0;
+};
 
 struct Message {
   uint8_t* data;
@@ -97,6 +114,10 @@ class UdpSocket {
   /// Whether received messages carry the time the kernel received them; costs 130 ns a message.
   void set_timestamps(bool on);
 
+  /// What is to be sent from one of these is, and what names one that is not there is refused with
+  /// ENETUNREACH. They have to outlive the socket. Before it is used.
+  void use_extra_ports(const PortSockets& ports) { extra_ports_ = &ports; }
+
   /// SO_MARK of what is sent from now on (0: none). @throws std::system_error
   void set_fwmark(uint32_t fwmark);
 
@@ -106,7 +127,8 @@ class UdpSocket {
   /// Whether the send buffer was full a moment ago: messages are sent one by one then, by send_message.
   bool is_full() const { return lanes_.in_use(); }
   void set_full() { lanes_.use(); }
-  /// Sends a message of a prepared batch, past a buffer that is full. What finds no room is a counted drop.
+  /// Sends a message of a prepared batch, past a buffer that is full, and from its own port. What finds no
+  /// room is a counted drop.
   void send_message(SendBatch& batch, size_t index, CounterRow& counters);
   /// Writes the batch's message headers, batch.size() of them, and counts what they hold.
   mmsghdr* prepare(SendBatch& batch, CounterRow& counters) const;
@@ -131,7 +153,7 @@ class UdpSocket {
   /// by_lane: when the send buffer is full.
   int send_one_from(const omerta_address& to, const LocalAddress& local, const uint8_t* data, size_t size,
                     uint8_t traffic_class, bool by_lane = true);
-  int transmit(const msghdr& header, const omerta_address& to);
+  int transmit(const msghdr& header, const omerta_address& to, uint32_t port);
   bool send_segments(const SendBatch::Entry& entry, CounterRow& counters);
 
   int fd_ = -1;
@@ -147,6 +169,7 @@ class UdpSocket {
   uint32_t drops_seen_ = 0;
   std::atomic<uint32_t> fwmark_{0};
   SendLanes lanes_;
+  const PortSockets* extra_ports_ = nullptr;
 };
 
 }  // namespace omerta::udp

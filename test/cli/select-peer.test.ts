@@ -20,6 +20,7 @@ function member(name: string, id: string, ipv4: string): MemberStatus {
     refused: undefined,
     ways: [],
     indirect: undefined,
+    search: undefined,
     barred: false,
   };
 }

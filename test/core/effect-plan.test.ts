@@ -28,6 +28,10 @@ const kinds = {
       persistentKeepalive: 0,
     },
   })),
+  'set-ports': fc.nat(2).map((count): Effect => ({
+    type: 'set-ports',
+    ports: Array.from({ length: count }, () => address),
+  })),
   'set-paths': key.map((peer): Effect => ({
     type: 'set-paths',
     paths: { peer, paths: [], silentAfterMs: 0, reportEveryMs: 0 },
@@ -109,6 +113,8 @@ function itemOf(effect: Effect): unknown {
       return effect.peer;
     case 'set-wireguard-bindings':
       return effect.bindings;
+    case 'set-ports':
+      return effect.ports;
     case 'set-paths':
       return effect.paths;
     case 'set-shaping':
@@ -129,6 +135,7 @@ const BATCH_OF: Record<Effect['type'], EffectBatch['type']> = {
   'send-control': 'send-control',
   'set-peer': 'set-peers',
   'set-shaping': 'set-shaping',
+  'set-ports': 'set-ports',
   'set-paths': 'set-paths',
   'send-probe': 'send-probes',
   'remove-peer': 'remove-peers',
@@ -160,6 +167,7 @@ const ORDER: readonly EffectBatch['type'][] = [
   'install-legs',
   'set-peers',
   'set-shaping',
+  'set-ports',
   'set-paths',
   'set-wireguard-bindings',
   'exit-changes',
@@ -173,6 +181,9 @@ const ORDER: readonly EffectBatch['type'][] = [
   'count-paths',
 ];
 
+/** Each says all there is to be. */
+const LAST_COUNTS = ['set-wireguard-bindings', 'set-ports'] as const;
+
 const isRemoval = (type: string): boolean => type.startsWith('remove-');
 
 describe('effect plan', () => {
@@ -181,7 +192,7 @@ describe('effect plan', () => {
       fc.property(effects, (given) => {
         const plan = planEffects(given);
         for (const type of new Set(Object.values(BATCH_OF))) {
-          if (type === 'set-wireguard-bindings') continue;
+          if (LAST_COUNTS.some((each) => each === type)) continue;
           const wanted = given.filter((effect) => BATCH_OF[effect.type] === type).map(itemOf);
           const planned = plan
             .filter((batch) => batch.type === type)
@@ -194,26 +205,27 @@ describe('effect plan', () => {
     );
   });
 
-  test('of the sets of bindings between two removals the last one stands, an empty one too', () => {
-    fc.assert(
-      fc.property(effects, (given) => {
-        const planned = planEffects(given)
-          .filter((batch) => batch.type === 'set-wireguard-bindings')
-          .flatMap(({ items }) => items);
-        const wanted: unknown[] = [];
-        let last: unknown;
-        for (const effect of [...given, { type: 'remove-leg', id: 0 } as const]) {
-          if (effect.type === 'set-wireguard-bindings') last = effect.bindings;
-          else if (isRemoval(effect.type) && last !== undefined) {
-            wanted.push(last);
-            last = undefined;
+  for (const type of LAST_COUNTS)
+    test(`of ${type} between two removals the last one stands, an empty one too`, () => {
+      fc.assert(
+        fc.property(effects, (given) => {
+          const planned = planEffects(given)
+            .filter((batch) => batch.type === type)
+            .flatMap(({ items }) => items as unknown[]);
+          const wanted: unknown[] = [];
+          let last: unknown;
+          for (const effect of [...given, { type: 'remove-leg', id: 0 } as const]) {
+            if (effect.type === type) last = itemOf(effect);
+            else if (isRemoval(effect.type) && last !== undefined) {
+              wanted.push(last);
+              last = undefined;
+            }
           }
-        }
-        assert.equal(planned.length, wanted.length);
-        for (const [index, item] of planned.entries()) assert.equal(item, wanted[index]);
-      }),
-    );
-  });
+          assert.equal(planned.length, wanted.length);
+          for (const [index, item] of planned.entries()) assert.equal(item, wanted[index]);
+        }),
+      );
+    });
 
   test('all that is kept is kept first, in one batch', () => {
     fc.assert(

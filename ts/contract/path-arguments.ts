@@ -2,7 +2,9 @@
 // is applied. Every engine takes the same.
 
 import { EngineError } from './engine.js';
+import type { SocketAddress } from '../wire/socket-address.js';
 import {
+  MAX_EXTRA_PORTS,
   MAX_PATHS_PER_PEER,
   MIN_PLPMTU,
   PROBE_TOKEN_SIZE,
@@ -40,6 +42,20 @@ function requireEnds({ remote, local }: PathEnds): void {
   if (local === undefined) return;
   requireIp('local.ip', local.ip);
   requireInteger('local.interface', local.interface, 0, MAX_INTERFACE);
+  if (local.port !== undefined) requireInteger('local.port', local.port, 1, 65_535);
+}
+
+/** @throws EngineError BAD_ARGUMENT */
+export function requirePorts(ports: readonly SocketAddress[]): void {
+  if (ports.length > MAX_EXTRA_PORTS)
+    refuse(`ports: ${ports.length} given, at most ${MAX_EXTRA_PORTS} are possible`);
+  const seen = new Set<number>();
+  for (const { ip, port } of ports) {
+    requireIp('ports.ip', ip);
+    requireInteger('ports.port', port, 1, 65_535);
+    if (seen.has(port)) refuse(`ports: ${port} is given twice, each must be once`);
+    seen.add(port);
+  }
 }
 
 /** @throws EngineError BAD_ARGUMENT */

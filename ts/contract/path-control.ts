@@ -13,6 +13,7 @@
 // Frames: docs/protocol.md, "Paths". A path frame (probe, answer, report) never moves a peer's endpoint,
 // starts no handshake, is never staged, and is no data: no keepalive is owed for it.
 
+import { sameBytes } from '../wire/bytes.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 import type { PeerEndpoint, SessionKey } from './engine.js';
 
@@ -22,7 +23,13 @@ export interface LocalSource {
   readonly ip: Uint8Array;
   /** Index of the interface it leaves or came in by; 0 = whichever routing chooses, or not known. */
   readonly interface: number;
+  /** One of those that setPorts opened; undefined: the engine's own. */
+  readonly port?: number | undefined;
 }
+
+/** Whether two of them are one and the same, whichever interface it is at. */
+export const sameSource = (a: LocalSource, b: LocalSource): boolean =>
+  a.port === b.port && sameBytes(a.ip, b.ip);
 
 /** The two ends of a path. */
 export interface PathEnds {
@@ -50,6 +57,9 @@ export interface PeerPath extends PathEnds {
 export const MIN_PLPMTU = 508;
 
 export const MAX_PATHS_PER_PEER = 8;
+
+/** Each is a socket, and a descriptor of the process. */
+export const MAX_EXTRA_PORTS = 1024;
 
 /** The ways to one peer, all of them proven by the caller. */
 export interface PeerPaths {
@@ -156,6 +166,7 @@ export type PathEvent =
 
 export type PathEffect =
   | { readonly type: 'set-paths'; readonly paths: PeerPaths }
+  | { readonly type: 'set-ports'; readonly ports: readonly SocketAddress[] }
   | { readonly type: 'send-probe'; readonly probe: PathProbe };
 
 /**
@@ -168,6 +179,14 @@ export interface PathControl {
    * @throws EngineError BAD_ARGUMENT; then nothing was changed.
    */
   setPaths(sets: readonly PeerPaths[]): void;
+  /**
+   * UDP ports beside the engine's own, each at an address of this host: all there are to be; those that are not named are
+   * closed. Peers are heard by them, and sent to by what names them as its local end: a NAT that gives each inner port
+   * another outer one gives as many as there are. A probe that names one that is not open (somebody else
+   * may have the port) is dropped and counted; a path that does is as one from an address that this host has no more.
+   * @throws EngineError BAD_ARGUMENT: more than MAX_EXTRA_PORTS, a port that is named twice, or 0
+   */
+  setPorts(ports: readonly SocketAddress[]): void;
   /** Whether a datagram can be kept from being fragmented: where it cannot, no probe with a size is sent. */
   readonly keepsWhole: boolean;
   /** @throws EngineError BAD_ARGUMENT */

@@ -14,6 +14,8 @@ export interface MatrixRow {
   readonly direct: number;
   readonly firstReplyMs: readonly number[];
   readonly directMs: readonly number[];
+  /** Packets of searches for ports, of the runs that had one. */
+  readonly searched: readonly number[];
   readonly pings: number;
   readonly lost: number;
   /** Whether every run ended on the way that was expected, or a better one, and lost nothing. */
@@ -26,7 +28,18 @@ export function matrixRows(cells: readonly Cell[]): MatrixRow[] {
     const { from, to, expected } = cell;
     const key = `${from} ${to}`;
     const row = rows.get(key) ?? {
-      ...{ from, to, expected, runs: 0, direct: 0, firstReplyMs: [], directMs: [], pings: 0, lost: 0 },
+      ...{
+        from,
+        to,
+        expected,
+        runs: 0,
+        direct: 0,
+        firstReplyMs: [],
+        directMs: [],
+        searched: [],
+        pings: 0,
+        lost: 0,
+      },
       met: true,
     };
     const reached = cell.way === 'direct' || (cell.way === 'relay' && expected === 'relay');
@@ -36,6 +49,7 @@ export function matrixRows(cells: readonly Cell[]): MatrixRow[] {
       direct: row.direct + (cell.way === 'direct' ? 1 : 0),
       firstReplyMs: [...row.firstReplyMs, ...(cell.firstReplyMs === undefined ? [] : [cell.firstReplyMs])],
       directMs: [...row.directMs, ...(cell.directMs === undefined ? [] : [cell.directMs])],
+      searched: [...row.searched, ...(cell.searched === undefined ? [] : [cell.searched])],
       pings: row.pings + cell.pings,
       lost: row.lost + cell.lost,
       met: row.met && reached && cell.lost === 0,
@@ -56,7 +70,7 @@ function times(values: readonly number[]): string {
 
 export function matrixTable(rows: readonly MatrixRow[]): string {
   const lines = [
-    ['', 'from', 'to', 'way', 'should be', 'first reply', 'direct after', 'lost'],
+    ['', 'from', 'to', 'way', 'should be', 'first reply', 'direct after', 'searched', 'lost'],
     ...rows.map((row) => [
       row.met ? ' ' : '✗',
       row.from,
@@ -65,6 +79,7 @@ export function matrixTable(rows: readonly MatrixRow[]): string {
       row.expected,
       times(row.firstReplyMs),
       times(row.directMs),
+      row.searched.length === 0 ? '' : `${percentile(row.searched, 0.5)} packets`,
       `${row.lost} of ${row.pings}`,
     ]),
   ];

@@ -27,6 +27,8 @@ export interface Cell {
   readonly firstReplyMs: number | undefined;
   /** From the first ping sent until data goes directly. */
   readonly directMs: number | undefined;
+  /** Packets both sent in a search for ports; undefined = there was none. */
+  readonly searched?: number | undefined;
   readonly pings: number;
   readonly lost: number;
   /**
@@ -38,8 +40,9 @@ export interface Cell {
 
 /** How long a way that is possible is waited for. */
 const DIRECT_WITHIN_MS = 10_000;
-/** How long a way that should not be possible is waited for. */
+/** How long a way that should not be possible is waited for, and a search for ports beyond it. */
 const NOT_WITHIN_MS = 3000;
+const SEARCHED_WITHIN_MS = 40_000;
 const SETTLED_MS = 1000;
 const POLL_MS = 20;
 /** Between two pings of PingWatch. */
@@ -53,7 +56,13 @@ const status = z.object({
     networks: z.tuple([
       z.object({
         ipv6: z.string(),
-        members: z.array(z.object({ name: z.string(), path: z.enum(['relay', 'direct', 'none']) })),
+        members: z.array(
+          z.object({
+            name: z.string(),
+            path: z.enum(['relay', 'direct', 'none']),
+            search: z.object({ sent: z.number(), end: z.string().optional() }).optional(),
+          }),
+        ),
       }),
     ]),
   }),
@@ -117,8 +126,12 @@ export async function measurePair(
     const begin = performance.now();
     const deadline = begin + (expected === 'direct' ? DIRECT_WITHIN_MS : NOT_WITHIN_MS);
     let directMs: number | undefined;
-    while (directMs === undefined && performance.now() < deadline) {
-      if ((await wayTold(left, right)) === 'direct') directMs = performance.now() - begin;
+    for (let searching = false; directMs === undefined;) {
+      const now = performance.now();
+      if (now >= (searching ? begin + SEARCHED_WITHIN_MS : deadline)) break;
+      const { path, search } = await told(left, right);
+      searching = search !== undefined && search.end === undefined;
+      if (path === 'direct') directMs = performance.now() - begin;
       else await sleep(POLL_MS);
     }
     await watch.steady(SETTLED_MS, SETTLED_MS * 10);
@@ -127,12 +140,14 @@ export async function measurePair(
     const relayedShare =
       ((await relay.node.received('eth0')).packets - before.packets) / (SETTLED_MS / PING_MS);
     const { first, last, lost } = watch.seen();
-    const told = await wayTold(left, right);
+    const [there, back] = [await told(left, right), await told(right, left)];
+    const searches = [there.search, back.search].filter((search) => search !== undefined);
     return {
       from,
       to,
       expected,
-      way: told === 'direct' && relayedShare > RELAYED ? 'relay' : told,
+      way: there.path === 'direct' && relayedShare > RELAYED ? 'relay' : there.path,
+      searched: searches.length === 0 ? undefined : searches.reduce((sum, { sent }) => sum + sent, 0),
       firstReplyMs: first === undefined ? undefined : first.at - begin,
       directMs,
       pings: last?.sequence ?? 0,
@@ -205,6 +220,12 @@ async function known(...members: readonly [PlacedMember, PlacedMember]): Promise
 
 /** The way `from` says it takes to `to`. */
 export async function wayTold(from: PlacedMember, to: PlacedMember): Promise<Way> {
+  return (await told(from, to)).path;
+}
+
+type Told = z.infer<typeof status>['mesh']['networks'][0]['members'][number];
+
+async function told(from: PlacedMember, to: PlacedMember): Promise<Pick<Told, 'path' | 'search'>> {
   const { mesh } = status.parse(await from.omerta.request({ command: 'status' }));
-  return mesh.networks[0].members.find(({ name }) => name === to.omerta.name)?.path ?? 'none';
+  return mesh.networks[0].members.find(({ name }) => name === to.omerta.name) ?? { path: 'none' };
 }

@@ -121,6 +121,9 @@ const messageOf: { readonly [T in ControlMessage['type']]: Omit<MessageOf<T>, 't
   'contact-begin': {},
   'filtering-test': { address: address('203.0.113.5:51820') },
   'filtering-tested': {},
+  'port-search': { address: address('203.0.113.5:51820'), ports: 256 },
+  'port-search-accepted': { address: address('203.0.113.6:51820'), lifetime: 7120 },
+  'port-search-begin': {},
   'exit-request': { network, hops: 1 },
   'exit-granted': {
     ipv4: true,

@@ -53,12 +53,13 @@ async function showPath(
   const live = options.json !== true && process.stdout.isTTY;
   for (let told = first; ; told = memberOf(await requestStatus(client), first.member.peerId)) {
     const { member, shaped } = told;
-    const { peerId, name, path, indirect, barred, ways, shaping } = member;
+    const { peerId, name, path, indirect, search, barred, ways, shaping } = member;
     const facts = {
       peerId,
       name,
       path,
       indirect,
+      search,
       barred,
       ways,
       shaping: shaping && { ...shaping, ...shaped },

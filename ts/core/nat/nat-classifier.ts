@@ -100,6 +100,15 @@ export class NatClassifier implements NatWitness {
     return depends.includes(true) ? true : depends.find((each) => each !== undefined);
   }
 
+  mayGiveRandomPorts(family: Family, now: number): boolean {
+    return this.reports(now).some(
+      ({ family: of, ports, preservesPort: preserves }) =>
+        of === family &&
+        (found(ports) === 'random' ||
+          ('unknown' in ports && ports.unknown === 'one-observer' && found(preserves) === false)),
+    );
+  }
+
   admitsOtherPorts(family: Family): boolean {
     const admits = this.#filteringOf(family).map(({ finding }) => found(finding));
     return (

@@ -66,9 +66,9 @@ export class MeshNode implements Component {
     return [...this.#parts.members.networks.values()].map(({ own }) => own);
   }
 
-  /** Probes to addresses that had not answered, and those that were not sent there. */
-  get pathBudget(): { readonly sent: number; readonly refused: number } {
-    return this.#parts.direct?.unproven ?? { sent: 0, refused: 0 };
+  /** Probes to addresses that had not answered, those that were not sent there, and packets of port searches. */
+  get pathBudget(): { readonly sent: number; readonly refused: number; readonly searched: number } {
+    return this.#parts.direct?.unproven ?? { sent: 0, refused: 0, searched: 0 };
   }
 
   /** Call once, with all that earlier `persist` effects kept. */
@@ -467,6 +467,10 @@ export class MeshNode implements Component {
     }
     if (message.type === 'contact-begin') {
       this.#parts.direct?.handleBegin(peer, turn);
+      return;
+    }
+    if (message.type === 'port-search-begin') {
+      this.#parts.direct?.handlePortSearchBegin(peer, turn);
       return;
     }
     if (this.#parts.exits.handleNotice(peer, message, turn)) return;

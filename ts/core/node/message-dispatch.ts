@@ -135,6 +135,11 @@ const HANDLERS: { readonly [K in RequestType]: Handler<K> } = {
     handle: ({ direct }, { peer, request, message, turn }) =>
       direct?.handleFilteringTest(peer, request, message, turn) === true,
   },
+  'port-search': {
+    refusal: 'no-consent',
+    handle: ({ direct }, { peer, request, message, turn }) =>
+      direct?.handlePortSearch(peer, request, message, turn) === true,
+  },
   'exit-request': {
     refusal: 'not-served',
     handle: ({ exits }, { peer, request, message, turn }) => {

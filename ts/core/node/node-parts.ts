@@ -11,6 +11,7 @@ import { ExitAgent } from '../exit/exit-agent.js';
 import type { Candidate } from '../path/candidate.js';
 import { CircuitClient } from '../path/circuit-client.js';
 import { DirectPaths, PATHS_CAPABILITY } from '../path/direct-paths.js';
+import { PORT_SEARCH_CAPABILITY } from '../path/port-search.js';
 import { FILTERING_TESTS_CAPABILITY } from '../path/filtering-test.js';
 import type { LocalInterface } from '../path/local-interface.js';
 import { MAPPED_CAPABILITY, toldMapping } from '../path/mapped-address.js';
@@ -340,7 +341,8 @@ export class NodeParts {
 
   #capabilities(): string[] {
     const isDirect = this.direct !== undefined && admitsAnyDirect(this.rules.policy);
-    const paths = [PATHS_CAPABILITY, FILTERING_TESTS_CAPABILITY, MAPPED_CAPABILITY];
+    const search = this.rules.search.enabled ? [PORT_SEARCH_CAPABILITY] : [];
+    const paths = [PATHS_CAPABILITY, FILTERING_TESTS_CAPABILITY, MAPPED_CAPABILITY, ...search];
     return [...this.config.capabilities, ...(isDirect ? paths : []), ...this.exits.capabilities];
   }
 

@@ -64,7 +64,7 @@ export function nodeStatus(parts: StatusParts, step: Step): MeshStatus {
       addressRound: own.round,
       addressContenders: members.contenders(blindedId).map(encodePeerId),
       members: [...members.members.values()].flatMap((member) =>
-        memberStatus(parts, member, blindedId, ownUnforeseen),
+        memberStatus(parts, member, blindedId, ownUnforeseen, step.now),
       ),
     })),
     bootstraps: [...uplinks.all()].map((uplink) => uplink.status(step.now)),
@@ -86,6 +86,7 @@ function memberStatus(
   member: Member,
   network: string,
   ownUnforeseen: boolean,
+  now: number,
 ): MemberStatus[] {
   const overlay = member.overlay.get(network);
   if (overlay === undefined) return [];
@@ -113,6 +114,7 @@ function memberStatus(
       refused,
       ways: tellWays(known),
       indirect: direct ? undefined : whyNotDirect(parts, known, record, ownUnforeseen),
+      search: parts.direct?.search(sessionKey, now),
       barred: parts.bar.isBarred(sessionKey),
       shaping: parts.members.shapingOf(member),
       relayPeerId: uplink === undefined ? undefined : encodePeerId(uplink.bootstrap.identity),

@@ -15,6 +15,7 @@ import { compareBytes } from '../../wire/bytes.js';
 import type { Member, MemberTable } from '../members/member-table.js';
 import type { MessageOf } from '../protocol/control-message.js';
 import { earliest } from '../runtime/earliest.js';
+import type { PortSearchStatus } from '../runtime/way-status.js';
 import { isDue } from '../runtime/is-due.js';
 import type { PeerTable } from '../runtime/peer-table.js';
 import { TimerQueue } from '../runtime/timer-queue.js';
@@ -31,9 +32,11 @@ import type { NatWitness } from './nat-witness.js';
 import { PathProbing, type ProbingHost } from './path-probing.js';
 import { ASK_AFTER_DEATH_MS, PathSelection, type SelectionHost } from './path-selection.js';
 import { PortPrediction } from './port-prediction.js';
+import { PortSearches, type PortSearchHost } from './port-search.js';
 import type { RuledWays } from './ruled-ways.js';
 import { SentAddresses } from './sent-addresses.js';
 import type { TrackedPath } from './tracked-path.js';
+import { UnprovenBudget } from './unproven-budget.js';
 
 /** What the record of a node says that can do all this. */
 export const PATHS_CAPABILITY = 'paths';
@@ -44,7 +47,8 @@ const ASK_LATER_MS = 300;
 const SESSION_LIFE_MS = 175_000;
 
 /** What the node lends to its direct paths. */
-export interface DirectHost extends ExchangeHost, ProbingHost, SelectionHost, FilteringTestHost {
+export interface DirectHost
+  extends ExchangeHost, ProbingHost, SelectionHost, FilteringTestHost, PortSearchHost {
   readonly nat: NatWitness;
   readonly rules: RuledWays;
   readonly identity: Uint8Array;
@@ -71,13 +75,16 @@ export class DirectPaths implements BesideWays, ExchangeUser {
   readonly #selection: PathSelection;
   readonly #mtu: MtuDiscovery;
   readonly #tests: FilteringTests;
+  readonly #budget = new UnprovenBudget();
+  readonly #searches: PortSearches;
 
   constructor(host: DirectHost) {
     const prediction = new PortPrediction();
     this.#host = host;
     this.#exchange = new ContactExchange(host, this, prediction);
     const sent = new SentAddresses();
-    this.#probing = new PathProbing(host, prediction, sent);
+    this.#probing = new PathProbing(host, prediction, sent, this.#budget);
+    this.#searches = new PortSearches(host, this.#contacts, this.#budget, sent);
     this.#tests = new FilteringTests(host, sent, (member, address, turn) =>
       this.#probing.probeOnce(member, address, turn),
     );
@@ -107,9 +114,14 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     return contact && this.#mtu.of(contact);
   }
 
-  /** Probes to addresses that had not answered, and those that were not sent. */
-  get unproven(): { readonly sent: number; readonly refused: number } {
-    return this.#probing.unproven;
+  /** Probes to addresses that had not answered, those that were not sent, and packets of port searches. */
+  get unproven(): Pick<UnprovenBudget, 'sent' | 'refused' | 'searched'> {
+    return this.#budget;
+  }
+
+  /** The search for a member's ports that runs, or the last one. */
+  search(member: SessionKey, now: number): PortSearchStatus | undefined {
+    return this.#searches.status(member, now);
   }
 
   /**
@@ -153,6 +165,7 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     this.sessionForgotten(member);
     this.#exchange.forget(member);
     this.#tests.forget(member);
+    this.#searches.forget(member);
     this.#probing.memberGone(member);
   }
 
@@ -165,6 +178,7 @@ export class DirectPaths implements BesideWays, ExchangeUser {
   /** The operator has decided otherwise: ways that may not be used end, and there may be better ones. */
   rulesChanged(turn: Turn): void {
     const { rules } = this.#host;
+    this.#searches.retry(turn);
     for (const [member, contact] of this.#contacts) {
       for (const path of contact.paths.all())
         if (!path.relayed && rules.ruling(member, path) !== undefined) {
@@ -205,6 +219,7 @@ export class DirectPaths implements BesideWays, ExchangeUser {
   addressesChanged(turn: Turn): void {
     const { interfaces } = this.#host.own();
     this.#host.askRelays(turn);
+    this.#searches.retry(turn);
     for (const [member, contact] of this.#contacts) {
       for (const path of contact.paths.all()) if (isGone(path.local, interfaces)) contact.paths.remove(path);
       contact.failures = 0;
@@ -243,6 +258,22 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     if (!this.#isAble(peer)) return false;
     this.#tests.handle(peer, request, address, this.#contacts.get(peer), turn);
     return true;
+  }
+
+  /** A member behind a NAT that gives any port wants to be searched for. */
+  handlePortSearch(
+    peer: SessionKey,
+    request: number,
+    message: MessageOf<'port-search'>,
+    turn: Turn,
+  ): boolean {
+    if (!this.#isAble(peer)) return false;
+    this.#searches.handle(peer, request, message, this.#contacts.get(peer), turn);
+    return true;
+  }
+
+  handlePortSearchBegin(peer: SessionKey, turn: Turn): void {
+    this.#searches.handleBegin(peer, turn);
   }
 
   /** The member whose contact was accepted begins about now. */
@@ -305,10 +336,11 @@ export class DirectPaths implements BesideWays, ExchangeUser {
       const contact = this.#contacts.get(member);
       if (contact !== undefined) this.#run(member, contact, turn);
     }
+    this.#searches.run(turn);
   }
 
   deadline(): number | undefined {
-    return this.#wakes.next();
+    return earliest(this.#wakes.next(), this.#searches.deadline());
   }
 
   // What the exchange of contacts asks for
@@ -403,6 +435,7 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     if (isDue(contact.beginAt, turn.now)) this.#exchange.begin(contact, turn);
     const found = this.#mtu.run(member, contact, turn);
     if (this.#probing.run(member, contact, turn) || found) this.#selection.decide(member, contact, turn);
+    this.#searches.consider(member, contact, turn);
     this.rescheduled(member, contact);
   }
 

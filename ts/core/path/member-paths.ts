@@ -70,5 +70,6 @@ export function sameEndpoint(a: PeerEndpoint, b: PeerEndpoint): boolean {
 
 function sameEnds(a: PathEnds, b: PathEnds): boolean {
   if (!sameEndpoint(a.remote, b.remote)) return false;
+  if (a.local?.port !== b.local?.port) return false;
   return a.local === undefined || b.local === undefined || sameBytes(a.local.ip, b.local.ip);
 }

@@ -44,6 +44,8 @@ export interface NatWitness {
   filtering(local: LocalSource | undefined, family: Family): FilteringWitness;
   /** Whether it gives another port to another destination; undefined = not known. */
   dependsOnDestination(family: Family, now: number): boolean | undefined;
+  /** Whether it gives each destination a port that cannot be foreseen, as far as is known: one observer alone may not tell. */
+  mayGiveRandomPorts(family: Family, now: number): boolean;
   /** Whether it lets in another port of an address that was sent to: the ports of others need not be guessed. */
   admitsOtherPorts(family: Family): boolean;
   /** Somebody behind the same outer address was reached by it, or was not. */

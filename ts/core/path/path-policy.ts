@@ -2,6 +2,7 @@
 // relay or a record says changes it.
 
 import type { Prefix } from '../../wire/prefix.js';
+import type { PortSearchLimits } from './port-search-limits.js';
 
 /** `direct-only`: relays carry what two members say to find each other, and no data; `relay-only`: the reverse. */
 export const PATH_USES = ['any', 'direct-only', 'relay-only'] as const;
@@ -33,6 +34,8 @@ export interface PathPolicy {
   readonly rules: PathRules;
   /** By identity (lower-case hex). */
   readonly members: ReadonlyMap<string, PathRules>;
+  /** Default: DEFAULT_PORT_SEARCH. */
+  readonly search?: PortSearchLimits | undefined;
 }
 
 export const OPEN_RULES: PathRules = { use: 'any', pin: [], prefer: [], forbid: [] };

@@ -22,7 +22,7 @@ import type { PortPrediction } from './port-prediction.js';
 import type { RuledWays } from './ruled-ways.js';
 import type { SentAddresses } from './sent-addresses.js';
 import { isDead, type TrackedPath } from './tracked-path.js';
-import { UnprovenBudget } from './unproven-budget.js';
+import type { UnprovenBudget } from './unproven-budget.js';
 
 /** Before a path that died or was of no use is tried again; doubles, while no data is sent. */
 const RETRY_PATH_MS = 30_000;
@@ -43,19 +43,15 @@ export class PathProbing {
   readonly #host: ProbingHost;
   readonly #prediction: PortPrediction;
   readonly #keepalive: PathKeepalive;
-  readonly #budget = new UnprovenBudget();
+  readonly #budget: UnprovenBudget;
   readonly #sent: SentAddresses;
 
-  constructor(host: ProbingHost, prediction: PortPrediction, sent: SentAddresses) {
+  constructor(host: ProbingHost, prediction: PortPrediction, sent: SentAddresses, budget: UnprovenBudget) {
     this.#host = host;
     this.#sent = sent;
+    this.#budget = budget;
     this.#prediction = prediction;
     this.#keepalive = new PathKeepalive(host.nat);
-  }
-
-  /** Probes to addresses that had not answered, and those that were not sent. */
-  get unproven(): { readonly sent: number; readonly refused: number } {
-    return this.#budget;
   }
 
   /** Sends the probes that are due. @returns whether paths were given up: the choice may be another. */
@@ -169,6 +165,8 @@ export class PathProbing {
     if (seen === undefined || !('address' in remote)) return;
     const { address: to } = remote;
     path.observed = seen;
+    // From another port it is another mapping: what NATs are judged by is the engine's own.
+    if (local?.port !== undefined) return;
     this.#host.nat.memberObserved({ observer, to, local, seen, at: now });
     if (silence !== undefined && before !== undefined && !sameSocketAddress(before, seen))
       this.#host.nat.silence(local, familyOf(to), silence.ms, 'forgotten');
@@ -209,6 +207,10 @@ export class PathProbing {
       path === contact.active ||
       contact.paths.all().some((each) => each.state === 'proven' && sameEndpoint(each.remote, path.remote));
     if (isProven) return true;
+    if (path.local?.port !== undefined) {
+      const { probes, ports } = this.#host.rules.search;
+      return this.#budget.takeSearch(member, to, Math.max(probes, ports), now);
+    }
     return path.answeredAt === undefined
       ? this.#budget.take(member, to, now)
       : this.#budget.takeLost(member, to, now);

@@ -17,6 +17,7 @@ import {
   type PathRules,
   type WayPattern,
 } from './path-policy.js';
+import { DEFAULT_PORT_SEARCH, type PortSearchLimits } from './port-search-limits.js';
 
 /** The relay a leg leads over. */
 export interface LegRelay {
@@ -40,6 +41,10 @@ export class RuledWays {
     host: RulesHost,
   ) {
     this.#host = host;
+  }
+
+  get search(): PortSearchLimits {
+    return this.policy.search ?? DEFAULT_PORT_SEARCH;
   }
 
   rules(member: SessionKey): PathRules {

@@ -21,7 +21,16 @@ export class SentAddresses {
   #incompleteUntil = -Infinity;
 
   add(member: SessionKey, address: SocketAddress, now: number): void {
-    for (const key of [formatIp(address.ip), formatSocketAddress(address)]) {
+    this.#add(member, [formatIp(address.ip), formatSocketAddress(address)], now);
+  }
+
+  /** It was sent to so many of its ports that they are not told apart. */
+  addHost(member: SessionKey, ip: Uint8Array, now: number): void {
+    this.#add(member, [formatIp(ip), anyPortOf(ip)], now);
+  }
+
+  #add(member: SessionKey, keys: readonly string[], now: number): void {
+    for (const key of keys) {
       const known = this.#sent.get(key);
       if (known !== undefined && now - known.lastAt < REMEMBERED_MS) {
         known.lastAt = now;
@@ -41,6 +50,8 @@ export class SentAddresses {
   since(address: SocketAddress, ports: 'this' | 'any', now: number): number | undefined {
     const sent = this.#sent.get(ports === 'any' ? formatIp(address.ip) : formatSocketAddress(address));
     if (sent !== undefined && now - sent.lastAt < REMEMBERED_MS) return sent.firstAt;
+    const all = this.#sent.get(anyPortOf(address.ip));
+    if (all !== undefined && now - all.lastAt < REMEMBERED_MS) return all.firstAt;
     return now < this.#incompleteUntil ? -Infinity : undefined;
   }
 
@@ -49,3 +60,5 @@ export class SentAddresses {
       if (now - lastAt >= REMEMBERED_MS) this.#sent.delete(key);
   }
 }
+
+const anyPortOf = (ip: Uint8Array): string => `${formatIp(ip)} *`;

@@ -23,6 +23,12 @@ export const PROBES_PER_LOST_HOST = 480;
  */
 export const ADDRESS_SHARE = 8;
 export const HOST_SHARE = 128;
+/** In how long the packets of port searches are counted (port-search.ts). */
+const SEARCH_WINDOW_MS = 600_000;
+/** Of what one search may send, so much may go out for all of them within it. */
+const SEARCHES = 4;
+/** Beside the packets of a search: probes of the paths it found. */
+const SEARCH_SLACK = 32;
 /** Addresses, hosts and members counted, and what one member may make us count. */
 export const COUNTED_BOUNDS = { total: 8192, shares: { member: 512 } } as const;
 
@@ -31,41 +37,17 @@ interface Count {
   readonly until: number;
 }
 
-export class UnprovenBudget {
+/** How many packets went out under each of many keys, within a window of time from the first of a key. */
+class PacketCounts {
   readonly #counts = new BoundedTable<string, Count, 'member'>(() => COUNTED_BOUNDS);
-  /** Probes to addresses that had not answered, and those that were not sent for this budget. */
-  sent = 0;
-  refused = 0;
+  readonly #windowMs: number;
 
-  /** Whether one more probe may go to `address`, which `member` is said to be at; counts it then. */
-  take(member: SessionKey, address: SocketAddress, now: number): boolean {
-    const [to, host] = [`a ${formatSocketAddress(address)}`, `h ${hostOf(address)}`];
-    const allowed = this.#takeAll(member, now, [
-      [to, PROBES_PER_ADDRESS],
-      [host, PROBES_PER_HOST],
-      [`m ${member}`, PROBES_PER_MEMBER],
-      [`${to} ${member}`, ADDRESS_SHARE],
-      [`${host} ${member}`, HOST_SHARE],
-    ]);
-    if (allowed) this.sent++;
-    else this.refused++;
-    return allowed;
-  }
-
-  /** The same for an address that `member` has answered from before. */
-  takeLost(member: SessionKey, address: SocketAddress, now: number): boolean {
-    return this.#takeAll(member, now, [
-      [`l ${formatSocketAddress(address)} ${member}`, PROBES_PER_LOST_ADDRESS],
-      [`lh ${hostOf(address)} ${member}`, PROBES_PER_LOST_HOST],
-    ]);
+  constructor(windowMs: number) {
+    this.#windowMs = windowMs;
   }
 
   /** Counts one more under each of these keys, if each has room for it. */
-  #takeAll(
-    member: SessionKey,
-    now: number,
-    limits: readonly (readonly [key: string, most: number])[],
-  ): boolean {
+  take(member: SessionKey, now: number, limits: readonly (readonly [key: string, most: number])[]): boolean {
     const counts = limits.map(([key]) => this.#count(key, member, now));
     const allowed = counts.every(
       (count, index) => count !== undefined && count.sent < (limits[index]?.[1] ?? 0),
@@ -79,7 +61,7 @@ export class UnprovenBudget {
     const known = this.#counts.get(key);
     if (known !== undefined && known.until > now) return known;
     this.#counts.delete(key);
-    const fresh: Count = { sent: 0, until: now + WINDOW_MS };
+    const fresh: Count = { sent: 0, until: now + this.#windowMs };
     if (this.#counts.set(key, fresh, { member }) === undefined) return fresh;
     // They came in in the order they end in.
     for (const [other, { until }] of this.#counts) {
@@ -87,6 +69,54 @@ export class UnprovenBudget {
       this.#counts.delete(other);
     }
     return this.#counts.set(key, fresh, { member }) === undefined ? fresh : undefined;
+  }
+}
+
+export class UnprovenBudget {
+  readonly #probes = new PacketCounts(WINDOW_MS);
+  readonly #searches = new PacketCounts(SEARCH_WINDOW_MS);
+  /** Probes to addresses that had not answered, and those that were not sent for this budget. */
+  sent = 0;
+  refused = 0;
+  /** Packets of port searches. */
+  searched = 0;
+
+  /** Whether one more probe may go to `address`, which `member` is said to be at; counts it then. */
+  take(member: SessionKey, address: SocketAddress, now: number): boolean {
+    const [to, host] = [`a ${formatSocketAddress(address)}`, `h ${hostOf(address)}`];
+    const allowed = this.#probes.take(member, now, [
+      [to, PROBES_PER_ADDRESS],
+      [host, PROBES_PER_HOST],
+      [`m ${member}`, PROBES_PER_MEMBER],
+      [`${to} ${member}`, ADDRESS_SHARE],
+      [`${host} ${member}`, HOST_SHARE],
+    ]);
+    if (allowed) this.sent++;
+    else this.refused++;
+    return allowed;
+  }
+
+  /** The same for an address that `member` has answered from before. */
+  takeLost(member: SessionKey, address: SocketAddress, now: number): boolean {
+    return this.#probes.take(member, now, [
+      [`l ${formatSocketAddress(address)} ${member}`, PROBES_PER_LOST_ADDRESS],
+      [`lh ${hostOf(address)} ${member}`, PROBES_PER_LOST_HOST],
+    ]);
+  }
+
+  /**
+   * The same for one packet of a port search, which spends nothing of the above: to one host, at one member's word, and
+   * in all.
+   * @param most packets of one search
+   */
+  takeSearch(member: SessionKey, address: SocketAddress, most: number, now: number): boolean {
+    const allowed = this.#searches.take(member, now, [
+      ['all', SEARCHES * most],
+      [`h ${hostOf(address)}`, most + SEARCH_SLACK],
+      [`m ${member}`, most + SEARCH_SLACK],
+    ]);
+    if (allowed) this.searched++;
+    return allowed;
   }
 }
 

@@ -18,6 +18,8 @@ import type { Prefix } from '../../wire/prefix.js';
 export const MAX_CIRCUIT_RELAYS = 3;
 /** Exits that traffic may leave by, one after the other. */
 export const MAX_EXIT_HOPS = 3;
+/** Local ports that are opened for one port search. */
+export const MAX_SEARCH_PORTS = 512;
 /** Prefixes behind it that a member may tell another of. */
 export const MAX_LAN_PREFIXES = 16;
 
@@ -45,6 +47,8 @@ export const REFUSALS = [
   'identity-twice',
   /** The right to leave by this node has run out. */
   'right-lapsed',
+  /** The NAT in front gives another port to each destination, so that none can be searched for. */
+  'ports-vary',
   /** The exit itself leaves by another, and one of the two does not want that. */
   'exit-chain',
 ] as const;
@@ -252,6 +256,9 @@ const SCHEMA = {
   'contact-begin': {},
   'filtering-test': { address },
   'filtering-tested': {},
+  'port-search': { address, ports: integer(1, MAX_SEARCH_PORTS) },
+  'port-search-accepted': { address, lifetime: integer(1, 120_000) },
+  'port-search-begin': {},
   'exit-request': { network, hops: integer(1, MAX_EXIT_HOPS) },
   'exit-granted': { ipv4: flag, ipv6: flag, dns: flag, lan: prefixes, lifetime, path: exits },
   'exit-released': {},
@@ -289,6 +296,7 @@ export const ANSWER_OF = {
   'address-challenge': 'address-answer',
   contact: 'contact-accepted',
   'filtering-test': 'filtering-tested',
+  'port-search': 'port-search-accepted',
   'exit-request': 'exit-granted',
   'route-request': 'route-granted',
 } as const satisfies Partial<Record<MessageType, MessageType>>;

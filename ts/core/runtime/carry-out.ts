@@ -74,6 +74,9 @@ function carryOutBatch(batch: EffectBatch, world: EffectWorld, answered: (() => 
     case 'set-shaping':
       attempt(() => engine.shaping?.setShaping(batch.items));
       break;
+    case 'set-ports':
+      for (const ports of batch.items) attempt(() => engine.paths?.setPorts(ports));
+      break;
     case 'set-paths':
       // One by one: a set that is refused takes no other peer's with it.
       for (const set of batch.items) attempt(() => engine.paths?.setPaths([set]));

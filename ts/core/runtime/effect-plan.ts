@@ -2,7 +2,8 @@
 //
 // All that a batch of effects wants kept is committed before its first frame leaves, so that a grant a
 // peer has seen survives SIGKILL. Then come the tables (limits before the legs that are charged to them,
-// legs before the peers that are reached by them, peers before their shaping, their paths and exits by them), then handshakes, then what is
+// legs before the peers that are reached by them, peers before their shaping, their paths (ports before the paths from
+// them) and exits by them), then handshakes, then what is
 // sent, so that an answer never overtakes the leg or peer it speaks of; last come answers to commands, notices, and questions. A
 // removal is a barrier: what was asked for before it is done before it.
 
@@ -11,6 +12,7 @@ import type { LimitEffect } from '../../contract/limit-control.js';
 import type { PathProbe, PeerPaths } from '../../contract/path-control.js';
 import type { PeerShaping } from '../../contract/shaping-control.js';
 import type { Leg } from '../../wire/leg.js';
+import type { SocketAddress } from '../../wire/socket-address.js';
 import type { Answer, Effect, LegCountQuery, PathCountQuery, PersistEffect } from './effect.js';
 import type { ExitEffect } from './exit-change.js';
 import type { Notice } from './notice.js';
@@ -24,6 +26,8 @@ interface BatchItems {
   readonly 'install-legs': Leg;
   readonly 'set-peers': PeerConfig;
   readonly 'set-shaping': PeerShaping;
+  /** Each item is all there are to be. */
+  readonly 'set-ports': readonly SocketAddress[];
   readonly 'set-paths': PeerPaths;
   /** Each item is all bindings there are to be. */
   readonly 'set-wireguard-bindings': readonly WireguardBinding[];
@@ -56,7 +60,7 @@ const LIMITS = [
 
 /**
  * Effects in the batches and the order they are carried out in. Each is in exactly one batch, in the order
- * it came to be, but for the sets of WireGuard bindings: the last one between two removals says it all.
+ * it came to be, but for the sets of WireGuard bindings and of ports: the last one between two removals says it all.
  */
 export function planEffects(effects: readonly Effect[]): EffectBatch[] {
   const batches: EffectBatch[] = [{ type: 'persist', items: only(effects, 'persist') }];
@@ -72,6 +76,12 @@ function changes(segment: readonly Effect[]): EffectBatch[] {
     { type: 'install-legs', items: only(segment, 'install-leg').map(({ leg }) => leg) },
     { type: 'set-peers', items: only(segment, 'set-peer').map(({ peer }) => peer) },
     { type: 'set-shaping', items: only(segment, 'set-shaping').map(({ shaping }) => shaping) },
+    {
+      type: 'set-ports',
+      items: only(segment, 'set-ports')
+        .map(({ ports }) => ports)
+        .slice(-1),
+    },
     { type: 'set-paths', items: only(segment, 'set-paths').map(({ paths }) => paths) },
     { type: 'set-wireguard-bindings', items: bindings.map((all) => all.bindings) },
     {

@@ -5,7 +5,7 @@ import type { RateLimit } from '../../wire/limits.js';
 import { REFUSALS, type Refusal } from '../protocol/control-message.js';
 import type { ExitStatus, RouteStatus } from './exit-change.js';
 import type { NatStatus } from './nat-status.js';
-import type { IndirectReason, WayStatus } from './way-status.js';
+import type { IndirectReason, PortSearchStatus, WayStatus } from './way-status.js';
 
 /** Why a bootstrap does not hold our registration: a refusal is one of the registration. */
 export const UPLINK_ERRORS = [
@@ -47,6 +47,8 @@ export interface MemberStatus {
   readonly ways: readonly WayStatus[];
   /** Why it is not reached directly; undefined = it is. */
   readonly indirect: IndirectReason | undefined;
+  /** The search for ports with it that runs, or the last one; undefined = there was none. */
+  readonly search: PortSearchStatus | undefined;
   /** Nothing is sent to it and nothing taken: no way that works may carry data. */
   readonly barred: boolean;
   /** How what is sent to it is shaped; undefined = it is not. */

@@ -78,3 +78,38 @@ export const INDIRECT_REASONS = [
   'relay-better',
 ] as const;
 export type IndirectReason = (typeof INDIRECT_REASONS)[number];
+
+/** How a port search ended (path/port-search.ts). */
+export const PORT_SEARCH_ENDS = [
+  /** A path was found by it. */
+  'found',
+  /** All that it may cost was spent. */
+  'not-found',
+  /** The member's NAT gives each destination another port too: nothing can be found. */
+  'both-random',
+  /** The member takes part in none, or in none with this node. */
+  'refused',
+  /** It takes part in another one. */
+  'busy',
+  'unanswered',
+  /** Another path works, the operator decided otherwise, or the network is another one. */
+  'overtaken',
+  /** Searches of the last minutes have spent what may go to addresses that have not answered. */
+  'held-back',
+] as const;
+export type PortSearchEnd = (typeof PORT_SEARCH_ENDS)[number];
+
+/** The port search with one member that runs, or the last one. */
+export interface PortSearchStatus {
+  /** `ports`: this node opened local ports, behind a NAT that gives any; `probes`: it probed ports of the member's NAT. */
+  readonly role: 'ports' | 'probes';
+  readonly sent: number;
+  /** Packets it may send. */
+  readonly of: number;
+  /** Undefined = it runs. */
+  readonly end: PortSearchEnd | undefined;
+  /** Since it began, or since it ended. */
+  readonly sinceMs: number;
+  /** Before there can be another one; undefined while it runs. */
+  readonly againInMs: number | undefined;
+}

@@ -8,6 +8,12 @@ import { MAX_INTERFACE_PRIORITY } from '../../core/path/local-interface.js';
 import { MAX_WEIGHT } from '../../contract/shaping-control.js';
 import { MAX_PACKETS_PER_SECOND, PADDING_MODES } from '../../core/members/shaping-policy.js';
 import { PATH_USES } from '../../core/path/path-policy.js';
+import {
+  DEFAULT_PORT_SEARCH,
+  MAX_SEARCH_PROBES,
+  MAX_SEARCH_RATE,
+} from '../../core/path/port-search-limits.js';
+import { MAX_SEARCH_PORTS } from '../../core/protocol/control-message.js';
 import { isName } from '../../core/protocol/network.js';
 import { decodeRelayLink } from '../../core/protocol/relay-link.js';
 import { MAX_POLICY_IDENTITIES, MAX_POLICY_NETWORKS } from '../../core/protocol/standing-policy.js';
@@ -251,6 +257,16 @@ export const schema = z.strictObject({
         .max(MOST_PATH_PEERS, { error: `at most ${MOST_PATH_PEERS} members` })
         .default([]),
       port_mapping: z.enum(PORT_MAPPING_CHOICES, PORT_MAPPING_RULE).default('auto'),
+      port_search: z.boolean('true or false').default(DEFAULT_PORT_SEARCH.enabled),
+      port_search_ports: integer('local ports opened for a search', 1, MAX_SEARCH_PORTS).default(
+        DEFAULT_PORT_SEARCH.ports,
+      ),
+      port_search_probes: integer('packets of a search', 1, MAX_SEARCH_PROBES).default(
+        DEFAULT_PORT_SEARCH.probes,
+      ),
+      port_search_rate: integer('packets a second', 1, MAX_SEARCH_RATE).default(
+        DEFAULT_PORT_SEARCH.perSecond,
+      ),
     })
     .prefault({}),
   shaping: z

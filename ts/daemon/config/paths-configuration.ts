@@ -26,7 +26,13 @@ export function pathPolicy({ paths }: Config): PathPolicy {
       forbid: forbid?.map(wayPattern) ?? rules.forbid,
     },
   ]);
-  return { rules, members: new Map(members) };
+  const search = {
+    enabled: paths.port_search,
+    ports: paths.port_search_ports,
+    probes: paths.port_search_probes,
+    perSecond: paths.port_search_rate,
+  };
+  return { rules, members: new Map(members), search };
 }
 
 function wayPattern({ interface: name, remote, relay }: Way): WayPattern {

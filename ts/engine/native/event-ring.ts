@@ -155,9 +155,10 @@ export class EventRingReader {
   /** native/engine/path_events.h */
   #ends(at: number): PathEnds {
     const ip = this.#bytes.slice(at + 24, at + 40);
+    const port = this.#view.getUint16(at + 44, true);
     const local: LocalSource | undefined = isZero(ip)
       ? undefined
-      : { ip, interface: this.#view.getUint32(at + 40, true) };
+      : { ip, interface: this.#view.getUint32(at + 40, true), ...(port !== 0 && { port }) };
     return { remote: this.#endpoint(at), local };
   }
 

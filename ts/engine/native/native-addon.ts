@@ -143,6 +143,7 @@ export interface NativeHandle {
   sendControl(batch: Uint8Array): number;
   sendFrames(batch: Uint8Array): void;
   setPaths(sets: Uint8Array): void;
+  setPorts(ports: Uint8Array): void;
   sendProbes(probes: Uint8Array): void;
   pathCounts(peer: Uint8Array): Float64Array;
   setShaping(shaping: Uint8Array): void;

@@ -25,10 +25,10 @@ import { EventRingReader } from './event-ring.js';
 import { NATIVE_ACCELERATORS, acceleratorOf, acceleratorsOf } from './accelerators.js';
 import { openFailure } from './open-failure.js';
 import type { AccountStatus } from '../../contract/limit-control.js';
-import { requirePaths, requireProbes } from '../../contract/path-arguments.js';
+import { requirePaths, requirePorts, requireProbes } from '../../contract/path-arguments.js';
 import type { PathControl } from '../../contract/path-control.js';
 import { loadNativeAddon, type NativeAddon, type NativeHandle } from './native-addon.js';
-import { packPaths, packProbes, unpackPathCounts } from './path-batch.js';
+import { packPaths, packPorts, packProbes, unpackPathCounts } from './path-batch.js';
 import { exitControl } from './exit-batch.js';
 import { kernelPathSide } from './kernel-path-side.js';
 import { packLegs } from './leg-batch.js';
@@ -99,6 +99,10 @@ export class NativeEngine implements ReconfigurableEngine {
     setPaths: (sets) => {
       requirePaths(sets);
       this.#call(() => this.#handle.setPaths(packPaths(sets)));
+    },
+    setPorts: (ports) => {
+      requirePorts(ports);
+      this.#call(() => this.#handle.setPorts(packPorts(ports)));
     },
     sendProbes: (probes) => {
       requireProbes(probes);

@@ -3,10 +3,12 @@
 
 import type { PathCounts, PathEnds, PathProbe, PeerPaths } from '../../contract/path-control.js';
 import { viewOf } from '../../wire/bytes.js';
+import type { SocketAddress } from '../../wire/socket-address.js';
 import { keyBytes, packAddress } from './peer-batch.js';
 
 const ENDS_BYTES = 48;
 const SET_BYTES = 56;
+const PORT_BYTES = 24;
 const PATH_BYTES = 8 + ENDS_BYTES;
 const PROBE_BYTES = 48 + ENDS_BYTES;
 const COUNTS = 6;
@@ -19,7 +21,18 @@ function packEnds({ remote, local }: PathEnds): Uint8Array {
   if (local === undefined) return packed;
   packed.set(local.ip, 24);
   view.setUint32(40, local.interface, true);
+  view.setUint16(44, local.port ?? 0, true);
   return packed;
+}
+
+export function packPorts(ports: readonly SocketAddress[]): Uint8Array {
+  return Buffer.concat(
+    ports.map((port) => {
+      const packed = new Uint8Array(PORT_BYTES);
+      packed.set(packAddress(port));
+      return packed;
+    }),
+  );
 }
 
 export function packPaths(sets: readonly PeerPaths[]): Uint8Array {

@@ -1,9 +1,9 @@
 // Where a peer is reached, and what that is compared and authenticated by.
 
-import { formatIp, parseIp, sameSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
+import { sameSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
 import type { PeerEndpoint } from '../../contract/engine.js';
 import type { PathEnds } from '../../contract/path-control.js';
-import type { LocalAddress } from './udp-shell.js';
+import { localOf, sourceAt, type LocalAddress } from './local-address.js';
 
 /** With the address of this host the peer was last heard on, which it is answered from (sticky source). */
 export type Endpoint =
@@ -29,11 +29,9 @@ export function toldEndpoint(endpoint: Endpoint): PeerEndpoint {
 /** The ends of a path that an endpoint of this engine names. */
 export function endsOf(endpoint: Endpoint): PathEnds {
   if ('leg' in endpoint) return { remote: endpoint, local: undefined };
-  // A link-local address has its interface's name behind `%`.
-  const ip = endpoint.local === undefined ? undefined : parseIp(endpoint.local.replace(/%.*$/, ''));
   return {
     remote: { address: endpoint.address },
-    local: ip === undefined ? undefined : { ip, interface: 0 },
+    local: endpoint.local === undefined ? undefined : sourceAt(endpoint.local),
   };
 }
 
@@ -42,7 +40,7 @@ export function endpointAt({ remote, local }: PathEnds): Endpoint {
   if ('leg' in remote) return remote;
   return local === undefined
     ? { address: remote.address }
-    : { address: remote.address, local: formatIp(local.ip), fixed: true };
+    : { address: remote.address, local: localOf(local), fixed: true };
 }
 
 /** Whether it is the same place, whichever address of this host it is reached from. */

@@ -1,15 +1,15 @@
 // The path set of one peer (see contract/path-control.ts): which path is used, what came by which, who has to be
 // told. The simulator's engine has the same.
 
-import type {
-  PathArrivalEvent,
-  PathCounts,
-  PathEnds,
-  PeerPath,
-  PeerPaths,
+import {
+  sameSource,
+  type PathArrivalEvent,
+  type PathCounts,
+  type PathEnds,
+  type PeerPath,
+  type PeerPaths,
 } from '../../contract/path-control.js';
 import { CONTROL_FRAMES_PER_SECOND } from '../../wire/session-constants.js';
-import { sameBytes } from '../../wire/bytes.js';
 import { sameEndpoint } from './endpoint.js';
 import { TokenBucket } from './token-bucket.js';
 
@@ -103,7 +103,9 @@ export class PathSet {
     return this.#paths.find(
       (path) =>
         sameEndpoint(path.remote, remote) &&
-        (path.local === undefined || (local !== undefined && sameBytes(path.local.ip, local.ip))),
+        (path.local === undefined
+          ? local?.port === undefined
+          : local !== undefined && sameSource(path.local, local)),
     );
   }
 
@@ -198,6 +200,6 @@ function sameEnds(a: PathEnds, b: PathEnds): boolean {
   const sameLocal =
     a.local === undefined || b.local === undefined
       ? a.local === b.local
-      : a.local.interface === b.local.interface && sameBytes(a.local.ip, b.local.ip);
+      : a.local.interface === b.local.interface && sameSource(a.local, b.local);
   return sameLocal && sameEndpoint(a.remote, b.remote);
 }

@@ -2,7 +2,7 @@
 // firewall lets in only what comes from the address its client talked to.
 
 import type { SocketAddress } from '../../wire/socket-address.js';
-import type { LocalAddress } from './udp-shell.js';
+import type { LocalAddress } from './local-address.js';
 
 export class ReturnAddresses {
   readonly #capacity: number;

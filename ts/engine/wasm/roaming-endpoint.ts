@@ -5,7 +5,7 @@
 
 import type { PeerEndpoint } from '../../contract/engine.js';
 import { configuredEndpoint, sameEndpoint, type Endpoint } from './endpoint.js';
-import type { LocalAddress } from './udp-shell.js';
+import type { LocalAddress } from './local-address.js';
 
 export class RoamingEndpoint {
   #current: Endpoint | undefined;

@@ -39,7 +39,7 @@ import { isLater, type Tai64n } from './tai64n.js';
 import { Timers } from './timers.js';
 import { TokenBucket } from './token-bucket.js';
 import { openTransport, sealTransport } from './transport-message.js';
-import type { LocalAddress } from './udp-shell.js';
+import type { LocalAddress } from './local-address.js';
 
 /** What all peers of one engine share. */
 export interface SessionContext {

@@ -30,7 +30,7 @@ import { consumeInitiation, localIdentity, remoteIdentity, type LocalIdentity } 
 import { PrefixRateLimiter } from './prefix-rate-limiter.js';
 import type { SessionOutput } from './session-output.js';
 import { SessionPeer, type SessionContext } from './session-peer.js';
-import type { LocalAddress } from './udp-shell.js';
+import type { LocalAddress } from './local-address.js';
 
 /** Handshake messages waiting; one costs about a millisecond of Diffie–Hellman. */
 const QUEUE_CAPACITY = 512;

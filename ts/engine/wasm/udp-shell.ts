@@ -16,6 +16,8 @@ import { createSocket, type Socket, type SocketOptions } from 'node:dgram';
 import { networkInterfaces, type NetworkInterfaceInfo } from 'node:os';
 import { formatIp, isIPv4, parseIp, type SocketAddress } from '../../wire/socket-address.js';
 import { EngineError } from '../../contract/engine.js';
+import type { LocalSource } from '../../contract/path-control.js';
+import { localOf, type LocalAddress } from './local-address.js';
 import { SendLanes } from './send-lanes.js';
 
 /** Holds a burst while a handshake keeps the one thread busy; the kernel may grant less. */
@@ -29,9 +31,6 @@ const MAX_LANES = 128;
 const LOOK_INTERVAL_MS = 1000;
 /** Datagrams to an address that cannot be known (another loopback one) do not have it looked for each time. */
 const LOOK_PAUSE_MS = 100;
-
-/** One of the host's addresses: as text, with the interface's name behind `%` when it is link-local. */
-export type LocalAddress = string;
 
 /** The host's interfaces as node:os tells them. */
 export type HostInterfaces = () => NodeJS.Dict<NetworkInterfaceInfo[]>;
@@ -68,6 +67,8 @@ export class UdpShell {
   readonly #only: LocalAddress | undefined;
   /** The addresses that have a socket; undefined while it is being bound. */
   readonly #sockets = new Map<LocalAddress, Listening | undefined>();
+  /** Beside the one port, each at one of the host's addresses; undefined while it is being bound. */
+  readonly #extra = new Map<LocalAddress, Listening | undefined>();
   readonly #families: readonly Family[];
   readonly #interfaces: HostInterfaces;
   readonly #events: UdpShellEvents;
@@ -143,7 +144,7 @@ export class UdpShell {
       return;
     }
     const ipv4 = isIPv4(to.ip);
-    const own = local === undefined ? undefined : this.#sockets.get(local);
+    const own = local === undefined ? undefined : this.#socketOf(local);
     const { lanes, family } = own !== undefined && (own.family === 'udp4') === ipv4 ? own : this.#main;
     const text = formatIp(to.ip);
     const socket = lanes.towards(text, performance.now());
@@ -158,11 +159,42 @@ export class UdpShell {
 
   /** Whether what is sent from this address leaves from there. */
   hasAddress(local: LocalAddress | undefined): boolean {
-    return local !== undefined && (local === this.#only || this.#sockets.get(local) !== undefined);
+    return local !== undefined && (local === this.#only || this.#socketOf(local) !== undefined);
   }
 
-  sendsFrom(ip: Uint8Array): boolean {
-    return this.hasAddress(formatIp(ip));
+  sendsFrom(source: LocalSource): boolean {
+    return this.hasAddress(localOf(source));
+  }
+
+  /** The ports there are to be beside the one, each at an address of this host's; those that are not named are closed. */
+  setPorts(ports: readonly SocketAddress[]): void {
+    const wanted = new Map(ports.map((at) => [localOf({ ...at, interface: 0 }), at]));
+    for (const [local, bound] of this.#extra) {
+      if (wanted.has(local)) continue;
+      this.#extra.delete(local);
+      bound?.socket.close();
+    }
+    for (const [local, { ip, port }] of wanted)
+      if (!this.#extra.has(local)) void this.#openExtra(local, formatIp(ip), port);
+  }
+
+  #socketOf(local: LocalAddress): Listening | undefined {
+    return this.#sockets.get(local) ?? this.#extra.get(local);
+  }
+
+  /** One that somebody else has is not there. */
+  async #openExtra(local: LocalAddress, address: string, port: number): Promise<void> {
+    this.#extra.set(local, undefined);
+    try {
+      const bound = await bindSocket(port, address, false);
+      if (this.#closed !== undefined || !this.#extra.has(local)) await closeSocket(bound.socket);
+      else {
+        this.#hear(bound.socket, local);
+        this.#extra.set(local, { ...bound, lanes: new SendLanes(bound.socket, undefined) });
+      }
+    } catch {
+      this.#extra.delete(local);
+    }
   }
 
   close(): Promise<void> {
@@ -172,8 +204,9 @@ export class UdpShell {
 
   async #close(): Promise<void> {
     clearInterval(this.#timer);
-    const own = [...this.#sockets.values()].filter((bound) => bound !== undefined);
+    const own = [...this.#sockets.values(), ...this.#extra.values()].filter((bound) => bound !== undefined);
     this.#sockets.clear();
+    this.#extra.clear();
     for (const { lanes } of [this.#main, ...own]) lanes.close();
     await Promise.all([this.#main, ...own].map(({ socket }) => closeSocket(socket)));
   }

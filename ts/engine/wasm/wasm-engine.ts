@@ -47,7 +47,7 @@ import {
   requireSessionKey,
 } from './arguments.js';
 import type { AccountStatus } from '../../contract/limit-control.js';
-import { requirePaths, requireProbes } from '../../contract/path-arguments.js';
+import { requirePaths, requirePorts, requireProbes } from '../../contract/path-arguments.js';
 import type { PathControl, PathEnds } from '../../contract/path-control.js';
 import { Counters } from './counters.js';
 import type { Endpoint } from './endpoint.js';
@@ -59,7 +59,8 @@ import { SessionTable } from './session-table.js';
 import { StrangerBudgets } from './stranger-budgets.js';
 import { answerBindingRequest } from './stun.js';
 import { TableLimits } from './table-limits.js';
-import { UdpShell, type HostInterfaces, type LocalAddress } from './udp-shell.js';
+import type { LocalAddress } from './local-address.js';
+import { UdpShell, type HostInterfaces } from './udp-shell.js';
 import { WaysBack } from './ways-back.js';
 
 /** Strangers whose way back is remembered, as in the native engine. */
@@ -102,11 +103,16 @@ class WasmEngine implements Engine {
       const led = sets.map((set) => ({ ...set, paths: set.paths?.filter(leads) }));
       this.#act(this.#sessions.setPaths(led, step()));
     },
+    setPorts: (ports) => {
+      const socket = this.#open();
+      requirePorts(ports);
+      socket.setPorts(ports);
+    },
     sendProbes: (probes) => {
       const socket = this.#open();
       requireProbes(probes);
       const leads = ({ remote, local }: PathEnds): boolean =>
-        'leg' in remote ? this.#waysBack.has(remote.leg) : local === undefined || socket.sendsFrom(local.ip);
+        'leg' in remote ? this.#waysBack.has(remote.leg) : local === undefined || socket.sendsFrom(local);
       for (const probe of probes)
         if (leads(probe.to)) this.#act(this.#sessions.sendProbe(probe, step()));
         else this.#counters.add('drop_probe_unsent');

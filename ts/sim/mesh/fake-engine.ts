@@ -9,7 +9,7 @@ import type {
   SessionKey,
 } from '../../contract/engine.js';
 import type { LocalSource, PathControl, PathEnds } from '../../contract/path-control.js';
-import { requirePaths, requireProbes } from '../../contract/path-arguments.js';
+import { requirePaths, requirePorts, requireProbes } from '../../contract/path-arguments.js';
 import type { Step } from '../../contract/step.js';
 import type { EffectEngine } from '../../core/runtime/carry-out.js';
 import { encodeFrame, FRAME_HEADER_SIZE, FrameKind, HOP_LIMIT_DEFAULT } from '../../wire/frame.js';
@@ -48,6 +48,8 @@ export interface FakeEngineHost {
   /** @param local undefined: the host chooses */
   send(to: SocketAddress, datagram: Uint8Array, local?: LocalSource): void;
   event(event: EngineEvent): void;
+  /** The host listens at these too, and nowhere else beside its own port; default: at none. */
+  setPorts?(ports: readonly SocketAddress[]): void;
   /** An inner packet of a peer's; default: it is dropped. */
   inner?(peer: SessionKey, packet: Uint8Array): void;
 }
@@ -68,6 +70,10 @@ export class FakeEngine implements EffectEngine {
     setPaths: (sets) => {
       requirePaths(sets);
       for (const set of sets) this.#peers.get(set.peer)?.setPaths(set, this.#step);
+    },
+    setPorts: (ports) => {
+      requirePorts(ports);
+      this.#host.setPorts?.(ports);
     },
     sendProbes: (probes) => {
       requireProbes(probes);

@@ -151,6 +151,8 @@ interface Life {
   readonly events: EngineEvent[];
   /** By which of its addresses a host was heard last: what is sent to it leaves by the same. */
   readonly localFor: Map<string, Attachment>;
+  /** Ports beside its own, each behind what is in front of the address it is at. */
+  extraPorts: readonly Attachment[];
   wakeAt: number | undefined;
 }
 
@@ -252,6 +254,7 @@ export class SimNode {
           this.innerAt.push(queue.now);
           this.inner(packet);
         },
+        setPorts: (ports) => this.#setPorts(life, ports),
         event: (event) => {
           if (life.events.push(event) === 1) queue.at(queue.now, () => this.#handleEvents(life));
         },
@@ -259,7 +262,7 @@ export class SimNode {
       relay && accountCapacity({ ...DEFAULT_RELAY_LIMITS, ...relay.limits }),
     );
     const node = new MeshNode({ ...this.config, networks }, primitives);
-    const life: Life = { node, engine, events: [], localFor: new Map(), wakeAt: undefined };
+    const life: Life = { node, engine, events: [], localFor: new Map(), extraPorts: [], wakeAt: undefined };
     this.#life = life;
     for (const attachment of this.#attachments) internet.attach(attachment);
     this.apply(life.node.start(new Map(this.store), this.step));
@@ -267,7 +270,8 @@ export class SimNode {
 
   /** SIGKILL: what is in memory is gone, the store stays. */
   kill(): void {
-    for (const attachment of this.#attachments) this.#simulation.internet.detach(attachment);
+    for (const attachment of [...this.#attachments, ...(this.#life?.extraPorts ?? [])])
+      this.#simulation.internet.detach(attachment);
     this.#life = undefined;
   }
 
@@ -305,9 +309,27 @@ export class SimNode {
     return attachment;
   }
 
-  #receive(from: SocketAddress, datagram: Uint8Array, by: Attachment): void {
-    const local: LocalSource = { ip: by.address.ip, interface: this.#attachments.indexOf(by) + 1 };
-    this.#life?.localFor.set(formatSocketAddress(from), by);
+  #setPorts(life: Life, ports: readonly SocketAddress[]): void {
+    const { internet } = this.#simulation;
+    for (const attachment of life.extraPorts) internet.detach(attachment);
+    life.extraPorts = ports.flatMap((address) => {
+      const at = this.#attachments.find((each) => sameBytes(each.address.ip, address.ip));
+      if (at === undefined) return [];
+      const extra: Attachment = {
+        ...at,
+        address,
+        receive: (from, datagram) => this.#receive(from, datagram, at, address.port),
+      };
+      return [extra];
+    });
+    for (const attachment of life.extraPorts) internet.attach(attachment);
+  }
+
+  /** @param port it came to; undefined: the engine's own */
+  #receive(from: SocketAddress, datagram: Uint8Array, by: Attachment, port?: number): void {
+    const source = { ip: by.address.ip, interface: this.#attachments.indexOf(by) + 1 };
+    const local: LocalSource = port === undefined ? source : { ...source, port };
+    if (port === undefined) this.#life?.localFor.set(formatSocketAddress(from), by);
     this.#life?.engine.receive(from, datagram, local);
     this.#schedule();
   }
@@ -339,8 +361,11 @@ export class SimNode {
   }
 
   /** Undefined = it has lost the address. */
-  #attachmentOf({ ip }: LocalSource): Attachment | undefined {
-    return this.#attachments.find(({ address }) => sameBytes(address.ip, ip));
+  #attachmentOf({ ip, port }: LocalSource): Attachment | undefined {
+    const those = port === undefined ? this.#attachments : (this.#life?.extraPorts ?? []);
+    return those.find(
+      ({ address }) => sameBytes(address.ip, ip) && (port === undefined || address.port === port),
+    );
   }
 
   #world({ node, engine }: Life): EffectWorld {

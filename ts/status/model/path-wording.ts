@@ -1,7 +1,13 @@
 // The ways to a member in words for a person: what each is, why it is not in use, and what to do.
 
 import type { MemberStatus } from '../../core/runtime/mesh-status.js';
-import type { IndirectReason, WayReason, WayStatus } from '../../core/runtime/way-status.js';
+import type {
+  IndirectReason,
+  PortSearchEnd,
+  PortSearchStatus,
+  WayReason,
+  WayStatus,
+} from '../../core/runtime/way-status.js';
 import type { Wording } from './wording.js';
 
 const WAY_REASON_WORDS: Readonly<Record<WayReason, string>> = {
@@ -62,6 +68,28 @@ const INDIRECT_WORDS: Readonly<Record<IndirectReason, Wording>> = {
   },
   'relay-better': { what: 'the way over the relay is better at present', next: 'See each way: omerta path' },
 };
+
+const SEARCH_END_WORDS: Readonly<Record<PortSearchEnd, string>> = {
+  found: 'found a path',
+  'not-found': 'found nothing',
+  'both-random': 'not begun: the member’s NAT gives each destination another port too',
+  refused: 'refused by the member',
+  busy: 'put off: the member takes part in another one',
+  unanswered: 'not answered by the member',
+  overtaken: 'ended: another path works, or the rules or the network changed',
+  'held-back': 'held back: searches of the last 10 minutes have spent what they may send',
+};
+
+/** What a search for ports is about, and how it stands. */
+export function wordSearch({ role, sent, of, end, againInMs }: PortSearchStatus): string {
+  const what = role === 'ports' ? 'local ports opened' : 'ports of the member’s NAT probed';
+  const how = end === undefined ? 'running' : SEARCH_END_WORDS[end];
+  const again =
+    end === undefined || end === 'found' || againInMs === undefined || againInMs === 0
+      ? ''
+      : `; again in ${Math.ceil(againInMs / 1000)} s at the earliest`;
+  return `port search: ${how} (${sent} of ${of} ${what})${again}`;
+}
 
 /** Why a way is not the one in use. */
 export function wordWayReason(code: WayReason): string {

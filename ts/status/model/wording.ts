@@ -89,6 +89,10 @@ const REFUSAL_WORDS: Readonly<Record<Refusal, Wording>> = {
     what: 'the right to leave by that exit has run out',
     next: 'On the exit: omerta exit grant KEY --for 2h',
   },
+  'ports-vary': {
+    what: 'its NAT gives another port to each destination: there is none to search for',
+    next: 'At one of the two, have the gateway map the port or forward it (see port mapping in omerta nat)',
+  },
   'exit-chain': {
     what: 'the exit leaves by another exit itself, and one of the two does not want that',
     next: 'Use the exit behind it; or type --chain with omerta exit serve there and with omerta exit use here',
