@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { KINDS, PairWorld, Stream, type Kind } from '../../ts/sim/mesh/pair-world.js';
+import { OPEN_POLICY } from '../../ts/core/path/path-policy.js';
+import { DEFAULT_PORT_SEARCH } from '../../ts/core/path/port-search-limits.js';
 import { memberOf } from './policy-world.js';
 
 /** More of them: `npm run sim -- paths` (ts/study). */
 const SEEDS = 6;
+const NO_SEARCH = { ...OPEN_POLICY, search: { ...DEFAULT_PORT_SEARCH, enabled: false } };
 
 /** What no hole can be punched through without predicting ports (docs/protocol.md, "Contact"). */
 const needsPrediction = (a: Kind, b: Kind): boolean =>
@@ -73,9 +76,9 @@ describe('two members behind NATs that give a port to each destination', () => {
     ['symmetric', 'port-R', ['own-nat', 'member-nat']],
     ['port-R', 'symmetric', ['member-nat', 'own-nat']],
   ] as const)
-    test(`${a} to ${b}, at random: they stay on the relay, lose nothing by trying, and say why`, () => {
+    test(`${a} to ${b}, at random and not searched for: they stay on the relay, lose nothing by trying, and say why`, () => {
       for (let seed = 1; seed <= 5; seed++) {
-        const world = new PairWorld(seed, a, b);
+        const world = new PairWorld(seed, a, b, true, {}, NO_SEARCH); // port-search.test.ts is about that
         world.start();
         assert.ok(world.firstPacket() !== undefined);
         const streams = [new Stream(world, world.a, world.b, 20), new Stream(world, world.b, world.a, 20)];
