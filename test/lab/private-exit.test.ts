@@ -181,6 +181,23 @@ describe('an exit without root', { skip: unavailable ?? false, timeout: 300_000 
     await reaches(LAN.ipv4);
   });
 
+  it('reaches a LAN as a route, and by it nothing else that is behind the gateway', async () => {
+    await must(exit, 'exit', 'off');
+    await must(guest, 'exit', 'off');
+    await must(exit, 'route', 'advertise', LAN.prefix, '--allow', guest.peerId);
+    await must(guest, 'route', 'accept', LAN.prefix, '--from', 'exit');
+    await reaches(LAN.ipv4);
+    assert.equal(await seen(LAN.ipv4), '192.168.7.1');
+    for (const host of [WEB.ipv4, EXIT_OUTSIDE.ipv4, '192.168.7.1'])
+      assert.notEqual((await curl(`http://${host}/`, 2)).code, 0, host);
+    await must(exit, 'route', 'off');
+    assert.notEqual((await curl(`http://${LAN.ipv4}/`, 2)).code, 0);
+    await must(guest, 'route', 'off');
+    await must(exit, 'exit', 'serve', '--allow', guest.peerId, '--resolver', WEB.ipv4);
+    await must(guest, 'exit', 'use', 'exit');
+    await reaches(WEB.ipv4);
+  });
+
   it('lets nothing of the private network out but by the session', async () => {
     const leaked = async (run: () => Promise<unknown>): Promise<string[]> => {
       const bytes = await capture(world, guest.node, 'eth0', async () => {
