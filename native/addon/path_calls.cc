@@ -27,7 +27,8 @@ std::optional<session::Endpoint> take_ends(const Engine& engine, Unpacker& batch
 }
 
 /// Packed: key 32 | whether path frames are answered u32 | number of paths u32 | silent after f64, ms |
-/// report every f64, ms | paths × (id u32 | plpmtu u32, 0: not known | ends 48), repeated.
+/// least round trip f64, ms | silent between reports f64, ms | report every f64, ms |
+/// paths × (id u32 | plpmtu u32, 0: not known | ends 48), repeated.
 Napi::Value set_paths(Engine& engine, const Napi::CallbackInfo& info) {
   Unpacker batch(info[0], "paths");
   std::vector<session::PathSettings> sets;
@@ -36,8 +37,10 @@ Napi::Value set_paths(Engine& engine, const Napi::CallbackInfo& info) {
     set.peer = batch.take_key();
     set.answers = batch.take<uint32_t>() != 0;
     const auto count = batch.take<uint32_t>();
-    set.silent_after = nanoseconds(batch.take<double>());
-    set.report_every = nanoseconds(batch.take<double>());
+    set.timing.silent_after = nanoseconds(batch.take<double>());
+    set.timing.least_round_trip = nanoseconds(batch.take<double>());
+    set.timing.silent_between_reports = nanoseconds(batch.take<double>());
+    set.timing.report_every = nanoseconds(batch.take<double>());
     for (uint32_t i = 0; i < count; i++) {
       session::PathEnds path;
       path.id = static_cast<uint8_t>(batch.take<uint32_t>());

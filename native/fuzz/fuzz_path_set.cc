@@ -398,8 +398,10 @@ struct World {
 PathSettings settings_from(const Key32& key, uint8_t argument, Input& input) {
   PathSettings set{.peer = key,
                    .answers = argument % 16 != 0,
-                   .silent_after = (argument % 3) * 100 * kMillisecond,
-                   .report_every = (argument % 5) * 20 * kMillisecond};
+                   .timing = {.silent_after = (argument % 3) * 100 * kMillisecond,
+                              .least_round_trip = (argument / 8 % 4) * 40 * kMillisecond,
+                              .silent_between_reports = (argument / 32 % 3) * 50 * kMillisecond,
+                              .report_every = (argument % 5) * 20 * kMillisecond}};
   if (!set.answers) return set;
   const uint8_t first = argument / 64;
   for (uint8_t i = 0; i < argument % 10; i++) {

@@ -5,6 +5,7 @@
 // is.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <optional>
@@ -36,7 +37,9 @@ class PathModel {
     uint64_t received_packets = 0;
     uint64_t received_bytes = 0;
     Nanoseconds last_received = 0;
+    Nanoseconds answered_at = 0;
     Nanoseconds unanswered_since = 0;
+    std::vector<Nanoseconds> marks{};
     Nanoseconds report_at = 0;
     Nanoseconds reported_at = 0;
     Nanoseconds told_at = 0;
@@ -53,8 +56,7 @@ class PathModel {
     paths_.clear();
     if (!settings.answers) return forget();
     if (!there()) budgets_ = std::make_unique<Budgets>();
-    silent_after_ = settings.silent_after;
-    report_every_ = settings.report_every;
+    timing_ = settings.timing;
     for (const PathEnds& given : settings.paths) {
       if (paths_.size() == session::kMaxPaths) break;
       Path path{.given = given};
@@ -66,7 +68,10 @@ class PathModel {
     const uint8_t was = before.empty() ? 0 : before.front().given.id;
     if (was == (paths_.empty() ? 0 : paths_.front().given.id)) return;
     silent_ = false;
-    for (Path& path : paths_) path.unanswered_since = 0;
+    for (Path& path : paths_) {
+      path.unanswered_since = 0;
+      path.marks.clear();
+    }
   }
 
   /// The peer is another one, that nothing is known of.
@@ -79,7 +84,7 @@ class PathModel {
 
   /// Legs lead elsewhere, or (nullopt) nowhere: those stay as they are.
   void lead(const std::map<uint32_t, std::optional<Endpoint>>& changed) {
-    session::PathSettings settings{.silent_after = silent_after_, .report_every = report_every_};
+    session::PathSettings settings{.timing = timing_};
     bool any = false;
     for (const Path& path : paths_) {
       settings.paths.push_back(path.given);
@@ -121,12 +126,12 @@ class PathModel {
     }
     if (path == nullptr) return;
     count(*path, bytes);
-    if (!data || report_every_ == 0 || path->report_at != 0) return;
-    if (path->reported_at == 0 || path->reported_at + report_every_ <= now) {
+    if (!data || timing_.report_every == 0 || path->report_at != 0) return;
+    if (path->reported_at == 0 || path->reported_at + timing_.report_every <= now) {
       path->reported_at = now;
       report(*path);
     } else {
-      path->report_at = path->reported_at + report_every_;
+      path->report_at = path->reported_at + timing_.report_every;
     }
   }
 
@@ -142,6 +147,9 @@ class PathModel {
     }
     if (!frame.has_value()) return Outcome::dropped;
     if (path != nullptr && frame->kind != ControlKind::probe) {
+      path->answered_at = now;
+      if (path->unanswered_since != 0) path->marks.push_back(path->unanswered_since);
+      if (path->marks.size() > session::kMaxMarks) path->marks.erase(path->marks.begin());
       path->unanswered_since = 0;
       if (path == &paths_[0] && silent_) {
         silent_ = false;
@@ -225,14 +233,21 @@ class PathModel {
   }
   void report(const Path& path) { reports.push_back({path.given.ends, path.received_packets}); }
   Nanoseconds silent_at() const {
-    if (paths_.empty() || silent_after_ == 0 || silent_ || paths_[0].unanswered_since == 0) return kNever;
-    return paths_[0].unanswered_since + silent_after_;
+    if (paths_.empty() || timing_.silent_after == 0 || silent_) return kNever;
+    const Path& active = paths_[0];
+    const Nanoseconds begin = active.answered_at - std::min(active.answered_at, timing_.least_round_trip);
+    const auto mark = std::ranges::find_if(active.marks, [begin](Nanoseconds at) { return at > begin; });
+    const Nanoseconds first = mark == active.marks.end() ? active.unanswered_since : *mark;
+    if (first == 0) return kNever;
+    if (timing_.silent_between_reports == 0 || active.answered_at == 0 ||
+        first - begin > timing_.report_every)
+      return first + timing_.silent_after;
+    return active.answered_at + timing_.silent_between_reports;
   }
 
   std::vector<Path> paths_;
   std::unique_ptr<Budgets> budgets_;  ///< nullptr: the peer has no set
-  Nanoseconds silent_after_ = 0;
-  Nanoseconds report_every_ = 0;
+  session::PathTiming timing_{};
   bool silent_ = false;
   uint8_t arrival_ = 0;
 };

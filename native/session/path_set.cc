@@ -25,9 +25,32 @@ bool same_path(const PathSet::Path& a, const PathEnds& b) {
 
 }  // namespace
 
+void PathUse::answered(Nanoseconds now) {
+  // A mark is in one place or the other for whoever looks at both in the opposite order (PathSet::silent_at).
+  if (const Nanoseconds since = unanswered_since.load(std::memory_order_relaxed); since != 0) {
+    marks[mark_count.fetch_add(1, std::memory_order_relaxed) % kMaxMarks].store(since,
+                                                                                std::memory_order_relaxed);
+    unanswered_since.store(0, std::memory_order_release);
+  }
+  answered_at.store(now, std::memory_order_relaxed);
+}
+
+void PathUse::forget_sent() {
+  unanswered_since.store(0, std::memory_order_relaxed);
+  for (std::atomic<Nanoseconds>& mark : marks) mark.store(0, std::memory_order_relaxed);
+}
+
+Nanoseconds PathUse::sent_since(Nanoseconds begin) const {
+  Nanoseconds first = unanswered_since.load(std::memory_order_seq_cst);
+  for (const std::atomic<Nanoseconds>& each : marks) {
+    const Nanoseconds mark = each.load(std::memory_order_relaxed);
+    if (mark > begin && (first == 0 || mark < first)) first = mark;
+  }
+  return first;
+}
+
 PathSet::PathSet(const PathSettings& settings, const PathSet* before)
-    : silent_after(settings.silent_after),
-      report_every(settings.report_every),
+    : timing(settings.timing),
       count_(std::min(settings.paths.size(), kMaxPaths)),
       state_(before == nullptr ? std::make_shared<PathState>() : before->state_) {
   for (size_t i = 0; i < count_; i++) {
@@ -43,7 +66,7 @@ PathSet::PathSet(const PathSettings& settings, const PathSet* before)
   if ((was == nullptr ? 0 : was->id) == (count_ == 0 ? 0 : paths_[0].id)) return;
   // Another path is active: what was sent by it before is no question of its silence.
   state_->silent.store(false, std::memory_order_relaxed);
-  for (const Path& path : paths()) path.use->unanswered_since.store(0, std::memory_order_relaxed);
+  for (const Path& path : paths()) path.use->forget_sent();
 }
 
 size_t PathSet::inner_limit_of(const Path& path) {
@@ -66,20 +89,27 @@ bool PathSet::data_sent(Nanoseconds now) const {
   // In one order with what arms the timers (SessionTable::arm_paths): either that sees this moment, or this
   // sees that nobody will look.
   use.unanswered_since.store(now, std::memory_order_seq_cst);
-  return silent_after != 0 && now + silent_after < state_->looked_at.load(std::memory_order_seq_cst);
+  return timing.silent_after != 0 && silent_unseen();
 }
 
-bool PathSet::answered(const Path& path) const {
-  if (path.use->unanswered_since.load(std::memory_order_relaxed) != 0)
-    path.use->unanswered_since.store(0, std::memory_order_relaxed);
+bool PathSet::answered(const Path& path, Nanoseconds now) const {
+  path.use->answered(now);
   return &path == active() && state_->silent.load(std::memory_order_relaxed) &&
          state_->silent.exchange(false, std::memory_order_relaxed);
 }
 
 Nanoseconds PathSet::silent_at() const {
-  if (count_ == 0 || silent_after == 0 || state_->silent.load(std::memory_order_relaxed)) return kNever;
-  const Nanoseconds since = paths_[0].use->unanswered_since.load(std::memory_order_seq_cst);
-  return since == 0 ? kNever : since + silent_after;
+  if (count_ == 0 || timing.silent_after == 0 || state_->silent.load(std::memory_order_relaxed))
+    return kNever;
+  const PathUse& use = *paths_[0].use;
+  const Nanoseconds answered_at = use.answered_at.load(std::memory_order_relaxed);
+  // What was sent before may have been reported on.
+  const Nanoseconds begin = answered_at - std::min(answered_at, timing.least_round_trip);
+  const Nanoseconds since = use.sent_since(begin);
+  if (since == 0) return kNever;
+  const bool flows =
+      timing.silent_between_reports != 0 && answered_at != 0 && since <= begin + timing.report_every;
+  return flows ? answered_at + timing.silent_between_reports : since + timing.silent_after;
 }
 
 Nanoseconds PathSet::report_at() const {

@@ -26,6 +26,8 @@
 namespace omerta::session {
 
 inline constexpr size_t kMaxPaths = 8;
+/// So many reports may come within a round trip, for the silence to be found whatever that is.
+inline constexpr size_t kMaxMarks = 32;
 
 /// A path as it is asked for. `ends.local`: all zero lets routing choose what it is sent from.
 struct PathEnds {
@@ -34,13 +36,20 @@ struct PathEnds {
   size_t plpmtu = 0;  ///< bytes of UDP payload that it takes (RFC 8899); 0: whatever is sent
 };
 
+/// When the active path counts as silent, and how often the peer is told what came (PathTimes there).
+struct PathTiming {
+  Nanoseconds silent_after = 0;            ///< 0: the active path is never taken for silent
+  Nanoseconds least_round_trip = 0;        ///< no report is of data sent less than so long before
+  Nanoseconds silent_between_reports = 0;  ///< while data flows; 0: `silent_after` alone counts
+  Nanoseconds report_every = 0;            ///< 0: the peer is not told what came by which path
+};
+
 /// What is set for a peer. The first path is active, the second the standby, the others are listened to.
 struct PathSettings {
   Key32 peer{};
   bool answers = true;  ///< false: path frames of the peer are dropped, and there are no paths
   std::vector<PathEnds> paths{};
-  Nanoseconds silent_after = 0;  ///< 0: the active path is never taken for silent
-  Nanoseconds report_every = 0;  ///< 0: the peer is not told what came by which path
+  PathTiming timing{};
 };
 
 /// Of a datagram by these ends, in front of its message.
@@ -52,15 +61,23 @@ struct PathUse {
   std::atomic<uint64_t> received_packets{0};
   std::atomic<uint64_t> received_bytes{0};
   std::atomic<Nanoseconds> last_received{0};     ///< anything authentic
-  std::atomic<Nanoseconds> unanswered_since{0};  ///< first data sent by it after which it was not answered
+  std::atomic<Nanoseconds> unanswered_since{0};  ///< first data sent by it since it was answered last
   std::atomic<Nanoseconds> report_at{0};         ///< when a report on it is due; 0: there is nothing to tell
   std::atomic<Nanoseconds> reported_at{0};
-  std::atomic<Nanoseconds> told_at{0};  ///< when the control plane last heard of a report of the peer's
+  std::atomic<Nanoseconds> told_at{0};      ///< when the control plane last heard of a report of the peer's
+  std::atomic<Nanoseconds> answered_at{0};  ///< when a report or an answer came last
+  /// First data after each of those before, as `unanswered_since`; the oldest are overwritten.
+  std::array<std::atomic<Nanoseconds>, kMaxMarks> marks{};
+  std::atomic<size_t> mark_count{0};
 
   void sent(size_t packets, size_t bytes) {
     sent_packets.fetch_add(packets, std::memory_order_relaxed);
     sent_bytes.fetch_add(bytes, std::memory_order_relaxed);
   }
+  void answered(Nanoseconds now);
+  void forget_sent();
+  /// The first data sent by it after `begin`, as far as marks tell; 0: none.
+  Nanoseconds sent_since(Nanoseconds begin) const;
 };
 
 struct PathState {
@@ -87,8 +104,7 @@ class PathSet {
   /// `before`: the set this one replaces; nullptr: the peer had none.
   PathSet(const PathSettings& settings, const PathSet* before);
 
-  const Nanoseconds silent_after;
-  const Nanoseconds report_every;
+  const PathTiming timing;
 
   std::span<const Path> paths() const { return {paths_.data(), count_}; }
   /// What the peer is sent by; nullptr: it roams.
@@ -115,9 +131,11 @@ class PathSet {
   /// After data was sent by the active path. Whether the set's timers have to be armed for it.
   bool data_sent(Nanoseconds now) const;
   /// A report or an answer came by it: what is sent by it arrives. Whether it had been silent.
-  bool answered(const Path& path) const;
+  bool answered(const Path& path, Nanoseconds now) const;
   /// When the active path is to be taken for silent, as things stand.
   Nanoseconds silent_at() const;
+  /// Whether that is before the set's timers are looked at.
+  bool silent_unseen() const { return silent_at() < state_->looked_at.load(std::memory_order_seq_cst); }
   /// When the first report is due; kNever: none is.
   Nanoseconds report_at() const;
 

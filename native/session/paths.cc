@@ -64,7 +64,7 @@ void SessionTable::change_path_legs(Peer& peer, const WaysBack& changed) {
     peer.endpoint_without_paths = found->second.value_or(Endpoint{});
   PathSet* before = peer.paths.load(std::memory_order_relaxed);
   if (before == nullptr) return;
-  PathSettings settings{.silent_after = before->silent_after, .report_every = before->report_every};
+  PathSettings settings{.timing = before->timing};
   bool any = false;
   for (const PathSet::Path& path : before->paths()) {
     const auto found = path.ends.relayed() ? changed.find(path.ends.receive_leg) : changed.end();
@@ -126,10 +126,10 @@ void SessionTable::received_by_path(Peer& peer, const PathSet& set, const PathSe
   PathUse& use = *path.use;
   use.received_packets.fetch_add(packets, std::memory_order_relaxed);
   use.received_bytes.fetch_add(bytes, std::memory_order_relaxed);
-  if (!data || set.report_every == 0 || use.report_at.load(std::memory_order_acquire) != 0) return;
+  if (!data || set.timing.report_every == 0 || use.report_at.load(std::memory_order_acquire) != 0) return;
   Nanoseconds reported = use.reported_at.load(std::memory_order_acquire);
   Nanoseconds untold = 0;
-  const Nanoseconds due = reported + set.report_every;
+  const Nanoseconds due = reported + set.timing.report_every;
   if (reported == 0 || due <= now) {
     if (use.reported_at.compare_exchange_strong(reported, now, std::memory_order_acq_rel))
       return send_report(aead, peer, path, now, out);
@@ -152,8 +152,10 @@ PathFrameOutcome SessionTable::handle_path_frame(Keypair& keypair, Bytes payload
   const std::optional<PathFrame> frame = decode_path_frame(payload);
   if (!frame.has_value()) return PathFrameOutcome::dropped;
   PathState& state = set->state();
-  if (path != nullptr && frame->kind != ControlKind::probe && set->answered(*path))
-    out.path_event(peer, {.kind = PathEvent::Kind::heard, .path = path->id});
+  if (path != nullptr && frame->kind != ControlKind::probe) {
+    if (set->answered(*path, now)) out.path_event(peer, {.kind = PathEvent::Kind::heard, .path = path->id});
+    if (set->silent_unseen()) arm_paths_unlocked(peer, now);
+  }
   switch (frame->kind) {
     case ControlKind::probe: {
       if (!state.probes.take(now)) return PathFrameOutcome::over_rate;

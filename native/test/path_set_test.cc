@@ -103,7 +103,7 @@ struct PathPair : Pair {
     return e;
   }
   static PathSettings settings(const Node& peer, const std::vector<PathEnds>& paths) {
-    return {peer.table.local().public_key, true, paths, kSilent, kReports};
+    return {peer.table.local().public_key, true, paths, {.silent_after = kSilent, .report_every = kReports}};
   }
   /// Both sides have these paths, the first one active.
   void use_paths(const std::vector<uint8_t>& order) {
@@ -358,10 +358,10 @@ void a_silent_path_is_found_so_long_after_data_and_all_goes_by_the_standby_too_u
 void without_a_time_for_it_no_path_is_silent_and_without_one_for_reports_none_is_sent() {
   PathPair p;
   PathSettings quiet = PathPair::settings(p.b, {{1, PathPair::ends(p.kA1, p.kB1)}});
-  quiet.silent_after = 0;
+  quiet.timing.silent_after = 0;
   p.a.table.set_paths({quiet}, p.a.now, p.a);
   PathSettings mute = PathPair::settings(p.a, {{1, PathPair::ends(p.kB1, p.kA1)}});
-  mute.report_every = 0;
+  mute.timing.report_every = 0;
   p.b.table.set_paths({mute}, p.b.now, p.b);
   p.a.write(p.b, "data");
   p.settle();
@@ -555,6 +555,33 @@ void the_next_deadline_is_told_to_whoever_sleeps() {
   a.now += kSilent;
   table.handle_path_timers(a.now, a);
   CHECK(wake_at == kNever && count(a, Kind::silent) == 1);
+  // A report may bring the deadline forward: data was under way when it was sent, so the next is due.
+  PathSettings flowing = PathPair::settings(b, {{2, b.self}});
+  flowing.timing = {.silent_after = 300 * kMillisecond,
+                    .least_round_trip = 80 * kMillisecond,
+                    .silent_between_reports = 50 * kMillisecond,
+                    .report_every = 30 * kMillisecond};
+  table.set_paths({flowing}, a.now, a);
+  CHECK(table.send_inside(settings.public_key, Bytes(settings.public_key), a.now, a));
+  CHECK(wake_at == a.now + 300 * kMillisecond);
+  Peer* peer = nullptr;
+  table.for_each([&](Peer& one) { peer = &one; });
+  crypto::Aead aead{crypto::AeadChoice{}};
+  const auto report = [&] {
+    table.handle_path_frame(*peer->current.load(), encode_path_report(1), b.self, a.now, aead, a);
+  };
+  a.now += 60 * kMillisecond;
+  report();
+  CHECK(wake_at == a.now + 50 * kMillisecond);
+  a.now += 50 * kMillisecond;
+  table.handle_path_timers(a.now, a);
+  CHECK(wake_at == kNever && count(a, Kind::silent) == 2);
+  // Heard again, with data under way: it may fall silent again without any being sent.
+  CHECK(table.send_inside(settings.public_key, Bytes(settings.public_key), a.now, a));
+  CHECK(wake_at == kNever);
+  a.now += 60 * kMillisecond;
+  report();
+  CHECK(count(a, Kind::heard) == 1 && wake_at == a.now + 50 * kMillisecond);
 }
 
 /// Workers send and receive while the control thread changes sets, counts and probes.

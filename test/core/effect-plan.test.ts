@@ -5,6 +5,7 @@ import { carryOut, type EffectEngine, type EffectWorld } from '../../ts/core/run
 import type { Effect } from '../../ts/core/runtime/effect.js';
 import { planEffects, type EffectBatch } from '../../ts/core/runtime/effect-plan.js';
 import type { WireguardBinding } from '../../ts/contract/engine.js';
+import { NO_PATH_TIMES } from '../../ts/contract/path-control.js';
 import { UNCHARGED } from '../../ts/wire/leg.js';
 
 const address = { ip: new Uint8Array(16), port: 9 };
@@ -34,7 +35,7 @@ const kinds = {
   })),
   'set-paths': key.map((peer): Effect => ({
     type: 'set-paths',
-    paths: { peer, paths: [], silentAfterMs: 0, reportEveryMs: 0 },
+    paths: { peer, paths: [], ...NO_PATH_TIMES },
   })),
   'set-shaping': key.map((peer): Effect => ({
     type: 'set-shaping',
@@ -292,7 +293,7 @@ describe('effect plan', () => {
   test('the paths of a peer are set although another peer’s are refused', () => {
     const set = (peer: string): Effect => ({
       type: 'set-paths',
-      paths: { peer, paths: [], silentAfterMs: 0, reportEveryMs: 0 },
+      paths: { peer, paths: [], ...NO_PATH_TIMES },
     });
     const { calls, failures } = run([set('one'), set('other')], 0);
     assert.deepEqual(calls, ['setPaths', 'setPaths']);

@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { EngineEvent } from '../../ts/contract/engine.js';
 import {
   MIN_PLPMTU,
+  NO_PATH_TIMES,
   type PathControl,
   type PathCounts,
   type PathEnds,
@@ -56,6 +57,7 @@ function setPaths(node: ConformanceNode, peer: ConformanceNode, set: Partial<Pee
     {
       peer: peer.sessionKey,
       paths: [],
+      ...NO_PATH_TIMES,
       silentAfterMs: SILENT_AFTER_MS,
       reportEveryMs: REPORT_EVERY_MS,
       ...set,
@@ -579,6 +581,8 @@ export const pathScenarios: readonly ConformanceScenario[] = [
       [{ paths: [{ ...first(b), plpmtu: 65_536 }] }, /plpmtu/],
       [{ paths: [{ ...first(b), plpmtu: 1400.5 }] }, /plpmtu/],
       [{ silentAfterMs: -1 }, /silentAfterMs/],
+      [{ leastRoundTripMs: -1 }, /leastRoundTripMs/],
+      [{ silentBetweenReportsMs: Infinity }, /silentBetweenReportsMs/],
       [{ reportEveryMs: Number.NaN }, /reportEveryMs/],
       [
         { paths: [{ id: 1, remote: { address: { ip: new Uint8Array(4), port: 1 } }, local: undefined }] },

@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { EngineEvent } from '../../ts/contract/engine.js';
-import type { PathEnds, PeerPath } from '../../ts/contract/path-control.js';
+import {
+  NO_PATH_TIMES,
+  type PathEnds,
+  type PathTimes,
+  type PeerPath,
+} from '../../ts/contract/path-control.js';
 import { Prng } from '../../ts/sim/kernel/prng.js';
 import { FakeEngine } from '../../ts/sim/mesh/fake-engine.js';
 import { parseSocketAddress, formatSocketAddress, type SocketAddress } from '../../ts/wire/socket-address.js';
@@ -15,6 +20,7 @@ const A1 = address('10.0.0.1:1');
 const A2 = address('10.0.1.1:1');
 const B1 = address('10.0.0.2:2');
 const B2 = address('10.0.1.2:2');
+const TIMES: PathTimes = { ...NO_PATH_TIMES, silentAfterMs: 100, reportEveryMs: 50 };
 /** Payload of a control message; the engine does not look into it. */
 const DATA = Uint8Array.of(0xc0, 1, 0, 0);
 
@@ -99,7 +105,7 @@ class Pair {
   }
 
   /** Both sides have these paths, the first one active. */
-  usePaths(order: readonly (1 | 2)[], silentAfterMs = 100): void {
+  usePaths(order: readonly (1 | 2)[], times: Partial<PathTimes> = {}): void {
     const path = (id: 1 | 2, own: SocketAddress, remote: SocketAddress): PeerPath => ({
       id,
       ...ends(own, remote),
@@ -112,8 +118,8 @@ class Pair {
         {
           peer: peer.key,
           paths: order.map((id) => path(id, own[id - 1] ?? own[0], remote[id - 1] ?? remote[0])),
-          silentAfterMs,
-          reportEveryMs: 50,
+          ...TIMES,
+          ...times,
         },
       ]);
   }
@@ -231,9 +237,7 @@ describe('the path set of the simulator’s engine', () => {
     assert.equal(pair.a.engine.sendInner(pair.b.key, packet(9000)), undefined, 'nothing is known of it');
     pair.settle();
     const { id, ...at } = { id: 1, ...ends(A1, B1) };
-    pair.a.engine.paths.setPaths([
-      { peer: pair.b.key, paths: [{ id, ...at, plpmtu: 1352 }], silentAfterMs: 100, reportEveryMs: 50 },
-    ]);
+    pair.a.engine.paths.setPaths([{ peer: pair.b.key, paths: [{ id, ...at, plpmtu: 1352 }], ...TIMES }]);
     assert.equal(pair.a.engine.sendInner(pair.b.key, packet(1321)), 1320);
     assert.deepEqual(pair.settle(), []);
     assert.equal(pair.a.engine.sendInner(pair.b.key, packet(1319)), undefined);

@@ -60,7 +60,7 @@ export function requirePorts(ports: readonly SocketAddress[]): void {
 
 /** @throws EngineError BAD_ARGUMENT */
 export function requirePaths(sets: readonly PeerPaths[]): void {
-  for (const { peer, paths = [], silentAfterMs, reportEveryMs } of sets) {
+  for (const { peer, paths = [], ...times } of sets) {
     if (paths.length > MAX_PATHS_PER_PEER)
       refuse(`paths of ${peer}: ${paths.length} given, at most ${MAX_PATHS_PER_PEER} are possible`);
     const seen = new Set<number>();
@@ -71,8 +71,10 @@ export function requirePaths(sets: readonly PeerPaths[]): void {
       requireEnds(path);
       if (path.plpmtu !== undefined) requireInteger('plpmtu', path.plpmtu, MIN_PLPMTU, MAX_DATAGRAM);
     }
-    requireTime('silentAfterMs', silentAfterMs);
-    requireTime('reportEveryMs', reportEveryMs);
+    requireTime('silentAfterMs', times.silentAfterMs);
+    requireTime('leastRoundTripMs', times.leastRoundTripMs);
+    requireTime('silentBetweenReportsMs', times.silentBetweenReportsMs);
+    requireTime('reportEveryMs', times.reportEveryMs);
   }
 }
 

@@ -61,8 +61,41 @@ export const MAX_PATHS_PER_PEER = 8;
 /** Each is a socket, and a descriptor of the process. */
 export const MAX_EXTRA_PORTS = 1024;
 
+/** When the active path counts as silent, and what the peer is told of what came by its paths. */
+export interface PathTimes {
+  /**
+   * The active path is silent when data was sent by it and neither a report nor the answer to a probe, which could
+   * be of that data, came by it for so many ms after: other packets of the peer do not show that ours arrive. Then,
+   * until one of the two does, everything sent to the peer goes by the standby too, under one counter (the peer's
+   * replay window takes the first copy). 0 = never.
+   */
+  readonly silentAfterMs: number;
+  /** No report is of data sent less than so many ms before it came. 0 = any may be of all that was sent. */
+  readonly leastRoundTripMs: number;
+  /**
+   * While data flows the active path is silent when so many ms have passed since the last report or answer,
+   * however long a round trip takes. Data flows when some was sent that is the first the last report cannot be
+   * of, or follows that within `reportEveryMs`: the peer, taken to report as often, has a report due then.
+   * 0 = `silentAfterMs` alone counts.
+   */
+  readonly silentBetweenReportsMs: number;
+  /**
+   * When data (control frames included) came by a path, the peer is told so by the same path, at most so many
+   * ms after the first of it that it was not told of, and not twice within that time. 0 = not told.
+   */
+  readonly reportEveryMs: number;
+}
+
+/** No path is silent, and the peer is told nothing. */
+export const NO_PATH_TIMES: PathTimes = {
+  silentAfterMs: 0,
+  leastRoundTripMs: 0,
+  silentBetweenReportsMs: 0,
+  reportEveryMs: 0,
+};
+
 /** The ways to one peer, all of them proven by the caller. */
-export interface PeerPaths {
+export interface PeerPaths extends PathTimes {
   readonly peer: SessionKey;
   /**
    * The first is active: what is sent to the peer goes by it. The second is the standby. The others are
@@ -75,18 +108,6 @@ export interface PeerPaths {
    * keeps its counts.
    */
   readonly paths: readonly PeerPath[] | undefined;
-  /**
-   * The active path is silent when data was sent by it and neither a report nor the answer to a probe came by it
-   * for so many ms after: other packets of the peer do not show that ours arrive. Then, until one of the two
-   * does, everything sent to the peer goes by the standby too, under one counter (the peer's replay window
-   * takes the first copy). 0 = never.
-   */
-  readonly silentAfterMs: number;
-  /**
-   * When data (control frames included) came by a path, the peer is told so by the same path, at most so many
-   * ms after the first of it that it was not told of, and not twice within that time. 0 = not told.
-   */
-  readonly reportEveryMs: number;
 }
 
 export const PROBE_TOKEN_SIZE = 8;

@@ -306,12 +306,15 @@ export class DirectPaths implements BesideWays, ExchangeUser {
         break;
       case 'path-silent':
         this.#duplicated(contact, true);
+        contact.paths.get(event.path)?.lateness.silent(turn.now);
         this.#probing.suspect(contact, turn);
         this.#mtu.silent(contact, turn.now);
         break;
       case 'path-heard':
         this.#duplicated(contact, false);
+        contact.paths.get(event.path)?.lateness.heard(turn.now);
         this.#probing.retryDead(contact.paths.get(event.path), turn);
+        this.#selection.decide(peer, contact, turn);
         break;
       case 'path-report':
         this.#probing.dataSent(contact, turn);

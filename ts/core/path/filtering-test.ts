@@ -11,7 +11,7 @@
 // been late. What it sends goes where the asker says it is: as much as in a contact, within the same budget.
 
 import type { SessionKey } from '../../contract/engine.js';
-import type { PathEnds } from '../../contract/path-control.js';
+import { NO_PATH_TIMES, type PathEnds } from '../../contract/path-control.js';
 import { sameBytes } from '../../wire/bytes.js';
 import { isPrivate, Reach, reachOf } from '../../wire/reach.js';
 import { isIPv4, type SocketAddress } from '../../wire/socket-address.js';
@@ -160,7 +160,7 @@ export class FilteringTests {
     if (!contact.agreed)
       turn.emit({
         type: 'set-paths',
-        paths: { peer: member, paths: [], silentAfterMs: 0, reportEveryMs: 0 },
+        paths: { peer: member, paths: [], ...NO_PATH_TIMES },
       });
     this.#host.requests.send(member, { type: 'filtering-test', address }, turn, (answer, later) => {
       if (answer?.type !== 'filtering-tested') {

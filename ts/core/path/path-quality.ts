@@ -66,7 +66,15 @@ export class PathQuality {
 
   /** After so many ms without an answer there will be none. */
   get timeoutMs(): number {
-    const expected = (this.rttMs ?? FIRST_TIMEOUT_MS) + Math.max(4 * this.rttVarMs, LEAST_VARIATION_MS);
-    return Math.min(expected, LONGEST_TIMEOUT_MS);
+    return Math.min((this.rttMs ?? FIRST_TIMEOUT_MS) + this.#variationMs, LONGEST_TIMEOUT_MS);
+  }
+
+  /** No answer comes sooner. */
+  get leastRttMs(): number {
+    return Math.max((this.rttMs ?? 0) - this.#variationMs, 0);
+  }
+
+  get #variationMs(): number {
+    return Math.max(4 * this.rttVarMs, LEAST_VARIATION_MS);
   }
 }

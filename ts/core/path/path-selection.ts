@@ -2,7 +2,12 @@
 // set is the active one, the standby and those that are listened to.
 
 import type { SessionKey } from '../../contract/engine.js';
-import { MAX_PATHS_PER_PEER, type PeerPath } from '../../contract/path-control.js';
+import {
+  MAX_PATHS_PER_PEER,
+  NO_PATH_TIMES,
+  type PathTimes,
+  type PeerPath,
+} from '../../contract/path-control.js';
 import { sameBytes } from '../../wire/bytes.js';
 import { formatSocketAddress } from '../../wire/socket-address.js';
 import type { MemberTable } from '../members/member-table.js';
@@ -22,9 +27,11 @@ const KEPT_PATHS = 4;
 const MEASURED_PATHS = 12;
 /** Before a member is asked for a contact again when a direct path died. */
 export const ASK_AFTER_DEATH_MS = 1000;
-const REPORT_EVERY_MS = 50;
+const REPORT_EVERY_MS = 30;
 /** For timers of the other side that fire late. */
 const SLACK_MS = 20;
+/** What the engine is told is so coarse that it is not told again with each answer to a probe. */
+const STEP_MS = 10;
 
 /** What the node lends to the choice of paths. */
 export interface SelectionHost {
@@ -141,29 +148,37 @@ export class PathSelection {
   }
 
   #tell(member: SessionKey, contact: Contact, set: readonly TrackedPath[], turn: Turn): void {
-    const { active } = contact;
-    const wait = REPORT_EVERY_MS + SLACK_MS + (active?.quality.timeoutMs ?? 0);
-    const silentAfterMs = active === undefined ? 0 : Math.ceil(wait / SLACK_MS) * SLACK_MS;
+    const times = contact.active === undefined ? NO_PATH_TIMES : timesOf(contact.active, turn.now);
     [contact.used] = set;
     this.#mtu.used(set, turn.now);
-    const told = `${set.map(({ id, mtu }) => `${id}:${mtu?.plpmtu ?? ''}`).join(' ')} ${silentAfterMs}`;
+    const told = `${set.map(({ id, mtu }) => `${id}:${mtu?.plpmtu ?? ''}`).join(' ')} ${Object.values(times).join(' ')}`;
     if (told === contact.told) return;
     contact.told = told;
     // The engine goes on with copies for as long as the path that is silent is the active one.
     if (contact.set[0] !== set[0]) contact.duplicated = false;
     contact.set = set;
     const paths = set.map(({ id, ends, mtu }): PeerPath => ({ id, ...ends, plpmtu: mtu?.plpmtu }));
-    const reportEveryMs = active === undefined ? 0 : REPORT_EVERY_MS;
-    turn.emit({ type: 'set-paths', paths: { peer: member, paths, silentAfterMs, reportEveryMs } });
+    turn.emit({ type: 'set-paths', paths: { peer: member, paths, ...times } });
   }
 
   /** The engine keeps no paths of the member, which roams as any other. */
   withdraw(member: SessionKey, contact: Contact, turn: Turn): void {
     contact.used = contact.told = undefined;
     contact.set = [];
-    const paths = { peer: member, paths: undefined, silentAfterMs: 0, reportEveryMs: 0 };
-    turn.emit({ type: 'set-paths', paths });
+    turn.emit({ type: 'set-paths', paths: { peer: member, paths: undefined, ...NO_PATH_TIMES } });
   }
+}
+
+/** When the path counts as silent: by its round trip, by how late its reports are, and while data flows by the latter alone. */
+function timesOf({ quality, lateness }: TrackedPath, now: number): PathTimes {
+  const up = (ms: number): number => Math.ceil(ms / STEP_MS) * STEP_MS;
+  const lateMs = SLACK_MS + lateness.allowedMs(now);
+  return {
+    silentAfterMs: up(REPORT_EVERY_MS + quality.timeoutMs + lateMs),
+    leastRoundTripMs: Math.floor(quality.leastRttMs / STEP_MS) * STEP_MS,
+    silentBetweenReportsMs: up(REPORT_EVERY_MS + lateMs),
+    reportEveryMs: REPORT_EVERY_MS,
+  };
 }
 
 /**

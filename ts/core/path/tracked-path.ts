@@ -5,6 +5,7 @@ import { toHex } from '../../wire/bytes.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
 import type { PathMtu } from './path-mtu.js';
 import { PathQuality } from './path-quality.js';
+import { ReportLateness } from './report-lateness.js';
 
 /** Waits (ms) after each probe of a path that has not answered: so many are sent. */
 const UNTRIED_WAITS_MS: readonly number[] = [40, 80, 160, 320, 640, 640];
@@ -31,6 +32,7 @@ export interface Silence {
 
 export class TrackedPath implements PathEnds {
   readonly quality = new PathQuality();
+  readonly lateness = new ReportLateness();
   state: PathState = 'untried';
   /** When a probe was last answered. */
   answeredAt: number | undefined;

@@ -7,7 +7,7 @@ import type { SocketAddress } from '../../wire/socket-address.js';
 import { keyBytes, packAddress } from './peer-batch.js';
 
 const ENDS_BYTES = 48;
-const SET_BYTES = 56;
+const SET_BYTES = 72;
 const PORT_BYTES = 24;
 const PATH_BYTES = 8 + ENDS_BYTES;
 const PROBE_BYTES = 48 + ENDS_BYTES;
@@ -37,14 +37,16 @@ export function packPorts(ports: readonly SocketAddress[]): Uint8Array {
 
 export function packPaths(sets: readonly PeerPaths[]): Uint8Array {
   return Buffer.concat(
-    sets.flatMap(({ peer, paths, silentAfterMs, reportEveryMs }) => {
+    sets.flatMap(({ peer, paths, ...times }) => {
       const head = new Uint8Array(SET_BYTES);
       head.set(keyBytes(peer));
       const view = viewOf(head);
       view.setUint32(32, paths === undefined ? 0 : 1, true);
       view.setUint32(36, paths?.length ?? 0, true);
-      view.setFloat64(40, silentAfterMs, true);
-      view.setFloat64(48, reportEveryMs, true);
+      view.setFloat64(40, times.silentAfterMs, true);
+      view.setFloat64(48, times.leastRoundTripMs, true);
+      view.setFloat64(56, times.silentBetweenReportsMs, true);
+      view.setFloat64(64, times.reportEveryMs, true);
       const entries = (paths ?? []).map((path) => {
         const entry = new Uint8Array(PATH_BYTES);
         viewOf(entry).setUint32(0, path.id, true);

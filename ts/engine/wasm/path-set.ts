@@ -2,12 +2,13 @@
 // told. The simulator's engine has the same.
 
 import {
+  NO_PATH_TIMES,
   sameSource,
   type PathArrivalEvent,
   type PathCounts,
   type PathEnds,
+  type PathTimes,
   type PeerPath,
-  type PeerPaths,
 } from '../../contract/path-control.js';
 import { CONTROL_FRAMES_PER_SECOND } from '../../wire/session-constants.js';
 import { sameEndpoint } from './endpoint.js';
@@ -16,6 +17,8 @@ import { TokenBucket } from './token-bucket.js';
 /** Events of one kind a second, of one peer. */
 const EVENTS_PER_SECOND = 10;
 const REPORT_EVENT_INTERVAL = 1000;
+/** So many reports may come within a round trip, for the silence to be found whatever that is. */
+const MAX_MARKS = 32;
 
 export interface Path extends PeerPath {
   sentPackets: number;
@@ -23,8 +26,12 @@ export interface Path extends PeerPath {
   receivedPackets: number;
   receivedBytes: number;
   lastReceived: number | undefined;
-  /** Data was sent by it and neither report nor answer has come since. */
+  /** When a report or an answer came last. */
+  answeredAt: number;
+  /** The first data sent by it since then. */
   unansweredSince: number | undefined;
+  /** The same of the times between the reports before, newest last. */
+  marks: readonly number[];
   /** When its next report is due: data came by it that the peer was not told of. */
   reportAt: number | undefined;
   reportedAt: number;
@@ -33,8 +40,7 @@ export interface Path extends PeerPath {
 
 export class PathSet {
   #paths: Path[] = [];
-  #silentAfterMs = 0;
-  #reportEveryMs = 0;
+  #times = NO_PATH_TIMES;
   /** Whether what is sent goes by the standby too. */
   #silent = false;
   #arrival: number | undefined;
@@ -50,7 +56,7 @@ export class PathSet {
     this.#arrivals = new TokenBucket(EVENTS_PER_SECOND, EVENTS_PER_SECOND, now);
   }
 
-  set({ silentAfterMs, reportEveryMs }: PeerPaths, paths: readonly PeerPath[]): void {
+  set(times: PathTimes, paths: readonly PeerPath[]): void {
     const [before] = this.#paths;
     this.#paths = paths.map((path): Path => {
       const known = this.#paths.find(({ id }) => id === path.id);
@@ -63,17 +69,21 @@ export class PathSet {
             receivedPackets: 0,
             receivedBytes: 0,
             lastReceived: undefined,
+            answeredAt: -Infinity,
             unansweredSince: undefined,
+            marks: [],
             reportAt: undefined,
             reportedAt: -Infinity,
             toldReportAt: -Infinity,
           };
     });
-    this.#silentAfterMs = silentAfterMs;
-    this.#reportEveryMs = reportEveryMs;
+    this.#times = times;
     if (before?.id !== this.active?.id) {
       this.#silent = false;
-      for (const path of this.#paths) path.unansweredSince = undefined;
+      for (const path of this.#paths) {
+        path.unansweredSince = undefined;
+        path.marks = [];
+      }
     }
   }
 
@@ -120,7 +130,10 @@ export class PathSet {
   }
 
   /** A report or an answer: what we send by it arrives. @returns whether it had been silent. */
-  heard(path: Path): boolean {
+  heard(path: Path, now: number): boolean {
+    path.answeredAt = now;
+    if (path.unansweredSince !== undefined)
+      path.marks = [...path.marks.slice(1 - MAX_MARKS), path.unansweredSince];
     path.unansweredSince = undefined;
     const wasSilent = this.#silent && path === this.active;
     if (wasSilent) this.#silent = false;
@@ -133,8 +146,8 @@ export class PathSet {
     from: PathEnds,
     now: number,
   ): Omit<PathArrivalEvent, 'peer'> | undefined {
-    if (path !== undefined && this.#reportEveryMs > 0)
-      path.reportAt ??= Math.max(now, path.reportedAt + this.#reportEveryMs);
+    if (path !== undefined && this.#times.reportEveryMs > 0)
+      path.reportAt ??= Math.max(now, path.reportedAt + this.#times.reportEveryMs);
     if (this.active === undefined || (path !== undefined && path.id === this.#arrival)) return undefined;
     if (!this.#arrivals.take(now)) return undefined;
     this.#arrival = path?.id;
@@ -190,9 +203,15 @@ export class PathSet {
   }
 
   #silentAt(): number | undefined {
-    const since = this.active?.unansweredSince;
-    if (since === undefined || this.#silent || this.#silentAfterMs === 0) return undefined;
-    return since + this.#silentAfterMs;
+    const { active } = this;
+    const { silentAfterMs, leastRoundTripMs, silentBetweenReportsMs, reportEveryMs } = this.#times;
+    if (active === undefined || this.#silent || silentAfterMs === 0) return undefined;
+    // What was sent before may have been reported on.
+    const begin = active.answeredAt - leastRoundTripMs;
+    const since = active.marks.find((mark) => mark > begin) ?? active.unansweredSince;
+    if (since === undefined) return undefined;
+    const flows = silentBetweenReportsMs > 0 && since - begin <= reportEveryMs;
+    return flows ? active.answeredAt + silentBetweenReportsMs : since + silentAfterMs;
   }
 }
 

@@ -119,7 +119,7 @@ export class PeerPathUse<To> {
     }
     if (frame.kind === 'probe') this.#receivedProbe(frame, payload.length, from, path, step, outputs);
     else {
-      if (path !== undefined && this.#set.heard(path))
+      if (path !== undefined && this.#set.heard(path, step.now))
         this.#tell({ type: 'path-heard', peer, path: path.id }, outputs);
       if (frame.kind === 'report') this.#receivedReport(frame, path, step, outputs);
       else if (!this.#set.mayTellOfAnswer(step.now)) counters.add('drop_path_rate');
