@@ -142,6 +142,7 @@ Napi::Value XdpRelayHandle::status(const Napi::CallbackInfo& info) {
     each.Set("adopted", interface.adopted);
     each.Set("times", interface.times);
     each.Set("driver", interface.driver);
+    each.Set("takesRedirected", interface.takes_redirected);
     each.Set("code", interface.code);
     each.Set("detail", interface.detail);
     each.Set("number", static_cast<double>(interface.number));

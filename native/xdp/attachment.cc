@@ -60,6 +60,7 @@ void Attachment::attach(int program_fd, const Pins& pins) {
     if (!status_.adopted) create(program_fd, pins, index);
     status_.attached = true;
     status_.times++;
+    look_at_redirection();
     errors_seen_ = transmit_counts(interface_).value_or(TransmitCounts{}).errors;
     deliveries_.reset();
   } catch (const XdpError& error) {
@@ -97,12 +98,22 @@ void Attachment::check(int program_fd, const Pins& pins, uint64_t forwarded, Nan
   demoted_until_ = 0;
   const uint32_t index = if_nametoindex(interface_.c_str());
   if (link_ && index != 0 && interface_of(link_.get()) == index) {
+    look_at_redirection();
     demote_if_losing(pins, forwarded, now);
     return;
   }
   if (status_.attached) pins.drop_link(status_.index);
   attach(program_fd, pins);
   forwarded_seen_ = forwarded;
+}
+
+/// A veth takes none while its other end has neither GRO nor an XDP program, which may change at any time.
+/// The kernel drops what is redirected to it then, and no counter of the interface says so.
+void Attachment::look_at_redirection() {
+  const std::optional<uint64_t> features =
+      mode_ == Mode::generic ? std::nullopt
+                             : interface_facts(interface_).value_or(InterfaceFacts{}).xdp_features;
+  status_.takes_redirected = !features.has_value() || (*features & kXdpTransmit) != 0;
 }
 
 /// A driver that takes frames and loses them is worse than none (a veth whose peer runs no program). One that

@@ -27,9 +27,11 @@ class Attachment {
     bool adopted = false;  ///< the link is an earlier daemon's
     uint32_t times = 0;    ///< how often it was attached
     std::string driver;    ///< of the interface; empty where the kernel does not say
-    std::string code;      ///< why it is not attached: XdpError::name(), or empty
-    std::string detail;    ///< XdpError::detail()
-    uint64_t number = 0;   ///< XdpError::number()
+    /// Whether its driver sends frames that came in by another interface, as far as the kernel tells.
+    bool takes_redirected = true;
+    std::string code;     ///< why it is not attached: XdpError::name(), or empty
+    std::string detail;   ///< XdpError::detail()
+    uint64_t number = 0;  ///< XdpError::number()
   };
 
   Attachment(std::string interface, Mode mode) : interface_(std::move(interface)), mode_(mode) {}
@@ -48,6 +50,7 @@ class Attachment {
   void demote_if_losing(const Pins& pins, uint64_t forwarded, Nanoseconds now);
   void demote(const Pins& pins, const XdpError& reason, Nanoseconds until);
   void refuse(const XdpError& reason);
+  void look_at_redirection();
 
   std::string interface_;
   Mode mode_;

@@ -226,7 +226,7 @@ void XdpRelay::activate() {
   const std::vector<uint32_t> present = attached();
   for (const uint32_t interface : pins_.links())
     if (std::find(present.begin(), present.end(), interface) == present.end()) pins_.drop_link(interface);
-  set_devices(present);
+  set_devices(redirect_targets());
   if (former_legs_.has_value()) wait_for_running_programs();
   legs_->catch_up();
   for (const std::string& folder : pins_.foreign_layouts()) pins_.remove_layout(folder);
@@ -251,7 +251,7 @@ void XdpRelay::check(Nanoseconds now) {
   const uint64_t forwarded =
       counters.others[OMERTA_XDP_FORWARDED_PACKETS] + counters.others[OMERTA_XDP_WIREGUARD_RELAYED_PACKETS];
   for (Attachment& attachment : attachments_) attachment.check(program_->fd(), pins_, forwarded, now);
-  set_devices(attached());
+  set_devices(redirect_targets());
 }
 
 /// What is switched on here is remembered with the maps, to be switched off when they go.
@@ -312,7 +312,15 @@ std::vector<uint32_t> XdpRelay::attached() const {
   return indices;
 }
 
-/// Frames may leave by the interfaces the program is on, and by no other.
+std::vector<uint32_t> XdpRelay::redirect_targets() const {
+  std::vector<uint32_t> indices;
+  for (const Attachment& attachment : attachments_)
+    if (const Attachment::Status& status = attachment.status(); status.attached && status.takes_redirected)
+      indices.push_back(status.index);
+  return indices;
+}
+
+/// Frames that came in elsewhere may leave by these interfaces, and by no other.
 void XdpRelay::set_devices(const std::vector<uint32_t>& wanted) {
   uint32_t key = 0;
   std::vector<uint32_t> present;

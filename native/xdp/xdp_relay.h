@@ -86,6 +86,7 @@ class XdpRelay {
   void enable_forwarding();
   void set_devices(const std::vector<uint32_t>& wanted);
   std::vector<uint32_t> attached() const;
+  std::vector<uint32_t> redirect_targets() const;
   void install_absolute(std::span<const omerta_leg> legs);
   void retry_missing();
   void settle(const omerta_leg& leg, int sign);

@@ -33,6 +33,9 @@ describe('why the kernel path is not there', () => {
     );
     assert.match(wordXdpReason(lost, PLACE).remedy ?? '', /other end of the veth/);
     assert.equal(wordXdpReason(lost, { name: 'eth7', driver: 'ixgbe' }).remedy, undefined);
+    const elsewhere = wordXdpReason({ code: 'TAKES_NOTHING_REDIRECTED', detail: '', number: 0 }, PLACE);
+    assert.match(elsewhere.reason, /veth.*by another interface.*by the socket/);
+    assert.match(elsewhere.remedy ?? '', /GRO on at the other end/);
     assert.match(wordXdpReason({ code: 'MTU', detail: '', number: 9000 }, PLACE).reason, /MTU of 9000.*veth/);
     assert.equal(wordXdpReason({ code: 'OF_TOMORROW', detail: '', number: 0 }).reason, 'OF_TOMORROW');
   });

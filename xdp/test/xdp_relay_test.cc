@@ -52,6 +52,16 @@ bool mount_bpf_file_system() {
          mount("bpf", "/sys/fs/bpf", "bpf", 0, nullptr) == 0;
 }
 
+/// GRO of an interface. On, a veth sends what is redirected to its other end.
+void set_gro(const char* interface, bool on) {
+  const FileDescriptor socket(::socket(AF_INET, SOCK_DGRAM, 0));
+  ethtool_value value{ETHTOOL_SGRO, on ? 1U : 0U};
+  ifreq request{};
+  std::strncpy(request.ifr_name, interface, IFNAMSIZ - 1);
+  request.ifr_data = reinterpret_cast<char*>(&value);
+  CHECK(ioctl(socket.get(), SIOCETHTOOL, &request) == 0);
+}
+
 /// Three cables: near0 - far0, other0 - beyond0, third0 - outside0; ours are the first ends.
 void make_network() {
   if (unshare(CLONE_NEWNET) != 0) throw std::runtime_error("a network namespace cannot be made");
@@ -62,6 +72,7 @@ void make_network() {
     type(std::string("ip link add ") + cable);
   for (const char* name : {"near0", "far0", "other0", "beyond0", "third0", "outside0"})
     type(std::string("ip link set ") + name + " up");
+  for (const char* end : {"beyond0", "outside0"}) set_gro(end, true);
   type("ip link set near0 address 02:00:00:00:00:02");
   type("ip address add 192.0.2.1/24 dev near0");
   type("ip address add 2001:db8:a::1/64 dev near0 nodad");
@@ -879,16 +890,6 @@ void a_driver_that_loses_frames_is_given_up() {
   relay->close(true);
 }
 
-/// GRO of an interface.
-void set_gro(const char* interface, bool on) {
-  const FileDescriptor socket(::socket(AF_INET, SOCK_DGRAM, 0));
-  ethtool_value value{ETHTOOL_SGRO, on ? 1U : 0U};
-  ifreq request{};
-  std::strncpy(request.ifr_name, interface, IFNAMSIZ - 1);
-  request.ifr_data = reinterpret_cast<char*>(&value);
-  CHECK(ioctl(socket.get(), SIOCETHTOOL, &request) == 0);
-}
-
 void a_veth_that_keeps_what_it_took_is_given_up() {
   const Traffic traffic("192.0.2.9:5000");
   FarEnd far;
@@ -918,6 +919,40 @@ void a_veth_that_keeps_what_it_took_is_given_up() {
   CHECK(attached_program("near0") == 0);
   relay->close(true);
   set_gro("far0", false);
+}
+
+/// The kernel drops what is redirected to a veth whose other end has neither GRO nor a program, and no
+/// counter tells.
+void nothing_is_redirected_to_a_veth_that_takes_nothing() {
+  const Traffic across("198.51.100.9:5000");
+  type("ip route replace 198.51.100.0/24 dev other0 src 192.0.2.1");
+  type("ip neigh replace 198.51.100.9 lladdr 02:00:00:00:01:02 dev other0 nud permanent");
+  FarEnd far;
+  FarEnd beyond("beyond0");
+  auto relay = started(across, settings_of({"near0", "other0"}));
+  const auto takes = [&] { return relay->interfaces()[1].takes_redirected; };
+  const auto crosses = [&] {
+    usleep(1'100'000);  // what is known of a next hop holds for a second
+    far.send(across.packet());
+    return !beyond.receive(kBeyondMac).empty();
+  };
+  TEST("a veth takes what is redirected to it while its other end has GRO on");
+  relay->check();
+  CHECK(takes() && crosses());
+  CHECK(count_of(*relay, OMERTA_XDP_REDIRECTED_PACKETS) == 1);
+  TEST("what would be lost since GRO went off there goes by the socket");
+  set_gro("beyond0", false);
+  relay->check();
+  CHECK(!takes() && relay->interfaces()[1].attached);
+  CHECK(!crosses());
+  CHECK(count_of(*relay, OMERTA_XDP_REDIRECTED_PACKETS) == 1);
+  CHECK(count_of(*relay, OMERTA_XDP_PASSED_OTHER_INTERFACE) == 1);
+  TEST("and goes by the kernel again when GRO is on again");
+  set_gro("beyond0", true);
+  relay->check();
+  CHECK(takes() && crosses());
+  CHECK(count_of(*relay, OMERTA_XDP_REDIRECTED_PACKETS) == 2);
+  relay->close(true);
 }
 
 void looks_at_deliveries() {
@@ -1006,6 +1041,7 @@ int main() {
     an_interface_that_vanishes_is_attached_again_when_it_is_back();
     a_driver_that_loses_frames_is_given_up();
     a_veth_that_keeps_what_it_took_is_given_up();
+    nothing_is_redirected_to_a_veth_that_takes_nothing();
     looks_at_deliveries();
     many_legs_are_written();
     unload(kPort);

@@ -257,12 +257,12 @@ export class KernelPathEngine implements Engine {
         remedy: status.forwardingEnabled ? undefined : FORWARDING_REMEDY,
       },
       ...status.interfaces.map((each): Accelerator => {
-        const { reason, remedy } = whyNot(each);
+        const { reason, remedy } = each.attached ? whatLacks(each, status.interfaces) : whyNot(each);
         return {
           name: `xdp ${each.name}`,
           state: each.attached ? 'on' : 'unavailable',
           reason: each.attached
-            ? `${this.#acceleration.mode} mode${each.adopted ? ', taken over' : ''}`
+            ? `${this.#acceleration.mode} mode${each.adopted ? ', taken over' : ''}${reason}`
             : reason,
           remedy,
         };
@@ -442,6 +442,14 @@ export const FORWARDING_REMEDY = 'sudo sysctl -w net.ipv4.conf.lo.forwarding=1 n
 /** Why an interface is not attached; no reason while it is. */
 function whyNot(status: XdpInterfaceStatus): XdpWords {
   return status.code === '' ? { reason: '', remedy: undefined } : wordXdpReason(status, status);
+}
+
+/** Of an interface the program runs on: what goes by the socket all the same. */
+function whatLacks(status: XdpInterfaceStatus, all: readonly XdpInterfaceStatus[]): XdpWords {
+  const others = all.filter(({ name, attached }) => attached && name !== status.name);
+  return status.takesRedirected || others.length === 0
+    ? { reason: '', remedy: undefined }
+    : wordXdpReason({ code: 'TAKES_NOTHING_REDIRECTED', detail: '', number: 0 }, status);
 }
 
 function refusal(refused: readonly XdpInterfaceStatus[]): XdpError {

@@ -32,6 +32,8 @@ export interface XdpInterfaceStatus {
   readonly times: number;
   /** Of the interface; empty where the kernel does not say. */
   readonly driver: string;
+  /** Whether its driver sends frames that came in by another interface, as far as the kernel tells. */
+  readonly takesRedirected: boolean;
   /** Why it is not attached; empty while it is. */
   readonly code: string;
   readonly detail: string;

@@ -54,6 +54,10 @@ const WORDS: Readonly<Record<string, (reason: XdpReason, place: XdpPlace) => Wor
   NO_INTERFACE: ({ detail }) => [`there is no interface ${detail}`, 'ip -brief link show'],
   BPFFS: ({ detail }) => [`no bpf file system is mounted at ${detail}`, `sudo mount -t bpf bpf ${detail}`],
   SELF_TEST: ({ detail }) => [`self-test: ${detail}`],
+  TAKES_NOTHING_REDIRECTED: (_reason, { driver }) => [
+    `; its driver${inBrackets(driver)} takes nothing that comes in by another interface, so that goes by the socket`,
+    driver === 'veth' ? `switch GRO on at the other end of the veth, or ${VETH_REMEDY}` : undefined,
+  ],
   LOSES_FRAMES: ({ detail, number }, { name, driver }) => [
     `its driver lost ${number} of the last ${detail} frames (ethtool -S ${name} | grep xdp)`,
     driver === 'veth' ? VETH_REMEDY : undefined,
