@@ -130,7 +130,7 @@ describe('the network around a member that changes', () => {
         for (const { lost } of streams) {
           const late = lost.filter((at) => at > begin);
           assert.ok(
-            Math.max(...late, begin) - begin < 700,
+            Math.max(...late, begin) - begin < 750,
             `seed ${seed}: ${late.map((at) => at - begin).join(' ')}`,
           );
         }

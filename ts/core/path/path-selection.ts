@@ -170,7 +170,9 @@ export class PathSelection {
 }
 
 /** When the path counts as silent: by its round trip, by how late its reports are, and while data flows by the latter alone. */
-function timesOf({ quality, lateness }: TrackedPath, now: number): PathTimes {
+function timesOf({ quality, lateness, state }: TrackedPath, now: number): PathTimes {
+  // It is used because nothing else works either: what is sent goes by both at once.
+  if (state !== 'proven') return { ...NO_PATH_TIMES, silentAfterMs: STEP_MS, reportEveryMs: REPORT_EVERY_MS };
   const up = (ms: number): number => Math.ceil(ms / STEP_MS) * STEP_MS;
   const lateMs = SLACK_MS + lateness.allowedMs(now);
   return {
