@@ -43,11 +43,11 @@ describe('handshake', () => {
   test('the first control frame starts one and confirms it; the responder learns the endpoint', () => {
     a.setPeer(b);
     b.setPeer(a, { endpoint: undefined });
-    a.send(b, control(9, 20));
+    a.send(b, control(11, 20));
     network.settle();
     assert.deepEqual(network.log.map(typeOf), [INITIATION, RESPONSE, TRANSPORT]);
     assert.deepEqual(network.sentSince(0), ['a:1', 'b:2', 'a:4']);
-    assert.deepEqual(b.received(), ['c009']);
+    assert.deepEqual(b.received(), ['c00b']);
     assert.deepEqual(b.status(a).endpoint, { address: a.address });
     assert.equal(a.count('handshakes_completed'), 1);
     assert.equal(b.count('handshakes_completed'), 1);
@@ -58,12 +58,12 @@ describe('handshake', () => {
   test('payloads are padded to 16 bytes', () => {
     a.setPeer(b);
     b.setPeer(a);
-    a.send(b, control(9, 17));
+    a.send(b, control(11, 17));
     network.settle();
     assert.equal(network.log.at(-1)?.datagram.length, 16 + 32 + 16);
     const [event] = b.events.filter(({ type }) => type === 'control');
     assert.ok(event?.type === 'control');
-    assert.deepEqual(event.payload, control(9, 32));
+    assert.deepEqual(event.payload, control(11, 32));
   });
 
   test('without a payload the initiator confirms with a keepalive', () => {
@@ -764,10 +764,10 @@ describe('under load', () => {
   test('handshakes under load do not hold up a running session', () => {
     connect();
     flood(300);
-    a.send(b, control(9));
+    a.send(b, control(11));
     const packet = Uint8Array.from(network.log.at(-1)?.datagram ?? []);
     network.inject(b, packet, a.address);
-    assert.deepEqual(b.received(), ['c009'], 'before a single queued handshake was worked off');
+    assert.deepEqual(b.received(), ['c00b'], 'before a single queued handshake was worked off');
     assert.equal(b.count('drop_unknown_peer'), 0);
   });
 });

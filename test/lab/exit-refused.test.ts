@@ -254,7 +254,7 @@ describe(
       await until(
         'the next is used',
         async () => (await exitReportOf(guest)).using?.active === exit.peerId,
-        60_000,
+        120_000,
       );
       assert.equal(await made.fetch(WEB.ipv4), EXIT_OUTSIDE.ipv4);
       assert.equal((await type(guest, 'off')).code, 0);

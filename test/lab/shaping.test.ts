@@ -171,6 +171,10 @@ describe('what leaves by a link that is full, and at a constant rate', { skip },
       const bare = sizes.filter((size) => size > 96 && size < LONGEST);
       assert.deepEqual(bare, []);
     };
+    await until('they go directly', async () => {
+      const { sizes } = await seen(() => sleep(500));
+      return sizes.includes(LONGEST);
+    });
     isConstant(await seen(() => sleep(2000)));
     // More than the rate lets through, of several sizes.
     const busy = await seen(async () => {

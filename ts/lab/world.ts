@@ -203,6 +203,8 @@ export class World {
     namespace.bpf = this.bpf;
     this.namespaces.push(namespace);
     await mustRun('ip', ['netns', 'add', namespace.name]);
+    // It begins with what this machine has, which may be a router.
+    await namespace.sysctl('net.ipv4.ip_forward=0');
     await namespace.ip('link set lo up');
   }
 
