@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { SimUplink } from '../../ts/sim/mesh/simulation.js';
-import { formatIp, type SocketAddress } from '../../ts/wire/socket-address.js';
 import { ip } from './mesh-world.js';
-import { PairWorld } from '../../ts/sim/mesh/pair-world.js';
+import { PairWorld, twoNetworks } from '../../ts/sim/mesh/pair-world.js';
 
 /** More of them: `npm run sim -- paths` (ts/study). */
 const SEEDS = 6;
@@ -141,26 +140,6 @@ describe('the network around a member that changes', () => {
 });
 
 describe('two members with two networks in common, of which relays are in one', () => {
-  /** The two networks, and which of them drops everything. */
-  function twoNetworks(seed: number): {
-    readonly world: PairWorld;
-    cut: (network: number | undefined) => void;
-  } {
-    const uplinks = (place: number): SimUplink[] =>
-      [1, 2].map((network) => ({
-        address: { ip: ip(`198.51.${99 + network}.${place}`), port: 51_820 },
-        link: {},
-      }));
-    const world = new PairWorld(seed, uplinks(1), uplinks(2));
-    const networkOf = ({ ip: at }: SocketAddress): number => (formatIp(at).startsWith('198.51.101.') ? 2 : 1);
-    const cut = (network: number | undefined): void => {
-      world.simulation.internet.blocked = (from, to) =>
-        networkOf(from) !== networkOf(to) || networkOf(from) === network;
-    };
-    cut(undefined);
-    return { world, cut };
-  }
-
   test('use one when the other dies, time and again, though the relays are as dead as the path in use', () => {
     for (let seed = 1; seed <= 3; seed++) {
       const { world, cut } = twoNetworks(seed);

@@ -1,11 +1,10 @@
 // What direct paths do over many seeds: each scenario is run in a world of its own for each seed, in virtual time, so
 // that a distribution is a matter of seconds and two commits can be compared.
 
-import { PairWorld, Stream, KINDS, type Kind } from '../sim/mesh/pair-world.js';
+import { PairWorld, Stream, KINDS, networkOf, twoNetworks, type Kind } from '../sim/mesh/pair-world.js';
 import { InnerStream } from './inner-stream.js';
-import type { SimNode, SimUplink } from '../sim/mesh/simulation.js';
-import { formatIp, type SocketAddress } from '../wire/socket-address.js';
-import { ip } from '../sim/mesh/world-parts.js';
+import type { SimNode } from '../sim/mesh/simulation.js';
+import { formatIp, parseSocketAddress } from '../wire/socket-address.js';
 
 /** Between two pings of a stream whose losses are counted. */
 const CONTACT_PING_MS = 20;
@@ -119,28 +118,11 @@ export type FaultName =
   | 'NAT reboot'
   | 'path back';
 
-/** Two members with an address in each of two networks. @returns what drops everything in one of them */
-function twoNetworks(seed: number): { readonly world: PairWorld; readonly cut: (network: number) => void } {
-  const uplinks = (place: number): SimUplink[] =>
-    [1, 2].map((network) => ({
-      address: { ip: ip(`198.51.${99 + network}.${place}`), port: 51_820 },
-      link: {},
-    }));
-  const world = new PairWorld(seed, uplinks(1), uplinks(2));
-  const networkOf = ({ ip: at }: SocketAddress): number => (formatIp(at).startsWith('198.51.101.') ? 2 : 1);
-  const cut = (network: number): void => {
-    world.simulation.internet.blocked = (from, to) =>
-      [from, to].every(({ ip: at }) => formatIp(at).startsWith('198.51.')) &&
-      (networkOf(from) !== networkOf(to) || networkOf(from) === network);
-  };
-  cut(0);
-  return { world, cut };
-}
-
 /** Which of the two networks `a` sends its data in. */
 function networkInUse({ a }: PairWorld): number {
   const ways = a.mesh.status(a.step).networks[0]?.members[0]?.ways ?? [];
-  return ways.find(({ role }) => role === 'active')?.address?.startsWith('198.51.101.') ? 2 : 1;
+  const used = parseSocketAddress(ways.find(({ role }) => role === 'active')?.address ?? '');
+  return used === undefined ? 1 : networkOf(used);
 }
 
 /** A world whose members talk, and the fault that comes over it. */

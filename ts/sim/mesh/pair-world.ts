@@ -132,6 +132,29 @@ export class PairWorld {
   }
 }
 
+/** Which of the networks of `twoNetworks` an address is in. */
+export const networkOf = ({ ip: at }: SocketAddress): number =>
+  formatIp(at).startsWith('198.51.101.') ? 2 : 1;
+
+/** Two members with an address in each of two networks, of which relays are in the first. @returns what drops everything in one */
+export function twoNetworks(seed: number): {
+  readonly world: PairWorld;
+  readonly cut: (network: number | undefined) => void;
+} {
+  const uplinks = (place: number): SimUplink[] =>
+    [1, 2].map((network) => ({
+      address: { ip: ip(`198.51.${99 + network}.${place}`), port: PORT },
+      link: {},
+    }));
+  const world = new PairWorld(seed, uplinks(1), uplinks(2));
+  const cut = (network: number | undefined): void => {
+    world.simulation.internet.blocked = (from, to) =>
+      networkOf(from) !== networkOf(to) || networkOf(from) === network;
+  };
+  cut(undefined);
+  return { world, cut };
+}
+
 /** Pings from one to the other at a steady pace: what was not answered was lost on the way there or back. */
 export class Stream {
   readonly #from: SimNode;
