@@ -143,6 +143,26 @@ describe('port search', () => {
     assert.equal(world.b.mesh.pathBudget.searched <= DEFAULT_PORT_SEARCH.ports, true);
   });
 
+  it('a member that asks and does not begin keeps nobody from searching: it is refused for a while', () => {
+    const world = begin(9, 'port-R', 'symmetric');
+    const { simulation, a, b } = world;
+    assert.ok(simulation.runUntil(() => searchOf(a)?.role === 'probes', 20_000) !== undefined);
+    b.kill();
+    assert.ok(simulation.runUntil(() => searchOf(a)?.end !== undefined, 40_000) !== undefined);
+    b.start();
+    simulation.run(2000);
+    const stream = new Stream(world, b, a, 200);
+    assert.ok(
+      simulation.runUntil(() => searchOf(b)?.end !== undefined, 60_000) !== undefined,
+      'it asked again',
+    );
+    assert.equal(searchOf(b)?.end, 'busy');
+    simulation.run(60_000);
+    stream.stop();
+    assert.equal(a.mesh.pathBudget.searched, 0);
+    assert.notEqual(searchOf(a)?.end, undefined, 'none runs');
+  });
+
   it('a reload that switches it off ends the one that runs, and closes its ports', () => {
     const world = begin(8, 'symmetric', 'port-R', withSearch({ perSecond: 10 }));
     const seen = watch(world.a);

@@ -292,7 +292,9 @@ export class PortSearches {
     if (rules.ruling(peer, { remote: { address }, local: undefined }) !== undefined) return 'no-consent';
     if (nat.dependsOnDestination('ipv4', now) === true || nat.mayGiveRandomPorts('ipv4', now))
       return 'ports-vary';
-    return this.#current === undefined ? undefined : 'busy';
+    // One search at a time: a member that asks over and over, and never begins, would have it all.
+    const isSoon = (this.#past.get(peer)?.againAt ?? -Infinity) > now;
+    return this.#current === undefined && !isSoon ? undefined : 'busy';
   }
 
   #localPorts(count: number, turn: Turn): number[] {
