@@ -43,7 +43,8 @@ const target: FuzzTarget = {
     if (frame === undefined) return;
     const again = encodeControlFrame(frame);
     assert.deepEqual(again, input.slice(0, again.length));
-    assert.ok(input.length - again.length < 16 && input.subarray(again.length).every((byte) => byte === 0));
+    // However much an engine padded it: at a constant rate, to the whole size of a datagram.
+    assert.ok(input.subarray(again.length).every((byte) => byte === 0));
     if (frame.kind !== ControlKind.message) return;
     const envelope = decodeMessage(frame.body);
     if (envelope === undefined) return;
