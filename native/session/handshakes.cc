@@ -288,8 +288,10 @@ void SessionTable::drop_keys(Peer& peer) {
   peer.last_initiation.store(0, std::memory_order_relaxed);
 }
 
-/// Turns the finished handshake into a keypair and gives it its place (Linux noise.c,
-/// add_new_keypair): the initiator uses it at once, the responder only after it heard it used.
+/// Turns the finished handshake into a keypair and gives it its place: the initiator uses it at once, the
+/// responder only after it heard it used. Unlike Linux (noise.c, add_new_keypair) this drops no keys that the
+/// peer may still send with, however fast one handshake follows another: they go when a packet came under
+/// newer ones.
 void SessionTable::begin_session(Peer& peer, bool initiator, Nanoseconds now) {
   TransportKeys keys = derive_transport_keys(peer.handshake, initiator);
   auto* keypair = new Keypair(peer, crypto::Suite::chacha20_poly1305, keys,
@@ -307,15 +309,9 @@ void SessionTable::begin_session(Peer& peer, bool initiator, Nanoseconds now) {
   peer.given_endpoint_tried = false;
   if (initiator) {
     peer.retry_armed = false;
-    if (Keypair* unconfirmed = peer.next.exchange(nullptr); unconfirmed != nullptr) {
-      discard(peer.previous.exchange(unconfirmed));
-      discard(peer.current.exchange(keypair));
-    } else {
-      discard(peer.previous.exchange(peer.current.exchange(keypair)));
-    }
+    discard(peer.previous.exchange(peer.current.exchange(keypair)));
   } else {
     discard(peer.next.exchange(keypair));
-    discard(peer.previous.exchange(nullptr));
   }
   peer.last_handshake.store(now, std::memory_order_relaxed);
   arm(peer, now);

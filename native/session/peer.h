@@ -54,7 +54,8 @@ class Peer {
   // --- packet path -----------------------------------------------------------------------------
   std::atomic<Keypair*> current{nullptr};
   std::atomic<Keypair*> previous{nullptr};
-  /// As the responder: the pair of the last handshake, which is not sent with before a packet arrived on it.
+  /// As the responder: the pair of the last handshake answered, which is not sent with before a packet
+  /// arrived on it. Older than `current` when a handshake of this node's was complete meanwhile.
   std::atomic<Keypair*> next{nullptr};
 
   std::atomic<Nanoseconds> last_received{0};  ///< any authenticated packet

@@ -104,6 +104,13 @@ void SessionTable::confirm(Keypair& keypair, const Endpoint& from, Nanoseconds n
   Peer& peer = keypair.peer;
   const std::lock_guard lock(mutex_);
   if (peer.next.load(std::memory_order_relaxed) != &keypair) return;
+  const Keypair* current = peer.current.load(std::memory_order_relaxed);
+  if (current != nullptr && current->id > keypair.id) {
+    // A handshake of this node's was complete meanwhile: its keys are the newer ones.
+    discard(peer.previous.exchange(&keypair));
+    peer.next.store(nullptr, std::memory_order_release);
+    return;
+  }
   discard(peer.previous.exchange(peer.current.exchange(&keypair)));
   peer.next.store(nullptr, std::memory_order_release);
   peer.retry_armed = false;

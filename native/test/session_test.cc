@@ -4,6 +4,7 @@
 #include <sodium.h>
 
 #include <memory>
+#include <utility>
 
 #include "check.h"
 #include "crypto/blake2s.h"
@@ -392,6 +393,29 @@ void previous_current_and_next_keys_are_kept_over_a_renewal() {
   CHECK(starts_with(p.b.inbox.back(), "under the old key"));
 }
 
+/// One handshake follows another before the packets under the keys of before have arrived.
+void nothing_under_way_is_lost_by_the_next_handshake() {
+  Pair p;
+  p.connect();
+  p.advance(kSecond);
+  const auto sent_by = [](Node& node) { return std::exchange(node.sent, {}); };
+  p.b.table.start_handshake(p.a.table.local().public_key, p.b.now, p.b);
+  CHECK(p.a.receive(sent_by(p.b).front().bytes, p.b.self) == Outcome::accepted);
+  CHECK(p.b.receive(sent_by(p.a).front().bytes, p.a.self) == Outcome::accepted);
+  const std::vector<uint8_t> of_b = sent_by(p.b).front().bytes;  // under the new keys
+  p.a.write(p.b, "under the old keys");
+  const std::vector<uint8_t> of_a = sent_by(p.a).front().bytes;
+  p.a.table.start_handshake(p.b.table.local().public_key, p.a.now, p.a);
+  CHECK(p.b.receive(sent_by(p.a).front().bytes, p.a.self) == Outcome::accepted);
+  CHECK(p.b.receive(of_a, p.a.self) == Outcome::accepted);
+  CHECK(p.a.receive(sent_by(p.b).front().bytes, p.b.self) == Outcome::accepted);
+  p.deliver();
+  const uint32_t newest = p.a.peer().current.load()->local_index;
+  CHECK(p.a.receive(of_b, p.b.self) == Outcome::accepted);
+  CHECK(p.a.peer().current.load()->local_index == newest);  // not back to the keys between
+  CHECK(p.b.peer().current.load()->remote_index == newest);
+}
+
 }  // namespace
 
 int main() {
@@ -420,5 +444,6 @@ int main() {
   RUN(the_source_address_is_kept_until_a_handshake_is_repeated);
   RUN(an_initiation_must_be_later_than_the_last_one);
   RUN(previous_current_and_next_keys_are_kept_over_a_renewal);
+  RUN(nothing_under_way_is_lost_by_the_next_handshake);
   return omerta::check::finish();
 }

@@ -58,3 +58,17 @@ test('a responder key becomes current only when a packet came on it', () => {
   assert.equal(slots.confirm(fresh), true);
   assert.deepEqual([slots.previous, slots.current, slots.next], [old, fresh, undefined]);
 });
+
+test('keys that the peer may still send with stay until a packet came under newer ones', () => {
+  const gone: Keypair[] = [];
+  const slots = new KeypairSlots((pair) => gone.push(pair));
+  const [old, own, answered, ownLater] = [keypair(), keypair(), keypair(false), keypair()];
+  slots.addInitiated(old);
+  slots.addInitiated(own);
+  slots.addResponded(answered);
+  assert.deepEqual([slots.previous, slots.current, slots.next, gone], [old, own, answered, []]);
+  slots.addInitiated(ownLater);
+  assert.deepEqual([slots.previous, slots.current, slots.next, gone], [own, ownLater, answered, [old]]);
+  assert.equal(slots.confirm(answered), false, 'it is older than what is sent with');
+  assert.deepEqual([slots.previous, slots.current, slots.next], [answered, ownLater, undefined]);
+});

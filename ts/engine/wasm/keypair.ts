@@ -4,6 +4,10 @@
 //   initiator, on the response:            current ── new        previous ── old current
 //   responder, on the initiation:          next ── new           (not used for sending yet)
 //   responder, on the first packet on it:  current ── next       previous ── old current
+//
+// Keys that the peer may still send with stay, however fast one handshake follows another: they go when a packet
+// came under newer ones. When a handshake of this side's was complete before that, `next` is the older one, and
+// becomes previous.
 
 import {
   REJECT_AFTER_MESSAGES,
@@ -53,6 +57,8 @@ export class KeypairSlots {
   current: Keypair | undefined;
   next: Keypair | undefined;
   readonly #discard: (keypair: Keypair) => void;
+  /** A handshake of this side's was complete after the one of `next` was answered. */
+  #nextIsOlder = false;
 
   /** `discard` is called with every keypair that leaves the slots, already zeroed. */
   constructor(discard: (keypair: Keypair) => void) {
@@ -67,31 +73,28 @@ export class KeypairSlots {
 
   addInitiated(keypair: Keypair): void {
     this.#drop(this.previous);
-    if (this.next !== undefined) {
-      // Both sides initiated at once: the other's key is kept for receiving, ours is used.
-      this.#drop(this.current);
-      this.previous = this.next;
-      this.next = undefined;
-    } else {
-      this.previous = this.current;
-    }
+    this.previous = this.current;
     this.current = keypair;
+    this.#nextIsOlder = this.next !== undefined;
   }
 
   addResponded(keypair: Keypair): void {
     this.#drop(this.next);
-    this.#drop(this.previous);
-    this.previous = undefined;
     this.next = keypair;
+    this.#nextIsOlder = false;
   }
 
   /** An authentic packet came on `keypair`: true when it was `next`, which is now current. */
   confirm(keypair: Keypair): boolean {
     if (keypair !== this.next) return false;
     this.#drop(this.previous);
+    this.next = undefined;
+    if (this.#nextIsOlder) {
+      this.previous = keypair;
+      return false;
+    }
     this.previous = this.current;
     this.current = keypair;
-    this.next = undefined;
     return true;
   }
 
