@@ -37,8 +37,10 @@ describe('of 100,000 numbered frames a second', { skip: missing ?? tools }, () =
     const topology = await Topology.create();
     topology.relay.bpf = bpf;
     subjects = new Subjects(topology, TOOLS);
-    relay = await startXdp(subjects);
+    // Its program on the server's end first: until then that veth takes nothing redirected, and the relay,
+    // which looks once a second, sends by its socket, which a dead daemon does not have.
     traffic = await LiveTraffic.start(topology, TOOLS);
+    relay = await startXdp(subjects);
     await traffic.pin();
   });
   after(() => {
