@@ -19,8 +19,8 @@ size_t place_of(const IpView& ip, const uint8_t* ports) {
 /// (RFC 1624 section 3): 0x0000 for IPv4 and TCP, 0xffff for UDP, where 0x0000 means that there is none
 /// (RFC 768).
 bool checksums_are_right(const uint8_t* packet, const IpView& ip, size_t transport, uint8_t protocol) {
-  if (ip.family == 4 &&
-      (load<uint16_t>(packet + 10) == 0xffff || checksum_finish(checksum_add(packet, transport)) != 0))
+  if (ip.family == 4 &&  // without options
+      (load<uint16_t>(packet + 10) == 0xffff || checksum_finish(checksum_add(packet, 20)) != 0))
     return false;
   const auto present = load<uint16_t>(packet + transport + (protocol == kTcp ? 16 : 6));
   if (present == (protocol == kTcp ? 0xffff : 0)) return false;

@@ -47,11 +47,11 @@ inline bool is_mail(const uint8_t* packet, const IpView& ip) {
   return load<uint16_t>(packet + header + 2) == htons(25);
 }
 
-/// The sum over the pseudo header of RFC 9293 3.1 / RFC 8200 8.1.
+/// The sum over the pseudo header of RFC 9293 3.1 / RFC 8200 8.1. In either header the destination follows
+/// the source.
 inline uint64_t pseudo_header_sum(const IpView& ip, uint8_t protocol, size_t transport_size) {
-  uint64_t sum = checksum_add(ip.source, ip.address_size);
-  sum = checksum_add(ip.destination, ip.address_size, sum);
-  return sum + htons(protocol) + htons(static_cast<uint16_t>(transport_size));
+  const uint64_t addresses = ip.family == 4 ? checksum_add(ip.source, 8) : checksum_add(ip.source, 32);
+  return addresses + htons(protocol) + htons(static_cast<uint16_t>(transport_size));
 }
 
 }  // namespace omerta::inner
