@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { FilteringBehaviour } from '../../ts/core/nat/filtering-behaviour.js';
-import { mappingOf, ofOneOutside } from '../../ts/core/nat/mapping-behaviour.js';
+import { mappingOf, observersAt, ofOneOutside } from '../../ts/core/nat/mapping-behaviour.js';
 import { MappingLifetime } from '../../ts/core/nat/mapping-lifetime.js';
 import { NatClassifier } from '../../ts/core/nat/nat-classifier.js';
 import { OBSERVATION_BOUNDS, Observations, type Observation } from '../../ts/core/nat/observation.js';
@@ -42,6 +42,25 @@ describe('the mapping of a NAT', () => {
     assert.deepEqual(mappingOf([one, { ...two, to: at('192.0.2.1:10') }]), { unknown: 'one-observer' });
   });
 
+  test('is not known of two at one IPv6 site: whoever has one address has a /48', () => {
+    const [one, two] = seen(
+      '[2001:db8:1::1]:9>[2001:db8:ff::1]:4000',
+      '[2001:db8:1:2::2]:9>[2001:db8:ff::1]:4000',
+    );
+    assert.ok(one && two);
+    assert.equal(observersAt([one, two]), 1);
+    assert.deepEqual(mappingOf([one, two]), { unknown: 'one-observer' });
+    assert.deepEqual(mappingOf([one, { ...two, seen: at('[2001:db8:ff::1]:4001') }]), {
+      unknown: 'one-observer',
+    });
+    const elsewhere = { ...two, to: at('[2001:db8:2::2]:9') };
+    assert.deepEqual(mappingOf([one, elsewhere]), { value: 'endpoint-independent' });
+    // Two of the first site agree with each other against the other one.
+    const third = { ...one, observer: 'third', to: at('[2001:db8:1:3::3]:9') };
+    const other = { ...elsewhere, seen: at('[2001:db8:ff::1]:5000') };
+    assert.deepEqual(mappingOf([one, third, other]), { unknown: 'no-second-port' });
+  });
+
   test('depends on the address when they differ; on the port too, two ports of one address tell', () => {
     const two = ['192.0.2.1:9>198.18.0.1:4000', '192.0.2.2:9>198.18.0.1:5000'];
     assert.deepEqual(mappingOf(seen(...two)), { unknown: 'no-second-port' });
@@ -69,6 +88,20 @@ describe('the mapping of a NAT', () => {
     assert.deepEqual(
       ofOneOutside(all).map(({ to }) => formatSocketAddress(to)),
       ['192.0.2.1:9', '192.0.2.2:9'],
+    );
+  });
+
+  test('is that of the address most sites saw, however many members of one site see another one', () => {
+    const all = seen(
+      '[2001:db8:1::1]:9>[2001:db8:bad::1]:4000',
+      '[2001:db8:1:2::1]:9>[2001:db8:bad::1]:4000',
+      '[2001:db8:1:3::1]:9>[2001:db8:bad::1]:4000',
+      '[2001:db8:2::1]:9>[2001:db8:ff::1]:5000',
+      '[2001:db8:3::1]:9>[2001:db8:ff::1]:5000',
+    );
+    assert.deepEqual(
+      ofOneOutside(all).map(({ to }) => formatSocketAddress(to)),
+      ['[2001:db8:2::1]:9', '[2001:db8:3::1]:9'],
     );
   });
 });

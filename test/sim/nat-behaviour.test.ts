@@ -130,7 +130,7 @@ describe('an IPv6 address', () => {
     const relays = [1, 2].map((place) =>
       simulation.node({
         name: `relay-${place}`,
-        address: { ip: ip(`2001:db8:9::${place}`), port: PORT },
+        address: { ip: ip(`2001:db8:${place + 8}::1`), port: PORT },
         relay: OPEN_POLICY,
         latencyMs: 5,
       }),

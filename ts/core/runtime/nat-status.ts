@@ -31,7 +31,7 @@ export type PortAllocation = (typeof PORT_ALLOCATIONS)[number];
 export const NAT_UNKNOWNS = [
   /** Nobody has said yet where it sees this address. */
   'not-observed',
-  /** One relay or member alone has; it takes two at different addresses. */
+  /** One relay or member alone has; it takes two at different IPv4 addresses or IPv6 sites (/48). */
   'one-observer',
   /** It depends on the address; whether on the port too, only two ports of one address could tell. */
   'no-second-port',

@@ -12,7 +12,8 @@ import type { Wording } from './wording.js';
 
 const UNKNOWN_WORDS: Readonly<Record<NatUnknown, string>> = {
   'not-observed': 'no relay or member has said yet where it sees this address',
-  'one-observer': 'one relay or member alone has seen it, and it takes two at different addresses',
+  'one-observer':
+    'one relay or member alone has seen it, and it takes two at different IPv4 addresses or IPv6 sites (/48)',
   'no-second-port': 'whether it depends on the port too, only two ports at one address could tell',
   'which-address': 'it was seen, but from which address of this machine is not known',
   'one-mapping': 'everybody sees the same port, so no second one was given yet',
