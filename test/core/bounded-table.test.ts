@@ -45,40 +45,39 @@ describe('a bounded table', () => {
 
 describe('room in a bounded table', () => {
   const table = (): BoundedTable<string, number, 'site' | 'network'> =>
-    new BoundedTable(() => ({ total: 4, shares: { site: 3, network: 4 } }));
+    new BoundedTable(() => ({ total: 4, shares: { site: 3, network: 4 } }), {
+      within: ['network'],
+      payer: ({ site }) => site,
+    });
 
   it('is made by who came first of the owner with most, for one that has fewer', () => {
     const made = table();
     for (const key of ['a', 'b', 'c']) made.set(key, 0, { site: 's', network: key });
     made.set('d', 0, { site: 't', network: 'd' });
-    assert.equal(made.displaced({ site: 'u', network: 'e' }, 'total', 'site'), 'a');
-    assert.equal(made.displaced({ site: 't', network: 'e' }, 'total', 'site'), 'a');
-    assert.equal(made.displaced({ site: 's', network: 'e' }, 'total', 'site'), undefined, 'not by himself');
-    assert.equal(made.displaced({ site: 's', network: 'e' }, 'site', 'site'), undefined);
+    assert.equal(made.displaced({ site: 'u', network: 'e' }, 'total'), 'a');
+    assert.equal(made.displaced({ site: 't', network: 'e' }, 'total'), 'a');
+    assert.equal(made.displaced({ site: 's', network: 'e' }, 'total'), undefined, 'not by himself');
+    assert.equal(made.displaced({ site: 's', network: 'e' }, 'site'), undefined);
     made.delete('a');
     made.set('e', 0, { site: 't', network: 'e' });
-    assert.equal(
-      made.displaced({ site: 't', network: 'f' }, 'total', 'site'),
-      undefined,
-      'of equals by nobody',
-    );
+    assert.equal(made.displaced({ site: 't', network: 'f' }, 'total'), undefined, 'of equals by nobody');
   });
 
   it('of a share is made by those who use that share', () => {
     const made = table();
     for (const key of ['a', 'b', 'c']) made.set(key, 0, { site: 's', network: key === 'c' ? 'n' : 'm' });
     made.set('d', 0, { site: 't', network: 'n' });
-    assert.equal(made.displaced({ site: 'u', network: 'n' }, 'network', 'site'), undefined);
+    assert.equal(made.displaced({ site: 'u', network: 'n' }, 'network'), undefined);
     made.hand('b', { site: 's', network: 'n' });
-    assert.equal(made.displaced({ site: 'u', network: 'n' }, 'network', 'site'), 'b');
+    assert.equal(made.displaced({ site: 'u', network: 'n' }, 'network'), 'c', 'the first in that share');
   });
 });
 
 describe('followed networks', () => {
-  const wish = (prefix: string): Parameters<FollowedNetworks['wish']>[2] => ({
+  const wish = (prefix: string, site = prefix): Parameters<FollowedNetworks['wish']>[2] => ({
     depth: 0,
     until: undefined,
-    payer: { prefix },
+    payer: { prefix, site },
   });
 
   it('of one prefix are a share of all, whoever of it wishes them', () => {
@@ -89,6 +88,15 @@ describe('followed networks', () => {
     assert.equal(followed.wish('one more', 'client', wish('p')), false);
     assert.equal(followed.wish('n0', 'client', wish('p')), true, 'what is followed already costs nothing');
     assert.equal(followed.wish('one more', 'client', wish('q')), true);
+  });
+
+  it('of one site are a share of all, however many prefixes it has', () => {
+    const followed = new FollowedNetworks();
+    const { prefix, site } = FOLLOWED_BOUNDS.shares;
+    for (let index = 0; index < site; index++)
+      assert.ok(followed.wish(`n${index}`, `client-${index}`, wish(`p${Math.floor(index / prefix)}`, 's')));
+    assert.equal(followed.wish('one more', 'client', wish('another', 's')), false);
+    assert.equal(followed.wish('one more', 'client', wish('another', 't')), true);
   });
 
   it('end with the last wish', () => {

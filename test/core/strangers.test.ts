@@ -269,9 +269,12 @@ describe('clients of a relay', () => {
     assert.equal(relay.say(a, lookup, 60_020)[0]?.type, 'records');
   });
 
-  it('of one address bind no more WireGuard servers than its share', () => {
+  it('of one address, or one site, bind no more WireGuard servers than its share', () => {
     const relay = new DoorRelay(
-      { ...open({ wireguardBindings: 8, wireguardBindingsPerPrefix: 2 }), wireguard: { servers: [] } },
+      {
+        ...open({ wireguardBindings: 8, wireguardBindingsPerPrefix: 2, wireguardBindingsPerSite: 3 }),
+        wireguard: { servers: [] },
+      },
       nodePrimitives,
       keys(),
     );
@@ -289,6 +292,9 @@ describe('clients of a relay', () => {
     assert.deepEqual(answers, ['wireguard-bound', 'wireguard-bound', 'refused']);
     assert.equal(relay.node.status(step(0)).relay?.refusals['wireguard-bindings-per-prefix'], 1);
     assert.equal(bind('203.0.113.2:1'), 'wireguard-bound');
+    assert.equal(bind('203.0.113.3:1'), 'refused', 'an IPv4 /24 has its share too');
+    assert.equal(relay.node.status(step(0)).relay?.refusals['wireguard-bindings-per-site'], 1);
+    assert.equal(bind('203.0.114.1:1'), 'wireguard-bound');
   });
 
   it('who are no relay are remembered 32 answers of, whatever they ask', () => {

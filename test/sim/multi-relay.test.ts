@@ -449,6 +449,19 @@ describe('the caps of a relay hold for circuits over its neighbours', () => {
     assert.ok(refusals(r1, 'circuits-per-relay') > 0);
   });
 
+  it('circuits one neighbour asked for that wait for consent', () => {
+    const world = chainWorld(2, [[0, 1]], { halfOpenPerRelay: 1 });
+    const [r1, r2] = [relayAt(world, 0), relayAt(world, 1)];
+    const callers = [1, 2].map((index) => world.member(`a-${index}`, r1));
+    const b = world.member('b', r2);
+    start(world, ...callers, b);
+    b.kill();
+    for (const a of callers) a.ping(b.identity);
+    world.simulation.run(500);
+    assert.equal(relayStatus(r2).halfOpen, 1);
+    assert.ok(refusals(r2, 'half-open-per-relay') > 0);
+  });
+
   it('circuits of one caller of a neighbour count apart from those of a client of that identity', () => {
     const world = chainWorld(2, [[0, 1]], { circuitsPerIdentity: 2 });
     const [r1, r2] = [relayAt(world, 0), relayAt(world, 1)];

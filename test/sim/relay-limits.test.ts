@@ -208,6 +208,36 @@ describe('every cap of a relay holds when it is crossed', () => {
     assert.ok((relayStatus(made).refusals['circuits-per-network'] ?? 0) > 0);
   });
 
+  it('circuits opened from one site', () => {
+    const { world: made, nodes } = world({ circuitsPerSite: 2 });
+    pingAll(nodes);
+    made.simulation.run(3000);
+    assert.equal(relayStatus(made).circuits.length, 2);
+    assert.ok((relayStatus(made).refusals['circuits-per-site'] ?? 0) > 0);
+  });
+
+  for (const [of, limits] of [
+    ['one address', { halfOpenPerPrefix: 1 }],
+    ['one site', { halfOpenPerSite: 1 }],
+  ] as const)
+    it(`circuits of callers at ${of} that wait for consent`, () => {
+      const { world: made, nodes } = world(limits, of === 'one address');
+      const [a, b, c, d] = nodes;
+      assert.ok(a && b && c && d);
+      const other = memberElsewhere(made, 1);
+      c.kill();
+      d.kill();
+      a.ping(c.identity);
+      b.ping(d.identity);
+      made.simulation.run(500);
+      const cap = of === 'one address' ? 'half-open-per-prefix' : 'half-open-per-site';
+      assert.equal(relayStatus(made).halfOpen, 1);
+      assert.ok((relayStatus(made).refusals[cap] ?? 0) > 0);
+      other.ping(d.identity);
+      made.simulation.run(500);
+      assert.equal(relayStatus(made).halfOpen, 2, 'and one of somebody elsewhere');
+    });
+
   it('circuits of one caller that wait for consent', () => {
     const { world: made, nodes } = world({ halfOpenPerIdentity: 1 });
     const [a, b, c, d] = nodes;
@@ -220,6 +250,80 @@ describe('every cap of a relay holds when it is crossed', () => {
     made.simulation.run(1000);
     assert.equal(relayStatus(made).halfOpen, 2, 'one of either caller');
     assert.ok((relayStatus(made).refusals['half-open-per-identity'] ?? 0) > 0);
+  });
+});
+
+/** A member at a site of its own, started and registered. */
+function memberElsewhere({ simulation, network }: MeshWorld, site: number): SimNode {
+  const node = simulation.node({
+    name: `elsewhere-${site}`,
+    address: { ip: ip('10.0.0.2'), port: 51820 },
+    nat: simulation.nat(ip(`203.0.${site}.1`), PORT_RESTRICTED),
+    networks: [network],
+    latencyMs: 10,
+  });
+  node.start();
+  simulation.run(1500);
+  return node;
+}
+
+describe('who has most of what a relay has no more of makes room for who has fewer', () => {
+  const answered = (made: MeshWorld, from: SimNode, to: SimNode): boolean => {
+    const token = from.ping(to.identity);
+    made.simulation.run(2000);
+    return from.pongs.some((pong) => pong.token === token);
+  };
+
+  for (const [what, cap, limits] of [
+    ['circuits', 'circuits', { circuits: 4 }],
+    ['circuits of one network', 'circuits-per-network', { circuitsPerNetwork: 4 }],
+  ] as const)
+    it(what, () => {
+      const { world: made, nodes } = world(limits);
+      const [a, b, c] = nodes;
+      assert.ok(a && b && c);
+      const other = memberElsewhere(made, 1);
+      pingAll(nodes);
+      made.simulation.run(3000);
+      assert.equal(relayStatus(made).circuits.length, 4, 'one site has them all');
+      assert.ok(answered(made, other, a) && answered(made, other, b), 'and leaves another its half');
+      assert.equal(answered(made, other, c), false, 'of two that have as many neither makes room');
+      assert.ok((relayStatus(made).refusals[cap] ?? 0) > 0);
+      const { circuits } = relayStatus(made);
+      assert.equal(circuits.length, 4);
+      assert.equal(made.relay.engine.legCount, 9, 'the contact leg, and two of each circuit');
+      const third = memberElsewhere(made, 2);
+      assert.ok(answered(made, third, c), 'a third one has a place too');
+    });
+
+  it('but not where a cap was lowered: that throws nobody out', () => {
+    const { world: made, nodes } = world({ circuits: 4 });
+    const [a] = nodes;
+    assert.ok(a);
+    const other = memberElsewhere(made, 1);
+    pingAll(nodes);
+    made.simulation.run(3000);
+    made.relay.apply(made.relay.mesh.setRelayPolicy(limited({ circuits: 2 }), made.relay.step));
+    assert.equal(answered(made, other, a), false);
+    assert.equal(relayStatus(made).circuits.length, 4);
+  });
+
+  it('circuits that wait for consent', () => {
+    const { world: made, nodes } = world({ halfOpen: 2 });
+    const [a, b, c, d] = nodes;
+    assert.ok(a && b && c && d);
+    const other = memberElsewhere(made, 1);
+    c.kill();
+    d.kill();
+    a.ping(c.identity);
+    a.ping(d.identity);
+    made.simulation.run(500);
+    assert.equal(relayStatus(made).halfOpen, 2);
+    const { capacity = 0 } = relayStatus(made).refusals;
+    const token = other.ping(b.identity);
+    made.simulation.run(500);
+    assert.ok(other.pongs.some((pong) => pong.token === token));
+    assert.equal(relayStatus(made).refusals['capacity'], capacity + 1, 'who made room is told so');
   });
 });
 

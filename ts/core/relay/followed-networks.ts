@@ -9,8 +9,8 @@ import type { SessionKey } from '../../contract/engine.js';
 import { MAX_CIRCUIT_RELAYS } from '../protocol/control-message.js';
 import { BoundedTable, type Owners } from '../runtime/bounded-table.js';
 
-/** Networks followed: in all, for clients of one prefix, for one neighbour. */
-export const FOLLOWED_BOUNDS = { total: 4096, shares: { prefix: 64, neighbour: 1024 } } as const;
+/** Networks followed: in all, for clients of one prefix, of one site, for one neighbour. */
+export const FOLLOWED_BOUNDS = { total: 4096, shares: { prefix: 64, site: 256, neighbour: 1024 } } as const;
 /**
  * How long a network is followed after its last wish was taken back. It still counts: so one prefix has no
  * more than its share of questions to the neighbours in such a time, however its clients come and go.

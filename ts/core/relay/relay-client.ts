@@ -66,6 +66,11 @@ export function siteOf({ ip }: SocketAddress): string {
   return `site ${toHex(isIPv4(ip) ? ip.subarray(0, 15) : ip.subarray(0, 6))}`;
 }
 
+/** Who pays for what is asked for from an address. */
+export function addressOwners(address: SocketAddress): Record<'prefix' | 'site', string> {
+  return { prefix: prefixOf(address), site: siteOf(address) };
+}
+
 /** Who pays for a client: it is admitted only while each of these has room. */
 export type ClientOwner = 'identity' | 'network' | 'prefix' | 'site';
 
@@ -75,7 +80,7 @@ export function clientOwners({
   proven,
   address,
 }: Pick<Client, 'identity' | 'proven' | 'address'>): Owners<ClientOwner> {
-  const owners = { identity: toHex(identity), prefix: prefixOf(address), site: siteOf(address) };
+  const owners = { identity: toHex(identity), ...addressOwners(address) };
   const [network] = proven;
   return network === undefined ? owners : { ...owners, network };
 }

@@ -16,13 +16,20 @@ import {
 import { BoundedTable } from '../runtime/bounded-table.js';
 import type { Counter } from '../runtime/counter.js';
 import { earliest } from '../runtime/earliest.js';
+import { FairPlaces } from '../runtime/fair-places.js';
 import { encodePeerId } from '../protocol/peer-id.js';
 import { blindedIdOf, membershipMessage } from '../protocol/network.js';
 import { openPeerRecord, type PeerRecord } from '../protocol/peer-record.js';
 import { ClientAddresses } from './client-addresses.js';
-import { PassingClients } from './passing-clients.js';
 import { isCap, type Cap } from './relay-limits.js';
-import { clientOwners, prefixOf, type Client, type ClientOwner, type Registration } from './relay-client.js';
+import {
+  addressOwners,
+  clientOwners,
+  prefixOf,
+  type Client,
+  type ClientOwner,
+  type Registration,
+} from './relay-client.js';
 import { isOwnAddress, type RelayHost, type RelayParts } from './relay-host.js';
 import type { RelayNeighbours } from './relay-neighbours.js';
 import type { RelayDirectory } from './relay-directory.js';
@@ -73,7 +80,11 @@ export class RelayClients {
       },
     };
   });
-  readonly #passing = new PassingClients();
+  /**
+   * Those that have shown to be in no network yet, by prefix: strangers take no place for longer than it takes
+   * others to ask for one.
+   */
+  readonly #passing = new FairPlaces<Client>();
   readonly #addresses: ClientAddresses;
   /** Registered clients by identity (hex). */
   readonly #registered = new Map<string, Client>();
@@ -245,7 +256,7 @@ export class RelayClients {
     if (client.proven.size >= MAX_PROVEN) return 'capacity';
     if (client.proven.size === 0) {
       if (this.#isFull(network)) return 'admissions-per-network';
-      this.#passing.delete(client);
+      this.#passing.delete(prefixOf(client.address), client);
       this.#expireClient(client, this.#rules.limits.leaseSeconds, turn);
     }
     client.proven.add(network);
@@ -378,8 +389,9 @@ export class RelayClients {
   }
 
   #sortPassing(client: Client): void {
-    if (this.#passes(client)) this.#passing.add(client);
-    else this.#passing.delete(client);
+    const prefix = prefixOf(client.address);
+    if (this.#passes(client)) this.#passing.add(prefix, client);
+    else this.#passing.delete(prefix, client);
   }
 
   #addClient(
@@ -416,7 +428,7 @@ export class RelayClients {
   #removeClient(client: Client, turn: Turn): void {
     this.#followers.removed(client, turn);
     this.#unregister(client, turn);
-    this.#passing.delete(client);
+    this.#passing.delete(prefixOf(client.address), client);
     this.#clients.delete(client.key);
     this.#expiries.clear(client);
     this.#publications.clear(client);
@@ -467,7 +479,7 @@ export class RelayClients {
 
   /** Its legs and whatever else is sent there follow it to where it has proven to be. */
   #move(client: Client, address: SocketAddress, turn: Turn): void {
-    this.#passing.delete(client);
+    this.#passing.delete(prefixOf(client.address), client);
     client.address = address;
     this.#sortPassing(client);
     this.#clients.hand(client.key, clientOwners(client));
@@ -519,7 +531,7 @@ export class RelayClients {
       this.#neighbours.followed.wish(wished, client.key, {
         depth: 0,
         until: undefined,
-        payer: { prefix: prefixOf(client.address) },
+        payer: addressOwners(client.address),
       });
     const { leaseSeconds, admissionSeconds } = this.#rules.limits;
     this.#expireClient(

@@ -131,8 +131,14 @@ export const RELAY_LIMITS = {
   circuitsPerPrefix: {
     ...circuits,
     key: 'circuits_per_prefix',
-    default: 4096,
+    default: 1024,
     of: 'those that callers at one IPv4 address or IPv6 /64 asked for',
+  },
+  circuitsPerSite: {
+    ...circuits,
+    key: 'circuits_per_site',
+    default: 4096,
+    of: 'those that callers at one IPv4 /24 or IPv6 /48 asked for',
   },
   circuitsPerRelay: {
     ...circuits,
@@ -151,6 +157,24 @@ export const RELAY_LIMITS = {
     key: 'half_open_per_identity',
     default: 128,
     of: 'those of one caller that wait for consent',
+  },
+  halfOpenPerPrefix: {
+    ...circuits,
+    key: 'half_open_per_prefix',
+    default: 256,
+    of: 'those of callers at one IPv4 address or IPv6 /64 that wait for consent',
+  },
+  halfOpenPerSite: {
+    ...circuits,
+    key: 'half_open_per_site',
+    default: 512,
+    of: 'those of callers at one IPv4 /24 or IPv6 /48 that wait for consent',
+  },
+  halfOpenPerRelay: {
+    ...circuits,
+    key: 'half_open_per_relay',
+    default: 512,
+    of: 'those that one neighbouring relay asked for and that wait for consent',
   },
   admissionSeconds: {
     ...lifetime,
@@ -191,6 +215,17 @@ export const RELAY_LIMITS = {
     least: 1,
     most: MAX_WIREGUARD_BINDINGS,
     of: 'those of one IPv4 address or IPv6 /64',
+    beyond: 'binding refused',
+    refuses: true,
+    change: 'at-once',
+  },
+  wireguardBindingsPerSite: {
+    key: 'wireguard_bindings_per_site',
+    unit: 'members',
+    default: 32,
+    least: 1,
+    most: MAX_WIREGUARD_BINDINGS,
+    of: 'those of one IPv4 /24 or IPv6 /48',
     beyond: 'binding refused',
     refuses: true,
     change: 'at-once',

@@ -14,7 +14,7 @@ import type { TenureGrant } from '../protocol/control-message.js';
 import type { PeerRecord } from '../protocol/peer-record.js';
 import { BoundedTable, type Bounds, type Owners } from '../runtime/bounded-table.js';
 import type { Turn } from '../runtime/turn.js';
-import { prefixOf, siteOf } from './relay-client.js';
+import { addressOwners } from './relay-client.js';
 import type { RelayHost } from './relay-host.js';
 import type { RelayLimits } from './relay-limits.js';
 
@@ -57,7 +57,10 @@ export class RelayTenures {
 
   constructor(host: RelayHost, limits: () => RelayLimits) {
     this.#host = host;
-    this.#held = new BoundedTable(() => tenureBounds(limits()));
+    this.#held = new BoundedTable(() => tenureBounds(limits()), {
+      within: ['network'],
+      payer: ({ site }) => site,
+    });
   }
 
   /** Takes up what the store holds. */
@@ -102,7 +105,7 @@ export class RelayTenures {
       if (rounds > MOST_ROUNDS) return [];
       const lasts = shown?.since === since && shown.until - now > TENURE_SECONDS * (1 - RENEWED_AFTER);
       const until = lasts ? shown.until : now + TENURE_SECONDS;
-      const owners = { network: id, prefix: prefixOf(from), site: siteOf(from) };
+      const owners = { network: id, ...addressOwners(from) };
       const held = { round: address.round, since, until, rounds, owners: before?.owners ?? owners };
       if (!this.#keep(key, held, turn)) return [];
       if (before?.round !== held.round || before.since !== since || before.until !== until)
@@ -124,7 +127,7 @@ export class RelayTenures {
     this.#held.delete(key);
     for (;;) {
       const crowded = this.#held.set(key, held, held.owners);
-      const displaced = crowded && this.#held.displaced(held.owners, crowded, 'site');
+      const displaced = crowded && this.#held.displaced(held.owners, crowded);
       if (displaced === undefined) return crowded === undefined;
       this.#held.delete(displaced);
       turn.emit({ type: 'persist', key: TENURE_PREFIX + displaced, value: undefined });

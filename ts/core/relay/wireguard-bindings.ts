@@ -9,7 +9,7 @@ import type { WireguardBindingStatus } from '../runtime/mesh-status.js';
 import { encodePeerId } from '../protocol/peer-id.js';
 import type { Payer, RelayAccounts } from './relay-accounts.js';
 import { BoundedTable } from '../runtime/bounded-table.js';
-import { prefixOf } from './relay-client.js';
+import { addressOwners } from './relay-client.js';
 import type { Cap } from './relay-limits.js';
 import type { WireguardPolicy } from './relay-policy.js';
 import type { RelayRules } from './relay-rules.js';
@@ -27,9 +27,12 @@ export class WireguardBindings {
   readonly #rules: RelayRules;
   readonly #accounts: RelayAccounts;
   readonly #networksOf: (client: SessionKey) => readonly string[];
-  readonly #clients = new BoundedTable<SessionKey, BoundClient, 'prefix'>(() => ({
+  readonly #clients = new BoundedTable<SessionKey, BoundClient, 'prefix' | 'site'>(() => ({
     total: this.#policy.clients,
-    shares: { prefix: this.#rules.limits.wireguardBindingsPerPrefix },
+    shares: {
+      prefix: this.#rules.limits.wireguardBindingsPerPrefix,
+      site: this.#rules.limits.wireguardBindingsPerSite,
+    },
   }));
   /** Keys of the servers named, as they are charged. */
   #named: readonly Uint8Array[] = [];
@@ -78,9 +81,9 @@ export class WireguardBindings {
     if (clients === 0) return 'not-served';
     if (servers.some(({ publicKey }) => sameBytes(publicKey, client.sessionKey))) return undefined;
     const isNew = !this.#clients.has(client.key);
-    const crowded = this.#clients.set(client.key, client, { prefix: prefixOf(client.address) });
+    const crowded = this.#clients.set(client.key, client, addressOwners(client.address));
     if (crowded !== undefined)
-      return crowded === 'total' ? 'wireguard-bindings' : 'wireguard-bindings-per-prefix';
+      return crowded === 'total' ? 'wireguard-bindings' : `wireguard-bindings-per-${crowded}`;
     if (isNew) this.#accounts.hold([this.#payer(client)], undefined, turn);
     this.#tell(turn);
     return undefined;
@@ -90,7 +93,7 @@ export class WireguardBindings {
   changed(key: SessionKey, turn: Turn): void {
     const client = this.#clients.get(key);
     if (client === undefined) return;
-    this.#clients.hand(key, { prefix: prefixOf(client.address) });
+    this.#clients.hand(key, addressOwners(client.address));
     this.#tell(turn);
   }
 

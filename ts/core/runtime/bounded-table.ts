@@ -3,6 +3,7 @@
 // down while the rest of it stays free for everybody else. What is turned down leaves nothing behind.
 
 import { Counter } from './counter.js';
+import { FairPlaces } from './fair-places.js';
 
 /** Who pays for an entry, by kind. */
 export type Owners<Kind extends string> = Readonly<Partial<Record<Kind, string>>>;
@@ -11,6 +12,14 @@ export type Owners<Kind extends string> = Readonly<Partial<Record<Kind, string>>
 export interface Bounds<Kind extends string> {
   readonly total: number;
   readonly shares: Readonly<Record<Kind, number>>;
+}
+
+/** Who makes room for whom, where there is none. */
+export interface Yielding<Kind extends string> {
+  /** Of the entries of one owner of these kinds, and of all there are. */
+  readonly within: readonly Kind[];
+  /** Between whom the places are shared. */
+  readonly payer: (owners: Owners<Kind>) => string | undefined;
 }
 
 interface Entry<V, Kind extends string> {
@@ -22,10 +31,17 @@ export class BoundedTable<K, V, Kind extends string> {
   readonly #entries = new Map<K, Entry<V, Kind>>();
   readonly #held = new Counter();
   readonly #bounds: () => Bounds<Kind>;
+  readonly #yielding: Yielding<Kind> | undefined;
+  /** Places that are shared, by what is crowded where there are no more. */
+  readonly #places = new Map<string, FairPlaces<K>>();
 
-  /** @param bounds asked anew each time: a relay's caps may change while it runs. */
-  constructor(bounds: () => Bounds<Kind>) {
+  /**
+   * @param bounds asked anew each time: a relay's caps may change while it runs.
+   * @param yielding undefined: nobody makes room for anybody.
+   */
+  constructor(bounds: () => Bounds<Kind>, yielding?: Yielding<NoInfer<Kind>>) {
     this.#bounds = bounds;
+    this.#yielding = yielding;
   }
 
   get size(): number {
@@ -59,7 +75,7 @@ export class BoundedTable<K, V, Kind extends string> {
 
   /** Entries of one owner. */
   heldBy(kind: Kind, owner: string): number {
-    return this.#held.get(`${kind} ${owner}`);
+    return this.#held.get(scopeOf(kind, owner));
   }
 
   /** What one more entry of these owners would exceed: a kind's share, or the whole. */
@@ -67,6 +83,14 @@ export class BoundedTable<K, V, Kind extends string> {
     const { total, shares } = this.#bounds();
     for (const [kind, owner] of entriesOf(owners)) if (this.heldBy(kind, owner) >= shares[kind]) return kind;
     return this.#entries.size >= total ? 'total' : undefined;
+  }
+
+  /** Whether one entry that goes is not enough to make room for one of these owners: the cap was higher once. */
+  isOver(owners: Owners<Kind>, crowded: Kind | 'total'): boolean {
+    const { total, shares } = this.#bounds();
+    return crowded === 'total'
+      ? this.#entries.size > total
+      : this.heldBy(crowded, owners[crowded] ?? '') > shares[crowded];
   }
 
   /**
@@ -79,7 +103,7 @@ export class BoundedTable<K, V, Kind extends string> {
       const crowded = this.crowded(owners);
       if (crowded !== undefined) return crowded;
       this.#entries.set(key, { value, owners });
-      this.#count(owners, 1);
+      this.#take(key, owners);
     } else {
       present.value = value;
       this.hand(key, owners);
@@ -91,8 +115,8 @@ export class BoundedTable<K, V, Kind extends string> {
   hand(key: K, owners: Owners<Kind>): void {
     const entry = this.#entries.get(key);
     if (entry === undefined) return;
-    this.#count(entry.owners, -1);
-    this.#count(owners, 1);
+    this.#leave(key, entry.owners);
+    this.#take(key, owners);
     entry.owners = owners;
   }
 
@@ -103,33 +127,56 @@ export class BoundedTable<K, V, Kind extends string> {
   delete(key: K): boolean {
     const entry = this.#entries.get(key);
     if (entry === undefined) return false;
-    this.#count(entry.owners, -1);
+    this.#leave(key, entry.owners);
     return this.#entries.delete(key);
   }
 
   /**
-   * Who makes room for one more entry of these owners: of those that use what is crowded, the entry that came first
-   * of the owner of kind `by` that has most of them. Nobody where that has no more than these owners then would.
+   * Which entry makes room for one more of these owners, where `crowded` has none: the one that came first of the
+   * payer with most of them. Undefined where he has no more than these owners then would.
    */
-  displaced(owners: Owners<Kind>, crowded: Kind | 'total', by: Kind): K | undefined {
-    const payers = new Map<string, { readonly first: K; count: number }>();
-    for (const [key, { owners: held }] of this.#entries) {
-      const payer = held[by];
-      if (payer === undefined || (crowded !== 'total' && held[crowded] !== owners[crowded])) continue;
-      const known = payers.get(payer);
-      if (known === undefined) payers.set(payer, { first: key, count: 1 });
-      else known.count++;
+  displaced(owners: Owners<Kind>, crowded: Kind | 'total'): K | undefined {
+    const payer = this.#yielding?.payer(owners);
+    if (payer === undefined) return undefined;
+    const scope = crowded === 'total' ? crowded : scopeOf(crowded, owners[crowded] ?? '');
+    return this.#places.get(scope)?.givingWayTo(payer);
+  }
+
+  #take(key: K, owners: Owners<Kind>): void {
+    this.#count(owners, 1);
+    const payer = this.#yielding?.payer(owners);
+    if (payer === undefined) return;
+    for (const scope of this.#scopes(owners)) {
+      const places = this.#places.get(scope) ?? new FairPlaces<K>();
+      places.add(payer, key);
+      this.#places.set(scope, places);
     }
-    let most = { first: undefined as K | undefined, count: (payers.get(owners[by] ?? '')?.count ?? 0) + 1 };
-    for (const each of payers.values()) if (each.count > most.count) most = each;
-    return most.first;
+  }
+
+  #leave(key: K, owners: Owners<Kind>): void {
+    this.#count(owners, -1);
+    const payer = this.#yielding?.payer(owners);
+    if (payer === undefined) return;
+    for (const scope of this.#scopes(owners)) {
+      const places = this.#places.get(scope);
+      places?.delete(payer, key);
+      if (places?.isEmpty === true) this.#places.delete(scope);
+    }
+  }
+
+  /** In what an entry of these owners has a place that is shared. */
+  #scopes(owners: Owners<Kind>): string[] {
+    const within = (this.#yielding?.within ?? []).map((kind) => scopeOf(kind, owners[kind] ?? ''));
+    return ['total', ...within];
   }
 
   #count(owners: Owners<Kind>, by: number): void {
-    for (const [kind, owner] of entriesOf(owners)) this.#held.add(`${kind} ${owner}`, by);
+    for (const [kind, owner] of entriesOf(owners)) this.#held.add(scopeOf(kind, owner), by);
   }
 }
 
 function entriesOf<Kind extends string>(owners: Owners<Kind>): [kind: Kind, owner: string][] {
   return Object.entries(owners) as [Kind, string][];
 }
+
+const scopeOf = (kind: string, owner: string): string => `${kind} ${owner}`;

@@ -80,6 +80,13 @@ export class CircuitLifetime {
     for (const end of tell) this.tellClosed(end, circuit.id, turn);
   }
 
+  /** Ends a circuit whose place another one gets. */
+  displace(circuit: Circuit, turn: Turn): void {
+    const { legCallee, caller, callee } = circuit;
+    if (legCallee === undefined) this.remove(circuit, turn, 'capacity');
+    else this.close(circuit, turn, caller, callee);
+  }
+
   tellClosed(end: CircuitEnd, circuit: Uint8Array, turn: Turn): void {
     const { requests, neighbourRequests } = this.#parts.host;
     const table = end instanceof Neighbour ? neighbourRequests : requests;

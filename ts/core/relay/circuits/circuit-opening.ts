@@ -146,8 +146,12 @@ export class CircuitOpening {
       this.#lifetime.close(oldest, turn, oldest.caller, oldest.callee);
     const policy = this.#policyOf(first, opening, turn);
     const wanted = { path, network, caller, callerIdentity, callee: first, calleeIdentity: callee };
-    const crowded = table.crowded(wanted, policy === undefined);
-    if (crowded !== undefined) return crowded;
+    for (;;) {
+      const crowded = table.crowded(wanted, policy === undefined);
+      if (crowded === undefined) break;
+      if (crowded.displaced === undefined) return crowded.cap;
+      this.#lifetime.displace(crowded.displaced, turn);
+    }
     const circuit: Circuit = {
       id,
       name: toHex(id),

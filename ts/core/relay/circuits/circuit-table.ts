@@ -1,8 +1,9 @@
-// The circuits of a relay, by id, and the caps that bound how many there are and of whom.
+// The circuits of a relay, by id, and the caps that bound how many there are and of whom. Where there is room for
+// no more, the site or relay that has asked for most of them loses its oldest one to who has asked for fewer.
 
 import { sameBytes, toHex } from '../../../wire/bytes.js';
-import { BoundedTable, type Owners } from '../../runtime/bounded-table.js';
-import { prefixOf } from '../relay-client.js';
+import { BoundedTable, type Owners, type Yielding } from '../../runtime/bounded-table.js';
+import { addressOwners } from '../relay-client.js';
 import type { RelayParts } from '../relay-host.js';
 import type { Cap } from '../relay-limits.js';
 import { Neighbour, type RelayNeighbours } from '../relay-neighbours.js';
@@ -17,36 +18,69 @@ type Counted = Pick<Circuit, 'path' | 'network' | 'caller' | 'callerIdentity' | 
  * it. A caller behind another relay, and a callee there, count apart from our own clients of that identity: no relay
  * spends what a client of ours may have.
  */
-type CircuitOwner = 'prefix' | 'network' | 'caller' | 'callee';
+type CircuitOwner = 'prefix' | 'site' | 'relay' | 'network' | 'caller' | 'callee';
+/** The same while it waits for consent. */
+type WaitingOwner = 'prefix' | 'site' | 'relay' | 'caller';
 
 const CAP_OF = {
   total: 'circuits',
   prefix: 'circuits-per-prefix',
+  site: 'circuits-per-site',
+  relay: 'circuits-per-relay',
   network: 'circuits-per-network',
   caller: 'circuits-per-identity',
   callee: 'circuits-per-identity',
 } as const satisfies Readonly<Record<CircuitOwner | 'total', Cap>>;
 
+const WAITING_CAP_OF = {
+  total: 'half-open',
+  prefix: 'half-open-per-prefix',
+  site: 'half-open-per-site',
+  relay: 'half-open-per-relay',
+  caller: 'half-open-per-identity',
+} as const satisfies Readonly<Record<WaitingOwner | 'total', Cap>>;
+
+/** A relay is one payer, however many its clients are. */
+const payer = ({ site, relay }: Owners<'site' | 'relay'>): string | undefined => site ?? relay;
+const YIELDING: Yielding<CircuitOwner> = { within: ['network'], payer };
+const WAITING_YIELDING: Yielding<WaitingOwner> = { within: [], payer };
+
+/** What one more circuit would exceed, and the circuit that makes room for it; undefined: none does. */
+export interface Crowded {
+  readonly cap: Cap;
+  readonly displaced: Circuit | undefined;
+}
+
 export class CircuitTable {
   readonly #rules: RelayRules;
   readonly #neighbours: RelayNeighbours;
   readonly #circuits = new BoundedTable<string, Circuit, CircuitOwner>(() => {
-    const { circuits, circuitsPerPrefix, circuitsPerNetwork, circuitsPerIdentity } = this.#rules.limits;
+    const { limits } = this.#rules;
     return {
-      total: circuits,
+      total: limits.circuits,
       shares: {
-        prefix: circuitsPerPrefix,
-        network: circuitsPerNetwork,
-        caller: circuitsPerIdentity,
-        callee: circuitsPerIdentity,
+        prefix: limits.circuitsPerPrefix,
+        site: limits.circuitsPerSite,
+        relay: limits.circuitsPerRelay,
+        network: limits.circuitsPerNetwork,
+        caller: limits.circuitsPerIdentity,
+        callee: limits.circuitsPerIdentity,
       },
     };
-  });
+  }, YIELDING);
   /** Those that wait for consent. */
-  readonly #waiting = new BoundedTable<string, Circuit, 'caller'>(() => {
-    const { halfOpen, halfOpenPerIdentity } = this.#rules.limits;
-    return { total: halfOpen, shares: { caller: halfOpenPerIdentity } };
-  });
+  readonly #waiting = new BoundedTable<string, Circuit, WaitingOwner>(() => {
+    const { limits } = this.#rules;
+    return {
+      total: limits.halfOpen,
+      shares: {
+        prefix: limits.halfOpenPerPrefix,
+        site: limits.halfOpenPerSite,
+        relay: limits.halfOpenPerRelay,
+        caller: limits.halfOpenPerIdentity,
+      },
+    };
+  }, WAITING_YIELDING);
 
   constructor({ rules, neighbours }: RelayParts) {
     this.#rules = rules;
@@ -76,17 +110,30 @@ export class CircuitTable {
   }
 
   /**
-   * The cap that one more circuit would exceed.
+   * What one more circuit would exceed, and who makes room.
    * @param waits whether it is half-open first.
    */
-  crowded(wanted: Counted, waits: boolean): Cap | undefined {
+  crowded(wanted: Counted, waits: boolean): Crowded | undefined {
     const { caller, callee, network } = wanted;
-    const crowded = this.#circuits.crowded(ownersOf(wanted));
-    if (crowded !== undefined) return CAP_OF[crowded];
-    const crowdedWaiting = waits ? this.#waiting.crowded(waiterOf(wanted)) : undefined;
-    if (crowdedWaiting !== undefined)
-      return crowdedWaiting === 'total' ? 'half-open' : 'half-open-per-identity';
-    return this.crowdedEnd(caller, network) ?? this.crowdedEnd(callee, network);
+    const owners = ownersOf(wanted);
+    const waiting = waits ? this.#waiting.crowded(owners.waiting) : undefined;
+    const all = this.#circuits.crowded(owners.all);
+    // Nobody leaves for who is turned down all the same: these, and caps that were higher once, come first.
+    const own =
+      this.crowdedEnd(caller, network) ??
+      this.crowdedEnd(callee, network) ??
+      (waiting === undefined || waiting === 'total' ? undefined : WAITING_CAP_OF[waiting]) ??
+      (all === undefined || all === 'total' || all === 'network' ? undefined : CAP_OF[all]);
+    if (own !== undefined) return { cap: own, displaced: undefined };
+    if (all !== undefined && this.#circuits.isOver(owners.all, all))
+      return { cap: CAP_OF[all], displaced: undefined };
+    if (waiting !== undefined) {
+      const isOver = this.#waiting.isOver(owners.waiting, waiting);
+      const displaced = isOver ? undefined : this.#waiting.displaced(owners.waiting, waiting);
+      return { cap: WAITING_CAP_OF[waiting], displaced: this.#named(displaced) };
+    }
+    if (all === undefined) return undefined;
+    return { cap: CAP_OF[all], displaced: this.#named(this.#circuits.displaced(owners.all, all)) };
   }
 
   /** The cap that one more circuit at this end would exceed. */
@@ -106,12 +153,16 @@ export class CircuitTable {
     );
   }
 
+  #named(name: string | undefined): Circuit | undefined {
+    return name === undefined ? undefined : this.#circuits.get(name);
+  }
+
   /** One without a leg to its callee is half-open until it is `consented` or removed. False when there is no room. */
   add(circuit: Circuit): boolean {
-    if (this.#circuits.set(circuit.name, circuit, ownersOf(circuit)) !== undefined) return false;
+    if (this.#circuits.set(circuit.name, circuit, ownersOf(circuit).all) !== undefined) return false;
     circuit.caller.circuits.add(circuit);
     circuit.callee.circuits.add(circuit);
-    if (circuit.legCallee === undefined) this.#waiting.set(circuit.name, circuit, waiterOf(circuit));
+    if (circuit.legCallee === undefined) this.#waiting.set(circuit.name, circuit, ownersOf(circuit).waiting);
     return true;
   }
 
@@ -139,18 +190,22 @@ export class CircuitTable {
   }
 }
 
-function ownersOf(counted: Counted): Owners<CircuitOwner> {
+/** Who pays for a circuit, and while it waits for consent. */
+function ownersOf(counted: Counted): {
+  readonly all: Owners<CircuitOwner>;
+  readonly waiting: Owners<WaitingOwner>;
+} {
   const { path, network, caller, callerIdentity, callee, calleeIdentity } = counted;
+  const asker = `${toHex(callerIdentity)} of ${caller.key}`;
+  const from = path.length === 0 ? addressOwners(caller.address) : { relay: caller.key };
   return {
-    network: toHex(network),
-    ...(path.length === 0
-      ? { prefix: prefixOf(caller.address) }
-      : { caller: `${toHex(callerIdentity)} of ${caller.key}` }),
-    ...(callee instanceof Neighbour ? { callee: `${toHex(calleeIdentity)} elsewhere` } : {}),
+    waiting: { ...from, caller: asker },
+    all: {
+      ...from,
+      ...(path.length === 0 ? {} : { caller: asker }),
+      ...(callee instanceof Neighbour ? { callee: `${toHex(calleeIdentity)} elsewhere` } : {}),
+      // Last: the other shares are one's own, and nobody else makes room for more of them.
+      network: toHex(network),
+    },
   };
-}
-
-/** Under what a circuit counts while it waits for consent. */
-function waiterOf({ callerIdentity, caller }: Pick<Circuit, 'callerIdentity' | 'caller'>): Owners<'caller'> {
-  return { caller: `${toHex(callerIdentity)} of ${caller.key}` };
 }

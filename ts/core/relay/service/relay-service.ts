@@ -19,7 +19,7 @@ import type { Step } from '../../../contract/step.js';
 import type { RelayStatus } from '../../runtime/mesh-status.js';
 import type { PeerRecord } from '../../protocol/peer-record.js';
 import { RelayCircuits } from '../circuits/relay-circuits.js';
-import { prefixOf, type Client } from '../relay-client.js';
+import { addressOwners, type Client } from '../relay-client.js';
 import type { Bootstrap } from '../../protocol/network.js';
 import { RelayClients } from '../relay-clients.js';
 import { RelayConsent } from '../circuits/relay-consent.js';
@@ -288,7 +288,7 @@ export class RelayService {
     const { neighbours, rules, host } = this.#parts;
     const { followed } = neighbours;
     const relay = neighbours.knows(client.identity);
-    const payer = relay ? { neighbour: client.key } : { prefix: prefixOf(client.address) };
+    const payer = relay ? { neighbour: client.key } : addressOwners(client.address);
     // A relay renews its wishes with its registration, at half the lease; a client's last as long as that.
     const until = relay ? turn.now + rules.limits.leaseSeconds * 1000 : undefined;
     const peers = [...host.uplinks()].filter(({ bootstrap }) => rules.isPeer(bootstrap.identity));
