@@ -11,6 +11,7 @@
 
 #include <omerta/door.h>
 #include <omerta/xdp_maps.h>
+#include "fresh_program.h"
 #include "test/check.h"
 #include "test/golden.h"
 #include "test/golden_settings.h"
@@ -43,14 +44,14 @@ class BpfRelay {
                   .index_slots = 64,
                   .accounts = kAccounts,
                   .test_clock = true}),
-        legs_(program_),
-        shared_(program_.account_files(), kAccounts),
-        door_(program_.door_fd(), sizeof(omerta_door), "map door"),
+        legs_(*program_),
+        shared_(program_->account_files(), kAccounts),
+        door_(program_->door_fd(), sizeof(omerta_door), "map door"),
         accounts_(kAccounts) {
     accounts_.set_prefix_key(golden::kPrefixKey);
     accounts_.move_to(shared_.memory());
     legs_.on_settle([this](const omerta_leg& leg, int sign) { accounts_.settle(leg, sign); });
-    omerta_xdp_settings& settings = program_.settings();
+    omerta_xdp_settings& settings = program_->settings();
     settings.complete = 1;
     settings.own_count = 2;
     std::memcpy(settings.own[0].ip, own_address(true).ip, 16);
@@ -61,7 +62,7 @@ class BpfRelay {
       settings.prefix[kind] = settings.total[kind] = settings.known[kind] = {0, UINT64_MAX / 2};
   }
 
-  RelayProgram& program() { return program_; }
+  RelayProgram& program() { return *program_; }
   /// What an engine would tell it.
   omerta_door& door() { return *door_.as<omerta_door>(); }
   /// What the program charges.
@@ -87,11 +88,11 @@ class BpfRelay {
     hop.interface = kLoopback;
     hop.mtu = mtu;
     hop.valid_until = UINT64_MAX;
-    program_.remember(hop);
+    program_->remember(hop);
   }
 
  private:
-  RelayProgram program_;
+  FreshProgram program_;
   LegMap legs_;
   relay::SharedAccounts shared_;
   SharedMapping door_;
