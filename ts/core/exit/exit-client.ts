@@ -11,20 +11,14 @@ import type { MemberTable } from '../members/member-table.js';
 import { MAX_EXIT_HOPS, type MessageOf, type Refusal } from '../protocol/control-message.js';
 import { encodePeerId } from '../protocol/peer-id.js';
 import { earliest } from '../runtime/earliest.js';
-import type { ExitInUse, ExitState, ExitStatus } from '../runtime/exit-change.js';
+import type { ExitInUse, ExitStatus } from '../runtime/exit-change.js';
 import type { PeerTable } from '../runtime/peer-table.js';
 import type { RequestTable } from '../runtime/request-table.js';
 import type { Turn } from '../runtime/turn.js';
 import { EXIT_CAPABILITY } from './exit-rights.js';
-import {
-  ASK_TRIES,
-  FIRST_RETRY_MS,
-  LONGEST_RETRY_MS,
-  LOOK_AGAIN_MS,
-  RENEW_MS,
-  scattered,
-} from './lease-timing.js';
-import { memberOf, ownAddresses, provenNetwork } from './proven-network.js';
+import { ASK_TRIES } from './lease-timing.js';
+import { Lessor, type Lease, type Lessee } from './lessor.js';
+import { memberOf, ownAddresses } from './proven-network.js';
 
 /** Exits a node may name. */
 export const MAX_CHOICE = 16;
@@ -45,40 +39,39 @@ export interface ExitClientHost {
   upstreamChanged(turn: Turn): void;
 }
 
-interface Lease {
-  readonly sessionKey: SessionKey;
-  /** Blinded id, hex. */
-  readonly network: string;
-  readonly granted: MessageOf<'exit-granted'>;
-  /** Monotonic ms. */
-  readonly until: number;
-  readonly renewAt: number;
-}
-
-interface Candidate {
-  readonly identity: Uint8Array;
-  state: ExitState;
-  lease: Lease | undefined;
-  /** A request is under way to this session. */
-  asking: SessionKey | undefined;
-  /** It withdrew while it was asked: datagrams overtake each other, so what it answers is asked for once more. */
-  doubted: boolean;
-  /** When it may be asked again; -Infinity = at once. */
-  askAt: number;
-  retryMs: number;
-}
+type Granted = MessageOf<'exit-granted'>;
 
 export class ExitClient {
   readonly #host: ExitClientHost;
-  #candidates: readonly Candidate[] = [];
+  readonly #lessee: Lessee<Granted>;
+  #candidates: readonly Lessor<Granted>[] = [];
   #hops = 1;
-  #active: Candidate | undefined;
+  #active: Lessor<Granted> | undefined;
   /** The session that has the routes of an exit. */
   #routed: { readonly key: SessionKey; readonly routes: string } | undefined;
   #told = '';
 
   constructor(host: ExitClientHost) {
     this.#host = host;
+    this.#lessee = {
+      members: host.members,
+      peers: host.peers,
+      capability: EXIT_CAPABILITY,
+      released: 'exit-released',
+      ask: (to, network, turn, settle) => {
+        host.requests.send(
+          to,
+          { type: 'exit-request', network, hops: this.#hops },
+          turn,
+          (answer, later) =>
+            settle(answer?.type === 'exit-granted' ? answer : (answer?.reason ?? 'unanswered'), later),
+          ASK_TRIES,
+        );
+      },
+      refuses: (granted) => this.#cannotBeUsed(granted),
+      wants: (lessor) => this.#candidates.includes(lessor),
+      answered: (turn) => this.#advance(turn),
+    };
   }
 
   /** By whom the traffic leaves, the next one first; empty = by nobody; undefined = no exit is to be used. */
@@ -95,27 +88,21 @@ export class ExitClient {
     this.#hops = choice?.hops ?? 1;
     this.#candidates = (choice?.exits ?? []).map((identity) => {
       const known = before.find((each) => sameBytes(each.identity, identity));
-      return known !== undefined && isLonger ? known : fresh(identity);
+      return known !== undefined && isLonger ? known : new Lessor(identity, this.#lessee);
     });
-    for (const each of before) if (!this.#candidates.includes(each)) this.#release(each, turn);
+    for (const each of before) if (!this.#candidates.includes(each)) each.release(turn);
     this.#advance(turn);
   }
 
   /** The exit says that its grant is over. */
   handleWithdrawn(peer: SessionKey, reason: Refusal, turn: Turn): void {
-    for (const each of this.#candidates) {
-      if (each.asking === peer) each.doubted = true;
-      if (each.lease?.sessionKey === peer) this.#failed(each, reason, turn);
-    }
+    for (const each of this.#candidates) each.withdrawn(peer, reason, turn);
     this.#advance(turn);
   }
 
   /** Its session was given up, or it is no member any more. */
   lost(peer: SessionKey, turn: Turn): void {
-    const candidate = this.#candidates.find(({ lease }) => lease?.sessionKey === peer);
-    if (candidate === undefined) return;
-    this.#failed(candidate, 'unanswered', turn);
-    this.#advance(turn);
+    if (this.#candidates.some((each) => each.lost(peer, turn))) this.#advance(turn);
   }
 
   handleTimeout(turn: Turn): void {
@@ -124,14 +111,10 @@ export class ExitClient {
   }
 
   deadline(): number | undefined {
-    const leases = this.#candidates.flatMap(({ lease, asking }) =>
-      lease === undefined ? [] : [asking !== undefined ? lease.until : Math.min(lease.renewAt, lease.until)],
-    );
-    const wanted = this.#candidates.findIndex(
-      ({ lease, asking }) => lease !== undefined || asking !== undefined,
-    );
+    const wanted = this.#candidates.findIndex(({ lease, isAsked }) => lease !== undefined || isAsked);
     const waiting = this.#candidates.slice(0, wanted < 0 ? undefined : wanted);
-    return earliest(...leases, ...waiting.map(({ askAt }) => askAt));
+    const leased = this.#candidates.filter(({ lease }) => lease !== undefined);
+    return earliest(...[...waiting, ...leased].map((each) => each.deadline()));
   }
 
   status(now: number): ExitStatus['choice'] {
@@ -153,104 +136,19 @@ export class ExitClient {
 
   /** Renews, asks whoever is due up to the first that has granted, and uses that. */
   #advance(turn: Turn): void {
-    for (const each of this.#candidates)
-      if (each.lease !== undefined && each.lease.until <= turn.now) this.#failed(each, 'unanswered', turn);
-    for (const each of this.#candidates)
-      if (each.lease !== undefined && each.lease.renewAt <= turn.now && each.asking === undefined)
-        this.#ask(each, turn);
+    for (const each of this.#candidates) each.expire(turn);
+    for (const each of this.#candidates) if (each.lease !== undefined && each.isDue(turn.now)) each.ask(turn);
     for (const each of this.#candidates) {
-      if (each.lease === undefined && each.asking === undefined && each.askAt <= turn.now)
-        this.#ask(each, turn);
-      if (each.lease !== undefined || each.asking !== undefined) break;
+      if (each.lease === undefined && each.isDue(turn.now)) each.ask(turn);
+      if (each.lease !== undefined || each.isAsked) break;
     }
     this.#settle(turn);
   }
 
-  #ask(candidate: Candidate, turn: Turn): void {
-    const { members, peers } = this.#host;
-    const member = memberOf(members, candidate.identity);
-    const network = member && provenNetwork(members, peers, member);
-    if (member === undefined || network === undefined) {
-      this.#wait(candidate, 'unknown', LOOK_AGAIN_MS, turn);
-      return;
-    }
-    if (!member.record.capabilities.includes(EXIT_CAPABILITY)) {
-      this.#wait(candidate, 'not-offered', LOOK_AGAIN_MS, turn);
-      return;
-    }
-    candidate.asking = member.sessionKey;
-    candidate.doubted = false;
-    if (candidate.lease === undefined) candidate.state = 'asking';
-    const { sessionKey } = member;
-    const message = { type: 'exit-request', network: network.id, hops: this.#hops } as const;
-    this.#host.requests.send(
-      sessionKey,
-      message,
-      turn,
-      (answer, later) => {
-        if (!this.#candidates.includes(candidate)) {
-          if (answer?.type === 'exit-granted') later.send(sessionKey, 0, { type: 'exit-released' });
-          return;
-        }
-        candidate.asking = undefined;
-        if (answer?.type === 'exit-granted' && !this.#host.peers.isMember(sessionKey, network.hex))
-          this.#wait(candidate, 'unknown', LOOK_AGAIN_MS, later); // it left while it was asked
-        else if (answer?.type === 'exit-granted')
-          this.#granted(candidate, sessionKey, network.hex, answer, later);
-        else this.#failed(candidate, answer?.reason ?? 'unanswered', later);
-        this.#advance(later);
-      },
-      ASK_TRIES,
-    );
-  }
-
-  #granted(
-    candidate: Candidate,
-    sessionKey: SessionKey,
-    network: string,
-    granted: MessageOf<'exit-granted'>,
-    turn: Turn,
-  ): void {
-    const refusal = this.#cannotBeUsed(granted);
-    if (refusal !== undefined) {
-      turn.send(sessionKey, 0, { type: 'exit-released' });
-      this.#failed(candidate, refusal, turn);
-      return;
-    }
-    const lifetimeMs = granted.lifetime * 1000;
-    candidate.lease = {
-      sessionKey,
-      network,
-      granted,
-      until: turn.now + lifetimeMs,
-      renewAt: candidate.doubted ? turn.now : turn.now + Math.min(RENEW_MS, lifetimeMs / 2),
-    };
-    candidate.state = 'granted';
-    candidate.retryMs = FIRST_RETRY_MS;
-  }
-
   /** The exit forwards by others: not by this node, nor by more of them than were agreed to. */
-  #cannotBeUsed({ path }: MessageOf<'exit-granted'>): Refusal | undefined {
+  #cannotBeUsed({ path }: Granted): Refusal | undefined {
     if (path.some((identity) => sameBytes(identity, this.#host.identity))) return 'loop';
     return path.length + 1 > this.#hops ? 'exit-chain' : undefined;
-  }
-
-  #failed(candidate: Candidate, state: ExitState, turn: Turn): void {
-    const { retryMs } = candidate;
-    candidate.retryMs = Math.min(2 * retryMs, LONGEST_RETRY_MS);
-    this.#wait(candidate, state, scattered(retryMs, turn), turn);
-  }
-
-  #wait(candidate: Candidate, state: ExitState, waitMs: number, turn: Turn): void {
-    candidate.lease = undefined;
-    candidate.state = state;
-    candidate.askAt = turn.now + waitMs;
-  }
-
-  #release(candidate: Candidate, turn: Turn): void {
-    if (candidate.lease !== undefined) turn.send(candidate.lease.sessionKey, 0, { type: 'exit-released' });
-    candidate.lease = undefined;
-    candidate.state = 'standby';
   }
 
   /** Uses the first that has granted; those behind it are let go. */
@@ -258,9 +156,9 @@ export class ExitClient {
     const active = this.#candidates.find(({ lease }) => lease !== undefined);
     const place = active === undefined ? Infinity : this.#candidates.indexOf(active);
     this.#candidates.forEach((each, index) => {
-      if (index > place && each.asking === undefined) this.#release(each, turn);
+      if (index > place && !each.isAsked) each.release(turn);
       // Nobody before them has granted any more.
-      else if (each.state === 'standby') this.#wait(each, 'asking', 0, turn);
+      else if (each.state === 'standby') each.recall(turn);
     });
     const before = this.upstream?.map(toHex).join();
     const former = this.#active;
@@ -275,7 +173,7 @@ export class ExitClient {
   }
 
   /** The former exit loses the routes first: one prefix is never at two peers. */
-  #route(lease: Lease | undefined, turn: Turn): void {
+  #route(lease: Lease<Granted> | undefined, turn: Turn): void {
     const prefixes = lease === undefined ? [] : routesOf(lease.granted);
     const wanted = lease && { key: lease.sessionKey, routes: `${lease.network} ${prefixes.join(' ')}` };
     const routed = this.#routed;
@@ -287,7 +185,7 @@ export class ExitClient {
     this.#routed = wanted;
   }
 
-  #tell(active: Candidate | undefined, turn: Turn): void {
+  #tell(active: Lessor<Granted> | undefined, turn: Turn): void {
     const use = active && this.#useOf(active);
     const told = JSON.stringify(use ?? null);
     if (told === this.#told || (use === undefined && this.#told === '')) return;
@@ -295,7 +193,7 @@ export class ExitClient {
     turn.emit({ type: 'exit-in-use', use });
   }
 
-  #useOf({ identity, lease }: Candidate): ExitInUse | undefined {
+  #useOf({ identity, lease }: Lessor<Granted>): ExitInUse | undefined {
     if (lease === undefined) return undefined;
     const { members } = this.#host;
     const { granted, network } = lease;
@@ -311,16 +209,6 @@ export class ExitClient {
     };
   }
 }
-
-const fresh = (identity: Uint8Array): Candidate => ({
-  identity,
-  state: 'asking',
-  lease: undefined,
-  asking: undefined,
-  doubted: false,
-  askAt: -Infinity,
-  retryMs: FIRST_RETRY_MS,
-});
 
 function routesOf({ ipv4, ipv6 }: { readonly ipv4: boolean; readonly ipv6: boolean }): string[] {
   return [...(ipv4 ? ['0.0.0.0/0'] : []), ...(ipv6 ? ['::/0'] : [])];

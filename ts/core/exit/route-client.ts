@@ -16,15 +16,9 @@ import type { PeerTable } from '../runtime/peer-table.js';
 import type { RequestTable } from '../runtime/request-table.js';
 import type { Turn } from '../runtime/turn.js';
 import { ROUTE_CAPABILITY } from './exit-rights.js';
-import {
-  ASK_TRIES,
-  FIRST_RETRY_MS,
-  LONGEST_RETRY_MS,
-  LOOK_AGAIN_MS,
-  RENEW_MS,
-  scattered,
-} from './lease-timing.js';
-import { memberOf, offers, ownAddresses, provenNetwork } from './proven-network.js';
+import { ASK_TRIES } from './lease-timing.js';
+import { Lessor, type Lease, type Lessee } from './lessor.js';
+import { offers, ownAddresses, provenNetwork } from './proven-network.js';
 
 /** Prefixes a node may accept. */
 export const MAX_ACCEPTED = 256;
@@ -46,31 +40,13 @@ export interface RouteClientHost {
   readonly requests: RequestTable;
 }
 
-interface Lease {
-  readonly sessionKey: SessionKey;
-  /** Blinded id, hex. */
-  readonly network: string;
-  readonly prefixes: readonly Prefix[];
-  /** Monotonic ms. */
-  readonly until: number;
-  readonly renewAt: number;
-}
-
+type Granted = MessageOf<'route-granted'>;
 /** A member of whom prefixes are accepted. */
-interface Source {
-  readonly identity: Uint8Array;
-  state: ExitState;
-  lease: Lease | undefined;
-  /** A request is under way to this session. */
-  asking: SessionKey | undefined;
-  /** It withdrew while it was asked: datagrams overtake each other, so what it answers is asked for once more. */
-  doubted: boolean;
-  askAt: number;
-  retryMs: number;
-}
+type Source = Lessor<Granted>;
 
 export class RouteClient {
   readonly #host: RouteClientHost;
+  readonly #lessee: Lessee<Granted>;
   #accepted: readonly AcceptedRoute[] = [];
   #sources: readonly Source[] = [];
   /** Sessions that have prefixes, and which. */
@@ -81,6 +57,20 @@ export class RouteClient {
 
   constructor(host: RouteClientHost) {
     this.#host = host;
+    this.#lessee = {
+      members: host.members,
+      peers: host.peers,
+      capability: ROUTE_CAPABILITY,
+      released: 'route-released',
+      ask: (to, network, turn, settle) => {
+        this.#request(to, network, true, turn, (answer, later) =>
+          settle(answer?.type === 'route-granted' ? answer : (answer?.reason ?? 'unanswered'), later),
+        );
+      },
+      refuses: () => undefined,
+      wants: (lessor) => this.#sources.includes(lessor),
+      answered: (turn) => this.#advance(turn),
+    };
   }
 
   /** Accepts these from now on. Leases of those named again go on. */
@@ -89,47 +79,36 @@ export class RouteClient {
     this.#accepted = accepted;
     const identities = new Map(accepted.map(({ from }) => [toHex(from), from]));
     this.#sources = [...identities.values()].map(
-      (identity) => before.find((each) => sameBytes(each.identity, identity)) ?? fresh(identity),
+      (identity) =>
+        before.find((each) => sameBytes(each.identity, identity)) ?? new Lessor(identity, this.#lessee),
     );
-    for (const each of before)
-      if (each.lease !== undefined && !this.#sources.includes(each))
-        turn.send(each.lease.sessionKey, 0, { type: 'route-released' });
+    for (const each of before) if (!this.#sources.includes(each)) each.release(turn);
     this.#advance(turn);
   }
 
   /** Asks members whose records say that a LAN is behind them which ones: what they answer is in `status`. */
   survey(turn: Turn): void {
-    const { identity, members, peers, requests } = this.#host;
+    const { identity, members, peers } = this.#host;
     const answers = new Map<string, RouteAnswer>();
     this.#answers = answers;
     for (const member of offers(members, ROUTE_CAPABILITY).slice(0, MAX_SURVEYED)) {
       const network = provenNetwork(members, peers, member);
       if (network === undefined || sameBytes(member.identity, identity)) continue;
-      requests.send(
-        member.sessionKey,
-        { type: 'route-request', network: network.id, hold: false },
-        turn,
-        (answer) => answers.set(toHex(member.identity), answerOf(answer)),
-        ASK_TRIES,
-      );
+      this.#request(member.sessionKey, network.id, false, turn, (answer) => {
+        answers.set(toHex(member.identity), answerOf(answer));
+      });
     }
   }
 
   /** The member says that its grant is over. */
   handleWithdrawn(peer: SessionKey, reason: Refusal, turn: Turn): void {
-    for (const each of this.#sources) {
-      if (each.asking === peer) each.doubted = true;
-      if (each.lease?.sessionKey === peer) this.#failed(each, reason, turn);
-    }
+    for (const each of this.#sources) each.withdrawn(peer, reason, turn);
     this.#advance(turn);
   }
 
   /** Its session was given up, or it is no member any more. */
   lost(peer: SessionKey, turn: Turn): void {
-    const source = this.#sources.find(({ lease }) => lease?.sessionKey === peer);
-    if (source === undefined) return;
-    this.#failed(source, 'unanswered', turn);
-    this.#advance(turn);
+    if (this.#sources.some((each) => each.lost(peer, turn))) this.#advance(turn);
   }
 
   handleTimeout(turn: Turn): void {
@@ -138,13 +117,7 @@ export class RouteClient {
   }
 
   deadline(): number | undefined {
-    return earliest(
-      ...this.#sources.flatMap(({ lease, asking, askAt }) => {
-        if (lease !== undefined)
-          return [asking === undefined ? Math.min(lease.renewAt, lease.until) : lease.until];
-        return asking === undefined ? [askAt] : [];
-      }),
-    );
+    return earliest(...this.#sources.map((each) => each.deadline()));
   }
 
   status(): Pick<RouteStatus, 'accepted' | 'offers'> {
@@ -176,77 +149,21 @@ export class RouteClient {
   /** Renews, asks whoever is due, and sends by those that granted. */
   #advance(turn: Turn): void {
     for (const each of this.#sources) {
-      if (each.lease !== undefined && each.lease.until <= turn.now) this.#failed(each, 'unanswered', turn);
-      const dueAt = each.lease?.renewAt ?? each.askAt;
-      if (each.asking === undefined && dueAt <= turn.now) this.#ask(each, turn);
+      each.expire(turn);
+      if (each.isDue(turn.now)) each.ask(turn);
     }
     this.#route(turn);
   }
 
-  #ask(source: Source, turn: Turn): void {
-    const { members, peers, requests } = this.#host;
-    const member = memberOf(members, source.identity);
-    const network = member && provenNetwork(members, peers, member);
-    if (member === undefined || network === undefined) {
-      this.#wait(source, 'unknown', LOOK_AGAIN_MS, turn);
-      return;
-    }
-    if (!member.record.capabilities.includes(ROUTE_CAPABILITY)) {
-      this.#wait(source, 'not-offered', LOOK_AGAIN_MS, turn);
-      return;
-    }
-    const { sessionKey } = member;
-    source.asking = sessionKey;
-    source.doubted = false;
-    if (source.lease === undefined) source.state = 'asking';
-    requests.send(
-      sessionKey,
-      { type: 'route-request', network: network.id, hold: true },
-      turn,
-      (answer, later) => {
-        if (!this.#sources.includes(source)) {
-          if (answer?.type === 'route-granted') later.send(sessionKey, 0, { type: 'route-released' });
-          return;
-        }
-        source.asking = undefined;
-        if (answer?.type !== 'route-granted') this.#failed(source, answer?.reason ?? 'unanswered', later);
-        else if (peers.isMember(sessionKey, network.hex))
-          this.#granted(source, sessionKey, network.hex, answer, later);
-        else this.#wait(source, 'unknown', LOOK_AGAIN_MS, later); // it left while it was asked
-        this.#advance(later);
-      },
-      ASK_TRIES,
-    );
-  }
-
-  #granted(
-    source: Source,
-    sessionKey: SessionKey,
-    network: string,
-    { prefixes, lifetime }: MessageOf<'route-granted'>,
+  /** @param hold whether it is for a lease, and not only to know */
+  #request(
+    to: SessionKey,
+    network: Uint8Array,
+    hold: boolean,
     turn: Turn,
+    settle: (answer: Granted | MessageOf<'refused'> | undefined, turn: Turn) => void,
   ): void {
-    source.lease = {
-      sessionKey,
-      network,
-      prefixes,
-      until: turn.now + lifetime * 1000,
-      renewAt: source.doubted ? turn.now : turn.now + Math.min(RENEW_MS, lifetime * 500),
-    };
-    source.state = 'granted';
-    source.retryMs = FIRST_RETRY_MS;
-  }
-
-  #failed(source: Source, state: ExitState, turn: Turn): void {
-    const { retryMs } = source;
-    source.retryMs = Math.min(2 * retryMs, LONGEST_RETRY_MS);
-    this.#wait(source, state, scattered(retryMs, turn), turn);
-  }
-
-  #wait(source: Source, state: ExitState, waitMs: number, turn: Turn): void {
-    source.lease = undefined;
-    source.state = state;
-    source.askAt = turn.now + waitMs;
+    this.#host.requests.send(to, { type: 'route-request', network, hold }, turn, settle, ASK_TRIES);
   }
 
   /** By prefix, who has it. */
@@ -291,19 +208,11 @@ export class RouteClient {
   }
 }
 
-const fresh = (identity: Uint8Array): Source => ({
-  identity,
-  state: 'asking',
-  lease: undefined,
-  asking: undefined,
-  doubted: false,
-  askAt: -Infinity,
-  retryMs: FIRST_RETRY_MS,
-});
-
 /** Whether one of the prefixes that were granted holds all of this. */
-function grants({ prefixes }: Lease, { length, ip, family }: Prefix): boolean {
-  return prefixes.some((each) => each.family === family && each.length <= length && containsIp(each, ip));
+function grants({ granted }: Lease<Granted>, { length, ip, family }: Prefix): boolean {
+  return granted.prefixes.some(
+    (each) => each.family === family && each.length <= length && containsIp(each, ip),
+  );
 }
 
 function stateOf(source: Source | undefined): ExitState {
@@ -311,7 +220,7 @@ function stateOf(source: Source | undefined): ExitState {
   return source.lease === undefined ? source.state : 'not-offered';
 }
 
-function answerOf(answer: MessageOf<'route-granted'> | MessageOf<'refused'> | undefined): RouteAnswer {
+function answerOf(answer: Granted | MessageOf<'refused'> | undefined): RouteAnswer {
   if (answer?.type === 'route-granted') return { prefixes: answer.prefixes.map(formatPrefix) };
   return { refused: answer?.reason ?? 'unanswered' };
 }
