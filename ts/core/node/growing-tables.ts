@@ -21,8 +21,8 @@ import { MAX_RECORD_NETWORKS } from '../protocol/peer-record.js';
 import { PREPARED_LEGS } from '../protocol/standing-policy.js';
 import { MIN_GONE } from '../relay/directory.js';
 import { FOLLOWED_BOUNDS } from '../relay/followed-networks.js';
+import { MAX_PROVEN } from '../relay/client-roster.js';
 import { accountCapacity } from '../relay/relay-accounts.js';
-import { MAX_PROVEN } from '../relay/relay-clients.js';
 import { DEFAULT_RELAY_LIMITS, MAX_WIREGUARD_BINDINGS, type RelayLimits } from '../relay/relay-limits.js';
 import { remoteBounds } from '../relay/relay-neighbours.js';
 import { tenureBounds } from '../relay/relay-tenures.js';
@@ -147,9 +147,9 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
   {
     name: 'admitted clients',
     fields: [
-      'relay/relay-clients.ts#clients',
+      'relay/client-roster.ts#clients',
       'relay/relay-clients.ts#registered',
-      'relay/relay-clients.ts#expiries',
+      'relay/client-roster.ts#expiries',
       'relay/relay-clients.ts#publications',
       'relay/restart-handshakes.ts#started',
       'relay/restart-handshakes.ts#waits',
@@ -166,12 +166,12 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
   },
   {
     name: 'networks a client has shown to be in',
-    fields: ['relay/relay-clients.ts#proven'],
+    fields: ['relay/client-roster.ts#proven'],
     key: 'client, network',
     total: ({ admissions }) => admissions * MAX_PROVEN,
     shares: () => ({ client: MAX_PROVEN }),
     ends: 'with the client',
-    bound: { check: '>= MAX_PROVEN' },
+    bound: { check: '< MAX_PROVEN' },
   },
   {
     name: 'records of a network, and who left it',
@@ -222,7 +222,7 @@ export const GROWING_TABLES: readonly GrowingTable[] = [
       'relay/circuits/circuit-table.ts#circuits',
       'relay/circuits/circuit-lifetime.ts#expiries',
       'relay/circuits/circuit-refresh.ts#rechecks',
-      'relay/relay-clients.ts#circuits',
+      'relay/client-roster.ts#circuits',
       'relay/relay-neighbours.ts#circuits',
     ],
     key: 'circuit',

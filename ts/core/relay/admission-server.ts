@@ -1,5 +1,5 @@
 // The node's side of admission. Nothing is kept here but two secrets: a challenge says when it was issued,
-// and whoever is granted something remembers that time and the answer (RelayClients, in the client's own
+// and whoever is granted something remembers that time and the answer (ClientAdmission, in the client's own
 // entry), so that an older answer is worth nothing. Bad frames are met with silence and a counter.
 
 import { encodeFrame, FrameKind, type ParsedFrame } from '../../wire/frame.js';

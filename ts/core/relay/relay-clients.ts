@@ -1,11 +1,9 @@
-// The clients of a relay: whom it admits, who is registered, and where they are. Every table has a
-// cap, and nobody is sent anything to an address he has not proven to receive at.
+// The clients of a relay: who is registered, what others are told of them, and where they are. Nobody is sent anything
+// to an address he has not proven to receive at.
 
 import type { SessionKey } from '../../contract/engine.js';
 import type { ParsedFrame } from '../../wire/frame.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
-import { GrantStatus } from '../protocol/admission-payload.js';
-import { AdmissionServer, type AdmissionClaim, type AdmissionVerdict } from './admission-server.js';
 import { fromHex, sameBytes, toHex } from '../../wire/bytes.js';
 import {
   recordRefusal,
@@ -13,23 +11,16 @@ import {
   type MessageOf,
   type Refusal,
 } from '../protocol/control-message.js';
-import { BoundedTable } from '../runtime/bounded-table.js';
 import type { Counter } from '../runtime/counter.js';
 import { earliest } from '../runtime/earliest.js';
-import { FairPlaces } from '../runtime/fair-places.js';
 import { encodePeerId } from '../protocol/peer-id.js';
 import { blindedIdOf, membershipMessage } from '../protocol/network.js';
 import { openPeerRecord, type PeerRecord } from '../protocol/peer-record.js';
 import { ClientAddresses } from './client-addresses.js';
-import { isCap, type Cap } from './relay-limits.js';
-import {
-  addressOwners,
-  clientOwners,
-  prefixOf,
-  type Client,
-  type ClientOwner,
-  type Registration,
-} from './relay-client.js';
+import { ClientAdmission } from './client-admission.js';
+import { ClientRoster, type GivenClient } from './client-roster.js';
+import type { Cap } from './relay-limits.js';
+import { addressOwners, type Client, type Registration } from './relay-client.js';
 import { isOwnAddress, type RelayHost, type RelayParts } from './relay-host.js';
 import type { RelayNeighbours } from './relay-neighbours.js';
 import type { RelayDirectory } from './relay-directory.js';
@@ -45,8 +36,6 @@ const MESSAGE_BURST_MS = 1000;
 /** Changes of a client's record that others are told: one in 10 s, eight at once. The newest waits. */
 const CHANGE_INTERVAL_MS = 10_000;
 const CHANGES_AT_ONCE = 8;
-/** Networks a client may show to be in, while it is one; its record names eight at a time. */
-export const MAX_PROVEN = 64;
 
 /** What else of the relay follows a client. */
 export interface ClientFollowers {
@@ -67,29 +56,11 @@ export class RelayClients {
   readonly #directory: RelayDirectory;
   readonly #refusals: Counter;
   readonly #followers: ClientFollowers;
-  readonly #admission: AdmissionServer;
-  readonly #clients = new BoundedTable<SessionKey, Client, ClientOwner>(() => {
-    const { limits } = this.#rules;
-    return {
-      total: limits.admissions,
-      shares: {
-        identity: limits.admissionsPerIdentity,
-        network: limits.admissionsPerNetwork,
-        prefix: limits.admissionsPerPrefix,
-        site: limits.admissionsPerSite,
-      },
-    };
-  });
-  /**
-   * Those that have shown to be in no network yet, by prefix: strangers take no place for longer than it takes
-   * others to ask for one.
-   */
-  readonly #passing = new FairPlaces<Client>();
+  readonly #roster: ClientRoster;
+  readonly #admission: ClientAdmission;
   readonly #addresses: ClientAddresses;
   /** Registered clients by identity (hex). */
   readonly #registered = new Map<string, Client>();
-  /** Admissions and registrations that run out. */
-  readonly #expiries = new TimerQueue<Client>();
   /** Changes of a record that wait until they may be told. */
   readonly #publications = new TimerQueue<Client>();
   readonly #handshakes = new RestartHandshakes();
@@ -108,13 +79,16 @@ export class RelayClients {
       settled: (client, turn) => directory.resume(client, turn),
       moved: (client, address, turn) => this.#move(client, address, turn),
     });
-    this.#admission = new AdmissionServer(
-      host.primitives,
-      host.identity,
-      host.sessionPrivateKey,
-      (claim, turn) => this.#judge(claim, turn),
-      (reason) => refusals.add(reason, 1),
-    );
+    this.#roster = new ClientRoster(rules);
+    this.#admission = new ClientAdmission({
+      host,
+      rules,
+      refusals,
+      roster: this.#roster,
+      add: (given, turn) => this.#addClient(given, turn),
+      remove: (client, turn) => this.#removeClient(client, turn),
+      proven: (client, address, turn) => this.#addresses.proven(client, address, turn),
+    });
   }
 
   /** Takes up what the store holds. */
@@ -122,11 +96,11 @@ export class RelayClients {
     for (const [key, value] of restored)
       if (key.startsWith(CLIENT_PREFIX) && !this.#restoreClient(value, turn))
         turn.emit({ type: 'persist', key, value: undefined });
-    this.#handshakes.begin(this.#clients.keys(), turn.now);
+    this.#handshakes.begin(this.#roster.keys(), turn.now);
   }
 
   get size(): number {
-    return this.#clients.size;
+    return this.#roster.size;
   }
 
   get registrations(): number {
@@ -134,7 +108,7 @@ export class RelayClients {
   }
 
   get(key: SessionKey): Client | undefined {
-    return this.#clients.get(key);
+    return this.#roster.get(key);
   }
 
   /** The registered client of this identity. */
@@ -164,7 +138,7 @@ export class RelayClients {
    */
   admitsMessage(peer: SessionKey, message: ControlMessage, turn: Turn): boolean {
     const { now } = turn;
-    const client = this.#clients.get(peer);
+    const client = this.#roster.get(peer);
     if (client === undefined) return true;
     const next = Math.max(client.nextMessage, now) + MESSAGE_INTERVAL_MS;
     if (next - now > MESSAGE_BURST_MS) {
@@ -225,7 +199,7 @@ export class RelayClients {
     };
     this.#registered.set(identity, client);
     // Whoever shows nothing has the place of an admission, and no longer than that.
-    if (!this.#passes(client)) this.#expireClient(client, this.#rules.limits.leaseSeconds, turn);
+    if (!this.#roster.passes(client)) this.#expireClient(client, this.#rules.limits.leaseSeconds, turn);
     this.#persistClient(client, turn);
     if (unchanged) return undefined;
     const wait = client.nextChange - (CHANGES_AT_ONCE - 1) * CHANGE_INTERVAL_MS;
@@ -252,15 +226,12 @@ export class RelayClients {
     const message = membershipMessage({ relay, relaySessionKey, boot, identity, sessionKey });
     if (!primitives.ed25519Verify(key, message, signature)) return 'not-a-member';
     if (client.proven.has(network)) return { network };
-    // Each is told to others at once, beside the changes of its record; so there are not many in a client's life.
-    if (client.proven.size >= MAX_PROVEN) return 'capacity';
+    if (!this.#roster.mayProve(client)) return 'capacity';
     if (client.proven.size === 0) {
-      if (this.#isFull(network)) return 'admissions-per-network';
-      this.#passing.delete(prefixOf(client.address), client);
+      if (this.#roster.isFull(network)) return 'admissions-per-network';
       this.#expireClient(client, this.#rules.limits.leaseSeconds, turn);
     }
-    client.proven.add(network);
-    this.#clients.hand(client.key, clientOwners(client));
+    this.#roster.prove(client, network);
     this.#persistClient(client, turn);
     this.#serve(registration, this.#provenOf(client, registration.record), turn);
     this.#host.recordRegistered(registration.record, registration.networks, turn);
@@ -287,7 +258,7 @@ export class RelayClients {
 
   /** Lets go of those the rules no longer admit; the others keep what is still served. */
   rulesChanged(turn: Turn): void {
-    for (const client of [...this.#clients.values()]) {
+    for (const client of this.#roster.all()) {
       const { registration, identity } = client;
       const networks = registration && this.#rules.servedOf(registration.record);
       const proven = registration && this.#provenOf(client, registration.record);
@@ -299,138 +270,39 @@ export class RelayClients {
         this.#removeClient(client, turn);
         continue;
       }
-      this.#sortPassing(client);
+      this.#roster.sort(client);
       if (registration !== undefined && proven !== undefined) this.#serve(registration, proven, turn);
     }
   }
 
   handleTimeout(turn: Turn): void {
     // First: nobody is told of a client that has run out, and it is asked nothing more.
-    for (const client of this.#expiries.allDue(turn.now)) this.#removeClient(client, turn);
+    for (const client of this.#roster.expired(turn.now)) this.#removeClient(client, turn);
     for (const client of this.#publications.allDue(turn.now)) this.#publish(client, turn);
     this.#handshakes.handleTimeout(turn);
   }
 
   deadline(): number | undefined {
-    return earliest(this.#expiries.next(), this.#publications.next(), this.#handshakes.deadline());
+    return earliest(this.#roster.deadline(), this.#publications.next(), this.#handshakes.deadline());
   }
 
-  // Admission
+  // Places
 
-  #judge(claim: AdmissionClaim, turn: Turn): AdmissionVerdict | 'replay' {
-    const lifetime = this.#rules.limits.admissionSeconds;
-    const refusal = this.#admit(claim, turn);
-    if (refusal === undefined) return { status: GrantStatus.granted, lifetime };
-    if (refusal === 'replay') return refusal;
-    this.#refusals.add(refusal, 1);
-    const status = isCap(refusal) ? GrantStatus.atCapacity : GrantStatus.refused;
-    return { status, lifetime: 0 };
-  }
-
-  #admit(claim: AdmissionClaim, turn: Turn): Refusal | Cap | 'replay' | undefined {
-    const { identity, sessionKey, address, issued, digest } = claim;
-    if (isOwnAddress(this.#host, address)) return 'own-address';
-    if (sameBytes(identity, this.#host.identity) || sameBytes(sessionKey, this.#host.sessionKey))
-      return 'denied';
-    if (!this.#rules.allows(identity)) return 'denied';
-    if (!this.#rules.isPeer(identity) && !this.#rules.admits(claim.network)) return 'not-served';
-    const key = toHex(sessionKey);
-    // The key of a relay we use or of a member is known to be theirs: nobody else can claim it.
-    const holder = this.#host.holderOf(key);
-    if (holder !== undefined && !sameBytes(holder, identity)) return 'denied';
-    const present = this.#clients.get(key);
-    if (present !== undefined) {
-      const same = sameBytes(present.identity, identity);
-      // A session proves the session key; somebody else's claim to it is then worth nothing.
-      if (!same && present.hasSession) return 'denied';
-      const { admitted } = present;
-      // The grant got lost: the very same answer is granted again. An older one, or another, is a replay.
-      if (admitted !== undefined && issued <= admitted.issued)
-        return same && sameBytes(digest, admitted.digest) ? undefined : 'replay';
-      if (same) {
-        present.admitted = { issued, digest };
-        // Its frames come from where its session is; an admission may have been asked for by another way.
-        if (present.hasSession) present.provenAddress = address;
-        else this.#addresses.proven(present, address, turn);
-        if (present.registration === undefined || this.#passes(present))
-          this.#expireClient(present, this.#rules.limits.admissionSeconds, turn);
-        return undefined;
-      }
-      this.#removeClient(present, turn);
-    }
-    const admitted = { sessionKey, identity, network: toHex(claim.network), address };
-    const crowded = this.#crowded(admitted, turn);
-    if (crowded !== undefined) return crowded;
-    const client = this.#addClient({ ...admitted, admitted: { issued, digest } }, turn);
-    this.#expireClient(client, this.#rules.limits.admissionSeconds, turn);
-    return undefined;
-  }
-
-  /** The cap that another admission would exceed. Where all places are taken, one may be made. */
-  #crowded(given: Pick<Client, 'identity' | 'network' | 'address'>, turn: Turn): Cap | undefined {
-    if (!this.#rules.isPeer(given.identity) && this.#isFull(given.network)) return 'admissions-per-network';
-    const crowded = this.#clients.crowded(clientOwners({ ...given, proven: new Set() }));
-    if (crowded === undefined) return undefined;
-    if (crowded !== 'total') return `admissions-per-${crowded}`;
-    const leaving = this.#passing.givingWayTo(prefixOf(given.address));
-    if (leaving === undefined) return 'admissions';
-    this.#removeClient(leaving, turn);
-    return undefined;
-  }
-
-  /** Whether as many have shown to be in this network (hex) as it may have here. */
-  #isFull(network: string): boolean {
-    return this.#clients.heldBy('network', network) >= this.#rules.limits.admissionsPerNetwork;
-  }
-
-  /** Whether it may have to make room: it has shown to be in no network, and is no relay the operator named. */
-  #passes({ proven, identity }: Client): boolean {
-    return proven.size === 0 && !this.#rules.isPeer(identity);
-  }
-
-  #sortPassing(client: Client): void {
-    const prefix = prefixOf(client.address);
-    if (this.#passes(client)) this.#passing.add(prefix, client);
-    else this.#passing.delete(prefix, client);
-  }
-
-  #addClient(
-    given: Pick<Client, 'sessionKey' | 'identity' | 'network' | 'address' | 'admitted'> &
-      Partial<Pick<Client, 'proven'>>,
-    turn: Turn,
-  ): Client {
-    const client: Client = {
-      proven: new Set(),
-      ...given,
-      key: toHex(given.sessionKey),
-      hasSession: false,
-      bound: false,
-      registration: undefined,
-      formerBoot: undefined,
-      provenAddress: undefined,
-      challenged: undefined,
-      challenging: false,
-      nextMessage: 0,
-      nextChange: 0,
-      circuits: new Set(),
-    };
-    this.#clients.set(client.key, client, clientOwners(client));
+  #addClient(given: GivenClient, turn: Turn): Client {
+    const client = this.#roster.add(given);
     // No endpoint: whoever holds the session key begins the handshake, and is sent nothing before.
-    this.#sortPassing(client);
     this.#host.peers.addRole(client.key, 'client', undefined, turn);
     return client;
   }
 
   #expireClient(client: Client, seconds: number, turn: Turn): void {
-    this.#expiries.set(client, turn.now + seconds * 1000);
+    this.#roster.expire(client, seconds, turn.now);
   }
 
   #removeClient(client: Client, turn: Turn): void {
     this.#followers.removed(client, turn);
     this.#unregister(client, turn);
-    this.#passing.delete(prefixOf(client.address), client);
-    this.#clients.delete(client.key);
-    this.#expiries.clear(client);
+    this.#roster.remove(client);
     this.#publications.clear(client);
     this.#handshakes.stop(client.key);
     this.#host.requests.cancel(client.key);
@@ -466,7 +338,7 @@ export class RelayClients {
   #rebind(client: Client, identity: Uint8Array, turn: Turn): void {
     this.#unregister(client, turn);
     client.identity = identity;
-    this.#clients.hand(client.key, clientOwners(client));
+    this.#roster.pay(client);
   }
 
   // Addresses
@@ -479,10 +351,7 @@ export class RelayClients {
 
   /** Its legs and whatever else is sent there follow it to where it has proven to be. */
   #move(client: Client, address: SocketAddress, turn: Turn): void {
-    this.#passing.delete(prefixOf(client.address), client);
-    client.address = address;
-    this.#sortPassing(client);
-    this.#clients.hand(client.key, clientOwners(client));
+    this.#roster.move(client, address);
     this.#followers.moved(client, turn);
     if (client.registration !== undefined) this.#persistClient(client, turn);
     turn.notify('info', 'client-moved', { peer: encodePeerId(client.identity) });
@@ -518,7 +387,7 @@ export class RelayClients {
     const network = served[0] ?? '';
     const given = { sessionKey, identity: record.identity, network, address: stored.address };
     const proven = new Set(networks);
-    if (this.#clients.crowded(clientOwners({ ...given, proven })) !== undefined) return false; // the caps are lower now
+    if (this.#roster.exceeded({ ...given, proven }) !== undefined) return false; // the caps are lower now
     const client = this.#addClient({ ...given, proven, admitted: undefined }, turn);
     // It had a session, for only a registered client is in the store: this node begins the handshake.
     client.hasSession = true;
@@ -536,7 +405,7 @@ export class RelayClients {
     const { leaseSeconds, admissionSeconds } = this.#rules.limits;
     this.#expireClient(
       client,
-      Math.min(seconds, this.#passes(client) ? admissionSeconds : leaseSeconds),
+      Math.min(seconds, this.#roster.passes(client) ? admissionSeconds : leaseSeconds),
       turn,
     );
     this.#host.recordRegistered(record, networks, turn);
