@@ -109,6 +109,20 @@ describe('the order of the tests', () => {
       'dist/test/b.test.js',
     ]);
   });
+
+  it('has those that load the machine one after the other, beside all others', () => {
+    const { loading, lanes } = evaluate(
+      `import { LOADING, lanesOf } from ${module('node-tests')};
+      const files = ['dist/test/a.test.js', ...LOADING.map((name) => \`dist/test/\${name}.test.js\`)];
+      console.log(JSON.stringify({ loading: LOADING, lanes: lanesOf(files) }));`,
+    ) as { loading: string[]; lanes: { files: string[]; concurrency: number }[] };
+    for (const name of loading) assert.ok(existsSync(join(root, `test/${name}.test.ts`)), name);
+    const [alone, others] = lanes;
+    assert.equal(alone?.concurrency, 1);
+    assert.deepEqual(alone.files.toSorted(), loading.map((name) => `dist/test/${name}.test.js`).toSorted());
+    assert.deepEqual(others?.files, ['dist/test/a.test.js']);
+    assert.ok(others.concurrency > 1);
+  });
 });
 
 describe('a step', () => {
