@@ -220,7 +220,7 @@ export class MeshNode implements Component {
     if (this.#parts.members.joined(network.id) !== undefined) return [];
     checkNetwork(network);
     if (this.#parts.members.networks.size >= MAX_RECORD_NETWORKS)
-      throw new RangeError(`networks: at most ${MAX_RECORD_NETWORKS} can be joined; leave one first`);
+      throw new RangeError(`networks: at most ${MAX_RECORD_NETWORKS} are possible`);
     this.#parts.members.addNetwork(network, turn);
     this.#parts.uplinks.use(this.#parts.boot, turn);
     this.#parts.recordMayHaveChanged(turn);
