@@ -14,6 +14,7 @@ const idOf = (index: number): string => index.toString(16).padStart(32, '0');
 function reading(networks: readonly string[]) {
   const requests = new RequestTable();
   const looked: string[] = [];
+  const learned: string[] = [];
   const reader = new DirectoryReader({
     sessionKey: BOOTSTRAP,
     requests,
@@ -23,9 +24,12 @@ function reading(networks: readonly string[]) {
       return networks.includes(network);
     },
     depthOf: () => 0,
-    learned: () => undefined,
+    learned: ({ network }) => {
+      learned.push(toHex(network));
+    },
   });
-  const read = (network: string): number | undefined => {
+  /** @param told what the answer says in another way */
+  const read = (network: string, told: Partial<MessageOf<'records'>> = {}): number | undefined => {
     const asked = turn();
     reader.read(network, asked);
     const [effect] = asked.effects;
@@ -41,11 +45,13 @@ function reading(networks: readonly string[]) {
       more: false,
       records: [],
       gone: [],
+      ...told,
     };
-    requests.handleAnswer(BOOTSTRAP, envelope.request, answer, turn());
+    requests.handleAnswer(BOOTSTRAP, envelope.request, answer, answered);
     return after;
   };
-  return { reader, read, looked };
+  const answered = turn();
+  return { reader, read, looked, learned, answered };
 }
 
 describe('what is known of the directory of a bootstrap', () => {
@@ -58,11 +64,31 @@ describe('what is known of the directory of a bootstrap', () => {
     assert.deepEqual([read(left), read(kept)], [0, 7]);
   });
 
+  it('is what was asked for: an answer that names another network, joined or not, is none', () => {
+    const [asked, other] = [idOf(1), idOf(2)];
+    const { reader, read, learned } = reading([asked, other]);
+    reader.rebooted(new Uint8Array(16));
+    read(asked, { network: fromHex(other) ?? new Uint8Array(16) });
+    assert.deepEqual(learned, []);
+    read(asked);
+    assert.deepEqual(learned, [asked]);
+  });
+
+  it('is nothing of a network that is read no more, though an answer comes late and promises more', () => {
+    const networks = [idOf(1)];
+    const { reader, read, learned, answered } = reading(networks);
+    reader.rebooted(new Uint8Array(16));
+    const asked = idOf(1);
+    networks.pop();
+    read(asked, { more: true });
+    assert.deepEqual([learned, answered.effects], [[], []]);
+  });
+
   it('costs no question per network, of which a relay may follow thousands for its clients', () => {
     const networks = Array.from({ length: 100 }, (_, index) => idOf(index));
     const { reader, read, looked } = reading(networks);
     reader.rebooted(new Uint8Array(16));
-    networks.forEach(read);
+    networks.forEach((network) => read(network));
     looked.length = 0;
     reader.keepOnly(networks);
     assert.deepEqual(looked, []);

@@ -234,7 +234,6 @@ export class NodeParts {
       sign: (message) => this.primitives.ed25519Sign(this.config.identitySeed, message),
       ownAddresses: () => this.endpoints,
       uplinks: () => this.uplinks.all(),
-      isJoined: (network) => this.members.networks.has(network),
       holderOf: (key) =>
         this.uplinks.get(key)?.bootstrap.identity ?? this.members.bySessionKey(key)?.identity,
       recordRegistered: (record, networks, later) => {

@@ -38,8 +38,6 @@ export interface RelayHost {
   ownAddresses(): readonly SocketAddress[];
   /** The bootstraps this node uses, configured relay peers among them. */
   uplinks(): Iterable<Uplink>;
-  /** Whether this node is a member of the network (blinded id, hex). */
-  isJoined(network: string): boolean;
   /** The identity this session key is known to be of: of a bootstrap we use, or by a member's record. */
   holderOf(sessionKey: SessionKey): Uint8Array | undefined;
   /** A record whose signature is checked came in, of a client that has shown to be in these networks (hex). */

@@ -96,11 +96,6 @@ export class RelayNeighbours {
     return undefined;
   }
 
-  /** Records remembered. */
-  get remembered(): number {
-    return this.#remote.size;
-  }
-
   /** The operator removed a relay from the list of neighbours. @returns the records only it told. */
   forget(key: SessionKey): PeerRecord[] {
     this.#neighbours.delete(key);

@@ -73,6 +73,12 @@ export class DirectoryReader {
         if (boot !== this.#boot && this.#host.isRegistered()) this.read(network, later);
         return;
       }
+      // Only what was asked for is remembered, of a network that is read still: or a bootstrap would tell of any, and
+      // of one more page without end.
+      if (toHex(answer.network) !== network || !this.#host.wants(network)) {
+        this.#reading.delete(network);
+        return;
+      }
       this.#advance(network, answer);
       this.#host.learned({ ...answer, since: this.#readSince(network, answer.from, later) }, later);
       if (!answer.more) this.#reading.delete(network);

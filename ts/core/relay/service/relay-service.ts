@@ -309,12 +309,13 @@ export class RelayService {
     return all;
   }
 
-  /** A neighbour told a record, its signature checked: its identity is reached through that neighbour. */
+  /**
+   * A neighbour told a record of a network that is read at it, its signature checked: its identity is reached through
+   * that neighbour.
+   */
   learned(from: SessionKey, network: string, record: PeerRecord, turn: Turn): void {
     const { host, rules, neighbours, directory } = this.#parts;
     if (sameBytes(record.identity, host.identity) || !rules.allows(record.identity)) return;
-    // Only what somebody here asks for is remembered.
-    if (!host.isJoined(network) && !neighbours.followed.has(network)) return;
     if (!rules.servedOf(record).includes(network) || !neighbours.learn(from, network, record)) return;
     if (this.#clients.registered(record.identity) !== undefined) return;
     const networks = this.#toldIn(record);
