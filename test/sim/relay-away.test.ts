@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { OPEN_RULES, type PathPolicy } from '../../ts/core/path/path-policy.js';
+import { encodeMessage } from '../../ts/core/protocol/control-message.js';
 import type { Network } from '../../ts/core/protocol/network.js';
 import { PORT_RESTRICTED } from '../../ts/sim/kernel/nat.js';
 import { Simulation, type SimNode } from '../../ts/sim/mesh/simulation.js';
+import { toHex } from '../../ts/wire/bytes.js';
 import type { SocketAddress } from '../../ts/wire/socket-address.js';
 import { allKnowAll, ip, OPEN_POLICY, PingRound } from './mesh-world.js';
 
@@ -12,6 +15,7 @@ const SECOND_V4 = at('192.0.2.2');
 const V6 = at('2001:db8::1');
 /** Of a bridge inside the relay's host: in the invite, and within nobody's reach. */
 const UNREACHABLE = at('172.17.0.1');
+const RELAY_ONLY: PathPolicy = { rules: { ...OPEN_RULES, use: 'relay-only' }, members: new Map() };
 
 /** `open`: an IPv4 address without a NAT. */
 type Kind = 'v4' | 'v6' | 'both' | 'open';
@@ -23,7 +27,12 @@ interface World {
 }
 
 /** A relay at several addresses, and members with IPv4 behind a NAT, with IPv6, and with both. */
-function worldOf(seed: number, invited: readonly SocketAddress[], kinds: readonly Kind[]): World {
+function worldOf(
+  seed: number,
+  invited: readonly SocketAddress[],
+  kinds: readonly Kind[],
+  pathPolicy?: PathPolicy,
+): World {
   const simulation = new Simulation({ seed });
   const relay = simulation.node({
     name: 'relay',
@@ -41,7 +50,12 @@ function worldOf(seed: number, invited: readonly SocketAddress[], kinds: readonl
   };
   const members = kinds.map((kind, index) => {
     const v6 = at(`2001:db8:1::${index + 1}`);
-    const common = { name: `m${index}`, networks: [network], latencyMs: 10 + index };
+    const common = {
+      name: `m${index}`,
+      networks: [network],
+      latencyMs: 10 + index,
+      ...(pathPolicy && { pathPolicy }),
+    };
     if (kind === 'v6') return simulation.node({ ...common, address: v6 });
     if (kind === 'open') return simulation.node({ ...common, address: at(`198.51.100.${index + 1}`) });
     return simulation.node({
@@ -133,5 +147,27 @@ describe('a circuit that carries nothing, though its relay knows it', () => {
   it('is replaced while the relay stays, when the handshakes of 90 s over it are not answered', () => {
     const took = dataFlows(emptied(false), 200_000);
     assert.ok(took !== undefined && took < 110_000, `${took ?? 'never'} ms`);
+  });
+});
+
+describe('a relay that loses one of two addresses and runs on', () => {
+  it('has its circuits follow it when it is heard from the other', () => {
+    const world = worldOf(5, [V4, SECOND_V4], ['open', 'open'], RELAY_ONLY);
+    const { relay, members, simulation } = world;
+    assert.ok(dataFlows(world) !== undefined);
+    const ids = (): string[] => (relay.mesh.status(relay.step).relay?.circuits ?? []).map(({ id }) => id);
+    const before = ids();
+    assert.equal(before.length, 1);
+    relay.setUplinks([{ address: SECOND_V4 }]);
+    // Any message of their session shows them where it is; nobody registers for that.
+    const message = { type: 'refused', reason: 'capacity', what: 'lookup' } as const;
+    const payload = encodeMessage({ request: 0, message });
+    relay.apply(
+      members.map(({ sessionKey }) => ({ type: 'send-control', peer: toHex(sessionKey), payload })),
+    );
+    simulation.run(100);
+    const took = dataFlows(world);
+    assert.ok(took !== undefined && took < 500, `${took ?? 'never'} ms`);
+    assert.deepEqual(ids(), before);
   });
 });
