@@ -87,4 +87,17 @@ describe('a limit of a relay is written in one table, and', () => {
       }
     }
   });
+
+  it('a limit that was taken out of the file is told with its default', () => {
+    const opened = parseConfig('', 'omerta.toml');
+    for (const { key, change, default: value, most } of CONFIGURABLE) {
+      if (change === 'next-start' || key === 'wireguard_bindings') continue;
+      const running = parseConfig(
+        `[relay]\n${key} = ${value === most ? value - 1 : value + 1}`,
+        'omerta.toml',
+      );
+      const { change: made } = changeWhileRunning('relay', opened, running, opened);
+      assert.deepEqual(made.removed, [{ key: `relay.${key}`, default: value }]);
+    }
+  });
 });

@@ -247,6 +247,10 @@ describe('omerta relay', { concurrency: 2 }, () => {
       (await reload()).stdout,
       'paths.interfaces.wwan0: removed, the interface is not metered and has priority 0\n',
     );
+    writeFileSync(file, '[relay]\ncircuits = 90\ncircuits_per_identity = 9\n');
+    assert.equal((await reload()).stdout, 'relay.circuits_per_identity: in force\n');
+    writeFileSync(file, '[relay]\ncircuits = 90\n');
+    assert.equal((await reload()).stdout, 'relay.circuits_per_identity: back at its default, 256\n');
     writeFileSync(file, '[log]\nlevel = "warn"\n');
     assert.deepEqual(JSON.parse((await reload('--json')).stdout), {
       // As many circuits as it was started with, and no more: the engine's tables have no room for them.
