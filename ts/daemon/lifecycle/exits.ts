@@ -12,8 +12,10 @@ import { ExitCode, messageOf, OperatorError } from '../../host/operator-error.js
 import { exitReport, type ExitReport } from '../../status/model/exit-report.js';
 import type { DaemonStatus } from '../../status/model/daemon-status.js';
 import {
+  isSameSubject,
   loadExitSettings,
   saveExitSettings,
+  withGrant,
   type ExitGrantSetting,
   type ExitServeSettings,
   type ExitSubjectSetting,
@@ -26,8 +28,6 @@ import { nodeExitSettings, rightsLeft, type ExitRightLeft } from './granted-righ
 import type { Mesh } from './mesh.js';
 import { Routes } from './routes.js';
 
-/** Ended rights are kept so long, to be told from rights that never were. */
-const REMEMBERED_MS = 7 * 24 * 3_600_000;
 /** So often it is looked whether another program took the machine's guard away. */
 const GUARD_LOOK_MS = 5000;
 
@@ -214,9 +214,7 @@ export class Exits {
 
   grant(grant: ExitGrantSetting): Promise<void> {
     return this.#setup.inTurn(async () => {
-      const others = this.#typed.grants.filter(({ subject }) => !sameSubject(subject, grant.subject));
-      const old = Date.now() - REMEMBERED_MS;
-      const grants = [...others.filter(({ until }) => until === undefined || until > old), grant];
+      const grants = withGrant(this.#typed.grants, grant, Date.now());
       await this.#change({ ...this.#typed, grants });
     });
   }
@@ -224,7 +222,7 @@ export class Exits {
   /** @returns whether there was such a right, and by which others its holder still may leave. */
   revoke(subject: ExitSubjectSetting): Promise<ExitRevoked> {
     return this.#setup.inTurn(async () => {
-      const grants = this.#typed.grants.filter((each) => !sameSubject(each.subject, subject));
+      const grants = this.#typed.grants.filter((each) => !isSameSubject(each.subject, subject));
       const { serve } = this.#typed;
       const allow = serve?.allow.filter((peer) => !('peer' in subject) || peer !== subject.peer);
       const found = grants.length < this.#typed.grants.length || allow?.length !== serve?.allow.length;
@@ -332,8 +330,4 @@ export class Exits {
     const settings = nodeExitSettings(this.#settings, networkId, names.areResolved);
     mesh?.shell.command((node, step) => node.setExits(settings, step));
   }
-}
-
-function sameSubject(a: ExitSubjectSetting, b: ExitSubjectSetting): boolean {
-  return JSON.stringify(a) === JSON.stringify(b);
 }

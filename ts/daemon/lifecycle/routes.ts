@@ -14,6 +14,7 @@ import { containsIp, formatPrefix, parsePrefix, type Prefix } from '../../wire/p
 import { parseSocketAddress } from '../../wire/socket-address.js';
 import type { RouteConfiguration } from '../config/route-configuration.js';
 import {
+  acceptBeside,
   loadRouteSettings,
   saveRouteSettings,
   type RouteAcceptSettings,
@@ -92,10 +93,8 @@ export class Routes {
       this.#requireTyped('routes.accept', this.#file.accept !== undefined);
       requireInside(this.#setup.opened().engine);
       this.#requireAcceptable(accept);
-      const known = this.#typed.accept.filter(
-        (route) => !accept.some(({ prefix, from }) => prefix === route.prefix && from === route.from),
-      );
-      await this.#change({ ...this.#typed, accept: [...known, ...accept] }, this.#file);
+      const accepted = acceptBeside(this.#typed.accept, accept);
+      await this.#change({ ...this.#typed, accept: accepted }, this.#file);
     });
   }
 

@@ -58,14 +58,49 @@ export const exitUseSchema = z.strictObject({
 });
 export type ExitUseSettings = z.infer<typeof exitUseSchema>;
 
+/** Rights that are granted one by one, those that ended and are remembered among them. */
+export const MAX_GRANTS = 1024;
+
 const settingsSchema = z.strictObject({
   serve: exitServeSchema.optional(),
-  grants: z.array(exitGrantSchema).max(1024),
+  grants: z.array(exitGrantSchema).max(MAX_GRANTS),
   use: exitUseSchema.optional(),
 });
 export type StoredExitSettings = z.infer<typeof settingsSchema>;
 
 const NONE: StoredExitSettings = { grants: [] };
+
+/** Ended rights are kept so long, to be told from rights that never were. */
+const REMEMBERED_MS = 7 * 24 * 3_600_000;
+
+/**
+ * These rights with one more, in place of an earlier one of the same. Of those that ended the oldest are forgotten first.
+ * @param now milliseconds since 1970
+ * @throws OperatorError where there are as many as there may be
+ */
+export function withGrant(
+  grants: readonly ExitGrantSetting[],
+  grant: ExitGrantSetting,
+  now: number,
+): ExitGrantSetting[] {
+  const end = ({ until = Infinity }: ExitGrantSetting): number => until;
+  const others = grants.filter(
+    (each) => !isSameSubject(each.subject, grant.subject) && end(each) > now - REMEMBERED_MS,
+  );
+  const ended = others.filter((each) => end(each) <= now).sort((a, b) => end(a) - end(b));
+  const forgotten = new Set(ended.slice(0, Math.max(0, others.length + 1 - MAX_GRANTS)));
+  const kept = others.filter((each) => !forgotten.has(each));
+  if (kept.length < MAX_GRANTS) return [...kept, grant];
+  throw new OperatorError(
+    ExitCode.usage,
+    'exit grant',
+    `${MAX_GRANTS} rights are granted already, and none of them has ended`,
+    'Take one back with omerta exit revoke, or serve a network: omerta exit serve --network NAME',
+  );
+}
+
+export const isSameSubject = (a: ExitSubjectSetting, b: ExitSubjectSetting): boolean =>
+  JSON.stringify(a) === JSON.stringify(b);
 
 /** @throws OperatorError when the file is not what this wrote. */
 export function loadExitSettings(state: StateDirectory): StoredExitSettings {

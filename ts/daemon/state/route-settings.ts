@@ -34,6 +34,20 @@ export type StoredRouteSettings = z.infer<typeof settingsSchema>;
 
 export const NO_ROUTES: StoredRouteSettings = { accept: [] };
 
+/** Accepted routes with more, in place of the same ones. @throws OperatorError where they would be too many */
+export function acceptBeside(known: RouteAcceptSettings, more: RouteAcceptSettings): RouteAcceptSettings {
+  const isSame = (route: RouteAcceptSettings[number]): boolean =>
+    more.some(({ prefix: other, from }) => other === route.prefix && from === route.from);
+  const all = [...known.filter((route) => !isSame(route)), ...more];
+  if (all.length <= MAX_ACCEPTED) return all;
+  throw new OperatorError(
+    ExitCode.usage,
+    'accept',
+    `it would be ${all.length} prefixes with those that are accepted already, and at most ${MAX_ACCEPTED} are possible`,
+    'Accept a shorter prefix that holds some of them, or take some out: omerta route off PREFIX',
+  );
+}
+
 /** @throws OperatorError when the file is not what this wrote. */
 export function loadRouteSettings(state: StateDirectory): StoredRouteSettings {
   const text = readPrivate('route settings', state.routeSettings);
