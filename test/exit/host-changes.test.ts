@@ -91,6 +91,24 @@ describe('changes of a host', () => {
     assert.equal(host.rules.size, 0);
   });
 
+  it('leave an interface forwarding where others have it of all meanwhile', async (t) => {
+    const [own, all] = ['net/ipv4/conf/eth0/forwarding', 'net/ipv4/conf/all/forwarding'];
+    for (const [then, left] of [
+      ['0', '0'],
+      ['1', '1'],
+    ] as const) {
+      const host = new FakeHost();
+      host.parameters.set(all, '0');
+      const journal = journalPath(t);
+      await changesOf(host, journal).set([{ kind: 'sysctl', path: own, value: '1', wider: all }]);
+      host.parameters.set(all, then); // as Docker does when it starts; the kernel sets those of all interfaces
+      const changes = changesOf(host, journal);
+      await changes.clear();
+      assert.equal(host.parameters.get(own), left);
+      assert.equal(changes.any, false);
+    }
+  });
+
   it('are not undone by a journal that names other parameters or tables', async (t) => {
     const host = new FakeHost();
     const journal = journalPath(t);

@@ -14,9 +14,21 @@ import {
   WEB,
   type ExitMember,
 } from '../../ts/lab/exit-world.js';
+import { OmertaNode } from '../../ts/lab/omerta-node.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
 import { World } from '../../ts/lab/world.js';
 import { until } from '../wg/wg-lab.js';
+
+/** Asks a relay for its own address (RFC 8489) until it is answered, 20 s at most. */
+const STUN = `
+  import { createSocket } from 'node:dgram';
+  const [address, port] = process.argv.slice(1);
+  const socket = createSocket('udp4');
+  const ask = () => socket.send(Buffer.from('000100002112a442' + '0'.repeat(24), 'hex'), port, address);
+  socket.on('message', () => { console.log('answered'); process.exit(); });
+  setInterval(ask, 200);
+  setTimeout(() => process.exit(1), 20_000);
+`;
 
 describe(
   'an exit on an awkward host',
@@ -197,6 +209,16 @@ describe(
         60_000,
       );
       assert.equal(await made.fetch(WEB.ipv4), EXIT_OUTSIDE.ipv4);
+      // Another daemon of this machine goes on, to whose port nothing of this one's points.
+      const second = new OmertaNode(world, guest.node, 'second', { portMapping: 'off' });
+      await second.start('relay', '--port', '51910');
+      const { stdout } = await made.home.run(
+        process.execPath,
+        ['--input-type=module', '-e', STUN, guest.node.address, '51910'],
+        { timeoutMs: 30_000 },
+      );
+      assert.match(stdout, /answered/);
+      await second.kill();
       assert.equal((await type(guest, 'off')).code, 0);
       assert.deepEqual(await hostState(guest.node), before);
     });

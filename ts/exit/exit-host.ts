@@ -22,10 +22,11 @@ import type { GuardFacts } from './guard-table.js';
 import { kernelSysctls, type HostChange, type Sysctls, type Undo } from './host-change.js';
 import { HostChanges } from './host-changes.js';
 import { runCommand, type RunCommand } from './host-commands.js';
+import { readCounters } from './nft-counters.js';
 import { serveChanges, type GuestAddress } from './serve-changes.js';
 import { BOOT_TABLE, EXIT_TABLE, GUARD_TABLE, MAIN_TABLE, SERVE_TABLE } from './exit-numbers.js';
 import { isOnLink, routeChanges } from './route-changes.js';
-import { strictInterfaces, useChanges } from './use-changes.js';
+import { SOCKET_PROBE, strictInterfaces, useChanges } from './use-changes.js';
 
 /** The host keeps forwarding for a guest a little longer than its lease: the engine ends it to the moment. */
 const GRACE_SECONDS = 5;
@@ -96,6 +97,8 @@ export class ExitHost implements ExitPlace {
   #guests: readonly (Pick<GuestAddress, 'of' | 'address'> & { readonly until: number })[] = [];
   #use: ExitInUse | undefined;
   #routes: readonly RouteInUse[] = [];
+  /** Whether nftables knows sockets; undefined = it was not needed yet. */
+  #knowsSockets: boolean | undefined;
   /** What the host was like when it was changed last. */
   #seen = '';
   #lookedAt = -Infinity;
@@ -257,18 +260,8 @@ export class ExitHost implements ExitPlace {
   }
 
   /** New flows of guests that were refused at a cap, by counter (CAP_COUNTERS); empty where nft cannot be asked. */
-  async capped(): Promise<Readonly<Record<string, number>>> {
-    const printed = await this.#run('nft', ['-json', 'list', 'counters', 'table', 'inet', SERVE_TABLE]).catch(
-      () => '{"nftables":[]}',
-    );
-    const { nftables } = JSON.parse(printed) as {
-      readonly nftables: readonly {
-        readonly counter?: { readonly name: string; readonly packets: number };
-      }[];
-    };
-    return Object.fromEntries(
-      nftables.flatMap(({ counter }) => (counter === undefined ? [] : [[counter.name, counter.packets]])),
-    );
+  capped(): Promise<Readonly<Record<string, number>>> {
+    return readCounters(this.#run, SERVE_TABLE);
   }
 
   innerAddresses(own: readonly string[]): readonly string[] {
@@ -286,6 +279,8 @@ export class ExitHost implements ExitPlace {
         if (this.#waiting === waiting) this.#waiting = undefined;
         const wish = this.#wish;
         if (wish === undefined) return;
+        if (wish.using !== undefined && this.#strictInterfaces(wish.tunnel).length > 0)
+          this.#knowsSockets ??= await this.#probeSockets();
         const seen = this.#facts();
         await this.#changes.set(this.#wanted(wish, this.#use)).catch(async (error: unknown) => {
           if (wish.using?.paranoid === true) await this.#closeByRoutes(wish);
@@ -296,6 +291,17 @@ export class ExitHost implements ExitPlace {
       });
     this.#waiting = waiting;
     return waiting;
+  }
+
+  #strictInterfaces(tunnel: string): string[] {
+    return strictInterfaces(Object.keys(this.#interfaces()), tunnel, this.#sysctls);
+  }
+
+  #probeSockets(): Promise<boolean> {
+    return this.#run('nft', ['-c', '-f', '-'], SOCKET_PROBE).then(
+      () => true,
+      () => false,
+    );
   }
 
   /** Where the guard cannot be made: nothing leaves by an exit until it is, and by routes nowhere. */
@@ -349,7 +355,8 @@ export class ExitHost implements ExitPlace {
           accepted,
           granted,
           guard: using.paranoid ? this.#guard(tunnel, using.allowLan) : undefined,
-          strictInterfaces: strictInterfaces(Object.keys(interfaces), tunnel, this.#sysctls),
+          strictInterfaces: this.#strictInterfaces(tunnel),
+          knowsSockets: this.#knowsSockets === true,
         }),
       );
     const onLink = ownRanges(interfaces, tunnel);

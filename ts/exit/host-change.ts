@@ -15,6 +15,8 @@ export interface SysctlChange {
   readonly value: string;
   /** Parameters that undoing this one would change too, kept as they were. */
   readonly keeps?: readonly string[];
+  /** Parameter that says the same of all interfaces: when others change it meanwhile, they need this one too. */
+  readonly wider?: string;
 }
 
 /** A rule of the routing policy, as `ip rule add` takes it. */
@@ -77,6 +79,8 @@ export type Undo =
       readonly before: string;
       /** Parameters that go with it, and what they were. */
       readonly kept: Readonly<Record<string, string>>;
+      /** That of all interfaces, and what it was. */
+      readonly wider?: { readonly path: string; readonly before: string } | undefined;
     }
   | RuleChange
   | Omit<RoutesChange, 'routes'>
@@ -108,12 +112,15 @@ export function undoOf(change: HostChange, sysctls: Sysctls): Undo | undefined {
   const before = sysctls.read(change.path);
   if (before === undefined || before === change.value) return undefined;
   const kept = (change.keeps ?? []).map((path) => [path, sysctls.read(path)] as const);
+  const { wider } = change;
+  const general = wider === undefined ? undefined : sysctls.read(wider);
   return {
     kind: 'sysctl',
     path: change.path,
     value: change.value,
     before,
     kept: Object.fromEntries(kept.filter((pair): pair is [string, string] => pair[1] !== undefined)),
+    ...(wider !== undefined && general !== undefined && { wider: { path: wider, before: general } }),
   };
 }
 
@@ -150,6 +157,7 @@ export async function undoChange(undo: Undo, run: RunCommand, sysctls: Sysctls):
   switch (undo.kind) {
     case 'sysctl': {
       if (sysctls.read(undo.path) !== undo.value) break;
+      if (undo.wider !== undefined && sysctls.read(undo.wider.path) !== undo.wider.before) break;
       sysctls.write(undo.path, undo.before);
       for (const [path, value] of Object.entries(undo.kept))
         if (sysctls.read(path) !== value) sysctls.write(path, value);

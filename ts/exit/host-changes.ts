@@ -28,13 +28,15 @@ import { HostListing } from './host-listing.js';
 // A journal undoes what an exit changes and nothing else, wherever the file comes from.
 const family = z.union([z.literal(4), z.literal(6)]);
 const OWN_RULE = new RegExp(`^priority (${Object.values(RULE_PRIORITIES).join('|')}) `);
+const PARAMETER = z.string().regex(/^net\/ipv[46]\/conf\/[^/]+\/[a-z_]+$/);
 const undoSchema = z.union([
   z.strictObject({
     kind: z.literal('sysctl'),
-    path: z.string().regex(/^net\/ipv[46]\/conf\/[^/]+\/[a-z_]+$/),
+    path: PARAMETER,
     value: z.string(),
     before: z.string(),
-    kept: z.record(z.string().regex(/^net\/ipv[46]\/conf\/[^/]+\/[a-z_]+$/), z.string()),
+    kept: z.record(PARAMETER, z.string()),
+    wider: z.strictObject({ path: PARAMETER, before: z.string() }).optional(),
   }),
   z.strictObject({ kind: z.literal('rule'), family, rule: z.string().regex(OWN_RULE) }),
   z.strictObject({ kind: z.literal('routes'), family, table: z.literal(EXIT_TABLE) }),

@@ -55,13 +55,29 @@ export const runCommand: RunCommand = (file, args, input = '') =>
         reject(
           new HostCommandError(
             [file, ...args].join(' '),
-            firstLine(said) ?? `it ended with ${code === null ? 'a signal' : `code ${code}`}`,
+            explained(firstLine(said)) ?? `it ended with ${code === null ? 'a signal' : `code ${code}`}`,
           ),
         );
     });
     child.stdin.on('error', () => undefined);
     child.stdin.end(input);
   });
+
+/** What the kernel answers nft where there is no room, and what that means. */
+const NO_ROOM: readonly (readonly [RegExp, string])[] = [
+  [/Too many open files in system/, 'a set of nftables is full'],
+  [/No space left on device/, 'a set or table of nftables is full'],
+  [
+    /No buffer space available|Message too long/,
+    'the kernel takes no change as large as this: net.core.wmem_max',
+  ],
+  [/Cannot allocate memory/, 'the kernel has no memory for it'],
+];
+
+function explained(said: string | undefined): string | undefined {
+  const meaning = said && NO_ROOM.find(([answer]) => answer.test(said))?.[1];
+  return meaning ? `${said} (${meaning})` : said;
+}
 
 const firstLine = (text: string): string | undefined =>
   text

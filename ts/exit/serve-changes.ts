@@ -1,7 +1,7 @@
 // What an exit that is served, or a LAN that is advertised, needs of the host: forwarding between the tunnel and the way
 // out, masquerading, and a table of nftables that forwards for guests alone.
 
-import type { HostChange, Sysctls } from './host-change.js';
+import type { HostChange, SysctlChange, Sysctls } from './host-change.js';
 import { SERVE_TABLE } from './exit-numbers.js';
 import { DENIED_IPV4, DENIED_IPV6, embedded, NAT64 } from './denied-ranges.js';
 
@@ -41,7 +41,10 @@ export function serveChanges(
   const { tunnel, uplinks } = facts;
   const forwarding = [...new Set([tunnel, ...uplinks])];
   const ipv4 = facts.ipv4
-    ? forwarding.map((name): HostChange => sysctl(`net/ipv4/conf/${name}/forwarding`, '1'))
+    ? forwarding.map((name): HostChange => ({
+        ...sysctl(`net/ipv4/conf/${name}/forwarding`, '1'),
+        wider: 'net/ipv4/conf/all/forwarding',
+      }))
     : [];
   return [
     { kind: 'nft', table: SERVE_TABLE, text: serveTable(facts), elements: guestElements(guests) },
@@ -50,7 +53,7 @@ export function serveChanges(
   ];
 }
 
-const sysctl = (path: string, value: string, keeps?: readonly string[]): HostChange => ({
+const sysctl = (path: string, value: string, keeps?: readonly string[]): SysctlChange => ({
   kind: 'sysctl',
   path,
   value,

@@ -34,6 +34,8 @@ export interface UseFacts {
   readonly hasIpv6: boolean;
   /** Interfaces whose address check of what comes in is strict (rp_filter 1). */
   readonly strictInterfaces: readonly string[];
+  /** Whether nftables knows whose socket a packet is for (nft_socket). */
+  readonly knowsSockets: boolean;
   /** What the guard lets through; undefined = there is none. */
   readonly guard: Omit<GuardFacts, 'tunnel'> | undefined;
   /** LANs behind members: those stay in the tunnel, and lead nowhere while they are not granted. */
@@ -107,16 +109,20 @@ function rulesOf({ onLink: lan, exclude }: UseFacts, family: Family): HostChange
 }
 
 function tableChanges(facts: UseFacts): HostChange[] {
-  const { tunnel, port, strictInterfaces: strict } = facts;
+  const { tunnel, port, strictInterfaces: strict, knowsSockets } = facts;
   const names = nameRules(facts);
   if (strict.length === 0 && names.length === 0) return [];
   const text = [
     `table inet ${USE_TABLE} {`,
     // Where the address of what comes in is checked strictly, the way back of the engine's datagrams has to be looked
-    // up by their mark: it is put on them as they come in.
+    // up by their mark: it is put on them as they come in. So it is for other daemons of this machine, and for sockets
+    // beside the engine's, which are told by their own mark.
     'chain incoming {',
     'type filter hook prerouting priority mangle; policy accept;',
     ...(strict.length === 0 ? [] : [`iifname != "${tunnel}" udp dport ${port} meta mark set ${EXIT_MARK}`]),
+    ...(strict.length === 0 || !knowsSockets
+      ? []
+      : [`iifname != "${tunnel}" meta l4proto udp socket mark ${EXIT_MARK} meta mark set ${EXIT_MARK}`]),
     '}',
     ...names,
     '}',
@@ -162,6 +168,15 @@ function nameRules({ tunnel, use, include, exclude }: UseFacts): string[] {
     '}',
   ];
 }
+
+/** For `nft -c`: refused where nftables does not know sockets. */
+export const SOCKET_PROBE = `table inet ${USE_TABLE}_probe {
+chain incoming {
+type filter hook prerouting priority mangle; policy accept;
+socket mark ${EXIT_MARK} accept
+}
+}
+`;
 
 /** Interfaces that drop what does not come from where it would be answered to. */
 export function strictInterfaces(names: readonly string[], tunnel: string, sysctls: Sysctls): string[] {
