@@ -46,19 +46,24 @@ export class WireguardInterface {
     readonly name: string,
     readonly namespace: Namespace,
     readonly publicKey: string,
+    /** Whether the namespace goes with it. */
+    private readonly isOwner: boolean,
   ) {}
 
-  /** Starts one with a new key and without peers, in a namespace of its own. */
-  static async start(implementation: Implementation): Promise<WireguardInterface> {
+  /** Starts one with a new key and without peers; default: in a namespace of its own. */
+  static async start(implementation: Implementation, inside?: Namespace): Promise<WireguardInterface> {
     const index = interfaces.length;
     const privateKey = await mustRun('wg', ['genkey']);
     const publicKey = (await mustRun('wg', ['pubkey'], { input: privateKey })).trim();
     // Named as a lab world's namespaces: what a killed benchmark leaves behind goes with those.
-    const namespace = new Namespace(`om-${process.pid}-0-tunnel${index}`);
-    const made = new WireguardInterface(implementation, `ob${process.pid}x${index}`, namespace, publicKey);
+    const namespace = inside ?? new Namespace(`om-${process.pid}-0-tunnel${index}`);
+    const name = `ob${process.pid}x${index}`;
+    const made = new WireguardInterface(implementation, name, namespace, publicKey, inside === undefined);
     interfaces.push(made);
-    await mustRun('ip', ['netns', 'add', namespace.name]);
-    await namespace.ip('link set lo up');
+    if (made.isOwner) {
+      await mustRun('ip', ['netns', 'add', namespace.name]);
+      await namespace.ip('link set lo up');
+    }
     mkdirSync(SOCKETS, { recursive: true });
     const [file = '', ...args] = implementation.command;
     const child = namespace.spawn(file, [...args, made.name], {
@@ -103,11 +108,13 @@ export class WireguardInterface {
   }
 
   remove(): void {
-    this.namespace.killChildren();
-    try {
-      execFileSync('ip', ['netns', 'delete', this.namespace.name], { stdio: 'ignore' });
-    } catch {
-      // Never made: something failed before it.
+    if (this.isOwner) {
+      this.namespace.killChildren();
+      try {
+        execFileSync('ip', ['netns', 'delete', this.namespace.name], { stdio: 'ignore' });
+      } catch {
+        // Never made: something failed before it.
+      }
     }
     rmSync(`${SOCKETS}/${this.name}.sock`, { force: true });
   }

@@ -15,7 +15,7 @@ stands for those whose names contain it.
   --quick       fewer and shorter rounds (all but frame and judge)
   --json        results as JSON on standard output (the same)
   --record      keep what was counted in bench/instruction-counts.json (instructions)
-  --chart FILE  write the results as an SVG (relay, tunnel, xdp)`;
+  --chart FILE  write the results as an SVG (exit, relay, tunnel, xdp)`;
 
 const OPTIONS = {
   quick: { type: 'boolean', default: false },
@@ -25,11 +25,12 @@ const OPTIONS = {
 };
 
 /** They write what --chart asks for. */
-const WITH_CHART = ['relay', 'tunnel', 'xdp'];
+const WITH_CHART = ['exit', 'relay', 'tunnel', 'xdp'];
 /** They take the other options and need the tools. */
 const WITH_TOOLS = [
   'aead',
   'data-path',
+  'exit',
   'handshakes',
   'instructions',
   'judge',

@@ -20,6 +20,7 @@ export interface Throughput {
 /**
  * Sends as fast as it goes to `to` (which listens on `address`) from `from` during `seconds`, over so
  * many streams at once.
+ * @param reverse `to` sends, by connections that `from` makes
  */
 export async function tcpThroughput(
   from: Namespace,
@@ -27,6 +28,7 @@ export async function tcpThroughput(
   address: string,
   seconds: number,
   streams = 1,
+  reverse = false,
 ): Promise<Throughput> {
   const server = to.spawn('iperf3', ['-s', '-1', '-B', address, '-p', String(PORT)], { stdio: 'ignore' });
   try {
@@ -43,6 +45,7 @@ export async function tcpThroughput(
       String(streams),
       '--connect-timeout',
       '5000',
+      ...(reverse ? ['-R'] : []),
     ];
     const { stdout, stderr } = await from.run('iperf3', args, { timeoutMs: seconds * 1000 + 20_000 });
     if (stdout === '') throw new Error(`iperf3 to ${address}: ${stderr.trim() || 'no answer'}`);
