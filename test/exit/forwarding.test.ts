@@ -5,9 +5,11 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo } from 'node:net';
 import { describe, it, type TestContext } from 'node:test';
-import { forwardTcp, forwardUdp, parseForward } from '../../ts/exit/forwarding.js';
-import { machineNetwork } from '../../ts/exit/inner-network.js';
+import { parseForward } from '../../ts/daemon/config/port-forward.js';
+import { forwardPort, forwardTcp, forwardUdp } from '../../ts/exit/forwarding.js';
+import { machineNetwork, type InnerNetwork } from '../../ts/exit/inner-network.js';
 import { until } from '../wg/wg-lab.js';
+import { freePort } from './free-port.js';
 
 /** Of a socket that sends back what comes. */
 async function echoPort(t: TestContext): Promise<number> {
@@ -107,6 +109,35 @@ describe('what is forwarded', () => {
     assert.deepEqual(got, [['client 0'], ['client 1']]);
     clients[0]?.send('again', forwarding.spec.port, '127.0.0.1');
     await until('it is answered again', () => got[0]?.length === 2);
+  });
+
+  it('is taken by IPv4 alone where the private network has no IPv6, and is refused for any other reason', async (t) => {
+    const failing = (code: string, address = '::'): InnerNetwork => {
+      const fail = (at: string): Promise<never> | undefined =>
+        at === address ? Promise.reject(Object.assign(new Error(code), { code })) : undefined;
+      // It is asked for any address, and this machine serves others meanwhile.
+      const own = (at: string): string => (at === '0.0.0.0' ? '127.0.0.1' : at);
+      return {
+        ...machineNetwork,
+        listen: (server, at, port) => fail(at) ?? machineNetwork.listen(server, own(at), port),
+        openUdp: (at, port) => fail(at) ?? machineNetwork.openUdp(own(at), port),
+      };
+    };
+    const hosts = (): Promise<string[]> => Promise.resolve([]);
+    for (const udp of [false, true]) {
+      const port = await freePort();
+      const text = `${port}:127.0.0.1:${await echoPort(t)}`;
+      for (const code of ['EAFNOSUPPORT', 'EADDRNOTAVAIL'])
+        (await forwardPort({ side: 'remote', text, udp }, failing(code), hosts))();
+      for (const [wanted, network] of [
+        [text, failing('EADDRINUSE')],
+        [text, failing('EAFNOSUPPORT', '0.0.0.0')],
+        [`[::]:${text}`, failing('EAFNOSUPPORT')],
+      ] as const)
+        await assert.rejects(forwardPort({ side: 'remote', text: wanted, udp }, network, hosts), wanted);
+      // Of one that was refused nothing stays.
+      (await forwardPort({ side: 'remote', text, udp }, failing('EAFNOSUPPORT'), hosts))();
+    }
   });
 
   it('is nothing where there is no way, and others go on', async (t) => {

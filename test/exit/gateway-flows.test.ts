@@ -140,5 +140,17 @@ describe('where a gateway goes on to', () => {
     assert.match(text, /ip6 daddr \{ fd00::1 \} accept/);
     assert.match(text, /nfproto ipv4 meta l4proto udp tproxy ip to :2 /);
     assert.doesNotMatch(text, /nfproto ipv6/);
+    // A guest's rates come after what is for this member, and before what is taken.
+    const places = [/ip6 daddr .* accept/, /syn update @begun4/, /udp update @sent6/, /tproxy/].map((part) =>
+      text.search(part),
+    );
+    assert.ok(
+      places.every((place) => place > 0),
+      places.join(),
+    );
+    assert.deepEqual(
+      places,
+      places.toSorted((a, b) => a - b),
+    );
   });
 });

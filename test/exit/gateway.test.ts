@@ -34,6 +34,16 @@ const open = (network: PrivateNetwork, wish = WISH): Promise<Gateway> =>
   Gateway.open(network, wish, (error) => assert.ifError(error));
 
 describe('a gateway', { skip: unavailable() ?? false, timeout: 60_000 }, () => {
+  it('says what it means when a set of nftables is full, and nothing of the change is made', async (t) => {
+    const network = networkOf(t);
+    const full =
+      'table inet small { set two { type ipv4_addr; size 2; elements = { 192.0.2.1, 192.0.2.2 }; }\n}\n';
+    await network.run('nft', ['-f', '-'], full);
+    const more = 'table inet other {}\nadd element inet small two { 192.0.2.3 }\n';
+    await assert.rejects(network.run('nft', ['-f', '-'], more), /nft.*is full\)/);
+    assert.equal((await network.run('nft', ['list', 'tables'], '')).trim(), 'table inet small');
+  });
+
   it('that nft refuses leaves its port free for the next', async (t) => {
     const network = networkOf(t);
     // No name of an interface: nft says no, as it does where it is not installed.

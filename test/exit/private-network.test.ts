@@ -1,13 +1,19 @@
 // Sockets that a helper opens in a private network: each request has its own answer, and a port has one owner.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { closeSync, fstatSync, readdirSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { constants } from 'node:os';
 import { describe, it, type TestContext } from 'node:test';
 import { loadNativeAddon } from '../../ts/engine/native/native-addon.js';
-import { PrivateNetwork } from '../../ts/exit/private-network.js';
+import { openNamespaces, PrivateNetwork } from '../../ts/exit/private-network.js';
+import { isProcessStopped } from '../../ts/host/process-identity.js';
 import { labUnavailable } from '../../ts/lab/requirements.js';
 import { World } from '../../ts/lab/world.js';
 import { formatIp } from '../../ts/wire/socket-address.js';
 import { addonMissing } from '../engine/addon.js';
+import { until } from '../wg/wg-lab.js';
 
 function unavailable(): string | undefined {
   const missing = addonMissing();
@@ -36,17 +42,54 @@ describe('a private network', { skip: unavailable() ?? false, timeout: 60_000 },
   it('gives each request its own socket, also after one that was answered too late', async (t) => {
     const network = networkOf(t);
     process.kill(network.pid, 'SIGSTOP');
-    await assert.rejects(network.openUdp('127.0.0.1', 1111), /ETIMEDOUT/);
+    // As it would be if it was stopped while it is asked.
+    const { openSocket } = loadNativeAddon();
+    const late = openSocket(network.channel, 2, 2, 0, new Uint8Array([127, 0, 0, 1]), 1111, false);
+    assert.equal(late, -constants.errno.ETIMEDOUT);
     process.kill(network.pid, 'SIGCONT');
     assert.equal(await boundPort(t, network, 2222), 2222);
     assert.equal(await boundPort(t, network, 3333), 3333);
     assert.equal(await boundPort(t, network, 1111), 1111, 'what came too late is closed');
   });
 
+  it('asks no helper that is stopped: another takes its place, and what was open stays', async (t) => {
+    const network = networkOf(t);
+    const server = createServer((socket) => socket.pipe(socket));
+    t.after(() => server.close());
+    await network.listen(server, '127.0.0.1', 8080);
+    const before = network.pid;
+    process.kill(before, 'SIGSTOP');
+    await until('it is stopped', () => isProcessStopped(before));
+    await assert.rejects(network.openUdp('127.0.0.1', 0), /EAGAIN: the helper was stopped/);
+    await until('another helper is there', () => network.pid !== before);
+    assert.ok((await boundPort(t, network, 0)) > 0);
+    const client = network.connect('127.0.0.1', 8080);
+    t.after(() => client.destroy());
+    client.write('asked');
+    assert.equal(String((await once(client, 'data'))[0]), 'asked');
+  });
+
   it('has one owner of a UDP port', async (t) => {
     const network = networkOf(t);
     assert.equal(await boundPort(t, network, 5300), 5300);
     await assert.rejects(network.openUdp('127.0.0.1', 5300), /EADDRINUSE/);
+  });
+});
+
+describe('what enters a private network', { skip: unavailable() ?? false, timeout: 60_000 }, () => {
+  it('enters the one it was told of, and none that its number leads to meanwhile', (t) => {
+    const [network, other] = [networkOf(t), networkOf(t)];
+    const { user, network: entered } = openNamespaces(network);
+    assert.equal(fstatSync(entered).ino, network.namespace);
+    [user, entered].forEach(closeSync);
+    const open = (): number => readdirSync('/proc/self/fd').length;
+    const before = open();
+    for (const pid of [other.pid, process.pid]) {
+      const place = { pid, namespace: network.namespace };
+      for (const enter of [() => openNamespaces(place), () => PrivateNetwork.join(place)])
+        assert.throws(enter, /cannot be entered \(its helper has just gone; type it again\)/);
+    }
+    assert.equal(open(), before, 'nothing stays open');
   });
 });
 

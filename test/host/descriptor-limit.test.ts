@@ -3,7 +3,12 @@
 import assert from 'node:assert/strict';
 import { closeSync, openSync } from 'node:fs';
 import { it } from 'node:test';
-import { descriptorLimit, freeDescriptors } from '../../ts/host/descriptor-limit.js';
+import {
+  descriptorLimit,
+  DescriptorReserve,
+  freeDescriptors,
+  SPARE_DESCRIPTORS,
+} from '../../ts/host/descriptor-limit.js';
 
 it('the limit on open files is read, and what is open counts against it', () => {
   const line = (soft: string): string =>
@@ -17,4 +22,23 @@ it('the limit on open files is read, and what is open counts against it', () => 
   opened.forEach(closeSync);
   // Others of this process may come and go meanwhile.
   assert.ok(before === Infinity || (before - after > 32 && before - after < 96), `${before} ${after}`);
+});
+
+it('what others ask for leaves some to the rest of the process, also between two looks', () => {
+  let free = SPARE_DESCRIPTORS + 5;
+  let now = 0;
+  const reserve = new DescriptorReserve(
+    () => free,
+    () => now,
+  );
+  const taken = (): number => {
+    let count = 0;
+    while (count < 100 && reserve.take(2)) count++;
+    return count;
+  };
+  assert.equal(taken(), 2);
+  free += 4;
+  assert.equal(taken(), 0, 'it has not been looked yet');
+  now += 1000;
+  assert.equal(taken(), 4);
 });

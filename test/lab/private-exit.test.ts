@@ -32,6 +32,33 @@ const FILE_SERVER = `
   const body = Buffer.alloc(${FILE_BYTES}, Buffer.from(Array.from({ length: 65521 }, (_, index) => (index * 7) & 255)));
   createServer((request, response) => response.end(body)).listen(${FILE_PORT}, '::');
 `;
+const ARCHIVE_PORT = 8090;
+/** An archive of one package, which apt-get compares with what the list of the archive says of it. */
+const ARCHIVE = `
+  import { createHash } from 'node:crypto';
+  import { createServer } from 'node:http';
+  const body = Buffer.from('what is in the package\\n');
+  const list = ['Package: omerta-probe', 'Version: 1', 'Architecture: all', 'Maintainer: nobody', 'Description: probe',
+    'Filename: ./omerta-probe_1_all.deb', 'Size: ' + body.length, 'SHA256: ' + createHash('sha256').update(body).digest('hex'), '', ''];
+  createServer(({ url }, response) => {
+    if (url.endsWith('/Packages')) response.end(list.join('\\n'));
+    else if (url.endsWith('.deb')) response.end(body);
+    else response.writeHead(404).end();
+  }).listen(${ARCHIVE_PORT}, '::');
+`;
+/** As a user without rights, in a folder of its own. */
+const APT = `
+  set -e
+  root=$(mktemp -d) && trap 'rm -rf "$root"' EXIT && cd "$root"
+  mkdir -p etc/apt.conf.d etc/preferences.d state/lists/partial cache/archives/partial && touch state/status
+  echo 'deb [trusted=yes] http://shop.example:${ARCHIVE_PORT}/ ./' > etc/sources.list
+  apt="apt-get -o Dir=$root -o Dir::Etc=$root/etc -o Dir::Etc::trusted=/etc/apt/trusted.gpg -o Dir::State=$root/state
+    -o Dir::State::status=$root/state/status -o Dir::Cache=$root/cache -o Acquire::Languages=none -o Acquire::http::Proxy=false
+    -o APT::Sandbox::User= -o Acquire::Retries=2"
+  $apt update >&2
+  $apt download omerta-probe >&2
+  cat omerta-probe_1_all.deb
+`;
 /** Sends a probe of each kind; \`marks\` of them are what a capture is searched for. */
 const PROBES = `
   import { createSocket } from 'node:dgram';
@@ -128,6 +155,46 @@ describe('an exit without root', { skip: unavailable ?? false, timeout: 300_000 
     }
   });
 
+  it(
+    'is enough for apt-get: an archive beyond the exit, by name',
+    { skip: labUnavailable(['apt-get']) ?? false },
+    async () => {
+      made.web.spawn(process.execPath, ['--input-type=module', '-e', ARCHIVE], { stdio: 'ignore' });
+      await until('the archive serves', async () => {
+        const { code } = await made.web.run('curl', [
+          '-sS',
+          '-m',
+          '2',
+          `http://${WEB.ipv4}:${ARCHIVE_PORT}/./Packages`,
+        ]);
+        return code === 0;
+      });
+      await reaches('shop.example');
+      const { code, stdout, stderr } = await exec('sh', '-c', APT);
+      assert.equal(code, 0, stdout + stderr);
+      assert.match(stdout, /^what is in the package$/m);
+    },
+  );
+
+  it(
+    'is enough for dig, of the resolver and of a server beyond the exit',
+    { skip: labUnavailable(['dig']) ?? false },
+    async () => {
+      for (const server of [[], [`@${WEB.ipv4}`], [`@${WEB.ipv6}`], ['+tcp', `@${WEB.ipv4}`]]) {
+        const { stdout, stderr } = await exec(
+          'dig',
+          '+short',
+          '+time=2',
+          '+tries=3',
+          ...server,
+          'shop.example',
+          'A',
+        );
+        assert.equal(stdout.trim(), WEB.ipv4, `${server.join(' ')}: ${stderr}`);
+      }
+    },
+  );
+
   it('resolves names at the exit alone, for programs and by SOCKS', async () => {
     await reaches('shop.example');
     const outside: readonly string[] = Object.values(EXIT_OUTSIDE);
@@ -179,6 +246,65 @@ describe('an exit without root', { skip: unavailable ?? false, timeout: 300_000 
     assert.ok(((await exitReportOf(exit)).serving?.dropped.denied ?? 0) > before);
     await must(exit, 'exit', 'serve', '--allow', guest.peerId, '--resolver', WEB.ipv4, '--lan', LAN.prefix);
     await reaches(LAN.ipv4);
+  });
+
+  it('is not spoken to itself: what guests send to the port its rules lead to is dropped', async () => {
+    const gateway = async () => (await exitReportOf(exit)).serving?.gateway;
+    const [network] = ((await exit.omerta.request({ command: 'status' })) as DaemonStatus).mesh.networks;
+    assert.ok(network);
+    const before = (await gateway())?.refused;
+    const send = `
+      import { createSocket } from 'node:dgram';
+      const [ipv4, ipv6] = process.argv.slice(1);
+      for (let each = 0; each < 20; each++)
+        for (const [family, address] of [['udp4', ipv4], ['udp6', ipv6]]) {
+          const socket = createSocket(family);
+          socket.send('to itself', 28526, address, () => socket.close());
+        }`;
+    const sent = await exec(process.execPath, '--input-type=module', '-e', send, network.ipv4, network.ipv6);
+    assert.equal(sent.code, 0, sent.stderr);
+    for (const host of [network.ipv4, `[${network.ipv6}]`])
+      assert.equal((await curl(`http://${host}:28526/`, 2)).code, 28, 'not even refused');
+    // What is sent after them has been carried, and counted.
+    const reader = guest.omerta.typed(
+      ...['exec', '--', 'curl', '-sS', '-m', '60', '--limit-rate', '100k', '-o', '/dev/null'],
+      `http://${WEB.ipv4}:${FILE_PORT}/`,
+    );
+    const child = guest.node.spawn(reader[0] ?? '', reader.slice(1), { stdio: 'ignore' });
+    await until('it has a connection', async () => ((await gateway())?.tcp ?? 0) > 0);
+    child.kill('SIGKILL');
+    assert.equal((await gateway())?.refused, before);
+  });
+
+  it('does not accept what a guest begins too fast, and ends while he sends as fast as he can', async () => {
+    const flood = `
+      import { createSocket } from 'node:dgram';
+      import { connect } from 'node:net';
+      const host = process.argv[1];
+      for (let count = 0; count < 900; count++) connect(80, host).on('error', () => 0);
+      const socket = createSocket('udp4');
+      const burst = Buffer.alloc(16);
+      setInterval(() => {
+        for (let count = 0; count < 4000; count++) socket.send(burst, 9, host, () => 0);
+      }, 100);`;
+    const words = guest.omerta.typed(
+      ...['exec', '--', process.execPath, '--input-type=module', '-e', flood],
+      WEB.ipv4,
+    );
+    const child = guest.node.spawn(words[0] ?? '', words.slice(1), { stdio: 'ignore' });
+    try {
+      const serving = async () => (await exitReportOf(exit)).serving;
+      await until('it is counted', async () => ((await serving())?.capped.rate ?? 0) > 0, 60_000);
+      await until('datagrams are carried', async () => ((await serving())?.gateway?.udp ?? 0) > 0);
+      for (let times = 0; times < 3; times++) {
+        await must(exit, 'exit', 'off');
+        await must(exit, 'exit', 'serve', '--allow', guest.peerId, '--resolver', WEB.ipv4);
+        await until('he is a guest again', async () => ((await serving())?.guests.length ?? 0) > 0, 60_000);
+      }
+    } finally {
+      child.kill('SIGTERM');
+    }
+    await reaches(WEB.ipv4);
   });
 
   it('reaches a LAN as a route, and by it nothing else that is behind the gateway', async () => {

@@ -237,6 +237,47 @@ describe('a private network', { skip: unavailable ?? false, timeout: 200_000 }, 
       assert.equal((await type(['forward', ...wrong])).code, 2, wrong.join(' '));
   });
 
+  it('is reached, and reaches the machine, by what the configuration says, from a reload on and after a restart', async () => {
+    const { ipv4, ipv6 } = await own(user);
+    const text = `[socks]
+[[forward]]
+local = "8084:server:8080"
+[[forward]]
+remote = "9091:127.0.0.1:8080"`;
+    const reload = async (more: string): Promise<Finished> => {
+      user.configure(more);
+      return type(['reload']);
+    };
+    const works = async (): Promise<void> => {
+      const proxy = ['-x', 'socks5h://127.0.0.1:1080'];
+      assert.equal(await curl(userNode, ...proxy, 'http://server:8080/'), `::ffff:${ipv4}`);
+      assert.equal(await curl(userNode, 'http://127.0.0.1:8084/'), `::ffff:${ipv4}`);
+      for (const host of [ipv4, `[${ipv6}]`])
+        assert.equal(await curl(server.node, `http://${host}:9091/`), '::ffff:127.0.0.1', host);
+    };
+    const { code, stdout, stderr } = await reload(text);
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, /^forward: in force\nsocks: in force$/m);
+    await works();
+    const taken = await reload(`${text}\n[[forward]]\nlocal = "8080:server:1"`);
+    assert.equal(taken.code, 1);
+    assert.match(taken.stderr, /config forward\.2\.local: the port of local 8080:server:1 cannot be taken/);
+    user.configure(text);
+    await works();
+    await user.kill();
+    await user.start('up', '--foreground', '--no-tun');
+    await until('the server is reached again', async () => {
+      const answer = await curl(userNode, 'http://127.0.0.1:8084/');
+      return answer === `::ffff:${ipv4}`;
+    });
+    await works();
+    const { stdout: said } = await reload('');
+    assert.match(said, /^socks: removed, there is no SOCKS proxy any more$/m);
+    assert.match(said, /^forward: back at its default, \[\]$/m);
+    for (const port of [1080, 8084])
+      assert.equal((await userNode.run('curl', ['-m', '5', `http://127.0.0.1:${port}/`])).code, 7, `${port}`);
+  });
+
   it('is gone with its daemon, killed or not', async () => {
     const { child, text } = await serving(/SOCKS 5 at/, 'socks');
     for (const end of ['down', 'kill'] as const) {
@@ -277,5 +318,10 @@ describe('a private network', { skip: unavailable ?? false, timeout: 200_000 }, 
     ]);
     assert.equal(code, 1);
     assert.match(stderr, /omerta up --no-tun/);
+    server.configure('[socks]');
+    const reload = await server.node.run(process.execPath, server.commandLine('reload'));
+    assert.equal(reload.code, 2);
+    assert.match(reload.stderr, /config socks: it leads into a private network.*omerta up --no-tun/);
+    server.configure('');
   });
 });

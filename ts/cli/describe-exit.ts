@@ -91,7 +91,7 @@ function describeServing(serving: NonNullable<ExitReport['serving']>, now: numbe
     ...(gateway === undefined
       ? []
       : [
-          `gateway   ${gateway.tcp} connections, ${gateway.udp} ports for datagrams, ${gateway.refused} refused`,
+          `gateway   ${gateway.tcp} connections, ${gateway.udp} ports for datagrams, ${gateway.refused} refused, ${capped.datagrams} datagrams sent too fast`,
         ]),
     `refused   flows of guests: ${capped.rate} begun too fast, ${capped.tcp + capped.other + capped.all} beyond what may be at once`,
     `dropped   ${dropped.noRight} without the right, ${dropped.denied} to where nothing is forwarded`,

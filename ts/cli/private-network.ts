@@ -1,16 +1,12 @@
-// The private network of a member, as commands enter it that stay: sockets in it, names, and when it is gone.
+// The private network of a member, as commands enter it that stay: where it is, and when it is gone.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { NameResolver } from '../exit/name-resolver.js';
 import { PrivateNetwork, type PrivatePlace } from '../exit/private-network.js';
 import { ExitCode, OperatorError } from '../host/operator-error.js';
-import { peerRows, type DaemonStatus } from '../status/model/daemon-status.js';
-import { parseIp } from '../wire/socket-address.js';
+import type { DaemonStatus } from '../status/model/daemon-status.js';
 import { requestStatus, type Context } from './context.js';
 import { onHangup } from './hangup.js';
 
-/** Where the names of a private network are asked for: in it. */
-export const PRIVATE_RESOLVER = '127.0.0.1';
 const LOOK_MS = 2000;
 
 /**
@@ -40,23 +36,6 @@ function placeOf({ tunnel }: DaemonStatus): PrivatePlace {
   const { error } = tunnel.private;
   if (error === undefined) return tunnel.private;
   throw new OperatorError(ExitCode.failure, 'network', error, 'See the log: omerta status');
-}
-
-/** Addresses of a host: of a member by its name, else as the private network's resolver has them. */
-export function hostsIn(
-  context: Context,
-  network: PrivateNetwork,
-): (host: string) => Promise<readonly string[]> {
-  const names = new NameResolver(network, PRIVATE_RESOLVER);
-  return async (host) => {
-    if (parseIp(host) !== undefined) return [host];
-    if (!host.includes('.')) {
-      const rows = peerRows(await context.withDaemon(requestStatus));
-      const member = rows.find(({ kind, name }) => kind === 'member' && name === host.toLowerCase());
-      if (member !== undefined) return member.addresses;
-    }
-    return names.resolve(host);
-  };
 }
 
 /**

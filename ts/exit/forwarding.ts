@@ -1,9 +1,14 @@
 // omerta forward: a port of the machine leads into the inner network, or a port in there to the machine.
 
 import type { Socket as UdpSocket } from 'node:dgram';
+import { lookup } from 'node:dns/promises';
 import { createServer, isIPv6, type Socket } from 'node:net';
+import { forwardSpecs, type ForwardSide, type ForwardSpec } from '../daemon/config/port-forward.js';
+import { processDescriptors } from '../host/descriptor-limit.js';
+import { systemErrorCode } from '../host/operator-error.js';
+import { parseIp } from '../wire/socket-address.js';
 import { ClientShares } from './client-shares.js';
-import { plainAddress, type InnerNetwork } from './inner-network.js';
+import { machineNetwork, plainAddress, type InnerNetwork } from './inner-network.js';
 import { connectToFirst, relayStreams } from './relayed-stream.js';
 
 const CONNECT_MS = 10_000;
@@ -11,34 +16,6 @@ const UDP_IDLE_MS = 5 * 60_000;
 export const FORWARD_BOUNDS = { connections: 1024, connecting: 128, udpClients: 512 } as const;
 /** Of one client that is not on this machine: a member, or who reaches the machine. */
 export const CLIENT_BOUNDS = { connections: 256, connecting: 32, udpClients: 128 } as const;
-
-/** What is forwarded where. */
-export interface ForwardSpec {
-  /** Where it is taken. */
-  readonly bind: string;
-  readonly port: number;
-  /** Where it goes: a name or an address. */
-  readonly host: string;
-  readonly hostPort: number;
-}
-
-const PORT = /^\d{1,5}$/;
-const portOf = (text: string | undefined, least: number): number | undefined => {
-  const port = text !== undefined && PORT.test(text) ? Number(text) : NaN;
-  return port >= least && port <= 65_535 ? port : undefined;
-};
-
-/** `[BIND:]PORT:HOST:HOSTPORT`, as ssh(1) writes it, IPv6 addresses in brackets; undefined when it is none. */
-export function parseForward(text: string, bind: string): ForwardSpec | undefined {
-  const written = text.match(/\[[^[\]]+\]|[^:[\]]+/g) ?? [];
-  if (written.join(':') !== text || written.length < 3 || written.length > 4) return undefined;
-  const fields = written.map((field) => field.replace(/^\[(.*)\]$/, '$1'));
-  const [host, hostPort] = [fields.at(-2), portOf(fields.at(-1), 1)];
-  const port = portOf(fields.at(-3), 0);
-  const at = fields.length === 4 ? fields[0] : bind;
-  if (port === undefined || hostPort === undefined || !host || !at) return undefined;
-  return { bind: at, port, host, hostPort };
-}
 
 export interface Forwarding {
   /** Where it is taken, and where it goes. */
@@ -49,6 +26,59 @@ export interface Forwarding {
   readonly resolve: (host: string) => Promise<readonly string[]>;
 }
 
+/** A port that is forwarded, as it is typed. */
+export interface PortForward {
+  readonly side: ForwardSide;
+  /** One that whyNoForward() has nothing against. */
+  readonly text: string;
+  readonly udp: boolean;
+}
+
+/**
+ * Forwards between the machine and a private network.
+ * @param hosts addresses of a host in that network
+ * @returns what ends it. @throws Error of the system when a port cannot be taken; then none is
+ */
+export async function forwardPort(
+  { side, text, udp }: PortForward,
+  network: InnerNetwork,
+  hosts: (host: string) => Promise<readonly string[]>,
+): Promise<() => void> {
+  const between =
+    side === 'local'
+      ? { from: machineNetwork, to: network, resolve: hosts }
+      : { from: network, to: machineNetwork, resolve: hostsHere };
+  const ends: (() => void)[] = [];
+  const end = (): void => ends.splice(0).forEach((each) => each());
+  const specs = forwardSpecs(side, text);
+  try {
+    for (const spec of specs) {
+      const begun = udp ? forwardUdp({ ...between, spec }) : forwardTcp({ ...between, spec });
+      ends.push(await begun.catch(unlessNoIpv6(spec, specs.length > 1)));
+    }
+  } catch (error) {
+    end();
+    throw error;
+  }
+  return end;
+}
+
+/** Where the private network has no IPv6, members come by IPv4 alone. @throws what else it was */
+function unlessNoIpv6({ bind }: ForwardSpec, hasOther: boolean): (error: unknown) => () => void {
+  return (error) => {
+    const code = systemErrorCode(error);
+    if (hasOther && isIPv6(bind) && (code === 'EAFNOSUPPORT' || code === 'EADDRNOTAVAIL'))
+      return () => undefined;
+    throw error;
+  };
+}
+
+async function hostsHere(host: string): Promise<readonly string[]> {
+  if (parseIp(host) !== undefined) return [host];
+  const found = await lookup(host, { all: true }).catch(() => []);
+  return found.map(({ address }) => address);
+}
+
 /** Connections. @returns what ends it. @throws Error when the port is taken */
 export async function forwardTcp({ from, to, spec, resolve }: Forwarding): Promise<() => void> {
   const open = new Set<Socket>();
@@ -57,7 +87,10 @@ export async function forwardTcp({ from, to, spec, resolve }: Forwarding): Promi
   let connecting = 0;
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (client) => {
     const address = plainAddress(client.remoteAddress ?? '');
-    const isFree = open.size < FORWARD_BOUNDS.connections && connecting < FORWARD_BOUNDS.connecting;
+    const isFree =
+      open.size < FORWARD_BOUNDS.connections &&
+      connecting < FORWARD_BOUNDS.connecting &&
+      processDescriptors.take(2);
     const share = isFree ? shares.take(address) : undefined;
     const connectingShare = share && connectingShares.take(address);
     if (share === undefined || connectingShare === undefined) {
@@ -147,7 +180,7 @@ export async function forwardUdp({ from, to, spec, resolve }: Forwarding): Promi
       present.socket?.send(data, () => undefined);
       return;
     }
-    if (port === 0 || clients.size >= FORWARD_BOUNDS.udpClients) return;
+    if (port === 0 || clients.size >= FORWARD_BOUNDS.udpClients || !processDescriptors.take(1)) return;
     const left = shares.take(address);
     if (left === undefined) return;
     const client: UdpClient = { socket: undefined, usedAt: performance.now(), left };

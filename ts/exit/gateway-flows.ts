@@ -5,8 +5,6 @@ import { TokenBucket } from '../engine/wasm/token-bucket.js';
 
 export const GUEST_BOUNDS = { tcp: 1024, connecting: 128, udp: 512 } as const;
 export const ALL_BOUNDS = { tcp: 16_384, connecting: 4096, udp: 16_384 } as const;
-/** Descriptors a gateway leaves to the rest of the process. */
-export const SPARE_DESCRIPTORS = 256;
 /** New flows of one guest. */
 const NEW_PER_SECOND = 200;
 

@@ -1,5 +1,7 @@
 // Rules of the private network by which what guests send to anybody else arrives at the gateway's sockets.
 
+import { SERVE_TABLE } from './exit-numbers.js';
+
 /** Of packets that are for the gateway, and of the table in which everything is for this host. */
 const MARK = 28_526;
 const TABLE = 28_526;
@@ -14,7 +16,13 @@ export interface GatewayPorts {
   readonly ipv6: boolean;
 }
 
-const table = 'omerta_exit';
+const table = SERVE_TABLE;
+
+/**
+ * What a guest's address may begin and send, so that neither the queue of connections that wait to be accepted nor that of
+ * datagrams is one guest's. Counted apart from what the gateway refuses (GUEST_BOUNDS).
+ */
+export const GUEST_RATES = { tcpPerSecond: 200, datagramsPerSecond: 20_000 } as const;
 
 /** For nft(8): replaces what was there. */
 export function gatewayTable({ tunnel, tcp, udp, own, ipv4, ipv6 }: GatewayPorts): string {
@@ -27,11 +35,15 @@ export function gatewayTable({ tunnel, tcp, udp, own, ipv4, ipv6 }: GatewayPorts
     `table inet ${table} {}`,
     `delete table inet ${table}`,
     `table inet ${table} {`,
+    ...['capped_rate', 'capped_datagrams'].map((name) => `  counter ${name} { }`),
+    ...rateSets(),
     '  chain gateway {',
     '    type filter hook prerouting priority mangle; policy accept;',
     `    iifname != "${tunnel}" accept`,
     ...ownRules('ip', own4, [tcp, udp]),
     ...ownRules('ip6', own6, [tcp, udp]),
+    ...rateRules('ip', 4),
+    ...rateRules('ip6', 6),
     ...(ipv4 ? [`    ${take('ipv4', 'tcp', tcp)}`, `    ${take('ipv4', 'udp', udp)}`] : []),
     ...(ipv6 ? [`    ${take('ipv6', 'tcp', tcp)}`, `    ${take('ipv6', 'udp', udp)}`] : []),
     '    drop',
@@ -39,6 +51,26 @@ export function gatewayTable({ tunnel, tcp, udp, own, ipv4, ipv6 }: GatewayPorts
     '}',
     '',
   ].join('\n');
+}
+
+function rateSets(): string[] {
+  return ([4, 6] as const).flatMap((family) =>
+    ['begun', 'sent'].map(
+      (name) =>
+        `  set ${name}${family} { type ipv${family}_addr; size 65535; flags dynamic, timeout; timeout 1h; }`,
+    ),
+  );
+}
+
+/** By first segments and datagrams: nothing of a flow has to be remembered for it. */
+function rateRules(family: 'ip' | 'ip6', version: 4 | 6): string[] {
+  const { tcpPerSecond, datagramsPerSecond } = GUEST_RATES;
+  const over = (set: string, perSecond: number, burst: number): string =>
+    `update @${set}${version} { ${family} saddr limit rate over ${perSecond}/second burst ${burst} packets }`;
+  return [
+    `    tcp flags & (syn | ack) == syn ${over('begun', tcpPerSecond, 2 * tcpPerSecond)} counter name capped_rate drop`,
+    `    meta l4proto udp ${over('sent', datagramsPerSecond, datagramsPerSecond / 10)} counter name capped_datagrams drop`,
+  ];
 }
 
 /** This member's own: but for the gateway's ports, which take what is for anybody. */

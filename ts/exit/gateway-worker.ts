@@ -6,10 +6,10 @@ import { createServer, isIPv6, type Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
 import { loadNativeAddon } from '../engine/native/native-addon.js';
-import { freeDescriptors } from '../host/descriptor-limit.js';
+import { freeDescriptors, SPARE_DESCRIPTORS } from '../host/descriptor-limit.js';
 import { formatIp, parseIp } from '../wire/socket-address.js';
 import { GatewayDatagrams } from './gateway-datagrams.js';
-import { GatewayFlows, SPARE_DESCRIPTORS } from './gateway-flows.js';
+import { GatewayFlows } from './gateway-flows.js';
 import {
   NOWHERE,
   type FromGateway,

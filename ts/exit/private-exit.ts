@@ -12,11 +12,12 @@ import type { ExitWish } from './exit-host.js';
 import type { ExitPlace } from './exit-place.js';
 import { Gateway } from './gateway.js';
 import { NOWHERE, type GatewayCounts } from './gateway-messages.js';
+import { SERVE_TABLE } from './exit-numbers.js';
 import { machineNetwork } from './inner-network.js';
+import { readCounters } from './nft-counters.js';
+import { PRIVATE_RESOLVER } from './private-hosts.js';
 import type { PrivateNetwork } from './private-network.js';
 
-/** Where programs of the private network ask for names. */
-const RESOLVER = '127.0.0.1';
 const DNS_PORTS = { port: 53, resolverPort: 53, answerMs: 5000 };
 
 export interface PrivateExitOptions {
@@ -56,8 +57,8 @@ export class PrivateExit implements ExitPlace {
 
   /** Answers questions of the private network's programs for names, from now on. */
   async begin(): Promise<void> {
-    await this.#resolver.listen([RESOLVER]);
-    this.#resolver.setGuests([RESOLVER]);
+    await this.#resolver.listen([PRIVATE_RESOLVER]);
+    this.#resolver.setGuests([PRIVATE_RESOLVER]);
   }
 
   get isChanged(): boolean {
@@ -198,7 +199,9 @@ export class PrivateExit implements ExitPlace {
   }
 
   capped(): Promise<Readonly<Record<string, number>>> {
-    return Promise.resolve({});
+    const { network } = this.#options;
+    if (this.#gateway === undefined) return Promise.resolve({});
+    return readCounters((file, args, input = '') => network.run(file, args, input), SERVE_TABLE);
   }
 
   /** What goes by the gateway; undefined = nothing is served. */

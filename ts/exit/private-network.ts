@@ -11,6 +11,7 @@ import { getSystemErrorMap } from 'node:util';
 import { addonPaths, loadNativeAddon } from '../engine/native/native-addon.js';
 import { namespacesClosed } from '../host/namespace-access.js';
 import { ExitCode, messageOf, OperatorError } from '../host/operator-error.js';
+import { isProcessStopped } from '../host/process-identity.js';
 import { parseIp } from '../wire/socket-address.js';
 import { HostCommandError, notInstalled, runCommand } from './host-commands.js';
 import { listening, type InnerNetwork } from './inner-network.js';
@@ -140,6 +141,8 @@ export class PrivateNetwork implements InnerNetwork {
   #open(address: string, type: number, port?: number, transparent = false): number {
     const ip = parseIp(address);
     if (ip === undefined) throw systemError('EINVAL', address);
+    if (this.endIfStopped())
+      throw systemError('EAGAIN', 'the helper was stopped, and another takes its place');
     const family = isIPv6(address) ? AF_INET6 : AF_INET;
     const bound = family === AF_INET ? ip.subarray(12) : ip;
     const { openSocket } = loadNativeAddon();
@@ -164,6 +167,18 @@ export class PrivateNetwork implements InnerNetwork {
   /** Descriptor by which the engine and sockets are opened. */
   get channel(): number {
     return this.#helper.channel;
+  }
+
+  /**
+   * Whoever asks a helper that is stopped waits for seconds, and everything else of this thread with it: it is ended, so that
+   * another takes its place.
+   * @returns whether it was stopped
+   */
+  endIfStopped(): boolean {
+    const { process: helper } = this.#helper;
+    if (helper.pid === undefined || !isProcessStopped(helper.pid)) return false;
+    helper.kill('SIGKILL');
+    return true;
   }
 
   close(): void {

@@ -2,6 +2,7 @@
 
 import type { Socket as UdpSocket } from 'node:dgram';
 import { createServer, isIPv6, type Server, type Socket } from 'node:net';
+import { processDescriptors } from '../host/descriptor-limit.js';
 import { ClientShares, PasswordGuesses } from './client-shares.js';
 import { listening, machineNetwork, plainAddress, type InnerNetwork } from './inner-network.js';
 import { ConnectError, connectToFirst, relayStreams } from './relayed-stream.js';
@@ -85,7 +86,8 @@ export class SocksServer {
     const isFree =
       this.#clients.size < SOCKS_BOUNDS.connections &&
       this.#connecting < SOCKS_BOUNDS.connecting &&
-      !this.#guesses.isBarred(address);
+      !this.#guesses.isBarred(address) &&
+      processDescriptors.take(2);
     const share = isFree ? this.#shares.take(address) : undefined;
     const connectingShare = share && this.#connectingShares.take(address);
     if (share === undefined || connectingShare === undefined) {

@@ -16,6 +16,16 @@ function identityOf(pid: number): string | undefined {
   }
 }
 
+/** Whether it is stopped, by SIGSTOP or a debugger: it does nothing until somebody lets it go on. */
+export function isProcessStopped(pid: number): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return /^[Tt]/.test(stat.slice(stat.lastIndexOf(')') + 2));
+  } catch {
+    return false;
+  }
+}
+
 /** The name of this process. */
 export function ownProcessIdentity(): string {
   const identity = identityOf(process.pid);

@@ -8,6 +8,11 @@ import { encodeRelayLink } from '../../../ts/core/protocol/relay-link.js';
 import { loadConfig, parseConfig, type Config } from '../../../ts/daemon/config/config.js';
 import { nodeConsent, requireJoined } from '../../../ts/daemon/config/consent-configuration.js';
 import { pathPolicy, rankOfInterface } from '../../../ts/daemon/config/paths-configuration.js';
+import { forwardSpecs } from '../../../ts/daemon/config/port-forward.js';
+import {
+  privatePorts,
+  requirePrivateNetwork,
+} from '../../../ts/daemon/config/private-ports-configuration.js';
 import {
   changeWhileRunning,
   relayLimits,
@@ -80,6 +85,14 @@ hops = 2
 allow_lan = true
 include = ["203.0.113.0/24"]
 exclude = ["2001:db8::/32"]
+[socks]
+listen = "192.0.2.1:1080"
+password_file = "/etc/omerta/socks"
+[[forward]]
+local = "[::1]:8081:server:80"
+[[forward]]
+remote = "9090:127.0.0.1:80"
+udp = true
 [wireguard]
 relay = true
 peers = [{ public_key = "${KEY}", allowed_ips = ["100.64.9.1/32"] }]
@@ -131,6 +144,15 @@ function use(config: Config): void {
       );
   }
   for (const name of Object.keys(config.paths.interfaces)) assert.ok(rankOfInterface(config, name) >= 0);
+  const ports = privatePorts(config);
+  for (const port of ports)
+    if (port.kind === 'forward')
+      assert.equal(
+        forwardSpecs(port.side, port.text).every(({ hostPort }) => hostPort > 0),
+        true,
+        port.text,
+      );
+  if (ports.length > 0) assert.throws(() => requirePrivateNetwork(config, 'up', false, 'x'), OperatorError);
   nodeConsent(config);
   const names = config.consent.networks === 'own' ? [] : config.consent.networks;
   requireJoined(config, names.map(named));
@@ -172,6 +194,9 @@ const target: FuzzTarget = {
       '[paths]\npin = [{ x = 1 }]\nprefer = [{}]\n',
       `[paths]\nforbid = [{ interface = "eth0", relay = "${ID}" }]\n`,
       '[consent]\nnetworks = ["1","2","3","4","5","6","7","8","9"]\n',
+      '[socks]\nx = 1\n',
+      '[[forward]]\nx = 1\n',
+      'forward = 1\n',
       'x = 1\n',
       'node = 1\n[relay.host_limit]\nburst_ms = 1\nx = 2\n',
     ].map(utf8);
@@ -184,6 +209,8 @@ const target: FuzzTarget = {
       '[status]',
       '[log]',
       '[consent]',
+      '[socks]',
+      '[[forward]]',
       '[wireguard]',
       '[paths]',
       '[[paths.peer]]',

@@ -3,11 +3,12 @@
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import type { Command } from 'commander';
+import { PRIVATE_RESOLVER } from '../../exit/private-hosts.js';
 import { helperPath, openNamespaces, type PrivatePlace } from '../../exit/private-network.js';
 import { ExitCode, OperatorError, messageOf } from '../../host/operator-error.js';
 import { Context } from '../context.js';
 import { explain } from '../help.js';
-import { PRIVATE_RESOLVER, privateNetworkOf } from '../private-network.js';
+import { privateNetworkOf } from '../private-network.js';
 
 /** Runs it to its end, and ends as it ended. */
 async function execute(place: PrivatePlace, words: readonly string[]): Promise<number> {

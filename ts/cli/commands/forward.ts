@@ -1,14 +1,13 @@
 // omerta forward: ports of this machine that lead into the mesh, and ports in the mesh that lead to this machine.
 
-import { lookup } from 'node:dns/promises';
 import type { Command } from 'commander';
-import { forwardTcp, forwardUdp, parseForward, type ForwardSpec } from '../../exit/forwarding.js';
-import { machineNetwork } from '../../exit/inner-network.js';
-import { ExitCode, OperatorError, messageOf, systemErrorCode } from '../../host/operator-error.js';
-import { parseIp } from '../../wire/socket-address.js';
-import { Context, print } from '../context.js';
+import { FORWARD_OPEN_RULE, whyNoForward, type ForwardSide } from '../../daemon/config/port-forward.js';
+import { forwardPort, type PortForward } from '../../exit/forwarding.js';
+import { hostsIn } from '../../exit/private-hosts.js';
+import { ExitCode, OperatorError, messageOf } from '../../host/operator-error.js';
+import { Context, print, requestStatus } from '../context.js';
 import { explain } from '../help.js';
-import { hostsIn, serveInPrivateNetwork } from '../private-network.js';
+import { serveInPrivateNetwork } from '../private-network.js';
 import { repeatable } from '../repeatable.js';
 
 interface ForwardOptions {
@@ -17,41 +16,20 @@ interface ForwardOptions {
   readonly udp?: true;
 }
 
+const OPTION = { local: '-L', remote: '-R' } as const;
+
 /** @throws OperatorError naming what is none */
-function specOf(option: '-L' | '-R', text: string): ForwardSpec {
-  const spec = parseForward(text, option === '-L' ? '127.0.0.1' : '0.0.0.0');
-  if (spec !== undefined && parseIp(spec.bind) !== undefined && (option === '-R' || !isAny(spec.bind)))
-    return spec;
+function requireForward(side: ForwardSide, text: string): void {
+  const expected = whyNoForward(side, text);
+  if (expected === undefined) return;
   throw new OperatorError(
     ExitCode.usage,
-    option,
-    spec !== undefined && isAny(spec.bind)
+    OPTION[side],
+    expected === FORWARD_OPEN_RULE
       ? `"${text}" would let everybody in who reaches this machine`
       : `"${text}" is not [ADDRESS:]PORT:HOST:PORT`,
-    `Type for example: ${option} ${option === '-L' ? '8080:server:80' : '8080:127.0.0.1:80'}`,
+    `Type for example: ${OPTION[side]} ${side === 'local' ? '8080:server:80' : '8080:127.0.0.1:80'}`,
   );
-}
-
-/** Members come by either family. */
-const bothFamilies = (spec: ForwardSpec): readonly ForwardSpec[] =>
-  spec.bind === '0.0.0.0' ? [spec, { ...spec, bind: '::' }] : [spec];
-
-/** Where the private network has no IPv6, members come by IPv4 alone. @throws what else it was */
-function unlessNoIpv6({ bind }: ForwardSpec): (error: unknown) => () => void {
-  return (error) => {
-    const code = systemErrorCode(error);
-    if (bind === '::' && (code === 'EAFNOSUPPORT' || code === 'EADDRNOTAVAIL')) return () => undefined;
-    throw error;
-  };
-}
-
-const isAny = (address: string): boolean =>
-  parseIp(address)?.every((byte, index) => byte === 0 || (index > 9 && index < 12 && byte === 0xff)) ?? false;
-
-async function hostsHere(host: string): Promise<readonly string[]> {
-  if (parseIp(host) !== undefined) return [host];
-  const found = await lookup(host, { all: true }).catch(() => []);
-  return found.map(({ address }) => address);
 }
 
 export function forwardCommand(program: Command): void {
@@ -72,11 +50,10 @@ export function forwardCommand(program: Command): void {
     .option('--udp', 'datagrams, not connections')
     .action(async ({ local = [], remote = [], udp }: ForwardOptions, self: Command) => {
       const wanted = [
-        ...local.map((text) => ({ text, isLocal: true, spec: specOf('-L', text) })),
-        ...remote.flatMap((text) =>
-          bothFamilies(specOf('-R', text)).map((spec) => ({ text, isLocal: false, spec })),
-        ),
+        ...local.map((text): PortForward => ({ side: 'local', text, udp: udp === true })),
+        ...remote.map((text): PortForward => ({ side: 'remote', text, udp: udp === true })),
       ];
+      for (const { side, text } of wanted) requireForward(side, text);
       if (wanted.length === 0)
         throw new OperatorError(
           ExitCode.usage,
@@ -88,15 +65,11 @@ export function forwardCommand(program: Command): void {
       await serveInPrivateNetwork(context, async (network) => {
         const ends: (() => void)[] = [];
         const end = (): void => ends.splice(0).forEach((each) => each());
+        const hosts = hostsIn(network, () => context.withDaemon(requestStatus));
         try {
-          for (const { text, isLocal, spec } of wanted) {
-            const forwarding = isLocal
-              ? { from: machineNetwork, to: network, spec, resolve: hostsIn(context, network) }
-              : { from: network, to: machineNetwork, spec, resolve: hostsHere };
-            const begun = udp === true ? forwardUdp(forwarding) : forwardTcp(forwarding);
-            ends.push(await begun.catch(unlessNoIpv6(spec)));
-            if (spec.bind !== '::')
-              print(`${isLocal ? '-L' : '-R'} ${text}${udp === true ? ' (UDP)' : ''}, until Ctrl-C`);
+          for (const each of wanted) {
+            ends.push(await forwardPort(each, network, hosts));
+            print(`${OPTION[each.side]} ${each.text}${each.udp ? ' (UDP)' : ''}, until Ctrl-C`);
           }
         } catch (error) {
           end();

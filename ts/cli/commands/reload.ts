@@ -16,7 +16,9 @@ function describeApplied(key: string, removed: ConfigurationChange['removed'][nu
 const withoutIt = (key: string): string =>
   key.startsWith('paths.interfaces.')
     ? 'the interface is not metered and has priority 0'
-    : 'nothing is limited by it any more';
+    : key === 'socks'
+      ? 'there is no SOCKS proxy any more'
+      : 'nothing is limited by it any more';
 
 function describe({ applied, removed, restart }: ConfigurationChange): string {
   const lines = [

@@ -2,32 +2,21 @@
 
 import { isIP } from 'node:net';
 import type { Command } from 'commander';
-import { readPrivate } from '../../daemon/state/state-directory.js';
-import { isLoopback } from '../../exit/denied-ranges.js';
+import { DEFAULT_SOCKS_ADDRESS } from '../../daemon/config/config-rules.js';
+import { hostsIn } from '../../exit/private-hosts.js';
+import { readSocksPassword } from '../../exit/socks-password.js';
 import { SocksServer } from '../../exit/socks-server.js';
-import type { SocksPassword } from '../../exit/socks-protocol.js';
 import { ExitCode, OperatorError, systemErrorCode } from '../../host/operator-error.js';
+import { Reach, reachOf } from '../../wire/reach.js';
 import { formatIp, parseSocketAddress } from '../../wire/socket-address.js';
-import { Context, print } from '../context.js';
+import { Context, print, requestStatus } from '../context.js';
 import { explain } from '../help.js';
-import { hostsIn, serveInPrivateNetwork } from '../private-network.js';
+import { serveInPrivateNetwork } from '../private-network.js';
 
 interface SocksCommandOptions {
   readonly listen: string;
   readonly passwordFile?: string;
   readonly exit?: string;
-}
-
-function passwordIn(file: string): SocksPassword {
-  const text = readPrivate('password', file)?.replace(/\r?\n$/, '') ?? '';
-  const [, user, password] = /^([^:\n]{1,255}):([^\n]{1,255})$/.exec(text) ?? [];
-  if (user !== undefined && password !== undefined) return { user, password };
-  throw new OperatorError(
-    ExitCode.usage,
-    '--password-file',
-    `${file} does not hold one line USER:PASSWORD of at most 255 characters each`,
-    'Write it, and close it to others: chmod 600',
-  );
 }
 
 /** @throws OperatorError */
@@ -41,7 +30,7 @@ function listenAt(text: string, hasPassword: boolean): { readonly address: strin
       'Type for example: --listen 127.0.0.1:1080',
     );
   const address = formatIp(parsed.ip);
-  if (isLoopback(address) || hasPassword) return { address, port: parsed.port };
+  if (reachOf(parsed.ip) === Reach.machine || hasPassword) return { address, port: parsed.port };
   throw new OperatorError(
     ExitCode.usage,
     '--listen',
@@ -58,17 +47,22 @@ export function socksCommand(program: Command): void {
       'Serves SOCKS 5 (CONNECT and UDP ASSOCIATE) until Ctrl-C: connections are made in the private network of a member ' +
         'started with "omerta up --no-tun". Names are those of members, or resolved by the exit in use, never by this machine.',
     )
-    .option('--listen <addr>', 'address:port to listen at', '127.0.0.1:1080')
+    .option('--listen <addr>', 'address:port to listen at', DEFAULT_SOCKS_ADDRESS)
     .option('--exit <peer>', 'what is not in the mesh leaves by this member, as by omerta exit use PEER')
     .option('--password-file <file>', 'a file of mode 0600 with USER:PASSWORD, asked of every client')
     .action(async (options: SocksCommandOptions, self: Command) => {
       const context = Context.of(self);
-      const password = options.passwordFile === undefined ? undefined : passwordIn(options.passwordFile);
+      const file = options.passwordFile;
+      const password = file === undefined ? undefined : readSocksPassword('--password-file', file);
       const { address, port } = listenAt(options.listen, password !== undefined);
       await serveInPrivateNetwork(
         context,
         async (network) => {
-          const server = new SocksServer({ network, resolve: hostsIn(context, network), password });
+          const server = new SocksServer({
+            network,
+            resolve: hostsIn(network, () => context.withDaemon(requestStatus)),
+            password,
+          });
           const bound = await server.listen(address, port).catch((error: unknown) => {
             throw new OperatorError(
               ExitCode.failure,

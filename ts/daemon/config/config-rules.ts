@@ -5,6 +5,7 @@ import { decodePeerId } from '../../core/protocol/peer-id.js';
 
 export const DEFAULT_PORT = 51900;
 export const DEFAULT_STATUS_ADDRESS = '127.0.0.1:9090';
+export const DEFAULT_SOCKS_ADDRESS = '127.0.0.1:1080';
 /**
  * Inner MTU: a 1500-byte path less IPv6 (40), UDP (8), the Omerta frame of a relayed packet (16) and
  * WireGuard (32) leaves 1404; its padding never exceeds the inner MTU.

@@ -24,6 +24,7 @@ import { parseIp, parseSocketAddress } from '../../wire/socket-address.js';
 import { isAnnounceable } from '../../host/own-addresses.js';
 import { parsePrefix } from '../../wire/prefix.js';
 import { exitSchema, exitUseSchema } from './exit-configuration.js';
+import { forwardSchema, forwardsSchema, socksSchema } from './private-ports-configuration.js';
 import { routeAcceptSchema, routesSchema } from './route-configuration.js';
 import { parseWireguardKey } from '../../host/wireguard-key.js';
 import {
@@ -391,6 +392,8 @@ export const schema = z.strictObject({
     .prefault({}),
   exit: exitSchema.prefault({}),
   routes: routesSchema.prefault({}),
+  socks: socksSchema.optional(),
+  forward: forwardsSchema.default([]),
   status: z
     .strictObject({
       listen: text(
@@ -413,10 +416,9 @@ export type Config = Omit<Parsed, 'node'> & { readonly node: Parsed['node'] & { 
 const KNOWN_KEYS: Readonly<Record<string, readonly string[]>> = {
   '': Object.keys(schema.shape),
   ...Object.fromEntries(
-    Object.entries(schema.shape).map(([section, type]) => [
-      section,
-      Object.keys((type.def.innerType as z.ZodObject).shape),
-    ]),
+    Object.entries(schema.shape).flatMap(([section, { def }]) =>
+      def.innerType instanceof z.ZodObject ? [[section, Object.keys(def.innerType.shape)]] : [],
+    ),
   ),
 };
 
@@ -431,6 +433,7 @@ export function knownKeys(section: string): readonly string[] {
   if (/^paths\.peer\.\d+$/.test(section)) return Object.keys(pathPeer.shape);
   if (/^paths\.(peer\.\d+\.)?(pin|prefer|forbid)\.\d+$/.test(section)) return Object.keys(way.shape);
   if (/^routes\.accept\.\d+$/.test(section)) return Object.keys(routeAcceptSchema.shape);
+  if (/^forward\.\d+$/.test(section)) return Object.keys(forwardSchema.shape);
   if (section === 'exit.use') return Object.keys(exitUseSchema.shape);
   if (section.endsWith('_limit')) return Object.keys(rateKeys);
   return KNOWN_KEYS[section] ?? [];

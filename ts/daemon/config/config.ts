@@ -149,6 +149,9 @@ function checkShaping(shaping: Parsed['shaping'], source: string): void {
     );
 }
 
+/** How the section is begun in the file. */
+const header = (section: string): string => (section === 'forward' ? '[[forward]]' : `[${section}]`);
+
 function configError(issues: readonly z.core.$ZodIssue[], source: string): OperatorError {
   const issue = issues[0];
   const path = issue?.path.map(String) ?? [];
@@ -167,7 +170,9 @@ function configError(issues: readonly z.core.$ZodIssue[], source: string): Opera
   return new OperatorError(
     ExitCode.usage,
     `config ${path.join('.')}`,
-    path.length === 1 ? `a section is expected: write [${path[0] ?? ''}]` : `expected ${expected ?? ''}`,
+    path.length === 1
+      ? `a section is expected: write ${header(path[0] ?? '')}`
+      : `expected ${expected ?? ''}`,
     `Correct it in ${source}`,
   );
 }

@@ -175,6 +175,8 @@ export function changeWhileRunning(
     log: wanted.log,
     exit: mode === 'up' ? wanted.exit : running.exit,
     routes: mode === 'up' ? wanted.routes : running.routes,
+    socks: mode === 'up' ? wanted.socks : running.socks,
+    forward: mode === 'up' ? wanted.forward : running.forward,
   };
   const applied = differences(running, config);
   return {

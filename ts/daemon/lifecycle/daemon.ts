@@ -9,6 +9,7 @@ import type { Config } from '../config/config.js';
 import { DEFAULT_STATUS_ADDRESS } from '../config/config-rules.js';
 import { requireJoined } from '../config/consent-configuration.js';
 import { exitConfiguration, requireExitNetworks } from '../config/exit-configuration.js';
+import { privatePorts, requirePrivateNetwork } from '../config/private-ports-configuration.js';
 import { requireRouteNetworks, routeConfiguration } from '../config/route-configuration.js';
 import { removeKernelPath } from '../../engine/xdp/kernel-path-engine.js';
 import { ControlServer } from '../control/control-server.js';
@@ -31,6 +32,7 @@ import { daemonStatus } from './daemon-snapshot.js';
 import { Exits } from './exits.js';
 import { HostChecks } from './host-checks.js';
 import { PortMapping } from './port-mapping.js';
+import { PrivatePorts } from './private-ports.js';
 import { TunnelWatch, privateFacts } from './tunnel-watch.js';
 import { Store } from '../state/store.js';
 import { VERSION } from '../../host/version.js';
@@ -77,6 +79,7 @@ export class Daemon {
   #exits: Exits | undefined;
   #network: PrivateNetwork | undefined;
   #networkError: string | undefined;
+  #ports: PrivatePorts | undefined;
   /** Another helper has taken the place of one that is gone. */
   #onHelper: () => void = () => undefined;
   #statusServer: StatusServer | undefined;
@@ -121,7 +124,8 @@ export class Daemon {
     if (mode === 'up') {
       requireExitNetworks(config, networks);
       requireRouteNetworks(config, networks);
-    } else this.#requireNoExit();
+    } else this.#requireNoExit(config);
+    requirePrivateNetwork(config, mode, mode === 'up' && !config.node.tun, this.#source);
     if (mode === 'up' && networks.length === 0)
       throw new OperatorError(
         ExitCode.usage,
@@ -156,6 +160,7 @@ export class Daemon {
       return true;
     });
     if (mode === 'up') this.#watchTunnel();
+    await this.#openPorts();
     this.#every(HOST_TICK_MS, () =>
       this.#hostChecks.tick(performance.now(), this.#running.shell.engine.describe().kind === 'native'),
     );
@@ -180,6 +185,8 @@ export class Daemon {
       else log.error({ error: error.message }, 'network-helper-gone');
     };
     this.#network = network;
+    // The gateway's thread asks it as well.
+    this.#every(HOST_TICK_MS, () => network.endIfStopped());
   }
 
   /** What is to be closed is, before there is a mesh; what an earlier daemon left goes. */
@@ -191,7 +198,7 @@ export class Daemon {
       log,
       configuration: exitConfiguration(config),
       routes: routeConfiguration(config),
-      source: this.settings.source ?? state.config,
+      source: this.#source,
       ...(place && { host: place }),
     });
     this.#exits = exits;
@@ -200,8 +207,7 @@ export class Daemon {
     this.#every(HOST_TICK_MS, () => exits.check());
   }
 
-  #requireNoExit(): void {
-    const { config, source, state } = this.settings;
+  #requireNoExit(config: Config): void {
     const isExit = config.exit.serve === true || config.exit.use !== undefined;
     const { advertise, accept } = config.routes;
     if (!isExit && (advertise?.length ?? 0) + (accept?.length ?? 0) === 0) return;
@@ -209,8 +215,24 @@ export class Daemon {
       ExitCode.usage,
       isExit ? 'config exit' : 'config routes',
       'a relay has no interface that traffic could leave by',
-      `Remove the section from ${source ?? state.config}, or run a member: omerta up`,
+      `Remove the section from ${this.#source}, or run a member: omerta up`,
     );
+  }
+
+  /** Path of the configuration, for messages. */
+  get #source(): string {
+    return this.settings.source ?? this.settings.state.config;
+  }
+
+  /** Ports of the configuration that lead into the private network, and out of it. @throws OperatorError */
+  async #openPorts(): Promise<void> {
+    const network = this.#network;
+    if (network === undefined) return;
+    const { log, config } = this.settings;
+    const ports = new PrivatePorts({ network, log, source: this.#source, status: () => this.status() });
+    this.#ports = ports;
+    this.#closers.push(() => ports.close());
+    await ports.configure(privatePorts(config));
   }
 
   /** Exits of a private network, where the interface is in one. */
@@ -431,11 +453,20 @@ export class Daemon {
     const { reload, log } = this.settings;
     if (reload === undefined) throw new Error('not started from a configuration');
     const wanted = reload();
-    if (this.#exits !== undefined) {
+    requirePrivateNetwork(wanted, this.settings.mode, this.#network !== undefined, this.#source);
+    if (this.#exits === undefined) this.#requireNoExit(wanted);
+    else {
       requireExitNetworks(wanted, this.#running.networks);
       requireRouteNetworks(wanted, this.#running.networks);
-      await this.#exits.configure(exitConfiguration(wanted));
-      await this.#exits.routes.configure(routeConfiguration(wanted));
+      const before = this.#ports?.ports ?? [];
+      await this.#ports?.configure(privatePorts(wanted));
+      try {
+        await this.#exits.configure(exitConfiguration(wanted));
+        await this.#exits.routes.configure(routeConfiguration(wanted));
+      } catch (error) {
+        await this.#ports?.configure(before);
+        throw error;
+      }
     }
     const change = this.#running.changeConfiguration(wanted);
     log.info(

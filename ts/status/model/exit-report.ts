@@ -40,6 +40,8 @@ export interface ExitReport {
           readonly tcp: number;
           readonly other: number;
           readonly all: number;
+          /** Datagrams, by a gateway alone. */
+          readonly datagrams: number;
         };
       })
     | undefined;
@@ -173,6 +175,7 @@ export function exitReport(
         tcp: settings.capped['capped_tcp'] ?? 0,
         other: settings.capped['capped_other'] ?? 0,
         all: settings.capped['capped_all'] ?? 0,
+        datagrams: settings.capped['capped_datagrams'] ?? 0,
       },
     },
     using: settings.use && {
