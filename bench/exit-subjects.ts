@@ -57,9 +57,11 @@ async function machines(world: World, name: SubjectName): Promise<Machines> {
 /** Forwarding with masquerade, as it is set up by hand, MSS clamp included. */
 async function masquerade(exit: Node): Promise<void> {
   await exit.sysctl('net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1');
-  await exit.nft(`table inet masquerade {
-    chain translate { type nat hook postrouting priority srcnat; oifname "eth1" masquerade; }
-    chain clamp { type filter hook forward priority mangle; tcp flags syn tcp option maxseg size set rt mtu; }
+  await exit.nft(`table inet home {
+    chain translate { type nat hook postrouting priority srcnat; oifname "eth1" masquerade;
+    }
+    chain clamp { type filter hook forward priority mangle; tcp flags syn tcp option maxseg size set rt mtu;
+    }
   }\n`);
 }
 
