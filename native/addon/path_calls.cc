@@ -28,7 +28,7 @@ std::optional<session::Endpoint> take_ends(const Engine& engine, Unpacker& batch
 
 /// Packed: key 32 | whether path frames are answered u32 | number of paths u32 | silent after f64, ms |
 /// least round trip f64, ms | silent between reports f64, ms | report every f64, ms |
-/// paths × (id u32 | plpmtu u32, 0: not known | ends 48), repeated.
+/// paths × (id u16 | share u16, 0: not split by | plpmtu u32, 0: not known | ends 48), repeated.
 Napi::Value set_paths(Engine& engine, const Napi::CallbackInfo& info) {
   Unpacker batch(info[0], "paths");
   std::vector<session::PathSettings> sets;
@@ -43,7 +43,8 @@ Napi::Value set_paths(Engine& engine, const Napi::CallbackInfo& info) {
     set.timing.report_every = nanoseconds(batch.take<double>());
     for (uint32_t i = 0; i < count; i++) {
       session::PathEnds path;
-      path.id = static_cast<uint8_t>(batch.take<uint32_t>());
+      path.id = static_cast<uint8_t>(batch.take<uint16_t>());
+      path.share = batch.take<uint16_t>();
       path.plpmtu = batch.take<uint32_t>();
       const auto ends = take_ends(engine, batch);
       if (!ends.has_value()) continue;  // its leg is gone: the others are used

@@ -18,6 +18,7 @@ static_assert(kArenaReserve > 64 * (session::kMaxPaddedSize + 64));
 /// ICMP errors a worker sends inside, as Linux limits its own (icmp_msgs_per_sec, icmp_msgs_burst).
 constexpr uint64_t kErrorsPerSecond = 1000;
 constexpr uint64_t kErrorBurst = 50;
+constexpr size_t kSplitBurst = size_t{64} << 10;
 /// What every link has to carry of IPv6 (RFC 8200 5).
 constexpr size_t kLeastMtu6 = 1280;
 
@@ -38,6 +39,7 @@ InnerSealer::InnerSealer(Sender& out, crypto::Aead& aead, AcceleratorWatch& watc
 
 bool InnerSealer::receive(Nanoseconds now) {
   now_ = now;
+  burst_ = {};
   size_t taken = 0, bytes = 0, packets = 0;
   while (taken < kSuperPackets) {
     const std::span<const inner::Received> received = port_.receive();
@@ -93,8 +95,31 @@ void InnerSealer::seal(inner::Segmentation& segments) {
   if (paths != nullptr && segments.size(0) > paths->inner_limit() &&
       !shortened(segments, paths->inner_limit())) [[unlikely]]
     return;
+  if (paths != nullptr && paths->splits() && keypair->window() > session::kStandardWindow) [[unlikely]]
+    return seal_split(*keypair, endpoint, *paths, segments);
   for (size_t first = 0; first < segments.count(); first += kJobs)
     seal_segments(*keypair, endpoint, paths, segments, first);
+}
+
+/// Several paths at once. What is read from the inside together goes by one of them, up to kSplitBurst bytes:
+/// it stays in its order, and shares messages to the kernel. What has waited goes by the path whose ceiling
+/// it waited for.
+void InnerSealer::seal_split(session::Keypair& keypair, const session::Endpoint& endpoint,
+                             const session::PathSet& paths, const inner::Segmentation& segments) {
+  for (size_t first = 0; first < segments.count(); first += kJobs) {
+    if (releasing_) {
+      seal_segments(keypair, endpoint, &paths, segments, first);
+      continue;
+    }
+    const size_t bytes = std::min(kJobs, segments.count() - first) * segments.size(first);
+    if (burst_.paths != &paths || burst_.bytes >= kSplitBurst)
+      burst_ = {&paths, &paths.split(bytes), 0};
+    else
+      burst_.path->use->split.fetch_add((static_cast<uint64_t>(bytes) << 10) / burst_.path->share,
+                                        std::memory_order_relaxed);
+    burst_.bytes += bytes;
+    seal_segments(keypair, burst_.path->ends, &paths, segments, first);
+  }
 }
 
 /// Packets longer than the peer's path has room for. A TCP super-packet is split into shorter segments, an
@@ -287,11 +312,15 @@ void InnerSealer::seal_segments(session::Keypair& keypair, const session::Endpoi
   if (out_.joined() != joined) bursts.sent(now_);
   counters_.add(Counter::transport_sent, taken.count);
   out_.count_sent(endpoint, taken.count, bytes);
+  bool by_active = true;
   if (paths != nullptr) [[unlikely]] {
-    paths->sent(taken.count, bytes - taken.count * prefix);
-    duplicate(*paths, starts, taken.count, prefix, ecn);
+    if (paths->splits())
+      by_active = paths->sent_by(endpoint, taken.count, bytes - taken.count * prefix);
+    else
+      paths->sent(taken.count, bytes - taken.count * prefix);
+    if (by_active) duplicate(*paths, starts, taken.count, prefix, ecn);
   }
-  shared_.sessions->data_sent(keypair, bytes - taken.count * prefix, now_, out_);
+  shared_.sessions->data_sent(keypair, bytes - taken.count * prefix, now_, out_, by_active);
 }
 
 }  // namespace omerta::engine

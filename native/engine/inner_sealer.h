@@ -28,6 +28,8 @@ class InnerSealer {
   void seal(inner::Segmentation& segments);
   bool shortened(inner::Segmentation& segments, size_t limit);
   void end_loop(const inner::Segmentation& segments);
+  void seal_split(session::Keypair& keypair, const session::Endpoint& endpoint, const session::PathSet& paths,
+                  const inner::Segmentation& segments);
   void seal_segments(session::Keypair& keypair, const session::Endpoint& endpoint,
                      const session::PathSet* paths, const inner::Segmentation& segments, size_t first);
   [[gnu::noinline]] bool waits(const session::Shaping& shaping, const session::Endpoint& endpoint,
@@ -51,6 +53,12 @@ class InnerSealer {
   OwnDatagrams own_datagrams_;
   Nanoseconds now_ = 0;
   bool releasing_ = false;  ///< what is sealed has waited
+  /// Of a peer that is split over several paths: by which the last packets went, and how many bytes of them.
+  struct Burst {
+    const session::PathSet* paths = nullptr;
+    const session::PathSet::Path* path = nullptr;
+    size_t bytes = 0;
+  } burst_;
   TokenBucket error_budget_;
   /// The identification of the next IPv6 packet that is fragmented: it begins anywhere, as others count too.
   uint32_t fragmented_ = 0;

@@ -340,6 +340,18 @@ struct World {
     model.look(now);
   }
 
+  /// Data goes by the path that is furthest behind its share.
+  void split(size_t bytes) {
+    const PathSet* set = own.peer().paths.load();
+    require((set != nullptr && set->splits()) == model.splits());
+    if (!model.splits()) return;
+    const PathSet::Path& by = set->split(bytes);
+    require(by.share != 0);
+    const uint64_t before = by.use->split.load() - (uint64_t{bytes} << 10) / by.share;
+    for (const PathSet::Path& path : set->paths())
+      require(path.share == 0 || path.use->split.load() >= before);
+  }
+
   void suspend() {
     own.table.suspend();
     require(own.wake_at == kNever);
@@ -355,11 +367,7 @@ struct World {
     require(known.pinned() == model.pinned());
     if (model.pinned()) {
       require(known.endpoint().same_path(model.paths()[0].given.ends));
-      const PathEnds& active = model.paths()[0].given;
-      const size_t around = kTransportOverhead + framing_of(active.ends);
-      require(set->inner_limit() == (active.plpmtu == 0        ? SIZE_MAX
-                                     : active.plpmtu <= around ? 0
-                                                               : active.plpmtu - around));
+      require(set->inner_limit() == model.inner_limit());
     }
     const std::vector<PathCounts> counts = own.table.path_counts(key);
     require(counts.size() == model.paths().size());
@@ -407,7 +415,8 @@ PathSettings settings_from(const Key32& key, uint8_t argument, Input& input) {
   for (uint8_t i = 0; i < argument % 10; i++) {
     const uint8_t where = input.byte();
     const size_t plpmtu = where / 16 == 0 ? 0 : size_t{where} / 16 * 100;
-    set.paths.push_back({static_cast<uint8_t>(1 + (first + i) % 10), place(where), plpmtu});
+    set.paths.push_back({static_cast<uint8_t>(1 + (first + i) % 10), place(where), plpmtu,
+                         argument % 7 == 0 ? where % 3u : 0});
   }
   return set;
 }
@@ -464,6 +473,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         break;
       case 5:
         world.own.table.send_inside(world.key, Message{0xC0, 1, argument, 0}, world.now, world.own);
+        world.split(size_t{argument} * 16);
         break;
       case 6:
         world.probe(place(argument), size_t{input.word()});

@@ -51,6 +51,18 @@ class PathModel {
   /// Where data goes as long as the active path is silent, beside that; nullptr: nowhere.
   const Path* duplicates_by() const { return silent_ && paths_.size() > 1 ? &paths_[1] : nullptr; }
 
+  bool splits() const {
+    return std::ranges::count_if(paths_, [](const Path& path) { return path.given.share != 0; }) > 1;
+  }
+  /// Of the path in use, or while data is split of all it goes by.
+  size_t inner_limit() const {
+    size_t limit = inner_limit(paths_[0].given);
+    if (splits())
+      for (const Path& path : paths_)
+        if (path.given.share != 0) limit = std::min(limit, inner_limit(path.given));
+    return limit;
+  }
+
   void replace(const session::PathSettings& settings) {
     const std::vector<Path> before = std::move(paths_);
     paths_.clear();
@@ -210,6 +222,11 @@ class PathModel {
     TokenBucket arrivals{session::kPathEventsPerSecond, session::kPathEventsPerSecond};
   };
 
+  static size_t inner_limit(const PathEnds& path) {
+    const size_t around = session::kTransportOverhead + session::framing_of(path.ends);
+    if (path.plpmtu == 0) return SIZE_MAX;
+    return path.plpmtu <= around ? 0 : path.plpmtu - around;
+  }
   static bool same_ip(const uint8_t* a, const uint8_t* b) { return std::memcmp(a, b, 16) == 0; }
   static bool same_remote(const Endpoint& a, const Endpoint& b) {
     if (a.receive_leg != 0 || b.receive_leg != 0) return a.receive_leg == b.receive_leg;

@@ -55,18 +55,51 @@ PathSet::PathSet(const PathSettings& settings, const PathSet* before)
       state_(before == nullptr ? std::make_shared<PathState>() : before->state_) {
   for (size_t i = 0; i < count_; i++) {
     const PathEnds& wanted = settings.paths[i];
-    paths_[i] = {wanted.id, wanted.ends, wanted.plpmtu, nullptr};
+    paths_[i] = {wanted.id, wanted.ends, wanted.plpmtu, wanted.share, nullptr};
     if (before != nullptr)
       for (const Path& known : before->paths())
         if (same_path(known, wanted)) paths_[i].use = known.use;
     if (paths_[i].use == nullptr) paths_[i].use = std::make_shared<PathUse>();
   }
   if (count_ != 0) inner_limit_ = inner_limit_of(paths_[0]);
+  begin_split(before);
   const Path* was = before == nullptr ? nullptr : before->active();
   if ((was == nullptr ? 0 : was->id) == (count_ == 0 ? 0 : paths_[0].id)) return;
   // Another path is active: what was sent by it before is no question of its silence.
   state_->silent.store(false, std::memory_order_relaxed);
   for (const Path& path : paths()) path.use->forget_sent();
+}
+
+/// A path that was not split by until now begins where the others are, and makes up for nothing.
+void PathSet::begin_split(const PathSet* before) {
+  splits_ = std::ranges::count_if(paths(), [](const Path& path) { return path.share != 0; }) > 1;
+  if (!splits_) return;
+  uint64_t furthest = 0;
+  for (const Path& path : paths())
+    furthest = std::max(furthest, path.use->split.load(std::memory_order_relaxed));
+  for (const Path& path : paths()) {
+    if (path.share == 0) continue;
+    inner_limit_ = std::min(inner_limit_, inner_limit_of(path));
+    const bool split =
+        before != nullptr && before->splits() && std::ranges::any_of(before->paths(), [&](const Path& known) {
+          return known.use == path.use && known.share == path.share;
+        });
+    if (!split) path.use->split.store(furthest, std::memory_order_relaxed);
+  }
+}
+
+const PathSet::Path& PathSet::split(size_t bytes) const {
+  const Path* next = nullptr;
+  uint64_t least = UINT64_MAX;
+  for (const Path& path : paths()) {
+    if (path.share == 0) continue;
+    const uint64_t at = path.use->split.load(std::memory_order_relaxed);
+    if (next != nullptr && at >= least) continue;
+    next = &path;
+    least = at;
+  }
+  next->use->split.fetch_add((static_cast<uint64_t>(bytes) << 10) / next->share, std::memory_order_relaxed);
+  return *next;
 }
 
 size_t PathSet::inner_limit_of(const Path& path) {

@@ -33,7 +33,8 @@ inline constexpr size_t kMaxMarks = 32;
 struct PathEnds {
   uint8_t id = 0;  ///< 1–255
   Endpoint ends;
-  size_t plpmtu = 0;  ///< bytes of UDP payload that it takes (RFC 8899); 0: whatever is sent
+  size_t plpmtu = 0;   ///< bytes of UDP payload that it takes (RFC 8899); 0: whatever is sent
+  uint32_t share = 0;  ///< of the data, in proportion to the others'; 0 of all but one: nothing is split
 };
 
 /// When the active path counts as silent, and how often the peer is told what came (PathTimes there).
@@ -60,6 +61,7 @@ struct PathUse {
   std::atomic<uint64_t> sent_bytes{0};
   std::atomic<uint64_t> received_packets{0};
   std::atomic<uint64_t> received_bytes{0};
+  std::atomic<uint64_t> split{0};  ///< bytes of data sent by it, as many times as its share is less
   std::atomic<Nanoseconds> last_received{0};     ///< anything authentic
   std::atomic<Nanoseconds> unanswered_since{0};  ///< first data sent by it since it was answered last
   std::atomic<Nanoseconds> report_at{0};         ///< when a report on it is due; 0: there is nothing to tell
@@ -98,6 +100,7 @@ class PathSet {
     uint8_t id;
     Endpoint ends;
     size_t plpmtu;  ///< as it was asked for
+    uint32_t share;
     std::shared_ptr<PathUse> use;
   };
 
@@ -120,6 +123,11 @@ class PathSet {
     const Path* standby = duplicates_by();
     return standby == nullptr ? inner_limit_ : std::min(inner_limit_, inner_limit_of(*standby));
   }
+  /// Whether data goes by several paths at once.
+  bool splits() const { return splits_; }
+  /// Of a set that splits: the path that is furthest behind its share, for these bytes of data. Packets of
+  /// one call stay in their order; those of others may overtake them.
+  const Path& split(size_t bytes) const;
   /// The path that what came from there came by, and what is sent there goes by; nullptr: none.
   const Path* at(const Endpoint& ends) const;
   PathState& state() const { return *state_; }
@@ -127,6 +135,12 @@ class PathSet {
   /// Transport messages were sent to where the peer is reached.
   void sent(size_t packets, size_t bytes) const {
     if (count_ != 0) paths_[0].use->sent(packets, bytes);
+  }
+  /// The same by these ends, of a set that splits. Whether they are the active path's.
+  bool sent_by(const Endpoint& ends, size_t packets, size_t bytes) const {
+    const Path* path = at(ends);
+    if (path != nullptr) path->use->sent(packets, bytes);
+    return path == active();
   }
   /// After data was sent by the active path. Whether the set's timers have to be armed for it.
   bool data_sent(Nanoseconds now) const;
@@ -141,8 +155,10 @@ class PathSet {
 
  private:
   static size_t inner_limit_of(const Path& path);
+  void begin_split(const PathSet* before);
 
   size_t count_ = 0;
+  bool splits_ = false;
   size_t inner_limit_ = SIZE_MAX;
   std::array<Path, kMaxPaths> paths_{};
   std::shared_ptr<PathState> state_;

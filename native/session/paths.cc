@@ -69,7 +69,8 @@ void SessionTable::change_path_legs(Peer& peer, const WaysBack& changed) {
   for (const PathSet::Path& path : before->paths()) {
     const auto found = path.ends.relayed() ? changed.find(path.ends.receive_leg) : changed.end();
     const bool leads_elsewhere = found != changed.end() && found->second.has_value();
-    settings.paths.push_back({path.id, leads_elsewhere ? *found->second : path.ends, path.plpmtu});
+    settings.paths.push_back(
+        {path.id, leads_elsewhere ? *found->second : path.ends, path.plpmtu, path.share});
     any |= leads_elsewhere;
   }
   if (!any) return;
@@ -96,9 +97,11 @@ std::vector<PathCounts> SessionTable::path_counts(const Key32& key) {
   const PathSet* set = peer == nullptr ? nullptr : peer->paths.load(std::memory_order_relaxed);
   if (set == nullptr) return counts;
   const auto read = [](const auto& value) { return value.load(std::memory_order_relaxed); };
-  for (const auto& [id, ends, plpmtu, use] : set->paths())
-    counts.push_back({id, read(use->sent_packets), read(use->sent_bytes), read(use->received_packets),
-                      read(use->received_bytes), read(use->last_received)});
+  for (const PathSet::Path& path : set->paths()) {
+    const PathUse& use = *path.use;
+    counts.push_back({path.id, read(use.sent_packets), read(use.sent_bytes), read(use.received_packets),
+                      read(use.received_bytes), read(use.last_received)});
+  }
   return counts;
 }
 

@@ -199,12 +199,13 @@ size_t SessionTable::stage(Peer& peer, Bytes packet, Nanoseconds now, SessionOut
   return dropped;
 }
 
-void SessionTable::data_sent(Keypair& keypair, size_t bytes, Nanoseconds now, SessionOutput& out) {
+void SessionTable::data_sent(Keypair& keypair, size_t bytes, Nanoseconds now, SessionOutput& out,
+                             bool by_active) {
   Peer& peer = keypair.peer;
   const Nanoseconds previous = peer.last_sent.load(std::memory_order_relaxed);
   expect_answer(peer, now);
   if (const PathSet* set = peer.paths.load(std::memory_order_acquire); set != nullptr) [[unlikely]]
-    if (set->data_sent(now)) arm_paths_unlocked(peer, now);
+    if (by_active && set->data_sent(now)) arm_paths_unlocked(peer, now);
   const bool old = note_sent(keypair, bytes, now);
   if (offer_due(keypair, previous, now)) {
     const std::lock_guard lock(mutex_);

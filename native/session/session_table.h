@@ -211,8 +211,9 @@ class SessionTable {
   const AllowedIps& routes() const { return routes_; }
   const ExitRules& exit_rules() const { return *exit_rules_.load(std::memory_order_acquire); }
   Keypair* find(uint32_t local_index) const { return indices_.find(local_index); }
-  /// After data was sent with `keypair`: timers, and renewal when the key is old.
-  void data_sent(Keypair& keypair, size_t bytes, Nanoseconds now, SessionOutput& out);
+  /// After data was sent with `keypair`: timers, and renewal when the key is old. by_active: by where the
+  /// peer is reached, and not by another path it is split over.
+  void data_sent(Keypair& keypair, size_t bytes, Nanoseconds now, SessionOutput& out, bool by_active = true);
   /// After packets from one place opened and passed the replay window: confirms the key, moves the
   /// endpoint, renews. The caller adds their bytes to Peer::rx_bytes.
   void authenticated(Keypair& keypair, const Endpoint& from, Nanoseconds now, SessionOutput& out);

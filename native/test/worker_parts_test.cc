@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The parts of a worker by themselves: what the inside of one node sends arrives in that of another, sealed
 // and opened, by paths of any size.
+#include <tuple>
+
 #include "worker_fixture.h"
 
 namespace {
@@ -176,6 +178,51 @@ void an_inside_whose_headers_cannot_be_is_asked_for_no_more_super_packets() {
   CHECK(!pair.a.port.allowed.udp && pair.a.port.allowed.tcp && pair.a.port.allowed.checksum);
 }
 
+/// Packets of data that went by each of two paths of `a`, whose shares of the data are these.
+std::pair<uint64_t, uint64_t> split(Pair& pair, uint32_t first, uint32_t second) {
+  Key32 key;
+  key.fill(2);
+  const Key32 peer = session::public_key_of(key);
+  static const udp::UdpSocket elsewhere(on_loopback());
+  session::PathSettings settings{.peer = peer};
+  session::Endpoint ends, other;
+  ends.remote = check::loopback(pair.b.socket.port());
+  other.remote = check::loopback(elsewhere.port());
+  settings.paths = {{1, ends, 0, first}, {2, other, 1000, second}};
+  pair.a.shared.sessions->set_paths({settings}, boot_clock(), pair.a.out);
+  const auto before = pair.a.shared.sessions->path_counts(peer);
+  for (int i = 0; i < 400; i++) pair.a.port.waiting.push_back(tcp_packet(500, 0));
+  while (pair.a.sealer.receive(boot_clock())) {
+  }
+  const auto after = pair.a.shared.sessions->path_counts(peer);
+  return {after.at(0).sent_packets - before.at(0).sent_packets,
+          after.at(1).sent_packets - before.at(1).sent_packets};
+}
+
+void data_is_split_over_paths_by_their_shares_under_keys_with_a_wide_window() {
+  Pair pair(true);
+  // Under the keys of the handshake the window is WireGuard's, and nothing is split.
+  CHECK(split(pair, 1, 1).second == 0);
+  // The peers agree on more behind a burst.
+  for (int i = 0; i < 10; i++) {
+    passed(pair, tcp_packet(20'000, 900));
+    pair.a.receive();
+  }
+  CHECK(pair.a.counted(Counter::suites_settled) == 1);
+  auto [one, other] = split(pair, 3, 1);
+  // What is read together stays together, sixteen packets here.
+  CHECK(one + other == 400 && one >= 284 && one <= 316);
+  // Shares that change count from then on.
+  std::tie(one, other) = split(pair, 1, 1);
+  CHECK(one + other == 400 && one >= 184 && one <= 216);
+  // What is longer than one of them takes is answered.
+  pair.b.receive();
+  const uint64_t dropped = pair.a.counted(Counter::drop_too_big);
+  CHECK(passed(pair, tcp_packet(1200, 0)).empty() && pair.a.counted(Counter::drop_too_big) == dropped + 1);
+  std::tie(one, other) = split(pair, 0, 0);
+  CHECK(one == 400 && other == 0);
+}
+
 }  // namespace
 
 int main() {
@@ -190,6 +237,7 @@ int main() {
   RUN(a_tcp_super_packet_is_split_into_segments_that_fit_the_path);
   RUN(a_packet_that_may_be_fragmented_is);
   RUN(an_ipv6_packet_that_every_link_has_to_carry_goes_in_fragments);
+  RUN(data_is_split_over_paths_by_their_shares_under_keys_with_a_wide_window);
   RUN(an_inside_whose_headers_cannot_be_is_asked_for_no_more_super_packets);
   return omerta::check::finish();
 }

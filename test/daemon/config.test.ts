@@ -81,6 +81,17 @@ pin = [{ relay = "${ID}" }, { interface = "eth0" }]`,
     assert.deepEqual(policy.rules.forbid, [{ interface: 'wwan0', remote: parsePrefix('203.0.113.0/24') }]);
   });
 
+  test('data is split by the weights of interfaces where that is asked for, and otherwise not', () => {
+    const split = (toml: string): (readonly [string, number])[][] => {
+      const { rules, members } = pathPolicy(parseConfig(toml, 'x'));
+      return [rules, ...members.values()].map((each) => [...(each.split ?? [])]);
+    };
+    const weighted = '[paths.interfaces.wlan0]\nweight = 3';
+    assert.deepEqual(split(weighted), [[]]);
+    assert.deepEqual(split(`[paths]\nsplit = true\n${weighted}`), [[['wlan0', 3]]]);
+    assert.deepEqual(split(`${weighted}\n[[paths.peer]]\nid = "${ID}"\nsplit = true`), [[], [['wlan0', 3]]]);
+  });
+
   test('metered interfaces come after all others, and lower priorities first', () => {
     const config = parseConfig(
       '[paths.interfaces.wwan0]\nmetered = true\n[paths.interfaces.wlan0]\npriority = 5',
@@ -144,7 +155,11 @@ peers = [{ public_key = "${WIREGUARD_KEY}", allowed_ips = ["100.64.9.1/32"] }]`,
       /known: interface, remote, relay/,
     ],
     ['[paths.interfaces.eth0]\npriority = 1000', 'config paths.interfaces.eth0.priority', /from 0 to 999/],
-    ['[paths.interfaces.eth0]\ncost = 1', 'config paths.interfaces.eth0.cost', /known: metered, priority/],
+    [
+      '[paths.interfaces.eth0]\ncost = 1',
+      'config paths.interfaces.eth0.cost',
+      /known: metered, priority, weight/,
+    ],
     ['[shaping]\npadding = "random"', 'config shaping.padding', /"constant"/],
     ['[shaping]\npadding_budget = 0', 'config shaping.padding_budget', /from 1 to 100000, or "none"/],
     ['[shaping]\npadding = "constant-rate"', 'config shaping.packets_per_second', /needs one/],

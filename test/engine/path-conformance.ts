@@ -580,6 +580,8 @@ export const pathScenarios: readonly ConformanceScenario[] = [
       [{ paths: [{ ...first(b), plpmtu: MIN_PLPMTU - 1 }] }, /plpmtu/],
       [{ paths: [{ ...first(b), plpmtu: 65_536 }] }, /plpmtu/],
       [{ paths: [{ ...first(b), plpmtu: 1400.5 }] }, /plpmtu/],
+      [{ paths: [{ ...first(b), share: 0 }] }, /share/],
+      [{ paths: [{ ...first(b), share: 1001 }] }, /share/],
       [{ silentAfterMs: -1 }, /silentAfterMs/],
       [{ leastRoundTripMs: -1 }, /leastRoundTripMs/],
       [{ silentBetweenReportsMs: Infinity }, /silentBetweenReportsMs/],

@@ -39,7 +39,7 @@ export function describeWays(member: MemberStatus, shaped?: ShapingCounts): stri
       [
         way.kind === 'direct' ? (way.address ?? '') : wordWay(way),
         way.interface ?? '-',
-        way.role === 'none' ? '-' : way.role,
+        way.role === 'none' ? '-' : `${way.role}${way.share === undefined ? '' : `, share ${way.share}`}`,
         STATE_WORDS[way.state],
         formatRtt(way.rttMs),
         way.loss === undefined ? '-' : `${(way.loss * 100).toFixed(0)} %`,

@@ -6,6 +6,7 @@ import type { SocketAddress } from '../wire/socket-address.js';
 import {
   MAX_EXTRA_PORTS,
   MAX_PATHS_PER_PEER,
+  MAX_SHARE,
   MIN_PLPMTU,
   PROBE_TOKEN_SIZE,
   type PathEnds,
@@ -69,6 +70,7 @@ export function requirePaths(sets: readonly PeerPaths[]): void {
       if (seen.has(path.id)) refuse(`paths of ${peer}: id ${path.id} is given twice, each must be once`);
       seen.add(path.id);
       requireEnds(path);
+      if (path.share !== undefined) requireInteger('share', path.share, 1, MAX_SHARE);
       if (path.plpmtu !== undefined) requireInteger('plpmtu', path.plpmtu, MIN_PLPMTU, MAX_DATAGRAM);
     }
     requireTime('silentAfterMs', times.silentAfterMs);

@@ -51,7 +51,16 @@ export interface PeerPath extends PathEnds {
    * is not bounded.
    */
   readonly plpmtu?: number | undefined;
+  /**
+   * 1 to MAX_SHARE: while several paths of a set have one and the session's window is the wide one, data goes by each of
+   * them in proportion to it, what is read from the inside together, up to 64 KiB, by one, and plpmtu of all of them bounds inner packets. Data
+   * that waited for a ceiling goes by the active path alone. What the engine and the control plane say inside the session
+   * is not split. Undefined: by the active path alone.
+   */
+  readonly share?: number | undefined;
 }
+
+export const MAX_SHARE = 1000;
 
 /** What every host takes of IPv4, less the headers of IP, with all options, and UDP. */
 export const MIN_PLPMTU = 508;

@@ -52,9 +52,13 @@ function receive(address: string, port: number): void {
   const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4');
   const seen = new Set<number>();
   let repeated = 0;
+  let late = 0;
+  let greatest = -1;
   socket.on('message', (datagram) => {
     const number = datagram.readUInt32LE();
     if (seen.has(number)) repeated++;
+    else if (number < greatest) late++;
+    greatest = Math.max(greatest, number);
     seen.add(number);
   });
   socket.bind(port, address, () => {
@@ -68,7 +72,7 @@ function receive(address: string, port: number): void {
     await sleep(LINGER_MS);
     const full = droppedAtSocket(port);
     socket.close();
-    console.log(JSON.stringify({ received: seen.size, repeated, full }));
+    console.log(JSON.stringify({ received: seen.size, repeated, late, full }));
   });
 }
 

@@ -20,6 +20,8 @@ export interface Arrivals {
   /** On the way: without those that reached the receiver's socket and found it full. */
   readonly lost: number;
   readonly repeated: number;
+  /** That came behind one that was sent later. */
+  readonly late: number;
 }
 
 /** What an end prints last. */
@@ -27,6 +29,7 @@ const countsSchema = z.object({
   sent: z.number().default(0),
   received: z.number().default(0),
   repeated: z.number().default(0),
+  late: z.number().default(0),
   full: z.number().default(0),
 });
 type Counts = z.infer<typeof countsSchema>;
@@ -109,7 +112,7 @@ export class NumberedStream {
    */
   async stop(patienceMs = PATIENCE_MS): Promise<Arrivals> {
     const { sent } = await this.sender.finish('');
-    const { received, repeated, full } = await this.receiver.finish(`${sent} ${patienceMs}`);
-    return { sent, lost: sent - received - full, repeated };
+    const { received, repeated, late, full } = await this.receiver.finish(`${sent} ${patienceMs}`);
+    return { sent, lost: sent - received - full, repeated, late };
   }
 }

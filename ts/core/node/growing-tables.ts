@@ -392,6 +392,7 @@ export const FIXED_FIELDS: Readonly<Record<string, string>> = {
   'nat/nat-classifier.ts#places': 'one for each own address, at most 8',
   'path/contact.ts#filteringTests': 'one for each family',
   'path/contact.ts#set': 'eight of the paths to the member',
+  'path/contact.ts#shares': 'as many at most',
   'path/own-policy.ts#given': CONFIGURED,
   'members/shaping-policy.ts#members': CONFIGURED,
   'members/shaping-policy.ts#networks': CONFIGURED,

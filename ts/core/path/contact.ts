@@ -48,6 +48,8 @@ export class Contact {
   told: string | undefined;
   /** The paths in it, in its order. */
   set: readonly TrackedPath[] = [];
+  /** Those of them that data is split over, with the share of each; empty = it is not split. */
+  shares: ReadonlyMap<TrackedPath, number> = new Map();
   /** Whether what is sent goes by the standby too. */
   duplicated = false;
   /** When relays were asked for this member's sake last. */

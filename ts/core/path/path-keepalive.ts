@@ -25,6 +25,8 @@ const PATIENCE = { theirTurn: 0.8, higher: 0.9, lower: 1 } as const;
 /** What was heard last was the answer to our probe when it came this shortly before or after we knew. */
 const OWN_ANSWER_MS = 50;
 
+/** Between probes of a way that data is split over, while it flows: the engine finds silence of the path in use alone. */
+const SPLIT_PROBE_MS = 500;
 /** Between two looks at what has gone by a path. */
 const LEAST_WAIT_MS = 10;
 /** What is known of paths to a member, by own and remote address, outlasts them. */
@@ -42,6 +44,8 @@ export class PathKeepalive {
   dataSent(contact: Contact, now: number): void {
     const wasBusy = contact.isBusy(now);
     contact.dataSentAt = now;
+    for (const path of contact.shares.keys())
+      path.keepAt = Math.min(path.keepAt ?? Infinity, now + (wasBusy ? SPLIT_PROBE_MS : 0));
     if (wasBusy) return;
     for (const path of contact.paths.all())
       if (now - (path.answeredAt ?? now) >= SHORTEST_KEEPALIVE_MS) path.suspect(now);
@@ -53,7 +57,8 @@ export class PathKeepalive {
     path.ended = tries === 1 ? path.silence : undefined;
     path.silence = undefined;
     if (path.ended !== undefined) turn.emit({ type: 'count-paths', peer: member });
-    const wait = contact.isBusy(now) ? SHORTEST_KEEPALIVE_MS : this.#interval(member, path).next(now);
+    const busyWait = contact.shares.has(path) ? SPLIT_PROBE_MS : SHORTEST_KEEPALIVE_MS;
+    const wait = contact.isBusy(now) ? busyWait : this.#interval(member, path).next(now);
     path.keepAt = now + wait * ownPatience(contact);
   }
 

@@ -27,6 +27,11 @@ export interface PathRules {
    * sends by one is still taken, and a probe answered: which ways it uses is its own decision.
    */
   readonly forbid: readonly WayPattern[];
+  /**
+   * Data goes by direct ways of several interfaces at once, in proportion to these weights of theirs, by name (1 where
+   * none is given); undefined = by one at a time.
+   */
+  readonly split: ReadonlyMap<string, number> | undefined;
 }
 
 export interface PathPolicy {
@@ -38,7 +43,7 @@ export interface PathPolicy {
   readonly search?: PortSearchLimits | undefined;
 }
 
-export const OPEN_RULES: PathRules = { use: 'any', pin: [], prefer: [], forbid: [] };
+export const OPEN_RULES: PathRules = { use: 'any', pin: [], prefer: [], forbid: [], split: undefined };
 export const OPEN_POLICY: PathPolicy = { rules: OPEN_RULES, members: new Map() };
 
 /** Whether they let data go directly by some way. */

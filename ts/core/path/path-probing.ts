@@ -21,7 +21,7 @@ import { PathKeepalive } from './path-keepalive.js';
 import type { PortPrediction } from './port-prediction.js';
 import type { RuledWays } from './ruled-ways.js';
 import type { SentAddresses } from './sent-addresses.js';
-import { isDead, type TrackedPath } from './tracked-path.js';
+import { isAnswering, isDead, type TrackedPath } from './tracked-path.js';
 import type { UnprovenBudget } from './unproven-budget.js';
 
 /** Before a path that died or was of no use is tried again; doubles, while no data is sent. */
@@ -54,7 +54,7 @@ export class PathProbing {
     this.#keepalive = new PathKeepalive(host.nat);
   }
 
-  /** Sends the probes that are due. @returns whether paths were given up: the choice may be another. */
+  /** Sends the probes that are due. @returns whether paths were given up or do not answer: the choice may be another. */
   run(member: SessionKey, contact: Contact, turn: Turn): boolean {
     let changed = false;
     for (const path of contact.paths.all()) {
@@ -66,6 +66,7 @@ export class PathProbing {
       }
       if (path.due()) {
         this.#probe(member, contact, path, turn);
+        if (!isAnswering(path) && contact.shares.has(path)) changed = true;
         continue;
       }
       changed = true;

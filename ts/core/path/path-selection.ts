@@ -19,7 +19,7 @@ import { sameEndpoint } from './member-paths.js';
 import { choosePaths, type CostOf } from './path-choice.js';
 import type { MtuDiscovery } from './mtu-discovery.js';
 import { endsAt, type RuledWays } from './ruled-ways.js';
-import { isDead, type TrackedPath } from './tracked-path.js';
+import { isAnswering, isDead, type TrackedPath } from './tracked-path.js';
 
 /** Direct paths a path set has at most. */
 const KEPT_PATHS = 4;
@@ -151,20 +151,57 @@ export class PathSelection {
     const times = contact.active === undefined ? NO_PATH_TIMES : timesOf(contact.active, turn.now);
     [contact.used] = set;
     this.#mtu.used(set, turn.now);
-    const told = `${set.map(({ id, mtu }) => `${id}:${mtu?.plpmtu ?? ''}`).join(' ')} ${Object.values(times).join(' ')}`;
+    const shares = this.#shares(member, contact.active, set);
+    const said = set.map((path) => `${path.id}:${path.mtu?.plpmtu ?? ''}:${shares.get(path) ?? ''}`);
+    const told = `${said.join(' ')} ${Object.values(times).join(' ')}`;
     if (told === contact.told) return;
     contact.told = told;
     // The engine goes on with copies for as long as the path that is silent is the active one.
     if (contact.set[0] !== set[0]) contact.duplicated = false;
     contact.set = set;
-    const paths = set.map(({ id, ends, mtu }): PeerPath => ({ id, ...ends, plpmtu: mtu?.plpmtu }));
+    contact.shares = shares;
+    const paths = set.map((path): PeerPath => {
+      const share = shares.get(path);
+      const { id, ends, mtu } = path;
+      return { id, ...ends, plpmtu: mtu?.plpmtu, ...(share === undefined ? {} : { share }) };
+    });
     turn.emit({ type: 'set-paths', paths: { peer: member, paths, ...times } });
+  }
+
+  /**
+   * Of the data, by path, where the operator lets it be split: over direct paths that answer, of interfaces of their own, that
+   * take no less than the active one, and metered ones only beside a metered one.
+   */
+  #shares(
+    member: SessionKey,
+    active: TrackedPath | undefined,
+    set: readonly TrackedPath[],
+  ): ReadonlyMap<TrackedPath, number> {
+    const { rules } = this.#host;
+    const weights = rules.rules(member).split;
+    if (weights === undefined || active === undefined) return new Map();
+    const shares = new Map<string, TrackedPath>();
+    const nameOf = (path: TrackedPath): string => rules.interface(member, path)?.name ?? '';
+    const isMeteredWay = (path: TrackedPath): boolean => isMetered(this.costOf(member)(path)[1]);
+    for (const path of set) {
+      const may =
+        path === active ||
+        (!path.relayed &&
+          isAnswering(path) &&
+          (!isMeteredWay(path) || isMeteredWay(active)) &&
+          (path.mtu?.plpmtu ?? 0) >= (active.mtu?.plpmtu ?? 0));
+      // The active path is the first of the set.
+      if (may && !shares.has(nameOf(path))) shares.set(nameOf(path), path);
+    }
+    if (shares.size < 2) return new Map();
+    return new Map([...shares].map(([name, path]) => [path, weights.get(name) ?? 1]));
   }
 
   /** The engine keeps no paths of the member, which roams as any other. */
   withdraw(member: SessionKey, contact: Contact, turn: Turn): void {
     contact.used = contact.told = undefined;
     contact.set = [];
+    contact.shares = new Map();
     turn.emit({ type: 'set-paths', paths: { peer: member, paths: undefined, ...NO_PATH_TIMES } });
   }
 }

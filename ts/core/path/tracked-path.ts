@@ -154,5 +154,9 @@ export class TrackedPath implements PathEnds {
   }
 }
 
+/** Whether no probe of it has been waited for in vain since the last answer. */
+export const isAnswering = ({ state, unanswered }: TrackedPath): boolean =>
+  state === 'proven' && unanswered < 2;
+
 /** Whether nothing is sent by it but now and then a probe. */
 export const isDead = ({ state }: TrackedPath): boolean => state === 'dead' || state === 'failed';

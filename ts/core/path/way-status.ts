@@ -78,6 +78,7 @@ function tellWay(known: KnownWays, path: TrackedPath, used: TrackedPath | undefi
     interface: rules.interface(member, path)?.name,
     state,
     role: roleOf(known, path, used),
+    share: known.contact?.shares.get(path),
     rttMs: quality.rttMs,
     loss: isMeasured ? quality.loss : undefined,
     plpmtu: path.mtu?.plpmtu,

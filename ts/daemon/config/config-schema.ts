@@ -5,6 +5,7 @@ import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import { fromHex } from '../../wire/bytes.js';
 import { MAX_INTERFACE_PRIORITY } from '../../core/path/local-interface.js';
+import { MAX_SHARE } from '../../contract/path-control.js';
 import { MAX_WEIGHT } from '../../contract/shaping-control.js';
 import { MAX_PACKETS_PER_SECOND, PADDING_MODES } from '../../core/members/shaping-policy.js';
 import { PATH_USES } from '../../core/path/path-policy.js';
@@ -115,6 +116,7 @@ const pathPeer = z.strictObject(
     pin: ways.optional(),
     prefer: ways.optional(),
     forbid: ways.optional(),
+    split: z.boolean('true or false').optional(),
   },
   PATH_PEER_RULE,
 );
@@ -122,6 +124,7 @@ const pathInterface = z.strictObject(
   {
     metered: z.boolean('true or false').default(false),
     priority: integer('place among the interfaces, lower first', 0, MAX_INTERFACE_PRIORITY).default(0),
+    weight: integer('a weight', 1, MAX_SHARE).default(1),
   },
   'a table of one interface, written [paths.interfaces.NAME]',
 );
@@ -246,6 +249,7 @@ export const schema = z.strictObject({
       pin: ways.default([]),
       prefer: ways.default([]),
       forbid: ways.default([]),
+      split: z.boolean('true or false').default(false),
       interfaces: z
         .record(
           z.string().refine((name) => isInterfaceName(name), { error: INTERFACE_RULE }),

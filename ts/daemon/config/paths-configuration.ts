@@ -11,19 +11,22 @@ type Way = Config['paths']['pin'][number];
 
 /** What is said of a member replaces what is said of all, key by key. */
 export function pathPolicy({ paths }: Config): PathPolicy {
+  const weights = new Map(Object.entries(paths.interfaces).map(([name, { weight }]) => [name, weight]));
   const rules: PathRules = {
     use: paths.use,
     pin: paths.pin.map(wayPattern),
     prefer: paths.prefer.map(wayPattern),
     forbid: paths.forbid.map(wayPattern),
+    split: paths.split ? weights : undefined,
   };
-  const members = paths.peer.map(({ id, use, pin, prefer, forbid }): [string, PathRules] => [
+  const members = paths.peer.map(({ id, use, pin, prefer, forbid, split }): [string, PathRules] => [
     toHex(decodePeerId(id)),
     {
       use: use ?? rules.use,
       pin: pin?.map(wayPattern) ?? rules.pin,
       prefer: prefer?.map(wayPattern) ?? rules.prefer,
       forbid: forbid?.map(wayPattern) ?? rules.forbid,
+      split: (split ?? paths.split) ? weights : undefined,
     },
   ]);
   const search = {

@@ -49,7 +49,8 @@ export function packPaths(sets: readonly PeerPaths[]): Uint8Array {
       view.setFloat64(64, times.reportEveryMs, true);
       const entries = (paths ?? []).map((path) => {
         const entry = new Uint8Array(PATH_BYTES);
-        viewOf(entry).setUint32(0, path.id, true);
+        viewOf(entry).setUint16(0, path.id, true);
+        viewOf(entry).setUint16(2, path.share ?? 0, true);
         viewOf(entry).setUint32(4, path.plpmtu ?? 0, true);
         entry.set(packEnds(path), 8);
         return entry;
