@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { SimUplink } from '../../ts/sim/mesh/simulation.js';
 import { ip } from './mesh-world.js';
-import { PairWorld, twoNetworks } from '../../ts/sim/mesh/pair-world.js';
+import { PairWorld, twoNetworks, type Stream } from '../../ts/sim/mesh/pair-world.js';
+import { decide, over, rules } from './policy-world.js';
 
 /** More of them: `npm run sim -- paths` (ts/study). */
 const SEEDS = 6;
@@ -75,6 +76,49 @@ describe('a direct path that is alive', () => {
         assert.ok(copies < stream.sent / 20, `seed ${seed}: ${copies} copies of ${stream.sent}`);
       }
     });
+});
+
+describe('a direct path that only one of the two uses', () => {
+  /** `b` sends by a relay, whose operator prefers it; `a` directly. */
+  const halved = (seed: number): { readonly world: PairWorld; readonly streams: readonly Stream[] } => {
+    const world = new PairWorld(seed, 'port-R', 'full');
+    const streams = world.talk(20);
+    decide(world.b, rules({ prefer: world.relays.map(over) }));
+    world.simulation.run(2000);
+    assert.deepEqual([world.pathOf(world.a), world.pathOf(world.b)], ['direct', 'relay'], `seed ${seed}`);
+    return { world, streams };
+  };
+
+  test('is reported on, so that it is not taken for silent', () => {
+    for (let seed = 1; seed <= 4; seed++) {
+      const { world, streams } = halved(seed);
+      const copies = (): number => world.a.engine.counters.get('path_duplicates_sent') ?? 0;
+      const before = copies();
+      world.simulation.run(20_000);
+      for (const stream of streams) stream.stop();
+      world.simulation.run(2000);
+      assert.deepEqual([world.pathOf(world.a), world.pathOf(world.b)], ['direct', 'relay'], `seed ${seed}`);
+      assert.ok(copies() - before < 20, `seed ${seed}: ${copies() - before} copies of some 2000 packets`);
+      assert.deepEqual(
+        streams.map(({ lost }) => lost),
+        [[], []],
+        `seed ${seed}`,
+      );
+    }
+  });
+
+  test('is left as soon as another one when it dies', () => {
+    const { world, streams } = halved(5);
+    const lostBefore = streams.map(({ lost }) => lost.length);
+    const begin = world.simulation.now;
+    world.cut('both');
+    world.simulation.run(3000);
+    assert.deepEqual([world.pathOf(world.a), world.pathOf(world.b)], ['relay', 'relay']);
+    for (const stream of streams) stream.stop();
+    world.simulation.run(2000);
+    const late = streams.flatMap(({ lost }, index) => lost.slice(lostBefore[index])).map((at) => at - begin);
+    assert.ok(Math.max(...late, 0) < 2 * (world.a.latencyMs + world.b.latencyMs + 2) + 160, late.join(' '));
+  });
 });
 
 describe('a direct path while no relay is reached', () => {

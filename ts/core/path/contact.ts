@@ -24,7 +24,7 @@ export class Contact {
   active: TrackedPath | undefined;
   /** What the engine sends by: that one, or one over relays. */
   used: TrackedPath | undefined;
-  /** By which the member's data comes although this node may send none by it. */
+  /** The direct one by which the member's data came last, whichever this node uses. */
   listened: TrackedPath | undefined;
   /** Addresses learned from the member's probes since the last contact. */
   learned = 0;

@@ -408,20 +408,19 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     // The member has left the path in use: it may know that it is dead.
     if (contact.active !== undefined && path !== contact.active) this.#probing.suspect(contact, turn);
     this.#probing.retryDead(path, turn);
+    if (id === undefined && 'leg' in from.remote) this.#host.relayedMoved(member, from.remote, turn);
+    else if (id === undefined && contact.agreed) this.#learn(member, contact, from, turn);
     this.#listen(member, contact, from, turn);
-    if (id !== undefined) return;
-    if ('leg' in from.remote) this.#host.relayedMoved(member, from.remote, turn);
-    else if (contact.agreed) this.#learn(member, contact, from, turn);
   }
 
-  /** What comes by a direct way that this node may not use is reported on, or the member would take it for silent. */
+  /** What comes by a direct way that this node does not use is reported on, or the member would take it for silent. */
   #listen(member: SessionKey, contact: Contact, from: PathEnds, turn: Turn): void {
     const { rules } = this.#host;
     if (!contact.agreed || 'leg' in from.remote) return;
-    const isOut = rules.ruling(member, from) !== undefined;
-    if (isOut && contact.paths.at(from) === undefined) contact.paths.add(from)?.ruleOut();
-    const listened = isOut ? contact.paths.at(from) : undefined;
-    if (listened === contact.listened) return;
+    if (rules.ruling(member, from) !== undefined && contact.paths.at(from) === undefined)
+      contact.paths.add(from)?.ruleOut();
+    const listened = contact.paths.at(from);
+    if (listened === undefined || listened === contact.listened) return;
     contact.listened = listened;
     this.#selection.decide(member, contact, turn);
   }

@@ -91,8 +91,11 @@ export class PathSelection {
       active === undefined
         ? standby
         : [active, ...new Set([...(apart ?? []), ...standby, ...rest])].slice(0, MAX_PATHS_PER_PEER - 1);
-    // By the first two of a set data is sent.
-    const listened = used.length >= 2 ? contact.paths.all().filter((path) => path === contact.listened) : [];
+    // By the first of a set data is sent, and by the second while a direct one in use is silent.
+    const listened =
+      used.length >= (active === undefined ? 1 : 2)
+        ? contact.paths.all().filter((path) => isListened(path, contact) && !used.includes(path))
+        : [];
     const set = [...used, ...listened];
     if (set.length === 0 && !contact.agreed) this.withdraw(member, contact, turn);
     else this.#tell(member, contact, set.slice(0, MAX_PATHS_PER_PEER), turn);
@@ -148,7 +151,11 @@ export class PathSelection {
   }
 
   #tell(member: SessionKey, contact: Contact, set: readonly TrackedPath[], turn: Turn): void {
-    const times = contact.active === undefined ? NO_PATH_TIMES : timesOf(contact.active, turn.now);
+    const isReported = set.some((path) => !path.relayed);
+    const times =
+      contact.active === undefined
+        ? { ...NO_PATH_TIMES, reportEveryMs: isReported ? REPORT_EVERY_MS : 0 }
+        : timesOf(contact.active, turn.now);
     [contact.used] = set;
     this.#mtu.used(set, turn.now);
     const shares = this.#shares(member, contact.active, set);
@@ -229,6 +236,10 @@ function isApart({ local, remote }: TrackedPath, other: TrackedPath): boolean {
     return false;
   return !sameBytes(local.ip, other.local.ip) && !sameEndpoint(remote, other.remote);
 }
+
+/** Whether the member sends by it, as far as is known, whatever this node sends by. */
+const isListened = (path: TrackedPath, { listened }: Contact): boolean =>
+  path === listened && (path.ruledOut || !isDead(path));
 
 /** The direct path that died last; undefined = none was ever proven. */
 function lastProven(paths: readonly TrackedPath[]): TrackedPath | undefined {

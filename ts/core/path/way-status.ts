@@ -90,7 +90,7 @@ function roleOf({ contact }: KnownWays, path: TrackedPath, used: TrackedPath | u
   if (path === used) return 'active';
   const place = used === undefined ? -1 : (contact?.set.indexOf(path) ?? -1);
   if (place < 0) return 'none';
-  if (place > 1) return 'kept';
+  if (place > 1 || (contact?.active === undefined && !path.relayed)) return 'kept';
   return contact?.duplicated === true ? 'duplicate' : 'standby';
 }
 
