@@ -26,8 +26,22 @@ std::optional<session::Endpoint> take_ends(const Engine& engine, Unpacker& batch
   return leg == 0 ? std::optional(ends) : engine.endpoint_of_leg(leg);
 }
 
-/// Packed: key 32 | whether path frames are answered u32 | number of paths u32 | silent after f64, ms |
-/// least round trip f64, ms | silent between reports f64, ms | report every f64, ms |
+/// local ip 16, zero: any | prefix as in peer_calls.cc 20, family 0: anywhere | whether it is answered u32.
+session::ProbeRule take_probe_rule(const Napi::Value& value, Unpacker& batch) {
+  session::ProbeRule rule;
+  std::memcpy(rule.local, batch.take(sizeof rule.local).data(), sizeof rule.local);
+  const Bytes from = batch.take(20);
+  rule.answered = batch.take<uint32_t>() != 0;
+  if (from[0] == 0) return rule;
+  const auto prefix = session::Prefix::make(from[0], from.data() + 4, from[1]);
+  if (!prefix.has_value()) throw_error(value.Env(), "BAD_ARGUMENT", "probeRules: not a prefix");
+  rule.from = *prefix;
+  return rule;
+}
+
+/// Packed: key 32 | whether path frames are answered u16 | number of rules on probes u16 |
+/// number of paths u32 | silent after f64, ms | least round trip f64, ms | silent between reports f64, ms |
+/// report every f64, ms | rules as above |
 /// paths × (id u16 | share u16, 0: not split by | plpmtu u32, 0: not known | ends 48), repeated.
 Napi::Value set_paths(Engine& engine, const Napi::CallbackInfo& info) {
   Unpacker batch(info[0], "paths");
@@ -35,12 +49,14 @@ Napi::Value set_paths(Engine& engine, const Napi::CallbackInfo& info) {
   while (!batch.done()) {
     session::PathSettings& set = sets.emplace_back();
     set.peer = batch.take_key();
-    set.answers = batch.take<uint32_t>() != 0;
+    set.answers = batch.take<uint16_t>() != 0;
+    const auto rules = batch.take<uint16_t>();
     const auto count = batch.take<uint32_t>();
     set.timing.silent_after = nanoseconds(batch.take<double>());
     set.timing.least_round_trip = nanoseconds(batch.take<double>());
     set.timing.silent_between_reports = nanoseconds(batch.take<double>());
     set.timing.report_every = nanoseconds(batch.take<double>());
+    for (uint16_t i = 0; i < rules; i++) set.probe_rules.push_back(take_probe_rule(info[0], batch));
     for (uint32_t i = 0; i < count; i++) {
       session::PathEnds path;
       path.id = static_cast<uint8_t>(batch.take<uint16_t>());

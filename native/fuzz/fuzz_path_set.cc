@@ -418,6 +418,14 @@ PathSettings settings_from(const Key32& key, uint8_t argument, Input& input) {
     set.paths.push_back({static_cast<uint8_t>(1 + (first + i) % 10), place(where), plpmtu,
                          argument % 7 == 0 ? where % 3u : 0});
   }
+  for (uint8_t i = 0; i < (argument % 9 == 4 ? 2 : 0); i++) {
+    const uint8_t which = input.byte();
+    ProbeRule& rule = set.probe_rules.emplace_back();
+    rule.local[15] = which / 4 % 3;
+    rule.answered = which % 2 != 0;
+    const uint8_t from[16] = {10, 0, 0, static_cast<uint8_t>(which / 16 % 4)};
+    if (which >= 64) rule.from = *Prefix::make(which / 2 % 2 == 0 ? 4 : 6, from, which >= 128 ? 32 : 31);
+  }
   return set;
 }
 

@@ -69,6 +69,7 @@ class PathModel {
     if (!settings.answers) return forget();
     if (!there()) budgets_ = std::make_unique<Budgets>();
     timing_ = settings.timing;
+    probe_rules_ = settings.probe_rules;
     for (const PathEnds& given : settings.paths) {
       if (paths_.size() == session::kMaxPaths) break;
       Path path{.given = given};
@@ -96,7 +97,7 @@ class PathModel {
 
   /// Legs lead elsewhere, or (nullopt) nowhere: those stay as they are.
   void lead(const std::map<uint32_t, std::optional<Endpoint>>& changed) {
-    session::PathSettings settings{.timing = timing_};
+    session::PathSettings settings{.timing = timing_, .probe_rules = probe_rules_};
     bool any = false;
     for (const Path& path : paths_) {
       settings.paths.push_back(path.given);
@@ -169,6 +170,7 @@ class PathModel {
       }
     }
     if (frame->kind == ControlKind::probe) {
+      if (!answers(from)) return Outcome::dropped;
       if (!budgets_->probes.take(now)) return Outcome::over_rate;
       if (path == nullptr && budgets_->strange_probes.take(now))
         told.emplace_back(PathEvent::Kind::strange_probe, 0);
@@ -235,6 +237,18 @@ class PathModel {
   static bool same_way(const Endpoint& a, const Endpoint& b) {
     return same_remote(a, b) && same_ip(a.local.ip, b.local.ip) && a.local.leaves_by == b.local.leaves_by;
   }
+  /// Whether the first rule that is of a probe lets it be answered. All come from 10.0.0.0/30.
+  bool answers(const Endpoint& from) const {
+    for (const session::ProbeRule& rule : probe_rules_) {
+      if (from.receive_leg != 0 || rule.from.family == 6) continue;
+      if (rule.local[15] != 0 && rule.local[15] != from.local.ip[15]) continue;
+      if (rule.from.family == 4 &&
+          (from.remote.ip[15] ^ rule.from.address[3]) >> (32 - rule.from.length) != 0)
+        continue;
+      return rule.answered;
+    }
+    return true;
+  }
   /// The first that leads there, from that address if it is of one.
   Path* by(const Endpoint& ends) {
     for (Path& path : paths_) {
@@ -265,6 +279,7 @@ class PathModel {
   std::vector<Path> paths_;
   std::unique_ptr<Budgets> budgets_;  ///< nullptr: the peer has no set
   session::PathTiming timing_{};
+  std::vector<session::ProbeRule> probe_rules_{};
   bool silent_ = false;
   uint8_t arrival_ = 0;
 };

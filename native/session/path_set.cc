@@ -23,6 +23,24 @@ bool same_path(const PathSet::Path& a, const PathEnds& b) {
          a.ends.local.leaves_by == b.ends.local.leaves_by;
 }
 
+bool contains(const Prefix& prefix, const omerta_address& address) {
+  if (prefix.family == 0) return true;
+  constexpr uint8_t kMapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  const bool v4 = std::memcmp(address.ip, kMapped, sizeof kMapped) == 0;
+  if (v4 != (prefix.family == 4)) return false;
+  const uint8_t* ip = address.ip + (v4 ? sizeof kMapped : 0);
+  const size_t whole = prefix.length / 8, rest = prefix.length % 8;
+  return std::memcmp(ip, prefix.address, whole) == 0 &&
+         (rest == 0 || (ip[whole] ^ prefix.address[whole]) >> (8 - rest) == 0);
+}
+
+bool is_of(const ProbeRule& rule, const Endpoint& from) {
+  constexpr uint8_t kAny[16]{};
+  return (std::memcmp(rule.local, kAny, sizeof kAny) == 0 ||
+          std::memcmp(rule.local, from.local.ip, sizeof rule.local) == 0) &&
+         contains(rule.from, from.remote);
+}
+
 }  // namespace
 
 void PathUse::answered(Nanoseconds now) {
@@ -51,6 +69,7 @@ Nanoseconds PathUse::sent_since(Nanoseconds begin) const {
 
 PathSet::PathSet(const PathSettings& settings, const PathSet* before)
     : timing(settings.timing),
+      probe_rules(settings.probe_rules),
       count_(std::min(settings.paths.size(), kMaxPaths)),
       state_(before == nullptr ? std::make_shared<PathState>() : before->state_) {
   for (size_t i = 0; i < count_; i++) {
@@ -113,6 +132,13 @@ const PathSet::Path* PathSet::at(const Endpoint& ends) const {
         (path.ends.local.known() ? same_local(path.ends.local, ends.local) : ends.local.port == 0))
       return &path;
   return nullptr;
+}
+
+bool PathSet::answers_probe(const Endpoint& from) const {
+  if (from.relayed()) return true;
+  for (const ProbeRule& rule : probe_rules)
+    if (is_of(rule, from)) return rule.answered;
+  return true;
 }
 
 bool PathSet::data_sent(Nanoseconds now) const {

@@ -19,6 +19,7 @@
 #include "common/bytes.h"
 #include "common/clock.h"
 #include "ratelimit/token_bucket.h"
+#include "session/allowed_ips.h"
 #include "session/constants.h"
 #include "session/endpoint.h"
 #include "session/path_frame.h"
@@ -45,12 +46,20 @@ struct PathTiming {
   Nanoseconds report_every = 0;            ///< 0: the peer is not told what came by which path
 };
 
+/// What becomes of probes that came straight from there to this address (ProbeRule there).
+struct ProbeRule {
+  uint8_t local[16]{};  ///< all zero: whichever it came to
+  Prefix from{};        ///< of family 0: wherever it came from
+  bool answered = false;
+};
+
 /// What is set for a peer. The first path is active, the second the standby, the others are listened to.
 struct PathSettings {
   Key32 peer{};
   bool answers = true;  ///< false: path frames of the peer are dropped, and there are no paths
   std::vector<PathEnds> paths{};
   PathTiming timing{};
+  std::vector<ProbeRule> probe_rules{};  ///< the first that is of a probe counts
 };
 
 /// Of a datagram by these ends, in front of its message.
@@ -108,6 +117,7 @@ class PathSet {
   PathSet(const PathSettings& settings, const PathSet* before);
 
   const PathTiming timing;
+  const std::vector<ProbeRule> probe_rules;
 
   std::span<const Path> paths() const { return {paths_.data(), count_}; }
   /// What the peer is sent by; nullptr: it roams.
@@ -131,6 +141,9 @@ class PathSet {
   /// The path that what came from there came by, and what is sent there goes by; nullptr: none.
   const Path* at(const Endpoint& ends) const;
   PathState& state() const { return *state_; }
+
+  /// Whether no rule says that a probe by these ends is not answered.
+  bool answers_probe(const Endpoint& from) const;
 
   /// Transport messages were sent to where the peer is reached.
   void sent(size_t packets, size_t bytes) const {

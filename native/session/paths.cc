@@ -64,7 +64,7 @@ void SessionTable::change_path_legs(Peer& peer, const WaysBack& changed) {
     peer.endpoint_without_paths = found->second.value_or(Endpoint{});
   PathSet* before = peer.paths.load(std::memory_order_relaxed);
   if (before == nullptr) return;
-  PathSettings settings{.timing = before->timing};
+  PathSettings settings{.timing = before->timing, .probe_rules = before->probe_rules};
   bool any = false;
   for (const PathSet::Path& path : before->paths()) {
     const auto found = path.ends.relayed() ? changed.find(path.ends.receive_leg) : changed.end();
@@ -161,6 +161,7 @@ PathFrameOutcome SessionTable::handle_path_frame(Keypair& keypair, Bytes payload
   }
   switch (frame->kind) {
     case ControlKind::probe: {
+      if (!set->answers_probe(from)) return PathFrameOutcome::dropped;
       if (!state.probes.take(now)) return PathFrameOutcome::over_rate;
       const size_t size = payload.size() + kTransportOverhead + framing_of(from);
       const ProbeFrame answer = encode_probe_answer(*frame, from.relayed() ? omerta_address{} : from.remote,

@@ -165,6 +165,36 @@ void a_probe_of_a_peer_that_agreed_on_nothing_is_dropped_and_moves_nothing() {
   CHECK(p.b.peer().keepalive_owed_since.load() == 0);
 }
 
+void a_probe_that_a_rule_refuses_is_dropped_and_the_first_rule_that_is_of_it_counts() {
+  PathPair p;
+  p.use_paths({});
+  const auto rule = [](const omerta_address* local, const char* from, bool answered) {
+    session::ProbeRule made{.answered = answered};
+    if (local != nullptr) std::memcpy(made.local, local->ip, 16);
+    if (from != nullptr) made.from = *session::Prefix::parse(from);
+    return made;
+  };
+  const auto answers = [&p](std::vector<session::ProbeRule> rules) {
+    PathSettings set = PathPair::settings(p.a, {});
+    set.probe_rules = std::move(rules);
+    p.b.table.set_paths({set}, p.b.now, p.b);
+    p.a.path_events.clear();
+    CHECK(p.probe(PathPair::ends(p.kA2, p.kB2)));
+    p.settle();
+    return count(p.a, Kind::answered) == 1;
+  };
+  CHECK(answers({}));
+  CHECK(!answers({rule(nullptr, nullptr, false)}));
+  CHECK(!answers({rule(&p.kB2, nullptr, false)}) && answers({rule(&p.kB1, nullptr, false)}));
+  CHECK(!answers({rule(nullptr, "192.0.2.11/32", false)}) &&
+        answers({rule(nullptr, "192.0.2.10/32", false)}));
+  CHECK(!answers({rule(nullptr, "192.0.2.10/31", false)}) && answers({rule(nullptr, "::/0", false)}));
+  CHECK(answers({rule(&p.kB2, "192.0.0.0/8", true), rule(nullptr, nullptr, false)}));
+  CHECK(
+      !answers({rule(&p.kB1, nullptr, true), rule(&p.kB2, "0.0.0.0/0", false), rule(&p.kB2, nullptr, true)}));
+  CHECK(p.b.path_frames[static_cast<size_t>(PathFrameOutcome::dropped)] == 5);
+}
+
 void a_padded_probe_has_the_size_that_was_asked_for_and_its_answer_is_small() {
   PathPair p;
   p.use_paths({});
@@ -676,6 +706,7 @@ int main() {
   RUN(a_probe_is_answered_where_it_came_from_tells_both_sides_and_moves_neither);
   RUN(a_probe_of_a_peer_that_agreed_on_nothing_is_dropped_and_moves_nothing);
   RUN(what_the_active_path_takes_bounds_packets_whatever_the_others_take);
+  RUN(a_probe_that_a_rule_refuses_is_dropped_and_the_first_rule_that_is_of_it_counts);
   RUN(a_padded_probe_has_the_size_that_was_asked_for_and_its_answer_is_small);
   RUN(a_probe_sent_again_by_somebody_is_a_replay_from_wherever_it_comes);
   RUN(a_peer_with_paths_does_not_roam_its_data_from_elsewhere_is_delivered_and_told_of);

@@ -8,6 +8,7 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { EngineEvent } from '../../ts/contract/engine.js';
 import {
+  MAX_PROBE_RULES,
   MIN_PLPMTU,
   NO_PATH_TIMES,
   type PathControl,
@@ -15,8 +16,10 @@ import {
   type PathEnds,
   type PeerPath,
   type PeerPaths,
+  type ProbeRule,
 } from '../../ts/contract/path-control.js';
 import { EngineError } from '../../ts/contract/engine.js';
+import type { Prefix } from '../../ts/wire/prefix.js';
 import { formatSocketAddress, parseSocketAddress, type SocketAddress } from '../../ts/wire/socket-address.js';
 import {
   connectCircuit,
@@ -30,6 +33,7 @@ import {
   type ConformanceScenario,
 } from './conformance.js';
 
+const ANY = new Uint8Array(16);
 const SILENT_AFTER_MS = 150;
 const REPORT_EVERY_MS = 50;
 
@@ -307,6 +311,58 @@ export const pathScenarios: readonly ConformanceScenario[] = [
   ),
 
   scenario(
+    'a probe that a rule refuses is dropped, counted and not told of; the first rule that is of it counts',
+    async (a, b) => {
+      await connect(a, b);
+      setPaths(a, b, {});
+      const [one, other] = [at('127.0.0.1', 1).ip, at('127.0.0.2', 1).ip];
+      const prefix = (length: number, ip: Uint8Array): Prefix => ({ family: 4, length, ip });
+      const refused: readonly ProbeRule[][] = [
+        [{ local: undefined, from: undefined, answered: false }],
+        [{ local: other, from: undefined, answered: false }],
+        [{ local: undefined, from: prefix(32, other), answered: false }],
+        [{ local: undefined, from: prefix(30, one), answered: false }],
+        [
+          { local: one, from: undefined, answered: true },
+          { local: other, from: prefix(0, one), answered: false },
+          { local: other, from: undefined, answered: true },
+        ],
+      ];
+      for (const [index, probeRules] of refused.entries()) {
+        setPaths(b, a, { probeRules });
+        probe(a, b, way(b, '127.0.0.2'));
+        await until(() => b.count('drop_path_frame') === index + 1, 'the drop');
+      }
+      assert.ok(!b.events.some(({ type }) => type === 'probe-from'));
+      const answered: readonly ProbeRule[][] = [
+        [],
+        [{ local: one, from: undefined, answered: false }],
+        [
+          {
+            local: undefined,
+            from: prefix(
+              31,
+              one.map((byte, index) => byte - Number(index === 15)),
+            ),
+            answered: false,
+          },
+        ],
+        [{ local: undefined, from: { family: 6, length: 0, ip: one }, answered: false }],
+        [
+          { local: other, from: prefix(32, other), answered: true },
+          { local: undefined, from: undefined, answered: false },
+        ],
+      ];
+      for (const probeRules of answered) {
+        setPaths(b, a, { probeRules });
+        await a.event('probe-answer', answerTo(probe(a, b, way(b, '127.0.0.2'))));
+      }
+      assert.equal(b.count('drop_path_frame'), refused.length);
+      await exchange(a, b);
+    },
+  ),
+
+  scenario(
     'a probe by a leg is answered by the leg, and nobody’s address is observed',
     async (a, b, relay) => {
       const { legOfA, legOfB } = connectCircuit(a, relay, b);
@@ -571,6 +627,7 @@ export const pathScenarios: readonly ConformanceScenario[] = [
         (error) => error instanceof EngineError && error.code === 'BAD_ARGUMENT' && field.test(error.message),
       );
     };
+    const open = { local: undefined, from: undefined, answered: true };
     const nine = Array.from({ length: 9 }, (_, index) => ({ ...first(b), id: index + 1 }));
     for (const [set, field] of [
       [{ paths: nine }, /9 given, at most 8/],
@@ -582,6 +639,9 @@ export const pathScenarios: readonly ConformanceScenario[] = [
       [{ paths: [{ ...first(b), plpmtu: 1400.5 }] }, /plpmtu/],
       [{ paths: [{ ...first(b), share: 0 }] }, /share/],
       [{ paths: [{ ...first(b), share: 1001 }] }, /share/],
+      [{ probeRules: [{ ...open, local: new Uint8Array(4) }] }, /probeRules.local/],
+      [{ probeRules: [{ ...open, from: { family: 4, length: 33, ip: ANY } }] }, /probeRules.from.length/],
+      [{ probeRules: Array.from({ length: MAX_PROBE_RULES + 1 }, () => open) }, /at most/],
       [{ silentAfterMs: -1 }, /silentAfterMs/],
       [{ leastRoundTripMs: -1 }, /leastRoundTripMs/],
       [{ silentBetweenReportsMs: Infinity }, /silentBetweenReportsMs/],

@@ -275,6 +275,14 @@ describe('pinned, preferred and forbidden ways', () => {
     assert.equal(active(world.a)?.interface, 'eth0');
     const other = memberOf(world.a).ways.find((way) => way.interface === 'eth1');
     assert.equal(other?.reason, 'not-pinned');
+    const proven = memberOf(world.b).ways.filter(
+      ({ kind, state }) => kind === 'direct' && state === 'proven',
+    );
+    assert.deepEqual(
+      proven.map(({ address }) => address),
+      ['198.51.100.11:51820'],
+      'the member finds no other way either',
+    );
     world.a.links(0).forEach((link) => (link.model = { ...link.model, loss: 1 }));
     const before = world.b.innerAt.length;
     send(world, world.a, world.b, 3000);
@@ -299,7 +307,7 @@ describe('pinned, preferred and forbidden ways', () => {
     assert.ok(left !== undefined, 'the faster one is used when nothing is preferred');
   });
 
-  test('a forbidden prefix is sent nothing but answers, though the member names it and sends from there', () => {
+  test('a forbidden prefix is sent nothing, though the member names it and sends from there, and finds no way there', () => {
     const world = new PairWorld(
       3,
       'public',
@@ -316,7 +324,9 @@ describe('pinned, preferred and forbidden ways', () => {
     assert.ok(send(world, world.a, world.b, 2000) >= 99);
     const sent = seen.fromA.slice(before);
     assert.ok(sent.filter((at) => at === '198.51.100.11').length >= 100);
-    assert.ok(sent.filter((at) => at === '198.51.100.12').length < 5, sent.join(' '));
+    assert.ok(!seen.fromA.includes('198.51.100.12'));
+    const ways = memberOf(world.b).ways.filter((way) => way.kind === 'direct' && way.state === 'proven');
+    assert.deepEqual(new Set(ways.map((way) => way.interface)), new Set(['eth0']));
     const out = memberOf(world.a).ways.find(({ address }) => address === '198.51.100.12:51820');
     assert.equal(out?.reason, 'forbidden');
   });

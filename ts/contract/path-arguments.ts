@@ -6,12 +6,14 @@ import type { SocketAddress } from '../wire/socket-address.js';
 import {
   MAX_EXTRA_PORTS,
   MAX_PATHS_PER_PEER,
+  MAX_PROBE_RULES,
   MAX_SHARE,
   MIN_PLPMTU,
   PROBE_TOKEN_SIZE,
   type PathEnds,
   type PathProbe,
   type PeerPaths,
+  type ProbeRule,
 } from './path-control.js';
 
 const MAX_DATAGRAM = 65_535;
@@ -59,9 +61,20 @@ export function requirePorts(ports: readonly SocketAddress[]): void {
   }
 }
 
+function requireProbeRules(rules: readonly ProbeRule[]): void {
+  if (rules.length > MAX_PROBE_RULES)
+    refuse(`probeRules: ${rules.length} given, at most ${MAX_PROBE_RULES} are possible`);
+  for (const { local, from } of rules) {
+    if (local !== undefined) requireIp('probeRules.local', local);
+    if (from === undefined) continue;
+    requireIp('probeRules.from.ip', from.ip);
+    requireInteger('probeRules.from.length', from.length, 0, from.family === 4 ? 32 : 128);
+  }
+}
+
 /** @throws EngineError BAD_ARGUMENT */
 export function requirePaths(sets: readonly PeerPaths[]): void {
-  for (const { peer, paths = [], ...times } of sets) {
+  for (const { peer, paths = [], probeRules = [], ...times } of sets) {
     if (paths.length > MAX_PATHS_PER_PEER)
       refuse(`paths of ${peer}: ${paths.length} given, at most ${MAX_PATHS_PER_PEER} are possible`);
     const seen = new Set<number>();
@@ -73,6 +86,7 @@ export function requirePaths(sets: readonly PeerPaths[]): void {
       if (path.share !== undefined) requireInteger('share', path.share, 1, MAX_SHARE);
       if (path.plpmtu !== undefined) requireInteger('plpmtu', path.plpmtu, MIN_PLPMTU, MAX_DATAGRAM);
     }
+    requireProbeRules(probeRules);
     requireTime('silentAfterMs', times.silentAfterMs);
     requireTime('leastRoundTripMs', times.leastRoundTripMs);
     requireTime('silentBetweenReportsMs', times.silentBetweenReportsMs);

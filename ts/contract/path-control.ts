@@ -14,6 +14,7 @@
 // starts no handshake, is never staged, and is no data: no keepalive is owed for it.
 
 import { sameBytes } from '../wire/bytes.js';
+import type { Prefix } from '../wire/prefix.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 import type { PeerEndpoint, SessionKey } from './engine.js';
 
@@ -103,6 +104,17 @@ export const NO_PATH_TIMES: PathTimes = {
   reportEveryMs: 0,
 };
 
+/** Probes that came straight from one of these addresses to that one of this host's, and what becomes of them. */
+export interface ProbeRule {
+  /** 16 bytes; undefined: whichever it came to. */
+  readonly local: Uint8Array | undefined;
+  /** Undefined: wherever it came from. */
+  readonly from: Prefix | undefined;
+  readonly answered: boolean;
+}
+
+export const MAX_PROBE_RULES = 2048;
+
 /** The ways to one peer, all of them proven by the caller. */
 export interface PeerPaths extends PathTimes {
   readonly peer: SessionKey;
@@ -117,6 +129,11 @@ export interface PeerPaths extends PathTimes {
    * keeps its counts.
    */
   readonly paths: readonly PeerPath[] | undefined;
+  /**
+   * The first that is of a probe of the peer says whether it is answered; it is where none is, or it came by a leg.
+   * One that is not answered is dropped, counted and not told of. Undefined: none, at most MAX_PROBE_RULES.
+   */
+  readonly probeRules?: readonly ProbeRule[] | undefined;
 }
 
 export const PROBE_TOKEN_SIZE = 8;

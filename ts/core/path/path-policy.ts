@@ -23,8 +23,8 @@ export interface PathRules {
   /** Of ways that work those that match are used first, in this order. */
   readonly prefer: readonly WayPattern[];
   /**
-   * Ways that match carry no data and no probe; of a relay no circuit is asked for or accepted. What the member
-   * sends by one is still taken, and a probe answered: which ways it uses is its own decision.
+   * Ways that match carry no data and no probe, and a probe that comes by one is not answered, so that the member does
+   * not prove it; of a relay no circuit is asked for or accepted. What the member sends by one is still taken.
    */
   readonly forbid: readonly WayPattern[];
   /**

@@ -4,11 +4,13 @@
 import type { SessionKey } from '../../contract/engine.js';
 import {
   MAX_PATHS_PER_PEER,
+  MAX_PROBE_RULES,
   NO_PATH_TIMES,
   type PathTimes,
   type PeerPath,
 } from '../../contract/path-control.js';
-import { sameBytes } from '../../wire/bytes.js';
+import { sameBytes, toHex } from '../../wire/bytes.js';
+import { formatPrefix } from '../../wire/prefix.js';
 import { formatSocketAddress } from '../../wire/socket-address.js';
 import type { MemberTable } from '../members/member-table.js';
 import type { Turn } from '../runtime/turn.js';
@@ -160,7 +162,11 @@ export class PathSelection {
     this.#mtu.used(set, turn.now);
     const shares = this.#shares(member, contact.active, set);
     const said = set.map((path) => `${path.id}:${path.mtu?.plpmtu ?? ''}:${shares.get(path) ?? ''}`);
-    const told = `${said.join(' ')} ${Object.values(times).join(' ')}`;
+    const probeRules = this.#host.rules.probeRules(member).slice(0, MAX_PROBE_RULES);
+    const ruled = probeRules.map(
+      ({ local, from, answered }) => `${local && toHex(local)} ${from && formatPrefix(from)} ${answered}`,
+    );
+    const told = `${said.join(' ')} ${Object.values(times).join(' ')} ${ruled.join(' ')}`;
     if (told === contact.told) return;
     contact.told = told;
     // The engine goes on with copies for as long as the path that is silent is the active one.
@@ -172,7 +178,7 @@ export class PathSelection {
       const { id, ends, mtu } = path;
       return { id, ...ends, plpmtu: mtu?.plpmtu, ...(share === undefined ? {} : { share }) };
     });
-    turn.emit({ type: 'set-paths', paths: { peer: member, paths, ...times } });
+    turn.emit({ type: 'set-paths', paths: { peer: member, paths, ...times, probeRules } });
   }
 
   /**

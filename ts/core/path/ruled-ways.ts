@@ -1,7 +1,7 @@
 // The policy on single ways: which of them may carry data to a member, and which of those come first.
 
 import type { PeerEndpoint, SessionKey } from '../../contract/engine.js';
-import type { PathEnds } from '../../contract/path-control.js';
+import type { PathEnds, ProbeRule } from '../../contract/path-control.js';
 import { sameBytes, toHex } from '../../wire/bytes.js';
 import { containsIp } from '../../wire/prefix.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
@@ -92,6 +92,19 @@ export class RuledWays {
     return undefined;
   }
 
+  /**
+   * Which of the member's probes are answered, the first that is of one counts: a way that may carry nothing is not
+   * proven for the other side either.
+   */
+  probeRules(member: SessionKey): ProbeRule[] {
+    const { use, pin, forbid } = this.rules(member);
+    const rest: ProbeRule = { local: undefined, from: undefined, answered: false };
+    if (use === 'relay-only') return [rest];
+    const forbidden = forbid.flatMap((pattern) => this.#probesBy(pattern, false));
+    if (pin.length === 0) return forbidden;
+    return [...forbidden, ...pin.flatMap((pattern) => this.#probesBy(pattern, true)), rest];
+  }
+
   /** What counts before all that was measured, lower first: place among the preferred, then rank of the interface. */
   cost(member: SessionKey, ends: PathEnds): readonly [preference: number, rank: number] {
     const { prefer } = this.rules(member);
@@ -131,6 +144,16 @@ export class RuledWays {
       mapped: own.mapped.filter(isSeenIn),
       observed: own.observed.filter(isSeenIn),
     };
+  }
+
+  #probesBy(pattern: WayPattern, answered: boolean): ProbeRule[] {
+    if ('relay' in pattern) return [];
+    const { interface: name, remote: from } = pattern;
+    if (name === undefined) return [{ local: undefined, from, answered }];
+    return this.#host
+      .interfaces()
+      .filter((each) => each.name === name)
+      .map(({ source }) => ({ local: source.ip, from, answered }));
   }
 
   #matches(pattern: WayPattern, member: SessionKey, ends: PathEnds): boolean {

@@ -1,14 +1,16 @@
 // Path sets and probes in one buffer, as they cross into the native addon, and what comes back;
 // native/addon/path_calls.cc draws the layout.
 
-import type { PathCounts, PathEnds, PathProbe, PeerPaths } from '../../contract/path-control.js';
+import type { PathCounts, PathEnds, PathProbe, PeerPaths, ProbeRule } from '../../contract/path-control.js';
 import { viewOf } from '../../wire/bytes.js';
+import { PrefixBatch, PREFIX_BYTES } from '../../wire/prefix-batch.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
 import { keyBytes, packAddress } from './peer-batch.js';
 
 const ENDS_BYTES = 48;
 const SET_BYTES = 72;
 const PORT_BYTES = 24;
+const PROBE_RULE_BYTES = 16 + PREFIX_BYTES + 4;
 const PATH_BYTES = 8 + ENDS_BYTES;
 const PROBE_BYTES = 48 + ENDS_BYTES;
 const COUNTS = 6;
@@ -35,13 +37,26 @@ export function packPorts(ports: readonly SocketAddress[]): Uint8Array {
   );
 }
 
+function packProbeRule({ local, from, answered }: ProbeRule): Uint8Array {
+  const packed = new Uint8Array(PROBE_RULE_BYTES);
+  if (local !== undefined) packed.set(local);
+  if (from !== undefined) {
+    const prefix = new PrefixBatch();
+    prefix.add(from);
+    packed.set(prefix.bytes, 16);
+  }
+  viewOf(packed).setUint32(16 + PREFIX_BYTES, answered ? 1 : 0, true);
+  return packed;
+}
+
 export function packPaths(sets: readonly PeerPaths[]): Uint8Array {
   return Buffer.concat(
-    sets.flatMap(({ peer, paths, ...times }) => {
+    sets.flatMap(({ peer, paths, probeRules = [], ...times }) => {
       const head = new Uint8Array(SET_BYTES);
       head.set(keyBytes(peer));
       const view = viewOf(head);
-      view.setUint32(32, paths === undefined ? 0 : 1, true);
+      view.setUint16(32, paths === undefined ? 0 : 1, true);
+      view.setUint16(34, probeRules.length, true);
       view.setUint32(36, paths?.length ?? 0, true);
       view.setFloat64(40, times.silentAfterMs, true);
       view.setFloat64(48, times.leastRoundTripMs, true);
@@ -55,7 +70,7 @@ export function packPaths(sets: readonly PeerPaths[]): Uint8Array {
         entry.set(packEnds(path), 8);
         return entry;
       });
-      return [head, ...entries];
+      return [head, ...probeRules.map(packProbeRule), ...entries];
     }),
   );
 }

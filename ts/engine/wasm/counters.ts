@@ -49,7 +49,7 @@ const NAMES = [
   'drop_key_expired', // a transport message under a key older than 180 s
   'drop_no_tun', // an inner packet: this engine has nowhere to put it
   'drop_staging_overflow', // pushed out by 128 younger payloads, or given up after 90 s
-  'drop_path_frame', // malformed, or of a peer that agreed on no paths
+  'drop_path_frame', // malformed, of a peer that agreed on no paths, or a probe that is not to be answered
   'drop_path_rate', // probes and answers of a peer
   'drop_probe_unsent', // no session, padded, or a way that is gone
   // This engine's own.

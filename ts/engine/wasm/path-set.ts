@@ -9,7 +9,10 @@ import {
   type PathEnds,
   type PathTimes,
   type PeerPath,
+  type ProbeRule,
 } from '../../contract/path-control.js';
+import { sameBytes } from '../../wire/bytes.js';
+import { containsIp } from '../../wire/prefix.js';
 import { CONTROL_FRAMES_PER_SECOND } from '../../wire/session-constants.js';
 import { sameEndpoint } from './endpoint.js';
 import { TokenBucket } from './token-bucket.js';
@@ -41,6 +44,7 @@ export interface Path extends PeerPath {
 export class PathSet {
   #paths: Path[] = [];
   #times = NO_PATH_TIMES;
+  #probeRules: readonly ProbeRule[] = [];
   /** Whether what is sent goes by the standby too. */
   #silent = false;
   #arrival: number | undefined;
@@ -56,7 +60,8 @@ export class PathSet {
     this.#arrivals = new TokenBucket(EVENTS_PER_SECOND, EVENTS_PER_SECOND, now);
   }
 
-  set(times: PathTimes, paths: readonly PeerPath[]): void {
+  set(times: PathTimes, paths: readonly PeerPath[], probeRules: readonly ProbeRule[] = []): void {
+    this.#probeRules = probeRules;
     const [before] = this.#paths;
     this.#paths = paths.map((path): Path => {
       const known = this.#paths.find(({ id }) => id === path.id);
@@ -158,6 +163,17 @@ export class PathSet {
   dataSent(now: number): void {
     const { active } = this;
     if (active !== undefined) active.unansweredSince ??= now;
+  }
+
+  /** Whether a rule says that a probe by these ends is not answered. */
+  refusesProbe({ remote, local }: PathEnds): boolean {
+    if ('leg' in remote) return false;
+    const rule = this.#probeRules.find(
+      (each) =>
+        (each.local === undefined || (local !== undefined && sameBytes(each.local, local.ip))) &&
+        (each.from === undefined || containsIp(each.from, remote.address.ip)),
+    );
+    return rule?.answered === false;
   }
 
   mayAnswer(now: number): boolean {

@@ -55,7 +55,7 @@ export class PeerPathUse<To> {
       return;
     }
     this.#set ??= new PathSet(step.now);
-    this.#set.set(settings, settings.paths);
+    this.#set.set(settings, settings.paths, settings.probeRules);
   }
 
   counts(now: number): PathCounts[] {
@@ -153,11 +153,15 @@ export class PeerPathUse<To> {
     outputs: SessionOutput<To>[],
   ): void {
     const { counters, sessionKey: peer } = this.#host;
+    const ends = this.#host.endsOf(from);
+    if (this.#set?.refusesProbe(ends) === true) {
+      counters.add('drop_path_frame');
+      return;
+    }
     if (this.#set?.mayAnswer(step.now) !== true) {
       counters.add('drop_path_rate');
       return;
     }
-    const ends = this.#host.endsOf(from);
     const framing = 'leg' in ends.remote ? FRAME_HEADER_SIZE : 0;
     const observed = 'address' in ends.remote ? ends.remote.address : undefined;
     const answer = this.#host.seal(
