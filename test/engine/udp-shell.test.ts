@@ -8,6 +8,14 @@ import { UdpShell } from '../../ts/engine/wasm/udp-shell.js';
 import { parseIp, type SocketAddress } from '../../ts/wire/socket-address.js';
 import { until } from '../wg/wg-lab.js';
 
+const LOOPBACK = {
+  netmask: '255.0.0.0',
+  family: 'IPv4',
+  mac: '00:00:00:00:00:00',
+  internal: true,
+  cidr: null,
+} as const;
+
 const RAW = `
 import socket, struct, sys
 socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP).sendto(
@@ -37,5 +45,27 @@ describe('the UDP port of a node', () => {
     assert.ok(ip);
     shell.send({ ip, port: 0 }, new Uint8Array(4));
     assert.equal(failed, 1);
+  });
+
+  it('is at each of the host’s addresses, and follows them though nothing comes in', async (t) => {
+    let addresses = ['127.0.0.1'];
+    const gone: string[] = [];
+    const shell = await UdpShell.open(
+      0,
+      undefined,
+      {
+        onDatagram: () => undefined,
+        onAddressGone: (local) => gone.push(local),
+        onSendError: () => undefined,
+        onSendQueueFull: () => undefined,
+      },
+      () => ({ lo: addresses.map((address) => ({ ...LOOPBACK, address })) }),
+    );
+    t.after(() => shell.close());
+    assert.ok(shell.hasAddress('127.0.0.1'));
+    assert.ok(!shell.hasAddress('127.0.0.2'));
+    addresses = ['127.0.0.2'];
+    await until('it is at the new address', () => shell.hasAddress('127.0.0.2'));
+    assert.deepEqual([gone, shell.hasAddress('127.0.0.1')], [['127.0.0.1'], false]);
   });
 });
