@@ -22,6 +22,9 @@ void Connection::segment(const Segment& segment) {
   }
   if (!passes_paws(segment) || !acceptable(segment)) return not_acceptable(segment);
   if (segment.has(kRst)) {
+    // Both have had everything, and who has closed for good answers so what comes late (RFC 1337 3): what the
+    // user has not taken yet stays.
+    if (state_ == State::time_wait) return;
     // RFC 5961 3.2: only at the very number that is expected.
     if (segment.sequence == receive_.next())
       end(Ended::reset);

@@ -131,6 +131,7 @@ void ReceiveSide::drain(Sink& sink) {
     ring_.drop(taken);
     waiting_ -= taken;
   }
+  if (ended()) return;  // nobody needs a window any more, and the peer may be gone
   // A window that opens is told when it is worth a segment (RFC 9293 3.8.6.2.2).
   const uint32_t more = largest_offer() - std::min(window(), largest_offer());
   if (window() < limit_ / 2 && more >= std::min(limit_ / 2, 2 * mss_)) now_ = true;

@@ -142,6 +142,26 @@ void rfc9293_3_6_close_and_time_wait() {
   CHECK(b.stack.lingering() == 0);
 }
 
+/// The peer has closed for good: it answers what comes after with a reset.
+void rfc1337_3_a_reset_in_time_wait_takes_nothing_of_what_was_received() {
+  Settings settings;
+  settings.receive_window = 60'000;
+  StackBench b(settings);
+  Connection& c = b.open();
+  b.reads = false;
+  b.finish(c);
+  b.send({.flags = kAck | kFin, .seq = 1, .ack = 2, .text = std::string(50'000, 'x')});
+  CHECK(c.state() == State::time_wait && c.waiting() == 50'000 && !b.over.has_value());
+  b.sent.clear();
+  b.send({.flags = kRst, .seq = 50'002, .ack = 2});
+  CHECK(c.waiting() == 50'000 && !b.over.has_value());
+  b.reads = true;
+  c.resume();
+  CHECK(b.text.size() == 50'000 && b.ends == 1 && b.over == Ended::finished);
+  // A window that opens means nothing to it.
+  CHECK(b.silent());
+}
+
 void rfc9293_3_6_both_close_at_once() {
   StackBench b;
   Connection& c = b.open();
@@ -835,6 +855,7 @@ int main() {
   RUN(rfc9293_3_10_7_4_text_and_end);
   RUN(rfc9293_3_6_close_and_time_wait);
   RUN(rfc9293_3_6_both_close_at_once);
+  RUN(rfc1337_3_a_reset_in_time_wait_takes_nothing_of_what_was_received);
   RUN(rfc9293_3_6_1_a_syn_in_time_wait);
   RUN(rfc9293_3_7_1_largest_segments);
   RUN(rfc9293_3_8_3_who_does_not_answer_is_given_up);

@@ -100,6 +100,9 @@ bool put_address(const Network& network, const std::string& interface, const std
   Request<ifaddrmsg> request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE);
   request.message.ifa_family = static_cast<uint8_t>(prefix.family);
   request.message.ifa_prefixlen = prefix.length;
+  // Nobody else can have it. Until the kernel had looked for others, it would not be sent from: a program
+  // that begins in that moment sends from ::1, and is never answered.
+  request.message.ifa_flags = IFA_F_NODAD;
   request.message.ifa_index = index_of(network, interface);
   if (request.message.ifa_index == 0) throw StepFailed(errno, "tun-name", interface);
   request.add(IFA_LOCAL, prefix.bytes, prefix.size);
