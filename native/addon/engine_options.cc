@@ -23,6 +23,10 @@ tun::TunSettings tun_of(const Napi::Object& options) {
   return tun;
 }
 
+engine::StackSettings stack_of(const Napi::Object& options) {
+  return {texts_of(options, "addresses"), size_of(options, "mtu")};
+}
+
 }  // namespace
 
 void read_options(const Napi::Object& options, engine::EngineSettings& settings) {
@@ -50,6 +54,7 @@ void read_options(const Napi::Object& options, engine::EngineSettings& settings)
   settings.port_follows_interface = flag_of(options, "portFollowsInterface");
   settings.keep_session_on_new_psk = flag_of(options, "keepSessionOnNewPresharedKey");
   if (options.Get("tun").IsObject()) settings.tun = tun_of(options.Get("tun").As<Napi::Object>());
+  if (options.Get("stack").IsObject()) settings.stack = stack_of(options.Get("stack").As<Napi::Object>());
 }
 
 }  // namespace omerta::addon

@@ -55,8 +55,8 @@ Napi::Function NativeEngine::define(Napi::Env env) {
       InstanceMethod<&NativeEngine::close>("close"),
   };
   for (const auto group :
-       {peer_calls(), message_calls(), path_calls(), shaping_calls(), leg_calls(), limit_calls(),
-        wireguard_relay_calls(), kernel_path_calls(), interface_calls(), status_calls()})
+       {peer_calls(), message_calls(), path_calls(), shaping_calls(), exit_calls(), leg_calls(),
+        limit_calls(), wireguard_relay_calls(), kernel_path_calls(), interface_calls(), status_calls()})
     for (const EngineCall& each : group)
       properties.push_back(
           InstanceMethod<&NativeEngine::call>(each.name, napi_default, const_cast<EngineCall*>(&each)));

@@ -116,25 +116,6 @@ Napi::Value export_peers(Engine& engine, const Napi::CallbackInfo& info) {
   return out;
 }
 
-/// Packed: family u8 | length u8 | denied u8 | zero u8 | ip 16, repeated.
-std::vector<session::ExitRule> rules_of(const Napi::Value& value) {
-  Unpacker batch(value, "rules");
-  std::vector<session::ExitRule> rules;
-  while (!batch.done()) {
-    const Bytes packed = batch.take(20);
-    const auto prefix = session::Prefix::make(packed[0], packed.data() + 4, packed[1]);
-    if (!prefix.has_value()) throw_error(value.Env(), "BAD_ARGUMENT", "rules: not a prefix");
-    rules.push_back({*prefix, packed[2] != 0});
-  }
-  return rules;
-}
-
-/// (rules of exits, rules of LANs)
-Napi::Value set_exit_rules(Engine& engine, const Napi::CallbackInfo& info) {
-  engine.set_exit_rules(rules_of(info[0]), rules_of(info[1]));
-  return info.Env().Undefined();
-}
-
 /// Keys, 32 bytes each.
 Napi::Value remove_peers(Engine& engine, const Napi::CallbackInfo& info) {
   Unpacker keys(info[0], "keys");
@@ -188,9 +169,8 @@ Napi::Value set_private_key(Engine& engine, const Napi::CallbackInfo& info) {
 }
 
 constexpr EngineCall kCalls[] = {
-    {"setPeers", set_peers},          {"hasRoom", has_room}, {"exportPeers", export_peers},
-    {"removePeers", remove_peers},    {"peers", peers},      {"setPrivateKey", set_private_key},
-    {"setExitRules", set_exit_rules},
+    {"setPeers", set_peers},       {"hasRoom", has_room}, {"exportPeers", export_peers},
+    {"removePeers", remove_peers}, {"peers", peers},      {"setPrivateKey", set_private_key},
 };
 
 }  // namespace

@@ -39,11 +39,16 @@ EngineSettings without_key(EngineSettings settings) {
   return settings;
 }
 
+const std::vector<std::string>& inner_addresses(const EngineSettings& settings) {
+  static const std::vector<std::string> kNone;
+  if (settings.tun.has_value()) return settings.tun->addresses;
+  return settings.stack.has_value() ? settings.stack->addresses : kNone;
+}
+
 /// The inner addresses of this node, without the networks they are in.
 std::vector<session::Prefix> own_prefixes(const EngineSettings& settings) {
   std::vector<session::Prefix> own;
-  if (!settings.tun.has_value()) return own;
-  for (const std::string& text : settings.tun->addresses)
+  for (const std::string& text : inner_addresses(settings))
     if (const auto address = session::Prefix::parse(text.substr(0, text.find('/'))); address.has_value())
       own.push_back(*address);
   return own;
@@ -126,6 +131,7 @@ Engine::Engine(const EngineSettings& settings)
     if (tun.udp_offload && !tun_->udp_offload())
       shared_.accelerators.set_unavailable(Accelerator::tun_udp, {"needs-linux", "6.2"});
   }
+  if (settings.stack.has_value()) stack_ = open_stack();
   stop_event_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (stop_event_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
   if (tun_)
@@ -137,6 +143,51 @@ Engine::Engine(const EngineSettings& settings)
         });
   watch_routes();
   if (!sockets_.empty()) start_workers();
+}
+
+/// What it permits is what workers judge packets by, on the address that is connected to.
+std::unique_ptr<exit::StackPort> Engine::open_stack() {
+  if (worker_count_ != 1 || tun_)
+    throw std::invalid_argument("stack: it has one worker, and no TUN interface beside it");
+  stack::Settings settings;
+  settings.mtu = settings_.stack->mtu;
+  Key32 key;
+  random_bytes(key);
+  exit::ExitPolicy policy;
+  policy.permits = [this](const exit::Guest& guest, uint8_t protocol, const stack::Address& address,
+                          uint16_t port) {
+    const session::ExitRules& rules = shared_.sessions->exit_rules();
+    const bool v4 = stack::is_ipv4(address);
+    const uint8_t family = v4 ? 4 : 6;
+    const uint8_t* const bytes = address.data() + (v4 ? 12 : 0);
+    if (rules.is_own(family, bytes)) return false;
+    if (guest.lan && rules.permits_lan(family, bytes)) return true;
+    const bool mail = protocol == inner::kTcp && port == inner::kMailPort;
+    return guest.exit && !mail && rules.permits(family, bytes);
+  };
+  policy.is_own = [this](const stack::Address& address) {
+    const bool v4 = stack::is_ipv4(address);
+    return shared_.sessions->exit_rules().is_own(v4 ? 4 : 6, address.data() + (v4 ? 12 : 0));
+  };
+  return std::make_unique<exit::StackPort>(settings, key, std::move(policy));
+}
+
+std::unique_ptr<inner::Port> Engine::inside_of(size_t worker) {
+  if (tun_) return std::make_unique<tun::TunPort>(*tun_, worker);
+  return stack_ ? std::make_unique<exit::StackInside>(*stack_) : nullptr;
+}
+
+exit::StackPort& Engine::stack() {
+  if (!stack_) throw std::logic_error("guests: the engine was made without a stack");
+  return *stack_;
+}
+
+void Engine::set_guests(std::vector<exit::Guest> guests) { stack().set_guests(std::move(guests)); }
+
+void Engine::set_names(std::vector<exit::Names> names) { stack().set_names(std::move(names)); }
+
+std::optional<exit::ExitCounts> Engine::exit_counts() const {
+  return stack_ ? std::optional(stack_->counts()) : std::nullopt;
 }
 
 /// What leaves by another interface than before leaves from another address, too (udp/route_watch.h).
@@ -239,8 +290,7 @@ void Engine::start_workers() {
   shared_.sockets.clear();
   for (const auto& socket : sockets_) shared_.sockets.push_back(socket.get());
   for (size_t i = 0; i < worker_count_; i++)
-    workers_.push_back(std::make_unique<Worker>(
-        shared_, i, *sockets_[i], tun_ ? std::make_unique<tun::TunPort>(*tun_, i) : nullptr, stop_event_));
+    workers_.push_back(std::make_unique<Worker>(shared_, i, *sockets_[i], inside_of(i), stop_event_));
   for (auto& worker : workers_) threads_.emplace_back([w = worker.get()] { w->run(); });
 }
 
@@ -382,6 +432,7 @@ void Engine::close() {
   route_watch_.reset();
   stop_workers();
   tun_.reset();
+  stack_.reset();
   bound_.clear();
   set_ports({});
   sockets_.clear();  // now, not when JavaScript collects the object: the port may be wanted again
@@ -453,6 +504,7 @@ bool Engine::set_peers(std::vector<session::PeerSettings> peers, bool replace) {
 void Engine::set_exit_rules(std::span<const session::ExitRule> rules,
                             std::span<const session::ExitRule> lan) {
   shared_.sessions->set_exit_rules(std::make_unique<session::ExitRules>(own_prefixes(settings_), rules, lan));
+  if (stack_) stack_->review();
 }
 
 void Engine::remove_peers(const std::vector<Key32>& keys) {

@@ -14,6 +14,7 @@
 #include "common/shared_mapping.h"
 #include "engine/settings.h"
 #include "engine/shared.h"
+#include "exit/stack_port.h"
 #include "relay/shared_accounts.h"
 #include "tun/link_watch.h"
 #include "tun/tun_device.h"
@@ -68,6 +69,11 @@ class Engine {
   void remove_peers(const std::vector<Key32>& keys);
   /// Where packets of peers may go that have the right to an exit, and to LANs behind this node.
   void set_exit_rules(std::span<const session::ExitRule> rules, std::span<const session::ExitRule> lan);
+  /// Whom the stack forwards for, and where they ask for names. @throws std::logic_error without a stack
+  void set_guests(std::vector<exit::Guest> guests);
+  void set_names(std::vector<exit::Names> names);
+  /// nullopt: there is no stack.
+  std::optional<exit::ExitCounts> exit_counts() const;
   /// As SessionTable::set_shaping, with where the packets of each wait.
   void set_shaping(const std::vector<PeerShaping>& all);
   /// Of interfaces, all of them.
@@ -158,6 +164,9 @@ class Engine {
   std::vector<std::unique_ptr<udp::UdpSocket>> open_sockets(uint16_t port) const;
   void adopt_sockets(std::vector<std::unique_ptr<udp::UdpSocket>> sockets);
   void start_workers();
+  std::unique_ptr<exit::StackPort> open_stack();
+  exit::StackPort& stack();
+  std::unique_ptr<inner::Port> inside_of(size_t worker);
   bool interface_changed(const tun::LinkWatch::State& state);
   void bind_ahead(bool up);
   void stop_workers();
@@ -178,6 +187,7 @@ class Engine {
   std::vector<std::unique_ptr<udp::UdpSocket>> bound_;
   udp::Steering steering_;
   std::unique_ptr<tun::TunDevice> tun_;
+  std::unique_ptr<exit::StackPort> stack_;
   std::atomic<bool> interface_gone_ = false;
   std::unique_ptr<tun::LinkWatch> link_watch_;
   std::unique_ptr<udp::RouteWatch> route_watch_;  ///< none where netlink is not to be had

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "common/bytes.h"
 #include "relay/accounts.h"
@@ -13,6 +14,12 @@
 #include "udp/io_choice.h"
 
 namespace omerta::engine {
+
+/// An inside without an interface: what peers send ends in this process (exit/stack_port.h).
+struct StackSettings {
+  std::vector<std::string> addresses;  ///< inner ones of this node
+  size_t mtu = 1400;
+};
 
 struct EngineSettings {
   Key32 private_key{};
@@ -29,6 +36,7 @@ struct EngineSettings {
   uint64_t peer_control_frames_per_second = session::kControlFramesPerSecond;
   uint64_t stun_per_second = 20;  ///< and source prefix; 0 answers none
   std::optional<tun::TunSettings> tun;
+  std::optional<StackSettings> stack;  ///< in place of `tun`; with one worker
   bool ipsec_mb = true;
   udp::IoWanted io = udp::IoWanted::mmsg;
   bool aes_256_gcm = true;  ///< agreed on inside sessions with peers that can do it too

@@ -83,7 +83,9 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
       stun_budget(settings.stun_per_second, settings.stun_per_second, {24, 48},
                   {{random_word(), random_word()}}),
       host_shares(legs.accounts()),
-      inner_mtu(settings.tun.has_value() ? static_cast<size_t>(settings.tun->mtu) : 65535),
+      inner_mtu(settings.tun.has_value()     ? static_cast<size_t>(settings.tun->mtu)
+                : settings.stack.has_value() ? settings.stack->mtu
+                                             : 65535),
       io(udp::choose_io(settings.io)),
       accelerators({settings.gro, settings.gso, settings.tun_checksum_offload, settings.tun_tcp_offload,
                     settings.tun_udp_offload},
@@ -92,6 +94,10 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
                      {random_word(), random_word()}),
       strangers(kStrangers, {random_word(), random_word()}) {
   if (io.kind == udp::IoKind::io_uring) accelerators.set_on(Accelerator::io_uring, io.reason);
+  // What is joined for our own stack, no kernel has to know.
+  if (settings.stack.has_value())
+    for (const Accelerator each : {Accelerator::tun_tcp, Accelerator::tun_udp})
+      accelerators.set_on(each, {"our-own-stack", {}});
   if (aead.ipsec_mb()) accelerators.set_on(Accelerator::ipsec_mb, aead.ipsec_mb_reason);
   legs.accounts().set_prefix_key(random_word());
   proven_remotes.set_sole(udp::sole_addresses());

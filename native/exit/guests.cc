@@ -5,7 +5,15 @@
 
 #include <algorithm>
 
+#include "inner/ip.h"
+
 namespace omerta::exit {
+namespace {
+
+constexpr uint16_t kNamesPort = 53;
+constexpr uint8_t kLoopback[4] = {127, 0, 0, 1};
+
+}  // namespace
 
 Guests::Guests(const ExitPolicy& policy) : policy_(policy) {
   rlimit limit{};
@@ -14,16 +22,33 @@ Guests::Guests(const ExitPolicy& policy) : policy_(policy) {
   most_ = all > policy.spare_descriptors ? all - policy.spare_descriptors : 0;
 }
 
-std::vector<stack::Address> Guests::set(const std::vector<stack::Address>& guests) {
-  std::vector<stack::Address> gone;
-  for (const auto& [address, guest] : guests_)
-    if (std::find(guests.begin(), guests.end(), address) == guests.end()) gone.push_back(address);
-  for (const stack::Address& address : guests) guests_.try_emplace(address, policy_.new_per_second);
-  for (const stack::Address& address : gone) {
-    udp_ -= guests_.at(address).udp;
-    guests_.erase(address);
+void Guests::set(const std::vector<Guest>& guests) {
+  round_++;
+  for (const Guest& guest : guests) {
+    Entry& entry = guests_.try_emplace(guest.address, policy_.new_per_second).first->second;
+    entry.guest = guest;
+    entry.round = round_;
   }
-  return gone;
+  std::erase_if(guests_, [this](const auto& each) {
+    if (each.second.round == round_) return false;
+    udp_ -= each.second.udp;  // it takes its flows along
+    return true;
+  });
+}
+
+std::optional<Destination> Guests::destination(const stack::Flow& flow, uint8_t protocol) const {
+  const auto entry = guests_.find(flow.remote);
+  if (entry == guests_.end()) return std::nullopt;
+  const Guest& guest = entry->second.guest;
+  for (const Names& names : names_) {
+    if (names.address != flow.local) continue;
+    // Of this node itself guests reach its resolver alone.
+    const uint16_t port = protocol == inner::kTcp ? names.tcp : names.udp;
+    if (flow.local_port != kNamesPort || port == 0 || guest.asks_from == 0) return std::nullopt;
+    return Destination{stack::address_of(kLoopback, sizeof kLoopback), port, guest.asks_from};
+  }
+  if (!policy_.permits(guest, protocol, flow.local, flow.local_port)) return std::nullopt;
+  return Destination{flow.local, flow.local_port};
 }
 
 bool Guests::begin(const stack::Address& address, Nanoseconds now) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who may send by an exit, each with what it may begin. One thread.
+// Who may send by an exit, each with where that leads and what it may begin. One thread.
 #pragma once
 
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -10,12 +11,23 @@
 
 namespace omerta::exit {
 
+/// Where a flow of a guest goes on.
+struct Destination {
+  stack::Address address{};
+  uint16_t port = 0;
+  uint32_t from = 0;  ///< the address it is sent from, in network order; 0: as routing has it
+  bool names() const { return from != 0; }
+};
+
 class Guests {
  public:
   explicit Guests(const ExitPolicy& policy);
 
-  /// From now on these, and nobody else. @returns those that are none any more
-  std::vector<stack::Address> set(const std::vector<stack::Address>& guests);
+  /// From now on these, and nobody else.
+  void set(const std::vector<Guest>& guests);
+  void set_names(std::vector<Names> names) { names_ = std::move(names); }
+  /// flow: as the exit has it, its local end is where the guest sends to. nullopt: nowhere.
+  std::optional<Destination> destination(const stack::Flow& flow, uint8_t protocol) const;
   bool contains(const stack::Address& address) const { return guests_.contains(address); }
   /// Takes a flow of a guest's; false: it may begin none now, or there is no descriptor to spare.
   bool begin(const stack::Address& address, Nanoseconds now);
@@ -24,13 +36,14 @@ class Guests {
   void end_udp(const stack::Address& address);
   void opened() { descriptors_++; }
   void closed() { descriptors_--; }
-  size_t udp() const { return udp_; }
 
  private:
-  struct Guest {
-    explicit Guest(uint64_t per_second) : fresh(per_second, per_second) {}
+  struct Entry {
+    explicit Entry(uint64_t per_second) : fresh(per_second, per_second) {}
+    Guest guest;
     TokenBucket fresh;
     size_t udp = 0;
+    uint64_t round = 0;  ///< of set(): when it was named last
   };
   struct Hash {
     size_t operator()(const stack::Address& a) const {  // of addresses that the operator gave out
@@ -42,7 +55,9 @@ class Guests {
   size_t most_;  ///< descriptors
   size_t descriptors_ = 0;
   size_t udp_ = 0;
-  std::unordered_map<stack::Address, Guest, Hash> guests_;
+  uint64_t round_ = 0;
+  std::unordered_map<stack::Address, Entry, Hash> guests_;
+  std::vector<Names> names_;
 };
 
 }  // namespace omerta::exit

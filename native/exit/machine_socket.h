@@ -5,7 +5,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#include "stack/flow.h"
+#include "exit/guests.h"
 
 namespace omerta::exit {
 
@@ -41,7 +41,7 @@ inline stack::Address from_system(const sockaddr_storage& from, uint16_t& port) 
   return stack::address_of(v6.sin6_addr.s6_addr, 16);
 }
 
-/// A socket of the family of `address`, not blocking, with SO_MARK where `mark` is not 0. -1 and errno.
-int machine_socket(const stack::Address& address, int type, uint32_t mark);
+/// A socket of the family of a destination, not blocking, bound where that says from where. -1 and errno.
+int machine_socket(const Destination& to, int type);
 
 }  // namespace omerta::exit

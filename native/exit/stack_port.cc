@@ -6,6 +6,7 @@
 
 #include <utility>
 
+#include "exit/echo.h"
 #include "exit/machine_socket.h"
 #include "stack/too_big.h"
 
@@ -14,26 +15,32 @@ namespace {
 
 /// Of sockets that bring nothing for guests, before the worker has its turn.
 constexpr int kRounds = 16;
+constexpr size_t kMaxPongs = 64;
+constexpr inner::VirtioNetHeader kPlain{};
 
 }  // namespace
 
-int machine_socket(const stack::Address& address, int type, uint32_t mark) {
-  const int fd = socket(stack::is_ipv4(address) ? AF_INET : AF_INET6, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0 || mark == 0) return fd;
-  if (setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof mark) == 0) return fd;
-  close(fd);  // without its mark it might leave by the tunnel
+int machine_socket(const Destination& to, int type) {
+  const int fd =
+      socket(stack::is_ipv4(to.address) ? AF_INET : AF_INET6, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0 || to.from == 0) return fd;
+  sockaddr_in from{};
+  from.sin_family = AF_INET;
+  from.sin_addr.s_addr = to.from;
+  if (bind(fd, reinterpret_cast<const sockaddr*>(&from), sizeof from) == 0) return fd;
+  close(fd);
   return -1;
 }
 
 StackPort::StackPort(const stack::Settings& settings, const Key32& key, ExitPolicy policy)
     : policy_(std::move(policy)),
       guests_(policy_),
-      tcp_(settings, key, policy_, guests_, poller_),
-      udp_(key, settings.mtu, policy_, guests_, poller_) {}
+      tcp_(settings, key, guests_, poller_),
+      udp_(key, settings.mtu, guests_, poller_) {}
 
 inner::Port::Taken StackPort::send(std::span<const inner::Gathered> packets) {
   const Nanoseconds now = boot_clock();
-  take_guests();
+  take_changes();
   for (const inner::Gathered& packet : packets) {
     stack::PacketView view;
     if (stack::parse_packet(packet, view) != stack::PacketError::none) continue;
@@ -42,17 +49,36 @@ inner::Port::Taken StackPort::send(std::span<const inner::Gathered> packets) {
       tcp_.receive(view, now);
     else if (view.protocol == inner::kUdp && stack::parse_datagrams(view, datagrams))
       udp_.send(datagrams, now);
+    else if (answer_ping(view))
+      continue;
     else if (const auto big = stack::parse_too_big(view); big.has_value())
       tcp_.stack().too_big(big->flow, big->sequence, big->mtu);
   }
-  // Acknowledgments wait: the worker is told as it is of a socket.
-  if (!std::exchange(rung_, true)) poller_.ring();
+  ring();  // acknowledgments wait: the worker is told as it is of a socket
   return {packets.size(), Stop::none};
+}
+
+bool StackPort::answer_ping(const stack::PacketView& packet) {
+  const stack::Address to = stack::address_of(packet.ip.destination, packet.ip.address_size);
+  if (!policy_.is_own(to)) return false;
+  std::vector<uint8_t> reply = echo_reply(packet);
+  if (reply.empty()) return false;
+  if (pongs_.size() < kMaxPongs) pongs_.push_back(std::move(reply));
+  return true;
+}
+
+void StackPort::ring() {
+  if (!std::exchange(rung_, true)) poller_.ring();
 }
 
 const inner::Received* StackPort::next(Nanoseconds now) {
   if (const inner::Received* packet = tcp_.stack().transmit(now)) return packet;
-  return udp_.next();
+  if (const inner::Received* packet = udp_.next()) return packet;
+  if (pongs_.empty()) return nullptr;
+  pong_ = std::move(pongs_.front());
+  pongs_.pop_front();
+  received_ = {&kPlain, pong_.data(), pong_.size()};
+  return &received_;
 }
 
 std::span<const inner::Received> StackPort::receive() {
@@ -68,7 +94,7 @@ std::span<const inner::Received> StackPort::receive() {
     if (!any) {
       poller_.quiet();
       rung_ = false;
-      take_guests();
+      take_changes();
       packet = next(now);  // what ended tells its guest
     }
     if (packet != nullptr) break;
@@ -76,27 +102,37 @@ std::span<const inner::Received> StackPort::receive() {
     count();
     return {};
   }
+  ring();  // until there is nothing more: whoever stops asking before that is told to go on
   return {packet, 1};
 }
 
-void StackPort::set_guests(std::vector<stack::Address> guests) {
+void StackPort::set_guests(std::vector<Guest> guests) { change(std::move(guests), std::nullopt); }
+
+void StackPort::set_names(std::vector<Names> names) { change(std::nullopt, std::move(names)); }
+
+void StackPort::review() { change(std::nullopt, std::nullopt); }
+
+void StackPort::change(std::optional<std::vector<Guest>> guests, std::optional<std::vector<Names>> names) {
   {
     const std::lock_guard lock(mutex_);
-    new_guests_ = std::move(guests);
+    if (guests.has_value()) new_guests_ = std::move(guests);
+    if (names.has_value()) new_names_ = std::move(names);
   }
-  has_new_guests_ = true;
+  changed_ = true;
   poller_.ring();
 }
 
-void StackPort::take_guests() {
-  if (!has_new_guests_.exchange(false)) return;
-  std::optional<std::vector<stack::Address>> guests;
+void StackPort::take_changes() {
+  if (!changed_.exchange(false)) return;
+  std::optional<std::vector<Guest>> guests;
+  std::optional<std::vector<Names>> names;
   {
     const std::lock_guard lock(mutex_);
     guests = std::exchange(new_guests_, std::nullopt);
+    names = std::exchange(new_names_, std::nullopt);
   }
-  if (!guests.has_value()) return;
-  guests_.set(*guests);
+  if (names.has_value()) guests_.set_names(std::move(*names));
+  if (guests.has_value()) guests_.set(*guests);
   tcp_.end_unpermitted();
   udp_.end_unpermitted();
 }

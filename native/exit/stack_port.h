@@ -7,6 +7,7 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <mutex>
 #include <optional>
 
@@ -26,15 +27,21 @@ class StackPort final : public inner::Port {
   Taken send(std::span<const inner::Gathered> packets) override;
   void set_offloads(const inner::Offloads&) override {}
 
-  /// Who may send by it, from now on these alone; what others have open ends, and so does what is not
-  /// permitted any more. Any thread.
-  void set_guests(std::vector<stack::Address> guests);
+  /// Who may send by it, from now on these alone; what others have open ends. Any thread.
+  void set_guests(std::vector<Guest> guests);
+  /// Where names are asked for, from now on. Any thread.
+  void set_names(std::vector<Names> names);
+  /// What is permitted has changed: what is not any more ends. Any thread.
+  void review();
   /// Any thread.
   ExitCounts counts() const;
 
  private:
-  void take_guests();
+  void change(std::optional<std::vector<Guest>> guests, std::optional<std::vector<Names>> names);
+  void take_changes();
+  bool answer_ping(const stack::PacketView& packet);
   const inner::Received* next(Nanoseconds now);
+  void ring();
   void count();
 
   const ExitPolicy policy_;
@@ -42,11 +49,29 @@ class StackPort final : public inner::Port {
   Poller poller_;
   TcpFlows tcp_;
   UdpFlows udp_;
+  std::deque<std::vector<uint8_t>> pongs_;
+  std::vector<uint8_t> pong_;
+  inner::Received received_{};
   bool rung_ = false;
   mutable std::mutex mutex_;
-  std::optional<std::vector<stack::Address>> new_guests_;
-  std::atomic<bool> has_new_guests_ = false;
+  std::optional<std::vector<Guest>> new_guests_;
+  std::optional<std::vector<Names>> new_names_;
+  std::atomic<bool> changed_ = false;
   ExitCounts counts_;
+};
+
+/// The inside of a worker, which may come and go while what guests have open stays.
+class StackInside final : public inner::Port {
+ public:
+  explicit StackInside(StackPort& port) : port_(port) {}
+
+  int descriptor() const override { return port_.descriptor(); }
+  std::span<const inner::Received> receive() override { return port_.receive(); }
+  Taken send(std::span<const inner::Gathered> packets) override { return port_.send(packets); }
+  void set_offloads(const inner::Offloads&) override {}
+
+ private:
+  StackPort& port_;
 };
 
 }  // namespace omerta::exit

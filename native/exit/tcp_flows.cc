@@ -140,9 +140,8 @@ class TcpFlows::Flow final : public Watched {
   Nanoseconds used_at_ = 0;
 };
 
-TcpFlows::TcpFlows(const stack::Settings& settings, const Key32& key, const ExitPolicy& policy,
-                   Guests& guests, Poller& poller)
-    : policy_(policy), guests_(guests), poller_(poller), stack_(settings, *this, key) {}
+TcpFlows::TcpFlows(const stack::Settings& settings, const Key32& key, Guests& guests, Poller& poller)
+    : guests_(guests), poller_(poller), stack_(settings, *this, key) {}
 
 TcpFlows::~TcpFlows() {
   stack_.for_each([this](stack::Connection& connection) {
@@ -167,11 +166,12 @@ void TcpFlows::close(Flow& flow, bool reset) {
 
 void TcpFlows::asked(stack::Connection& connection) {
   const stack::Flow& flow = connection.flow();
-  if (!policy_.permits(flow.local, flow.local_port) || !guests_.begin(flow.remote, now_)) {
+  const auto destination = guests_.destination(flow, inner::kTcp);
+  if (!destination.has_value() || !guests_.begin(flow.remote, now_)) {
     refused_++;
     return connection.refuse();
   }
-  const int fd = machine_socket(flow.local, SOCK_STREAM, policy_.mark);
+  const int fd = machine_socket(*destination, SOCK_STREAM);
   if (fd < 0) {
     refused_++;
     return connection.refuse();
@@ -180,7 +180,7 @@ void TcpFlows::asked(stack::Connection& connection) {
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on,
              sizeof on);  // the guest's stack has waited already, if it wanted to
   sockaddr_storage to;
-  const socklen_t size = to_system(flow.local, flow.local_port, to);
+  const socklen_t size = to_system(destination->address, destination->port, to);
   if (connect(fd, reinterpret_cast<const sockaddr*>(&to), size) != 0 && errno != EINPROGRESS) {
     ::close(fd);
     return connection.refuse();
@@ -230,9 +230,7 @@ Nanoseconds TcpFlows::tidy(Nanoseconds now) {
 
 void TcpFlows::end_unpermitted() {
   stack_.for_each([this](stack::Connection& connection) {
-    const stack::Flow& flow = connection.flow();
-    if (connection.context == nullptr ||
-        (guests_.contains(flow.remote) && policy_.permits(flow.local, flow.local_port)))
+    if (connection.context == nullptr || guests_.destination(connection.flow(), inner::kTcp).has_value())
       return;
     close(flow_of(connection), true);
     connection.abort();

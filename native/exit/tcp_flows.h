@@ -14,8 +14,7 @@ namespace omerta::exit {
 
 class TcpFlows final : private stack::Handler {
  public:
-  TcpFlows(const stack::Settings& settings, const Key32& key, const ExitPolicy& policy, Guests& guests,
-           Poller& poller);
+  TcpFlows(const stack::Settings& settings, const Key32& key, Guests& guests, Poller& poller);
   ~TcpFlows() override;
 
   stack::Stack& stack() { return stack_; }
@@ -43,7 +42,6 @@ class TcpFlows final : private stack::Handler {
   static Flow& flow_of(stack::Connection& connection);
   void close(Flow& flow, bool reset);
 
-  const ExitPolicy& policy_;
   Guests& guests_;
   Poller& poller_;
   stack::Stack stack_;

@@ -2,8 +2,8 @@
 #include "exit/udp_flows.h"
 
 #include <sys/epoll.h>
+#include <unistd.h>
 
-#include <cerrno>
 #include <set>
 
 #include "exit/machine_socket.h"
@@ -13,7 +13,8 @@ namespace omerta::exit {
 namespace {
 
 constexpr Nanoseconds kIdle = Nanoseconds{5} * 60 * kSecond;  // RFC 4787, REQ-5
-constexpr Nanoseconds kTidy = 30 * kSecond;
+constexpr Nanoseconds kIdleNames = 10 * kSecond;              // its resolver has given up long before
+constexpr Nanoseconds kTidy = 10 * kSecond;
 /// A port of a guest is answered from so many addresses: the last it has sent to.
 constexpr size_t kMostCorrespondents = 256;
 /// Read of a socket before others have their turn.
@@ -24,7 +25,8 @@ constexpr inner::VirtioNetHeader kPlain{};
 
 class UdpFlows::Mapping final : public Watched {
  public:
-  Mapping(UdpFlows& flows, const stack::Flow& guest) : flows_(flows), guest_(guest) {}
+  /// names: the resolver, by a socket that is connected to it
+  Mapping(UdpFlows& flows, const stack::Flow& key, bool names) : flows_(flows), key_(key), names_(names) {}
 
   void ready(uint32_t) override {
     uint8_t buffer[65536];
@@ -33,20 +35,32 @@ class UdpFlows::Mapping final : public Watched {
       socklen_t size = sizeof from;
       const ssize_t got = recvfrom(fd, buffer, sizeof buffer, 0, reinterpret_cast<sockaddr*>(&from), &size);
       if (got < 0) return;  // nothing more, or what the network says of one that was sent
-      stack::Flow flow = guest_;
-      flow.local = from_system(from, flow.local_port);
-      if (!known_.contains(flow.local) || !flows_.policy_.permits(flow.local, flow.local_port)) continue;
       used_at = flows_.now_;
-      flows_.arrived(flow, {buffer, static_cast<size_t>(got)});
+      const Bytes payload(buffer, static_cast<size_t>(got));
+      if (names_) {
+        flows_.arrived(key_, payload);
+        if (--unanswered_ == 0) return flows_.close(flows_.mappings_.find(key_));
+        continue;
+      }
+      stack::Flow flow = key_;
+      flow.local = from_system(from, flow.local_port);
+      if (known_.contains(flow.local) && flows_.guests_.destination(flow, inner::kUdp).has_value())
+        flows_.arrived(flow, payload);
     }
   }
-  void send(const stack::Flow& flow, Bytes payload) {
+  void send(const Destination& destination, Bytes payload) {
     used_at = flows_.now_;
-    note(flow.local);
+    unanswered_++;
+    if (names_) {
+      ::send(fd, payload.data(), payload.size(), MSG_NOSIGNAL);
+      return;
+    }
+    note(destination.address);
     sockaddr_storage to;
-    const socklen_t size = to_system(flow.local, flow.local_port, to);
+    const socklen_t size = to_system(destination.address, destination.port, to);
     sendto(fd, payload.data(), payload.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&to), size);
   }
+  Nanoseconds idle() const { return names_ ? kIdleNames : kIdle; }
 
   Nanoseconds used_at = 0;
 
@@ -60,14 +74,15 @@ class UdpFlows::Mapping final : public Watched {
   }
 
   UdpFlows& flows_;
-  const stack::Flow guest_;
+  const stack::Flow key_;
+  const bool names_;
+  uint64_t unanswered_ = 0;  ///< questions
   std::set<stack::Address> known_;
   std::deque<stack::Address> order_;
 };
 
-UdpFlows::UdpFlows(const Key32& key, size_t mtu, const ExitPolicy& policy, Guests& guests, Poller& poller)
+UdpFlows::UdpFlows(const Key32& key, size_t mtu, Guests& guests, Poller& poller)
     : mtu_(mtu),
-      policy_(policy),
       guests_(guests),
       poller_(poller),
       mappings_(16, stack::FlowHash({load<uint64_t>(key.data() + 16), load<uint64_t>(key.data() + 24)})),
@@ -78,7 +93,7 @@ UdpFlows::~UdpFlows() {
   poller_.poll();
 }
 
-void UdpFlows::close(decltype(mappings_)::iterator at) {
+void UdpFlows::close(Mappings::iterator at) {
   guests_.end_udp(at->first.remote);
   guests_.closed();
   poller_.close(std::move(at->second));
@@ -88,7 +103,8 @@ void UdpFlows::close(decltype(mappings_)::iterator at) {
 void UdpFlows::send(const stack::Datagrams& datagrams, Nanoseconds now) {
   now_ = now;
   const stack::Flow& flow = datagrams.flow;
-  Mapping* mapping = policy_.permits(flow.local, flow.local_port) ? mapping_of(flow) : nullptr;
+  const auto destination = guests_.destination(flow, inner::kUdp);
+  Mapping* mapping = destination.has_value() ? mapping_of(flow, *destination) : nullptr;
   if (mapping == nullptr) {
     refused_++;
     return;
@@ -98,27 +114,32 @@ void UdpFlows::send(const stack::Datagrams& datagrams, Nanoseconds now) {
   size_t at = 0;
   do {
     const size_t size = std::min(datagrams.each, bytes.size() - at);
-    mapping->send(flow, {bytes.data() + at, size});
+    mapping->send(*destination, {bytes.data() + at, size});
     at += size;
   } while (at < bytes.size());
 }
 
-UdpFlows::Mapping* UdpFlows::mapping_of(const stack::Flow& flow) {
-  stack::Flow guest;
-  guest.remote = flow.remote;
-  guest.remote_port = flow.remote_port;
-  const auto found = mappings_.find(guest);
+UdpFlows::Mapping* UdpFlows::mapping_of(const stack::Flow& flow, const Destination& destination) {
+  stack::Flow key;
+  key.remote = flow.remote;
+  key.remote_port = flow.remote_port;
+  if (destination.names()) key = flow;
+  const auto found = mappings_.find(key);
   if (found != mappings_.end()) return found->second.get();
   if (!guests_.begin_udp(flow.remote, now_)) return nullptr;
-  auto made = std::make_unique<Mapping>(*this, guest);
-  made->fd = machine_socket(flow.remote, SOCK_DGRAM, policy_.mark);
-  if (made->fd < 0) {
+  auto made = std::make_unique<Mapping>(*this, key, destination.names());
+  made->fd = machine_socket(destination, SOCK_DGRAM);
+  sockaddr_storage to;
+  const socklen_t size = to_system(destination.address, destination.port, to);
+  if (made->fd < 0 ||
+      (destination.names() && connect(made->fd, reinterpret_cast<const sockaddr*>(&to), size) != 0)) {
+    if (made->fd >= 0) ::close(made->fd);
     guests_.end_udp(flow.remote);
     return nullptr;
   }
   guests_.opened();
   poller_.watch(*made, EPOLLIN);
-  return mappings_.emplace(guest, std::move(made)).first->second.get();
+  return mappings_.emplace(key, std::move(made)).first->second.get();
 }
 
 void UdpFlows::arrived(const stack::Flow& flow, Bytes payload) {
@@ -149,7 +170,7 @@ Nanoseconds UdpFlows::tidy(Nanoseconds now) {
   tidy_at_ = now + kTidy;
   for (auto at = mappings_.begin(); at != mappings_.end();) {
     const auto here = at++;
-    if (here->second->used_at + kIdle <= now) close(here);
+    if (here->second->used_at + here->second->idle() <= now) close(here);
   }
   return tidy_at_;
 }

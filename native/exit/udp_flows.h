@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Datagrams of guests: each port of a guest has one of the machine for all it sends (RFC 4787, REQ-1), and
-// what comes back there from where the guest has sent to (REQ-8) is sent on as from there.
+// what comes back there from where the guest has sent to (REQ-8) is sent on as from there. Questions for
+// names that are asked of this node itself have ports of their own, for as long as one is not answered.
 #pragma once
 
 #include <deque>
@@ -14,7 +15,7 @@ namespace omerta::exit {
 
 class UdpFlows {
  public:
-  UdpFlows(const Key32& key, size_t mtu, const ExitPolicy& policy, Guests& guests, Poller& poller);
+  UdpFlows(const Key32& key, size_t mtu, Guests& guests, Poller& poller);
   ~UdpFlows();
   UdpFlows(const UdpFlows&) = delete;
   UdpFlows& operator=(const UdpFlows&) = delete;
@@ -32,18 +33,19 @@ class UdpFlows {
  private:
   class Mapping;
 
-  Mapping* mapping_of(const stack::Flow& guest);
+  using Mappings = std::unordered_map<stack::Flow, std::unique_ptr<Mapping>, stack::FlowHash>;
+
+  Mapping* mapping_of(const stack::Flow& flow, const Destination& destination);
   void arrived(const stack::Flow& flow, Bytes payload);
-  void close(std::unordered_map<stack::Flow, std::unique_ptr<Mapping>, stack::FlowHash>::iterator at);
+  void close(Mappings::iterator at);
 
   static constexpr size_t kMaxWaiting = 256;
 
   const size_t mtu_;
-  const ExitPolicy& policy_;
   Guests& guests_;
   Poller& poller_;
-  /// By address and port of the guest; the rest of the flow is empty.
-  std::unordered_map<stack::Flow, std::unique_ptr<Mapping>, stack::FlowHash> mappings_;
+  /// By address and port of the guest; the rest of the flow is empty, but where names are asked for.
+  Mappings mappings_;
   std::deque<std::vector<uint8_t>> waiting_;
   std::vector<uint8_t> packet_;
   inner::Received received_{};

@@ -11,6 +11,7 @@ namespace omerta::inner {
 
 inline constexpr uint8_t kTcp = 6;
 inline constexpr uint8_t kUdp = 17;
+inline constexpr uint16_t kMailPort = 25;
 
 struct IpView {
   uint8_t family;        ///< 4 or 6
@@ -44,7 +45,7 @@ inline bool is_mail(const uint8_t* packet, const IpView& ip) {
   const size_t header = ip.family == 4 ? static_cast<size_t>(packet[0] & 15) * 4 : 40;
   if (packet[ip.family == 4 ? 9 : 6] != kTcp || ip.length < header + 4) return false;
   if (ip.family == 4 && (ntohs(load<uint16_t>(packet + 6)) & 0x1fff) != 0) return false;
-  return load<uint16_t>(packet + header + 2) == htons(25);
+  return load<uint16_t>(packet + header + 2) == htons(kMailPort);
 }
 
 /// The sum over the pseudo header of RFC 9293 3.1 / RFC 8200 8.1. In either header the destination follows

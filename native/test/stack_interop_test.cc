@@ -256,9 +256,11 @@ void with_guest(const Case& how, Do act) {
     settings.mtu = 1400;
     settings.super_packets = how.offloads;
     exit::ExitPolicy policy;
-    policy.permits = [](const stack::Address&, uint16_t port) { return port != 25; };
+    policy.permits = [](const exit::Guest&, uint8_t, const stack::Address&, uint16_t port) {
+      return port != 25;
+    };
     exit::StackPort port(settings, key, policy);
-    port.set_guests({kGuest4, kGuest6});
+    port.set_guests({{.address = kGuest4, .exit = true}, {.address = kGuest6, .exit = true}});
     tun::TunPort tun(*device, 0);
     Link link(port, tun, how);
     std::thread pump([&] { link.run(stop); });

@@ -50,7 +50,16 @@ describe('choice of engine', () => {
     });
   });
   test('a TUN interface needs the native engine', async () => {
-    await assert.rejects(openEngine('auto', { ...options, tun }, engines('ENGINE_UNAVAILABLE')), /no addon/);
+    for (const inside of [{ tun }, { stack: { addresses: [], mtu: 1400 } }]) {
+      await assert.rejects(
+        openEngine('auto', { ...options, ...inside }, engines('ENGINE_UNAVAILABLE')),
+        /no addon/,
+      );
+      await assert.rejects(
+        openEngine('wasm', { ...options, ...inside }, engines()),
+        /the wasm engine has no/,
+      );
+    }
     await assert.rejects(
       openEngine('wasm', { ...options, tun }, engines()),
       /no TUN interface: use --engine native/,

@@ -295,19 +295,34 @@ remote = "9091:127.0.0.1:8080"`;
     assert.match(text(), /none is running|started anew/);
   });
 
-  it('says what is closed and what opens it', async () => {
-    await user.kill();
-    user.through = withTunDevice('600');
-    await assert.rejects(
-      user.start('up', '--foreground', '--no-tun'),
-      /\/dev\/net\/tun cannot be opened by this user\. Type: sudo chmod 0666 \/dev\/net\/tun/,
-    );
+  it('says what is closed and what opens it, and serves exits all the same', async () => {
     const closed = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" "$@"';
-    user.through = [...asOrdinaryUser, 'unshare', '-U', '--map-root-user', 'sh', '-c', closed];
-    await assert.rejects(
-      user.start('up', '--foreground', '--no-tun'),
-      /user namespaces are closed \(user\.max_user_namespaces = 0\).*Type: sudo sysctl -w user\.max_user_namespaces=15000/,
-    );
+    for (const [through, reason, remedy] of [
+      [withTunDevice('600'), '/dev/net/tun cannot be opened by this user', 'sudo chmod 0666 /dev/net/tun'],
+      [
+        [...asOrdinaryUser, 'unshare', '-U', '--map-root-user', 'sh', '-c', closed],
+        'user namespaces are closed (user.max_user_namespaces = 0)',
+        'sudo sysctl -w user.max_user_namespaces=15000',
+      ],
+    ] as const) {
+      await user.kill();
+      user.through = through;
+      const { engine, exit, noPrivateNetwork } = (await user.start(
+        'up',
+        '--foreground',
+        '--no-tun',
+      )) as DaemonStatus;
+      assert.equal(engine.stack, true);
+      assert.equal(exit?.backend, 'stack');
+      assert.deepEqual(noPrivateNetwork, { reason, remedy });
+      const { code, stderr } = await exec('true');
+      assert.equal(code, 4, stderr);
+      assert.ok(
+        stderr.includes(`${reason}, so this member has no private network. Type: ${remedy}, then`),
+        stderr,
+      );
+    }
+    await user.kill();
     user.through = [];
   });
 

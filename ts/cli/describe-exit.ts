@@ -3,7 +3,12 @@
 import { formatBytes, formatDuration } from '../host/units.js';
 import { formatWireguardKey } from '../host/wireguard-key.js';
 import { fromHex } from '../wire/bytes.js';
-import { wordExitState, type ExitGuestReport, type ExitReport } from '../status/model/exit-report.js';
+import {
+  wordBackend,
+  wordExitState,
+  type ExitGuestReport,
+  type ExitReport,
+} from '../status/model/exit-report.js';
 import { columns } from './context.js';
 import { printable } from './describe-status.js';
 
@@ -78,7 +83,7 @@ function describeServing(serving: NonNullable<ExitReport['serving']>, now: numbe
   ];
   const rows = guestRows(guests);
   return [
-    `serving   ${families}, by ${backend === 'namespace' ? 'a gateway' : 'the kernel'}${lan.length === 0 ? '' : `, LAN ${lan.join(' ')}`}${chain ? ', also as part of a chain' : ''}`,
+    `serving   ${families}, by ${wordBackend[backend]}${lan.length === 0 ? '' : `, LAN ${lan.join(' ')}`}${chain ? ', also as part of a chain' : ''}`,
     `allowed   ${may.length === 0 ? 'nobody yet: omerta exit grant PEER --for 2h' : may.join(', ')}`,
     `guests    ${guests.length === 0 ? 'none' : guests.length}`,
     ...(rows.length === 0 ? [] : columns(rows).split('\n')),
@@ -91,7 +96,7 @@ function describeServing(serving: NonNullable<ExitReport['serving']>, now: numbe
     ...(gateway === undefined
       ? []
       : [
-          `gateway   ${gateway.tcp} connections, ${gateway.udp} ports for datagrams, ${gateway.refused} refused, ${capped.datagrams} datagrams sent too fast`,
+          `${backend === 'stack' ? 'stack    ' : 'gateway  '} ${gateway.tcp} connections, ${gateway.udp} ports for datagrams, ${gateway.refused} refused, ${capped.datagrams} datagrams sent too fast`,
         ]),
     `refused   flows of guests: ${capped.rate} begun too fast, ${capped.tcp + capped.other + capped.all} beyond what may be at once`,
     `dropped   ${dropped.noRight} without the right, ${dropped.denied} to where nothing is forwarded`,

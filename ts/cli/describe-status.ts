@@ -39,7 +39,9 @@ export function describeAccelerators({ engine }: DaemonStatus): string {
 }
 
 /** The interface, and what is not in order with it. */
-export function describeTunnel({ engine, tunnel }: DaemonStatus): string {
+export function describeTunnel({ engine, tunnel, noPrivateNetwork: closed }: DaemonStatus): string {
+  if (engine.stack === true)
+    return `none: a TCP/IP stack of its own serves guests${closed === undefined ? '' : `; no private network: ${closed.reason}. Type: ${closed.remedy}`}`;
   if (tunnel === undefined) return engine.tun ?? 'none';
   const { name, state, missing, unrouted } = tunnel;
   if (state === 'gone') return `${name}: deleted by somebody, and made anew in a moment`;

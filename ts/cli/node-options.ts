@@ -38,6 +38,8 @@ export interface NodeOptions {
   readonly consentUntil?: string;
   /** Of `up` alone; false: the interface is in a private network. */
   readonly tun?: boolean;
+  /** Of `up` alone. */
+  readonly stack?: true;
 }
 
 /** Adds the options to a command. */
@@ -165,6 +167,7 @@ export function applyNodeOptions(config: Config, options: NodeOptions): Config {
       ...(engine === undefined ? {} : { engine: engineOf(engine) }),
       ...(io === undefined ? {} : { io: ioOf(io) }),
       ...(options.tun === false ? { tun: false } : {}),
+      ...(options.stack === true ? { stack: true } : {}),
     },
     paths: {
       ...config.paths,
@@ -196,5 +199,6 @@ export function nodeArguments(options: NodeOptions): string[] {
     ...(consent ?? []).flatMap((who) => one('consent', who)),
     ...one('consent-until', consentUntil),
     ...(options.tun === false ? ['--no-tun'] : []),
+    ...(options.stack === true ? ['--stack'] : []),
   ];
 }

@@ -25,7 +25,18 @@ export function privateNetworkOf(context: Context, exit: string | undefined): Pr
   });
 }
 
-function placeOf({ tunnel }: DaemonStatus): PrivatePlace {
+function placeOf({ engine, tunnel, noPrivateNetwork: closed }: DaemonStatus): PrivatePlace {
+  if (engine.stack === true)
+    throw new OperatorError(
+      closed === undefined ? ExitCode.failure : ExitCode.permission,
+      'network',
+      closed === undefined
+        ? 'this member was started with --stack, so it has no private network'
+        : `${closed.reason}, so this member has no private network`,
+      closed === undefined
+        ? 'For one: omerta down, then omerta up --no-tun'
+        : `Type: ${closed.remedy}, then omerta down, and omerta up --no-tun`,
+    );
   if (tunnel?.private === undefined)
     throw new OperatorError(
       ExitCode.failure,

@@ -52,6 +52,14 @@ export interface TunOptions {
   readonly channel?: number | undefined;
 }
 
+/** An inside without an interface: a TCP/IP stack of the engine's own, for guests of an exit alone. */
+export interface StackOptions {
+  /** This node's inner addresses; a prefix length counts for nothing. */
+  readonly addresses: readonly string[];
+  /** Inner MTU, 1280–65535. */
+  readonly mtu: number;
+}
+
 /**
  * recvmmsg/sendmmsg, io_uring (mmsg where the kernel refuses it), or whichever of them a measurement of
  * 40 ms on loopback finds cheaper.
@@ -85,6 +93,8 @@ export interface EngineOptions {
    */
   readonly stunPerSecond?: number | undefined;
   readonly tun?: TunOptions | undefined;
+  /** In place of `tun`; with one worker. Native engine only. */
+  readonly stack?: StackOptions | undefined;
   /**
    * A changed preshared key counts from the next handshake on, as in the kernel's WireGuard. Default:
    * it ends the running session. Native engine only.
@@ -272,6 +282,8 @@ export interface EngineDescription {
   readonly accelerators: readonly Accelerator[];
   /** Name of the TUN interface in use; undefined too once somebody deleted it. */
   readonly tun: string | undefined;
+  /** Whether its inside is a stack of its own (StackOptions). */
+  readonly stack?: boolean | undefined;
   /** Whether stock WireGuard clients can be relayed: not by the wasm engine. */
   readonly wireguardRelay: boolean;
 }

@@ -42,13 +42,16 @@ export async function openEngine(
         'BAD_ARGUMENT',
         'the wasm engine has no TUN interface: use --engine native, or run a relay',
       );
+    if (options.stack !== undefined)
+      throw new EngineError('BAD_ARGUMENT', 'the wasm engine has no TCP/IP stack: use --engine native');
     return { engine: await open.wasm(options), fallback: undefined };
   }
   try {
     return { engine: await open.native(options), fallback: undefined };
   } catch (error) {
     const unavailable = error instanceof EngineError && error.code === 'ENGINE_UNAVAILABLE';
-    if (!unavailable || choice === 'native' || options.tun !== undefined) throw error;
+    const hasInside = options.tun !== undefined || options.stack !== undefined;
+    if (!unavailable || choice === 'native' || hasInside) throw error;
     return { engine: await open.wasm(options), fallback: error.message };
   }
 }

@@ -125,11 +125,14 @@ export class DnsForwarder {
   /** Whom questions are taken from: inner addresses. */
   setGuests(addresses: readonly string[]): void {
     const now = this.#now();
+    const { guests } = this.#networks;
     this.#guests = new Map(
-      addresses.map((address) => [
-        address,
-        this.#guests.get(address) ?? new TokenBucket(QUESTIONS_PER_SECOND, QUESTIONS_AT_ONCE, now),
-      ]),
+      addresses
+        .map((guest) => guests.seenAs?.(guest) ?? guest)
+        .map((address) => [
+          address,
+          this.#guests.get(address) ?? new TokenBucket(QUESTIONS_PER_SECOND, QUESTIONS_AT_ONCE, now),
+        ]),
     );
   }
 

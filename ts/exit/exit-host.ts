@@ -87,6 +87,7 @@ interface PrintedChain {
 
 export class ExitHost implements ExitPlace {
   readonly isMachine = true;
+  readonly backend = 'kernel';
   readonly names = MACHINE_NAMES;
   readonly gateway = undefined;
   readonly #run: RunCommand;

@@ -1,8 +1,9 @@
-// What exits change and look after, as the daemon sees it: the machine (exit-host.ts), or a private network alone
-// (private-exit.ts).
+// What exits change and look after, as the daemon sees it: the machine (exit-host.ts), a private network alone
+// (private-exit.ts), or the engine's own stack (stack-exit.ts).
 
 import type { ExitRule } from '../contract/exit-control.js';
 import type { ExitGuest, ExitInUse, RouteInUse } from '../core/runtime/exit-change.js';
+import type { ExitBackend } from '../status/model/exit-report.js';
 import type { DnsNetworks } from './dns-forwarder.js';
 import type { GatewayCounts } from './gateway-messages.js';
 import type { ExitWish } from './exit-host.js';
@@ -10,6 +11,8 @@ import type { ExitWish } from './exit-host.js';
 export interface ExitPlace {
   /** Whether it is the machine: then the engine's datagrams have to be told from others. */
   readonly isMachine: boolean;
+  /** What forwards for guests. */
+  readonly backend: ExitBackend;
   /** Whether anything is changed. */
   readonly isChanged: boolean;
   /** Why it is not as it should be; undefined = it is. */

@@ -10,6 +10,8 @@ export interface InnerNetwork {
   openUdp(address: string, port: number): Promise<UdpSocket>;
   /** Begins to listen there. @throws Error when the port is taken */
   listen(server: Server, address: string, port: number): Promise<void>;
+  /** The address by which a guest comes to what listens here; undefined: by its own. */
+  seenAs?(guest: string): string;
 }
 
 /** An address without what a socket of both families puts before those of IPv4. */

@@ -1,15 +1,11 @@
 // Exits of a member whose interface is in a private network: nothing of the machine is changed. What it uses is the way of
 // that network alone; what it serves goes by a gateway.
 
-import { networkInterfaces } from 'node:os';
-import type { ExitRule } from '../contract/exit-control.js';
-import type { ExitGuest, ExitInUse } from '../core/runtime/exit-change.js';
+import type { ExitInUse } from '../core/runtime/exit-change.js';
 import { ExitCode, messageOf, OperatorError } from '../host/operator-error.js';
-import { loadNativeAddon } from '../engine/native/native-addon.js';
-import { exitRules, hostRanges, lanRules, ownRanges } from './denied-ranges.js';
 import { DnsForwarder, type DnsNetworks } from './dns-forwarder.js';
+import { ExitBesideHost } from './exit-beside-host.js';
 import type { ExitWish } from './exit-host.js';
-import type { ExitPlace } from './exit-place.js';
 import { Gateway } from './gateway.js';
 import { NOWHERE, type GatewayCounts } from './gateway-messages.js';
 import { SERVE_TABLE } from './exit-numbers.js';
@@ -28,8 +24,8 @@ export interface PrivateExitOptions {
   readonly own: () => readonly string[];
 }
 
-export class PrivateExit implements ExitPlace {
-  readonly isMachine = false;
+export class PrivateExit extends ExitBesideHost {
+  readonly backend = 'namespace';
   readonly names: DnsNetworks;
   readonly #options: PrivateExitOptions;
   readonly #resolver: DnsForwarder;
@@ -39,13 +35,12 @@ export class PrivateExit implements ExitPlace {
   #wish: ExitWish | undefined;
   /** A thread of the gateway ended: it is made anew. */
   #hasFailed = false;
-  #guests: readonly { readonly of: 'exit' | 'lan'; readonly address: string; readonly until: number }[] = [];
   #lan: readonly string[] = [];
   #advertised: readonly string[] = [];
   #busy: Promise<void> = Promise.resolve();
-  error: string | undefined;
 
   constructor(options: PrivateExitOptions) {
+    super(options.now);
     this.#options = options;
     const { network, now } = options;
     this.names = { guests: network, resolvers: machineNetwork };
@@ -110,7 +105,7 @@ export class PrivateExit implements ExitPlace {
             };
       const text = JSON.stringify(wanted ?? '');
       if (text === this.#served) {
-        this.#tellGuests();
+        this.tellGuests();
         return;
       }
       this.#served = text;
@@ -122,25 +117,8 @@ export class PrivateExit implements ExitPlace {
         this.#served = '';
         this.#hasFailed = true;
       });
-      this.#tellGuests();
+      this.tellGuests();
     });
-  }
-
-  setGuests(of: 'exit' | 'lan', guests: readonly ExitGuest[]): Promise<void> {
-    const now = this.#options.now();
-    this.#guests = [
-      ...this.#guests.filter((guest) => guest.of !== of),
-      ...guests.flatMap(({ addresses, lifetimeMs }) =>
-        addresses.map((address) => ({ of, address, until: now + lifetimeMs })),
-      ),
-    ];
-    this.#tellGuests();
-    return this.#busy;
-  }
-
-  /** All that is for nobody in it leaves the private network by its interface already. */
-  setRoutesInUse(): Promise<void> {
-    return this.#busy;
   }
 
   setInUse(use: ExitInUse | undefined): Promise<void> {
@@ -154,7 +132,7 @@ export class PrivateExit implements ExitPlace {
       this.#hasFailed = false;
       return this.set(this.#wish);
     }
-    this.#tellGuests();
+    this.tellGuests();
     return Promise.resolve();
   }
 
@@ -168,11 +146,6 @@ export class PrivateExit implements ExitPlace {
     });
   }
 
-  /** Nothing of the private network is open without its daemon. */
-  keepClosed(): Promise<void> {
-    return this.clear();
-  }
-
   async end(): Promise<void> {
     this.#resolver.close();
     await this.clear();
@@ -182,23 +155,7 @@ export class PrivateExit implements ExitPlace {
     this.#gateway?.helperReplaced();
   }
 
-  rules(lan: readonly string[]): ExitRule[] {
-    return exitRules(machineRanges(), lan);
-  }
-
-  lanRules(advertised: readonly string[]): ExitRule[] {
-    return lanRules(machineRanges(), advertised);
-  }
-
-  onLink(): string[] {
-    return [];
-  }
-
-  requireNoRival(): Promise<void> {
-    return Promise.resolve();
-  }
-
-  capped(): Promise<Readonly<Record<string, number>>> {
+  override capped(): Promise<Readonly<Record<string, number>>> {
     const { network } = this.#options;
     if (this.#gateway === undefined) return Promise.resolve({});
     return readCounters((file, args, input = '') => network.run(file, args, input), SERVE_TABLE);
@@ -209,24 +166,16 @@ export class PrivateExit implements ExitPlace {
     return this.#gateway?.counts;
   }
 
-  foreignDrops(): Promise<string[]> {
-    return Promise.resolve([]);
-  }
-
-  innerAddresses(own: readonly string[]): readonly string[] {
-    return own;
-  }
-
-  #tellGuests(): void {
-    const now = this.#options.now();
-    const addresses = (kind: 'exit' | 'lan'): string[] =>
-      this.#guests.filter(({ of, until }) => of === kind && until > now).map(({ address }) => address);
+  protected tellGuests(): void {
     this.#gateway?.setGuests(
       {
-        addresses: addresses('exit'),
+        addresses: this.guestAddresses('exit'),
         rules: [...this.rules(this.#lan), { prefix: 'ff00::/8', denied: true }],
       },
-      { addresses: addresses('lan'), rules: [...NOWHERE, ...this.lanRules(this.#advertised)] },
+      {
+        addresses: this.guestAddresses('lan'),
+        rules: [...NOWHERE, ...this.lanRules(this.#advertised)],
+      },
     );
   }
 
@@ -245,10 +194,4 @@ export class PrivateExit implements ExitPlace {
     this.#busy = done.catch(() => undefined);
     return done;
   }
-}
-
-/** The machine's own addresses, and what is on-link at its interfaces. */
-function machineRanges(): string[] {
-  const hosts = hostRanges(loadNativeAddon().localAddresses());
-  return [...new Set([...ownRanges(networkInterfaces(), ''), ...hosts])];
 }

@@ -275,7 +275,7 @@ function beginningFailed(step: string, errno: string): OperatorError {
   return new OperatorError(
     ExitCode.permission,
     'network',
-    `${closed?.reason ?? `user namespaces are closed to this user (${step}: ${errno})`}, so there is no private network`,
+    closed?.reason ?? `user namespaces are closed to this user (${step}: ${errno})`,
     closed === undefined
       ? 'In a container, start it with --security-opt seccomp=unconfined; else run it as root with an interface of its own: sudo omerta up'
       : `Type: ${closed.remedy}`,

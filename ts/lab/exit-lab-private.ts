@@ -1,5 +1,5 @@
 // The rows of `npm run lab -- exit` without root: programs in a private network, and those of the machine by SOCKS, by an
-// exit that is a gateway.
+// exit that is a gateway; and an exit by its engine's own stack.
 
 import { setTimeout } from 'node:timers/promises';
 import type { Finished } from './command.js';
@@ -21,6 +21,31 @@ const QUESTION = `
   const resolver = new Resolver({ timeout: 2000, tries: 3 });
   resolver.setServers([process.argv[1]]);
   console.log((await resolver.resolve4('shop.example')).join());`;
+
+/** The exit by its engine's own stack: the guest has an interface of its machine. */
+export async function stackRows(world: World, report: Report): Promise<void> {
+  const unavailable = ordinaryUserUnavailable();
+  if (unavailable !== undefined) return;
+  console.error('· exit by a stack of its own');
+  const made = await ExitWorld.start(world, { stack: true });
+  const { guest, exit } = made;
+  await run(exit, 'exit', 'serve', '--backend', 'stack', '--allow', guest.peerId, '--resolver', WEB.ipv4);
+  await run(guest, 'exit', 'use', 'exit');
+  const begin = performance.now();
+  while (!(await made.leaves()) && performance.now() - begin < WAIT_MS) await setTimeout(100);
+  for (const [family, host, outside] of [
+    ['IPv4', WEB.ipv4, EXIT_OUTSIDE.ipv4],
+    ['IPv6', WEB.ipv6, EXIT_OUTSIDE.ipv6],
+  ] as const) {
+    const seen = (await made.fetch(host)) ?? '';
+    report.judge(`by a stack: curl, ${family}: the web server sees`, seen, outside, seen === outside);
+  }
+  const answer = await guest.node.run(process.execPath, ['--input-type=module', '-e', QUESTION, exit.ipv4]);
+  const named = answer.stdout.trim();
+  report.judge('by a stack: a name, asked of the exit', named, WEB.ipv4, named === WEB.ipv4);
+  const lan = (await made.fetch(LAN.ipv4)) === undefined ? 'not reached' : 'reached';
+  report.judge('by a stack: denied: the exit’s LAN', lan, 'not reached', lan === 'not reached');
+}
 
 export async function privateRows(world: World, report: Report): Promise<void> {
   const unavailable = ordinaryUserUnavailable();

@@ -4,7 +4,7 @@
 import { setTimeout } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { EXIT_OUTSIDE, exitReportOf, ExitWorld, hostState, LAN, WEB, type ExitMember } from './exit-world.js';
-import { privateRows } from './exit-lab-private.js';
+import { privateRows, stackRows } from './exit-lab-private.js';
 import { LeakProbes } from './leak-table.js';
 import { UsageError } from './options.js';
 import { formatMs, Report } from './report.js';
@@ -192,11 +192,13 @@ export async function exitLab(argv: readonly string[]): Promise<number> {
       world.remove();
     }
   }
-  const world = await World.create();
-  try {
-    await privateRows(world, report);
-  } finally {
-    world.remove();
+  for (const rows of [privateRows, stackRows]) {
+    const world = await World.create();
+    try {
+      await rows(world, report);
+    } finally {
+      world.remove();
+    }
   }
   if (values.json) console.log(JSON.stringify({ met: !report.failed, results: report.results }, null, 2));
   else console.log(`\n${report.table()}`);

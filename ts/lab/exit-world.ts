@@ -11,6 +11,7 @@ import type { ExitReport } from '../status/model/exit-report.js';
 import type { Finished } from './command.js';
 import type { NatKind } from './nat.js';
 import { OmertaNode } from './omerta-node.js';
+import { asOrdinaryUser } from './ordinary-user.js';
 import type { Nat, Node, World } from './world.js';
 
 export const WEB = { ipv4: '203.0.113.10', ipv6: '2001:db8:203::10' } as const;
@@ -74,6 +75,8 @@ export interface ExitWorldOptions {
   readonly direct?: boolean;
   /** Which of them run without root, their interfaces in private networks. */
   readonly ordinary?: readonly ('guest' | 'exit')[];
+  /** The exit has no interface at all, and nothing it could make one by: it serves by its engine's own stack. */
+  readonly stack?: boolean;
 }
 
 export class ExitWorld {
@@ -142,7 +145,11 @@ export class ExitWorld {
         name,
         invite,
         options.direct ?? false,
-        options.ordinary?.some((each) => each === name),
+        name === 'exit' && options.stack === true
+          ? 'stack'
+          : options.ordinary?.some((each) => each === name) === true
+            ? 'private'
+            : 'machine',
       );
     const [guest, exit] = [await join(guestNode, 'guest'), await join(exitNode, 'exit')];
     const made = new ExitWorld(relay, guest, exit, web, outside, router, lan, home, invite);
@@ -179,20 +186,21 @@ export class ExitWorld {
   }
 }
 
+const STARTED = { machine: [], private: ['--no-tun'], stack: ['--stack'] } as const;
+
 async function memberOf(
   world: World,
   node: Node,
   name: string,
   invite: string,
   direct: boolean,
-  isOrdinary = false,
+  inside: 'machine' | 'private' | 'stack' = 'machine',
 ): Promise<ExitMember> {
   const omerta = new OmertaNode(world, node, name, { direct, portMapping: 'off' });
   await omerta.command(['network', 'join', '-'], invite);
-  if (isOrdinary) omerta.becomeOrdinary();
-  const { mesh } = addresses.parse(
-    await omerta.start('up', '--foreground', ...(isOrdinary ? ['--no-tun'] : [])),
-  );
+  if (inside !== 'machine') omerta.becomeOrdinary();
+  if (inside === 'stack') omerta.through = asOrdinaryUser;
+  const { mesh } = addresses.parse(await omerta.start('up', '--foreground', ...STARTED[inside]));
   const [{ ipv4, ipv6 }] = mesh.networks;
   return { omerta, node, peerId: mesh.peerId, ipv4, ipv6 };
 }

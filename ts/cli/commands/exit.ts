@@ -82,9 +82,10 @@ function serveCommand(exit: Command): void {
     .addOption(
       new Option(
         '--backend <kind>',
-        'kernel: an interface of the machine; namespace: a gateway, without root (omerta up --no-tun); auto: what there is',
+        'kernel: an interface of the machine; namespace: a gateway, without root (omerta up --no-tun); stack: a TCP/IP stack ' +
+          'of its own, without any right (omerta up --stack); auto: what there is',
       )
-        .choices(['auto', 'kernel', 'namespace'])
+        .choices(['auto', 'kernel', 'namespace', 'stack'])
         .default('auto'),
     )
     .option('--json', 'print as JSON')
@@ -126,18 +127,30 @@ function serveCommand(exit: Command): void {
 }
 
 /** What forwards follows from how the member was started. @throws OperatorError */
-function requireBackend({ tunnel }: DaemonStatus, wanted: string): void {
-  const present = tunnel?.private === undefined ? 'kernel' : 'namespace';
+function requireBackend({ exit, noPrivateNetwork: closed }: DaemonStatus, wanted: string): void {
+  const present = exit?.backend ?? 'kernel';
   if (wanted === 'auto' || wanted === present) return;
+  const opened = closed === undefined || wanted !== 'namespace' ? '' : `${closed.remedy}, then `;
   throw new OperatorError(
     ExitCode.failure,
     '--backend',
-    present === 'kernel'
-      ? 'the interface of this member is one of the machine, so the kernel forwards'
-      : 'the interface of this member is in a private network, so a gateway forwards',
-    `To change it: omerta down, then ${present === 'kernel' ? 'omerta up --no-tun' : 'sudo omerta up'}`,
+    FORWARDS[present],
+    `To change it: ${opened}omerta down, then ${STARTED_BY[wanted] ?? 'omerta up'}`,
   );
 }
+
+const FORWARDS = {
+  kernel: 'the interface of this member is one of the machine, so the kernel forwards',
+  namespace: 'the interface of this member is in a private network, so a gateway forwards',
+  stack: 'this member has no interface, so a TCP/IP stack of its own forwards',
+} as const;
+
+/** By backend. */
+const STARTED_BY: Readonly<Record<string, string>> = {
+  kernel: 'sudo omerta up',
+  namespace: 'omerta up --no-tun',
+  stack: 'omerta up --stack',
+};
 
 interface UseOptions extends Json {
   readonly allowLan?: true;

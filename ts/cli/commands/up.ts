@@ -43,10 +43,15 @@ export function upCommand(program: Command): void {
         'Connects this machine to the networks it has joined: starts the daemon in the background, makes the ' +
           'TUN interface, registers with the bootstraps, waits until that is done and prints the status. ' +
           'Making a TUN interface needs root or the capability CAP_NET_ADMIN; with --no-tun it is in a private network ' +
-          'instead, which an ordinary user may make: programs reach members by omerta exec.',
+          'instead, which an ordinary user may make: programs reach members by omerta exec. Where that is closed as well, ' +
+          'or with --stack, there is none: then no program of this machine reaches members, but it can serve an exit.',
       ),
   )
     .option('--no-tun', 'no interface on this machine: it is in a private network, without root')
+    .option(
+      '--stack',
+      'no interface at all: an exit is served by a TCP/IP stack of its own, without any right',
+    )
     .option('--foreground', 'stay in the foreground, log to standard error')
     .option('--json', 'print the status as JSON')
     .action(async (options: UpOptions, self: Command) => {
@@ -62,9 +67,13 @@ export function upCommand(program: Command): void {
       await startBackground(context, options);
       print(shown(await settledStatus(context), options.json === true));
     });
-  explain(command, ['sudo omerta up', 'omerta up --no-tun', 'omerta up --foreground --port 51901'], {
-    1: 'failed: port taken, engine does not load, or the daemon runs already',
-    2: 'bad input, or no network is joined yet',
-    4: true,
-  });
+  explain(
+    command,
+    ['sudo omerta up', 'omerta up --no-tun', 'omerta up --stack', 'omerta up --foreground --port 51901'],
+    {
+      1: 'failed: port taken, engine does not load, or the daemon runs already',
+      2: 'bad input, or no network is joined yet',
+      4: true,
+    },
+  );
 }

@@ -241,6 +241,7 @@ export const schema = z.strictObject({
         )
         .default([]),
       tun: z.boolean('true or false').default(true),
+      stack: z.boolean('true or false').default(false),
     })
     .prefault({}),
   paths: z

@@ -14,6 +14,7 @@ import { isLiveSocket } from '../control/live-socket.js';
 import type { DaemonStatus, LogStatus } from '../../status/model/daemon-status.js';
 import { defaultRouteDevices, deviceTuning, hostSettings } from '../../host/host-tuning.js';
 import { loadIdentity } from '../state/identity.js';
+import { exitCheck, missingPrograms } from './exit-checks.js';
 import { kernelPathChecks } from './kernel-path-checks.js';
 import { loadNetworks } from '../state/network-files.js';
 import { OperatorError, messageOf, systemErrorCode } from '../../host/operator-error.js';
@@ -297,11 +298,14 @@ export async function diagnose(state: StateDirectory, load: () => Config): Promi
   const root = packageRoot();
   const checks = await engineChecks();
   const tun = tunAccess();
+  const network = privateNetworkCheck();
+  const hasNativeEngine = checks.some(({ name, ok }) => name === 'native engine' && ok);
   checks.push(
     tun.ok
       ? passed('tun', tun.reason)
       : missing('tun', `${tun.reason}: "omerta up" needs it, a relay does not`, tun.remedy),
-    privateNetworkCheck(),
+    network,
+    exitCheck({ hasNativeEngine, tun, network, notInstalled: missingPrograms() }),
     passed('kernel', `Linux ${release()}, Node.js ${process.version}`),
     ...socketBufferChecks(checks.some(({ name, ok }) => name === 'accelerator udp-buffers' && ok)),
     ...hostTuningChecks(),

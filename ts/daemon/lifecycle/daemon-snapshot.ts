@@ -13,7 +13,15 @@ import type { Mesh } from './mesh.js';
 /** What comes from neither the node nor its engine is shown as it is. */
 export interface SnapshotParts extends Pick<
   DaemonStatus,
-  'mode' | 'stateDirectory' | 'statusPage' | 'tunnel' | 'portMapping' | 'exit' | 'log' | 'store'
+  | 'mode'
+  | 'stateDirectory'
+  | 'statusPage'
+  | 'tunnel'
+  | 'noPrivateNetwork'
+  | 'portMapping'
+  | 'exit'
+  | 'log'
+  | 'store'
 > {
   /** Monotonic ms. */
   readonly startedAt: number;
@@ -54,6 +62,7 @@ export function daemonStatus(parts: SnapshotParts): DaemonStatus {
     workers: engine.workers().map((worker) => ({ ...worker, counters: Object.fromEntries(worker.counters) })),
     failures: mesh.shell.failures,
     tunnel: parts.tunnel,
+    noPrivateNetwork: parts.noPrivateNetwork,
     portMapping: parts.portMapping,
     ceilings: mesh.ceilings(),
     exit: parts.exit,

@@ -14,7 +14,13 @@ import { requireRouteNetworks, routeConfiguration } from '../config/route-config
 import { removeKernelPath } from '../../engine/xdp/kernel-path-engine.js';
 import { ControlServer } from '../control/control-server.js';
 import { alreadyRunning } from '../control/live-socket.js';
-import type { DaemonMode, DaemonStatus, TunnelStatus, LogStatus } from '../../status/model/daemon-status.js';
+import type {
+  DaemonMode,
+  DaemonStatus,
+  LogStatus,
+  NoPrivateNetwork,
+  TunnelStatus,
+} from '../../status/model/daemon-status.js';
 import { loadOrCreateIdentity, type Identity } from '../state/identity.js';
 import { Mesh, configuredAddresses, ownBootstrap, withOwnAddresses, type MeshSettings } from './mesh.js';
 import { addNetwork, loadNetworks, newNetwork, replaceNetwork } from '../state/network-files.js';
@@ -25,8 +31,10 @@ import { RateSampler, SAMPLE_INTERVAL_MS } from '../../status/model/rate-sampler
 import type { StateDirectory } from '../state/state-directory.js';
 import type { ConfigurationChange } from '../config/relay-configuration.js';
 import type { StatusServer } from '../../status/server/status-server.js';
+import { deviceProblem } from '../../host/tun-access.js';
 import { PrivateExit } from '../../exit/private-exit.js';
 import { PrivateNetwork } from '../../exit/private-network.js';
+import { StackExit } from '../../exit/stack-exit.js';
 import { answerControl, type AnsweringDaemon } from './control-answers.js';
 import { daemonStatus } from './daemon-snapshot.js';
 import { Exits } from './exits.js';
@@ -80,6 +88,10 @@ export class Daemon {
   #network: PrivateNetwork | undefined;
   #networkError: string | undefined;
   #ports: PrivatePorts | undefined;
+  /** There is neither an interface nor a private network. */
+  #isStack = false;
+  /** Why there is no private network, though one was asked for. */
+  #noNetwork: NoPrivateNetwork | undefined;
   /** Another helper has taken the place of one that is gone. */
   #onHelper: () => void = () => undefined;
   #statusServer: StatusServer | undefined;
@@ -125,7 +137,12 @@ export class Daemon {
       requireExitNetworks(config, networks);
       requireRouteNetworks(config, networks);
     } else this.#requireNoExit(config);
-    requirePrivateNetwork(config, mode, mode === 'up' && !config.node.tun, this.#source);
+    requirePrivateNetwork(
+      config,
+      mode,
+      mode === 'up' && !config.node.tun && !config.node.stack,
+      this.#source,
+    );
     if (mode === 'up' && networks.length === 0)
       throw new OperatorError(
         ExitCode.usage,
@@ -133,7 +150,8 @@ export class Daemon {
         'none is joined yet, so there is nobody to connect to',
         'Type: omerta network join LINK (the link comes from: omerta network invite)',
       );
-    if (mode === 'up' && !config.node.tun) this.#makeNetwork();
+    if (mode === 'up' && config.node.stack) this.#isStack = true;
+    else if (mode === 'up' && !config.node.tun) this.#makeNetwork();
     if (mode === 'up') await this.#prepareExits();
     await this.#openMesh(
       {
@@ -144,6 +162,7 @@ export class Daemon {
         store,
         log,
         channel: () => this.#network?.channel,
+        stack: () => this.#isStack,
         ...(this.settings.open && { open: this.settings.open }),
       },
       networks,
@@ -173,10 +192,11 @@ export class Daemon {
     );
   }
 
-  /** A network of its own for the interface. @throws OperatorError that says what opens it. */
+  /** A network of its own for the interface; where this user may make none, the engine's own stack serves. */
   #makeNetwork(): void {
     const { log } = this.settings;
-    const network = PrivateNetwork.make();
+    const network = this.#madeNetwork();
+    if (network === undefined) return;
     this.#closers.push(() => network.close());
     network.onHelper = (error) => {
       this.#networkError = error?.message;
@@ -189,10 +209,27 @@ export class Daemon {
     this.#every(HOST_TICK_MS, () => network.endIfStopped());
   }
 
+  /** @throws OperatorError where something else is wrong than a right */
+  #madeNetwork(): PrivateNetwork | undefined {
+    try {
+      const network = PrivateNetwork.make();
+      const device = deviceProblem();
+      if (device === undefined) return network;
+      network.close();
+      this.#noNetwork = device;
+    } catch (error) {
+      if (!(error instanceof OperatorError) || error.exitCode !== ExitCode.permission) throw error;
+      this.#noNetwork = { reason: error.expected, remedy: error.next.replace(/^Type: /, '') };
+    }
+    this.#isStack = true;
+    this.settings.log.warn({ ...this.#noNetwork }, 'no-private-network');
+    return undefined;
+  }
+
   /** What is to be closed is, before there is a mesh; what an earlier daemon left goes. */
   async #prepareExits(): Promise<void> {
     const { state, log, config } = this.settings;
-    const place = await this.#privateExit();
+    const place = this.#stackExit() ?? (await this.#privateExit());
     const exits = new Exits({
       state,
       log,
@@ -233,6 +270,11 @@ export class Daemon {
     this.#ports = ports;
     this.#closers.push(() => ports.close());
     await ports.configure(privatePorts(config));
+  }
+
+  #stackExit(): StackExit | undefined {
+    if (!this.#isStack) return undefined;
+    return new StackExit({ now: () => performance.now(), engine: () => this.#mesh?.shell.engine });
   }
 
   /** Exits of a private network, where the interface is in one. */
@@ -320,6 +362,10 @@ export class Daemon {
   }
 
   #watchTunnel(): void {
+    if (this.#isStack) {
+      this.#every(HOST_TICK_MS, () => this.#renewInside());
+      return;
+    }
     const tunnel = new TunnelWatch(
       this.settings.config.node.interface,
       this.settings.log,
@@ -335,10 +381,7 @@ export class Daemon {
     };
     check();
     this.#hostChecks.add(HOST_TICK_MS, check);
-    this.#every(HOST_TICK_MS, () => {
-      // The store has the new ones: the log says whose the former one is.
-      if (this.#running.tunnelOutdated) this.#renewInterface();
-    });
+    this.#every(HOST_TICK_MS, () => this.#renewInside());
   }
 
   /** Opens everything anew with the same networks: only so is there a new interface. */
@@ -346,8 +389,10 @@ export class Daemon {
     this.#reload = this.#reload.then(() => this.#exchangeMesh(this.#running.networks)).catch(() => undefined);
   }
 
-  /** Opens everything anew when the node has other addresses than the interface. */
-  #renewInterface(): void {
+  /** Opens everything anew when the node has other addresses than its inside. */
+  #renewInside(): void {
+    // The store has the new ones: the log says whose the former one is.
+    if (!this.#running.tunnelOutdated) return;
     this.#reload = this.#reload
       .then(() => (this.#running.tunnelOutdated ? this.#exchangeMesh(this.#running.networks) : undefined))
       .catch(() => undefined);
@@ -511,6 +556,7 @@ export class Daemon {
       statusPage: this.#statusServer?.url,
       tunnel: this.#tunnelStatus(),
       portMapping: this.#portMapping?.status(),
+      noPrivateNetwork: this.#noNetwork,
       exit: this.#exits?.status(),
       log: this.settings.logStatus(),
       store: { error: this.#store?.error, damaged: this.#store?.damaged?.path },

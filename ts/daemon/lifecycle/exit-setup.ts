@@ -201,7 +201,8 @@ export class ExitSetup {
 
 /** @throws OperatorError where nothing can leave by the engine */
 export function requireInside(engine: Engine): void {
-  if (engine.exit !== undefined && engine.setFwmark !== undefined && engine.describe().tun !== undefined)
+  const { tun, stack } = engine.describe();
+  if (engine.exit !== undefined && engine.setFwmark !== undefined && (tun !== undefined || stack === true))
     return;
   throw new OperatorError(
     ExitCode.failure,

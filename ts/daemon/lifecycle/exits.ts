@@ -253,11 +253,11 @@ export class Exits {
   /** What is known without a look at the host. */
   status(): NonNullable<DaemonStatus['exit']> {
     const { use } = this.#settings;
-    const { error, isMachine } = this.#setup.host;
+    const { error, backend } = this.#setup.host;
     return {
       error,
       paranoid: use?.paranoid === true,
-      backend: isMachine ? 'kernel' : 'namespace',
+      backend,
       include: use?.include ?? [],
     };
   }
@@ -297,7 +297,7 @@ export class Exits {
       foreignDrops,
       capped,
       tunnel: mesh.settings.config.node.interface,
-      backend: this.#setup.host.isMachine ? 'kernel' : 'namespace',
+      backend: this.#setup.host.backend,
       gateway: this.#setup.host.gateway,
       refused: engine.counters(),
       dns: this.#setup.names.status(),

@@ -76,6 +76,8 @@ export interface MeshSettings {
   readonly log: Logger;
   /** Channel to the helper of the private network its interface is made in; undefined = on the machine. */
   readonly channel?: () => number | undefined;
+  /** Instead of an interface there is a stack of the engine's own, for guests of an exit. */
+  readonly stack?: () => boolean;
   /** Opens the engine; tests give another. */
   readonly open?: (choice: EngineChoice, options: EngineOptions) => Promise<OpenedEngine>;
 }
@@ -158,11 +160,12 @@ export class Mesh {
     const limits = relayLimits(config);
     const relaysStock = mode === 'relay' && relaysWireguard(config);
     const { port, bind } = config.node;
+    const isStack = mode === 'up' && settings.stack?.() === true;
     const options: EngineOptions = {
       privateKey: Uint8Array.from(identity.sessionPrivateKey),
       port,
       bind,
-      workers: config.node.workers,
+      workers: isStack ? 1 : config.node.workers,
       io: config.node.io,
       maxLegs: OWN_LEGS + (mode === 'relay' ? 2 * limits.circuits : 0),
       maxPeers: OWN_PEERS + (mode === 'relay' ? limits.admissions : 0),
@@ -171,7 +174,8 @@ export class Mesh {
       controlFramesPerSecond: CONTROL_FRAMES_PER_SECOND,
       // Only relays answer STUN.
       stunPerSecond: mode === 'relay' ? config.relay.stun_per_second : 0,
-      tun: mode === 'up' ? tunOptions(settings, networks) : undefined,
+      tun: mode === 'up' && !isStack ? tunOptions(settings, networks) : undefined,
+      stack: isStack ? { addresses: innerAddresses(settings, networks), mtu: config.node.mtu } : undefined,
       disable: config.node.disable,
     };
     const choice = choices(config, mode);
@@ -207,7 +211,7 @@ export class Mesh {
           pathPolicy: pathPolicy(config),
           // A relay has no packets of its own.
           shaping: mode === 'up' ? shapingPolicy(config) : undefined,
-          innerMtu: engine.paths?.keepsWhole === true ? options.tun?.mtu : undefined,
+          innerMtu: engine.paths?.keepsWhole === true ? (options.tun ?? options.stack)?.mtu : undefined,
           interfaces: engine.paths === undefined ? undefined : interfacesOf(config, engine.port),
           stockPeers: mode === 'up' ? config.wireguard.peers.map(stockPeer) : [],
         },
@@ -225,7 +229,8 @@ export class Mesh {
       }
       // Now the table holds what the store held.
       if (engine instanceof KernelPathEngine) engine.activate();
-      return new Mesh(settings, shell, fallback, networks, addresses, options.tun?.addresses ?? []);
+      const inner = (options.tun ?? options.stack)?.addresses ?? [];
+      return new Mesh(settings, shell, fallback, networks, addresses, inner);
     } catch (error) {
       shell?.close();
       await engine.close();
@@ -403,20 +408,18 @@ function stockPeer({
   };
 }
 
-function tunOptions(
-  { config, identity, store, channel }: MeshSettings,
-  networks: readonly Network[],
-): NonNullable<EngineOptions['tun']> {
+function tunOptions(settings: MeshSettings, networks: readonly Network[]): NonNullable<EngineOptions['tun']> {
+  const { interface: name, mtu } = settings.config.node;
+  return { name, mtu, channel: settings.channel?.(), addresses: innerAddresses(settings, networks) };
+}
+
+/** With prefix length. */
+function innerAddresses({ identity, store }: MeshSettings, networks: readonly Network[]): string[] {
   const stored = store.load();
-  return {
-    name: config.node.interface,
-    mtu: config.node.mtu,
-    channel: channel?.(),
-    addresses: networks.flatMap((network) => {
-      const round = storedRound(stored, toHex(blindedNetworkId(nodePrimitives, network)));
-      return tunnelPrefixes(overlayAddresses(nodePrimitives, network.id, identity.publicKey, round));
-    }),
-  };
+  return networks.flatMap((network) => {
+    const round = storedRound(stored, toHex(blindedNetworkId(nodePrimitives, network)));
+    return tunnelPrefixes(overlayAddresses(nodePrimitives, network.id, identity.publicKey, round));
+  });
 }
 
 function tunnelPrefixes({ ipv4, ipv6 }: OverlayAddresses): string[] {

@@ -124,6 +124,7 @@ export interface NativeOptions {
         readonly channel?: number | undefined;
       }
     | undefined;
+  readonly stack?: { readonly addresses: readonly string[]; readonly mtu: number } | undefined;
 }
 
 /** native/addon/engine_calls.h; packed formats are described in the files of its groups. */
@@ -139,6 +140,10 @@ export interface NativeHandle {
   exportPeers(): Uint8Array;
   removePeers(keys: Uint8Array): void;
   setExitRules(rules: Uint8Array, lan: Uint8Array): void;
+  setExitGuests(guests: Uint8Array): void;
+  setExitNames(names: Uint8Array): void;
+  /** Connections, ports for datagrams, refused; empty without a stack. */
+  exitCounts(): Float64Array;
   handshake(peer: Uint8Array): boolean;
   sendControl(batch: Uint8Array): number;
   sendFrames(batch: Uint8Array): void;

@@ -24,6 +24,7 @@ import {
 import { EventRingReader } from './event-ring.js';
 import { NATIVE_ACCELERATORS, acceleratorOf, acceleratorsOf } from './accelerators.js';
 import { openFailure } from './open-failure.js';
+import type { ExitControl } from '../../contract/exit-control.js';
 import type { AccountStatus } from '../../contract/limit-control.js';
 import { requirePaths, requirePorts, requireProbes } from '../../contract/path-arguments.js';
 import type { PathControl } from '../../contract/path-control.js';
@@ -90,10 +91,7 @@ export class NativeEngine implements ReconfigurableEngine {
   readonly #handle: NativeHandle;
   readonly #disabled: ReadonlySet<string>;
   readonly #rows: WorkerRows;
-  readonly exit = exitControl(
-    () => this.#handle,
-    (run) => this.#call(run),
-  );
+  readonly exit: ExitControl;
   readonly paths: PathControl = {
     keepsWhole: true,
     setPaths: (sets) => {
@@ -124,6 +122,11 @@ export class NativeEngine implements ReconfigurableEngine {
   #listener: ((events: readonly EngineEvent[]) => void) | undefined;
 
   constructor(addon: NativeAddon, options: EngineOptions) {
+    this.exit = exitControl(
+      () => this.#handle,
+      (run) => this.#call(run),
+      options.stack !== undefined,
+    );
     this.#disabled = new Set(options.disable ?? []);
     for (const name of this.#disabled) {
       if (!(NATIVE_ACCELERATORS as readonly string[]).includes(name)) {
@@ -160,6 +163,7 @@ export class NativeEngine implements ReconfigurableEngine {
           keepSessionOnNewPresharedKey: options.keepSessionOnNewPresharedKey ?? false,
           portFollowsInterface: options.portFollowsInterface ?? false,
           tun: options.tun && { ...options.tun, up: options.tun.up ?? true },
+          stack: options.stack,
         },
         () => {
           const events = ring.reader?.drain() ?? [];
@@ -196,6 +200,7 @@ export class NativeEngine implements ReconfigurableEngine {
       aead: native.aead,
       accelerators: acceleratorsOf(native, this.#disabled),
       tun: native.tun,
+      stack: this.exit.stack !== undefined,
       wireguardRelay: true,
     };
   }

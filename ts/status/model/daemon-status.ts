@@ -61,6 +61,12 @@ export interface PrivateNetworkStatus {
   readonly error: string | undefined;
 }
 
+/** Why a member has no private network though it was asked for, and the command that opens one. */
+export interface NoPrivateNetwork {
+  readonly reason: string;
+  readonly remedy: string;
+}
+
 /** The member's interface as it is. */
 export interface TunnelStatus {
   readonly name: string;
@@ -121,8 +127,9 @@ export interface DaemonStatus {
   readonly workers: readonly WorkerReport[];
   /** Steps of the control plane that failed; each one is in the log. */
   readonly failures: number;
-  /** Undefined for a relay. */
+  /** Undefined for a relay, and for a member without an interface, whose engine has a stack of its own. */
   readonly tunnel: TunnelStatus | undefined;
+  readonly noPrivateNetwork?: NoPrivateNetwork | undefined;
   /** What the gateway was asked for; undefined until the daemon has begun to. */
   readonly portMapping: PortMappingStatus | undefined;
   /** What leaves by an interface at most, and what has left; undefined for an engine without ceilings. */
@@ -133,7 +140,7 @@ export interface DaemonStatus {
         /** Why the host is not as it should be; undefined = it is. */
         readonly error: string | undefined;
         readonly paranoid: boolean;
-        /** What forwards for guests: the kernel, or a gateway in a private network. */
+        /** What forwards for guests. */
         readonly backend: ExitBackend;
         /** What alone leaves by the exit; empty = everything. */
         readonly include: readonly string[];

@@ -3,7 +3,7 @@
 import { formatBytes, formatDuration } from '../../host/units.js';
 import type { RouteStatus } from '../../core/runtime/exit-change.js';
 import type { DaemonStatus } from './daemon-status.js';
-import { wordExitState } from './exit-report.js';
+import { wordBackend, wordExitState } from './exit-report.js';
 
 /** Guests that are named; `omerta exit status` has all of them. */
 const MAX_GUESTS = 8;
@@ -25,7 +25,7 @@ export function exitLines({
     const names = service.dns ? 'names resolved' : 'names not resolved';
     lines.push([
       'exit served',
-      `${served}, ${names}, by ${host?.backend === 'namespace' ? 'a gateway' : 'the kernel'}, ${guests.length} leave by it`,
+      `${served}, ${names}, by ${wordBackend[host?.backend ?? 'kernel']}, ${guests.length} leave by it`,
     ]);
     for (const { peerId, sinceMs } of guests.slice(0, MAX_GUESTS)) {
       const session = sessions.find(({ sessionKey }) => sessionKey === memberOf(peerId)?.sessionKey);

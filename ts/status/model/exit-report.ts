@@ -6,8 +6,14 @@ import type { MemberStatus, MeshStatus } from '../../core/runtime/mesh-status.js
 import { isRefusal } from '../../core/protocol/control-message.js';
 import { wordRefusal, type Wording } from './wording.js';
 
-/** The kernel by its routes and nftables, or a gateway in a private network. */
-export type ExitBackend = 'kernel' | 'namespace';
+/** The kernel by its routes and nftables, a gateway in a private network, or a TCP/IP stack of the engine's own. */
+export type ExitBackend = 'kernel' | 'namespace' | 'stack';
+
+export const wordBackend: Readonly<Record<ExitBackend, string>> = {
+  kernel: 'the kernel',
+  namespace: 'a gateway',
+  stack: 'a TCP/IP stack of its own',
+};
 
 export interface ExitGatewayReport {
   /** Connections, and ports of guests that datagrams are of. */
