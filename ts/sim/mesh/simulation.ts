@@ -7,7 +7,6 @@ import { carryOut, type EffectWorld } from '../../core/runtime/carry-out.js';
 import type { Effect } from '../../core/runtime/effect.js';
 import type { ExitEffect } from '../../core/runtime/exit-change.js';
 import type { Notice } from '../../core/runtime/notice.js';
-import type { Primitives } from '../../contract/primitives.js';
 import type { Step } from '../../contract/step.js';
 import { sameBytes, toHex } from '../../wire/bytes.js';
 import type { Network } from '../../core/protocol/network.js';
@@ -16,7 +15,6 @@ import type { ReceiptReport } from '../../core/runtime/receipt-report.js';
 import { accountCapacity } from '../../core/relay/relay-accounts.js';
 import { DEFAULT_RELAY_LIMITS } from '../../core/relay/relay-limits.js';
 import type { RelayPolicy } from '../../core/relay/relay-policy.js';
-import { nodePrimitives } from '../../engine/node-primitives.js';
 import type { EngineEvent, SessionKey } from '../../contract/engine.js';
 import { interfaceRank, type LocalInterface } from '../../core/path/local-interface.js';
 import type { PathPolicy } from '../../core/path/path-policy.js';
@@ -30,27 +28,12 @@ import { Link, PERFECT_LINK, type LinkModel } from '../kernel/link.js';
 import { Nat, type NatBehaviourModel } from '../kernel/nat.js';
 import type { StockPeer } from '../../core/members/member-table.js';
 import { Prng } from '../kernel/prng.js';
+import { memoisedPrimitives } from './memoised-primitives.js';
 
 /** Room in the engine's table beside a relay's circuits. */
 const OWN_LEGS = 1024;
 /** Wall clock at virtual time 0: 2026-01-01. */
 const EPOCH_MS = 1_767_225_600_000;
-
-/** Real cryptography; a signature seen once is not verified again (it is the same in every node). */
-export function memoisingPrimitives(): Primitives {
-  const verified = new Map<string, boolean>();
-  return {
-    ...nodePrimitives,
-    ed25519Verify(publicKey, message, signature) {
-      const key = toHex(nodePrimitives.sha256(publicKey, signature, message));
-      const known = verified.get(key);
-      if (known !== undefined) return known;
-      const result = nodePrimitives.ed25519Verify(publicKey, message, signature);
-      verified.set(key, result);
-      return result;
-    },
-  };
-}
 
 export interface SimulationOptions {
   readonly seed: number;
@@ -105,7 +88,7 @@ export class Simulation {
   readonly prng: Prng;
   readonly queue = new EventQueue();
   readonly internet: Internet;
-  readonly primitives = memoisingPrimitives();
+  readonly primitives = memoisedPrimitives;
 
   constructor({ seed, loss = 0 }: SimulationOptions) {
     this.prng = new Prng(seed);
@@ -210,8 +193,8 @@ export class SimNode {
         OWN_LEGS +
         2 * (options.relay === undefined ? 0 : { ...DEFAULT_RELAY_LIMITS, ...options.relay.limits }.circuits),
     };
-    this.identity = nodePrimitives.ed25519PublicKey(this.config.identitySeed);
-    this.sessionKey = nodePrimitives.x25519PublicKey(this.config.sessionPrivateKey);
+    this.identity = memoisedPrimitives.ed25519PublicKey(this.config.identitySeed);
+    this.sessionKey = memoisedPrimitives.x25519PublicKey(this.config.sessionPrivateKey);
   }
 
   get running(): boolean {
