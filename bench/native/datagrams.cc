@@ -16,10 +16,9 @@
 #include <poll.h>
 
 #include <algorithm>
-#include <memory>
 #include <vector>
 
-#include "sockets.h"
+#include "receive_batch.h"
 
 using namespace omerta::bench;
 
@@ -33,7 +32,6 @@ constexpr int kSendBuffer = 4 << 20;
 constexpr int kReceiveBuffer = 64 << 20;
 constexpr int kLostAfterMs = 20;
 constexpr int kQuietMs = 100;  ///< no datagram for this long: everything has arrived
-constexpr size_t kSequences = size_t{1} << 26;
 
 struct Options {
   std::string from_netns;
@@ -58,14 +56,15 @@ class Sink {
     fill(expected_.data(), options);
     const int on = 1;
     setsockopt(fd_, IPPROTO_UDP, UDP_GRO, &on, sizeof on);
-    for (size_t i = 0; i < kMessages; i++) vectors_[i] = {memory_.get() + i * kSlot, kSlot};
   }
 
-  uint64_t received() const { return received_; }
+  uint64_t received() const { return seen_.received(); }
   /// Takes what is there; whether there was anything.
   bool drain() {
     bool any = false;
-    while (receive()) any = true;
+    uint32_t untold = 0;
+    while (batch_.receive(fd_, untold, [this](const uint8_t* data, size_t size) { check(data, size); }))
+      any = true;
     return any;
   }
   /// Sleeps until something arrives; false when nothing did.
@@ -78,70 +77,28 @@ class Sink {
     const auto number = [](uint64_t n) { return static_cast<unsigned long long>(n); };
     std::printf(
         "{\"sent\":%llu,\"received\":%llu,\"duplicates\":%llu,\"corrupt\":%llu,\"receivingNs\":%llu}\n",
-        number(sent), number(received_), number(duplicates_), number(corrupt_), number(last_ - first_));
+        number(sent), number(seen_.received()), number(seen_.duplicates()), number(corrupt_),
+        number(batch_.duration()));
   }
 
  private:
-  static constexpr size_t kMessages = 16;
-  static constexpr size_t kSlot = 65536;
-
-  bool receive() {
-    alignas(cmsghdr) uint8_t controls[kMessages][CMSG_SPACE(sizeof(int))];
-    mmsghdr headers[kMessages]{};
-    for (size_t i = 0; i < kMessages; i++) {
-      headers[i].msg_hdr.msg_iov = &vectors_[i];
-      headers[i].msg_hdr.msg_iovlen = 1;
-      headers[i].msg_hdr.msg_control = controls[i];
-      headers[i].msg_hdr.msg_controllen = sizeof controls[i];
-    }
-    const int count = recvmmsg(fd_, headers, kMessages, MSG_DONTWAIT, nullptr);
-    if (count <= 0) return false;
-    last_ = now();
-    if (first_ == 0) first_ = last_;
-    for (size_t i = 0; i < static_cast<size_t>(count); i++) {
-      msghdr& header = headers[i].msg_hdr;
-      size_t segment = headers[i].msg_len;
-      for (cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(&header, c)) {
-        if (c->cmsg_level != IPPROTO_UDP || c->cmsg_type != UDP_GRO) continue;
-        int value;
-        std::memcpy(&value, CMSG_DATA(c), sizeof value);
-        segment = static_cast<size_t>(value);
-      }
-      const auto* data = static_cast<const uint8_t*>(vectors_[i].iov_base);
-      for (size_t at = 0; at < headers[i].msg_len; at += segment)
-        check(data + at, std::min<size_t>(segment, headers[i].msg_len - at));
-    }
-    return true;
-  }
-
   void check(const uint8_t* datagram, size_t size) {
     if (size < kHeader || std::memcmp(datagram, &options_.run, sizeof options_.run) != 0) return;
     uint64_t sequence;
     std::memcpy(&sequence, datagram + 8, sizeof sequence);
-    if (size != options_.size || sequence >= kSequences ||
+    if (size != options_.size || sequence >= SeenSequences::kCount ||
         std::memcmp(datagram + kHeader, expected_.data() + kHeader, size - kHeader) != 0) {
       corrupt_++;
       return;
     }
-    uint64_t& word = seen_[sequence / 64];
-    const uint64_t bit = uint64_t{1} << (sequence % 64);
-    if (word & bit)
-      duplicates_++;
-    else
-      received_++;
-    word |= bit;
+    seen_.add(sequence);
   }
 
   const Options& options_;
   std::vector<uint8_t> expected_;
   int fd_;
-  std::vector<uint64_t> seen_ = std::vector<uint64_t>(kSequences / 64);
-  std::unique_ptr<uint8_t[]> memory_{new uint8_t[kMessages * kSlot]()};
-  iovec vectors_[kMessages]{};
-  uint64_t first_ = 0;
-  uint64_t last_ = 0;
-  uint64_t received_ = 0;
-  uint64_t duplicates_ = 0;
+  ReceiveBatch batch_;
+  SeenSequences seen_;
   uint64_t corrupt_ = 0;
 };
 
@@ -165,7 +122,7 @@ class Sender {
     const uint64_t end = now() + options_.duration;
     uint64_t sent = 0;
     uint64_t lost = 0;
-    while (now() < end && sent + count_ <= kSequences) {
+    while (now() < end && sent + count_ <= SeenSequences::kCount) {
       sink.drain();
       if (options_.window != 0 && sent + count_ > sink.received() + lost + options_.window) {
         if (!sink.wait(kLostAfterMs)) lost = sent - sink.received();

@@ -16,11 +16,11 @@
 #include <algorithm>
 #include <atomic>
 #include <ctime>
-#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "receive_batch.h"
 #include "traffic.h"
 #include "turn.h"
 
@@ -59,7 +59,7 @@ struct Options {
 
 class Sink {
  public:
-  explicit Sink(const Options& options) : options_(options), seen_(kSequences / 64) {
+  explicit Sink(const Options& options) : options_(options) {
     for (uint32_t d = 0; d < options.destinations; d++) {
       const int fd = udp_socket(bench_server_port(d, options.destinations), 64 << 20);
       const int on = 1;
@@ -69,7 +69,6 @@ class Sink {
       overflow_.push_back(0);
     }
     if (options.rate != 0) latencies_.reserve(options.rate * (options.duration / kSecond + 1));
-    for (unsigned i = 0; i < kMessages; i++) vectors_[i] = {memory_.get() + i * kSlot, kSlot};
   }
 
   /// Receives until `sending` has ended and nothing more comes.
@@ -106,48 +105,17 @@ class Sink {
         "{\"sent\":%llu,\"received\":%llu,\"duplicates\":%llu,\"corrupt\":%llu,\"stale\":%llu,"
         "\"sinkOverflow\":%llu,"
         "\"receivingNs\":%llu,\"p50Ns\":%llu,\"p99Ns\":%llu}\n",
-        static_cast<unsigned long long>(sent), static_cast<unsigned long long>(received_),
-        static_cast<unsigned long long>(duplicates_), static_cast<unsigned long long>(corrupt_),
+        static_cast<unsigned long long>(sent), static_cast<unsigned long long>(seen_.received()),
+        static_cast<unsigned long long>(seen_.duplicates()), static_cast<unsigned long long>(corrupt_),
         static_cast<unsigned long long>(stale_), static_cast<unsigned long long>(overflow),
-        static_cast<unsigned long long>(last_ - first_), percentile(0.5), percentile(0.99));
+        static_cast<unsigned long long>(batch_.duration()), percentile(0.5), percentile(0.99));
   }
 
  private:
-  static constexpr unsigned kMessages = 16;
-  static constexpr size_t kSlot = 65536;
-  static constexpr size_t kSequences = size_t{1} << 26;
-
   bool receive(size_t socket) {
-    alignas(cmsghdr) uint8_t controls[kMessages][CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(uint32_t))];
-    mmsghdr headers[kMessages]{};
-    for (unsigned i = 0; i < kMessages; i++) {
-      headers[i].msg_hdr.msg_iov = &vectors_[i];
-      headers[i].msg_hdr.msg_iovlen = 1;
-      headers[i].msg_hdr.msg_control = controls[i];
-      headers[i].msg_hdr.msg_controllen = sizeof controls[i];
-    }
-    const int count = recvmmsg(sockets_[socket].fd, headers, kMessages, MSG_DONTWAIT, nullptr);
-    if (count <= 0) return false;
-    const uint64_t t = now();
-    if (first_ == 0) first_ = t;
-    last_ = t;
-    for (unsigned i = 0; i < static_cast<unsigned>(count); i++) {
-      msghdr& header = headers[i].msg_hdr;
-      const size_t size = headers[i].msg_len;
-      size_t segment = size;
-      for (cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(&header, c)) {
-        if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
-          int value;
-          std::memcpy(&value, CMSG_DATA(c), sizeof value);
-          segment = static_cast<size_t>(value);
-        } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
-          std::memcpy(&overflow_[socket], CMSG_DATA(c), sizeof(uint32_t));
-        }
-      }
-      const auto* data = static_cast<const uint8_t*>(vectors_[i].iov_base);
-      for (size_t at = 0; at < size; at += segment) check(data + at, std::min(segment, size - at), socket, t);
-    }
-    return true;
+    return batch_.receive(sockets_[socket].fd, overflow_[socket], [&](const uint8_t* data, size_t size) {
+      check(data, size, socket, batch_.last());
+    });
   }
 
   void check(const uint8_t* frame, size_t size, size_t socket, uint64_t t) {
@@ -170,32 +138,20 @@ class Sink {
     const uint64_t sequence = omerta_load64(frame + kSequenceAt);
     if (std::memcmp(frame, header, sizeof header) != 0 ||
         omerta_frame_tag(key, frame, static_cast<__u32>(size)) != omerta_load64(frame + 8) ||
-        (id & (options_.destinations - 1)) != socket || sequence >= kSequences) {
+        (id & (options_.destinations - 1)) != socket || sequence >= SeenSequences::kCount) {
       corrupt_++;
       return;
     }
-    uint64_t& word = seen_[sequence / 64];
-    const uint64_t bit = uint64_t{1} << (sequence % 64);
-    if (word & bit) {
-      duplicates_++;
-      return;
-    }
-    word |= bit;
-    received_++;
+    if (!seen_.add(sequence)) return;
     if (options_.rate != 0) latencies_.push_back(static_cast<uint32_t>(t - omerta_load64(frame + kTimeAt)));
   }
 
   const Options& options_;
   std::vector<pollfd> sockets_;
   std::vector<uint32_t> overflow_;
-  std::vector<uint64_t> seen_;
   std::vector<uint32_t> latencies_;
-  std::unique_ptr<uint8_t[]> memory_{new uint8_t[kMessages * kSlot]()};
-  iovec vectors_[kMessages]{};
-  uint64_t first_ = 0;
-  uint64_t last_ = 0;
-  uint64_t received_ = 0;
-  uint64_t duplicates_ = 0;
+  ReceiveBatch batch_;
+  SeenSequences seen_;
   uint64_t corrupt_ = 0;
   uint64_t stale_ = 0;
 };
