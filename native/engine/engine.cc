@@ -2,24 +2,18 @@
 #include "engine/engine.h"
 
 #include <net/if.h>
-#include <netinet/in.h>
 #include <sodium.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <iterator>
-#include <set>
 #include <stdexcept>
 #include <system_error>
 #include <utility>
 
-#include <omerta/blake2s.h>
-
-#include "engine/output.h"
+#include "engine/control_output.h"
+#include "engine/source_review.h"
 #include "engine/worker.h"
 #include "tun/interface_address.h"
 #include "tun/tun_port.h"
@@ -66,61 +60,18 @@ bool same_way_back(const omerta_leg& a, const omerta_leg& b) {
 
 }  // namespace
 
-/// What the session table asks for while the control thread is inside it.
-class Engine::ControlOutput final : public EventOutput {
- public:
-  using EventOutput::EventOutput;
-
-  /// nullptr: nothing is sent.
-  void use(udp::UdpSocket* socket) { socket_ = socket; }
-  void send(const session::Endpoint& to, Bytes message, uint8_t traffic_class) override {
-    send_datagram(to.remote, to.local, datagram_of(to, message), traffic_class);
-  }
-  void send_unfragmented(const session::Endpoint& to, Bytes message) override {
-    if (socket_ == nullptr) return;
-    const std::vector<uint8_t> datagram = datagram_of(to, message);
-    count(socket_->send_unfragmented(to.remote, to.local, datagram.data(), datagram.size()), datagram.size());
-  }
-  void send_datagram(const omerta_address& to, const LocalAddress& local, Bytes datagram,
-                     uint8_t traffic_class) {
-    if (socket_ == nullptr) return;
-    count(socket_->send_one(to, local, datagram.data(), datagram.size(), traffic_class), datagram.size());
-  }
-
- private:
-  std::vector<uint8_t> datagram_of(const session::Endpoint& to, Bytes message) {
-    std::vector<uint8_t> datagram(message.begin(), message.end());
-    if (to.relayed()) {
-      datagram.insert(datagram.begin(), OMERTA_FRAME_HEADER_SIZE, 0);
-      write_frame_header(datagram.data(), datagram.size(), to);
-      count_sent(to, 1, datagram.size());
-    }
-    charge(to, datagram.size());
-    return datagram;
-  }
-  /// error: with which the kernel refused it, or 0.
-  void count(int error, size_t bytes) {
-    udp::count_refused_datagram(error, counters_);
-    counters_.add(Counter::tx_datagrams);
-    counters_.add(Counter::tx_bytes, bytes);
-  }
-
-  udp::UdpSocket* socket_ = nullptr;
-};
-
 Engine::Engine(const EngineSettings& settings)
     : shared_(with_sodium(settings), std::max<size_t>(settings.workers, 1)),
       settings_(without_key(settings)),
+      port_(shared_, settings),
+      wireguard_bindings_(shared_),
       worker_count_(std::max<size_t>(settings.workers, 1)) {
   output_ = std::make_unique<ControlOutput>(shared_, shared_.counters[worker_count_]);
   set_exit_rules({}, {});
-  port_ = settings.port;
-  socket_options_.bind = settings.bind;
-  socket_options_.fwmark = settings.fwmark;
   if (settings.port_follows_interface)
     shared_.sessions->suspend();
   else
-    adopt_sockets(open_sockets(port_));
+    port_.open();
   if (settings.tun.has_value()) {
     tun::TunSettings tun = *settings.tun;
     tun.queues = worker_count_;
@@ -142,7 +93,7 @@ Engine::Engine(const EngineSettings& settings)
           shared_.events.write(EventType::interface_gone, {});
         });
   watch_routes();
-  if (!sockets_.empty()) start_workers();
+  if (port_.is_open()) start_workers();
 }
 
 /// What it permits is what workers judge packets by, on the address that is connected to.
@@ -190,32 +141,9 @@ std::optional<exit::ExitCounts> Engine::exit_counts() const {
   return stack_ ? std::optional(stack_->counts()) : std::nullopt;
 }
 
-/// What leaves by another interface than before leaves from another address, too (udp/route_watch.h).
 void Engine::watch_routes() {
   const auto review = [this](const udp::RouteWatch::Moved& moved) {
-    using Path = std::array<uint8_t, sizeof(omerta_address) + sizeof(LocalAddress::ip)>;
-    const auto path_of = [](const session::Endpoint& endpoint) {
-      Path path;
-      std::memcpy(path.data(), &endpoint.remote, sizeof endpoint.remote);
-      std::memcpy(path.data() + sizeof endpoint.remote, endpoint.local.ip, sizeof endpoint.local.ip);
-      return path;
-    };
-    const auto sticks = [](const session::Endpoint& endpoint) {
-      return !endpoint.relayed() && endpoint.local.known();
-    };
-    std::vector<session::Endpoint> sticky;
-    shared_.sessions->for_each([&](session::Peer& peer) {
-      if (const session::Endpoint endpoint = peer.endpoint(); sticks(endpoint)) sticky.push_back(endpoint);
-    });
-    // The kernel is asked without the session table's lock.
-    std::set<Path> gone;
-    for (const session::Endpoint& endpoint : sticky)
-      if (moved(endpoint.remote, endpoint.local)) gone.insert(path_of(endpoint));
-    if (gone.empty()) return;
-    shared_.sessions->for_each([&](session::Peer& peer) {
-      const session::Endpoint endpoint = peer.endpoint();
-      if (sticks(endpoint) && gone.contains(path_of(endpoint))) peer.forget_source(endpoint);
-    });
+    forget_moved_sources(*shared_.sessions, moved);
   };
   try {
     route_watch_ =
@@ -230,67 +158,19 @@ void Engine::watch_routes() {
 bool Engine::interface_changed(const tun::LinkWatch::State& state) {
   shared_.inner_mtu.store(state.mtu, std::memory_order_relaxed);
   if (interface_up_ == state.up) return true;
-  if (settings_.port_follows_interface) bind_ahead(state.up);
+  if (settings_.port_follows_interface) port_.bind_ahead(state.up);
   if (!shared_.events.write(state.up ? EventType::interface_up : EventType::interface_down, {})) return false;
   interface_up_ = state.up;
   return true;
 }
 
-/// The port is bound as soon as the interface is seen to be up, and not when the control thread gets to it:
-/// a handshake that arrives in between waits for the workers.
-void Engine::bind_ahead(bool up) {
-  const std::lock_guard lock(port_mutex_);
-  if (!up) return bound_.clear();
-  if (!sockets_.empty() || !bound_.empty()) return;
-  try {
-    bound_ = open_sockets(port_);
-  } catch (const std::system_error&) {
-    // open_port tries again, and tells what is wrong.
-  }
-}
-
-udp::SocketOptions Engine::socket_options() const {
-  udp::SocketOptions options = socket_options_;
-  options.gro = shared_.accelerators.on(Accelerator::udp_gro);
-  options.gso = shared_.accelerators.on(Accelerator::udp_gso);
-  return options;
-}
-
-/// One socket for each worker, all on one port.
-std::vector<std::unique_ptr<udp::UdpSocket>> Engine::open_sockets(uint16_t port) const {
-  udp::SocketOptions options = socket_options();
-  options.port = port;
-  options.receivers = worker_count_;
-  options.steered = worker_count_ > 1 && settings_.steering;
-  // With SO_REUSEPORT somebody else of ours may silently share the port, whether it is given or chosen by the
-  // kernel: the first socket is bound without it, and lets the others in then. So the port is bound once.
-  std::vector<std::unique_ptr<udp::UdpSocket>> sockets;
-  sockets.push_back(std::make_unique<udp::UdpSocket>(options));
-  options.port = sockets[0]->port();
-  options.shared_port = true;
-  if (worker_count_ > 1) sockets[0]->share_port();
-  while (sockets.size() < worker_count_) sockets.push_back(std::make_unique<udp::UdpSocket>(options));
-  for (const auto& socket : sockets) socket->use_extra_ports(shared_.extra_ports);
-  return sockets;
-}
-
-void Engine::adopt_sockets(std::vector<std::unique_ptr<udp::UdpSocket>> sockets) {
-  sockets_ = std::move(sockets);
-  port_ = sockets_[0]->port();
-  if (shared_.accelerators.on(Accelerator::udp_gro) && !sockets_[0]->gro())
-    shared_.accelerators.set_unavailable(Accelerator::udp_gro, {"needs-linux", "5.0"});
-  if (shared_.accelerators.on(Accelerator::udp_gso) && !sockets_[0]->gso())
-    shared_.accelerators.set_unavailable(Accelerator::udp_gso, {"needs-linux", "4.18"});
-  steering_ = settings_.steering ? udp::steer_shared_port(sockets_[0]->fd(), worker_count_)
-                                 : udp::Steering{false, {"switched-off", {}}};
-}
-
 void Engine::start_workers() {
-  output_->use(sockets_[0].get());
+  const ListeningPort::Sockets& sockets = port_.sockets();
+  output_->use(sockets[0].get());
   shared_.sockets.clear();
-  for (const auto& socket : sockets_) shared_.sockets.push_back(socket.get());
+  for (const auto& socket : sockets) shared_.sockets.push_back(socket.get());
   for (size_t i = 0; i < worker_count_; i++)
-    workers_.push_back(std::make_unique<Worker>(shared_, i, *sockets_[i], inside_of(i), stop_event_));
+    workers_.push_back(std::make_unique<Worker>(shared_, i, *sockets[i], inside_of(i), stop_event_));
   for (auto& worker : workers_) threads_.emplace_back([w = worker.get()] { w->run(); });
 }
 
@@ -307,37 +187,23 @@ void Engine::stop_workers() {
 
 std::vector<udp::Queues> Engine::queues() const {
   std::vector<udp::Queues> all;
-  for (const auto& socket : sockets_) all.push_back(socket->queues());
+  for (const auto& socket : port_.sockets()) all.push_back(socket->queues());
   return all;
 }
 
 const char* Engine::io_name() const { return workers_.empty() ? "" : workers_[0]->io_name(); }
 
 void Engine::rebind(uint16_t port) {
-  {
-    const std::lock_guard lock(port_mutex_);
-    if (sockets_.empty()) {
-      bound_.clear();
-      port_ = port;
-      return;
-    }
-  }
-  auto opened = open_sockets(port);
+  if (port_.renumber(port)) return;
+  auto sockets = port_.bind(port);
   stop_workers();
-  {
-    const std::lock_guard lock(port_mutex_);
-    adopt_sockets(std::move(opened));
-  }
+  port_.move_to(std::move(sockets));
   start_workers();
   forget_sources();
 }
 
 void Engine::open_port() {
-  {
-    const std::lock_guard lock(port_mutex_);
-    if (!sockets_.empty()) return;
-    adopt_sockets(bound_.empty() ? open_sockets(port_) : std::exchange(bound_, {}));
-  }
+  if (!port_.open()) return;
   forget_sources();
   // Before a worker reads from the interface: what it stages while nothing may be sent starts no handshake.
   shared_.sessions->resume(boot_clock());
@@ -345,13 +211,9 @@ void Engine::open_port() {
 }
 
 void Engine::close_port() {
-  if (sockets_.empty()) return;
+  if (!port_.is_open()) return;
   stop_workers();
-  {
-    const std::lock_guard lock(port_mutex_);
-    sockets_.clear();
-  }
-  set_ports({});
+  port_.close();
   shared_.sessions->suspend();
 }
 
@@ -380,36 +242,15 @@ void Engine::set_interface_down() {
 }
 
 void Engine::set_fwmark(uint32_t fwmark) {
-  {
-    const std::lock_guard lock(port_mutex_);
-    for (auto* sockets : {&sockets_, &bound_})
-      for (auto& socket : *sockets) socket->set_fwmark(fwmark);
-    shared_.extra_ports.set_fwmark(fwmark);
-    socket_options_.fwmark = fwmark;
-  }
+  port_.set_fwmark(fwmark);
   if (route_watch_) route_watch_->set_fwmark(fwmark);
   shared_.interfaces.set_fwmark(fwmark);
   forget_sources();
 }
 
-int Engine::open_side_socket(uint32_t local) {
-  const std::lock_guard lock(port_mutex_);
-  const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) throw std::system_error(errno, std::generic_category(), "socket");
-  const uint32_t mark = socket_options_.fwmark;
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = local;
-  const bool marked = mark == 0 || ::setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof mark) == 0;
-  if (marked && ::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return fd;
-  const int error = errno;
-  ::close(fd);
-  throw std::system_error(error, std::generic_category(), marked ? "bind" : "SO_MARK");
-}
-
 void Engine::set_private_key(const std::optional<Key32>& key) {
   shared_.sessions->set_private_key(key, boot_clock());
-  tell_key();
+  kernel_path_.tell_key(*shared_.sessions);
 }
 
 /// The source addresses peers are answered from were chosen by the routing of before.
@@ -433,47 +274,8 @@ void Engine::close() {
   stop_workers();
   tun_.reset();
   stack_.reset();
-  bound_.clear();
-  set_ports({});
-  sockets_.clear();  // now, not when JavaScript collects the object: the port may be wanted again
+  port_.close();  // now, not when JavaScript collects the object: it may be wanted again
   ::close(stop_event_);
-}
-
-void Engine::mirror_indices(int fd) {
-  if (index_mirror_.has_value()) throw std::logic_error("receiver indices are mirrored already");
-  index_mirror_.emplace(fd, index_slots() * sizeof(uint64_t), "map indices");
-  shared_.sessions->mirror_indices(index_mirror_->as<uint64_t>());
-}
-
-void Engine::mirror_expected(int fd) {
-  if (expected_mirror_.has_value()) throw std::logic_error("expected indices are mirrored already");
-  expected_mirror_.emplace(fd, OMERTA_EXPECTED_INDICES * sizeof(uint64_t), "map expected");
-  shared_.wireguard.mirror_expected(expected_mirror_->as<uint64_t>());
-}
-
-void Engine::mirror_door(int fd) {
-  if (door_mirror_.has_value()) throw std::logic_error("the door is mirrored already");
-  door_mirror_.emplace(fd, sizeof(omerta_door), "map door");
-  auto* const door = door_mirror_->as<omerta_door>();
-  tell_key();
-  shared_.wireguard.tell(door);
-  shared_.door.store(door, std::memory_order_release);
-}
-
-void Engine::tell_key() {
-  if (!door_mirror_.has_value()) return;
-  auto* const door = door_mirror_->as<omerta_door>();
-  OMERTA_WRITE(&door->checks_mac1, 0U);  // meanwhile
-  uint32_t state[8];
-  omerta_mac1_begin(state, shared_.sessions->mac1_key().data());
-  for (size_t i = 0; i < std::size(state); i++) OMERTA_WRITE(&door->mac1_state[i], state[i]);
-  __atomic_store_n(&door->checks_mac1, 1U, __ATOMIC_RELEASE);
-}
-
-void Engine::share_windows(const relay::WindowFiles& files) {
-  if (shared_windows_.has_value()) throw std::logic_error("windows are shared already");
-  shared_windows_.emplace(files);
-  shared_.legs.share_windows(*shared_windows_);
 }
 
 void Engine::adopt_wireguard_routes(std::span<const omerta_leg> routes) {
@@ -484,12 +286,6 @@ void Engine::add_wireguard_carried(std::span<const omerta_leg> ended) {
   relay::Accounts& accounts = shared_.legs.accounts();
   for (const omerta_leg& route : ended) accounts.check(route);
   shared_.wireguard.add_carried(ended, accounts);
-}
-
-void Engine::share_accounts(const relay::AccountFiles& files) {
-  if (shared_accounts_.has_value()) throw std::logic_error("accounts are shared already");
-  shared_accounts_.emplace(files, settings_.accounts);
-  shared_.legs.share_accounts(shared_accounts_->memory());
 }
 
 bool Engine::set_peers(std::vector<session::PeerSettings> peers, bool replace) {
@@ -542,14 +338,9 @@ void Engine::set_paths(const std::vector<session::PathSettings>& sets) {
   shared_.sessions->set_paths(sets, boot_clock(), *output_);
 }
 
-void Engine::set_ports(std::span<const omerta_address> ports) {
-  const std::lock_guard lock(port_mutex_);
-  shared_.extra_ports.set(ports, socket_options());
-}
-
 void Engine::send_probe(const session::PathProbe& probe) {
   const uint32_t port = probe.to.local.port;
-  const bool can = !sockets_.empty() && (port == 0 || shared_.extra_ports.find(port).socket != nullptr);
+  const bool can = port_.is_open() && (port == 0 || shared_.extra_ports.find(port).socket != nullptr);
   const bool sent = can && shared_.sessions->send_probe(probe, boot_clock(), *output_);
   shared_.counters[worker_count_].add(sent ? Counter::path_probes_sent : Counter::drop_probe_unsent);
 }
@@ -608,47 +399,6 @@ std::vector<omerta_account> Engine::accounts(relay::AccountKind kind) {
   shared_.legs.for_each(charge);
   shared_.wireguard.for_each_charge(charge);
   return all;
-}
-
-void Engine::set_wireguard_bindings(std::span<const omerta_wireguard_binding> bindings) {
-  if (bindings.size() > (shared_.wireguard.enabled() ? OMERTA_WIREGUARD_BINDINGS : 0))
-    throw std::out_of_range("bindings: " + std::to_string(bindings.size()) + " given, at most " +
-                            std::to_string(shared_.wireguard.enabled() ? OMERTA_WIREGUARD_BINDINGS : 0) +
-                            " are possible");
-  relay::Accounts& accounts = shared_.legs.accounts();
-  const auto key_of = [](const omerta_wireguard_binding& b) { return load<Key32>(b.public_key); };
-  for (const omerta_wireguard_binding& binding : bindings) {
-    omerta_leg charged{};
-    charged.identity = binding.identity;
-    charged.network = binding.network;
-    charged.limits = binding.limits;
-    accounts.check(charged);
-  }
-  wireguard_numbers_.resize(OMERTA_WIREGUARD_BINDINGS);
-  for (size_t number = 0; number < wireguard_numbers_.size(); number++) {
-    auto& held = wireguard_numbers_[number];
-    const auto is_held = [&](const omerta_wireguard_binding& b) { return key_of(b) == held; };
-    if (!held.has_value() || std::ranges::any_of(bindings, is_held)) continue;
-    shared_.wireguard.unbind(number, accounts);
-    held.reset();
-  }
-  wireguard_order_.clear();
-  for (const omerta_wireguard_binding& binding : bindings) {
-    const Key32 key = key_of(binding);
-    auto place = std::ranges::find(wireguard_numbers_, std::optional(key));
-    if (place == wireguard_numbers_.end())
-      place = std::ranges::find(wireguard_numbers_, std::optional<Key32>());
-    *place = key;
-    const auto number = static_cast<size_t>(place - wireguard_numbers_.begin());
-    shared_.wireguard.bind(number, binding, boot_clock(), accounts);
-    wireguard_order_.push_back(number);
-  }
-}
-
-std::vector<relay::WireguardTable::Usage> Engine::wireguard_usage() const {
-  std::vector<relay::WireguardTable::Usage> usage;
-  for (const size_t number : wireguard_order_) usage.push_back(shared_.wireguard.usage(number));
-  return usage;
 }
 
 std::optional<session::Endpoint> Engine::endpoint_of_leg(uint32_t id) const {

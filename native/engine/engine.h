@@ -5,24 +5,24 @@
 #pragma once
 
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "common/shared_mapping.h"
+#include "engine/kernel_path_memory.h"
+#include "engine/listening_port.h"
 #include "engine/settings.h"
 #include "engine/shared.h"
+#include "engine/wireguard_bindings.h"
 #include "exit/stack_port.h"
-#include "relay/shared_accounts.h"
 #include "tun/link_watch.h"
 #include "tun/tun_device.h"
 #include "udp/route_watch.h"
-#include "udp/steering.h"
 
 namespace omerta::engine {
 
+class ControlOutput;
 class Worker;
 
 /// How what is sent to one peer is shaped: by its size, and by when it leaves.
@@ -40,10 +40,10 @@ class Engine {
   Engine& operator=(const Engine&) = delete;
 
   /// The port bound, or to be bound; 0 when the kernel has not chosen one yet.
-  uint16_t port() const { return port_; }
+  uint16_t port() const { return port_.number(); }
   /// nullptr while the port is closed.
-  const udp::UdpSocket* socket() const { return sockets_.empty() ? nullptr : sockets_[0].get(); }
-  const udp::Steering& steering() const { return steering_; }
+  const udp::UdpSocket* socket() const { return port_.is_open() ? port_.sockets()[0].get() : nullptr; }
+  const udp::Steering& steering() const { return port_.steering(); }
   /// What seals and opens now.
   crypto::AeadChoice aead() const {
     return accelerators().state(Accelerator::ipsec_mb) == AcceleratorState::demoted
@@ -84,7 +84,7 @@ class Engine {
   /// As SessionTable::set_paths.
   void set_paths(const std::vector<session::PathSettings>& sets);
   /// As udp::ExtraPorts::set.
-  void set_ports(std::span<const omerta_address> ports);
+  void set_ports(std::span<const omerta_address> ports) { port_.set_extra(ports); }
   /// Dropped and counted where there is no session, or not the port it is to be sent from.
   void send_probe(const session::PathProbe& probe);
   /// Counts a probe that cannot be sent, because its leg is not there.
@@ -103,32 +103,36 @@ class Engine {
   std::vector<omerta_account> accounts(relay::AccountKind kind);
   /// The servers whose stock clients are relayed, all of them; those left out are no longer.
   /// @throws std::out_of_range for more than OMERTA_WIREGUARD_BINDINGS, or accounts there are none of.
-  void set_wireguard_bindings(std::span<const omerta_wireguard_binding> bindings);
+  void set_wireguard_bindings(std::span<const omerta_wireguard_binding> bindings) {
+    wireguard_bindings_.set(bindings);
+  }
   /// In the order they were set.
-  std::vector<relay::WireguardTable::Usage> wireguard_usage() const;
+  std::vector<relay::WireguardTable::Usage> wireguard_usage() const { return wireguard_bindings_.usage(); }
   /// Number of each binding, in the same order: key_epoch of its routes.
-  const std::vector<size_t>& wireguard_numbers() const { return wireguard_order_; }
+  const std::vector<size_t>& wireguard_numbers() const { return wireguard_bindings_.numbers(); }
   /// For the kernel path: relay::WireguardTable::changes, routes, adopt, add_carried, mirror_expected.
   uint64_t wireguard_changes() const { return shared_.wireguard.changes(); }
   std::vector<omerta_leg> wireguard_routes() const { return shared_.wireguard.routes(boot_clock()); }
   void adopt_wireguard_routes(std::span<const omerta_leg> routes);
   void add_wireguard_carried(std::span<const omerta_leg> ended);
   /// `fd` is a file of OMERTA_EXPECTED_INDICES words. @throws std::system_error
-  void mirror_expected(int fd);
+  void mirror_expected(int fd) { kernel_path_.mirror_expected(shared_.wireguard, fd); }
   session::SessionTable& sessions() { return *shared_.sessions; }
   /// The endpoint a `deliver` leg leads back to; nullopt when there is no such leg.
   std::optional<session::Endpoint> endpoint_of_leg(uint32_t id) const;
 
   /// Receiver indices are mirrored into shared memory (SessionTable::mirror_indices): `fd` is a file of
   /// index_slots() 64-bit words. @throws std::system_error
-  void mirror_indices(int fd);
+  void mirror_indices(int fd) { kernel_path_.mirror_indices(*shared_.sessions, fd); }
   /// Tells the kernel path whom this node knows, and by which key: `fd` is a file of one struct omerta_door.
   /// @throws std::system_error
-  void mirror_door(int fd);
+  void mirror_door(int fd) { kernel_path_.mirror_door(shared_, fd); }
   /// As ForwardingTable::share_windows. @throws std::system_error
-  void share_windows(const relay::WindowFiles& files);
+  void share_windows(const relay::WindowFiles& files) { kernel_path_.share_windows(shared_.legs, files); }
   /// Charges accounts in memory that the XDP relay charges too. @throws std::system_error
-  void share_accounts(const relay::AccountFiles& files);
+  void share_accounts(const relay::AccountFiles& files) {
+    kernel_path_.share_accounts(shared_.legs, files, settings_.accounts);
+  }
   size_t index_slots() const { return shared_.sessions->index_slots(); }
 
   // --- changes of a running engine: the TUN interface, legs and counters stay ---------------------
@@ -153,54 +157,35 @@ class Engine {
   void set_fwmark(uint32_t fwmark);
   /// A UDP socket over IPv4 beside the engine's own, bound to this address (network order) and marked as they
   /// are; it is the caller's. @throws std::system_error
-  int open_side_socket(uint32_t local);
+  int open_side_socket(uint32_t local) { return port_.open_side_socket(local); }
   /// As SessionTable::set_private_key.
   void set_private_key(const std::optional<Key32>& key);
   void close();
 
  private:
-  class ControlOutput;
-  udp::SocketOptions socket_options() const;
-  std::vector<std::unique_ptr<udp::UdpSocket>> open_sockets(uint16_t port) const;
-  void adopt_sockets(std::vector<std::unique_ptr<udp::UdpSocket>> sockets);
   void start_workers();
+  void stop_workers();
   std::unique_ptr<exit::StackPort> open_stack();
   exit::StackPort& stack();
   std::unique_ptr<inner::Port> inside_of(size_t worker);
   bool interface_changed(const tun::LinkWatch::State& state);
-  void bind_ahead(bool up);
-  void stop_workers();
   void forget_sources();
-  void tell_key();
   void watch_routes();
-  std::optional<relay::SharedAccounts> shared_accounts_;  ///< outlives what charges them
-  std::optional<relay::SharedWindows> shared_windows_;    ///< outlives what judges by them
-  std::optional<SharedMapping> door_mirror_;
-  std::optional<SharedMapping> index_mirror_;
-  std::optional<SharedMapping> expected_mirror_;
+  KernelPathMemory kernel_path_;  ///< outlives what uses it
   Shared shared_;
   const EngineSettings settings_;  ///< without the private key
-  /// Guards the sockets, the port and the options where the link watch's thread is concerned.
-  std::mutex port_mutex_;
-  std::vector<std::unique_ptr<udp::UdpSocket>> sockets_;
-  /// Bound when the interface came up; what arrives waits in them until open_port.
-  std::vector<std::unique_ptr<udp::UdpSocket>> bound_;
-  udp::Steering steering_;
+  ListeningPort port_;
+  WireguardBindings wireguard_bindings_;
   std::unique_ptr<tun::TunDevice> tun_;
   std::unique_ptr<exit::StackPort> stack_;
   std::atomic<bool> interface_gone_ = false;
   std::unique_ptr<tun::LinkWatch> link_watch_;
   std::unique_ptr<udp::RouteWatch> route_watch_;  ///< none where netlink is not to be had
   std::optional<bool> interface_up_;              ///< as told to the control plane
-  udp::SocketOptions socket_options_;
   int stop_event_ = -1;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::thread> threads_;
   std::unique_ptr<ControlOutput> output_;
-  /// Public key by number, and the order they were set in.
-  std::vector<std::optional<Key32>> wireguard_numbers_;
-  std::vector<size_t> wireguard_order_;
-  uint16_t port_ = 0;
   const size_t worker_count_;
   bool closed_ = false;
 };
