@@ -46,10 +46,7 @@ async function runForeground(name: string, workers: number, disable: readonly st
   });
   process.once('SIGTERM', end);
   process.once('SIGINT', end);
-  // In the background it has no terminal that could vanish, and no file it could read anew: whoever sends SIGHUP
-  // there wants it to end.
-  const isInBackground = process.connected;
-  onHangup({ end, reload: isInBackground ? end : () => undefined });
+  onHangup({ end, reload: () => undefined });
   outliveReaders();
   const messages = new NonBlockingOutput(STANDARD_ERROR);
   let device;
@@ -92,7 +89,7 @@ export function wgCommand(program: Command): void {
     .description(
       'Makes a WireGuard interface that the stock tools drive, and goes to the background: configure it ' +
         'with wg(8), ip(8) or wg-quick(8) like one of the kernel. It takes no part in the mesh. It ends when ' +
-        'the interface or its socket /var/run/wireguard/IFNAME.sock is deleted, or with SIGTERM or SIGHUP. Needs root ' +
+        'the interface or its socket /var/run/wireguard/IFNAME.sock is deleted, or with SIGTERM. Needs root ' +
         'or the capability CAP_NET_ADMIN.',
     )
     .argument('<ifname>', 'name of the interface to make', interfaceName)
