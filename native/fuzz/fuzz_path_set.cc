@@ -328,7 +328,8 @@ struct World {
 
   /// A worker that sleeps until it is woken, and one that looks ten times a second.
   void pass(Nanoseconds time) {
-    const Nanoseconds until = now + time;
+    // The table looks at what is due already a nanosecond later.
+    const Nanoseconds until = now + std::max<Nanoseconds>(time, 1);
     while (own.wake_at <= until) {
       now = std::max(now, own.wake_at);
       model.look(now);
