@@ -29,6 +29,7 @@ export const PACKAGES = {
     'iproute2',
     'iperf3',
     'iputils-ping',
+    'bind9-dnsutils',
     'ethtool',
     'wireguard-go',
     'wireguard-tools',
