@@ -37,6 +37,7 @@ export const PARSERS = {
     'connection_input.cc',
     'connection_output.cc',
     'stack.cc',
+    'too_big.cc',
   ],
   fuzz_icmp: ['icmp_error.cc', 'fragmentation.cc'],
   fuzz_wireguard_relay: [
@@ -72,6 +73,7 @@ export const PARSERS = {
     'core/exit/exit-client.ts',
     'core/exit/exit-rights.ts',
     'core/exit/exit-server.ts',
+    'core/exit/lessor.ts',
   ],
   'exit-journal': ['exit/host-changes.ts', 'exit/host-change.ts', 'exit/host-listing.ts'],
   'peer-batch': ['engine/native/peer-batch.ts'],
