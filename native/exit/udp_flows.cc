@@ -35,7 +35,6 @@ class UdpFlows::Mapping final : public Watched {
       socklen_t size = sizeof from;
       const ssize_t got = recvfrom(fd, buffer, sizeof buffer, 0, reinterpret_cast<sockaddr*>(&from), &size);
       if (got < 0) return;  // nothing more, or what the network says of one that was sent
-      used_at = flows_.now_;
       const Bytes payload(buffer, static_cast<size_t>(got));
       if (names_) {
         flows_.arrived(key_, payload);
@@ -44,8 +43,11 @@ class UdpFlows::Mapping final : public Watched {
       }
       stack::Flow flow = key_;
       flow.local = from_system(from, flow.local_port);
-      if (known_.contains(flow.local) && flows_.guests_.destination(flow, inner::kUdp).has_value())
-        flows_.arrived(flow, payload);
+      // Only what is the guest's keeps the port: a stranger must not be able to.
+      if (!known_.contains(flow.local) || !flows_.guests_.destination(flow, inner::kUdp).has_value())
+        continue;
+      used_at = flows_.now_;
+      flows_.arrived(flow, payload);
     }
   }
   void send(const Destination& destination, Bytes payload) {
