@@ -17,6 +17,7 @@ struct Destination {
   uint16_t port = 0;
   uint32_t from = 0;  ///< the address it is sent from, in network order; 0: as routing has it
   bool names() const { return from != 0; }
+  bool operator==(const Destination&) const = default;
 };
 
 class Guests {

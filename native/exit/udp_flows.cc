@@ -25,8 +25,9 @@ constexpr inner::VirtioNetHeader kPlain{};
 
 class UdpFlows::Mapping final : public Watched {
  public:
-  /// names: the resolver, by a socket that is connected to it
-  Mapping(UdpFlows& flows, const stack::Flow& key, bool names) : flows_(flows), key_(key), names_(names) {}
+  /// to: where names are asked for, by a socket that is connected there; of others where the first one goes
+  Mapping(UdpFlows& flows, const stack::Flow& key, const Destination& to)
+      : flows_(flows), key_(key), to_(to) {}
 
   void ready(uint32_t) override {
     uint8_t buffer[65536];
@@ -36,7 +37,7 @@ class UdpFlows::Mapping final : public Watched {
       const ssize_t got = recvfrom(fd, buffer, sizeof buffer, 0, reinterpret_cast<sockaddr*>(&from), &size);
       if (got < 0) return;  // nothing more, or what the network says of one that was sent
       const Bytes payload(buffer, static_cast<size_t>(got));
-      if (names_) {
+      if (to_.names()) {
         flows_.arrived(key_, payload);
         if (--unanswered_ == 0) return flows_.close(flows_.mappings_.find(key_));
         continue;
@@ -53,7 +54,7 @@ class UdpFlows::Mapping final : public Watched {
   void send(const Destination& destination, Bytes payload) {
     used_at = flows_.now_;
     unanswered_++;
-    if (names_) {
+    if (to_.names()) {
       ::send(fd, payload.data(), payload.size(), MSG_NOSIGNAL);
       return;
     }
@@ -62,7 +63,9 @@ class UdpFlows::Mapping final : public Watched {
     const socklen_t size = to_system(destination.address, destination.port, to);
     sendto(fd, payload.data(), payload.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&to), size);
   }
-  Nanoseconds idle() const { return names_ ? kIdleNames : kIdle; }
+  Nanoseconds idle() const { return to_.names() ? kIdleNames : kIdle; }
+  /// Whether it leads to where questions of this guest do not go any more.
+  bool misled() const { return to_.names() && flows_.guests_.destination(key_, inner::kUdp) != to_; }
 
   Nanoseconds used_at = 0;
 
@@ -77,7 +80,7 @@ class UdpFlows::Mapping final : public Watched {
 
   UdpFlows& flows_;
   const stack::Flow key_;
-  const bool names_;
+  const Destination to_;
   uint64_t unanswered_ = 0;  ///< questions
   std::set<stack::Address> known_;
   std::deque<stack::Address> order_;
@@ -129,7 +132,7 @@ UdpFlows::Mapping* UdpFlows::mapping_of(const stack::Flow& flow, const Destinati
   const auto found = mappings_.find(key);
   if (found != mappings_.end()) return found->second.get();
   if (!guests_.begin_udp(flow.remote, now_)) return nullptr;
-  auto made = std::make_unique<Mapping>(*this, key, destination.names());
+  auto made = std::make_unique<Mapping>(*this, key, destination);
   made->fd = machine_socket(destination, SOCK_DGRAM);
   sockaddr_storage to;
   const socklen_t size = to_system(destination.address, destination.port, to);
@@ -180,7 +183,7 @@ Nanoseconds UdpFlows::tidy(Nanoseconds now) {
 void UdpFlows::end_unpermitted() {
   for (auto at = mappings_.begin(); at != mappings_.end();) {
     const auto here = at++;
-    if (!guests_.contains(here->first.remote)) close(here);
+    if (!guests_.contains(here->first.remote) || here->second->misled()) close(here);
   }
 }
 

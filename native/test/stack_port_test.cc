@@ -278,6 +278,21 @@ void names_are_asked_of_the_resolver_as_of_each_guest() {
   CHECK(world.until([&] { return world.port().counts().refused == refused + 2; }));
 }
 
+void a_resolver_that_is_begun_anew_is_asked_by_who_waits_for_the_former_one() {
+  World world;
+  const Server former(SOCK_DGRAM), anew(SOCK_DGRAM);
+  const auto asked = [](const Server& server) {
+    uint8_t buffer[16];
+    return recv(server.fd, buffer, sizeof buffer, 0) == 4;
+  };
+  world.port().set_names({{kOwn, former.port, 0}});
+  world.send_datagram(kOwn, 53, 6000);
+  CHECK(world.until([&] { return asked(former); }));
+  world.port().set_names({{kOwn, anew.port, 0}});
+  world.send_datagram(kOwn, 53, 6000);
+  CHECK(world.until([&] { return asked(anew); }));
+}
+
 void this_node_is_pinged_and_nobody_else() {
   World world;
   const auto ping = [&](const stack::Address& to) {
@@ -342,6 +357,7 @@ int main() {
   RUN(who_is_no_guest_and_what_is_not_permitted_is_refused);
   RUN(what_is_permitted_no_more_ends);
   RUN(names_are_asked_of_the_resolver_as_of_each_guest);
+  RUN(a_resolver_that_is_begun_anew_is_asked_by_who_waits_for_the_former_one);
   RUN(this_node_is_pinged_and_nobody_else);
   RUN(nothing_that_a_guest_sends_takes_it_from_others);
   return finish();
