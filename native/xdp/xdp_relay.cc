@@ -75,6 +75,12 @@ bool is_link_local(const uint8_t ip[16]) {
   return is_v4(ip) ? ip[12] == 169 && ip[13] == 254 : ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80;
 }
 
+/// What the self-test says is of this kernel and this program: one that passed is not run again in a process.
+int tested_packets() {
+  static const int packets = self_test();
+  return packets;
+}
+
 /// Until no CPU is in a program that was replaced before: the kernel waits for an RCU grace period here.
 /// Where it refuses (nohz_full), a frame that is with one right now is not counted.
 void wait_for_running_programs() { syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0); }
@@ -93,7 +99,7 @@ bool bound_address(const std::string& bind, uint8_t out[16]) {
 }  // namespace
 
 XdpRelay::XdpRelay(const RelaySettings& settings) : settings_(settings), pins_(settings.port) {
-  self_test_packets_ = self_test();
+  self_test_packets_ = tested_packets();
   pins_.create();
   open_maps();
   omerta_xdp_settings& shared = program_->settings();

@@ -46,7 +46,8 @@ struct RelaySettings {
 
 class XdpRelay {
  public:
-  /// Runs the self-test, loads the program and makes or adopts the maps. @throws XdpError
+  /// Runs the self-test if this process has not, loads the program and makes or adopts the maps.
+  /// @throws XdpError
   explicit XdpRelay(const RelaySettings& settings);
   ~XdpRelay();
   XdpRelay(const XdpRelay&) = delete;
