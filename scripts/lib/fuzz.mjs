@@ -118,8 +118,8 @@ export async function replayTarget(target, { lines } = {}) {
 }
 
 /**
- * Replays the inputs of each target and runs it for so many seconds, as many targets at a time as there are
- * processors. `failed(target, error)` is called for each that breaks, `passed()` for each that does not.
+ * Runs each target for so many seconds, which begins with every input it has, as many targets at a time as there
+ * are processors. `failed(target, error)` is called for each that breaks, `passed()` for each that does not.
  */
 export async function tryTargets(targets, seconds, { passed, failed, say }) {
   const left = [...targets];
@@ -127,7 +127,6 @@ export async function tryTargets(targets, seconds, { passed, failed, say }) {
     for (let target = left.shift(); target !== undefined; target = left.shift()) {
       say(target.name);
       try {
-        await replay(target, {});
         await fuzz(target, seconds, 1, {});
         passed();
       } catch (error) {
