@@ -95,42 +95,37 @@ export function longestFirst(files) {
   return files.toSorted((a, b) => rank(a) - rank(b));
 }
 
-/** What runs at the same time: files, and how many of them. */
+/**
+ * What runs at the same time: for each file that may run beside others, from which lists the next one is taken,
+ * the first that is not empty. One takes those that load the machine, and then helps with the others.
+ */
 export function lanesOf(files) {
-  const loading = files.filter((file) => isOneOf(LOADING, file));
-  const others = files.filter((file) => !isOneOf(LOADING, file));
-  if (loading.length === 0 || others.length === 0)
-    return [{ files, concurrency: loading.length === 0 ? CONCURRENCY : 1 }];
-  return [
-    { files: longestFirst(loading), concurrency: 1 },
-    { files: longestFirst(others), concurrency: CONCURRENCY - 1 },
-  ];
-}
-
-/** The events of several streams as one. */
-function merged(streams) {
-  const all = new PassThrough({ objectMode: true });
-  let open = streams.length;
-  for (const stream of streams) {
-    stream.on('data', (event) => {
-      // How many there were in this stream; the totals are of all.
-      if (event.type !== 'test:diagnostic' || event.data.nesting !== 0) all.write(event);
-    });
-    stream.on('end', () => {
-      if (--open === 0) all.end();
-    });
-  }
-  return all;
+  const loading = longestFirst(files.filter((file) => isOneOf(LOADING, file)));
+  const others = longestFirst(files.filter((file) => !isOneOf(LOADING, file)));
+  return [[loading, others], ...Array.from({ length: CONCURRENCY - 1 }, () => [others])];
 }
 
 /** Runs the test files, several at a time, and adds their outcomes to `results`. */
 export async function runNodeTests(files, results) {
   endDescendantsOnSignal();
   endWithNpm();
+  // Each file is a run of its own, and each run listens to this process until it ends.
+  process.setMaxListeners(0);
   const times = [];
-  const lanes = lanesOf(files).map((lane) => run({ ...lane, timeout: FILE_TIMEOUT_MS }));
-  for (const stream of lanes) watch(stream, files, results, times);
-  for await (const text of merged(lanes).compose(new spec())) process.stdout.write(text);
+  const shown = new PassThrough({ objectMode: true });
+  const lane = async (lists) => {
+    for (let from; (from = lists.find((list) => list.length > 0));) {
+      const stream = run({ files: [from.shift()], timeout: FILE_TIMEOUT_MS });
+      watch(stream, files, results, times);
+      const events = await stream.toArray();
+      // What a file says is shown together. How many tests there were in it is not: the totals are of all.
+      for (const event of events)
+        if (event.type !== 'test:diagnostic' || event.data.nesting !== 0) shown.write(event);
+    }
+  };
+  const all = Promise.all(lanesOf(files).map(lane)).finally(() => shown.end());
+  for await (const text of shown.compose(new spec())) process.stdout.write(text);
+  await all;
   const own = times.filter(({ file }) => file.startsWith('dist/test/'));
   if (own.length === 0) return; // files that a test made
   mkdirSync(dirname(TIMES), { recursive: true });

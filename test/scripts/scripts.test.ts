@@ -110,18 +110,22 @@ describe('the order of the tests', () => {
     ]);
   });
 
-  it('has those that load the machine one after the other, beside all others', () => {
-    const { loading, lanes } = evaluate(
-      `import { LOADING, lanesOf } from ${module('node-tests')};
+  it('has those that load the machine one after the other, beside all others, and as many at a time until the end', () => {
+    const { loading, lanes, longest } = evaluate(
+      `import { LOADING, LONGEST, lanesOf } from ${module('node-tests')};
       const files = ['dist/test/a.test.js', ...LOADING.map((name) => \`dist/test/\${name}.test.js\`)];
-      console.log(JSON.stringify({ loading: LOADING, lanes: lanesOf(files) }));`,
-    ) as { loading: string[]; lanes: { files: string[]; concurrency: number }[] };
+      const lanes = lanesOf(files);
+      const longest = LONGEST.find((name) => LOADING.includes(name));
+      const shared = lanes.every((lists) => lists.at(-1) === lanes[0].at(-1));
+      console.log(JSON.stringify({ loading: LOADING, longest, lanes: shared ? lanes : [] }));`,
+    ) as { loading: string[]; longest: string; lanes: string[][][] };
     for (const name of loading) assert.ok(existsSync(join(root, `test/${name}.test.ts`)), name);
-    const [alone, others] = lanes;
-    assert.equal(alone?.concurrency, 1);
-    assert.deepEqual(alone.files.toSorted(), loading.map((name) => `dist/test/${name}.test.js`).toSorted());
-    assert.deepEqual(others?.files, ['dist/test/a.test.js']);
-    assert.ok(others.concurrency > 1);
+    const [[alone = [], ...then] = [], ...beside] = lanes;
+    assert.equal(alone[0], `dist/test/${longest}.test.js`);
+    assert.deepEqual(alone.toSorted(), loading.map((name) => `dist/test/${name}.test.js`).toSorted());
+    assert.deepEqual(then, [['dist/test/a.test.js']]);
+    assert.ok(beside.length > 1);
+    for (const lists of beside) assert.deepEqual(lists, then);
   });
 });
 
@@ -250,7 +254,7 @@ describe('the test summary', () => {
       console.log(JSON.stringify({
         passed: results.passed,
         failures: results.failures.map(plain).sort(),
-        skips: [...results.skips].map(([reason, names]) => [reason, names.map(plain)]),
+        skips: [...results.skips].map(([reason, names]) => [reason, names.map(plain)]).sort(),
       }));`);
     assert.deepEqual(answer, {
       passed: 2,
