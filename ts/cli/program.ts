@@ -43,7 +43,7 @@ function commandNamed(program: Command, words: readonly string[]): string | unde
   return undefined;
 }
 
-/** With the command the arguments name; with all of them when they name none. Exits become exceptions. */
+/** With the command the arguments name; with all of them when they name none and help is due. Exits become exceptions. */
 async function buildProgram(words: readonly string[]): Promise<Command> {
   const program = new Command('omerta')
     .description('A mesh of machines: WireGuard sessions, relays that cannot read what they forward.')
@@ -77,7 +77,8 @@ async function buildProgram(words: readonly string[]): Promise<Command> {
   });
   const asked = commandNamed(program, words);
   const named = COMMANDS.filter(([name]) => name === asked);
-  for (const [, load] of named.length > 0 ? named : COMMANDS) (await load())(program);
+  const isVersion = asked === undefined && words.some((word) => word === '--version' || word === '-V');
+  for (const [, load] of isVersion || named.length > 0 ? named : COMMANDS) (await load())(program);
   return program;
 }
 
