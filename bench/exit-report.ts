@@ -43,7 +43,7 @@ export function verdicts(results: Results): Verdict[] {
       measured: over(id, 'namespace', 'kernel', 'bitsPerSecond'),
       atLeast: 0.9,
     })),
-    ...(['kernel', 'namespace', 'wireguard-go'] as const).map((name) => ({
+    ...(['kernel', 'namespace', 'stack', 'wireguard-go'] as const).map((name) => ({
       aim: `µs added to a round trip (p50), ${name}`,
       measured: added(name),
       atLeast: undefined,
@@ -95,7 +95,7 @@ export function chart(results: Results, subjects: readonly Subject[]): string {
               value:
                 spread((measurements.get(name) ?? []).map(({ bitsPerSecond = NaN }) => bitsPerSecond))
                   .median / 1e6,
-              own: name === 'kernel' || name === 'namespace',
+              own: name !== 'plain' && name !== 'wireguard-go',
             })),
           },
         ]

@@ -22,7 +22,16 @@ const ECHO = `
   createServer({ noDelay: true }, (socket) => socket.on('error', () => 0).pipe(socket)).listen(${ECHO_PORT}, '::');
 `;
 
-export type SubjectName = 'plain' | 'kernel' | 'namespace' | 'wireguard-go';
+export type SubjectName = 'plain' | OmertaExit | 'wireguard-go';
+
+/** Omerta's exits, by what ends the guests' connections. */
+export type OmertaExit = 'kernel' | 'namespace' | 'stack';
+
+const OMERTA = {
+  kernel: { title: "Omerta, the kernel's exit", up: [] },
+  namespace: { title: 'Omerta, the gateway without root', up: ['--no-tun'] },
+  stack: { title: "Omerta, the engine's own stack", up: ['--stack'] },
+} as const;
 
 export interface Subject {
   readonly name: SubjectName;
@@ -107,20 +116,17 @@ export async function wireguardGo(world: World, implementation: Implementation):
 }
 
 /** Two members of a network, of which one is the exit. */
-export async function omerta(world: World, invite: string, name: 'kernel' | 'namespace'): Promise<Subject> {
+export async function omerta(world: World, invite: string, name: OmertaExit): Promise<Subject> {
   const { guest, exit, web } = await machines(world, name);
-  const isOrdinary = name === 'namespace';
-  const join = async (node: Node, as: string, ordinary: boolean): Promise<OmertaNode> => {
+  const { title, up } = OMERTA[name];
+  const join = async (node: Node, as: string, options: readonly string[]): Promise<OmertaNode> => {
     const member = new OmertaNode(world, node, as, { direct: true, portMapping: 'off' });
     await member.command(['network', 'join', '-'], invite);
-    if (ordinary) member.becomeOrdinary();
-    await member.start('up', '--foreground', ...(ordinary ? ['--no-tun'] : []));
+    if (options.length > 0) member.becomeOrdinary();
+    await member.start('up', '--foreground', ...options);
     return member;
   };
-  const [using, served] = [
-    await join(guest, `guest-${name}`, false),
-    await join(exit, `exit-${name}`, isOrdinary),
-  ];
+  const [using, served] = [await join(guest, `guest-${name}`, []), await join(exit, `exit-${name}`, up)];
   const status = async (of: OmertaNode): Promise<DaemonStatus> =>
     (await of.request({ command: 'status' })) as DaemonStatus;
   const [own, its] = [await status(using), await status(served)];
@@ -135,7 +141,6 @@ export async function omerta(world: World, invite: string, name: 'kernel' | 'nam
     const members = (await status(using)).mesh.networks[0]?.members ?? [];
     return members.find(({ peerId }) => peerId === its.mesh.peerId)?.path === 'direct';
   });
-  const title = name === 'kernel' ? "Omerta, the kernel's exit" : 'Omerta, the gateway without root';
   return { name, title, guest, web };
 }
 

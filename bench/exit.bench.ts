@@ -38,8 +38,9 @@ async function subjectsIn(world: World): Promise<{ subjects: Subject[]; skipped:
   const subjects = [await plain(world), await omerta(world, invite, 'kernel')];
   const skipped: string[] = [];
   const closed = ordinaryUserUnavailable();
-  if (closed === undefined) subjects.push(await omerta(world, invite, 'namespace'));
-  else skipped.push(`the gateway: ${closed}`);
+  for (const name of ['namespace', 'stack'] as const)
+    if (closed === undefined) subjects.push(await omerta(world, invite, name));
+    else skipped.push(`${name}: ${closed}`);
   const newest = wireguardImplementations().present.find(({ name }) => name === 'newest');
   if (newest === undefined)
     skipped.push('wireguard-go is not installed: go install golang.zx2c4.com/wireguard@latest');

@@ -7,6 +7,7 @@
 #include "addon/host_calls.h"
 #include "addon/namespace_calls.h"
 #include "addon/native_engine.h"
+#include "addon/stream_relay_handle.h"
 
 namespace {
 
@@ -15,6 +16,7 @@ using omerta::engine::Instruments;
 
 Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("NativeEngine", NativeEngine::define(env));
+  exports.Set("StreamRelay", omerta::addon::StreamRelayHandle::define(env));
   exports.Set("testTunOffloads",
               Napi::Function::New(env, omerta::addon::test_tun_offloads, "testTunOffloads"));
   omerta::addon::export_host_calls(env, exports);

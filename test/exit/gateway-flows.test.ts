@@ -46,12 +46,12 @@ describe('flows of guests', () => {
   });
 
   it('leave descriptors to the rest of the process', () => {
-    const flows = new GatewayFlows(() => 0, 10);
+    const flows = new GatewayFlows(() => 0, 18);
     flows.setGuests([A, B]);
     const ends = [A, A, B].map((guest) => flows.enter(guest, 'tcp'));
     flows.enter(B, 'udp');
     flows.answerers = 1;
-    assert.ok(flows.mayBegin(A, 'tcp'), 'the last two of ten');
+    assert.ok(flows.mayBegin(A, 'tcp'), 'the last four of eighteen');
     flows.answerers = 2;
     assert.deepEqual([flows.mayBegin(A, 'tcp'), flows.mayBegin(B, 'udp'), flows.refused], [false, false, 2]);
     ends[0]?.();

@@ -50,6 +50,24 @@ it('what has ended both ways is closed, and not reset', { timeout: 20_000 }, asy
   assert.deepEqual(failures, []);
 });
 
+it('what was read of one before, and written to the other, comes first', { timeout: 20_000 }, async (t) => {
+  const [client, remote] = [await pair(t), await pair(t)];
+  client.relayed.resume();
+  client.there.write('x');
+  await once(client.relayed, 'data');
+  client.relayed.pause();
+  client.relayed.unshift('first, ');
+  const answer = Buffer.alloc(20_000_000, 'a');
+  client.relayed.write(answer); // more than the kernel takes at once
+  relayStreams(client.relayed, remote.relayed);
+  client.there.end('then');
+  remote.there.end('b');
+  const all = async (socket: Socket): Promise<Buffer> => Buffer.concat((await socket.toArray()) as Buffer[]);
+  const [there, back] = await Promise.all([all(remote.there), all(client.there)]);
+  assert.equal(there.toString(), 'first, then');
+  assert.ok(back.equals(Buffer.concat([answer, Buffer.from('b')])));
+});
+
 it('an address there is no socket for is passed over, and alone it is an error of connecting', async (t) => {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');

@@ -35,10 +35,10 @@ export class GatewayFlows {
     private readonly descriptors = Infinity,
   ) {}
 
-  /** Whether there is room for one more connection, which has two ends. */
+  /** Whether there is room for one more connection: each of its two ends is open here and where they are joined. */
   get hasDescriptors(): boolean {
-    const open = 2 * this.all.tcp + this.all.udp + this.answerers;
-    return open + 2 <= this.descriptors;
+    const open = 4 * this.all.tcp + this.all.udp + this.answerers;
+    return open + 4 <= this.descriptors;
   }
 
   /** Whoever is no guest any more has nothing open. */

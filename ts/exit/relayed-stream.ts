@@ -2,6 +2,7 @@
 // who reads slowly is sent to slowly.
 
 import type { Socket } from 'node:net';
+import { loadNativeAddon, type NativeStreamRelay } from '../engine/native/native-addon.js';
 import type { InnerNetwork } from './inner-network.js';
 
 /** RFC 5382, REQ-5: at least 2 h 4 min. */
@@ -17,8 +18,91 @@ export class ConnectError extends Error {
   }
 }
 
-/** Joins two connections until both directions have ended, or one of them is cut off: then the other is reset. */
+/**
+ * Joins two connections until both directions have ended, or one of them is cut off: then the other is reset. What goes by
+ * is moved by a thread of the addon (native/exit/stream_relay.h) where both are sockets of the kernel.
+ */
 export function relayStreams(a: Socket, b: Socket): void {
+  const handles = [handleOf(a), handleOf(b)];
+  const [of, others] = handles;
+  if (of === undefined || others === undefined) pipeStreams(a, b);
+  else handOver(a, of, b, others);
+}
+
+/** Of Node.js: what is below a socket. */
+interface Handle {
+  readonly fd: number;
+  readStop(): void;
+}
+
+/** Undefined: there is no descriptor of the kernel below it. */
+function handleOf(socket: Socket): Handle | undefined {
+  const { _handle: handle } = socket as unknown as { readonly _handle?: Handle | null };
+  return handle?.fd !== undefined && handle.fd >= 0 ? handle : undefined;
+}
+
+/** Of this thread, and by pair what is to be done at its end. */
+let joined:
+  { readonly relay: NativeStreamRelay; readonly ends: Map<number, (isCut: boolean) => void> } | undefined;
+
+function streamRelay(): NonNullable<typeof joined> {
+  if (joined !== undefined) return joined;
+  const ends = new Map<number, (isCut: boolean) => void>();
+  const ended = (pair: number, isCut: boolean): void => {
+    ends.get(pair)?.(isCut);
+    ends.delete(pair);
+  };
+  joined = { relay: new (loadNativeAddon().StreamRelay)(ended, IDLE_MS), ends };
+  return joined;
+}
+
+/** The sockets stay open here, and are closed when the pair has ended; nothing is read or written by them any more. */
+function handOver(a: Socket, handleOfA: Handle, b: Socket, handleOfB: Handle): void {
+  const { relay, ends } = streamRelay();
+  let pair: number | undefined;
+  const cut = (): void => {
+    if (pair !== undefined) {
+      relay.cut(pair);
+      ends.delete(pair);
+    }
+    pair = undefined;
+    for (const socket of [a, b]) if (!socket.destroyed) socket.resetAndDestroy();
+  };
+  for (const socket of [a, b]) socket.on('error', cut).on('close', cut);
+  const begin = (): void => {
+    if (a.destroyed || b.destroyed) return;
+    const begun = relay.join(handleOfA.fd, handleOfB.fd);
+    if (begun < 0) {
+      cut(); // no descriptor is left
+      return;
+    }
+    pair = begun;
+    ends.set(begun, (isCut) => {
+      pair = undefined;
+      if (isCut) cut();
+      for (const socket of [a, b]) socket.destroy();
+    });
+  };
+  // What was read of them before goes first. Reading it has Node.js wait for more, which is not to be its any longer.
+  for (const [from, to] of [
+    [a, b],
+    [b, a],
+  ] as const) {
+    from.pause();
+    const before = from.read() as Buffer | null;
+    if (before !== null) to.write(before);
+  }
+  for (const handle of [handleOfA, handleOfB]) handle.readStop();
+  flushed(a, () => flushed(b, begin));
+}
+
+/** Once the kernel has all that was written. */
+function flushed(socket: Socket, then: () => void): void {
+  if (socket.writableLength === 0) then();
+  else socket.write('', () => then());
+}
+
+function pipeStreams(a: Socket, b: Socket): void {
   const cut = (): void => {
     for (const socket of [a, b]) if (!socket.destroyed) socket.resetAndDestroy();
   };
@@ -71,7 +155,7 @@ async function connectTo(
   port: number,
   timeoutMs: number,
 ): Promise<Socket> {
-  const socket = begin(network, address, port);
+  const socket = begin(network, address, port).pause(); // nothing is read before somebody takes it
   return new Promise((resolve, reject) => {
     const fail = (code: string): void => {
       socket.destroy();

@@ -196,7 +196,26 @@ export interface NativeHandle {
   close(): void;
 }
 
+/** Joined TCP connections (native/exit/stream_relay.h). */
+export interface NativeStreamRelay {
+  /**
+   * Joins the sockets of two descriptors, of which it opens descriptors of its own: nobody reads or writes by them here any more.
+   * @returns what the pair is called, or below 0 the errno
+   */
+  readonly join: (a: number, b: number) => number;
+  /** Cuts a pair off, without a word; nothing happens when it has ended. */
+  readonly cut: (pair: number) => void;
+}
+
 export interface NativeAddon {
+  /**
+   * @param ended a pair is no more. `isCut`: it was cut off in one of its connections
+   * @param idleMs a pair by which nothing came for so long is cut off
+   */
+  readonly StreamRelay: new (
+    ended: (pair: number, isCut: boolean) => void,
+    idleMs: number,
+  ) => NativeStreamRelay;
   readonly NativeEngine: new (options: NativeOptions, drain: () => void) => NativeHandle;
   /** Runs the self-test of a TUN interface's offloads without one. */
   readonly testTunOffloads: () => readonly NativeAccelerator[];
