@@ -56,6 +56,30 @@ describe('probes to addresses that have not answered', () => {
     assert.ok(take('who is there', '203.0.113.7:51821'));
   });
 
+  test('of port searches: those who search again and again leave one to who has had none', () => {
+    const budget = new UnprovenBudget();
+    const most = 1024;
+    const search = (member: string, ip: string, now: number): boolean => {
+      if (!budget.maySearch(member, at(`${ip}:1`), most, now)) return false;
+      for (let port = 1; port <= most; port++)
+        if (!budget.takeSearch(member, at(`${ip}:${port}`), most, now)) return false;
+      return true;
+    };
+    // Whoever comes first, first; the fifth comes too late.
+    const eager = (now: number, key = ''): boolean[] =>
+      [1, 2, 3, 4].map((n) => search(`eager-${key}${n}`, `203.0.113.${n}`, now));
+    assert.deepEqual([...eager(0), search('late', '203.0.113.5', 1)], [true, true, true, true, false]);
+    // From then on somebody is left something, whatever the four call themselves.
+    for (let window = 1; window < 6; window++) {
+      const now = window * 600_001;
+      assert.equal(eager(now, `${window} `).includes(true), true);
+      assert.equal(search(`new-${window}`, `203.0.113.${10 + window}`, now), true, `window ${window}`);
+    }
+    // Who is alone has it for himself.
+    for (let window = 7; window < 20; window++)
+      assert.equal(search('alone', '203.0.113.99', window * 600_001), true, `window ${window}`);
+  });
+
   test('are few to a host that a member has answered from, at however many ports it was', () => {
     const budget = new UnprovenBudget();
     let sent = 0;

@@ -18,5 +18,8 @@ export const DEFAULT_PORT_SEARCH: PortSearchLimits = {
   probes: 1024,
   perSecond: 200,
 };
+/** Packets of a search with these limits, whichever of its two parts is this node's. */
+export const mostOfSearch = ({ probes, ports }: PortSearchLimits): number => Math.max(probes, ports);
+
 export const MAX_SEARCH_PROBES = 8192;
 export const MAX_SEARCH_RATE = 2000;

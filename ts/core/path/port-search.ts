@@ -32,7 +32,7 @@ import { isReachable, type OwnAddresses } from './contact-addresses.js';
 import type { Contact } from './contact.js';
 import { routedInterface } from './local-interface.js';
 import type { NatWitness } from './nat-witness.js';
-import type { PortSearchLimits } from './port-search-limits.js';
+import { mostOfSearch, type PortSearchLimits } from './port-search-limits.js';
 import type { RuledWays } from './ruled-ways.js';
 import type { SentAddresses } from './sent-addresses.js';
 import { isDead } from './tracked-path.js';
@@ -144,6 +144,7 @@ export class PortSearches {
     const known = this.#host.members.bySessionKey(member);
     if (known?.record.capabilities.includes(PORT_SEARCH_CAPABILITY) !== true) return;
     if (!this.#host.nat.mayGiveRandomPorts('ipv4', turn.now)) return;
+    if (!this.#budget.maySearch(member, undefined, this.#most, turn.now)) return;
     const outer = this.#outerAddress();
     const local = outer && routedInterface(outer, this.#host.own().interfaces)?.source;
     if (outer === undefined || local === undefined) return;
@@ -252,6 +253,11 @@ export class PortSearches {
     return this.#host.rules.search;
   }
 
+  /** Packets of one search, whichever part of it is this node's. */
+  get #most(): number {
+    return mostOfSearch(this.#limits);
+  }
+
   #of(member: SessionKey): Search | undefined {
     return this.#current?.member === member ? this.#current : undefined;
   }
@@ -294,7 +300,8 @@ export class PortSearches {
       return 'ports-vary';
     // One search at a time: a member that asks over and over, and never begins, would have it all.
     const isSoon = (this.#past.get(peer)?.againAt ?? -Infinity) > now;
-    return this.#current === undefined && !isSoon ? undefined : 'busy';
+    const isFree = this.#current === undefined && !isSoon;
+    return isFree && this.#budget.maySearch(peer, address, this.#most, now) ? undefined : 'busy';
   }
 
   #localPorts(count: number, turn: Turn): number[] {
@@ -312,6 +319,10 @@ export class PortSearches {
       this.#over(search, 'overtaken', turn);
       return;
     }
+    if (!this.#budget.maySearch(search.member, address, this.#most, turn.now)) {
+      this.#over(search, 'held-back', turn);
+      return;
+    }
     search.target = address;
     search.otherPartMs = lifetime;
     search.sendAt = turn.now + OPENING_MS;
@@ -320,15 +331,14 @@ export class PortSearches {
   }
 
   #send(search: Search, turn: Turn): void {
-    const { probes, ports, perSecond } = this.#limits;
-    const most = Math.max(probes, ports);
+    const { perSecond } = this.#limits;
     const wait = Math.max(TICK_MS, 1000 / perSecond);
     let left = Math.max(1, Math.round((perSecond * wait) / 1000));
     for (; left > 0 && search.sent < search.ports.length; left--) {
       const port = search.ports[search.sent] ?? 0;
       const isOpener = search.role === 'ports';
       const address = isOpener ? search.target : { ip: search.target.ip, port };
-      if (!this.#budget.takeSearch(search.member, address, most, turn.now)) {
+      if (!this.#budget.takeSearch(search.member, address, this.#most, turn.now)) {
         this.#over(search, 'held-back', turn);
         return;
       }

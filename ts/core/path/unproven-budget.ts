@@ -27,10 +27,15 @@ export const HOST_SHARE = 128;
 const SEARCH_WINDOW_MS = 600_000;
 /** Of what one search may send, so much may go out for all of them within it. */
 const SEARCHES = 4;
+/** How long it is known how much of it a member had, and the host it is searched at. */
+const SHARING_WINDOW_MS = 86_400_000;
 /** Beside the packets of a search: probes of the paths it found. */
 const SEARCH_SLACK = 32;
 /** Addresses, hosts and members counted, and what one member may make us count. */
 export const COUNTED_BOUNDS = { total: 8192, shares: { member: 512 } } as const;
+
+/** Under which the packets of all searches are counted. */
+const ALL = 'all';
 
 interface Count {
   sent: number;
@@ -56,6 +61,12 @@ class PacketCounts {
     return allowed;
   }
 
+  /** Counted under this key. */
+  sent(key: string, now: number): number {
+    const known = this.#counts.get(key);
+    return known !== undefined && known.until > now ? known.sent : 0;
+  }
+
   /** Undefined = there is no room to count it. */
   #count(key: string, member: SessionKey, now: number): Count | undefined {
     const known = this.#counts.get(key);
@@ -75,6 +86,7 @@ class PacketCounts {
 export class UnprovenBudget {
   readonly #probes = new PacketCounts(WINDOW_MS);
   readonly #searches = new PacketCounts(SEARCH_WINDOW_MS);
+  readonly #shares = new PacketCounts(SHARING_WINDOW_MS);
   /** Probes to addresses that had not answered, and those that were not sent for this budget. */
   sent = 0;
   refused = 0;
@@ -110,15 +122,40 @@ export class UnprovenBudget {
    * @param most packets of one search
    */
   takeSearch(member: SessionKey, address: SocketAddress, most: number, now: number): boolean {
+    const each = most + SEARCH_SLACK;
     const allowed = this.#searches.take(member, now, [
-      ['all', SEARCHES * most],
-      [`h ${hostOf(address)}`, most + SEARCH_SLACK],
-      [`m ${member}`, most + SEARCH_SLACK],
+      [ALL, SEARCHES * each],
+      [`h ${hostOf(address)}`, each],
+      [`m ${member}`, each],
     ]);
-    if (allowed) this.searched++;
-    return allowed;
+    if (!allowed) return false;
+    this.searched++;
+    this.#shares.take(
+      member,
+      now,
+      sharesOf(member, address).map((key) => [key, Infinity]),
+    );
+    return true;
+  }
+
+  /**
+   * Whether a search with `member`, which sends packets to `address`, may begin. Whoever has had of it within a day, by
+   * identity or by address, leaves as much more to others as he has had, and one search: those who ask again and again do
+   * not have all.
+   * @param address undefined = not known yet
+   * @param most packets of one search
+   */
+  maySearch(member: SessionKey, address: SocketAddress | undefined, most: number, now: number): boolean {
+    const had = Math.max(...sharesOf(member, address).map((key) => this.#shares.sent(key, now)));
+    const left = SEARCHES * (most + SEARCH_SLACK) - this.#searches.sent(ALL, now);
+    return left >= Math.min(had + most, SEARCHES * most);
   }
 }
+
+const sharesOf = (member: SessionKey, address: SocketAddress | undefined): string[] => [
+  `m ${member}`,
+  ...(address === undefined ? [] : [`h ${hostOf(address)}`]),
+];
 
 function hostOf({ ip }: SocketAddress): string {
   if (isIPv4(ip)) return formatIp(ip);
