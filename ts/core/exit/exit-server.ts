@@ -8,20 +8,17 @@
 import type { SessionKey } from '../../contract/engine.js';
 import { sameBytes, toHex } from '../../wire/bytes.js';
 import { formatPrefix } from '../../wire/prefix.js';
-import type { Member, MemberTable } from '../members/member-table.js';
 import type { MessageOf, Refusal } from '../protocol/control-message.js';
 import type { ExitStatus } from '../runtime/exit-change.js';
-import type { PeerTable } from '../runtime/peer-table.js';
 import type { Turn } from '../runtime/turn.js';
-import { rightOf, type ExitService } from './exit-rights.js';
+import type { ExitService } from './exit-rights.js';
 import { GuestTable } from './guest-table.js';
 import { LEASE_MS } from './lease-timing.js';
 import { addressesOf } from './proven-network.js';
+import { standingOf, type ServingHost, type Standing } from './standing.js';
 
 /** What the node lends to its exit. */
-export interface ExitServerHost {
-  readonly members: MemberTable;
-  readonly peers: PeerTable;
+export interface ExitServerHost extends ServingHost {
   /** By whom this node's own traffic leaves, the next one first; undefined = by itself. */
   upstream(): readonly Uint8Array[] | undefined;
 }
@@ -135,29 +132,16 @@ export class ExitServer {
     };
   }
 
-  /** Whether who holds this session may leave by this node, until when (wall clock), or why not. */
-  #judge(
-    peer: SessionKey,
-    network: string,
-    hops: number,
-    turn: Turn,
-  ): Refusal | { readonly member: Member; readonly service: ExitService; readonly until: number } {
-    const { members, peers } = this.#host;
-    const service = this.#service;
-    if (service === undefined) return 'not-served';
-    const member = members.bySessionKey(peer);
-    const joined = members.networks.get(network);
-    if (member === undefined || joined === undefined || !peers.isMember(peer, network)) return 'not-a-member';
-    const applicant = { identity: member.identity, sessionKey: peer, network: joined.network.id };
-    const until = rightOf(service, applicant, turn.step.wallClock);
-    if (typeof until === 'string') return until;
+  /** The ways count too: no loop, and no chain that one of the two has not agreed to. */
+  #judge(peer: SessionKey, network: string, hops: number, turn: Turn): Refusal | Standing<ExitService> {
+    const standing = standingOf(this.#host, this.#service, peer, network, turn);
     const upstream = this.#host.upstream();
-    if (upstream !== undefined) {
-      if (upstream.some((identity) => sameBytes(identity, member.identity))) return 'loop';
-      // Both have to agree to a chain, and it is no longer than the asker allows.
-      if (!service.chain || upstream.length === 0 || upstream.length + 1 > hops) return 'exit-chain';
-    }
-    return { member, service, until };
+    if (typeof standing === 'string' || upstream === undefined) return standing;
+    const { member, service } = standing;
+    if (upstream.some((identity) => sameBytes(identity, member.identity))) return 'loop';
+    // A chain is no longer than the asker allows.
+    if (!service.chain || upstream.length === 0 || upstream.length + 1 > hops) return 'exit-chain';
+    return standing;
   }
 
   #end(peer: SessionKey, turn: Turn): void {

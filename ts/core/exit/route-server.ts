@@ -8,28 +8,21 @@
 import type { SessionKey } from '../../contract/engine.js';
 import { toHex } from '../../wire/bytes.js';
 import { formatPrefix } from '../../wire/prefix.js';
-import type { Member, MemberTable } from '../members/member-table.js';
 import type { MessageOf, Refusal } from '../protocol/control-message.js';
 import type { RouteStatus } from '../runtime/exit-change.js';
-import type { PeerTable } from '../runtime/peer-table.js';
 import type { Turn } from '../runtime/turn.js';
-import { rightOf, type RouteService } from './exit-rights.js';
+import type { RouteService } from './exit-rights.js';
 import { GuestTable } from './guest-table.js';
 import { LEASE_MS } from './lease-timing.js';
 import { addressesOf } from './proven-network.js';
-
-/** What the node lends to its routes. */
-export interface RouteServerHost {
-  readonly members: MemberTable;
-  readonly peers: PeerTable;
-}
+import { standingOf, type ServingHost, type Standing } from './standing.js';
 
 export class RouteServer {
-  readonly #host: RouteServerHost;
+  readonly #host: ServingHost;
   readonly #guests = new GuestTable();
   #service: RouteService | undefined;
 
-  constructor(host: RouteServerHost) {
+  constructor(host: ServingHost) {
     this.#host = host;
   }
 
@@ -113,21 +106,8 @@ export class RouteServer {
     };
   }
 
-  /** Whether who holds this session may send to the LANs, until when (wall clock), or why not. */
-  #judge(
-    peer: SessionKey,
-    network: string,
-    turn: Turn,
-  ): Refusal | { readonly member: Member; readonly service: RouteService; readonly until: number } {
-    const { members, peers } = this.#host;
-    const service = this.#service;
-    if (service === undefined) return 'not-served';
-    const member = members.bySessionKey(peer);
-    const joined = members.networks.get(network);
-    if (member === undefined || joined === undefined || !peers.isMember(peer, network)) return 'not-a-member';
-    const applicant = { identity: member.identity, sessionKey: peer, network: joined.network.id };
-    const until = rightOf(service, applicant, turn.step.wallClock);
-    return typeof until === 'string' ? until : { member, service, until };
+  #judge(peer: SessionKey, network: string, turn: Turn): Refusal | Standing<RouteService> {
+    return standingOf(this.#host, this.#service, peer, network, turn);
   }
 
   #end(peer: SessionKey, turn: Turn): void {
