@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// ICMP answers to any packet of a guest, its fragments, and whether it is mail: a whole packet with the right
-// checksums from the address that was asked for, never an answer to what may have none, and never more than
-// every host must take.
+// ICMP answers to any packet of a guest, and whether it is mail: a whole packet with the right checksums from
+// the address that was asked for, never an answer to what may have none, and never more than every host must
+// take.
 //
 // input: selector u8 · MTU u16 · packet
 //   selector bit 0: make version and length agree with the packet, which no mutation would keep right
@@ -9,7 +9,6 @@
 //   selector bit 2: for the port of mail, by TCP
 #include "fuzz/fuzz_input.h"
 #include "fuzz/plain_checksum.h"
-#include "inner/fragmentation.h"
 #include "inner/icmp_error.h"
 
 using namespace omerta;
@@ -26,33 +25,6 @@ bool unicast(const uint8_t* address, bool v4) {
   bool any = false;
   for (size_t i = 0; i < 16; i++) any = any || address[i] != 0;
   return any && address[0] != 0xff;
-}
-
-/// Each is a whole packet of what it may have at most, and together they are the packet.
-void fragments(const IpView& ip, const std::vector<uint8_t>& packet, size_t header, size_t mtu) {
-  const std::vector<std::vector<uint8_t>> pieces = fragment4(ip, packet.data(), mtu);
-  require(pieces.empty() == (mtu < header + 8 || ip.length == header));
-  size_t at = header;
-  for (const std::vector<uint8_t>& piece : pieces) {
-    std::vector<uint8_t> copy = piece;
-    require(piece.size() <= mtu && parse_ip(copy.data(), copy.size()).length == piece.size());
-    require(fuzz::plain_sum(piece.data(), header) == 0xffff);
-    require(std::memcmp(piece.data() + header, packet.data() + at, piece.size() - header) == 0);
-    at += piece.size() - header;
-    require(at == ip.length || (piece.size() - header) % 8 == 0);
-  }
-  require(pieces.empty() || at == ip.length);
-}
-
-/// The same of IPv6, where the packet may be a fragment itself, and its headers may be anything.
-void fragments6(const IpView& ip, const std::vector<uint8_t>& packet, size_t mtu) {
-  size_t at = 0;
-  for (const std::vector<uint8_t>& piece : fragment6(ip, packet.data(), mtu, 7)) {
-    std::vector<uint8_t> copy = piece;
-    require(piece.size() <= mtu && parse_ip(copy.data(), copy.size()).length == piece.size());
-    at += piece.size();
-  }
-  require(at == 0 || at + 8 >= ip.length);
 }
 
 }  // namespace
@@ -96,10 +68,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   require(answer.empty() == !may);
   const std::vector<uint8_t> too_big = icmp_too_big(ip, packet.data(), mtu);
   require(too_big.empty() == !(may && dont_fragment(ip, packet.data())));
-  if (v4)
-    fragments(ip, packet, header, mtu);
-  else
-    fragments6(ip, packet, mtu);
   if (answer.empty()) return 0;
 
   const size_t own_header = v4 ? 20 : 40;

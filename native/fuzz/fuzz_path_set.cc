@@ -346,11 +346,9 @@ struct World {
     const PathSet* set = own.peer().paths.load();
     require((set != nullptr && set->splits()) == model.splits());
     if (!model.splits()) return;
-    const PathSet::Path& by = set->split(bytes);
-    require(by.share != 0);
-    const uint64_t before = by.use->split.load() - (uint64_t{bytes} << 10) / by.share;
-    for (const PathSet::Path& path : set->paths())
-      require(path.share == 0 || path.use->split.load() >= before);
+    require(set->split(bytes).id == model.split(bytes));
+    for (size_t i = 0; i < model.paths().size(); i++)
+      require(set->paths()[i].use->split.load() == model.paths()[i].split);
   }
 
   void suspend() {

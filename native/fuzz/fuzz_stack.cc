@@ -12,8 +12,10 @@
 #include <map>
 
 #include "fuzz/fuzz_input.h"
+#include "inner/icmp_error.h"
 #include "inner/segmentation.h"
 #include "stack/stack.h"
+#include "stack/too_big.h"
 
 using namespace omerta;
 using namespace omerta::stack;
@@ -53,7 +55,8 @@ struct Known {
   uint32_t timestamp = 0;
   uint32_t first_timestamp = 0;  ///< since it acknowledged something last
   bool timestamps = false;
-  Sequence read = 0;  ///< of the next byte the user gets
+  Sequence read = 0;            ///< of the next byte the user gets
+  std::vector<uint8_t> sent{};  ///< the last packet of the stack
 };
 
 class World final : public Handler {
@@ -113,6 +116,7 @@ class World final : public Handler {
     Flow flow;
     const bool v6 = (number & 4) != 0;
     uint8_t local[16] = {0xfd}, remote[16] = {0xfd};
+    local[12] = remote[12] = 10;  // what is no unicast address gets no ICMP
     local[15] = 1;
     remote[15] = static_cast<uint8_t>(10 + (number & 1) + (v6 ? 2 : 0));
     flow.local = v6 ? address_of(local, 16) : address_of(local + 12, 4);
@@ -182,8 +186,54 @@ class World final : public Handler {
         if (c == nullptr && (c = stack_.connect(flow, now_)) != nullptr) connections_[key_of(flow)] = c;
         return;
       case 15:
-        return stack_.too_big(flow, known_[key_of(flow)].una + input.byte(), input.word());
+        return too_big(input, flow, number >> 5);
     }
+  }
+
+  /// A router has no room for what was sent last, with this number for its first byte; or somebody says so.
+  /// `shape`: what is wrong with it, 0 to 3: nothing.
+  void too_big(Input& input, const Flow& flow, int shape) {
+    const Known& known = known_[key_of(flow)];
+    const uint8_t argument = input.byte();
+    const size_t mtu = input.word();
+    const Sequence sequence = known.una + argument;
+    if (known.sent.empty()) return stack_.too_big(flow, sequence, mtu);
+    std::vector<uint8_t> quoted = known.sent;
+    const size_t header = flow.ip_header();
+    store(&quoted[header + 4], htonl(sequence));
+    std::vector<uint8_t> said =
+        inner::icmp_too_big(inner::parse_ip(quoted.data(), quoted.size()), quoted.data(), mtu);
+    uint8_t* const icmp = &said[header];
+    uint8_t* const inside = icmp + 8;
+    if (shape == 4) {  // too little of it
+      said.resize(std::min(said.size(), header + argument));
+      store(&said[flow.ipv4() ? 2 : 4], htons(static_cast<uint16_t>(said.size() - (flow.ipv4() ? 0 : 40))));
+      if (flow.ipv4()) {
+        store(&said[10], uint16_t{0});
+        store(&said[10], inner::checksum_finish(inner::checksum_add(said.data(), 20)));
+      }
+    } else if (shape == 5) {
+      inside[0] = argument;  // another version, or a header of another length
+    } else if (shape == 6) {
+      inside[flow.ipv4() ? 9 : 6] = argument;  // it was no TCP
+    } else if (shape == 7) {
+      icmp[argument % 2] = argument;
+    }
+    inner::VirtioNetHeader unsummed{};
+    unsummed.flags = inner::kDataValid;
+    const size_t together = header + 8 + header + 8;  // as much is in one piece, of the rest nothing is read
+    const size_t first = std::min(said.size(), together);
+    const iovec parts[3] = {
+        {&unsummed, sizeof unsummed}, {said.data(), first}, {said.data() + first, said.size() - first}};
+    PacketView packet;
+    require(parse_packet(parts, packet) == PacketError::none);
+    const std::optional<TooBig> read = parse_too_big(packet);
+    if (shape < 4) require(read.has_value());
+    if (!read.has_value()) return;
+    if (shape != 5) require(read->flow == flow && read->sequence == sequence);
+    require(read->mtu == mtu && icmp[0] == (flow.ipv4() ? 3 : 2) && (!flow.ipv4() || icmp[1] == 4));
+    require(inside[0] >> 4 == (flow.ipv4() ? 4 : 6) && inside[flow.ipv4() ? 9 : 6] == inner::kTcp);
+    stack_.too_big(read->flow, read->sequence, read->mtu);
   }
 
   void segment(Input& input, const Flow& flow) {
@@ -328,13 +378,14 @@ class World final : public Handler {
         PacketView view;
         Segment segment;
         require(parse_packet(parts, view) == PacketError::none && parse_segment(view, segment));
-        note(segment);
+        note(segment, packet);
       }
     }
   }
 
-  void note(const Segment& segment) {
+  void note(const Segment& segment, const std::vector<uint8_t>& packet) {
     Known& known = known_[{segment.flow.local_port, view_address(segment)}];
+    known.sent = packet;
     if (segment.has(kRst)) return;
     if (segment.has(kSyn)) known.una = segment.sequence + 1;
     known.local = segment.end();

@@ -43,6 +43,7 @@ class PathModel {
     Nanoseconds report_at = 0;
     Nanoseconds reported_at = 0;
     Nanoseconds told_at = 0;
+    uint64_t split = 0;  ///< bytes of data by it, over its share
   };
 
   bool there() const { return budgets_ != nullptr; }
@@ -64,6 +65,7 @@ class PathModel {
   }
 
   void replace(const session::PathSettings& settings) {
+    const bool split_before = splits();
     const std::vector<Path> before = std::move(paths_);
     paths_.clear();
     if (!settings.answers) return forget();
@@ -78,6 +80,7 @@ class PathModel {
       path.given = given;
       paths_.push_back(path);
     }
+    if (splits()) begin_split(split_before ? before : std::vector<Path>{});
     const uint8_t was = before.empty() ? 0 : before.front().given.id;
     if (was == (paths_.empty() ? 0 : paths_.front().given.id)) return;
     silent_ = false;
@@ -117,6 +120,14 @@ class PathModel {
     if (path == nullptr) return;
     path->sent_packets++;
     path->sent_bytes += bytes;
+  }
+  /// Data goes by the path that is furthest behind its share: the first of those. Which that is.
+  uint8_t split(size_t bytes) {
+    Path* next = nullptr;
+    for (Path& path : paths_)
+      if (path.given.share != 0 && (next == nullptr || path.split < next->split)) next = &path;
+    next->split += bytes * 1024 / next->given.share;
+    return next->given.id;
   }
   /// It held data.
   void data_sent(Nanoseconds now) {
@@ -224,6 +235,17 @@ class PathModel {
     TokenBucket arrivals{session::kPathEventsPerSecond, session::kPathEventsPerSecond};
   };
 
+  /// Paths by which data was not split by these shares before make up for nothing.
+  void begin_split(const std::vector<Path>& before) {
+    uint64_t furthest = 0;
+    for (const Path& path : paths_) furthest = std::max(furthest, path.split);
+    for (Path& path : paths_)
+      if (path.given.share != 0 && std::ranges::none_of(before, [&](const Path& known) {
+            return known.given.id == path.given.id && known.given.share == path.given.share &&
+                   same_way(known.given.ends, path.given.ends);
+          }))
+        path.split = furthest;
+  }
   static size_t inner_limit(const PathEnds& path) {
     const size_t around = session::kTransportOverhead + session::framing_of(path.ends);
     if (path.plpmtu == 0) return SIZE_MAX;

@@ -12,6 +12,7 @@ constexpr uint8_t kEndOfOptions = 0, kNoOption = 1, kCopied = 0x80;
 constexpr uint8_t kHopByHop = 0, kRouting = 43, kFragment = 44, kDestination = 60;
 constexpr uint16_t kMore6 = 1, kOffset6 = 0xfff8;
 constexpr size_t kHeader6 = 40, kFragmentHeader = 8;
+constexpr size_t kLongest = UINT16_MAX;  ///< a packet of IPv4; what follows the header of one of IPv6
 
 /// Of the options only those that say so are in every fragment; the others are left to the first.
 void blank_uncopied_options(uint8_t* header, size_t size) {
@@ -51,9 +52,9 @@ Fragmentable fragmentable6(const IpView& ip, const uint8_t* packet) {
 
 std::vector<std::vector<uint8_t>> fragment4(const IpView& ip, const uint8_t* packet, size_t mtu) {
   const size_t header = static_cast<size_t>(packet[0] & 15) * 4;
-  if (mtu < header + kUnit) return {};
-  const size_t most = (mtu - header) / kUnit * kUnit;
   const uint16_t field = ntohs(load<uint16_t>(packet + 6));
+  if (mtu < header + kUnit || (field & kOffsetMask) * kUnit + ip.length > kLongest) return {};
+  const size_t most = (mtu - header) / kUnit * kUnit;
   std::vector<std::vector<uint8_t>> fragments;
   for (size_t at = header; at < ip.length; at += most) {
     const size_t size = std::min(most, ip.length - at);
@@ -84,6 +85,7 @@ std::vector<std::vector<uint8_t>> fragment6(const IpView& ip, const uint8_t* pac
   else
     store(own + 4, identification);
   const uint16_t field = ntohs(load<uint16_t>(own + 2));
+  if (header - kHeader6 + (field & kOffset6) + ip.length - begin > kLongest) return {};
   const size_t most = (mtu - header - kFragmentHeader) / kUnit * kUnit;
   std::vector<std::vector<uint8_t>> fragments;
   for (size_t at = begin; at < ip.length; at += most) {

@@ -12,7 +12,7 @@
 namespace omerta::inner {
 
 /// Fragments of at most `mtu` bytes, the first one first; none when `mtu` has no room for the header and 8
-/// bytes. `packet` may be a fragment itself.
+/// bytes. `packet` may be a fragment itself: none where it reaches beyond the end that any packet has.
 std::vector<std::vector<uint8_t>> fragment4(const IpView& ip, const uint8_t* packet, size_t mtu);
 
 /// The same of an IPv6 packet, which stays as it is when it is not too long; none too when its headers do not

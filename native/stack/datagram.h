@@ -2,6 +2,7 @@
 // UDP (RFC 768) as it is read and written: one datagram, or a super-packet of several of one flow.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "stack/packet_view.h"
@@ -45,7 +46,7 @@ inline std::vector<uint8_t> write_datagram(const Flow& flow, Bytes payload) {
   store(udp, htons(flow.local_port));
   store(udp + 2, htons(flow.remote_port));
   store(udp + 4, htons(static_cast<uint16_t>(size)));
-  std::memcpy(udp + 8, payload.data(), payload.size());
+  std::copy(payload.begin(), payload.end(), udp + 8);  // none may be nowhere
   const uint16_t sum =
       inner::checksum_finish(inner::checksum_payload(udp, size, pseudo_sum(flow, inner::kUdp, size)));
   store(udp + 6, sum == 0 ? uint16_t{0xffff} : sum);

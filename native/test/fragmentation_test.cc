@@ -129,6 +129,26 @@ void options_that_are_not_to_be_copied_are_in_the_first_fragment_alone() {
           checksum_finish(checksum_add(fragments[i].data(), 32)) == 0);
 }
 
+void a_fragment_that_reaches_beyond_the_longest_packet_is_not_cut() {
+  SuperPacket p = make(4, kUdp, 1000, 0);
+  const auto pieces4 = [&](size_t offset) {
+    store(p.bytes.data() + 6, htons(static_cast<uint16_t>(offset / 8)));
+    return fragment4(parse_ip(p.bytes.data(), p.bytes.size()), p.bytes.data(), 576).size();
+  };
+  // 65,535 bytes with the header, and one unit more.
+  const size_t last4 = (65'535 - p.bytes.size()) / 8 * 8;
+  CHECK(pieces4(last4) == 2 && pieces4(last4 + 8) == 0 && pieces4(8 * 0x1fff) == 0);
+  SuperPacket q = make(6, kUdp, 1400, 0);
+  q.bytes[6] = 44;
+  const auto pieces6 = [&](size_t offset) {
+    store(q.bytes.data() + 42, htons(static_cast<uint16_t>(offset)));
+    return fragment6(parse_ip(q.bytes.data(), q.bytes.size()), q.bytes.data(), 1280, 1).size();
+  };
+  // The same without the header and the one that fragments have.
+  const size_t last6 = (65'535 - (q.bytes.size() - 48)) / 8 * 8;
+  CHECK(pieces6(last6) == 2 && pieces6(last6 + 8) == 0 && pieces6(0xfff8) == 0);
+}
+
 }  // namespace
 
 int main() {
@@ -136,5 +156,6 @@ int main() {
   RUN(fragments_are_whole_packets_no_longer_than_wanted_and_make_the_packet_again);
   RUN(an_ipv6_packet_is_fragmented_behind_the_headers_that_are_looked_at_on_the_way);
   RUN(options_that_are_not_to_be_copied_are_in_the_first_fragment_alone);
+  RUN(a_fragment_that_reaches_beyond_the_longest_packet_is_not_cut);
   return omerta::check::finish();
 }

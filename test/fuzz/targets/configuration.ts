@@ -7,6 +7,7 @@ import { encodePeerId } from '../../../ts/core/protocol/peer-id.js';
 import { encodeRelayLink } from '../../../ts/core/protocol/relay-link.js';
 import { loadConfig, parseConfig, type Config } from '../../../ts/daemon/config/config.js';
 import { nodeConsent, requireJoined } from '../../../ts/daemon/config/consent-configuration.js';
+import { exitConfiguration, requireExitNetworks } from '../../../ts/daemon/config/exit-configuration.js';
 import { pathPolicy, rankOfInterface } from '../../../ts/daemon/config/paths-configuration.js';
 import { forwardSpecs } from '../../../ts/daemon/config/port-forward.js';
 import {
@@ -19,6 +20,13 @@ import {
   relayPolicy,
   relaysWireguard,
 } from '../../../ts/daemon/config/relay-configuration.js';
+import { requireRouteNetworks, routeConfiguration } from '../../../ts/daemon/config/route-configuration.js';
+import {
+  asksForShaping,
+  ceilingsOf,
+  shapingPolicy,
+  stockShaping,
+} from '../../../ts/daemon/config/shaping-configuration.js';
 import { OperatorError } from '../../../ts/host/operator-error.js';
 import { formatWireguardKey } from '../../../ts/host/wireguard-key.js';
 import { utf8 } from '../../../ts/wire/bytes.js';
@@ -85,6 +93,13 @@ hops = 2
 allow_lan = true
 include = ["203.0.113.0/24"]
 exclude = ["2001:db8::/32"]
+[routes]
+advertise = ["192.168.7.0/24", "fd00:7::/64"]
+allow = ["${ID}"]
+networks = ["home"]
+[[routes.accept]]
+prefix = "10.1.2.0/24"
+from = "${ID}"
 [socks]
 listen = "192.0.2.1:1080"
 password_file = "/etc/omerta/socks"
@@ -109,6 +124,22 @@ priority = 7
 id = "${ID}"
 use = "direct-only"
 forbid = [{ remote = "10.0.0.0/8" }]
+[shaping]
+padding = "constant-rate"
+padding_budget = 200
+packets_per_second = 50
+[shaping.interfaces.eth0]
+bytes_per_second = 1_250_000
+[shaping.networks.home]
+weight = 2
+[[shaping.peer]]
+id = "${ID}"
+padding = "buckets"
+weight = 3
+[[shaping.peer]]
+public_key = "${KEY}"
+padding = "constant"
+padding_budget = "none"
 [consent]
 networks = "own"
 identities = ["${ID}"]
@@ -118,6 +149,9 @@ listen = "127.0.0.1:9090"
 [log]
 level = "debug"
 `;
+
+/** Begins a configuration that has a WireGuard peer. */
+const STOCK = `[wireguard]\npeers = [{ public_key = "${KEY}", allowed_ips = ["100.64.9.1/32"] }]\n`;
 
 const DEFAULTS = parseConfig('', NOWHERE);
 
@@ -131,6 +165,41 @@ const named = (name: string): Network => ({
 
 /** A key without a value is none. */
 const said = (config: Config): unknown => JSON.parse(JSON.stringify(config));
+
+/** What is served and used, each said by the file or not at all, and by networks that were joined alone. */
+function useExits(config: Config): void {
+  const { serve, use } = exitConfiguration(config);
+  assert.equal(serve === undefined, config.exit.serve === undefined);
+  assert.equal(use === undefined, config.exit.use === undefined);
+  const { advertise, accept } = routeConfiguration(config);
+  assert.equal(accept, config.routes.accept);
+  assert.equal(advertise?.prefixes, config.routes.advertise);
+  for (const [names, require] of [
+    [config.exit.networks, requireExitNetworks],
+    [config.routes.networks, requireRouteNetworks],
+  ] as const) {
+    require(config, names.map(named));
+    if (names.length > 0) assert.throws(() => require(config, [named('.')]), OperatorError);
+  }
+}
+
+/** Whatever is asked of an engine, it is told of each peer once; a WireGuard peer is sent no covers. */
+function useShaping(config: Config): void {
+  const { shaping, wireguard } = config;
+  const policy = shapingPolicy(config);
+  assert.equal(policy.members.size, shaping.peer.filter(({ id }) => id !== undefined).length);
+  assert.equal(ceilingsOf(config).length, Object.keys(shaping.interfaces).length);
+  const stock = stockShaping(config);
+  assert.equal(stock.length, wireguard.peers.length);
+  for (const { queue } of stock) {
+    assert.equal(queue?.slotMs, undefined);
+    assert.equal(queue !== undefined, policy.limited);
+  }
+  for (const { padding, packetsPerSecond } of [policy.rules, ...policy.members.values()]) {
+    if (padding !== 'off' || policy.limited) assert.ok(asksForShaping(config));
+    if (padding === 'constant-rate') assert.ok((packetsPerSecond ?? 0) > 0, 'it has a rate');
+  }
+}
 
 /** What the daemon makes of a configuration that was taken. */
 function use(config: Config): void {
@@ -152,11 +221,16 @@ function use(config: Config): void {
         true,
         port.text,
       );
-  if (ports.length > 0) assert.throws(() => requirePrivateNetwork(config, 'up', false, 'x'), OperatorError);
+  requirePrivateNetwork(config, 'up', true, 'x');
+  for (const mode of ['up', 'relay'] as const)
+    if (ports.length > 0) assert.throws(() => requirePrivateNetwork(config, mode, false, 'x'), OperatorError);
+    else requirePrivateNetwork(config, mode, false, 'x');
   nodeConsent(config);
   const names = config.consent.networks === 'own' ? [] : config.consent.networks;
   requireJoined(config, names.map(named));
   if (names.length > 0) assert.throws(() => requireJoined(config, [named('.')]), OperatorError);
+  useExits(config);
+  useShaping(config);
   for (const limit of Object.values(relayLimits(config))) assert.ok(limit >= 0);
   const policy = relayPolicy(config, [], relaysWireguard(config));
   assert.equal(policy.classes?.length, Object.keys(config.relay.classes).length);
@@ -196,7 +270,26 @@ const target: FuzzTarget = {
       '[consent]\nnetworks = ["1","2","3","4","5","6","7","8","9"]\n',
       '[socks]\nx = 1\n',
       '[[forward]]\nx = 1\n',
+      '[[forward]]\nlocal = "80:a:b"\n',
+      '[[forward]]\nlocal = "0.0.0.0:80:a:80"\n',
+      '[[forward]]\nlocal = "80:a:80"\nremote = "80:a:80"\n',
+      '[[forward]]\nremote = "[::1]:80:[fd00::1]:80"\n',
+      '[socks]\n',
+      '[socks]\nlisten = "1080"\n',
+      '[socks]\nlisten = "0.0.0.0:1080"\n',
       'forward = 1\n',
+      `[[shaping.peer]]\nid = "${ID}"\n[[shaping.peer]]\nid = "${ID}"\n`,
+      `[[shaping.peer]]\npublic_key = "${KEY}"\n`,
+      `${STOCK}[[shaping.peer]]\npublic_key = "${KEY}"\npadding = "constant-rate"\n`,
+      `${STOCK}[[shaping.peer]]\npublic_key = "${KEY}"\nweight = 2\n`,
+      '[shaping]\npadding = "constant-rate"\n',
+      '[shaping.networks.home]\nweight = 2\n',
+      '[shaping]\nx = 1\n',
+      '[shaping.interfaces.eth0]\nx = 1\n',
+      '[[routes.accept]]\nx = 1\n',
+      '[routes]\nnetworks = ["home"]\n',
+      '[exit]\nlan = ["10.0.0.0/8"]\n',
+      `[exit.use]\nexits = ["${ID}"]\nparanoid = true\ninclude = ["203.0.113.0/24"]\n`,
       'x = 1\n',
       'node = 1\n[relay.host_limit]\nburst_ms = 1\nx = 2\n',
     ].map(utf8);
@@ -215,6 +308,14 @@ const target: FuzzTarget = {
       '[paths]',
       '[[paths.peer]]',
       '[paths.interfaces.eth0]',
+      '[exit]',
+      '[exit.use]',
+      '[routes]',
+      '[[routes.accept]]',
+      '[shaping]',
+      '[[shaping.peer]]',
+      '[shaping.interfaces.a]',
+      '[shaping.networks.a]',
       '[[',
       ']]',
     ],

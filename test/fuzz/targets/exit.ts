@@ -15,7 +15,9 @@ import { ExitAgent, type ExitSettings } from '../../../ts/core/exit/exit-agent.j
 import { MAX_CHOICE } from '../../../ts/core/exit/exit-client.js';
 import { LEASE_MS } from '../../../ts/core/exit/lease-timing.js';
 import {
+  EXIT_CAPABILITY,
   MAX_RIGHTS,
+  ROUTE_CAPABILITY,
   type ExitRight,
   type ExitService,
   type RouteService,
@@ -146,7 +148,7 @@ class World {
       case 5:
         this.#pass((argument + 1) * 2 ** (more % 10));
         break;
-      case 6: // Its record says that it serves an exit, or that it does not.
+      case 6:
         this.#learn(other, more % 2 === 0, 1 + (more >> 1) * 30);
         break;
       case 7:
@@ -371,10 +373,11 @@ class World {
     this.#do((turn) => this.#requests.handleAnswer(peer, asked?.request ?? more, message, turn));
   }
 
+  /** What its record says: that it serves an exit and LANs, or neither. */
   #learn(other: Keys, serves: boolean, seconds: number): void {
     const fields = recordFields(other, {
       networks: [blinded],
-      capabilities: serves ? ['exit'] : [],
+      capabilities: serves ? [EXIT_CAPABILITY, ROUTE_CAPABILITY] : [],
       sequence: ++this.#sequence,
       notAfter: Math.ceil((WALL_CLOCK + this.#now) / 1000) + seconds,
     });

@@ -12,6 +12,7 @@ import { createHash } from 'node:crypto';
 
 const MAGIC = Buffer.from('omerta journal 1\n');
 const BATCH_HEADER = 24;
+const ENTRY_HEADER = 6;
 const DELETED = 0xffff_ffff;
 
 export interface StoreWrite {
@@ -42,7 +43,7 @@ export function encodeBatch(writes: Iterable<StoreWrite>): Buffer {
   const parts: Uint8Array[] = [];
   for (const { key, value } of writes) {
     const name = Buffer.from(key);
-    const header = Buffer.alloc(6);
+    const header = Buffer.alloc(ENTRY_HEADER);
     header.writeUInt16LE(name.length, 0);
     header.writeUInt32LE(value?.length ?? DELETED, 2);
     parts.push(header, name, value ?? new Uint8Array(0));
@@ -57,16 +58,15 @@ export function encodeBatch(writes: Iterable<StoreWrite>): Buffer {
 
 function applyEntries(entries: Buffer, into: Map<string, Uint8Array>): void {
   for (let at = 0; at < entries.length;) {
-    const keyEnd = at + 6 + entries.readUInt16LE(at);
-    const length = entries.readUInt32LE(at + 2);
-    const key = entries.toString('utf8', at + 6, keyEnd);
-    at = keyEnd;
-    if (length === DELETED) {
-      into.delete(key);
-      continue;
-    }
-    into.set(key, new Uint8Array(entries.subarray(at, at + length)));
-    at += length;
+    const valueAt =
+      at + ENTRY_HEADER <= entries.length ? at + ENTRY_HEADER + entries.readUInt16LE(at) : Infinity;
+    const length = valueAt <= entries.length ? entries.readUInt32LE(at + 2) : 0;
+    const end = valueAt + (length === DELETED ? 0 : length);
+    if (end > entries.length) throw new JournalDamaged('an entry is longer than its batch');
+    const key = entries.toString('utf8', at + ENTRY_HEADER, valueAt);
+    if (length === DELETED) into.delete(key);
+    else into.set(key, new Uint8Array(entries.subarray(valueAt, end)));
+    at = end;
   }
 }
 
