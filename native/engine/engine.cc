@@ -369,6 +369,9 @@ bool Engine::install_legs(std::vector<omerta_leg> legs) {
   for (omerta_leg& leg : legs) {
     if (leg.expires_at != 0) leg.expires_at += now;
     if (!shared_.legs.install(leg)) return false;
+    // Who had a leg at an earlier daemon comes again in the middle of whatever flood there is.
+    if ((leg.flags & OMERTA_LEG_ANY_SOURCE) == 0 && leg.source_port != 0)
+      shared_.stranger_budgets.know(leg.source_ip, now);
     if (leg.action == OMERTA_LEG_DELIVER) shared_.sent.open(leg.leg_id);
   }
   if (!changed.empty()) shared_.sessions->change_ways_back(changed, now, *output_);

@@ -26,7 +26,7 @@ void KernelPathMemory::mirror_door(Shared& shared, int fd) {
   auto* const door = door_->as<omerta_door>();
   tell_key(*shared.sessions);
   shared.wireguard.tell(door);
-  shared.door.store(door, std::memory_order_release);
+  shared.stranger_budgets.keep_in(door);
 }
 
 void KernelPathMemory::tell_key(session::SessionTable& sessions) {

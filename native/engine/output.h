@@ -53,13 +53,13 @@ class EventOutput : public session::SessionOutput {
   size_t inner_mtu() const override { return shared_.inner_mtu.load(std::memory_order_relaxed); }
   void session_established(session::Peer& peer, const session::Endpoint& at) override {
     counters_.add(Counter::handshakes_completed);
-    tell_door(at);
+    know(at);
     with_endpoint(EventType::session, peer, at);
   }
   void endpoint_changed(session::Peer& peer) override {
     const session::Endpoint at = peer.endpoint();
     counters_.add(Counter::endpoint_changes);
-    tell_door(at);
+    know(at);
     with_endpoint(EventType::endpoint, peer, at);
   }
   void path_needed(session::Peer& peer) override { emit(EventType::path_needed, {peer.remote.public_key}); }
@@ -83,10 +83,9 @@ class EventOutput : public session::SessionOutput {
   CounterRow& counters_;
 
  private:
-  /// The kernel path knows the peer's address from now on, unless that is a relay's.
-  void tell_door(const session::Endpoint& at) {
-    omerta_door* const door = shared_.door.load(std::memory_order_acquire);
-    if (door != nullptr && !at.relayed()) omerta_know(door, at.remote.ip, boot_clock());
+  /// The peer's address is known from now on, unless that is a relay's.
+  void know(const session::Endpoint& at) {
+    if (!at.relayed()) shared_.stranger_budgets.know(at.remote.ip, boot_clock());
   }
   void with_endpoint(EventType type, const session::Peer& peer, const session::Endpoint& endpoint) {
     uint8_t where[24] = {};

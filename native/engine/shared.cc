@@ -75,13 +75,7 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
       sent(std::min(std::max<size_t>(settings.max_legs, 1), kMaxCountedWaysBack)),
       wireguard(settings.wireguard_sessions, random_bytes, {{random_word(), random_word()}}),
       refusals(settings.max_legs),
-      control_budget(settings.control_frames_per_second,
-                     std::max<uint64_t>(settings.control_frames_per_second / 4, 1)),
-      control_budget_of_prefix(std::max<uint64_t>(settings.control_frames_per_second / 8, 1),
-                               std::max<uint64_t>(settings.control_frames_per_second / 16, 1), {32, 64},
-                               {{random_word(), random_word()}}),
-      stun_budget(settings.stun_per_second, settings.stun_per_second, {24, 48},
-                  {{random_word(), random_word()}}),
+      stranger_budgets(settings.control_frames_per_second, settings.stun_per_second),
       host_shares(legs.accounts()),
       inner_mtu(settings.tun.has_value()     ? static_cast<size_t>(settings.tun->mtu)
                 : settings.stack.has_value() ? settings.stack->mtu

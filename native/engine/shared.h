@@ -18,7 +18,7 @@
 #include "engine/instruments.h"
 #include "engine/interface_choice.h"
 #include "engine/settings.h"
-#include "ratelimit/prefix_buckets.h"
+#include "engine/stranger_budgets.h"
 #include "relay/forwarding_table.h"
 #include "relay/leg_refusals.h"
 #include "relay/sent_counters.h"
@@ -48,9 +48,7 @@ struct Shared {
   relay::WireguardTable wireguard;
   relay::LegRefusals refusals;
   EventRing events;
-  TokenBucket control_budget;
-  PrefixBuckets control_budget_of_prefix;  ///< so that no one source takes all of control_budget
-  PrefixBuckets stun_budget;
+  StrangerBudgets stranger_budgets;
   HostShares host_shares;
   std::atomic<size_t> inner_mtu = 65535;
   udp::IoChoice io;
@@ -58,7 +56,6 @@ struct Shared {
   GsoProbe gso_probe;
   udp::GroWatch gro_watch;
   std::atomic<bool> routing_loop_told{false};
-  std::atomic<omerta_door*> door{nullptr};  ///< of the kernel path, if there is one
   /// Of all workers; they share a port. Changed only while no worker runs.
   std::vector<udp::UdpSocket*> sockets;
   udp::ExtraPorts extra_ports;

@@ -298,7 +298,7 @@ void Worker::handle_wireguard(uint8_t* data, size_t size, const session::Endpoin
 void Worker::handle_control(uint32_t leg_id, const uint8_t* frame, size_t size, const udp::Message& message) {
   if (leg_id != OMERTA_CONTACT_LEG)
     addresses_.learn(message);
-  else if (shared_.control_budget_of_prefix.take(message.from, now_) && shared_.control_budget.take(now_))
+  else if (shared_.stranger_budgets.take_control(message.from, now_))
     shared_.strangers.learn(message.from, message.local);
   else
     return counters_.add(Counter::drop_control_rate);
@@ -313,7 +313,7 @@ void Worker::handle_control(uint32_t leg_id, const uint8_t* frame, size_t size, 
 }
 
 void Worker::answer_stun(const uint8_t* request, size_t size, const udp::Message& message) {
-  if (!shared_.stun_budget.take(message.from, now_)) return counters_.add(Counter::drop_stun_rate);
+  if (!shared_.stranger_budgets.take_stun(message.from, now_)) return counters_.add(Counter::drop_stun_rate);
   const udp::StunResponse response(Bytes(request, size), message.from);
   if (response.bytes().empty()) return counters_.drop(OMERTA_DROP_MALFORMED_STUN);
   session::Endpoint to;

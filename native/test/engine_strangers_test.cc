@@ -85,10 +85,10 @@ void control_frames_of_strangers_are_budgeted() {
   CHECK(engine.install_legs({contact_leg()}));
   const auto frame = stranger_frame();
   uint64_t sent = 0;
-  // Twenty sources that ask for more together than all of them may.
+  // Twenty sources, each of a site of its own, that ask for more together than all of them may.
   for (int host = 2; host < 22; host++) {
     EngineSettings from = settings(2);
-    from.bind = "127.0.0." + std::to_string(host);
+    from.bind = "127." + std::to_string(host) + ".0.1";
     Engine client(from);
     for (int i = 0; i < 20; i++, sent++) client.send_frame(loopback(engine.port()), frame);
     CHECK(wait_for([&] {
@@ -118,6 +118,62 @@ void a_source_cannot_take_all_of_the_strangers_budget() {
   CHECK(wait_for([&] { return total(engine, Counter::control_frames) >= taken + 50; }));
 }
 
+void a_site_cannot_take_all_of_the_strangers_budget() {
+  EngineSettings generous = settings(1);
+  generous.control_frames_per_second = 1600;  // 400 at once, 200 of them of one site, 100 of one source
+  Engine engine(generous);
+  CHECK(engine.install_legs({contact_leg()}));
+  std::vector<std::unique_ptr<Engine>> sources;
+  for (int host = 2; host < 10; host++) {
+    EngineSettings from = settings(2);
+    from.bind = "127.7.0." + std::to_string(host);
+    sources.push_back(std::make_unique<Engine>(from));
+  }
+  const auto frame = stranger_frame();
+  const auto begin = std::chrono::steady_clock::now();
+  uint64_t sent = 0;
+  for (const std::unique_ptr<Engine>& greedy : sources) {
+    for (int i = 0; i < 100; i++, sent++) greedy->send_frame(loopback(engine.port()), frame);
+    CHECK(wait_for([&] {
+      return total(engine, Counter::control_frames) + total(engine, Counter::drop_control_rate) == sent;
+    }));
+  }
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
+  CHECK(static_cast<double>(total(engine, Counter::control_frames)) <= 201 + 400 * elapsed.count());
+}
+
+/// As long as a peer has a session, and for ten minutes after, strangers cannot keep it from asking anew.
+void a_known_address_is_heard_when_strangers_used_up_theirs() {
+  for (const bool by_a_leg : {false, true}) {
+    EngineSettings poor = settings(1);
+    poor.control_frames_per_second = 1;
+    Engine engine(poor);
+    CHECK(engine.install_legs({contact_leg()}));
+    EngineSettings from = settings(2);
+    from.bind = "127.9.0.1";
+    Engine member(from);
+    if (by_a_leg) {
+      omerta_address source = loopback(9);
+      source.ip[13] = 9;
+      CHECK(engine.install_legs({leg(7, OMERTA_LEG_CONTROL, 1, source, source, 0, 0)}));
+    } else {
+      engine.set_peers({peer(2, std::nullopt)});
+      member.set_peers({peer(1, direct(engine))});
+      CHECK(member.send_control(public_key(1), kMessage));
+      CHECK(wait_for([&] { return total(engine, Counter::control_messages) == 1; }));
+    }
+    const auto frame = stranger_frame();
+    EngineSettings elsewhere = settings(3);
+    elsewhere.bind = "127.8.0.1";
+    Engine stranger(elsewhere);
+    for (int i = 0; i < 50; i++) stranger.send_frame(loopback(engine.port()), frame);
+    CHECK(wait_for([&] { return total(engine, Counter::drop_control_rate) > 40; }));
+    const uint64_t before = total(engine, Counter::control_frames);
+    for (int i = 0; i < 100; i++) member.send_frame(loopback(engine.port()), frame);
+    CHECK(wait_for([&] { return total(engine, Counter::control_frames) == before + 100; }));
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -128,6 +184,8 @@ int main() {
     RUN(stun_can_be_switched_off);
     RUN(control_frames_of_strangers_are_budgeted);
     RUN(a_source_cannot_take_all_of_the_strangers_budget);
+    RUN(a_site_cannot_take_all_of_the_strangers_budget);
+    RUN(a_known_address_is_heard_when_strangers_used_up_theirs);
   });
   return omerta::check::finish();
 }

@@ -717,7 +717,7 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
     name: 'all strangers together take no more than their budget',
     run: async ({ a }) => {
       await withNodes([ConformanceNode.open(a, { controlFramesPerSecond: 100 })], async (node) => {
-        const hosts = Array.from({ length: 20 }, (_, index) => `127.0.0.${index + 2}`);
+        const hosts = Array.from({ length: 20 }, (_, index) => `127.${index + 2}.0.1`); // each a site
         const strangers = await Promise.all(hosts.map((host) => Stranger.at(host)));
         try {
           node.engine.installLegs([
@@ -735,6 +735,71 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
           assert.ok(taken >= 25 && taken <= 26 + 100 * seconds, `${taken} in ${seconds} s`);
         } finally {
           for (const stranger of strangers) stranger.close();
+        }
+      });
+    },
+  },
+
+  {
+    name: 'a site has a quarter of the budget of strangers, however many addresses it has',
+    run: async ({ a }) => {
+      await withNodes([ConformanceNode.open(a, { controlFramesPerSecond: 1600 })], async (node) => {
+        const hosts = Array.from({ length: 8 }, (_, index) => `127.7.0.${index + 1}`);
+        const strangers = await Promise.all(hosts.map((host) => Stranger.at(host)));
+        try {
+          node.engine.installLegs([
+            leg({ id: CONTACT_LEG, key: STRANGERS_KEY, epoch: 0 }, { action: 'control' }),
+          ]);
+          const begin = performance.now();
+          const heard = (): number => node.count('control_frames') + node.count('drop_control_rate');
+          // 100 at once of each source would be 800, and all strangers may send 400; 200 are let through.
+          for (const stranger of strangers) {
+            const before = heard();
+            await stranger.flood(node, () => heard() >= before + 100, 100);
+          }
+          const taken = node.count('control_frames');
+          const seconds = (performance.now() - begin) / 1000;
+          assert.ok(taken >= 200 && taken <= 201 + 400 * seconds, `${taken} in ${seconds} s`);
+        } finally {
+          for (const stranger of strangers) stranger.close();
+        }
+      });
+    },
+  },
+
+  {
+    name: 'an address that has proven itself is heard when strangers have used their budget up',
+    run: async ({ a, b }) => {
+      const nodes = [
+        ConformanceNode.open(a, { controlFramesPerSecond: 1 }),
+        ConformanceNode.open(b),
+      ] as const;
+      await withNodes(nodes, async (node, member) => {
+        const proven = { session: '127.0.0.1', leg: '127.9.0.1' };
+        const strangers = new Map<string, Stranger>();
+        const at = async (host: string): Promise<Stranger> => {
+          const stranger = await Stranger.at(host);
+          strangers.set(host, stranger);
+          return stranger;
+        };
+        try {
+          const source = parseSocketAddress(`${proven.leg}:9`);
+          node.engine.installLegs([
+            leg({ id: CONTACT_LEG, key: STRANGERS_KEY, epoch: 0 }, { action: 'control' }),
+            leg(legKey(), { action: 'control', source }),
+          ]);
+          node.setPeer(member);
+          member.setPeer(node, { endpoint: { address: node.address } });
+          await exchange(member, node);
+          const [one, ...known] = [await at('127.8.0.1'), await at(proven.session), await at(proven.leg)];
+          await one.flood(node, () => node.count('drop_control_rate') >= 20);
+          for (const stranger of known) {
+            const before = node.count('control_frames');
+            // One a second is what strangers have.
+            await stranger.flood(node, () => node.count('control_frames') >= before + 60, 60);
+          }
+        } finally {
+          for (const stranger of strangers.values()) stranger.close();
         }
       });
     },

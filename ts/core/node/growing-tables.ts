@@ -496,6 +496,14 @@ export const ENGINE_TABLES: readonly EngineTable[] = [
     of: 'address 1',
     ends: 'the oldest goes first',
   },
+  {
+    name: 'addresses that have proven themselves (wasm)',
+    file: 'ts/engine/wasm/known-addresses.ts',
+    constant: 'KNOWN =',
+    total: 8192,
+    of: 'address 1',
+    ends: 'the oldest goes first',
+  },
 ];
 
 /** A Markdown table; what depends on the limits of a relay, as they are by these. */

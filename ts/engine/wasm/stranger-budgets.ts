@@ -1,39 +1,50 @@
-// What those who have no leg and no session may cost: control frames for the contact leg, STUN requests. The
-// native engine has the same (native/engine/shared.h).
+// What those who have no leg and no session may cost: control frames for the contact leg, STUN requests. An address
+// that has proven itself has a budget of its own before that, so that no flood of strangers keeps members and clients
+// out that come again. The native engine has the same (native/engine/stranger_budgets.h).
 
 import { DEFAULT_STUN_PER_SECOND, type EngineOptions } from '../../contract/engine.js';
-import { PrefixRateLimiter } from './prefix-rate-limiter.js';
+import { KnownAddresses } from './known-addresses.js';
+import { PrefixRateLimiter, type PrefixRate } from './prefix-rate-limiter.js';
 import { TokenBucket } from './token-bucket.js';
 
-/** A source's share of what strangers may cost is an eighth; less at once than a second's worth. */
-const CONTROL_PREFIXES = { ipv4Bits: 32, ipv6Bits: 64, capacity: 4096 };
-/** STUN is the one reply larger than its request: what one prefix may be sent, as in the native engine. */
-const STUN_PREFIXES = { ipv4Bits: 24, ipv6Bits: 48, capacity: 4096 };
+const ADDRESS = { ipv4Bits: 32, ipv6Bits: 64, capacity: 4096 };
+const SITE = { ipv4Bits: 24, ipv6Bits: 48, capacity: 4096 };
+/** Of each known address, as the kernel path lets through. */
+const OF_KNOWN: PrefixRate = { perSecond: 50, burst: 200, ...ADDRESS };
 
 export class StrangerBudgets {
   readonly #control: TokenBucket;
-  /** So that no one source takes all of it. */
-  readonly #controlOfPrefix: PrefixRateLimiter;
-  /** Undefined: STUN is switched off. */
+  /** An eighth of it, so that no one source takes all. */
+  readonly #controlOfAddress: PrefixRateLimiter;
+  /** A quarter of it: one site has many addresses. */
+  readonly #controlOfSite: PrefixRateLimiter;
+  readonly #controlOfKnown = new PrefixRateLimiter(OF_KNOWN);
+  readonly #known = new KnownAddresses();
+  /** Undefined: STUN is switched off. It is the one reply larger than its request: what one site may be sent. */
   readonly #stun: PrefixRateLimiter | undefined;
 
   /** @param now ms of performance.now(), here and below */
   constructor(options: Pick<EngineOptions, 'controlFramesPerSecond' | 'stunPerSecond'>, now: number) {
     const stun = options.stunPerSecond ?? DEFAULT_STUN_PER_SECOND;
-    if (stun > 0) this.#stun = new PrefixRateLimiter({ perSecond: stun, burst: stun, ...STUN_PREFIXES });
+    if (stun > 0) this.#stun = new PrefixRateLimiter({ perSecond: stun, burst: stun, ...SITE });
     const rate = options.controlFramesPerSecond;
     const part = (divisor: number): number => Math.max(1, Math.floor(rate / divisor));
     this.#control = new TokenBucket(rate, part(4), now);
-    this.#controlOfPrefix = new PrefixRateLimiter({
-      perSecond: part(8),
-      burst: part(16),
-      ...CONTROL_PREFIXES,
-    });
+    this.#controlOfAddress = new PrefixRateLimiter({ perSecond: part(8), burst: part(16), ...ADDRESS });
+    this.#controlOfSite = new PrefixRateLimiter({ perSecond: part(4), burst: part(8), ...SITE });
   }
 
-  /** Whether a control frame from this address (16 bytes, IPv4 mapped) may be taken; it is charged then. */
+  /** The address (16 bytes, IPv4 mapped) has proven itself: by a session, or as the source of a leg. */
+  know(ip: Uint8Array, now: number): void {
+    this.#known.add(ip, now);
+  }
+
+  /** Whether a control frame from this address may be taken; it is charged then. */
   takesControl(ip: Uint8Array, now: number): boolean {
-    return this.#controlOfPrefix.allow(ip, now) && this.#control.take(now);
+    if (this.#known.has(ip, now) && this.#controlOfKnown.allow(ip, now)) return true;
+    return (
+      this.#controlOfAddress.allow(ip, now) && this.#controlOfSite.allow(ip, now) && this.#control.take(now)
+    );
   }
 
   /** The same of a STUN request. */

@@ -210,6 +210,8 @@ class WasmEngine implements Engine {
         throw new Error('a forwarding table holds as many legs as it was opened for');
       if (entry.action === 'deliver' && entry.next !== undefined) this.#waysBack.set(entry.id, entry.next);
       else this.#forgetWayBack(entry.id);
+      // Who had a leg at an earlier daemon comes again in the middle of whatever flood there is.
+      if (entry.source !== undefined) this.#budgets.know(entry.source.ip, performance.now());
     }
   }
 
@@ -426,12 +428,18 @@ class WasmEngine implements Engine {
   /** Does what the sessions asked for, and sees to their next deadline. */
   #act(outputs: readonly SessionOutput[]): void {
     for (const output of outputs) {
-      if (output.type === 'event') this.#events.add(output.event);
+      if (output.type === 'event') this.#tell(output.event);
       else if (output.type === 'datagram') this.#sendMessage(output.to, output.datagram);
       else if ('address' in output.at) this.#provenRemotes.learn(output.at.address, output.at.local);
     }
     const deadline = this.#sessions.deadline();
     if (deadline !== undefined && this.#closing === undefined) this.#alarm.set(deadline);
+  }
+
+  #tell(event: EngineEvent): void {
+    if ((event.type === 'session' || event.type === 'endpoint') && 'address' in event.endpoint)
+      this.#budgets.know(event.endpoint.address.ip, performance.now());
+    this.#events.add(event);
   }
 
   #sendMessage(to: Endpoint, message: Uint8Array): void {
