@@ -86,6 +86,17 @@ const ADDRESS_LISTS: readonly (readonly [string, readonly SocketAddress[]])[] = 
   ['IPv6 first, and one out of reach', [V6, UNREACHABLE, SECOND_V4]],
 ];
 
+describe('a relay with addresses of both families', () => {
+  for (const [first, invited] of [
+    ['IPv4', [V4, SECOND_V4, V6]],
+    ['IPv6', [V6, V4, SECOND_V4]],
+  ] as const)
+    it(`is reached at once by who has one of them alone, when the invite names ${first} first`, () => {
+      const { simulation } = worldOf(7, invited, ['v4', 'v6', 'open']);
+      assert.ok(simulation.now <= 1000, `joined after ${simulation.now} ms`);
+    });
+});
+
 describe('a relay that comes back', () => {
   for (const [what, addresses] of ADDRESS_LISTS)
     it(`carries data again within 10 s, with ${what}, however long it was away`, () => {

@@ -13,7 +13,7 @@ import { CircuitClient } from '../path/circuit-client.js';
 import { DirectPaths, PATHS_CAPABILITY } from '../path/direct-paths.js';
 import { PORT_SEARCH_CAPABILITY } from '../path/port-search.js';
 import { FILTERING_TESTS_CAPABILITY } from '../path/filtering-test.js';
-import type { LocalInterface } from '../path/local-interface.js';
+import { sourcesFor, type LocalInterface } from '../path/local-interface.js';
 import { MAPPED_CAPABILITY, toldMapping } from '../path/mapped-address.js';
 import { PathAgent } from '../path/path-agent.js';
 import { admitsAnyDirect, OPEN_POLICY } from '../path/path-policy.js';
@@ -185,6 +185,7 @@ export class NodeParts {
       {
         ...host,
         self,
+        canSendTo: (address) => sourcesFor(address, this.interfaces).length > 0,
         followed: (bootstrap) => this.relay?.followed(bootstrap) ?? [],
         followDepth: (network, key) => this.relay?.followDepth(network, key),
         record: (turn) => this.#signRecord(turn).bytes,

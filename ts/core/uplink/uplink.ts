@@ -70,6 +70,8 @@ export interface UplinkHost {
   depthOf(network: string): number;
   /** A page of the bootstrap's directory. */
   learned(uplink: Uplink, page: DirectoryPage, turn: Turn): void;
+  /** Whether this node has an address of that family, as far as it knows its addresses. */
+  canSendTo(address: SocketAddress): boolean;
   /** It is reached at another address now. */
   moved(uplink: Uplink, turn: Turn): void;
   /** The session fell silent. */
@@ -82,6 +84,8 @@ export class Uplink {
   readonly #host: UplinkHost;
   #state: UplinkState = 'admitting';
   #addressIndex = 0;
+  /** The address of the invite that is tried. */
+  #tried: SocketAddress;
   /** Where it is known to receive; undefined = not known yet, an address of the invite is tried. */
   #reachedAt: SocketAddress | undefined;
   /** Where its packets came from last. */
@@ -114,6 +118,7 @@ export class Uplink {
     this.bootstrap = bootstrap;
     this.sessionKey = toHex(bootstrap.sessionKey);
     this.#host = host;
+    this.#tried = this.#nextAddress();
     this.#directory = new DirectoryReader({
       sessionKey: this.sessionKey,
       requests: host.requests,
@@ -145,10 +150,12 @@ export class Uplink {
     return this.#reachedAt ?? this.#tried;
   }
 
-  /** The address of the invite whose turn it is. */
-  get #tried(): SocketAddress {
+  /** The address of the invite whose turn it is. Where nothing can be sent from here comes last. */
+  #nextAddress(): SocketAddress {
     const { addresses } = this.bootstrap;
-    const address = addresses[this.#addressIndex % addresses.length];
+    const canSendTo = (address: SocketAddress): boolean => this.#host.canSendTo(address);
+    const order = [...addresses.filter(canSendTo), ...addresses.filter((address) => !canSendTo(address))];
+    const address = order[this.#addressIndex % order.length];
     if (address === undefined) throw new RangeError('bootstrap: no address; an invite names at least one');
     return address;
   }
@@ -300,6 +307,7 @@ export class Uplink {
     this.#asked(turn);
     this.#enter('admitting', undefined);
     this.#reachedAt = this.#heardAt = undefined;
+    this.#tried = this.#nextAddress();
     const [network] = this.#host.networksOf(this);
     this.#admission = new AdmissionClient(
       this.#host.primitives,
