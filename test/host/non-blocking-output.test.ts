@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { closeSync, constants, openSync, readFileSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LineLimiter } from '../../ts/host/line-limiter.js';
-import { NonBlockingOutput } from '../../ts/host/non-blocking-output.js';
+import { NonBlockingOutput, type OutputStatus } from '../../ts/host/non-blocking-output.js';
 import { temporaryDirectory } from '../daemon/temporary.js';
 
 const said = (lost: number): string => `lost ${lost}\n`;
@@ -46,6 +47,26 @@ async function readUntil(fd: number, expected: RegExp): Promise<string> {
   return text;
 }
 
+/**
+ * A process of its own that writes lines to descriptor 3 and prints the status: one that waits for the reader could
+ * not say so itself. It ends when all it kept is written.
+ */
+function writesLines(writer: number, line: string, count: number): ChildProcess {
+  const module = new URL('../../ts/host/non-blocking-output.js', import.meta.url).href;
+  const program = `
+    import { NonBlockingOutput } from ${JSON.stringify(module)};
+    const output = new NonBlockingOutput(3, (lost) => 'lost ' + lost + '\\n');
+    for (let i = 0; i < ${count}; i++) output.write(${JSON.stringify(line)});
+    console.log(JSON.stringify(output.status()));
+    const timer = setInterval(() => {
+      if (output.status().error === undefined) clearInterval(timer);
+    }, 50);
+  `;
+  return spawn(process.execPath, ['--input-type=module', '--eval', program], {
+    stdio: ['ignore', 'pipe', 'inherit', writer],
+  });
+}
+
 describe('output that does not wait', () => {
   test('a full disk costs lines, which are counted', (t) => {
     // /dev/full is a disk that is always full.
@@ -73,17 +94,22 @@ describe('output that does not wait', () => {
   test('a reader that is stuck blocks nobody: lines wait, then are lost, and it is told how many', async (t) => {
     const { reader, writer } = pipe(t);
     t.after(() => closeSync(reader));
-    const output = new NonBlockingOutput(writer, said);
-    t.after(() => output.close());
     const line = `${'x'.repeat(999)}\n`;
     const lines = 1000; // a pipe holds 64 KiB
-    for (let i = 0; i < lines; i++) output.write(line);
-    const { lost, error } = output.status();
+    const child = writesLines(writer, line, lines);
+    t.after(() => child.kill('SIGKILL'));
+    const ended = once(child, 'exit');
+    assert.ok(child.stdout !== null);
+    const told = once(child.stdout, 'data') as Promise<[Buffer]>;
+    const patience = sleep(60_000, undefined, { ref: false });
+    const status = await Promise.race([told, patience]);
+    assert.ok(status !== undefined, 'a write waits for the reader: it is not over after a minute');
+    const { lost, error } = JSON.parse(status[0].toString()) as OutputStatus;
     assert.equal(error, 'EAGAIN');
     assert.ok(lost > 500 && lost < lines, `${lost} lost`);
     const text = await readUntil(reader, /lost/);
     assert.equal(text, line.repeat(lines - lost) + said(lost));
-    assert.equal(output.status().error, undefined);
+    assert.deepEqual(await ended, [0, null]);
   });
 
   test('the pipe itself still waits for whoever shares it', (t) => {

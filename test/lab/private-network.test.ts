@@ -2,11 +2,12 @@
 // and nobody else.
 
 import assert from 'node:assert/strict';
-import type { ChildProcess } from 'node:child_process';
+import { execFileSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Finished } from '../../ts/lab/command.js';
 import {
   asOrdinaryUser,
@@ -175,7 +176,8 @@ describe('a private network', { skip: unavailable ?? false, timeout: 200_000 }, 
   const interrupted = async (child: ChildProcess): Promise<void> => {
     const ended = once(child, 'exit');
     child.kill('SIGINT');
-    assert.deepEqual(await ended, [0, null]);
+    const patience = sleep(30_000, 'it runs on for 30 s', { ref: false });
+    assert.deepEqual(await Promise.race([ended, patience]), [0, null]);
   };
   const curl = async (on: Node, ...words: string[]): Promise<string> =>
     (await on.run('curl', ['-sS', '-g', '-m', '5', ...words])).stdout.trim();
@@ -199,6 +201,36 @@ describe('a private network', { skip: unavailable ?? false, timeout: 200_000 }, 
     const open = await type(['socks', '--listen', '0.0.0.0:1080']);
     assert.equal(open.code, 2);
     assert.match(open.stderr, /there is no password/);
+  });
+
+  it('is reached by SOCKS and by ports, which end when they are to, though nobody reads what they print', async (t) => {
+    const { ipv4 } = await own(user);
+    const path = join(world.folder, 'unread');
+    execFileSync('mkfifo', [path]);
+    const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    const writer = openSync(path, constants.O_WRONLY);
+    const filler = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+    t.after(() => [reader, writer, filler].forEach((fd) => closeSync(fd)));
+    assert.throws(() => {
+      for (;;) writeSync(filler, Buffer.alloc(4096));
+    }, /EAGAIN/);
+    const words = user.commandLine().filter((word) => word !== '--json');
+    const [file = '', ...args] = [...asOrdinaryUser, process.execPath, ...words];
+    for (const [command, asked] of [
+      [['socks'], ['-x', 'socks5h://127.0.0.1:1080', 'http://server:8080/']],
+      [['forward', '-L', '8081:server:8080'], ['http://127.0.0.1:8081/']],
+    ] as const) {
+      const child = userNode.spawn(file, [...args, ...command], { stdio: ['ignore', writer, 'inherit'] });
+      try {
+        await until(
+          `${command[0]} serves`,
+          async () => (await curl(userNode, '-m', '2', ...asked)) === `::ffff:${ipv4}`,
+        );
+        await interrupted(child);
+      } finally {
+        child.kill('SIGKILL');
+      }
+    }
   });
 
   it('is reached by ports of the machine, and reaches the machine by ports of its own', async () => {

@@ -6,6 +6,7 @@ import { ExitCode, OperatorError } from '../host/operator-error.js';
 import type { DaemonStatus } from '../status/model/daemon-status.js';
 import { requestStatus, type Context } from './context.js';
 import { onHangup } from './hangup.js';
+import { outliveReaders } from './outlive-readers.js';
 
 const LOOK_MS = 2000;
 
@@ -65,6 +66,7 @@ export async function serveInPrivateNetwork(
   const ended = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => ended.abort());
   onHangup({ end: () => ended.abort(), reload: () => undefined });
+  outliveReaders();
   let end: () => void = () => undefined;
   try {
     end = await begin(network);

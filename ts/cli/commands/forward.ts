@@ -5,8 +5,9 @@ import { FORWARD_OPEN_RULE, whyNoForward, type ForwardSide } from '../../daemon/
 import { forwardPort, type PortForward } from '../../exit/forwarding.js';
 import { hostsIn } from '../../exit/private-hosts.js';
 import { ExitCode, OperatorError, messageOf } from '../../host/operator-error.js';
-import { Context, print, requestStatus } from '../context.js';
+import { Context, requestStatus } from '../context.js';
 import { explain } from '../help.js';
+import { printUnattended } from '../outlive-readers.js';
 import { serveInPrivateNetwork } from '../private-network.js';
 import { repeatable } from '../repeatable.js';
 
@@ -69,7 +70,7 @@ export function forwardCommand(program: Command): void {
         try {
           for (const each of wanted) {
             ends.push(await forwardPort(each, network, hosts));
-            print(`${OPTION[each.side]} ${each.text}${each.udp ? ' (UDP)' : ''}, until Ctrl-C`);
+            printUnattended(`${OPTION[each.side]} ${each.text}${each.udp ? ' (UDP)' : ''}, until Ctrl-C`);
           }
         } catch (error) {
           end();

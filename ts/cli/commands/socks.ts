@@ -9,8 +9,9 @@ import { SocksServer } from '../../exit/socks-server.js';
 import { ExitCode, OperatorError, systemErrorCode } from '../../host/operator-error.js';
 import { Reach, reachOf } from '../../wire/reach.js';
 import { formatIp, parseSocketAddress } from '../../wire/socket-address.js';
-import { Context, print, requestStatus } from '../context.js';
+import { Context, requestStatus } from '../context.js';
 import { explain } from '../help.js';
+import { printUnattended } from '../outlive-readers.js';
 import { serveInPrivateNetwork } from '../private-network.js';
 
 interface SocksCommandOptions {
@@ -71,7 +72,9 @@ export function socksCommand(program: Command): void {
               'Choose another: --listen 127.0.0.1:1081',
             );
           });
-          print(`SOCKS 5 at ${isIP(address) === 6 ? `[${address}]` : address}:${bound}, until Ctrl-C`);
+          printUnattended(
+            `SOCKS 5 at ${isIP(address) === 6 ? `[${address}]` : address}:${bound}, until Ctrl-C`,
+          );
           return () => server.close();
         },
         options.exit,
