@@ -32,12 +32,14 @@ export interface Cell {
   readonly pings: number;
   readonly lost: number;
   /**
-   * Packets the relay's interface took in during the last second, by the kernel's count, per ping and answer
+   * Packets the relay's interface took in during the last second or so, by the kernel's count, per ping and answer
    * sent in it: what the way in use is told by, whatever a node says.
    */
   readonly relayedShare: number;
 }
 
+/** How long both are waited for to have been told of each other. */
+const KNOWN_WITHIN_MS = 30_000;
 /** How long a way that is possible is waited for. */
 const DIRECT_WITHIN_MS = 10_000;
 /** How long a way that should not be possible is waited for, and a search for ports beyond it. */
@@ -136,9 +138,11 @@ export async function measurePair(
     }
     await watch.steady(SETTLED_MS, SETTLED_MS * 10);
     const before = await relay.node.received('eth0');
+    const since = performance.now();
     await sleep(SETTLED_MS);
-    const relayedShare =
-      ((await relay.node.received('eth0')).packets - before.packets) / (SETTLED_MS / PING_MS);
+    const after = await relay.node.received('eth0');
+    const sent = (performance.now() - since) / PING_MS; // on a busy machine in more than a second
+    const relayedShare = (after.packets - before.packets) / sent;
     const { first, last, lost } = watch.seen();
     const [there, back] = [await told(left, right), await told(right, left)];
     const searches = [there.search, back.search].filter((search) => search !== undefined);
@@ -206,14 +210,20 @@ export async function joinFrom(
 
 /** Waits until the two have been told of each other, and use the addresses of the interfaces they made. */
 async function known(...members: readonly [PlacedMember, PlacedMember]): Promise<void> {
-  const deadline = performance.now() + DIRECT_WITHIN_MS;
+  const deadline = performance.now() + KNOWN_WITHIN_MS;
   for (const [index, { omerta }] of members.entries()) {
     const other = members[1 - index]?.omerta.name;
     const isKnown = async (): Promise<boolean> => {
       const { mesh } = status.parse(await omerta.request({ command: 'status' }));
       return mesh.networks[0].members.some(({ name }) => name === other);
     };
-    while (!(await isKnown()) && performance.now() < deadline) await sleep(POLL_MS);
+    while (!(await isKnown())) {
+      if (performance.now() > deadline)
+        throw new Error(
+          `${omerta.name} was not told of ${other} within ${KNOWN_WITHIN_MS} ms: ${omerta.log}`,
+        );
+      await sleep(POLL_MS);
+    }
   }
   await sleep(SETTLED_MS);
 }
