@@ -8,17 +8,20 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { describe, it, type TestContext } from 'node:test';
 import { pino } from 'pino';
 import { parseConfig } from '../../ts/daemon/config/config.js';
-import { privatePorts } from '../../ts/daemon/config/private-ports-configuration.js';
+import { privatePorts, requirePrivateNetwork } from '../../ts/daemon/config/private-ports-configuration.js';
 import { PrivatePorts } from '../../ts/daemon/lifecycle/private-ports.js';
 import { machineNetwork } from '../../ts/exit/inner-network.js';
+import { ExitCode, OperatorError } from '../../ts/host/operator-error.js';
+import { exitLines } from '../../ts/status/model/exit-lines.js';
 import { freePort } from '../exit/free-port.js';
 import { until } from '../wg/wg-lab.js';
+import { STATUS } from './status-fixture.js';
 import { temporaryDirectory } from './temporary.js';
 
 const SOURCE = '/etc/omerta.toml';
 
 /** Ports between this machine and itself, as it were. */
-function portsOf(t: TestContext): (toml: string) => Promise<void> {
+function portsOf(t: TestContext): { (toml: string): Promise<void>; readonly ports: PrivatePorts } {
   const status = (): never => {
     throw new Error('nobody asks for a name');
   };
@@ -29,7 +32,8 @@ function portsOf(t: TestContext): (toml: string) => Promise<void> {
     status,
   });
   t.after(() => ports.close());
-  return (toml) => ports.configure(privatePorts(parseConfig(toml, SOURCE)));
+  const configure = (toml: string): Promise<void> => ports.configure(privatePorts(parseConfig(toml, SOURCE)));
+  return Object.assign(configure, { ports });
 }
 
 async function echoPort(t: TestContext): Promise<number> {
@@ -84,6 +88,54 @@ describe('ports of the configuration', { timeout: 60_000 }, () => {
     assert.deepEqual([await isOpen(goes), await isOpen(comes)], [false, true]);
     await configure('');
     assert.deepEqual([await isOpen(stays), await isOpen(comes)], [false, false]);
+  });
+
+  it('are shown with who uses them', async (t) => {
+    const configure = portsOf(t);
+    const [echo, port, listen] = [await echoPort(t), await freePort(), await freePort()];
+    await configure(`${local(port, echo)}[socks]\nlisten = "127.0.0.1:${listen}"\n`);
+    await echoes(await open(t, port));
+    const spec = `127.0.0.1:${port}:127.0.0.1:${echo}`;
+    assert.deepEqual(configure.ports.status(), [
+      { kind: 'socks', listen: `127.0.0.1:${listen}`, hasPassword: false, open: 0, refused: 0 },
+      { kind: 'forward', side: 'local', spec, udp: false, open: 1, refused: 0 },
+    ]);
+    assert.deepEqual(exitLines({ ...STATUS, privatePorts: configure.ports.status() }), [
+      ['socks', `at 127.0.0.1:${listen}, 0 open`],
+      ['forward', `local ${spec}, 1 open`],
+    ]);
+  });
+
+  it('lead nowhere without a private network, and it is said what opens one', () => {
+    const closed = { reason: 'user namespaces are closed', remedy: 'sudo sysctl -w x=1' };
+    for (const [toml, section] of [
+      ['[socks]\n', 'socks'],
+      ['[[forward]]\nlocal = "8080:server:80"\n', 'forward'],
+    ] as const) {
+      const config = parseConfig(toml, SOURCE);
+      requirePrivateNetwork(config, undefined, SOURCE);
+      for (const [without, exitCode, says] of [
+        ['relay', ExitCode.usage, /a relay has no private network/],
+        ['interface', ExitCode.usage, /one of the machine.* omerta up --no-tun/],
+        ['stack', ExitCode.usage, /with --stack .* a member has none.* omerta up --no-tun/],
+        [
+          closed,
+          ExitCode.permission,
+          /namespaces are closed\. Type: sudo sysctl -w x=1, then omerta up --no-tun/,
+        ],
+      ] as const)
+        assert.throws(
+          () => requirePrivateNetwork(config, without, SOURCE),
+          (error) => {
+            assert.ok(error instanceof OperatorError);
+            assert.equal(error.exitCode, exitCode);
+            assert.match(error.message, new RegExp(`^config ${section}: .*${says.source}.*`));
+            assert.ok(error.message.includes(SOURCE));
+            return true;
+          },
+        );
+      requirePrivateNetwork(parseConfig('', SOURCE), 'stack', SOURCE);
+    }
   });
 
   it('lead elsewhere by the same port after a change', async (t) => {

@@ -54,7 +54,8 @@ describe('a member that comes by forward -R', { skip: unavailable() ?? false, ti
       return new Promise(() => undefined);
     };
     const spec = { bind: '0.0.0.0', port: PORT, host: 'nobody', hostPort: 1 };
-    t.after(await forwardTcp({ from: network, to: machineNetwork, spec, resolve }));
+    const forwarded = await forwardTcp({ from: network, to: machineNetwork, spec, resolve });
+    t.after(() => forwarded.close());
     const come = (address: string): ReturnType<typeof watched> => {
       const client = watched(network.connect(address, PORT));
       t.after(() => client.socket.destroy());
@@ -69,6 +70,7 @@ describe('a member that comes by forward -R', { skip: unavailable() ?? false, ti
     const other = come(SECOND);
     await until('another member is served', () => asked === CLIENT_BOUNDS.connecting + 1);
     assert.equal(other.isClosed, false);
+    assert.deepEqual(forwarded.counts, { open: CLIENT_BOUNDS.connecting + 1, refused: 3 });
     // What one gives back it has again.
     crowd.find(({ isClosed }) => !isClosed)?.socket.destroy();
     assert.equal(crowd.filter(({ isClosed }) => isClosed).length, 3);
@@ -82,7 +84,8 @@ describe('a member that comes by forward -R', { skip: unavailable() ?? false, ti
       asked.push('');
       return new Promise(() => undefined);
     };
-    t.after(await forwardUdp({ from: network, to: machineNetwork, spec, resolve }));
+    const forwarded = await forwardUdp({ from: network, to: machineNetwork, spec, resolve });
+    t.after(() => forwarded.close());
     const send = async (address: string): Promise<void> => {
       const socket = await network.openUdp(address, 0);
       t.after(() => socket.close());
@@ -92,6 +95,7 @@ describe('a member that comes by forward -R', { skip: unavailable() ?? false, ti
     await until('its share is taken', () => asked.length === CLIENT_BOUNDS.udpClients);
     await send(SECOND);
     await until('another member is served', () => asked.length === CLIENT_BOUNDS.udpClients + 1);
+    assert.deepEqual(forwarded.counts, { open: CLIENT_BOUNDS.udpClients + 1, refused: 3 });
   });
 });
 

@@ -78,7 +78,8 @@ describe('what is forwarded', () => {
     }).listen(0, '127.0.0.1');
     await once(server, 'listening');
     const forwarding = await to((server.address() as AddressInfo).port);
-    t.after(await forwardTcp(forwarding));
+    const forwarded = await forwardTcp(forwarding);
+    t.after(() => forwarded.close());
     const send = async (): Promise<string> => {
       const socket = connect({ port: forwarding.spec.port, host: '127.0.0.1', allowHalfOpen: true });
       let got = '';
@@ -97,7 +98,8 @@ describe('what is forwarded', () => {
 
   it('is datagrams: each client has its own answers', async (t) => {
     const forwarding = await to(await echoPort(t));
-    t.after(await forwardUdp(forwarding));
+    const forwarded = await forwardUdp(forwarding);
+    t.after(() => forwarded.close());
     const clients = [createSocket('udp4'), createSocket('udp4')];
     t.after(() => clients.forEach((each) => each.close()));
     const got: string[][] = [[], []];
@@ -128,7 +130,7 @@ describe('what is forwarded', () => {
       const port = await freePort();
       const text = `${port}:127.0.0.1:${await echoPort(t)}`;
       for (const code of ['EAFNOSUPPORT', 'EADDRNOTAVAIL'])
-        (await forwardPort({ side: 'remote', text, udp }, failing(code), hosts))();
+        (await forwardPort({ side: 'remote', text, udp }, failing(code), hosts)).close();
       for (const [wanted, network] of [
         [text, failing('EADDRINUSE')],
         [text, failing('EAFNOSUPPORT', '0.0.0.0')],
@@ -136,7 +138,7 @@ describe('what is forwarded', () => {
       ] as const)
         await assert.rejects(forwardPort({ side: 'remote', text: wanted, udp }, network, hosts), wanted);
       // Of one that was refused nothing stays.
-      (await forwardPort({ side: 'remote', text, udp }, failing('EAFNOSUPPORT'), hosts))();
+      (await forwardPort({ side: 'remote', text, udp }, failing('EAFNOSUPPORT'), hosts)).close();
     }
   });
 
@@ -145,7 +147,8 @@ describe('what is forwarded', () => {
     // To a broadcast address connect(2) fails, as it does without a route.
     const addresses = ['255.255.255.255'];
     const resolve = (): Promise<string[]> => Promise.resolve([addresses.pop() ?? '127.0.0.1']);
-    t.after(await forwardUdp({ ...forwarding, resolve }));
+    const forwarded = await forwardUdp({ ...forwarding, resolve });
+    t.after(() => forwarded.close());
     const client = createSocket('udp4');
     t.after(() => client.close());
     let answers = 0;

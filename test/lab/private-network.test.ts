@@ -353,6 +353,22 @@ remote = "9091:127.0.0.1:8080"`;
         stderr.includes(`${reason}, so this member has no private network. Type: ${remedy}, then`),
         stderr,
       );
+      await user.kill();
+      // What is to lead into a private network is not left out in silence.
+      user.configure('[[forward]]\nlocal = "8081:server:8080"\n');
+      const [file = '', ...args] = [
+        ...user.through,
+        process.execPath,
+        ...user.commandLine('up', '--foreground', '--no-tun'),
+      ];
+      const refused = await userNode.run(file, args, { timeoutMs: 30_000 });
+      assert.equal(refused.code, 4, refused.stderr);
+      assert.match(refused.stderr, /config forward: it leads into a private network, and none can be made/);
+      assert.ok(
+        refused.stderr.includes(`${reason}. Type: ${remedy}, then omerta up --no-tun`),
+        refused.stderr,
+      );
+      user.configure('');
     }
     await user.kill();
     user.through = [];

@@ -6,6 +6,7 @@ import { createServer, isIPv6, type Socket } from 'node:net';
 import { forwardSpecs, type ForwardSide, type ForwardSpec } from '../daemon/config/port-forward.js';
 import { processDescriptors } from '../host/descriptor-limit.js';
 import { systemErrorCode } from '../host/operator-error.js';
+import type { PrivatePortCounts } from '../status/model/daemon-status.js';
 import { parseIp } from '../wire/socket-address.js';
 import { ClientShares } from './client-shares.js';
 import { machineNetwork, plainAddress, type InnerNetwork } from './inner-network.js';
@@ -34,41 +35,54 @@ export interface PortForward {
   readonly udp: boolean;
 }
 
+/** What forwards, until it is closed. */
+export interface OpenPort {
+  readonly counts: PrivatePortCounts;
+  close(): void;
+}
+
 /**
  * Forwards between the machine and a private network.
  * @param hosts addresses of a host in that network
- * @returns what ends it. @throws Error of the system when a port cannot be taken; then none is
+ * @throws Error of the system when a port cannot be taken; then none is
  */
 export async function forwardPort(
   { side, text, udp }: PortForward,
   network: InnerNetwork,
   hosts: (host: string) => Promise<readonly string[]>,
-): Promise<() => void> {
+): Promise<OpenPort> {
   const between =
     side === 'local'
       ? { from: machineNetwork, to: network, resolve: hosts }
       : { from: network, to: machineNetwork, resolve: hostsHere };
-  const ends: (() => void)[] = [];
-  const end = (): void => ends.splice(0).forEach((each) => each());
+  const opened: OpenPort[] = [];
+  const sum = (count: keyof PrivatePortCounts): number =>
+    opened.reduce((total, { counts }) => total + counts[count], 0);
+  const close = (): void => opened.splice(0).forEach((each) => each.close());
   const specs = forwardSpecs(side, text);
   try {
     for (const spec of specs) {
       const begun = udp ? forwardUdp({ ...between, spec }) : forwardTcp({ ...between, spec });
-      ends.push(await begun.catch(unlessNoIpv6(spec, specs.length > 1)));
+      const port = await begun.catch(unlessNoIpv6(spec, specs.length > 1));
+      if (port !== undefined) opened.push(port);
     }
   } catch (error) {
-    end();
+    close();
     throw error;
   }
-  return end;
+  return {
+    close,
+    get counts() {
+      return { open: sum('open'), refused: sum('refused') };
+    },
+  };
 }
 
 /** Where the private network has no IPv6, members come by IPv4 alone. @throws what else it was */
-function unlessNoIpv6({ bind }: ForwardSpec, hasOther: boolean): (error: unknown) => () => void {
+function unlessNoIpv6({ bind }: ForwardSpec, hasOther: boolean): (error: unknown) => undefined {
   return (error) => {
     const code = systemErrorCode(error);
-    if (hasOther && isIPv6(bind) && (code === 'EAFNOSUPPORT' || code === 'EADDRNOTAVAIL'))
-      return () => undefined;
+    if (hasOther && isIPv6(bind) && (code === 'EAFNOSUPPORT' || code === 'EADDRNOTAVAIL')) return undefined;
     throw error;
   };
 }
@@ -79,12 +93,13 @@ async function hostsHere(host: string): Promise<readonly string[]> {
   return found.map(({ address }) => address);
 }
 
-/** Connections. @returns what ends it. @throws Error when the port is taken */
-export async function forwardTcp({ from, to, spec, resolve }: Forwarding): Promise<() => void> {
+/** Connections. @throws Error when the port is taken */
+export async function forwardTcp({ from, to, spec, resolve }: Forwarding): Promise<OpenPort> {
   const open = new Set<Socket>();
   const shares = new ClientShares(CLIENT_BOUNDS.connections);
   const connectingShares = new ClientShares(CLIENT_BOUNDS.connecting);
   let connecting = 0;
+  let refused = 0;
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (client) => {
     const address = plainAddress(client.remoteAddress ?? '');
     const isFree =
@@ -95,6 +110,7 @@ export async function forwardTcp({ from, to, spec, resolve }: Forwarding): Promi
     const connectingShare = share && connectingShares.take(address);
     if (share === undefined || connectingShare === undefined) {
       share?.();
+      refused++;
       client.resetAndDestroy();
       return;
     }
@@ -121,9 +137,14 @@ export async function forwardTcp({ from, to, spec, resolve }: Forwarding): Promi
   });
   await from.listen(server, spec.bind, spec.port);
   server.on('error', () => undefined); // no descriptor for one more: the others go on
-  return () => {
-    server.close();
-    for (const client of open) client.destroy();
+  return {
+    close: () => {
+      server.close();
+      for (const client of open) client.destroy();
+    },
+    get counts() {
+      return { open: open.size, refused };
+    },
   };
 }
 
@@ -135,11 +156,12 @@ interface UdpClient {
 }
 
 /** Datagrams: each client has a socket of its own on the other side, by which answers find back. */
-export async function forwardUdp({ from, to, spec, resolve }: Forwarding): Promise<() => void> {
+export async function forwardUdp({ from, to, spec, resolve }: Forwarding): Promise<OpenPort> {
   const taken = await from.openUdp(spec.bind, spec.port);
   /** By client: its socket, once it is open. */
   const clients = new Map<string, UdpClient>();
   const shares = new ClientShares(CLIENT_BOUNDS.udpClients);
+  let refused = 0;
   const forget = (key: string): void => {
     const client = clients.get(key);
     client?.socket?.close();
@@ -180,9 +202,13 @@ export async function forwardUdp({ from, to, spec, resolve }: Forwarding): Promi
       present.socket?.send(data, () => undefined);
       return;
     }
-    if (port === 0 || clients.size >= FORWARD_BOUNDS.udpClients || !processDescriptors.take(1)) return;
-    const left = shares.take(address);
-    if (left === undefined) return;
+    if (port === 0) return;
+    const isFree = clients.size < FORWARD_BOUNDS.udpClients && processDescriptors.take(1);
+    const left = isFree ? shares.take(address) : undefined;
+    if (left === undefined) {
+      refused++;
+      return;
+    }
     const client: UdpClient = { socket: undefined, usedAt: performance.now(), left };
     clients.set(key, client);
     void begin(key, address, port).then(
@@ -198,9 +224,14 @@ export async function forwardUdp({ from, to, spec, resolve }: Forwarding): Promi
       () => clients.get(key) === client && forget(key),
     );
   });
-  return () => {
-    clearInterval(tidy);
-    taken.close();
-    for (const key of [...clients.keys()]) forget(key);
+  return {
+    close: () => {
+      clearInterval(tidy);
+      taken.close();
+      for (const key of [...clients.keys()]) forget(key);
+    },
+    get counts() {
+      return { open: clients.size, refused };
+    },
   };
 }

@@ -3,6 +3,7 @@
 import type { Socket as UdpSocket } from 'node:dgram';
 import { createServer, isIPv6, type Server, type Socket } from 'node:net';
 import { processDescriptors } from '../host/descriptor-limit.js';
+import type { PrivatePortCounts } from '../status/model/daemon-status.js';
 import { ClientShares, PasswordGuesses } from './client-shares.js';
 import { listening, machineNetwork, plainAddress, type InnerNetwork } from './inner-network.js';
 import { ConnectError, connectToFirst, relayStreams } from './relayed-stream.js';
@@ -74,6 +75,10 @@ export class SocksServer {
     await listening(this.#server, () => this.#server.listen({ host: address, port }));
     const bound = this.#server.address();
     return typeof bound === 'object' && bound !== null ? bound.port : port;
+  }
+
+  get counts(): PrivatePortCounts {
+    return { open: this.#clients.size, refused: this.refused };
   }
 
   close(): void {

@@ -221,10 +221,11 @@ function use(config: Config): void {
         true,
         port.text,
       );
-  requirePrivateNetwork(config, 'up', true, 'x');
-  for (const mode of ['up', 'relay'] as const)
-    if (ports.length > 0) assert.throws(() => requirePrivateNetwork(config, mode, false, 'x'), OperatorError);
-    else requirePrivateNetwork(config, mode, false, 'x');
+  requirePrivateNetwork(config, undefined, 'x');
+  const closed = { reason: 'closed', remedy: 'open it' };
+  for (const without of ['relay', 'interface', 'stack', closed] as const)
+    if (ports.length > 0) assert.throws(() => requirePrivateNetwork(config, without, 'x'), OperatorError);
+    else requirePrivateNetwork(config, without, 'x');
   nodeConsent(config);
   const names = config.consent.networks === 'own' ? [] : config.consent.networks;
   requireJoined(config, names.map(named));

@@ -2,7 +2,7 @@
 
 import type { Command } from 'commander';
 import { FORWARD_OPEN_RULE, whyNoForward, type ForwardSide } from '../../daemon/config/port-forward.js';
-import { forwardPort, type PortForward } from '../../exit/forwarding.js';
+import { forwardPort, type OpenPort, type PortForward } from '../../exit/forwarding.js';
 import { hostsIn } from '../../exit/private-hosts.js';
 import { ExitCode, OperatorError, messageOf } from '../../host/operator-error.js';
 import { Context, requestStatus } from '../context.js';
@@ -64,12 +64,12 @@ export function forwardCommand(program: Command): void {
         );
       const context = Context.of(self);
       await serveInPrivateNetwork(context, async (network) => {
-        const ends: (() => void)[] = [];
-        const end = (): void => ends.splice(0).forEach((each) => each());
+        const opened: OpenPort[] = [];
+        const end = (): void => opened.splice(0).forEach((each) => each.close());
         const hosts = hostsIn(network, () => context.withDaemon(requestStatus));
         try {
           for (const each of wanted) {
-            ends.push(await forwardPort(each, network, hosts));
+            opened.push(await forwardPort(each, network, hosts));
             printUnattended(`${OPTION[each.side]} ${each.text}${each.udp ? ' (UDP)' : ''}, until Ctrl-C`);
           }
         } catch (error) {

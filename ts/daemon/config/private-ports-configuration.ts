@@ -6,7 +6,7 @@ import { isAbsolute } from 'node:path';
 import { ExitCode, OperatorError } from '../../host/operator-error.js';
 import { Reach, reachOf } from '../../wire/reach.js';
 import { parseSocketAddress } from '../../wire/socket-address.js';
-import type { DaemonMode } from '../../status/model/daemon-status.js';
+import type { NoPrivateNetwork } from '../../status/model/daemon-status.js';
 import type { Config } from './config.js';
 import { DEFAULT_SOCKS_ADDRESS } from './config-rules.js';
 import { FORWARD_RULE, whyNoForward, type ForwardSide } from './port-forward.js';
@@ -95,26 +95,52 @@ export function privatePorts({ socks, forward }: Config): readonly PrivatePort[]
   return [{ field: 'config socks.listen', kind: 'socks', listen, passwordFile }, ...forwards];
 }
 
+/** Why a daemon has no private network: by how it was started, or what is closed to its user. */
+export type WithoutNetwork = 'relay' | 'interface' | 'stack' | NoPrivateNetwork;
+
 /**
- * @param hasNetwork whether there is a private network they lead into
+ * @param without undefined = there is a private network that they lead into
  * @throws OperatorError where there is none and they are wanted
  */
 export function requirePrivateNetwork(
   config: Config,
-  mode: DaemonMode,
-  hasNetwork: boolean,
+  without: WithoutNetwork | undefined,
   source: string,
 ): void {
-  const section = config.socks === undefined ? 'forward' : 'socks';
-  if (hasNetwork || (config.socks === undefined && config.forward.length === 0)) return;
+  if (without === undefined || (config.socks === undefined && config.forward.length === 0)) return;
+  const isClosed = typeof without === 'object';
+  const { expected, next } = isClosed ? whileClosed(without, source) : WITHOUT[without](source);
   throw new OperatorError(
-    ExitCode.usage,
-    `config ${section}`,
-    mode === 'relay'
-      ? 'a relay has no private network that it could lead into'
-      : 'it leads into a private network, and the interface of this member is one of the machine, which programs use as they are',
-    mode === 'relay'
-      ? `Remove it from ${source}, or run a member: omerta up --no-tun`
-      : `Remove it from ${source}, or type: omerta down, then omerta up --no-tun (tun = false under [node])`,
+    isClosed ? ExitCode.permission : ExitCode.usage,
+    `config ${config.socks === undefined ? 'forward' : 'socks'}`,
+    expected,
+    next,
   );
 }
+
+interface Worded {
+  readonly expected: string;
+  readonly next: string;
+}
+
+const WITHOUT: Readonly<Record<'relay' | 'interface' | 'stack', (source: string) => Worded>> = {
+  relay: (source) => ({
+    expected: 'a relay has no private network that it could lead into',
+    next: `Remove it from ${source}, or run a member: omerta up --no-tun`,
+  }),
+  interface: (source) => ({
+    expected:
+      'it leads into a private network, and the interface of this member is one of the machine, which programs use as they are',
+    next: `Remove it from ${source}, or type: omerta down, then omerta up --no-tun (tun = false under [node])`,
+  }),
+  stack: (source) => ({
+    expected:
+      'it leads into a private network, and with --stack (stack = true under [node]) a member has none',
+    next: `Remove it from ${source}, or type: omerta down, then omerta up --no-tun`,
+  }),
+};
+
+const whileClosed = ({ reason, remedy }: NoPrivateNetwork, source: string): Worded => ({
+  expected: `it leads into a private network, and none can be made: ${reason}`,
+  next: `Type: ${remedy}, then omerta up --no-tun; or remove it from ${source}`,
+});

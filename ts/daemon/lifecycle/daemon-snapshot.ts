@@ -18,6 +18,7 @@ export interface SnapshotParts extends Pick<
   | 'statusPage'
   | 'tunnel'
   | 'noPrivateNetwork'
+  | 'privatePorts'
   | 'portMapping'
   | 'exit'
   | 'log'
@@ -63,6 +64,7 @@ export function daemonStatus(parts: SnapshotParts): DaemonStatus {
     failures: mesh.shell.failures,
     tunnel: parts.tunnel,
     noPrivateNetwork: parts.noPrivateNetwork,
+    privatePorts: parts.privatePorts,
     portMapping: parts.portMapping,
     ceilings: mesh.ceilings(),
     exit: parts.exit,

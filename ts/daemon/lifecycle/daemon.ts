@@ -9,7 +9,11 @@ import type { Config } from '../config/config.js';
 import { DEFAULT_STATUS_ADDRESS } from '../config/config-rules.js';
 import { requireJoined } from '../config/consent-configuration.js';
 import { exitConfiguration, requireExitNetworks } from '../config/exit-configuration.js';
-import { privatePorts, requirePrivateNetwork } from '../config/private-ports-configuration.js';
+import {
+  privatePorts,
+  requirePrivateNetwork,
+  type WithoutNetwork,
+} from '../config/private-ports-configuration.js';
 import { requireRouteNetworks, routeConfiguration } from '../config/route-configuration.js';
 import { removeKernelPath } from '../../engine/xdp/kernel-path-engine.js';
 import { ControlServer } from '../control/control-server.js';
@@ -137,12 +141,6 @@ export class Daemon {
       requireExitNetworks(config, networks);
       requireRouteNetworks(config, networks);
     } else this.#requireNoExit(config);
-    requirePrivateNetwork(
-      config,
-      mode,
-      mode === 'up' && !config.node.tun && !config.node.stack,
-      this.#source,
-    );
     if (mode === 'up' && networks.length === 0)
       throw new OperatorError(
         ExitCode.usage,
@@ -152,6 +150,7 @@ export class Daemon {
       );
     if (mode === 'up' && config.node.stack) this.#isStack = true;
     else if (mode === 'up' && !config.node.tun) this.#makeNetwork();
+    requirePrivateNetwork(config, this.#withoutNetwork, this.#source);
     if (mode === 'up') await this.#prepareExits();
     await this.#openMesh(
       {
@@ -224,6 +223,13 @@ export class Daemon {
     this.#isStack = true;
     this.settings.log.warn({ ...this.#noNetwork }, 'no-private-network');
     return undefined;
+  }
+
+  /** Why nothing can lead into a private network; undefined = there is one. */
+  get #withoutNetwork(): WithoutNetwork | undefined {
+    if (this.settings.mode === 'relay') return 'relay';
+    if (this.#network !== undefined) return undefined;
+    return this.#noNetwork ?? (this.#isStack ? 'stack' : 'interface');
   }
 
   /** What is to be closed is, before there is a mesh; what an earlier daemon left goes. */
@@ -498,7 +504,7 @@ export class Daemon {
     const { reload, log } = this.settings;
     if (reload === undefined) throw new Error('not started from a configuration');
     const wanted = reload();
-    requirePrivateNetwork(wanted, this.settings.mode, this.#network !== undefined, this.#source);
+    requirePrivateNetwork(wanted, this.#withoutNetwork, this.#source);
     if (this.#exits === undefined) this.#requireNoExit(wanted);
     else {
       requireExitNetworks(wanted, this.#running.networks);
@@ -557,6 +563,7 @@ export class Daemon {
       tunnel: this.#tunnelStatus(),
       portMapping: this.#portMapping?.status(),
       noPrivateNetwork: this.#noNetwork,
+      privatePorts: this.#ports?.status(),
       exit: this.#exits?.status(),
       log: this.settings.logStatus(),
       store: { error: this.#store?.error, damaged: this.#store?.damaged?.path },

@@ -3,14 +3,14 @@
 
 import type { Logger } from 'pino';
 import type { PrivatePort } from '../config/private-ports-configuration.js';
-import { forwardPort } from '../../exit/forwarding.js';
+import { forwardPort, type OpenPort } from '../../exit/forwarding.js';
 import { hostsIn } from '../../exit/private-hosts.js';
 import type { InnerNetwork } from '../../exit/inner-network.js';
 import { readSocksPassword } from '../../exit/socks-password.js';
 import type { SocksPassword } from '../../exit/socks-protocol.js';
 import { SocksServer } from '../../exit/socks-server.js';
 import { ExitCode, messageOf, OperatorError } from '../../host/operator-error.js';
-import type { DaemonStatus } from '../../status/model/daemon-status.js';
+import type { DaemonStatus, PrivatePortStatus } from '../../status/model/daemon-status.js';
 import { formatIp, parseSocketAddress } from '../../wire/socket-address.js';
 
 export interface PrivatePortsOptions {
@@ -33,8 +33,8 @@ const keyOf = ({ port, password }: Wanted): string => JSON.stringify([{ ...port,
 export class PrivatePorts {
   readonly #options: PrivatePortsOptions;
   readonly #hosts: (host: string) => Promise<readonly string[]>;
-  /** What is open, by key, with what ends it. */
-  readonly #open = new Map<string, { readonly wanted: Wanted; readonly end: () => void }>();
+  /** What is open, by key. */
+  readonly #open = new Map<string, { readonly wanted: Wanted; readonly port: OpenPort }>();
   #busy: Promise<void> = Promise.resolve();
 
   constructor(options: PrivatePortsOptions) {
@@ -54,8 +54,16 @@ export class PrivatePorts {
     return [...this.#open.values()].map(({ wanted }) => wanted.port);
   }
 
+  status(): PrivatePortStatus[] {
+    return [...this.#open.values()].map(({ wanted: { port, password }, port: { counts } }) =>
+      port.kind === 'socks'
+        ? { kind: port.kind, listen: port.listen, hasPassword: password !== undefined, ...counts }
+        : { kind: port.kind, side: port.side, spec: port.text, udp: port.udp, ...counts },
+    );
+  }
+
   close(): void {
-    for (const { end } of this.#open.values()) end();
+    for (const { port } of this.#open.values()) port.close();
     this.#open.clear();
   }
 
@@ -64,8 +72,8 @@ export class PrivatePorts {
     const keys = new Set(wanted.map(keyOf));
     // What goes leaves its port to what comes.
     const gone = [...this.#open].filter(([key]) => !keys.has(key));
-    for (const [key, { end }] of gone) {
-      end();
+    for (const [key, { port }] of gone) {
+      port.close();
       this.#open.delete(key);
     }
     const fresh = wanted.filter((each) => !this.#open.has(keyOf(each)));
@@ -73,7 +81,7 @@ export class PrivatePorts {
       for (const each of fresh) await this.#begin(each);
     } catch (error) {
       for (const each of fresh) {
-        this.#open.get(keyOf(each))?.end();
+        this.#open.get(keyOf(each))?.port.close();
         this.#open.delete(keyOf(each));
       }
       for (const [, former] of gone)
@@ -88,7 +96,7 @@ export class PrivatePorts {
     const key = keyOf(wanted);
     if (this.#open.has(key)) return; // it is in the file twice
     const { port } = wanted;
-    const end = await this.#served(wanted).catch((error: unknown) => {
+    const opened = await this.#served(wanted).catch((error: unknown) => {
       throw new OperatorError(
         ExitCode.failure,
         port.field,
@@ -96,18 +104,18 @@ export class PrivatePorts {
         `End what has it, or write another in ${this.#options.source}`,
       );
     });
-    this.#open.set(key, { wanted, end });
+    this.#open.set(key, { wanted, port: opened });
     this.#options.log.info({ port: described(port) }, 'port-open');
   }
 
-  async #served({ port, password }: Wanted): Promise<() => void> {
+  async #served({ port, password }: Wanted): Promise<OpenPort> {
     const { network } = this.#options;
     if (port.kind === 'forward') return forwardPort(port, network, this.#hosts);
     const address = parseSocketAddress(port.listen);
     if (address === undefined) throw new Error(port.listen); // the configuration has checked it
     const server = new SocksServer({ network, resolve: this.#hosts, password });
     await server.listen(formatIp(address.ip), address.port);
-    return () => server.close();
+    return server;
   }
 }
 

@@ -67,6 +67,28 @@ export interface NoPrivateNetwork {
   readonly remedy: string;
 }
 
+/** What goes by a port that leads into a private network or out of it. */
+export interface PrivatePortCounts {
+  /** Connections, or clients that send datagrams, now. */
+  readonly open: number;
+  /** Turned away at a bound since it was opened. */
+  readonly refused: number;
+}
+
+/** A port of the sections [socks] and [[forward]]. */
+export type PrivatePortStatus = PrivatePortCounts &
+  (
+    | { readonly kind: 'socks'; readonly listen: string; readonly hasPassword: boolean }
+    | {
+        readonly kind: 'forward';
+        /** `local`: from this machine into the private network; `remote`: out of it. */
+        readonly side: 'local' | 'remote';
+        /** [ADDRESS:]PORT:HOST:PORT, as it is written. */
+        readonly spec: string;
+        readonly udp: boolean;
+      }
+  );
+
 /** The member's interface as it is. */
 export interface TunnelStatus {
   readonly name: string;
@@ -130,6 +152,8 @@ export interface DaemonStatus {
   /** Undefined for a relay, and for a member without an interface, whose engine has a stack of its own. */
   readonly tunnel: TunnelStatus | undefined;
   readonly noPrivateNetwork?: NoPrivateNetwork | undefined;
+  /** Those of the configuration that are open; undefined where there is no private network. */
+  readonly privatePorts?: readonly PrivatePortStatus[] | undefined;
   /** What the gateway was asked for; undefined until the daemon has begun to. */
   readonly portMapping: PortMappingStatus | undefined;
   /** What leaves by an interface at most, and what has left; undefined for an engine without ceilings. */

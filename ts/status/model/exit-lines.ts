@@ -2,18 +2,19 @@
 
 import { formatBytes, formatDuration } from '../../host/units.js';
 import type { RouteStatus } from '../../core/runtime/exit-change.js';
-import type { DaemonStatus } from './daemon-status.js';
+import type { DaemonStatus, PrivatePortStatus } from './daemon-status.js';
 import { wordBackend, wordExitState } from './exit-report.js';
 
 /** Guests that are named; `omerta exit status` has all of them. */
 const MAX_GUESTS = 8;
 
-/** Term and text; none where this node neither serves nor uses an exit. */
+/** Term and text; none where this node has nothing of exits, routes and ports of a private network. */
 export function exitLines({
   mesh,
   sessions,
   exit: host,
-}: Pick<DaemonStatus, 'mesh' | 'sessions' | 'exit'>): [string, string][] {
+  privatePorts = [],
+}: Pick<DaemonStatus, 'mesh' | 'sessions' | 'exit' | 'privatePorts'>): [string, string][] {
   const { service, guests, choice } = mesh.exit;
   const members = mesh.networks.flatMap((network) => network.members);
   const memberOf = (peerId: string) => members.find((member) => member.peerId === peerId);
@@ -49,7 +50,7 @@ export function exitLines({
         : `${what} leaves by ${nameOf(active.peerId)} (${families(active)}${active.dns ? ', names too' : ''})${guard}`,
     ]);
   }
-  lines.push(...routeLines(mesh.routes, nameOf));
+  lines.push(...routeLines(mesh.routes, nameOf), ...privatePorts.map(portLine));
   return lines;
 }
 
@@ -78,6 +79,15 @@ function routeLines(
           ] as [string, string],
         ]),
   ];
+}
+
+/** A port of [socks] or [[forward]]. */
+function portLine(port: PrivatePortStatus): [string, string] {
+  const isUdp = port.kind === 'forward' && port.udp;
+  const used = `${port.open} open${port.refused === 0 ? '' : `, ${port.refused} refused`}`;
+  if (port.kind === 'socks')
+    return ['socks', `at ${port.listen}, ${port.hasPassword ? 'by password, ' : ''}${used}`];
+  return ['forward', `${port.side} ${port.spec}${isUdp ? ' (UDP)' : ''}, ${used}`];
 }
 
 function families({ ipv4, ipv6 }: { readonly ipv4: boolean; readonly ipv6: boolean }): string {
