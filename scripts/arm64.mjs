@@ -78,7 +78,7 @@ await main(async () => {
   await step('arm64: native tests under emulation', async (say) => {
     // The emulator has no bpf(2), no SO_MEMINFO, no socket filters that steer and no time stamps of
     // receipt, and a flood at emulated speed is none: those tests are the host's.
-    const hosts = 'bpf|xdp|strangers|flood|^udp_test|^engine_|^workers_test';
+    const hosts = 'bpf|xdp|strangers|flood|^udp_test|^engine_|^workers_test|^stack_interop_test';
     const args = ['--test-dir', BUILD, '--output-on-failure', '--timeout', '120', '-E', hosts];
     await quietly('arm64-tests', 'ctest', args, { say });
     return 'without the flood, and those of BPF programs and sockets';

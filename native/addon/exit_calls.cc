@@ -59,14 +59,17 @@ Napi::Value set_names(Engine& engine, const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-/// Connections, ports for datagrams, and what was refused; nothing without a stack.
+/// Connections, ports for datagrams, what was refused, flows and datagrams that came too fast; nothing
+/// without a stack.
 Napi::Value exit_counts(Engine& engine, const Napi::CallbackInfo& info) {
   const std::optional<exit::ExitCounts> counts = engine.exit_counts();
-  auto out = Napi::Float64Array::New(info.Env(), counts.has_value() ? 3 : 0);
+  auto out = Napi::Float64Array::New(info.Env(), counts.has_value() ? 5 : 0);
   if (!counts.has_value()) return out;
   out[0] = static_cast<double>(counts->tcp);
   out[1] = static_cast<double>(counts->udp);
   out[2] = static_cast<double>(counts->refused);
+  out[3] = static_cast<double>(counts->flows_too_fast);
+  out[4] = static_cast<double>(counts->datagrams_too_fast);
   return out;
 }
 

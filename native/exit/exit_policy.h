@@ -32,6 +32,7 @@ struct ExitPolicy {
   /// Whether it is one of this node's inner addresses: those are pinged.
   std::function<bool(const stack::Address& address)> is_own = [](const stack::Address&) { return false; };
   uint64_t new_per_second = 200;  ///< flows of a guest
+  uint64_t datagrams_per_second = 20'000;
   size_t udp_of_guest = 512;
   size_t udp = 16'384;
   size_t spare_descriptors = 256;  ///< left to the rest of the process
@@ -41,6 +42,8 @@ struct ExitCounts {
   uint64_t tcp = 0;  ///< open now
   uint64_t udp = 0;
   uint64_t refused = 0;  ///< at a bound, of who is no guest, or to where nothing is forwarded
+  uint64_t flows_too_fast = 0;
+  uint64_t datagrams_too_fast = 0;
 };
 
 }  // namespace omerta::exit

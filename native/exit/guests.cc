@@ -25,7 +25,7 @@ Guests::Guests(const ExitPolicy& policy) : policy_(policy) {
 void Guests::set(const std::vector<Guest>& guests) {
   round_++;
   for (const Guest& guest : guests) {
-    Entry& entry = guests_.try_emplace(guest.address, policy_.new_per_second).first->second;
+    Entry& entry = guests_.try_emplace(guest.address, policy_).first->second;
     entry.guest = guest;
     entry.round = round_;
   }
@@ -53,17 +53,32 @@ std::optional<Destination> Guests::destination(const stack::Flow& flow, uint8_t 
 
 bool Guests::begin(const stack::Address& address, Nanoseconds now) {
   const auto guest = guests_.find(address);
-  return guest != guests_.end() && descriptors_ < most_ && guest->second.fresh.take(now);
+  if (guest == guests_.end() || descriptors_ >= most_) {
+    refused_++;
+    return false;
+  }
+  if (guest->second.fresh.take(now)) return true;
+  flows_too_fast_++;
+  return false;
 }
 
 bool Guests::begin_udp(const stack::Address& address, Nanoseconds now) {
   const auto guest = guests_.find(address);
-  if (guest == guests_.end() || udp_ >= policy_.udp || guest->second.udp >= policy_.udp_of_guest)
+  if (guest == guests_.end() || udp_ >= policy_.udp || guest->second.udp >= policy_.udp_of_guest) {
+    refused_++;
     return false;
+  }
   if (!begin(address, now)) return false;
   guest->second.udp++;
   udp_++;
   return true;
+}
+
+bool Guests::send(const stack::Address& address, uint64_t count, Nanoseconds now) {
+  const auto guest = guests_.find(address);
+  if (guest == guests_.end() || guest->second.datagrams.take(now, count)) return true;
+  datagrams_too_fast_ += count;
+  return false;
 }
 
 void Guests::end_udp(const stack::Address& address) {

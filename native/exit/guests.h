@@ -30,34 +30,44 @@ class Guests {
   /// flow: as the exit has it, its local end is where the guest sends to. nullopt: nowhere.
   std::optional<Destination> destination(const stack::Flow& flow, uint8_t protocol) const;
   bool contains(const stack::Address& address) const { return guests_.contains(address); }
-  /// Takes a flow of a guest's; false: it may begin none now, or there is no descriptor to spare.
+  /// Takes a flow of a guest's; false, and counted: it may begin none now, or there is no descriptor to
+  /// spare.
   bool begin(const stack::Address& address, Nanoseconds now);
   /// The same for one that takes a UDP port.
   bool begin_udp(const stack::Address& address, Nanoseconds now);
   void end_udp(const stack::Address& address);
+  /// Takes datagrams of a guest's; false, and counted: it sends too many.
+  bool send(const stack::Address& address, uint64_t count, Nanoseconds now);
+  /// Something that was asked for is not given.
+  void refuse() { refused_++; }
+  /// But for what came too fast.
+  uint64_t refused() const { return refused_; }
+  /// Flows, and datagrams, beyond what a guest may begin and send in a second.
+  uint64_t flows_too_fast() const { return flows_too_fast_; }
+  uint64_t datagrams_too_fast() const { return datagrams_too_fast_; }
   void opened() { descriptors_++; }
   void closed() { descriptors_--; }
 
  private:
   struct Entry {
-    explicit Entry(uint64_t per_second) : fresh(per_second, per_second) {}
+    explicit Entry(const ExitPolicy& policy)
+        : fresh(policy.new_per_second, policy.new_per_second),
+          datagrams(policy.datagrams_per_second, policy.datagrams_per_second / 10) {}
     Guest guest;
     TokenBucket fresh;
+    TokenBucket datagrams;
     size_t udp = 0;
     uint64_t round = 0;  ///< of set(): when it was named last
   };
-  struct Hash {
-    size_t operator()(const stack::Address& a) const {  // of addresses that the operator gave out
-      return load<uint64_t>(a.data()) * 31 + load<uint64_t>(a.data() + 8);
-    }
-  };
-
   const ExitPolicy& policy_;
   size_t most_;  ///< descriptors
   size_t descriptors_ = 0;
   size_t udp_ = 0;
+  uint64_t refused_ = 0;
+  uint64_t flows_too_fast_ = 0;
+  uint64_t datagrams_too_fast_ = 0;
   uint64_t round_ = 0;
-  std::unordered_map<stack::Address, Entry, Hash> guests_;
+  std::unordered_map<stack::Address, Entry, stack::AddressHash> guests_;
   std::vector<Names> names_;
 };
 

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "exit/guests.h"
+#include "inner/icmp_error.h"
 
 namespace omerta::exit {
 
@@ -43,5 +44,22 @@ inline stack::Address from_system(const sockaddr_storage& from, uint16_t& port) 
 
 /// A socket of the family of a destination, not blocking, bound where that says from where. -1 and errno.
 int machine_socket(const Destination& to, int type);
+
+/// A socket for echo requests and their replies (icmp(7)), not blocking. -1 and errno: EACCES where
+/// net.ipv4.ping_group_range has no group of this process.
+int ping_socket(const stack::Address& of_family);
+
+/// What the network says of a datagram that was sent.
+struct SocketError {
+  stack::Address address{};  ///< it was sent to
+  uint16_t port = 0;
+  std::optional<inner::Unreachable> why;  ///< nullopt: it may have arrived
+  Bytes quoted;                           ///< as much of its payload as is known
+};
+
+/// From now on next_error() has what the network says of datagrams of this socket (ip(7), IP_RECVERR).
+void tell_errors(int fd, const stack::Address& of_family);
+/// The next; nullopt: there is none. `memory` is where its payload is put.
+std::optional<SocketError> next_error(int fd, std::span<uint8_t> memory);
 
 }  // namespace omerta::exit

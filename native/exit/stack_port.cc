@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "exit/stack_port.h"
 
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <utility>
 
 #include "exit/echo.h"
-#include "exit/machine_socket.h"
 #include "stack/too_big.h"
 
 namespace omerta::exit {
@@ -15,31 +11,20 @@ namespace {
 
 /// Of sockets that bring nothing for guests, before the worker has its turn.
 constexpr int kRounds = 16;
-constexpr size_t kMaxPongs = 64;
-constexpr inner::VirtioNetHeader kPlain{};
 
 }  // namespace
 
-int machine_socket(const Destination& to, int type) {
-  const int fd =
-      socket(stack::is_ipv4(to.address) ? AF_INET : AF_INET6, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0 || to.from == 0) return fd;
-  sockaddr_in from{};
-  from.sin_family = AF_INET;
-  from.sin_addr.s_addr = to.from;
-  if (bind(fd, reinterpret_cast<const sockaddr*>(&from), sizeof from) == 0) return fd;
-  close(fd);
-  return -1;
-}
-
-StackPort::StackPort(const stack::Settings& settings, const Key32& key, ExitPolicy policy)
+StackPort::StackPort(const stack::Settings& settings, const Key32& key, ExitPolicy policy,
+                     Nanoseconds (*clock)())
     : policy_(std::move(policy)),
       guests_(policy_),
+      clock_(clock),
       tcp_(settings, key, guests_, poller_),
-      udp_(key, settings.mtu, guests_, poller_) {}
+      udp_(key, settings.mtu, guests_, poller_, answers_),
+      pings_(key, guests_, poller_, answers_) {}
 
 inner::Port::Taken StackPort::send(std::span<const inner::Gathered> packets) {
-  const Nanoseconds now = boot_clock();
+  const Nanoseconds now = clock_();
   take_changes();
   for (const inner::Gathered& packet : packets) {
     stack::PacketView view;
@@ -53,6 +38,8 @@ inner::Port::Taken StackPort::send(std::span<const inner::Gathered> packets) {
       continue;
     else if (const auto big = stack::parse_too_big(view); big.has_value())
       tcp_.stack().too_big(big->flow, big->sequence, big->mtu);
+    else
+      pings_.send(view, now);
   }
   ring();  // acknowledgments wait: the worker is told as it is of a socket
   return {packets.size(), Stop::none};
@@ -63,7 +50,7 @@ bool StackPort::answer_ping(const stack::PacketView& packet) {
   if (!policy_.is_own(to)) return false;
   std::vector<uint8_t> reply = echo_reply(packet);
   if (reply.empty()) return false;
-  if (pongs_.size() < kMaxPongs) pongs_.push_back(std::move(reply));
+  answers_.add(stack::address_of(packet.ip.source, packet.ip.address_size), std::move(reply));
   return true;
 }
 
@@ -74,19 +61,15 @@ void StackPort::ring() {
 const inner::Received* StackPort::next(Nanoseconds now) {
   if (const inner::Received* packet = tcp_.stack().transmit(now)) return packet;
   if (const inner::Received* packet = udp_.next()) return packet;
-  if (pongs_.empty()) return nullptr;
-  pong_ = std::move(pongs_.front());
-  pongs_.pop_front();
-  received_ = {&kPlain, pong_.data(), pong_.size()};
-  return &received_;
+  return answers_.next();
 }
 
 std::span<const inner::Received> StackPort::receive() {
-  const Nanoseconds now = boot_clock();
+  const Nanoseconds now = clock_();
   const inner::Received* packet = next(now);
   for (int round = 0; packet == nullptr; round++) {
     tcp_.stack().advance(now);
-    const Nanoseconds tidy = std::min(tcp_.tidy(now), udp_.tidy(now));
+    const Nanoseconds tidy = std::min({tcp_.tidy(now), udp_.tidy(now), pings_.tidy(now)});
     const bool any = poller_.poll();
     packet = next(now);
     if (packet != nullptr) break;
@@ -135,11 +118,13 @@ void StackPort::take_changes() {
   if (guests.has_value()) guests_.set(*guests);
   tcp_.end_unpermitted();
   udp_.end_unpermitted();
+  pings_.end_unpermitted();
 }
 
 void StackPort::count() {
   const std::lock_guard lock(mutex_);
-  counts_ = {tcp_.open(), udp_.open(), tcp_.refused() + udp_.refused() + tcp_.stack().counts().at_bound};
+  counts_ = {tcp_.open(), udp_.open() + pings_.open(), guests_.refused() + tcp_.stack().counts().at_bound,
+             guests_.flows_too_fast(), guests_.datagrams_too_fast()};
 }
 
 ExitCounts StackPort::counts() const {

@@ -7,10 +7,10 @@
 #pragma once
 
 #include <atomic>
-#include <deque>
 #include <mutex>
 #include <optional>
 
+#include "exit/ping_flows.h"
 #include "exit/tcp_flows.h"
 #include "exit/udp_flows.h"
 #include "inner/port.h"
@@ -20,7 +20,9 @@ namespace omerta::exit {
 class StackPort final : public inner::Port {
  public:
   /// key: random. @throws std::system_error
-  StackPort(const stack::Settings& settings, const Key32& key, ExitPolicy policy);
+  /// clock: monotonic, as boot_clock() is.
+  StackPort(const stack::Settings& settings, const Key32& key, ExitPolicy policy,
+            Nanoseconds (*clock)() = boot_clock);
 
   int descriptor() const override { return poller_.descriptor(); }
   std::span<const inner::Received> receive() override;
@@ -46,12 +48,12 @@ class StackPort final : public inner::Port {
 
   const ExitPolicy policy_;
   Guests guests_;
+  Nanoseconds (*const clock_)();
   Poller poller_;
+  Answers answers_;
   TcpFlows tcp_;
   UdpFlows udp_;
-  std::deque<std::vector<uint8_t>> pongs_;
-  std::vector<uint8_t> pong_;
-  inner::Received received_{};
+  PingFlows pings_;
   bool rung_ = false;
   mutable std::mutex mutex_;
   std::optional<std::vector<Guest>> new_guests_;

@@ -167,13 +167,11 @@ void TcpFlows::close(Flow& flow, bool reset) {
 void TcpFlows::asked(stack::Connection& connection) {
   const stack::Flow& flow = connection.flow();
   const auto destination = guests_.destination(flow, inner::kTcp);
-  if (!destination.has_value() || !guests_.begin(flow.remote, now_)) {
-    refused_++;
-    return connection.refuse();
-  }
+  if (!destination.has_value()) guests_.refuse();
+  if (!destination.has_value() || !guests_.begin(flow.remote, now_)) return connection.refuse();
   const int fd = machine_socket(*destination, SOCK_STREAM);
   if (fd < 0) {
-    refused_++;
+    guests_.refuse();
     return connection.refuse();
   }
   const int on = 1;

@@ -28,7 +28,6 @@ class TcpFlows final : private stack::Handler {
   /// Ends those whose guest or way is permitted no more.
   void end_unpermitted();
   size_t open() const { return stack_.connections(); }
-  uint64_t refused() const { return refused_; }
 
  private:
   class Flow;
@@ -52,7 +51,6 @@ class TcpFlows final : private stack::Handler {
   std::deque<Dialing> dialing_;  ///< the first to be given up first
   Nanoseconds now_ = 0;
   Nanoseconds tidy_at_ = 0;
-  uint64_t refused_ = 0;
 };
 
 }  // namespace omerta::exit

@@ -4,8 +4,9 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#include <set>
+#include <cerrno>
 
+#include "exit/correspondents.h"
 #include "exit/machine_socket.h"
 #include "inner/fragmentation.h"
 
@@ -15,10 +16,9 @@ namespace {
 constexpr Nanoseconds kIdle = Nanoseconds{5} * 60 * kSecond;  // RFC 4787, REQ-5
 constexpr Nanoseconds kIdleNames = 10 * kSecond;              // its resolver has given up long before
 constexpr Nanoseconds kTidy = 10 * kSecond;
-/// A port of a guest is answered from so many addresses: the last it has sent to.
-constexpr size_t kMostCorrespondents = 256;
 /// Read of a socket before others have their turn.
 constexpr int kReads = 32;
+constexpr size_t kMostQuoted = 64;
 constexpr inner::VirtioNetHeader kPlain{};
 
 }  // namespace
@@ -29,13 +29,15 @@ class UdpFlows::Mapping final : public Watched {
   Mapping(UdpFlows& flows, const stack::Flow& key, const Destination& to)
       : flows_(flows), key_(key), to_(to) {}
 
-  void ready(uint32_t) override {
+  void ready(uint32_t events) override {
+    if ((events & EPOLLERR) != 0) pass_errors_on();
     uint8_t buffer[65536];
     for (int i = 0; i < kReads && flows_.waiting_.size() < kMaxWaiting; i++) {
       sockaddr_storage from{};
       socklen_t size = sizeof from;
       const ssize_t got = recvfrom(fd, buffer, sizeof buffer, 0, reinterpret_cast<sockaddr*>(&from), &size);
-      if (got < 0) return;  // nothing more, or what the network says of one that was sent
+      if (got < 0 && errno == EAGAIN) return;
+      if (got < 0) continue;  // what the network says of one that was sent, which has been passed on
       const Bytes payload(buffer, static_cast<size_t>(got));
       if (to_.names()) {
         flows_.arrived(key_, payload);
@@ -54,14 +56,19 @@ class UdpFlows::Mapping final : public Watched {
   void send(const Destination& destination, Bytes payload) {
     used_at = flows_.now_;
     unanswered_++;
-    if (to_.names()) {
-      ::send(fd, payload.data(), payload.size(), MSG_NOSIGNAL);
-      return;
-    }
-    note(destination.address);
+    if (!to_.names()) known_.add(destination.address);
     sockaddr_storage to;
-    const socklen_t size = to_system(destination.address, destination.port, to);
-    sendto(fd, payload.data(), payload.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&to), size);
+    const socklen_t size = to_.names() ? 0 : to_system(destination.address, destination.port, to);
+    const auto* const address = size == 0 ? nullptr : reinterpret_cast<const sockaddr*>(&to);
+    const auto try_it = [&] {
+      return sendto(fd, payload.data(), payload.size(), MSG_NOSIGNAL, address, size) >= 0;
+    };
+    // An error may be of one that was sent before.
+    if (try_it() || errno == EAGAIN || try_it() || (errno != ENETUNREACH && errno != EHOSTUNREACH)) return;
+    stack::Flow flow = key_;
+    flow.local = destination.address;
+    flow.local_port = destination.port;
+    if (!to_.names()) flows_.answers_.unreachable(flow, payload, inner::Unreachable::host);
   }
   Nanoseconds idle() const { return to_.names() ? kIdleNames : kIdle; }
   /// Whether it leads to where questions of this guest do not go any more.
@@ -70,26 +77,33 @@ class UdpFlows::Mapping final : public Watched {
   Nanoseconds used_at = 0;
 
  private:
-  void note(const stack::Address& address) {
-    if (!known_.insert(address).second) return;
-    order_.push_back(address);
-    if (order_.size() <= kMostCorrespondents) return;
-    known_.erase(order_.front());
-    order_.pop_front();
+  void pass_errors_on() {
+    for (int i = 0; i < kReads; i++) {
+      uint8_t quoted[kMostQuoted];
+      const std::optional<SocketError> error = next_error(fd, quoted);
+      if (!error.has_value()) return;
+      if (!error->why.has_value()) continue;
+      stack::Flow flow = key_;
+      if (!to_.names()) {
+        flow.local = error->address;
+        flow.local_port = error->port;
+        if (!known_.contains(flow.local)) continue;
+      }
+      flows_.answers_.unreachable(flow, error->quoted, *error->why);
+    }
   }
-
   UdpFlows& flows_;
   const stack::Flow key_;
   const Destination to_;
   uint64_t unanswered_ = 0;  ///< questions
-  std::set<stack::Address> known_;
-  std::deque<stack::Address> order_;
+  Correspondents known_;
 };
 
-UdpFlows::UdpFlows(const Key32& key, size_t mtu, Guests& guests, Poller& poller)
+UdpFlows::UdpFlows(const Key32& key, size_t mtu, Guests& guests, Poller& poller, Answers& answers)
     : mtu_(mtu),
       guests_(guests),
       poller_(poller),
+      answers_(answers),
       mappings_(16, stack::FlowHash({load<uint64_t>(key.data() + 16), load<uint64_t>(key.data() + 24)})),
       fragmented_(load<uint32_t>(key.data() + 12)) {}
 
@@ -108,14 +122,17 @@ void UdpFlows::close(Mappings::iterator at) {
 void UdpFlows::send(const stack::Datagrams& datagrams, Nanoseconds now) {
   now_ = now;
   const stack::Flow& flow = datagrams.flow;
-  const auto destination = guests_.destination(flow, inner::kUdp);
-  Mapping* mapping = destination.has_value() ? mapping_of(flow, *destination) : nullptr;
-  if (mapping == nullptr) {
-    refused_++;
-    return;
-  }
   std::vector<uint8_t> bytes(datagrams.payload.size());
   datagrams.payload.copy_to(bytes.data());
+  const size_t count = datagrams.each == 0 ? 1 : (bytes.size() + datagrams.each - 1) / datagrams.each;
+  if (!guests_.send(flow.remote, std::max<size_t>(count, 1), now)) return;
+  const auto destination = guests_.destination(flow, inner::kUdp);
+  if (!destination.has_value()) guests_.refuse();
+  Mapping* mapping = destination.has_value() ? mapping_of(flow, *destination) : nullptr;
+  if (mapping == nullptr) {
+    if (guests_.contains(flow.remote)) answers_.unreachable(flow, bytes, inner::Unreachable::prohibited);
+    return;
+  }
   size_t at = 0;
   do {
     const size_t size = std::min(datagrams.each, bytes.size() - at);
@@ -140,8 +157,10 @@ UdpFlows::Mapping* UdpFlows::mapping_of(const stack::Flow& flow, const Destinati
       (destination.names() && connect(made->fd, reinterpret_cast<const sockaddr*>(&to), size) != 0)) {
     if (made->fd >= 0) ::close(made->fd);
     guests_.end_udp(flow.remote);
+    guests_.refuse();
     return nullptr;
   }
+  tell_errors(made->fd, destination.address);
   guests_.opened();
   poller_.watch(*made, EPOLLIN);
   return mappings_.emplace(key, std::move(made)).first->second.get();

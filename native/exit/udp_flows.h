@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Datagrams of guests: each port of a guest has one of the machine for all it sends (RFC 4787, REQ-1), and
 // what comes back there from where the guest has sent to (REQ-8) is sent on as from there. Questions for
-// names that are asked of this node itself have ports of their own, for as long as one is not answered.
+// names that are asked of this node itself have ports of their own, for as long as one is not answered. What
+// goes no further is told to the guest: here, and by what the network says of it.
 #pragma once
 
 #include <deque>
 #include <unordered_map>
 
+#include "exit/answers.h"
 #include "exit/guests.h"
 #include "exit/poller.h"
 #include "stack/datagram.h"
@@ -15,7 +17,7 @@ namespace omerta::exit {
 
 class UdpFlows {
  public:
-  UdpFlows(const Key32& key, size_t mtu, Guests& guests, Poller& poller);
+  UdpFlows(const Key32& key, size_t mtu, Guests& guests, Poller& poller, Answers& answers);
   ~UdpFlows();
   UdpFlows(const UdpFlows&) = delete;
   UdpFlows& operator=(const UdpFlows&) = delete;
@@ -28,7 +30,6 @@ class UdpFlows {
   /// Ends those whose guest is none any more.
   void end_unpermitted();
   size_t open() const { return mappings_.size(); }
-  uint64_t refused() const { return refused_; }
 
  private:
   class Mapping;
@@ -44,6 +45,7 @@ class UdpFlows {
   const size_t mtu_;
   Guests& guests_;
   Poller& poller_;
+  Answers& answers_;
   /// By address and port of the guest; the rest of the flow is empty, but where names are asked for.
   Mappings mappings_;
   std::deque<std::vector<uint8_t>> waiting_;
@@ -52,7 +54,6 @@ class UdpFlows {
   uint32_t fragmented_ = 0;
   Nanoseconds now_ = 0;
   Nanoseconds tidy_at_ = 0;
-  uint64_t refused_ = 0;
 };
 
 }  // namespace omerta::exit

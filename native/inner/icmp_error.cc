@@ -74,9 +74,11 @@ std::vector<uint8_t> error6(const IpView& ip, const uint8_t* packet, const Error
 
 }  // namespace
 
-std::vector<uint8_t> icmp_unreachable(const IpView& ip, const uint8_t* packet) {
-  if (ip.family == 4) return error4(ip, packet, {.type = 3, .code = 1});
-  if (ip.family == 6) return error6(ip, packet, {.type = 1, .code = 3});
+std::vector<uint8_t> icmp_unreachable(const IpView& ip, const uint8_t* packet, Unreachable why) {
+  static constexpr uint8_t kCode4[] = {1, 3, 13}, kCode6[] = {3, 4, 1};
+  const auto index = static_cast<size_t>(why);
+  if (ip.family == 4) return error4(ip, packet, {.type = 3, .code = kCode4[index]});
+  if (ip.family == 6) return error6(ip, packet, {.type = 1, .code = kCode6[index]});
   return {};
 }
 

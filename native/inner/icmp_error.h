@@ -13,9 +13,16 @@
 
 namespace omerta::inner {
 
-/// No peer takes the packet: host unreachable (RFC 792), address unreachable (RFC 4443 3.1). Empty where none
-/// may be sent.
-std::vector<uint8_t> icmp_unreachable(const IpView& ip, const uint8_t* packet);
+/// Why a packet goes no further.
+enum class Unreachable : uint8_t {
+  host,        ///< host (RFC 792), address (RFC 4443 3.1) unreachable
+  port,        ///< port unreachable
+  prohibited,  ///< communication administratively prohibited (RFC 1812 5.2.7.1)
+};
+
+/// The packet goes no further. Empty where none may be sent.
+std::vector<uint8_t> icmp_unreachable(const IpView& ip, const uint8_t* packet,
+                                      Unreachable why = Unreachable::host);
 
 /// The packet is longer than `mtu`: fragmentation needed (RFC 1191 4), packet too big (RFC 4443 3.2). Empty
 /// where none may be sent, and for an IPv4 packet that may be fragmented.

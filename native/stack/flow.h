@@ -28,6 +28,13 @@ inline Address address_of(const uint8_t* bytes, size_t size) {
   return address;
 }
 
+/// Of addresses that the operator gave out: whoever sends by another has none of these tables.
+struct AddressHash {
+  size_t operator()(const Address& a) const {
+    return load<uint64_t>(a.data()) * 31 + load<uint64_t>(a.data() + 8);
+  }
+};
+
 struct Flow {
   Address local{};
   Address remote{};

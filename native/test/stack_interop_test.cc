@@ -3,7 +3,8 @@
 // to an exit's stack, and from there by sockets to a server in another namespace. Both directions at once,
 // whole (SHA-256 of what was sent and of what arrived), over a network that loses, delays and reorders.
 //
-//   stack_interop_test [PART]    only the transfers whose name has PART in it
+//   stack_interop_test [TIMES [PART]]    so many times the bytes, only the transfers whose name has PART in
+//   it
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -319,6 +320,56 @@ void refusals() {
   });
 }
 
+void refused_datagrams() {
+  TEST("a datagram that nobody takes is refused, of either family");
+  const Case how{"", true, 0, 0, 0, 0, 0, false};
+  with_guest(how, [&] {
+    for (const stack::Address& server : {kServer4, kServer6}) {
+      const int family = stack::is_ipv4(server) ? AF_INET : AF_INET6;
+      uint16_t nobody = 9;
+      const int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+      be_patient(fd);
+      sockaddr_storage to;
+      const socklen_t size = exit::to_system(server, nobody, to);
+      CHECK(connect(fd, reinterpret_cast<sockaddr*>(&to), size) == 0);
+      uint8_t byte = 'q';
+      CHECK(send(fd, &byte, 1, 0) == 1);
+      CHECK(recv(fd, &byte, 1, 0) < 0 && errno == ECONNREFUSED);
+      close(fd);
+    }
+    done();
+  });
+}
+
+void pings() {
+  TEST("a ping goes on and comes back, of either family");
+  const std::string open = "echo 0 2147483647 > /proc/sys/net/ipv4/ping_group_range";
+  if (!run(open)) return std::puts("no ping: /proc/sys cannot be written"), void();
+  const Case how{"", true, 0, 0, 0, 0, 0, false};
+  with_guest(how, [&] {
+    CHECK(run(open));
+    for (const stack::Address& server : {kServer4, kServer6}) {
+      const bool v4 = stack::is_ipv4(server);
+      const int fd = exit::ping_socket(server);
+      CHECK(fd >= 0);
+      fcntl(fd, F_SETFL, 0);
+      be_patient(fd);
+      sockaddr_storage to;
+      const socklen_t size = exit::to_system(server, 0, to);
+      std::array<uint8_t, 100> request{};
+      request[0] = v4 ? 8 : 128;
+      request[7] = 5;  // of a sequence
+      request[99] = 'q';
+      CHECK(sendto(fd, request.data(), request.size(), 0, reinterpret_cast<sockaddr*>(&to), size) == 100);
+      std::array<uint8_t, 200> reply{};
+      CHECK(recv(fd, reply.data(), reply.size(), 0) == 100);
+      CHECK(reply[0] == (v4 ? 0 : 129) && reply[7] == 5 && reply[99] == 'q');
+      close(fd);
+    }
+    done();
+  });
+}
+
 void datagrams() {
   TEST("datagrams go and come back, large ones in fragments");
   const Case how{"", true, 0, 0, 0, 0, 0, false};
@@ -371,17 +422,25 @@ int main(int count, char** words) {
   }
   run("ip addr add 198.51.100.1/32 dev lo");
   run("ip addr add 2001:db8::1/128 dev lo nodad");
-  constexpr size_t kMega = 1'000'000;
+  const size_t times = count < 2 ? 1 : std::strtoul(words[1], nullptr, 10);
+  if (times == 0) {
+    std::fprintf(stderr, "TIMES: a number from 1 on, such as 8\n");
+    return 2;
+  }
+  const size_t some = 1'000'000 * times;
   const Case cases[] = {
-      {"super-packets, IPv4", true, 0, 0, 0, 32 * kMega, 32 * kMega, false},
-      {"super-packets, IPv6", true, 0, 0, 0, 16 * kMega, 16 * kMega, true},
-      {"single packets", false, 0, 0, 0, 8 * kMega, 8 * kMega, false},
-      {"1 % loss, 5 ms, reordering", false, 0.01, 0.05, 5 * kMillisecond, 4 * kMega, 4 * kMega, false},
-      {"5 % loss, 20 ms, reordering, super-packets", true, 0.05, 0.1, 20 * kMillisecond, kMega, kMega, true},
+      {"super-packets, IPv4", true, 0, 0, 0, 4 * some, 4 * some, false},
+      {"super-packets, IPv6", true, 0, 0, 0, 2 * some, 2 * some, true},
+      {"single packets", false, 0, 0, 0, some, some, false},
+      {"1 % loss, 5 ms, reordering", false, 0.01, 0.05, 5 * kMillisecond, some / 2, some / 2, false},
+      {"5 % loss, 20 ms, reordering, super-packets", true, 0.05, 0.1, 20 * kMillisecond, some / 8, some / 8,
+       true},
   };
   refusals();
+  refused_datagrams();
+  pings();
   datagrams();
   for (const Case& how : cases)
-    if (count < 2 || std::string(how.name).find(words[1]) != std::string::npos) transfers(how);
+    if (count < 3 || std::string(how.name).find(words[2]) != std::string::npos) transfers(how);
   return finish();
 }

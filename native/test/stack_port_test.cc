@@ -21,7 +21,8 @@ using namespace omerta;
 using namespace omerta::check;
 
 constexpr Nanoseconds kPatience = 20 * kSecond;
-constexpr size_t kPorts = 8;  // for datagrams, of a guest
+constexpr size_t kPorts = 8;           // for datagrams, of a guest
+constexpr uint64_t kDatagrams = 2000;  // a second, of a guest; a tenth of them at once
 
 stack::Address v4(uint8_t a, uint8_t b, uint8_t c, uint8_t d) {
   const uint8_t bytes[4] = {a, b, c, d};
@@ -35,6 +36,17 @@ constexpr uint32_t kAsksFrom = 0x0500407f;  // 127.64.0.5 in network order, of a
 exit::Guest guest(const stack::Address& address, bool with_names = true) {
   return {address, true, false, with_names ? kAsksFrom : 0};
 }
+
+/// Of the port: time goes on as it does, and further by what tests skip, or stands still.
+Nanoseconds skipped = 0, still = 0;
+Nanoseconds skipping_clock() { return still != 0 ? still : boot_clock() + skipped; }
+
+/// An ICMP error, with the ports of the datagram in it.
+struct Told {
+  stack::Address guest{}, from{};
+  uint8_t type = 0, code = 0;
+  uint16_t guest_port = 0, port = 0;
+};
 
 /// A socket of this machine, bound to 127.0.0.1.
 struct Server {
@@ -56,7 +68,7 @@ struct Server {
 /// Who asks, the port it asks by, and what holds them together.
 class World : private stack::Handler {
  public:
-  World() : port_(settings(), key(1), policy(*this)), stack_(settings(), *this, key(2)) {
+  World() : port_(settings(), key(1), policy(*this), skipping_clock), stack_(settings(), *this, key(2)) {
     port_.set_guests({guest(kGuest)});
   }
 
@@ -69,6 +81,8 @@ class World : private stack::Handler {
   stack::Ended why = stack::Ended::finished;
   std::map<uint16_t, size_t> datagrams;  ///< that came, by the port they came from
   size_t pongs = 0;
+  std::map<stack::Address, size_t> pongs_of;  ///< guests
+  std::vector<Told> told;
 
   stack::Connection* connect(const stack::Address& to, uint16_t at, const stack::Address& from = kGuest) {
     stack::Flow flow;
@@ -89,6 +103,21 @@ class World : private stack::Handler {
     send(stack::write_datagram(flow, payload));
   }
   void send(std::vector<uint8_t> packet) { port_.send_one(packet.data(), packet.size()); }
+  void ping(const stack::Address& to, const stack::Address& from = kGuest) {
+    stack::Flow flow;
+    flow.local = from;
+    flow.remote = to;
+    std::vector<uint8_t> packet(20 + 12);
+    uint8_t* icmp = packet.data() + stack::write_ip(packet.data(), flow, stack::kIcmp, 12, 0);
+    icmp[0] = 8;
+    store(icmp + 2, inner::checksum_finish(inner::checksum_payload(icmp, 12)));
+    send(std::move(packet));
+  }
+  /// Goes on, and looks after what has been idle.
+  void skip(Nanoseconds time) {
+    skipped += time;
+    port_.review();
+  }
 
   /// As a worker turns, until it is so, or for `time`.
   bool until(const std::function<bool()>& so, Nanoseconds time = kPatience) {
@@ -120,6 +149,7 @@ class World : private stack::Handler {
       return guest.exit && world.permitted && !(protocol == inner::kTcp && port == inner::kMailPort);
     };
     policy.udp_of_guest = kPorts;
+    policy.datagrams_per_second = kDatagrams;
     policy.is_own = [](const stack::Address& address) { return address == kOwn; };
     return policy;
   }
@@ -139,9 +169,21 @@ class World : private stack::Handler {
         stack_.receive(view, boot_clock());
       else if (view.protocol == inner::kUdp && stack::parse_datagrams(view, datagram))
         datagrams[datagram.flow.remote_port]++;
-      else
+      else if (view.body.size() >= 8 + 28)
+        hear(view);
+      else {
         pongs++;
+        pongs_of[stack::address_of(view.ip.destination, view.ip.address_size)]++;
+      }
     }
+  }
+  void hear(const stack::PacketView& error) {
+    std::vector<uint8_t> icmp(error.body.size());
+    error.body.copy_to(icmp.data());
+    const uint8_t* quoted = icmp.data() + 8;
+    told.push_back({stack::address_of(quoted + 12, 4), stack::address_of(error.ip.source, 4), icmp[0],
+                    icmp[1], ntohs(load<uint16_t>(quoted + 20)), ntohs(load<uint16_t>(quoted + 22))});
+    CHECK(stack::address_of(error.ip.destination, 4) == told.back().guest);
   }
   void give(const inner::Received& packet) {
     const iovec parts[2] = {
@@ -293,22 +335,163 @@ void a_resolver_that_is_begun_anew_is_asked_by_who_waits_for_the_former_one() {
   CHECK(world.until([&] { return asked(anew); }));
 }
 
-void this_node_is_pinged_and_nobody_else() {
+void pings_of_this_node_are_answered_and_those_of_others_go_on() {
   World world;
-  const auto ping = [&](const stack::Address& to) {
-    stack::Flow flow;
-    flow.local = kGuest;
-    flow.remote = to;
-    std::vector<uint8_t> packet(20 + 12);
-    uint8_t* icmp = packet.data() + stack::write_ip(packet.data(), flow, stack::kIcmp, 12, 0);
-    icmp[0] = 8;
-    store(icmp + 2, inner::checksum_finish(inner::checksum_payload(icmp, 12)));
-    world.send(std::move(packet));
+  world.ping(kOwn);
+  CHECK(world.until([&] { return world.pongs == 1; }));
+  const int allowed = exit::ping_socket(kServer);
+  if (allowed >= 0) close(allowed);
+  world.ping(kServer);
+  if (allowed >= 0) {
+    CHECK(world.until([&] { return world.pongs == 2 && world.port().counts().udp == 1; }));
+    world.skip(50 * kSecond);
+    CHECK(!world.until([&] { return world.port().counts().udp == 0; }, 50 * kMillisecond));
+    world.skip(20 * kSecond);
+    CHECK(world.until([&] { return world.port().counts().udp == 0; }));
+  } else {
+    CHECK(world.until([&] { return world.told.size() == 1; }));
+    CHECK(!world.told.empty() && world.told.front().type == 3 && world.told.front().code == 13);
+    CHECK(world.port().counts().refused == 1);
+  }
+  world.ping(kServer, kOther);  // who is no guest
+  CHECK(world.until([&] { return world.port().counts().refused == (allowed >= 0 ? 1U : 2U); }));
+  CHECK(world.pongs_of[kOther] == 0);
+}
+
+void who_pings_without_end_takes_no_answer_of_another() {
+  World world;
+  for (int i = 0; i < 5000; i++) world.ping(kOwn);
+  world.ping(kOwn, kOther);
+  CHECK(world.until([&] { return world.pongs_of[kOther] == 1; }));
+  CHECK(world.pongs_of[kGuest] == exit::Answers::kMostOfGuest);
+  world.ping(kOwn);  // what was sent leaves its places to others
+  CHECK(world.until([&] { return world.pongs_of[kGuest] == exit::Answers::kMostOfGuest + 1; }));
+}
+
+void a_datagram_that_nobody_takes_is_said_to_be_so() {
+  World world;
+  const Server server(SOCK_DGRAM);
+  uint16_t nobody = 0;
+  {
+    const Server gone(SOCK_DGRAM);
+    nobody = gone.port;
+  }
+  world.send_datagram(kServer, nobody, 5000);
+  CHECK(world.until([&] { return !world.told.empty(); }));
+  CHECK(world.told.size() == 1);
+  if (world.told.empty()) return;
+  const Told& told = world.told.front();
+  CHECK(told.type == 3 && told.code == 3);
+  CHECK(told.guest == kGuest && told.from == kServer);
+  CHECK(told.guest_port == 5000 && told.port == nobody);
+  // What the system keeps of it takes no other datagram along.
+  world.send_datagram(kServer, nobody, 5000);
+  world.send_datagram(kServer, server.port, 5000);
+  uint8_t buffer[16];
+  CHECK(world.until([&] { return recv(server.fd, buffer, sizeof buffer, 0) == 4; }));
+  CHECK(world.until([&] { return world.told.size() == 2; }));
+}
+
+void a_datagram_beyond_a_bound_is_said_to_be_prohibited_and_others_are_carried() {
+  World world;
+  const Server server(SOCK_DGRAM);
+  world.port().set_guests({guest(kGuest), guest(kOther)});
+  for (uint16_t i = 0; i <= kPorts; i++)
+    world.send_datagram(kServer, server.port, static_cast<uint16_t>(5000 + i));
+  CHECK(world.until([&] { return world.told.size() == 1; }));
+  CHECK(!world.told.empty() && world.told.front().type == 3 && world.told.front().code == 13);
+  CHECK(!world.told.empty() && world.told.front().guest_port == 5000 + kPorts);
+  uint8_t buffer[16];
+  size_t came = 0;
+  const auto arrived = [&](size_t count) {
+    return world.until([&] {
+      while (recv(server.fd, buffer, sizeof buffer, 0) == 4) came++;
+      return came == count;
+    });
   };
-  ping(kServer);
-  ping(kOwn);
-  CHECK(world.until([&] { return world.pongs > 0; }));
-  CHECK(!world.until([&] { return world.pongs > 1; }, 50 * kMillisecond));
+  CHECK(arrived(kPorts));
+  world.send_datagram(kServer, server.port, 5000, kOther);
+  CHECK(arrived(kPorts + 1));
+  CHECK(world.until([&] { return world.port().counts().udp == kPorts + 1; }));
+  CHECK(world.port().counts().refused == 1);
+  // Who is no guest is told nothing.
+  world.port().set_guests({guest(kOther)});
+  world.send_datagram(kServer, server.port, 5000);
+  CHECK(world.until([&] { return world.port().counts().refused == 2; }));
+  CHECK(world.told.size() == 1);
+}
+
+void what_comes_too_fast_is_counted_and_others_are_carried() {
+  World world;
+  const Server server(SOCK_DGRAM), stream(SOCK_STREAM);
+  world.port().set_guests({guest(kGuest), guest(kOther)});
+  constexpr uint64_t kMany = 3000;
+  still = skipping_clock();
+  for (uint64_t i = 0; i < kMany; i++) world.send_datagram(kServer, server.port, 5000);
+  CHECK(world.until([&] { return world.port().counts().udp == 1; }));
+  CHECK(world.port().counts().datagrams_too_fast == kMany - kDatagrams / 10);
+  world.send_datagram(kServer, server.port, 6000, kOther);
+  CHECK(world.until([&] { return world.port().counts().udp == 2; }));
+
+  // The port was a flow as well. As many as begin are refused by who is not there.
+  uint16_t nobody = 0;
+  {
+    const Server gone(SOCK_STREAM);
+    nobody = gone.port;
+  }
+  constexpr uint64_t kFlows = 500, kBegun = 200;
+  for (uint64_t i = 0; i < kFlows; i++)
+    CHECK(world.until([&] { return world.connect(kServer, nobody) != nullptr; }));  // some at once
+  CHECK(world.until([&] { return world.port().counts().flows_too_fast >= kFlows - (kBegun - 1); }));
+  CHECK(world.port().counts().flows_too_fast == kFlows - (kBegun - 1));
+  CHECK(world.port().counts().refused == 0);
+  CHECK(world.connect(kServer, stream.port, kOther) != nullptr);
+  CHECK(world.until([&] { return world.opened_; }));
+  still = 0;
+}
+
+void who_is_silent_for_long_is_forgotten() {
+  World world;
+  const Server server(SOCK_DGRAM), stream(SOCK_STREAM);
+  world.send_datagram(kServer, server.port, 5000);
+  CHECK(world.connect(kServer, stream.port) != nullptr);
+  CHECK(world.until([&] { return world.opened_ && world.port().counts().udp == 1; }));
+  constexpr Nanoseconds kMinute = 60 * kSecond;
+  world.skip(4 * kMinute);
+  world.send_datagram(kServer, server.port, 5001);
+  CHECK(world.until([&] { return world.port().counts().udp == 2; }));
+  world.skip(2 * kMinute);
+  CHECK(world.until([&] { return world.port().counts().udp == 1; }));
+  world.skip(5 * kMinute);
+  CHECK(world.until([&] { return world.port().counts().udp == 0; }));
+  CHECK(!world.closed_ && world.port().counts().tcp == 1);
+  world.skip(112 * kMinute);
+  CHECK(!world.until([&] { return world.closed_; }, 100 * kMillisecond));
+  world.skip(2 * kMinute);
+  CHECK(world.until([&] { return world.closed_ && world.why == stack::Ended::reset; }));
+  CHECK(world.until([&] { return world.port().counts().tcp == 0; }));
+}
+
+void who_does_not_answer_is_waited_for_ten_seconds() {
+  World world;
+  const Server full(SOCK_STREAM);
+  listen(full.fd, 0);
+  // Beyond the one that waits to be accepted the system answers nobody.
+  std::vector<int> waiting;
+  sockaddr_storage at;
+  const socklen_t size = exit::to_system(kServer, full.port, at);
+  for (int i = 0; i < 4; i++) {
+    waiting.push_back(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    connect(waiting.back(), reinterpret_cast<const sockaddr*>(&at), size);
+  }
+  CHECK(world.connect(kServer, full.port) != nullptr);
+  CHECK(world.until([&] { return world.port().counts().tcp == 1; }));
+  world.skip(9 * kSecond);
+  CHECK(!world.until([&] { return world.closed_; }, 100 * kMillisecond));
+  world.skip(2 * kSecond);
+  CHECK(world.until([&] { return world.closed_ && world.port().counts().tcp == 0; }));
+  CHECK(!world.opened_);
+  for (const int fd : waiting) close(fd);
 }
 
 void nothing_that_a_guest_sends_takes_it_from_others() {
@@ -358,7 +541,13 @@ int main() {
   RUN(what_is_permitted_no_more_ends);
   RUN(names_are_asked_of_the_resolver_as_of_each_guest);
   RUN(a_resolver_that_is_begun_anew_is_asked_by_who_waits_for_the_former_one);
-  RUN(this_node_is_pinged_and_nobody_else);
+  RUN(pings_of_this_node_are_answered_and_those_of_others_go_on);
+  RUN(who_pings_without_end_takes_no_answer_of_another);
+  RUN(a_datagram_that_nobody_takes_is_said_to_be_so);
+  RUN(a_datagram_beyond_a_bound_is_said_to_be_prohibited_and_others_are_carried);
+  RUN(what_comes_too_fast_is_counted_and_others_are_carried);
+  RUN(who_is_silent_for_long_is_forgotten);
+  RUN(who_does_not_answer_is_waited_for_ten_seconds);
   RUN(nothing_that_a_guest_sends_takes_it_from_others);
   return finish();
 }

@@ -16,6 +16,10 @@ class PrintingHost {
   readonly chains = new Set<string>();
   /** What it says instead of loading anything. */
   nftSays: string | undefined;
+  /** What its nft does not know. */
+  unknown = 'nothing';
+  /** What was loaded last. */
+  loaded = '';
   ran = 0;
 
   readonly run: RunCommand = (file, args, input = '') => {
@@ -32,6 +36,10 @@ class PrintingHost {
       });
       return Promise.resolve(JSON.stringify({ nftables: chains }));
     }
+    if (words.startsWith('-c ') || input.includes(this.unknown))
+      return input.includes(this.unknown)
+        ? Promise.reject(new HostCommandError('nft', 'Error: syntax error'))
+        : Promise.resolve('');
     if (this.nftSays !== undefined && words === '-f -')
       return Promise.reject(new HostCommandError('nft', this.nftSays));
     if (words === '-json list tables') {
@@ -41,6 +49,7 @@ class PrintingHost {
       });
       return Promise.resolve(JSON.stringify({ nftables: [{ metainfo: {} }, ...tables] }));
     }
+    if (input !== '') this.loaded = input;
     let table = '';
     for (const [, verb = '', key = ''] of input.matchAll(/^(delete table|table|chain) (\w+(?: \w+)?)/gm))
       if (verb === 'chain') this.chains.add(`${table} ${key}`);
@@ -238,6 +247,18 @@ describe('the host of an exit', () => {
     const cleared = host.clear();
     await Promise.all([cleared, host.set({ ...wishOf(), using: undefined, serving: SERVING })]);
     assert.ok(machine.tables.has('inet omerta_exit'));
+  });
+
+  it('remembers flows of guests for as long as it says where nftables can say that, and serves where not', async (t) => {
+    for (const unknown of ['nothing', 'ct timeout']) {
+      const machine = new PrintingHost();
+      machine.unknown = unknown;
+      await made(t, machine).set({ ...wishOf(), using: undefined, serving: SERVING });
+      assert.ok(machine.tables.has('inet omerta_exit'));
+      const says = unknown === 'nothing';
+      assert.equal(/ct timeout tcp_ip6 .* syn_sent : 10, .* established : 7440/.test(machine.loaded), says);
+      assert.equal(/ct state new jump times/.test(machine.loaded), says);
+    }
   });
 
   it('stays closed when only what is served ends', async (t) => {

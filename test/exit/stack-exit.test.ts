@@ -5,7 +5,7 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { describe, it } from 'node:test';
 import type { Engine } from '../../ts/contract/engine.js';
-import type { StackControl, StackGuest, StackNames } from '../../ts/contract/exit-control.js';
+import type { StackControl, StackCounts, StackGuest, StackNames } from '../../ts/contract/exit-control.js';
 import { DnsForwarder } from '../../ts/exit/dns-forwarder.js';
 import { StackExit } from '../../ts/exit/stack-exit.js';
 import { OperatorError } from '../../ts/host/operator-error.js';
@@ -38,8 +38,8 @@ class Stack implements StackControl {
   setNames(names: readonly StackNames[]): void {
     this.names = names;
   }
-  counts(): { tcp: number; udp: number; refused: number } {
-    return { tcp: 1, udp: 2, refused: 3 };
+  counts(): StackCounts {
+    return { tcp: 1, udp: 2, refused: 3, flowsTooFast: 4, datagramsTooFast: 5 };
   }
 }
 

@@ -134,6 +134,27 @@ describe(
       assert.equal((await type(other, 'off')).code, 0);
     });
 
+    it('forgets in seconds whom nobody answers', async () => {
+      const silent =
+        'table inet silent { chain in { type filter hook input priority 0; tcp dport 81 drop; }\n}\n';
+      await made.web.mustRun('nft', ['-f', '-'], { input: silent });
+      const dialer = `
+        import { connect } from 'node:net';
+        for (let count = 0; count < 50; count++) connect(81, process.argv[1]).on('error', () => 0);`;
+      const child = guest.node.spawn(process.execPath, ['--input-type=module', '-e', dialer, WEB.ipv4], {
+        stdio: 'ignore',
+      });
+      const counts = async (): Promise<boolean> => {
+        const set = ['list', 'set', 'inet', 'omerta_exit', 'tcp4'];
+        return (await exit.node.mustRun('nft', set)).includes(guest.ipv4);
+      };
+      await until('they count', counts, 60_000);
+      child.kill('SIGKILL');
+      // By the kernel's own time it would be 120 s.
+      await until('they count no more', async () => !(await counts()), 60_000);
+      await made.web.mustRun('nft', ['delete', 'table', 'inet', 'silent']);
+    });
+
     it('says by what a member may leave still, when a right is taken from it', async () => {
       assert.equal((await type(exit, 'grant', guest.peerId)).code, 0);
       const first = await type(exit, 'revoke', guest.peerId);

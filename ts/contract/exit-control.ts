@@ -36,6 +36,9 @@ export interface StackCounts {
   readonly udp: number;
   /** At a bound, of who is no guest, or to where nothing is forwarded. */
   readonly refused: number;
+  /** Beyond what a guest may begin, and send, in a second. */
+  readonly flowsTooFast: number;
+  readonly datagramsTooFast: number;
 }
 
 /** A TCP/IP stack in the engine that ends what guests send, and goes on by sockets of the machine. */

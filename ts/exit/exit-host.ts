@@ -23,7 +23,7 @@ import { kernelSysctls, type HostChange, type Sysctls, type Undo } from './host-
 import { HostChanges } from './host-changes.js';
 import { runCommand, type RunCommand } from './host-commands.js';
 import { readCounters } from './nft-counters.js';
-import { serveChanges, type GuestAddress } from './serve-changes.js';
+import { serveChanges, TIMEOUT_PROBE, type GuestAddress } from './serve-changes.js';
 import { BOOT_TABLE, EXIT_TABLE, GUARD_TABLE, MAIN_TABLE, SERVE_TABLE } from './exit-numbers.js';
 import { isOnLink, routeChanges } from './route-changes.js';
 import { SOCKET_PROBE, strictInterfaces, useChanges } from './use-changes.js';
@@ -100,6 +100,8 @@ export class ExitHost implements ExitPlace {
   #routes: readonly RouteInUse[] = [];
   /** Whether nftables knows sockets; undefined = it was not needed yet. */
   #knowsSockets: boolean | undefined;
+  /** Likewise how long the kernel remembers a flow. */
+  #knowsTimeouts: boolean | undefined;
   /** What the host was like when it was changed last. */
   #seen = '';
   #lookedAt = -Infinity;
@@ -281,7 +283,9 @@ export class ExitHost implements ExitPlace {
         const wish = this.#wish;
         if (wish === undefined) return;
         if (wish.using !== undefined && this.#strictInterfaces(wish.tunnel).length > 0)
-          this.#knowsSockets ??= await this.#probeSockets();
+          this.#knowsSockets ??= await this.#accepts(SOCKET_PROBE);
+        if (wish.serving !== undefined || isAdvertising(wish))
+          this.#knowsTimeouts ??= await this.#accepts(TIMEOUT_PROBE);
         const seen = this.#facts();
         await this.#changes.set(this.#wanted(wish, this.#use)).catch(async (error: unknown) => {
           if (wish.using?.paranoid === true) await this.#closeByRoutes(wish);
@@ -298,8 +302,9 @@ export class ExitHost implements ExitPlace {
     return strictInterfaces(Object.keys(this.#interfaces()), tunnel, this.#sysctls);
   }
 
-  #probeSockets(): Promise<boolean> {
-    return this.#run('nft', ['-c', '-f', '-'], SOCKET_PROBE).then(
+  /** Whether nftables knows all that is in there. */
+  #accepts(probe: string): Promise<boolean> {
+    return this.#run('nft', ['-c', '-f', '-'], probe).then(
       () => true,
       () => false,
     );
@@ -376,6 +381,7 @@ export class ExitHost implements ExitPlace {
             ipv6,
             lan: serving?.lan ?? [],
             chain: serving?.chain ?? false,
+            knowsTimeouts: this.#knowsTimeouts === true,
             advertised,
             own: onLink,
             closed4: wasOff('net/ipv4/conf/all/forwarding')

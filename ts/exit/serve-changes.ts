@@ -23,6 +23,8 @@ export interface ServeFacts {
   readonly closed6: boolean;
   /** Whether it may leave by the tunnel again, to another exit. */
   readonly chain: boolean;
+  /** Whether nftables can say how long the kernel remembers a flow. */
+  readonly knowsTimeouts: boolean;
 }
 
 /** A guest's inner address, what it is a guest of, and for how many seconds it is forwarded for. */
@@ -145,8 +147,40 @@ function capRules(): string[] {
   ];
 }
 
+/**
+ * How long flows of guests count: the kernel's own times keep a connection that nobody answers for minutes, and a silent one
+ * for days. Seconds; what is not said is as the kernel has it. One that has been answered is a flow of datagrams once they go
+ * on for more than 2 s: a question for a name is forgotten after 30 s.
+ */
+const TIMEOUTS = {
+  tcp: 'syn_sent : 10, syn_recv : 10, established : 7440', // RFC 5382, REQ-5
+  udp: 'replied : 300', // RFC 4787, REQ-5
+} as const;
+const TIMED = (['ip', 'ip6'] as const).flatMap((family) =>
+  (['tcp', 'udp'] as const).map((protocol) => ({ family, protocol, name: `${protocol}_${family}` })),
+);
+const timeoutObjects = TIMED.map(
+  ({ family, protocol, name }) =>
+    `ct timeout ${name} { protocol ${protocol}; l3proto ${family}; policy = { ${TIMEOUTS[protocol]} }; }`,
+);
+const timeoutRules = TIMED.map(
+  ({ family, protocol, name }) =>
+    `meta nfproto ${family === 'ip' ? 'ipv4' : 'ipv6'} meta l4proto ${protocol} ct timeout set "${name}"`,
+);
+
+/** For `nft -c`: whether the kernel has such times (CONFIG_NF_CONNTRACK_TIMEOUT). */
+export const TIMEOUT_PROBE = [
+  `table inet ${SERVE_TABLE}_probe {`,
+  ...timeoutObjects,
+  'chain fresh {',
+  ...timeoutRules,
+  '}',
+  '}',
+  '',
+].join('\n');
+
 function serveTable(facts: ServeFacts): string {
-  const { tunnel, own, lan, chain, advertised } = facts;
+  const { tunnel, own, lan, chain, advertised, knowsTimeouts } = facts;
   const isV6 = (prefix: string): boolean => prefix.includes(':');
   const v4 = [...DENIED_IPV4, ...own.filter((prefix) => !isV6(prefix))];
   // NAT64 is of ::/8 and permitted, but for the IPv4 addresses inside: its ranges are said one by one.
@@ -167,6 +201,7 @@ function serveTable(facts: ServeFacts): string {
       ([name, , v6]) => `set ${name} { type ${v6 ? 'ipv6_addr' : 'ipv4_addr'}; flags timeout; size 4096; }`,
     ),
     ...capSets(),
+    ...(knowsTimeouts ? timeoutObjects : []),
     set('denied4', 'ipv4_addr', v4),
     set('denied6', 'ipv6_addr', v6),
     ...lanSets('lan', lan),
@@ -206,8 +241,10 @@ function serveTable(facts: ServeFacts): string {
     '}',
     'chain fresh {',
     'ct state new jump caps',
+    ...(knowsTimeouts ? ['ct state new jump times'] : []),
     'accept',
     '}',
+    ...(knowsTimeouts ? ['chain times {', ...timeoutRules, '}'] : []),
     'chain inward {',
     // Answers to guests alone: nobody outside begins anything into the mesh by this host.
     'ct state != { established, related } drop',

@@ -46,7 +46,15 @@ export class StackExit extends ExitBesideHost {
   }
 
   get gateway(): GatewayCounts | undefined {
-    return this.#isServing ? this.#stack?.counts() : undefined;
+    const counts = this.#isServing ? this.#stack?.counts() : undefined;
+    return counts && { tcp: counts.tcp, udp: counts.udp, refused: counts.refused };
+  }
+
+  override capped(): Promise<Readonly<Record<string, number>>> {
+    const counts = this.#isServing ? this.#stack?.counts() : undefined;
+    if (counts === undefined) return Promise.resolve({});
+    const { flowsTooFast, datagramsTooFast } = counts;
+    return Promise.resolve({ capped_rate: flowsTooFast, capped_datagrams: datagramsTooFast });
   }
 
   set({ serving, using, routing }: ExitWish): Promise<void> {

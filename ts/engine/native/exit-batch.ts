@@ -41,8 +41,10 @@ function stackControl(handle: () => NativeHandle, call: Call): StackControl {
       call(() => handle().setExitNames(packed));
     },
     counts: () => {
-      const [tcp = 0, udp = 0, refused = 0] = call(() => handle().exitCounts());
-      return { tcp, udp, refused };
+      const [tcp = 0, udp = 0, refused = 0, flowsTooFast = 0, datagramsTooFast = 0] = call(() =>
+        handle().exitCounts(),
+      );
+      return { tcp, udp, refused, flowsTooFast, datagramsTooFast };
     },
   };
 }

@@ -142,7 +142,7 @@ export interface NativeHandle {
   setExitRules(rules: Uint8Array, lan: Uint8Array): void;
   setExitGuests(guests: Uint8Array): void;
   setExitNames(names: Uint8Array): void;
-  /** Connections, ports for datagrams, refused; empty without a stack. */
+  /** Connections, ports for datagrams, refused, flows and datagrams too fast; empty without a stack. */
   exitCounts(): Float64Array;
   handshake(peer: Uint8Array): boolean;
   sendControl(batch: Uint8Array): number;
