@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { CORE_ERRORS, CoreError } from '../../ts/core/protocol/core-error.js';
-import { REFUSALS } from '../../ts/core/protocol/control-message.js';
+import { REFUSALS } from '../../ts/core/protocol/refusal.js';
 import { UPLINK_ERRORS } from '../../ts/core/runtime/mesh-status.js';
 import {
   DEPENDENCES,

@@ -18,10 +18,10 @@ import {
   encodeMessage,
   isRequest,
   messageSize,
-  REFUSALS,
   type ControlMessage,
   type Envelope,
 } from '../../ts/core/protocol/control-message.js';
+import { REFUSALS } from '../../ts/core/protocol/refusal.js';
 import { CandidateKind, MAX_CONTACT_CANDIDATES } from '../../ts/core/protocol/contact-candidate.js';
 import { MAX_RECORD_BYTES } from '../../ts/core/protocol/peer-record.js';
 import { MAX_POLICY_BYTES, PREPARED_LEGS } from '../../ts/core/protocol/standing-policy.js';

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { concat, utf8 } from '../../ts/wire/bytes.js';
 import type { AddressTenure } from '../../ts/core/protocol/address-tenure.js';
 import { decodeCbor, encodeCbor } from '../../ts/core/protocol/cbor.js';
-import { recordRefusal } from '../../ts/core/protocol/control-message.js';
+import { recordRefusal } from '../../ts/core/protocol/refusal.js';
 import {
   EndpointKind,
   MAX_RECORD_BYTES,

@@ -1,3 +1,4 @@
+import { MAX_POLICY_IDENTITIES, MAX_POLICY_NETWORKS } from '../../ts/core/protocol/message-limits.js';
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
@@ -9,8 +10,6 @@ import { decodeStoredPolicy, encodeStoredPolicy } from '../../ts/core/relay/rela
 import {
   accepts,
   MAX_POLICY_BYTES,
-  MAX_POLICY_IDENTITIES,
-  MAX_POLICY_NETWORKS,
   MAX_POLICY_VALIDITY_SECONDS,
   openStandingPolicy,
   PREPARED_LEGS,

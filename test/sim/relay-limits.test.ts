@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { encodeMessage, REFUSALS, type ControlMessage } from '../../ts/core/protocol/control-message.js';
+import { encodeMessage, type ControlMessage } from '../../ts/core/protocol/control-message.js';
+import { REFUSALS } from '../../ts/core/protocol/refusal.js';
 import { blindedNetworkId } from '../../ts/core/protocol/network.js';
 import type { RelayStatus } from '../../ts/core/runtime/mesh-status.js';
 import { CAPS, type RelayLimits } from '../../ts/core/relay/relay-limits.js';

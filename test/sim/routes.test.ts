@@ -6,7 +6,7 @@ import { describe, it } from 'node:test';
 import { LEASE_MS } from '../../ts/core/exit/lease-timing.js';
 import type { RouteService } from '../../ts/core/exit/exit-rights.js';
 import { MAX_ACCEPTED } from '../../ts/core/exit/route-client.js';
-import { MAX_LAN_PREFIXES } from '../../ts/core/protocol/control-message.js';
+import { MAX_LAN_PREFIXES } from '../../ts/core/protocol/message-limits.js';
 import { encodePeerId } from '../../ts/core/protocol/peer-id.js';
 import type { RouteInUse, RouteStatus } from '../../ts/core/runtime/exit-change.js';
 import type { SimNode } from '../../ts/sim/mesh/simulation.js';

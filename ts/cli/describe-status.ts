@@ -4,7 +4,7 @@ import { exitLines } from '../status/model/exit-lines.js';
 import { peerRows, type DaemonStatus, type PeerRow } from '../status/model/daemon-status.js';
 import { latencyWithin, sumLatencies } from '../status/model/latency.js';
 import { formatBytes, formatDuration, formatNanoseconds } from '../host/units.js';
-import { isRefusal } from '../core/protocol/control-message.js';
+import { isRefusal } from '../core/protocol/refusal.js';
 import { isCap } from '../core/relay/relay-limits.js';
 import { wordPortMapping } from '../status/model/port-mapping-wording.js';
 import type { BootstrapStatus, StandingPolicyStatus } from '../core/runtime/mesh-status.js';

@@ -1,7 +1,7 @@
 // What is typed about exits, as the daemon takes it.
 
 import { decodePeerId } from '../core/protocol/peer-id.js';
-import { MAX_EXIT_HOPS } from '../core/protocol/control-message.js';
+import { MAX_EXIT_HOPS } from '../core/protocol/message-limits.js';
 import type { ExitSubjectSetting } from '../daemon/state/exit-settings.js';
 import { ExitCode, OperatorError } from '../host/operator-error.js';
 import { parseWireguardKey } from '../host/wireguard-key.js';

@@ -1,5 +1,6 @@
 // Options `relay` and `up` share: what the command line overrides in the configuration.
 
+import { MAX_POLICY_IDENTITIES, MAX_POLICY_NETWORKS } from '../core/protocol/message-limits.js';
 import type { Command } from 'commander';
 import {
   ANNOUNCE_RULE,
@@ -20,7 +21,6 @@ import type { Config } from '../daemon/config/config.js';
 import { ExitCode, OperatorError } from '../host/operator-error.js';
 import { PATH_USES } from '../core/path/path-policy.js';
 import { isName } from '../core/protocol/network.js';
-import { MAX_POLICY_IDENTITIES, MAX_POLICY_NETWORKS } from '../core/protocol/standing-policy.js';
 import { parseIp, parseSocketAddress } from '../wire/socket-address.js';
 import { isAnnounceable } from '../host/own-addresses.js';
 import { repeatable } from './repeatable.js';

@@ -25,13 +25,9 @@ import {
 import { MAX_ACCEPTED } from '../../../ts/core/exit/route-client.js';
 import { MemberTable } from '../../../ts/core/members/member-table.js';
 import { decodeControlFrame } from '../../../ts/core/protocol/control-frame.js';
-import {
-  decodeMessage,
-  MAX_EXIT_HOPS,
-  MAX_LAN_PREFIXES,
-  REFUSALS,
-  type Envelope,
-} from '../../../ts/core/protocol/control-message.js';
+import { decodeMessage, type Envelope } from '../../../ts/core/protocol/control-message.js';
+import { MAX_EXIT_HOPS, MAX_LAN_PREFIXES } from '../../../ts/core/protocol/message-limits.js';
+import { REFUSALS } from '../../../ts/core/protocol/refusal.js';
 import { blindedNetworkId, type Network } from '../../../ts/core/protocol/network.js';
 import type { Effect } from '../../../ts/core/runtime/effect.js';
 import { PeerTable } from '../../../ts/core/runtime/peer-table.js';

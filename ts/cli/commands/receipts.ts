@@ -3,12 +3,9 @@
 
 import type { Command } from 'commander';
 import type { CheckedReceipt, ReceiptContent } from '../../status/model/receipts.js';
-import { receiptContent } from '../../status/model/receipts.js';
 import { ExitCode, OperatorError } from '../../host/operator-error.js';
 import { formatBytes, formatDuration } from '../../host/units.js';
 import type { Usage } from '../../core/protocol/usage-receipt.js';
-import { openReceipt } from '../../core/protocol/usage-receipt.js';
-import { nodePrimitives } from '../../engine/node-primitives.js';
 import { Context, columns, print, printJson, requestStatus } from '../context.js';
 import { printable } from '../describe-status.js';
 import { explain } from '../help.js';
@@ -62,7 +59,10 @@ async function receipts(context: Context, wanted: string | undefined, json: bool
     );
 }
 
-function verify(text: string, json: boolean): void {
+async function verify(text: string, json: boolean): Promise<void> {
+  const { openReceipt } = await import('../../core/protocol/usage-receipt.js');
+  const { nodePrimitives } = await import('../../engine/node-primitives.js');
+  const { receiptContent } = await import('../../status/model/receipts.js');
   const receipt = openReceipt(nodePrimitives, Buffer.from(text.trim(), 'base64'));
   if (typeof receipt === 'string')
     throw new OperatorError(

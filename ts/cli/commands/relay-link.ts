@@ -1,12 +1,8 @@
 // omerta relay link: what another relay is told of this one.
 
 import type { Command } from 'commander';
-import { encodePeerId } from '../../core/protocol/peer-id.js';
-import { encodeRelayLink } from '../../core/protocol/relay-link.js';
-import { formatSocketAddress } from '../../wire/socket-address.js';
 import { Context, print, printJson } from '../context.js';
 import { explain } from '../help.js';
-import { selfAsBootstrap } from '../self-as-bootstrap.js';
 
 export function relayLinkCommand(relay: Command): void {
   const command = relay
@@ -19,6 +15,10 @@ export function relayLinkCommand(relay: Command): void {
     )
     .option('--json', 'print as JSON')
     .action(async (_: unknown, self: Command) => {
+      const { selfAsBootstrap } = await import('../self-as-bootstrap.js');
+      const { encodePeerId } = await import('../../core/protocol/peer-id.js');
+      const { encodeRelayLink } = await import('../../core/protocol/relay-link.js');
+      const { formatSocketAddress } = await import('../../wire/socket-address.js');
       const own = await selfAsBootstrap(Context.of(self));
       const link = encodeRelayLink(own);
       // `relay` has an option of this name too, and takes it.

@@ -1,7 +1,6 @@
 // omerta relay stop: ends a relay; with --unload nothing of it stays in the kernel either.
 
 import type { Command } from 'commander';
-import { XdpError } from '../../engine/xdp/xdp-addon.js';
 import { PORT_RULE } from '../../daemon/config/config-rules.js';
 import { ExitCode, OperatorError } from '../../host/operator-error.js';
 import { Context, print } from '../context.js';
@@ -30,6 +29,7 @@ async function portOf(context: Context, given: string | undefined): Promise<numb
 /** What a relay that is not running any more left in the kernel. */
 async function unload(port: number): Promise<boolean> {
   const { removeKernelPath } = await import('../../engine/xdp/kernel-path-engine.js');
+  const { XdpError } = await import('../../engine/xdp/xdp-addon.js');
   try {
     return removeKernelPath(port);
   } catch (error) {

@@ -4,7 +4,7 @@
 import type { SessionKey } from '../../contract/engine.js';
 import type { MemberTable } from '../members/member-table.js';
 import type { ControlMessage, MessageOf } from '../protocol/control-message.js';
-import { MAX_LAN_PREFIXES } from '../protocol/control-message.js';
+import { MAX_LAN_PREFIXES } from '../protocol/message-limits.js';
 import { encodePeerId } from '../protocol/peer-id.js';
 import { earliest } from '../runtime/earliest.js';
 import type { ExitStatus, RouteStatus } from '../runtime/exit-change.js';

@@ -1,7 +1,7 @@
 // Who may leave by this node, and by when that ends. Nobody does by default.
 
 import type { SessionKey } from '../../contract/engine.js';
-import type { Refusal } from '../protocol/control-message.js';
+import type { Refusal } from '../protocol/refusal.js';
 import { sameBytes } from '../../wire/bytes.js';
 import type { Prefix } from '../../wire/prefix.js';
 

@@ -8,7 +8,8 @@
 import type { SessionKey } from '../../contract/engine.js';
 import { sameBytes, toHex } from '../../wire/bytes.js';
 import { formatPrefix } from '../../wire/prefix.js';
-import type { MessageOf, Refusal } from '../protocol/control-message.js';
+import type { MessageOf } from '../protocol/control-message.js';
+import type { Refusal } from '../protocol/refusal.js';
 import type { ExitStatus } from '../runtime/exit-change.js';
 import type { Turn } from '../runtime/turn.js';
 import type { ExitService } from './exit-rights.js';

@@ -3,7 +3,7 @@
 
 import type { SessionKey } from '../../contract/engine.js';
 import type { Member, MemberTable } from '../members/member-table.js';
-import type { Refusal } from '../protocol/control-message.js';
+import type { Refusal } from '../protocol/refusal.js';
 import type { PeerTable } from '../runtime/peer-table.js';
 import type { Turn } from '../runtime/turn.js';
 import { rightOf, type ExitService } from './exit-rights.js';

@@ -9,6 +9,7 @@
 //
 // Everything returns effects; requests and their repetition are the RequestTable's.
 
+import { MAX_RECORD_NETWORKS } from '../protocol/message-limits.js';
 import type { EngineEvent, LegCounts, SessionKey } from '../../contract/engine.js';
 import type { PathCounts } from '../../contract/path-control.js';
 import { CONTACT_LEG, parseFrame } from '../../wire/frame.js';
@@ -30,7 +31,6 @@ import type { Step } from '../../contract/step.js';
 import type { ShapingPolicy } from '../members/shaping-policy.js';
 import type { MeshStatus } from '../runtime/mesh-status.js';
 import type { Network, OverlayAddresses } from '../protocol/network.js';
-import { MAX_RECORD_NETWORKS } from '../protocol/peer-record.js';
 import { collectReceipts } from '../receipts/receipt-collector.js';
 import { checkRelayPolicy, type RelayPolicy } from '../relay/relay-policy.js';
 import { Turn } from '../runtime/turn.js';

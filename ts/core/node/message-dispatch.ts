@@ -1,12 +1,8 @@
 // Which part of a node a request goes to. What nobody here serves is refused, in one place and with a word.
 
 import type { SessionKey } from '../../contract/engine.js';
-import {
-  type MessageOf,
-  type Refusal,
-  type RequestMessage,
-  type RequestType,
-} from '../protocol/control-message.js';
+import type { MessageOf, RequestMessage, RequestType } from '../protocol/control-message.js';
+import type { Refusal } from '../protocol/refusal.js';
 import type { ExitAgent } from '../exit/exit-agent.js';
 import type { DirectPaths } from '../path/direct-paths.js';
 import type { CircuitClient } from '../path/circuit-client.js';

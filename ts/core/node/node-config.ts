@@ -1,5 +1,6 @@
 // What a node is told to be, and what of it cannot be.
 
+import { MAX_RECORD_NETWORKS } from '../protocol/message-limits.js';
 import { MAX_SLOTS } from '../../wire/leg-slots.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
 import type { LocalInterface } from '../path/local-interface.js';
@@ -9,7 +10,6 @@ import type { StockPeer } from '../members/member-table.js';
 import type { ShapingPolicy } from '../members/shaping-policy.js';
 import { checkConsent, type Consent } from '../path/own-policy.js';
 import { isName, type Network } from '../protocol/network.js';
-import { MAX_RECORD_NETWORKS } from '../protocol/peer-record.js';
 import { checkRelayPolicy, type RelayPolicy } from '../relay/relay-policy.js';
 
 /** Observed addresses of up to eight bootstraps fit beside them in a record. */

@@ -3,7 +3,7 @@
 
 import type { PeerEndpoint, SessionKey } from '../../contract/engine.js';
 import type { Member } from '../members/member-table.js';
-import type { Refusal } from '../protocol/control-message.js';
+import type { Refusal } from '../protocol/refusal.js';
 import type { Turn } from '../runtime/turn.js';
 
 /** Why a source made no candidate: who was asked refused, or did not answer, or the operator lets none be made. */

@@ -1,6 +1,7 @@
 // The node's own standing policy, one for each of its relays: signed when what it says has changed or
 // half its validity is over, given to the relay with legs to receive the next circuits on.
 
+import { MAX_POLICY_IDENTITIES, MAX_POLICY_NETWORKS } from '../protocol/message-limits.js';
 import type { SessionKey } from '../../contract/engine.js';
 import type { LegKey } from '../../wire/leg.js';
 import { formatSocketAddress } from '../../wire/socket-address.js';
@@ -16,8 +17,6 @@ import { encodePeerId } from '../protocol/peer-id.js';
 import type { RequestTable } from '../runtime/request-table.js';
 import {
   accepts,
-  MAX_POLICY_IDENTITIES,
-  MAX_POLICY_NETWORKS,
   PREPARED_LEGS,
   signStandingPolicy,
   type AcceptedCallers,

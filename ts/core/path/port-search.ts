@@ -22,7 +22,8 @@ import { PROBE_TOKEN_SIZE, type LocalSource } from '../../contract/path-control.
 import { sameBytes } from '../../wire/bytes.js';
 import { isIPv4, type SocketAddress } from '../../wire/socket-address.js';
 import { MAX_MEMBERS, type MemberTable } from '../members/member-table.js';
-import type { MessageOf, Refusal } from '../protocol/control-message.js';
+import type { MessageOf } from '../protocol/control-message.js';
+import type { Refusal } from '../protocol/refusal.js';
 import { earliest } from '../runtime/earliest.js';
 import { isDue } from '../runtime/is-due.js';
 import { AnswerTable, type RequestTable } from '../runtime/request-table.js';

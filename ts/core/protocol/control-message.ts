@@ -8,61 +8,19 @@ import { decodeTenure, encodedTenure, MAX_ROUND, type AddressTenure } from './ad
 import { decodeCbor, encodeCbor, isArrayOf, isBytes, isInteger } from './cbor.js';
 import { CandidateKind, MAX_CONTACT_CANDIDATES, type ContactCandidate } from './contact-candidate.js';
 import { ControlKind, encodeControlFrame, MAX_CONTROL_BODY } from './control-frame.js';
-import { MAX_RECORD_BYTES, MAX_RECORD_NETWORKS, type RecordRefusal } from './peer-record.js';
+import {
+  MAX_CIRCUIT_RELAYS,
+  MAX_EXIT_HOPS,
+  MAX_LAN_PREFIXES,
+  MAX_RECORD_NETWORKS,
+  MAX_SEARCH_PORTS,
+} from './message-limits.js';
+import { MAX_RECORD_BYTES } from './peer-record.js';
+import { REFUSALS, type Refusal } from './refusal.js';
 import { MAX_POLICY_BYTES, PREPARED_LEGS } from './standing-policy.js';
 import { MAX_RECEIPT_BYTES } from './usage-receipt.js';
 import { isIPv4, type SocketAddress } from '../../wire/socket-address.js';
 import type { Prefix } from '../../wire/prefix.js';
-
-/** Relays in a circuit at most: every one adds its latency, and frames start with a hop limit of 8. */
-export const MAX_CIRCUIT_RELAYS = 3;
-/** Exits that traffic may leave by, one after the other. */
-export const MAX_EXIT_HOPS = 3;
-/** Local ports that are opened for one port search. */
-export const MAX_SEARCH_PORTS = 512;
-/** Prefixes behind it that a member may tell another of. */
-export const MAX_LAN_PREFIXES = 16;
-
-/** Why a request is turned down. */
-export const REFUSALS = [
-  'not-registered',
-  'bad-record',
-  'stale-record',
-  'not-served',
-  'denied',
-  'capacity',
-  'callee-offline',
-  'unknown-circuit',
-  'no-consent',
-  'busy',
-  'own-address',
-  'not-a-member',
-  'loop',
-  'bad-policy',
-  'stale-policy',
-  /** By a record: the clock of whoever signed it, as the clock here has it. */
-  'clock-behind',
-  'clock-ahead',
-  /** Two lives of one identity take turns. */
-  'identity-twice',
-  /** The right to leave by this node has run out. */
-  'right-lapsed',
-  /** The NAT in front gives another port to each destination, so that none can be searched for. */
-  'ports-vary',
-  /** The exit itself leaves by another, and one of the two does not want that. */
-  'exit-chain',
-] as const;
-export type Refusal = (typeof REFUSALS)[number];
-
-export function isRefusal(code: string): code is Refusal {
-  return REFUSALS.some((refusal) => refusal === code);
-}
-
-/** How a record that is not used is turned down. */
-export function recordRefusal(reason: RecordRefusal): Refusal {
-  if (reason === 'expired') return 'clock-behind';
-  return reason === 'too-long-lived' ? 'clock-ahead' : 'bad-record';
-}
 
 interface Field<T> {
   encode(value: T): unknown;

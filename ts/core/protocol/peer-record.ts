@@ -7,11 +7,11 @@ import { utf8 } from '../../wire/bytes.js';
 import { decodeTenure, encodedTenure, MAX_ROUND, MAX_TENURES, type AddressTenure } from './address-tenure.js';
 import { isArrayOf, isBytes, isInteger } from './cbor.js';
 import type { Primitives } from '../../contract/primitives.js';
+import { MAX_RECORD_NETWORKS } from './message-limits.js';
 import { isName } from './network.js';
 import { readSignedMap, signMap, type SignedMap } from './signed-map.js';
 
 export const MAX_RECORD_BYTES = 1024;
-export const MAX_RECORD_NETWORKS = 8;
 export const MAX_RECORD_ENDPOINTS = 16;
 export const MAX_RECORD_RELAYS = 4;
 export const MAX_RECORD_VALIDITY_SECONDS = 7 * 24 * 3600;

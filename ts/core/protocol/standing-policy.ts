@@ -3,15 +3,13 @@
 //
 // A signed map (signed-map.ts) of the keys below, labelled "omerta standing policy v1".
 
+import { MAX_POLICY_IDENTITIES, MAX_POLICY_NETWORKS } from './message-limits.js';
 import { sameBytes, utf8 } from '../../wire/bytes.js';
 import { isArrayOf, isBytes, isInteger } from './cbor.js';
 import type { Primitives } from '../../contract/primitives.js';
-import { MAX_RECORD_NETWORKS } from './peer-record.js';
 import { readSignedMap, signMap, type SignedMap } from './signed-map.js';
 
 export const MAX_POLICY_BYTES = 896;
-export const MAX_POLICY_IDENTITIES = 16;
-export const MAX_POLICY_NETWORKS = MAX_RECORD_NETWORKS;
 export const MAX_POLICY_VALIDITY_SECONDS = 7 * 24 * 3600;
 /** Legs the callee keeps prepared at a relay; each circuit takes one, and its answer brings another. */
 export const PREPARED_LEGS = 8;

@@ -5,7 +5,7 @@ import type { SocketAddress } from '../../wire/socket-address.js';
 import { sameBytes, toHex } from '../../wire/bytes.js';
 import type { ParsedFrame } from '../../wire/frame.js';
 import { GrantStatus } from '../protocol/admission-payload.js';
-import type { Refusal } from '../protocol/control-message.js';
+import type { Refusal } from '../protocol/refusal.js';
 import type { Counter } from '../runtime/counter.js';
 import type { Turn } from '../runtime/turn.js';
 import { AdmissionServer, type AdmissionClaim, type AdmissionVerdict } from './admission-server.js';

@@ -6,7 +6,7 @@
 // each other when nobody else wants it any more.
 
 import type { SessionKey } from '../../contract/engine.js';
-import { MAX_CIRCUIT_RELAYS } from '../protocol/control-message.js';
+import { MAX_CIRCUIT_RELAYS } from '../protocol/message-limits.js';
 import { BoundedTable, type Owners } from '../runtime/bounded-table.js';
 
 /** Networks followed: in all, for clients of one prefix, of one site, for one neighbour. */

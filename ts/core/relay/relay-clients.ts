@@ -5,12 +5,8 @@ import type { SessionKey } from '../../contract/engine.js';
 import type { ParsedFrame } from '../../wire/frame.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
 import { fromHex, sameBytes, toHex } from '../../wire/bytes.js';
-import {
-  recordRefusal,
-  type ControlMessage,
-  type MessageOf,
-  type Refusal,
-} from '../protocol/control-message.js';
+import type { ControlMessage, MessageOf } from '../protocol/control-message.js';
+import { recordRefusal, type Refusal } from '../protocol/refusal.js';
 import type { Counter } from '../runtime/counter.js';
 import { earliest } from '../runtime/earliest.js';
 import { encodePeerId } from '../protocol/peer-id.js';

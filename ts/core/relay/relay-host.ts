@@ -14,7 +14,7 @@ import type { RelayNeighbours } from './relay-neighbours.js';
 import type { RelayRules } from './relay-rules.js';
 import type { RequestTable } from '../runtime/request-table.js';
 import { sameSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
-import type { Refusal } from '../protocol/control-message.js';
+import type { Refusal } from '../protocol/refusal.js';
 import type { Turn } from '../runtime/turn.js';
 
 /** What the node lends to its relay service. */

@@ -5,8 +5,8 @@
 import type { LegKey } from '../../wire/leg.js';
 import type { SocketAddress } from '../../wire/socket-address.js';
 import { decodeCbor, encodeCbor, isArrayOf, isBytes, isInteger } from '../protocol/cbor.js';
-import { MAX_RECORD_BYTES, MAX_RECORD_NETWORKS } from '../protocol/peer-record.js';
-import { MAX_CIRCUIT_RELAYS } from '../protocol/control-message.js';
+import { MAX_RECORD_BYTES } from '../protocol/peer-record.js';
+import { MAX_CIRCUIT_RELAYS, MAX_RECORD_NETWORKS } from '../protocol/message-limits.js';
 import { MAX_POLICY_BYTES, PREPARED_LEGS } from '../protocol/standing-policy.js';
 
 export const CLIENT_PREFIX = 'relay/client/';

@@ -1,7 +1,7 @@
 // What the core tells the host of exits: whom it forwards for, and by whom its own traffic leaves.
 
 import type { SessionKey } from '../../contract/engine.js';
-import type { Refusal } from '../protocol/control-message.js';
+import type { Refusal } from '../protocol/refusal.js';
 
 /** A member whose packets this node forwards. */
 export interface ExitGuest {

@@ -2,7 +2,7 @@
 
 import type { SocketAddress } from '../../wire/socket-address.js';
 import type { RateLimit } from '../../wire/limits.js';
-import { REFUSALS, type Refusal } from '../protocol/control-message.js';
+import { REFUSALS, type Refusal } from '../protocol/refusal.js';
 import type { ExitStatus, RouteStatus } from './exit-change.js';
 import type { NatStatus } from './nat-status.js';
 import type { IndirectReason, PortSearchStatus, WayStatus } from './way-status.js';

@@ -1,7 +1,8 @@
 // One call into the core: the step's time and randomness, and the effects gathered on the way.
 
 import type { SessionKey } from '../../contract/engine.js';
-import { encodeMessage, type ControlMessage, type Refusal } from '../protocol/control-message.js';
+import { encodeMessage, type ControlMessage } from '../protocol/control-message.js';
+import type { Refusal } from '../protocol/refusal.js';
 import type { Effect } from './effect.js';
 import type { Notice } from './notice.js';
 import type { Step } from '../../contract/step.js';

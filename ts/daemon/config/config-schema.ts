@@ -14,10 +14,13 @@ import {
   MAX_SEARCH_PROBES,
   MAX_SEARCH_RATE,
 } from '../../core/path/port-search-limits.js';
-import { MAX_SEARCH_PORTS } from '../../core/protocol/control-message.js';
+import {
+  MAX_POLICY_IDENTITIES,
+  MAX_POLICY_NETWORKS,
+  MAX_SEARCH_PORTS,
+} from '../../core/protocol/message-limits.js';
 import { isName } from '../../core/protocol/network.js';
 import { decodeRelayLink } from '../../core/protocol/relay-link.js';
-import { MAX_POLICY_IDENTITIES, MAX_POLICY_NETWORKS } from '../../core/protocol/standing-policy.js';
 import { RELAY_LIMITS, type RelayLimitKey, type RelayLimitRow } from '../../core/relay/relay-limits.js';
 import { MAX_QUOTA_CLASSES } from '../../core/relay/relay-policy.js';
 import { LONGEST_BURST_MS, LOWEST_BYTES_PER_SECOND } from '../../wire/limits.js';

@@ -3,7 +3,7 @@
 
 import { z } from 'zod';
 import { MAX_CHOICE } from '../../core/exit/exit-client.js';
-import { MAX_EXIT_HOPS, MAX_LAN_PREFIXES } from '../../core/protocol/control-message.js';
+import { MAX_EXIT_HOPS, MAX_LAN_PREFIXES } from '../../core/protocol/message-limits.js';
 import { isName, type Network } from '../../core/protocol/network.js';
 import { ExitCode, OperatorError } from '../../host/operator-error.js';
 import { parsePrefix } from '../../wire/prefix.js';

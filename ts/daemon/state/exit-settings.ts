@@ -2,7 +2,7 @@
 
 import { z } from 'zod';
 import { decodePeerId } from '../../core/protocol/peer-id.js';
-import { MAX_EXIT_HOPS, MAX_LAN_PREFIXES } from '../../core/protocol/control-message.js';
+import { MAX_EXIT_HOPS, MAX_LAN_PREFIXES } from '../../core/protocol/message-limits.js';
 import { MAX_CHOICE } from '../../core/exit/exit-client.js';
 import { ExitCode, messageOf, OperatorError } from '../../host/operator-error.js';
 import { parsePrefix } from '../../wire/prefix.js';

@@ -1,13 +1,13 @@
 // The networks a node is a member of, one file each: STATE/networks/NAME.invite holds the invite
 // link, mode 0600, since whoever has the link is a member.
 
+import { MAX_RECORD_NETWORKS } from '../../core/protocol/message-limits.js';
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readdirSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { sameBytes } from '../../wire/bytes.js';
 import { decodeInvite, encodeInvite } from '../../core/protocol/invite.js';
 import { isName, MAX_NAME_LENGTH, type Bootstrap, type Network } from '../../core/protocol/network.js';
-import { MAX_RECORD_NETWORKS } from '../../core/protocol/peer-record.js';
 import { NAME_RULE } from '../config/config-rules.js';
 import { ExitCode, OperatorError, fileError, messageOf, systemErrorCode } from '../../host/operator-error.js';
 import { wordCoreError } from '../../status/model/wording.js';

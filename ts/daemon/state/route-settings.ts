@@ -3,7 +3,7 @@
 import { z } from 'zod';
 import { whyNoLan } from '../../core/exit/lan-prefix.js';
 import { MAX_ACCEPTED } from '../../core/exit/route-client.js';
-import { MAX_LAN_PREFIXES } from '../../core/protocol/control-message.js';
+import { MAX_LAN_PREFIXES } from '../../core/protocol/message-limits.js';
 import { ExitCode, messageOf, OperatorError } from '../../host/operator-error.js';
 import { parsePrefix } from '../../wire/prefix.js';
 import { isPeerId } from '../config/config-rules.js';

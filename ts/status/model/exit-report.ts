@@ -3,7 +3,7 @@
 import type { PeerStatus } from '../../contract/engine.js';
 import type { ExitState, ExitStatus, GuestStatus } from '../../core/runtime/exit-change.js';
 import type { MemberStatus, MeshStatus } from '../../core/runtime/mesh-status.js';
-import { isRefusal } from '../../core/protocol/control-message.js';
+import { isRefusal } from '../../core/protocol/refusal.js';
 import { wordRefusal, type Wording } from './wording.js';
 
 /** The kernel by its routes and nftables, a gateway in a private network, or a TCP/IP stack of the engine's own. */

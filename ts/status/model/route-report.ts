@@ -2,7 +2,7 @@
 
 import type { PeerStatus } from '../../contract/engine.js';
 import { overlaps } from '../../core/exit/lan-prefix.js';
-import { isRefusal } from '../../core/protocol/control-message.js';
+import { isRefusal } from '../../core/protocol/refusal.js';
 import type { ExitState, RouteAnswer, RouteStatus } from '../../core/runtime/exit-change.js';
 import type { MeshStatus } from '../../core/runtime/mesh-status.js';
 import { parsePrefix } from '../../wire/prefix.js';

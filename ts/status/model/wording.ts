@@ -2,7 +2,7 @@
 // log and error lines take them from here.
 
 import { CoreError, type CoreErrorCode } from '../../core/protocol/core-error.js';
-import { isRefusal, type Refusal } from '../../core/protocol/control-message.js';
+import { isRefusal, type Refusal } from '../../core/protocol/refusal.js';
 import type { MemberStatus, UplinkError } from '../../core/runtime/mesh-status.js';
 
 /** What is the matter, and what to do about it; both without an end of sentence. */

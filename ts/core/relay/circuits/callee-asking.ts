@@ -3,7 +3,8 @@
 
 import { sameBytes } from '../../../wire/bytes.js';
 import { MAX_CONTROL_BODY } from '../../protocol/control-frame.js';
-import { messageSize, type Refusal } from '../../protocol/control-message.js';
+import { messageSize } from '../../protocol/control-message.js';
+import type { Refusal } from '../../protocol/refusal.js';
 import { openPeerRecord } from '../../protocol/peer-record.js';
 import type { Turn } from '../../runtime/turn.js';
 import type { RelayHost } from '../relay-host.js';

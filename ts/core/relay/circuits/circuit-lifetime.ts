@@ -2,7 +2,7 @@
 
 import type { LegKey } from '../../../wire/leg.js';
 import { toHex } from '../../../wire/bytes.js';
-import type { Refusal } from '../../protocol/control-message.js';
+import type { Refusal } from '../../protocol/refusal.js';
 import { TimerQueue } from '../../runtime/timer-queue.js';
 import type { Turn } from '../../runtime/turn.js';
 import { Neighbour } from '../relay-neighbours.js';

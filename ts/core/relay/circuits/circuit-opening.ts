@@ -4,12 +4,9 @@
 import type { SessionKey } from '../../../contract/engine.js';
 import type { LegKey } from '../../../wire/leg.js';
 import { sameBytes, toHex } from '../../../wire/bytes.js';
-import {
-  MAX_CIRCUIT_RELAYS,
-  recordRefusal,
-  type MessageOf,
-  type Refusal,
-} from '../../protocol/control-message.js';
+import type { MessageOf } from '../../protocol/control-message.js';
+import { MAX_CIRCUIT_RELAYS } from '../../protocol/message-limits.js';
+import { recordRefusal, type Refusal } from '../../protocol/refusal.js';
 import { openPeerRecord } from '../../protocol/peer-record.js';
 import type { StandingPolicy } from '../../protocol/standing-policy.js';
 import type { Turn } from '../../runtime/turn.js';

@@ -4,7 +4,8 @@
 import type { SessionKey } from '../../../contract/engine.js';
 import type { LegKey } from '../../../wire/leg.js';
 import { sameBytes } from '../../../wire/bytes.js';
-import type { MessageOf, Refusal } from '../../protocol/control-message.js';
+import type { MessageOf } from '../../protocol/control-message.js';
+import type { Refusal } from '../../protocol/refusal.js';
 import type { Client } from '../relay-client.js';
 import type { RelayClients } from '../relay-clients.js';
 import { refuse, type RelayParts } from '../relay-host.js';

@@ -7,12 +7,8 @@ import type { SocketAddress } from '../../../wire/socket-address.js';
 import { fromHex, sameBytes, toHex } from '../../../wire/bytes.js';
 import { contactLeg } from '../../protocol/contact-leg.js';
 import { ADMISSION_DROPS } from '../admission-server.js';
-import {
-  REFUSALS,
-  type ControlMessage,
-  type MessageOf,
-  type Refusal,
-} from '../../protocol/control-message.js';
+import type { ControlMessage, MessageOf } from '../../protocol/control-message.js';
+import { REFUSALS, type Refusal } from '../../protocol/refusal.js';
 import { Counter } from '../../runtime/counter.js';
 import { earliest } from '../../runtime/earliest.js';
 import type { Step } from '../../../contract/step.js';
