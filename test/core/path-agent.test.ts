@@ -73,7 +73,7 @@ class Bench {
       isSought: (member) => this.agent.isSought(member),
       lifted: () => undefined,
     });
-    this.agent = new PathAgent({ peers, members, rules, bar, uplinks: () => [] });
+    this.agent = new PathAgent({ peers, members, rules, bar, uplinks: () => [], reached: () => undefined });
     this.agent.addSource(this.source);
     this.turn((turn) =>
       peers.setMember(MEMBER, { presharedKey: new Uint8Array(32), routes: new Map() }, turn),

@@ -13,7 +13,10 @@ import type { ExitInUse, ExitState } from '../../ts/core/runtime/exit-change.js'
 import { nodePrimitives } from '../../ts/engine/node-primitives.js';
 import type { SimNode } from '../../ts/sim/mesh/simulation.js';
 import { parsePrefix } from '../../ts/wire/prefix.js';
-import { allKnowAll, hex, meshWorld, type MeshWorld } from './mesh-world.js';
+import { PORT_RESTRICTED } from '../../ts/sim/kernel/nat.js';
+import { Simulation } from '../../ts/sim/mesh/simulation.js';
+import { formatIp } from '../../ts/wire/socket-address.js';
+import { allKnowAll, bootstrapOf, hex, ip, meshWorld, OPEN_POLICY, type MeshWorld } from './mesh-world.js';
 
 const DEFAULTS = ['0.0.0.0/0', '::/0'];
 
@@ -281,5 +284,103 @@ describe('an exit', () => {
     simulation.run(1000);
     assert.deepEqual(guests(exit), []);
     assert.equal(transit(exit, relay), 'none');
+  });
+});
+
+/** Two relays, a guest and two exits, which all talk directly where they can. */
+function directWorld(seed: number): {
+  readonly simulation: Simulation;
+  readonly guest: SimNode;
+  readonly exits: readonly [SimNode, SimNode];
+} {
+  const simulation = new Simulation({ seed });
+  const relays = [1, 2].map((place) =>
+    simulation.node({
+      name: `relay-${place}`,
+      address: { ip: ip(`192.0.2.${place}`), port: 51_820 },
+      relay: { ...OPEN_POLICY, limits: { circuits: 32, admissions: 32 } },
+      latencyMs: 5,
+    }),
+  );
+  const network = {
+    id: simulation.prng.bytes(16),
+    name: 'home',
+    key: simulation.prng.bytes(32),
+    bootstraps: relays.map(bootstrapOf),
+  };
+  const member = (name: string, place: number): SimNode =>
+    simulation.node({
+      name,
+      address: { ip: ip('10.0.0.2'), port: 51_820 },
+      nat: simulation.nat(ip(`198.18.0.${place}`), PORT_RESTRICTED),
+      networks: [network],
+      latencyMs: simulation.prng.integer(5, 40),
+      directPaths: true,
+    });
+  const guest = member('guest', 1);
+  const exits = [member('first', 2), member('second', 3)] as const;
+  for (const node of [...relays, guest, ...exits]) node.start();
+  assert.ok(simulation.runUntil(() => allKnowAll([guest, ...exits]), 20_000) !== undefined);
+  for (const exit of exits) serve(exit, service([to(guest)]));
+  simulation.run(1000);
+  return { simulation, guest, exits };
+}
+
+describe('a member that was out of reach when it was asked', () => {
+  /** Nothing comes to it or from it. */
+  const cutOff = ({ simulation }: Pick<MeshWorld, 'simulation'>, node: SimNode): void => {
+    const at = formatIp(node.nat?.ip ?? node.address.ip);
+    simulation.internet.blocked = (from, target) => [from, target].some((end) => formatIp(end.ip) === at);
+  };
+  /** As long as a relay takes to be asked again, and to reach who is back. */
+  const SOON_MS = 10_000;
+
+  for (const [outageMs, what] of [
+    [25_000, 'one request was in vain'],
+    [60_000, 'several were'],
+  ] as const)
+    it(`is asked again as soon as there is a way: ${what}`, () => {
+      for (let seed = 1; seed <= 10; seed++) {
+        const world = directWorld(seed);
+        const { simulation, guest, exits } = world;
+        const [first, second] = exits;
+        use(guest, exits);
+        assert.ok(simulation.runUntil(() => active(guest) === peerId(first), 20_000) !== undefined);
+        first.kill();
+        cutOff(world, second);
+        assert.ok(simulation.runUntil(() => states(guest)[1] === 'unanswered', 60_000) !== undefined);
+        simulation.run(outageMs - 8000);
+        simulation.internet.blocked = () => false;
+        const used = (): boolean => active(guest) === peerId(second);
+        assert.ok(simulation.runUntil(used, SOON_MS) !== undefined, `seed ${seed}: ${states(guest).join()}`);
+      }
+    });
+
+  it('and the member whose LAN is accepted likewise', () => {
+    const lan = parsePrefix('192.168.7.0/24');
+    assert.ok(lan);
+    for (let seed = 1; seed <= 10; seed++) {
+      const world = directWorld(seed);
+      const { simulation, guest, exits } = world;
+      const [router] = exits;
+      router.apply(
+        router.mesh.setRoutes(
+          { service: { rights: [to(guest)], prefixes: [lan] }, accepted: [] },
+          router.step,
+        ),
+      );
+      simulation.run(1000);
+      cutOff(world, router);
+      const accepted = [{ prefix: lan, from: router.identity }];
+      guest.apply(guest.mesh.setRoutes({ service: undefined, accepted }, guest.step));
+      const state = (): ExitState | undefined => guest.mesh.status(guest.step).routes.accepted[0]?.state;
+      assert.ok(simulation.runUntil(() => state() === 'unanswered', 60_000) !== undefined);
+      simulation.run(50_000);
+      simulation.internet.blocked = () => false;
+      assert.ok(
+        simulation.runUntil(() => state() === 'granted', SOON_MS) !== undefined,
+        `seed ${seed}: ${state()}`,
+      );
+    }
   });
 });

@@ -117,6 +117,12 @@ export class ExitAgent {
     this.#routeClient.lost(peer, turn);
   }
 
+  /** The member is reached again. */
+  reached(peer: SessionKey, turn: Turn): void {
+    this.#client.reached(peer, turn);
+    this.#routeClient.reached(peer, turn);
+  }
+
   memberGone(peer: SessionKey, turn: Turn): void {
     this.#server.memberGone(peer, turn);
     this.#routeServer.handleReleased(peer, turn);

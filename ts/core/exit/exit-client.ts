@@ -107,6 +107,14 @@ export class ExitClient {
     if (this.#candidates.some((each) => each.lost(peer, turn))) this.#advance(turn);
   }
 
+  /** The member is reached again: whether it grants is asked at once, though one before it is being asked. */
+  reached(peer: SessionKey, turn: Turn): void {
+    const due = this.#candidates.filter((each) => each.reached(peer, turn));
+    if (due.length === 0) return;
+    this.#advance(turn);
+    if (this.#active === undefined) for (const each of due) if (each.isDue(turn.now)) each.ask(turn);
+  }
+
   handleTimeout(turn: Turn): void {
     const at = this.deadline();
     if (at !== undefined && at <= turn.now) this.#advance(turn);

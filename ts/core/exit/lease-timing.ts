@@ -13,6 +13,8 @@ export const ASK_TRIES = 5;
 export const LOOK_AGAIN_MS = 2000;
 export const FIRST_RETRY_MS = 5000;
 export const LONGEST_RETRY_MS = 60_000;
+/** The same where nothing was answered: a way to the member is sought for a minute each time, so without a pause. */
+export const LONGEST_UNANSWERED_RETRY_MS = 30_000;
 
 /** Not all at the same time: two that refuse each other would do so for ever. */
 export function scattered(retryMs: number, turn: Turn): number {

@@ -7,7 +7,14 @@ import type { Refusal } from '../protocol/refusal.js';
 import type { ExitState } from '../runtime/exit-change.js';
 import type { PeerTable } from '../runtime/peer-table.js';
 import type { Turn } from '../runtime/turn.js';
-import { FIRST_RETRY_MS, LONGEST_RETRY_MS, LOOK_AGAIN_MS, RENEW_MS, scattered } from './lease-timing.js';
+import {
+  FIRST_RETRY_MS,
+  LONGEST_RETRY_MS,
+  LONGEST_UNANSWERED_RETRY_MS,
+  LOOK_AGAIN_MS,
+  RENEW_MS,
+  scattered,
+} from './lease-timing.js';
 import { memberOf, provenNetwork } from './proven-network.js';
 
 export interface Lease<Granted> {
@@ -129,6 +136,18 @@ export class Lessor<Granted extends { readonly lifetime: number }> {
     return true;
   }
 
+  /**
+   * Who has this session is reached again, by another way or by the one that was dead: where it was asked in vain, that
+   * was no answer of its. @returns whether it is due now.
+   */
+  reached(peer: SessionKey, turn: Turn): boolean {
+    if (this.#state !== 'unanswered' || this.isAsked) return false;
+    if (memberOf(this.#lessee.members, this.identity)?.sessionKey !== peer) return false;
+    this.#retryMs = FIRST_RETRY_MS;
+    this.#wait('unanswered', 0, turn);
+    return true;
+  }
+
   /** Gives its lease back. */
   release(turn: Turn): void {
     if (this.#lease !== undefined) this.#giveBack(this.#lease.sessionKey, turn);
@@ -165,8 +184,9 @@ export class Lessor<Granted extends { readonly lifetime: number }> {
   }
 
   #failed(state: ExitState, turn: Turn): void {
-    const retryMs = this.#retryMs;
-    this.#retryMs = Math.min(2 * retryMs, LONGEST_RETRY_MS);
+    const longest = state === 'unanswered' ? LONGEST_UNANSWERED_RETRY_MS : LONGEST_RETRY_MS;
+    const retryMs = Math.min(this.#retryMs, longest);
+    this.#retryMs = Math.min(2 * retryMs, longest);
     this.#wait(state, scattered(retryMs, turn), turn);
   }
 

@@ -112,6 +112,12 @@ export class RouteClient {
     if (this.#sources.some((each) => each.lost(peer, turn))) this.#advance(turn);
   }
 
+  /** The member is reached again: whether it grants is asked at once. */
+  reached(peer: SessionKey, turn: Turn): void {
+    const due = this.#sources.filter((each) => each.reached(peer, turn));
+    if (due.length > 0) this.#advance(turn);
+  }
+
   handleTimeout(turn: Turn): void {
     const at = this.deadline();
     if (at !== undefined && at <= turn.now) this.#advance(turn);

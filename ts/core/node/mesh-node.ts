@@ -105,7 +105,7 @@ export class MeshNode implements Component {
         this.#handleControl(event.peer, new Uint8Array(event.payload), turn);
         break;
       case 'session':
-        this.#parts.requests.resend(event.peer, turn);
+        this.#parts.reached(event.peer, turn);
         this.#parts.relayRequests.resend(event.peer, turn);
         this.#parts.relay?.handleEngineEvent(event, turn);
         this.#parts.uplinks.get(event.peer)?.handleSession(event.endpoint, turn);
@@ -117,6 +117,7 @@ export class MeshNode implements Component {
         this.#parts.relay?.handleEngineEvent(event, turn);
         this.#parts.uplinks.get(event.peer)?.handleEndpoint(event.endpoint, turn);
         this.#parts.paths.sessionMoved(event.peer, event.endpoint, turn);
+        this.#parts.reached(event.peer, turn);
         break;
       case 'path-needed':
         this.#parts.pathNeeded(event.peer, turn);
@@ -170,7 +171,7 @@ export class MeshNode implements Component {
 
   handleTimeout(step: Step): Effect[] {
     const turn = new Turn(step);
-    for (const peer of this.#parts.requests.handleTimeout(turn)) this.#parts.uplinks.get(peer)?.suspect(turn);
+    for (const peer of this.#parts.requests.handleTimeout(turn)) this.#parts.suspect(peer, turn);
     this.#parts.relayRequests.handleTimeout(turn);
     this.#parts.uplinks.handleTimeout(turn);
     this.#parts.circuits.handleTimeout(turn);
@@ -179,10 +180,7 @@ export class MeshNode implements Component {
     this.#parts.exits.handleTimeout(turn);
     this.#parts.bar.handleTimeout(turn);
     this.#parts.relay?.handleTimeout(turn);
-    for (const peer of this.#parts.pings.handleTimeout(turn.now)) {
-      const { relay } = this.#parts.paths.path(peer);
-      this.#parts.uplinks.get(relay ?? peer)?.suspect(turn);
-    }
+    for (const peer of this.#parts.pings.handleTimeout(turn.now)) this.#parts.suspect(peer, turn);
     if (this.#sweepAt !== undefined && this.#sweepAt <= turn.now) {
       this.#sweepAt = turn.now + SWEEP_MS;
       this.#parts.members.expire(turn);

@@ -146,6 +146,7 @@ export class NodeParts {
       rules: this.rules,
       bar: this.bar,
       uplinks: () => this.uplinks.all(),
+      reached: (peer: SessionKey, turn: Turn) => this.reached(peer, turn),
     };
     this.exits = new ExitAgent(host);
     this.proofs = new MembershipProofs({
@@ -247,6 +248,20 @@ export class NodeParts {
   pathNeeded(peer: SessionKey, turn: Turn): void {
     if (this.members.bySessionKey(peer) !== undefined) this.bar.seek(peer, turn);
     this.paths.pathNeeded(peer, turn);
+  }
+
+  /** The peer is reached again, or by another way: what it was asked in vain meanwhile is asked at once. */
+  reached(peer: SessionKey, turn: Turn): void {
+    this.requests.resend(peer, turn);
+    this.exits.reached(peer, turn);
+    this.direct?.reached(peer, turn);
+  }
+
+  /** The peer does not answer: whether the ways to it are dead, or the relay they lead over, is found out now. */
+  suspect(peer: SessionKey, turn: Turn): void {
+    const { relay } = this.paths.path(peer);
+    this.uplinks.get(relay ?? peer)?.suspect(turn);
+    this.direct?.suspect(peer, turn);
   }
 
   sendPing(peer: SessionKey, token: Uint8Array, turn: Turn): void {

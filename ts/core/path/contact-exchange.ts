@@ -60,6 +60,7 @@ export class ContactExchange {
   ask(member: SessionKey, contact: Contact, turn: Turn): void {
     const sentAt = turn.now;
     contact.asking = true;
+    contact.unanswered = false;
     contact.askAt = undefined;
     const message = { type: 'contact', candidates: this.#candidates(member) } as const;
     this.#host.requests.send(member, message, turn, (answer, later) => {
@@ -75,6 +76,7 @@ export class ContactExchange {
         contact.beginAt = Math.max(later.now + (later.now - sentAt) / 2, contact.quietUntil);
       } else {
         contact.refused = answer !== undefined;
+        contact.unanswered = answer === undefined;
         contact.failed(later.now);
       }
       this.#user.rescheduled(member, contact);
@@ -85,6 +87,7 @@ export class ContactExchange {
   accept(member: SessionKey, request: number, told: readonly ContactCandidate[], turn: Turn): void {
     if (!this.#answers.begin(member, request, turn)) return;
     const contact = this.#user.contact(member, turn);
+    contact.unanswered = false;
     contact.askAt = undefined;
     if (told.length === 0) {
       this.#user.declined(member, contact, turn);

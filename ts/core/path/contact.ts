@@ -2,7 +2,7 @@
 
 import type { FilteringTest } from './filtering-test.js';
 import { MemberPaths } from './member-paths.js';
-import type { TrackedPath } from './tracked-path.js';
+import { isAnswering, type TrackedPath } from './tracked-path.js';
 
 /** Between contacts that came to nothing; doubles. */
 const FIRST_RETRY_MS = 5000;
@@ -19,6 +19,8 @@ export class Contact {
   refused = false;
   /** Our request is under way. */
   asking = false;
+  /** The last one had no answer: the member may have been out of reach. */
+  unanswered = false;
   readonly paths = new MemberPaths((path) => this.set.includes(path));
   /** The direct path in use. */
   active: TrackedPath | undefined;
@@ -83,3 +85,6 @@ export class Contact {
     return true;
   }
 }
+
+/** Whether all ways that the engine was told of are dead, or about to be. */
+export const isStranded = ({ set }: Contact): boolean => set.length > 0 && !set.some(isAnswering);

@@ -22,7 +22,7 @@ import { TimerQueue } from '../runtime/timer-queue.js';
 import type { Turn } from '../runtime/turn.js';
 import type { Candidate } from './candidate.js';
 import { ContactExchange, type ExchangeHost, type ExchangeUser } from './contact-exchange.js';
-import { Contact } from './contact.js';
+import { Contact, isStranded } from './contact.js';
 import { FilteringTests, type FilteringTestHost } from './filtering-test.js';
 import { isGone } from './local-interface.js';
 import { sameEndpoint } from './member-paths.js';
@@ -43,6 +43,8 @@ export const PATHS_CAPABILITY = 'paths';
 
 /** How long the other side of a session has to ask for a contact before this one does. */
 const ASK_LATER_MS = 300;
+/** A way by which a probe was answered this lately is not suspected. */
+const TRUST_MS = 500;
 /** A session that was not renewed for so long has no keys to probe with. */
 const SESSION_LIFE_MS = 175_000;
 
@@ -207,6 +209,26 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     }
   }
 
+  /** The member does not answer: ways on which nobody reports what arrives are probed at once. */
+  suspect(member: SessionKey, { now }: Turn): void {
+    const contact = this.#contacts.get(member);
+    if (contact?.agreed !== true) return;
+    const { active, set } = contact;
+    for (const path of active === undefined ? set : [])
+      if (now - (path.answeredAt ?? -Infinity) >= TRUST_MS) path.suspect(now);
+    this.rescheduled(member, contact);
+  }
+
+  /** The member is reached again: a contact that it did not answer is asked for at once. */
+  reached(member: SessionKey, turn: Turn): void {
+    const contact = this.#contacts.get(member);
+    if (contact?.unanswered !== true || contact.asking) return;
+    contact.unanswered = false;
+    contact.failures = 0;
+    contact.askAt = turn.now;
+    this.rescheduled(member, contact);
+  }
+
   /** Somebody waits for a direct path: it is sought again soon. */
   wanted(member: SessionKey, turn: Turn): void {
     const contact = this.#contacts.get(member);
@@ -289,6 +311,7 @@ export class DirectPaths implements BesideWays, ExchangeUser {
     const contact = this.#contacts.get(peer);
     if (event.type === 'probe-from') this.#tests.arrived(peer, event.from, turn);
     if (contact === undefined || !this.#hears(contact, event)) return;
+    const wasStranded = isStranded(contact);
     switch (event.type) {
       case 'probe-answer':
         if (this.#probing.answered(contact, event, turn)) {
@@ -322,6 +345,7 @@ export class DirectPaths implements BesideWays, ExchangeUser {
         if (this.#reported(contact, event, turn.now)) this.#selection.decide(peer, contact, turn);
         break;
     }
+    if (wasStranded && (event.type === 'path-heard' || !isStranded(contact))) this.#host.reached(peer, turn);
     this.rescheduled(peer, contact);
   }
 

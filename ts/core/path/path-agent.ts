@@ -42,6 +42,8 @@ export interface PathHost {
   readonly rules: RuledWays;
   readonly bar: RelayBar;
   uplinks(): Iterable<Uplink>;
+  /** What is sent to the member goes by another way than one that was lost. */
+  reached(member: SessionKey, turn: Turn): void;
 }
 
 /** How a member is reached, and by which relay. */
@@ -91,7 +93,10 @@ export class PathAgent implements CandidateUser {
 
   /** The engine has packets for a member and nowhere to send them. */
   pathNeeded(member: SessionKey, turn: Turn): void {
-    if (this.#isRouted(member)) this.#seek(member, turn);
+    if (!this.#isRouted(member)) return;
+    // As long as it is asked for: whoever waits for the way asks again now and then.
+    this.#route(member).seekUntil = turn.now + SEEK_MS;
+    this.#seek(member, turn);
   }
 
   /** Whether a way to the member is being sought. */
@@ -354,6 +359,7 @@ export class PathAgent implements CandidateUser {
     if (other !== undefined) {
       this.#moveTo(other, turn);
       this.#host.beside?.waysChanged(member, turn);
+      this.#host.reached(member, turn);
       return;
     }
     route.active = undefined;

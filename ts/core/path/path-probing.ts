@@ -13,12 +13,13 @@ import { sameSocketAddress, type SocketAddress } from '../../wire/socket-address
 import { isDue } from '../runtime/is-due.js';
 import type { Turn } from '../runtime/turn.js';
 import { isReachable, type OwnAddresses } from './contact-addresses.js';
-import type { Contact } from './contact.js';
+import { isStranded, type Contact } from './contact.js';
 import { familyOf, type NatWitness } from './nat-witness.js';
 import { routedInterface } from './local-interface.js';
 import { sameEndpoint } from './member-paths.js';
 import { PathKeepalive } from './path-keepalive.js';
 import type { PortPrediction } from './port-prediction.js';
+import { mostOfSearch } from './port-search-limits.js';
 import type { RuledWays } from './ruled-ways.js';
 import type { SentAddresses } from './sent-addresses.js';
 import { isAnswering, isDead, type TrackedPath } from './tracked-path.js';
@@ -27,7 +28,10 @@ import type { UnprovenBudget } from './unproven-budget.js';
 /** Before a path that died or was of no use is tried again; doubles, while no data is sent. */
 const RETRY_PATH_MS = 30_000;
 const LONGEST_RETRY_PATH_MS = 600_000;
-/** The same where nothing else works either: of the one that is used, dead as it is, and of all where no relay may carry data. */
+/**
+ * The same where nothing else works either: of the one that is used, dead as it is, of those that would take its place,
+ * and of all where no relay may carry data.
+ */
 const RETRY_USED_MS = 5000;
 /** Addresses learned from probes that came in, for one contact. */
 const MOST_LEARNED = 8;
@@ -154,7 +158,8 @@ export class PathProbing {
 
   #retryMs(member: SessionKey, contact: Contact, path: TrackedPath, now: number): number {
     const isNeeded = contact.active === undefined && !this.#host.rules.admitRelayed(member);
-    if (path === contact.active || isNeeded) return RETRY_USED_MS;
+    const isLast = contact.set.includes(path) && isStranded(contact);
+    if (path === contact.active || isNeeded || isLast) return RETRY_USED_MS;
     if (contact.isBusy(now)) return RETRY_PATH_MS;
     return Math.min(RETRY_PATH_MS * 2 ** path.retries++, LONGEST_RETRY_PATH_MS);
   }
@@ -208,10 +213,8 @@ export class PathProbing {
       path === contact.active ||
       contact.paths.all().some((each) => each.state === 'proven' && sameEndpoint(each.remote, path.remote));
     if (isProven) return true;
-    if (path.local?.port !== undefined) {
-      const { probes, ports } = this.#host.rules.search;
-      return this.#budget.takeSearch(member, to, Math.max(probes, ports), now);
-    }
+    if (path.local?.port !== undefined)
+      return this.#budget.takeSearch(member, to, mostOfSearch(this.#host.rules.search), now);
     return path.answeredAt === undefined
       ? this.#budget.take(member, to, now)
       : this.#budget.takeLost(member, to, now);

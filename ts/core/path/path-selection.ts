@@ -45,6 +45,8 @@ export interface SelectionHost {
   seekRelayed(member: SessionKey, turn: Turn): void;
   /** Relays may see this node elsewhere by now: they are asked. */
   askRelays(turn: Turn): void;
+  /** What is sent to the member goes by another way than one that was dead. */
+  reached(member: SessionKey, turn: Turn): void;
   /** The way data goes may be another. */
   chosen(member: SessionKey, turn: Turn): void;
 }
@@ -60,6 +62,7 @@ export class PathSelection {
 
   /** Uses the best of the paths that are proven and may be used, and tells the engine if that is a change. */
   decide(member: SessionKey, contact: Contact, turn: Turn): void {
+    const { used: usedBefore } = contact;
     const relayed = this.#relayedPaths(member, contact, turn);
     const mayCarry = (path: TrackedPath): boolean => this.#host.rules.ruling(member, path) === undefined;
     const before = contact.active;
@@ -102,6 +105,8 @@ export class PathSelection {
     if (set.length === 0 && !contact.agreed) this.withdraw(member, contact, turn);
     else this.#tell(member, contact, set.slice(0, MAX_PATHS_PER_PEER), turn);
     this.#host.chosen(member, turn);
+    if (usedBefore !== undefined && contact.used !== usedBefore && !isAnswering(usedBefore))
+      this.#host.reached(member, turn);
   }
 
   costOf(member: SessionKey): CostOf {
