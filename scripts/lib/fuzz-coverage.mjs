@@ -109,6 +109,16 @@ export const PARSERS = {
   ],
   socks: ['exit/socks-protocol.ts', 'exit/name-message.ts'],
   'status-http': ['status/server/status-server.ts'],
+  'wasm-session': [
+    'engine/wasm/session-table.ts',
+    'engine/wasm/session-peer.ts',
+    'engine/wasm/noise.ts',
+    'engine/wasm/cookie.ts',
+    'engine/wasm/keypair.ts',
+    'engine/wasm/peer-paths.ts',
+    'engine/wasm/path-set.ts',
+    'engine/wasm/roaming-endpoint.ts',
+  ],
   'wg-config': ['wg/uapi.ts'],
 };
 

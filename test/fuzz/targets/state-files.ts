@@ -155,6 +155,8 @@ const target: FuzzTarget = {
       [0, concat(stored, new Uint8Array(40))],
       [1, encodeBatch([{ key: 'key', value: bytes(3) }]).subarray(24)],
       [1, encodeBatch([{ key: 'key', value: undefined }]).subarray(24)],
+      [1, Uint8Array.of(255)],
+      [1, Uint8Array.of(1, 0, 9, 0, 0, 0, 97)],
       [2, utf8(JSON.stringify(exits))],
       [2, utf8('{"grants":[]}')],
       [3, utf8(JSON.stringify(routes))],
