@@ -112,12 +112,16 @@ async function connect(a: EngineNode, b: EngineNode): Promise<void> {
   await a.setPeer(b.keys.sessionKey, b.inside, `${b.node.address}:${PORT}`);
 }
 
-/** Pings both ways, 50 of them at once and then one every 2 ms, none of which may get lost; then a TCP stream. */
+/**
+ * Pings both ways, 20 of them at once (a suite is offered in a burst of 16) and then one every 2 ms, none of which may
+ * get lost; then a TCP stream. More or longer ones are lost in ping's own socket on a busy machine: it sends all that
+ * it is late with before it reads an answer, and there is room for 87 of 1,200 bytes, or 170 of 100.
+ */
 async function transfer(from: Node, to: Node, fromInside: string, toInside: string): Promise<void> {
   // wireguard-go stages nothing before it was told where its peer is.
   await from.mustRun('ping', ['-nq', '-c1', '-W15', toInside]);
   const burst = (by: Node, address: string): Promise<PingResult> =>
-    ping(by, address, 500, 2, '-l50', '-s1200');
+    ping(by, address, 500, 2, '-l20', '-s100');
   for (const { sent, lost } of await Promise.all([burst(from, toInside), burst(to, fromInside)]))
     assert.deepEqual({ sent, lost }, { sent: 500, lost: 0 });
   const { megabitsPerSecond } = await tcpThroughput(from, to, toInside, 1);
