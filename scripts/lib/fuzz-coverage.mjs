@@ -112,6 +112,7 @@ export const PARSERS = {
   'wasm-session': [
     'engine/wasm/session-table.ts',
     'engine/wasm/session-peer.ts',
+    'engine/wasm/peer-reach.ts',
     'engine/wasm/noise.ts',
     'engine/wasm/cookie.ts',
     'engine/wasm/keypair.ts',

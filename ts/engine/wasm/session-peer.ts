@@ -1,9 +1,9 @@
-// One WireGuard peer: handshakes, keys, timers, endpoint (whitepaper section 6). Sans-IO: `step`
-// brings time and randomness, `outputs` takes datagrams and events, `deadline()` says when to call
+// One WireGuard peer: handshakes, keys, timers (whitepaper section 6); where it is reached is in peer-reach.ts. Sans-IO:
+// `step` brings time and randomness, `outputs` takes datagrams and events, `deadline()` says when to call
 // `handleTimeout`.
 
 import type { Step } from '../../contract/step.js';
-import type { PeerConfig, PeerEndpoint, PeerStatus, SessionKey } from '../../contract/engine.js';
+import type { PeerConfig, PeerStatus, SessionKey } from '../../contract/engine.js';
 import type { PathCounts, PathProbe, PeerPaths } from '../../contract/path-control.js';
 import { isPathFrame } from '../../wire/path-frame.js';
 import { pongTo } from '../../wire/ping-frame.js';
@@ -11,11 +11,9 @@ import { isCover } from '../../wire/cover-frame.js';
 import { isSuiteFrame } from '../../wire/suite-frame.js';
 import {
   CONTROL_FRAMES_PER_SECOND,
-  ENDPOINT_INTERVAL,
   INITIATION_INTERVAL,
   KEEPALIVE_TIMEOUT,
   NEW_HANDSHAKE_TIMEOUT,
-  PATH_NEEDED_INTERVAL,
   REKEY_ATTEMPT_TIME,
   REKEY_ON_RECEIVE_TIME,
   REKEY_TIMEOUT,
@@ -24,17 +22,16 @@ import {
 } from '../../wire/session-constants.js';
 import { CookieJar } from './cookie.js';
 import type { Counters } from './counters.js';
-import { endpointAt, endsOf, sameEndpoint, toldEndpoint, type Endpoint } from './endpoint.js';
+import type { Endpoint } from './endpoint.js';
 import type { IndexTable } from './index-table.js';
 import { Initiator } from './initiator.js';
 import { Keypair, KeypairSlots } from './keypair.js';
 import { createResponse, type LocalIdentity, type RemoteIdentity, type ResponderState } from './noise.js';
 import { equal } from './primitives.js';
 import { REPLAY_WINDOW_SIZE } from './replay-window.js';
-import { RoamingEndpoint } from './roaming-endpoint.js';
 import type { SessionOutput } from './session-output.js';
 import { StagedPayloads } from './staged-payloads.js';
-import { PeerPathUse } from './peer-paths.js';
+import { PeerReach } from './peer-reach.js';
 import { isLater, type Tai64n } from './tai64n.js';
 import { Timers } from './timers.js';
 import { TokenBucket } from './token-bucket.js';
@@ -96,32 +93,13 @@ export class SessionPeer {
         this.#sendKeepalive(step, outputs);
       },
     },
-    /** That it has moved was just told. */
-    endpointTold: {
-      delay: () => ENDPOINT_INTERVAL,
-      fired: (step, outputs) => {
-        if (this.#endpointUntold) this.#tellEndpoint(step, outputs);
-      },
-    },
-    /** A path is silent, or reported on, from the moment it is started for. */
-    paths: {
-      delay: () => 0,
-      fired: (step, outputs) => {
-        this.#paths.serve(step, outputs);
-        this.#armPaths(step);
-      },
-    },
     /** There were no new keys. */
     zeroKeys: { delay: () => ZERO_KEYS_TIME, fired: () => this.#forgetKeys() },
   });
   readonly #staged = new StagedPayloads();
   #controlBudget: TokenBucket | undefined;
   readonly #initiator: Initiator;
-  readonly #paths: PeerPathUse<Endpoint>;
-  /** Where it is reached, unless it has paths. */
-  readonly #endpoint = new RoamingEndpoint();
-  /** It has moved since that was told. */
-  #endpointUntold = false;
+  readonly #reach: PeerReach;
   #persistentKeepaliveMs = 0;
 
   #initiationSentAt: number | undefined;
@@ -133,7 +111,6 @@ export class SessionPeer {
   /** One rekey for each key that is only received on. */
   #rekeyedOnReceive = false;
   #needAnotherKeepalive = false;
-  #pathNeededAt: number | undefined;
 
   #completedAt: number | undefined;
   #receivedAt: number | undefined;
@@ -145,12 +122,9 @@ export class SessionPeer {
     this.remote = remote;
     this.#context = context;
     this.#cookies = new CookieJar(remote);
-    this.#paths = new PeerPathUse({
+    this.#reach = new PeerReach({
       sessionKey,
       counters: context.counters,
-      keepsWhole: false, // node:dgram has no way to say that a datagram is not to be fragmented
-      endsOf,
-      at: endpointAt,
       seal: (payload, step) => this.#seal(payload, step),
       send: (message, to, step, outputs) => this.#send(message, to, step, outputs),
     });
@@ -169,12 +143,7 @@ export class SessionPeer {
 
   /** Applies endpoint and keepalive of a configuration. */
   configure(config: PeerConfig, step: Step, outputs: SessionOutput[]): void {
-    const endpointAppears = this.#endpoint.current === undefined && config.endpoint !== undefined;
-    if (config.endpoint !== undefined) {
-      const pinned = this.#paths.active !== undefined;
-      const proven = config.redirect !== true && !pinned && this.#slots.usable(step.now);
-      this.#endpoint.give(config.endpoint, proven);
-    }
+    const endpointAppears = this.#reach.give(config, this.#slots.usable(step.now));
     const keepalive = config.persistentKeepalive * 1000;
     const keepaliveAppears = keepalive > 0 && this.#persistentKeepaliveMs === 0;
     this.#persistentKeepaliveMs = keepalive;
@@ -186,24 +155,17 @@ export class SessionPeer {
 
   /** As PathControl.setPaths. */
   setPaths(settings: PeerPaths, step: Step, outputs: SessionOutput[]): void {
-    const { active } = this.#paths;
-    this.#paths.set(settings, step);
-    if (this.#paths.active !== undefined) {
-      this.#endpointUntold = false;
-      this.#endpoint.settle();
-      if (this.#staged.length > 0) this.#sendStaged(step, outputs);
-    } else if (active !== undefined)
-      this.#endpoint.fallBackTo('leg' in active.remote ? active.remote : { address: active.remote.address });
-    this.#armPaths(step);
+    this.#reach.setPaths(settings, step);
+    if (this.#reach.isPinned && this.#staged.length > 0) this.#sendStaged(step, outputs);
   }
 
   /** false: there is no session to send it in, or no such way. */
   sendProbe(probe: PathProbe, step: Step, outputs: SessionOutput[]): boolean {
-    return this.#paths.sendProbe(probe, step, outputs);
+    return this.#reach.sendProbe(probe, step, outputs);
   }
 
   pathCounts(now: number): PathCounts[] {
-    return this.#paths.counts(now);
+    return this.#reach.pathCounts(now);
   }
 
   /** Ends the session when the key is another one; what is staged waits for the next handshake. */
@@ -216,13 +178,13 @@ export class SessionPeer {
 
   /** Forgets an endpoint that led through a leg which is gone, for one that was given meanwhile. */
   forgetLeg(leg: number, step: Step, outputs: SessionOutput[]): void {
-    if (!this.#endpoint.forgetLeg(leg)) return;
-    if (this.#endpoint.current !== undefined && this.#staged.length > 0) this.#sendStaged(step, outputs);
+    if (!this.#reach.forgetLeg(leg)) return;
+    if (this.#reach.isKnown && this.#staged.length > 0) this.#sendStaged(step, outputs);
   }
 
   /** Forgets a sticky source that is this host's no more; any, without `local`. */
   forgetLocal(local?: LocalAddress): void {
-    this.#endpoint.forgetLocal(local);
+    this.#reach.forgetLocal(local);
   }
 
   sendControl(payload: Uint8Array, step: Step, outputs: SessionOutput[]): void {
@@ -262,7 +224,7 @@ export class SessionPeer {
     }
     this.#authenticReceived(from, size, step, outputs);
     const keypair = new Keypair(response.keys, index, state.remoteIndex, false, step.now);
-    this.#endpoint.forgetGiven();
+    this.#reach.forgetGiven();
     this.#slots.addResponded(keypair);
     this.#context.indices.set(index, { peer: this, keypair });
     this.#timers.start('zeroKeys', step);
@@ -279,20 +241,20 @@ export class SessionPeer {
       return;
     }
     this.#authenticReceived(from, message.length, step, outputs);
-    this.#endpoint.forgetGiven();
+    this.#reach.forgetGiven();
     this.#slots.addInitiated(keypair);
     this.#context.indices.set(keypair.localIndex, { peer: this, keypair });
     this.#timers.start('zeroKeys', step);
     this.#handshakeComplete(from, step, outputs);
     // The responder may send only after it received on the new key: confirm at once. By the way its response
     // came, for the peer's paths may lead elsewhere.
-    const confirmation = this.#paths.active === undefined ? undefined : this.#seal(EMPTY, step);
+    const confirmation = this.#reach.isPinned ? this.#seal(EMPTY, step) : undefined;
     if (confirmation === undefined) {
       this.#sendKeepalive(step, outputs);
       return;
     }
     this.#context.counters.add('keepalives_sent');
-    this.#paths.answer(confirmation, from, step, outputs);
+    this.#reach.answer(confirmation, from, step, outputs);
     this.#flushStaged(step, outputs);
   }
 
@@ -328,14 +290,12 @@ export class SessionPeer {
       this.#flushStaged(step, outputs);
     }
     if (frame) {
-      this.#paths.receivedFrame(payload, from, message.length, step, outputs);
-      this.#armPaths(step);
+      this.#reach.receivedFrame(payload, from, message.length, step, outputs);
       return;
     }
     this.#rekeyOnReceive(step, outputs);
     const holdsData = payload.length > 0 && !isSuiteFrame(payload) && !isCover(payload);
-    this.#paths.received(from, message.length, holdsData, step, outputs);
-    this.#armPaths(step);
+    this.#reach.received(from, message.length, holdsData, step, outputs);
     if (payload.length === 0) {
       counters.add('keepalives_received');
       return;
@@ -366,24 +326,27 @@ export class SessionPeer {
     }
     // One that cannot be sent does not wait for a session.
     const keypair = this.#slots.current;
-    if (!this.#reachable || keypair?.canSend(step.now) !== true) return;
+    if (!this.#reach.isKnown || keypair?.canSend(step.now) !== true) return;
     this.#context.counters.add('pings_answered');
     this.#sendTransport(keypair, pong, step, outputs);
   }
 
   handleTimeout(step: Step, outputs: SessionOutput[]): void {
     this.#timers.fire(step, outputs);
+    this.#reach.handleTimeout(step, outputs);
   }
 
   /** Monotonic ms at which handleTimeout wants to be called. */
   deadline(): number | undefined {
-    return this.#timers.deadline();
+    const own = this.#timers.deadline();
+    const reach = this.#reach.deadline();
+    return own === undefined || reach === undefined ? (own ?? reach) : Math.min(own, reach);
   }
 
   status(now: number): PeerStatus {
     return {
       sessionKey: this.sessionKey,
-      endpoint: this.#reachedAt(),
+      endpoint: this.#reach.toldAt,
       handshakeAgeMs: this.#completedAt === undefined ? undefined : now - this.#completedAt,
       lastReceivedMs: this.#receivedAt === undefined ? undefined : now - this.#receivedAt,
       suite: this.#slots.current === undefined ? undefined : 'ChaCha20-Poly1305',
@@ -421,8 +384,8 @@ export class SessionPeer {
   #flushStaged(step: Step, outputs: SessionOutput[]): void {
     const keypair = this.#slots.current;
     while (keypair?.canSend(step.now) === true) {
-      if (!this.#reachable) {
-        if (this.#staged.length > 0) this.#askForPath(step, outputs);
+      if (!this.#reach.isKnown) {
+        if (this.#staged.length > 0) this.#reach.askForPath(step, outputs);
         return;
       }
       const payload = this.#staged.take();
@@ -432,14 +395,13 @@ export class SessionPeer {
   }
 
   #sendTransport(keypair: Keypair, payload: Uint8Array, step: Step, outputs: SessionOutput[]): void {
-    this.#sendReached(sealTransport(keypair, payload), step, outputs);
+    this.#reach.transmit(sealTransport(keypair, payload), step, outputs);
     this.#context.counters.add('transport_sent');
     if (payload.length === 0) {
       this.#context.counters.add('keepalives_sent');
     } else {
       this.#timers.startIfIdle('newHandshake', step);
-      this.#paths.dataSent(step);
-      this.#armPaths(step);
+      this.#reach.dataSent(step);
     }
     if (keypair.worn(step.now)) this.#initiate(step, outputs);
   }
@@ -452,42 +414,12 @@ export class SessionPeer {
     return sealTransport(keypair, payload);
   }
 
-  get #reachable(): boolean {
-    return this.#paths.active !== undefined || this.#endpoint.current !== undefined;
-  }
-
-  #reachedAt(): PeerEndpoint | undefined {
-    const { active } = this.#paths;
-    if (active !== undefined) return toldEndpoint(endpointAt(active));
-    const { current } = this.#endpoint;
-    return current === undefined ? undefined : toldEndpoint(current);
-  }
-
-  #armPaths(step: Step): void {
-    const at = this.#paths.deadline();
-    if (at === undefined) this.#timers.stop('paths');
-    else this.#timers.start('paths', step, at);
-  }
-
-  /** To wherever the peer is reached. */
-  #sendReached(message: Uint8Array, step: Step, outputs: SessionOutput[]): void {
-    const { current } = this.#endpoint;
-    if (this.#paths.active !== undefined) this.#paths.transmit(message, step, outputs);
-    else if (current !== undefined) this.#send(message, current, step, outputs);
-  }
-
   /** Every authenticated message goes out here. */
   #send(message: Uint8Array, to: Endpoint, step: Step, outputs: SessionOutput[]): void {
     this.#timers.stop('sendKeepalive');
     this.#startPersistentKeepalive(step);
     this.#txBytes += message.length;
     outputs.push({ type: 'datagram', to, datagram: message });
-  }
-
-  #askForPath(step: Step, outputs: SessionOutput[]): void {
-    if (this.#pathNeededAt !== undefined && step.now - this.#pathNeededAt < PATH_NEEDED_INTERVAL) return;
-    this.#pathNeededAt = step.now;
-    outputs.push({ type: 'event', event: { type: 'path-needed', peer: this.sessionKey } });
   }
 
   // Handshakes
@@ -499,18 +431,17 @@ export class SessionPeer {
       this.#timers.startIfIdle('retransmit', step, this.#initiationSentAt);
       return;
     }
-    const pinned = this.#paths.active !== undefined;
-    const to = pinned ? undefined : this.#endpoint.forInitiation(retry, this.#slots.usable(step.now));
-    if (!pinned && to === undefined) {
-      this.#askForPath(step, outputs);
+    const way = this.#reach.forInitiation(retry, this.#slots.usable(step.now));
+    if (way === undefined) {
+      this.#reach.askForPath(step, outputs);
       this.#timers.startIfIdle('retransmit', step);
       return;
     }
     const message = this.#initiator.initiate(step);
     this.#initiationSentAt = step.now;
     this.#timers.start('retransmit', step);
-    if (to === undefined) this.#sendReached(message, step, outputs);
-    else this.#send(message, to, step, outputs);
+    if (way.to === undefined) this.#reach.transmit(message, step, outputs);
+    else this.#send(message, way.to, step, outputs);
     this.#context.counters.add('handshake_initiations_sent');
   }
 
@@ -536,12 +467,7 @@ export class SessionPeer {
     this.#rekeyedOnReceive = false;
     this.#completedAt = step.now;
     this.#context.counters.add('handshakes_completed');
-    const at = this.#paths.active === undefined ? this.#endpoint.current : from;
-    if (at === undefined) return; // its leg went away within this very step
-    outputs.push({
-      type: 'event',
-      event: { type: 'session', peer: this.sessionKey, endpoint: toldEndpoint(at) },
-    });
+    this.#reach.tellSession(from, outputs);
   }
 
   #forgetKeys(): void {
@@ -554,13 +480,7 @@ export class SessionPeer {
   /** An authentic message that is not a replay: the peer is where it came from. */
   #authenticReceived(from: Endpoint, size: number, step: Step, outputs: SessionOutput[]): void {
     this.#noteReceived(size, step);
-    if (this.#paths.active !== undefined) return; // nothing but its paths moves a peer that has some
-    const change = this.#endpoint.heard(from);
-    if (change === undefined) return;
-    outputs.push({ type: 'heard', at: from });
-    if (change.before === undefined || sameEndpoint(change.before, from)) return;
-    if (this.#timers.running('endpointTold')) this.#endpointUntold = true;
-    else this.#tellEndpoint(step, outputs);
+    this.#reach.heard(from, step, outputs);
   }
 
   #noteReceived(size: number, step: Step): void {
@@ -568,17 +488,6 @@ export class SessionPeer {
     this.#rxBytes += size;
     this.#timers.stop('newHandshake');
     this.#startPersistentKeepalive(step);
-  }
-
-  /** Whoever lets packets come from here and there in turns causes no event for each. */
-  #tellEndpoint(step: Step, outputs: SessionOutput[]): void {
-    this.#endpointUntold = false;
-    const { current } = this.#endpoint;
-    if (current === undefined || this.#paths.active !== undefined) return;
-    this.#timers.start('endpointTold', step);
-    this.#context.counters.add('endpoint_changes');
-    const endpoint = toldEndpoint(current);
-    outputs.push({ type: 'event', event: { type: 'endpoint', peer: this.sessionKey, endpoint } });
   }
 
   #dataReceived(step: Step): void {
