@@ -37,9 +37,9 @@ bool same_site(const omerta_address& a, const omerta_address& b) {
 }  // namespace
 
 /// Whether the MAC1 checks of one initiation may be made. Prefixes of addresses that proved themselves lately
-/// have a budget of their own, so that a flood of strangers does not keep them out, and each other one has
-/// its part of the strangers'. An initiation that answers the relay's cookie is counted with those who proved
-/// themselves: telling it takes two hashes.
+/// have a budget of their own, so that a flood of strangers does not keep them out, and each other one, and
+/// each site, has its part of the strangers'. An initiation that answers the relay's cookie is counted with
+/// those who proved themselves: telling it takes two hashes.
 bool WireguardTable::may_try(const session::Initiation& message, const omerta_address& source,
                              Nanoseconds now) {
   if (message.mac2 != Mac16{}) {
@@ -51,7 +51,7 @@ bool WireguardTable::may_try(const session::Initiation& message, const omerta_ad
   const Nanoseconds known = known_[omerta_tag(known_key_, prefix.high, prefix.low, 0, 0) % kKnownSlots].load(
       std::memory_order_relaxed);
   if (known != 0 && now - known < kKnownTime && known_budget_.take(source, now)) return true;
-  return newcomers_.take(source, now) &&
+  return newcomers_.take(source, now) && newcomer_sites_.take(source, now) &&
          strangers_.take(now, static_cast<uint64_t>(std::popcount(bound_.load(std::memory_order_relaxed))));
 }
 

@@ -19,6 +19,9 @@ constexpr uint64_t kStrangerBurst = 40'000;
 /// Initiations a second of one such prefix: WireGuard sends one in 5 s, and many clients may be behind a NAT.
 constexpr uint64_t kNewcomerInitiations = 20;
 constexpr uint64_t kNewcomerBurst = 100;
+/// Those of one site, which may have 65,536 prefixes: as the kernel path lets through.
+constexpr uint64_t kSiteInitiations = 500;
+constexpr uint64_t kSiteBurst = 500;
 /// Handshakes a second of a prefix that has: an office full of clients after a restart of the relay.
 constexpr uint64_t kKnownHandshakes = 50;
 constexpr uint64_t kKnownBurst = 200;
@@ -40,6 +43,7 @@ WireguardTable::WireguardTable(size_t sessions, session::RandomBytes random, Wir
     : random_(std::move(random)),
       strangers_(kStrangerChecks, kStrangerBurst),
       newcomers_(kNewcomerInitiations, kNewcomerBurst, {32, 64}, drawn<PrefixBuckets::SecretKey>(random_)),
+      newcomer_sites_(kSiteInitiations, kSiteBurst, {24, 48}, drawn<PrefixBuckets::SecretKey>(random_)),
       known_budget_(kKnownHandshakes, kKnownBurst, {32, 64}, drawn<PrefixBuckets::SecretKey>(random_)) {
   const auto key = drawn<WireguardRoutes::Secret>(random_);
   known_key_[0] = key.words[0];

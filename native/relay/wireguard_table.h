@@ -224,7 +224,8 @@ class WireguardTable {
   std::atomic<uint64_t> bound_{0};  ///< a bit for each number in use
   // Budgets of MAC1 checks.
   TokenBucket strangers_;
-  PrefixBuckets newcomers_;  ///< initiations, before `strangers_`
+  PrefixBuckets newcomers_;       ///< initiations, before `strangers_`
+  PrefixBuckets newcomer_sites_;  ///< likewise, of an IPv4 /24 or IPv6 /48
   PrefixBuckets known_budget_;
   std::unique_ptr<std::atomic<Nanoseconds>[]> known_;  ///< when a prefix last proved an address
   __u64 known_key_[2];

@@ -250,8 +250,9 @@ void a_flood_of_forged_addresses_takes_no_place_in_the_table() {
   uint32_t index = 1000;
   for (int i = 0; i < 3000; i++) {
     w.now += kSecond / 3000;
-    CHECK(w.ask_blindly(index++, at(static_cast<uint8_t>(i % 250), static_cast<uint16_t>(i + 1))) ==
-          Verdict::cookie);
+    session::Endpoint from = at(static_cast<uint8_t>(i % 250), static_cast<uint16_t>(i + 1));
+    from.remote.ip[13] = static_cast<uint8_t>(i % 10);  // of ten sites
+    CHECK(w.ask_blindly(index++, from) == Verdict::cookie);
   }
   CHECK(w.connect(1, at(251, 1)));
   // Sent once, an initiation is not sent on twice.
@@ -276,7 +277,13 @@ void no_flood_spends_the_checks_of_another_prefix() {
   };
   flood(100'000, false);  // of few
   CHECK(over > 70'000);
-  CHECK(w.ask(900, at(249, 1)) == Verdict::forward);  // a newcomer in a bucket of its own need not wait
+  size_t let_in = 0;  // newcomers elsewhere, but for those whose bucket is that of one of the 240
+  for (uint8_t i = 0; i < 10; i++) {
+    session::Endpoint newcomer = at(249, 1);
+    newcomer.remote.ip[13] = i;
+    let_in += w.ask(800 + i, newcomer) == Verdict::forward ? 1 : 0;
+  }
+  CHECK(let_in >= 8);
   CHECK(w.connect(1, at(250, 40000)));
   // Of all there are: strangers have to wait, but neither who is known nor who answers a cookie.
   w.now += kSecond;
@@ -294,6 +301,25 @@ void no_flood_spends_the_checks_of_another_prefix() {
   size_t taken = 0;
   for (uint32_t i = 0; i < 30000; i++) taken += w.ask(5000 + i, at(250, 40000)) != Verdict::over_rate;
   CHECK(taken < 5000);
+}
+
+void no_site_spends_the_checks_of_all_strangers() {
+  World w(64, repeatable_bytes());
+  // With as many servers as there can be, 625 initiations of strangers at once.
+  for (uint8_t i = 0; i < 64; i++) w.table.bind(i, World::binding(i + 1, w.server), w.now, w.accounts);
+  session::Initiation garbage{};
+  garbage.type = session::kInitiationType;
+  for (uint32_t i = 0; i < 20'000; i++) {
+    garbage.sender = i;
+    session::Endpoint from = at(1, 1, true);
+    from.remote.ip[6] = static_cast<uint8_t>(i >> 8);  // 20,000 /64s of one /48
+    from.remote.ip[7] = static_cast<uint8_t>(i);
+    w.handshake(garbage, from);
+  }
+  CHECK(w.ask_blindly(900, at(249, 1)) == Verdict::cookie);
+  session::Endpoint elsewhere = at(1, 1, true);
+  elsewhere.remote.ip[5] ^= 1;
+  CHECK(w.ask_blindly(901, elsewhere) == Verdict::cookie);
 }
 
 void sessions_last_as_long_as_their_keys() {
@@ -567,6 +593,7 @@ int main() {
   RUN(half_open_handshakes_have_a_cap_for_each_site);
   RUN(a_flood_of_forged_addresses_takes_no_place_in_the_table);
   RUN(no_flood_spends_the_checks_of_another_prefix);
+  RUN(no_site_spends_the_checks_of_all_strangers);
   RUN(sessions_last_as_long_as_their_keys);
   RUN(sessions_have_a_cap_and_every_server_its_part);
   RUN(sessions_follow_a_server_to_its_new_address_and_end_with_it);
