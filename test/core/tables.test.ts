@@ -502,8 +502,9 @@ describe('the member table', () => {
     });
     const other: Network = { id: bytes(16), name: 'o', key: bytes(32), bootstraps: [] };
     for (const each of [network, other]) members.addNetwork(each, turn());
+    const blindedOther = blindedNetworkId(nodePrimitives, other);
     const learn = (of: Network, since?: number): ReturnType<MemberTable['learnOpened']> => {
-      const networks = [blindedNetworkId(nodePrimitives, of)];
+      const networks = [of === network ? blinded : blindedOther];
       const person = { ...self, identity: bytes(32), sessionKey: bytes(32) };
       return members.learnOpened({ ...recordFields(person, { networks }), bytes: bytes(8) }, turn(), since);
     };
