@@ -85,6 +85,7 @@ export const PARSERS = {
     'core/exit/route-server.ts',
   ],
   'exit-journal': ['exit/host-changes.ts', 'exit/host-change.ts', 'exit/host-listing.ts'],
+  gateway: ['exit/gateway-flows.ts', 'exit/permitted.ts'],
   'peer-batch': ['engine/native/peer-batch.ts'],
   datagrams: ['wire/frame.ts', 'wire/path-frame.ts', 'engine/wasm/stun.ts', 'engine/wasm/messages.ts'],
   links: [

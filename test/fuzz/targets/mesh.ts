@@ -88,6 +88,8 @@ class World {
         networks: [{ ...network, key }],
         latencyMs: 10,
         directPaths: true,
+        // Of one it is asked, of the others it is known.
+        ...(place > 1 && { consent: { networks: 'own', identities: [], until: undefined } }),
       });
     const members = [member(1, PORT_RESTRICTED), member(2, SYMMETRIC), member(3, PORT_RESTRICTED)];
     this.#outsider = member(4, PORT_RESTRICTED, new Uint8Array(32).fill(7));
@@ -100,7 +102,7 @@ class World {
 
   act(what: number, argument: number, more: number): void {
     const { mesh, step } = this.#liar;
-    switch (what % 14) {
+    switch (what % 15) {
       case 0:
         this.#run(argument * 4);
         break;
@@ -125,6 +127,11 @@ class World {
       case 7:
         this.#ping(argument, more);
         break;
+      case 14: {
+        const node = this.#honest[argument % 2] ?? this.#liar;
+        node.apply(node.mesh.fetchReceipts(undefined, Uint8Array.of(more), node.step));
+        break;
+      }
       case 8:
         this.#all[argument % this.#all.length]?.nat?.reboot();
         break;
@@ -308,6 +315,7 @@ const target: FuzzTarget = {
     program('2 5 0 3 5 1 9 6 0 20 6 1 33 1 30 0 10 0 1 1 30 0'),
     program('0 8 2 0 8 3 0 7 2 3 1 100 0 9 0 60 7 3 2 1 100 0'),
     program('1 12 1 3 7 2 3 12 128 0 1 60 0 11 0 2 11 1 1 7 2 4 13 241 9 1 60 0'),
+    program('0 7 2 3 13 241 9 1 20 0 14 0 1 2 24 5 14 1 2 1 9 0'),
     program('0 7 4 2 13 240 200 1 9 0 2 60 7 13 241 255 2 61 8 1 200 0 1 255 0'),
   ],
   run(input) {
