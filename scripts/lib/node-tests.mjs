@@ -47,7 +47,6 @@ export const LONGEST = [
   'lab/standing-policy',
   'lab/relay-chain',
   'lab/private-network',
-  'core/tables',
   'lab/udp-blocked',
   'lab/kernel-path-wireguard',
   'sim/port-search',

@@ -196,10 +196,10 @@ describe('tenures of overlay addresses', () => {
 
 describe('clients of a relay', () => {
   it('who renew their record over and over are told of to others eight times at once, then every 10 s', () => {
-    const relay = new DoorRelay(open(), nodePrimitives, keys());
-    const [a, b] = [keys(), keys()];
+    const relay = new DoorRelay(open(), CHEAP_PRIMITIVES, cheapKeys());
+    const [a, b] = [cheapKeys(), cheapKeys()];
     const known = { id: new Uint8Array(16).fill(6), key: new Uint8Array(32).fill(7) };
-    const networks = [blindedNetworkId(nodePrimitives, known)];
+    const networks = [blindedNetworkId(CHEAP_PRIMITIVES, known)];
     relay.join(a, address('203.0.113.1:4000'), { networks }, 0);
     relay.join(b, address('203.0.113.2:4000'), { networks }, 0);
     for (const member of [a, b]) relay.prove(member, known, 0);
@@ -227,10 +227,10 @@ describe('clients of a relay', () => {
   });
 
   it('whose packets come from elsewhere are sent a challenge there and nothing else, whatever they ask, until it is answered', () => {
-    const relay = new DoorRelay(open(), nodePrimitives, keys());
+    const relay = new DoorRelay(open(), CHEAP_PRIMITIVES, cheapKeys());
     const known = { id: new Uint8Array(16).fill(6), key: new Uint8Array(32).fill(7) };
-    const network = blindedNetworkId(nodePrimitives, known);
-    const members = [1, 2, 3].map(() => keys());
+    const network = blindedNetworkId(CHEAP_PRIMITIVES, known);
+    const members = [1, 2, 3].map(() => cheapKeys());
     members.forEach((member, index) => {
       relay.join(member, address(`203.0.113.${index + 1}:4000`), { networks: [network] }, 0);
       relay.prove(member, known, 0);
