@@ -38,11 +38,25 @@ export function verdicts(results: Results): Verdict[] {
       measured: over(id, 'kernel', 'wireguard-go', 'bitsPerSecond'),
       atLeast: 3,
     })),
+    ...(['namespace', 'stack'] as const).flatMap((own) =>
+      (['slirp4netns', 'pasta'] as const).map((other) => ({
+        aim: `tcp-up-ipv4: ${own} over wireguard-go and ${other}`,
+        measured: over('tcp-up-ipv4', own, other, 'bitsPerSecond'),
+        atLeast: undefined,
+      })),
+    ),
     ...TCP.map((id) => ({
       aim: `${id}: the gateway over the kernel's exit`,
       measured: over(id, 'namespace', 'kernel', 'bitsPerSecond'),
       atLeast: 0.9,
     })),
+    ...['line-up', 'line-down'].flatMap((id) =>
+      (['namespace', 'stack'] as const).map((name) => ({
+        aim: `${id}: ${name} over the kernel's exit`,
+        measured: over(id, name, 'kernel', 'bitsPerSecond'),
+        atLeast: 0.8,
+      })),
+    ),
     ...(['kernel', 'namespace', 'stack', 'wireguard-go'] as const).map((name) => ({
       aim: `µs added to a round trip (p50), ${name}`,
       measured: added(name),
@@ -61,7 +75,9 @@ export function table(results: Results, subjects: readonly Subject[]): string {
       ...subjects.map(({ name, title }) => [
         title,
         ...scenario.columns.map(({ field, unit }) =>
-          spreadText(spread((measurements.get(name) ?? []).map((round) => round[field] ?? NaN)), unit),
+          measurements.get(name)?.length === 0
+            ? 'not measured'
+            : spreadText(spread((measurements.get(name) ?? []).map((round) => round[field] ?? NaN)), unit),
         ),
       ]),
     ]),
@@ -95,7 +111,7 @@ export function chart(results: Results, subjects: readonly Subject[]): string {
               value:
                 spread((measurements.get(name) ?? []).map(({ bitsPerSecond = NaN }) => bitsPerSecond))
                   .median / 1e6,
-              own: name !== 'plain' && name !== 'wireguard-go',
+              own: ['kernel', 'namespace', 'stack'].includes(name),
             })),
           },
         ]
