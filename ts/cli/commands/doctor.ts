@@ -1,9 +1,8 @@
 // omerta doctor: what works on this machine, and what to type for what does not.
 
 import type { Command } from 'commander';
-import { diagnose, type Check } from '../../daemon/doctor/diagnosis.js';
+import type { Check } from '../../daemon/doctor/diagnosis.js';
 import { ExitCode } from '../../host/operator-error.js';
-import { Configuration } from '../configuration.js';
 import { Context, print, printJson } from '../context.js';
 import { explain } from '../help.js';
 
@@ -25,6 +24,8 @@ export function doctorCommand(program: Command): void {
     .option('--json', 'print as JSON')
     .action(async ({ json }: { json?: boolean }, self: Command) => {
       const context = Context.of(self);
+      const { diagnose } = await import('../../daemon/doctor/diagnosis.js');
+      const { Configuration } = await import('../configuration.js');
       const checks = await diagnose(context.state, () => new Configuration(context).read());
       const able = checks.every(({ ok, required }) => ok || !required);
       if (json === true) printJson({ ableToRelay: able, checks });

@@ -3,7 +3,6 @@
 import { availableParallelism } from 'node:os';
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import { NATIVE_ACCELERATORS } from '../../engine/native/accelerators.js';
-import { openUserspaceDevice } from '../../wg/userspace-device.js';
 import { NonBlockingOutput } from '../../host/non-blocking-output.js';
 import { onHangup } from '../hangup.js';
 import { explain } from '../help.js';
@@ -51,6 +50,7 @@ async function runForeground(name: string, workers: number, disable: readonly st
   const messages = new NonBlockingOutput(STANDARD_ERROR);
   let device;
   try {
+    const { openUserspaceDevice } = await import('../../wg/userspace-device.js');
     device = await openUserspaceDevice(name, {
       workers,
       disable,
