@@ -2,14 +2,15 @@
 // The whole test harness: CHECK(condition) counts, TEST(name) names, main returns finish().
 #pragma once
 
+#include <atomic>
 #include <cstdio>
 
 namespace omerta::check {
 
 struct Tally {
   const char* test = "";
-  long passed = 0;
-  long failed = 0;
+  std::atomic<long> passed = 0;  ///< by any thread of a test
+  std::atomic<long> failed = 0;
 };
 
 inline Tally tally;
@@ -25,7 +26,7 @@ inline void record(bool ok, const char* condition, const char* file, int line) {
 
 /// Prints the tally; the process's exit code. A run that checked nothing has failed.
 inline int finish() {
-  std::printf("%ld passed, %ld failed\n", tally.passed, tally.failed);
+  std::printf("%ld passed, %ld failed\n", tally.passed.load(), tally.failed.load());
   return tally.failed == 0 && tally.passed > 0 ? 0 : 1;
 }
 

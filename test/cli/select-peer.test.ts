@@ -121,6 +121,10 @@ describe('which peer is meant', () => {
     assert.throws(() => idOf('tablet'), { exitCode: 5, message: /omerta peers/ });
     assert.throws(() => idOf(''), { exitCode: 5 });
   });
+  test('this machine itself is told from who is not known', () => {
+    for (const own of ['self', 'omerta1self', '100.64.0.9', 'fd00:0::9'])
+      assert.throws(() => idOf(own), { exitCode: 2, message: /is this machine itself/ }, own);
+  });
   test('the only member need not be named, and counts once in two networks', () => {
     assert.equal(onlyPeer(statusOf(lamp, lamp), 'omerta ping').peerId, lamp.peerId);
     const advice = /several are known \(laptop, lamp\).*omerta path laptop/s;

@@ -81,7 +81,7 @@ describe('ports of the configuration', { timeout: 60_000 }, () => {
     const [lasting, ending] = [await open(t, stays), await open(t, goes)];
     await echoes(lasting);
     await echoes(ending);
-    const ended = once(ending, 'close');
+    const ended = new Promise((resolve) => ending.once('close', resolve)); // reset or not
     await configure(`${local(stays, echo)}[socks]\nlisten = "127.0.0.1:${comes}"\n`);
     await ended;
     await echoes(lasting);
@@ -164,6 +164,8 @@ describe('ports of the configuration', { timeout: 60_000 }, () => {
     const file = `${temporaryDirectory(t)}/password`;
     const port = await freePort();
     const toml = `[socks]\nlisten = "127.0.0.1:${port}"\npassword_file = "${file}"`;
+    await assert.rejects(configure(toml), /config socks\.password_file: .* does not exist\. Write one line/);
+    writeFileSync(file, 'me\n', { mode: 0o600 });
     await assert.rejects(configure(toml), /config socks\.password_file: .* does not hold one line USER:PASS/);
     const answer = async (word: string): Promise<number | undefined> => {
       const socket = await open(t, port);

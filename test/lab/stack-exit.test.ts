@@ -151,6 +151,16 @@ describe('an exit without any right', { skip: unavailable ?? false, timeout: 300
     assert.ok(await made.ping(exit.ipv4), 'the exit itself answers pings');
   });
 
+  it('pings others where the system lets this user, and says that it may not where it does not', async () => {
+    const range = 'net.ipv4.ping_group_range';
+    await exit.node.sysctl(`${range}=0 2147483647`);
+    for (const host of [WEB.ipv4, WEB.ipv6]) assert.ok(await made.ping(host), host);
+    await exit.node.sysctl(`${range}=1 0`);
+    const { code, stdout } = await guest.node.run('ping', ['-n', '-c1', '-W5', WEB.ipv4]);
+    assert.equal(code, 1);
+    assert.match(stdout, /Packet filtered/);
+  });
+
   it('forwards to no private address, none of its own, and no mail', async () => {
     const before = (await exitReportOf(exit)).serving?.dropped.denied ?? 0;
     for (const host of [LAN.ipv4, LAN.ipv6, EXIT_OUTSIDE.ipv4, EXIT_OUTSIDE.ipv6, '192.0.2.1', '10.0.0.1'])

@@ -64,7 +64,15 @@ export function selectPeer(status: DaemonStatus, wanted: string): PeerRow {
       'Type more of the peer id; see: omerta peers',
     );
   }
-  throw unknown(wanted);
+  const { peerId, name, networks } = status.mesh;
+  const own = [peerId, name, ...networks.flatMap(({ ipv4, ipv6 }) => [ipv4, ipv6])];
+  if (!own.includes(text)) throw unknown(wanted);
+  throw new OperatorError(
+    ExitCode.usage,
+    'peer',
+    `"${wanted}" is this machine itself`,
+    'Name another; see: omerta peers',
+  );
 }
 
 function unknown(wanted: string): OperatorError {

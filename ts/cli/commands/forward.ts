@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { FORWARD_OPEN_RULE, whyNoForward, type ForwardSide } from '../../daemon/config/port-forward.js';
 import { forwardPort, type OpenPort, type PortForward } from '../../exit/forwarding.js';
 import { hostsIn } from '../../exit/private-hosts.js';
-import { ExitCode, OperatorError, messageOf } from '../../host/operator-error.js';
+import { ExitCode, OperatorError, messageOf, systemErrorCode } from '../../host/operator-error.js';
 import { Context, requestStatus } from '../context.js';
 import { explain } from '../help.js';
 import { printUnattended } from '../outlive-readers.js';
@@ -67,20 +67,19 @@ export function forwardCommand(program: Command): void {
         const opened: OpenPort[] = [];
         const end = (): void => opened.splice(0).forEach((each) => each.close());
         const hosts = hostsIn(network, () => context.withDaemon(requestStatus));
-        try {
-          for (const each of wanted) {
+        for (const each of wanted)
+          try {
             opened.push(await forwardPort(each, network, hosts));
             printUnattended(`${OPTION[each.side]} ${each.text}${each.udp ? ' (UDP)' : ''}, until Ctrl-C`);
+          } catch (error) {
+            end();
+            throw new OperatorError(
+              ExitCode.failure,
+              OPTION[each.side],
+              `the port of ${each.text} cannot be taken (${messageOf(error)})`,
+              systemErrorCode(error) === 'EACCES' ? 'Choose one from 1024 on' : 'Choose another',
+            );
           }
-        } catch (error) {
-          end();
-          throw new OperatorError(
-            ExitCode.failure,
-            'forward',
-            `a port cannot be taken (${messageOf(error)})`,
-            'Choose another',
-          );
-        }
         return end;
       });
     });

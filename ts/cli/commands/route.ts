@@ -1,5 +1,7 @@
 // omerta route: LANs behind members.
 
+import { setTimeout as sleep } from 'node:timers/promises';
+import { performance } from 'node:perf_hooks';
 import { Option, type Command } from 'commander';
 import { ControlClient } from '../../daemon/control/control-client.js';
 import type { ControlCommand } from '../../daemon/control/control-request.js';
@@ -16,6 +18,9 @@ import { repeatable } from '../repeatable.js';
 
 /** Changing the host takes a dozen programs. */
 const HOST_TIMEOUT_MS = 30_000;
+/** So long `accept` waits for the member to answer; it is asked again after it. */
+const ANSWER_WAIT_MS = 5000;
+const POLL_MS = 100;
 
 interface Json {
   readonly json?: true;
@@ -108,7 +113,8 @@ function acceptCommand(route: Command): void {
             ? onlyOffer(await ask(client, { command: 'route-list', ask: true }), prefixes)
             : peerIdOf(await requestStatus(client), from);
         const accept = prefixes.map((prefix) => ({ prefix, from: peer }));
-        show(await ask(client, { command: 'route-accept', accept }), options.json);
+        await ask(client, { command: 'route-accept', accept });
+        show(await answered(client, peer), options.json);
       });
     });
   explain(
@@ -120,6 +126,17 @@ function acceptCommand(route: Command): void {
     ],
     { 1: 'the host cannot be set up for it', 2: true, 3: true, 4: true, 5: true },
   );
+}
+
+/** The report once this member has granted or refused, or it is plain that it will not soon. */
+async function answered(client: ControlClient, peer: string): Promise<RouteReport> {
+  const begin = performance.now();
+  for (;;) {
+    const report = await ask(client, { command: 'route-list', ask: false });
+    const isAsked = report.accepted.some(({ peerId, state }) => peerId === peer && state === 'asking');
+    if (!isAsked || performance.now() - begin > ANSWER_WAIT_MS) return report;
+    await sleep(POLL_MS);
+  }
 }
 
 /** Who alone advertises all of these. @throws OperatorError */
