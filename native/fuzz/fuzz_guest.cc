@@ -191,6 +191,7 @@ class Exit final : public inner::Port {
     const Packet reply = exit::echo_reply(view);
     if (reply.empty()) return;
     pings_++;
+    echoed(view, reply);
     const std::optional<Plain> plain = read(reply);
     require(plain.has_value() && plain->protocol == view.protocol);
     require(plain->from == address_of(view.ip.destination, view.ip.address_size));
@@ -200,6 +201,24 @@ class Exit final : public inner::Port {
     body[3] = reply[plain->header + 3];
     require(std::equal(body.begin(), body.end(), reply.begin() + static_cast<ptrdiff_t>(plain->header),
                        reply.end()));
+  }
+
+  /// Pings that go on come back as if this node had answered, whatever the socket called them; of those that
+  /// do not, who sent them is told.
+  static void echoed(const PacketView& view, const Packet& reply) {
+    const std::optional<exit::Echo> echo = exit::parse_echo(view);
+    require(echo.has_value());
+    Packet other(reply.begin() + (view.ip.family == 4 ? 20 : 40), reply.end());
+    other[4] ^= 0x5a;
+    require(exit::echo_of(echo->flow, other) == reply);
+    require(exit::echo_of(echo->flow, Bytes(other).first(7)).empty());
+    other[0] ^= 1;
+    require(exit::echo_of(echo->flow, other).empty());
+    const Packet error = exit::unreachable_echo(*echo, inner::Unreachable::host);
+    if (error.empty()) return;  // to what is no unicast address
+    const std::optional<Plain> plain = read(error);
+    require(plain.has_value() && plain->protocol == view.protocol);
+    require(plain->from == echo->flow.local && plain->to == echo->flow.remote);
   }
 
   Expected& expected_;

@@ -149,6 +149,7 @@ class World {
         break;
       case 7:
         this.#do((turn) => this.#agent.sessionLost(peer, turn));
+        if (more & 1) this.#do((turn) => this.#agent.reached(peer, turn));
         break;
       case 9:
         this.#setWrong(more);
@@ -506,6 +507,8 @@ function messageOf({ payload }: { readonly payload: Uint8Array }): Envelope {
 const target: FuzzTarget = {
   timed: false, // sixty instructions are more than sixty messages
   seeds: () => [
+    // Asked in vain until nobody answers, and asked again as soon as it is reached.
+    Uint8Array.of(3, 0, 32, 11, 0, 124, 5, 255, 7, 5, 255, 7, 7, 2, 1, 4, 2, 7, 7, 2, 3, 7, 0, 1),
     Uint8Array.of(3, 0, 15, 0, 0, 1, 0, 1, 1, 5, 255, 8, 1, 0, 0),
     Uint8Array.of(3, 21, 15, 0, 0, 1, 5, 255, 6, 0, 0, 1, 5, 255, 9),
     Uint8Array.of(3, 0, 32, 4, 2, 7, 5, 100, 6, 4, 2, 7, 2, 2, 3, 5, 255, 9),
