@@ -39,7 +39,8 @@ session::ProbeRule take_probe_rule(const Napi::Value& value, Unpacker& batch) {
   return rule;
 }
 
-/// Packed: key 32 | whether path frames are answered u16 | number of rules on probes u16 |
+/// Packed: key 32 | whether path frames are answered u8 | id of the path of the control plane u8, 0: the
+/// active one | number of rules on probes u16 |
 /// number of paths u32 | silent after f64, ms | least round trip f64, ms | silent between reports f64, ms |
 /// report every f64, ms | rules as above |
 /// paths × (id u16 | share u16, 0: not split by | plpmtu u32, 0: not known | ends 48), repeated.
@@ -49,7 +50,8 @@ Napi::Value set_paths(Engine& engine, const Napi::CallbackInfo& info) {
   while (!batch.done()) {
     session::PathSettings& set = sets.emplace_back();
     set.peer = batch.take_key();
-    set.answers = batch.take<uint16_t>() != 0;
+    set.answers = batch.take<uint8_t>() != 0;
+    set.control = batch.take<uint8_t>();
     const auto rules = batch.take<uint16_t>();
     const auto count = batch.take<uint32_t>();
     set.timing.silent_after = nanoseconds(batch.take<double>());

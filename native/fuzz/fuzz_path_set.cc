@@ -165,14 +165,16 @@ struct World {
     Message copy = sent.bytes;
     const std::optional<Bytes> text = opened(peer, *keypair, copy);
     require(text.has_value());
-    model.sent(sent.to, sent.bytes.size(), again);
-    if (again) return;
+    const bool control = is_control_frame(*text, ControlKind::message, ControlKind::pong);
+    model.sent(sent.to, sent.bytes.size(), again, control);
+    if (again) return require(!control || model.control() != &model.paths()[1]);
+    if (control && model.control() != nullptr) active = model.control();
     const std::optional<PathFrame> frame = decode_path_frame(*text);
     require(frame.has_value() == is_path_frame(*text));
     if (!frame.has_value()) {
       // A keepalive may also confirm a session by the way its response came.
       if (active != nullptr && !text->empty()) require(sent.to.same_path(active->given.ends));
-      if (!text->empty()) model.data_sent(now);
+      if (!text->empty()) model.data_sent(now, control);
     } else if (frame->kind == ControlKind::probe_answer) {
       answers.push_back(*frame);
     } else if (frame->kind == ControlKind::path_report) {
@@ -411,6 +413,7 @@ PathSettings settings_from(const Key32& key, uint8_t argument, Input& input) {
                               .report_every = (argument % 5) * 20 * kMillisecond}};
   if (!set.answers) return set;
   const uint8_t first = argument / 64;
+  if (argument % 11 == 3) set.control = static_cast<uint8_t>(1 + (first + 1) % 10);
   for (uint8_t i = 0; i < argument % 10; i++) {
     const uint8_t where = input.byte();
     const size_t plpmtu = where / 16 == 0 ? 0 : size_t{where} / 16 * 100;

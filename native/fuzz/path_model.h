@@ -52,6 +52,9 @@ class PathModel {
   /// Where data goes as long as the active path is silent, beside that; nullptr: nowhere.
   const Path* duplicates_by() const { return silent_ && paths_.size() > 1 ? &paths_[1] : nullptr; }
 
+  /// Where messages of the control plane go instead of by the active path; nullptr: nowhere else.
+  const Path* control() const { return control_ == 0 ? nullptr : &paths_[control_]; }
+
   bool splits() const {
     return std::ranges::count_if(paths_, [](const Path& path) { return path.given.share != 0; }) > 1;
   }
@@ -72,12 +75,14 @@ class PathModel {
     if (!there()) budgets_ = std::make_unique<Budgets>();
     timing_ = settings.timing;
     probe_rules_ = settings.probe_rules;
+    control_ = 0;
     for (const PathEnds& given : settings.paths) {
       if (paths_.size() == session::kMaxPaths) break;
       Path path{.given = given};
       for (const Path& known : before)
         if (known.given.id == given.id && same_way(known.given.ends, given.ends)) path = known;
       path.given = given;
+      if (given.id == settings.control) control_ = paths_.size();
       paths_.push_back(path);
     }
     if (splits()) begin_split(split_before ? before : std::vector<Path>{});
@@ -95,12 +100,15 @@ class PathModel {
     paths_.clear();
     budgets_.reset();
     silent_ = false;
+    control_ = 0;
     arrival_ = 0;
   }
 
   /// Legs lead elsewhere, or (nullopt) nowhere: those stay as they are.
   void lead(const std::map<uint32_t, std::optional<Endpoint>>& changed) {
-    session::PathSettings settings{.timing = timing_, .probe_rules = probe_rules_};
+    session::PathSettings settings{.timing = timing_,
+                                   .probe_rules = probe_rules_,
+                                   .control = control() == nullptr ? uint8_t{0} : control()->given.id};
     bool any = false;
     for (const Path& path : paths_) {
       settings.paths.push_back(path.given);
@@ -114,9 +122,9 @@ class PathModel {
 
   // ---- what is sent -----------------------------------------------------------------------------
 
-  /// A transport message went there; `again`: it had gone elsewhere already.
-  void sent(const Endpoint& to, size_t bytes, bool again) {
-    Path* path = again ? &paths_[1] : by(to);
+  /// A transport message went there; `again`: it had gone elsewhere already; `control`: the control plane's.
+  void sent(const Endpoint& to, size_t bytes, bool again, bool control) {
+    Path* path = again ? &paths_[1] : control && control_ != 0 ? &paths_[control_] : by(to);
     if (path == nullptr) return;
     path->sent_packets++;
     path->sent_bytes += bytes;
@@ -130,7 +138,8 @@ class PathModel {
     return next->given.id;
   }
   /// It held data.
-  void data_sent(Nanoseconds now) {
+  void data_sent(Nanoseconds now, bool control) {
+    if (control && control_ != 0) return;
     if (!paths_.empty() && paths_[0].unanswered_since == 0) paths_[0].unanswered_since = now;
   }
 
@@ -303,6 +312,7 @@ class PathModel {
   session::PathTiming timing_{};
   std::vector<session::ProbeRule> probe_rules_{};
   bool silent_ = false;
+  size_t control_ = 0;  ///< place of the path of the control plane; 0: the active one's
   uint8_t arrival_ = 0;
 };
 

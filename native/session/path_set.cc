@@ -79,6 +79,7 @@ PathSet::PathSet(const PathSettings& settings, const PathSet* before)
       for (const Path& known : before->paths())
         if (same_path(known, wanted)) paths_[i].use = known.use;
     if (paths_[i].use == nullptr) paths_[i].use = std::make_shared<PathUse>();
+    if (wanted.id == settings.control) control_ = i;
   }
   if (count_ != 0) inner_limit_ = inner_limit_of(paths_[0]);
   begin_split(before);

@@ -60,6 +60,7 @@ struct PathSettings {
   std::vector<PathEnds> paths{};
   PathTiming timing{};
   std::vector<ProbeRule> probe_rules{};  ///< the first that is of a probe counts
+  uint8_t control = 0;                   ///< id of the path the control plane has; 0: the active one
 };
 
 /// Of a datagram by these ends, in front of its message.
@@ -126,12 +127,16 @@ class PathSet {
   const Path* duplicates_by() const {
     return count_ > 1 && state_->silent.load(std::memory_order_relaxed) ? &paths_[1] : nullptr;
   }
+  /// What messages of the control plane go by instead of the active path; nullptr: by that.
+  const Path* control() const { return control_ == 0 ? nullptr : &paths_[control_]; }
   /// The longest packet that a message to the peer has room for; SIZE_MAX: any is sent.
   size_t inner_limit() const { return inner_limit_; }
   /// The longest that padding may make one: as long as what is sent goes by the standby too, of both.
-  size_t padding_limit() const {
+  /// `by`: the path it goes by, if that is not the active one.
+  size_t padding_limit(const Path* by = nullptr) const {
     const Path* standby = duplicates_by();
-    return standby == nullptr ? inner_limit_ : std::min(inner_limit_, inner_limit_of(*standby));
+    const size_t limit = by == nullptr ? inner_limit_ : std::min(inner_limit_, inner_limit_of(*by));
+    return standby == nullptr ? limit : std::min(limit, inner_limit_of(*standby));
   }
   /// Whether data goes by several paths at once.
   bool splits() const { return splits_; }
@@ -171,6 +176,7 @@ class PathSet {
   void begin_split(const PathSet* before);
 
   size_t count_ = 0;
+  size_t control_ = 0;  ///< its place; 0: the active one's
   bool splits_ = false;
   size_t inner_limit_ = SIZE_MAX;
   std::array<Path, kMaxPaths> paths_{};

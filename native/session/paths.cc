@@ -64,7 +64,10 @@ void SessionTable::change_path_legs(Peer& peer, const WaysBack& changed) {
     peer.endpoint_without_paths = found->second.value_or(Endpoint{});
   PathSet* before = peer.paths.load(std::memory_order_relaxed);
   if (before == nullptr) return;
-  PathSettings settings{.timing = before->timing, .probe_rules = before->probe_rules};
+  const PathSet::Path* control = before->control();
+  PathSettings settings{.timing = before->timing,
+                        .probe_rules = before->probe_rules,
+                        .control = control == nullptr ? uint8_t{0} : control->id};
   bool any = false;
   for (const PathSet::Path& path : before->paths()) {
     const auto found = path.ends.relayed() ? changed.find(path.ends.receive_leg) : changed.end();

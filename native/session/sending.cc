@@ -45,6 +45,11 @@ bool is_padded(Bytes packet) {
          (!is_control_frame(packet) || is_control_frame(packet, ControlKind::message, ControlKind::message));
 }
 
+/// Whether the control plane sends it, or pings: they may have a path of their own (PathSet::control).
+bool is_control_plane(Bytes packet) {
+  return is_control_frame(packet, ControlKind::message, ControlKind::pong);
+}
+
 /// It held data, which the peer answers at least with a keepalive.
 void expect_answer(Peer& peer, Nanoseconds now) {
   if (peer.unanswered_since.load(std::memory_order_relaxed) == 0)
@@ -71,11 +76,12 @@ bool SessionTable::send_under(Keypair& keypair, Bytes packet, Nanoseconds now, S
   const Endpoint endpoint = peer.endpoint();
   if (!endpoint.known()) return false;
   const PathSet* set = peer.paths.load(std::memory_order_acquire);
+  const PathSet::Path* by = set != nullptr && is_control_plane(packet) ? set->control() : nullptr;
   const size_t limit = set == nullptr ? out.inner_mtu() : std::min(out.inner_mtu(), set->inner_limit());
   size_t text_size = padded_size(packet.size(), limit);
   if (const Shaping* shaping = peer.shaping.load(std::memory_order_acquire);
       shaping != nullptr && is_padded(packet)) {
-    const size_t padding_limit = set == nullptr ? limit : std::min(limit, set->padding_limit());
+    const size_t padding_limit = set == nullptr ? limit : std::min(limit, set->padding_limit(by));
     const size_t wanted = std::max(text_size, shaping->text_size(packet.size(), padding_limit));
     if (shaping->afford(1, text_size, wanted - text_size))
       text_size = wanted;
@@ -84,8 +90,12 @@ bool SessionTable::send_under(Keypair& keypair, Bytes packet, Nanoseconds now, S
   }
   std::vector<uint8_t> message(kTransportOverhead + text_size);
   if (seal_one(aead_, keypair, packet, limit, now, message, text_size) == 0) return false;
-  if (set != nullptr) set->sent(1, message.size());
-  transmit(peer, endpoint, message, packet.size() < 2 ? kNotEct : ecn_of(packet.data()), out);
+  if (by != nullptr)
+    by->use->sent(1, message.size());
+  else if (set != nullptr)
+    set->sent(1, message.size());
+  transmit(peer, by == nullptr ? endpoint : by->ends, message,
+           packet.size() < 2 ? kNotEct : ecn_of(packet.data()), out, by);
   if (note_sent(keypair, message.size(), now)) want_handshake(peer, now, out);
   return true;
 }
@@ -110,14 +120,15 @@ bool SessionTable::send_cover(const Key32& key, Nanoseconds now, SessionOutput& 
   return send_under(*keypair, cover, now, out);
 }
 
-/// To where the peer is reached, and as long as its active path is silent by the standby too.
+/// To where the peer is reached, or by a path that is not the active one, and as long as that is silent by
+/// the standby too.
 void SessionTable::transmit(Peer& peer, const Endpoint& to, Bytes message, uint8_t traffic_class,
-                            SessionOutput& out) {
+                            SessionOutput& out, const PathSet::Path* by) {
   out.send(to, message, traffic_class);
   const PathSet* set = peer.paths.load(std::memory_order_acquire);
   if (set == nullptr) return;
   const PathSet::Path* standby = set->duplicates_by();
-  if (standby == nullptr) return;
+  if (standby == nullptr || (by != nullptr && by->use == standby->use)) return;
   if (message[0] == kTransportType) standby->use->sent(1, message.size());
   out.send(standby->ends, message, traffic_class);
   out.path_duplicate();
@@ -158,7 +169,9 @@ bool SessionTable::send_packet(Peer& peer, Bytes packet, Nanoseconds now, Sessio
     return true;
   }
   expect_answer(peer, now);
-  if (const PathSet* set = peer.paths.load(std::memory_order_acquire); set != nullptr && set->data_sent(now))
+  // What went by another path is no question of the active one's silence.
+  if (const PathSet* set = peer.paths.load(std::memory_order_acquire);
+      set != nullptr && !(is_control_plane(packet) && set->control() != nullptr) && set->data_sent(now))
     arm_paths(peer, now);
   if (offer_due(*keypair, previous, now)) offer_suites(*keypair, now, out);
   return true;

@@ -286,7 +286,8 @@ class SessionTable {
   static void send_report(crypto::Aead& aead, Peer& peer, const PathSet::Path& path, Nanoseconds now,
                           SessionOutput& out);
   // sending.cc
-  void transmit(Peer& peer, const Endpoint& to, Bytes message, uint8_t traffic_class, SessionOutput& out);
+  void transmit(Peer& peer, const Endpoint& to, Bytes message, uint8_t traffic_class, SessionOutput& out,
+                const PathSet::Path* by = nullptr);
   static bool send_by(crypto::Aead& aead, Keypair& keypair, const Endpoint& to, Bytes packet, Nanoseconds now,
                       SessionOutput& out, bool unfragmented = false);
   bool send_under(Keypair& keypair, Bytes packet, Nanoseconds now, SessionOutput& out);

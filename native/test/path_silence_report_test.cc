@@ -75,6 +75,43 @@ void a_silent_path_is_found_so_long_after_data_and_all_goes_by_the_standby_too_u
   CHECK(p.a.sent.size() == 1);
 }
 
+void the_control_plane_has_a_path_of_its_own_and_says_nothing_of_the_active_ones_silence() {
+  PathPair p;
+  p.use_paths({1, 2});
+  PathSettings set =
+      PathPair::settings(p.b, {{1, PathPair::ends(p.kA1, p.kB1)}, {2, PathPair::ends(p.kA2, p.kB2)}});
+  set.control = 2;
+  p.a.table.set_paths({set}, p.a.now, p.a);
+  const Key32 key = p.b.table.local().public_key;
+  const auto says = [&](uint8_t kind) {
+    p.a.sent.clear();
+    const std::array<uint8_t, 4> message{0xC0, kind, 0, 0};
+    CHECK(p.a.table.send_inside(key, message, p.a.now, p.a));
+    CHECK(p.a.sent.size() == 1);
+    return p.a.sent.back().to.remote;
+  };
+  p.cut = {p.kB1, p.kB2};
+  for (const ControlKind kind : {ControlKind::message, ControlKind::ping, ControlKind::pong})
+    CHECK(same(says(static_cast<uint8_t>(kind)), p.kB2));
+  p.a.sent.clear();
+  p.wait(2 * kSilent);
+  CHECK(count(p.a, Kind::silent) == 0);
+  const std::vector<PathCounts> counts = p.a.table.path_counts(key);
+  CHECK(counts.at(0).sent_packets == 0 && counts.at(1).sent_packets == 3);
+  // What engines say to each other, covers and packets go as before; so do messages while there is no such
+  // path.
+  CHECK(same(says(static_cast<uint8_t>(ControlKind::cover)), p.kB1));
+  p.a.sent.clear();
+  p.wait(2 * kSilent);
+  CHECK(count(p.a, Kind::silent) == 1);
+  // By the standby once, whatever leads there.
+  CHECK(same(says(static_cast<uint8_t>(ControlKind::message)), p.kB2));
+  set.control = 0;
+  set.paths = {{3, PathPair::ends(p.kA1, p.kB1)}};
+  p.a.table.set_paths({set}, p.a.now, p.a);
+  CHECK(same(says(static_cast<uint8_t>(ControlKind::message)), p.kB1));
+}
+
 void without_a_time_for_it_no_path_is_silent_and_without_one_for_reports_none_is_sent() {
   PathPair p;
   PathSettings quiet = PathPair::settings(p.b, {{1, PathPair::ends(p.kA1, p.kB1)}});
@@ -148,6 +185,7 @@ int main() {
   if (sodium_init() < 0) return 1;
   RUN(data_is_reported_on_by_the_path_it_came_by_once_in_the_reporting_time);
   RUN(a_silent_path_is_found_so_long_after_data_and_all_goes_by_the_standby_too_until_it_is_heard);
+  RUN(the_control_plane_has_a_path_of_its_own_and_says_nothing_of_the_active_ones_silence);
   RUN(without_a_time_for_it_no_path_is_silent_and_without_one_for_reports_none_is_sent);
   RUN(the_next_deadline_is_told_to_whoever_sleeps);
   return omerta::check::finish();

@@ -6,7 +6,7 @@ import { decodePeerId } from '../../ts/core/protocol/peer-id.js';
 import { encodeRelayLink } from '../../ts/core/protocol/relay-link.js';
 import { loadConfig, machineName, parseConfig } from '../../ts/daemon/config/config.js';
 import { nodeConsent } from '../../ts/daemon/config/consent-configuration.js';
-import { pathPolicy, rankOfInterface } from '../../ts/daemon/config/paths-configuration.js';
+import { pathPolicy, ranksOfInterface } from '../../ts/daemon/config/paths-configuration.js';
 import { relayPolicy } from '../../ts/daemon/config/relay-configuration.js';
 import { ceilingsOf, shapingPolicy, stockShaping } from '../../ts/daemon/config/shaping-configuration.js';
 import { toHex } from '../../ts/wire/bytes.js';
@@ -97,12 +97,25 @@ pin = [{ relay = "${ID}" }, { interface = "eth0" }]`,
       '[paths.interfaces.wwan0]\nmetered = true\n[paths.interfaces.wlan0]\npriority = 5',
       'x',
     );
-    const ranks = ['eth0', 'wlan0', 'wwan0'].map((name) => rankOfInterface(config, name));
+    const ranks = ['eth0', 'wlan0', 'wwan0'].map((name) => ranksOfInterface(config, name).rank);
     assert.deepEqual(
       ranks,
       ranks.toSorted((a, b) => a - b),
     );
     assert.equal(new Set(ranks).size, 3);
+  });
+
+  test('the control plane has an order of its own where one is given', () => {
+    const config = parseConfig(
+      '[paths.interfaces.wwan0]\nmetered = true\ncontrol_priority = 0\n[paths.interfaces.wlan0]\npriority = 5',
+      'x',
+    );
+    assert.equal(ranksOfInterface(config, 'wwan0').controlRank, 0);
+    for (const name of ['wlan0', 'eth0']) assert.equal(ranksOfInterface(config, name).controlRank, undefined);
+    assert.throws(
+      () => parseConfig('[paths.interfaces.wwan0]\ncontrol_priority = 1000', 'x'),
+      /control_priority.*0 to 999/s,
+    );
   });
 
   test('of shaping, what is said of a peer replaces what is said of all, a budget too', () => {
@@ -158,7 +171,7 @@ peers = [{ public_key = "${WIREGUARD_KEY}", allowed_ips = ["100.64.9.1/32"] }]`,
     [
       '[paths.interfaces.eth0]\ncost = 1',
       'config paths.interfaces.eth0.cost',
-      /known: metered, priority, weight/,
+      /known: metered, priority, control_priority, weight/,
     ],
     ['[shaping]\npadding = "random"', 'config shaping.padding', /"constant"/],
     ['[shaping]\npadding_budget = 0', 'config shaping.padding_budget', /from 1 to 100000, or "none"/],

@@ -451,6 +451,29 @@ export const pathScenarios: readonly ConformanceScenario[] = [
     assert.equal(b.events.filter(({ type }) => type === 'session').length, sessions);
   }),
 
+  scenario('what the control plane says goes by the path it was given, while there is one', async (a, b) => {
+    await connect(a, b);
+    setPaths(b, a, { paths: [first(a), second(a)] });
+    setPaths(a, b, { paths: [first(b), second(b)], control: 2 });
+    const sent = (id: number): number => countsOf(a, b, id).sentPackets;
+    const before = [sent(1), sent(2)] as const;
+    for (let n = 0; n < 5; n++) await deliver(a, b);
+    assert.equal(sent(2), before[1] + 5);
+    assert.equal(sent(1), before[0]);
+    // That no report comes by the active path is no silence of it: nothing was sent by it.
+    await sleep(2 * SILENT_AFTER_MS);
+    assert.ok(!a.events.some(({ type }) => type === 'path-silent'));
+    setPaths(a, b, { paths: [first(b), second(b)] });
+    await deliver(a, b);
+    assert.equal(sent(2), before[1] + 5);
+    assert.ok(sent(1) > before[0]);
+    assert.throws(
+      () => setPaths(a, b, { paths: [first(b)], control: 2 }),
+      (error: unknown) =>
+        error instanceof EngineError && error.code === 'BAD_ARGUMENT' && /^control: 2/.test(error.message),
+    );
+  }),
+
   scenario('an endpoint that is given to a peer with paths waits until it has none', async (a, b) => {
     await connect(a, b);
     setPaths(a, b, { paths: [first(b)] });

@@ -20,12 +20,12 @@ describe('a path', () => {
     test(`falls silent as the native engine has it: ${name}`, () => {
       const set = new PathSet(0);
       let paths = BOTH;
-      set.set(times, paths);
+      set.set({ ...times, paths });
       for (const [now, does, silentAt] of steps) {
         assert.ok(set.active);
         if (does === 'sends') set.dataSent(now);
         else if (does === 'answered') assert.equal(set.heard(set.active, now), false);
-        else set.set(times, (paths = paths.toReversed()));
+        else set.set({ ...times, paths: (paths = paths.toReversed()) });
         assert.equal(set.deadline() ?? null, silentAt, `at ${now}, ${does}`);
       }
     });
@@ -33,7 +33,7 @@ describe('a path', () => {
   test('is found silent while data flows, and heard again', () => {
     const set = new PathSet(0);
     const times = { silentAfterMs: 140, leastRoundTripMs: 80, silentBetweenReportsMs: 50, reportEveryMs: 30 };
-    set.set(times, BOTH);
+    set.set({ ...times, paths: BOTH });
     const { active } = set;
     assert.ok(active);
     for (let at = 0; at < 650; at += 5) {

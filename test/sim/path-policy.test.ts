@@ -6,6 +6,7 @@ import { encodeMessage } from '../../ts/core/protocol/control-message.js';
 import { encodePeerId } from '../../ts/core/protocol/peer-id.js';
 import type { WayStatus } from '../../ts/core/runtime/way-status.js';
 import { toHex } from '../../ts/wire/bytes.js';
+import type { SimNode } from '../../ts/sim/mesh/simulation.js';
 import { formatIp } from '../../ts/wire/socket-address.js';
 import { ip } from './mesh-world.js';
 import { keyOf, PairWorld, Stream, type Kind } from '../../ts/sim/mesh/pair-world.js';
@@ -523,5 +524,86 @@ describe('the budget of addresses that have not answered', () => {
     stream.stop();
     assert.equal(world.a.mesh.pathBudget.refused, before.refused);
     assert.ok(memberOf(world.a).ways.filter(({ state }) => state === 'proven').length >= 2);
+  });
+});
+
+describe('an order of interfaces for the control plane', () => {
+  /** Two interfaces of `a`, the second metered, and first for the control plane. */
+  function ordered(seed: number): PairWorld {
+    const uplinks = twoUplinks({ metered: true, controlPriority: 0 });
+    const [first, second] = uplinks;
+    assert.ok(first && second);
+    const world = new PairWorld(seed, [{ ...first, controlPriority: 1 }, second], 'public');
+    world.talk(50).forEach((stream) => {
+      stream.stop();
+    });
+    return world;
+  }
+  const ways = (node: SimNode): readonly WayStatus[] => memberOf(node).ways;
+  const control = (node: SimNode): WayStatus | undefined => ways(node).find((way) => way.control === true);
+  /** Datagrams of `a` past the relays, by the interface they left by. */
+  const count = (world: PairWorld): Map<string, number> => {
+    const sent = new Map<string, number>();
+    const before = world.simulation.internet.blocked;
+    world.simulation.internet.blocked = (from, target, bytes) => {
+      if (formatIp(target.ip) === formatIp(world.b.address.ip))
+        sent.set(formatIp(from.ip), (sent.get(formatIp(from.ip)) ?? 0) + 1);
+      return before(from, target, bytes);
+    };
+    return sent;
+  };
+  const [DATA, CONTROL] = ['198.51.100.11', '198.51.100.12'];
+
+  test('data goes by one, messages by another, each by the first of its order, idle or not', () => {
+    for (let seed = 1; seed <= 5; seed++) {
+      const world = ordered(seed);
+      const { a, b, simulation } = world;
+      assert.ok(simulation.runUntil(() => control(a) !== undefined, 5000) !== undefined, `seed ${seed}`);
+      assert.deepEqual([active(a)?.interface, control(a)?.interface], ['eth0', 'eth1']);
+      simulation.run(1000);
+      const sent = count(world);
+      for (let n = 0; n < 100; n++) {
+        a.ping(b.identity);
+        simulation.run(10);
+      }
+      simulation.run(500);
+      assert.ok((sent.get(CONTROL) ?? 0) >= 100, `seed ${seed}: ${JSON.stringify([...sent])}`);
+      assert.ok((sent.get(DATA) ?? 0) < 20, `seed ${seed}: ${JSON.stringify([...sent])}`);
+      sent.clear();
+      assert.equal(send(world, a, b, 2000), 100);
+      assert.ok((sent.get(DATA) ?? 0) >= 100, `seed ${seed}: ${JSON.stringify([...sent])}`);
+      assert.ok((sent.get(CONTROL) ?? 0) < 20, `seed ${seed}: ${JSON.stringify([...sent])}`);
+      // Without data the way is known to work all the same.
+      simulation.run(100_000);
+      assert.equal(control(a)?.interface, 'eth1', `seed ${seed}`);
+    }
+  });
+
+  test('messages go as data does when their way is dead, and come back to it', () => {
+    for (let seed = 1; seed <= 5; seed++) {
+      const world = ordered(seed);
+      const { a, b, simulation } = world;
+      assert.ok(simulation.runUntil(() => control(a) !== undefined, 5000) !== undefined);
+      const of = (ip: Uint8Array): boolean => formatIp(ip) === CONTROL;
+      simulation.internet.blocked = (from, target) => of(from.ip) || of(target.ip);
+      const { length } = a.pongs;
+      let took: number | undefined;
+      for (let n = 0; n < 100 && took === undefined; n++) {
+        a.ping(b.identity);
+        took = simulation.runUntil(() => a.pongs.length > length, 200, 5) && n * 200;
+      }
+      // A ping that is not answered has the ways probed.
+      assert.ok(took !== undefined && took <= 5000, `seed ${seed}: ${took}`);
+      assert.equal(control(a), undefined);
+      simulation.internet.blocked = () => false;
+      assert.ok(simulation.runUntil(() => control(a) !== undefined, 120_000) !== undefined, `seed ${seed}`);
+    }
+  });
+
+  test('without one, nothing is told apart', () => {
+    const world = new PairWorld(1, twoUplinks({ metered: true }), 'public');
+    for (const stream of world.talk(50)) stream.stop();
+    world.simulation.run(5000);
+    assert.equal(control(world.a), undefined);
   });
 });

@@ -39,7 +39,7 @@ export function describeWays(member: MemberStatus, shaped?: ShapingCounts): stri
       [
         way.kind === 'direct' ? (way.address ?? '') : wordWay(way),
         way.interface ?? '-',
-        way.role === 'none' ? '-' : `${way.role}${way.share === undefined ? '' : `, share ${way.share}`}`,
+        way.role === 'none' ? '-' : wordRole(way),
         STATE_WORDS[way.state],
         formatRtt(way.rttMs),
         way.loss === undefined ? '-' : `${(way.loss * 100).toFixed(0)} %`,
@@ -49,6 +49,14 @@ export function describeWays(member: MemberStatus, shaped?: ShapingCounts): stri
     ),
   ]);
   return `${heading}\n\n${table}`;
+}
+
+function wordRole({ role, control, share }: WayStatus): string {
+  return [
+    role,
+    ...(control === true ? ['control'] : []),
+    ...(share === undefined ? [] : [`share ${share}`]),
+  ].join(', ');
 }
 
 function summary(member: MemberStatus): string {

@@ -74,7 +74,7 @@ function requireProbeRules(rules: readonly ProbeRule[]): void {
 
 /** @throws EngineError BAD_ARGUMENT */
 export function requirePaths(sets: readonly PeerPaths[]): void {
-  for (const { peer, paths = [], probeRules = [], ...times } of sets) {
+  for (const { peer, paths = [], control, probeRules = [], ...times } of sets) {
     if (paths.length > MAX_PATHS_PER_PEER)
       refuse(`paths of ${peer}: ${paths.length} given, at most ${MAX_PATHS_PER_PEER} are possible`);
     const seen = new Set<number>();
@@ -86,6 +86,8 @@ export function requirePaths(sets: readonly PeerPaths[]): void {
       if (path.share !== undefined) requireInteger('share', path.share, 1, MAX_SHARE);
       if (path.plpmtu !== undefined) requireInteger('plpmtu', path.plpmtu, MIN_PLPMTU, MAX_DATAGRAM);
     }
+    if (control !== undefined && !seen.has(control))
+      refuse(`control: ${control} given, must be the id of one of the paths of ${peer}`);
     requireProbeRules(probeRules);
     requireTime('silentAfterMs', times.silentAfterMs);
     requireTime('leastRoundTripMs', times.leastRoundTripMs);

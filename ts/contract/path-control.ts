@@ -130,6 +130,11 @@ export interface PeerPaths extends PathTimes {
    */
   readonly paths: readonly PeerPath[] | undefined;
   /**
+   * The id of one of them: messages of the control plane, pings and pongs go by it instead of the active one, and while
+   * that is silent by the standby too, as all does. Undefined: by the active one.
+   */
+  readonly control?: number | undefined;
+  /**
    * The first that is of a probe of the peer says whether it is answered; it is where none is, or it came by a leg.
    * One that is not answered is dropped, counted and not told of. Undefined: none, at most MAX_PROBE_RULES.
    */

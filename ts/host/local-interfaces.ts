@@ -18,7 +18,7 @@ export interface InterfaceSources {
   /** The mesh's own interface. */
   readonly ownTunnel: string;
   /** In what order interfaces are used, by name, lower first; default: all are equal. */
-  readonly rank?: ((name: string) => number) | undefined;
+  readonly ranks?: ((name: string) => Pick<LocalInterface, 'rank' | 'controlRank'>) | undefined;
 }
 
 /** What the machine has, and the index of an interface by its name; tests give another. */
@@ -72,7 +72,7 @@ export function localInterfaces(sources: InterfaceSources, host: LocalHost = pre
           source: { ip, interface: host.index(name) },
           name,
           port: sources.port,
-          rank: sources.rank?.(name) ?? 0,
+          ...(sources.ranks?.(name) ?? { rank: 0 }),
         })),
     )
     .slice(0, MAX_INTERFACES);
@@ -82,7 +82,9 @@ export function localInterfaces(sources: InterfaceSources, host: LocalHost = pre
 export function sameInterfaces(a: readonly LocalInterface[], b: readonly LocalInterface[]): boolean {
   const text = (list: readonly LocalInterface[]): string =>
     list
-      .map(({ source: { ip, interface: index }, port, rank }) => [ip.join('.'), index, port, rank].join())
+      .map(({ source: { ip, interface: index }, port, rank, controlRank }) =>
+        [ip.join('.'), index, port, rank, controlRank].join(),
+      )
       .join(' ');
   return text(a) === text(b);
 }

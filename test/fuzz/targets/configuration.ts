@@ -8,7 +8,7 @@ import { encodeRelayLink } from '../../../ts/core/protocol/relay-link.js';
 import { loadConfig, parseConfig, type Config } from '../../../ts/daemon/config/config.js';
 import { nodeConsent, requireJoined } from '../../../ts/daemon/config/consent-configuration.js';
 import { exitConfiguration, requireExitNetworks } from '../../../ts/daemon/config/exit-configuration.js';
-import { pathPolicy, rankOfInterface } from '../../../ts/daemon/config/paths-configuration.js';
+import { pathPolicy, ranksOfInterface } from '../../../ts/daemon/config/paths-configuration.js';
 import { forwardSpecs } from '../../../ts/daemon/config/port-forward.js';
 import {
   privatePorts,
@@ -212,7 +212,8 @@ function use(config: Config): void {
         'relay' in way ? way.relay.length === 64 : way.interface !== undefined || way.remote !== undefined,
       );
   }
-  for (const name of Object.keys(config.paths.interfaces)) assert.ok(rankOfInterface(config, name) >= 0);
+  for (const name of Object.keys(config.paths.interfaces))
+    assert.ok(ranksOfInterface(config, name).rank >= 0);
   const ports = privatePorts(config);
   for (const port of ports)
     if (port.kind === 'forward')

@@ -15,7 +15,7 @@ function describeApplied(key: string, removed: ConfigurationChange['removed'][nu
 /** What holds where a table that need not be there is gone. */
 const withoutIt = (key: string): string =>
   key.startsWith('paths.interfaces.')
-    ? 'the interface is not metered and has priority 0'
+    ? 'the interface is not metered and has priority 0, for data and messages alike'
     : key === 'socks'
       ? 'there is no SOCKS proxy any more'
       : 'nothing is limited by it any more';

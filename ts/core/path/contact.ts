@@ -26,6 +26,8 @@ export class Contact {
   active: TrackedPath | undefined;
   /** What the engine sends by: that one, or one over relays. */
   used: TrackedPath | undefined;
+  /** What the engine sends the control plane's messages by, where that is not what it sends data by. */
+  control: TrackedPath | undefined;
   /** The direct one by which the member's data came last, whichever this node uses. */
   listened: TrackedPath | undefined;
   /** Addresses learned from the member's probes since the last contact. */

@@ -213,9 +213,9 @@ export class DirectPaths implements BesideWays, ExchangeUser {
   suspect(member: SessionKey, { now }: Turn): void {
     const contact = this.#contacts.get(member);
     if (contact?.agreed !== true) return;
-    const { active, set } = contact;
-    for (const path of active === undefined ? set : [])
-      if (now - (path.answeredAt ?? -Infinity) >= TRUST_MS) path.suspect(now);
+    const { active, control, set } = contact;
+    for (const path of active === undefined ? set : [control])
+      if (path !== undefined && now - (path.answeredAt ?? -Infinity) >= TRUST_MS) path.suspect(now);
     this.rescheduled(member, contact);
   }
 

@@ -12,6 +12,8 @@ export interface LocalInterface {
   readonly port: number;
   /** Paths of a lower rank are used first; by default all are equal. */
   readonly rank: number;
+  /** The same for messages of the control plane; undefined: `rank`. */
+  readonly controlRank?: number | undefined;
 }
 
 /** Priorities are below it: what is metered comes after all that is not. */

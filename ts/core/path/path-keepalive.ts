@@ -58,7 +58,8 @@ export class PathKeepalive {
     path.silence = undefined;
     if (path.ended !== undefined) turn.emit({ type: 'count-paths', peer: member });
     const busyWait = contact.shares.has(path) ? SPLIT_PROBE_MS : SHORTEST_KEEPALIVE_MS;
-    const wait = contact.isBusy(now) ? busyWait : this.#interval(member, path).next(now);
+    const isWatched = contact.isBusy(now) || path === contact.control;
+    const wait = isWatched ? busyWait : this.#interval(member, path).next(now);
     path.keepAt = now + wait * ownPatience(contact);
   }
 
@@ -66,7 +67,8 @@ export class PathKeepalive {
   due(member: SessionKey, contact: Contact, path: TrackedPath, turn: Turn): void {
     path.keepAt = undefined;
     // Without a direct path in use, one that works is to be known.
-    if (contact.isBusy(turn.now) || contact.active === undefined) path.suspect(turn.now);
+    if (contact.isBusy(turn.now) || contact.active === undefined || path === contact.control)
+      path.suspect(turn.now);
     else if (path === contact.active) {
       // Only the engine knows what has gone by it.
       path.keepAt = turn.now + SHORTEST_KEEPALIVE_MS;

@@ -70,7 +70,7 @@ export class PathProbing {
       }
       if (path.due()) {
         this.#probe(member, contact, path, turn);
-        if (!isAnswering(path) && contact.shares.has(path)) changed = true;
+        if (!isAnswering(path) && (contact.shares.has(path) || path === contact.control)) changed = true;
         continue;
       }
       changed = true;

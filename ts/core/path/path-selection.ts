@@ -62,7 +62,7 @@ export class PathSelection {
 
   /** Uses the best of the paths that are proven and may be used, and tells the engine if that is a change. */
   decide(member: SessionKey, contact: Contact, turn: Turn): void {
-    const { used: usedBefore } = contact;
+    const { used: usedBefore, control: controlBefore } = contact;
     const relayed = this.#relayedPaths(member, contact, turn);
     const mayCarry = (path: TrackedPath): boolean => this.#host.rules.ruling(member, path) === undefined;
     const before = contact.active;
@@ -76,7 +76,8 @@ export class PathSelection {
     else if (best === undefined && relayed.length > 0 && relayed.every(isDead))
       contact.active ??= lastProven(usable);
     else if (relayed.length > 0) contact.active = undefined;
-    const surplus = order.filter((each) => !each.relayed).slice(KEPT_PATHS);
+    const control = this.#controlPath(member, contact, usable);
+    const surplus = order.filter((each) => !each.relayed && each !== control).slice(KEPT_PATHS);
     const measured = surplus.filter((path) => !this.#mtu.isKnown(path)).slice(0, MEASURED_PATHS);
     for (const path of surplus) if (!measured.includes(path)) contact.paths.remove(path);
     this.#mtu.used(measured, turn.now);
@@ -92,10 +93,13 @@ export class PathSelection {
     const isMeteredWay = (path: TrackedPath): boolean => isMetered(this.costOf(member)(path)[1]);
     const isSpared = (path: TrackedPath): boolean => isMeteredWay(path) && !standby.every(isMeteredWay);
     const apart = active && rest.filter((path) => isApart(path, active) && !isSpared(path));
-    const used =
+    const carry =
       active === undefined
         ? standby
         : [active, ...new Set([...(apart ?? []), ...standby, ...rest])].slice(0, MAX_PATHS_PER_PEER - 1);
+    contact.control = this.#comesBefore(member, control, carry[0]) ? control : undefined;
+    const used =
+      contact.control === undefined || carry.includes(contact.control) ? carry : [...carry, contact.control];
     // By the first of a set data is sent, and by the second while a direct one in use is silent.
     const listened =
       used.length >= (active === undefined ? 1 : 2)
@@ -105,8 +109,32 @@ export class PathSelection {
     if (set.length === 0 && !contact.agreed) this.withdraw(member, contact, turn);
     else this.#tell(member, contact, set.slice(0, MAX_PATHS_PER_PEER), turn);
     this.#host.chosen(member, turn);
-    if (usedBefore !== undefined && contact.used !== usedBefore && !isAnswering(usedBefore))
+    // It is looked after from now on (path-keepalive.ts).
+    if (contact.control !== undefined && contact.control !== controlBefore)
+      contact.control.keepAt ??= turn.now;
+    const hasLeft = (before: TrackedPath | undefined, now: TrackedPath | undefined): boolean =>
+      before !== undefined && before !== now && !isAnswering(before);
+    if (hasLeft(usedBefore, contact.used) || hasLeft(controlBefore, contact.control))
       this.#host.reached(member, turn);
+  }
+
+  /** What the control plane's messages would go by, where they have an order of interfaces of their own. */
+  #controlPath(
+    member: SessionKey,
+    contact: Contact,
+    usable: readonly TrackedPath[],
+  ): TrackedPath | undefined {
+    const { rules } = this.#host;
+    if (!contact.agreed || !rules.ordersControl) return undefined;
+    const costOf: CostOf = (path) => rules.controlCost(member, path);
+    return choosePaths(usable.filter(isAnswering), contact.control, costOf)[0];
+  }
+
+  /** Whether the interface of one comes before the other's in the order of the control plane. */
+  #comesBefore(member: SessionKey, control: TrackedPath | undefined, used: TrackedPath | undefined): boolean {
+    if (control === undefined || used === undefined || control === used) return false;
+    const rankOf = (path: TrackedPath): number => this.#host.rules.controlCost(member, path)[1];
+    return rankOf(control) < rankOf(used) || !isAnswering(used);
   }
 
   costOf(member: SessionKey): CostOf {
@@ -171,7 +199,8 @@ export class PathSelection {
     const ruled = probeRules.map(
       ({ local, from, answered }) => `${local && toHex(local)} ${from && formatPrefix(from)} ${answered}`,
     );
-    const told = `${said.join(' ')} ${Object.values(times).join(' ')} ${ruled.join(' ')}`;
+    const control = contact.control?.id;
+    const told = `${said.join(' ')} ${control ?? ''} ${Object.values(times).join(' ')} ${ruled.join(' ')}`;
     if (told === contact.told) return;
     contact.told = told;
     // The engine goes on with copies for as long as the path that is silent is the active one.
@@ -183,7 +212,7 @@ export class PathSelection {
       const { id, ends, mtu } = path;
       return { id, ...ends, plpmtu: mtu?.plpmtu, ...(share === undefined ? {} : { share }) };
     });
-    turn.emit({ type: 'set-paths', paths: { peer: member, paths, ...times, probeRules } });
+    turn.emit({ type: 'set-paths', paths: { peer: member, paths, control, ...times, probeRules } });
   }
 
   /**
@@ -217,7 +246,7 @@ export class PathSelection {
 
   /** The engine keeps no paths of the member, which roams as any other. */
   withdraw(member: SessionKey, contact: Contact, turn: Turn): void {
-    contact.used = contact.told = undefined;
+    contact.used = contact.control = contact.told = undefined;
     contact.set = [];
     contact.shares = new Map();
     turn.emit({ type: 'set-paths', paths: { peer: member, paths: undefined, ...NO_PATH_TIMES } });

@@ -112,6 +112,17 @@ export class RuledWays {
     return [place < 0 ? prefer.length : place, this.interface(member, ends)?.rank ?? 0];
   }
 
+  /** Whether messages of the control plane have an order of interfaces of their own. */
+  get ordersControl(): boolean {
+    return this.#host.interfaces().some(({ controlRank }) => controlRank !== undefined);
+  }
+
+  /** As `cost`, for messages of the control plane: the order of interfaces alone. */
+  controlCost(member: SessionKey, ends: PathEnds): readonly [preference: number, rank: number] {
+    const { rank = 0, controlRank = rank } = this.interface(member, ends) ?? {};
+    return [0, controlRank];
+  }
+
   /** What a datagram by this way leaves by, as far as is known. */
   interface(member: SessionKey, { remote, local }: PathEnds): LocalInterface | undefined {
     const interfaces = this.#host.interfaces();

@@ -78,6 +78,7 @@ function tellWay(known: KnownWays, path: TrackedPath, used: TrackedPath | undefi
     interface: rules.interface(member, path)?.name,
     state,
     role: roleOf(known, path, used),
+    control: path === known.contact?.control ? true : undefined,
     share: known.contact?.shares.get(path),
     rttMs: quality.rttMs,
     loss: isMeasured ? quality.loss : undefined,

@@ -45,6 +45,8 @@ export interface WayStatus {
   readonly state: 'untried' | 'proven' | 'dead' | 'failed';
   /** `duplicate`: takes a copy of everything, because the active one is silent; `kept`: listened to, and probed if it may be. */
   readonly role: 'active' | 'duplicate' | 'standby' | 'kept' | 'none';
+  /** Messages of the control plane go by it, and data by another. */
+  readonly control?: boolean | undefined;
   /** Of the data, in proportion to the other ways it is split over; undefined = it is not split, or not over this one. */
   readonly share?: number | undefined;
   readonly rttMs: number | undefined;

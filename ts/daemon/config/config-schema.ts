@@ -127,6 +127,11 @@ const pathInterface = z.strictObject(
   {
     metered: z.boolean('true or false').default(false),
     priority: integer('place among the interfaces, lower first', 0, MAX_INTERFACE_PRIORITY).default(0),
+    control_priority: integer(
+      'place among the interfaces for messages of the control plane, lower first',
+      0,
+      MAX_INTERFACE_PRIORITY,
+    ).optional(),
     weight: integer('a weight', 1, MAX_SHARE).default(1),
   },
   'a table of one interface, written [paths.interfaces.NAME]',

@@ -1,6 +1,6 @@
 // The [paths] section as the core takes it: which ways to members are used, and in what order interfaces are.
 
-import { interfaceRank } from '../../core/path/local-interface.js';
+import { interfaceRank, type LocalInterface } from '../../core/path/local-interface.js';
 import type { PathPolicy, PathRules, WayPattern } from '../../core/path/path-policy.js';
 import { decodePeerId } from '../../core/protocol/peer-id.js';
 import { toHex } from '../../wire/bytes.js';
@@ -43,8 +43,11 @@ function wayPattern({ interface: name, remote, relay }: Way): WayPattern {
   return { interface: name, remote: remote === undefined ? undefined : parsePrefix(remote) };
 }
 
-/** Of an interface by its name, lower first. */
-export function rankOfInterface({ paths }: Config, name: string): number {
-  const { priority = 0, metered = false } = paths.interfaces[name] ?? {};
-  return interfaceRank(priority, metered);
+/** Places of an interface, by its name, among all, lower first: for data, and for the control plane where that has its own. */
+export function ranksOfInterface(
+  { paths }: Config,
+  name: string,
+): Pick<LocalInterface, 'rank' | 'controlRank'> {
+  const { priority = 0, metered = false, control_priority: controlRank } = paths.interfaces[name] ?? {};
+  return { rank: interfaceRank(priority, metered), controlRank };
 }

@@ -33,7 +33,7 @@ import {
 import { NO_ACCOUNTS } from '../../wire/forwarding-table.js';
 import { parseSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
 import type { Config } from '../config/config.js';
-import { pathPolicy, rankOfInterface } from '../config/paths-configuration.js';
+import { pathPolicy, ranksOfInterface } from '../config/paths-configuration.js';
 import { asksForShaping, ceilingsOf, shapingPolicy, stockShaping } from '../config/shaping-configuration.js';
 import { nodeConsent } from '../config/consent-configuration.js';
 import type { DaemonMode } from '../../status/model/daemon-status.js';
@@ -384,7 +384,7 @@ export function configuredAddresses(
 /** What is sent from. */
 function interfacesOf(config: Config, port: number): LocalInterface[] {
   const { bind, interface: ownTunnel } = config.node;
-  return localInterfaces({ bind, port, ownTunnel, rank: (name) => rankOfInterface(config, name) });
+  return localInterfaces({ bind, port, ownTunnel, ranks: (name) => ranksOfInterface(config, name) });
 }
 
 /** A node does not register with itself, so its own entry among the bootstraps is left out. */

@@ -51,11 +51,12 @@ function packProbeRule({ local, from, answered }: ProbeRule): Uint8Array {
 
 export function packPaths(sets: readonly PeerPaths[]): Uint8Array {
   return Buffer.concat(
-    sets.flatMap(({ peer, paths, probeRules = [], ...times }) => {
+    sets.flatMap(({ peer, paths, control = 0, probeRules = [], ...times }) => {
       const head = new Uint8Array(SET_BYTES);
       head.set(keyBytes(peer));
       const view = viewOf(head);
-      view.setUint16(32, paths === undefined ? 0 : 1, true);
+      view.setUint8(32, paths === undefined ? 0 : 1);
+      view.setUint8(33, control);
       view.setUint16(34, probeRules.length, true);
       view.setUint32(36, paths?.length ?? 0, true);
       view.setFloat64(40, times.silentAfterMs, true);

@@ -7,8 +7,8 @@ import {
   type PathArrivalEvent,
   type PathCounts,
   type PathEnds,
-  type PathTimes,
   type PeerPath,
+  type PeerPaths,
   type ProbeRule,
 } from '../../contract/path-control.js';
 import { sameBytes } from '../../wire/bytes.js';
@@ -41,10 +41,15 @@ export interface Path extends PeerPath {
   toldReportAt: number;
 }
 
+/** All of PeerPaths but whose they are. */
+export type PathSettings = Omit<PeerPaths, 'peer'>;
+
 export class PathSet {
   #paths: Path[] = [];
   #times = NO_PATH_TIMES;
   #probeRules: readonly ProbeRule[] = [];
+  /** By which the control plane's messages go instead of the active path. */
+  #control: Path | undefined;
   /** Whether what is sent goes by the standby too. */
   #silent = false;
   #arrival: number | undefined;
@@ -60,7 +65,7 @@ export class PathSet {
     this.#arrivals = new TokenBucket(EVENTS_PER_SECOND, EVENTS_PER_SECOND, now);
   }
 
-  set(times: PathTimes, paths: readonly PeerPath[], probeRules: readonly ProbeRule[] = []): void {
+  set({ paths = [], control, probeRules = [], ...times }: PathSettings): void {
     this.#probeRules = probeRules;
     const [before] = this.#paths;
     this.#paths = paths.map((path): Path => {
@@ -83,6 +88,7 @@ export class PathSet {
           };
     });
     this.#times = times;
+    this.#control = this.#paths.slice(1).find(({ id }) => id === control);
     if (before?.id !== this.active?.id) {
       this.#silent = false;
       for (const path of this.#paths) {
@@ -96,9 +102,13 @@ export class PathSet {
     return this.#paths[0];
   }
 
-  /** By which what is sent to the peer goes. */
-  get sendingBy(): readonly Path[] {
-    return this.#paths.slice(0, this.#silent ? 2 : 1);
+  /** By which what is sent to the peer goes. @param isControl whether the control plane sends it */
+  sendingBy(isControl: boolean): readonly Path[] {
+    const [active, standby] = this.#paths;
+    const first = (isControl ? this.#control : undefined) ?? active;
+    return [first, this.#silent && first !== standby ? standby : undefined].filter(
+      (path) => path !== undefined,
+    );
   }
 
   counts(now: number): PathCounts[] {
@@ -159,10 +169,10 @@ export class PathSet {
     return { type: 'path-arrival', path: path?.id, from };
   }
 
-  /** Data goes out by the active path. */
-  dataSent(now: number): void {
+  /** Data goes out. @param isControl as for `sendingBy`: by another path it is no question of the active one's silence */
+  dataSent(now: number, isControl = false): void {
     const { active } = this;
-    if (active !== undefined) active.unansweredSince ??= now;
+    if (active !== undefined && !(isControl && this.#control !== undefined)) active.unansweredSince ??= now;
   }
 
   /** Whether a rule says that a probe by these ends is not answered. */

@@ -55,7 +55,7 @@ export class PeerPathUse<To> {
       return;
     }
     this.#set ??= new PathSet(step.now);
-    this.#set.set(settings, settings.paths, settings.probeRules);
+    this.#set.set(settings);
   }
 
   counts(now: number): PathCounts[] {
@@ -67,9 +67,12 @@ export class PeerPathUse<To> {
     return this.#set?.deadline();
   }
 
-  /** To where the peer is reached, and by the standby too while the active path is silent. */
-  transmit(message: Uint8Array, step: Step, outputs: SessionOutput<To>[]): void {
-    for (const [index, path] of (this.#set?.sendingBy ?? []).entries()) {
+  /**
+   * To where the peer is reached, and by the standby too while the active path is silent.
+   * @param isControl whether the control plane sends it (wire/control-plane.ts)
+   */
+  transmit(message: Uint8Array, isControl: boolean, step: Step, outputs: SessionOutput<To>[]): void {
+    for (const [index, path] of (this.#set?.sendingBy(isControl) ?? []).entries()) {
       if (index > 0) this.#host.counters.add('path_duplicates_sent');
       this.#transmitBy(path, message, step, outputs);
     }
@@ -82,9 +85,9 @@ export class PeerPathUse<To> {
     else this.#transmitBy(path, message, step, outputs);
   }
 
-  /** Data went by where the peer is reached. */
-  dataSent(step: Step): void {
-    this.#set?.dataSent(step.now);
+  /** Data went by where the peer is reached. @param isControl as for `transmit` */
+  dataSent(isControl: boolean, step: Step): void {
+    this.#set?.dataSent(step.now, isControl);
   }
 
   sendProbe({ token, to, size }: PathProbe, step: Step, outputs: SessionOutput<To>[]): boolean {

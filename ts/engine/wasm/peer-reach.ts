@@ -137,10 +137,10 @@ export class PeerReach {
     return to && { to };
   }
 
-  /** To wherever the peer is reached. */
-  transmit(message: Uint8Array, step: Step, outputs: SessionOutput[]): void {
+  /** To wherever the peer is reached. @param isControl whether the control plane sends it (wire/control-plane.ts) */
+  transmit(message: Uint8Array, step: Step, outputs: SessionOutput[], isControl = false): void {
     const { current } = this.#endpoint;
-    if (this.isPinned) this.#paths.transmit(message, step, outputs);
+    if (this.isPinned) this.#paths.transmit(message, isControl, step, outputs);
     else if (current !== undefined) this.#host.send(message, current, step, outputs);
   }
 
@@ -150,8 +150,8 @@ export class PeerReach {
   }
 
   /** Data was sent to it. */
-  dataSent(step: Step): void {
-    this.#paths.dataSent(step);
+  dataSent(step: Step, isControl: boolean): void {
+    this.#paths.dataSent(isControl, step);
     this.#armPaths(step);
   }
 

@@ -7,6 +7,7 @@ import type { PeerConfig, PeerStatus, SessionKey } from '../../contract/engine.j
 import type { PathCounts, PathProbe, PeerPaths } from '../../contract/path-control.js';
 import { isPathFrame } from '../../wire/path-frame.js';
 import { pongTo } from '../../wire/ping-frame.js';
+import { isControlPlane } from '../../wire/control-plane.js';
 import { isCover } from '../../wire/cover-frame.js';
 import { isSuiteFrame } from '../../wire/suite-frame.js';
 import {
@@ -395,13 +396,14 @@ export class SessionPeer {
   }
 
   #sendTransport(keypair: Keypair, payload: Uint8Array, step: Step, outputs: SessionOutput[]): void {
-    this.#reach.transmit(sealTransport(keypair, payload), step, outputs);
+    const isControl = isControlPlane(payload);
+    this.#reach.transmit(sealTransport(keypair, payload), step, outputs, isControl);
     this.#context.counters.add('transport_sent');
     if (payload.length === 0) {
       this.#context.counters.add('keepalives_sent');
     } else {
       this.#timers.startIfIdle('newHandshake', step);
-      this.#reach.dataSent(step);
+      this.#reach.dataSent(step, isControl);
     }
     if (keypair.worn(step.now)) this.#initiate(step, outputs);
   }

@@ -10,6 +10,7 @@ import { RoamingEndpoint } from '../../engine/wasm/roaming-endpoint.js';
 import type { SessionOutput } from '../../engine/wasm/session-output.js';
 import { StagedPayloads } from '../../engine/wasm/staged-payloads.js';
 import { fromHex, toHex } from '../../wire/bytes.js';
+import { isControlPlane } from '../../wire/control-plane.js';
 import { FRAME_HEADER_SIZE } from '../../wire/frame.js';
 import { isPathFrame, TRANSPORT_OVERHEAD } from '../../wire/path-frame.js';
 import { pongTo } from '../../wire/ping-frame.js';
@@ -154,8 +155,9 @@ export class SimulatedSession {
     )
       this.startHandshake(step, outputs);
     this.#unansweredSince ??= step.now;
-    this.#paths.dataSent(step);
-    this.#transmit(seal(keypair, payload, limit), step, outputs);
+    const isControl = isControlPlane(payload);
+    this.#paths.dataSent(isControl, step);
+    this.#transmit(seal(keypair, payload, limit), step, outputs, this.#endpoint.current, isControl);
   }
 
   startHandshake(step: Step, outputs: SimulatedOutput[]): void {
@@ -364,14 +366,15 @@ export class SimulatedSession {
     this.#transmit(message, step, outputs, to);
   }
 
-  /** To wherever the peer is reached. @param endpoint of a peer without paths */
+  /** To wherever the peer is reached. @param endpoint of a peer without paths @param isControl whether the control plane sends it */
   #transmit(
     datagram: Uint8Array,
     step: Step,
     outputs: SimulatedOutput[],
     endpoint = this.#endpoint.current,
+    isControl = false,
   ): void {
-    if (this.#paths.active !== undefined) this.#paths.transmit(datagram, step, outputs);
+    if (this.#paths.active !== undefined) this.#paths.transmit(datagram, isControl, step, outputs);
     else if (endpoint === undefined) this.needPath(step, outputs);
     else outputs.push({ type: 'datagram', to: { remote: endpoint, local: undefined }, datagram });
   }

@@ -52,6 +52,8 @@ export interface SimUplink {
   /** Priority of its interface, lower first; default 0. */
   readonly priority?: number;
   readonly metered?: boolean;
+  /** Its place for messages of the control plane; default: the same. */
+  readonly controlPriority?: number;
   /** What else its link does, in either direction. */
   readonly link?: Partial<LinkModel>;
 }
@@ -408,9 +410,10 @@ const publicAddresses = (uplinks: readonly SimUplink[]): SocketAddress[] =>
   uplinks.filter(({ nat }) => nat === undefined).map(({ address }) => address);
 
 const interfacesOf = (uplinks: readonly SimUplink[]): LocalInterface[] =>
-  uplinks.map(({ address: { ip, port }, priority = 0, metered = false }, index) => ({
+  uplinks.map(({ address: { ip, port }, priority = 0, metered = false, controlPriority }, index) => ({
     source: { ip, interface: index + 1 },
     name: `eth${index}`,
     port,
     rank: interfaceRank(priority, metered),
+    controlRank: controlPriority,
   }));
