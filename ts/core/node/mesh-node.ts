@@ -117,7 +117,6 @@ export class MeshNode implements Component {
         this.#parts.relay?.handleEngineEvent(event, turn);
         this.#parts.uplinks.get(event.peer)?.handleEndpoint(event.endpoint, turn);
         this.#parts.paths.sessionMoved(event.peer, event.endpoint, turn);
-        this.#parts.reached(event.peer, turn);
         break;
       case 'path-needed':
         this.#parts.pathNeeded(event.peer, turn);

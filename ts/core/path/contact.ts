@@ -2,7 +2,7 @@
 
 import type { FilteringTest } from './filtering-test.js';
 import { MemberPaths } from './member-paths.js';
-import { isAnswering, type TrackedPath } from './tracked-path.js';
+import { isFailing, type TrackedPath } from './tracked-path.js';
 
 /** Between contacts that came to nothing; doubles. */
 const FIRST_RETRY_MS = 5000;
@@ -89,4 +89,4 @@ export class Contact {
 }
 
 /** Whether all ways that the engine was told of are dead, or about to be. */
-export const isStranded = ({ set }: Contact): boolean => set.length > 0 && !set.some(isAnswering);
+export const isStranded = ({ set }: Contact): boolean => set.length > 0 && set.every(isFailing);

@@ -21,7 +21,7 @@ import { sameEndpoint } from './member-paths.js';
 import { choosePaths, type CostOf } from './path-choice.js';
 import type { MtuDiscovery } from './mtu-discovery.js';
 import { endsAt, type RuledWays } from './ruled-ways.js';
-import { isAnswering, isDead, type TrackedPath } from './tracked-path.js';
+import { isAnswering, isDead, isFailing, type TrackedPath } from './tracked-path.js';
 
 /** Direct paths a path set has at most. */
 const KEPT_PATHS = 4;
@@ -113,7 +113,7 @@ export class PathSelection {
     if (contact.control !== undefined && contact.control !== controlBefore)
       contact.control.keepAt ??= turn.now;
     const hasLeft = (before: TrackedPath | undefined, now: TrackedPath | undefined): boolean =>
-      before !== undefined && before !== now && !isAnswering(before);
+      before !== undefined && before !== now && isFailing(before);
     if (hasLeft(usedBefore, contact.used) || hasLeft(controlBefore, contact.control))
       this.#host.reached(member, turn);
   }

@@ -158,5 +158,9 @@ export class TrackedPath implements PathEnds {
 export const isAnswering = ({ state, unanswered }: TrackedPath): boolean =>
   state === 'proven' && unanswered < 2;
 
+/** Whether probes of it are waited for in vain: not, when none was sent yet. */
+export const isFailing = (path: TrackedPath): boolean =>
+  isDead(path) || (path.state === 'proven' && !isAnswering(path));
+
 /** Whether nothing is sent by it but now and then a probe. */
 export const isDead = ({ state }: TrackedPath): boolean => state === 'dead' || state === 'failed';
