@@ -114,6 +114,7 @@ const sum = (values: readonly number[]): number => values.reduce((total, value) 
 export type FaultName =
   | 'path dies, a relay is left'
   | 'path dies, a second is left'
+  | 'all dies but a metered one'
   | 'another network'
   | 'NAT reboot'
   | 'path back';
@@ -150,6 +151,14 @@ const FAULTS: readonly Fault[] = [
       const { world, cut } = twoNetworks(seed);
       // Both rank alike, and the first that is found is used: the one that data is on is cut.
       return { world, happen: () => cut(networkInUse(world)) };
+    },
+    byRelay: false,
+  },
+  {
+    name: 'all dies but a metered one',
+    make: (seed) => {
+      const { world, cut } = twoNetworks(seed, true);
+      return { world, happen: () => cut(1) };
     },
     byRelay: false,
   },

@@ -136,8 +136,15 @@ export class PairWorld {
 export const networkOf = ({ ip: at }: SocketAddress): number =>
   formatIp(at).startsWith('198.51.101.') ? 2 : 1;
 
-/** Two members with an address in each of two networks, of which relays are in the first. @returns what drops everything in one */
-export function twoNetworks(seed: number): {
+/**
+ * Two members with an address in each of two networks, of which relays are in the first.
+ * @param metered whether `a` pays for what goes by the second
+ * @returns what drops everything in one
+ */
+export function twoNetworks(
+  seed: number,
+  metered = false,
+): {
   readonly world: PairWorld;
   readonly cut: (network: number | undefined) => void;
 } {
@@ -145,6 +152,7 @@ export function twoNetworks(seed: number): {
     [1, 2].map((network) => ({
       address: { ip: ip(`198.51.${99 + network}.${place}`), port: PORT },
       link: {},
+      metered: metered && place === 1 && network === 2,
     }));
   const world = new PairWorld(seed, uplinks(1), uplinks(2));
   const cut = (network: number | undefined): void => {
