@@ -245,7 +245,7 @@ describe('omerta relay', { concurrency: 2 }, () => {
     writeFileSync(file, '[relay]\ncircuits = 90\n');
     assert.equal(
       (await reload()).stdout,
-      'paths.interfaces.wwan0: removed, the interface is not metered and has priority 0\n',
+      'paths.interfaces.wwan0: removed, the interface is not metered and has priority 0, for data and messages alike\n',
     );
     writeFileSync(file, '[relay]\ncircuits = 90\ncircuits_per_identity = 9\n');
     assert.equal((await reload()).stdout, 'relay.circuits_per_identity: in force\n');
