@@ -1,10 +1,10 @@
-// npm test: builds what changed and runs every test there is, saying what was skipped and why.
+// npm test and npm run test:long: build what changed and run the tests there are, saying what was skipped and why.
 
 import { build } from './lib/build.mjs';
 import { prepareGuestKernel } from './lib/guest-kernel.mjs';
 import { buildFuzzers, fuzzingUnavailable, scriptTargets, tryTargets } from './lib/fuzz.mjs';
 import { runNativeTests } from './lib/native-tests.mjs';
-import { runNodeTests } from './lib/node-tests.mjs';
+import { isLong, LONG, runNodeTests } from './lib/node-tests.mjs';
 import { setup } from './lib/setup.mjs';
 import { filesUnder } from './lib/stamp.mjs';
 import { StepFailed, main, step, warn } from './lib/steps.mjs';
@@ -15,10 +15,18 @@ import { readArguments } from './lib/usage.mjs';
 const FUZZ_SECONDS = 1;
 
 const HELP = `Usage: npm test [-- PATH ...]
+       npm run test:long
 
 Builds what changed, then runs the native tests beside the inputs of each fuzz target and ${FUZZ_SECONDS} s more
 of it, and then the TypeScript tests, the longest first. Ends with the skipped tests, their reasons, and one line of totals.
-  PATH   run only TypeScript tests whose path contains PATH, e.g. \`npm test -- test/lab\``;
+  PATH        run only TypeScript tests whose path contains PATH, e.g. \`npm test -- test/lab\`: long ones too
+  test:long   the ${LONG.length} files of TypeScript tests that npm test leaves to it, and nothing else`;
+
+/** Which TypeScript tests are asked for. */
+function isWanted(file, paths, long) {
+  if (paths.length > 0) return paths.some((path) => file.includes(path.replace(/\.ts$/, '')));
+  return isLong(file) === long;
+}
 
 /** Runs a part of the tests; a step that fails is one failed test, and the other parts still run. */
 async function part(name, results, work) {
@@ -64,7 +72,11 @@ async function nativeTestsAndFuzzers(hasNative, results) {
 }
 
 await main(async () => {
-  const { positionals } = readArguments(HELP, {}, { positionals: true });
+  const { positionals, values } = readArguments(
+    HELP,
+    { long: { type: 'boolean', default: false } },
+    { positionals: true },
+  );
   const results = new TestResults();
   const built = await part('build', results, async () => {
     await setup(['build', 'lab', 'guest']);
@@ -72,13 +84,14 @@ await main(async () => {
     return { native: await build({ nativeTests: true }) };
   });
   if (built !== undefined) {
-    if (positionals.length === 0) await nativeTestsAndFuzzers(built.native, results);
-    const files = filesUnder(['dist/test'], (file) => file.endsWith('.test.js')).filter(
-      (file) =>
-        positionals.length === 0 || positionals.some((path) => file.includes(path.replace(/\.ts$/, ''))),
+    if (positionals.length === 0 && !values.long) await nativeTestsAndFuzzers(built.native, results);
+    const files = filesUnder(['dist/test'], (file) => file.endsWith('.test.js')).filter((file) =>
+      isWanted(file, positionals, values.long),
     );
     if (files.length > 0) await runNodeTests(files, results);
   }
+  if (positionals.length === 0 && !values.long)
+    console.log(`${LONG.length} files of tests that take long are not among these. Type: npm run test:long`);
   results.print();
   return results.exitCode;
 });

@@ -78,12 +78,28 @@ export const LOADING = [
   'wg/tools',
 ];
 
+/**
+ * Those that `npm run test:long` runs instead of `npm test`, which is to be over within 12 minutes on two processors: each
+ * takes long, and the parts of it have tests of their own that stay.
+ */
+export const LONG = [
+  'lab/special-cells', // of the NAT matrix: lab/direct-paths, lab/one-family, sim/direct-paths
+  'lab/nat-behaviour', // sim/nat-behaviour
+  'lab/exit-refused', // whom an exit refuses: sim/exit, exit/
+  'lab/exit-leaks', // each row of the leak table: lab/guard, lab/exit-kernel
+  'lab/port-mapping', // beside miniupnpd: core/port-mapping, and its fuzz target
+  'sim/path-failover', // how soon data goes on: lab/failover, lab/path-policy, sim/path-policy
+];
+
 /** Most tests wait for other processes or for time to pass, so there are more of them than processors. */
 const CONCURRENCY = availableParallelism() + 2;
 /** Where the times of the files of the last run are. */
 const TIMES = join(root, 'build/logs/node-tests.log');
 
 const isOneOf = (names, file) => names.some((name) => file.endsWith(`test/${name}.test.js`));
+
+/** Whether a file is one of LONG. */
+export const isLong = (file) => isOneOf(LONG, file);
 
 /** The files with those of LONGEST first, the others as they were. */
 export function longestFirst(files) {

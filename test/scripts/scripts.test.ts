@@ -110,6 +110,16 @@ describe('the order of the tests', () => {
     ]);
   });
 
+  it('leaves those that take long to a command of their own, and no others', () => {
+    const { long, left } = evaluate(
+      `import { isLong, LONG } from ${module('node-tests')};
+      const files = ['a', ...LONG].map((name) => \`dist/test/\${name}.test.js\`);
+      console.log(JSON.stringify({ long: LONG, left: files.filter((file) => !isLong(file)) }));`,
+    ) as { long: string[]; left: string[] };
+    for (const name of long) assert.ok(existsSync(join(root, `test/${name}.test.ts`)), name);
+    assert.deepEqual(left, ['dist/test/a.test.js']);
+  });
+
   it('has those that load the machine one after the other, beside all others, and as many at a time until the end', () => {
     const { loading, lanes, longest } = evaluate(
       `import { LOADING, LONGEST, lanesOf } from ${module('node-tests')};
