@@ -202,6 +202,29 @@ void a_slow_reader_stops_its_sender_alone() {
   sending.join();
 }
 
+/// As much as goes, of a connection nobody reads from at its other end.
+void fill(int fd) {
+  const std::vector<uint8_t> piece(64 * 1024);
+  for (int idle = 0; idle < 300;) {
+    const ssize_t sent = send(fd, piece.data(), piece.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    idle = sent > 0 ? 0 : idle + 1;
+    if (sent <= 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
+void a_reset_is_seen_while_nothing_moves_either_way() {
+  Ends ends;
+  StreamRelay relay(ends.told(), 60 * kSecond);
+  Connection a, b;
+  relay.join(a.near, b.near);
+  a.leave_near();
+  b.leave_near();
+  fill(a.far);
+  fill(b.far);
+  a.reset_far();
+  CHECK(comes_true([&] { return ends.cut == 1; }));
+}
+
 void one_by_which_nothing_comes_is_cut_off() {
   Ends ends;
   StreamRelay relay(ends.told(), 300 * kMillisecond);
@@ -269,6 +292,7 @@ int main() {
   RUN(a_reset_reaches_the_other_side);
   RUN(whoever_has_it_cut_hears_nothing_of_it);
   RUN(a_slow_reader_stops_its_sender_alone);
+  RUN(a_reset_is_seen_while_nothing_moves_either_way);
   RUN(one_by_which_nothing_comes_is_cut_off);
   RUN(without_descriptors_nothing_is_joined);
   RUN(many_begin_and_end_while_others_are_cut);
