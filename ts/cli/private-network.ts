@@ -79,7 +79,12 @@ export async function serveInPrivateNetwork(
 }
 
 async function requireSame(context: Context, entered: number): Promise<void> {
-  const { tunnel } = await context.withDaemon(requestStatus);
+  const { tunnel } = await context.withDaemon(requestStatus).catch(async (error: unknown) => {
+    if (error instanceof OperatorError && error.exitCode === ExitCode.notRunning) throw error;
+    // A daemon that is ending may close the connection before it answers: a moment later it says what has become of it.
+    await sleep(LOOK_MS);
+    return context.withDaemon(requestStatus);
+  });
   if (tunnel?.private?.error !== undefined) return; // a helper is gone, the network is not
   if (tunnel?.private?.namespace === entered) return;
   throw new OperatorError(

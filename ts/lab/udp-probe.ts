@@ -12,6 +12,11 @@ const print = (value: unknown): void => console.log(JSON.stringify(value));
 socket.on('message', (message, from) =>
   print({ from: from.address, port: from.port, text: message.toString() }),
 );
+// The callback of bind() makes an error of it nobody's: whoever waits for the first line would wait for ever.
+socket.on('error', (error) => {
+  console.error(error.message);
+  process.exit(1);
+});
 socket.bind(Number(port), address, () => print({ listening: socket.address().port }));
 
 createInterface({ input: process.stdin })
