@@ -36,7 +36,9 @@ StrangerBudgets::StrangerBudgets(uint64_t control_frames_per_second, uint64_t st
     : control_(control_frames_per_second, std::max<uint64_t>(control_frames_per_second / 4, 1)),
       control_of_address_(share(control_frames_per_second, 8, kAddress)),
       control_of_site_(share(control_frames_per_second, 4, kSite)),
+      control_of_all_known_(kAllKnownPerSecond, kAllKnownPerSecond),
       control_of_known_(kKnownPerSecond, kKnownBurst, kAddress, random_key()),
+      control_of_known_site_(kAllKnownPerSecond / 4, kAllKnownPerSecond / 4, kSite, random_key()),
       stun_(stun_per_second, stun_per_second, kSite, random_key()),
       own_(make_door()),
       door_(own_.get()) {}
@@ -47,7 +49,9 @@ bool StrangerBudgets::is_known(const omerta_address& address, Nanoseconds now) c
 }
 
 bool StrangerBudgets::take_control(const omerta_address& from, Nanoseconds now) {
-  if (is_known(from, now) && control_of_known_.take(from, now)) return true;
+  if (is_known(from, now) && control_of_known_.take(from, now) && control_of_known_site_.take(from, now) &&
+      control_of_all_known_.take(now))
+    return true;
   return control_of_address_.take(from, now) && control_of_site_.take(from, now) && control_.take(now);
 }
 

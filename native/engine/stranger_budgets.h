@@ -17,8 +17,9 @@ namespace omerta::engine {
 
 class StrangerBudgets {
  public:
-  /// Control frames of each known address, a second and at once: as the kernel path lets through.
-  static constexpr uint64_t kKnownPerSecond = 50, kKnownBurst = 200;
+  /// Control frames of each known address, a second and at once: as the kernel path lets through. Of all of
+  /// them together, for one who has a session may be seen at many addresses; a quarter of it of one site.
+  static constexpr uint64_t kKnownPerSecond = 50, kKnownBurst = 200, kAllKnownPerSecond = 2000;
 
   /// @param control_frames_per_second of all strangers; at most a quarter of it of one site (IPv4 /24, IPv6
   ///   /48), an eighth of one address (IPv6 /64)
@@ -47,7 +48,9 @@ class StrangerBudgets {
   TokenBucket control_;
   PrefixBuckets control_of_address_;
   PrefixBuckets control_of_site_;
+  TokenBucket control_of_all_known_;
   PrefixBuckets control_of_known_;
+  PrefixBuckets control_of_known_site_;
   PrefixBuckets stun_;
   std::unique_ptr<omerta_door, Free> own_;  ///< while there is no kernel path
   std::atomic<omerta_door*> door_;

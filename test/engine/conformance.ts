@@ -238,18 +238,57 @@ class Stranger {
   }
 
   /** Sends until `enough`, at most `burst` at a time: a socket's queue has an end. */
-  async flood({ engine }: ConformanceNode, enough: () => boolean, burst = 50): Promise<void> {
+  async flood(node: ConformanceNode, enough: () => boolean, burst = 50): Promise<void> {
     const end = performance.now() + TIMEOUT_MS;
     while (!enough()) {
       if (performance.now() > end) throw new Error(`the flood: not enough within ${TIMEOUT_MS} ms`);
-      for (let i = 0; i < burst; i++) this.socket.send(Stranger.frame, engine.port, '127.0.0.1');
+      this.send(node, burst);
       await sleep(5);
     }
+  }
+
+  send({ engine }: ConformanceNode, count: number): void {
+    for (let i = 0; i < count; i++) this.socket.send(Stranger.frame, engine.port, '127.0.0.1');
   }
 
   close(): void {
     this.socket.close();
   }
+}
+
+/** A node that listens to strangers, and one at each of these addresses of this host. */
+async function withStrangers(
+  node: ConformanceNode,
+  hosts: readonly string[],
+  run: (strangers: readonly Stranger[]) => Promise<void>,
+): Promise<void> {
+  node.engine.installLegs([leg({ id: CONTACT_LEG, key: STRANGERS_KEY, epoch: 0 }, { action: 'control' })]);
+  const strangers = await Promise.all(hosts.map((host) => Stranger.at(host)));
+  try {
+    await run(strangers);
+  } finally {
+    for (const stranger of strangers) stranger.close();
+  }
+}
+
+/**
+ * Each sends so many, one after the other. @returns how many were taken, and for how many seconds budgets have filled
+ * since the first was sent
+ */
+async function takenOfEach(
+  node: ConformanceNode,
+  strangers: readonly Stranger[],
+  count: number,
+): Promise<{ readonly taken: number; readonly seconds: number }> {
+  const heard = (): number => node.count('control_frames') + node.count('drop_control_rate');
+  const before = node.count('control_frames');
+  const begin = performance.now();
+  for (const stranger of strangers) {
+    const all = heard() + count;
+    stranger.send(node, count);
+    await until(() => heard() === all, 'what was sent');
+  }
+  return { taken: node.count('control_frames') - before, seconds: (performance.now() - begin) / 1000 };
 }
 
 /** All of 127.0.0.0/8 is the host's; engines that bind each address by itself are told of this one. */
@@ -691,11 +730,8 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
     name: 'strangers have one budget, and each source a share of it; what is above is dropped and counted',
     run: async ({ a }) => {
       await withNodes([ConformanceNode.open(a, { controlFramesPerSecond: 1600 })], async (node) => {
-        const [one, another] = [await Stranger.at('127.0.0.1'), await Stranger.at('127.0.0.2')];
-        try {
-          node.engine.installLegs([
-            leg({ id: CONTACT_LEG, key: STRANGERS_KEY, epoch: 0 }, { action: 'control' }),
-          ]);
+        await withStrangers(node, ['127.0.0.1', '127.0.0.2'], async ([one, another]) => {
+          assert.ok(one && another);
           const begin = performance.now();
           // Without shares it would take 400 at once, and the other one would find nothing left.
           await one.flood(node, () => node.count('drop_control_rate') >= 500);
@@ -705,10 +741,7 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
           const ofOther = (): number =>
             node.events.filter((event) => event.type === 'frame' && event.from.ip[15] === 2).length;
           await another.flood(node, () => ofOther() >= 50);
-        } finally {
-          one.close();
-          another.close();
-        }
+        });
       });
     },
   },
@@ -718,24 +751,11 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
     run: async ({ a }) => {
       await withNodes([ConformanceNode.open(a, { controlFramesPerSecond: 100 })], async (node) => {
         const hosts = Array.from({ length: 20 }, (_, index) => `127.${index + 2}.0.1`); // each a site
-        const strangers = await Promise.all(hosts.map((host) => Stranger.at(host)));
-        try {
-          node.engine.installLegs([
-            leg({ id: CONTACT_LEG, key: STRANGERS_KEY, epoch: 0 }, { action: 'control' }),
-          ]);
-          const begin = performance.now();
-          const heard = (): number => node.count('control_frames') + node.count('drop_control_rate');
+        await withStrangers(node, hosts, async (strangers) => {
           // 6 at once of each source would be 120; 25 of all are let through.
-          for (const stranger of strangers) {
-            const before = heard();
-            await stranger.flood(node, () => heard() >= before + 20, 20);
-          }
-          const taken = node.count('control_frames');
-          const seconds = (performance.now() - begin) / 1000;
+          const { taken, seconds } = await takenOfEach(node, strangers, 20);
           assert.ok(taken >= 25 && taken <= 26 + 100 * seconds, `${taken} in ${seconds} s`);
-        } finally {
-          for (const stranger of strangers) stranger.close();
-        }
+        });
       });
     },
   },
@@ -745,24 +765,11 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
     run: async ({ a }) => {
       await withNodes([ConformanceNode.open(a, { controlFramesPerSecond: 1600 })], async (node) => {
         const hosts = Array.from({ length: 8 }, (_, index) => `127.7.0.${index + 1}`);
-        const strangers = await Promise.all(hosts.map((host) => Stranger.at(host)));
-        try {
-          node.engine.installLegs([
-            leg({ id: CONTACT_LEG, key: STRANGERS_KEY, epoch: 0 }, { action: 'control' }),
-          ]);
-          const begin = performance.now();
-          const heard = (): number => node.count('control_frames') + node.count('drop_control_rate');
+        await withStrangers(node, hosts, async (strangers) => {
           // 100 at once of each source would be 800, and all strangers may send 400; 200 are let through.
-          for (const stranger of strangers) {
-            const before = heard();
-            await stranger.flood(node, () => heard() >= before + 100, 100);
-          }
-          const taken = node.count('control_frames');
-          const seconds = (performance.now() - begin) / 1000;
+          const { taken, seconds } = await takenOfEach(node, strangers, 100);
           assert.ok(taken >= 200 && taken <= 201 + 400 * seconds, `${taken} in ${seconds} s`);
-        } finally {
-          for (const stranger of strangers) stranger.close();
-        }
+        });
       });
     },
   },
@@ -776,31 +783,45 @@ export const conformanceScenarios: readonly ConformanceScenario[] = [
       ] as const;
       await withNodes(nodes, async (node, member) => {
         const proven = { session: '127.0.0.1', leg: '127.9.0.1' };
-        const strangers = new Map<string, Stranger>();
-        const at = async (host: string): Promise<Stranger> => {
-          const stranger = await Stranger.at(host);
-          strangers.set(host, stranger);
-          return stranger;
-        };
-        try {
+        const hosts = ['127.8.0.1', proven.session, proven.leg];
+        await withStrangers(node, hosts, async ([one, ...known]) => {
+          assert.ok(one && known.length === 2);
           const source = parseSocketAddress(`${proven.leg}:9`);
-          node.engine.installLegs([
-            leg({ id: CONTACT_LEG, key: STRANGERS_KEY, epoch: 0 }, { action: 'control' }),
-            leg(legKey(), { action: 'control', source }),
-          ]);
+          node.engine.installLegs([leg(legKey(), { action: 'control', source })]);
           node.setPeer(member);
           member.setPeer(node, { endpoint: { address: node.address } });
           await exchange(member, node);
-          const [one, ...known] = [await at('127.8.0.1'), await at(proven.session), await at(proven.leg)];
           await one.flood(node, () => node.count('drop_control_rate') >= 20);
           for (const stranger of known) {
             const before = node.count('control_frames');
             // One a second is what strangers have.
             await stranger.flood(node, () => node.count('control_frames') >= before + 60, 60);
           }
-        } finally {
-          for (const stranger of strangers.values()) stranger.close();
-        }
+        });
+      });
+    },
+  },
+
+  {
+    name: 'addresses that have proven themselves have one budget together, and those of a site a quarter of it',
+    run: async ({ a }) => {
+      await withNodes([ConformanceNode.open(a, { controlFramesPerSecond: 1 })], async (node) => {
+        const ofASite = Array.from({ length: 8 }, (_, index) => `127.30.0.${index + 1}`);
+        const ofMany = Array.from({ length: 24 }, (_, index) => `127.${index + 40}.0.1`);
+        const legs = [...ofASite, ...ofMany].map((host) =>
+          leg(legKey(), { action: 'control', source: parseSocketAddress(`${host}:9`) }),
+        );
+        node.engine.installLegs(legs);
+        await withStrangers(node, ofASite, async (strangers) => {
+          // 150 at once of each would be 1,200.
+          const { taken, seconds } = await takenOfEach(node, strangers, 150);
+          assert.ok(taken >= 500 && taken <= 502 + 501 * seconds, `of a site ${taken} in ${seconds} s`);
+        });
+        await withStrangers(node, ofMany, async (strangers) => {
+          // 150 at once of each would be 3,600.
+          const { taken, seconds } = await takenOfEach(node, strangers, 150);
+          assert.ok(taken >= 1500 && taken <= 2002 + 2001 * seconds, `of all ${taken} in ${seconds} s`);
+        });
       });
     },
   },

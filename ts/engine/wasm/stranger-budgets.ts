@@ -11,6 +11,13 @@ const ADDRESS = { ipv4Bits: 32, ipv6Bits: 64, capacity: 4096 };
 const SITE = { ipv4Bits: 24, ipv6Bits: 48, capacity: 4096 };
 /** Of each known address, as the kernel path lets through. */
 const OF_KNOWN: PrefixRate = { perSecond: 50, burst: 200, ...ADDRESS };
+/** Of all of them together, for one who has a session may be seen at many addresses; a quarter of it of one site. */
+const ALL_KNOWN_PER_SECOND = 2000;
+const OF_KNOWN_SITE: PrefixRate = {
+  perSecond: ALL_KNOWN_PER_SECOND / 4,
+  burst: ALL_KNOWN_PER_SECOND / 4,
+  ...SITE,
+};
 
 export class StrangerBudgets {
   readonly #control: TokenBucket;
@@ -19,6 +26,8 @@ export class StrangerBudgets {
   /** A quarter of it: one site has many addresses. */
   readonly #controlOfSite: PrefixRateLimiter;
   readonly #controlOfKnown = new PrefixRateLimiter(OF_KNOWN);
+  readonly #controlOfKnownSite = new PrefixRateLimiter(OF_KNOWN_SITE);
+  readonly #controlOfAllKnown: TokenBucket;
   readonly #known = new KnownAddresses();
   /** Undefined: STUN is switched off. It is the one reply larger than its request: what one site may be sent. */
   readonly #stun: PrefixRateLimiter | undefined;
@@ -30,6 +39,7 @@ export class StrangerBudgets {
     const rate = options.controlFramesPerSecond;
     const part = (divisor: number): number => Math.max(1, Math.floor(rate / divisor));
     this.#control = new TokenBucket(rate, part(4), now);
+    this.#controlOfAllKnown = new TokenBucket(ALL_KNOWN_PER_SECOND, ALL_KNOWN_PER_SECOND, now);
     this.#controlOfAddress = new PrefixRateLimiter({ perSecond: part(8), burst: part(16), ...ADDRESS });
     this.#controlOfSite = new PrefixRateLimiter({ perSecond: part(4), burst: part(8), ...SITE });
   }
@@ -41,7 +51,12 @@ export class StrangerBudgets {
 
   /** Whether a control frame from this address may be taken; it is charged then. */
   takesControl(ip: Uint8Array, now: number): boolean {
-    if (this.#known.has(ip, now) && this.#controlOfKnown.allow(ip, now)) return true;
+    const isKnown =
+      this.#known.has(ip, now) &&
+      this.#controlOfKnown.allow(ip, now) &&
+      this.#controlOfKnownSite.allow(ip, now) &&
+      this.#controlOfAllKnown.take(now);
+    if (isKnown) return true;
     return (
       this.#controlOfAddress.allow(ip, now) && this.#controlOfSite.allow(ip, now) && this.#control.take(now)
     );
