@@ -10,7 +10,7 @@ import type { PrivatePortCounts } from '../status/model/daemon-status.js';
 import { parseIp } from '../wire/socket-address.js';
 import { ClientShares } from './client-shares.js';
 import { machineNetwork, plainAddress, type InnerNetwork } from './inner-network.js';
-import { connectToFirst, relayStreams } from './relayed-stream.js';
+import { connectToFirst, JOINED_DESCRIPTORS, relayStreams } from './relayed-stream.js';
 
 const CONNECT_MS = 10_000;
 const UDP_IDLE_MS = 5 * 60_000;
@@ -105,7 +105,7 @@ export async function forwardTcp({ from, to, spec, resolve }: Forwarding): Promi
     const isFree =
       open.size < FORWARD_BOUNDS.connections &&
       connecting < FORWARD_BOUNDS.connecting &&
-      processDescriptors.take(2);
+      processDescriptors.take(JOINED_DESCRIPTORS);
     const share = isFree ? shares.take(address) : undefined;
     const connectingShare = share && connectingShares.take(address);
     if (share === undefined || connectingShare === undefined) {

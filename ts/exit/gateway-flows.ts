@@ -2,6 +2,7 @@
 // others are unharmed.
 
 import { TokenBucket } from '../engine/wasm/token-bucket.js';
+import { JOINED_DESCRIPTORS } from './relayed-stream.js';
 
 export const GUEST_BOUNDS = { tcp: 1024, connecting: 128, udp: 512 } as const;
 export const ALL_BOUNDS = { tcp: 16_384, connecting: 4096, udp: 16_384 } as const;
@@ -35,10 +36,10 @@ export class GatewayFlows {
     private readonly descriptors = Infinity,
   ) {}
 
-  /** Whether there is room for one more connection: each of its two ends is open here and where they are joined. */
+  /** Whether there is room for one more connection. */
   get hasDescriptors(): boolean {
-    const open = 4 * this.all.tcp + this.all.udp + this.answerers;
-    return open + 4 <= this.descriptors;
+    const open = JOINED_DESCRIPTORS * this.all.tcp + this.all.udp + this.answerers;
+    return open + JOINED_DESCRIPTORS <= this.descriptors;
   }
 
   /** Whoever is no guest any more has nothing open. */

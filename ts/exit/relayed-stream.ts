@@ -7,6 +7,8 @@ import type { InnerNetwork } from './inner-network.js';
 
 /** RFC 5382, REQ-5: at least 2 h 4 min. */
 const IDLE_MS = 124 * 60_000;
+/** Of a joined connection: each of its two ends is open here, and where they are joined. */
+export const JOINED_DESCRIPTORS = 4;
 /** Of the addresses of a name, so many are tried. */
 const MAX_ADDRESSES = 4;
 
@@ -18,27 +20,15 @@ export class ConnectError extends Error {
   }
 }
 
-/**
- * Joins two connections until both directions have ended, or one of them is cut off: then the other is reset. What goes by
- * is moved by a thread of the addon (native/exit/stream_relay.h) where both are sockets of the kernel.
- */
-export function relayStreams(a: Socket, b: Socket): void {
-  const handles = [handleOf(a), handleOf(b)];
-  const [of, others] = handles;
-  if (of === undefined || others === undefined) pipeStreams(a, b);
-  else handOver(a, of, b, others);
-}
-
 /** Of Node.js: what is below a socket. */
 interface Handle {
   readonly fd: number;
   readStop(): void;
 }
 
-/** Undefined: there is no descriptor of the kernel below it. */
+/** Undefined: it was closed. */
 function handleOf(socket: Socket): Handle | undefined {
-  const { _handle: handle } = socket as unknown as { readonly _handle?: Handle | null };
-  return handle?.fd !== undefined && handle.fd >= 0 ? handle : undefined;
+  return (socket as unknown as { readonly _handle: Handle | null })._handle ?? undefined;
 }
 
 /** Of this thread, and by pair what is to be done at its end. */
@@ -56,8 +46,12 @@ function streamRelay(): NonNullable<typeof joined> {
   return joined;
 }
 
-/** The sockets stay open here, and are closed when the pair has ended; nothing is read or written by them any more. */
-function handOver(a: Socket, handleOfA: Handle, b: Socket, handleOfB: Handle): void {
+/**
+ * Joins two connections until both directions have ended, or one of them is cut off: then the other is reset. What goes by
+ * is moved by a thread of the addon (native/exit/stream_relay.h). The sockets stay open here, and are closed when the pair
+ * has ended; nothing is read or written by them any more.
+ */
+export function relayStreams(a: Socket, b: Socket): void {
   const { relay, ends } = streamRelay();
   let pair: number | undefined;
   const cut = (): void => {
@@ -68,10 +62,12 @@ function handOver(a: Socket, handleOfA: Handle, b: Socket, handleOfB: Handle): v
     pair = undefined;
     for (const socket of [a, b]) if (!socket.destroyed) socket.resetAndDestroy();
   };
-  for (const socket of [a, b]) socket.on('error', cut).on('close', cut);
+  for (const socket of [a, b]) socket.on('error', cut).on('close', cut).setTimeout(IDLE_MS, cut);
   const begin = (): void => {
-    if (a.destroyed || b.destroyed) return;
-    const begun = relay.join(handleOfA.fd, handleOfB.fd);
+    const [handle, other] = [handleOf(a), handleOf(b)];
+    if (handle === undefined || other === undefined) return; // its end cuts the other off
+    for (const socket of [a, b]) socket.setTimeout(0);
+    const begun = relay.join(handle.fd, other.fd);
     if (begun < 0) {
       cut(); // no descriptor is left
       return;
@@ -91,8 +87,8 @@ function handOver(a: Socket, handleOfA: Handle, b: Socket, handleOfB: Handle): v
     from.pause();
     const before = from.read() as Buffer | null;
     if (before !== null) to.write(before);
+    handleOf(from)?.readStop();
   }
-  for (const handle of [handleOfA, handleOfB]) handle.readStop();
   flushed(a, () => flushed(b, begin));
 }
 
@@ -100,24 +96,6 @@ function handOver(a: Socket, handleOfA: Handle, b: Socket, handleOfB: Handle): v
 function flushed(socket: Socket, then: () => void): void {
   if (socket.writableLength === 0) then();
   else socket.write('', () => then());
-}
-
-function pipeStreams(a: Socket, b: Socket): void {
-  const cut = (): void => {
-    for (const socket of [a, b]) if (!socket.destroyed) socket.resetAndDestroy();
-  };
-  for (const [from, to] of [
-    [a, b],
-    [b, a],
-  ] as const) {
-    from.setTimeout(IDLE_MS, cut);
-    from.on('error', cut);
-    from.on('close', (failed) => {
-      // Ended in both directions: the other has been told by pipe(). Cut off in one of them: it is told now.
-      if (failed || !from.readableEnded || !from.writableFinished) cut();
-    });
-    from.pipe(to);
-  }
 }
 
 /** The first of these addresses that takes a connection within `timeoutMs` in all. @throws ConnectError of the last */

@@ -6,7 +6,7 @@ import { processDescriptors } from '../host/descriptor-limit.js';
 import type { PrivatePortCounts } from '../status/model/daemon-status.js';
 import { ClientShares, PasswordGuesses } from './client-shares.js';
 import { listening, machineNetwork, plainAddress, type InnerNetwork } from './inner-network.js';
-import { ConnectError, connectToFirst, relayStreams } from './relayed-stream.js';
+import { ConnectError, connectToFirst, JOINED_DESCRIPTORS, relayStreams } from './relayed-stream.js';
 import {
   decodeSocksDatagram,
   encodeSocksDatagram,
@@ -92,7 +92,7 @@ export class SocksServer {
       this.#clients.size < SOCKS_BOUNDS.connections &&
       this.#connecting < SOCKS_BOUNDS.connecting &&
       !this.#guesses.isBarred(address) &&
-      processDescriptors.take(2);
+      processDescriptors.take(JOINED_DESCRIPTORS);
     const share = isFree ? this.#shares.take(address) : undefined;
     const connectingShare = share && this.#connectingShares.take(address);
     if (share === undefined || connectingShare === undefined) {
