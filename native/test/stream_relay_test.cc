@@ -74,6 +74,20 @@ struct Ends {
   }
 };
 
+/// Two connections that are joined: who is at their far ends has nobody else between them.
+struct Joined {
+  explicit Joined(Nanoseconds idle = 60 * kSecond)
+      : relay(ends.told(), idle), pair(relay.join(a.near, b.near)) {
+    a.leave_near();
+    b.leave_near();
+  }
+
+  Ends ends;
+  StreamRelay relay;
+  Connection a, b;
+  const uint64_t pair;
+};
+
 bool comes_true(const auto& condition) {
   for (int i = 0; i < kWaitMs; i++) {
     if (condition()) return true;
@@ -114,12 +128,8 @@ std::vector<uint8_t> read_all(int fd) {
 }
 
 void what_goes_in_comes_out_both_ways_and_ends() {
-  Ends ends;
-  StreamRelay relay(ends.told(), 60 * kSecond);
-  Connection a, b;
-  relay.join(a.near, b.near);
-  a.leave_near();
-  b.leave_near();
+  Joined joined;
+  Connection &a = joined.a, &b = joined.b;
   const std::vector<uint8_t> there = random_bytes(30'000'000, 1), back = random_bytes(20'000'001, 2);
   std::vector<uint8_t> came_back;
   std::thread sending([&] { send_all(a.far, there); });
@@ -128,53 +138,43 @@ void what_goes_in_comes_out_both_ways_and_ends() {
   CHECK(read_all(b.far) == there);
   for (std::thread* each : {&sending, &answering, &reading}) each->join();
   CHECK(came_back == back);
-  CHECK(comes_true([&] { return ends.ended == 1; }));
-  CHECK(ends.cut == 0);
+  CHECK(comes_true([&] { return joined.ends.ended == 1; }));
+  CHECK(joined.ends.cut == 0);
 }
 
 void a_direction_ends_alone() {
-  Ends ends;
-  StreamRelay relay(ends.told(), 60 * kSecond);
-  Connection a, b;
-  relay.join(a.near, b.near);
+  Joined joined;
+  Connection &a = joined.a, &b = joined.b;
   shutdown(a.far, SHUT_WR);
   uint8_t byte = 0;
   CHECK(read_within(b.far, &byte, 1) == 0);
   CHECK(send(b.far, "x", 1, MSG_NOSIGNAL) == 1);
   CHECK(read_within(a.far, &byte, 1) == 1 && byte == 'x');
-  CHECK(ends.ended == 0);
+  CHECK(joined.ends.ended == 0);
   shutdown(b.far, SHUT_WR);
   CHECK(read_within(a.far, &byte, 1) == 0);
-  CHECK(comes_true([&] { return ends.ended == 1; }));
+  CHECK(comes_true([&] { return joined.ends.ended == 1; }));
 }
 
 void a_reset_reaches_the_other_side() {
-  Ends ends;
-  StreamRelay relay(ends.told(), 60 * kSecond);
-  Connection a, b;
-  relay.join(a.near, b.near);
-  a.leave_near();
-  b.leave_near();
+  Joined joined;
+  Connection &a = joined.a, &b = joined.b;
   a.reset_far();
   uint8_t byte = 0;
   CHECK(read_within(b.far, &byte, 1) == -ECONNRESET);
-  CHECK(comes_true([&] { return ends.cut == 1; }));
+  CHECK(comes_true([&] { return joined.ends.cut == 1; }));
 }
 
 void whoever_has_it_cut_hears_nothing_of_it() {
-  Ends ends;
-  StreamRelay relay(ends.told(), 60 * kSecond);
-  Connection a, b;
-  const uint64_t pair = relay.join(a.near, b.near);
-  a.leave_near();
-  b.leave_near();
-  relay.cut(pair);
-  relay.cut(pair);
-  relay.cut(pair + 1);
+  Joined joined;
+  Connection &a = joined.a, &b = joined.b;
+  joined.relay.cut(joined.pair);
+  joined.relay.cut(joined.pair);
+  joined.relay.cut(joined.pair + 1);
   uint8_t byte = 0;
   CHECK(read_within(a.far, &byte, 1) == -ECONNRESET);
   CHECK(read_within(b.far, &byte, 1) == -ECONNRESET);
-  CHECK(ends.cut == 0 && ends.ended == 0);
+  CHECK(joined.ends.cut == 0 && joined.ends.ended == 0);
 }
 
 /// One that does not read stops who sends to it, for nothing is kept between them; the others go on
@@ -213,24 +213,17 @@ void fill(int fd) {
 }
 
 void a_reset_is_seen_while_nothing_moves_either_way() {
-  Ends ends;
-  StreamRelay relay(ends.told(), 60 * kSecond);
-  Connection a, b;
-  relay.join(a.near, b.near);
-  a.leave_near();
-  b.leave_near();
+  Joined joined;
+  Connection &a = joined.a, &b = joined.b;
   fill(a.far);
   fill(b.far);
   a.reset_far();
-  CHECK(comes_true([&] { return ends.cut == 1; }));
+  CHECK(comes_true([&] { return joined.ends.cut == 1; }));
 }
 
 void one_by_which_nothing_comes_is_cut_off() {
-  Ends ends;
-  StreamRelay relay(ends.told(), 300 * kMillisecond);
-  Connection a, b;
-  relay.join(a.near, b.near);
-  CHECK(comes_true([&] { return ends.cut == 1; }));
+  Joined joined(300 * kMillisecond);
+  CHECK(comes_true([&] { return joined.ends.cut == 1; }));
 }
 
 void without_descriptors_nothing_is_joined() {
