@@ -3,12 +3,13 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, constants, existsSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { temporaryDirectory } from '../daemon/temporary.js';
+import { fullPipe } from '../full-pipe.js';
 import { freeUdpPort, omerta } from './run-omerta.js';
 
 const BIN = fileURLToPath(new URL('../../../bin/omerta', import.meta.url));
@@ -79,15 +80,7 @@ describe('a relay whose output cannot be written', { concurrency: 2 }, () => {
 
   test('a reader of its log that is stuck blocks nothing', async (t) => {
     const state = join(temporaryDirectory(t), 'state');
-    const path = join(temporaryDirectory(t), 'pipe');
-    execFileSync('mkfifo', [path]);
-    const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-    const writer = openSync(path, constants.O_WRONLY);
-    const filler = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
-    t.after(() => [reader, writer, filler].forEach((fd) => closeSync(fd)));
-    assert.throws(() => {
-      for (;;) writeSync(filler, Buffer.alloc(4096));
-    }, /EAGAIN/);
+    const writer = fullPipe(t, join(temporaryDirectory(t), 'pipe'));
     await outlives(state, await relay(t, state, 'ignore', writer), 'EAGAIN');
   });
 

@@ -2,9 +2,9 @@
 // and nobody else.
 
 import assert from 'node:assert/strict';
-import { execFileSync, type ChildProcess } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, constants, existsSync, openSync, writeSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -20,6 +20,7 @@ import { labUnavailable } from '../../ts/lab/requirements.js';
 import { World, type Node } from '../../ts/lab/world.js';
 import type { DaemonStatus } from '../../ts/status/model/daemon-status.js';
 import { addonMissing } from '../engine/addon.js';
+import { fullPipe } from '../full-pipe.js';
 import { until } from '../wg/wg-lab.js';
 
 const SERVER = `
@@ -205,15 +206,7 @@ describe('a private network', { skip: unavailable ?? false, timeout: 200_000 }, 
 
   it('is reached by SOCKS and by ports, which end when they are to, though nobody reads what they print', async (t) => {
     const { ipv4 } = await own(user);
-    const path = join(world.folder, 'unread');
-    execFileSync('mkfifo', [path]);
-    const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-    const writer = openSync(path, constants.O_WRONLY);
-    const filler = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
-    t.after(() => [reader, writer, filler].forEach((fd) => closeSync(fd)));
-    assert.throws(() => {
-      for (;;) writeSync(filler, Buffer.alloc(4096));
-    }, /EAGAIN/);
+    const writer = fullPipe(t, join(world.folder, 'unread'));
     const words = user.commandLine().filter((word) => word !== '--json');
     const [file = '', ...args] = [...asOrdinaryUser, process.execPath, ...words];
     for (const [command, asked] of [

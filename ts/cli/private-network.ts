@@ -71,22 +71,23 @@ export async function serveInPrivateNetwork(
   try {
     end = await begin(network);
     const pause = (): Promise<boolean> => sleep(LOOK_MS, true, { signal: ended.signal }).catch(() => false);
-    while (await pause()) await requireSame(context, place.namespace);
+    while (await pause()) await requireSame(context, place.namespace, pause);
   } finally {
     end();
     network.close();
   }
 }
 
-async function requireSame(context: Context, entered: number): Promise<void> {
-  const { tunnel } = await context.withDaemon(requestStatus).catch(async (error: unknown) => {
+/** @param pause until it is looked again; false: nobody wants it any more */
+async function requireSame(context: Context, entered: number, pause: () => Promise<boolean>): Promise<void> {
+  const status = await context.withDaemon(requestStatus).catch(async (error: unknown) => {
     if (error instanceof OperatorError && error.exitCode === ExitCode.notRunning) throw error;
     // A daemon that is ending may close the connection before it answers: a moment later it says what has become of it.
-    await sleep(LOOK_MS);
-    return context.withDaemon(requestStatus);
+    return (await pause()) ? context.withDaemon(requestStatus) : undefined;
   });
-  if (tunnel?.private?.error !== undefined) return; // a helper is gone, the network is not
-  if (tunnel?.private?.namespace === entered) return;
+  const inside = status?.tunnel?.private;
+  if (status === undefined || inside?.error !== undefined) return; // of the latter a helper is gone, the network is not
+  if (inside?.namespace === entered) return;
   throw new OperatorError(
     ExitCode.failure,
     'network',
