@@ -4,8 +4,10 @@
 //
 //   omerta-namespace make            makes a user and a network namespace, then serves
 //   omerta-namespace join            enters those behind descriptors 4 and 5, then serves
-//   omerta-namespace exec USER NET RESOLVER -- CMD…   becomes CMD in there, without rights over it
-//   omerta-namespace admin USER NET -- CMD…           becomes CMD in there, with CAP_NET_ADMIN
+//   omerta-namespace exec USER NET RESOLVER HANGUP -- CMD…   becomes CMD in there, without rights over it;
+//                                                            HANGUP: whether SIGHUP ends it, `ends` or
+//                                                            `ignored`
+//   omerta-namespace admin USER NET -- CMD…                  becomes CMD in there, with CAP_NET_ADMIN
 //
 // What serves answers requests on descriptor 3 (exit/channel.h), and ends when nobody holds its other end.
 #include <fcntl.h>
@@ -44,6 +46,7 @@ constexpr int kNetwork = 5;
 
 /// As a shell has it: what could not be started.
 constexpr int kNotFound = 127;
+constexpr int kNotStarted = 126;
 constexpr int kNotEntered = 125;
 
 struct Failure {
@@ -234,9 +237,29 @@ int open_namespace(const char* path) {
   return fd;
 }
 
+/// Whether a folder of PATH has a file of this name. execvp(3) tells a folder it may not look into from a
+/// program that is nowhere only by what it came upon last.
+bool is_in_path(const std::string& name) {
+  const char* path = std::getenv("PATH");
+  std::string folders = path == nullptr ? "/bin:/usr/bin" : path;
+  folders += ':';
+  for (size_t begin = 0, end = 0; (end = folders.find(':', begin)) != std::string::npos; begin = end + 1) {
+    const std::string folder = folders.substr(begin, end - begin);
+    const std::string file = (folder.empty() ? "." : folder) + '/' + name;
+    if (access(file.c_str(), F_OK) == 0 && !is_folder(file.c_str())) return true;
+  }
+  return false;
+}
+
+int not_started(const std::string& name, int error) {
+  const bool is_absent = name.find('/') == std::string::npos ? !is_in_path(name) : error == ENOENT;
+  std::fprintf(stderr, "omerta: %s: %s\n", name.c_str(), is_absent ? "No such file" : std::strerror(error));
+  return is_absent ? kNotFound : kNotStarted;
+}
+
 int run(int count, char** words) {
   const std::string mode = words[1];
-  const int command = mode == "exec" ? 6 : 5;
+  const int command = mode == "exec" ? 7 : 5;
   if (count <= command || std::strcmp(words[command - 1], "--") != 0) {
     std::fprintf(stderr, "omerta-namespace: a command is missing\n");
     return kNotEntered;
@@ -246,6 +269,8 @@ int run(int count, char** words) {
     if (mode == "exec") {
       ask_names_of(words[4]);
       keep_few_capabilities();
+      // Node.js gives every signal its default action back, its own and those of what it starts.
+      if (std::strcmp(words[5], "ignored") == 0) signal(SIGHUP, SIG_IGN);
     } else {
       pass_net_admin_on();
     }
@@ -254,9 +279,7 @@ int run(int count, char** words) {
     return kNotEntered;
   }
   execvp(words[command], words + command);
-  const int error = errno;
-  std::fprintf(stderr, "omerta: %s: %s\n", words[command], std::strerror(error));
-  return error == ENOENT ? kNotFound : kNotFound - 1;
+  return not_started(words[command], errno);
 }
 
 }  // namespace

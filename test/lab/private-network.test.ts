@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -46,9 +46,15 @@ describe('a private network', { skip: unavailable ?? false, timeout: 200_000 }, 
     return network;
   };
   /** Types a command of omerta as the user. */
-  const type = (words: readonly string[], input?: string): Promise<Finished> => {
+  const type = (
+    words: readonly string[],
+    input?: string,
+    environment: readonly string[] = [],
+  ): Promise<Finished> => {
     const [file = '', ...args] = [
       ...asOrdinaryUser,
+      'env',
+      ...environment,
       process.execPath,
       ...user.commandLine().filter((word) => word !== '--json'),
     ];
@@ -118,10 +124,34 @@ describe('a private network', { skip: unavailable ?? false, timeout: 200_000 }, 
     const absent = await exec('/no/such-program');
     assert.equal(absent.code, 127);
     assert.match(absent.stderr, /\/no\/such-program: No such file/);
+    // A folder of the path that may not be looked into says nothing about a program that is nowhere.
+    const nowhere = await type(['exec', '--', 'no-such-program'], undefined, ['PATH=/root:/usr/bin:/bin']);
+    assert.equal(nowhere.code, 127);
+    assert.match(nowhere.stderr, /no-such-program: No such file/);
+    const unfit = join(user.state, 'unfit');
+    writeFileSync(unfit, '');
+    const inPath = await type(['exec', '--', 'unfit'], undefined, [`PATH=${user.state}:/usr/bin:/bin`]);
+    for (const { code, stderr } of [inPath, await exec(unfit)]) {
+      assert.equal(code, 126);
+      assert.match(stderr, /unfit: Permission denied/);
+    }
     const { code, stderr } = await type(['exec']);
     assert.equal(code, 2);
     assert.match(stderr, /missing required argument/);
+    const dashless = await type(['exec', 'curl', '-sS', 'http://server/']);
+    assert.equal(dashless.code, 2);
+    assert.match(dashless.stderr, /Type: omerta exec -- curl -sS http:\/\/server\/$/m);
     assert.equal((await type(['exec', '--', 'cat'], 'as it came')).stdout, 'as it came');
+  });
+
+  it('leaves SIGHUP ignored where there is no terminal, as nohup has it, and else to the program', async () => {
+    const ignored = 'grep SigIgn /proc/self/status';
+    const hangup = (line: string): bigint => BigInt(`0x${/SigIgn:\s*(\w+)/.exec(line)?.[1]}`) & 1n;
+    assert.equal(hangup((await exec('sh', '-c', ignored)).stdout), 1n);
+    const words = [...asOrdinaryUser, process.execPath, ...user.commandLine('exec')];
+    const line = [...words.filter((word) => word !== '--json'), '--', 'grep', 'SigIgn', '/proc/self/status'];
+    const { stdout } = await userNode.run('script', ['-qec', line.join(' '), '/dev/null']);
+    assert.equal(hangup(stdout), 0n);
   });
 
   it('survives its helper: connections stay, and another helper takes its place', async () => {

@@ -14,8 +14,10 @@ export interface HangupActions {
   readonly reload: () => void;
 }
 
+export const hasTerminal = (): boolean => [0, 1, 2].some((fd) => isatty(fd));
+
 /** Acts on SIGHUP from now on. */
 export function onHangup({ end, reload }: HangupActions): void {
-  const terminal = [0, 1, 2].some((fd) => isatty(fd));
+  const terminal = hasTerminal();
   process.on('SIGHUP', () => (terminal ? end() : reload()));
 }

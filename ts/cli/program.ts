@@ -93,8 +93,29 @@ function unknownCommand(command: Command, name: string): CommanderError {
       );
 }
 
+/** What comes behind `omerta exec` without -- before it, such as an option of another program. */
+function withoutDashes(error: CommanderError, words: readonly string[]): readonly string[] | undefined {
+  if (error.code !== 'commander.unknownOption') return undefined;
+  const at = words.indexOf('exec');
+  const command = words.slice(at + 1);
+  const isPlain = at >= 0 && !command.includes('--') && command[0]?.startsWith('-') === false;
+  return isPlain ? command : undefined;
+}
+
 /** Commander's complaint as one line that says what to type. */
-function usageError(error: CommanderError, program: Command | undefined): OperatorError {
+function usageError(
+  error: CommanderError,
+  program: Command | undefined,
+  words: readonly string[],
+): OperatorError {
+  const command = withoutDashes(error, words);
+  if (command !== undefined)
+    return new OperatorError(
+      ExitCode.usage,
+      'command line',
+      `the options of ${command[0]} are taken for those of omerta exec without -- before it`,
+      `Type: omerta exec -- ${command.join(' ')}`,
+    );
   // A group that does something by itself takes a mistyped command for an argument.
   const group =
     error.code === 'commander.excessArguments'
@@ -130,7 +151,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     if (error instanceof CommanderError && error.exitCode === 0) return ExitCode.ok;
     // Help that nobody asked for: a command is missing.
     if (error instanceof CommanderError && error.code === 'commander.help') return ExitCode.usage;
-    const shown = error instanceof CommanderError ? usageError(error, program) : error;
+    const shown = error instanceof CommanderError ? usageError(error, program, argv.slice(2)) : error;
     // What cannot be said is not said; the exit code is.
     process.stderr.on('error', () => undefined);
     process.stderr.write(`omerta: ${lineOf(shown)}\n`);

@@ -7,6 +7,7 @@ import { PRIVATE_RESOLVER } from '../../exit/private-hosts.js';
 import { helperPath, openNamespaces, type PrivatePlace } from '../../exit/private-network.js';
 import { ExitCode, OperatorError, messageOf } from '../../host/operator-error.js';
 import { Context } from '../context.js';
+import { hasTerminal } from '../hangup.js';
 import { explain } from '../help.js';
 import { privateNetworkOf } from '../private-network.js';
 
@@ -15,9 +16,9 @@ async function execute(place: PrivatePlace, words: readonly string[]): Promise<n
   const { user, network } = openNamespaces(place);
   // By what is open here, and was looked at: the number may be another process's by now.
   const open = (fd: number): string => `/proc/${process.pid}/fd/${fd}`;
-  const child = spawn(helperPath(), ['exec', open(user), open(network), PRIVATE_RESOLVER, '--', ...words], {
-    stdio: 'inherit',
-  });
+  const hangup = hasTerminal() ? 'ends' : 'ignored';
+  const entering = ['exec', open(user), open(network), PRIVATE_RESOLVER, hangup, '--'];
+  const child = spawn(helperPath(), [...entering, ...words], { stdio: 'inherit' });
   // The terminal sends these to both; the program decides what they mean.
   for (const signal of ['SIGINT', 'SIGQUIT'] as const) process.on(signal, () => undefined);
   for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal));
