@@ -3,7 +3,6 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { PrefixRateLimiter } from '../../ts/engine/wasm/prefix-rate-limiter.js';
 import { answerBindingRequest } from '../../ts/engine/wasm/stun.js';
 import { parseIp, type SocketAddress } from '../../ts/wire/socket-address.js';
 import { fromHex, toHex } from './vectors.js';
@@ -67,32 +66,4 @@ test('what is not a well-formed binding request is not answered', () => {
   for (let size = 0; size < 20; size++) {
     assert.equal(answerBindingRequest(REQUEST.subarray(0, size), from), undefined, `${size} bytes`);
   }
-});
-
-test('a prefix has a budget of its own, refilled with time', () => {
-  const limiter = new PrefixRateLimiter({ perSecond: 2, burst: 3, ipv4Bits: 24, ipv6Bits: 48, capacity: 10 });
-  const ip = (text: string): Uint8Array => address(text, 1).ip;
-  assert.deepEqual(
-    ['192.0.2.1', '192.0.2.77', '192.0.2.255', '192.0.2.1'].map((text) => limiter.allow(ip(text), 0)),
-    [true, true, true, false],
-  );
-  assert.equal(limiter.allow(ip('192.0.3.1'), 0), true, 'another /24');
-  assert.equal(limiter.allow(ip('192.0.2.1'), 499), false);
-  assert.equal(limiter.allow(ip('192.0.2.1'), 500), true);
-  const same = ['2001:db8:1::1', '2001:db8:1:ffff::1', '2001:db8:1:2:3:4:5:6', '2001:db8:1::2'];
-  assert.deepEqual(
-    same.map((text) => limiter.allow(ip(text), 0)),
-    [true, true, true, false],
-  );
-  assert.equal(limiter.allow(ip('2001:db8:2::1'), 0), true, 'another /48');
-});
-
-test('the table of budgets is bounded, refuses when full and forgets idle prefixes', () => {
-  const limiter = new PrefixRateLimiter({ perSecond: 1, burst: 1, ipv4Bits: 32, ipv6Bits: 64, capacity: 4 });
-  const ip = (last: number): Uint8Array => address(`192.0.2.${last}`, 1).ip;
-  for (let i = 0; i < 4; i++) assert.equal(limiter.allow(ip(i), 0), true);
-  for (let i = 4; i < 200; i++) assert.equal(limiter.allow(ip(i), 10), false);
-  assert.equal(limiter.size, 4);
-  assert.equal(limiter.allow(ip(5), 1_500), true);
-  assert.equal(limiter.size, 1, 'all the others were full again');
 });

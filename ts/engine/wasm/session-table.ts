@@ -14,6 +14,7 @@ import {
   SOURCE_HANDSHAKE_BURST,
   UNDER_LOAD_TIME,
 } from '../../wire/session-constants.js';
+import { SIPHASH_KEY_SIZE } from '../../wire/siphash.js';
 import { CookieChecker, mac1Valid } from './cookie.js';
 import type { Counters } from './counters.js';
 import { addressBytes, sourceOf, type Endpoint } from './endpoint.js';
@@ -27,7 +28,7 @@ import {
   readU32,
 } from './messages.js';
 import { consumeInitiation, localIdentity, remoteIdentity, type LocalIdentity } from './noise.js';
-import { PrefixRateLimiter } from './prefix-rate-limiter.js';
+import { PrefixBuckets } from './prefix-buckets.js';
 import type { SessionOutput } from './session-output.js';
 import { SessionPeer, type SessionContext } from './session-peer.js';
 import type { LocalAddress } from './local-address.js';
@@ -45,7 +46,6 @@ const HANDSHAKE_RATE = {
   burst: SOURCE_HANDSHAKE_BURST,
   ipv4Bits: 32,
   ipv6Bits: 64,
-  capacity: 8192,
 };
 
 interface QueuedHandshake {
@@ -63,7 +63,8 @@ export class SessionTable {
   readonly #checker: CookieChecker;
   readonly #peers = new Map<SessionKey, SessionPeer>();
   readonly #queue: QueuedHandshake[] = [];
-  readonly #rate = new PrefixRateLimiter(HANDSHAKE_RATE);
+  /** Once somebody had to prove an address. */
+  #rate: PrefixBuckets | undefined;
   #loadedUntil = -Infinity;
   /** No later than any peer's deadline; the peers are looked through only when it has come. */
   #nextTimer: number | undefined;
@@ -278,7 +279,8 @@ export class SessionTable {
       this.#counters.add('cookie_replies_sent');
       return false;
     }
-    if (!this.#rate.allow(address.ip, step.now)) {
+    this.#rate ??= new PrefixBuckets(HANDSHAKE_RATE, step.random(SIPHASH_KEY_SIZE));
+    if (!this.#rate.take(address.ip, step.now)) {
       this.#counters.add('drop_handshake_rate');
       return false;
     }

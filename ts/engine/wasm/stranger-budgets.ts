@@ -3,12 +3,14 @@
 // out that come again. The native engine has the same (native/engine/stranger_budgets.h).
 
 import { DEFAULT_STUN_PER_SECOND, type EngineOptions } from '../../contract/engine.js';
+import type { Step } from '../../contract/step.js';
+import { SIPHASH_KEY_SIZE } from '../../wire/siphash.js';
 import { KnownAddresses } from './known-addresses.js';
-import { PrefixRateLimiter, type PrefixRate } from './prefix-rate-limiter.js';
+import { PrefixBuckets, type PrefixRate } from './prefix-buckets.js';
 import { TokenBucket } from './token-bucket.js';
 
-const ADDRESS = { ipv4Bits: 32, ipv6Bits: 64, capacity: 4096 };
-const SITE = { ipv4Bits: 24, ipv6Bits: 48, capacity: 4096 };
+const ADDRESS = { ipv4Bits: 32, ipv6Bits: 64 };
+const SITE = { ipv4Bits: 24, ipv6Bits: 48 };
 /** Of each known address, as the kernel path lets through. */
 const OF_KNOWN: PrefixRate = { perSecond: 50, burst: 200, ...ADDRESS };
 /** Of all of them together, for one who has a session may be seen at many addresses; a quarter of it of one site. */
@@ -22,26 +24,32 @@ const OF_KNOWN_SITE: PrefixRate = {
 export class StrangerBudgets {
   readonly #control: TokenBucket;
   /** An eighth of it, so that no one source takes all. */
-  readonly #controlOfAddress: PrefixRateLimiter;
+  readonly #controlOfAddress: PrefixBuckets;
   /** A quarter of it: one site has many addresses. */
-  readonly #controlOfSite: PrefixRateLimiter;
-  readonly #controlOfKnown = new PrefixRateLimiter(OF_KNOWN);
-  readonly #controlOfKnownSite = new PrefixRateLimiter(OF_KNOWN_SITE);
+  readonly #controlOfSite: PrefixBuckets;
+  readonly #controlOfKnown: PrefixBuckets;
+  readonly #controlOfKnownSite: PrefixBuckets;
   readonly #controlOfAllKnown: TokenBucket;
   readonly #known = new KnownAddresses();
   /** Undefined: STUN is switched off. It is the one reply larger than its request: what one site may be sent. */
-  readonly #stun: PrefixRateLimiter | undefined;
+  readonly #stun: PrefixBuckets | undefined;
 
-  /** @param now ms of performance.now(), here and below */
-  constructor(options: Pick<EngineOptions, 'controlFramesPerSecond' | 'stunPerSecond'>, now: number) {
+  /** @param step its time is ms of performance.now(), as below */
+  constructor(
+    options: Pick<EngineOptions, 'controlFramesPerSecond' | 'stunPerSecond'>,
+    { now, random }: Pick<Step, 'now' | 'random'>,
+  ) {
+    const buckets = (rate: PrefixRate): PrefixBuckets => new PrefixBuckets(rate, random(SIPHASH_KEY_SIZE));
     const stun = options.stunPerSecond ?? DEFAULT_STUN_PER_SECOND;
-    if (stun > 0) this.#stun = new PrefixRateLimiter({ perSecond: stun, burst: stun, ...SITE });
+    if (stun > 0) this.#stun = buckets({ perSecond: stun, burst: stun, ...SITE });
     const rate = options.controlFramesPerSecond;
     const part = (divisor: number): number => Math.max(1, Math.floor(rate / divisor));
     this.#control = new TokenBucket(rate, part(4), now);
     this.#controlOfAllKnown = new TokenBucket(ALL_KNOWN_PER_SECOND, ALL_KNOWN_PER_SECOND, now);
-    this.#controlOfAddress = new PrefixRateLimiter({ perSecond: part(8), burst: part(16), ...ADDRESS });
-    this.#controlOfSite = new PrefixRateLimiter({ perSecond: part(4), burst: part(8), ...SITE });
+    this.#controlOfKnown = buckets(OF_KNOWN);
+    this.#controlOfKnownSite = buckets(OF_KNOWN_SITE);
+    this.#controlOfAddress = buckets({ perSecond: part(8), burst: part(16), ...ADDRESS });
+    this.#controlOfSite = buckets({ perSecond: part(4), burst: part(8), ...SITE });
   }
 
   /** The address (16 bytes, IPv4 mapped) has proven itself: by a session, or as the source of a leg. */
@@ -53,17 +61,17 @@ export class StrangerBudgets {
   takesControl(ip: Uint8Array, now: number): boolean {
     const isKnown =
       this.#known.has(ip, now) &&
-      this.#controlOfKnown.allow(ip, now) &&
-      this.#controlOfKnownSite.allow(ip, now) &&
+      this.#controlOfKnown.take(ip, now) &&
+      this.#controlOfKnownSite.take(ip, now) &&
       this.#controlOfAllKnown.take(now);
     if (isKnown) return true;
     return (
-      this.#controlOfAddress.allow(ip, now) && this.#controlOfSite.allow(ip, now) && this.#control.take(now)
+      this.#controlOfAddress.take(ip, now) && this.#controlOfSite.take(ip, now) && this.#control.take(now)
     );
   }
 
   /** The same of a STUN request. */
   takesStun(ip: Uint8Array, now: number): boolean {
-    return this.#stun?.allow(ip, now) === true;
+    return this.#stun?.take(ip, now) === true;
   }
 }

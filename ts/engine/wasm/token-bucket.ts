@@ -21,11 +21,6 @@ export class TokenBucket {
     return true;
   }
 
-  full(now: number): boolean {
-    this.#refill(now);
-    return this.#tokens === this.#burst;
-  }
-
   #refill(now: number): void {
     const earned = ((now - this.#at) / 1000) * this.#perSecond;
     this.#tokens = Math.min(this.#burst, this.#tokens + earned);

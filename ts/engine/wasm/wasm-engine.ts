@@ -134,7 +134,7 @@ class WasmEngine implements Engine {
     this.#maxLegs = options.maxLegs;
     this.#accounts = options.accounts ?? NO_ACCOUNTS;
     this.#limits = new TableLimits(forwarding.table, this.#accounts, nanoseconds);
-    this.#budgets = new StrangerBudgets(options, performance.now());
+    this.#budgets = new StrangerBudgets(options, step());
   }
 
   async bind(options: EngineOptions, interfaces: HostInterfaces | undefined): Promise<void> {
