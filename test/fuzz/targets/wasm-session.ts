@@ -457,7 +457,10 @@ class World {
 
   #legOrAddressGone(argument: number): void {
     if (argument % 2 === 0) this.#take(this.own, this.own.table.forgetLeg(7, this.step));
-    else this.own.table.forgetLocal(argument & 2 ? '192.0.2.1' : '192.0.2.3');
+    else {
+      const gone = argument & 2 ? '192.0.2.1' : '192.0.2.3';
+      this.own.table.forgetLocal((_, local) => local === gone);
+    }
   }
 
   #give(datagram: Uint8Array, from: Endpoint): void {

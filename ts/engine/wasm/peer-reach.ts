@@ -7,7 +7,7 @@ import type { Step } from '../../contract/step.js';
 import { ENDPOINT_INTERVAL, PATH_NEEDED_INTERVAL } from '../../wire/session-constants.js';
 import type { Counters } from './counters.js';
 import { endpointAt, endsOf, sameEndpoint, toldEndpoint, type Endpoint } from './endpoint.js';
-import type { LocalAddress } from './local-address.js';
+import type { IsForgotten } from './local-address.js';
 import { PeerPathUse } from './peer-paths.js';
 import { RoamingEndpoint } from './roaming-endpoint.js';
 import type { SessionOutput } from './session-output.js';
@@ -122,9 +122,9 @@ export class PeerReach {
     return this.#endpoint.forgetLeg(leg);
   }
 
-  /** Forgets a sticky source that is this host's no more; any, without `local`. */
-  forgetLocal(local?: LocalAddress): void {
-    this.#endpoint.forgetLocal(local);
+  /** Forgets a sticky source that routing is to choose again. */
+  forgetLocal(isForgotten: IsForgotten): void {
+    this.#endpoint.forgetLocal(isForgotten);
   }
 
   /**

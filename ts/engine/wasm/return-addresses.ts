@@ -7,6 +7,7 @@ import type { LocalAddress } from './local-address.js';
 export class ReturnAddresses {
   readonly #capacity: number;
   readonly #locals = new Map<string, LocalAddress>();
+  readonly #avoided = new Set<LocalAddress>();
 
   /** @param capacity remotes remembered; one more forgets the one that has gone longest without a change */
   constructor(capacity: number) {
@@ -30,12 +31,26 @@ export class ReturnAddresses {
 
   /** What to send from; undefined: routing chooses. */
   find(remote: SocketAddress): LocalAddress | undefined {
-    return this.#locals.get(keyOf(remote));
+    const local = this.#locals.get(keyOf(remote));
+    return local !== undefined && this.#avoided.has(local) ? undefined : local;
   }
 
   /** The host has this address no more. */
   forget(local: LocalAddress): void {
     for (const [key, known] of this.#locals) if (known === local) this.#locals.delete(key);
+  }
+
+  /**
+   * Whether nothing is to be sent from this address of ours until further notice, though remotes talk to it: what it is
+   * sent by now is not what it was (route-watch.ts). Routing chooses then.
+   */
+  avoid(local: LocalAddress, isAvoided: boolean): void {
+    if (isAvoided) this.#avoided.add(local);
+    else this.#avoided.delete(local);
+  }
+
+  avoids(local: LocalAddress): boolean {
+    return this.#avoided.has(local);
   }
 }
 

@@ -5,7 +5,7 @@
 
 import type { PeerEndpoint } from '../../contract/engine.js';
 import { configuredEndpoint, sameEndpoint, type Endpoint } from './endpoint.js';
-import type { LocalAddress } from './local-address.js';
+import type { IsForgotten, LocalAddress } from './local-address.js';
 
 export class RoamingEndpoint {
   #current: Endpoint | undefined;
@@ -79,11 +79,11 @@ export class RoamingEndpoint {
     return true;
   }
 
-  /** Forgets a sticky source that is this host's no more; any, without `local`. Routing chooses again. */
-  forgetLocal(local?: LocalAddress): void {
+  /** Forgets a sticky source that routing is to choose again. */
+  forgetLocal(isForgotten: IsForgotten): void {
     const known = this.#current;
     if (known === undefined || 'leg' in known || known.local === undefined) return;
-    if (local === undefined || known.local === local) this.#current = { address: known.address };
+    if (isForgotten(known.address, known.local)) this.#current = { address: known.address };
   }
 }
 

@@ -37,7 +37,7 @@ import { isLater, type Tai64n } from './tai64n.js';
 import { Timers } from './timers.js';
 import { TokenBucket } from './token-bucket.js';
 import { openTransport, sealTransport } from './transport-message.js';
-import type { LocalAddress } from './local-address.js';
+import type { IsForgotten } from './local-address.js';
 
 /** What all peers of one engine share. */
 export interface SessionContext {
@@ -183,9 +183,9 @@ export class SessionPeer {
     if (this.#reach.isKnown && this.#staged.length > 0) this.#sendStaged(step, outputs);
   }
 
-  /** Forgets a sticky source that is this host's no more; any, without `local`. */
-  forgetLocal(local?: LocalAddress): void {
-    this.#reach.forgetLocal(local);
+  /** Forgets a sticky source that routing is to choose again. */
+  forgetLocal(isForgotten: IsForgotten): void {
+    this.#reach.forgetLocal(isForgotten);
   }
 
   sendControl(payload: Uint8Array, step: Step, outputs: SessionOutput[]): void {
@@ -450,7 +450,7 @@ export class SessionPeer {
   #retransmit(step: Step, outputs: SessionOutput[]): void {
     if (this.#attemptingSince === undefined || step.now - this.#attemptingSince < REKEY_ATTEMPT_TIME) {
       // The reason may be the source address we stick to.
-      this.forgetLocal();
+      this.forgetLocal(() => true);
       this.#initiate(step, outputs, REKEY_TIMEOUT, true);
       return;
     }

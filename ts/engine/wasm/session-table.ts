@@ -31,7 +31,7 @@ import { consumeInitiation, localIdentity, remoteIdentity, type LocalIdentity } 
 import { PrefixBuckets } from './prefix-buckets.js';
 import type { SessionOutput } from './session-output.js';
 import { SessionPeer, type SessionContext } from './session-peer.js';
-import type { LocalAddress } from './local-address.js';
+import type { IsForgotten } from './local-address.js';
 
 /** Handshake messages waiting; one costs about a millisecond of Diffie–Hellman. */
 const QUEUE_CAPACITY = 512;
@@ -159,9 +159,9 @@ export class SessionTable {
     return outputs;
   }
 
-  /** The host has this address no more. */
-  forgetLocal(local: LocalAddress): void {
-    for (const peer of this.#peers.values()) peer.forgetLocal(local);
+  /** Forgets sticky sources that routing is to choose again. */
+  forgetLocal(isForgotten: IsForgotten): void {
+    for (const peer of this.#peers.values()) peer.forgetLocal(isForgotten);
   }
 
   peers(now: number): PeerStatus[] {

@@ -54,6 +54,7 @@ import type { Endpoint } from './endpoint.js';
 import { EventBatches } from './event-batches.js';
 import { openForwarding, type Forwarding } from './forwarding-choice.js';
 import { ReturnAddresses } from './return-addresses.js';
+import { RouteWatch } from './route-watch.js';
 import type { SessionOutput } from './session-output.js';
 import { SessionTable } from './session-table.js';
 import { StrangerBudgets } from './stranger-budgets.js';
@@ -124,6 +125,10 @@ class WasmEngine implements Engine {
   };
   readonly #events = new EventBatches();
   readonly #alarm = new Alarm(() => this.#act(this.#sessions.handleTimeout(step())));
+  readonly #routes = new RouteWatch({
+    review: (isForgotten) => this.#sessions.forgetLocal(isForgotten),
+    avoid: (local, isAvoided) => this.#provenRemotes.avoid(local, isAvoided),
+  });
   #socket: UdpShell | undefined;
   #closing: Promise<void> | undefined;
 
@@ -144,12 +149,13 @@ class WasmEngine implements Engine {
       onAddressGone: (local: LocalAddress) => {
         this.#provenRemotes.forget(local);
         this.#strangers.forget(local);
-        this.#sessions.forgetLocal(local);
+        this.#sessions.forgetLocal((_, known) => known === local);
       },
       onSendError: () => this.#counters.add('tx_errors'),
       onSendQueueFull: () => this.#counters.add('drop_send_queue'),
     };
     this.#socket = await UdpShell.open(options.port, options.bind, events, interfaces);
+    this.#routes.start();
   }
 
   get port(): number {
@@ -336,6 +342,7 @@ class WasmEngine implements Engine {
 
   async #close(): Promise<void> {
     this.#alarm.clear();
+    this.#routes.close();
     this.#limits.close();
     this.#events.listener = undefined;
     this.#sessions.destroy();
@@ -370,7 +377,9 @@ class WasmEngine implements Engine {
         if (decision.leg !== undefined) this.#control(datagram, decision.leg, from, local);
         return;
       case 'wireguard':
-        this.#act(this.#sessions.handleMessage(datagram, { address: from, local }, step()));
+        this.#act(
+          this.#sessions.handleMessage(datagram, { address: from, local: this.#usable(local) }, step()),
+        );
         return;
       case 'stun':
         this.#answerStun(datagram, from, local);
@@ -379,6 +388,11 @@ class WasmEngine implements Engine {
         this.#counters.drop(decision.reason);
         this.#countRefused(datagram);
     }
+  }
+
+  /** What came to it is answered from it, unless routing is to choose. */
+  #usable(local: LocalAddress | undefined): LocalAddress | undefined {
+    return local === undefined || this.#provenRemotes.avoids(local) ? undefined : local;
   }
 
   /** A frame was dropped: counted on its leg, if there is one. */
