@@ -168,8 +168,9 @@ function watch(stream, files, results, times) {
   });
   stream.on('test:fail', (event) => {
     // A parent fails because of its children, which are listed themselves.
-    if (event.details?.error?.failureType === 'subtestsFailed') return;
-    results.fail(name(event));
+    const { error } = event.details ?? {};
+    if (error?.failureType === 'subtestsFailed') return;
+    results.fail(name(event), [error?.failureType, error?.cause?.stack ?? error?.message].join(': '));
   });
   stream.on('test:complete', (event) => {
     if (isFile(event))

@@ -264,11 +264,13 @@ describe('the test summary', () => {
       console.log(JSON.stringify({
         passed: results.passed,
         failures: results.failures.map(plain).sort(),
+        cause: [...results.causes].find(([name]) => name.endsWith('four'))[1].split('\\n')[0],
         skips: [...results.skips].map(([reason, names]) => [reason, names.map(plain)]).sort(),
       }));`);
     assert.deepEqual(answer, {
       passed: 2,
       failures: ['bad.test.mjs: four', 'broken.test.mjs', 'empty.test.mjs holds no test'],
+      cause: 'testCodeFailure: AssertionError [ERR_ASSERTION]: no',
       skips: [
         ['no root', ['good.test.mjs: three']],
         ['no tools', ['whole.test.mjs: all of it']],
