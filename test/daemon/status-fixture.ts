@@ -64,6 +64,7 @@ export const STATUS: DaemonStatus = {
       standingPolicies: 0,
       admissions: 3,
       halfOpen: 1,
+      limits: { admissions: 4096, registrations: 4096, circuits: 16384 },
       circuits: [
         {
           id: 'c1',

@@ -118,9 +118,27 @@ describe('status page', () => {
     assert.equal(again.body, metrics.body, 'a scrape does not add up');
   });
 
+  test('/healthz answers while it lives, /readyz with what keeps it from serving', async (t) => {
+    const store = { error: 'ENOSPC', damaged: undefined };
+    for (const [status, code, wanted] of [
+      [STATUS, 200, /^ready\n$/],
+      [{ ...STATUS, store }, 503, /^not ready\nstore: cannot be written \(ENOSPC\).*Make room/],
+    ] as const) {
+      const port = await serve(t, status);
+      assert.equal((await ask(port, '/healthz', 'localhost')).status, 200);
+      const { status: answered, body } = await ask(port, '/readyz', 'localhost');
+      assert.equal(answered, code);
+      assert.match(body, wanted);
+      const { body: metrics } = await ask(port, '/metrics', 'localhost');
+      assert.ok(metrics.includes(`\nomerta_ready ${code === 200 ? 1 : 0}\n`));
+      const { body: page } = await ask(port, '/', 'localhost');
+      assert.match(page, code === 200 ? /Ready<\/dt><dd>yes/ : /Ready<\/dt><dd><b class="off">store/);
+    }
+  });
+
   test('a Host header with a foreign name is refused (DNS rebinding)', async (t) => {
     const port = await serve(t);
-    for (const path of ['/', '/status.json', '/metrics']) {
+    for (const path of ['/', '/status.json', '/metrics', '/healthz', '/readyz']) {
       const { status: code, body } = await ask(port, path, `rebind.example:${port}`);
       assert.equal(code, 403);
       assert.doesNotMatch(body, /omerta1self/);

@@ -2,6 +2,7 @@
 
 import { exitLines } from '../status/model/exit-lines.js';
 import { peerRows, type DaemonStatus, type PeerRow } from '../status/model/daemon-status.js';
+import { obstacles } from '../status/model/readiness.js';
 import { latencyWithin, sumLatencies } from '../status/model/latency.js';
 import { formatBytes, formatDuration, formatNanoseconds } from '../host/units.js';
 import { isRefusal } from '../core/protocol/refusal.js';
@@ -87,6 +88,15 @@ export function portMappingRows({ portMapping, mesh }: DaemonStatus): string[][]
   return [['port mapping', next === '' ? what : `${what}. ${next}`]];
 }
 
+function readinessRows(status: DaemonStatus): string[][] {
+  const found = obstacles(status);
+  if (found.length === 0) return [['ready', 'yes']];
+  return found.map(({ check, what, next }, index) => [
+    index === 0 ? 'ready' : '',
+    `${index === 0 ? 'NO: ' : ''}${check}: ${what}. ${next}`,
+  ]);
+}
+
 /** `omerta status` */
 export function describeStatus(status: DaemonStatus): string {
   const { mesh, engine } = status;
@@ -94,6 +104,7 @@ export function describeStatus(status: DaemonStatus): string {
     ['node', `${mesh.name} (${status.mode === 'relay' ? 'bootstrap and relay' : 'member'})`],
     ['peer id', mesh.peerId],
     ['up for', formatDuration(status.uptimeSeconds)],
+    ...readinessRows(status),
     ['addresses', status.addresses.join(' ') || 'none'],
     ['engine', engine.summary],
     ['aead', engine.aead],

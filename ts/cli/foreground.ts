@@ -3,6 +3,7 @@
 
 import type { Config } from '../daemon/config/config.js';
 import type { Daemon, DaemonEnd } from '../daemon/lifecycle/daemon.js';
+import type { ServiceManager } from '../daemon/lifecycle/service-manager.js';
 import type { DaemonMode } from '../status/model/daemon-status.js';
 import { openLog } from '../daemon/lifecycle/log.js';
 import { messageOf } from '../host/operator-error.js';
@@ -32,6 +33,7 @@ export async function runForeground(
   process.once('SIGTERM', () => end());
   process.once('SIGINT', () => end());
   let daemon: Daemon | undefined;
+  let manager: ServiceManager | undefined;
   onHangup({ end: () => end(), reload: () => daemon && reloadAfterHangup(daemon) });
   outliveReaders();
   try {
@@ -39,8 +41,12 @@ export async function runForeground(
     const configure = (): Config => adapt(applyNodeOptions(configuration.read(), options));
     const config = configure();
     // After what was typed is known to be right: it takes longer to load than that takes.
-    const { Daemon } = await import('../daemon/lifecycle/daemon.js');
+    const [{ Daemon }, { ServiceManager }] = await Promise.all([
+      import('../daemon/lifecycle/daemon.js'),
+      import('../daemon/lifecycle/service-manager.js'),
+    ]);
     const { logger: log, status: logStatus } = openLog(config.log.level);
+    manager = ServiceManager.take(process.env, log);
     const settings = {
       mode,
       state: context.state,
@@ -52,6 +58,8 @@ export async function runForeground(
       source: context.configPath,
     };
     daemon = await Daemon.start(settings);
+    const serving = daemon;
+    manager?.serves(() => serving.status());
   } catch (error) {
     await reportFailure(error);
     throw error;
@@ -65,6 +73,7 @@ export async function runForeground(
     if (failure !== undefined) throw failure;
     how = 'asked';
   } finally {
+    manager?.ends();
     await daemon.close(how);
   }
 }

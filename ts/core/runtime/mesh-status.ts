@@ -159,7 +159,10 @@ export interface RelayStatus {
   readonly standingPolicies: number;
   readonly admissions: number;
   readonly halfOpen: number;
+  /** Those that are half-open included. */
   readonly circuits: readonly CircuitStatus[];
+  /** How many of each there may be. */
+  readonly limits: Readonly<Record<'admissions' | 'registrations' | 'circuits', number>>;
   /** In the order the engine has them. */
   readonly wireguard: readonly WireguardBindingStatus[];
   readonly accounts: { readonly identities: readonly AccountUse[]; readonly networks: readonly AccountUse[] };

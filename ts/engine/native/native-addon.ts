@@ -221,6 +221,8 @@ export interface NativeAddon {
   readonly testTunOffloads: () => readonly NativeAccelerator[];
   /** 16 bytes each of the addresses of all interfaces, those without a carrier too. */
   readonly localAddresses: () => readonly Uint8Array[];
+  /** Sends a datagram to a service manager's socket, as $NOTIFY_SOCKET names it. @returns 0, or the errno */
+  readonly notifyService: (socket: string, text: string) => number;
   /** Both ends of a channel to a helper (native/exit/channel.h), or an errno alone. */
   readonly openChannel: () => readonly number[];
   /** How the helper at the other end began. Waits for it. */

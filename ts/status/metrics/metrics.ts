@@ -4,6 +4,7 @@
 import { Counter, Gauge, Registry } from 'prom-client';
 import type { QueueStatus } from '../../contract/engine.js';
 import type { DaemonStatus } from '../model/daemon-status.js';
+import { obstacles } from '../model/readiness.js';
 
 /** The text of /metrics and its content type. */
 export async function renderMetrics(status: DaemonStatus): Promise<{ text: string; contentType: string }> {
@@ -38,6 +39,11 @@ export async function renderMetrics(status: DaemonStatus): Promise<{ text: strin
     registers,
   });
   for (const { name, state } of status.engine.accelerators) accelerator.set({ name }, state === 'on' ? 1 : 0);
+  gauge(
+    'omerta_ready',
+    '1 if nothing keeps it from what it is there for; /readyz says what does.',
+    obstacles(status).length === 0 ? 1 : 0,
+  );
   gauge('omerta_uptime_seconds', 'Seconds since the daemon started.', status.uptimeSeconds);
   if (status.tunnel !== undefined)
     gauge(

@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import { peerRows, type DaemonStatus } from '../model/daemon-status.js';
 import type { RateSeries } from '../model/rate-sampler.js';
 import { exitLines } from '../model/exit-lines.js';
+import { obstacles, type Obstacle } from '../model/readiness.js';
 import { sparkline } from './sparkline.js';
 import { latencyWithin, sumLatencies } from '../model/latency.js';
 import { formatBytes, formatCount, formatDuration, formatNanoseconds } from '../../host/units.js';
@@ -22,7 +23,7 @@ dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1.2rem;margin:0}
 table{border-collapse:collapse;width:100%}th{text-align:left;font-weight:600;color:var(--dim)}
 th,td{padding:.25rem .8rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top}
 td.n{text-align:right;font-variant-numeric:tabular-nums}
-.scroll{overflow-x:auto}.on{color:var(--accent)}.dim{color:var(--dim)}
+.scroll{overflow-x:auto}.on{color:var(--accent)}.off{color:#c0392b}.dim{color:var(--dim)}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(13rem,1fr));gap:1rem}
 .chart{background:var(--soft);border-radius:.5rem;padding:.6rem .8rem}.chart b{float:right;font-weight:600}
 svg{display:block;width:100%;height:48px}.base{stroke:var(--line)}
@@ -67,6 +68,10 @@ export function shortId(peerId: string): string {
 
 function definition(pairs: readonly (readonly [string, string])[]): string {
   return `<dl>${pairs.map(([term, html]) => `<dt>${e(term)}</dt><dd>${html}</dd>`).join('')}</dl>`;
+}
+
+function obstacle({ check, what, next }: Obstacle): string {
+  return `<b class="off">${e(check)}</b>: ${e(what)}. ${e(next)}`;
 }
 
 function charts(series: readonly RateSeries[]): string {
@@ -200,6 +205,7 @@ export function statusPage(status: DaemonStatus, series: readonly RateSeries[]):
     cell(ipv6),
     number(String(members.length)),
   ]);
+  const found = obstacles(status);
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>${e(mesh.name)} · Omerta</title>
 <meta name="viewport" content="width=device-width,initial-scale=1">
@@ -208,6 +214,7 @@ export function statusPage(status: DaemonStatus, series: readonly RateSeries[]):
 <h1>${e(mesh.name)}</h1>
 <p class="sub">${status.mode === 'relay' ? 'Bootstrap and relay' : 'Member'}, up for ${e(formatDuration(status.uptimeSeconds))}, Omerta ${e(status.version)}</p>
 ${definition([
+  ['Ready', found.length === 0 ? 'yes' : found.map(obstacle).join('<br>')],
   ['Peer id', `<span class="id">${e(mesh.peerId)}</span>`],
   ['Addresses', e(status.addresses.join(' '))],
   ['UDP port', String(status.port)],

@@ -1,4 +1,4 @@
-// Serves the status page, /status.json and /metrics: read-only, on loopback unless configured.
+// Serves the status page, /status.json, /metrics, /healthz and /readyz: read-only, on loopback unless configured.
 //
 // A web page somewhere may make the operator's browser ask this port under a name that page controls
 // (DNS rebinding). Such a request carries that name in Host; only IP addresses and "localhost" pass. What
@@ -7,6 +7,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { formatIp, formatSocketAddress, parseIp, type SocketAddress } from '../../wire/socket-address.js';
 import type { DaemonStatus } from '../model/daemon-status.js';
+import { obstacles, readinessText } from '../model/readiness.js';
 import { renderMetrics } from '../metrics/metrics.js';
 import { ConnectionLimit } from '../../host/connection-limit.js';
 import { ExitCode, OperatorError, messageOf, systemErrorCode } from '../../host/operator-error.js';
@@ -75,8 +76,14 @@ async function answer(request: IncomingMessage, source: StatusSource): Promise<A
       const { text, contentType } = await renderMetrics(source.status());
       return { status: 200, contentType, body: text };
     }
+    case '/healthz':
+      return plain(200, 'alive');
+    case '/readyz': {
+      const found = obstacles(source.status());
+      return plain(found.length === 0 ? 200 : 503, readinessText(found));
+    }
     default:
-      return plain(404, 'There are /, /status.json and /metrics.');
+      return plain(404, 'There are /, /status.json, /metrics, /healthz and /readyz.');
   }
 }
 

@@ -387,12 +387,14 @@ export class RelayService {
   }
 
   status(step: Step): RelayStatus {
+    const { admissions, registrations, circuits } = this.#parts.rules.limits;
     return {
       registrations: this.#clients.registrations,
       standingPolicies: this.#consent.size(step.wallClock),
       admissions: this.#clients.size,
       halfOpen: this.#circuits.halfOpen,
       circuits: this.#circuits.status(step.now),
+      limits: { admissions, registrations, circuits },
       wireguard: this.#wireguard.status(),
       accounts: this.#parts.accounts.status(),
       refusals: this.#parts.refusals.toRecord(),

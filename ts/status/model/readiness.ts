@@ -1,0 +1,100 @@
+// Whether a node is ready for what it is there for, and if not, why: the answer to /readyz, the exit code and the first
+// line of `omerta status`, and what systemd is told.
+
+import type { BootstrapStatus, RelayStatus } from '../../core/runtime/mesh-status.js';
+import { RELAY_LIMITS } from '../../core/relay/relay-limits.js';
+import type { DaemonStatus } from './daemon-status.js';
+import { UDP_BLOCKED, wordUplinkError, type Wording } from './wording.js';
+
+/** Something that keeps a node from doing what it is there for. */
+export interface Obstacle extends Wording {
+  readonly check: 'interface' | 'private network' | 'relays' | 'clock' | 'exit' | 'capacity' | 'store';
+}
+
+/** What is looked at; the node and the machine are as the daemon's status has them. */
+export type ReadinessFacts = Pick<
+  DaemonStatus,
+  'mode' | 'tunnel' | 'noPrivateNetwork' | 'mesh' | 'exit' | 'store'
+>;
+
+/** What keeps it from serving, the gravest first; empty = it is ready. */
+export function obstacles(status: ReadinessFacts): Obstacle[] {
+  const { mode, mesh, store } = status;
+  return [
+    ...(mode === 'up' ? [...ofInterface(status), ...ofRelays(status), ...ofExit(status)] : []),
+    ...ofClock(mesh.bootstraps),
+    ...(mesh.relay === undefined ? [] : ofCapacity(mesh.relay)),
+    ...(store.error === undefined
+      ? []
+      : [
+          {
+            check: 'store' as const,
+            what: `cannot be written (${store.error}): what is learnt now is lost at the next start`,
+            next: 'Make room on the disk of the state directory, or correct its modes: omerta doctor',
+          },
+        ]),
+  ];
+}
+
+/** Ready, or each obstacle in a line. */
+export function readinessText(found: readonly Obstacle[]): string {
+  if (found.length === 0) return 'ready';
+  return ['not ready', ...found.map(({ check, what, next }) => `${check}: ${what}. ${next}`)].join('\n');
+}
+
+function ofInterface({ tunnel }: ReadinessFacts): Obstacle[] {
+  if (tunnel === undefined) return [];
+  const { name, state, missing, unrouted } = tunnel;
+  const next = 'See: omerta status; then type: omerta down, and omerta up';
+  if (tunnel.private?.error !== undefined)
+    return [{ check: 'private network', what: tunnel.private.error, next }];
+  if (state === 'up') return [];
+  const what = {
+    gone: 'was deleted by somebody',
+    elsewhere: 'was renamed, or moved to another network namespace',
+    down: `is down, or without its addresses (${missing.join(' ')})`,
+    unrouted: `has no route to the network of ${unrouted.join(' ')}`,
+  }[state];
+  return [{ check: 'interface', what: `${name} ${what}`, next }];
+}
+
+/** A member that no relay knows is found by nobody. Without a relay in any of its invites it has none to look for. */
+function ofRelays({ mesh: { bootstraps, udp } }: ReadinessFacts): Obstacle[] {
+  if (bootstraps.length === 0 || bootstraps.some(({ state }) => state === 'registered')) return [];
+  if (udp === 'blocked') return [{ check: 'relays', ...UDP_BLOCKED }];
+  const failed = bootstraps.find(({ lastError }) => lastError !== undefined);
+  const { what, next } =
+    failed?.lastError === undefined
+      ? { what: 'not registered with any of them yet', next: 'Wait a moment; else see: omerta status' }
+      : wordUplinkError(failed.lastError);
+  return [{ check: 'relays', what: `registered with none${failed === undefined ? '' : `: ${what}`}`, next }];
+}
+
+function ofExit({ exit, mesh }: ReadinessFacts): Obstacle[] {
+  if (exit?.error !== undefined)
+    return [{ check: 'exit', what: exit.error, next: 'See: omerta exit status' }];
+  const { choice } = mesh.exit;
+  if (choice.length === 0 || choice.some(({ isActive }) => isActive)) return [];
+  return [
+    { check: 'exit', what: 'none of those it is to leave by grants it', next: 'See: omerta exit status' },
+  ];
+}
+
+function ofClock(bootstraps: readonly BootstrapStatus[]): Obstacle[] {
+  for (const { lastError, state } of bootstraps)
+    if (state !== 'registered' && (lastError === 'clock-behind' || lastError === 'clock-ahead'))
+      return [{ check: 'clock', ...wordUplinkError(lastError) }];
+  return [];
+}
+
+/** Of a limit of all clients together; what one identity or network has used up is no state of the relay. */
+function ofCapacity({ admissions, registrations, circuits, limits }: RelayStatus): Obstacle[] {
+  const used = { admissions, registrations, circuits: circuits.length };
+  return (['admissions', 'registrations', 'circuits'] as const)
+    .filter((name) => used[name] >= limits[name])
+    .map((name) => ({
+      check: 'capacity',
+      what: `${used[name]} ${RELAY_LIMITS[name].unit} of ${limits[name]}: nobody more is taken`,
+      next: `Raise ${RELAY_LIMITS[name].key} under [relay], or send members to another relay`,
+    }));
+}
