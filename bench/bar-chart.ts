@@ -2,12 +2,13 @@
 
 export interface BarGroup {
   readonly title: string;
-  /** Values must be positive: the scale is logarithmic and begins at 10. */
+  /** Values must be positive: the scale is logarithmic and begins at 10. NaN = not measured. */
   readonly bars: readonly { readonly label: string; readonly value: number; readonly own: boolean }[];
 }
 
 const WIDTH = 760;
-const LEFT = 230;
+/** Of a label, at most: fonts differ. */
+const CHARACTER = 7;
 const RIGHT = 80;
 const ROW = 20;
 const DECADES = [10, 100, 1000, 10_000];
@@ -16,20 +17,24 @@ const escape = (text: string): string =>
   text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
 
 export function barChart(title: string, groups: readonly BarGroup[]): string {
-  const largest = Math.max(100, ...groups.flatMap(({ bars }) => bars.map(({ value }) => value)));
+  const bars = groups.flatMap((group) => group.bars);
+  const largest = Math.max(100, ...bars.map(({ value }) => value).filter((value) => !Number.isNaN(value)));
+  const left = 20 + CHARACTER * Math.max(...bars.map(({ label }) => label.length));
   const x = (value: number): number =>
-    LEFT + (Math.log10(Math.max(value, 10) / 10) / Math.log10(largest / 10)) * (WIDTH - LEFT - RIGHT);
+    left + (Math.log10(Math.max(value, 10) / 10) / Math.log10(largest / 10)) * (WIDTH - left - RIGHT);
   const body: string[] = [];
   let y = 44;
   for (const group of groups) {
     body.push(`<text x="12" y="${y + 14}" font-weight="600">${escape(group.title)}</text>`);
     y += ROW + 4;
     for (const { label, value, own } of group.bars) {
-      const text = Math.round(value).toLocaleString('en-US');
+      const isMeasured = !Number.isNaN(value);
+      const end = isMeasured ? x(value) : left;
+      const text = isMeasured ? Math.round(value).toLocaleString('en-US') : 'not measured';
       body.push(
-        `<text x="${LEFT - 8}" y="${y + 13}" text-anchor="end">${escape(label)}</text>`,
-        `<rect x="${LEFT}" y="${y + 2}" width="${(x(value) - LEFT).toFixed(1)}" height="14" fill="${own ? '#0b6e4f' : '#9aa5b1'}"/>`,
-        `<text x="${(x(value) + 6).toFixed(1)}" y="${y + 13}">${text}</text>`,
+        `<text x="${left - 8}" y="${y + 13}" text-anchor="end">${escape(label)}</text>`,
+        `<rect x="${left}" y="${y + 2}" width="${(end - left).toFixed(1)}" height="14" fill="${own ? '#0b6e4f' : '#9aa5b1'}"/>`,
+        `<text x="${(end + 6).toFixed(1)}" y="${y + 13}">${text}</text>`,
       );
       y += ROW;
     }
