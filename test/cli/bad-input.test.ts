@@ -102,6 +102,13 @@ describe('bad input', { concurrency: 2 }, () => {
     assertErrorLine(up.stderr, /^consent: "office" is not a network/);
   });
 
+  for (const command of [['keygen'], ['network', 'create', 'lab'], ['relay'], ['up']])
+    test(`omerta ${command.join(' ')} ends where no state directory can be made, as where a home is mounted when it is asked for`, async () => {
+      const { code, stderr } = await omerta(['--state', '/proc/omerta/state', ...command]);
+      assert.equal(code, 1);
+      assertErrorLine(stderr, /^state: \/proc\/omerta\/state: ENOENT.*--state DIR/);
+    });
+
   test('a mistyped invite from standard input is refused without being repeated', async (t) => {
     const state = join(temporaryDirectory(t), 'state');
     const outcome = await omerta(['--state', state, 'network', 'join', '-'], {

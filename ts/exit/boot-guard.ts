@@ -1,17 +1,9 @@
 // The machine's guard (`omerta guard`): closed before the network is there, by a file for nft and by what loads it at
 // boot. No process owns it, no journal has it: what installs it and what removes it are the same verbs.
 
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  rmdirSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, existsSync, readFileSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { makeFolders } from '../host/make-folders.js';
 import { ExitCode, messageOf, OperatorError, systemErrorCode } from '../host/operator-error.js';
 import { BOOT_TABLE } from './exit-numbers.js';
 import { bootTable, IP_CHAINS } from './guard-table.js';
@@ -146,7 +138,7 @@ export class BootGuard {
     this.#write(this.#unit, unitText(nft, this.#file), 0o644);
     for (const held of HELD_BACK) {
       const link = join(this.#requires(held), UNIT);
-      mkdirSync(dirname(link), { recursive: true });
+      makeFolders(dirname(link));
       rmSync(link, { force: true });
       symlinkSync(join('..', UNIT), link);
     }
@@ -191,7 +183,7 @@ export class BootGuard {
   }
 
   #write(path: string, text: string, mode: number): void {
-    mkdirSync(dirname(path), { recursive: true });
+    makeFolders(dirname(path));
     writeFileSync(path, text, { mode });
     chmodSync(path, mode); // also of one that was there
   }

@@ -1,18 +1,10 @@
 // The unix socket `wg` finds a device by: /var/run/wireguard/IFNAME.sock, for its owner only.
 
-import {
-  chmodSync,
-  lstatSync,
-  mkdirSync,
-  renameSync,
-  rmSync,
-  unlinkSync,
-  watch,
-  type FSWatcher,
-} from 'node:fs';
+import { chmodSync, lstatSync, renameSync, rmSync, unlinkSync, watch, type FSWatcher } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { ConnectionLimit } from '../host/connection-limit.js';
+import { makeFolders } from '../host/make-folders.js';
 import { ExitCode, OperatorError, fileError, systemErrorCode } from '../host/operator-error.js';
 import { RequestReader, UapiError, formatErrno, type UapiRequest } from './uapi.js';
 
@@ -81,7 +73,7 @@ export class UapiSocket {
     // `wg` removes a socket it finds bound and not listening yet: it gets its name when it listens.
     const unnamed = join(dirname(path), `.${basename(path)}.${process.pid}`);
     try {
-      if (mkdirSync(dirname(path), { recursive: true }) !== undefined) chmodSync(dirname(path), 0o755);
+      if (makeFolders(dirname(path)) !== undefined) chmodSync(dirname(path), 0o755);
       await removeStale(path);
       const umask = process.umask(0o177);
       try {

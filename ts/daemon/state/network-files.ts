@@ -3,12 +3,13 @@
 
 import { MAX_RECORD_NETWORKS } from '../../core/protocol/message-limits.js';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, unlinkSync } from 'node:fs';
+import { readdirSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { sameBytes } from '../../wire/bytes.js';
 import { decodeInvite, encodeInvite } from '../../core/protocol/invite.js';
 import { isName, MAX_NAME_LENGTH, type Bootstrap, type Network } from '../../core/protocol/network.js';
 import { NAME_RULE } from '../config/config-rules.js';
+import { makeFolders } from '../../host/make-folders.js';
 import { ExitCode, OperatorError, fileError, messageOf, systemErrorCode } from '../../host/operator-error.js';
 import { wordCoreError } from '../../status/model/wording.js';
 import { readPrivate, requirePrivate, writePrivate, type StateDirectory } from './state-directory.js';
@@ -130,7 +131,11 @@ export function addNetwork(
       `this network is joined already, as "${twin.name}"`,
       'Type: omerta network list',
     );
-  mkdirSync(state.networks, { recursive: true, mode: 0o700 });
+  try {
+    makeFolders(state.networks, 0o700);
+  } catch (error) {
+    throw fileError('network', state.networks, error);
+  }
   try {
     writePrivate('network', pathOf(state, network.name), `${encodeInvite(network)}\n`, 'create');
   } catch (error) {

@@ -6,7 +6,6 @@ import {
   closeSync,
   fsyncSync,
   linkSync,
-  mkdirSync,
   openSync,
   readFileSync,
   renameSync,
@@ -16,6 +15,7 @@ import {
 } from 'node:fs';
 import { userInfo } from 'node:os';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
+import { makeFolders } from '../../host/make-folders.js';
 import { ExitCode, OperatorError, fileError, systemErrorCode } from '../../host/operator-error.js';
 
 /** Every path inside a state directory. */
@@ -61,7 +61,7 @@ export class StateDirectory {
   /** Creates it with mode 0700 if it is not there; refuses one that others can look into. */
   prepare(): void {
     try {
-      mkdirSync(this.path, { recursive: true, mode: 0o700 });
+      makeFolders(this.path, 0o700);
     } catch (error) {
       throw fileError('state', this.path, error);
     }

@@ -10,7 +10,6 @@ import {
   fdatasync,
   fdatasyncSync,
   ftruncateSync,
-  mkdirSync,
   openSync,
   readFileSync,
   renameSync,
@@ -19,6 +18,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { makeFolders } from '../../host/make-folders.js';
 import { fileError, messageOf, systemErrorCode } from '../../host/operator-error.js';
 import { JournalDamaged, encodeBatch, journalStart, readJournal, type StoreWrite } from './journal.js';
 import { OwnerClaim } from './owner-claim.js';
@@ -65,7 +65,7 @@ export class Store {
     this.#directory = path;
     this.#owner = new OwnerClaim(path);
     try {
-      mkdirSync(path, { recursive: true, mode: 0o700 });
+      makeFolders(path, 0o700);
       requirePrivate('store', path);
     } catch (error) {
       throw fileError('store', path, error);
