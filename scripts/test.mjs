@@ -1,7 +1,7 @@
 // npm test and npm run test:long: build what changed and run the tests there are, saying what was skipped and why.
 
 import { build } from './lib/build.mjs';
-import { prepareGuestKernel } from './lib/guest-kernel.mjs';
+import { prepareGuestImage } from './lib/guest-image.mjs';
 import { buildFuzzers, fuzzingUnavailable, scriptTargets, tryTargets } from './lib/fuzz.mjs';
 import { runNativeTests } from './lib/native-tests.mjs';
 import { isLong, LONG, runNodeTests } from './lib/node-tests.mjs';
@@ -80,8 +80,9 @@ await main(async () => {
   const results = new TestResults();
   const built = await part('build', results, async () => {
     await setup(['build', 'lab', 'guest']);
-    await prepareGuestKernel();
-    return { native: await build({ nativeTests: true }) };
+    const native = await build({ nativeTests: true });
+    await prepareGuestImage();
+    return { native };
   });
   if (built !== undefined) {
     if (positionals.length === 0 && !values.long) await nativeTestsAndFuzzers(built.native, results);

@@ -57,6 +57,7 @@ export const LONGEST = [
   'wg/roaming',
   'lab/exit-configured',
   'sim/path-policy',
+  'provider/machine',
 ];
 
 /**
@@ -88,6 +89,8 @@ export const LONG = [
   'lab/exit-refused', // whom an exit refuses: sim/exit, exit/
   'lab/exit-leaks', // each row of the leak table: lab/guard, lab/exit-kernel
   'lab/port-mapping', // beside miniupnpd: core/port-mapping, and its fuzz target
+  'provider/kvm-trial', // that /dev/kvm can be opened: provider/machine, without it
+  'provider/machines-in-a-row', // what one machine leaves: provider/machine
   'sim/path-failover', // how soon data goes on: lab/failover, lab/path-policy, sim/path-policy
 ];
 

@@ -6,10 +6,10 @@ import { quietly } from './command.mjs';
 import { root } from './paths.mjs';
 
 /**
- * The engine, the helper of private networks, and the kernel path where the build has it: it is a module of its own, for
- * libbpf's sake.
+ * The engine, the helper of private networks, the agent of guest machines, and the kernel path where the build has it: it
+ * is a module of its own, for libbpf's sake.
  */
-const MODULES = ['omerta.node', 'omerta-namespace', 'omerta_xdp.node'];
+const MODULES = ['omerta.node', 'omerta-namespace', 'omerta-agent', 'omerta_xdp.node'];
 
 /** Copies from a build's folder to one under prebuilds/; resolves to what was copied. */
 export async function putPrebuilt(build, folder, strip) {

@@ -40,7 +40,7 @@ export const PACKAGES = {
     'procps',
     'valgrind',
   ],
-  /** What boots a guest machine: the kernel's own WireGuard is nowhere else (its kernel: guest-kernel.mjs). */
+  /** What boots a guest machine; what is in it is downloaded beside (ts/provider/image). */
   guest: ['qemu-system-x86', 'busybox-static'],
   /** What `npm run build:arm64` compiles with, and what it runs the tests in. */
   arm64: ['g++-aarch64-linux-gnu'],

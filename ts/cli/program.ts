@@ -26,6 +26,7 @@ const COMMANDS: readonly (readonly [name: string, load: () => Promise<(program: 
   ['exec', async () => (await import('./commands/exec.js')).execCommand],
   ['socks', async () => (await import('./commands/socks.js')).socksCommand],
   ['forward', async () => (await import('./commands/forward.js')).forwardCommand],
+  ['vm', async () => (await import('./commands/vm.js')).vmCommand],
   ['receipts', async () => (await import('./commands/receipts.js')).receiptsCommand],
   ['network', async () => (await import('./commands/network.js')).networkCommand],
   ['keygen', async () => (await import('./commands/keygen.js')).keygenCommand],

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 
 /** `pid start-time boot-id` (proc(5)); undefined when no such process lives. */
-function identityOf(pid: number): string | undefined {
+export function processIdentity(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
     // The name in parentheses may hold anything; after it come state (field 3) … start time (22).
@@ -28,12 +28,12 @@ export function isProcessStopped(pid: number): boolean {
 
 /** The name of this process. */
 export function ownProcessIdentity(): string {
-  const identity = identityOf(process.pid);
+  const identity = processIdentity(process.pid);
   if (identity === undefined) throw new Error('/proc/self/stat: cannot be read; mount /proc');
   return identity;
 }
 
 /** Whether the process with this name still lives. */
 export function isProcessAlive(identity: string): boolean {
-  return identityOf(Number(identity.split(' ')[0])) === identity;
+  return processIdentity(Number(identity.split(' ')[0])) === identity;
 }

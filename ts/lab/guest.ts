@@ -1,36 +1,32 @@
 // A guest machine with Debian's kernel, which has a WireGuard of its own: QEMU without a hypervisor, so that
-// it runs wherever QEMU does. Emulated it is slow: a place for interoperability, not for speed.
+// it runs wherever QEMU does. Emulated it is slow: a place for interoperability, not for speed. Its image, its agent
+// and QEMU's command line are those of a provider (ts/provider).
 //
-//   world's switch ── eth0 ┌ gate ┐ tap0 ── guest eth0     shell commands: TCP port 2323 of the guest
+//   world's switch ── eth0 ┌ gate ┐ tap0 ── guest eth0
 
 import type { ChildProcess } from 'node:child_process';
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Writable, type Duplex } from 'node:stream';
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { initramfs, type FileEntry } from './initramfs.js';
+import { findGuestImage, imageUnavailable, type GuestImage } from '../provider/image/guest-image.js';
+import { initramfs, type FileEntry } from '../provider/image/initramfs.js';
+import { GuestAgent } from '../provider/machine/guest-agent.js';
+import { LastWords } from '../provider/machine/last-words.js';
+import { FD, qemuArguments } from '../provider/machine/qemu-arguments.js';
+import { QEMU } from '../provider/machine/qemu-host.js';
 import { labUnavailable } from './requirements.js';
-import type { Node, World } from './world.js';
+import type { World } from './world.js';
 
-/** Filled by scripts/lib/guest-kernel.mjs. */
-const KERNEL = fileURLToPath(new URL('../../../build/guest', import.meta.url));
-const QEMU = 'qemu-system-x86_64';
-const SHELL_PORT = 2323;
+/** Where `npm test` has the image made (scripts/lib/guest-image.mjs). */
+export const GUEST_IMAGES = fileURLToPath(new URL('../../../build/guest', import.meta.url));
 const BOOT_TIMEOUT_MS = 45_000;
-
-const MACHINE = [
-  // The parts left out are slow to look for; this combination boots every time without a hypervisor.
-  ...['-M', 'q35,sata=off,smbus=off,i8042=off,usb=off,vmport=off', '-accel', 'tcg', '-cpu', 'Nehalem'],
-  ...['-m', '256', '-nodefaults', '-display', 'none', '-monitor', 'none', '-no-reboot'],
-  ...['-append', 'console=ttyS0 quiet panic=-1'],
-  ...[
-    '-netdev',
-    'tap,id=n0,ifname=tap0,script=no,downscript=no',
-    '-device',
-    'virtio-net-pci,netdev=n0,romfile=',
-  ],
-];
+const HARDWARE = {
+  ...({ accelerator: 'tcg', cpus: 1, memoryMiB: 256 } as const),
+  network: { netdev: 'tap,ifname=tap0,script=no,downscript=no', mac: '52:54:00:12:34:56' },
+};
 
 /** `wg` and the libraries it was linked with, where its loader looks for them. */
 function wgFiles(): FileEntry[] {
@@ -46,54 +42,38 @@ function wgFiles(): FileEntry[] {
   ];
 }
 
-function rootFileSystem(address: string): Buffer {
-  const modules = readdirSync(join(KERNEL, 'modules')).sort();
-  const init = [
-    '#!/bin/busybox sh',
-    '/bin/busybox --install -s /bin',
-    'export PATH=/bin',
-    'mkdir -p /proc /sys /tmp',
-    'mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev',
-    ...modules.map((name) => `insmod /modules/${name}`),
-    // Waits until the kernel has randomness: before that its WireGuard drops handshakes.
-    'head -c 1 /dev/random > /dev/null',
-    'ip link set lo up; ip link set eth0 up',
-    `ip address add ${address}/24 dev eth0`,
-    `exec nc -ll -p ${SHELL_PORT} -e /bin/sh`,
-  ];
-  return initramfs([
-    { path: 'init', content: `${init.join('\n')}\n`, mode: 0o755 },
-    { path: 'bin/busybox', content: readFileSync(inPath('busybox')), mode: 0o755 },
-    ...wgFiles(),
-    ...modules.map((name) => ({
-      path: `modules/${name}`,
-      content: readFileSync(join(KERNEL, 'modules', name)),
-      mode: 0o644,
-    })),
-  ]);
-}
-
-function inPath(program: string): string {
-  return execFileSync('sh', ['-c', `command -v ${program}`], { encoding: 'utf8' }).trim();
+/** The image there is for tests; or why there is none. */
+export function guestImageOfTests(): GuestImage | string {
+  const unavailable = imageUnavailable();
+  if (unavailable !== undefined) return unavailable;
+  return findGuestImage(GUEST_IMAGES) ?? 'there is no image for guest machines: npm test makes it, with apt';
 }
 
 /** Why a guest cannot be tried here; undefined when it can. Whether it boots, only booting tells. */
 export function guestUnavailable(): string | undefined {
-  if (process.arch !== 'x64') return 'the guest machine is an x86-64 one';
   const missing = labUnavailable([QEMU, 'busybox', 'wg', 'ldd']);
   if (missing !== undefined) return missing;
-  return existsSync(join(KERNEL, 'vmlinuz'))
-    ? undefined
-    : 'there is no kernel for the guest machine: npm test fetches it with apt';
+  const image = guestImageOfTests();
+  return typeof image === 'string' ? image : undefined;
+}
+
+/** A writer that keeps what it is given. */
+function keeping(parts: Buffer[]): Writable {
+  return new Writable({
+    write(chunk: Buffer, _encoding, done) {
+      parts.push(Buffer.from(chunk));
+      done();
+    },
+  });
 }
 
 export class Guest {
   private constructor(
-    /** Its first address in the world, where it takes commands. */
+    /** Its first address in the world. */
     readonly address: string,
-    private readonly desk: Node,
     private readonly machine: ChildProcess,
-    private readonly consoleFile: string,
+    private readonly agent: GuestAgent,
+    private readonly said: LastWords,
   ) {}
 
   /**
@@ -101,8 +81,9 @@ export class Guest {
    * up, with the end of what its kernel said.
    */
   static async boot(world: World): Promise<Guest | string> {
+    const image = guestImageOfTests();
+    if (typeof image === 'string') return image;
     const gate = await world.addNode('gate');
-    const desk = await world.addNode('desk');
     await gate.ip(
       'address flush dev eth0',
       'tuntap add dev tap0 mode tap',
@@ -112,40 +93,53 @@ export class Guest {
       'link set tap0 up',
       'link set bridge up',
     );
-    const consoleFile = join(world.folder, 'guest-console');
-    const image = join(world.folder, 'guest-initramfs');
-    writeFileSync(image, rootFileSystem(gate.address));
-    const files = ['-kernel', join(KERNEL, 'vmlinuz'), '-initrd', image, '-serial', `file:${consoleFile}`];
-    const machine = gate.spawn(QEMU, [...MACHINE, ...files], { stdio: ['ignore', 'ignore', 'inherit'] });
-    const guest = new Guest(gate.address, desk, machine, consoleFile);
-    return (await guest.isUp()) ? guest : `the guest did not come up: ${guest.lastWords()}`;
+    const root = join(world.folder, 'guest-initramfs');
+    // A kernel unpacks one archive after the other.
+    writeFileSync(root, Buffer.concat([readFileSync(image.initramfs), initramfs(wgFiles())]));
+    const files = [image.kernel, root].map((file) => openSync(file, 'r'));
+    const machine = gate.spawn(QEMU, qemuArguments(HARDWARE), {
+      stdio: ['ignore', 'ignore', 'inherit', 'pipe', 'pipe', 'pipe', ...files],
+    });
+    files.forEach(closeSync);
+    const stream = (fd: number): Duplex => machine.stdio[fd] as Duplex;
+    const agent = new GuestAgent(stream(FD.command));
+    const guest = new Guest(gate.address, machine, agent, new LastWords(stream(FD.console)));
+    if (!(await guest.isUp())) return `the guest did not come up: ${guest.lastWords()}`;
+    await guest.sh(
+      'for module in /modules/wireguard/*; do insmod $module; done\n' +
+        `ip link set eth0 up && ip address add ${gate.address}/24 dev eth0`,
+    );
+    return guest;
   }
 
   private async isUp(): Promise<boolean> {
-    const deadline = performance.now() + BOOT_TIMEOUT_MS;
-    while (performance.now() < deadline && this.machine.exitCode === null) {
-      const { stdout } = await this.desk.run('busybox', ['nc', '-w', '2', this.address, String(SHELL_PORT)], {
-        input: 'echo up; exit\n',
-      });
-      if (stdout === 'up\n') return true;
-      await setTimeout(200);
-    }
-    return false;
+    const late = new AbortController();
+    const up = await Promise.race([
+      this.agent.ready.then(
+        () => true,
+        () => false,
+      ),
+      setTimeout(BOOT_TIMEOUT_MS, false, { signal: late.signal }),
+    ]);
+    late.abort();
+    return up && this.machine.exitCode === null;
   }
 
   private lastWords(): string {
-    const said = existsSync(this.consoleFile) ? readFileSync(this.consoleFile, 'utf8').trim() : '';
-    return said === '' ? 'its kernel said nothing' : said.split('\n').slice(-3).join(' | ');
+    return this.said.lines || 'its kernel said nothing';
   }
 
   /** Runs shell commands in the guest and resolves to what they print. @throws Error when they fail */
   async sh(commands: string): Promise<string> {
-    const input = `( ${commands}\n) 2>&1\necho "exit code $?"\nexit\n`;
-    const { stdout } = await this.desk.run('busybox', ['nc', '-w', '5', this.address, String(SHELL_PORT)], {
-      input,
+    const parts: Buffer[] = [];
+    const printed = keeping(parts);
+    const { status } = await this.agent.run({
+      words: ['sh', '-c', `exec 2>&1\n${commands}`],
+      output: printed,
+      errors: printed,
     });
-    const match = /^([\s\S]*)exit code (\d+)\n$/.exec(stdout);
-    if (match?.[2] === '0') return match[1] ?? '';
-    throw new Error(`in the guest: ${commands}\n${stdout.trim() || this.lastWords()}`);
+    const text = Buffer.concat(parts).toString('utf8');
+    if (status === 0) return text;
+    throw new Error(`in the guest: ${commands}\n${text.trim() || this.lastWords()}`);
   }
 }

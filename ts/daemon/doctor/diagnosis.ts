@@ -16,6 +16,7 @@ import { defaultRouteDevices, deviceTuning, hostSettings } from '../../host/host
 import { loadIdentity } from '../state/identity.js';
 import { exitCheck, missingPrograms } from './exit-checks.js';
 import { kernelPathChecks } from './kernel-path-checks.js';
+import { providerChecks } from './provider-checks.js';
 import { loadNetworks } from '../state/network-files.js';
 import { OperatorError, messageOf, systemErrorCode } from '../../host/operator-error.js';
 import { requirePrivate, type StateDirectory } from '../state/state-directory.js';
@@ -310,6 +311,7 @@ export async function diagnose(state: StateDirectory, load: () => Config): Promi
     ...socketBufferChecks(checks.some(({ name, ok }) => name === 'accelerator udp-buffers' && ok)),
     ...hostTuningChecks(),
     ...kernelPathChecks(),
+    ...(await providerChecks(state)),
     clockCheck(root),
   );
 

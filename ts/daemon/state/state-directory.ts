@@ -54,6 +54,14 @@ export class StateDirectory {
   get exitJournal(): string {
     return join(this.path, 'exit-journal.json');
   }
+  /** What guest machines boot from. */
+  get guestImages(): string {
+    return join(this.path, 'images');
+  }
+  /** A file for each guest machine that runs. */
+  get machines(): string {
+    return join(this.path, 'machines');
+  }
   get log(): string {
     return join(this.path, 'omerta.log');
   }

@@ -5,26 +5,27 @@
 export interface FileEntry {
   readonly path: string;
   readonly content: Uint8Array | string;
-  /** Permissions, e.g. 0o755. */
-  readonly mode: number;
+  /** Permissions, e.g. 0o755; `symlink`: the content is where it leads. */
+  readonly mode: number | 'symlink';
 }
 
 const REGULAR = 0o100000;
 const DIRECTORY = 0o040000;
 const CHARACTER_DEVICE = 0o020000;
+const SYMLINK = 0o120777;
 
-let inode = 0;
+type Device = readonly [major: number, minor: number];
 
-function entry(path: string, mode: number, content: Uint8Array, device: readonly [number, number]): Buffer {
+function entry(inode: number, path: string, mode: number, content: Uint8Array, device: Device): Buffer {
   const name = Buffer.from(`${path}\0`);
   const directory = (mode & 0o170000) === DIRECTORY;
-  const fields = [++inode, mode, 0, 0, directory ? 2 : 1, 0, content.length, 0, 0, ...device, name.length, 0];
+  const fields = [inode, mode, 0, 0, directory ? 2 : 1, 0, content.length, 0, 0, ...device, name.length, 0];
   const header = `070701${fields.map((field) => field.toString(16).padStart(8, '0')).join('')}`;
   const filled = (bytes: Buffer): Buffer => Buffer.concat([bytes, Buffer.alloc(-bytes.length & 3)]);
   return Buffer.concat([filled(Buffer.concat([Buffer.from(header), name])), filled(Buffer.from(content))]);
 }
 
-/** An archive of these files, the folders they are in, and the console's device. */
+/** An archive of these files, the folders they are in, and the console's device: the same bytes for the same files. */
 export function initramfs(files: readonly FileEntry[]): Buffer {
   const none = new Uint8Array();
   const folders = new Set(['dev']);
@@ -32,12 +33,19 @@ export function initramfs(files: readonly FileEntry[]): Buffer {
     const parts = path.split('/');
     for (let depth = 1; depth < parts.length; depth++) folders.add(parts.slice(0, depth).join('/'));
   }
+  let inode = 0;
+  const add = (path: string, mode: number, content: Uint8Array = none, device: Device = [0, 0]): Buffer =>
+    entry(++inode, path, mode, content, device);
   return Buffer.concat([
-    ...[...folders].sort().map((path) => entry(path, DIRECTORY | 0o755, none, [0, 0])),
-    entry('dev/console', CHARACTER_DEVICE | 0o600, none, [5, 1]),
+    ...[...folders].sort().map((path) => add(path, DIRECTORY | 0o755)),
+    add('dev/console', CHARACTER_DEVICE | 0o600, none, [5, 1]),
     ...files.map(({ path, content, mode }) =>
-      entry(path, REGULAR | mode, typeof content === 'string' ? Buffer.from(content) : content, [0, 0]),
+      add(
+        path,
+        mode === 'symlink' ? SYMLINK : REGULAR | mode,
+        typeof content === 'string' ? Buffer.from(content) : content,
+      ),
     ),
-    entry('TRAILER!!!', 0, none, [0, 0]),
+    add('TRAILER!!!', 0),
   ]);
 }
