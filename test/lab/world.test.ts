@@ -84,6 +84,34 @@ describe('a lab world', { skip: labUnavailable(['ping']) ?? false }, () => {
     await ended(sleeper);
   });
 
+  it('is removed by whoever comes first when several find it', async () => {
+    const program = `
+      const { World } = await import(${JSON.stringify(WORLD_MODULE)});
+      process.stdout.write('ready');
+      process.stdin.once('data', async () => (await World.create()).remove());
+      process.stdin.once('end', () => process.stdin.destroy());`;
+    for (let round = 0; round < 3; round++) {
+      const finders = Array.from({ length: 4 }, () =>
+        spawn(process.execPath, ['--input-type=module', '-e', program], {
+          stdio: ['pipe', 'pipe', 'pipe'],
+        }),
+      );
+      await Promise.all(finders.map(({ stdout }) => once(stdout, 'data')));
+      const { child, prefix } = await processWithWorld();
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+      const said = finders.map(async (finder) => {
+        let text = '';
+        finder.stderr.on('data', (chunk) => (text += String(chunk)));
+        finder.stdin.end('go');
+        const [code] = (await once(finder, 'close')) as [number | null];
+        assert.equal(code, 0, text);
+      });
+      await Promise.all(said);
+      assert.deepEqual(namespacesOf(prefix), []);
+    }
+  });
+
   it('is removed by the next world when SIGKILL left it behind', async () => {
     const { child, prefix, sleeper } = await processWithWorld();
     child.kill('SIGKILL');

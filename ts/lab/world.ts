@@ -97,23 +97,36 @@ function folderOf(prefix: string): string {
   return join(tmpdir(), `${prefix}files`);
 }
 
+/** Two processes may remove what a third one left, so all of it may be gone at any moment. */
 function removeNamespaces(names: readonly string[]): void {
   for (const name of names) {
-    // Namespaces vanish only when their last process has ended.
-    const ids = execFileSync('ip', ['netns', 'pids', name], { encoding: 'utf8' }).split('\n').filter(Boolean);
-    for (const id of ids) {
-      try {
-        process.kill(Number(id), 'SIGKILL');
-      } catch {
-        // It ended by itself meanwhile.
-      }
+    try {
+      removeNamespace(name);
+    } catch (error) {
+      if (namespaceNames().includes(name)) throw error;
     }
-    removePins(name);
-    execFileSync('ip', ['netns', 'delete', name]);
   }
   const prefixes = new Set(names.map((name) => NAME.exec(name)?.[1] ?? ''));
-  for (const prefix of prefixes)
-    if (prefix !== '') rmSync(folderOf(prefix), { recursive: true, force: true });
+  for (const prefix of prefixes) if (prefix !== '') removeFolder(folderOf(prefix));
+}
+
+function removeNamespace(name: string): void {
+  // Namespaces vanish only when their last process has ended.
+  const ids = execFileSync('ip', ['netns', 'pids', name], { encoding: 'utf8' }).split('\n').filter(Boolean);
+  for (const id of ids) {
+    try {
+      process.kill(Number(id), 'SIGKILL');
+    } catch {
+      // It ended by itself meanwhile.
+    }
+  }
+  removePins(name);
+  execFileSync('ip', ['netns', 'delete', name], { stdio: ['ignore', 'ignore', 'pipe'] });
+}
+
+/** What was killed a moment ago may still finish the call it is in, and make a file. */
+function removeFolder(path: string): void {
+  rmSync(path, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
 }
 
 function namespaceNames(): string[] {
@@ -374,6 +387,6 @@ export class World {
     removeNamespaces(namespaces.map(({ name }) => name).filter((name) => present.includes(name)));
     this.bpf?.close();
     this.bpf = undefined;
-    rmSync(this.folder, { recursive: true, force: true });
+    removeFolder(this.folder);
   }
 }
