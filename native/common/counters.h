@@ -51,6 +51,9 @@ namespace omerta {
   X(tun_tx_packets)                 \
   X(tun_tx_bytes)                   \
   X(tun_tx_writes)                  \
+  X(guest_passed)                   \
+  X(guest_answered)                 \
+  X(guest_noise)                    \
   X(staged_packets)                 \
   X(suite_offers_sent)              \
   X(suite_offers_received)          \
@@ -100,6 +103,20 @@ namespace omerta {
   X(drop_seal_failed)               \
   X(drop_staging_overflow)          \
   X(drop_tun_write)                 \
+  X(drop_guest_malformed)           \
+  X(drop_guest_oversized)           \
+  X(drop_guest_fragment)            \
+  X(drop_guest_spoofed_mac)         \
+  X(drop_guest_spoofed_ip)          \
+  X(drop_guest_other_station)       \
+  X(drop_guest_other_type)          \
+  X(drop_guest_arp_scan)            \
+  X(drop_guest_neighbour_scan)      \
+  X(drop_guest_dhcp)                \
+  X(drop_guest_router)              \
+  X(drop_guest_gateway)             \
+  X(drop_guest_multicast)           \
+  X(drop_guest_not_its_own)         \
   X(drop_event_ring_full)           \
   X(drop_path_frame)                \
   X(drop_path_rate)                 \

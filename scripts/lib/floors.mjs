@@ -62,6 +62,7 @@ export const FLOORS = {
     'native/tun',
     'native/exit',
     'native/agent',
+    'native/guest',
     'native/engine',
     'native/xdp',
     'native/addon',

@@ -24,6 +24,7 @@ export const PARSERS = {
   fuzz_path_set: ['path_frame.cc', 'path_set.cc', 'paths.cc'],
   fuzz_round_trip: ['segmentation.cc', 'coalescing.cc', 'checksum.h', 'ip.h'],
   fuzz_guest: ['packet_view.cc', 'datagram.h', 'echo.cc', 'scattered.h'],
+  fuzz_guest_frames: ['gateway.cc', 'dhcp.cc', 'frame_reader.h', 'frame_writer.h'],
   fuzz_stack: [
     'segment.cc',
     'receive_side.cc',
