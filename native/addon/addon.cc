@@ -4,6 +4,7 @@
 // ts/engine/native/native-engine.ts is the only caller and the place where this is documented for users.
 #include <napi.h>
 
+#include "addon/guest_socket_handle.h"
 #include "addon/host_calls.h"
 #include "addon/namespace_calls.h"
 #include "addon/native_engine.h"
@@ -16,6 +17,7 @@ using omerta::engine::Instruments;
 
 Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("NativeEngine", NativeEngine::define(env));
+  exports.Set("GuestSocket", omerta::addon::GuestSocketHandle::define(env));
   exports.Set("StreamRelay", omerta::addon::StreamRelayHandle::define(env));
   exports.Set("testTunOffloads",
               Napi::Function::New(env, omerta::addon::test_tun_offloads, "testTunOffloads"));

@@ -23,6 +23,7 @@ std::span<const EngineCall> message_calls();
 std::span<const EngineCall> path_calls();
 std::span<const EngineCall> shaping_calls();
 std::span<const EngineCall> exit_calls();
+std::span<const EngineCall> guest_calls();
 std::span<const EngineCall> leg_calls();
 std::span<const EngineCall> limit_calls();
 std::span<const EngineCall> wireguard_relay_calls();

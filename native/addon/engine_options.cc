@@ -2,6 +2,7 @@
 #include "addon/engine_options.h"
 
 #include "addon/arguments.h"
+#include "addon/guest_socket_handle.h"
 #include "exit/helper_network.h"
 
 namespace omerta::addon {
@@ -25,6 +26,18 @@ tun::TunSettings tun_of(const Napi::Object& options) {
 
 engine::StackSettings stack_of(const Napi::Object& options) {
   return {texts_of(options, "addresses"), size_of(options, "mtu")};
+}
+
+engine::GuestSettings guest_of(const Napi::Object& options) {
+  engine::GuestSettings guest;
+  guest.socket =
+      Napi::ObjectWrap<GuestSocketHandle>::Unwrap(options.Get("socket").As<Napi::Object>())->socket();
+  guest.addresses = texts_of(options, "addresses");
+  guest.mtu = size_of(options, "mtu");
+  const Bytes mac = bytes_of(options.Get("mac"), "mac");
+  if (mac.size() != guest.mac.size()) throw_error(options.Env(), "BAD_ARGUMENT", "mac: 6 bytes are expected");
+  std::copy(mac.begin(), mac.end(), guest.mac.begin());
+  return guest;
 }
 
 }  // namespace
@@ -55,6 +68,7 @@ void read_options(const Napi::Object& options, engine::EngineSettings& settings)
   settings.keep_session_on_new_psk = flag_of(options, "keepSessionOnNewPresharedKey");
   if (options.Get("tun").IsObject()) settings.tun = tun_of(options.Get("tun").As<Napi::Object>());
   if (options.Get("stack").IsObject()) settings.stack = stack_of(options.Get("stack").As<Napi::Object>());
+  if (options.Get("guest").IsObject()) settings.guest = guest_of(options.Get("guest").As<Napi::Object>());
 }
 
 }  // namespace omerta::addon

@@ -3,35 +3,12 @@
 
 #include <sodium.h>
 
-#include <stdexcept>
-
 #include "addon/arguments.h"
 #include "addon/engine_options.h"
-#include "common/step_failed.h"
+#include "addon/failures.h"
 
 namespace omerta::addon {
 namespace {
-
-/// Tells JavaScript of a failure as an error with a code.
-template <class Run>
-auto told(Napi::Env env, const Run& run) {
-  try {
-    return run();
-  } catch (const Napi::Error&) {
-    throw;  // it is told already
-  } catch (const StepFailed& failure) {
-    Napi::Error error = Napi::Error::New(env, failure.what());
-    error.Set("code", "STEP_FAILED");
-    error.Set("step", failure.step());
-    error.Set("subject", failure.subject());
-    error.Set("errno", Napi::Number::New(env, failure.code().value()));
-    throw error;
-  } catch (const std::logic_error& error) {  // std::invalid_argument, std::out_of_range
-    throw_error(env, "BAD_ARGUMENT", error.what());
-  } catch (const std::exception& error) {
-    throw_error(env, "FAILED", error.what());
-  }
-}
 
 class Wiped {
  public:
@@ -54,9 +31,9 @@ Napi::Function NativeEngine::define(Napi::Env env) {
       InstanceMethod<&NativeEngine::instrument_memory>("instrumentMemory"),
       InstanceMethod<&NativeEngine::close>("close"),
   };
-  for (const auto group :
-       {peer_calls(), message_calls(), path_calls(), shaping_calls(), exit_calls(), leg_calls(),
-        limit_calls(), wireguard_relay_calls(), kernel_path_calls(), interface_calls(), status_calls()})
+  for (const auto group : {peer_calls(), message_calls(), path_calls(), shaping_calls(), exit_calls(),
+                           guest_calls(), leg_calls(), limit_calls(), wireguard_relay_calls(),
+                           kernel_path_calls(), interface_calls(), status_calls()})
     for (const EngineCall& each : group)
       properties.push_back(
           InstanceMethod<&NativeEngine::call>(each.name, napi_default, const_cast<EngineCall*>(&each)));

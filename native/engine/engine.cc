@@ -15,6 +15,7 @@
 #include "engine/control_output.h"
 #include "engine/source_review.h"
 #include "engine/worker.h"
+#include "inner/lent_port.h"
 #include "tun/interface_address.h"
 #include "tun/tun_port.h"
 #include "udp/route_lookup.h"
@@ -36,6 +37,7 @@ EngineSettings without_key(EngineSettings settings) {
 const std::vector<std::string>& inner_addresses(const EngineSettings& settings) {
   static const std::vector<std::string> kNone;
   if (settings.tun.has_value()) return settings.tun->addresses;
+  if (settings.guest.has_value()) return settings.guest->addresses;
   return settings.stack.has_value() ? settings.stack->addresses : kNone;
 }
 
@@ -83,6 +85,7 @@ Engine::Engine(const EngineSettings& settings)
       shared_.accelerators.set_unavailable(Accelerator::tun_udp, {"needs-linux", "6.2"});
   }
   if (settings.stack.has_value()) stack_ = open_stack();
+  if (settings.guest.has_value()) guest_ = open_guest();
   stop_event_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (stop_event_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
   if (tun_)
@@ -123,9 +126,28 @@ std::unique_ptr<exit::StackPort> Engine::open_stack() {
   return std::make_unique<exit::StackPort>(settings, key, std::move(policy));
 }
 
+/// QEMU's stream has no virtio headers: the device knows neither super-packets nor packets without a
+/// checksum, and Accelerators has both off where there is no interface.
+std::unique_ptr<guest::GuestPort> Engine::open_guest() {
+  if (worker_count_ != 1 || tun_ || stack_)
+    throw std::invalid_argument(
+        "guest: it has one worker, and neither a TUN interface nor a stack beside it");
+  guest::Link link;
+  link.guest = settings_.guest->mac;
+  link.mtu = settings_.guest->mtu;
+  for (const session::Prefix& own : own_prefixes(settings_)) {
+    if (own.family == 4)
+      std::copy_n(own.address, 4, link.ipv4.emplace_back().begin());
+    else
+      std::copy_n(own.address, 16, link.ipv6.emplace_back().begin());
+  }
+  return std::make_unique<guest::GuestPort>(settings_.guest->socket, std::move(link), shared_.counters[0]);
+}
+
 std::unique_ptr<inner::Port> Engine::inside_of(size_t worker) {
   if (tun_) return std::make_unique<tun::TunPort>(*tun_, worker);
-  return stack_ ? std::make_unique<exit::StackInside>(*stack_) : nullptr;
+  if (guest_) return std::make_unique<inner::LentPort>(*guest_);
+  return stack_ ? std::make_unique<inner::LentPort>(*stack_) : nullptr;
 }
 
 exit::StackPort& Engine::stack() {
@@ -136,6 +158,11 @@ exit::StackPort& Engine::stack() {
 void Engine::set_guests(std::vector<exit::Guest> guests) { stack().set_guests(std::move(guests)); }
 
 void Engine::set_names(std::vector<exit::Names> names) { stack().set_names(std::move(names)); }
+
+void Engine::set_guest_names(std::vector<guest::Ipv4> names4, std::vector<guest::Ipv6> names6) {
+  if (!guest_) throw std::logic_error("names: the engine was made without a virtual machine");
+  guest_->set_names(std::move(names4), std::move(names6));
+}
 
 std::optional<exit::ExitCounts> Engine::exit_counts() const {
   return stack_ ? std::optional(stack_->counts()) : std::nullopt;
@@ -274,6 +301,7 @@ void Engine::close() {
   stop_workers();
   tun_.reset();
   stack_.reset();
+  guest_.reset();
   port_.close();  // now, not when JavaScript collects the object: it may be wanted again
   ::close(stop_event_);
 }

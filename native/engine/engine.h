@@ -16,6 +16,7 @@
 #include "engine/shared.h"
 #include "engine/wireguard_bindings.h"
 #include "exit/stack_port.h"
+#include "guest/guest_port.h"
 #include "tun/link_watch.h"
 #include "tun/tun_device.h"
 #include "udp/route_watch.h"
@@ -74,6 +75,8 @@ class Engine {
   void set_names(std::vector<exit::Names> names);
   /// nullopt: there is no stack.
   std::optional<exit::ExitCounts> exit_counts() const;
+  /// Where the virtual machine is told to ask for names. @throws std::logic_error without one
+  void set_guest_names(std::vector<guest::Ipv4> names4, std::vector<guest::Ipv6> names6);
   /// As SessionTable::set_shaping, with where the packets of each wait.
   void set_shaping(const std::vector<PeerShaping>& all);
   /// Of interfaces, all of them.
@@ -166,6 +169,7 @@ class Engine {
   void start_workers();
   void stop_workers();
   std::unique_ptr<exit::StackPort> open_stack();
+  std::unique_ptr<guest::GuestPort> open_guest();
   exit::StackPort& stack();
   std::unique_ptr<inner::Port> inside_of(size_t worker);
   bool interface_changed(const tun::LinkWatch::State& state);
@@ -178,6 +182,7 @@ class Engine {
   WireguardBindings wireguard_bindings_;
   std::unique_ptr<tun::TunDevice> tun_;
   std::unique_ptr<exit::StackPort> stack_;
+  std::unique_ptr<guest::GuestPort> guest_;
   std::atomic<bool> interface_gone_ = false;
   std::unique_ptr<tun::LinkWatch> link_watch_;
   std::unique_ptr<udp::RouteWatch> route_watch_;  ///< none where netlink is not to be had

@@ -3,11 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "common/bytes.h"
+#include "guest/guest_socket.h"
 #include "relay/accounts.h"
 #include "session/constants.h"
 #include "tun/tun_device.h"
@@ -18,6 +20,14 @@ namespace omerta::engine {
 /// An inside without an interface: what peers send ends in this process (exit/stack_port.h).
 struct StackSettings {
   std::vector<std::string> addresses;  ///< inner ones of this node
+  size_t mtu = 1400;
+};
+
+/// An inside that is a virtual machine's: packets come from its network device (guest/guest_port.h).
+struct GuestSettings {
+  std::shared_ptr<guest::GuestSocket> socket;
+  std::vector<std::string> addresses;  ///< inner ones of this node, and the machine's
+  guest::Mac mac{};                    ///< of its network device
   size_t mtu = 1400;
 };
 
@@ -37,6 +47,7 @@ struct EngineSettings {
   uint64_t stun_per_second = 20;  ///< and source prefix; 0 answers none
   std::optional<tun::TunSettings> tun;
   std::optional<StackSettings> stack;  ///< in place of `tun`; with one worker
+  std::optional<GuestSettings> guest;  ///< likewise
   bool ipsec_mb = true;
   udp::IoWanted io = udp::IoWanted::mmsg;
   bool aes_256_gcm = true;  ///< agreed on inside sessions with peers that can do it too

@@ -79,6 +79,7 @@ Shared::Shared(const EngineSettings& settings, size_t workers)
       host_shares(legs.accounts()),
       inner_mtu(settings.tun.has_value()     ? static_cast<size_t>(settings.tun->mtu)
                 : settings.stack.has_value() ? settings.stack->mtu
+                : settings.guest.has_value() ? settings.guest->mtu
                                              : 65535),
       io(udp::choose_io(settings.io)),
       accelerators({settings.gro, settings.gso, settings.tun_checksum_offload, settings.tun_tcp_offload,

@@ -62,18 +62,4 @@ class StackPort final : public inner::Port {
   ExitCounts counts_;
 };
 
-/// The inside of a worker, which may come and go while what guests have open stays.
-class StackInside final : public inner::Port {
- public:
-  explicit StackInside(StackPort& port) : port_(port) {}
-
-  int descriptor() const override { return port_.descriptor(); }
-  std::span<const inner::Received> receive() override { return port_.receive(); }
-  Taken send(std::span<const inner::Gathered> packets) override { return port_.send(packets); }
-  void set_offloads(const inner::Offloads&) override {}
-
- private:
-  StackPort& port_;
-};
-
 }  // namespace omerta::exit

@@ -117,6 +117,7 @@ describe('ports of the configuration', { timeout: 60_000 }, () => {
       for (const [without, exitCode, says] of [
         ['relay', ExitCode.usage, /a relay has no private network/],
         ['interface', ExitCode.usage, /one of the machine.* omerta up --no-tun/],
+        ['guest', ExitCode.usage, /a virtual machine’s, which has none/],
         ['stack', ExitCode.usage, /with --stack .* a member has none.* omerta up --no-tun/],
         [
           closed,

@@ -1,7 +1,12 @@
 // A daemon's status as text for the terminal.
 
 import { exitLines } from '../status/model/exit-lines.js';
-import { peerRows, type DaemonStatus, type PeerRow } from '../status/model/daemon-status.js';
+import {
+  peerRows,
+  type DaemonStatus,
+  type MachineStatus,
+  type PeerRow,
+} from '../status/model/daemon-status.js';
 import { obstacles } from '../status/model/readiness.js';
 import { latencyWithin, sumLatencies } from '../status/model/latency.js';
 import { formatBytes, formatDuration, formatNanoseconds } from '../host/units.js';
@@ -40,7 +45,8 @@ export function describeAccelerators({ engine }: DaemonStatus): string {
 }
 
 /** The interface, and what is not in order with it. */
-export function describeTunnel({ engine, tunnel, noPrivateNetwork: closed }: DaemonStatus): string {
+export function describeTunnel({ engine, tunnel, guest, noPrivateNetwork: closed }: DaemonStatus): string {
+  if (guest !== undefined) return describeGuest(guest);
   if (engine.stack === true)
     return `none: a TCP/IP stack of its own serves guests${closed === undefined ? '' : `; no private network: ${closed.reason}. Type: ${closed.remedy}`}`;
   if (tunnel === undefined) return engine.tun ?? 'none';
@@ -55,6 +61,27 @@ export function describeTunnel({ engine, tunnel, noPrivateNetwork: closed }: Dae
     ...(missing.length === 0 ? [] : [`which cannot have ${missing.join(' ')}`]),
     ...(unrouted.length === 0 ? [] : [`by which no route leads to the network of ${unrouted.join(' ')}`]),
   ].join(', ');
+}
+
+/** Where a virtual machine is connected, and what of its frames went nowhere. */
+function describeGuest({
+  path,
+  connected,
+  drops,
+  noise,
+  badLengths,
+  refused,
+  agrees,
+}: MachineStatus): string {
+  const dropped = Object.entries(drops).map(([kind, count]) => `${kind} ${count}`);
+  return [
+    `guest socket ${path}: QEMU ${connected ? 'connected' : 'not connected'}`,
+    `dropped ${dropped.length === 0 ? 'nothing' : dropped.join(', ')}`,
+    ...(noise === 0 ? [] : [`innocent noise ${noise}`]),
+    ...(badLengths === 0 ? [] : [`${badLengths} connections ended for garbage`]),
+    ...(refused === 0 ? [] : [`${refused} connections of other users refused`]),
+    ...(agrees ? [] : ['ALARM: the socket counted other frames than the gateway']),
+  ].join('; ');
 }
 
 /** Our standing policy at a relay. */

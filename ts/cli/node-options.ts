@@ -1,6 +1,7 @@
 // Options `relay` and `up` share: what the command line overrides in the configuration.
 
 import { MAX_POLICY_IDENTITIES, MAX_POLICY_NETWORKS } from '../core/protocol/message-limits.js';
+import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import {
   ANNOUNCE_RULE,
@@ -18,6 +19,13 @@ import {
   parseUntil,
 } from '../daemon/config/config-rules.js';
 import type { Config } from '../daemon/config/config.js';
+import {
+  GUEST_MAC_RULE,
+  GUEST_SOCKET_RULE,
+  GUEST_UID_RULE,
+  isGuestMac,
+  isGuestSocket,
+} from '../daemon/config/guest-configuration.js';
 import { ExitCode, OperatorError } from '../host/operator-error.js';
 import { PATH_USES } from '../core/path/path-policy.js';
 import { isName } from '../core/protocol/network.js';
@@ -40,6 +48,10 @@ export interface NodeOptions {
   readonly tun?: boolean;
   /** Of `up` alone. */
   readonly stack?: true;
+  /** Of `up` alone: where QEMU connects a virtual machine, its address, and whose process it is. */
+  readonly guestSocket?: string;
+  readonly guestMac?: string;
+  readonly guestUid?: string;
 }
 
 /** Adds the options to a command. */
@@ -108,6 +120,22 @@ function portMappingOf(value: string): Config['paths']['port_mapping'] {
   throw wrong('port-mapping', value, PORT_MAPPING_RULE, '--port-mapping off');
 }
 
+/** A path may be given from where the command is typed. @throws OperatorError */
+function guestOf({ guestSocket, guestMac, guestUid }: NodeOptions): Partial<Config['node']> {
+  const path = guestSocket === undefined ? undefined : resolve(guestSocket);
+  if (path !== undefined && !isGuestSocket(path))
+    throw wrong('guest-socket', path, GUEST_SOCKET_RULE, '--guest-socket /run/user/1000/vm.sock');
+  if (guestMac !== undefined && !isGuestMac(guestMac))
+    throw wrong('guest-mac', guestMac, GUEST_MAC_RULE, '--guest-mac 52:54:00:12:34:56');
+  if (guestUid !== undefined && !/^\d{1,9}$/.test(guestUid))
+    throw wrong('guest-uid', guestUid, GUEST_UID_RULE, '--guest-uid 1000');
+  return {
+    ...(path === undefined ? {} : { guest_socket: path }),
+    ...(guestMac === undefined ? {} : { guest_mac: guestMac }),
+    ...(guestUid === undefined ? {} : { guest_uid: Number(guestUid) }),
+  };
+}
+
 /** Whom the command line accepts. @throws OperatorError naming what is none. */
 function consentOf(who: readonly string[]): Pick<Config['consent'], 'networks' | 'identities'> {
   const identities = who.filter(isPeerId);
@@ -168,6 +196,7 @@ export function applyNodeOptions(config: Config, options: NodeOptions): Config {
       ...(io === undefined ? {} : { io: ioOf(io) }),
       ...(options.tun === false ? { tun: false } : {}),
       ...(options.stack === true ? { stack: true } : {}),
+      ...guestOf(options),
     },
     paths: {
       ...config.paths,
@@ -200,5 +229,8 @@ export function nodeArguments(options: NodeOptions): string[] {
     ...one('consent-until', consentUntil),
     ...(options.tun === false ? ['--no-tun'] : []),
     ...(options.stack === true ? ['--stack'] : []),
+    ...one('guest-socket', options.guestSocket),
+    ...one('guest-mac', options.guestMac),
+    ...one('guest-uid', options.guestUid),
   ];
 }

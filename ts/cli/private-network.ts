@@ -38,6 +38,13 @@ function placeOf({ engine, tunnel, noPrivateNetwork: closed }: DaemonStatus): Pr
         ? 'For one: omerta down, then omerta up --no-tun'
         : `Type: ${closed.remedy}, then omerta down, and omerta up --no-tun`,
     );
+  if (engine.guest === true)
+    throw new OperatorError(
+      ExitCode.failure,
+      'network',
+      'this member is a virtual machine’s, so it has no private network',
+      'Run the program in the virtual machine, or by another member',
+    );
   if (tunnel?.private === undefined)
     throw new OperatorError(
       ExitCode.failure,

@@ -6,6 +6,7 @@ import type { Leg, LegCharging } from '../wire/leg.js';
 import type { AccountCapacity } from '../wire/limits.js';
 import type { SocketAddress } from '../wire/socket-address.js';
 import type { LimitControl } from './limit-control.js';
+import type { GuestControl, GuestOptions } from './guest-control.js';
 import type { ExitControl, Transit } from './exit-control.js';
 import type { PathControl, PathEvent } from './path-control.js';
 import type { ShapingControl } from './shaping-control.js';
@@ -95,6 +96,8 @@ export interface EngineOptions {
   readonly tun?: TunOptions | undefined;
   /** In place of `tun`; with one worker. Native engine only. */
   readonly stack?: StackOptions | undefined;
+  /** Likewise. */
+  readonly guest?: GuestOptions | undefined;
   /**
    * A changed preshared key counts from the next handshake on, as in the kernel's WireGuard. Default:
    * it ends the running session. Native engine only.
@@ -284,6 +287,8 @@ export interface EngineDescription {
   readonly tun: string | undefined;
   /** Whether its inside is a stack of its own (StackOptions). */
   readonly stack?: boolean | undefined;
+  /** Whether its inside is a virtual machine's (GuestOptions). */
+  readonly guest?: boolean | undefined;
   /** Whether stock WireGuard clients can be relayed: not by the wasm engine. */
   readonly wireguardRelay: boolean;
 }
@@ -295,6 +300,7 @@ export type EngineErrorCode =
   | 'BIND_FAILED'
   | 'TUN_PERMISSION' // CAP_NET_ADMIN or /dev/net/tun missing
   | 'TUN_FAILED'
+  | 'GUEST_SOCKET' // nothing can listen at the path
   | 'XDP_PERMISSION' // CAP_BPF, CAP_NET_ADMIN or the bpf file system
   | 'XDP_UNAVAILABLE'
   | 'TABLE_FULL'
@@ -318,6 +324,8 @@ export interface Engine extends LimitControl {
   readonly paths?: PathControl | undefined;
   /** Undefined: nothing can leave by this engine, which has no inside. */
   readonly exit?: ExitControl | undefined;
+  /** Undefined: no virtual machine is at its inside. */
+  readonly guest?: GuestControl | undefined;
   /** Undefined: nothing is shaped by this engine, which has no inside. */
   readonly shaping?: ShapingControl | undefined;
   describe(): EngineDescription;

@@ -44,13 +44,15 @@ export async function openEngine(
       );
     if (options.stack !== undefined)
       throw new EngineError('BAD_ARGUMENT', 'the wasm engine has no TCP/IP stack: use --engine native');
+    if (options.guest !== undefined)
+      throw new EngineError('BAD_ARGUMENT', 'the wasm engine serves no virtual machine: use --engine native');
     return { engine: await open.wasm(options), fallback: undefined };
   }
   try {
     return { engine: await open.native(options), fallback: undefined };
   } catch (error) {
     const unavailable = error instanceof EngineError && error.code === 'ENGINE_UNAVAILABLE';
-    const hasInside = options.tun !== undefined || options.stack !== undefined;
+    const hasInside = [options.tun, options.stack, options.guest].some((inside) => inside !== undefined);
     if (!unavailable || choice === 'native' || hasInside) throw error;
     return { engine: await open.wasm(options), fallback: error.message };
   }

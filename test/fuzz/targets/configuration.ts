@@ -224,7 +224,7 @@ function use(config: Config): void {
       );
   requirePrivateNetwork(config, undefined, 'x');
   const closed = { reason: 'closed', remedy: 'open it' };
-  for (const without of ['relay', 'interface', 'stack', closed] as const)
+  for (const without of ['relay', 'interface', 'stack', 'guest', closed] as const)
     if (ports.length > 0) assert.throws(() => requirePrivateNetwork(config, without, 'x'), OperatorError);
     else requirePrivateNetwork(config, without, 'x');
   nodeConsent(config);

@@ -143,6 +143,7 @@ const FORWARDS = {
   kernel: 'the interface of this member is one of the machine, so the kernel forwards',
   namespace: 'the interface of this member is in a private network, so a gateway forwards',
   stack: 'this member has no interface, so a TCP/IP stack of its own forwards',
+  guest: 'this member is a virtual machine’s, and forwards for nobody',
 } as const;
 
 /** By backend. */

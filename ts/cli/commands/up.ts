@@ -52,6 +52,12 @@ export function upCommand(program: Command): void {
       '--stack',
       'no interface at all: an exit is served by a TCP/IP stack of its own, without any right',
     )
+    .option(
+      '--guest-socket <path>',
+      'no interface: this member is a virtual machine’s, whose network device QEMU connects here (-netdev stream)',
+    )
+    .option('--guest-mac <address>', 'of that network device (default: 52:54:00:12:34:56, QEMU’s own)')
+    .option('--guest-uid <n>', 'the user QEMU runs as, if not this one: nobody else may connect')
     .option('--foreground', 'stay in the foreground, log to standard error')
     .option('--json', 'print the status as JSON')
     .action(async (options: UpOptions, self: Command) => {
@@ -69,7 +75,13 @@ export function upCommand(program: Command): void {
     });
   explain(
     command,
-    ['sudo omerta up', 'omerta up --no-tun', 'omerta up --stack', 'omerta up --foreground --port 51901'],
+    [
+      'sudo omerta up',
+      'omerta up --no-tun',
+      'omerta up --stack',
+      'omerta up --guest-socket ./vm.sock',
+      'omerta up --foreground --port 51901',
+    ],
     {
       1: 'failed: port taken, engine does not load, or the daemon runs already',
       2: 'bad input, or no network is joined yet',

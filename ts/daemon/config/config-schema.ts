@@ -28,6 +28,13 @@ import { parseIp, parseSocketAddress } from '../../wire/socket-address.js';
 import { isAnnounceable } from '../../host/own-addresses.js';
 import { parsePrefix } from '../../wire/prefix.js';
 import { exitSchema, exitUseSchema } from './exit-configuration.js';
+import {
+  GUEST_MAC_RULE,
+  GUEST_SOCKET_RULE,
+  GUEST_UID_RULE,
+  isGuestMac,
+  isGuestSocket,
+} from './guest-configuration.js';
 import { forwardSchema, forwardsSchema, socksSchema } from './private-ports-configuration.js';
 import { routeAcceptSchema, routesSchema } from './route-configuration.js';
 import { parseWireguardKey } from '../../host/wireguard-key.js';
@@ -250,6 +257,9 @@ export const schema = z.strictObject({
         .default([]),
       tun: z.boolean('true or false').default(true),
       stack: z.boolean('true or false').default(false),
+      guest_socket: text(GUEST_SOCKET_RULE, isGuestSocket).optional(),
+      guest_mac: text(GUEST_MAC_RULE, isGuestMac).optional(),
+      guest_uid: integer(GUEST_UID_RULE, 0, 4_294_967_294).optional(),
     })
     .prefault({}),
   paths: z

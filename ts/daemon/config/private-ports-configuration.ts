@@ -96,7 +96,7 @@ export function privatePorts({ socks, forward }: Config): readonly PrivatePort[]
 }
 
 /** Why a daemon has no private network: by how it was started, or what is closed to its user. */
-export type WithoutNetwork = 'relay' | 'interface' | 'stack' | NoPrivateNetwork;
+export type WithoutNetwork = 'relay' | 'interface' | 'stack' | 'guest' | NoPrivateNetwork;
 
 /**
  * @param without undefined = there is a private network that they lead into
@@ -123,7 +123,7 @@ interface Worded {
   readonly next: string;
 }
 
-const WITHOUT: Readonly<Record<'relay' | 'interface' | 'stack', (source: string) => Worded>> = {
+const WITHOUT: Readonly<Record<'relay' | 'interface' | 'stack' | 'guest', (source: string) => Worded>> = {
   relay: (source) => ({
     expected: 'a relay has no private network that it could lead into',
     next: `Remove it from ${source}, or run a member: omerta up --no-tun`,
@@ -132,6 +132,10 @@ const WITHOUT: Readonly<Record<'relay' | 'interface' | 'stack', (source: string)
     expected:
       'it leads into a private network, and the interface of this member is one of the machine, which programs use as they are',
     next: `Remove it from ${source}, or type: omerta down, then omerta up --no-tun (tun = false under [node])`,
+  }),
+  guest: (source) => ({
+    expected: 'it leads into a private network, and this member is a virtual machine’s, which has none',
+    next: `Remove it from ${source}`,
   }),
   stack: (source) => ({
     expected:

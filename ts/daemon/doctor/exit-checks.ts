@@ -15,7 +15,10 @@ export interface ExitFacts {
   readonly notInstalled: readonly string[];
 }
 
-const COMMANDS: Readonly<Record<ExitBackend, string>> = {
+/** A member of a virtual machine serves none. */
+type Serving = Exclude<ExitBackend, 'guest'>;
+
+const COMMANDS: Readonly<Record<Serving, string>> = {
   kernel: 'omerta up as root',
   namespace: 'omerta up --no-tun',
   stack: 'omerta up --stack',
@@ -37,7 +40,7 @@ export function missingPrograms(): string[] {
 export function exitCheck({ hasNativeEngine, tun, network, notInstalled }: ExitFacts): Check {
   const engine = hasNativeEngine ? [] : ['it needs the native engine'];
   const programs = notInstalled.map((file) => `${file} is not installed`);
-  const obstacles: Readonly<Record<ExitBackend, readonly string[]>> = {
+  const obstacles: Readonly<Record<Serving, readonly string[]>> = {
     kernel: [...engine, ...(tun.ok ? [] : [tun.reason]), ...programs],
     namespace: [...engine, ...(network.ok ? [] : [network.detail]), ...programs],
     stack: engine,

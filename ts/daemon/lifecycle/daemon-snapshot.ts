@@ -18,6 +18,7 @@ export interface SnapshotParts extends Pick<
   | 'statusPage'
   | 'tunnel'
   | 'noPrivateNetwork'
+  | 'guest'
   | 'privatePorts'
   | 'portMapping'
   | 'exit'
@@ -64,6 +65,7 @@ export function daemonStatus(parts: SnapshotParts): DaemonStatus {
     failures: mesh.shell.failures,
     tunnel: parts.tunnel,
     noPrivateNetwork: parts.noPrivateNetwork,
+    guest: parts.guest,
     privatePorts: parts.privatePorts,
     portMapping: parts.portMapping,
     ceilings: mesh.ceilings(),

@@ -9,12 +9,15 @@ import type { Config } from '../config/config.js';
 import { DEFAULT_STATUS_ADDRESS } from '../config/config-rules.js';
 import { requireJoined } from '../config/consent-configuration.js';
 import { exitConfiguration, requireExitNetworks } from '../config/exit-configuration.js';
+import { guestConfiguration, type GuestConfiguration } from '../config/guest-configuration.js';
 import {
   privatePorts,
   requirePrivateNetwork,
   type WithoutNetwork,
 } from '../config/private-ports-configuration.js';
 import { requireRouteNetworks, routeConfiguration } from '../config/route-configuration.js';
+import type { GuestSocket } from '../../contract/guest-control.js';
+import { openGuestSocket } from '../../engine/native/guest-socket.js';
 import { removeKernelPath } from '../../engine/xdp/kernel-path-engine.js';
 import { ControlServer } from '../control/control-server.js';
 import { alreadyRunning } from '../control/live-socket.js';
@@ -22,6 +25,7 @@ import type {
   DaemonMode,
   DaemonStatus,
   LogStatus,
+  MachineStatus,
   NoPrivateNetwork,
   TunnelStatus,
 } from '../../status/model/daemon-status.js';
@@ -36,13 +40,17 @@ import type { StateDirectory } from '../state/state-directory.js';
 import type { ConfigurationChange } from '../config/relay-configuration.js';
 import type { StatusServer } from '../../status/server/status-server.js';
 import { deviceProblem } from '../../host/tun-access.js';
+import { GuestExit } from '../../exit/guest-exit.js';
+import type { ExitPlace } from '../../exit/exit-place.js';
 import { PrivateExit } from '../../exit/private-exit.js';
 import { PrivateNetwork } from '../../exit/private-network.js';
 import { StackExit } from '../../exit/stack-exit.js';
 import { answerControl, type AnsweringDaemon } from './control-answers.js';
 import { daemonStatus } from './daemon-snapshot.js';
+import { engineFailure } from './engine-failure.js';
 import { Exits } from './exits.js';
 import { HostChecks } from './host-checks.js';
+import { machineStatus } from './machine-status.js';
 import { PortMapping } from './port-mapping.js';
 import { PrivatePorts } from './private-ports.js';
 import { TunnelWatch, privateFacts } from './tunnel-watch.js';
@@ -94,6 +102,8 @@ export class Daemon {
   #ports: PrivatePorts | undefined;
   /** There is neither an interface nor a private network. */
   #isStack = false;
+  /** The inside is a virtual machine's. */
+  #machine: { readonly socket: GuestSocket; readonly mac: string } | undefined;
   /** Why there is no private network, though one was asked for. */
   #noNetwork: NoPrivateNetwork | undefined;
   /** Another helper has taken the place of one that is gone. */
@@ -148,7 +158,9 @@ export class Daemon {
         'none is joined yet, so there is nobody to connect to',
         'Type: omerta network join LINK (the link comes from: omerta network invite)',
       );
-    if (mode === 'up' && config.node.stack) this.#isStack = true;
+    const machine = guestConfiguration(config, mode);
+    if (machine !== undefined) this.#openMachine(machine);
+    else if (mode === 'up' && config.node.stack) this.#isStack = true;
     else if (mode === 'up' && !config.node.tun) this.#makeNetwork();
     requirePrivateNetwork(config, this.#withoutNetwork, this.#source);
     if (mode === 'up') await this.#prepareExits();
@@ -162,6 +174,7 @@ export class Daemon {
         log,
         channel: () => this.#network?.channel,
         stack: () => this.#isStack,
+        guest: this.#machine,
         ...(this.settings.open && { open: this.settings.open }),
       },
       networks,
@@ -189,6 +202,19 @@ export class Daemon {
       { mode, port: this.#running.shell.engine.port, peer: identity.peerId, version: VERSION },
       'started',
     );
+  }
+
+  /** Where a virtual machine is connected, before it has anybody to speak to. @throws OperatorError */
+  #openMachine({ path, mac, uid }: GuestConfiguration): void {
+    try {
+      const socket = openGuestSocket(path, uid);
+      this.#machine = { socket, mac };
+      this.#closers.push(() => socket.close());
+    } catch (error) {
+      const { config } = this.settings;
+      const { port, bind } = config.node;
+      throw engineFailure(error, { port, bind, state: this.settings.state.path, ownTunnel: false });
+    }
   }
 
   /** A network of its own for the interface; where this user may make none, the engine's own stack serves. */
@@ -229,13 +255,14 @@ export class Daemon {
   get #withoutNetwork(): WithoutNetwork | undefined {
     if (this.settings.mode === 'relay') return 'relay';
     if (this.#network !== undefined) return undefined;
+    if (this.#machine !== undefined) return 'guest';
     return this.#noNetwork ?? (this.#isStack ? 'stack' : 'interface');
   }
 
   /** What is to be closed is, before there is a mesh; what an earlier daemon left goes. */
   async #prepareExits(): Promise<void> {
     const { state, log, config } = this.settings;
-    const place = this.#stackExit() ?? (await this.#privateExit());
+    const place = this.#exitBesideHost() ?? (await this.#privateExit());
     const exits = new Exits({
       state,
       log,
@@ -278,9 +305,10 @@ export class Daemon {
     await ports.configure(privatePorts(config));
   }
 
-  #stackExit(): StackExit | undefined {
-    if (!this.#isStack) return undefined;
-    return new StackExit({ now: () => performance.now(), engine: () => this.#mesh?.shell.engine });
+  #exitBesideHost(): ExitPlace | undefined {
+    const options = { now: () => performance.now(), engine: () => this.#mesh?.shell.engine };
+    if (this.#machine !== undefined) return new GuestExit(options);
+    return this.#isStack ? new StackExit(options) : undefined;
   }
 
   /** Exits of a private network, where the interface is in one. */
@@ -368,7 +396,7 @@ export class Daemon {
   }
 
   #watchTunnel(): void {
-    if (this.#isStack) {
+    if (this.#isStack || this.#machine !== undefined) {
       this.#every(HOST_TICK_MS, () => this.#renewInside());
       return;
     }
@@ -563,11 +591,18 @@ export class Daemon {
       tunnel: this.#tunnelStatus(),
       portMapping: this.#portMapping?.status(),
       noPrivateNetwork: this.#noNetwork,
+      guest: this.#machineStatus(),
       privatePorts: this.#ports?.status(),
       exit: this.#exits?.status(),
       log: this.settings.logStatus(),
       store: { error: this.#store?.error, damaged: this.#store?.damaged?.path },
     });
+  }
+
+  #machineStatus(): MachineStatus | undefined {
+    if (this.#machine === undefined) return undefined;
+    const { socket, mac } = this.#machine;
+    return machineStatus(socket, mac, () => this.#running.shell.engine.counters());
   }
 
   #tunnelStatus(): TunnelStatus | undefined {

@@ -51,6 +51,13 @@ export function engineFailure(
         `the interface cannot be made: ${detail}`,
         'Choose another name with interface = "…" under [node], and see: omerta doctor',
       );
+    case 'GUEST_SOCKET':
+      return new OperatorError(
+        ExitCode.failure,
+        'guest-socket',
+        detail,
+        'Give a path in a folder of yours where nothing is yet: --guest-socket PATH (guest_socket under [node])',
+      );
     case 'ENGINE_UNAVAILABLE':
       return new OperatorError(
         ExitCode.failure,

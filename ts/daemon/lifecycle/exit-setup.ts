@@ -201,9 +201,9 @@ export class ExitSetup {
 
 /** @throws OperatorError where nothing can leave by the engine */
 export function requireInside(engine: Engine): void {
-  const { tun, stack } = engine.describe();
-  if (engine.exit !== undefined && engine.setFwmark !== undefined && (tun !== undefined || stack === true))
-    return;
+  const { tun, stack, guest } = engine.describe();
+  const hasInside = tun !== undefined || stack === true || guest === true;
+  if (engine.exit !== undefined && engine.setFwmark !== undefined && hasInside) return;
   throw new OperatorError(
     ExitCode.failure,
     'engine',

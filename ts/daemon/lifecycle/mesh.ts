@@ -17,6 +17,7 @@ import { accountCapacity } from '../../core/relay/relay-accounts.js';
 import { MAX_MEMBERS, type StockPeer } from '../../core/members/member-table.js';
 import { storedRound } from '../../core/members/own-addresses.js';
 import type { Engine, EngineOptions, PeerConfig } from '../../contract/engine.js';
+import type { GuestSocket } from '../../contract/guest-control.js';
 import type { Ceiling, CeilingCounts } from '../../contract/shaping-control.js';
 import { nodePrimitives } from '../../engine/node-primitives.js';
 import {
@@ -78,6 +79,8 @@ export interface MeshSettings {
   readonly channel?: () => number | undefined;
   /** Instead of an interface there is a stack of the engine's own, for guests of an exit. */
   readonly stack?: () => boolean;
+  /** Instead of an interface there is a virtual machine's network device. */
+  readonly guest?: { readonly socket: GuestSocket; readonly mac: string } | undefined;
   /** Opens the engine; tests give another. */
   readonly open?: (choice: EngineChoice, options: EngineOptions) => Promise<OpenedEngine>;
 }
@@ -161,11 +164,15 @@ export class Mesh {
     const relaysStock = mode === 'relay' && relaysWireguard(config);
     const { port, bind } = config.node;
     const isStack = mode === 'up' && settings.stack?.() === true;
+    const inside = (): { readonly addresses: string[]; readonly mtu: number } => ({
+      addresses: innerAddresses(settings, networks),
+      mtu: config.node.mtu,
+    });
     const options: EngineOptions = {
       privateKey: Uint8Array.from(identity.sessionPrivateKey),
       port,
       bind,
-      workers: isStack ? 1 : config.node.workers,
+      workers: isStack || settings.guest !== undefined ? 1 : config.node.workers,
       io: config.node.io,
       maxLegs: OWN_LEGS + (mode === 'relay' ? 2 * limits.circuits : 0),
       maxPeers: OWN_PEERS + (mode === 'relay' ? limits.admissions : 0),
@@ -174,8 +181,12 @@ export class Mesh {
       controlFramesPerSecond: CONTROL_FRAMES_PER_SECOND,
       // Only relays answer STUN.
       stunPerSecond: mode === 'relay' ? config.relay.stun_per_second : 0,
-      tun: mode === 'up' && !isStack ? tunOptions(settings, networks) : undefined,
-      stack: isStack ? { addresses: innerAddresses(settings, networks), mtu: config.node.mtu } : undefined,
+      tun:
+        mode === 'up' && !isStack && settings.guest === undefined
+          ? tunOptions(settings, networks)
+          : undefined,
+      stack: isStack ? inside() : undefined,
+      guest: settings.guest && { ...settings.guest, ...inside() },
       disable: config.node.disable,
     };
     const choice = choices(config, mode);
@@ -211,7 +222,7 @@ export class Mesh {
           pathPolicy: pathPolicy(config),
           // A relay has no packets of its own.
           shaping: mode === 'up' ? shapingPolicy(config) : undefined,
-          innerMtu: engine.paths?.keepsWhole === true ? (options.tun ?? options.stack)?.mtu : undefined,
+          innerMtu: engine.paths?.keepsWhole === true ? insideOf(options)?.mtu : undefined,
           interfaces: engine.paths === undefined ? undefined : interfacesOf(config, engine.port),
           stockPeers: mode === 'up' ? config.wireguard.peers.map(stockPeer) : [],
         },
@@ -229,7 +240,7 @@ export class Mesh {
       }
       // Now the table holds what the store held.
       if (engine instanceof KernelPathEngine) engine.activate();
-      const inner = (options.tun ?? options.stack)?.addresses ?? [];
+      const inner = insideOf(options)?.addresses ?? [];
       return new Mesh(settings, shell, fallback, networks, addresses, inner);
     } catch (error) {
       shell?.close();
@@ -406,6 +417,11 @@ function stockPeer({
     endpoint: undefined,
     persistentKeepalive: 0,
   };
+}
+
+/** An engine has one of them at most. */
+function insideOf({ tun, stack, guest }: EngineOptions): EngineOptions['stack'] {
+  return tun ?? stack ?? guest;
 }
 
 function tunOptions(settings: MeshSettings, networks: readonly Network[]): NonNullable<EngineOptions['tun']> {

@@ -81,7 +81,8 @@ export type NativeStep =
   | 'tun-route'
   | 'socket'
   | 'bind'
-  | 'fwmark';
+  | 'fwmark'
+  | 'guest-socket';
 
 export interface NativeStepFailure extends Error {
   readonly code: 'STEP_FAILED';
@@ -125,6 +126,14 @@ export interface NativeOptions {
       }
     | undefined;
   readonly stack?: { readonly addresses: readonly string[]; readonly mtu: number } | undefined;
+  readonly guest?:
+    | {
+        readonly socket: NativeGuestSocket;
+        readonly addresses: readonly string[];
+        readonly mac: Uint8Array;
+        readonly mtu: number;
+      }
+    | undefined;
 }
 
 /** native/addon/engine_calls.h; packed formats are described in the files of its groups. */
@@ -144,6 +153,7 @@ export interface NativeHandle {
   setExitNames(names: Uint8Array): void;
   /** Connections, ports for datagrams, refused, flows and datagrams too fast; empty without a stack. */
   exitCounts(): Float64Array;
+  setGuestNames(names: Uint8Array): void;
   handshake(peer: Uint8Array): boolean;
   sendControl(batch: Uint8Array): number;
   sendFrames(batch: Uint8Array): void;
@@ -196,6 +206,13 @@ export interface NativeHandle {
   close(): void;
 }
 
+/** Where QEMU connects a virtual machine (native/guest/guest_socket.h). */
+export interface NativeGuestSocket {
+  /** Connected, connections, refused, bad lengths, bytes read and written, frames read and written. */
+  readonly counts: () => Float64Array;
+  readonly close: () => void;
+}
+
 /** Joined TCP connections (native/exit/stream_relay.h). */
 export interface NativeStreamRelay {
   /**
@@ -216,6 +233,8 @@ export interface NativeAddon {
     ended: (pair: number, isCut: boolean) => void,
     idleMs: number,
   ) => NativeStreamRelay;
+  /** @param uid who alone may connect; below 0: whom the file's mode permits */
+  readonly GuestSocket: new (path: string, uid: number) => NativeGuestSocket;
   readonly NativeEngine: new (options: NativeOptions, drain: () => void) => NativeHandle;
   /** Runs the self-test of a TUN interface's offloads without one. */
   readonly testTunOffloads: () => readonly NativeAccelerator[];

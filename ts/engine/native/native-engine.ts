@@ -25,12 +25,14 @@ import { EventRingReader } from './event-ring.js';
 import { NATIVE_ACCELERATORS, acceleratorOf, acceleratorsOf } from './accelerators.js';
 import { openFailure } from './open-failure.js';
 import type { ExitControl } from '../../contract/exit-control.js';
+import type { GuestControl } from '../../contract/guest-control.js';
 import type { AccountStatus } from '../../contract/limit-control.js';
 import { requirePaths, requirePorts, requireProbes } from '../../contract/path-arguments.js';
 import type { PathControl } from '../../contract/path-control.js';
 import { loadNativeAddon, type NativeAddon, type NativeHandle } from './native-addon.js';
 import { packPaths, packPorts, packProbes, unpackPathCounts } from './path-batch.js';
 import { exitControl } from './exit-batch.js';
+import { guestControl, nativeGuest } from './guest-socket.js';
 import { kernelPathSide } from './kernel-path-side.js';
 import { packLegs } from './leg-batch.js';
 import { packBindings, packControl, packFrames } from './message-batch.js';
@@ -92,6 +94,7 @@ export class NativeEngine implements ReconfigurableEngine {
   readonly #disabled: ReadonlySet<string>;
   readonly #rows: WorkerRows;
   readonly exit: ExitControl;
+  readonly guest: GuestControl | undefined;
   readonly paths: PathControl = {
     keepsWhole: true,
     setPaths: (sets) => {
@@ -127,6 +130,12 @@ export class NativeEngine implements ReconfigurableEngine {
       (run) => this.#call(run),
       options.stack !== undefined,
     );
+    this.guest =
+      options.guest &&
+      guestControl(
+        () => this.#handle,
+        (run) => this.#call(run),
+      );
     this.#disabled = new Set(options.disable ?? []);
     for (const name of this.#disabled) {
       if (!(NATIVE_ACCELERATORS as readonly string[]).includes(name)) {
@@ -136,6 +145,7 @@ export class NativeEngine implements ReconfigurableEngine {
         );
       }
     }
+    const guest = options.guest && nativeGuest(options.guest);
     const ring: { reader?: EventRingReader } = {};
     try {
       this.#handle = new addon.NativeEngine(
@@ -164,6 +174,7 @@ export class NativeEngine implements ReconfigurableEngine {
           portFollowsInterface: options.portFollowsInterface ?? false,
           tun: options.tun && { ...options.tun, up: options.tun.up ?? true },
           stack: options.stack,
+          guest,
         },
         () => {
           const events = ring.reader?.drain() ?? [];
@@ -201,6 +212,7 @@ export class NativeEngine implements ReconfigurableEngine {
       accelerators: acceleratorsOf(native, this.#disabled),
       tun: native.tun,
       stack: this.exit.stack !== undefined,
+      guest: this.guest !== undefined,
       wireguardRelay: true,
     };
   }

@@ -18,6 +18,7 @@ const STEP_WORDS: Readonly<Record<Exclude<NativeStep, 'bind'>, (subject: string)
   'tun-name': (subject) => `name of ${subject}`,
   socket: () => 'socket',
   fwmark: () => 'fwmark',
+  'guest-socket': (subject) => `listen at ${subject}`,
 };
 
 /** The operating system says: not you, or not without a module. */
@@ -43,6 +44,7 @@ export function openFailure(error: unknown, port: number): Error {
   if (step.startsWith('tun-'))
     return new EngineError(NOT_PERMITTED.has(errno) ? 'TUN_PERMISSION' : 'TUN_FAILED', `tun: ${message}`);
   if (step === 'fwmark') return new EngineError('BAD_ARGUMENT', `${message} (needs CAP_NET_ADMIN)`);
+  if (step === 'guest-socket') return new EngineError('GUEST_SOCKET', message);
   if (errno === EADDRINUSE)
     return new EngineError('PORT_IN_USE', `port: UDP port ${port} is in use by another process`);
   return new EngineError('BIND_FAILED', `bind: ${message}`);

@@ -13,6 +13,7 @@ import type {
 import type { Ceiling, CeilingCounts, ShapingCounts } from '../../contract/shaping-control.js';
 import { formatSocketAddress } from '../../wire/socket-address.js';
 import type { IndirectReason, WayStatus } from '../../core/runtime/way-status.js';
+import type { GuestSocketCounts } from '../../contract/guest-control.js';
 import type { ExitBackend } from './exit-report.js';
 import { activeWay, standbyWay } from './path-wording.js';
 import type { RelayAccountsStatus } from './relay-accounts.js';
@@ -117,6 +118,20 @@ export interface WorkerReport extends Omit<WorkerStatus, 'counters'> {
   readonly counters: Readonly<Record<string, number>>;
 }
 
+/** The virtual machine at the inside of a member. */
+export interface MachineStatus extends GuestSocketCounts {
+  readonly path: string;
+  readonly mac: string;
+  /** Frames that were IP packets of its own; that the gateway answered; that an innocent system sends to its link. */
+  readonly passed: number;
+  readonly answered: number;
+  readonly noise: number;
+  /** Frames and packets that went nowhere, by kind; those there were none of left out. */
+  readonly drops: Readonly<Record<string, number>>;
+  /** Whether something became of each frame that the socket read. */
+  readonly agrees: boolean;
+}
+
 export interface DaemonStatus {
   readonly version: string;
   readonly pid: number;
@@ -152,6 +167,8 @@ export interface DaemonStatus {
   /** Undefined for a relay, and for a member without an interface, whose engine has a stack of its own. */
   readonly tunnel: TunnelStatus | undefined;
   readonly noPrivateNetwork?: NoPrivateNetwork | undefined;
+  /** Undefined where the member is none of a virtual machine. */
+  readonly guest?: MachineStatus | undefined;
   /** Those of the configuration that are open; undefined where there is no private network. */
   readonly privatePorts?: readonly PrivatePortStatus[] | undefined;
   /** What the gateway was asked for; undefined until the daemon has begun to. */

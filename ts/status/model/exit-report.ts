@@ -6,13 +6,17 @@ import type { MemberStatus, MeshStatus } from '../../core/runtime/mesh-status.js
 import { isRefusal } from '../../core/protocol/refusal.js';
 import { wordRefusal, type Wording } from './wording.js';
 
-/** The kernel by its routes and nftables, a gateway in a private network, or a TCP/IP stack of the engine's own. */
-export type ExitBackend = 'kernel' | 'namespace' | 'stack';
+/**
+ * The kernel by its routes and nftables, a gateway in a private network, or a TCP/IP stack of the engine's own; nothing where the member is a virtual
+ * machine's.
+ */
+export type ExitBackend = 'kernel' | 'namespace' | 'stack' | 'guest';
 
 export const wordBackend: Readonly<Record<ExitBackend, string>> = {
   kernel: 'the kernel',
   namespace: 'a gateway',
   stack: 'a TCP/IP stack of its own',
+  guest: 'nothing',
 };
 
 export interface ExitGatewayReport {
