@@ -5,6 +5,7 @@
 //                       switch ────────┤                     └── lan 192.168.7.2, fd00:7::2
 //   relay, outside ───────┘            │
 
+import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { z } from 'zod';
 import type { ExitReport } from '../status/model/exit-report.js';
@@ -77,6 +78,8 @@ export interface ExitWorldOptions {
   readonly ordinary?: readonly ('guest' | 'exit')[];
   /** The exit has no interface at all, and nothing it could make one by: it serves by its engine's own stack. */
   readonly stack?: boolean;
+  /** The guest is a virtual machine's, whose network device is to be connected to its `vm.sock`. */
+  readonly virtual?: boolean;
 }
 
 export class ExitWorld {
@@ -138,7 +141,7 @@ export class ExitWorld {
 
     const relay = new OmertaNode(world, relayNode, 'relay');
     const [{ invite }] = banner.parse(await relay.start('relay')).networks;
-    const join = (node: Node, name: string): Promise<ExitMember> =>
+    const joined = (node: Node, name: string): Promise<ExitMember> =>
       memberOf(
         world,
         node,
@@ -147,13 +150,15 @@ export class ExitWorld {
         options.direct ?? false,
         name === 'exit' && options.stack === true
           ? 'stack'
-          : options.ordinary?.some((each) => each === name) === true
-            ? 'private'
-            : 'machine',
+          : name === 'guest' && options.virtual === true
+            ? 'virtual'
+            : options.ordinary?.some((each) => each === name) === true
+              ? 'private'
+              : 'machine',
       );
-    const [guest, exit] = [await join(guestNode, 'guest'), await join(exitNode, 'exit')];
+    const [guest, exit] = [await joined(guestNode, 'guest'), await joined(exitNode, 'exit')];
     const made = new ExitWorld(relay, guest, exit, web, outside, router, lan, home, invite);
-    await reached(guest, exit.ipv6);
+    if (options.virtual !== true) await reached(guest, exit.ipv6);
     for (const server of [web, outside]) await serving(server);
     return made;
   }
@@ -188,19 +193,23 @@ export class ExitWorld {
 
 const STARTED = { machine: [], private: ['--no-tun'], stack: ['--stack'] } as const;
 
+/** Where QEMU is to connect the network device of a member that is a virtual machine's. */
+export const machineSocket = ({ state }: OmertaNode): string => join(state, 'vm.sock');
+
 async function memberOf(
   world: World,
   node: Node,
   name: string,
   invite: string,
   direct: boolean,
-  inside: 'machine' | 'private' | 'stack' = 'machine',
+  inside: 'machine' | 'private' | 'stack' | 'virtual' = 'machine',
 ): Promise<ExitMember> {
   const omerta = new OmertaNode(world, node, name, { direct, portMapping: 'off' });
   await omerta.command(['network', 'join', '-'], invite);
   if (inside !== 'machine') omerta.becomeOrdinary();
-  if (inside === 'stack') omerta.through = asOrdinaryUser;
-  const { mesh } = addresses.parse(await omerta.start('up', '--foreground', ...STARTED[inside]));
+  if (inside === 'stack' || inside === 'virtual') omerta.through = asOrdinaryUser;
+  const started = inside === 'virtual' ? ['--guest-socket', machineSocket(omerta)] : STARTED[inside];
+  const { mesh } = addresses.parse(await omerta.start('up', '--foreground', ...started));
   const [{ ipv4, ipv6 }] = mesh.networks;
   return { omerta, node, peerId: mesh.peerId, ipv4, ipv6 };
 }

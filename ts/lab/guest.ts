@@ -3,30 +3,47 @@
 // and QEMU's command line are those of a provider (ts/provider).
 //
 //   world's switch ── eth0 ┌ gate ┐ tap0 ── guest eth0
+//   a member's engine ── unix socket ── guest eth0
 
 import type { ChildProcess } from 'node:child_process';
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Writable, type Duplex } from 'node:stream';
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { DEFAULT_GUEST_MAC } from '../contract/guest-control.js';
 import { findGuestImage, imageUnavailable, type GuestImage } from '../provider/image/guest-image.js';
 import { initramfs, type FileEntry } from '../provider/image/initramfs.js';
 import { GuestAgent } from '../provider/machine/guest-agent.js';
 import { LastWords } from '../provider/machine/last-words.js';
 import { FD, qemuArguments } from '../provider/machine/qemu-arguments.js';
 import { QEMU } from '../provider/machine/qemu-host.js';
+import { asOrdinaryUser } from './ordinary-user.js';
 import { labUnavailable } from './requirements.js';
-import type { World } from './world.js';
+import type { Node, World } from './world.js';
 
 /** Where `npm test` has the image made (scripts/lib/guest-image.mjs). */
 export const GUEST_IMAGES = fileURLToPath(new URL('../../../build/guest', import.meta.url));
 const BOOT_TIMEOUT_MS = 45_000;
-const HARDWARE = {
-  ...({ accelerator: 'tcg', cpus: 1, memoryMiB: 256 } as const),
-  network: { netdev: 'tap,ifname=tap0,script=no,downscript=no', mac: '52:54:00:12:34:56' },
-};
+const HARDWARE = { accelerator: 'tcg', cpus: 1, memoryMiB: 256 } as const;
+const TAP = 'tap,ifname=tap0,script=no,downscript=no';
+
+/** What udhcpc calls: the address, how the gateway is reached (RFC 3442), the MTU, who is asked for names. */
+const DHCP_SCRIPT = `#!/bin/sh
+[ "$1" = bound ] || [ "$1" = renew ] || exit 0
+ip address replace "$ip/32" dev "$interface"
+ip link set "$interface" mtu "$mtu"
+set -- $staticroutes
+while [ $# -ge 2 ]; do
+  if [ "$2" = 0.0.0.0 ]; then ip route replace "$1" dev "$interface"
+  else ip route replace "$1" via "$2" dev "$interface"; fi
+  shift 2
+done
+: > /etc/resolv.conf
+for server in $dns; do echo "nameserver $server" >> /etc/resolv.conf; done
+`;
 
 /** `wg` and the libraries it was linked with, where its loader looks for them. */
 function wgFiles(): FileEntry[] {
@@ -69,8 +86,10 @@ function keeping(parts: Buffer[]): Writable {
 
 export class Guest {
   private constructor(
-    /** Its first address in the world. */
+    /** Its first address in the world, or its address in the mesh. */
     readonly address: string,
+    /** Whose namespace QEMU is in. */
+    readonly host: Node,
     private readonly machine: ChildProcess,
     private readonly agent: GuestAgent,
     private readonly said: LastWords,
@@ -81,8 +100,6 @@ export class Guest {
    * up, with the end of what its kernel said.
    */
   static async boot(world: World): Promise<Guest | string> {
-    const image = guestImageOfTests();
-    if (typeof image === 'string') return image;
     const gate = await world.addNode('gate');
     await gate.ip(
       'address flush dev eth0',
@@ -93,23 +110,70 @@ export class Guest {
       'link set tap0 up',
       'link set bridge up',
     );
-    const root = join(world.folder, 'guest-initramfs');
-    // A kernel unpacks one archive after the other.
-    writeFileSync(root, Buffer.concat([readFileSync(image.initramfs), initramfs(wgFiles())]));
-    const files = [image.kernel, root].map((file) => openSync(file, 'r'));
-    const machine = gate.spawn(QEMU, qemuArguments(HARDWARE), {
-      stdio: ['ignore', 'ignore', 'inherit', 'pipe', 'pipe', 'pipe', ...files],
-    });
-    files.forEach(closeSync);
-    const stream = (fd: number): Duplex => machine.stdio[fd] as Duplex;
-    const agent = new GuestAgent(stream(FD.command));
-    const guest = new Guest(gate.address, machine, agent, new LastWords(stream(FD.console)));
-    if (!(await guest.isUp())) return `the guest did not come up: ${guest.lastWords()}`;
+    const guest = await Guest.start(world, gate, gate.address, TAP, wgFiles());
+    if (typeof guest === 'string') return guest;
     await guest.sh(
       'for module in /modules/wireguard/*; do insmod $module; done\n' +
         `ip link set eth0 up && ip address add ${gate.address}/24 dev eth0`,
     );
     return guest;
+  }
+
+  /**
+   * Boots one whose network device is a member's: as a user without rights, in a namespace without any interface. It asks for its
+   * IPv4 address, and is given its IPv6 address by hand: busybox has no client of DHCPv6.
+   * @param socket where the member's engine takes it
+   */
+  static async bootInMesh(
+    world: World,
+    socket: string,
+    { ipv4, ipv6 }: { readonly ipv4: string; readonly ipv6: string },
+  ): Promise<Guest | string> {
+    const host = await world.addBareNode('provider');
+    const netdev = `stream,server=off,addr.type=unix,addr.path=${socket}`;
+    const script = { path: 'bin/dhcp-script', content: DHCP_SCRIPT, mode: 0o755 };
+    const guest = await Guest.start(world, host, ipv4, netdev, [script], asOrdinaryUser);
+    if (typeof guest === 'string') return guest;
+    await guest.sh(
+      `ip link set eth0 up && ip -6 address add ${ipv6}/128 dev eth0\n` +
+        'udhcpc -i eth0 -s /bin/dhcp-script -t 30 -T 1 -O staticroutes -O mtu < /dev/null',
+    );
+    return guest;
+  }
+
+  /** @param more files beside those of the image. `through`: what starts QEMU */
+  private static async start(
+    world: World,
+    host: Node,
+    address: string,
+    netdev: string,
+    more: readonly FileEntry[],
+    through: readonly string[] = [],
+  ): Promise<Guest | string> {
+    const image = guestImageOfTests();
+    if (typeof image === 'string') return image;
+    const root = join(world.folder, 'guest-initramfs');
+    // A kernel unpacks one archive after the other.
+    writeFileSync(root, Buffer.concat([readFileSync(image.initramfs), initramfs(more)]));
+    const files = [image.kernel, root].map((file) => openSync(file, 'r'));
+    const hardware = { ...HARDWARE, network: { netdev, mac: DEFAULT_GUEST_MAC } };
+    const [file = QEMU, ...args] = [...through, QEMU, ...qemuArguments(hardware)];
+    const machine = host.spawn(file, args, {
+      stdio: ['ignore', 'ignore', 'inherit', 'pipe', 'pipe', 'pipe', ...files],
+    });
+    files.forEach(closeSync);
+    const stream = (fd: number): Duplex => machine.stdio[fd] as Duplex;
+    const agent = new GuestAgent(stream(FD.command));
+    const guest = new Guest(address, host, machine, agent, new LastWords(stream(FD.console)));
+    return (await guest.isUp()) ? guest : `the guest did not come up: ${guest.lastWords()}`;
+  }
+
+  /** Ends it as a crash would. */
+  async kill(): Promise<void> {
+    if (this.machine.exitCode !== null || this.machine.signalCode !== null) return;
+    const gone = once(this.machine, 'exit');
+    this.machine.kill('SIGKILL');
+    await gone;
   }
 
   private async isUp(): Promise<boolean> {
