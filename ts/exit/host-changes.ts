@@ -183,7 +183,8 @@ export class HostChanges {
   #read(): readonly Undo[] {
     if (this.#undos !== undefined) return this.#undos;
     const text = readPrivate('exit journal', this.#options.journal);
-    const { boot, changes } = text === undefined ? { boot: '', changes: [] } : parse(text);
+    const { boot, changes } =
+      text === undefined ? { boot: '', changes: [] } : parse(this.#options.journal, text);
     this.#undos = changes.filter(({ kind }) => kind !== 'sysctl' || boot === this.#options.boot);
     return this.#undos;
   }
@@ -196,12 +197,15 @@ export class HostChanges {
 }
 
 /** A journal that cannot be read undoes nothing; what it held stays, and is said. */
-function parse(text: string): z.infer<typeof journalSchema> {
+function parse(path: string, text: string): z.infer<typeof journalSchema> {
   try {
     return journalSchema.parse(JSON.parse(text));
-  } catch (error) {
-    throw new Error(`exit journal: it cannot be read (${messageOf(error)}); see docs/exit.md, "By hand"`, {
-      cause: error,
-    });
+  } catch {
+    throw new OperatorError(
+      ExitCode.failure,
+      'exit journal',
+      `${path} is damaged, so what is to be taken back from this host is not known`,
+      'See docs/exit.md, "By hand"',
+    );
   }
 }
