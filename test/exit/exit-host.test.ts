@@ -190,8 +190,10 @@ describe('the host of an exit', () => {
       open();
       assert.notEqual(state(), closed);
       clock.now += 6000;
-      await host.check();
+      assert.equal(await host.check(), true);
       assert.equal(state(), closed);
+      clock.now += 6000;
+      assert.equal(await host.check(), false);
     }
   });
 

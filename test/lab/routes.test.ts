@@ -102,6 +102,13 @@ describe('routes to LANs', { skip: labUnavailable(['curl', 'ping']) ?? false, ti
       advertised?.guests.map(({ peerId }) => peerId),
       [guest.peerId],
     );
+    // Somebody takes the routes of the interface away: they are made again, and the log says so.
+    const led = await mainRoutes(guest.node);
+    await guest.node.ip('route flush dev omerta0');
+    assert.notEqual(await mainRoutes(guest.node), led);
+    await until('routes are made again', async () => (await mainRoutes(guest.node)) === led, 60_000);
+    await until('the log says so', () => guest.omerta.log.includes('exit-host-restored'));
+    await seenBy(BY_OFFICE);
     // A member without the right is told so, and reaches nothing.
     const denied = await type(branch, 'route', 'accept', 'fd00:7::/96', '--from', office.peerId);
     assert.equal(denied.code, 0, denied.said);

@@ -35,7 +35,7 @@ export abstract class ExitBesideHost implements ExitPlace {
 
   abstract set(wish: ExitWish): Promise<void>;
   abstract setInUse(use: ExitInUse | undefined): Promise<void>;
-  abstract check(): Promise<void>;
+  abstract check(): Promise<boolean>;
   abstract clear(): Promise<void>;
   /** Who may send by it, or where to, may be others now. */
   protected abstract tellGuests(): void;

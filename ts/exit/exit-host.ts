@@ -166,10 +166,12 @@ export class ExitHost implements ExitPlace {
   }
 
   /** Looks whether the host has changed, or something could not be done before, and if so does it. */
-  async check(): Promise<void> {
-    if (this.#wish === undefined) return;
-    if (this.error === undefined && this.#facts() === this.#seen && (await this.#isWhole())) return;
+  async check(): Promise<boolean> {
+    if (this.#wish === undefined) return false;
+    const isAsSeen = this.error === undefined && this.#facts() === this.#seen;
+    if (isAsSeen && (await this.#isWhole())) return false;
     await this.#apply();
+    return isAsSeen;
   }
 
   /** Undoes everything. @throws OperatorError naming what could not be undone. */
@@ -324,8 +326,10 @@ export class ExitHost implements ExitPlace {
     const now = this.#options.now();
     if (now - this.#lookedAt < LOOK_MS) return true;
     this.#lookedAt = now;
-    await this.#busy;
-    return this.#changes.isWhole();
+    const done = this.#busy;
+    await done;
+    // What is changed while it is looked at is not what others did.
+    return (await this.#changes.isWhole()) || this.#busy !== done;
   }
 
   #queue(run: () => Promise<void>): Promise<void> {

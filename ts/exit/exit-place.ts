@@ -27,7 +27,8 @@ export interface ExitPlace {
   setGuests(of: 'exit' | 'lan', guests: readonly ExitGuest[]): Promise<void>;
   setRoutesInUse(routes: readonly RouteInUse[]): Promise<void>;
   setInUse(use: ExitInUse | undefined): Promise<void>;
-  check(): Promise<void>;
+  /** Looks after it. @returns whether what others had taken away was made again */
+  check(): Promise<boolean>;
   clear(): Promise<void>;
   keepClosed(): Promise<void>;
   /** What the engine forwards to. */

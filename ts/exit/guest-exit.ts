@@ -47,9 +47,9 @@ export class GuestExit extends ExitBesideHost {
   }
 
   /** Another engine may run. */
-  check(): Promise<void> {
+  check(): Promise<boolean> {
     this.#tellNames();
-    return this.done;
+    return Promise.resolve(false);
   }
 
   clear(): Promise<void> {

@@ -127,13 +127,12 @@ export class PrivateExit extends ExitBesideHost {
   }
 
   /** The machine's addresses change, and rights end. */
-  check(): Promise<void> {
+  async check(): Promise<boolean> {
     if (this.#hasFailed && this.#wish !== undefined) {
       this.#hasFailed = false;
-      return this.set(this.#wish);
-    }
-    this.tellGuests();
-    return Promise.resolve();
+      await this.set(this.#wish);
+    } else this.tellGuests();
+    return false;
   }
 
   clear(): Promise<void> {

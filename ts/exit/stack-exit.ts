@@ -71,9 +71,10 @@ export class StackExit extends ExitBesideHost {
   }
 
   /** Rights end, and another engine may run. */
-  check(): Promise<void> {
+  async check(): Promise<boolean> {
     this.tellGuests();
-    return this.done;
+    await this.done;
+    return false;
   }
 
   clear(): Promise<void> {

@@ -66,7 +66,8 @@ export class ExitSetup {
   check(): void {
     const { error } = this.host;
     void this.attempt(
-      this.host.check().then(() => {
+      this.host.check().then((isRestored) => {
+        if (isRestored) this.#log.warn('exit-host-restored');
         if (error !== undefined) this.#log.info('exit-host-in-order');
       }),
     );
