@@ -13,6 +13,20 @@ const MEANINGS = {
 
 const help = new Help();
 
+/** What explain() was told, for the manual. */
+export interface Explanation {
+  readonly examples: readonly string[];
+  /** Code and meaning, in order. */
+  readonly codes: readonly (readonly [string, string])[];
+}
+
+const explanations = new WeakMap<Command, Explanation>();
+
+/** Undefined for a command that has only commands below it. */
+export function explanationOf(command: Command): Explanation | undefined {
+  return explanations.get(command);
+}
+
 /**
  * Adds examples and exit codes to a command's help.
  * @param codes exit codes other than 0 the command can end with, with its own words for some.
@@ -24,10 +38,12 @@ export function explain(
   codes: Partial<Record<keyof typeof MEANINGS, string | true>>,
   own: Readonly<Record<number, string>> = {},
 ): Command {
-  const lines = Object.entries({ 0: true, ...codes, ...own } as Record<string, string | true>).map(
+  const worded = Object.entries({ 0: true, ...codes, ...own } as Record<string, string | true>).map(
     ([code, meaning]) =>
-      `  ${code}  ${meaning === true ? MEANINGS[Number(code) as keyof typeof MEANINGS] : meaning}`,
+      [code, meaning === true ? MEANINGS[Number(code) as keyof typeof MEANINGS] : meaning] as const,
   );
+  explanations.set(command, { examples, codes: worded });
+  const lines = worded.map(([code, meaning]) => `  ${code}  ${meaning}`);
   // Commander puts defaults in quotation marks.
   command.configureHelp({
     optionDescription: (option) =>

@@ -32,7 +32,11 @@ const COMMANDS: readonly (readonly [name: string, load: () => Promise<(program: 
   ['keygen', async () => (await import('./commands/keygen.js')).keygenCommand],
   ['doctor', async () => (await import('./commands/doctor.js')).doctorCommand],
   ['wg', async () => (await import('./commands/wg.js')).wgCommand],
+  ['completion', async () => (await import('./commands/completion.js')).completionCommand],
+  ['man', async () => (await import('./commands/man.js')).manCommand],
 ];
+/** They are about all the others. */
+const OF_ALL = ['completion', 'man'];
 
 /** The command these arguments name: their first word that is neither an option of the program nor its value. */
 function commandNamed(program: Command, words: readonly string[]): string | undefined {
@@ -77,7 +81,7 @@ async function buildProgram(words: readonly string[]): Promise<Command> {
     return '';
   });
   const asked = commandNamed(program, words);
-  const named = COMMANDS.filter(([name]) => name === asked);
+  const named = COMMANDS.filter(([name]) => name === asked && !OF_ALL.includes(name));
   const isVersion = asked === undefined && words.some((word) => word === '--version' || word === '-V');
   for (const [, load] of isVersion || named.length > 0 ? named : COMMANDS) (await load())(program);
   return program;
