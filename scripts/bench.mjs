@@ -54,6 +54,7 @@ async function buildTools() {
     'engine',
     'exit',
     'ratelimit',
+    'guest',
     'stack',
     'xdp',
   ];

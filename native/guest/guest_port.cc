@@ -43,8 +43,9 @@ std::span<const inner::Received> GuestPort::receive() {
     const size_t count = judge_frames();
     if (count != 0) {
       send_answers();
-      // What is left of the buffer shows at no socket: whoever stops asking before the end is told to go on.
-      if (!std::exchange(rung_, true)) socket_->ring();
+      // What may be left of the buffer shows at no socket: whoever stops asking before the end is told to go
+      // on.
+      if (count == kBatch && !std::exchange(rung_, true)) socket_->ring();
       return {received_, count};
     }
     if (round == kRounds || !socket_->fill()) break;

@@ -26,7 +26,7 @@ import type { Node, World } from './world.js';
 
 /** Where `npm test` has the image made (scripts/lib/guest-image.mjs). */
 export const GUEST_IMAGES = fileURLToPath(new URL('../../../build/guest', import.meta.url));
-const BOOT_TIMEOUT_MS = 45_000;
+const BOOT_TIMEOUT_MS = 90_000;
 const HARDWARE = { accelerator: 'tcg', cpus: 1, memoryMiB: 256 } as const;
 const TAP = 'tap,ifname=tap0,script=no,downscript=no';
 
