@@ -23,6 +23,7 @@ import {
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { addonPaths } from '../../engine/native/native-addon.js';
+import { makeFolders } from '../../host/make-folders.js';
 import { OperatorError, fileError, messageOf, systemErrorCode } from '../../host/operator-error.js';
 import {
   candidates,
@@ -156,7 +157,7 @@ async function make(
   say: Progress,
 ): Promise<void> {
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeFolders(folder, 0o700);
     removeAbandoned(folder);
     const place = mkdtempSync(join(folder, MAKING));
     try {

@@ -1,9 +1,9 @@
 // What runs, in a file for each machine, so that what a process leaves that was killed is found and removed by the next.
 
 import { existsSync, readFileSync, readdirSync, rmSync } from 'node:fs';
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { makeFolders } from '../../host/make-folders.js';
 import { isProcessAlive } from '../../host/process-identity.js';
 import { removeCgroups } from './machine-cgroup.js';
 
@@ -26,7 +26,7 @@ export function markerPath(folder: string, name: string): string {
 
 /** All there are; undefined for what is none. */
 function markersIn(folder: string): (readonly [path: string, marker: Marker | undefined])[] {
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  makeFolders(folder, 0o700);
   return readdirSync(folder)
     .filter((file) => file.endsWith(SUFFIX))
     .map((file) => [join(folder, file), readMarker(join(folder, file))]);
