@@ -63,6 +63,7 @@ function statusOf(...members: MemberStatus[]): DaemonStatus {
           observedAddress: undefined,
           leaseSeconds: 600,
           lastPongAgeMs: 1,
+          drainsInSeconds: undefined,
           lastError: undefined,
         },
       ],

@@ -20,6 +20,7 @@ function bootstrap(state: BootstrapStatus['state'], lastError?: UplinkError): Bo
     observedAddress: undefined,
     leaseSeconds: undefined,
     lastPongAgeMs: undefined,
+    drainsInSeconds: undefined,
     lastError,
   };
 }
@@ -83,6 +84,11 @@ describe('readiness', () => {
       'a relay with as many circuits',
       relayWith({ limits: { ...one, circuits: 1 } }),
       /^not ready\ncapacity: 1 circuits of 1.*circuits under/,
+    ],
+    [
+      'a relay that drains',
+      relayWith({ drain: { endsInSeconds: 60, done: false, clients: 2, staying: 1, circuits: 1 } }),
+      /^not ready\ndrain: draining: 2 clients and 1 circuit left \(1 without another relay\).*relay undrain/,
     ],
     ['a relay with room for one more', relayWith({ limits: { ...one, circuits: 2 } }), /^ready$/],
     ['a member', MEMBER, /^ready$/],

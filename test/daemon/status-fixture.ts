@@ -60,6 +60,7 @@ export const STATUS: DaemonStatus = {
     routes: { advertised: [], guests: [], accepted: [], offers: [] },
     drops: { 'frame-malformed': 6 },
     relay: {
+      drain: undefined,
       registrations: 2,
       standingPolicies: 0,
       admissions: 3,

@@ -1,5 +1,6 @@
 // A daemon's status as text for the terminal.
 
+import { describeDrain } from '../status/model/drain-wording.js';
 import { exitLines } from '../status/model/exit-lines.js';
 import {
   peerRows,
@@ -99,11 +100,19 @@ function describeState(state: string): string {
   return `${state}, ${what}. ${next}`;
 }
 
-function describeBootstrap({ peerId, address, state, observedAddress, lastError }: BootstrapStatus): string {
+function describeBootstrap({
+  peerId,
+  address,
+  state,
+  observedAddress,
+  drainsInSeconds,
+  lastError,
+}: BootstrapStatus): string {
   const worded = lastError === undefined || state === 'registered' ? undefined : wordUplinkError(lastError);
   return [
     `${peerId.slice(0, 18)}… at ${address}: ${state}`,
     ...(observedAddress === undefined ? [] : [`sees us at ${observedAddress}`]),
+    ...(drainsInSeconds === undefined ? [] : [`will stop in ${formatDuration(drainsInSeconds)}`]),
     ...(worded === undefined ? [] : [`${worded.what}. ${worded.next}`]),
   ].join(', ');
 }
@@ -168,7 +177,8 @@ export function describeStatus(status: DaemonStatus): string {
     ]);
   for (const policy of mesh.standingPolicies) rows.push(['consent', describePolicy(policy)]);
   if (mesh.relay !== undefined) {
-    const { registrations, admissions, standingPolicies, circuits, halfOpen } = mesh.relay;
+    const { registrations, admissions, standingPolicies, circuits, halfOpen, drain } = mesh.relay;
+    if (drain !== undefined) rows.push(['drain', describeDrain(drain)]);
     rows.push([
       'relay',
       `${registrations} registered, ${admissions} admitted, ${standingPolicies} with a standing policy, ` +

@@ -30,9 +30,16 @@ export async function runForeground(
   const ended = new Promise<Error | undefined>((resolve) => {
     end = resolve;
   });
-  process.once('SIGTERM', () => end());
-  process.once('SIGINT', () => end());
   let daemon: Daemon | undefined;
+  // Told twice, a relay does not wait for its clients; the third time nothing is waited for.
+  let told = 0;
+  const onSignal = (): void => {
+    told++;
+    if (told === 1) end();
+    else daemon?.hurry();
+    if (told === 2) process.off('SIGTERM', onSignal).off('SIGINT', onSignal);
+  };
+  process.on('SIGTERM', onSignal).on('SIGINT', onSignal);
   let manager: ServiceManager | undefined;
   onHangup({ end: () => end(), reload: () => daemon && reloadAfterHangup(daemon) });
   outliveReaders();
@@ -72,6 +79,7 @@ export async function runForeground(
     const failure = await ended;
     if (failure !== undefined) throw failure;
     how = 'asked';
+    await daemon.drain();
   } finally {
     manager?.ends();
     await daemon.close(how);

@@ -21,17 +21,26 @@ function isRunning(pid: number): boolean {
  * @throws OperatorError (exit 3) when none runs.
  */
 export async function stopDaemon(context: Context, unload = false): Promise<void> {
-  const { pid } = (await context.withDaemon((client) =>
+  const { pid, drainSeconds } = (await context.withDaemon((client) =>
     client.request({ command: 'down', ...(unload && { unload }) }),
-  )) as { pid: number };
-  const deadline = Date.now() + STOP_TIMEOUT_MS;
+  )) as { pid: number; drainSeconds: number };
+  await awaitEnd(context, pid, drainSeconds);
+}
+
+/**
+ * Waits until a daemon's process has gone. @param drainSeconds what a relay takes longer, for clients that move.
+ * @throws OperatorError when it is there still.
+ */
+export async function awaitEnd(context: Context, pid: number, drainSeconds: number): Promise<void> {
+  const timeoutMs = STOP_TIMEOUT_MS + drainSeconds * 1000;
+  const deadline = Date.now() + timeoutMs;
   // Until the process has gone, its store and its claim on the directory are not free.
   while ((await isLiveSocket(context.state.socket)) || isRunning(pid)) {
     if (Date.now() >= deadline)
       throw new OperatorError(
         ExitCode.failure,
         'daemon',
-        `process ${pid} is still closing after ${STOP_TIMEOUT_MS / 1000} s`,
+        `process ${pid} is still closing after ${timeoutMs / 1000} s`,
         `See its log; to end it at once type: kill -9 ${pid}`,
       );
     await sleep(20);

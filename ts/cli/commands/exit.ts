@@ -15,7 +15,8 @@ import type { DaemonStatus } from '../../status/model/daemon-status.js';
 import { wordExitState, type ExitReport } from '../../status/model/exit-report.js';
 import { Context, print, printJson, requestStatus } from '../context.js';
 import { describeExit, describeOffers } from '../describe-exit.js';
-import { addressesOf, durationOf, hopsOf, peerIdOf, prefixesOf, subjectOf } from '../exit-options.js';
+import { durationOf } from '../duration-option.js';
+import { addressesOf, hopsOf, peerIdOf, prefixesOf, subjectOf } from '../exit-options.js';
 import { explain } from '../help.js';
 import { repeatable } from '../repeatable.js';
 

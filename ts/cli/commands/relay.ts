@@ -9,6 +9,7 @@ import { addRelayOptions, applyRelayOptions, type RelayOptions } from '../relay-
 import { relayAccountsCommand } from './relay-accounts.js';
 import { relayReloadCommand } from './reload.js';
 import { relayStopCommand } from './relay-stop.js';
+import { relayDrainCommands } from './relay-drain.js';
 import { relayReceiptsCommand } from './receipts.js';
 import { relayLinkCommand } from './relay-link.js';
 import { relayWireguardCommand } from './relay-wireguard.js';
@@ -45,6 +46,7 @@ export function relayCommand(program: Command): void {
       );
     });
   relayStopCommand(command);
+  relayDrainCommands(command);
   command.addHelpText('after', relayLimitsHelp());
   explain(
     command,

@@ -405,6 +405,7 @@ export const FIXED_FIELDS: Readonly<Record<string, string>> = {
   'node/node-parts.ts#drops': 'one for each reason',
   'relay/service/relay-service.ts#refusals': 'one for each reason',
   'path/port-search.ts#opened': 'the ports of one search, and of paths to members',
+  'path/path-agent.ts#outgoing': CONFIGURED,
   'path/path-agent.ts#sources': 'one for each kind of way',
   'runtime/leg-ids.ts#away': 'the legs the engine has room for',
   'runtime/leg-queries.ts#waiting': 'answered before the next step',

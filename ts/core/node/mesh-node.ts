@@ -9,7 +9,7 @@
 //
 // Everything returns effects; requests and their repetition are the RequestTable's.
 
-import { MAX_RECORD_NETWORKS } from '../protocol/message-limits.js';
+import { MAX_DRAIN_SECONDS, MAX_RECORD_NETWORKS } from '../protocol/message-limits.js';
 import type { EngineEvent, LegCounts, SessionKey } from '../../contract/engine.js';
 import type { PathCounts } from '../../contract/path-control.js';
 import { CONTACT_LEG, parseFrame } from '../../wire/frame.js';
@@ -33,6 +33,7 @@ import type { MeshStatus } from '../runtime/mesh-status.js';
 import type { Network, OverlayAddresses } from '../protocol/network.js';
 import { collectReceipts } from '../receipts/receipt-collector.js';
 import { checkRelayPolicy, type RelayPolicy } from '../relay/relay-policy.js';
+import type { RelayService } from '../relay/service/relay-service.js';
 import { Turn } from '../runtime/turn.js';
 import { dispatchRequest } from './message-dispatch.js';
 import { checkEndpoints, checkNetwork, type MeshNodeConfig } from './node-config.js';
@@ -305,6 +306,30 @@ export class MeshNode implements Component {
   }
 
   /**
+   * A relay that will go in so many seconds, a day at most: it tells its clients, and takes on nobody and nothing new.
+   * `automatic`: it is over when those have left that have another relay. When it is over, `isRelayDrained` is true.
+   * @throws CoreError when this node is no relay, RangeError for a time that cannot be.
+   */
+  drainRelay(seconds: number, automatic: boolean, step: Step): Effect[] {
+    if (!Number.isInteger(seconds) || seconds < 1 || seconds > MAX_DRAIN_SECONDS)
+      throw new RangeError(`drain: ${seconds} s given, must be 1 to ${MAX_DRAIN_SECONDS}`);
+    const turn = new Turn(step);
+    this.#relay.beginDrain(seconds, automatic, turn);
+    return turn.effects;
+  }
+
+  /** The relay stays after all. @throws CoreError when this node is no relay. */
+  undrainRelay(step: Step): Effect[] {
+    const turn = new Turn(step);
+    this.#relay.endDrain(turn);
+    return turn.effects;
+  }
+
+  get isRelayDrained(): boolean {
+    return this.#parts.relay?.isDrained === true;
+  }
+
+  /**
    * Serves and uses exits by these settings from now on. The shell keeps them; the node does not persist them.
    * @throws RangeError that names what cannot be; then nothing has changed.
    */
@@ -424,6 +449,12 @@ export class MeshNode implements Component {
       },
       step,
     );
+  }
+
+  get #relay(): RelayService {
+    const { relay } = this.#parts;
+    if (relay === undefined) throw new CoreError('not-a-relay');
+    return relay;
   }
 
   #handleControl(peer: SessionKey, payload: Uint8Array, turn: Turn): void {

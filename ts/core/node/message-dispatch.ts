@@ -90,6 +90,9 @@ const HANDLERS: { readonly [K in RequestType]: Handler<K> } = {
   'wireguard-bind': byRelay('not-served', (relay, { peer, request, turn }) =>
     relay.handleWireguardBind(peer, request, turn),
   ),
+  unregister: byRelay('not-served', (relay, { peer, request, turn }) =>
+    relay.handleUnregister(peer, request, turn),
+  ),
   'standing-policy': byRelay('not-served', (relay, { peer, request, message, turn }) =>
     relay.handleStandingPolicy(peer, request, message, turn),
   ),
@@ -111,6 +114,9 @@ const HANDLERS: { readonly [K in RequestType]: Handler<K> } = {
   ),
   'circuit-opened': forUplink('no-consent', (uplink, { request, message, turn }, { circuits }) =>
     circuits.handleOpened(uplink, request, message, turn),
+  ),
+  'relay-drain': forUplink('no-consent', (uplink, { request, message, turn }) =>
+    uplink.handleDrain(request, message, turn),
   ),
   'records-changed': forUplink('no-consent', (uplink, { request, message, turn }) =>
     uplink.handleRecordsChanged(request, message, turn),

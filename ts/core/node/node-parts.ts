@@ -208,6 +208,13 @@ export class NodeParts {
           this.paths.relayLost(sessionKey, turn);
           this.relay?.neighbourLost(sessionKey, turn);
         },
+        draining: ({ sessionKey }, turn) => this.paths.relayDraining(sessionKey, turn),
+        undrained: (_uplink, turn) => this.paths.retry(turn),
+        mayLeave: ({ sessionKey }, since, turn) =>
+          this.relay === undefined &&
+          !this.wireguard.isBound(sessionKey) &&
+          this.uplinks.replaces(sessionKey, since, turn),
+        isUsed: ({ sessionKey }) => this.circuits.isOver(sessionKey),
         gone: (key, turn) => {
           this.nat.forget(key);
           this.circuits.relayGone(key, turn);
@@ -280,7 +287,9 @@ export class NodeParts {
   relayOf(member: SessionKey, leg: number): LegRelay | undefined {
     const { relay } = this.circuits.candidateAt(member, { leg }) ?? {};
     const uplink = relay === undefined ? undefined : this.uplinks.get(relay);
-    return uplink && { identity: uplink.bootstrap.identity, address: uplink.address };
+    if (uplink === undefined) return undefined;
+    const { bootstrap, address, isDraining } = uplink;
+    return { identity: bootstrap.identity, address, isDraining };
   }
 
   #memberGone(peer: SessionKey, turn: Turn): void {
@@ -303,6 +312,8 @@ export class NodeParts {
     this.#observedBy(uplink, turn);
     this.circuits.relayReady(uplink, fresh, turn);
     this.paths.retry(turn);
+    for (const other of this.uplinks.all())
+      if (other.isDraining) this.paths.relayDraining(other.sessionKey, turn);
     this.relay?.neighbourReady(sessionKey, fresh, turn);
     this.policy?.relayReady(uplink, fresh, turn);
     this.#askForWireguard(uplink, turn);

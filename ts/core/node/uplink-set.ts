@@ -56,6 +56,20 @@ export class UplinkSet {
     return [...this.all()].map(({ silentSince }) => silentSince);
   }
 
+  /**
+   * Whether each network that this one serves is served by another that can be asked, and has answered since.
+   * Those that have not are asked.
+   */
+  replaces(key: SessionKey, since: number, turn: Turn): boolean {
+    const others = [...this.all()].filter((other) => {
+      const isAble = other.usable && other.shown && other.sessionKey !== key;
+      if (isAble && !other.heardSince(since)) other.suspect(turn);
+      return isAble && other.heardSince(since);
+    });
+    const served = new Set(others.flatMap((other) => this.#networksOf(other.sessionKey)));
+    return others.length > 0 && this.#networksOf(key).every((network) => served.has(network));
+  }
+
   setRelayPeers(relayPeers: readonly Bootstrap[]): void {
     this.#relayPeers = relayPeers;
   }

@@ -27,6 +27,11 @@ export class WireguardReach {
     });
   }
 
+  /** Whether stock clients reach this node by that relay, as far as it has said. */
+  isBound(relay: SessionKey): boolean {
+    return this.#states.get(relay) === 'bound';
+  }
+
   /** At the relays that are uplinks still. */
   status(uplink: (key: SessionKey) => Uplink | undefined): WireguardReachStatus[] {
     return [...this.#states].flatMap(([key, state]): WireguardReachStatus[] => {

@@ -117,7 +117,9 @@ export class CircuitClient implements CandidateSource {
     const relays = this.#relaysTo(member);
     const relay = relays[attempt % Math.max(relays.length, 1)];
     if (relay === undefined) {
+      const isDraining = [...this.#host.uplinks()].some((uplink) => uplink.isDraining);
       if (this.#usableRelays(member).length > 0) this.#user.notFound(member.sessionKey, 'forbidden', turn);
+      else if (isDraining) this.#user.notFound(member.sessionKey, 'draining', turn);
       return false;
     }
     const [network] = [...member.overlay.keys()].toSorted();
@@ -141,6 +143,7 @@ export class CircuitClient implements CandidateSource {
       }
       this.#abandon(member.sessionKey, later);
       if (answer === undefined) relay.suspect(later);
+      else if (answer.reason === 'draining') relay.refusedDraining(later);
       const news = this.#user.notFound(member.sessionKey, answer?.reason ?? 'unanswered', later);
       if (answer !== undefined && news)
         // A limit of the relay is for its operator to raise; the rest passes.
@@ -150,6 +153,13 @@ export class CircuitClient implements CandidateSource {
         });
     });
     return true;
+  }
+
+  /** Whether a circuit leads over a relay, or one is being opened there. */
+  isOver(relay: SessionKey): boolean {
+    return (
+      this.#over(relay).length > 0 || [...this.#openings.values()].some((opening) => opening.relay === relay)
+    );
   }
 
   carried(candidate: Candidate): void {

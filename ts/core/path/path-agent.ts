@@ -20,6 +20,11 @@ const LONGEST_RETRY_MS = 4000;
 /** How long another way is sought before the path is given up (the engine asks again when it needs one). */
 const SEEK_MS = 60_000;
 
+/** For so long a member whose way was offered has to send by it, before another is sought. */
+const OFFERED_MS = 3000;
+/** What a new way replaces goes on for so long after a session was made by it, where its relay drains: for what is under way. */
+const OUTGOING_MS = 1000;
+
 /** So many ways that carry no session are tried one after the other; then the engine has to ask again. */
 const MOST_ATTEMPTS = 8;
 
@@ -57,6 +62,10 @@ export interface Path {
 interface Route {
   /** By which the member is reached; undefined = none. */
   active: Candidate | undefined;
+  /** Since when it is, and may replace another that drains. */
+  since: number;
+  /** When one that the member made was offered last. */
+  offeredAt: number;
   /** Until when a way is sought; undefined = not. */
   seekUntil: number | undefined;
   /** Searches since there was a session. */
@@ -73,6 +82,8 @@ export class PathAgent implements CandidateUser {
   readonly #routes = new Map<SessionKey, Route>();
   /** When the next search begins. */
   readonly #searches = new TimerQueue<SessionKey>();
+  /** Relays that drain, and when it is looked what of theirs has been replaced. */
+  readonly #outgoing = new TimerQueue<SessionKey>();
   /** When the next handshake over a new way is due: until then it has not shown to work. */
   readonly #handshakes = new TimerQueue<SessionKey>();
 
@@ -129,7 +140,14 @@ export class PathAgent implements CandidateUser {
       this.#pathLost(member, route, turn); // it may go on, but not by this way
       return;
     }
-    route.active = candidate;
+    const { active } = route;
+    if (active !== undefined && active !== candidate && this.#drains(candidate) && !this.#drains(active)) {
+      // What was under way when we left for another: followed back and forth, the two ends would never meet.
+      this.#host.peers.redirect(member, active.endpoint, turn);
+      route.since = turn.now; // it is still in use
+      return;
+    }
+    this.#use(route, candidate, turn);
     this.#host.bar.look(member, turn);
     if (route.active === undefined) {
       this.#seek(member, turn); // a leg we no longer have
@@ -175,6 +193,15 @@ export class PathAgent implements CandidateUser {
       if (route.active?.relay === relay || route.seekUntil !== undefined) this.#seek(member, turn);
   }
 
+  /** A relay will go: members reached over it are sought over another, while it goes on; what is not needed any more ends. */
+  relayDraining(relay: SessionKey, turn: Turn): void {
+    const another = [...this.#host.uplinks()].some((other) => other.usable);
+    if (another)
+      for (const [member, { active, offeredAt }] of this.#routes)
+        if (active?.relay === relay && turn.now - offeredAt >= OFFERED_MS) this.#seek(member, turn);
+    this.#outgoing.set(relay, turn.now + OUTGOING_MS);
+  }
+
   /** The operator has decided otherwise: ways that may not be used are left, for another one that stands or is sought. */
   rulesChanged(turn: Turn): void {
     for (const [member, route] of [...this.#routes]) {
@@ -209,7 +236,8 @@ export class PathAgent implements CandidateUser {
     route.refused = undefined;
     this.#searches.clear(member);
     // Make before break: what the new way replaces goes after it stands.
-    if (before !== undefined) for (const source of this.#sources) source.close(before, turn);
+    if (before !== undefined && !this.#drains(before))
+      for (const source of this.#sources) source.close(before, turn);
     this.#host.beside?.waysChanged(member, turn);
     route.handshakes = 0;
     this.#handshake(member, turn);
@@ -227,9 +255,11 @@ export class PathAgent implements CandidateUser {
 
   offered(candidate: Candidate, turn: Turn): void {
     const route = this.#route(candidate.member);
-    // A session that runs is moved over by the member's first packet, and not by the relay's word.
-    if (route.seekUntil !== undefined || route.active === undefined) {
-      route.active = candidate;
+    route.offeredAt = turn.now;
+    // A session that runs is moved over by the member's first packet, and not by the relay's word: before, its end may
+    // not be there. What drains still carries.
+    if (route.active === undefined || (route.seekUntil !== undefined && !this.#drains(route.active))) {
+      this.#use(route, candidate, turn);
       this.#host.bar.look(candidate.member, turn);
       this.#host.peers.setEndpoint(candidate.member, candidate.endpoint, turn);
     }
@@ -267,10 +297,11 @@ export class PathAgent implements CandidateUser {
   handleTimeout(turn: Turn): void {
     for (const member of this.#handshakes.allDue(turn.now)) this.#handshake(member, turn);
     for (const member of this.#searches.allDue(turn.now)) this.#search(member, turn);
+    for (const relay of this.#outgoing.allDue(turn.now)) this.#closeReplaced(relay, turn);
   }
 
   deadline(): number | undefined {
-    return earliest(this.#handshakes.next(), this.#searches.next());
+    return earliest(this.#handshakes.next(), this.#searches.next(), this.#outgoing.next());
   }
 
   /** Sessions with bootstraps and clients have their own ways. */
@@ -309,7 +340,15 @@ export class PathAgent implements CandidateUser {
   #route(member: SessionKey): Route {
     let route = this.#routes.get(member);
     if (route === undefined) {
-      route = { active: undefined, seekUntil: undefined, attempts: 0, refused: undefined, handshakes: 0 };
+      route = {
+        active: undefined,
+        since: 0,
+        offeredAt: -Infinity,
+        seekUntil: undefined,
+        attempts: 0,
+        refused: undefined,
+        handshakes: 0,
+      };
       this.#routes.set(member, route);
     }
     return route;
@@ -339,7 +378,8 @@ export class PathAgent implements CandidateUser {
     if (route?.seekUntil === undefined || this.#isSeeking(key) || member === undefined) return;
     if (turn.now >= route.seekUntil) {
       this.#stopSeeking(key, route);
-      this.#pathLost(key, route, turn);
+      // A relay that drains is there still, and for who has no other it is until the end.
+      if (!this.#drains(route.active)) this.#pathLost(key, route, turn);
       return;
     }
     const attempt = route.attempts++;
@@ -347,8 +387,37 @@ export class PathAgent implements CandidateUser {
     if (trying.length === 0) this.#searches.set(key, turn.now + retryWait(attempt));
   }
 
+  #use(route: Route, candidate: Candidate | undefined, { now }: Turn): void {
+    if (route.active !== candidate) route.since = now;
+    route.active = candidate;
+  }
+
+  /** Whether it leads over a relay that will go, and works until then. */
+  #drains(candidate: Candidate | undefined): boolean {
+    return [...this.#host.uplinks()].some(
+      (uplink) => uplink.isDraining && uplink.sessionKey === candidate?.relay,
+    );
+  }
+
+  /** Ends the ways over a relay that drains to whom there is another one, once a session was made by that. */
+  #closeReplaced(relay: SessionKey, turn: Turn): void {
+    const isDraining = [...this.#host.uplinks()].some(
+      (uplink) => uplink.isDraining && uplink.sessionKey === relay,
+    );
+    if (!isDraining) return;
+    this.#outgoing.set(relay, turn.now + OUTGOING_MS);
+    for (const [member, { active, since, seekUntil }] of this.#routes) {
+      const isProven = seekUntil === undefined && !this.#handshakes.has(member);
+      const stands = isProven && active !== undefined && !this.#drains(active);
+      if (!stands || turn.now - since < OUTGOING_MS) continue;
+      for (const source of this.#sources)
+        for (const candidate of [...source.candidates(member)])
+          if (candidate.relay === relay) source.close(candidate, turn);
+    }
+  }
+
   #moveTo(candidate: Candidate, turn: Turn): void {
-    this.#route(candidate.member).active = candidate;
+    this.#use(this.#route(candidate.member), candidate, turn);
     this.#host.bar.look(candidate.member, turn);
     this.#host.peers.redirect(candidate.member, candidate.endpoint, turn);
   }

@@ -143,11 +143,14 @@ export class PathSelection {
 
   /**
    * The relayed way the path agent uses comes first, unless the operator prefers another; not by a relay's word alone,
-   * while another one is proven.
+   * while another one is proven, nor over a relay that will go.
    */
   #inOrder(member: SessionKey, relayed: readonly TrackedPath[]): TrackedPath[] {
     const costOf = this.costOf(member);
-    const merit = (path: TrackedPath): number => costOf(path)[0] + (path.state === 'proven' ? 0 : 1000);
+    const merit = (path: TrackedPath): number =>
+      costOf(path)[0] +
+      (this.#host.rules.isDraining(member, path) ? 500 : 0) +
+      (path.state === 'proven' ? 0 : 1000);
     return relayed.toReversed().toSorted((a, b) => merit(a) - merit(b));
   }
 

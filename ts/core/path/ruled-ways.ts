@@ -23,6 +23,8 @@ import { DEFAULT_PORT_SEARCH, type PortSearchLimits } from './port-search-limits
 export interface LegRelay {
   readonly identity: Uint8Array;
   readonly address: SocketAddress;
+  /** It will go. */
+  readonly isDraining: boolean;
 }
 
 /** What the node lends to the policy. */
@@ -121,6 +123,11 @@ export class RuledWays {
   controlCost(member: SessionKey, ends: PathEnds): readonly [preference: number, rank: number] {
     const { rank = 0, controlRank = rank } = this.interface(member, ends) ?? {};
     return [0, controlRank];
+  }
+
+  /** Whether a way leads over a relay that will go. */
+  isDraining(member: SessionKey, { remote }: PathEnds): boolean {
+    return 'leg' in remote && this.#host.relayOf(member, remote.leg)?.isDraining === true;
   }
 
   /** What a datagram by this way leaves by, as far as is known. */

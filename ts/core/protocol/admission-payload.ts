@@ -54,13 +54,13 @@ export interface AdmissionPlain {
   readonly signed: Uint8Array;
 }
 
-export const GrantStatus = { granted: 0, refused: 1, atCapacity: 2 } as const;
+export const GrantStatus = { granted: 0, refused: 1, atCapacity: 2, draining: 3 } as const;
 export type GrantStatus = (typeof GrantStatus)[keyof typeof GrantStatus];
 
 export interface AdmissionGrant {
   readonly nonce: Uint8Array;
   readonly status: GrantStatus;
-  /** Seconds the admission lasts without a session. */
+  /** Seconds the admission lasts without a session; of `draining`: until the node may be gone. */
   readonly lifetime: number;
   readonly observed: SocketAddress;
 }
@@ -200,9 +200,8 @@ export function encodeGrant({ nonce, status, lifetime, observed }: AdmissionGran
 export function decodeGrant(payload: Uint8Array): AdmissionGrant | undefined {
   if (payload.length !== GRANT_SIZE) return undefined;
   if (!isZero(payload.subarray(17, 20)) || !isZero(payload.subarray(42))) return undefined;
-  const status = payload[16];
-  if (status !== GrantStatus.granted && status !== GrantStatus.refused && status !== GrantStatus.atCapacity)
-    return undefined;
+  const status = Object.values(GrantStatus).find((known) => known === payload[16]);
+  if (status === undefined) return undefined;
   const view = viewOf(payload);
   return {
     nonce: payload.slice(0, 16),

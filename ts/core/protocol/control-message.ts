@@ -10,6 +10,7 @@ import { CandidateKind, MAX_CONTACT_CANDIDATES, type ContactCandidate } from './
 import { ControlKind, encodeControlFrame, MAX_CONTROL_BODY } from './control-frame.js';
 import {
   MAX_CIRCUIT_RELAYS,
+  MAX_DRAIN_SECONDS,
   MAX_EXIT_HOPS,
   MAX_LAN_PREFIXES,
   MAX_RECORD_NETWORKS,
@@ -205,6 +206,10 @@ const SCHEMA = {
   'circuit-closed': { circuit },
   receipt: { circuit },
   'receipt-given': { receipt },
+  'relay-drain': { seconds: integer(0, MAX_DRAIN_SECONDS) },
+  'relay-drain-noted': { leaves: flag },
+  unregister: {},
+  unregistered: {},
   'wireguard-bind': {},
   'wireguard-bound': {},
   'address-challenge': { nonce },
@@ -250,6 +255,8 @@ export const ANSWER_OF = {
   'circuit-refresh': 'circuit-refreshed',
   'circuit-close': 'circuit-closed',
   receipt: 'receipt-given',
+  'relay-drain': 'relay-drain-noted',
+  unregister: 'unregistered',
   'wireguard-bind': 'wireguard-bound',
   'address-challenge': 'address-answer',
   contact: 'contact-accepted',

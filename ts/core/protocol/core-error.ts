@@ -11,6 +11,7 @@ export const CORE_ERRORS = [
   'peer-id-prefix',
   'peer-id-length',
   'unknown-peer',
+  'not-a-relay',
 ] as const;
 export type CoreErrorCode = (typeof CORE_ERRORS)[number];
 

@@ -13,3 +13,5 @@ export const MAX_RECORD_NETWORKS = 8;
 /** Whom a standing policy accepts. */
 export const MAX_POLICY_IDENTITIES = 16;
 export const MAX_POLICY_NETWORKS = MAX_RECORD_NETWORKS;
+/** How long ahead a relay may say that it will go. */
+export const MAX_DRAIN_SECONDS = 86_400;

@@ -30,6 +30,8 @@ export const REFUSALS = [
   'ports-vary',
   /** The exit itself leaves by another, and one of the two does not want that. */
   'exit-chain',
+  /** The relay will go: it takes on nobody and nothing new. */
+  'draining',
 ] as const;
 export type Refusal = (typeof REFUSALS)[number];
 

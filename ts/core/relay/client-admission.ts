@@ -14,6 +14,7 @@ import type { Client } from './relay-client.js';
 import { isOwnAddress, type RelayHost } from './relay-host.js';
 import { isCap, type Cap } from './relay-limits.js';
 import type { RelayRules } from './relay-rules.js';
+import type { RelayDrain } from './service/relay-drain.js';
 
 /** What the admission of clients asks for. */
 export interface AdmissionUser {
@@ -21,6 +22,7 @@ export interface AdmissionUser {
   readonly rules: RelayRules;
   readonly refusals: Counter;
   readonly roster: ClientRoster;
+  readonly drain: RelayDrain;
   /** Gives a place that is free. */
   add(given: GivenClient, turn: Turn): Client;
   remove(client: Client, turn: Turn): void;
@@ -56,6 +58,8 @@ export class ClientAdmission {
       return { status: GrantStatus.granted, lifetime: rules.limits.admissionSeconds };
     if (refusal === 'replay') return refusal;
     refusals.add(refusal, 1);
+    if (refusal === 'draining')
+      return { status: GrantStatus.draining, lifetime: this.#user.drain.secondsLeft(turn.now) };
     const status = isCap(refusal) ? GrantStatus.atCapacity : GrantStatus.refused;
     return { status, lifetime: 0 };
   }
@@ -90,6 +94,7 @@ export class ClientAdmission {
       }
       this.#user.remove(present, turn);
     }
+    if (this.#user.drain.isOn) return 'draining';
     const admitted = { sessionKey, identity, network: toHex(claim.network), address };
     const crowded = this.#crowded(admitted, turn);
     if (crowded !== undefined) return crowded;

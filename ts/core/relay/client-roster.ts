@@ -72,6 +72,7 @@ export class ClientRoster {
       challenging: false,
       nextMessage: 0,
       nextChange: 0,
+      drain: undefined,
       circuits: new Set(),
     };
     this.#clients.set(client.key, client, clientOwners(client));

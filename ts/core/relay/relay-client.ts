@@ -6,6 +6,7 @@ import { toHex } from '../../wire/bytes.js';
 import type { PeerRecord } from '../protocol/peer-record.js';
 import type { Owners } from '../runtime/bounded-table.js';
 import type { CircuitEnd } from './relay-circuit.js';
+import type { ClientDrain } from './service/relay-drain.js';
 
 /** The challenge an admission answered, and the answer: an older one is a replay. */
 export interface Admitted {
@@ -43,6 +44,8 @@ export interface Client extends CircuitEnd {
   nextMessage: number;
   /** The same of the next change of its record, ms. */
   nextChange: number;
+  /** What it was told of a drain; undefined = nothing. */
+  drain: ClientDrain | undefined;
 }
 
 export interface Registration {

@@ -32,6 +32,8 @@ const MESSAGE_BURST_MS = 1000;
 /** Changes of a client's record that others are told: one in 10 s, eight at once. The newest waits. */
 const CHANGE_INTERVAL_MS = 10_000;
 const CHANGES_AT_ONCE = 8;
+/** A client that has left is forgotten after so long: its question may be repeated. */
+const LEFT_SECONDS = 3;
 
 /** What else of the relay follows a client. */
 export interface ClientFollowers {
@@ -61,7 +63,10 @@ export class RelayClients {
   readonly #publications = new TimerQueue<Client>();
   readonly #handshakes = new RestartHandshakes();
 
-  constructor({ host, rules, neighbours, directory, refusals }: RelayParts, followers: ClientFollowers) {
+  constructor(
+    { host, rules, neighbours, directory, drain, refusals }: RelayParts,
+    followers: ClientFollowers,
+  ) {
     this.#host = host;
     this.#rules = rules;
     this.#neighbours = neighbours;
@@ -81,6 +86,7 @@ export class RelayClients {
       rules,
       refusals,
       roster: this.#roster,
+      drain,
       add: (given, turn) => this.#addClient(given, turn),
       remove: (client, turn) => this.#removeClient(client, turn),
       proven: (client, address, turn) => this.#addresses.proven(client, address, turn),
@@ -202,6 +208,14 @@ export class RelayClients {
     if (before === undefined || wait <= turn.now) this.#publish(client, turn);
     else this.#publications.set(client, wait);
     return undefined;
+  }
+
+  /** A client wants to be one no longer. Its session stays for a moment, by which it is answered. */
+  leave(client: Client, turn: Turn): void {
+    if (client.registration === undefined) return;
+    turn.notify('info', 'client-left', { peer: encodePeerId(client.identity) });
+    this.#unregister(client, turn);
+    this.#expireClient(client, LEFT_SECONDS, turn);
   }
 
   /**

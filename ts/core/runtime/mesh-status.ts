@@ -88,6 +88,8 @@ export interface BootstrapStatus {
   /** Seconds a registration lasts without renewal. */
   readonly leaseSeconds: number | undefined;
   readonly lastPongAgeMs: number | undefined;
+  /** It has said that it will go: the seconds until then; undefined = it has not. */
+  readonly drainsInSeconds: number | undefined;
   /** Why the last attempt failed. */
   readonly lastError: UplinkError | undefined;
 }
@@ -153,7 +155,21 @@ export interface AccountUse {
   readonly limit: RateLimit | undefined;
 }
 
+/** A relay that will go. */
+export interface DrainStatus {
+  readonly endsInSeconds: number;
+  /** Nobody is left that could leave, or the time is up. */
+  readonly done: boolean;
+  /** Registered clients that have not left, other relays aside. */
+  readonly clients: number;
+  /** Of these, those that have no other relay. */
+  readonly staying: number;
+  readonly circuits: number;
+}
+
 export interface RelayStatus {
+  /** Undefined = it takes on whom its rules let in. */
+  readonly drain: DrainStatus | undefined;
   readonly registrations: number;
   /** Standing policies in force. */
   readonly standingPolicies: number;

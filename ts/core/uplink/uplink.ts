@@ -17,6 +17,7 @@ import { fromHex, toHex } from '../../wire/bytes.js';
 import { PING_TOKEN_SIZE } from '../../wire/ping-frame.js';
 import { ControlKind, encodeControlFrame } from '../protocol/control-frame.js';
 import type { AnswerTo, MessageOf, TenureGrant } from '../protocol/control-message.js';
+import { earliest } from '../runtime/earliest.js';
 import { HANDSHAKE_WAITS_MS } from '../runtime/handshake-waits.js';
 import type { Primitives } from '../../contract/primitives.js';
 import type { LegIds } from '../runtime/leg-ids.js';
@@ -27,6 +28,7 @@ import type { PeerTable } from '../runtime/peer-table.js';
 import type { RequestTable } from '../runtime/request-table.js';
 import type { Turn } from '../runtime/turn.js';
 import { DirectoryReader, type DirectoryPage } from './directory-reader.js';
+import { RelayDeparture } from './relay-departure.js';
 
 export const KEEPALIVE_MS = 10_000;
 /** Waits after a ping and after each of its three repetitions; then the session is given up. */
@@ -36,6 +38,10 @@ const PROBE_WAITS_MS = [600];
 /** A bootstrap heard from this lately is not suspected. */
 const TRUST_MS = 500;
 const REGISTER_TRIES = 5;
+const LEAVE_TRIES = 3;
+/** A relay that was left is asked again when it should be gone, but not at once and not after longer than this. */
+const SOONEST_RETURN_MS = 1000;
+const LATEST_RETURN_MS = 60_000;
 const FIRST_BACKOFF_MS = 500;
 const LONGEST_BACKOFF_MS = 60_000;
 
@@ -74,8 +80,16 @@ export interface UplinkHost {
   canSendTo(address: SocketAddress): boolean;
   /** It is reached at another address now. */
   moved(uplink: Uplink, turn: Turn): void;
-  /** The session fell silent. */
+  /** The session fell silent, or the relay was left. */
   lost(uplink: Uplink, turn: Turn): void;
+  /** It will go: what leads over it is moved, as far as there is another. */
+  draining(uplink: Uplink, turn: Turn): void;
+  /** It stays after all. */
+  undrained(uplink: Uplink, turn: Turn): void;
+  /** Whether other relays do for us what this one does. @param since those count that have answered since then, and are asked */
+  mayLeave(uplink: Uplink, since: number, turn: Turn): boolean;
+  /** Whether a circuit of ours leads over it, or one is being opened. */
+  isUsed(uplink: Uplink): boolean;
 }
 
 export class Uplink {
@@ -106,6 +120,8 @@ export class Uplink {
   /** Tokens of the pings of this round; undefined = none is under way. */
   #pings: string[] | undefined;
   #renewAt: number | undefined;
+  readonly #departure: RelayDeparture;
+  #leaving = false;
   #silentSince: number | undefined;
   #registering = false;
   #shown = false;
@@ -127,6 +143,12 @@ export class Uplink {
       depthOf: (network) => host.depthOf(network),
       learned: (page, later) => host.learned(this, page, later),
     });
+    this.#departure = new RelayDeparture({
+      move: (later) => host.draining(this, later),
+      stays: (later) => host.undrained(this, later),
+      isFree: (since, later) => !host.isUsed(this) && host.mayLeave(this, since, later),
+      leave: (later) => this.#leave(later),
+    });
     host.peers.addRole(this.sessionKey, 'bootstrap', undefined, turn);
     this.#admit(turn);
   }
@@ -135,9 +157,18 @@ export class Uplink {
     return this.#state;
   }
 
-  /** Whether requests can be sent: registered, and not known to be silent. */
+  /** Whether it can be asked for something new: registered, not known to be silent, and there to stay. */
   get usable(): boolean {
-    return this.#state === 'registered';
+    return this.#state === 'registered' && !this.#departure.isOn;
+  }
+
+  heardSince(at: number): boolean {
+    return (this.#lastPong ?? -Infinity) >= at;
+  }
+
+  /** Whether it will go, and what leads over it works until then. */
+  get isDraining(): boolean {
+    return this.#state === 'registered' && this.#departure.isOn;
   }
 
   /** Whether it has been shown that we are in a network, or there is none to show. */
@@ -182,6 +213,7 @@ export class Uplink {
       state: this.#state,
       observedAddress: this.#observed === undefined ? undefined : formatSocketAddress(this.#observed),
       leaseSeconds: this.#leaseSeconds,
+      drainsInSeconds: this.#drainsIn(now),
       lastPongAgeMs: this.#lastPong === undefined ? undefined : now - this.#lastPong,
       lastError: this.#lastError,
     };
@@ -239,6 +271,18 @@ export class Uplink {
     this.#directory.handleChanged(request, message, turn);
   }
 
+  /** It says that it will go, or that it stays. */
+  handleDrain(request: number, { seconds }: MessageOf<'relay-drain'>, turn: Turn): void {
+    this.#departure.told(seconds === 0 ? undefined : turn.now + seconds * 1000, turn);
+    const leaves = seconds > 0 && this.#host.mayLeave(this, -Infinity, turn);
+    turn.send(this.sessionKey, request, { type: 'relay-drain-noted', leaves });
+  }
+
+  /** It refused something new because it will go. */
+  refusedDraining(turn: Turn): void {
+    this.#departure.refused(turn);
+  }
+
   /** One more network whose records are wanted. */
   follow(network: string, turn: Turn): void {
     if (this.#state === 'registered') this.#directory.read(network, turn);
@@ -263,6 +307,7 @@ export class Uplink {
       this.#renewAt = undefined;
       if (this.#state === 'registered') this.#register(turn);
     }
+    if (this.#state === 'registered') this.#departure.handleTimeout(turn);
     if (this.#timer === undefined || this.#timer > now) return;
     this.#timer = undefined;
     switch (this.#state) {
@@ -286,8 +331,8 @@ export class Uplink {
   }
 
   deadline(): number | undefined {
-    const timers = [this.#admission?.deadline(), this.#timer, this.#renewAt].filter((at) => at !== undefined);
-    return timers.length === 0 ? undefined : Math.min(...timers);
+    const departure = this.#state === 'registered' ? this.#departure.deadline() : undefined;
+    return earliest(this.#admission?.deadline(), this.#timer, this.#renewAt, departure);
   }
 
   /** Ends all that runs towards this bootstrap. */
@@ -330,6 +375,8 @@ export class Uplink {
     this.#closeAdmission(turn);
     if (typeof outcome === 'string') {
       this.#fail(outcome, turn);
+    } else if (outcome.status === GrantStatus.draining) {
+      this.#fail('draining', turn, outcome.lifetime * 1000);
     } else if (outcome.status !== GrantStatus.granted) {
       this.#fail(outcome.status === GrantStatus.refused ? 'not-admitted' : 'no-room', turn);
     } else {
@@ -362,7 +409,8 @@ export class Uplink {
     turn.emit({ type: 'handshake', peer: this.sessionKey });
   }
 
-  #fail(error: UplinkError, turn: Turn): void {
+  /** @param goneIn ms after which it is worth asking again; undefined: as often as it was in vain. */
+  #fail(error: UplinkError, turn: Turn, goneIn?: number): void {
     const { addresses } = this.bootstrap;
     this.#lastError = error;
     this.#failures++;
@@ -380,7 +428,44 @@ export class Uplink {
     const round = Math.floor((this.#failures - 1) / addresses.length);
     const backoff = Math.min(FIRST_BACKOFF_MS * 2 ** round, LONGEST_BACKOFF_MS);
     const [jitter = 0] = turn.random(1);
-    this.#enter('backoff', turn.now + backoff * (0.75 + jitter / 512));
+    this.#enter(
+      'backoff',
+      goneIn === undefined ? turn.now + backoff * (0.75 + jitter / 512) : returnAt(goneIn, jitter, turn),
+    );
+  }
+
+  #drainsIn(now: number): number | undefined {
+    const { until } = this.#departure;
+    return until === undefined ? undefined : Math.max(0, Math.ceil((until - now) / 1000));
+  }
+
+  /** Nothing leads over it any more: it need not wait for us. */
+  #leave(turn: Turn): void {
+    if (this.#leaving || this.#registering) return;
+    this.#leaving = true;
+    this.#host.requests.send(
+      this.sessionKey,
+      { type: 'unregister' },
+      turn,
+      (answer, later) => {
+        this.#leaving = false;
+        if (this.#state === 'registered' && answer?.type !== 'refused') this.#left(later);
+      },
+      LEAVE_TRIES,
+    );
+  }
+
+  #left(turn: Turn): void {
+    const goneIn = (this.#departure.until ?? turn.now) - turn.now;
+    const [jitter = 0] = turn.random(1);
+    this.#departure.forget();
+    this.#lastError = 'draining';
+    this.#observed = this.#renewAt = this.#pings = undefined;
+    this.#shown = false;
+    this.#enter('backoff', returnAt(goneIn, jitter, turn));
+    this.#host.lost(this, turn);
+    this.#host.reachChanged(turn);
+    turn.notify('info', 'relay-left', { peer: encodePeerId(this.bootstrap.identity) });
   }
 
   #register(turn: Turn): void {
@@ -414,6 +499,7 @@ export class Uplink {
     if (!sameSocketAddress(address, this.address)) this.#host.moved(this, turn);
     const fresh = this.#directory.rebooted(answer.boot) || this.#admittedSinceRegistered;
     const moved = this.#observed === undefined || !sameSocketAddress(this.#observed, answer.observed);
+    if (fresh) this.#departure.forget();
     this.#observed = answer.observed;
     this.#leaseSeconds = answer.lease;
     this.#admittedSinceRegistered = false;
@@ -495,4 +581,9 @@ export class Uplink {
       payload: encodeControlFrame({ kind: ControlKind.ping, body: token }),
     });
   }
+}
+
+/** When a relay that will be gone in so many ms is asked again. @param jitter 0–255 */
+function returnAt(goneIn: number, jitter: number, { now }: Turn): number {
+  return now + Math.min(Math.max(goneIn, SOONEST_RETURN_MS), LATEST_RETURN_MS) + jitter * 4;
 }

@@ -360,6 +360,11 @@ export const schema = z.strictObject({
         .optional(),
       accel_mode: z.enum(['native', 'generic'], ACCEL_MODE_RULE).default('native'),
       detach: z.boolean('true or false').default(false),
+      drain_seconds: integer(
+        'seconds for clients to move to another relay when this one is stopped; 0 is none',
+        0,
+        600,
+      ).default(3),
       peers: relayLinks.default([]),
       wireguard_servers: z
         .array(

@@ -1,6 +1,7 @@
 // What may be asked over the control socket, and how the daemon reads it.
 
 import { z } from 'zod';
+import { MAX_DRAIN_SECONDS } from '../../core/protocol/message-limits.js';
 import {
   exitGrantSchema,
   exitServeSchema,
@@ -55,6 +56,19 @@ const requestSchema = z.discriminatedUnion('command', [
     v: z.literal(CONTROL_VERSION),
     id: z.int().min(0),
     command: z.literal('relay-circuits'),
+  }),
+  z.strictObject({
+    v: z.literal(CONTROL_VERSION),
+    id: z.int().min(0),
+    command: z.literal('relay-drain'),
+    seconds: z.int().min(1).max(MAX_DRAIN_SECONDS),
+    /** Whether the daemon goes on when the drain is over. */
+    stay: z.boolean(),
+  }),
+  z.strictObject({
+    v: z.literal(CONTROL_VERSION),
+    id: z.int().min(0),
+    command: z.literal('relay-undrain'),
   }),
   z.strictObject({
     v: z.literal(CONTROL_VERSION),

@@ -14,6 +14,7 @@ import type { ControlRequest } from '../control/control-request.js';
 import { networkNames } from './daemon-snapshot.js';
 import type { Exits } from './exits.js';
 import type { Mesh } from './mesh.js';
+import type { RelayDraining } from './relay-draining.js';
 
 /** What the daemon itself answers, without a question to another node. */
 const ANSWER_TIMEOUT_MS = 5000;
@@ -25,6 +26,9 @@ export interface AnsweringDaemon {
   /** Undefined: it is a relay. */
   readonly exits: Exits | undefined;
   status(): DaemonStatus;
+  readonly draining: RelayDraining;
+  /** How long its end may take for clients that move to other relays. */
+  readonly drainSeconds: number;
   /** Ends once the answer is on its way. @param unload whether the kernel path goes too */
   end(unload: boolean): void;
   reloadNetworks(): Promise<void>;
@@ -38,7 +42,7 @@ export async function answerControl(request: ControlRequest, daemon: AnsweringDa
       return daemon.status();
     case 'down':
       daemon.end(request.unload === true);
-      return { pid: process.pid };
+      return { pid: process.pid, drainSeconds: daemon.drainSeconds };
     case 'reload-networks':
       await daemon.reloadNetworks();
       return null;
@@ -50,6 +54,11 @@ export async function answerControl(request: ControlRequest, daemon: AnsweringDa
       return receipts(daemon.mesh, request.peer, request.timeoutMs);
     case 'relay-circuits':
       return circuitsOf(daemon.mesh);
+    case 'relay-drain':
+      return { pid: process.pid, drain: daemon.draining.begin(request.seconds, request.stay) };
+    case 'relay-undrain':
+      daemon.draining.undo();
+      return null;
     case 'relay-receipts':
       return signedReceipts(daemon, request.peer, request.most);
     case 'exit-status':

@@ -53,6 +53,7 @@ import { HostChecks } from './host-checks.js';
 import { machineStatus } from './machine-status.js';
 import { PortMapping } from './port-mapping.js';
 import { PrivatePorts } from './private-ports.js';
+import { RelayDraining } from './relay-draining.js';
 import { TunnelWatch, privateFacts } from './tunnel-watch.js';
 import { Store } from '../state/store.js';
 import { VERSION } from '../../host/version.js';
@@ -111,6 +112,10 @@ export class Daemon {
   #statusServer: StatusServer | undefined;
   #reload: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
+  readonly #draining = new RelayDraining(
+    () => this.#running,
+    () => this.settings.onEnd(),
+  );
   #unload: true | undefined;
   /** True when this start made the identity. */
   created = false;
@@ -180,6 +185,7 @@ export class Daemon {
       networks,
     );
     this.#closers.push(() => this.#mesh?.close(this.#unload));
+    this.#closers.push(() => this.#draining.close());
     this.#openPortMapping();
     if (mode === 'relay') this.#reportKernelPath();
     await this.#openStatusPage();
@@ -503,6 +509,8 @@ export class Daemon {
       mesh: this.#running,
       exits: this.#exits,
       status: () => this.status(),
+      draining: this.#draining,
+      drainSeconds: this.#drainSeconds,
       end: (unload) => {
         if (unload) this.#unload = true;
         setImmediate(() => this.settings.onEnd()); // after the answer is on its way
@@ -610,6 +618,22 @@ export class Daemon {
     if (tunnel === undefined || this.#network === undefined) return tunnel;
     const { pid, namespace } = this.#network;
     return { ...tunnel, private: { pid, namespace, error: this.#networkError } };
+  }
+
+  /** What the end of a relay may take for clients that move to others. What a kernel path goes on with needs nobody to move. */
+  get #drainSeconds(): number {
+    const goesOn = this.#running.kernelPath?.staysBehind === true && this.#unload !== true;
+    return this.settings.mode === 'relay' && !goesOn ? this.#running.drainSeconds : 0;
+  }
+
+  /** Before the end of a relay that was told to end: clients with another relay move to it. */
+  async drain(): Promise<void> {
+    if (this.#drainSeconds > 0) await this.#draining.beforeEnd(this.#drainSeconds);
+  }
+
+  /** Whoever ends the daemon does not wait for clients any longer. */
+  hurry(): void {
+    this.#draining.hurry();
   }
 
   /** Closes everything that was opened, last opened first. Idempotent. */

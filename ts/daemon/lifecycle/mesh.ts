@@ -353,6 +353,11 @@ export class Mesh {
     this.shell.command((node, step) => node.setMapped(address, step));
   }
 
+  /** What the end of a relay may take for clients that move to others. */
+  get drainSeconds(): number {
+    return this.#config.relay.drain_seconds;
+  }
+
   /** Addresses the interface was made with, with prefix length. */
   get tunnelAddresses(): readonly string[] {
     return this.#tunnelAddresses;

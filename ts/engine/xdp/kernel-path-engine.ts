@@ -428,6 +428,11 @@ export class KernelPathEngine implements Engine {
     return this.#native.workers();
   }
 
+  /** Whether the kernel goes on forwarding when this ends. */
+  get staysBehind(): boolean {
+    return this.#path !== undefined && this.#acceleration.detach;
+  }
+
   /** @param unload whether the kernel path is removed; default: unless `detach` was asked for. */
   close(unload = !this.#acceleration.detach): Promise<void> {
     this.#path?.close(unload);

@@ -81,6 +81,12 @@ export async function renderMetrics(status: DaemonStatus): Promise<{ text: strin
     gauge('omerta_standing_policies', 'Standing policies this relay holds.', relay.standingPolicies);
     gauge('omerta_admissions', 'Admissions held by this relay.', relay.admissions);
     gauge('omerta_circuits', 'Circuits through this relay.', relay.circuits.length);
+    gauge('omerta_draining', '1 while this relay drains.', relay.drain === undefined ? 0 : 1);
+    gauge(
+      'omerta_drain_clients',
+      'Clients that have not left a relay that drains, other relays aside.',
+      relay.drain?.clients ?? 0,
+    );
     gauge('omerta_circuits_half_open', 'Circuits that wait for consent.', relay.halfOpen);
     const refusals = new Counter({
       name: 'omerta_refusals_total',

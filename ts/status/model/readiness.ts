@@ -4,11 +4,13 @@
 import type { BootstrapStatus, RelayStatus } from '../../core/runtime/mesh-status.js';
 import { RELAY_LIMITS } from '../../core/relay/relay-limits.js';
 import type { DaemonStatus } from './daemon-status.js';
+import { describeDrain } from './drain-wording.js';
 import { UDP_BLOCKED, wordUplinkError, type Wording } from './wording.js';
 
 /** Something that keeps a node from doing what it is there for. */
 export interface Obstacle extends Wording {
-  readonly check: 'interface' | 'private network' | 'relays' | 'clock' | 'exit' | 'capacity' | 'store';
+  readonly check:
+    'interface' | 'private network' | 'relays' | 'clock' | 'exit' | 'capacity' | 'drain' | 'store';
 }
 
 /** What is looked at; the node and the machine are as the daemon's status has them. */
@@ -23,7 +25,7 @@ export function obstacles(status: ReadinessFacts): Obstacle[] {
   return [
     ...(mode === 'up' ? [...ofInterface(status), ...ofRelays(status), ...ofExit(status)] : []),
     ...ofClock(mesh.bootstraps),
-    ...(mesh.relay === undefined ? [] : ofCapacity(mesh.relay)),
+    ...(mesh.relay === undefined ? [] : [...ofDrain(mesh.relay), ...ofCapacity(mesh.relay)]),
     ...(store.error === undefined
       ? []
       : [
@@ -85,6 +87,17 @@ function ofClock(bootstraps: readonly BootstrapStatus[]): Obstacle[] {
     if (state !== 'registered' && (lastError === 'clock-behind' || lastError === 'clock-ahead'))
       return [{ check: 'clock', ...wordUplinkError(lastError) }];
   return [];
+}
+
+function ofDrain({ drain }: RelayStatus): Obstacle[] {
+  if (drain === undefined) return [];
+  return [
+    {
+      check: 'drain',
+      what: `${describeDrain(drain)}; nobody more is taken`,
+      next: 'To take it back, type: omerta relay undrain',
+    },
+  ];
 }
 
 /** Of a limit of all clients together; what one identity or network has used up is no state of the relay. */

@@ -97,6 +97,10 @@ const REFUSAL_WORDS: Readonly<Record<Refusal, Wording>> = {
     what: 'the exit leaves by another exit itself, and one of the two does not want that',
     next: 'Use the exit behind it; or type --chain with omerta exit serve there and with omerta exit use here',
   },
+  draining: {
+    what: 'the relay is about to stop and takes on nothing new',
+    next: 'It is tried again when the relay should be back; until then another relay of the network is needed: omerta network list',
+  },
   'stale-policy': {
     what: 'the relay holds a newer standing policy: the clock went back and the store was lost',
     next: 'Set the clock, and start again',
@@ -169,6 +173,7 @@ const CORE_ERROR_WORDS: Readonly<Record<CoreErrorCode, Wording>> = {
   },
   'peer-id-prefix': { what: 'a peer id starts with "omerta1"', next: 'Copy one from: omerta peers' },
   'peer-id-length': { what: 'does not hold 32 bytes', next: 'Copy it again from: omerta peers' },
+  'not-a-relay': { what: 'this machine runs as a member', next: 'Type it on the relay' },
   'unknown-peer': { what: 'not a known member or bootstrap', next: 'See who is: omerta peers' },
 };
 

@@ -4,6 +4,7 @@
 import { createHash } from 'node:crypto';
 import { peerRows, type DaemonStatus } from '../model/daemon-status.js';
 import type { RateSeries } from '../model/rate-sampler.js';
+import { describeDrain } from '../model/drain-wording.js';
 import { exitLines } from '../model/exit-lines.js';
 import { obstacles, type Obstacle } from '../model/readiness.js';
 import { sparkline } from './sparkline.js';
@@ -170,6 +171,7 @@ function relay(status: DaemonStatus): string {
   return (
     '<h2>Relay</h2>' +
     definition([
+      ...(relayed.drain === undefined ? [] : [['Drain', e(describeDrain(relayed.drain))] as const]),
       ['Registrations', e(formatCount(relayed.registrations))],
       ['Admissions', e(formatCount(relayed.admissions))],
       ['Waiting for consent', e(formatCount(relayed.halfOpen))],

@@ -13,6 +13,10 @@ import type { CircuitLifetime } from './circuit-lifetime.js';
 import type { CircuitParts } from './circuit-parts.js';
 import { OFFER_TRIES, type Circuit, type CircuitEnd } from '../relay-circuit.js';
 
+/** What the caller is told: that another relay drains is not said of this one. */
+const passedOn = (reason: Refusal | undefined): Refusal | undefined =>
+  reason === 'draining' ? 'callee-offline' : reason;
+
 export class CalleeAsking {
   readonly #parts: CircuitParts;
   readonly #host: RelayHost;
@@ -93,7 +97,7 @@ export class CalleeAsking {
         if (answer?.type === 'circuit-granted') this.#lifetime.tellClosed(callee, id, later);
         return;
       }
-      if (answer?.type !== 'circuit-granted') this.askNext(circuit, answer?.reason, later);
+      if (answer?.type !== 'circuit-granted') this.askNext(circuit, passedOn(answer?.reason), later);
       else if (this.#isOf(answer.callee, calleeIdentity, later)) {
         circuit.joined = true;
         this.#lifetime.establish(circuit, answer.leg, answer.callee, answer.lifetime, later);

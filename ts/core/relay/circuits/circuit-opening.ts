@@ -121,7 +121,7 @@ export class CircuitOpening {
     }
     const remembered = neighbours.knows(client.identity) ? ANSWERS_PER_RELAY : undefined;
     if (!answers.begin(peer, request, turn, remembered)) return;
-    const refused = open(client);
+    const refused = this.#parts.drain.isOn ? 'draining' : open(client);
     if (refused === undefined) return;
     refusals.add(refused, 1);
     const reason = isCap(refused) ? 'capacity' : refused;

@@ -25,6 +25,7 @@ import { RelayNeighbours } from '../relay-neighbours.js';
 import { RelayAccounts } from '../relay-accounts.js';
 import { CAPS, isCap, type Cap } from '../relay-limits.js';
 import type { RelayPolicy } from '../relay-policy.js';
+import { RelayDrain } from './relay-drain.js';
 import { RelayReceipts } from './relay-receipts.js';
 import { RelayRules } from '../relay-rules.js';
 import { RelayTenures } from '../relay-tenures.js';
@@ -62,6 +63,16 @@ export class RelayService {
         () => rules.limits.registrations,
       ),
       directory: new RelayDirectory(host.requests, () => this.#clients.allRegistered()),
+      drain: new RelayDrain({
+        requests: host.requests,
+        clients: () => this.#clients.allRegistered(),
+        // One that uses this one as a bootstrap only says it itself; who lies is not waited for.
+        isRelay: ({ identity, registration }) =>
+          this.#parts.neighbours.knows(identity) ||
+          registration?.record.capabilities.includes('relay') === true,
+        client: (key) => this.#clients.get(key),
+        circuits: () => this.#circuits.size,
+      }),
       refusals: new Counter(TURNED_DOWN),
     };
     this.#tenures = new RelayTenures(host, () => rules.limits);
@@ -149,6 +160,7 @@ export class RelayService {
 
   handleRegister(peer: SessionKey, request: number, message: MessageOf<'register'>, turn: Turn): void {
     const client = this.#clients.get(peer);
+    const before = client?.registration?.boot;
     const refused = client === undefined ? 'not-registered' : this.#clients.register(client, message, turn);
     if (client === undefined || refused !== undefined) {
       const reason = refused ?? 'not-registered';
@@ -171,6 +183,30 @@ export class RelayService {
         .map(fromHex)
         .filter((network) => network !== undefined),
     });
+    const reborn = before !== undefined && !sameBytes(before, message.boot);
+    this.#parts.drain.registered(client, turn, reborn);
+  }
+
+  /** A client leaves: it has other relays, and nothing leads over this one any more. */
+  handleUnregister(peer: SessionKey, request: number, turn: Turn): void {
+    turn.send(peer, request, { type: 'unregistered' });
+    const client = this.#clients.get(peer);
+    if (client !== undefined) this.#clients.leave(client, turn);
+  }
+
+  /** Takes on nobody and nothing from now on, and is over after so long. `automatic`: or when those who can have left. */
+  beginDrain(seconds: number, automatic: boolean, turn: Turn): void {
+    this.#parts.drain.begin(seconds, automatic, turn);
+  }
+
+  /** Goes on as before. */
+  endDrain(turn: Turn): void {
+    this.#parts.drain.end(turn);
+  }
+
+  /** Whether a drain is over. */
+  get isDrained(): boolean {
+    return this.#parts.drain.isDone;
   }
 
   handleJoin(peer: SessionKey, request: number, message: MessageOf<'join-network'>, turn: Turn): void {
@@ -244,6 +280,7 @@ export class RelayService {
 
   #bindWireguard(client: Client, turn: Turn): Refusal | Cap | undefined {
     if (client.registration === undefined) return 'not-registered';
+    if (this.#parts.drain.isOn) return 'draining';
     // There are few bindings: they are for those who have shown more than that they know what a network is called.
     if (client.proven.size === 0 && !this.#parts.rules.isPeer(client.identity)) return 'not-a-member';
     return this.#wireguard.bind(client, turn);
@@ -380,15 +417,17 @@ export class RelayService {
   handleTimeout(turn: Turn): void {
     this.#clients.handleTimeout(turn);
     this.#circuits.handleTimeout(turn);
+    this.#parts.drain.handleTimeout(turn);
   }
 
   deadline(): number | undefined {
-    return earliest(this.#clients.deadline(), this.#circuits.deadline());
+    return earliest(this.#clients.deadline(), this.#circuits.deadline(), this.#parts.drain.deadline());
   }
 
   status(step: Step): RelayStatus {
     const { admissions, registrations, circuits } = this.#parts.rules.limits;
     return {
+      drain: this.#parts.drain.status(step.now),
       registrations: this.#clients.registrations,
       standingPolicies: this.#consent.size(step.wallClock),
       admissions: this.#clients.size,
