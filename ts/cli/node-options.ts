@@ -229,7 +229,8 @@ export function nodeArguments(options: NodeOptions): string[] {
     ...one('consent-until', consentUntil),
     ...(options.tun === false ? ['--no-tun'] : []),
     ...(options.stack === true ? ['--stack'] : []),
-    ...one('guest-socket', options.guestSocket),
+    // A daemon in the background is in no folder of whoever typed it.
+    ...one('guest-socket', options.guestSocket && resolve(options.guestSocket)),
     ...one('guest-mac', options.guestMac),
     ...one('guest-uid', options.guestUid),
   ];
