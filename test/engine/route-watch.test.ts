@@ -31,6 +31,7 @@ describe('what sticks to an address when routes move', () => {
   let sticky: Map<string, LocalAddress>;
   let avoided: Set<LocalAddress>;
   let watch: RouteWatch;
+  let fails: boolean;
 
   const moveTo = (name: string | undefined): void => {
     way = name;
@@ -39,6 +40,7 @@ describe('what sticks to an address when routes move', () => {
 
   beforeEach(() => {
     routes = '';
+    fails = false;
     way = 'eth0';
     interfaces = { lo: [at('127.0.0.1')], eth0: [at(FIRST)], eth1: [at(SECOND)] };
     asked = [];
@@ -59,6 +61,7 @@ describe('what sticks to an address when routes move', () => {
         routes: () => routes,
         interfaces: () => interfaces,
         ask: (ways) => {
+          if (fails) return Promise.reject(new Error('spawn EMFILE'));
           asked.push(ways);
           return Promise.resolve(
             new Map(way === undefined ? [] : ways.map((each) => [keyOf(each), way ?? ''])),
@@ -116,6 +119,17 @@ describe('what sticks to an address when routes move', () => {
     assert.equal(asked.length, 1);
     interfaces['eth1'] = [at(SECOND)];
     moveTo('eth1');
+    await watch.look();
+    assert.equal(sticky.size, 0);
+  });
+
+  it('is forgotten by the next look where one fails', async () => {
+    await watch.look();
+    moveTo('eth1');
+    fails = true;
+    await assert.rejects(watch.look(), /EMFILE/);
+    assert.equal(sticky.size, 1);
+    fails = false;
     await watch.look();
     assert.equal(sticky.size, 0);
   });

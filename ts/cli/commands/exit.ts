@@ -310,7 +310,7 @@ function offCommand(exit: Command): void {
     });
   explain(command, ['omerta exit off', 'omerta exit off --use'], {
     1: 'something of the host could not be taken back',
-    3: true,
+    2: true,
     4: true,
   });
 }

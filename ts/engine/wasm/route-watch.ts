@@ -30,7 +30,7 @@ export interface RouteFacts {
   /** Another text when routes of the table main, or of IPv6, have changed. */
   readonly routes: () => string;
   readonly interfaces: HostInterfaces;
-  /** The interface each way leads out by now, by its key; what leads nowhere is left out. */
+  /** The interface each way leads out by now, by its key; what leads nowhere, or nobody can tell, is left out. */
   readonly ask: (ways: readonly Way[]) => Promise<ReadonlyMap<string, string>>;
 }
 
@@ -66,7 +66,8 @@ export class RouteWatch {
   }
 
   start(): void {
-    this.#timer = setInterval(() => void this.look(), LOOK_INTERVAL_MS).unref();
+    // What cannot be looked at now, as without a descriptor left, is looked at in a second.
+    this.#timer = setInterval(() => void this.look().catch(() => undefined), LOOK_INTERVAL_MS).unref();
   }
 
   close(): void {
@@ -74,7 +75,7 @@ export class RouteWatch {
     this.#timer = undefined;
   }
 
-  /** Looks once; one look at a time. */
+  /** Looks once; one look at a time. Where it fails, the next one sees what has changed since the last that did not. */
   async look(): Promise<void> {
     if (this.#looking) return;
     this.#looking = true;
@@ -94,14 +95,13 @@ export class RouteWatch {
     }
     const routes = this.#facts.routes();
     const hasChanged = this.#routes !== undefined && routes !== this.#routes;
-    this.#routes = routes;
     for (const key of this.#ways.keys()) if (!sticky.has(key)) this.#ways.delete(key);
     this.#begin(sticky);
     const asked = hasChanged
       ? [...sticky.values(), ...this.#avoided.map(({ way }) => way)]
       : [...sticky.values()].filter((way) => !this.#ways.has(keyOf(way)));
-    if (asked.length === 0) return;
-    this.#compare(sticky, await this.#facts.ask(asked));
+    if (asked.length > 0) this.#compare(sticky, await this.#facts.ask(asked));
+    this.#routes = routes;
   }
 
   #sticky(): Map<string, Way> {
@@ -189,14 +189,18 @@ function readTable(path: string): string {
 
 /** By `ip route get`, all of them of one process. */
 function askIp(ways: readonly Way[]): Promise<ReadonlyMap<string, string>> {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const questions = ways.map(({ to, from }) => `route get ${to} from ${from}\n`);
     const child: ChildProcess = execFile(
       'ip',
       ['-force', '-oneline', '-batch', '-'],
       { timeout: PATIENCE_MS, maxBuffer: 1 << 20 },
       // What it could not answer, it says of that alone, and ends with an error.
-      (_, answers) => resolve(interfacesIn(answers)),
+      (error, answers) => {
+        const { code } = (error ?? {}) as { readonly code?: unknown };
+        if (typeof code === 'string' && code !== 'ENOENT') reject(new Error(`ip: ${code}`));
+        else resolve(interfacesIn(answers));
+      },
     );
     child.stdin?.on('error', () => undefined);
     child.stdin?.end(questions.join(''));

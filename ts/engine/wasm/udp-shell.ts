@@ -249,9 +249,13 @@ export class UdpShell {
   async #look(): Promise<void> {
     if (this.#families.length === 0) return;
     this.#lookedAt = performance.now();
-    const present = localAddresses(this.#interfaces()).filter((local) =>
-      this.#families.includes(familyOf(local)),
-    );
+    let interfaces;
+    try {
+      interfaces = this.#interfaces();
+    } catch {
+      return; // as without a descriptor left: what is there is kept until the next look
+    }
+    const present = localAddresses(interfaces).filter((local) => this.#families.includes(familyOf(local)));
     for (const [local, bound] of this.#sockets) {
       if (bound === undefined || present.includes(local)) continue;
       this.#sockets.delete(local);
