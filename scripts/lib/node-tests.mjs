@@ -57,6 +57,7 @@ export const LONGEST = [
   'wg/roaming',
   'lab/exit-configured',
   'sim/path-policy',
+  'lab/machine-network',
   'provider/machine',
 ];
 

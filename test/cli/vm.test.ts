@@ -20,6 +20,8 @@ describe('omerta vm try', { timeout: 300_000 }, () => {
       [['--memory', '64'], /--memory: "64" is not a whole number from 128 to/],
       [['--memory', '1G'], /--memory: "1G"/],
       [['--accelerator', 'fast'], /--accelerator: "fast" is none of auto, kvm, tcg/],
+      [['--exit', 'home'], /network: none is joined yet/],
+      [['--network', 'office'], /network: "office" is not joined/],
     ] as const) {
       const { code, stderr } = await omerta([
         '--state',

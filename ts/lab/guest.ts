@@ -14,7 +14,12 @@ import { Writable, type Duplex } from 'node:stream';
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { DEFAULT_GUEST_MAC } from '../contract/guest-control.js';
-import { findGuestImage, imageUnavailable, type GuestImage } from '../provider/image/guest-image.js';
+import {
+  findGuestImage,
+  imageUnavailable,
+  NETWORK_SCRIPT,
+  type GuestImage,
+} from '../provider/image/guest-image.js';
 import { initramfs, type FileEntry } from '../provider/image/initramfs.js';
 import { GuestAgent } from '../provider/machine/guest-agent.js';
 import { LastWords } from '../provider/machine/last-words.js';
@@ -29,21 +34,6 @@ export const GUEST_IMAGES = fileURLToPath(new URL('../../../build/guest', import
 const BOOT_TIMEOUT_MS = 90_000;
 const HARDWARE = { accelerator: 'tcg', cpus: 1, memoryMiB: 256 } as const;
 const TAP = 'tap,ifname=tap0,script=no,downscript=no';
-
-/** What udhcpc calls: the address, how the gateway is reached (RFC 3442), the MTU, who is asked for names. */
-const DHCP_SCRIPT = `#!/bin/sh
-[ "$1" = bound ] || [ "$1" = renew ] || exit 0
-ip address replace "$ip/32" dev "$interface"
-ip link set "$interface" mtu "$mtu"
-set -- $staticroutes
-while [ $# -ge 2 ]; do
-  if [ "$2" = 0.0.0.0 ]; then ip route replace "$1" dev "$interface"
-  else ip route replace "$1" via "$2" dev "$interface"; fi
-  shift 2
-done
-: > /etc/resolv.conf
-for server in $dns; do echo "nameserver $server" >> /etc/resolv.conf; done
-`;
 
 /** `wg` and the libraries it was linked with, where its loader looks for them. */
 function wgFiles(): FileEntry[] {
@@ -131,13 +121,9 @@ export class Guest {
   ): Promise<Guest | string> {
     const host = await world.addBareNode('provider');
     const netdev = `stream,server=off,addr.type=unix,addr.path=${socket}`;
-    const script = { path: 'bin/dhcp-script', content: DHCP_SCRIPT, mode: 0o755 };
-    const guest = await Guest.start(world, host, ipv4, netdev, [script], asOrdinaryUser);
+    const guest = await Guest.start(world, host, ipv4, netdev, [], asOrdinaryUser);
     if (typeof guest === 'string') return guest;
-    await guest.sh(
-      `ip link set eth0 up && ip -6 address add ${ipv6}/128 dev eth0\n` +
-        'udhcpc -i eth0 -s /bin/dhcp-script -t 30 -T 1 -O staticroutes -O mtu < /dev/null',
-    );
+    await guest.sh(`${NETWORK_SCRIPT} ${ipv6}`);
     return guest;
   }
 

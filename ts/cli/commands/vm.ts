@@ -6,12 +6,15 @@ import { ExitCode, OperatorError } from '../../host/operator-error.js';
 import type { Machine } from '../../provider/machine/machine.js';
 import { Context } from '../context.js';
 import { explain } from '../help.js';
+import { joinMesh, networkOf, startMachine, startMember } from '../machine-network.js';
 
 interface TryOptions {
   readonly cpus: string;
   readonly memory: string;
   readonly accelerator: string;
   readonly idle?: true;
+  readonly exit?: string;
+  readonly network?: string;
 }
 
 const DEFAULT_MEMORY_MIB = 256;
@@ -36,7 +39,7 @@ function wholeNumber(option: string, text: string, least: number, most: number):
 /** Runs a command in a machine, with the streams of this process. @returns its exit status */
 async function runIn(machine: Machine, words: readonly string[]): Promise<number> {
   const { stdin: input, stdout: output, stderr: errors } = process;
-  const { status, failure } = await machine.agent.run({ words, input, output, errors });
+  const { status, failure } = await machine.run({ words, input, output, errors });
   if (failure !== undefined) process.stderr.write(`omerta: in the virtual machine: ${failure}\n`);
   return status;
 }
@@ -52,6 +55,7 @@ async function tryCommand(context: Context, options: TryOptions, words: readonly
       `"${options.accelerator}" is none of ${ACCELERATORS.join(', ')}`,
       'Leave it out: the best one that works is taken',
     );
+  const network = networkOf(context, options);
   const stopped = new AbortController();
   let pass: (signal: NodeJS.Signals) => void = () => stopped.abort();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const)
@@ -59,29 +63,25 @@ async function tryCommand(context: Context, options: TryOptions, words: readonly
   const { MachineHost } = await import('../../provider/machine/machine-host.js');
   const say = (what: string): void => void process.stderr.write(`omerta: ${what}\n`);
   const host = await MachineHost.open(context.state, asked, say);
-  const machine = await host.start({
+  const member = network && (await startMember(context, network));
+  const machine = await startMachine(host, member, {
     ...{ cpus, memoryMiB, isIdle: options.idle === true },
     signal: stopped.signal,
   });
-  let signals = 0;
-  pass = (signal) => {
-    if (++signals > PATIENCE) void machine.stop(`it was ended by ${signal}`);
-    else machine.agent.signal(constants.signals[signal]);
-  };
+  void member?.lost().then((why) => machine.stop(why));
+  const end = (signal: NodeJS.Signals): void => void machine.stop(`it was ended by ${signal}`);
+  pass = end;
   try {
+    if (member !== undefined) await joinMesh(machine, member, options.exit);
+    let signals = 0;
+    pass = (signal) => {
+      if (++signals > PATIENCE) end(signal);
+      else machine.agent.signal(constants.signals[signal]);
+    };
     return await runIn(machine, words);
-  } catch (error) {
-    if (machine.state === 'running') throw error;
-    const reason = await machine.gone;
-    const said = machine.lastWords;
-    throw new OperatorError(
-      ExitCode.failure,
-      'virtual machine',
-      `it ended before the command: ${reason}${said === '' ? '' : ` (${said})`}`,
-      'Give it more: --memory MIB',
-    );
   } finally {
     await machine.stop();
+    await member?.stop();
     process.stdin.destroy();
   }
 }
@@ -93,24 +93,40 @@ export function vmCommand(program: Command): void {
     .description('Virtual machines that are made for one command and gone with it.');
   const attempt = vm
     .command('try')
-    .summary('run a command in a new virtual machine without a network')
+    .summary('run a command in a new virtual machine')
     .description(
       'Starts a virtual machine on this host, runs COMMAND in it as its root, with the streams of this terminal, and removes ' +
-        'it. It has a kernel and busybox of Debian, no network and no disk. QEMU runs without rights, in an empty network ' +
-        'namespace. The first time, the image is made of Debian packages, which takes a network and about a minute.',
+        'it. It has a kernel and busybox of Debian, and no disk. Without --exit or --network it has no network; with them it is a ' +
+        'member with an identity of its own: it reaches members, and by the exit all else, and has no other way. QEMU runs ' +
+        'without rights, in an empty network namespace. The first time, the image is made of Debian packages, which takes a ' +
+        'network and about a minute.',
     )
     .argument('<command...>', 'the program and its arguments, after --')
     .option('--cpus <n>', 'processors', '1')
     .option('--memory <mib>', 'memory, in MiB', String(DEFAULT_MEMORY_MIB))
     .option('--accelerator <name>', 'auto, kvm or tcg; auto tries whether KVM works here', 'auto')
+    .option('--exit <peer>', 'it is a member of a network, and leaves it by this one, which serves an exit')
+    .option(
+      '--network <name>',
+      'it is a member of this network; needed beside --exit only where several are joined',
+    )
     .option('--idle', 'it runs only when nothing else of this host wants to')
     .action(async (words: string[], options: TryOptions, self: Command) => {
       process.exitCode = await tryCommand(Context.of(self), options, words);
     });
   explain(
     attempt,
-    ['omerta vm try -- uname -a', 'tar c . | omerta vm try --memory 512 -- sh -c "tar x; make"'],
-    { 1: 'the virtual machine cannot be started, or ended before the command', 2: true, 4: true },
+    [
+      'omerta vm try -- uname -a',
+      'omerta vm try --memory 512 -- sh < commands',
+      'omerta vm try --exit home-server -- wget -O - http://example.org/',
+    ],
+    {
+      1: 'the virtual machine cannot be started, or ended before the command',
+      2: true,
+      4: true,
+      5: 'the exit is not known, or does not grant',
+    },
     { 126: 'COMMAND cannot be started', 127: 'COMMAND is not found; else it is that of COMMAND' },
   );
   explain(vm, ['omerta vm try -- uname -a'], { 1: true, 2: true });

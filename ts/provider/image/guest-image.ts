@@ -2,7 +2,7 @@
 // of them changes. Nothing of it is written to by a guest: its root is in its memory.
 //
 //   FOLDER/NAME/vmlinux         the kernel
-//   FOLDER/NAME/initramfs       its root: /init (native/agent), busybox, /modules/NN-NAME.ko, which init loads, and
+//   FOLDER/NAME/initramfs       its root: /init (native/agent), busybox with its libraries, /modules/NN-NAME.ko, which init loads, and
 //                               /modules/wireguard/NN-NAME.ko, which it does not
 //   FOLDER/NAME/manifest.json   what it was made of
 //   FOLDER/.making-…            one that is being made; it gets its name when it is whole
@@ -38,16 +38,49 @@ import { startableKernel } from './kernel-image.js';
 import { loadingOrder } from './kernel-modules.js';
 
 /** Another number makes every image anew: for a change of what is below. */
-const RECIPE = 1;
+const RECIPE = 4;
 /** The smallest of Debian's kernels; it stands for the one of the day, which it depends on. */
 const KERNEL = 'linux-image-cloud-amd64';
-const BUSYBOX = 'busybox-static';
+/** Not the static one: with its libraries, programs of Debian that are piped into a guest run there as well. */
+const BUSYBOX = 'busybox';
+const LIBC = 'libc6';
+const LOADER = 'ld-linux-x86-64.so.2';
+const LIBRARIES = ['libc.so.6', 'libresolv.so.2', 'libm.so.6'];
 const MODULES = ['virtio_pci', 'virtio_net', 'virtio_console'];
 const WIREGUARD = ['wireguard'];
 
 const PASSWD = 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n';
 const GROUP = 'root:x:0:\nnogroup:x:65534:\n';
 const HOSTS = '127.0.0.1 localhost\n::1 localhost\n';
+
+/** What the host runs once a machine has a network device: `network IPV6-ADDRESS`. */
+export const NETWORK_SCRIPT = '/etc/omerta/network';
+/** IPv6's route comes by router advertisements; the rest by DHCP, renewed as long as the machine runs. */
+const NETWORK = `#!/bin/sh
+# Nobody else is on its link, and looking for one takes a second.
+echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad
+ip link set eth0 up && ip -6 address add "$1/128" dev eth0 &&
+  udhcpc -i eth0 -n -t 30 -T 1 -O staticroutes -O mtu -s /etc/omerta/lease > /tmp/udhcpc 2>&1 || {
+  cat /tmp/udhcpc
+  exit 1
+}
+`;
+/** For udhcpc. A gateway that is on no prefix of the machine is reached by a route of its own (RFC 3442). */
+const LEASE = `#!/bin/sh
+case "$1" in
+  deconfig) ip -4 address flush dev "$interface" ;;
+  bound | renew)
+    ip address replace "$ip/$mask" dev "$interface"
+    [ -z "$mtu" ] || ip link set "$interface" mtu "$mtu"
+    set -- $staticroutes
+    while [ $# -ge 2 ]; do
+      if [ "$2" = 0.0.0.0 ]; then ip route replace "$1" dev "$interface"
+      else ip route replace "$1" via "$2" dev "$interface"; fi
+      shift 2
+    done
+    for server in $dns; do echo "nameserver $server"; done > /etc/resolv.conf ;;
+esac
+`;
 
 const MAKING = '.making-';
 /** One that is this old was given up, by a process that is gone. */
@@ -129,7 +162,7 @@ export async function guestImage(folder: string, say: Progress): Promise<GuestIm
   if (found?.manifest.lists === lists) return found;
   try {
     const [kernelName] = (await candidates([KERNEL])).flatMap(({ depends }) => depends);
-    const packages = await candidates([kernelName ?? KERNEL, BUSYBOX]);
+    const packages = await candidates([kernelName ?? KERNEL, BUSYBOX, LIBC]);
     const manifest = { recipe, lists, packages: packages.map(({ name, version }) => `${name}=${version}`) };
     const name = sha256(JSON.stringify([recipe, manifest.packages])).slice(0, 16);
     if (existsSync(join(folder, name, 'manifest.json'))) writeManifest(join(folder, name), manifest);
@@ -213,18 +246,29 @@ function contents(tree: string, agent: Buffer): { readonly kernel: Buffer; reado
   const modules = unpacked.filter((file) => file.endsWith('.ko'));
   const first = loadingOrder(MODULES, modules);
   const later = loadingOrder(WIREGUARD, modules).filter((file) => !first.includes(file));
-  const applets = execFileSync(busybox, ['--list-full'], { encoding: 'utf8' }).split('\n').filter(Boolean);
+  const library = (file: string): string => join(tree, 'lib/x86_64-linux-gnu', file);
+  // By its own loader and libraries, whatever this host has.
+  const words = ['--library-path', dirname(library(LOADER)), busybox, '--list-full'];
+  const applets = execFileSync(library(LOADER), words, { encoding: 'utf8' }).split('\n').filter(Boolean);
   const text = (path: string, content: string): FileEntry => ({ path, content, mode: 0o644 });
   return {
     kernel: startableKernel(readFileSync(kernel)),
     files: [
       { path: 'init', content: agent, mode: 0o755 },
       { path: 'bin/busybox', content: readFileSync(busybox), mode: 0o755 },
+      { path: `lib64/${LOADER}`, content: readFileSync(library(LOADER)), mode: 0o755 },
+      ...LIBRARIES.map((file) => ({
+        path: `lib/x86_64-linux-gnu/${file}`,
+        content: readFileSync(library(file)),
+        mode: 0o755,
+      })),
       ...applets
         .filter((path) => path !== 'bin/busybox')
         .map((path) => ({ path, content: '/bin/busybox', mode: 'symlink' as const })),
       ...[text('etc/passwd', PASSWD), text('etc/group', GROUP), text('etc/hosts', HOSTS)],
       text('root/.profile', ''),
+      { path: NETWORK_SCRIPT.slice(1), content: NETWORK, mode: 0o755 },
+      { path: 'etc/omerta/lease', content: LEASE, mode: 0o755 },
       ...moduleEntries('modules', first),
       ...moduleEntries('modules/wireguard', later),
     ],

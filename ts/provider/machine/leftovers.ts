@@ -1,7 +1,8 @@
-// What runs, in a file for each machine, so that what a process leaves that was killed is found and removed by the next.
+// What runs, in a file for each machine and each member of one, so that what a process leaves that was killed is found and
+// removed by the next.
 
 import { existsSync, readFileSync, readdirSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { makeFolders } from '../../host/make-folders.js';
 import { isProcessAlive } from '../../host/process-identity.js';
@@ -12,10 +13,12 @@ const SUFFIX = '.machine';
 const MARKER = z.object({
   /** The process that looks after it (host/process-identity.ts). */
   owner: z.string(),
-  /** QEMU, once it was started. */
+  /** QEMU, or the member's daemon, once it was started. */
   machine: z.string().optional(),
   user: z.number().optional(),
   cgroups: z.array(z.string()),
+  /** A folder beside the marker that goes with it. */
+  folder: z.string().optional(),
 });
 export type Marker = z.infer<typeof MARKER>;
 
@@ -54,10 +57,11 @@ export async function sweepLeftovers(folder: string): Promise<number> {
   for (const [path, marker] of markersIn(folder)) {
     if (marker === undefined && !existsSync(path)) continue; // it was removed meanwhile
     if (marker !== undefined && isProcessAlive(marker.owner)) continue;
-    const { machine, cgroups = [] } = marker ?? {};
+    const { machine, cgroups = [], folder: own } = marker ?? {};
     if (machine !== undefined && isProcessAlive(machine))
       process.kill(Number(machine.split(' ')[0]), 'SIGKILL');
     const left = await removeCgroups(cgroups);
+    if (own !== undefined && dirname(own) === folder) rmSync(own, { recursive: true, force: true });
     // Kept while anything of it is there: the next start tries again.
     if (left.length === 0) rmSync(path, { force: true });
     swept++;

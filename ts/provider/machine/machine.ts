@@ -13,7 +13,7 @@ import { OperatorError, messageOf } from '../../host/operator-error.js';
 import { ownProcessIdentity, processIdentity } from '../../host/process-identity.js';
 import type { GuestImage } from '../image/guest-image.js';
 import { confined, machineUser } from './confinement.js';
-import { GuestAgent } from './guest-agent.js';
+import { GuestAgent, type CommandEnd, type GuestCommand } from './guest-agent.js';
 import { LastWords } from './last-words.js';
 import { markerPath, takenUsers, type Marker } from './leftovers.js';
 import { MachineCgroup } from './machine-cgroup.js';
@@ -28,6 +28,8 @@ const OVERHEAD_MIB = 192;
 const TASKS = 64;
 /** After this QEMU is killed; it has nothing to save. */
 const QUIT_MS = 1000;
+/** So long QEMU may go on when the agent is gone. */
+const GRACE_MS = 2000;
 
 export type MachineState = 'starting' | 'running' | 'stopping' | 'gone';
 
@@ -167,6 +169,25 @@ export class Machine {
     if (machine !== undefined)
       writePrivate('machines', path, JSON.stringify({ ...marker, machine }), 'replace');
     return new Machine(name, settings, cgroup.limited, cgroup, child);
+  }
+
+  /**
+   * Runs a command to its end.
+   * @throws OperatorError with the reason when the machine ends before it
+   */
+  async run(command: GuestCommand): Promise<CommandEnd> {
+    try {
+      return await this.agent.run(command);
+    } catch (error) {
+      // The agent is gone a moment before QEMU is, which knows why.
+      await Promise.race([this.gone, setTimeout(GRACE_MS)]);
+      await this.stop(messageOf(error));
+      const said = this.lastWords;
+      throw machineError(
+        `it ended before the command: ${await this.gone}${said === '' ? '' : ` (${said})`}`,
+        'Where it had too little memory, give it more: --memory MIB',
+      );
+    }
   }
 
   /** Of the console and of QEMU, the last lines. */
