@@ -24,6 +24,7 @@ export const LONGEST = [
   'lab/nat-behaviour',
   'lab/routes',
   'lab/guard',
+  'lab/virtual-machine',
   'tunnel/accelerators',
   'sim/direct-paths',
   'lab/path-mtu',
