@@ -1,5 +1,5 @@
 // What the host and the agent in a guest say to each other. The layout is drawn in native/agent/frame.h, which says
-// the same; test/provider/guest-agent.test.ts runs the two against each other in a guest.
+// the same; test/provider/machine.test.ts runs the two against each other, in a guest.
 
 export const Kind = {
   start: 1,
