@@ -229,7 +229,7 @@ describe(
         [await made.fetch(WEB.ipv4, 80, 1), await made.fetch(WEB.ipv6, 80, 1)],
         [undefined, undefined],
       );
-      await must(exit, 'grant', guest.peerId, '--for', '8s');
+      await must(exit, 'grant', guest.peerId, '--for', '16s');
       await until(
         'the guest leaves by it',
         async () => (await exitReportOf(guest)).using?.active !== undefined,
@@ -239,7 +239,7 @@ describe(
       await until(
         'the right has lapsed',
         async () => (await exitReportOf(exit)).serving?.guests.length === 0,
-        20_000,
+        40_000,
       );
       assert.equal(await made.fetch(WEB.ipv4, 80, 1), undefined);
       await until(

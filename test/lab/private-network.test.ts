@@ -30,7 +30,7 @@ const SERVER = `
 const unavailable =
   labUnavailable(['curl', 'ping', 'setpriv']) ?? ordinaryUserUnavailable() ?? addonMissing();
 
-describe('a private network', { skip: unavailable ?? false, timeout: 200_000 }, () => {
+describe('a private network', { skip: unavailable ?? false, timeout: 400_000 }, () => {
   let world: World;
   let server: OmertaNode;
   let user: OmertaNode;

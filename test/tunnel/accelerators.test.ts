@@ -91,7 +91,6 @@ async function datagramsThrough(pair: TunnelPair, count: number, size: number): 
         timer = setTimeout(end, seen.length === ${count} ? 0 : 3000);
       });
       socket.bind(9000, '${right.inside}', () => console.log('ready'));
-      timer = setTimeout(end, 3000);
       setTimeout(end, 30000);`,
     ],
     { stdio: ['ignore', 'pipe', 'inherit'] },
