@@ -4,6 +4,7 @@
 // ts/engine/native/native-engine.ts is the only caller and the place where this is documented for users.
 #include <napi.h>
 
+#include "addon/gateway_calls.h"
 #include "addon/guest_socket_handle.h"
 #include "addon/host_calls.h"
 #include "addon/namespace_calls.h"
@@ -23,6 +24,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
               Napi::Function::New(env, omerta::addon::test_tun_offloads, "testTunOffloads"));
   omerta::addon::export_host_calls(env, exports);
   omerta::addon::export_namespace_calls(env, exports);
+  omerta::addon::export_gateway_calls(env, exports);
   auto names = Napi::Array::New(env);
   for (uint32_t i = 0; i < omerta::kCounterCount; i++)
     names.Set(i, Napi::String::New(env, std::string(omerta::kCounterNames[i])));

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "addon/namespace_calls.h"
 
-#include <netinet/in.h>
-#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -59,68 +57,11 @@ Napi::Value open_socket(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), fd < 0 ? -errno : fd);
 }
 
-constexpr size_t kMaxDatagram = 65535;
-
-/// ip 16 | port u16 little-endian; `family` and the rest as the kernel gave them.
-void put_address(uint8_t* out, const void* address) {
-  const auto family = static_cast<const sockaddr*>(address)->sa_family;
-  uint16_t port = 0;
-  std::fill_n(out, 16, uint8_t{0});
-  if (family == AF_INET) {
-    const auto* ipv4 = static_cast<const sockaddr_in*>(address);
-    out[10] = out[11] = 0xff;
-    std::memcpy(out + 12, &ipv4->sin_addr, 4);
-    port = ntohs(ipv4->sin_port);
-  } else {
-    const auto* ipv6 = static_cast<const sockaddr_in6*>(address);
-    std::memcpy(out, &ipv6->sin6_addr, 16);
-    port = ntohs(ipv6->sin6_port);
-  }
-  out[16] = static_cast<uint8_t>(port);
-  out[17] = static_cast<uint8_t>(port >> 8);
-}
-
-/// The next datagram of one of two transparent sockets: whom it is of, whom it was for (18 bytes each), then
-/// its data. Waits for one; undefined after `timeoutMs` without, or when the socket is gone.
-Napi::Value receive_datagram(const Napi::CallbackInfo& info) {
-  pollfd ready[2] = {{info[0].As<Napi::Number>().Int32Value(), POLLIN, 0},
-                     {info[1].As<Napi::Number>().Int32Value(), POLLIN, 0}};
-  if (poll(ready, 2, info[2].As<Napi::Number>().Int32Value()) <= 0) return info.Env().Undefined();
-  const int fd = ready[0].revents != 0 ? ready[0].fd : ready[1].fd;
-  thread_local std::vector<uint8_t> datagram(36 + kMaxDatagram);
-  sockaddr_storage from{};
-  iovec part{datagram.data() + 36, kMaxDatagram};
-  alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(sockaddr_in6)) + CMSG_SPACE(sizeof(sockaddr_in))];
-  msghdr header{};
-  header.msg_name = &from;
-  header.msg_namelen = sizeof from;
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  header.msg_control = control;
-  header.msg_controllen = sizeof control;
-  const ssize_t got = recvmsg(fd, &header, MSG_DONTWAIT);
-  if (got < 0) return info.Env().Undefined();
-  put_address(datagram.data(), &from);
-  bool told = false;
-  for (cmsghdr* each = CMSG_FIRSTHDR(&header); each != nullptr; each = CMSG_NXTHDR(&header, each)) {
-    const bool v4 = each->cmsg_level == SOL_IP && each->cmsg_type == IP_ORIGDSTADDR;
-    const bool v6 = each->cmsg_level == SOL_IPV6 && each->cmsg_type == IPV6_ORIGDSTADDR;
-    if (!v4 && !v6) continue;
-    sockaddr_storage to{};
-    std::memcpy(&to, CMSG_DATA(each), v4 ? sizeof(sockaddr_in) : sizeof(sockaddr_in6));
-    put_address(datagram.data() + 18, &to);
-    told = true;
-  }
-  if (!told) return info.Env().Undefined();
-  return Napi::Buffer<uint8_t>::Copy(info.Env(), datagram.data(), 36 + static_cast<size_t>(got));
-}
-
 }  // namespace
 
 void export_namespace_calls(Napi::Env env, Napi::Object exports) {
   exports.Set("openChannel", Napi::Function::New(env, open_channel, "openChannel"));
   exports.Set("helperBeginning", Napi::Function::New(env, helper_beginning, "helperBeginning"));
-  exports.Set("receiveDatagram", Napi::Function::New(env, receive_datagram, "receiveDatagram"));
   exports.Set("openSocket", Napi::Function::New(env, open_socket, "openSocket"));
 }
 

@@ -12,6 +12,18 @@ constexpr inner::VirtioNetHeader kPlain{};
 
 }  // namespace
 
+std::vector<uint8_t> unreachable_datagram(const stack::Flow& flow, Bytes payload, inner::Unreachable why) {
+  stack::Flow sent;
+  sent.local = flow.remote;
+  sent.remote = flow.local;
+  sent.local_port = flow.remote_port;
+  sent.remote_port = flow.local_port;
+  std::vector<uint8_t> datagram =
+      stack::write_datagram(sent, payload.subspan(0, std::min(payload.size(), kMostQuoted)));
+  const inner::IpView ip = inner::parse_ip(datagram.data(), datagram.size());
+  return inner::icmp_unreachable(ip, datagram.data(), why);
+}
+
 void Answers::add(const stack::Address& guest, std::vector<uint8_t> packet) {
   if (packet.empty() || waiting_.size() >= kMost) return;
   size_t& of_guest = of_guest_[guest];
@@ -21,15 +33,7 @@ void Answers::add(const stack::Address& guest, std::vector<uint8_t> packet) {
 }
 
 void Answers::unreachable(const stack::Flow& flow, Bytes payload, inner::Unreachable why) {
-  stack::Flow sent;
-  sent.local = flow.remote;
-  sent.remote = flow.local;
-  sent.local_port = flow.remote_port;
-  sent.remote_port = flow.local_port;
-  std::vector<uint8_t> datagram =
-      stack::write_datagram(sent, payload.subspan(0, std::min(payload.size(), kMostQuoted)));
-  const inner::IpView ip = inner::parse_ip(datagram.data(), datagram.size());
-  add(flow.remote, inner::icmp_unreachable(ip, datagram.data(), why));
+  add(flow.remote, unreachable_datagram(flow, payload, why));
 }
 
 const inner::Received* Answers::next() {

@@ -12,14 +12,17 @@
 
 namespace omerta::exit {
 
+/// That a datagram of a guest's went no further. flow: as the exit has it, its remote end is the guest.
+/// payload: what is known of the datagram's. Empty where nothing may be said of it.
+std::vector<uint8_t> unreachable_datagram(const stack::Flow& flow, Bytes payload, inner::Unreachable why);
+
 class Answers {
  public:
   static constexpr size_t kMostOfGuest = 64, kMost = 4096;
 
   /// Of what came from `guest`; nothing where `packet` is empty, or where as many wait as may.
   void add(const stack::Address& guest, std::vector<uint8_t> packet);
-  /// That a datagram of a guest's went no further. flow: as the exit has it, its remote end is the guest.
-  /// payload: what is known of the datagram's.
+  /// unreachable_datagram() of it.
   void unreachable(const stack::Flow& flow, Bytes payload, inner::Unreachable why);
   /// The next packet for a guest, until it is called again; nullptr: there is none.
   const inner::Received* next();

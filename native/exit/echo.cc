@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "exit/echo.h"
 
+#include <utility>
+
 namespace omerta::exit {
 namespace {
 
@@ -25,16 +27,25 @@ std::vector<uint8_t> write_icmp(const stack::Flow& flow, Bytes message) {
 }  // namespace
 
 std::optional<Echo> parse_echo(const stack::PacketView& packet) {
-  const bool v4 = packet.ip.family == 4;
-  if (packet.protocol != (v4 ? stack::kIcmp : stack::kIcmpv6) || packet.body.size() < kHeader)
+  if (packet.protocol != (packet.ip.family == 4 ? stack::kIcmp : stack::kIcmpv6)) return std::nullopt;
+  std::vector<uint8_t> message(packet.body.size());
+  packet.body.copy_to(message.data());
+  return echo_request(stack::address_of(packet.ip.source, packet.ip.address_size),
+                      stack::address_of(packet.ip.destination, packet.ip.address_size), std::move(message));
+}
+
+std::optional<Echo> echo_request(const stack::Address& from, const stack::Address& to,
+                                 std::vector<uint8_t> message) {
+  const bool v4 = stack::is_ipv4(from);
+  const uint8_t type = v4 ? kRequest4 : kRequest6;
+  // An IPv6 packet may have an address that stands for one of IPv4.
+  if (v4 != stack::is_ipv4(to) || message.size() < kHeader || message[0] != type || message[1] != 0)
     return std::nullopt;
   Echo echo;
-  echo.message.resize(packet.body.size());
-  packet.body.copy_to(echo.message.data());
-  if (echo.message[0] != (v4 ? kRequest4 : kRequest6) || echo.message[1] != 0) return std::nullopt;
-  echo.flow.local = stack::address_of(packet.ip.destination, packet.ip.address_size);
-  echo.flow.remote = stack::address_of(packet.ip.source, packet.ip.address_size);
-  echo.flow.remote_port = ntohs(load<uint16_t>(echo.message.data() + 4));
+  echo.flow.local = to;
+  echo.flow.remote = from;
+  echo.flow.remote_port = ntohs(load<uint16_t>(message.data() + 4));
+  echo.message = std::move(message);
   return echo;
 }
 

@@ -19,6 +19,9 @@ struct Echo {
 
 /// nullopt: it is something else.
 std::optional<Echo> parse_echo(const stack::PacketView& packet);
+/// The same of a message of ICMP alone, of `from` to `to`.
+std::optional<Echo> echo_request(const stack::Address& from, const stack::Address& to,
+                                 std::vector<uint8_t> message);
 /// The answer to an echo request, of the same size; empty: it is none.
 std::vector<uint8_t> echo_reply(const stack::PacketView& packet);
 /// A packet for a guest of the echo reply that a ping socket has given, with the guest's identifier; empty:

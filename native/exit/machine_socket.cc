@@ -4,6 +4,8 @@
 #include <linux/errqueue.h>
 #include <unistd.h>
 
+#include <cerrno>
+
 namespace omerta::exit {
 namespace {
 
@@ -11,6 +13,9 @@ namespace {
 constexpr uint8_t kUnreachable4 = 3, kPort4 = 3, kTooBig4 = 4, kNetProhibited4 = 9, kHostProhibited4 = 10,
                   kProhibited4 = 13;
 constexpr uint8_t kUnreachable6 = 1, kProhibited6 = 1, kPort6 = 4;
+
+/// Of a datagram, while others fail.
+constexpr int kTries = 3;
 
 std::optional<inner::Unreachable> reason_of(const sock_extended_err& error) {
   using inner::Unreachable;
@@ -32,6 +37,9 @@ std::optional<inner::Unreachable> reason_of(const sock_extended_err& error) {
 int machine_socket(const Destination& to, int type) {
   const int fd =
       socket(stack::is_ipv4(to.address) ? AF_INET : AF_INET6, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  const int on = 1;
+  // What comes for IPv4 at the port is another socket's.
+  if (fd >= 0 && !stack::is_ipv4(to.address)) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
   if (fd < 0 || to.from == 0) return fd;
   sockaddr_in from{};
   from.sin_family = AF_INET;
@@ -53,6 +61,16 @@ void tell_errors(int fd, const stack::Address& of_family) {
     setsockopt(fd, IPPROTO_IP, IP_RECVERR, &on, sizeof on);
   else
     setsockopt(fd, IPPROTO_IPV6, IPV6_RECVERR, &on, sizeof on);
+}
+
+Sent send_datagram(int fd, Bytes payload, const sockaddr_storage& to, socklen_t size) {
+  const auto* const address = size == 0 ? nullptr : reinterpret_cast<const sockaddr*>(&to);
+  for (int i = 0; i < kTries; i++) {
+    if (sendto(fd, payload.data(), payload.size(), MSG_NOSIGNAL, address, size) >= 0)
+      return i == 0 ? Sent::yes : Sent::after_error;
+    if (errno == EAGAIN) break;
+  }
+  return Sent::no;
 }
 
 std::optional<SocketError> next_error(int fd, std::span<uint8_t> memory) {

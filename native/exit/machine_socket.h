@@ -49,6 +49,16 @@ int machine_socket(const Destination& to, int type);
 /// net.ipv4.ping_group_range has no group of this process.
 int ping_socket(const stack::Address& of_family);
 
+enum class Sent : uint8_t {
+  yes,
+  after_error,  ///< what the network says of an earlier one is there to be read
+  no,           ///< errno
+};
+
+/// Sends a datagram; to: where the socket is connected to when its size is 0. An error may be of one that was
+/// sent before (ip(7), IP_RECVERR), so it is tried again.
+Sent send_datagram(int fd, Bytes payload, const sockaddr_storage& to, socklen_t size);
+
 /// What the network says of a datagram that was sent.
 struct SocketError {
   stack::Address address{};  ///< it was sent to

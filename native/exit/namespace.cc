@@ -125,7 +125,9 @@ bool bind_as(int fd, const Request& request) {
   ipv4.sin_family = AF_INET;
   ipv4.sin_port = htons(request.port);
   std::memcpy(&ipv4.sin_addr, request.address, sizeof ipv4.sin_addr);
-  if (v6 && setsockopt(fd, SOL_IPV6, IPV6_V6ONLY, &on, sizeof on) != 0) return false;
+  // A raw socket is of one family anyway, and takes no such option.
+  if (v6 && (request.type & 0xf) != SOCK_RAW && setsockopt(fd, SOL_IPV6, IPV6_V6ONLY, &on, sizeof on) != 0)
+    return false;
   const int bound = v6 ? bind(fd, reinterpret_cast<const sockaddr*>(&ipv6), sizeof ipv6)
                        : bind(fd, reinterpret_cast<const sockaddr*>(&ipv4), sizeof ipv4);
   return bound == 0 && ((request.type & 0xf) != SOCK_STREAM || listen(fd, SOMAXCONN) == 0);

@@ -59,12 +59,8 @@ class UdpFlows::Mapping final : public Watched {
     if (!to_.names()) known_.add(destination.address);
     sockaddr_storage to;
     const socklen_t size = to_.names() ? 0 : to_system(destination.address, destination.port, to);
-    const auto* const address = size == 0 ? nullptr : reinterpret_cast<const sockaddr*>(&to);
-    const auto try_it = [&] {
-      return sendto(fd, payload.data(), payload.size(), MSG_NOSIGNAL, address, size) >= 0;
-    };
-    // An error may be of one that was sent before.
-    if (try_it() || errno == EAGAIN || try_it() || (errno != ENETUNREACH && errno != EHOSTUNREACH)) return;
+    if (send_datagram(fd, payload, to, size) != Sent::no || (errno != ENETUNREACH && errno != EHOSTUNREACH))
+      return;
     stack::Flow flow = key_;
     flow.local = destination.address;
     flow.local_port = destination.port;

@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { exitCheck, type ExitFacts } from '../../ts/daemon/doctor/exit-checks.js';
+import { exitCheck, pingCheck, type ExitFacts } from '../../ts/daemon/doctor/exit-checks.js';
+import { pingsClosed } from '../../ts/host/ping-access.js';
 
 const ALL: ExitFacts = {
   hasNativeEngine: true,
@@ -36,4 +37,21 @@ it('says what each lacks', () => {
   const none = exitCheck({ ...ALL, hasNativeEngine: false });
   assert.ok(!none.ok);
   assert.equal(none.remedy, 'npm run build');
+});
+
+it('says what lets pings of guests pass', () => {
+  const of = (range: string | undefined, ...groups: number[]) => pingsClosed(() => range, groups);
+  assert.equal(of('0\t2147483647', 1000), undefined);
+  assert.equal(of('100 100', 7, 100), undefined);
+  assert.match(of(undefined, 0)?.reason ?? '', /not readable/);
+  const closed = of('1\t0', 0, 1);
+  assert.deepEqual(pingCheck(closed), {
+    name: 'exit pings',
+    ok: false,
+    required: false,
+    detail:
+      "ping sockets are closed to this user (net.ipv4.ping_group_range = 1 0): by namespace and stack, guests' pings are refused",
+    remedy: 'sudo sysctl -w net.ipv4.ping_group_range="0 2147483647"',
+  });
+  assert.ok(pingCheck(undefined).ok);
 });

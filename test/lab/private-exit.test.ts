@@ -238,6 +238,61 @@ describe('an exit without root', { skip: unavailable ?? false, timeout: 540_000 
     for (const server of servers) await ask(server);
   });
 
+  it('pings others where the system lets this user, and says that it may not where it does not', async () => {
+    const range = 'net.ipv4.ping_group_range';
+    const ping = (host: string, ...words: string[]): Promise<Finished> =>
+      exec('ping', '-n', '-c2', '-i0.3', '-W5', ...words, host);
+    const [network] = ((await exit.omerta.request({ command: 'status' })) as DaemonStatus).mesh.networks;
+    assert.ok(network);
+    await exit.node.sysctl(`${range}=0 2147483647`);
+    const refused = async (): Promise<number> => (await exitReportOf(exit)).serving?.gateway?.refused ?? 0;
+    const before = await refused();
+    for (const host of [WEB.ipv4, WEB.ipv6, network.ipv4, network.ipv6])
+      for (const size of ['56', '4000']) {
+        const { code, stdout } = await ping(host, '-s', size);
+        assert.equal(code, 0, stdout);
+        assert.match(stdout, / 0% packet loss/);
+        assert.doesNotMatch(stdout, /DUP/, 'the kernel of the private network does not answer as well');
+      }
+    assert.equal(await refused(), before);
+    assert.notEqual((await ping(LAN.ipv4, '-W1')).code, 0);
+    assert.equal((await exitReportOf(exit)).serving?.pingsClosed, undefined);
+    await exit.node.sysctl(`${range}=1 0`);
+    assert.match(
+      await must(exit, 'exit', 'status'),
+      /^pings +not sent on: .*; type: sudo sysctl -w net\.ipv4\.ping_group_range=/m,
+    );
+    for (const [host, said] of [
+      [WEB.ipv4, /Packet filtered/],
+      [WEB.ipv6, /Administratively prohibited/],
+    ] as const) {
+      const { code, stdout } = await ping(host);
+      assert.equal(code, 1);
+      assert.match(stdout, said);
+    }
+  });
+
+  it('refuses a datagram that nobody takes, as whom it was sent to does', async () => {
+    const send = `
+      import { createSocket } from 'node:dgram';
+      const [family, address] = process.argv.slice(1);
+      const socket = createSocket(family);
+      socket.on('error', ({ code }) => { console.log(code); process.exit(); });
+      const again = () => socket.send('to nobody', () => undefined);
+      socket.connect(9, address, () => { again(); setInterval(again, 500); });
+      setTimeout(() => process.exit(1), 10_000);`;
+    for (const [family, address] of [
+      ['udp4', WEB.ipv4],
+      ['udp6', WEB.ipv6],
+    ] as const) {
+      const { stdout, stderr } = await exec(
+        ...[process.execPath, '--input-type=module', '-e', send],
+        ...[family, address],
+      );
+      assert.equal(stdout.trim(), 'ECONNREFUSED', `${address}: ${stderr}`);
+    }
+  });
+
   it('forwards to no private address, none of its own, and no mail', async () => {
     const before = (await exitReportOf(exit)).serving?.dropped.denied ?? 0;
     for (const host of [LAN.ipv4, `[${LAN.ipv6}]`, EXIT_OUTSIDE.ipv4, '192.0.2.1', '127.0.0.2'])

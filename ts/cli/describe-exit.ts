@@ -67,6 +67,7 @@ function describeServing(serving: NonNullable<ExitReport['serving']>, now: numbe
     foreignDrops,
     tunnel,
     gateway,
+    pingsClosed,
     backend,
   } = serving;
   const families = [...(ipv4 ? ['IPv4'] : []), ...(ipv6 ? ['IPv6'] : [])].join(', ');
@@ -98,6 +99,9 @@ function describeServing(serving: NonNullable<ExitReport['serving']>, now: numbe
       : [
           `${backend === 'stack' ? 'stack    ' : 'gateway  '} ${gateway.tcp} connections, ${gateway.udp} ports for datagrams, ${gateway.refused} refused, ${capped.datagrams} datagrams sent too fast`,
         ]),
+    ...(pingsClosed === undefined
+      ? []
+      : [`pings     not sent on: ${pingsClosed.reason}; type: ${pingsClosed.remedy}`]),
     `refused   flows of guests: ${capped.rate} begun too fast, ${capped.tcp + capped.other + capped.all} beyond what may be at once`,
     `dropped   ${dropped.noRight} without the right, ${dropped.denied} to where nothing is forwarded`,
   ];

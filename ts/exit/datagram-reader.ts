@@ -1,5 +1,5 @@
-// A thread that waits for datagrams of guests, which Node.js cannot be told the destination of, and hands them to the
-// gateway's.
+// A thread that waits for datagrams and pings of guests, which Node.js cannot be told the destination of, and hands them to
+// the gateway's.
 
 import { setImmediate } from 'node:timers/promises';
 import { workerData } from 'node:worker_threads';
@@ -9,11 +9,9 @@ import { MAX_PENDING_DATAGRAMS, type DatagramReaderStart, type ToGateway } from 
 /** Between two looks whether it is to end. */
 const WAIT_MS = 200;
 
-const { udp4 = -1, udp6 = -1, port, pending } = workerData as DatagramReaderStart;
+const { sockets, port, pending } = workerData as DatagramReaderStart;
 const count = new Int32Array(pending);
 const { receiveDatagram } = loadNativeAddon();
-/** In turns: of two that are ready the first is read. */
-let [first, second] = [udp4, udp6];
 for (;;) {
   const waiting = Atomics.load(count, 0);
   if (waiting >= MAX_PENDING_DATAGRAMS) {
@@ -21,8 +19,7 @@ for (;;) {
     await setImmediate();
     continue;
   }
-  const datagram = receiveDatagram(first, second, WAIT_MS);
-  [first, second] = [second, first];
+  const datagram = receiveDatagram(sockets, WAIT_MS);
   if (datagram === undefined) {
     await setImmediate();
     continue;

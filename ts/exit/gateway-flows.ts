@@ -8,12 +8,15 @@ export const GUEST_BOUNDS = { tcp: 1024, connecting: 128, udp: 512 } as const;
 export const ALL_BOUNDS = { tcp: 16_384, connecting: 4096, udp: 16_384 } as const;
 /** New flows of one guest. */
 const NEW_PER_SECOND = 200;
+/** What one guest is told of that went no further (RFC 4443 2.4 f). */
+const TOLD_PER_SECOND = 200;
 
 type Kind = keyof typeof GUEST_BOUNDS;
 
 interface Guest {
   readonly open: Record<Kind, number>;
   readonly fresh: TokenBucket;
+  readonly told: TokenBucket;
   /** What ends each of its flows. */
   readonly ends: Set<() => void>;
 }
@@ -49,6 +52,7 @@ export class GatewayFlows {
         this.#guests.set(address, {
           open: none(),
           fresh: new TokenBucket(NEW_PER_SECOND, NEW_PER_SECOND, this.now()),
+          told: new TokenBucket(TOLD_PER_SECOND, TOLD_PER_SECOND, this.now()),
           ends: new Set(),
         });
     for (const [address, { ends }] of this.#guests) {
@@ -69,6 +73,15 @@ export class GatewayFlows {
       guest.fresh.take(this.now());
     if (!isFree) this.refused++;
     return isFree;
+  }
+
+  isGuest(address: string): boolean {
+    return this.#guests.has(address);
+  }
+
+  /** Whether a guest is told that something went no further. */
+  mayTell(address: string): boolean {
+    return this.#guests.get(address)?.told.take(this.now()) === true;
   }
 
   /** One is open. @param end is called when its guest is none any more. @returns what says that it has ended */

@@ -19,7 +19,7 @@ export type ToGateway =
   | { readonly type: 'guests'; readonly exit: GuestRules; readonly lan: GuestRules }
   /** Another helper opens sockets. */
   | { readonly type: 'channel'; readonly channel: number }
-  /** A datagram of a guest (NativeAddon.receiveDatagram). */
+  /** A datagram or ping of a guest (NativeAddon.receiveDatagram). */
   | { readonly type: 'datagram'; readonly datagram: Uint8Array };
 
 export type FromGateway =
@@ -31,15 +31,19 @@ export interface GatewayStart {
   readonly channel: number;
   /** Where it takes connections of guests: descriptors in the private network. */
   readonly tcp: readonly number[];
+  /** By which it answers pings and says what went no further: raw sockets in the private network. */
+  readonly icmp4: number | undefined;
+  readonly icmp6: number | undefined;
+  /** Own inner addresses: pings of those the kernel answers. */
+  readonly own: readonly string[];
   /** As DatagramReaderStart has it. */
   readonly pending: SharedArrayBuffer;
 }
 
 /** Given to the thread that waits for datagrams. */
 export interface DatagramReaderStart {
-  /** Where they come: descriptors in the private network; undefined = not this family. */
-  readonly udp4: number | undefined;
-  readonly udp6: number | undefined;
+  /** Where they come: descriptors in the private network, of datagrams and of pings. */
+  readonly sockets: readonly number[];
   readonly port: MessagePort;
   /** One Int32: datagrams handed over that the gateway has not taken yet. */
   readonly pending: SharedArrayBuffer;
@@ -51,6 +55,7 @@ export const MAX_PENDING_DATAGRAMS = 1024;
 /** What goes through it, told once a second. */
 export interface GatewayCounts {
   readonly tcp: number;
+  /** Identifiers of pings are among them. */
   readonly udp: number;
   /** At a bound, of who is no guest, or to where nothing is forwarded. */
   readonly refused: number;

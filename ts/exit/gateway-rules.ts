@@ -31,6 +31,8 @@ export function gatewayTable({ tunnel, tcp, udp, own, ipv4, ipv6 }: GatewayPorts
   const own6 = addresses(true);
   const take = (family: 'ipv4' | 'ipv6', protocol: string, port: number): string =>
     `meta nfproto ${family} meta l4proto ${protocol} tproxy ${family === 'ipv4' ? 'ip' : 'ip6'} to :${port} meta mark set ${MARK} accept`;
+  const ping = (protocol: 'icmp' | 'icmpv6'): string =>
+    `    ${protocol} type echo-request meta mark set ${MARK} accept`;
   return [
     `table inet ${table} {}`,
     `delete table inet ${table}`,
@@ -44,8 +46,20 @@ export function gatewayTable({ tunnel, tcp, udp, own, ipv4, ipv6 }: GatewayPorts
     ...ownRules('ip6', own6, [tcp, udp]),
     ...rateRules('ip', 4),
     ...rateRules('ip6', 6),
-    ...(ipv4 ? [`    ${take('ipv4', 'tcp', tcp)}`, `    ${take('ipv4', 'udp', udp)}`] : []),
-    ...(ipv6 ? [`    ${take('ipv6', 'tcp', tcp)}`, `    ${take('ipv6', 'udp', udp)}`] : []),
+    ...(ipv4 ? [`    ${take('ipv4', 'tcp', tcp)}`, `    ${take('ipv4', 'udp', udp)}`, ping('icmp')] : []),
+    ...(ipv6 ? [`    ${take('ipv6', 'tcp', tcp)}`, `    ${take('ipv6', 'udp', udp)}`, ping('icmpv6')] : []),
+    '    drop',
+    '  }',
+    // The kernel would answer pings of others by itself. What has a file behind its socket is the gateway's answer.
+    '  chain answers {',
+    '    type filter hook output priority filter; policy accept;',
+    `    oifname != "${tunnel}" accept`,
+    '    icmp type != echo-reply accept',
+    '    icmpv6 type != echo-reply accept',
+    '    meta l4proto != { icmp, icmpv6 } accept',
+    '    meta skuid != 4294967295 accept',
+    ...(own4.length === 0 ? [] : [`    ip saddr { ${own4.join(', ')} } accept`]),
+    ...(own6.length === 0 ? [] : [`    ip6 saddr { ${own6.join(', ')} } accept`]),
     '    drop',
     '  }',
     '}',
@@ -69,7 +83,7 @@ function rateRules(family: 'ip' | 'ip6', version: 4 | 6): string[] {
     `update @${set}${version} { ${family} saddr limit rate over ${perSecond}/second burst ${burst} packets }`;
   return [
     `    tcp flags & (syn | ack) == syn ${over('begun', tcpPerSecond, 2 * tcpPerSecond)} counter name capped_rate drop`,
-    `    meta l4proto udp ${over('sent', datagramsPerSecond, datagramsPerSecond / 10)} counter name capped_datagrams drop`,
+    `    meta l4proto { udp, icmp, icmpv6 } ${over('sent', datagramsPerSecond, datagramsPerSecond / 10)} counter name capped_datagrams drop`,
   ];
 }
 

@@ -8,7 +8,8 @@ import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
 import { loadNativeAddon } from '../engine/native/native-addon.js';
 import { freeDescriptors, SPARE_DESCRIPTORS } from '../host/descriptor-limit.js';
 import { formatIp, parseIp } from '../wire/socket-address.js';
-import { GatewayDatagrams } from './gateway-datagrams.js';
+import { GatewayAnswerers } from './gateway-answerers.js';
+import { GatewayDatagrams, type GatewayFlow } from './gateway-datagrams.js';
 import { GatewayFlows } from './gateway-flows.js';
 import {
   NOWHERE,
@@ -18,11 +19,14 @@ import {
   type ToGateway,
 } from './gateway-messages.js';
 import { machineNetwork, plainAddress } from './inner-network.js';
+import { openMachineSocket, packedEnd, type Unreachable } from './machine-socket.js';
 import { Permitted } from './permitted.js';
 import { connectToFirst, relayStreams } from './relayed-stream.js';
 
 const CONNECT_MS = 10_000;
-const TIDY_MS = 30_000;
+/** RFC 4787, REQ-5; RFC 5508, REQ-1. */
+const IDLE_MS = { udp: 5 * 60_000, ping: 60_000 } as const;
+const TIDY_MS = 10_000;
 const COUNTS_MS = 1000;
 const AF_INET = 2;
 const AF_INET6 = 10;
@@ -103,15 +107,52 @@ function openAnswerer(address: string, port: number): UdpSocket | undefined {
   return fd < 0 ? undefined : createSocket(v6 ? 'udp6' : 'udp4').bind({ fd });
 }
 
-const datagrams = new GatewayDatagrams({ flows, isPermitted, openAnswerer, now: () => performance.now() });
-setInterval(() => datagrams.tidy(), TIDY_MS);
+/** As NativeAddon.receiveDatagram has it. */
+const packed = ({ guest, port, address, toPort }: GatewayFlow): Uint8Array =>
+  Buffer.concat([packedEnd(guest, port), packedEnd(address, toPort)]);
+
+const icmp = (flow: GatewayFlow): number | undefined => (isIPv6(flow.guest) ? start.icmp6 : start.icmp4);
+
+function refuse(flow: GatewayFlow, data: Uint8Array, why: Unreachable): void {
+  const raw = icmp(flow);
+  if (raw !== undefined) loadNativeAddon().sendUnreachable(raw, packed(flow), data, why);
+}
+
+function answerPing(flow: GatewayFlow, reply: Uint8Array): void {
+  const raw = icmp(flow);
+  if (raw !== undefined) loadNativeAddon().sendEchoReply(raw, packed(flow), reply);
+}
+
+const answerers = new GatewayAnswerers(flows, openAnswerer);
+const shared = { flows, isPermitted, refuse, now: () => performance.now() };
+const datagrams = new GatewayDatagrams({
+  ...shared,
+  open: (ipv6) => openMachineSocket('udp', ipv6),
+  answer: (flow, data) => answerers.send(flow, data),
+  idleMs: IDLE_MS.udp,
+});
+const pings = new GatewayDatagrams({
+  ...shared,
+  open: (ipv6) => openMachineSocket('ping', ipv6),
+  answer: answerPing,
+  idleMs: IDLE_MS.ping,
+});
+setInterval(() => [datagrams, pings].forEach((each) => each.tidy()), TIDY_MS);
+
+const own = new Set(start.own);
 
 function datagram(bytes: Uint8Array): void {
-  const text = (at: number): readonly [string, number] => [
+  const end = (at: number): readonly [string, number] => [
     formatIp(bytes.subarray(at, at + 16)),
     (bytes[at + 16] ?? 0) | ((bytes[at + 17] ?? 0) << 8),
   ];
-  datagrams.send(...text(0), ...text(18), bytes.subarray(36));
+  const [[guest, port], [address, toPort]] = [end(0), end(18)];
+  const flow = { guest, port, address, toPort };
+  const data = bytes.subarray(36);
+  if (toPort !== 0) {
+    if (port !== 0) datagrams.send(flow, data);
+    // The socket has pings of everybody in that network, those of this member among them, which the kernel answers.
+  } else if (flows.isGuest(guest) && !own.has(address)) pings.send(flow, data);
 }
 
 let told = '';

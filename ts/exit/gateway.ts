@@ -32,7 +32,7 @@ export class Gateway {
   private constructor(
     private readonly network: PrivateNetwork,
     private readonly threads: readonly Worker[],
-    /** Sockets of datagrams, which no thread closes. */
+    /** Sockets of datagrams and of ICMP, which no thread closes. */
     private readonly datagrams: readonly number[],
   ) {}
 
@@ -46,22 +46,29 @@ export class Gateway {
     failed: (error: Error) => void,
   ): Promise<Gateway> {
     const families = ([4, 6] as const).filter((family) => (family === 4 ? wish.ipv4 : wish.ipv6));
-    const { tcp, udp } = openSockets(network, families);
+    const { tcp, udp, icmp } = openSockets(network, families);
     const pending = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
     const { port1, port2 } = new MessageChannel();
     const main = new Worker(new URL('./gateway-worker.js', import.meta.url), {
       workerData: {
         channel: network.channel,
         tcp: [...tcp.values()],
+        icmp4: icmp.get(4),
+        icmp6: icmp.get(6),
+        own: wish.own,
         pending,
       } satisfies GatewayStart,
     });
     const reader = new Worker(new URL('./datagram-reader.js', import.meta.url), {
-      workerData: { udp4: udp.get(4), udp6: udp.get(6), port: port1, pending } satisfies DatagramReaderStart,
+      workerData: {
+        sockets: [...udp.values(), ...icmp.values()],
+        port: port1,
+        pending,
+      } satisfies DatagramReaderStart,
       transferList: [port1],
     });
     main.postMessage({ type: 'reader', port: port2 }, [port2]);
-    const gateway = new Gateway(network, [main, reader], [...udp.values()]);
+    const gateway = new Gateway(network, [main, reader], [...udp.values(), ...icmp.values()]);
     const ready = new Promise<void>((resolve, reject) => {
       main.on('message', (message: FromGateway) => {
         if (message.type === 'counts') gateway.#counts = message.counts;
@@ -118,17 +125,18 @@ type Family = keyof typeof ANY;
 function openSockets(
   network: PrivateNetwork,
   families: readonly Family[],
-): { readonly tcp: ReadonlyMap<Family, number>; readonly udp: ReadonlyMap<Family, number> } {
-  const [tcp, udp] = [new Map<Family, number>(), new Map<Family, number>()];
+): Readonly<Record<'tcp' | 'udp' | 'icmp', ReadonlyMap<Family, number>>> {
+  const [tcp, udp, icmp] = [new Map<Family, number>(), new Map<Family, number>(), new Map<Family, number>()];
   let failure: unknown;
   for (const family of families)
     try {
       tcp.set(family, network.openTransparent(ANY[family], PORT, 'tcp'));
       udp.set(family, network.openTransparent(ANY[family], PORT, 'udp'));
+      icmp.set(family, network.openEcho(ANY[family]));
     } catch (error) {
       failure = error;
     }
-  if (udp.size > 0) return { tcp, udp };
-  [...tcp.values()].forEach(closeSync);
+  if (icmp.size > 0) return { tcp, udp, icmp };
+  [...tcp.values(), ...udp.values()].forEach(closeSync);
   throw failure;
 }

@@ -21,6 +21,9 @@ const AF_INET = 2;
 const AF_INET6 = 10;
 const SOCK_STREAM = 1;
 const SOCK_DGRAM = 2;
+const SOCK_RAW = 3;
+const IPPROTO_ICMP = 1;
+const IPPROTO_ICMPV6 = 58;
 
 /** The helper is not started again more often. */
 const PAUSE_MS = 1000;
@@ -122,6 +125,15 @@ export class PrivateNetwork implements InnerNetwork {
     return this.#open(address, kind === 'tcp' ? SOCK_STREAM : SOCK_DGRAM, port, true);
   }
 
+  /** The same of pings, by which ICMP of anybody can be sent. @throws Error */
+  openEcho(any: string): number {
+    const fd = this.#open(any, SOCK_RAW, 0, true, isIPv6(any) ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
+    const error = loadNativeAddon().takeEchoRequests(fd, isIPv6(any));
+    if (error === 0) return fd;
+    closeSync(fd);
+    throw systemError(errnoName(error), any);
+  }
+
   /** Runs a program in there that may change it. @throws HostCommandError; OperatorError when it is not installed */
   async run(file: string, args: readonly string[], input: string): Promise<string> {
     // By what is open here: the helper may be gone, and its number another process's.
@@ -138,7 +150,7 @@ export class PrivateNetwork implements InnerNetwork {
   }
 
   /** @throws Error with the `code` of the system */
-  #open(address: string, type: number, port?: number, transparent = false): number {
+  #open(address: string, type: number, port?: number, transparent = false, protocol = 0): number {
     const ip = parseIp(address);
     if (ip === undefined) throw systemError('EINVAL', address);
     if (this.endIfStopped())
@@ -148,8 +160,8 @@ export class PrivateNetwork implements InnerNetwork {
     const { openSocket } = loadNativeAddon();
     const fd =
       port === undefined
-        ? openSocket(this.channel, family, type, 0)
-        : openSocket(this.channel, family, type, 0, bound, port, transparent);
+        ? openSocket(this.channel, family, type, protocol)
+        : openSocket(this.channel, family, type, protocol, bound, port, transparent);
     if (fd < 0) throw systemError(errnoName(-fd), `${address} ${port ?? ''}`.trim());
     return fd;
   }

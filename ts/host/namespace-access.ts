@@ -17,7 +17,7 @@ export interface Closed {
 }
 
 /** The value of a kernel parameter; undefined when this kernel has none of that name. */
-function readParameter(name: string): string | undefined {
+export function readParameter(name: string): string | undefined {
   try {
     return readFileSync(`/proc/sys/${name.replaceAll('.', '/')}`, 'utf8').trim();
   } catch {

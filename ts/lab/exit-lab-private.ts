@@ -43,6 +43,19 @@ export async function stackRows(world: World, report: Report): Promise<void> {
   const answer = await guest.node.run(process.execPath, ['--input-type=module', '-e', QUESTION, exit.ipv4]);
   const named = answer.stdout.trim();
   report.judge('by a stack: a name, asked of the exit', named, WEB.ipv4, named === WEB.ipv4);
+  await exit.node.sysctl('net.ipv4.ping_group_range=0 2147483647'); // as systemd sets it
+  for (const [family, host] of [
+    ['IPv4', WEB.ipv4],
+    ['IPv6', WEB.ipv6],
+  ] as const) {
+    const isAnswered = await made.ping(host);
+    report.judge(
+      `by a stack: ping, ${family}`,
+      isAnswered ? 'answered' : 'not answered',
+      'answered',
+      isAnswered,
+    );
+  }
   const lan = (await made.fetch(LAN.ipv4)) === undefined ? 'not reached' : 'reached';
   report.judge('by a stack: denied: the exit’s LAN', lan, 'not reached', lan === 'not reached');
 }
@@ -79,6 +92,15 @@ export async function privateRows(world: World, report: Report): Promise<void> {
   );
   const answer = await exec(process.execPath, '--input-type=module', '-e', QUESTION, WEB.ipv4);
   report.judge('without root: exec, a datagram and its answer', answer, WEB.ipv4, answer === WEB.ipv4);
+  await exit.node.sysctl('net.ipv4.ping_group_range=0 2147483647'); // as systemd sets it
+  for (const [family, host] of [
+    ['IPv4', WEB.ipv4],
+    ['IPv6', WEB.ipv6],
+  ] as const) {
+    const { code } = await run(guest, 'exec', '--', 'ping', '-n', '-c1', '-W5', host);
+    const answered = code === 0 ? 'answered' : 'not answered';
+    report.judge(`without root: exec, ping, ${family}`, answered, 'answered', code === 0);
+  }
   const [file = '', ...args] = guest.omerta.typed('socks');
   const socks = guest.node.spawn(file, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   await new Promise((resolve) => socks.stdout?.once('data', resolve));

@@ -14,13 +14,14 @@ import { isLiveSocket } from '../control/live-socket.js';
 import type { DaemonStatus, LogStatus } from '../../status/model/daemon-status.js';
 import { defaultRouteDevices, deviceTuning, hostSettings } from '../../host/host-tuning.js';
 import { loadIdentity } from '../state/identity.js';
-import { exitCheck, missingPrograms } from './exit-checks.js';
+import { exitCheck, missingPrograms, pingCheck } from './exit-checks.js';
 import { kernelPathChecks } from './kernel-path-checks.js';
 import { providerChecks } from './provider-checks.js';
 import { loadNetworks } from '../state/network-files.js';
 import { OperatorError, messageOf, systemErrorCode } from '../../host/operator-error.js';
 import { requirePrivate, type StateDirectory } from '../state/state-directory.js';
 import { deviceProblem, tunAccess } from '../../host/tun-access.js';
+import { pingsClosed } from '../../host/ping-access.js';
 import { PrivateNetwork } from '../../exit/private-network.js';
 import { packageRoot } from '../../host/version.js';
 
@@ -307,6 +308,7 @@ export async function diagnose(state: StateDirectory, load: () => Config): Promi
       : missing('tun', `${tun.reason}: "omerta up" needs it, a relay does not`, tun.remedy),
     network,
     exitCheck({ hasNativeEngine, tun, network, notInstalled: missingPrograms() }),
+    pingCheck(pingsClosed()),
     passed('kernel', `Linux ${release()}, Node.js ${process.version}`),
     ...socketBufferChecks(checks.some(({ name, ok }) => name === 'accelerator udp-buffers' && ok)),
     ...hostTuningChecks(),

@@ -1,6 +1,7 @@
 // What `omerta doctor` says of exits: by what this user can serve one here, and why not by the others.
 
 import { programPath } from '../../exit/host-commands.js';
+import type { Closed } from '../../host/namespace-access.js';
 import { OperatorError } from '../../host/operator-error.js';
 import type { TunAccess } from '../../host/tun-access.js';
 import type { ExitBackend } from '../../status/model/exit-report.js';
@@ -55,5 +56,19 @@ export function exitCheck({ hasNativeEngine, tun, network, notInstalled }: ExitF
     required: false,
     detail: told.join('; '),
     remedy: hasNativeEngine ? undefined : 'npm run build',
+  };
+}
+
+/** Whether an exit by the gateway or the stack sends pings on. @param closed why not */
+export function pingCheck(closed: Closed | undefined): Check {
+  return {
+    name: 'exit pings',
+    ok: closed === undefined,
+    required: false,
+    detail:
+      closed === undefined
+        ? 'namespace and stack send pings of guests on'
+        : `${closed.reason}: by namespace and stack, guests' pings are refused`,
+    remedy: closed?.remedy,
   };
 }

@@ -9,6 +9,7 @@ import type { RouteConfiguration } from '../config/route-configuration.js';
 import { ExitHost } from '../../exit/exit-host.js';
 import type { ExitPlace } from '../../exit/exit-place.js';
 import { ExitCode, messageOf, OperatorError } from '../../host/operator-error.js';
+import { pingsClosed } from '../../host/ping-access.js';
 import { exitReport, type ExitReport } from '../../status/model/exit-report.js';
 import type { DaemonStatus } from '../../status/model/daemon-status.js';
 import {
@@ -299,6 +300,7 @@ export class Exits {
       tunnel: mesh.settings.config.node.interface,
       backend: this.#setup.host.backend,
       gateway: this.#setup.host.gateway,
+      pingsClosed: this.#setup.host.gateway && pingsClosed(),
       refused: engine.counters(),
       dns: this.#setup.names.status(),
     });

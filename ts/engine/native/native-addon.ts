@@ -262,10 +262,32 @@ export interface NativeAddon {
     ...bound: [] | [address: Uint8Array, port: number, transparent: boolean]
   ) => number;
   /**
-   * The next datagram of one of two transparent sockets: whom it is of and whom it was for (ip 16 | port u16 little-endian each), then
-   * its data. Waits for one; undefined after so many ms without.
+   * The next datagram or ping of up to four transparent sockets, in turns: whom it is of and whom it was for (ip 16 | port u16
+   * little-endian each, together a flow), then its data. Of a ping that is the ICMP message, the identifier is the first port,
+   * and the other is 0. Waits for one; undefined after so many ms without.
    */
-  readonly receiveDatagram: (socket: number, other: number, timeoutMs: number) => Uint8Array | undefined;
+  readonly receiveDatagram: (sockets: readonly number[], timeoutMs: number) => Uint8Array | undefined;
+  /** A raw socket of ICMP gives echo requests alone from now on. @returns 0, or the errno */
+  readonly takeEchoRequests: (socket: number, ipv6: boolean) => number;
+  /** A socket of the machine for datagrams, or for pings (icmp(7)); below 0: the errno. */
+  readonly openMachineSocket: (ipv6: boolean, ping: boolean) => number;
+  /**
+   * Sends by such a socket, to ip 16 | port u16 little-endian. @returns 0; 1 where the network has said something of an earlier
+   * one, which is to be read; below 0 the errno
+   */
+  readonly sendByMachineSocket: (socket: number, to: Uint8Array, data: Uint8Array) => number;
+  /**
+   * What the network says of a datagram that was sent by such a socket: ip 16 | port u16 little-endian | why u8 (UNREACHABLE, or
+   * 255: it may have arrived) | what is known of its data; undefined = nothing more.
+   */
+  readonly nextSocketError: (socket: number) => Uint8Array | undefined;
+  /** What a socket for pings gave, by a raw socket to the guest whose flow it is of. @returns 0, or the errno */
+  readonly sendEchoReply: (raw: number, flow: Uint8Array, reply: Uint8Array) => number;
+  /**
+   * By a raw socket, that a guest's datagram, or ping where the flow leads to port 0, went no further: with its data, or what is
+   * known of it, and why (UNREACHABLE). @returns 0, or the errno
+   */
+  readonly sendUnreachable: (raw: number, flow: Uint8Array, data: Uint8Array, why: number) => number;
   readonly counterNames: readonly string[];
   readonly counterRowBytes: number;
   readonly instrumentRowBytes: number;

@@ -26,6 +26,11 @@ export interface ExitGatewayReport {
   readonly refused: number;
 }
 
+export interface PingsClosed {
+  readonly reason: string;
+  readonly remedy: string;
+}
+
 export interface ExitReport {
   readonly serving:
     | (NonNullable<ExitStatus['service']> & {
@@ -40,6 +45,8 @@ export interface ExitReport {
         readonly backend: ExitBackend;
         /** What goes by the gateway now, and how much it refused; undefined = there is none. */
         readonly gateway: ExitGatewayReport | undefined;
+        /** Why it refuses pings of guests, and the command that lets them pass; undefined = it sends them on. */
+        readonly pingsClosed: PingsClosed | undefined;
         /** The interface guests' packets come in by. */
         readonly tunnel: string;
         /** Packets of peers without the right, and of guests to where it forwards nothing. */
@@ -126,6 +133,7 @@ export interface ExitReportSettings {
   readonly tunnel: string;
   readonly backend: ExitBackend;
   readonly gateway: ExitGatewayReport | undefined;
+  readonly pingsClosed: PingsClosed | undefined;
   readonly refused: ReadonlyMap<string, number>;
   readonly dns: ExitDnsReport;
 }
@@ -176,6 +184,7 @@ export function exitReport(
       tunnel: settings.tunnel,
       backend: settings.backend,
       gateway: settings.gateway,
+      pingsClosed: settings.pingsClosed,
       dropped: {
         noRight: settings.refused.get('drop_no_exit_right') ?? 0,
         denied: settings.refused.get('drop_exit_denied') ?? 0,
