@@ -84,6 +84,7 @@ function statusOf(...members: MemberStatus[]): DaemonStatus {
     failures: 0,
     log: { lost: 5, error: undefined, heldBack: 7 },
     portMapping: undefined,
+    pinhole: undefined,
     exit: undefined,
     tunnel: undefined,
     store: { error: undefined, damaged: undefined },

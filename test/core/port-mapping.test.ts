@@ -35,6 +35,10 @@ class Gateway {
   natPmp = true;
   upnp = true;
   external = EXTERNAL;
+  /** Undefined: the one that is suggested. */
+  externalPort: number | undefined;
+  /** Addresses of the last request of PCP, in hex. */
+  lastPcp: { readonly client: string; readonly suggested: string } | undefined;
   lifetime = 600;
   /** When its table was empty, ms. */
   bornAt = 0;
@@ -62,6 +66,8 @@ class Gateway {
       out.setUint32(8, epoch);
       this.#keep('pcp', view.getUint16(42), lifetime);
       answer.set(ip(this.external), 44);
+      if (this.externalPort !== undefined) out.setUint16(42, this.externalPort);
+      this.lastPcp = { client: toHex(bytes.slice(8, 24)), suggested: toHex(bytes.slice(44, 60)) };
       return answer;
     }
     this.asked.push('nat-pmp');
@@ -172,7 +178,10 @@ class Bench {
     }
   }
 
-  hear(bytes: Uint8Array, from = `${GATEWAY}:5351`): void {
+  /** Where the gateway answers from. */
+  from = `${GATEWAY}:5351`;
+
+  hear(bytes: Uint8Array, from = this.from): void {
     this.apply(this.mapper.handleDatagram(at(from), bytes, this.step));
   }
 
@@ -326,6 +335,40 @@ describe('a port mapping', () => {
         assert.deepEqual([bench.mapped, bench.gateway.mappings], [undefined, []], `${bad} ${protocol}`);
         assert.deepEqual(bench.mapper.status(bench.now).attempts, [{ protocol, failure: 'bad-address' }]);
       }
+  });
+});
+
+describe('a hole in a firewall of IPv6', () => {
+  const LOCAL = '2001:db8:1::2';
+  const V6 = { gateway: ip('fe80::1'), local: ip(LOCAL), port: 51_900 };
+  const bench = (external: string, port?: number): Bench => {
+    const made = new Bench(['pcp']);
+    made.gateway.external = external;
+    if (port !== undefined) made.gateway.externalPort = port;
+    made.from = '[fe80::1]:5351';
+    made.apply(made.mapper.setUplink(V6, made.step));
+    return made;
+  };
+
+  test('is asked for at the own address, renewed, and given up', () => {
+    const made = bench(LOCAL);
+    assert.equal(made.mapped, `[${LOCAL}]:51900`);
+    const { client, suggested } = made.gateway.lastPcp ?? assert.fail('not asked');
+    assert.deepEqual([client, suggested], [toHex(ip(LOCAL)), toHex(ip(LOCAL))]);
+    made.run(1_200_000);
+    assert.equal(made.mapped, `[${LOCAL}]:51900`);
+    assert.ok(made.gateway.asked.length >= 3);
+    made.apply(made.mapper.release(made.step));
+    assert.deepEqual(made.gateway.mappings, []);
+    assert.ok(made.mapper.isReleased);
+  });
+
+  test('at another address or port is none, and is given back', () => {
+    for (const made of [bench('2001:db8:9::2'), bench(LOCAL, 1234), bench('203.0.113.7')]) {
+      assert.equal(made.mapped, undefined);
+      assert.deepEqual(made.gateway.mappings, []);
+      assert.deepEqual(made.mapper.status(made.now).attempts, [{ protocol: 'pcp', failure: 'bad-address' }]);
+    }
   });
 });
 

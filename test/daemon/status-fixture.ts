@@ -143,6 +143,7 @@ export const STATUS: DaemonStatus = {
     expiresInSeconds: 3600,
     attempts: [],
   },
+  pinhole: undefined,
   tunnel: { name: 'omerta0', state: 'down', missing: ['100.64.0.1/10'], unrouted: [] },
   store: { error: undefined, damaged: undefined },
 };

@@ -1,6 +1,5 @@
 // A daemon's status as text for the terminal.
 
-import { describeDrain } from '../status/model/drain-wording.js';
 import { exitLines } from '../status/model/exit-lines.js';
 import {
   peerRows,
@@ -13,7 +12,7 @@ import { latencyWithin, sumLatencies } from '../status/model/latency.js';
 import { formatBytes, formatDuration, formatNanoseconds } from '../host/units.js';
 import { isRefusal } from '../core/protocol/refusal.js';
 import { isCap } from '../core/relay/relay-limits.js';
-import { wordPortMapping } from '../status/model/port-mapping-wording.js';
+import { wordPinhole, wordPortMapping } from '../status/model/port-mapping-wording.js';
 import type { BootstrapStatus, StandingPolicyStatus } from '../core/runtime/mesh-status.js';
 import {
   ADDRESS_COLLISION,
@@ -133,6 +132,13 @@ function readinessRows(status: DaemonStatus): string[][] {
   ]);
 }
 
+/** None where nothing is asked of a gateway of IPv6; where it lets nothing in, `omerta nat` alone tells. */
+export function pinholeRows({ pinhole }: DaemonStatus): string[][] {
+  const worded = pinhole && wordPinhole(pinhole);
+  if (worded === undefined) return [];
+  return [['IPv6 firewall', worded.next === '' ? worded.what : `${worded.what}. ${worded.next}`]];
+}
+
 /** `omerta status` */
 export function describeStatus(status: DaemonStatus): string {
   const { mesh, engine } = status;
@@ -167,7 +173,9 @@ export function describeStatus(status: DaemonStatus): string {
     if (barred !== undefined)
       rows.push([`member ${member.name}`, `nothing is sent: ${barred.what}. ${barred.next}`]);
   }
-  rows.push(...portMappingRows(status), ...ceilingRows(status.ceilings ?? []), ...exitLines(status));
+  rows.push(...portMappingRows(status));
+  if (status.pinhole?.state === 'mapped') rows.push(...pinholeRows(status));
+  rows.push(...ceilingRows(status.ceilings ?? []), ...exitLines(status));
   for (const { address, state } of mesh.wireguard)
     rows.push([
       'wireguard',
@@ -177,8 +185,7 @@ export function describeStatus(status: DaemonStatus): string {
     ]);
   for (const policy of mesh.standingPolicies) rows.push(['consent', describePolicy(policy)]);
   if (mesh.relay !== undefined) {
-    const { registrations, admissions, standingPolicies, circuits, halfOpen, drain } = mesh.relay;
-    if (drain !== undefined) rows.push(['drain', describeDrain(drain)]);
+    const { registrations, admissions, standingPolicies, circuits, halfOpen } = mesh.relay;
     rows.push([
       'relay',
       `${registrations} registered, ${admissions} admitted, ${standingPolicies} with a standing policy, ` +

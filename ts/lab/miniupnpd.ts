@@ -6,7 +6,9 @@ import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { WAN } from './nat.js';
+import { fromHex } from '../wire/bytes.js';
+import { formatIp } from '../wire/socket-address.js';
+import { LAN, WAN } from './nat.js';
 import type { Nat, Node, World } from './world.js';
 
 export const MINIUPNPD = '/usr/sbin/miniupnpd';
@@ -17,6 +19,11 @@ export const MINIUPNPD = '/usr/sbin/miniupnpd';
 const MAPPABLE_PREFIX = '11.22.33';
 
 const TABLE = 'upnp';
+const FIREWALL6 =
+  'chain forward { type filter hook forward priority 0; ct state established,related accept; jump miniupnpd; ' +
+  `iifname "${WAN}" meta nfproto ipv6 drop; }`;
+/** Of the router, in its LAN. */
+export const ROUTER6 = 'fe80::1';
 const STARTED_MS = 5000;
 
 export interface MiniupnpdOptions {
@@ -24,6 +31,11 @@ export interface MiniupnpdOptions {
   readonly upnp: boolean;
   /** What it says of itself instead of its own address: a gateway may lie. */
   readonly externalIp?: string;
+  /**
+   * It is a router of IPv6 as well, whose firewall lets in what was asked for and answers: the LAN has this /64 (`…::`), and
+   * the machine that reaches it from outside a route there. Default: no IPv6.
+   */
+  readonly prefix6?: string;
   /** Seconds that a mapping lasts at most. */
   readonly longestLifetime?: number;
 }
@@ -65,7 +77,7 @@ export class Miniupnpd {
       'port=0',
       `enable_natpmp=${yes(options.natPmpAndPcp)}`,
       `enable_upnp=${yes(options.upnp)}`,
-      'ipv6_disable=yes',
+      `ipv6_disable=${options.prefix6 === undefined ? 'yes' : 'no'}`,
       'secure_mode=yes',
       'min_lifetime=2',
       `max_lifetime=${options.longestLifetime ?? 86_400}`,
@@ -81,6 +93,7 @@ export class Miniupnpd {
         'chain prerouting { type nat hook prerouting priority -110; jump prerouting_miniupnpd; }',
         'chain postrouting { type nat hook postrouting priority 90; jump postrouting_miniupnpd; }',
         'chain miniupnpd { }',
+        ...(options.prefix6 === undefined ? [] : [FIREWALL6]),
         'chain prerouting_miniupnpd { }',
         'chain postrouting_miniupnpd { }',
         '}',
@@ -96,6 +109,7 @@ export class Miniupnpd {
       `address delete ${nat.address}/24 dev ${WAN}`,
       `route add ${others} dev ${WAN}`,
     );
+    if (options.prefix6 !== undefined) await routeIpv6(nat, options.prefix6);
     const gateway = new Miniupnpd(nat, file, address);
     await gateway.run();
     return gateway;
@@ -128,6 +142,15 @@ export class Miniupnpd {
       await this.#nat.mustRun('nft', ['flush', 'chain', 'inet', TABLE, chain]);
   }
 
+  /** What its firewall lets in of IPv6: `[ip]:port`. */
+  async pinholes(): Promise<string[]> {
+    const rules = await this.#nat.mustRun('nft', ['-n', 'list', 'chain', 'inet', TABLE, 'miniupnpd']);
+    // It writes where packets lead to as raw bytes of their header.
+    return [...rules.matchAll(/dport (\d+) @nh,192,128 0x([0-9a-f]{32}) .*accept/g)].map(
+      ([, port = '', ip = '']) => `[${formatIp(fromHex(ip) ?? new Uint8Array(16))}]:${port}`,
+    );
+  }
+
   /** The mappings it has made rules of. */
   async redirections(): Promise<Redirection[]> {
     const rules = await this.#nat.mustRun('nft', [
@@ -143,4 +166,19 @@ export class Miniupnpd {
       to,
     }));
   }
+}
+
+/** Has a NAT forward IPv6, which it does not translate. */
+async function routeIpv6(nat: Nat, prefix: string): Promise<void> {
+  await nat.sysctl('net.ipv6.conf.all.forwarding=1');
+  await nat.ip(
+    `address add ${outside6(nat)}/64 dev ${WAN} nodad`,
+    `address add ${prefix}1/64 dev ${LAN} nodad`,
+    `address add ${ROUTER6}/64 dev ${LAN} nodad`,
+  );
+}
+
+/** The IPv6 address of such a router outside, by which others have a route to its LAN. */
+export function outside6({ address }: Nat): string {
+  return `2001:db8:100::ff:${address.split('.').at(-1) ?? ''}`;
 }

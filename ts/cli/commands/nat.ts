@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import type { NatStatus } from '../../core/runtime/nat-status.js';
 import { natFacts, wordNat } from '../../status/model/nat-wording.js';
 import { columns, Context, print, printJson, requestStatus } from '../context.js';
-import { portMappingRows, printable } from '../describe-status.js';
+import { pinholeRows, portMappingRows, printable } from '../describe-status.js';
 import { explain } from '../help.js';
 
 export function natCommand(program: Command): void {
@@ -23,7 +23,7 @@ export function natCommand(program: Command): void {
         printJson(nat);
         return;
       }
-      const mapping = portMappingRows(status);
+      const mapping = [...portMappingRows(status), ...pinholeRows(status)];
       const parts = [...nat.map(describeNat), ...(mapping.length === 0 ? [] : [columns(mapping)])];
       print(parts.length === 0 ? 'no addresses to tell of' : parts.join('\n\n'));
     });

@@ -29,7 +29,7 @@ export type MappingFailure =
 
 /** Whom a mapping is wanted of, and of what. */
 export interface MapperUplink {
-  /** IPv4, 16 bytes. */
+  /** 16 bytes: IPv4, or IPv6, whose firewall is to let packets in to the own address as it is. */
   readonly gateway: Uint8Array;
   /** Own address towards it, 16 bytes. */
   readonly local: Uint8Array;
@@ -75,7 +75,7 @@ export class MapperTurn {
 }
 
 export interface Grant {
-  /** IPv4, 16 bytes, and a port. */
+  /** 16 bytes, and a port; of IPv6 the own ones. */
   readonly externalIp: Uint8Array;
   readonly externalPort: number;
   /** Seconds it lasts unless it is renewed. */

@@ -1,5 +1,6 @@
 // A mapping by PCP (RFC 6887).
 
+import { isIPv4 } from '../../wire/socket-address.js';
 import { DatagramClient, WANTED_LIFETIME_SECONDS } from './datagram-client.js';
 import type { MapperTurn, MapperUplink, MappingUser } from './mapping-client.js';
 import {
@@ -23,7 +24,8 @@ export class PcpClient extends DatagramClient {
   constructor(uplink: MapperUplink, user: MappingUser) {
     super(uplink, user);
     this.#suggestedPort = uplink.port;
-    this.#suggestedIp = anyAddress(uplink.gateway);
+    // A firewall opens a port at the address that there is (RFC 6887, section 11.3).
+    this.#suggestedIp = isIPv4(uplink.gateway) ? anyAddress(uplink.gateway) : uplink.local;
   }
 
   request(turn: MapperTurn): void {

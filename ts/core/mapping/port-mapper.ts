@@ -1,4 +1,4 @@
-// Has the gateway of a network let UDP packets in to this node: asks by one protocol after the other, renews
+// Has the gateway of a network let UDP packets in to this node, by a mapping (IPv4) or a hole in its firewall (IPv6): asks by one protocol after the other, renews
 // what it was given at half of its time, asks again when the gateway has forgotten it or the network is another
 // one, and gives it up at the end. Sans-IO: time, randomness and what arrives are arguments, effects are data.
 //
@@ -9,7 +9,13 @@
 import type { Step } from '../../contract/step.js';
 import { randomU32, sameBytes } from '../../wire/bytes.js';
 import { Reach, reachOf } from '../../wire/reach.js';
-import { formatIp, formatSocketAddress, isIPv4, type SocketAddress } from '../../wire/socket-address.js';
+import {
+  formatIp,
+  formatSocketAddress,
+  isIPv4,
+  sameSocketAddress,
+  type SocketAddress,
+} from '../../wire/socket-address.js';
 import { earliest } from '../runtime/earliest.js';
 import { isDue } from '../runtime/is-due.js';
 import { IgdClient } from './igd-client.js';
@@ -198,7 +204,7 @@ export class PortMapper implements MappingUser {
   // MappingUser
 
   granted({ externalIp, externalPort, lifetimeSeconds }: Grant, turn: MapperTurn): void {
-    if (!isIPv4(externalIp) || externalPort === 0 || reachOf(externalIp) !== Reach.network) {
+    if (!this.#isUsable({ ip: externalIp, port: externalPort })) {
       this.#rejected = 'bad-address';
       this.#mapping = undefined;
       this.#client?.release(turn);
@@ -241,6 +247,14 @@ export class PortMapper implements MappingUser {
       this.#mapping = undefined;
       this.#client = undefined;
     } else if (rejected !== undefined) this.failed(rejected, turn);
+  }
+
+  /** A NAT gives an address others can send to; a firewall of IPv6 leaves it as it is. */
+  #isUsable(external: SocketAddress): boolean {
+    const { gateway, local, port } = this.#uplink ?? {};
+    if (gateway === undefined || local === undefined || port === undefined) return false;
+    if (!isIPv4(gateway)) return sameSocketAddress(external, { ip: local, port });
+    return isIPv4(external.ip) && external.port !== 0 && reachOf(external.ip) === Reach.network;
   }
 
   get #isAsking(): boolean {

@@ -21,6 +21,7 @@ export interface SnapshotParts extends Pick<
   | 'guest'
   | 'privatePorts'
   | 'portMapping'
+  | 'pinhole'
   | 'exit'
   | 'log'
   | 'store'
@@ -68,6 +69,7 @@ export function daemonStatus(parts: SnapshotParts): DaemonStatus {
     guest: parts.guest,
     privatePorts: parts.privatePorts,
     portMapping: parts.portMapping,
+    pinhole: parts.pinhole,
     ceilings: mesh.ceilings(),
     exit: parts.exit,
     log: parts.log,

@@ -33,7 +33,7 @@ import { loadOrCreateIdentity, type Identity } from '../state/identity.js';
 import { Mesh, configuredAddresses, ownBootstrap, withOwnAddresses, type MeshSettings } from './mesh.js';
 import { addNetwork, loadNetworks, newNetwork, replaceNetwork } from '../state/network-files.js';
 import { ExitCode, OperatorError, messageOf } from '../../host/operator-error.js';
-import { defaultGateway } from '../../host/default-gateway.js';
+import { defaultGateway, defaultGateway6 } from '../../host/default-gateway.js';
 import { isProcessAlive, ownProcessIdentity } from '../../host/process-identity.js';
 import { RateSampler, SAMPLE_INTERVAL_MS } from '../../status/model/rate-sampler.js';
 import type { StateDirectory } from '../state/state-directory.js';
@@ -97,6 +97,7 @@ export class Daemon {
   #storeError: string | undefined;
   #tunnel: TunnelWatch | undefined;
   #portMapping: PortMapping | undefined;
+  #pinhole: PortMapping | undefined;
   #exits: Exits | undefined;
   #network: PrivateNetwork | undefined;
   #networkError: string | undefined;
@@ -366,12 +367,18 @@ export class Daemon {
     const choice = paths.use === 'relay-only' && this.settings.mode === 'up' ? 'off' : paths.port_mapping;
     const mapping = new PortMapping({
       choice,
+      family: 4,
       log,
       onChange: (mapped) => this.#running.setMapped(mapped),
       openSocket: (local) => this.#openSideSocket(local),
     });
     this.#portMapping = mapping;
-    this.#closers.push(() => mapping.close());
+    // What a firewall lets in by it needs to be told to nobody: members are told this address anyway.
+    const pinhole = new PortMapping({ choice, family: 6, log, onChange: () => undefined });
+    this.#pinhole = pinhole;
+    this.#closers.push(async () => {
+      await Promise.all([mapping.close(), pinhole.close()]);
+    });
     let seen = '';
     this.#every(OBSERVED_CHECK_INTERVAL_MS, () => {
       const now = this.#running.shell.node.observed
@@ -383,7 +390,9 @@ export class Daemon {
     });
     if (this.settings.open !== undefined) return; // a test's engine has no port that others could send to
     const look = (): boolean => {
-      mapping.setNetwork(defaultGateway(node.bind, node.interface), this.#running.shell.engine.port);
+      const { port } = this.#running.shell.engine;
+      mapping.setNetwork(defaultGateway(node.bind, node.interface), port);
+      pinhole.setNetwork(defaultGateway6(node.bind, node.interface), port);
       return true;
     };
     look();
@@ -598,6 +607,7 @@ export class Daemon {
       statusPage: this.#statusServer?.url,
       tunnel: this.#tunnelStatus(),
       portMapping: this.#portMapping?.status(),
+      pinhole: this.#pinhole?.status(),
       noPrivateNetwork: this.#noNetwork,
       guest: this.#machineStatus(),
       privatePorts: this.#ports?.status(),

@@ -30,15 +30,24 @@ const SEARCH_MS = 5000;
 const MAX_HEADERS = 8192;
 /** How long the end of the daemon waits for the gateway to give the mapping up. */
 const RELEASE_MS = 1500;
-const ALL_HOSTS = '224.0.0.1';
 
 type PortMappingChoice = Config['paths']['port_mapping'];
 
-const protocolsOf = (choice: PortMappingChoice): readonly MappingProtocol[] =>
-  choice === 'off' ? [] : choice === 'auto' ? MAPPING_PROTOCOLS : [choice];
+const FAMILIES = {
+  4: { socket: 'udp4', allHosts: '224.0.0.1', protocols: MAPPING_PROTOCOLS },
+  // NAT-PMP knows no IPv6.
+  6: { socket: 'udp6', allHosts: 'ff02::1', protocols: ['pcp'] },
+} as const;
+
+function protocolsOf(choice: PortMappingChoice, family: 4 | 6): readonly MappingProtocol[] {
+  const { protocols } = FAMILIES[family];
+  return choice === 'auto' ? protocols : protocols.filter((protocol) => protocol === choice);
+}
 
 export interface PortMappingSettings {
   readonly choice: PortMappingChoice;
+  /** 4: a port of a NAT; 6: a hole in a firewall. */
+  readonly family: 4 | 6;
   readonly log: Logger;
   /** The mapping came, went, or is another one. */
   readonly onChange: (mapped: SocketAddress | undefined) => void;
@@ -55,7 +64,7 @@ type SocketName = 'requests' | 'announcements' | 'searches';
 export class PortMapping {
   readonly #settings: PortMappingSettings;
   readonly #mapper: PortMapper;
-  #network: { readonly gateway: string; readonly local: string } | undefined;
+  #network: { readonly gateway: string; readonly local: string; readonly device: string } | undefined;
   readonly #sockets: Record<SocketName, Socket | undefined> = {
     requests: undefined,
     announcements: undefined,
@@ -68,7 +77,7 @@ export class PortMapping {
 
   constructor(settings: PortMappingSettings) {
     this.#settings = settings;
-    this.#mapper = new PortMapper(protocolsOf(settings.choice));
+    this.#mapper = new PortMapper(protocolsOf(settings.choice, settings.family));
   }
 
   status(): PortMappingStatus {
@@ -82,7 +91,13 @@ export class PortMapping {
   /** The network as it is now. @param port the node's UDP port */
   setNetwork(found: DefaultGateway | undefined, port: number): void {
     if (this.#settings.choice === 'off' || this.#closed) return;
-    const network = found && { gateway: formatIp(found.gateway), local: formatIp(found.local) };
+    const network = found && {
+      gateway: isLinkLocal(found.gateway)
+        ? `${formatIp(found.gateway)}%${found.device}`
+        : formatIp(found.gateway),
+      local: formatIp(found.local),
+      device: found.device,
+    };
     if (network?.gateway !== this.#network?.gateway || network?.local !== this.#network?.local) {
       this.#network = network;
       this.#closeSockets();
@@ -168,7 +183,7 @@ export class PortMapping {
     const network = this.#network;
     if (network === undefined) return;
     if (this.#sockets.requests === undefined) {
-      const socket = createSocket('udp4');
+      const socket = createSocket(FAMILIES[this.#settings.family].socket);
       this.#sockets.requests = socket;
       socket.on('message', (datagram, from) => {
         this.#arrived(from, datagram, (at, copy) => this.#mapper.handleDatagram(at, copy, stepNow()));
@@ -179,7 +194,7 @@ export class PortMapping {
         this.#refused(error);
       });
       this.#bind(socket, network.local, () => socket.connect(MAPPING_PORT, network.gateway));
-      this.#listen(network.local);
+      this.#listen(network);
     }
     const socket = this.#sockets.requests;
     const send = (): void => {
@@ -202,9 +217,11 @@ export class PortMapping {
     if (systemErrorCode(error) === 'ECONNREFUSED') this.#apply(this.#mapper.handleRefused(stepNow()));
   }
 
-  #listen(local: string): void {
+  #listen({ local, device }: { readonly local: string; readonly device: string }): void {
+    const { socket: type, allHosts } = FAMILIES[this.#settings.family];
+    const isIPv6 = this.#settings.family === 6;
     if (this.#sockets.announcements !== undefined) return;
-    const socket = createSocket({ type: 'udp4', reuseAddr: true });
+    const socket = createSocket({ type, reuseAddr: true });
     this.#sockets.announcements = socket;
     socket.on('message', (datagram, from) => {
       this.#arrived(from, datagram, (at, copy) => this.#mapper.handleAnnouncement(at, copy, stepNow()));
@@ -213,9 +230,9 @@ export class PortMapping {
     socket.on('error', () => {
       if (this.#sockets.announcements === socket) this.#close('announcements');
     });
-    socket.bind(ANNOUNCE_PORT, ALL_HOSTS, () => {
+    socket.bind(ANNOUNCE_PORT, isIPv6 ? `${allHosts}%${device}` : allHosts, () => {
       try {
-        socket.addMembership(ALL_HOSTS, local);
+        socket.addMembership(allHosts, isIPv6 ? `::%${device}` : local);
       } catch (error) {
         this.#settings.log.debug({ error: messageOf(error) }, 'no-gateway-announcements');
       }
@@ -250,7 +267,7 @@ export class PortMapping {
     datagram: Uint8Array,
     handle: (at: SocketAddress, copy: Uint8Array) => readonly MapperEffect[],
   ): void {
-    const ip = parseIp(from.address);
+    const ip = parseIp(from.address.replace(/%.*$/, ''));
     if (ip === undefined || this.#closed) return;
     this.#apply(handle({ ip, port: from.port }, new Uint8Array(datagram)));
   }
@@ -319,6 +336,9 @@ export class PortMapping {
     this.#close('searches');
   }
 }
+
+/** It means something together with the interface alone. */
+const isLinkLocal = (ip: Uint8Array): boolean => ip[0] === 0xfe && ((ip[1] ?? 0) & 0xc0) === 0x80;
 
 function isConnected(socket: Socket): boolean {
   try {

@@ -173,6 +173,8 @@ export interface DaemonStatus {
   readonly privatePorts?: readonly PrivatePortStatus[] | undefined;
   /** What the gateway was asked for; undefined until the daemon has begun to. */
   readonly portMapping: PortMappingStatus | undefined;
+  /** The same of IPv6: a hole in the firewall, by which the own address is reached. */
+  readonly pinhole: PortMappingStatus | undefined;
   /** What leaves by an interface at most, and what has left; undefined for an engine without ceilings. */
   readonly ceilings?: readonly (Ceiling & CeilingCounts)[] | undefined;
   /** What the daemon knows of exits beside the node: undefined for a relay. */

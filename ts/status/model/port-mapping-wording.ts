@@ -26,6 +26,39 @@ const FAILURE_WORDS: Readonly<Record<MappingFailure, string>> = {
   malformed: 'an answer that cannot be read',
 };
 
+/** Undefined where there is nothing to tell: nobody was asked, or no gateway of IPv6 is there. */
+export function wordPinhole({
+  state,
+  protocol,
+  gateway = '',
+  internal = '',
+  expiresInSeconds = 0,
+  attempts,
+}: PortMappingStatus): Wording | undefined {
+  switch (state) {
+    case 'off':
+    case 'no-gateway':
+      return undefined;
+    case 'asking':
+      return { what: `asking the gateway ${gateway} to let ${internal} in`, next: '' };
+    case 'none':
+      return {
+        what: `none by the gateway ${gateway} (${triedInVain(attempts)})`,
+        next: `If a firewall is there, switch on PCP at the router, or let ${internal} (UDP) in there`,
+      };
+    case 'mapped': {
+      const by = protocol === undefined ? '' : ` by ${PROTOCOL_NAMES[protocol]}`;
+      return {
+        what: `${internal} is let in${by}, for another ${formatDuration(expiresInSeconds)}`,
+        next: '',
+      };
+    }
+  }
+}
+
+const triedInVain = (attempts: PortMappingStatus['attempts']): string =>
+  attempts.map((each) => `${PROTOCOL_NAMES[each.protocol]}: ${FAILURE_WORDS[each.failure]}`).join('; ');
+
 const FORWARD =
   'Switch on PCP, NAT-PMP or UPnP at the router, or forward the port there and give its address with --announce';
 
@@ -39,12 +72,8 @@ export function wordPortMapping(status: PortMappingStatus, mapped: MappedStatus 
       return { what: 'not needed: no gateway that translates addresses', next: '' };
     case 'asking':
       return { what: `asking the gateway ${gateway}`, next: '' };
-    case 'none': {
-      const tried = attempts.map(
-        (each) => `${PROTOCOL_NAMES[each.protocol]}: ${FAILURE_WORDS[each.failure]}`,
-      );
-      return { what: `none by the gateway ${gateway} (${tried.join('; ')})`, next: FORWARD };
-    }
+    case 'none':
+      return { what: `none by the gateway ${gateway} (${triedInVain(attempts)})`, next: FORWARD };
     case 'mapped': {
       const by = protocol === undefined ? '' : ` by ${PROTOCOL_NAMES[protocol]}`;
       const what = `${external} leads here${by}, for another ${formatDuration(expiresInSeconds)}`;
