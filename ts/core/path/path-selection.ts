@@ -147,10 +147,11 @@ export class PathSelection {
    */
   #inOrder(member: SessionKey, relayed: readonly TrackedPath[]): TrackedPath[] {
     const costOf = this.costOf(member);
-    const merit = (path: TrackedPath): number =>
-      costOf(path)[0] +
-      (this.#host.rules.isDraining(member, path) ? 500 : 0) +
-      (path.state === 'proven' ? 0 : 1000);
+    const merit = (path: TrackedPath): number => {
+      // Until another is proven, what drains carries: the member may not have its end of a new one yet.
+      const doubt = path.state !== 'proven' ? 1000 : this.#host.rules.isDraining(member, path) ? 500 : 0;
+      return costOf(path)[0] + doubt;
+    };
     return relayed.toReversed().toSorted((a, b) => merit(a) - merit(b));
   }
 
