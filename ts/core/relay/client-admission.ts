@@ -14,7 +14,7 @@ import type { Client } from './relay-client.js';
 import { isOwnAddress, type RelayHost } from './relay-host.js';
 import { isCap, type Cap } from './relay-limits.js';
 import type { RelayRules } from './relay-rules.js';
-import type { RelayDrain } from './service/relay-drain.js';
+import type { RelayDrain } from './relay-drain.js';
 
 /** What the admission of clients asks for. */
 export interface AdmissionUser {

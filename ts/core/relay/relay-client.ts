@@ -6,7 +6,7 @@ import { toHex } from '../../wire/bytes.js';
 import type { PeerRecord } from '../protocol/peer-record.js';
 import type { Owners } from '../runtime/bounded-table.js';
 import type { CircuitEnd } from './relay-circuit.js';
-import type { ClientDrain } from './service/relay-drain.js';
+import type { ClientDrain } from './relay-drain.js';
 
 /** The challenge an admission answered, and the answer: an older one is a replay. */
 export interface Admitted {

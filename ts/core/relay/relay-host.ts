@@ -12,7 +12,7 @@ import type { RelayAccounts } from './relay-accounts.js';
 import type { RelayDirectory } from './relay-directory.js';
 import type { RelayNeighbours } from './relay-neighbours.js';
 import type { RelayRules } from './relay-rules.js';
-import type { RelayDrain } from './service/relay-drain.js';
+import type { RelayDrain } from './relay-drain.js';
 import type { RequestTable } from '../runtime/request-table.js';
 import { sameSocketAddress, type SocketAddress } from '../../wire/socket-address.js';
 import type { Refusal } from '../protocol/refusal.js';

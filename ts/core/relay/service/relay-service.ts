@@ -25,7 +25,7 @@ import { RelayNeighbours } from '../relay-neighbours.js';
 import { RelayAccounts } from '../relay-accounts.js';
 import { CAPS, isCap, type Cap } from '../relay-limits.js';
 import type { RelayPolicy } from '../relay-policy.js';
-import { RelayDrain } from './relay-drain.js';
+import { RelayDrain } from '../relay-drain.js';
 import { RelayReceipts } from './relay-receipts.js';
 import { RelayRules } from '../relay-rules.js';
 import { RelayTenures } from '../relay-tenures.js';

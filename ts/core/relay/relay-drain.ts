@@ -3,11 +3,11 @@
 //
 // What is said last counts: a client is told one thing at a time, so that a repeated notice never overtakes a newer one.
 
-import type { SessionKey } from '../../../contract/engine.js';
-import type { DrainStatus } from '../../runtime/mesh-status.js';
-import type { RequestTable } from '../../runtime/request-table.js';
-import type { Turn } from '../../runtime/turn.js';
-import type { Client } from '../relay-client.js';
+import type { SessionKey } from '../../contract/engine.js';
+import type { DrainStatus } from '../runtime/mesh-status.js';
+import type { RequestTable } from '../runtime/request-table.js';
+import type { Turn } from '../runtime/turn.js';
+import type { Client } from './relay-client.js';
 
 /** How often it is looked whether somebody is left. */
 const LOOK_MS = 100;
