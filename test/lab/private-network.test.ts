@@ -229,6 +229,11 @@ describe('a private network', { skip: unavailable ?? false, timeout: 400_000 }, 
     assert.equal(again.code, 1);
     assert.match(again.stderr, /--listen: 127\.0\.0\.1:1080 cannot be listened at \(EADDRINUSE\)/);
     await interrupted(child);
+    const proxy = '127.0.0.1:1081';
+    const json = await serving(/^\{.*\}\n/, 'socks', '--listen', proxy, '--json');
+    assert.deepEqual(JSON.parse(json.text()), { kind: 'socks', listen: proxy, hasPassword: false });
+    assert.equal(await curl(userNode, '-x', `socks5h://${proxy}`, 'http://server:8080/'), `::ffff:${ipv4}`);
+    await interrupted(json.child);
     const open = await type(['socks', '--listen', '0.0.0.0:1080']);
     assert.equal(open.code, 2);
     assert.match(open.stderr, /there is no password/);
@@ -272,6 +277,14 @@ describe('a private network', { skip: unavailable ?? false, timeout: 400_000 }, 
     for (const host of [ipv4, `[${ipv6}]`])
       assert.equal(await curl(server.node, `http://${host}:9090/`), '::ffff:127.0.0.1', host);
     await interrupted(child);
+    const json = await serving(/^\{.*\}\n/, 'forward', '--json', '-L', '8081:server:8080');
+    assert.deepEqual(JSON.parse(json.text()), {
+      kind: 'forward',
+      side: 'local',
+      spec: '8081:server:8080',
+      udp: false,
+    });
+    await interrupted(json.child);
     const udp = await serving(/-L 8082.*UDP/, 'forward', '--udp', '-L', '8082:server:8083');
     const echo = `
       import { createSocket } from 'node:dgram';

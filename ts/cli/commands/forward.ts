@@ -15,6 +15,7 @@ interface ForwardOptions {
   readonly local?: readonly string[];
   readonly remote?: readonly string[];
   readonly udp?: true;
+  readonly json?: true;
 }
 
 const OPTION = { local: '-L', remote: '-R' } as const;
@@ -49,7 +50,8 @@ export function forwardCommand(program: Command): void {
       repeatable('-R, --remote <spec>', 'a port of this member in the mesh leads to HOST here (repeatable)'),
     )
     .option('--udp', 'datagrams, not connections')
-    .action(async ({ local = [], remote = [], udp }: ForwardOptions, self: Command) => {
+    .option('--json', 'print each port once it is open as JSON, one a line')
+    .action(async ({ local = [], remote = [], udp, json }: ForwardOptions, self: Command) => {
       const wanted = [
         ...local.map((text): PortForward => ({ side: 'local', text, udp: udp === true })),
         ...remote.map((text): PortForward => ({ side: 'remote', text, udp: udp === true })),
@@ -70,7 +72,11 @@ export function forwardCommand(program: Command): void {
         for (const each of wanted)
           try {
             opened.push(await forwardPort(each, network, hosts));
-            printUnattended(`${OPTION[each.side]} ${each.text}${each.udp ? ' (UDP)' : ''}, until Ctrl-C`);
+            printUnattended(
+              json === true
+                ? JSON.stringify({ kind: 'forward', side: each.side, spec: each.text, udp: each.udp })
+                : `${OPTION[each.side]} ${each.text}${each.udp ? ' (UDP)' : ''}, until Ctrl-C`,
+            );
           } catch (error) {
             end();
             throw new OperatorError(

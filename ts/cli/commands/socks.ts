@@ -18,6 +18,7 @@ interface SocksCommandOptions {
   readonly listen: string;
   readonly passwordFile?: string;
   readonly exit?: string;
+  readonly json?: boolean;
 }
 
 /** @throws OperatorError */
@@ -51,6 +52,7 @@ export function socksCommand(program: Command): void {
     .option('--listen <addr>', 'address:port to listen at', DEFAULT_SOCKS_ADDRESS)
     .option('--exit <peer>', 'what is not in the mesh leaves by this member, as by omerta exit use PEER')
     .option('--password-file <file>', 'a file of mode 0600 with USER:PASSWORD, asked of every client')
+    .option('--json', 'print where it listens as JSON, on one line')
     .action(async (options: SocksCommandOptions, self: Command) => {
       const context = Context.of(self);
       const file = options.passwordFile;
@@ -72,8 +74,11 @@ export function socksCommand(program: Command): void {
               'Choose another: --listen 127.0.0.1:1081',
             );
           });
+          const listen = `${isIP(address) === 6 ? `[${address}]` : address}:${bound}`;
           printUnattended(
-            `SOCKS 5 at ${isIP(address) === 6 ? `[${address}]` : address}:${bound}, until Ctrl-C`,
+            options.json === true
+              ? JSON.stringify({ kind: 'socks', listen, hasPassword: password !== undefined })
+              : `SOCKS 5 at ${listen}, until Ctrl-C`,
           );
           return () => server.close();
         },
@@ -85,6 +90,7 @@ export function socksCommand(program: Command): void {
     [
       'omerta socks',
       'curl --proxy socks5h://127.0.0.1:1080 http://server:8080/',
+      'omerta socks --listen 127.0.0.1:1081 --json',
       'omerta socks --listen 192.168.1.2:1080 --password-file ~/.omerta-socks',
     ],
     {
