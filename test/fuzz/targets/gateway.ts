@@ -3,6 +3,7 @@
 //
 // What has to hold after every instruction:
 //   - a flow begins where its guest is one, has a token, and neither its bounds nor all guests' nor descriptors are used up
+//   - a guest is told of what went no further while it has a token for that, and nobody else is
 //   - flows of who is no guest any more have ended, each once, and take no place of others
 //   - of the rules that hold an address the longest decides, of equal ones the last; an IPv4 address inside an IPv6 one
 //     counts as well
@@ -75,6 +76,8 @@ class World {
   #now = 0;
   readonly #flows = new GatewayFlows(() => this.#now, DESCRIPTORS);
   readonly #tokens = new Map<string, TokenBucket>();
+  /** Of what guests are told. */
+  readonly #told = new Map<string, TokenBucket>();
   #all: Flow[] = [];
   #refused = 0;
 
@@ -96,6 +99,8 @@ class World {
         break;
       case 4:
         this.#now += argument * 8;
+        for (let left = more; left >= 0; left--)
+          assert.equal(this.#flows.mayTell(guest), this.#told.get(guest)?.take(this.#now) === true);
         break;
       case 5:
         permit(argument, more);
@@ -106,8 +111,10 @@ class World {
   #setGuests(guests: readonly string[]): void {
     this.#flows.setGuests(guests);
     for (const guest of guests)
-      if (!this.#tokens.has(guest)) this.#tokens.set(guest, new TokenBucket(200, 200, this.#now));
-    for (const guest of [...this.#tokens.keys()]) if (!guests.includes(guest)) this.#tokens.delete(guest);
+      for (const buckets of [this.#tokens, this.#told])
+        if (!buckets.has(guest)) buckets.set(guest, new TokenBucket(200, 200, this.#now));
+    for (const buckets of [this.#tokens, this.#told])
+      for (const guest of [...buckets.keys()]) if (!guests.includes(guest)) buckets.delete(guest);
     for (const flow of this.#all) {
       const isLost = !this.#tokens.has(flow.guest);
       assert.equal(flow.ended, isLost ? 1 : 0, 'ended once, and by nothing else');
@@ -158,6 +165,7 @@ class World {
   }
 
   #check(): void {
+    for (const guest of ADDRESSES) assert.equal(this.#flows.isGuest(guest), this.#tokens.has(guest));
     for (const kind of KINDS) assert.equal(this.#flows.all[kind], this.#count(kind));
     assert.equal(this.#flows.refused, this.#refused);
   }
