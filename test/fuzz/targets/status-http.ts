@@ -52,6 +52,8 @@ const target: FuzzTarget = {
       GOOD,
       request('GET / HTTP/1.1', 'Host: 127.0.0.1:9090'),
       request('GET /metrics?x=1 HTTP/1.1', 'Host: [::1]:9090'),
+      request('GET /healthz HTTP/1.1', 'Host: localhost'),
+      request('GET /readyz HTTP/1.1', 'Host: localhost'),
       request('HEAD / HTTP/1.1', 'Host: localhost:1'),
       request('POST / HTTP/1.1', 'Host: localhost', 'Content-Length: 0'),
       request('GET /x HTTP/1.1', 'Host: localhost'),
@@ -87,7 +89,7 @@ const target: FuzzTarget = {
     // "HTTP/1.1 " also stands in no page.
     for (const [, code] of text.matchAll(/^HTTP\/1\.1 (\d{3}) /gm))
       assert.ok(
-        ['100', '200', '400', '403', '404', '405', '408', '413', '417', '431'].includes(code ?? ''),
+        ['100', '200', '400', '403', '404', '405', '408', '413', '417', '431', '503'].includes(code ?? ''),
         text.slice(0, 200),
       );
     if (text !== '') assert.match(text, /^HTTP\/1\.1 /);
