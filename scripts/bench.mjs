@@ -42,24 +42,7 @@ const WITH_TOOLS = [
 
 // Load generators and forwarders: a build of their own, so that `npm test` never waits for them.
 async function buildTools() {
-  const parts = [
-    'wire',
-    'common',
-    'crypto',
-    'session',
-    'relay',
-    'udp',
-    'inner',
-    'tun',
-    'engine',
-    'exit',
-    'ratelimit',
-    'guest',
-    'stack',
-    'xdp',
-  ];
-  const sources = parts.map((folder) => `native/${folder}`);
-  const value = fingerprint(['CMakeLists.txt', 'bench/native', 'xdp', ...sources]);
+  const value = fingerprint(['CMakeLists.txt', 'bench/native', 'native', 'xdp']);
   if (isCurrent('bench', value, ['build/bench/CMakeCache.txt'])) return unchanged('tools of the benchmark');
   await step('tools of the benchmark', async (say) => {
     const options = ['-DOMERTA_BENCH=ON', '-DOMERTA_TESTS=OFF'];
