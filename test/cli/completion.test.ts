@@ -81,10 +81,7 @@ describe('completion', () => {
         words=(${words.join(' ')}); CURRENT=${words.length}
         _omerta`;
     };
-    for (const [line, wanted] of TYPED) {
-      const offered = execFileSync('zsh', ['-fc', program(line)], { encoding: 'utf8' }).split('\n');
-      for (const word of wanted) assert.ok(offered.includes(word), `${line}: ${offered.join()}`);
-    }
+    offers('zsh', (line) => execFileSync('zsh', ['-fc', program(line)], { encoding: 'utf8' }));
   });
 
   test('is not there for another shell', async () => {

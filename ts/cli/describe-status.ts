@@ -217,11 +217,6 @@ export function describeStatus(status: DaemonStatus): string {
     'traffic',
     `${formatBytes(received)} received, ${formatBytes(sent)} sent, ${formatBytes(forwarded)} forwarded, ${dropped} packets dropped`,
   ]);
-  if (status.store.error !== undefined)
-    rows.push([
-      'store',
-      `cannot be written (${status.store.error}): what is learnt now is lost at the next start`,
-    ]);
   if (status.store.damaged !== undefined)
     rows.push(['store', `was damaged and begun anew; the old one is ${status.store.damaged}`]);
   const { lost, error, heldBack } = status.log;

@@ -1,8 +1,9 @@
 // omerta man: manual pages.
 
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { makeFolders } from '../../host/make-folders.js';
 import { fileError, ExitCode, OperatorError } from '../../host/operator-error.js';
 import { VERSION } from '../../host/version.js';
 import { allCommands, commandTree } from '../command-tree.js';
@@ -35,7 +36,7 @@ export function manCommand(program: Command): void {
         return;
       }
       try {
-        mkdirSync(out, { recursive: true });
+        makeFolders(out);
         for (const page of pages) writeFileSync(join(out, `${pageName(page)}.1`), manualPage(page, VERSION));
       } catch (error) {
         throw fileError('--out', out, error);

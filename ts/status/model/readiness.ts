@@ -14,10 +14,7 @@ export interface Obstacle extends Wording {
 }
 
 /** What is looked at; the node and the machine are as the daemon's status has them. */
-export type ReadinessFacts = Pick<
-  DaemonStatus,
-  'mode' | 'tunnel' | 'noPrivateNetwork' | 'mesh' | 'exit' | 'store'
->;
+export type ReadinessFacts = Pick<DaemonStatus, 'mode' | 'tunnel' | 'mesh' | 'exit' | 'store'>;
 
 /** What keeps it from serving, the gravest first; empty = it is ready. */
 export function obstacles(status: ReadinessFacts): Obstacle[] {
@@ -47,16 +44,21 @@ export function readinessText(found: readonly Obstacle[]): string {
 function ofInterface({ tunnel }: ReadinessFacts): Obstacle[] {
   if (tunnel === undefined) return [];
   const { name, state, missing, unrouted } = tunnel;
-  const next = 'See: omerta status; then type: omerta down, and omerta up';
+  const anew = 'Type: omerta down, then omerta up';
   if (tunnel.private?.error !== undefined)
-    return [{ check: 'private network', what: tunnel.private.error, next }];
+    return [{ check: 'private network', what: tunnel.private.error, next: anew }];
   if (state === 'up') return [];
-  const what = {
-    gone: 'was deleted by somebody',
-    elsewhere: 'was renamed, or moved to another network namespace',
-    down: `is down, or without its addresses (${missing.join(' ')})`,
-    unrouted: `has no route to the network of ${unrouted.join(' ')}`,
-  }[state];
+  const [what, next] = (
+    {
+      gone: ['was deleted by somebody', 'It is made anew in a moment; see: omerta status'],
+      elsewhere: ['was renamed, or moved to another network namespace', anew],
+      down: [`is down, or without its addresses (${missing.join(' ')})`, `Type: ip link set ${name} up`],
+      unrouted: [
+        `has no route to the network of ${unrouted.join(' ')}`,
+        'Another one comes first: ip route show table all tells which',
+      ],
+    } as const
+  )[state];
   return [{ check: 'interface', what: `${name} ${what}`, next }];
 }
 
