@@ -19,6 +19,7 @@ import {
   ADDRESS_MOVED,
   wordCircuitFailure,
   wordRefusal,
+  wordStoreError,
   wordUplinkError,
   UDP_BLOCKED,
 } from '../status/model/wording.js';
@@ -217,6 +218,7 @@ export function describeStatus(status: DaemonStatus): string {
     'traffic',
     `${formatBytes(received)} received, ${formatBytes(sent)} sent, ${formatBytes(forwarded)} forwarded, ${dropped} packets dropped`,
   ]);
+  if (status.store.error !== undefined) rows.push(['store', wordStoreError(status.store.error).what]);
   if (status.store.damaged !== undefined)
     rows.push(['store', `was damaged and begun anew; the old one is ${status.store.damaged}`]);
   const { lost, error, heldBack } = status.log;

@@ -5,7 +5,7 @@ import type { BootstrapStatus, RelayStatus } from '../../core/runtime/mesh-statu
 import { RELAY_LIMITS } from '../../core/relay/relay-limits.js';
 import type { DaemonStatus } from './daemon-status.js';
 import { describeDrain } from './drain-wording.js';
-import { UDP_BLOCKED, wordUplinkError, type Wording } from './wording.js';
+import { UDP_BLOCKED, wordStoreError, wordUplinkError, type Wording } from './wording.js';
 
 /** Something that keeps a node from doing what it is there for. */
 export interface Obstacle extends Wording {
@@ -23,15 +23,7 @@ export function obstacles(status: ReadinessFacts): Obstacle[] {
     ...(mode === 'up' ? [...ofInterface(status), ...ofRelays(status), ...ofExit(status)] : []),
     ...ofClock(mesh.bootstraps),
     ...(mesh.relay === undefined ? [] : [...ofDrain(mesh.relay), ...ofCapacity(mesh.relay)]),
-    ...(store.error === undefined
-      ? []
-      : [
-          {
-            check: 'store' as const,
-            what: `cannot be written (${store.error}): what is learnt now is lost at the next start`,
-            next: 'Make room on the disk of the state directory, or correct its modes: omerta doctor',
-          },
-        ]),
+    ...(store.error === undefined ? [] : [{ check: 'store' as const, ...wordStoreError(store.error) }]),
   ];
 }
 

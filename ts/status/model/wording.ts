@@ -188,6 +188,14 @@ export const UDP_BLOCKED: Wording = {
   next: 'Have the firewall let UDP out to the relays and the answers in, or try another network; on a relay: omerta status',
 };
 
+/** What is learnt cannot be written. @param error an errno name */
+export function wordStoreError(error: string): Wording {
+  return {
+    what: `cannot be written (${error}): what is learnt now is lost at the next start`,
+    next: 'Make room on the disk of the state directory, or correct its modes: omerta doctor',
+  };
+}
+
 /** What to do when this node took another overlay address. */
 export const ADDRESS_MOVED =
   'use the present one, or the IPv6 address, in what names this machine by the former';
