@@ -5,7 +5,7 @@ import { describe, it, type TestContext } from 'node:test';
 import { MachineCgroup, type CgroupFiles } from '../../ts/provider/machine/machine-cgroup.js';
 import { temporaryDirectory } from '../daemon/temporary.js';
 
-const LIMITS = { memoryBytes: 1 << 28, tasks: 64, isIdle: true };
+const LIMITS = { memoryMiB: 256, tasks: 64, isIdle: true };
 
 const read = (...path: string[]): string => readFileSync(join(...path), 'utf8');
 
@@ -63,6 +63,21 @@ describe('the cgroups of a machine', () => {
     assert.equal(read(root, 'cpu/a/omerta-vm-ab/cpu.idle'), '1');
     assert.ok(!existsSync(join(root, 'freezer/a/omerta-vm-ab')));
     assert.ok(!cgroup.folders.some((folder) => folder.includes('unified')));
+  });
+
+  it('hold the memory of machines of many GiB as well', (t) => {
+    const { root, files } = hostOf(
+      t,
+      [
+        ['unified', 'cgroup2', ''],
+        ['memory', 'cgroup', 'memory'],
+      ],
+      '3:memory:/\n0::/\n',
+    );
+    for (const each of ['unified', 'memory']) mkdirSync(join(root, each));
+    MachineCgroup.make('ab', { ...LIMITS, memoryMiB: 4416 }, files);
+    assert.equal(read(root, 'unified/omerta-vm-ab/memory.max'), '4630511616');
+    assert.equal(read(root, 'memory/omerta-vm-ab/memory.limit_in_bytes'), '4630511616');
   });
 
   it('of a container are below what it sees of the hierarchy', (t) => {

@@ -10,7 +10,7 @@ const PREFIX = 'omerta-vm-';
 const REMOVAL_MS = 5000;
 
 export interface CgroupLimits {
-  readonly memoryBytes: number;
+  readonly memoryMiB: number;
   /** Threads, of all processes. */
   readonly tasks: number;
   /** Whether it runs only when nothing else wants to. */
@@ -69,9 +69,12 @@ function hierarchies({ membership, mounts }: CgroupFiles): Hierarchy[] {
   });
 }
 
-function settingsV2({ memoryBytes, tasks, isIdle }: CgroupLimits): Setting[] {
+/** Not by a shift: of 2 GiB and more it leaves what 32 bits hold. */
+const bytesOf = (mebibytes: number): string => String(mebibytes * 2 ** 20);
+
+function settingsV2({ memoryMiB, tasks, isIdle }: CgroupLimits): Setting[] {
   return [
-    ['memory.max', String(memoryBytes), true],
+    ['memory.max', bytesOf(memoryMiB), true],
     ['memory.swap.max', '0', false],
     ['memory.oom.group', '1', false],
     ['pids.max', String(tasks), true],
@@ -79,10 +82,10 @@ function settingsV2({ memoryBytes, tasks, isIdle }: CgroupLimits): Setting[] {
   ];
 }
 
-function settingsV1(controller: string, { memoryBytes, tasks, isIdle }: CgroupLimits): Setting[] {
+function settingsV1(controller: string, { memoryMiB, tasks, isIdle }: CgroupLimits): Setting[] {
   if (controller === 'memory')
     return [
-      ['memory.limit_in_bytes', String(memoryBytes), true],
+      ['memory.limit_in_bytes', bytesOf(memoryMiB), true],
       ['memory.swappiness', '0', false],
     ];
   if (controller === 'pids') return [['pids.max', String(tasks), true]];

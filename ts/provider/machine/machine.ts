@@ -131,7 +131,7 @@ export class Machine {
     if ('why' in access) throw machineError(access.why, 'Choose --accelerator tcg');
     const translated = accelerator === 'tcg' ? TRANSLATION_MIB : 0;
     const cgroup = MachineCgroup.make(name, {
-      memoryBytes: (memoryMiB + OVERHEAD_MIB + translated) << 20,
+      memoryMiB: memoryMiB + OVERHEAD_MIB + translated,
       tasks: TASKS,
       isIdle,
     });
