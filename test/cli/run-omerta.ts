@@ -21,6 +21,8 @@ export interface RunOptions {
   /** Capabilities root runs it without (`net_admin`, …): what another user would lack. */
   readonly without?: readonly string[];
   readonly env?: NodeJS.ProcessEnv;
+  /** A process group of its own, as a shell gives one to what is typed: a terminal signals all of it. */
+  readonly isGroup?: boolean;
 }
 
 /** A command in front that gives capabilities up. The user stays: another one may not read the checkout. */
@@ -31,12 +33,15 @@ function dropping(capabilities: readonly string[]): readonly string[] {
 }
 
 /** Starts a command and leaves it running; the caller ends it. */
-export function start(args: readonly string[], { without = [], env }: RunOptions = {}): ChildProcess {
+export function start(
+  args: readonly string[],
+  { without = [], env, isGroup = false }: RunOptions = {},
+): ChildProcess {
   const environment = { ...process.env, ...env };
   // A test runs with IPC to its runner; the command must not take that for a waiting parent.
   delete environment['NODE_CHANNEL_FD'];
   const [file = process.execPath, ...rest] = [...dropping(without), process.execPath, BIN, ...args];
-  return spawn(file, rest, { stdio: 'pipe', env: environment });
+  return spawn(file, rest, { stdio: 'pipe', env: environment, detached: isGroup });
 }
 
 /** Runs a command to its end. */

@@ -95,4 +95,19 @@ describe('omerta vm try', { timeout: 300_000 }, () => {
     assert.deepEqual(await once(child, 'exit'), [128 + 15, null]);
     assert.deepEqual(readdirSync(state.machines), []);
   });
+
+  it('has its command see Ctrl-C, which a terminal sends to everything there is', { skip }, async () => {
+    const state = machineState();
+    const words = ['sh', '-c', 'trap "echo seen; exit 7" INT; echo up; while :; do sleep 1; done'];
+    const child = start(['--state', state.path, 'vm', 'try', '--accelerator', 'tcg', '--', ...words], {
+      isGroup: true,
+    });
+    let said = '';
+    child.stdout?.on('data', (chunk) => (said += String(chunk)));
+    await once(child.stdout ?? child, 'data');
+    process.kill(-(child.pid ?? 0), 'SIGINT');
+    assert.deepEqual(await once(child, 'close'), [7, null]);
+    assert.equal(said, 'up\nseen\n');
+    assert.deepEqual(readdirSync(state.machines), []);
+  });
 });

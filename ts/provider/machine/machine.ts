@@ -161,6 +161,8 @@ export class Machine {
     const child = spawn(file, words, {
       stdio: stdio.filter((each) => each !== undefined) as StdioOptions,
       cwd: '/',
+      // The terminal's signals are for this process, which passes them on to the command: QEMU would end by them.
+      detached: true,
       env: { PATH: process.env['PATH'] ?? '', LC_ALL: 'C' },
     });
     files.forEach(closeSync);
