@@ -172,6 +172,52 @@ describe('a command in a guest', () => {
     assert.equal(seen.reduce((sum, each) => sum + each, 0) + output.writableLength, 100 * chunk.length);
   });
 
+  it('waits for a full writer once, however many frames find it full', async () => {
+    const { agent, guest } = world();
+    await agent.ready;
+    const written: (() => void)[] = [];
+    const output = new Writable({ highWaterMark: 1, write: (_chunk, _encoding, done) => written.push(done) });
+    const end = agent.run({ words: ['x'], output, errors: new Collected() });
+    guest.stream.write(Buffer.concat(new Array<Buffer>(100).fill(agentFrame(Kind.output, Uint8Array.of(1)))));
+    await guest.until(() => written.length > 0);
+    assert.equal(output.listenerCount('drain'), 1);
+    guest.say(Kind.exited, Uint8Array.of(0));
+    for (let turns = 0; turns < 200; turns++) {
+      written.shift()?.();
+      await setTimeout(1);
+    }
+    assert.deepEqual(await end, { status: 0 });
+    assert.equal(output.listenerCount('drain'), 0);
+  });
+
+  it('has little waiting for a guest that grants much and reads nothing', async () => {
+    const [ours, its] = streamPair();
+    const agent = new GuestAgent(ours);
+    its.write(agentFrame(Kind.ready, Buffer.concat([Buffer.of(1), number(0xffffffff)])));
+    await agent.ready;
+    const chunk = Buffer.alloc(65_536);
+    let offered = 0;
+    const input = new Readable({
+      read() {
+        this.push(offered++ < 200 ? chunk : null);
+      },
+    });
+    const end = agent.run({ words: ['x'], input, output: new Collected(), errors: new Collected() });
+    end.catch(() => undefined);
+    for (let i = 0; i < 100; i++) its.write(agentFrame(Kind.taken, number(0xffffffff)));
+    await setTimeout(100);
+    assert.ok(ours.writableLength < 4 * chunk.length, `${ours.writableLength} bytes wait`);
+    let sent = 0;
+    const reader = new AgentFrameReader();
+    its.on('data', (piece: Buffer) => {
+      for (const { kind, payload } of reader.push(piece) ?? [])
+        if (kind === Kind.input) sent += payload.length;
+        else if (kind === Kind.inputEnd) its.write(agentFrame(Kind.exited, Uint8Array.of(0)));
+    });
+    assert.deepEqual(await end, { status: 0 });
+    assert.equal(sent, 200 * chunk.length);
+  });
+
   it('fails when the guest is gone, or says what no agent says', async () => {
     const settings = { words: ['x'], output: new Collected(), errors: new Collected() };
     const gone = world();
@@ -186,6 +232,7 @@ describe('a command in a guest', () => {
       agentFrame(Kind.taken, Uint8Array.of(1)),
       agentFrame(Kind.failed),
       agentFrame(Kind.ready, Uint8Array.of(2, 0, 0, 0, 0)),
+      agentFrame(Kind.ready, Uint8Array.of(1, 0, 0, 0, 0)),
       Buffer.of(17, 1, 0, 1),
     ]) {
       const { agent, guest } = world();

@@ -42,8 +42,11 @@ interface Running {
 export class GuestAgent {
   readonly #reader = new AgentFrameReader();
   #running: Running | undefined;
-  #granted = 0;
+  /** Undefined until the agent has greeted. */
+  #granted: number | undefined;
   #ended: Error | undefined;
+  /** Writers that have no room, for which nothing more is read. */
+  readonly #full = new Set<Writable>();
   #greeted: (error?: Error) => void = () => undefined;
   /** Settles when the agent in the guest runs; rejects when the stream ends before. */
   readonly ready: Promise<void>;
@@ -55,6 +58,7 @@ export class GuestAgent {
     });
     this.ready.catch(() => undefined); // whoever waits for it is told
     stream.on('data', (chunk: Buffer) => this.#read(chunk));
+    stream.on('drain', () => this.#forward());
     stream.once('error', (error) => this.#end(error));
     stream.once('close', () => this.#end(new Error('the guest is gone')));
     stream.once('end', () => this.#end(new Error('the guest is gone')));
@@ -78,7 +82,7 @@ export class GuestAgent {
       }
       const running: Running = {
         command,
-        credit: this.#granted,
+        credit: this.#granted ?? 0,
         settle: (end) => {
           this.#running = undefined;
           unlink();
@@ -106,7 +110,8 @@ export class GuestAgent {
       return () => undefined;
     }
     const forward = (): void => {
-      while (running.credit > 0 && this.#running === running) {
+      // A guest may grant what it does not read: what it was sent waits here, and no more is added to it.
+      while (running.credit > 0 && this.#running === running && !this.stream.writableNeedDrain) {
         const wanted = Math.min(running.credit, MAX_PAYLOAD_BYTES);
         // What there is, but not more than may be sent.
         const chunk = (input.read(Math.min(wanted, input.readableLength || wanted)) ?? undefined) as
@@ -141,16 +146,15 @@ export class GuestAgent {
     const running = this.#running;
     switch (kind) {
       case Kind.ready:
-        if (payload.length !== 5 || payload[0] !== AGENT_VERSION) {
+        // Once: each is answered, also to a guest that reads no answers.
+        if (payload.length !== 5 || payload[0] !== AGENT_VERSION || this.#granted !== undefined) {
           this.#break();
           return;
         }
         this.#granted = payload.readUInt32LE(1);
         this.#send(Kind.seed, randomBytes(SEED_BYTES));
-        {
-          this.#greeted();
-          return;
-        }
+        this.#greeted();
+        return;
       case Kind.output:
       case Kind.errors:
         if (running !== undefined)
@@ -162,11 +166,9 @@ export class GuestAgent {
           return;
         }
         if (running === undefined) return;
-        running.credit = Math.min(this.#granted, running.credit + payload.readUInt32LE());
-        {
-          this.#forward();
-          return;
-        }
+        running.credit = Math.min(this.#granted ?? 0, running.credit + payload.readUInt32LE());
+        this.#forward();
+        return;
       case Kind.exited:
         if (payload.length !== 1) {
           this.#break();
@@ -179,10 +181,9 @@ export class GuestAgent {
           return;
         }
         return running?.settle({ status: payload.readUInt8(), failure: payload.toString('utf8', 1) });
-      default: {
+      default:
         this.#break();
         return;
-      }
     }
   }
 
@@ -190,9 +191,13 @@ export class GuestAgent {
   #pass(writer: Writable, bytes: Buffer): void {
     if (writer.destroyed || writer.writableEnded || writer.write(bytes)) return;
     this.stream.pause();
+    // Frames of the same piece may find it full again.
+    if (this.#full.has(writer)) return;
+    this.#full.add(writer);
     const resume = (): void => {
       writer.removeListener('drain', resume).removeListener('close', resume).removeListener('error', resume);
-      this.stream.resume();
+      this.#full.delete(writer);
+      if (this.#full.size === 0) this.stream.resume();
     };
     writer.once('drain', resume).once('close', resume).once('error', resume);
   }
