@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { ownProcessIdentity, processIdentity } from '../../ts/host/process-identity.js';
@@ -67,5 +67,24 @@ describe('what a killed process left of its machines', () => {
     assert.equal(await sweepLeftovers(folder), 2);
     assert.ok(existsSync(bystander));
     assert.deepEqual(readdirSync(folder), []);
+  });
+
+  it("is a member's folder with its keys too, wherever the state directory was when it was made", async (t) => {
+    const state = temporaryDirectory(t);
+    const before = join(state, 'before');
+    await sweepLeftovers(before);
+    const gone = { owner: '1 1 another-boot', cgroups: [] };
+    const folders = ['0a1b.member', '.', '..'];
+    for (const name of folders) {
+      mkdirSync(join(before, name), { recursive: true });
+      writeFileSync(join(before, name, 'identity.key'), 'secret');
+      mark(before, name, gone);
+    }
+    const folder = join(state, 'after');
+    renameSync(before, folder);
+    assert.equal(await sweepLeftovers(folder), 3);
+    // Of what is no member's name nothing but the marker goes.
+    assert.deepEqual(readdirSync(folder), ['identity.key']);
+    assert.ok(existsSync(join(state, 'identity.key')));
   });
 });

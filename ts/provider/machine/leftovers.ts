@@ -2,7 +2,7 @@
 // removed by the next.
 
 import { existsSync, readFileSync, readdirSync, rmSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { makeFolders } from '../../host/make-folders.js';
 import { isProcessAlive } from '../../host/process-identity.js';
@@ -17,8 +17,6 @@ const MARKER = z.object({
   machine: z.string().optional(),
   user: z.number().optional(),
   cgroups: z.array(z.string()),
-  /** A folder beside the marker that goes with it. */
-  folder: z.string().optional(),
 });
 export type Marker = z.infer<typeof MARKER>;
 
@@ -26,6 +24,9 @@ export type Marker = z.infer<typeof MARKER>;
 export function markerPath(folder: string, name: string): string {
   return join(folder, name + SUFFIX);
 }
+
+/** Of a member: its folder beside the marker, which goes with it. */
+const MEMBER = /^[0-9a-f]+\.member$/;
 
 /** All there are; undefined for what is none. */
 function markersIn(folder: string): (readonly [path: string, marker: Marker | undefined])[] {
@@ -57,14 +58,23 @@ export async function sweepLeftovers(folder: string): Promise<number> {
   for (const [path, marker] of markersIn(folder)) {
     if (marker === undefined && !existsSync(path)) continue; // it was removed meanwhile
     if (marker !== undefined && isProcessAlive(marker.owner)) continue;
-    const { machine, cgroups = [], folder: own } = marker ?? {};
-    if (machine !== undefined && isProcessAlive(machine))
-      process.kill(Number(machine.split(' ')[0]), 'SIGKILL');
+    const { machine, cgroups = [] } = marker ?? {};
+    if (machine !== undefined) end(machine);
     const left = await removeCgroups(cgroups);
-    if (own !== undefined && dirname(own) === folder) rmSync(own, { recursive: true, force: true });
+    // By its name: the state directory may have another path now, or be a copy.
+    const name = basename(path, SUFFIX);
+    if (MEMBER.test(name)) rmSync(join(folder, name), { recursive: true, force: true, maxRetries: 3 });
     // Kept while anything of it is there: the next start tries again.
     if (left.length === 0) rmSync(path, { force: true });
     swept++;
   }
   return swept;
+}
+
+function end(machine: string): void {
+  try {
+    if (isProcessAlive(machine)) process.kill(Number(machine.split(' ')[0]), 'SIGKILL');
+  } catch {
+    // It ended by itself meanwhile, or by another start.
+  }
 }

@@ -58,7 +58,7 @@ export class MachineMember {
       );
     const port = await freePort();
     const marker = markerPath(folder, name);
-    const owned = { owner: ownProcessIdentity(), cgroups: [], folder: state.path };
+    const owned = { owner: ownProcessIdentity(), cgroups: [] };
     writePrivate('machines', marker, JSON.stringify(owned), 'create');
     mkdirSync(state.path, { mode: 0o700 });
     addNetwork(state, network);
