@@ -10,6 +10,7 @@
 import { createHash } from 'node:crypto';
 import { execFileSync } from 'node:child_process';
 import {
+  chmodSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -22,6 +23,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
+import { writePrivate } from '../../daemon/state/state-directory.js';
 import { addonPaths } from '../../engine/native/native-addon.js';
 import { makeFolders } from '../../host/make-folders.js';
 import { OperatorError, fileError, messageOf, systemErrorCode } from '../../host/operator-error.js';
@@ -176,9 +178,8 @@ export async function guestImage(folder: string, say: Progress): Promise<GuestIm
 }
 
 function writeManifest(folder: string, manifest: Manifest): void {
-  const aside = join(folder, `.manifest-${process.pid}`);
-  writeFileSync(aside, `${JSON.stringify(manifest, null, 2)}\n`);
-  renameSync(aside, join(folder, 'manifest.json'));
+  const text = `${JSON.stringify(manifest, null, 2)}\n`;
+  writePrivate('guest image', join(folder, 'manifest.json'), text, 'replace');
 }
 
 async function make(
@@ -200,8 +201,10 @@ async function make(
       const made = join(place, 'image');
       mkdirSync(made);
       // Whoever runs a guest may read them, by a descriptor: they are no secret, and their folder is closed.
-      const put = (file: string, content: Buffer): void =>
-        writeFileSync(join(made, file), content, { mode: 0o644, flush: true });
+      const put = (file: string, content: Buffer): void => {
+        writeFileSync(join(made, file), content, { flush: true });
+        chmodSync(join(made, file), 0o644); // whatever the umask
+      };
       const { kernel, files } = contents(tree, agent);
       put('vmlinux', kernel);
       put('initramfs', initramfs(files));
