@@ -2,6 +2,7 @@
 // that started it and leaves no core dump. By Debian's util-linux, each program of which becomes the next.
 
 import { randomInt } from 'node:crypto';
+import { readFileSync, readdirSync } from 'node:fs';
 
 export interface Confinement {
   /** As whom it runs; undefined: as this process's user, who may not choose. */
@@ -21,10 +22,26 @@ const LAST_USER = 65_519;
 /** A user for one machine alone, so that none can look into another; undefined for who may not choose one. */
 export function machineUser(taken: readonly number[]): number | undefined {
   if (process.getuid?.() !== 0) return undefined;
+  // Of services, and of machines of another state directory.
+  const running = runningUsers();
   for (;;) {
     const user = randomInt(FIRST_USER, LAST_USER + 1);
-    if (!taken.includes(user)) return user;
+    if (!taken.includes(user) && !running.has(user)) return user;
   }
+}
+
+/** Users any process of this host runs as: the same one could end it, or look into it. */
+export function runningUsers(): Set<number> {
+  const users = readdirSync('/proc').flatMap((pid) => {
+    if (!/^\d+$/.test(pid)) return [];
+    try {
+      const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+      return /^Uid:(.*)$/m.exec(status)?.[1]?.trim().split('\t').map(Number) ?? [];
+    } catch {
+      return []; // it ended meanwhile
+    }
+  });
+  return new Set(users);
 }
 
 /** Writes the number of the process into the files before `--`, and becomes what is after it. */
