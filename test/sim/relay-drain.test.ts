@@ -7,11 +7,12 @@ import type { DrainStatus } from '../../ts/core/runtime/mesh-status.js';
 import { keyOf, PairWorld, Stream, type Kind } from '../../ts/sim/mesh/pair-world.js';
 import type { SimNode } from '../../ts/sim/mesh/simulation.js';
 import { toHex } from '../../ts/wire/bytes.js';
-import { meshWorld, allKnowAll, PingRound } from './mesh-world.js';
+import { meshWorld, allKnowAll, ip, PingRound } from './mesh-world.js';
 import type { PathUse } from '../../ts/core/path/path-policy.js';
 import { decide, memberOf, rules } from './policy-world.js';
 
 const SEEDS = 4;
+const RENEWAL_MS = 300_000;
 
 const drain = (relay: SimNode, seconds: number, automatic = false): void =>
   relay.apply(relay.mesh.drainRelay(seconds, automatic, relay.step));
@@ -265,6 +266,58 @@ describe('a relay that drains', () => {
       streams.map(({ lost }) => lost),
       [[], []],
     );
+  });
+
+  it('tells a client again that was away for a time, and nobody else', () => {
+    for (const away of [1000, 14_000, 60_000]) {
+      const world = meshWorld({ seed: 16, count: 2 });
+      const { relay, simulation, members } = world;
+      const [a, b] = members;
+      assert.ok(a && b);
+      for (const node of [relay, a, b]) node.start();
+      assert.ok(simulation.runUntil(() => allKnowAll(members), 60_000, 100) !== undefined);
+      const told = heard(b, relay);
+      drain(relay, 600);
+      simulation.run(1000);
+      const before = uplinkOf(a, relay)?.drainsInSeconds;
+      let isAway = true;
+      const outside = toHex(ip('198.18.0.0'));
+      simulation.internet.blocked = (from, to) =>
+        isAway && (toHex(from.ip) === outside || toHex(to.ip) === outside);
+      simulation.run(away);
+      isAway = false;
+      simulation.run(30_000);
+      const uplink = uplinkOf(a, relay);
+      const left = 600 - (1000 + away + 30_000) / 1000;
+      assert.equal(uplink?.state, 'registered', `away for ${away} ms`);
+      assert.ok(Math.abs((uplink.drainsInSeconds ?? 0) - left) <= 1, `away for ${away} ms`);
+      assert.ok(before !== undefined);
+      assert.equal(told.get('relay-drain'), 1);
+    }
+  });
+
+  it('tells a client again that missed that it goes on', () => {
+    const world = meshWorld({ seed: 17, count: 2 });
+    const { relay, simulation, members } = world;
+    const [a] = members;
+    assert.ok(a);
+    for (const node of [relay, ...members]) node.start();
+    assert.ok(simulation.runUntil(() => allKnowAll(members), 60_000, 100) !== undefined);
+    const lost: string[] = [];
+    heard(a, relay, lost);
+    drain(relay, 600);
+    simulation.run(1000);
+    lost.push('relay-drain');
+    relay.apply(relay.mesh.undrainRelay(relay.step));
+    simulation.run(40_000);
+    assert.notEqual(uplinkOf(a, relay)?.drainsInSeconds, undefined);
+    lost.pop();
+    const heardOfIt = simulation.runUntil(
+      () => uplinkOf(a, relay)?.drainsInSeconds === undefined,
+      RENEWAL_MS,
+      100,
+    );
+    assert.ok(heardOfIt !== undefined, 'when it renews its registration');
   });
 
   it('that changes its mind before anybody has left keeps them', () => {

@@ -86,6 +86,7 @@ export class ClientAdmission {
         return same && sameBytes(digest, admitted.digest) ? undefined : 'replay';
       if (same) {
         present.admitted = { issued, digest };
+        this.#user.drain.forgotten(present);
         // Its frames come from where its session is; an admission may have been asked for by another way.
         if (present.hasSession) present.provenAddress = address;
         else this.#user.proven(present, address, turn);

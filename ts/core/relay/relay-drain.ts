@@ -86,10 +86,14 @@ export class RelayDrain {
     turn.notify('info', 'relay-undrained');
   }
 
-  /** A client registered: it is told what it does not know. `reborn`: it knows nothing. */
-  registered(client: Client, turn: Turn, reborn = false): void {
-    if (reborn && client.drain?.answer !== 'asked') client.drain = undefined;
-    if (client.drain?.notice !== this.#drain) this.#tell(client, turn);
+  /** A client registered: it is told what it does not know, or may not. */
+  registered(client: Client, turn: Turn): void {
+    if (client.drain?.notice !== this.#drain || client.drain?.answer === 'silent') this.#tell(client, turn);
+  }
+
+  /** A client knows nothing of what it was told: it was started or admitted anew, or has left. */
+  forgotten(client: Client): void {
+    if (client.drain?.answer !== 'asked') client.drain = undefined;
   }
 
   handleTimeout(turn: Turn): void {

@@ -381,6 +381,7 @@ export class Uplink {
       this.#fail(outcome.status === GrantStatus.refused ? 'not-admitted' : 'no-room', turn);
     } else {
       const moved = this.#observed === undefined || !sameSocketAddress(this.#observed, outcome.observed);
+      this.#departure.forget(); // it says it again
       this.#observed = outcome.observed;
       this.#admittedSinceRegistered = true;
       this.#enter('connecting', undefined);
@@ -497,9 +498,10 @@ export class Uplink {
     const { address } = this;
     this.#reachedAt = askedAt ?? this.#reachedAt; // what was sent there has been answered
     if (!sameSocketAddress(address, this.address)) this.#host.moved(this, turn);
-    const fresh = this.#directory.rebooted(answer.boot) || this.#admittedSinceRegistered;
+    const rebooted = this.#directory.rebooted(answer.boot);
+    const fresh = rebooted || this.#admittedSinceRegistered;
     const moved = this.#observed === undefined || !sameSocketAddress(this.#observed, answer.observed);
-    if (fresh) this.#departure.forget();
+    if (rebooted) this.#departure.forget();
     this.#observed = answer.observed;
     this.#leaseSeconds = answer.lease;
     this.#admittedSinceRegistered = false;

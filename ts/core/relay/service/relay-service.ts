@@ -183,15 +183,17 @@ export class RelayService {
         .map(fromHex)
         .filter((network) => network !== undefined),
     });
-    const reborn = before !== undefined && !sameBytes(before, message.boot);
-    this.#parts.drain.registered(client, turn, reborn);
+    if (before !== undefined && !sameBytes(before, message.boot)) this.#parts.drain.forgotten(client);
+    this.#parts.drain.registered(client, turn);
   }
 
   /** A client leaves: it has other relays, and nothing leads over this one any more. */
   handleUnregister(peer: SessionKey, request: number, turn: Turn): void {
     turn.send(peer, request, { type: 'unregistered' });
     const client = this.#clients.get(peer);
-    if (client !== undefined) this.#clients.leave(client, turn);
+    if (client === undefined) return;
+    this.#clients.leave(client, turn);
+    this.#parts.drain.forgotten(client);
   }
 
   /** Takes on nobody and nothing from now on, and is over after so long. `automatic`: or when those who can have left. */
