@@ -62,21 +62,37 @@ describe('THIRD-PARTY-NOTICES.md', () => {
 });
 
 const addon = join(root, 'build/native/omerta.node');
+const agent = join(root, 'build/native/omerta-agent');
 
-/** Why the addon's libraries cannot be listed here. */
-function addonUnreadable(): string | false {
-  if (!existsSync(addon)) return 'the native engine is not built';
+/** Why the libraries of a program or module cannot be listed here. */
+function unreadable(file: string): string | false {
+  if (!existsSync(file)) return `${file} is not built`;
   return spawnSync('readelf', ['--version']).status === 0 ? false : 'readelf is not installed';
 }
 
-describe('the addon', { skip: addonUnreadable() }, () => {
+/** The libraries a file is linked with dynamically. */
+function needed(file: string): string[] {
+  const { stdout } = spawnSync('readelf', ['--dynamic', file], { encoding: 'utf8' });
+  return [...stdout.matchAll(/\(NEEDED\).*\[(\w[\w+-]*?)\.so/g)].map(([, name = '']) => name);
+}
+
+describe('the addon', { skip: unreadable(addon) }, () => {
   it('links only system libraries that THIRD-PARTY-NOTICES.md lists', () => {
-    const { stdout } = spawnSync('readelf', ['--dynamic', addon], { encoding: 'utf8' });
-    const needed = [...stdout.matchAll(/\(NEEDED\).*\[(\w[\w+-]*?)\.so/g)].map(([, name = '']) => name);
-    assert.ok(needed.length > 0);
+    const libraries = needed(addon);
+    assert.ok(libraries.length > 0);
     const notices = read('THIRD-PARTY-NOTICES.md');
-    const unlisted = needed.filter((name) => !name.startsWith('ld-linux') && !notices.includes(name));
+    const unlisted = libraries.filter((name) => !name.startsWith('ld-linux') && !notices.includes(name));
     assert.deepEqual(unlisted, [], 'add these');
+  });
+});
+
+describe('the agent of guest machines', { skip: unreadable(agent) }, () => {
+  it('is static, and THIRD-PARTY-NOTICES.md says what it contains', () => {
+    assert.deepEqual(needed(agent), []);
+    assert.match(
+      read('THIRD-PARTY-NOTICES.md'),
+      /`omerta-agent`.*\s.*static program: it\s+contains parts of libc/,
+    );
   });
 });
 
