@@ -22,6 +22,15 @@ async function until(what: string, reached: () => Promise<boolean>): Promise<voi
   }
 }
 
+/** Whether a process is there: a daemon this test has started is reaped as it ends. */
+function alive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
+
 /** Pings at a steady pace until told to stop. */
 class SteadyPing {
   readonly #child;
@@ -159,6 +168,45 @@ describe('a relay that is taken down', { skip: labUnavailable(['ping']) ?? false
     await assert.rejects(
       left.request({ command: 'relay-drain', seconds: 5, stay: false }),
       /runs as a member/,
+    );
+  });
+
+  it('is waited for no longer after a second SIGTERM', async () => {
+    const used = await inUse();
+    const [other] = relays.filter((relay) => relay !== used);
+    assert.ok(other);
+    await other.start('relay');
+    await until('both are registered with the other', async () => {
+      const views = await Promise.all([left, right].map(statusOf));
+      return views.every(({ mesh }) => mesh.bootstraps.every(({ state }) => state === 'registered'));
+    });
+    used.configure('[relay]\ndrain_seconds = 600');
+    await used.command(['reload']);
+    const [{ pid }, { pid: halted }] = [await statusOf(used), await statusOf(other)];
+    const steady = new SteadyPing(left, address);
+    await until('pings come through', async () => Promise.resolve(steady.answered > 10));
+    // The members believe that they have another relay, and cannot move to it.
+    process.kill(halted, 'SIGSTOP');
+    try {
+      process.kill(pid, 'SIGTERM');
+      await until('it drains', async () => Promise.resolve(used.log.includes('relay-draining')));
+      await sleep(300);
+      assert.ok(alive(pid), 'it waits for them');
+      process.kill(pid, 'SIGTERM');
+      await until('it has ended', async () => Promise.resolve(!alive(pid)));
+      assert.doesNotMatch(used.log, /relay-drained/);
+    } finally {
+      process.kill(halted, 'SIGCONT');
+      await steady.stop();
+    }
+    used.configure('');
+    await used.start('relay');
+    await until('a ping comes through', async () => {
+      const { code } = await left.node.run('ping', ['-n', '-c1', '-W', '1', address]);
+      return code === 0;
+    });
+    await until('one relay is in use', async () =>
+      (await Promise.all(relays.map(statusOf))).some(({ mesh }) => (mesh.relay?.circuits.length ?? 0) > 0),
     );
   });
 
