@@ -142,6 +142,30 @@ describe('what is forwarded', () => {
     }
   });
 
+  it('takes a port the kernel chooses, the same for both families, and says which', async (t) => {
+    const taken: number[] = [];
+    const network: InnerNetwork = {
+      ...machineNetwork,
+      listen: async (server, at, port) => {
+        await machineNetwork.listen(server, at === '0.0.0.0' ? '127.0.0.1' : '::1', port);
+        taken.push((server.address() as AddressInfo).port);
+      },
+      openUdp: async (at, port) => {
+        const socket = await machineNetwork.openUdp(at === '0.0.0.0' ? '127.0.0.1' : '::1', port);
+        taken.push(socket.address().port);
+        return socket;
+      },
+    };
+    for (const udp of [false, true]) {
+      taken.length = 0;
+      const text = `0:127.0.0.1:${await echoPort(t)}`;
+      const forwarded = await forwardPort({ side: 'remote', text, udp }, network, () => Promise.resolve([]));
+      forwarded.close();
+      assert.deepEqual(taken, [forwarded.port, forwarded.port]);
+      assert.ok(forwarded.port > 0);
+    }
+  });
+
   it('is nothing where there is no way, and others go on', async (t) => {
     const forwarding = await to(await echoPort(t));
     // To a broadcast address connect(2) fails, as it does without a route.

@@ -230,10 +230,17 @@ describe('a private network', { skip: unavailable ?? false, timeout: 400_000 }, 
     assert.match(again.stderr, /--listen: 127\.0\.0\.1:1080 cannot be listened at \(EADDRINUSE\)/);
     await interrupted(child);
     const proxy = '127.0.0.1:1081';
-    const json = await serving(/^\{.*\}\n/, 'socks', '--listen', proxy, '--json');
-    assert.deepEqual(JSON.parse(json.text()), { kind: 'socks', listen: proxy, hasPassword: false });
-    assert.equal(await curl(userNode, '-x', `socks5h://${proxy}`, 'http://server:8080/'), `::ffff:${ipv4}`);
-    await interrupted(json.child);
+    for (const at of [proxy, '127.0.0.1:0']) {
+      const json = await serving(/^\{.*\}\n/, 'socks', '--listen', at, '--json');
+      const { listen, ...rest } = JSON.parse(json.text()) as { listen: string };
+      assert.deepEqual(rest, { kind: 'socks', hasPassword: false });
+      assert.match(listen, at === proxy ? /^127\.0\.0\.1:1081$/ : /^127\.0\.0\.1:[1-9]\d{3,4}$/);
+      assert.equal(
+        await curl(userNode, '-x', `socks5h://${listen}`, 'http://server:8080/'),
+        `::ffff:${ipv4}`,
+      );
+      await interrupted(json.child);
+    }
     const open = await type(['socks', '--listen', '0.0.0.0:1080']);
     assert.equal(open.code, 2);
     assert.match(open.stderr, /there is no password/);
@@ -283,8 +290,13 @@ describe('a private network', { skip: unavailable ?? false, timeout: 400_000 }, 
       side: 'local',
       spec: '8081:server:8080',
       udp: false,
+      port: 8081,
     });
     await interrupted(json.child);
+    const chosen = await serving(/-L 0:server:8080 at port \d+, until/, 'forward', '-L', '0:server:8080');
+    const [, free = ''] = /at port (\d+)/.exec(chosen.text()) ?? [];
+    assert.equal(await curl(userNode, `http://127.0.0.1:${free}/`), `::ffff:${ipv4}`);
+    await interrupted(chosen.child);
     const udp = await serving(/-L 8082.*UDP/, 'forward', '--udp', '-L', '8082:server:8083');
     const echo = `
       import { createSocket } from 'node:dgram';

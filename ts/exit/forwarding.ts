@@ -2,7 +2,7 @@
 
 import type { Socket as UdpSocket } from 'node:dgram';
 import { lookup } from 'node:dns/promises';
-import { createServer, isIPv6, type Socket } from 'node:net';
+import { createServer, isIPv6, type AddressInfo, type Socket } from 'node:net';
 import { forwardSpecs, type ForwardSide, type ForwardSpec } from '../daemon/config/port-forward.js';
 import { processDescriptors } from '../host/descriptor-limit.js';
 import { systemErrorCode } from '../host/operator-error.js';
@@ -41,6 +41,11 @@ export interface OpenPort {
   close(): void;
 }
 
+export interface ForwardedPort extends OpenPort {
+  /** Where it is taken: as typed, or the one the kernel chose for port 0. */
+  readonly port: number;
+}
+
 /**
  * Forwards between the machine and a private network.
  * @param hosts addresses of a host in that network
@@ -50,18 +55,20 @@ export async function forwardPort(
   { side, text, udp }: PortForward,
   network: InnerNetwork,
   hosts: (host: string) => Promise<readonly string[]>,
-): Promise<OpenPort> {
+): Promise<ForwardedPort> {
   const between =
     side === 'local'
       ? { from: machineNetwork, to: network, resolve: hosts }
       : { from: network, to: machineNetwork, resolve: hostsHere };
-  const opened: OpenPort[] = [];
+  const opened: ForwardedPort[] = [];
   const sum = (count: keyof PrivatePortCounts): number =>
     opened.reduce((total, { counts }) => total + counts[count], 0);
   const close = (): void => opened.splice(0).forEach((each) => each.close());
   const specs = forwardSpecs(side, text);
   try {
-    for (const spec of specs) {
+    for (const each of specs) {
+      // One port for both families, also when the kernel chose it.
+      const spec = { ...each, port: opened[0]?.port ?? each.port };
       const begun = udp ? forwardUdp({ ...between, spec }) : forwardTcp({ ...between, spec });
       const port = await begun.catch(unlessNoIpv6(spec, specs.length > 1));
       if (port !== undefined) opened.push(port);
@@ -72,6 +79,7 @@ export async function forwardPort(
   }
   return {
     close,
+    port: opened[0]?.port ?? 0,
     get counts() {
       return { open: sum('open'), refused: sum('refused') };
     },
@@ -94,7 +102,7 @@ async function hostsHere(host: string): Promise<readonly string[]> {
 }
 
 /** Connections. @throws Error when the port is taken */
-export async function forwardTcp({ from, to, spec, resolve }: Forwarding): Promise<OpenPort> {
+export async function forwardTcp({ from, to, spec, resolve }: Forwarding): Promise<ForwardedPort> {
   const open = new Set<Socket>();
   const shares = new ClientShares(CLIENT_BOUNDS.connections);
   const connectingShares = new ClientShares(CLIENT_BOUNDS.connecting);
@@ -138,6 +146,7 @@ export async function forwardTcp({ from, to, spec, resolve }: Forwarding): Promi
   await from.listen(server, spec.bind, spec.port);
   server.on('error', () => undefined); // no descriptor for one more: the others go on
   return {
+    port: (server.address() as AddressInfo).port,
     close: () => {
       server.close();
       for (const client of open) client.destroy();
@@ -156,7 +165,7 @@ interface UdpClient {
 }
 
 /** Datagrams: each client has a socket of its own on the other side, by which answers find back. */
-export async function forwardUdp({ from, to, spec, resolve }: Forwarding): Promise<OpenPort> {
+export async function forwardUdp({ from, to, spec, resolve }: Forwarding): Promise<ForwardedPort> {
   const taken = await from.openUdp(spec.bind, spec.port);
   /** By client: its socket, once it is open. */
   const clients = new Map<string, UdpClient>();
@@ -225,6 +234,7 @@ export async function forwardUdp({ from, to, spec, resolve }: Forwarding): Promi
     );
   });
   return {
+    port: taken.address().port,
     close: () => {
       clearInterval(tidy);
       taken.close();

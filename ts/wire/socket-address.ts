@@ -91,12 +91,18 @@ export function formatIp(ip: Uint8Array): string {
 
 /** Parses `1.2.3.4:5` or `[2001:db8::1]:5`; undefined when it is neither. Port 0 is refused. */
 export function parseSocketAddress(text: string): SocketAddress | undefined {
+  const address = parseListenAddress(text);
+  return address?.port === 0 ? undefined : address;
+}
+
+/** The same of an address to listen at: with port 0 the kernel chooses one. */
+export function parseListenAddress(text: string): SocketAddress | undefined {
   const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text);
   if (match === null) return undefined;
   const bracketed = match[1];
   const ip = bracketed !== undefined ? parseIPv6(bracketed) : parseIPv4(match[2] ?? '');
   const port = Number(match[3]);
-  if (ip === undefined || port < 1 || port > 65535) return undefined;
+  if (ip === undefined || port > 65535) return undefined;
   return { ip, port };
 }
 

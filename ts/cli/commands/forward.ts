@@ -1,8 +1,13 @@
 // omerta forward: ports of this machine that lead into the mesh, and ports in the mesh that lead to this machine.
 
 import type { Command } from 'commander';
-import { FORWARD_OPEN_RULE, whyNoForward, type ForwardSide } from '../../daemon/config/port-forward.js';
-import { forwardPort, type OpenPort, type PortForward } from '../../exit/forwarding.js';
+import {
+  FORWARD_OPEN_RULE,
+  forwardSpecs,
+  whyNoForward,
+  type ForwardSide,
+} from '../../daemon/config/port-forward.js';
+import { forwardPort, type ForwardedPort, type PortForward } from '../../exit/forwarding.js';
 import { hostsIn } from '../../exit/private-hosts.js';
 import { ExitCode, OperatorError, messageOf, systemErrorCode } from '../../host/operator-error.js';
 import { Context, requestStatus } from '../context.js';
@@ -19,6 +24,11 @@ interface ForwardOptions {
 }
 
 const OPTION = { local: '-L', remote: '-R' } as const;
+
+/** Which port the kernel chose, where it was to. */
+function chosenPort({ side, text }: PortForward, { port }: ForwardedPort): string {
+  return forwardSpecs(side, text)[0]?.port === 0 ? ` at port ${port}` : '';
+}
 
 /** @throws OperatorError naming what is none */
 function requireForward(side: ForwardSide, text: string): void {
@@ -44,7 +54,10 @@ export function forwardCommand(program: Command): void {
         'exit in use resolves; that of -R is as this machine knows it.',
     )
     .addOption(
-      repeatable('-L, --local <spec>', 'a port of this machine leads to HOST in the mesh (repeatable)'),
+      repeatable(
+        '-L, --local <spec>',
+        'a port of this machine leads to HOST in the mesh; 0: a free one (repeatable)',
+      ),
     )
     .addOption(
       repeatable('-R, --remote <spec>', 'a port of this member in the mesh leads to HOST here (repeatable)'),
@@ -66,16 +79,23 @@ export function forwardCommand(program: Command): void {
         );
       const context = Context.of(self);
       await serveInPrivateNetwork(context, async (network) => {
-        const opened: OpenPort[] = [];
+        const opened: ForwardedPort[] = [];
         const end = (): void => opened.splice(0).forEach((each) => each.close());
         const hosts = hostsIn(network, () => context.withDaemon(requestStatus));
         for (const each of wanted)
           try {
-            opened.push(await forwardPort(each, network, hosts));
+            const open = await forwardPort(each, network, hosts);
+            opened.push(open);
             printUnattended(
               json === true
-                ? JSON.stringify({ kind: 'forward', side: each.side, spec: each.text, udp: each.udp })
-                : `${OPTION[each.side]} ${each.text}${each.udp ? ' (UDP)' : ''}, until Ctrl-C`,
+                ? JSON.stringify({
+                    kind: 'forward',
+                    side: each.side,
+                    spec: each.text,
+                    udp: each.udp,
+                    port: open.port,
+                  })
+                : `${OPTION[each.side]} ${each.text}${each.udp ? ' (UDP)' : ''}${chosenPort(each, open)}, until Ctrl-C`,
             );
           } catch (error) {
             end();

@@ -8,7 +8,7 @@ import { readSocksPassword } from '../../exit/socks-password.js';
 import { SocksServer } from '../../exit/socks-server.js';
 import { ExitCode, OperatorError, systemErrorCode } from '../../host/operator-error.js';
 import { Reach, reachOf } from '../../wire/reach.js';
-import { formatIp, parseSocketAddress } from '../../wire/socket-address.js';
+import { formatIp, parseListenAddress } from '../../wire/socket-address.js';
 import { Context, requestStatus } from '../context.js';
 import { explain } from '../help.js';
 import { printUnattended } from '../outlive-readers.js';
@@ -23,7 +23,7 @@ interface SocksCommandOptions {
 
 /** @throws OperatorError */
 function listenAt(text: string, hasPassword: boolean): { readonly address: string; readonly port: number } {
-  const parsed = parseSocketAddress(text);
+  const parsed = parseListenAddress(text);
   if (parsed === undefined)
     throw new OperatorError(
       ExitCode.usage,
@@ -49,7 +49,7 @@ export function socksCommand(program: Command): void {
       'Serves SOCKS 5 (CONNECT and UDP ASSOCIATE) until Ctrl-C: connections are made in the private network of a member ' +
         'started with "omerta up --no-tun". Names are those of members, or resolved by the exit in use, never by this machine.',
     )
-    .option('--listen <addr>', 'address:port to listen at', DEFAULT_SOCKS_ADDRESS)
+    .option('--listen <addr>', 'address:port to listen at; port 0: a free one', DEFAULT_SOCKS_ADDRESS)
     .option('--exit <peer>', 'what is not in the mesh leaves by this member, as by omerta exit use PEER')
     .option('--password-file <file>', 'a file of mode 0600 with USER:PASSWORD, asked of every client')
     .option('--json', 'print where it listens as JSON, on one line')
