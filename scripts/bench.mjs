@@ -2,26 +2,34 @@
 
 import { basename } from 'node:path';
 import { attached, quietly } from './lib/command.mjs';
-import { build } from './lib/build.mjs';
+import { build, buildTypeScript } from './lib/build.mjs';
+import { compare } from './lib/compare.mjs';
 import { setup } from './lib/setup.mjs';
 import { filesUnder, fingerprint, isCurrent, setCurrent } from './lib/stamp.mjs';
-import { main, step, unchanged } from './lib/steps.mjs';
-import { readArguments } from './lib/usage.mjs';
+import { main, ScriptError, step, unchanged } from './lib/steps.mjs';
+import { positive, readArguments } from './lib/usage.mjs';
 
 const HELP = `Usage: npm run bench [-- NAME ... [--quick] [--json] [--chart FILE] [--record]]
+       npm run bench -- compare COMMIT COMMIT NAME [--rounds N] [--quick] [--json]
+       npm run bench -- compare REPORT REPORT [--json]
 
 Runs the benchmarks of bench/ of these names, all of them without a NAME. A NAME there is no benchmark of
 stands for those whose names contain it.
   --quick       fewer and shorter rounds (all but frame and judge)
   --json        results as JSON on standard output (the same)
   --record      keep what was counted in bench/instruction-counts.json (instructions)
-  --chart FILE  write the results as an SVG (exit, relay, tunnel, xdp)`;
+  --chart FILE  write the results as an SVG (exit, relay, tunnel, xdp)
+
+compare says what differs for certain, what may, and what does not: of two commits, built under
+build/compare and run in turn, or of two reports that were printed with --json.
+  --rounds N    how often each commit is run, beside a first time that is discarded (default 8)`;
 
 const OPTIONS = {
   quick: { type: 'boolean', default: false },
   json: { type: 'boolean', default: false },
   record: { type: 'boolean', default: false },
   chart: { type: 'string' },
+  rounds: { type: 'string', default: '8' },
 };
 
 /** They write what --chart asks for. */
@@ -55,6 +63,13 @@ async function buildTools() {
 
 await main(async () => {
   const { positionals, values } = readArguments(HELP, OPTIONS, { positionals: true });
+  if (positionals[0] === 'compare') {
+    const rounds = positive('rounds', values.rounds);
+    if (!Number.isInteger(rounds)) throw new ScriptError('--rounds wants a whole number', 2);
+    await setup(['build']);
+    await buildTypeScript();
+    return compare(positionals.slice(1, 3), positionals.slice(3), { ...values, rounds });
+  }
   await setup(['build', 'lab']);
   await build({ nativeTests: true });
   const all = filesUnder(['dist/bench'], (file) => file.endsWith('.bench.js'));

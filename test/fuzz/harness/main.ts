@@ -14,8 +14,9 @@ import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { concat, utf8 } from '../../../ts/wire/bytes.js';
+import { generator } from '../../../ts/lab/seeded-random.js';
 import { Coverage } from './coverage.js';
-import { generator, Mutator } from './mutate.js';
+import { Mutator } from './mutate.js';
 import type { FuzzTarget } from './target.js';
 
 /** What no input may need: a fixed part, and one that grows with its bytes. */

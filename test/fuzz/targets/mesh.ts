@@ -24,8 +24,8 @@ import { PORT_RESTRICTED, SYMMETRIC } from '../../../ts/sim/kernel/nat.js';
 import { Simulation, type SimNode } from '../../../ts/sim/mesh/simulation.js';
 import { bootstrapOf, ip, OPEN_POLICY } from '../../../ts/sim/mesh/world-parts.js';
 import { toHex } from '../../../ts/wire/bytes.js';
+import { generator } from '../../../ts/lab/seeded-random.js';
 import { mutateCbor } from '../harness/cbor-mutation.js';
-import { generator } from '../harness/mutate.js';
 import type { FuzzTarget } from '../harness/target.js';
 
 const MOST_INSTRUCTIONS = 16;
